@@ -1,0 +1,111 @@
+"""knet_trio: many links, one conversation. libknet's protocol for Trio programs.
+
+``open_handle`` is where to begin; ``docs/`` and the README show the rest.
+"""
+
+from __future__ import annotations
+
+from knet_trio.address import format_address, parse_address
+from knet_trio.channel import Channel
+from knet_trio.config import CryptoConfig, LinkConfig
+from knet_trio.core.acl import AccessList, AclEntry
+from knet_trio.core.policy import LinkPolicy
+from knet_trio.errors import (
+    AlreadyExistsError,
+    BusyError,
+    DestinationError,
+    DropCause,
+    DroppedByFilterError,
+    FilterError,
+    ForwardingDisabledError,
+    HostDownError,
+    InvalidArgumentError,
+    KnetError,
+    LimitError,
+    NoFilterError,
+    NoProgressError,
+    NotImplementedByKnetError,
+    PacketError,
+    SealError,
+    SendError,
+    TransportError,
+    UnknownHostError,
+    UnknownLinkError,
+)
+from knet_trio.events import (
+    ChannelError,
+    DataMtuChanged,
+    Event,
+    EventsLost,
+    HostStatusChanged,
+    LinkStatusChanged,
+)
+from knet_trio.handle import Handle, open_handle
+from knet_trio.host import Host
+from knet_trio.link import Link
+from knet_trio.message import (
+    Broadcast,
+    Direction,
+    Drop,
+    Filter,
+    FilterPacket,
+    FilterResult,
+    Message,
+    Unicast,
+)
+from knet_trio.status import HandleStatistics, HostStatus, LinkStatistics, LinkStatus
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccessList",
+    "AclEntry",
+    "AlreadyExistsError",
+    "Broadcast",
+    "BusyError",
+    "Channel",
+    "ChannelError",
+    "CryptoConfig",
+    "DataMtuChanged",
+    "DestinationError",
+    "Direction",
+    "Drop",
+    "DropCause",
+    "DroppedByFilterError",
+    "Event",
+    "EventsLost",
+    "Filter",
+    "FilterError",
+    "FilterPacket",
+    "FilterResult",
+    "ForwardingDisabledError",
+    "Handle",
+    "HandleStatistics",
+    "Host",
+    "HostDownError",
+    "HostStatus",
+    "HostStatusChanged",
+    "InvalidArgumentError",
+    "KnetError",
+    "LimitError",
+    "Link",
+    "LinkConfig",
+    "LinkPolicy",
+    "LinkStatistics",
+    "LinkStatus",
+    "LinkStatusChanged",
+    "Message",
+    "NoFilterError",
+    "NoProgressError",
+    "NotImplementedByKnetError",
+    "PacketError",
+    "SealError",
+    "SendError",
+    "TransportError",
+    "Unicast",
+    "UnknownHostError",
+    "UnknownLinkError",
+    "format_address",
+    "open_handle",
+    "parse_address",
+]

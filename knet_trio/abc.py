@@ -1,0 +1,125 @@
+"""What a handle is made of and can be given another kind of: ciphers, transports, filters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+from knet_trio.address import Address
+from knet_trio.message import Filter
+
+__all__ = ["Arrivals", "Cipher", "Compressor", "Endpoint", "Filter", "PathTrouble", "Transport"]
+
+
+class Cipher(ABC):
+    """Puts packets into envelopes and takes them out.
+
+    ``salt_size`` and ``hash_size`` are the bytes an envelope adds, ``block_size`` what it pads to
+    (0: nothing, 1: a stream).
+    """
+
+    salt_size: int
+    hash_size: int
+    block_size: int
+
+    @abstractmethod
+    def seal(self, packets: Sequence[bytes]) -> list[bytes]:
+        """The envelopes of ``packets``, in their order."""
+
+    @abstractmethod
+    def open_untrusted(self, envelope: bytes) -> bytes:
+        """The packet in ``envelope``. Raises PacketError, and nothing else, if it is not one."""
+
+
+class Compressor(ABC):
+    """Makes messages smaller, and large again.
+
+    ``wire_id`` names the algorithm in packets, 1 to 255. ``slow`` ones are run in a thread.
+    """
+
+    wire_id: int
+    slow: bool = False
+
+    @abstractmethod
+    def compress(self, message: bytes) -> bytes:
+        """A shorter form of ``message``, or one that is not shorter if there is none."""
+
+    @abstractmethod
+    def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
+        """The message in ``data``.
+
+        Raises PacketError, and nothing else, if it is none or has more than ``limit`` bytes; no more
+        memory than that is used in finding out.
+        """
+
+
+class PathTrouble(NamedTuple):
+    """What the network, or this machine's kernel, says of packets sent to ``destination``.
+
+    ``errno`` is the system's number for it. With EMSGSIZE, ``mtu`` is the largest on-wire size that
+    would have gone, None if nobody said. ``local`` is True when this machine itself said so.
+    """
+
+    destination: Address
+    errno: int
+    mtu: int | None
+    local: bool
+
+
+class Arrivals(NamedTuple):
+    """What came in at once: datagrams with their source, and troubles with what was sent."""
+
+    datagrams: list[tuple[bytes, Address]]
+    troubles: list[PathTrouble]
+
+
+class Endpoint(ABC):
+    """One local address that datagrams go out of and come in at; links may share it."""
+
+    local: Address
+
+    @abstractmethod
+    async def receive(self) -> Arrivals:
+        """Wait until something arrives, and take what is there, up to a bound.
+
+        Raises ``trio.ClosedResourceError`` once the endpoint is closed.
+        """
+
+    @abstractmethod
+    def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
+        """Send without waiting; how many of ``datagrams``, from the first, were taken.
+
+        0 means that there is no room now. Raises OSError if the system refuses the first one.
+        """
+
+    @abstractmethod
+    async def wait_sendable(self) -> None:
+        """Return when there may be room again."""
+
+    @abstractmethod
+    def troubles(self) -> list[PathTrouble]:
+        """Take what the system has to say about earlier sends."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the address back; whoever waits is woken with ClosedResourceError."""
+
+
+class Transport(ABC):
+    """A way of carrying datagrams. ``header_size`` is what it adds to the IP header."""
+
+    name: ClassVar[str]
+    transport_id: ClassVar[int]
+    header_size: ClassVar[int]
+
+    @abstractmethod
+    def open_endpoint(
+        self, local: Address, *, privileged: bool, high_priority: bool, dscp: int
+    ) -> Endpoint:
+        """Bind ``local``; port 0 takes a free one.
+
+        ``privileged`` insists on large socket buffers (LimitError, ENAMETOOLONG, when refused);
+        ``high_priority`` marks packets for the network with ``dscp``, or with the low-delay type of
+        service when that is 0. Raises TransportError if the system refuses.
+        """

@@ -1,0 +1,84 @@
+"""Socket addresses as ``(host, port)`` pairs of text and number."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
+
+from knet_trio.errors import InvalidArgumentError
+
+
+class Address(NamedTuple):
+    """A numeric IP address and a port; equal to the plain pair.
+
+    ``host`` is in its shortest form, an IPv6 link-local one with its interface: ``fe80::1%eth0``.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if self.is_ipv6 else f"{self.host}:{self.port}"
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether it is of IP version 6."""
+        return ":" in self.host
+
+
+def parse_address(host: str | IPv4Address | IPv6Address, port: int | str) -> Address:
+    """The canonical form of a numeric address.
+
+    Raises InvalidArgumentError if ``host`` is no IP address, names no interface where one is
+    needed or an unknown one, or ``port`` is not 0 to 65535. Source: man knet_strtoaddr; host
+    names are not looked up here, since that may block: ``trio.socket.getaddrinfo`` does it.
+    """
+    text, _, scope = str(host).partition("%")
+    try:
+        parsed = ip_address(text)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"{host!r} is not an IP address; look host names up first"
+        ) from error
+    try:
+        number = int(port)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"port {port!r} is not a number") from error
+    if not 0 <= number <= 0xFFFF:
+        raise InvalidArgumentError(f"port {number} is not 0 to 65535")
+    if isinstance(parsed, IPv6Address) and parsed.is_link_local:
+        if not scope:
+            raise InvalidArgumentError(
+                f"{host} is link-local: say on which interface, as in '{text}%eth0'"
+            )
+        return Address(f"{parsed}%{_interface_name(scope)}", number)
+    if scope:
+        raise InvalidArgumentError(f"{host} is not link-local: leave out '%{scope}'")
+    return Address(str(parsed), number)
+
+
+def format_address(address: tuple[str, int]) -> str:
+    """An address as people write it: ``10.0.0.1:5405``, ``[fd00::1]:5405``.
+
+    Raises InvalidArgumentError for a pair that is no address.
+    """
+    return str(parse_address(*address))
+
+
+def socket_address(address: Address) -> tuple[str, int] | tuple[str, int, int, int]:
+    """``address`` as the socket module wants it."""
+    if not address.is_ipv6:
+        return (address.host, address.port)
+    host, _, scope = address.host.partition("%")
+    return (host, address.port, 0, socket.if_nametoindex(scope) if scope else 0)
+
+
+def _interface_name(scope: str) -> str:
+    try:
+        if scope.isdecimal():
+            return socket.if_indextoname(int(scope))
+        socket.if_nametoindex(scope)
+    except (OSError, OverflowError) as error:
+        raise InvalidArgumentError(f"this machine has no network interface {scope!r}") from error
+    return scope

@@ -1,0 +1,147 @@
+"""Frozen settings, checked when they are made: a wrong one never gets further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from knet_trio.address import Address
+from knet_trio.core.liveness import (
+    DEFAULT_LATENCY_SAMPLES,
+    DEFAULT_PING_INTERVAL,
+    DEFAULT_PONG_COUNT,
+    DEFAULT_PONG_TIMEOUT,
+)
+from knet_trio.core.onwire import MAX_HOST_ID, MAX_LINKS, MAX_MESSAGE
+from knet_trio.errors import InvalidArgumentError, NotImplementedByKnetError
+
+MIN_KEY_SIZE: Final = 128
+MAX_KEY_SIZE: Final = 4096
+MAX_NAME_SIZE: Final = 255
+MAX_PRIORITY: Final = 255
+MAX_PONG_COUNT: Final = 255
+MAX_LATENCY_SAMPLES: Final = 2**32 - 1
+MIN_SECONDS: Final = 0.001
+MAX_SECONDS: Final = 86400.0
+DEFAULT_COMPRESS_THRESHOLD: Final = 100
+DEFAULT_RECEIVE_BUFFER: Final = 1024
+
+
+def check_integer(name: str, value: object, low: int, high: int) -> int:
+    """``value`` if it is an integer from ``low`` to ``high``, else InvalidArgumentError."""
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    raise InvalidArgumentError(f"{name} {value!r} is not an integer from {low} to {high}")
+
+
+def check_seconds(name: str, value: object, low: float, high: float) -> float:
+    """``value`` if it is a number from ``low`` to ``high``, else InvalidArgumentError."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+        return float(value)
+    raise InvalidArgumentError(f"{name} {value!r} is not {low:g} to {high:g} seconds")
+
+
+def check_host_id(value: object) -> int:
+    """``value`` if it is a host id, else InvalidArgumentError."""
+    return check_integer("host id", value, 0, MAX_HOST_ID)
+
+
+def check_pong_timeout(value: object) -> float:
+    """``value`` as a pong timeout. Zero is reserved for a calculated one that nobody makes."""
+    if value == 0:
+        raise NotImplementedByKnetError(
+            "a pong timeout of 0, calculated from the latency, is reserved: give it in seconds"
+        )
+    return check_seconds("pong_timeout", value, MIN_SECONDS, MAX_SECONDS)
+
+
+_Validate = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def _integer(low: int, high: int) -> _Validate:
+    def validate(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
+        check_integer(attribute.name, value, low, high)
+
+    return validate
+
+
+def _check_interval(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
+    check_seconds(attribute.name, value, MIN_SECONDS, MAX_SECONDS)
+
+
+def _check_timeout(_: Any, __: attrs.Attribute[Any], value: object) -> None:
+    check_pong_timeout(value)
+
+
+def _check_key(_: Any, __: attrs.Attribute[Any], key: object) -> None:
+    # Neither the key nor anything derived from it may be in the message.
+    if not isinstance(key, bytes):
+        raise InvalidArgumentError(f"the key is {type(key).__name__}, not bytes")
+    if not MIN_KEY_SIZE <= len(key) <= MAX_KEY_SIZE:
+        raise InvalidArgumentError(
+            f"the key has {len(key)} bytes; it takes {MIN_KEY_SIZE} to {MAX_KEY_SIZE},"
+            f" the same on every host (os.urandom({MIN_KEY_SIZE}) makes one)"
+        )
+
+
+@attrs.frozen
+class CryptoConfig:
+    """How packets are enveloped; the same on every host. Source: man knet_handle_crypto_set_config.
+
+    ``key``: the shared key, 128 to 4096 bytes; never shown. ``cipher``: ``aes128``, ``aes192``,
+    ``aes256``, with model ``openssl`` also its own names such as ``aes-256-ctr``, or ``none`` for
+    authentication alone. ``hash``: ``md5``, ``sha1``, ``sha224``, ``sha256``, ``sha384``,
+    ``sha512``. ``model``: ``openssl``, ``nss`` or ``gcrypt``, which are the same on the wire.
+
+    Raises InvalidArgumentError for a key of another size; the names are checked by the handle.
+    """
+
+    key: bytes = attrs.field(repr=False, validator=_check_key)
+    cipher: str = "aes256"
+    hash: str = "sha256"
+    model: str = "openssl"
+
+
+@attrs.frozen
+class CompressConfig:
+    """How messages are made smaller. Source: man knet_handle_compress.
+
+    ``model``: ``zlib``, ``lz4``, ``lz4hc``, ``lzma``, ``bzip2``, ``zstd`` or ``lzo2``. ``level``: what
+    the algorithm makes of it, None for its usual one. ``threshold``: messages of up to so many
+    bytes are left as they are, 0 for the default of 100.
+
+    Raises InvalidArgumentError for a threshold out of range; model and level are checked by the
+    handle.
+    """
+
+    model: str
+    level: int | None = None
+    threshold: int = attrs.field(
+        default=DEFAULT_COMPRESS_THRESHOLD, validator=_integer(0, MAX_MESSAGE)
+    )
+
+
+@attrs.frozen
+class LinkConfig:
+    """How a link is set up. Source: man knet_link_set_config and the other knet_link_set pages.
+
+    ``src`` and ``dst`` are where it sends from and to; ``priority`` 0 to 255, the highest is
+    preferred; ``ping_interval`` and ``pong_timeout`` in seconds; ``latency_samples`` is how many
+    round trips the average is of; ``pong_count`` how many pongs take it up; ``high_priority``
+    marks its packets for the network.
+    """
+
+    link_id: int = attrs.field(validator=_integer(0, MAX_LINKS - 1))
+    src: Address
+    dst: Address | None
+    transport: str = "udp"
+    priority: int = attrs.field(default=0, validator=_integer(0, MAX_PRIORITY))
+    ping_interval: float = attrs.field(default=DEFAULT_PING_INTERVAL, validator=_check_interval)
+    pong_timeout: float = attrs.field(default=DEFAULT_PONG_TIMEOUT, validator=_check_timeout)
+    latency_samples: int = attrs.field(
+        default=DEFAULT_LATENCY_SAMPLES, validator=_integer(1, MAX_LATENCY_SAMPLES)
+    )
+    pong_count: int = attrs.field(default=DEFAULT_PONG_COUNT, validator=_integer(1, MAX_PONG_COUNT))
+    high_priority: bool = False

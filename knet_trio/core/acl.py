@@ -1,0 +1,134 @@
+"""Access lists: which addresses may speak on a link.
+
+Entries are asked in order and the first that matches answers; an address that none matches is
+rejected. Ports are not compared. Source: man knet_link_insert_acl, knet_handle_enable_access_lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+import attrs
+
+from knet_trio.errors import AlreadyExistsError, InvalidArgumentError, KnetError
+
+IpAddress = IPv4Address | IPv6Address
+
+
+@attrs.frozen
+class AclEntry:
+    """The addresses from ``first`` to ``last``, of one IP version, and what is said to them."""
+
+    first: IpAddress
+    last: IpAddress
+    accept: bool = True
+
+    @classmethod
+    def address(cls, address: str | IpAddress, *, accept: bool = True) -> AclEntry:
+        """One address."""
+        one = _parse_address(address)
+        return cls(one, one, accept)
+
+    @classmethod
+    def network(cls, network: str | IPv4Network | IPv6Network, *, accept: bool = True) -> AclEntry:
+        """A network: ``"10.0.0.0/8"``, ``"fd00::/64"``, ``"10.0.0.0/255.0.0.0"``."""
+        try:
+            parsed = ip_network(network)
+        except ValueError as error:
+            raise InvalidArgumentError(
+                f"{network!r} is not a network; write an address, '/' and a prefix length,"
+                f" with no host bits set: {error}"
+            ) from error
+        return cls(parsed[0], parsed[-1], accept)
+
+    @classmethod
+    def range(
+        cls, first: str | IpAddress, last: str | IpAddress, *, accept: bool = True
+    ) -> AclEntry:
+        """Every address from ``first`` to ``last``, both included."""
+        a, b = _parse_address(first), _parse_address(last)
+        if a.version != b.version or int(a) > int(b):
+            raise InvalidArgumentError(f"{a} to {b} is no range: give the lower address first")
+        return cls(a, b, accept)
+
+    def matches(self, address: IpAddress) -> bool:
+        """Whether the entry speaks of ``address``."""
+        return (
+            self.first.version == address.version
+            and int(self.first) <= int(address) <= int(self.last)
+        )  # fmt: skip
+
+
+class AccessList:
+    """An ordered list of entries."""
+
+    def __init__(self) -> None:
+        self._entries: list[AclEntry] = []
+        self._answers: dict[str, bool] = {}
+
+    def __iter__(self) -> Iterator[AclEntry]:
+        return iter(tuple(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def append(self, entry: AclEntry) -> None:
+        """Ask ``entry`` last. EEXIST if an entry for the same addresses is there."""
+        self.insert(len(self._entries), entry)
+
+    def insert(self, index: int, entry: AclEntry) -> None:
+        """Ask ``entry`` at position ``index``, 0 being first.
+
+        Raises AlreadyExistsError for addresses that have an entry, InvalidArgumentError for an
+        index past the end.
+        """
+        if not 0 <= index <= len(self._entries):
+            raise InvalidArgumentError(
+                f"index {index} is not 0 to {len(self._entries)}, the length of the access list"
+            )
+        if any((e.first, e.last) == (entry.first, entry.last) for e in self._entries):
+            raise AlreadyExistsError(
+                f"the access list has an entry for {entry.first} to {entry.last}; remove it first"
+            )
+        self._entries.insert(index, entry)
+        self._answers.clear()
+
+    def remove(self, entry: AclEntry) -> None:
+        """Take ``entry`` out. ENOENT if it is not in."""
+        try:
+            self._entries.remove(entry)
+        except ValueError:
+            raise KnetError(f"the access list has no such entry: {entry}", errno=_ENOENT) from None
+        self._answers.clear()
+
+    def clear(self) -> None:
+        """Take all entries out: every address is rejected."""
+        self._entries.clear()
+        self._answers.clear()
+
+    def accepts(self, address: str) -> bool:
+        """Whether ``address``, as the socket gives it (a scope id is ignored), may speak."""
+        answer = self._answers.get(address)
+        if answer is None:
+            parsed = ip_address(address.partition("%")[0])
+            entry = next((e for e in self._entries if e.matches(parsed)), None)
+            answer = entry is not None and entry.accept
+            # Bounded: a flood of spoofed addresses must not fill memory.
+            if len(self._answers) >= _MAX_ANSWERS:
+                self._answers.clear()
+            self._answers[address] = answer
+        return answer
+
+
+_ENOENT = 2
+_MAX_ANSWERS = 1024
+
+
+def _parse_address(address: str | IpAddress) -> IpAddress:
+    try:
+        if isinstance(address, str):
+            return ip_address(address.partition("%")[0])
+        return ip_address(address)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{address!r} is not an IP address") from error

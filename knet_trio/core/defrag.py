@@ -1,0 +1,127 @@
+"""Fragments to messages.
+
+Memory is bounded whatever a peer sends: at most ``buffers`` messages are being put together for one
+host, and none may grow past the largest message there is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from knet_trio.core.onwire import MAX_MESSAGE, Data
+from knet_trio.core.window import WINDOW_SIZE, SequenceWindow
+from knet_trio.errors import DropCause
+
+DEFAULT_BUFFERS: Final = 32
+
+
+class _Partial:
+    """One message of which some fragments are here. ``size`` is 0 until a fragment told it."""
+
+    __slots__ = ("broadcast", "channel", "compress", "count", "missing", "parts", "size")
+
+    def __init__(self, first: Data) -> None:
+        self.count = first.frag_num
+        self.channel = first.channel
+        self.compress = first.compress
+        self.broadcast = first.broadcast
+        self.parts: list[bytes | None] = [None] * first.frag_num
+        self.missing = first.frag_num
+        self.size = 0
+
+    def fits(self, fragment: Data) -> bool:
+        """Whether ``fragment`` can be of the same message as those before it."""
+        length = len(fragment.payload)
+        last = self.parts[-1]
+        if (
+            fragment.frag_num != self.count
+            or fragment.channel != self.channel
+            or fragment.compress != self.compress
+            or fragment.broadcast != self.broadcast
+        ):
+            return False
+        if fragment.frag_seq < self.count:
+            # Only the last may differ, and only by being shorter.
+            return (
+                (self.size == 0 or length == self.size)
+                and (last is None or len(last) <= length)
+                and length * (self.count - 1) < MAX_MESSAGE
+            )
+        return self.size == 0 or (
+            length <= self.size and self.size * (self.count - 1) + length <= MAX_MESSAGE
+        )
+
+
+class Reassembly:
+    """The messages of one host that are being put together.
+
+    ``drop`` is told the cause of everything that is given up. ``limit`` is how many messages may
+    be in the making at once.
+    """
+
+    def __init__(self, drop: Callable[[DropCause], None], limit: int = DEFAULT_BUFFERS) -> None:
+        self.limit = limit
+        self._drop = drop
+        # In the order they were last touched, so the first is the one to give up.
+        self._partials: OrderedDict[int, _Partial] = OrderedDict()
+        # A late fragment of a message that was given up must not start it again.
+        self._started = SequenceWindow()
+
+    def __len__(self) -> int:
+        return len(self._partials)
+
+    def add(self, fragment: Data) -> bytes | None:
+        """Take one fragment of several; the whole message once it was the last one missing."""
+        seq = fragment.seq
+        if self._started.advance(seq):
+            self._give_up_all()
+        partial = self._partials.get(seq)
+        if partial is None:
+            if self._started.is_marked(seq):
+                self._drop(DropCause.STALE_FRAGMENT)
+                return None
+            partial = _Partial(fragment)
+            if not partial.fits(fragment):
+                self._drop(DropCause.BAD_FRAGMENT)
+                return None
+            self._make_room(seq)
+            self._started.mark(seq)
+            self._partials[seq] = partial
+        elif not partial.fits(fragment):
+            self._drop(DropCause.BAD_FRAGMENT)
+            return None
+        index = fragment.frag_seq - 1
+        if partial.parts[index] is not None:
+            self._drop(DropCause.REPEATED_FRAGMENT)
+            return None
+        partial.parts[index] = fragment.payload
+        partial.missing -= 1
+        if fragment.frag_seq < partial.count:
+            partial.size = len(fragment.payload)
+        if partial.missing:
+            self._partials.move_to_end(seq)
+            return None
+        del self._partials[seq]
+        return b"".join(part for part in partial.parts if part is not None)
+
+    def clear(self) -> None:
+        """Forget everything, without counting it: the host is gone or starts again."""
+        self._partials.clear()
+        self._started.clear()
+
+    def _make_room(self, newest: int) -> None:
+        # A number out of the window may come again as that of another message.
+        stale = [seq for seq in self._partials if WINDOW_SIZE <= (newest - seq) & 0xFFFF < 0x8000]
+        for seq in stale:
+            del self._partials[seq]
+            self._drop(DropCause.REASSEMBLY_GIVEN_UP)
+        while len(self._partials) >= self.limit:
+            self._partials.popitem(last=False)
+            self._drop(DropCause.REASSEMBLY_GIVEN_UP)
+
+    def _give_up_all(self) -> None:
+        for _ in self._partials:
+            self._drop(DropCause.REASSEMBLY_GIVEN_UP)
+        self._partials.clear()

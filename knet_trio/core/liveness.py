@@ -1,0 +1,178 @@
+"""Pings and pongs to up and down, for one link.
+
+::
+
+    DOWN --- a pong after `pong_count` counted ones ---> UP
+     ^                                                   |
+     +--- no pong within the adjusted timeout, or -------+
+          the network says the peer cannot be reached
+
+The adjusted timeout is ``pong_timeout * backoff + 2 * latency``. ``backoff`` is 10 when the link is
+configured and each time it goes down, and falls by one a second to 1, so that a link that has
+just come back is not declared dead again by its first hiccup.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import struct
+from typing import Final
+
+DEFAULT_PING_INTERVAL: Final = 1.0
+DEFAULT_PONG_TIMEOUT: Final = 2.0
+DEFAULT_LATENCY_SAMPLES: Final = 2048
+DEFAULT_PONG_COUNT: Final = 5
+INITIAL_BACKOFF: Final = 10
+
+_TIME = struct.Struct(">dQ")
+
+
+class PongOutcome(enum.Enum):
+    """What a pong meant."""
+
+    COUNTED = enum.auto()
+    LATE = enum.auto()
+    UNEXPECTED = enum.auto()
+    WENT_UP = enum.auto()
+
+
+class Liveness:
+    """The heartbeat of one link. ``interval`` and ``timeout`` are seconds.
+
+    Call ``poll`` when ``deadline`` has come, and send a ping carrying ``stamp(now)`` when it says
+    so; hand the stamp of each pong to ``pong_received``.
+    """
+
+    def __init__(
+        self,
+        now: float,
+        *,
+        interval: float = DEFAULT_PING_INTERVAL,
+        timeout: float = DEFAULT_PONG_TIMEOUT,
+        samples: int = DEFAULT_LATENCY_SAMPLES,
+        pong_count: int = DEFAULT_PONG_COUNT,
+    ) -> None:
+        self.interval = interval
+        self.timeout = timeout
+        self.samples = samples
+        self.pong_count = pong_count
+        self.connected = False
+        self.latency = 0.0
+        self.latency_min: float | None = None
+        self.latency_max: float | None = None
+        self.latency_samples = 0
+        self.last_pong: float | None = None
+        self.counted = 0
+        self.next_ping = now
+        self._pings = 0
+        self._backoff_since = now
+        self._since = now
+
+    @property
+    def deadline(self) -> float:
+        """When ``poll`` wants to be called next."""
+        if not self.connected:
+            return self.next_ping
+        return min(self.next_ping, self._down_at())
+
+    def backoff(self, now: float) -> int:
+        """By how much the pong timeout is stretched at ``now``."""
+        return max(1, INITIAL_BACKOFF - int(now - self._backoff_since))
+
+    def adjusted_timeout(self, now: float) -> float:
+        """How many seconds without a pong take the link down."""
+        return self.timeout * self.backoff(now) + 2 * self.latency
+
+    def overdue(self, now: float) -> float:
+        """Seconds since the last pong, or since the start while there was none."""
+        return now - (self._since if self.last_pong is None else self.last_pong)
+
+    def poll(self, now: float) -> tuple[bool, bool]:
+        """Whether a ping is due, and whether the link has just gone down."""
+        ping_due = now >= self.next_ping
+        if ping_due:
+            # Ticks stay on their grid whatever the delay of this call; missed ones are not made
+            # up for.
+            missed = math.floor((now - self.next_ping) / self.interval)
+            self.next_ping += (missed + 1) * self.interval
+        went_down = self.connected and now >= self._down_at()
+        if went_down:
+            self.fail(now)
+        return ping_due, went_down
+
+    def stamp(self, now: float) -> bytes:
+        """The 16 opaque bytes of a ping sent at ``now``."""
+        self._pings += 1
+        return _TIME.pack(now, self._pings)
+
+    def pong_received(self, now: float, stamp: bytes) -> PongOutcome:
+        """Take the stamp a pong brought back."""
+        sent, serial = _TIME.unpack(stamp)
+        # A stamp this link never wrote is somebody else's, or of an earlier life. Not-a-number
+        # fails the comparison, as it must.
+        if not self._since <= sent <= now or not 1 <= serial <= self._pings:
+            return PongOutcome.UNEXPECTED
+        latency = now - sent
+        if latency > self.timeout:
+            return PongOutcome.LATE
+        if not self.connected and self.overdue(now) > self.adjusted_timeout(now):
+            self.counted = 0
+        self._sample(latency)
+        self.last_pong = now
+        if self.connected:
+            return PongOutcome.COUNTED
+        if self.counted >= self.pong_count:
+            self.connected = True
+            return PongOutcome.WENT_UP
+        self.counted += 1
+        return PongOutcome.COUNTED
+
+    def fail(self, now: float) -> None:
+        """The link is down from now on."""
+        self.connected = False
+        self.counted = 0
+        self._backoff_since = now
+
+    def restart(self, now: float) -> None:
+        """Begin anew, as after being enabled: down, pinging at once, older pongs not counted."""
+        self.fail(now)
+        self.last_pong = None
+        self.next_ping = now
+        self._since = now
+
+    def set_timers(self, now: float, interval: float, timeout: float, samples: int) -> None:
+        """Change the timers of a running link; the next ping keeps to the new interval."""
+        self.interval = interval
+        self.timeout = timeout
+        self.samples = samples
+        self.next_ping = min(self.next_ping, now + interval)
+
+    def clear_latency(self) -> None:
+        """Start the latency statistics again."""
+        self.latency_min = self.latency_max = None
+        self.latency_samples = 0
+
+    def _down_at(self) -> float:
+        """When silence since the last pong takes the link down."""
+        last = self._since if self.last_pong is None else self.last_pong
+        backoff = self.backoff(last)
+        while True:
+            # The backoff falls while the silence lasts: each step of it has its own end.
+            down_at = last + self.timeout * backoff + 2 * self.latency
+            if backoff == 1:
+                return down_at
+            step_ends = self._backoff_since + INITIAL_BACKOFF - backoff + 1
+            if down_at < step_ends:
+                return down_at
+            backoff -= 1
+            if last + self.timeout * backoff + 2 * self.latency <= step_ends:
+                return step_ends
+
+    def _sample(self, latency: float) -> None:
+        self.latency_samples = min(self.latency_samples + 1, self.samples)
+        self.latency += (latency - self.latency) / self.latency_samples
+        if self.latency_min is None or latency < self.latency_min:
+            self.latency_min = latency
+        if self.latency_max is None or latency > self.latency_max:
+            self.latency_max = latency

@@ -1,0 +1,250 @@
+"""Packets in and out of bytes (protocol version 1).
+
+Every packet starts with the same six bytes, and its type says what follows::
+
+     0        1        2                4        5        6
+    +--------+--------+----------------+--------+--------+-----------------------
+    |version | type   | node           |max ver | pad    | payload by type ...
+    +--------+--------+----------------+--------+--------+-----------------------
+
+    DATA           seq u16, compress u8, pad u8, broadcast u8, frag_num u8, frag_seq u8,
+                   channel i8, then the user's bytes
+    PING, PONG     link u8, time 16 opaque bytes, seq u16, timed u8
+    PMTUD          link u8, size 2 opaque bytes, filler up to the probed size
+    PMTUD_REPLY    link u8, size 2 opaque bytes
+
+Integers are big-endian. ``time`` and ``size`` are echoed by the peer and read only by the node that
+wrote them, so what is in them is that node's own business.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from knet_trio.errors import DropCause, PacketError
+
+VERSION: Final = 1
+
+TYPE_DATA: Final = 0x00
+TYPE_HOST_INFO: Final = 0x01
+TYPE_PING: Final = 0x81
+TYPE_PONG: Final = 0x82
+TYPE_PMTUD: Final = 0x83
+TYPE_PMTUD_REPLY: Final = 0x84
+
+MAX_HOST_ID: Final = 0xFFFF
+MAX_LINKS: Final = 8
+MAX_CHANNELS: Final = 32
+MAX_MESSAGE: Final = 65536
+MAX_FRAGMENTS: Final = 255
+
+COMMON_HEADER_SIZE: Final = 6
+DATA_HEADER_SIZE: Final = 14
+PING_SIZE: Final = 26
+PMTUD_HEADER_SIZE: Final = 9
+# What the size arithmetic takes for a header, whatever the packet: the largest one.
+FULL_HEADER_SIZE: Final = 26
+# The shortest thing that can be told apart from noise: a common header and one byte more.
+MIN_PACKET_SIZE: Final = 7
+
+TIME_SIZE: Final = 16
+
+_COMMON = struct.Struct(">BBHBB")
+_DATA = struct.Struct(">BBHBBHBBBBBb")
+_PING = struct.Struct(">BBHBBB16sHB")
+_PMTUD = struct.Struct(">BBHBBBH")
+
+
+class Data(NamedTuple):
+    """One fragment of a message, or a whole one (``frag_num`` 1)."""
+
+    node: int
+    seq: int
+    compress: int
+    broadcast: bool
+    frag_num: int
+    frag_seq: int
+    channel: int
+    payload: bytes
+
+
+class Ping(NamedTuple):
+    """A heartbeat. ``timed`` is False for one forced between the scheduled ones."""
+
+    node: int
+    link: int
+    time: bytes
+    seq: int
+    timed: bool
+
+
+class Pong(NamedTuple):
+    """The answer to a ping: the same fields from the other node."""
+
+    node: int
+    link: int
+    time: bytes
+    seq: int
+    timed: bool
+
+
+class PmtudProbe(NamedTuple):
+    """A packet as large as the path is asked to carry. ``length`` is that of the whole packet."""
+
+    node: int
+    link: int
+    size: int
+    length: int
+
+
+class PmtudReply(NamedTuple):
+    """The answer to a probe that arrived whole."""
+
+    node: int
+    link: int
+    size: int
+
+
+type_name: Final = {
+    TYPE_DATA: "DATA",
+    TYPE_HOST_INFO: "HOST_INFO",
+    TYPE_PING: "PING",
+    TYPE_PONG: "PONG",
+    TYPE_PMTUD: "PMTUD",
+    TYPE_PMTUD_REPLY: "PMTUD_REPLY",
+}
+
+Packet = Data | Ping | Pong | PmtudProbe | PmtudReply
+
+
+def decode_untrusted(packet: bytes) -> Packet:
+    """Read one packet from the network.
+
+    Raises PacketError, and nothing else, for bytes that are not a packet of this protocol.
+    """
+    length = len(packet)
+    if length < MIN_PACKET_SIZE:
+        raise PacketError(
+            DropCause.MALFORMED, f"{length} bytes are fewer than the {MIN_PACKET_SIZE} of a packet"
+        )
+    if packet[0] != VERSION:
+        raise PacketError(DropCause.WRONG_VERSION, f"protocol version {packet[0]}, not {VERSION}")
+    kind = packet[1]
+    if kind == TYPE_DATA:
+        return _decode_data(packet)
+    if kind in (TYPE_PING, TYPE_PONG):
+        if length < PING_SIZE:
+            raise _truncated(kind, length)
+        _, _, node, _, _, link, time, seq, timed = _PING.unpack_from(packet)
+        _check_link(link)
+        if kind == TYPE_PING:
+            return Ping(node, link, time, seq, timed != 0)
+        return Pong(node, link, time, seq, timed != 0)
+    if kind in (TYPE_PMTUD, TYPE_PMTUD_REPLY):
+        if length < PMTUD_HEADER_SIZE:
+            raise _truncated(kind, length)
+        _, _, node, _, _, link, size = _PMTUD.unpack_from(packet)
+        _check_link(link)
+        if kind == TYPE_PMTUD:
+            return PmtudProbe(node, link, size, length)
+        return PmtudReply(node, link, size)
+    if kind == TYPE_HOST_INFO:
+        raise PacketError(DropCause.HOST_INFO, "HOST_INFO is of releases before this protocol")
+    raise PacketError(DropCause.UNKNOWN_TYPE, f"packet type 0x{kind:02x} is not known")
+
+
+def _decode_data(packet: bytes) -> Data:
+    if len(packet) <= DATA_HEADER_SIZE:
+        raise _truncated(TYPE_DATA, len(packet))
+    (_, _, node, _, _, seq, compress, _, broadcast, frag_num, frag_seq, channel) = (
+        _DATA.unpack_from(packet)
+    )
+    if not 0 <= channel < MAX_CHANNELS:
+        raise PacketError(DropCause.MALFORMED, f"channel {channel} is not 0 to {MAX_CHANNELS - 1}")
+    if len(packet) - DATA_HEADER_SIZE > MAX_MESSAGE:
+        raise PacketError(DropCause.MALFORMED, "more bytes than a message may have")
+    # A whole message has frag_seq 0. With several, 0 and past the end are outside of the message
+    # (CVE-2026-15813: such a number must never become an index).
+    if frag_num == 0 or frag_seq > frag_num or (frag_num > 1 and frag_seq == 0):
+        raise PacketError(DropCause.BAD_FRAGMENT, f"fragment {frag_seq} of {frag_num}")
+    return Data(
+        node, seq, compress, broadcast != 0, frag_num, frag_seq, channel, packet[DATA_HEADER_SIZE:]
+    )
+
+
+def _truncated(kind: int, length: int) -> PacketError:
+    return PacketError(DropCause.MALFORMED, f"{type_name[kind]} packet of only {length} bytes")
+
+
+def _check_link(link: int) -> None:
+    if link >= MAX_LINKS:
+        raise PacketError(DropCause.UNKNOWN_LINK, f"link id {link} is not 0 to {MAX_LINKS - 1}")
+
+
+def encode_data(packet: Data) -> bytes:
+    """One data packet."""
+    node, seq, compress, broadcast, frag_num, frag_seq, channel, payload = packet
+    header = _DATA.pack(
+        VERSION, TYPE_DATA, node, 0, 0, seq, compress, 0, broadcast, frag_num, frag_seq, channel
+    )
+    return header + payload
+
+
+def encode_message(
+    payload: bytes,
+    *,
+    node: int,
+    seq: int,
+    compress: int,
+    broadcast: bool,
+    channel: int,
+    fragment_size: int,
+) -> list[bytes]:
+    """The data packets of one message: every fragment but the last carries ``fragment_size`` bytes.
+
+    Raises PacketError when that takes more than 255 fragments.
+    """
+    total = len(payload)
+    pack = _DATA.pack
+    if total <= fragment_size:
+        header = pack(VERSION, TYPE_DATA, node, 0, 0, seq, compress, 0, broadcast, 1, 0, channel)
+        return [header + payload]
+    count = -(-total // fragment_size)
+    if count > MAX_FRAGMENTS:
+        raise PacketError(
+            DropCause.BAD_FRAGMENT,
+            f"{total} bytes at {fragment_size} a fragment are {count} fragments,"
+            f" more than {MAX_FRAGMENTS}",
+        )
+    return [
+        pack(VERSION, TYPE_DATA, node, 0, 0, seq, compress, 0, broadcast, count, i + 1, channel)
+        + payload[i * fragment_size : (i + 1) * fragment_size]
+        for i in range(count)
+    ]
+
+
+def encode_ping(packet: Ping) -> bytes:
+    """One ping."""
+    return _PING.pack(VERSION, TYPE_PING, packet.node, 0, 0, *packet[1:])
+
+
+def encode_pong(packet: Pong) -> bytes:
+    """One pong."""
+    return _PING.pack(VERSION, TYPE_PONG, packet.node, 0, 0, *packet[1:])
+
+
+def encode_pmtud(packet: PmtudProbe) -> bytes:
+    """One probe, filled up with zeros to ``length`` bytes."""
+    header = _PMTUD.pack(VERSION, TYPE_PMTUD, packet.node, 0, 0, packet.link, packet.size)
+    return header.ljust(packet.length, b"\0")
+
+
+def encode_pmtud_reply(packet: PmtudReply) -> bytes:
+    """One answer to a probe."""
+    return _PMTUD.pack(VERSION, TYPE_PMTUD_REPLY, packet.node, 0, 0, packet.link, packet.size)
+
+
+def next_seq(seq: int) -> int:
+    """The sequence number after ``seq``: 16 bits, and 0 is skipped when it wraps."""
+    return seq + 1 if seq < 0xFFFF else 1

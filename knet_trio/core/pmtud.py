@@ -1,0 +1,169 @@
+"""The search for the path MTU of one link (PLPMTUD in spirit, RFC 4821 and RFC 8899).
+
+A probe is a packet filled up to a size; its answer proves that the path carries that size::
+
+    floor <= good < found <= bad          good: answered      bad: refused or never answered
+
+The search starts at the largest packet there is and halves what lies between good and bad. Where
+the kernel knows the MTU of the way out it says so in refusing a probe, and that size is next: most
+searches are two probes. A lost probe is tried again before it counts as bad, since a wrong MTU
+stays wrong for a whole interval.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from knet_trio.core.onwire import PING_SIZE
+from knet_trio.core.sizes import MAX_ONWIRE, PathSizes
+
+DEFAULT_INTERVAL: Final = 60.0
+MAX_PROBES: Final = 30
+ATTEMPTS: Final = 3
+MIN_PROBE_TIMEOUT: Final = 0.1
+PROBE_TIMEOUT_LATENCIES: Final = 8
+
+
+class Probe(NamedTuple):
+    """What to send: a PMTUD packet of ``length`` bytes whose size field says ``onwire``."""
+
+    onwire: int
+    length: int
+
+
+class PathMtuSearch:
+    """The state of one link's path MTU.
+
+    Call ``poll`` when ``deadline`` has come and send what it returns; report refusals with
+    ``refused`` and answers with ``reply_received``. ``mtu`` is the user bytes a data packet may
+    carry, None while the path is not fit for data.
+    """
+
+    def __init__(self, sizes: PathSizes, interval: float = DEFAULT_INTERVAL) -> None:
+        self.sizes = sizes
+        self.interval = interval
+        self.mtu: int | None = max(sizes.minimum_payload, 1)
+        # None until a search has ended: `mtu` is then what every path carries.
+        self.onwire: int | None = None
+        self.fixed: int | None = None
+        self.deadline = math.inf
+        self.probes = 0
+        self._candidate: int | None = None
+        self._attempts = 0
+        self._good = 0
+        self._bad = 0
+        self._asked: set[int] = set()
+
+    @property
+    def searching(self) -> bool:
+        """Whether a search is under way."""
+        return self._candidate is not None
+
+    @property
+    def overhead(self) -> int:
+        """On-wire bytes around the user's; 0 before the first search has ended."""
+        return 0 if self.onwire is None else self.sizes.overhead(self.onwire)
+
+    def start(self, now: float) -> None:
+        """Search from ``now`` on, afresh if a search is under way; ``mtu`` stays till it ends."""
+        if self.fixed is not None:
+            self._found(self.fixed, now)
+            return
+        self._good = self._floor()
+        self._bad = MAX_ONWIRE + 1
+        self.probes = 0
+        self._asked.clear()
+        self._try(MAX_ONWIRE, now)
+
+    def reset(self, sizes: PathSizes | None = None) -> None:
+        """Back to the minimum, not searching: the link went down or changes its envelope."""
+        if sizes is not None:
+            self.sizes = sizes
+        self.mtu = max(self.sizes.minimum_payload, 1)
+        self.onwire = None
+        self._candidate = None
+        self.deadline = math.inf
+
+    def fix(self, onwire: int | None, now: float) -> None:
+        """Take ``onwire`` as the MTU of the path instead of searching; None searches again."""
+        self.fixed = onwire
+        self.start(now)
+
+    def poll(self, now: float, *, latency: float, pong_timeout: float) -> Probe | None:
+        """The probe to send at ``now``, if one is due. ``latency`` is the link's round trip."""
+        if now < self.deadline:
+            return None
+        if self._candidate is None:
+            self.start(now)
+            if self.fixed is not None:
+                return None
+        elif self._attempts >= ATTEMPTS:
+            self._is_bad(self._candidate, now)
+        candidate = self._candidate
+        if candidate is None:
+            return None
+        self._attempts += 1
+        if self._attempts == 1:
+            self.probes += 1
+        self._asked.add(candidate)
+        patience = max(MIN_PROBE_TIMEOUT, PROBE_TIMEOUT_LATENCIES * latency)
+        self.deadline = now + min(pong_timeout, patience)
+        return Probe(candidate, self.sizes.probe_length(candidate))
+
+    def refused(self, onwire: int, kernel_mtu: int | None, now: float) -> None:
+        """The system would not send the probe of ``onwire`` (EMSGSIZE).
+
+        ``kernel_mtu`` is what it knows of the way out, None when it did not say.
+        """
+        if self._candidate is None or onwire != self._candidate:
+            return
+        if kernel_mtu is not None and self._good < kernel_mtu < onwire:
+            self._bad = min(self._bad, kernel_mtu + 1)
+            self._try(kernel_mtu, now)
+        else:
+            self._is_bad(onwire, now)
+
+    def reply_received(self, onwire: int, now: float) -> bool:
+        """Take the size an answer brought back; False if this search never asked for it."""
+        if onwire not in self._asked:
+            return False
+        if self._candidate is not None and onwire > self._good:
+            self._good = onwire
+            # An answer that comes late proves as much as one in time.
+            self._bad = max(self._bad, onwire + 1)
+            self._next(now)
+        return True
+
+    def _floor(self) -> int:
+        # A ping of this size has been answered, or the link would not be up.
+        envelope = self.sizes.envelope
+        padded = PING_SIZE + (envelope.block - PING_SIZE % envelope.block if envelope.block else 0)
+        return self.sizes.headers + envelope.salt + padded + envelope.hash
+
+    def _try(self, onwire: int, now: float) -> None:
+        self._candidate = onwire
+        self._attempts = 0
+        self.deadline = now
+
+    def _is_bad(self, onwire: int, now: float) -> None:
+        self._bad = min(self._bad, onwire)
+        self._next(now)
+
+    def _next(self, now: float) -> None:
+        if self._bad - self._good <= max(1, self.sizes.envelope.block):
+            self._found(self._good, now)
+        elif self.probes >= MAX_PROBES:
+            # What was known before is the better guess than half a search.
+            self._candidate = None
+            self.deadline = now + self.interval
+        else:
+            self._try((self._good + self._bad) // 2, now)
+
+    def _found(self, onwire: int, now: float) -> None:
+        payload = self.sizes.payload(onwire)
+        fit = payload >= (1 if self.fixed is not None else self.sizes.minimum_payload)
+        self.mtu = payload if fit else None
+        self.onwire = onwire
+        self._candidate = None
+        self.deadline = math.inf if self.fixed is not None else now + self.interval

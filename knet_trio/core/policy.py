@@ -1,0 +1,50 @@
+"""Which links of a host carry a message."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+
+
+class LinkPolicy(enum.Enum):
+    """How a host's links share its messages. Source: man knet_host_set_policy.
+
+    PASSIVE: the link with the highest priority carries all, the lowest id on a tie.
+    ACTIVE: every link carries every message; the receiver delivers it once.
+    ROUND_ROBIN: the links take turns, a whole message each.
+    """
+
+    PASSIVE = "passive"
+    ACTIVE = "active"
+    ROUND_ROBIN = "round-robin"
+
+
+class Ranked(Protocol):
+    """What the policies look at in a link."""
+
+    @property
+    def link_id(self) -> int:
+        """0 to 7."""
+
+    @property
+    def priority(self) -> int:
+        """0 to 255, more is better."""
+
+
+L = TypeVar("L", bound=Ranked)
+
+
+def rank(links: Iterable[L]) -> tuple[L, ...]:
+    """The links that may carry data, best first."""
+    return tuple(sorted(links, key=lambda link: (-link.priority, link.link_id)))
+
+
+def select(policy: LinkPolicy, ranked: Sequence[L], turn: int) -> Sequence[L]:
+    """The links that carry message number ``turn`` of a host, from ``ranked`` (may be empty)."""
+    if policy is LinkPolicy.ACTIVE or len(ranked) < 2:
+        return ranked
+    if policy is LinkPolicy.PASSIVE:
+        return ranked[:1]
+    start = turn % len(ranked)
+    return ranked[start : start + 1]

@@ -1,0 +1,72 @@
+"""What one sending host's data needs: each message once, whole, and a fresh start when due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from knet_trio.core.defrag import DEFAULT_BUFFERS, Reassembly
+from knet_trio.core.onwire import Data
+from knet_trio.core.window import SequenceWindow
+from knet_trio.errors import DropCause
+
+
+class Source:
+    """The receiving end of one host's sequence of messages.
+
+    ``drop`` is told the cause of everything that goes no further.
+    """
+
+    def __init__(self, drop: Callable[[DropCause], None], buffers: int = DEFAULT_BUFFERS) -> None:
+        self._drop = drop
+        self._window = SequenceWindow()
+        self._reassembly = Reassembly(drop, buffers)
+        self._last_timed: int | None = None
+        self._last_forced: int | None = None
+        self._data_since_forced = False
+
+    @property
+    def newest(self) -> int | None:
+        """The newest number seen, None when there was none since the last fresh start."""
+        return self._window.newest
+
+    @property
+    def pending(self) -> int:
+        """How many messages are waiting for fragments."""
+        return len(self._reassembly)
+
+    def receive(self, data: Data) -> bytes | None:
+        """Take one data packet; the whole message if this completes one not seen before."""
+        self._data_since_forced = True
+        seq = data.seq
+        window = self._window
+        if window.advance(seq):
+            self._reassembly.clear()
+        if window.is_marked(seq):
+            self._drop(DropCause.DUPLICATE)
+            return None
+        payload = data.payload if data.frag_num == 1 else self._reassembly.add(data)
+        if payload is not None:
+            window.mark(seq)
+        return payload
+
+    def ping_received(self, seq: int, *, timed: bool) -> None:
+        """Start afresh if the ping shows that the host did.
+
+        A scheduled ping with number 0 comes from a host that has sent nothing yet, so all that is
+        known of its numbers is of an earlier life. A forced one comes every 8191 messages: if none
+        of them was for this host, what it knows of the numbers is too old to judge by.
+        """
+        if timed:
+            if seq == 0 and self._last_timed != 0:
+                self.clear()
+            self._last_timed = seq
+        elif seq != self._last_forced:
+            if not self._data_since_forced:
+                self.clear()
+            self._last_forced = seq
+            self._data_since_forced = False
+
+    def clear(self) -> None:
+        """Forget all numbers and unfinished messages: the last link went down, or a restart."""
+        self._window.clear()
+        self._reassembly.clear()

@@ -1,0 +1,63 @@
+"""The dedup window: which sequence numbers of one host were delivered.
+
+Messages arrive over several links, so the same number arrives several times and out of order. The
+window holds the newest number and one mark for each of the 4096 numbers up to it::
+
+        newest - 4095                newest        newest + 4096
+    ---------|--------- window ---------|-----------------|-----------
+     too far |   deliver if unmarked    |  moves the window |  too far
+
+"Too far", either way, can only be a peer that restarted (or a very long silence): the window
+starts again there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WINDOW_SIZE: Final = 4096
+
+
+class SequenceWindow:
+    """The newest number of a host and marks for those before it."""
+
+    __slots__ = ("_marks", "newest")
+
+    def __init__(self) -> None:
+        self.newest: int | None = None
+        self._marks = bytearray(WINDOW_SIZE)
+
+    def advance(self, seq: int) -> bool:
+        """Make room for ``seq``; True when the window started again because it is too far off."""
+        newest = self.newest
+        if newest is None:
+            self.newest = seq
+            return False
+        distance = (newest - seq) & 0xFFFF
+        if distance < WINDOW_SIZE:
+            return False
+        self.newest = seq
+        if distance <= 0xFFFF - WINDOW_SIZE:
+            self._marks = bytearray(WINDOW_SIZE)
+            return True
+        first = (newest + 1) % WINDOW_SIZE
+        last = seq % WINDOW_SIZE
+        if first <= last:
+            self._marks[first : last + 1] = bytes(last + 1 - first)
+        else:
+            self._marks[first:] = bytes(WINDOW_SIZE - first)
+            self._marks[: last + 1] = bytes(last + 1)
+        return False
+
+    def is_marked(self, seq: int) -> bool:
+        """Whether ``seq`` was marked since it came into the window."""
+        return self._marks[seq % WINDOW_SIZE] != 0
+
+    def mark(self, seq: int) -> None:
+        """Remember ``seq``, which ``advance`` has seen."""
+        self._marks[seq % WINDOW_SIZE] = 1
+
+    def clear(self) -> None:
+        """Forget everything: the next number is the first."""
+        self.newest = None
+        self._marks = bytearray(WINDOW_SIZE)

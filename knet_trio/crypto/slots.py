@@ -1,0 +1,93 @@
+"""The two crypto configurations of a handle, so that a key can change while messages flow.
+
+Both open packets, one seals them. To rekey: put the new key into the free slot on every host, then
+have every host use that slot, then clear the old one. Source: man knet_handle_crypto_set_config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from knet_trio.abc import Cipher
+from knet_trio.config import CryptoConfig, check_integer
+from knet_trio.crypto.envelope import make_cipher
+from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketError
+
+CLEAR: Final = 0
+SLOTS: Final = 2
+
+
+class CryptoSlots:
+    """Configurations 1 and 2, and which of them seals (0: none, packets go in the clear)."""
+
+    def __init__(self, *, allow_clear_traffic: bool = True) -> None:
+        self.allow_clear_traffic = allow_clear_traffic
+        self._ciphers: dict[int, Cipher] = {}
+        self._in_use = CLEAR
+        # In the order in which they are tried on what arrives.
+        self._openers: tuple[Cipher, ...] = ()
+
+    @property
+    def in_use(self) -> int:
+        """The slot that seals, 0 for none."""
+        return self._in_use
+
+    @property
+    def sealer(self) -> Cipher | None:
+        """The cipher in use."""
+        return self._ciphers.get(self._in_use)
+
+    def set(self, config: CryptoConfig | None, slot: int) -> None:
+        """Put ``config`` into ``slot``, or clear it with None.
+
+        Raises BusyError if the slot is in use: use the other one, or none, first.
+        """
+        check_integer("crypto slot", slot, 1, SLOTS)
+        cipher = None if config is None else make_cipher(config)
+        if slot == self._in_use:
+            raise BusyError(
+                f"crypto slot {slot} is in use: set slot {SLOTS + 1 - slot} and use that,"
+                " or use slot 0 first"
+            )
+        self._put(cipher, slot)
+
+    def use(self, slot: int) -> None:
+        """Seal with ``slot`` from now on, 0 for clear packets.
+
+        Raises InvalidArgumentError if nothing is in that slot.
+        """
+        check_integer("crypto slot", slot, CLEAR, SLOTS)
+        if slot != CLEAR and slot not in self._ciphers:
+            raise InvalidArgumentError(f"crypto slot {slot} is empty: set it before using it")
+        self._in_use = slot
+        self._order()
+
+    def seal(self, packets: Sequence[bytes]) -> list[bytes]:
+        """``packets`` as they go out."""
+        cipher = self.sealer
+        return list(packets) if cipher is None else cipher.seal(packets)
+
+    def open_untrusted(self, datagram: bytes) -> bytes:
+        """The packet in ``datagram``. Raises PacketError if no configuration opens it."""
+        for cipher in self._openers:
+            try:
+                return cipher.open_untrusted(datagram)
+            except PacketError:
+                continue
+        if self.allow_clear_traffic:
+            return datagram
+        if self._openers:
+            raise PacketError(DropCause.NOT_AUTHENTIC, "no crypto configuration opens it")
+        raise PacketError(DropCause.CLEAR_TRAFFIC, "clear packets are not allowed")
+
+    def _put(self, cipher: Cipher | None, slot: int) -> None:
+        if cipher is None:
+            self._ciphers.pop(slot, None)
+        else:
+            self._ciphers[slot] = cipher
+        self._order()
+
+    def _order(self) -> None:
+        slots = sorted(self._ciphers, key=lambda slot: slot != self._in_use)
+        self._openers = tuple(self._ciphers[slot] for slot in slots)

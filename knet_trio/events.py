@@ -1,0 +1,92 @@
+"""What a handle tells of itself while it runs. Source: the knet_..._notify manual pages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import trio
+
+from knet_trio.message import Direction
+from knet_trio.waiting import Mailbox
+
+# Events a reader may be behind before the oldest are lost.
+EVENT_BUFFER: Final = 256
+
+
+@attrs.frozen
+class HostStatusChanged:
+    """A host became reachable or unreachable. ``remote`` and ``external`` are always False."""
+
+    host_id: int
+    reachable: bool
+    remote: bool = False
+    external: bool = False
+
+
+@attrs.frozen
+class LinkStatusChanged:
+    """A link went up or down; ``reason`` says why in a few words."""
+
+    host_id: int
+    link_id: int
+    connected: bool
+    reason: str
+
+
+@attrs.frozen
+class DataMtuChanged:
+    """Messages of up to ``data_mtu`` bytes now go in one packet."""
+
+    data_mtu: int
+
+
+@attrs.frozen
+class ChannelError:
+    """The descriptor behind a channel failed, or ended if ``error`` is None; it is not read on."""
+
+    channel: int
+    direction: Direction
+    error: OSError | None
+
+
+@attrs.frozen
+class EventsLost:
+    """The reader was too slow: ``count`` events before the next one are gone."""
+
+    count: int
+
+
+Event = HostStatusChanged | LinkStatusChanged | DataMtuChanged | ChannelError | EventsLost
+
+
+class EventReceiver(trio.abc.ReceiveChannel[Event]):
+    """One reader of a handle's events. It never slows the handle: being slow, it loses the oldest.
+
+    When it has, the next event it receives is an EventsLost that says how many.
+    """
+
+    def __init__(self) -> None:
+        self._mailbox: Mailbox[Event] = Mailbox(EVENT_BUFFER, keep_oldest=False)
+        self._lost = 0
+
+    def put(self, event: Event) -> None:
+        """Add ``event``. For the handle."""
+        self._lost += self._mailbox.put((event,))
+
+    def end(self) -> None:
+        """No more will come. For the handle."""
+        self._mailbox.end()
+
+    async def receive(self) -> Event:
+        """The next event. Raises ``trio.EndOfChannel`` once the handle has ended."""
+        if self._lost:
+            await trio.lowlevel.checkpoint()
+            lost, self._lost = self._lost, 0
+            return EventsLost(lost)
+        return (await self._mailbox.take(1))[0]
+
+    async def aclose(self) -> None:
+        """Receive no more."""
+        self._mailbox.close()
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,327 @@
+"""The handle: everything a host needs to take part."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import MappingProxyType
+from typing import Final
+
+import trio
+
+from knet_trio.channel import Channel
+from knet_trio.config import (
+    DEFAULT_RECEIVE_BUFFER,
+    CryptoConfig,
+    check_host_id,
+    check_integer,
+    check_seconds,
+)
+from knet_trio.core.onwire import MAX_CHANNELS
+from knet_trio.core.pmtud import DEFAULT_INTERVAL
+from knet_trio.core.policy import LinkPolicy
+from knet_trio.core.sizes import MAX_ONWIRE, MIN_IPV4_MTU
+from knet_trio.crypto.slots import CryptoSlots
+from knet_trio.errors import (
+    AlreadyExistsError,
+    BusyError,
+    InvalidArgumentError,
+    LimitError,
+    UnknownHostError,
+)
+from knet_trio.events import Event, EventReceiver
+from knet_trio.host import Host, check_name, check_policy
+from knet_trio.message import Filter, Message
+from knet_trio.node.context import Context
+from knet_trio.node.counters import LinkCounters
+from knet_trio.runtime import Runtime
+from knet_trio.status import HandleStatistics
+from knet_trio.waiting import Mailbox
+
+MIN_PMTUD_INTERVAL: Final = 1.0
+MAX_PMTUD_INTERVAL: Final = 86400.0
+MAX_DSCP: Final = 63
+# What was sent before the block's end still goes out, unless the sockets take nothing.
+_LAST_WORDS: Final = 1.0
+
+
+class Handle:
+    """This host in its cluster: hosts and their links, channels, and the settings of all.
+
+    Made by ``open_handle``.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._context = runtime.context
+        self._hosts: dict[int, Host] = {}
+
+    def __repr__(self) -> str:
+        return f"<Handle of host {self.host_id}: {len(self.hosts)} hosts>"
+
+    @property
+    def host_id(self) -> int:
+        """The id of this host."""
+        return self._context.host_id
+
+    # Hosts.
+
+    @property
+    def hosts(self) -> Mapping[int, Host]:
+        """The other hosts by their ids. Source: man knet_host_get_host_list."""
+        peers = self._runtime.node.peers
+        return MappingProxyType({i: host for i, host in self._hosts.items() if i in peers})
+
+    def add_host(
+        self, host_id: int, *, name: str | None = None, policy: LinkPolicy = LinkPolicy.PASSIVE
+    ) -> Host:
+        """Add a host, to be given links. Its name is its id unless another is given.
+
+        Raises AlreadyExistsError for an id or name in use. Source: man knet_host_add.
+        """
+        self._runtime.check_running()
+        check_host_id(host_id)
+        if host_id in self._runtime.node.peers:
+            raise AlreadyExistsError(f"host {host_id} is there already")
+        name = str(host_id) if name is None else name
+        check_name(self._runtime, name)
+        peer = self._runtime.node.add(host_id, name, check_policy(policy))
+        host = self._hosts[host_id] = Host(self._runtime, peer)
+        return host
+
+    def get_host(self, host_id_or_name: int | str) -> Host:
+        """The host of that id or name. Raises UnknownHostError (a LookupError) if there is none.
+
+        Source: man knet_host_get_id_by_host_name.
+        """
+        for host in self.hosts.values():
+            if host_id_or_name in (host.host_id, host.name):
+                return host
+        raise UnknownHostError(
+            f"the handle has no host {host_id_or_name!r}",
+            errno=errno.ENOENT if isinstance(host_id_or_name, str) else None,
+        )
+
+    # Messages.
+
+    def open_channel(
+        self, channel: int | None = None, *, receive_buffer: int = DEFAULT_RECEIVE_BUFFER
+    ) -> Channel:
+        """Open channel 0 to 31, or with None the first that is free.
+
+        Messages wait in it until they are received; when there are ``receive_buffer`` of them, what
+        comes after is dropped and counted. Raises BusyError for a channel that is open,
+        LimitError when all are. Source: man knet_handle_add_datafd.
+        """
+        self._runtime.check_running()
+        check_integer("receive_buffer", receive_buffer, 1, 2**31 - 1)
+        mailboxes = self._runtime.receiver.mailboxes
+        if channel is None:
+            free = (number for number in range(MAX_CHANNELS) if number not in mailboxes)
+            channel = next(free, None)
+            if channel is None:
+                raise LimitError(f"all {MAX_CHANNELS} channels are open; close one first")
+        elif check_integer("channel", channel, 0, MAX_CHANNELS - 1) in mailboxes:
+            raise BusyError(f"channel {channel} is open; close it first")
+        mailbox: Mailbox[Message] = Mailbox(receive_buffer, keep_oldest=True)
+        mailboxes[channel] = mailbox
+        return Channel(self._runtime, channel, mailbox)
+
+    def set_filter(self, filter: Filter | None) -> None:
+        """Ask ``filter`` where each message goes, or with None send them to everybody.
+
+        Source: man knet_handle_enable_filter.
+        """
+        if filter is not None and not callable(filter):
+            raise InvalidArgumentError(f"{filter!r} is not callable")
+        self._context.filter = filter
+
+    @property
+    def forwarding(self) -> bool:
+        """Whether messages are sent and received."""
+        return self._context.forwarding
+
+    async def set_forwarding(self, forwarding: bool) -> None:
+        """Let messages pass, or stop them; then those handed over before have gone out first.
+
+        While it is off messages are dropped and counted, both ways. Source: man knet_handle_setfwd.
+        """
+        self._runtime.check_running()
+        if forwarding:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._runtime.transmitter.flush()
+        self._context.forwarding = forwarding
+
+    # Crypto.
+
+    def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
+        """Put a configuration into slot 1 or 2, or clear the slot with None.
+
+        Packets of both slots are accepted from then on. Raises BusyError for the slot in use,
+        InvalidArgumentError for unknown names; then nothing has changed. Source: man
+        knet_handle_crypto_set_config.
+        """
+        self._context.crypto.set(config, slot)
+
+    def use_crypto(self, slot: int) -> None:
+        """Send with slot 1 or 2 from now on, with 0 in the clear.
+
+        The path MTUs are searched anew, since the envelope's size may differ. Raises
+        InvalidArgumentError for an empty slot. Source: man knet_handle_crypto_use_config.
+        """
+        before = self._context.envelope
+        self._context.crypto.use(slot)
+        if self._context.envelope != before:
+            self._runtime.node.restart_discovery()
+
+    @property
+    def allow_clear_traffic(self) -> bool:
+        """Whether clear packets are accepted. Source: man knet_handle_crypto_rx_clear_traffic."""
+        return self._context.crypto.allow_clear_traffic
+
+    @allow_clear_traffic.setter
+    def allow_clear_traffic(self, allow: bool) -> None:
+        self._context.crypto.allow_clear_traffic = allow
+
+    # Path MTU and other settings.
+
+    @property
+    def data_mtu(self) -> int:
+        """Messages of up to so many bytes go in one packet. Source: man knet_handle_pmtud_get."""
+        return self._runtime.node.data_mtu
+
+    @property
+    def mtu(self) -> int | None:
+        """The interface MTU to go by, None to discover it. Source: man knet_handle_pmtud_set."""
+        return self._context.fixed_mtu
+
+    @mtu.setter
+    def mtu(self, mtu: int | None) -> None:
+        self._context.fixed_mtu = _check_mtu(mtu)
+        self._runtime.node.restart_discovery()
+
+    @property
+    def pmtud_interval(self) -> float:
+        """Seconds between path MTU searches, 1 to 86400. Source: man knet_handle_pmtud_setfreq."""
+        return self._context.pmtud_interval
+
+    @pmtud_interval.setter
+    def pmtud_interval(self, interval: float) -> None:
+        self._runtime.node.set_pmtud_interval(_check_pmtud_interval(interval))
+
+    @property
+    def access_lists(self) -> bool:
+        """Whether links heed their access lists. Source: man knet_handle_enable_access_lists."""
+        return self._context.access_lists
+
+    @access_lists.setter
+    def access_lists(self, enabled: bool) -> None:
+        self._context.access_lists = enabled
+
+    # What it tells.
+
+    def statistics(self) -> HandleStatistics:
+        """The counters now. Source: man knet_handle_get_stats."""
+        return self._context.counters.snapshot()
+
+    def clear_statistics(self, *, links: bool = False) -> None:
+        """Start the counters again, with ``links`` those of every link too.
+
+        Source: man knet_handle_clear_stats.
+        """
+        self._context.counters.clear()
+        if links:
+            for path in self._runtime.node.paths():
+                path.counters = LinkCounters()
+                path.drops.clear()
+                path.liveness.clear_latency()
+
+    def events(self) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Event]]:
+        """Everything that changes from now on, as a channel to receive from::
+
+            async with handle.events() as events:
+                async for event in events:
+                    ...
+
+        A slow reader loses the oldest and receives an EventsLost saying how many.
+        """
+        return self._events()
+
+    @asynccontextmanager
+    async def _events(self) -> AsyncGenerator[EventReceiver]:
+        self._runtime.check_running()
+        receiver = EventReceiver()
+        receivers = self._context.event_receivers
+        receivers.add(receiver)
+        try:
+            yield receiver
+        finally:
+            receivers.discard(receiver)
+
+
+@asynccontextmanager
+async def open_handle(
+    host_id: int,
+    *,
+    crypto: CryptoConfig | None = None,
+    allow_clear_traffic: bool | None = None,
+    filter: Filter | None = None,
+    forwarding: bool = True,
+    access_lists: bool = True,
+    privileged: bool = False,
+    mtu: int | None = None,
+    pmtud_interval: float = DEFAULT_INTERVAL,
+    dscp: int = 0,
+) -> AsyncGenerator[Handle]:
+    """Open a handle for this host, whose id is ``host_id`` (0 to 65535, unique in the cluster).
+
+    ``crypto`` envelopes all packets; ``allow_clear_traffic`` then says whether clear ones are
+    accepted (None: only without crypto). ``filter`` decides where messages go, ``forwarding=False``
+    holds them back until ``set_forwarding(True)``. ``access_lists=False`` lets every address speak
+    on every link. ``privileged`` insists on socket buffers of 8 MiB. ``mtu`` is the interface MTU to
+    go by, None to discover that of each path every ``pmtud_interval`` seconds. ``dscp`` marks the
+    packets of high-priority links.
+
+    Leaving the block, by its end, an exception or cancellation, stops every task and closes every
+    socket; at its end, messages handed over before still go out. It owns a nursery, so errors
+    leave it in exception groups. Raises InvalidArgumentError for what does not fit. Source: man
+    knet_handle_new_ex.
+    """
+    check_host_id(host_id)
+    check_integer("dscp", dscp, 0, MAX_DSCP)
+    slots = CryptoSlots(
+        allow_clear_traffic=crypto is None if allow_clear_traffic is None else allow_clear_traffic
+    )
+    if crypto is not None:
+        slots.set(crypto, 1)
+        slots.use(1)
+    context = Context(
+        host_id,
+        crypto=slots,
+        access_lists=access_lists,
+        pmtud_interval=_check_pmtud_interval(pmtud_interval),
+        fixed_mtu=_check_mtu(mtu),
+    )
+    context.forwarding = forwarding
+    async with trio.open_nursery() as nursery:
+        runtime = Runtime(context, nursery, privileged=privileged, dscp=dscp)
+        handle = Handle(runtime)
+        handle.set_filter(filter)
+        runtime.start()
+        try:
+            yield handle
+            with trio.move_on_after(_LAST_WORDS):
+                await runtime.transmitter.flush()
+        finally:
+            runtime.end()
+
+
+def _check_mtu(mtu: int | None) -> int | None:
+    """None and 0 both mean discovery."""
+    return None if not mtu else check_integer("mtu", mtu, MIN_IPV4_MTU, MAX_ONWIRE)
+
+
+def _check_pmtud_interval(interval: float) -> float:
+    return check_seconds("pmtud_interval", interval, MIN_PMTUD_INTERVAL, MAX_PMTUD_INTERVAL)

@@ -1,0 +1,63 @@
+"""What all parts of one handle share."""
+
+from __future__ import annotations
+
+import trio
+
+from knet_trio.core.onwire import next_seq
+from knet_trio.core.sizes import CLEAR, EnvelopeSizes
+from knet_trio.crypto.slots import CryptoSlots
+from knet_trio.events import Event, EventReceiver
+from knet_trio.message import Filter
+from knet_trio.node.counters import HandleCounters
+from knet_trio.node.schedule import Schedule
+
+
+class Context:
+    """Identity, settings, counters and clockwork of one handle."""
+
+    def __init__(
+        self,
+        host_id: int,
+        *,
+        crypto: CryptoSlots,
+        access_lists: bool,
+        pmtud_interval: float,
+        fixed_mtu: int | None,
+    ) -> None:
+        self.host_id = host_id
+        self.crypto = crypto
+        self.access_lists = access_lists
+        self.pmtud_interval = pmtud_interval
+        self.fixed_mtu = fixed_mtu
+        self.filter: Filter | None = None
+        self.forwarding = True
+        # The number of the last message sent.
+        self.seq = 0
+        self.counters = HandleCounters()
+        self.event_receivers: set[EventReceiver] = set()
+        self.heartbeats: Schedule = Schedule()
+        self.discoveries: Schedule = Schedule()
+
+    @property
+    def envelope(self) -> EnvelopeSizes:
+        """What the envelope in use adds to a packet."""
+        cipher = self.crypto.sealer
+        if cipher is None:
+            return CLEAR
+        return EnvelopeSizes(cipher.salt_size, cipher.hash_size, cipher.block_size)
+
+    def advance_seq(self) -> int:
+        """Take the next sequence number."""
+        self.seq = next_seq(self.seq)
+        return self.seq
+
+    def tell(self, event: Event) -> None:
+        """Pass ``event`` to whoever listens."""
+        for receiver in self.event_receivers:
+            receiver.put(event)
+
+    @staticmethod
+    def now() -> float:
+        """Seconds on the clock everything here goes by."""
+        return trio.current_time()

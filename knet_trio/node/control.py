@@ -1,0 +1,76 @@
+"""What control packets, and the network's complaints, do."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from knet_trio.abc import Endpoint, PathTrouble
+from knet_trio.address import Address
+from knet_trio.core.onwire import Ping, PmtudProbe, PmtudReply, Pong
+from knet_trio.errors import DropCause
+from knet_trio.node.counters import Kind
+from knet_trio.node.node import Node
+from knet_trio.node.path import UNREACHABLE_ERRNOS, Path
+
+Control = Ping | Pong | PmtudProbe | PmtudReply
+
+_KINDS = {Ping: Kind.PING, Pong: Kind.PONG, PmtudProbe: Kind.PMTU, PmtudReply: Kind.PMTU}
+
+
+def receive_control(node: Node, packet: Control, size: int, source: Address) -> None:
+    """Act on one control packet, whose datagram had ``size`` bytes."""
+    context = node.context
+    peer = node.peers.get(packet.node)
+    if peer is None:
+        context.counters.drop(DropCause.UNKNOWN_HOST)
+        return
+    path = peer.paths.get(packet.link)
+    if path is None:
+        context.counters.drop(DropCause.UNKNOWN_LINK)
+        return
+    # The packet says itself which link it is for, so the address must be one that may speak on
+    # that link: else whoever reaches one link could act on another (CVE-2026-15812).
+    if context.access_lists and not path.acl.accepts(source.host):
+        path.drop(DropCause.ACCESS_LIST)
+        path.note(f"packets for this link from {source}, which its access list does not accept")
+        return
+    if not path.enabled:
+        # Silence, so that the peer takes its end down too and uses another link.
+        path.drop(DropCause.LINK_DISABLED)
+        return
+    path.learn(source)
+    tally = path.counters.tallies[_KINDS[type(packet)]]
+    tally.rx_packets += 1
+    tally.rx_bytes += size
+    if isinstance(packet, Ping):
+        peer.source.ping_received(packet.seq, timed=packet.timed)
+        path.ping_received(packet)
+    elif isinstance(packet, Pong):
+        path.pong_received(packet, context.now())
+    elif isinstance(packet, PmtudProbe):
+        path.probe_received(packet)
+    else:
+        path.reply_received(packet, context.now())
+
+
+def receive_trouble(node: Node, endpoint: Endpoint, trouble: PathTrouble) -> None:
+    """Act on what the system or the network says of packets that were sent."""
+    now = node.context.now()
+    for path in list(node.paths()):
+        if path.outbox.endpoint is not endpoint or path.destination != trouble.destination:
+            continue
+        if trouble.errno == errno.EMSGSIZE:
+            _too_big(path, trouble, now)
+        elif trouble.errno in UNREACHABLE_ERRNOS:
+            who = "this machine" if trouble.local else "the network"
+            reason = f"{who} says of {trouble.destination}: {os.strerror(trouble.errno)}"
+            path.note(reason)
+            if path.connected.is_on:
+                path.take_down(now, reason)
+
+
+def _too_big(path: Path, trouble: PathTrouble, now: float) -> None:
+    known = path.pmtud.onwire
+    if known is not None and trouble.mtu is not None and trouble.mtu < known:
+        path.rediscover(now)

@@ -1,0 +1,81 @@
+"""This host at work: its peers, and what follows from the state of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from knet_trio.address import Address
+from knet_trio.core.policy import LinkPolicy
+from knet_trio.core.sizes import minimum_data_mtu
+from knet_trio.events import DataMtuChanged
+from knet_trio.node.context import Context
+from knet_trio.node.path import Path
+from knet_trio.node.peer import Peer
+
+# Often enough that no peer's window can be half the number space off unnoticed.
+FORCED_PING_EVERY: Final = 8191
+
+
+class Node:
+    """The peers of a handle and the data MTU they have in common."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.peers: dict[int, Peer] = {}
+        # Whose address it is, for what is wrong with a packet before its sender is known.
+        self.by_address: dict[Address, Path] = {}
+        self.data_mtu = minimum_data_mtu(context.envelope)
+
+    def add(self, host_id: int, name: str, policy: LinkPolicy) -> Peer:
+        """Take in a new peer."""
+        peer = Peer(self.context, host_id, name, policy, self.refresh)
+        self.peers[host_id] = peer
+        return peer
+
+    def remove(self, peer: Peer) -> None:
+        """Let go of a peer that has no path left."""
+        peer.close()
+        del self.peers[peer.host_id]
+
+    def paths(self) -> Iterator[Path]:
+        """Every path there is."""
+        for peer in self.peers.values():
+            yield from peer.paths.values()
+
+    def refresh(self) -> None:
+        """Work out anew what follows from the peers; the data MTU is the smallest in use."""
+        self.by_address = {
+            address: path
+            for peer in self.peers.values()
+            for address, path in peer.by_address.items()
+        }
+        mtus = [path.pmtud.mtu for path in self.paths() if path.usable]
+        known = [mtu for mtu in mtus if mtu is not None]
+        data_mtu = min(known, default=minimum_data_mtu(self.context.envelope))
+        if data_mtu != self.data_mtu:
+            self.data_mtu = data_mtu
+            self.context.tell(DataMtuChanged(data_mtu))
+
+    def set_pmtud_interval(self, interval: float) -> None:
+        """Search every path again every ``interval`` seconds."""
+        self.context.pmtud_interval = interval
+        for path in self.paths():
+            path.set_pmtud_interval(interval)
+
+    def restart_discovery(self) -> None:
+        """The envelope or the MTU settings changed: every path is searched again."""
+        now = self.context.now()
+        for path in list(self.paths()):
+            path.restart_discovery(now)
+        self.refresh()
+
+    def next_seq(self) -> int:
+        """The number of the next message; now and then it is told to every peer at once."""
+        seq = self.context.advance_seq()
+        if seq % FORCED_PING_EVERY == 0:
+            now = self.context.now()
+            for path in self.paths():
+                if path.enabled:
+                    path.send_ping(now, timed=False)
+        return seq

@@ -1,0 +1,120 @@
+"""What a socket had no room for.
+
+A socket whose buffer is full must not hold up the others, so what it did not take waits here, up to
+a bound, and a task of its own sends it on when there is room.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import trio
+
+from knet_trio.abc import Endpoint
+from knet_trio.address import Address
+
+# About what a socket's own buffer holds; more would be latency and nothing else.
+HIGH_WATER: Final = 1024
+
+
+class Sender(Protocol):
+    """Whose datagrams they are, and who is told what became of them."""
+
+    @property
+    def destination(self) -> Address | None:
+        """Where to send to."""
+
+    def data_sent(self, packets: int, size: int) -> None:
+        """So many datagrams of so many bytes together were taken."""
+
+    def data_refused(self, error: OSError) -> None:
+        """The system refused one datagram."""
+
+    def data_delayed(self, packets: int) -> None:
+        """So many datagrams found no room and wait for a retry."""
+
+
+class Outbox:
+    """Sends data through one endpoint, in order."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._backlog: deque[tuple[Sender, Sequence[bytes]]] = deque()
+        self._waiting = 0
+        self._work = trio.Event()
+        self._room = trio.Event()
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be sent for now."""
+        return self._waiting >= HIGH_WATER
+
+    async def wait_room(self) -> None:
+        """Return once it is not full."""
+        while self.full:
+            await self._room.wait()
+
+    def send(self, sender: Sender, datagrams: Sequence[bytes]) -> OSError | None:
+        """Send now what the socket takes and keep the rest; the first refusal, if there was one."""
+        rest, refusal = (datagrams, None) if self._backlog else self._push(sender, datagrams)
+        if rest:
+            sender.data_delayed(len(rest))
+            self._backlog.append((sender, rest))
+            self._waiting += len(rest)
+            self._work.set()
+        return refusal
+
+    def forget(self, sender: Sender) -> int:
+        """Take out what waits for ``sender``, which is going away; how many datagrams."""
+        gone = sum(len(rest) for owner, rest in self._backlog if owner is sender)
+        if gone:
+            self._backlog = deque(item for item in self._backlog if item[0] is not sender)
+            self._make_room(gone)
+        return gone
+
+    async def run(self) -> None:
+        """Send on what waits, whenever there is room, until cancelled."""
+        while True:
+            await self._work.wait()
+            self._work = trio.Event()
+            while self._backlog:
+                await self.endpoint.wait_sendable()
+                self._flush()
+
+    def _flush(self) -> None:
+        while self._backlog:
+            sender, datagrams = self._backlog.popleft()
+            rest, _ = self._push(sender, datagrams)
+            self._make_room(len(datagrams) - len(rest))
+            if rest:
+                self._backlog.appendleft((sender, rest))
+                return
+
+    def _make_room(self, packets: int) -> None:
+        was_full = self.full
+        self._waiting -= packets
+        if was_full and not self.full:
+            self._room.set()
+            self._room = trio.Event()
+
+    def _push(
+        self, sender: Sender, datagrams: Sequence[bytes]
+    ) -> tuple[Sequence[bytes], OSError | None]:
+        """Send what goes; what found no room, and the first refusal."""
+        destination = sender.destination
+        refusal: OSError | None = None
+        while datagrams and destination is not None:
+            try:
+                taken = self.endpoint.send_nowait(datagrams, destination)
+            except OSError as error:
+                sender.data_refused(error)
+                refusal = refusal or error
+                datagrams = datagrams[1:]
+                continue
+            if not taken:
+                return datagrams, refusal
+            sender.data_sent(taken, sum(map(len, datagrams[:taken])))
+            datagrams = datagrams[taken:]
+        return (), refusal

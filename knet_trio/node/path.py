@@ -1,0 +1,355 @@
+"""One link at work: its heartbeat, its path MTU, where it sends to, and what it counts."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from knet_trio.abc import Transport
+from knet_trio.address import Address
+from knet_trio.config import LinkConfig
+from knet_trio.core.acl import AccessList, AclEntry
+from knet_trio.core.liveness import Liveness, PongOutcome
+from knet_trio.core.onwire import (
+    Ping,
+    PmtudProbe,
+    PmtudReply,
+    Pong,
+    encode_ping,
+    encode_pmtud,
+    encode_pmtud_reply,
+    encode_pong,
+)
+from knet_trio.core.pmtud import PathMtuSearch
+from knet_trio.core.sizes import PathSizes
+from knet_trio.errors import DropCause
+from knet_trio.events import LinkStatusChanged
+from knet_trio.node.context import Context
+from knet_trio.node.counters import Kind, LinkCounters
+from knet_trio.node.outbox import Outbox
+from knet_trio.status import LinkStatus
+from knet_trio.waiting import Switch
+
+# What the network says of a destination that makes waiting for the pong timeout pointless.
+UNREACHABLE_ERRNOS: Final = frozenset(
+    {
+        errno.ECONNREFUSED,
+        errno.ECONNABORTED,
+        errno.ENONET,
+        errno.ENETUNREACH,
+        errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+    }
+)
+
+
+@attrs.define
+class Trouble:
+    """The last thing that went wrong on a path, and when, on trio's clock."""
+
+    what: str
+    at: float
+
+
+class Path:
+    """A link of one host. ``changed`` is called when what it can carry has changed."""
+
+    def __init__(
+        self,
+        context: Context,
+        host_id: int,
+        config: LinkConfig,
+        transport: Transport,
+        outbox: Outbox,
+        changed: Callable[[], None],
+    ) -> None:
+        now = context.now()
+        self.context = context
+        self.host_id = host_id
+        self.config = config
+        self.outbox = outbox
+        self.destination: Address | None = config.dst
+        self.acl = AccessList()
+        if config.dst is not None:
+            self.acl.append(AclEntry.address(config.dst.host))
+        self.liveness = Liveness(
+            now,
+            interval=config.ping_interval,
+            timeout=config.pong_timeout,
+            samples=config.latency_samples,
+            pong_count=config.pong_count,
+        )
+        self.pmtud = PathMtuSearch(
+            PathSizes(config.src.is_ipv6, transport.header_size, context.envelope),
+            context.pmtud_interval,
+        )
+        self.counters = LinkCounters()
+        self.drops: Counter[DropCause] = Counter()
+        self.connected = Switch()
+        self.enabled = False
+        self.enabled_at = now
+        self.reason = "not enabled yet"
+        self.trouble: Trouble | None = None
+        self._changed = changed
+
+    @property
+    def link_id(self) -> int:
+        """0 to 7."""
+        return self.config.link_id
+
+    @property
+    def priority(self) -> int:
+        """More is better."""
+        return self.config.priority
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether it learns its peer's address from the peer."""
+        return self.config.dst is None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can carry data now."""
+        return self.enabled and self.liveness.connected and self.pmtud.mtu is not None
+
+    def status(self) -> LinkStatus:
+        """How it is."""
+        dst = self.destination
+        return LinkStatus(
+            src_ipaddr=self.config.src.host,
+            src_port=self.config.src.port,
+            dst_ipaddr=dst.host if dst else None,
+            dst_port=dst.port if dst else None,
+            enabled=self.enabled,
+            connected=self.liveness.connected,
+            dynconnected=self.dynamic and dst is not None,
+            latency=self.liveness.latency,
+            pong_last=self.liveness.last_pong,
+            mtu=self.pmtud.mtu or 0,
+            proto_overhead=self.pmtud.overhead,
+            stats=self.counters.snapshot(self.liveness),
+        )
+
+    # Up and down.
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Start or stop its heartbeat."""
+        if enabled == self.enabled:
+            return
+        now = self.context.now()
+        self.enabled = enabled
+        if enabled:
+            self.enabled_at = now
+            self.liveness.restart(now)
+            self.reason = "enabled, and no pong has come yet"
+            self.context.heartbeats.set(self.heartbeat, now)
+        else:
+            self.context.heartbeats.discard(self.heartbeat)
+            self.take_down(now, "it was disabled here")
+
+    def take_down(self, now: float, reason: str) -> None:
+        """It is down, because of ``reason``."""
+        was_up = self.connected.is_on
+        self.liveness.fail(now)
+        self.reason = reason
+        if not was_up:
+            return
+        self.pmtud.reset()
+        if self.dynamic:
+            self.destination = None
+        self.context.discoveries.discard(self.discover)
+        self.counters.down_count += 1
+        self.counters.down_times.append(time.time())
+        self._tell_connected(False)
+
+    def close(self) -> None:
+        """It is being removed."""
+        self.set_enabled(False)
+        self.context.discoveries.discard(self.discover)
+        lost = self.outbox.forget(self)
+        if lost:
+            self.context.counters.drop(DropCause.SEND_FAILED, lost)
+        self.connected.close()
+
+    def learn(self, source: Address) -> None:
+        """A control packet of the peer came from ``source``: on a dynamic link, it is there now."""
+        if self.dynamic and source != self.destination:
+            self.destination = source
+            self._changed()
+
+    def set_timers(self, interval: float, timeout: float, samples: int) -> None:
+        """Change the heartbeat of the running link."""
+        self.liveness.set_timers(self.context.now(), interval, timeout, samples)
+        if self.enabled:
+            self.context.heartbeats.set(self.heartbeat, self.liveness.deadline)
+
+    def heartbeat(self, now: float) -> None:
+        """Send the ping that is due and notice silence."""
+        ping_due, went_down = self.liveness.poll(now)
+        if went_down:
+            silence = self.liveness.overdue(now)
+            self.take_down(now, f"no pong for {silence:.3f} s")
+        if ping_due:
+            self.send_ping(now, timed=True)
+        self.context.heartbeats.set(self.heartbeat, self.liveness.deadline)
+
+    def send_ping(self, now: float, *, timed: bool) -> None:
+        """Ask the peer for a sign of life, and tell it the number of the last message."""
+        stamp = self.liveness.stamp(now)
+        ping = Ping(self.context.host_id, self.link_id, stamp, self.context.seq, timed)
+        self._send(Kind.PING, encode_ping(ping))
+
+    def pong_received(self, pong: Pong, now: float) -> None:
+        """A sign of life."""
+        outcome = self.liveness.pong_received(now, pong.time)
+        if outcome is PongOutcome.UNEXPECTED or outcome is PongOutcome.LATE:
+            self.drop(DropCause.UNEXPECTED_PONG)
+        elif outcome is PongOutcome.WENT_UP:
+            self.reason = "the peer answers pings"
+            self.counters.up_count += 1
+            self.counters.up_times.append(time.time())
+            self._search(now)
+            self._tell_connected(True)
+        self.context.heartbeats.set(self.heartbeat, self.liveness.deadline)
+
+    def ping_received(self, ping: Ping) -> None:
+        """Answer with the same fields."""
+        pong = Pong(self.context.host_id, self.link_id, ping.time, ping.seq, ping.timed)
+        self._send(Kind.PONG, encode_pong(pong))
+
+    def _tell_connected(self, connected: bool) -> None:
+        self._changed()
+        self.connected.set(connected)
+        self.context.tell(LinkStatusChanged(self.host_id, self.link_id, connected, self.reason))
+
+    # Path MTU.
+
+    def discover(self, now: float) -> None:
+        """Send the probe that is due, if one is, and take over a result."""
+        before = self.pmtud.mtu
+        while True:
+            probe = self.pmtud.poll(
+                now, latency=self.liveness.latency, pong_timeout=self.liveness.timeout
+            )
+            if probe is None:
+                break
+            # The size field is for nobody but this end; the on-wire size is what it asks about.
+            packet = PmtudProbe(self.context.host_id, self.link_id, probe.onwire, probe.length)
+            error = self._send(Kind.PMTU, encode_pmtud(packet))
+            if error is not None and error.errno == errno.EMSGSIZE:
+                self.pmtud.refused(probe.onwire, self._kernel_mtu(), now)
+        self._mtu_settled(before)
+
+    def rediscover(self, now: float) -> None:
+        """Search again now, because what is known may be wrong."""
+        if self.connected.is_on:
+            self.pmtud.start(now)
+            self.discover(now)
+
+    def set_pmtud_interval(self, interval: float) -> None:
+        """Search again every ``interval`` seconds, counted from now if that is sooner."""
+        self.pmtud.interval = interval
+        if self.connected.is_on:
+            if not self.pmtud.searching and self.pmtud.fixed is None:
+                self.pmtud.deadline = min(self.pmtud.deadline, self.context.now() + interval)
+            self.context.discoveries.set(self.discover, self.pmtud.deadline)
+
+    def restart_discovery(self, now: float) -> None:
+        """Forget the path MTU, since the envelope or the settings changed, and search again."""
+        sizes = self.pmtud.sizes._replace(envelope=self.context.envelope)
+        self.pmtud.reset(sizes)
+        self._changed()
+        if self.connected.is_on:
+            self._search(now)
+
+    def probe_received(self, probe: PmtudProbe) -> None:
+        """Tell the peer that its probe came through."""
+        reply = PmtudReply(self.context.host_id, self.link_id, probe.size)
+        self._send(Kind.PMTU, encode_pmtud_reply(reply))
+
+    def reply_received(self, reply: PmtudReply, now: float) -> None:
+        """The path carries what was asked."""
+        before = self.pmtud.mtu
+        if not self.pmtud.reply_received(reply.size, now):
+            self.drop(DropCause.UNEXPECTED_PMTUD_REPLY)
+            return
+        self._mtu_settled(before)
+
+    def _search(self, now: float) -> None:
+        self.pmtud.reset()
+        self.pmtud.fix(self.context.fixed_mtu, now)
+        self.context.discoveries.set(self.discover, self.pmtud.deadline)
+
+    def _mtu_settled(self, before: int | None) -> None:
+        self.context.discoveries.set(self.discover, self.pmtud.deadline)
+        if self.pmtud.mtu != before:
+            self._changed()
+
+    def _kernel_mtu(self) -> int | None:
+        # The refusal has just been queued: the smallest of what is there for this destination.
+        sizes = [
+            trouble.mtu
+            for trouble in self.outbox.endpoint.troubles()
+            if trouble.destination == self.destination and trouble.mtu
+        ]
+        return min(sizes, default=None)
+
+    # What goes out and what does not.
+
+    def drop(self, cause: DropCause, times: int = 1) -> None:
+        """Count something that went no further, here and for the handle."""
+        self.drops[cause] += times
+        self.context.counters.drop(cause, times)
+
+    def note(self, what: str) -> None:
+        """Remember trouble, for ``explain``."""
+        self.trouble = Trouble(what, self.context.now())
+
+    def data_sent(self, packets: int, size: int) -> None:
+        """Datagrams of data were taken by the socket."""
+        tally = self.counters.tallies[Kind.DATA]
+        tally.tx_packets += packets
+        tally.tx_bytes += size
+
+    def data_refused(self, error: OSError) -> None:
+        """The system would not send a datagram of data."""
+        self.counters.tallies[Kind.DATA].tx_errors += 1
+        self.drop(DropCause.SEND_FAILED)
+        self._refused(error)
+        if error.errno == errno.EMSGSIZE:
+            # The path has become narrower than the last search found it.
+            self.rediscover(self.context.now())
+
+    def data_delayed(self, packets: int) -> None:
+        """Datagrams of data found the socket full."""
+        self.counters.tallies[Kind.DATA].tx_retries += packets
+
+    def _send(self, kind: Kind, packet: bytes) -> OSError | None:
+        """Send a control packet, or lose it: the next one comes anyway."""
+        if self.destination is None:
+            return None
+        tally = self.counters.tallies[kind]
+        try:
+            datagram = self.context.crypto.seal((packet,))[0]
+            taken = self.outbox.endpoint.send_nowait((datagram,), self.destination)
+        except OSError as error:
+            tally.tx_errors += 1
+            if error.errno != errno.EMSGSIZE:
+                self._refused(error)
+            return error
+        if not taken:
+            tally.tx_retries += 1
+            return None
+        tally.tx_packets += 1
+        tally.tx_bytes += len(datagram)
+        return None
+
+    def _refused(self, error: OSError) -> None:
+        self.note(f"this machine refuses to send: {os.strerror(error.errno or 0)}")

@@ -1,0 +1,72 @@
+"""One host at work: its links, the order of its data, and whether it can be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from knet_trio.address import Address
+from knet_trio.core.policy import LinkPolicy, rank, select
+from knet_trio.core.source import Source
+from knet_trio.events import HostStatusChanged
+from knet_trio.node.context import Context
+from knet_trio.node.path import Path
+from knet_trio.waiting import Switch
+
+
+class Peer:
+    """Another host. ``changed`` is called when a path's use or MTU has changed."""
+
+    def __init__(
+        self,
+        context: Context,
+        host_id: int,
+        name: str,
+        policy: LinkPolicy,
+        changed: Callable[[], None],
+    ) -> None:
+        self.context = context
+        self.host_id = host_id
+        self.name = name
+        self.policy = policy
+        self.paths: dict[int, Path] = {}
+        self.by_address: dict[Address, Path] = {}
+        self.source = Source(context.counters.drop)
+        self.reachable = Switch()
+        # The paths that can carry data now, best first.
+        self.ranked: tuple[Path, ...] = ()
+        self._turn = 0
+        self._changed = changed
+
+    def add(self, path: Path) -> None:
+        """Take in a new path."""
+        self.paths[path.link_id] = path
+        self.refresh()
+
+    def remove(self, path: Path) -> None:
+        """Let go of a closed path."""
+        del self.paths[path.link_id]
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Work out anew what follows from the state of the paths."""
+        self.by_address = {
+            path.destination: path for path in self.paths.values() if path.destination is not None
+        }
+        self.ranked = rank(path for path in self.paths.values() if path.usable)
+        reachable = bool(self.ranked)
+        if reachable != self.reachable.is_on:
+            if not reachable:
+                # When it comes back it may be another life of it, with numbers of its own.
+                self.source.clear()
+            self.reachable.set(reachable)
+            self.context.tell(HostStatusChanged(self.host_id, reachable))
+        self._changed()
+
+    def choose(self) -> Sequence[Path]:
+        """The paths for the next message; none if the host cannot be reached."""
+        self._turn += 1
+        return select(self.policy, self.ranked, self._turn)
+
+    def close(self) -> None:
+        """It is being removed."""
+        self.reachable.close()

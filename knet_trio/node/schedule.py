@@ -1,0 +1,46 @@
+"""Deadlines of many things and the task that keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from knet_trio.core.timers import TimerQueue
+
+Action = Callable[[float], None]
+"""Something to be done at a time, and told what time it is."""
+
+# How many things are done before other tasks get a turn.
+_BATCH: Final = 32
+
+
+class Schedule:
+    """Does each action once when its deadline has come; the action sets its next one itself."""
+
+    def __init__(self) -> None:
+        self._timers: TimerQueue[Action] = TimerQueue()
+        self._sooner = trio.Event()
+
+    def set(self, action: Action, deadline: float) -> None:
+        """Move the deadline of ``action``; ``math.inf`` for none."""
+        if deadline < self._timers.next():
+            self._sooner.set()
+        self._timers.set(action, deadline)
+
+    def discard(self, action: Action) -> None:
+        """Forget ``action``."""
+        self._timers.discard(action)
+
+    async def run(self) -> None:
+        """Keep the deadlines until cancelled."""
+        while True:
+            now = trio.current_time()
+            for done, action in enumerate(self._timers.pop_due(now), 1):
+                action(now)
+                if done % _BATCH == 0:
+                    await trio.lowlevel.checkpoint()
+            self._sooner = trio.Event()
+            with trio.move_on_at(self._timers.next()):
+                await self._sooner.wait()

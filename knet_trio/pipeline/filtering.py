@@ -1,0 +1,21 @@
+"""Asking the user's filter, which may do anything."""
+
+from __future__ import annotations
+
+from knet_trio.config import check_integer
+from knet_trio.core.onwire import MAX_CHANNELS
+from knet_trio.errors import FilterError
+from knet_trio.message import Drop, Filter, FilterPacket, FilterResult
+
+
+def ask_filter(decide: Filter, packet: FilterPacket) -> FilterResult:
+    """What the user's filter says. Raises FilterError for whatever comes out of it instead."""
+    try:
+        answer = decide(packet)
+        if not isinstance(answer, FilterResult):
+            raise TypeError(f"a filter answers Broadcast, Unicast or Drop, not {answer!r}")
+        if not isinstance(answer, Drop) and answer.channel is not None:
+            check_integer("channel", answer.channel, 0, MAX_CHANNELS - 1)
+    except Exception as error:
+        raise FilterError(f"the filter failed: {error!r}") from error
+    return answer

@@ -1,0 +1,222 @@
+"""The way in of a message.
+
+::
+
+    a receive task for each socket
+      1. cipher      out of the envelope; control packets act here   Arrived  -> Authentic
+      2. defrag      each message once, and whole                    Authentic -> Whole
+      3. delivery    filter, then the channel's queue                Whole    -> Channel.receive
+
+The bytes come from the network until the cipher has opened them, and with crypto off all the way: every
+step may find something wrong with them, counts why, and goes on with the next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import trio
+
+from knet_trio.abc import Endpoint
+from knet_trio.address import Address
+from knet_trio.core.onwire import Data, decode_untrusted
+from knet_trio.errors import DropCause, FilterError, PacketError
+from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Message
+from knet_trio.node.control import receive_control, receive_trouble
+from knet_trio.node.counters import Kind
+from knet_trio.node.node import Node
+from knet_trio.node.peer import Peer
+from knet_trio.pipeline.filtering import ask_filter
+from knet_trio.pipeline.stage import Stage, open_batch_channel
+from knet_trio.waiting import Mailbox
+
+
+class Arrived(NamedTuple):
+    """A datagram and where it came from."""
+
+    datagram: bytes
+    source: Address
+
+
+class Authentic(NamedTuple):
+    """A data packet of a host that may send it."""
+
+    packet: Data
+    peer: Peer
+
+
+class Whole(NamedTuple):
+    """A message, as its sender gave it, and whether that was to everybody."""
+
+    message: Message
+    broadcast: bool
+
+
+class CipherStage(Stage[Arrived, Authentic]):
+    """1. Out of the envelope, and control packets to those they concern."""
+
+    name: ClassVar[str] = "cipher"
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._context = node.context
+
+    async def process(self, items: Sequence[Arrived]) -> list[Authentic]:
+        """Open each datagram and sort the packets."""
+        authentic: list[Authentic] = []
+        began = time.perf_counter()
+        opened = 0
+        for datagram, source in items:
+            try:
+                plain = self._context.crypto.open_untrusted(datagram)
+                opened += plain is not datagram
+                packet = decode_untrusted(plain)
+            except PacketError as error:
+                self._refuse(error, source)
+                continue
+            if isinstance(packet, Data):
+                peer = self._admit(packet, len(datagram), source)
+                if peer is not None:
+                    authentic.append(Authentic(packet, peer))
+            else:
+                receive_control(self._node, packet, len(datagram), source)
+        if opened:
+            self._context.counters.rx_crypt.add(time.perf_counter() - began, opened)
+        return authentic
+
+    def _admit(self, packet: Data, size: int, source: Address) -> Peer | None:
+        """The host that sent the packet, if data may come from it and from that address."""
+        counters = self._context.counters
+        peer = self._node.peers.get(packet.node)
+        if peer is None:
+            counters.drop(DropCause.UNKNOWN_HOST)
+            return None
+        path = peer.by_address.get(source)
+        if path is None:
+            counters.drop(DropCause.UNKNOWN_ADDRESS)
+            return None
+        if self._context.access_lists and not path.acl.accepts(source.host):
+            path.drop(DropCause.ACCESS_LIST)
+            return None
+        if not self._context.forwarding:
+            counters.drop(DropCause.FORWARDING_DISABLED)
+            return None
+        if not peer.ranked:
+            path.drop(DropCause.PEER_UNREACHABLE)
+            return None
+        tally = path.counters.tallies[Kind.DATA]
+        tally.rx_packets += 1
+        tally.rx_bytes += size
+        return peer
+
+    def _refuse(self, error: PacketError, source: Address) -> None:
+        """Count bytes that are no packet, with the link they came over if that is known."""
+        path = self._node.by_address.get(source)
+        if path is None:
+            self._context.counters.drop(error.cause)
+        else:
+            path.drop(error.cause)
+            path.note(f"a packet from {source} was refused: {error.args[0]}")
+
+
+class DefragStage(Stage[Authentic, Whole]):
+    """2. Each message once, and whole."""
+
+    name: ClassVar[str] = "defrag"
+
+    async def process(self, items: Sequence[Authentic]) -> list[Whole]:
+        """Put messages together and leave out those that were seen."""
+        whole: list[Whole] = []
+        for packet, peer in items:
+            payload = peer.source.receive(packet)
+            if payload is not None:
+                message = Message(payload, packet.node, packet.channel)
+                whole.append(Whole(message, packet.broadcast))
+        return whole
+
+
+class DeliveryStage(Stage[Whole, Whole]):
+    """3. Filter, then the queue of the channel."""
+
+    name: ClassVar[str] = "delivery"
+
+    def __init__(self, node: Node, mailboxes: dict[int, Mailbox[Message]]) -> None:
+        self._context = node.context
+        self._mailboxes = mailboxes
+
+    async def process(self, items: Sequence[Whole]) -> list[Whole]:
+        """Deliver each message; nothing is left for a next stage."""
+        queues: dict[int, list[Message]] = {}
+        for item in items:
+            message = self._filter(item)
+            if message is not None:
+                queues.setdefault(message.channel, []).append(message)
+        drop = self._context.counters.drop
+        for channel, messages in queues.items():
+            mailbox = self._mailboxes.get(channel)
+            if mailbox is None:
+                drop(DropCause.NO_CHANNEL, len(messages))
+            else:
+                lost = mailbox.put(messages)
+                if lost:
+                    drop(DropCause.CHANNEL_FULL, lost)
+        return []
+
+    def _filter(self, item: Whole) -> Message | None:
+        """The message on the channel where it belongs, if this host takes it."""
+        message = item.message
+        decide = self._context.filter
+        if decide is None:
+            return message
+        me = self._context.host_id
+        packet = FilterPacket(message.data, Direction.RX, me, message.source, message.channel)
+        try:
+            answer = ask_filter(decide, packet)
+        except FilterError as error:
+            self._context.counters.drop(error.cause)
+            return None
+        if isinstance(answer, Drop):
+            self._context.counters.drop(DropCause.FILTER_DROP)
+            return None
+        # A broadcast is for whoever gets it, whatever the filter here would have said.
+        if not isinstance(answer, Broadcast) and not item.broadcast and me not in answer.hosts:
+            self._context.counters.drop(DropCause.NOT_FOR_THIS_HOST)
+            return None
+        if answer.channel is None or answer.channel == message.channel:
+            return message
+        return message._replace(channel=answer.channel)
+
+
+class Receiver:
+    """The pipeline of these stages. ``mailboxes`` are the queues of the open channels."""
+
+    def __init__(self, node: Node) -> None:
+        self.mailboxes: dict[int, Mailbox[Message]] = {}
+        self._node = node
+        self._head, self._source = open_batch_channel(Arrived)
+
+    async def receive_from(self, endpoint: Endpoint) -> None:
+        """Take in what arrives at ``endpoint``, until cancelled: a task for each of them.
+
+        Where the pipeline is behind, the tasks wait for it in turn, so an endpoint that is flooded
+        gets no more than its share.
+        """
+        while True:
+            arrivals = await endpoint.receive()
+            for trouble in arrivals.troubles:
+                receive_trouble(self._node, endpoint, trouble)
+            if arrivals.datagrams:
+                await self._head.send([Arrived._make(item) for item in arrivals.datagrams])
+
+    async def run(self) -> None:
+        """Run the stages until cancelled."""
+        defrag, defrag_source = open_batch_channel(Authentic)
+        delivery, delivery_source = open_batch_channel(Whole)
+        async with trio.open_nursery() as nursery:
+            start = nursery.start_soon
+            start(CipherStage(self._node).run, self._source, defrag, name="rx cipher")
+            start(DefragStage().run, defrag_source, delivery, name="rx defrag")
+            stage = DeliveryStage(self._node, self.mailboxes)
+            start(stage.run, delivery_source, None, name="rx delivery")

@@ -1,0 +1,271 @@
+"""The way out of a message.
+
+::
+
+    Channel.send
+      1. filter      who gets it, on which channel            Outgoing  -> Addressed
+      2. cipher      number, fragments, envelope              Addressed -> Sealed
+      3. transport   the links its hosts' policies choose     Sealed    -> the sockets
+
+Each stage does a batch, and has a plain method for one message that raises SendError when it goes no
+further. For a batch what it raises is counted; ``send_sync`` calls the methods in a row and lets the
+error out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import ClassVar, NamedTuple, TypeVar
+
+import trio
+
+from knet_trio.core.onwire import encode_message
+from knet_trio.errors import (
+    DestinationError,
+    DropCause,
+    DroppedByFilterError,
+    ForwardingDisabledError,
+    HostDownError,
+    NoFilterError,
+    NoProgressError,
+    SealError,
+    SendError,
+)
+from knet_trio.message import Broadcast, Direction, Drop, FilterPacket
+from knet_trio.node.node import Node
+from knet_trio.node.path import Path
+from knet_trio.node.peer import Peer
+from knet_trio.pipeline.filtering import ask_filter
+from knet_trio.pipeline.stage import Stage, open_batch_channel
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Outgoing(NamedTuple):
+    """A message as the user gave it; ``to`` None leaves its way to the filter."""
+
+    data: bytes
+    channel: int
+    to: tuple[int, ...] | None
+
+
+class Addressed(NamedTuple):
+    """A message that knows where to go: ``hosts`` None is everybody."""
+
+    data: bytes
+    channel: int
+    hosts: tuple[int, ...] | None
+    compress: int = 0
+
+
+class Sealed(NamedTuple):
+    """A message as the datagrams that go on the wire, the same ones to every host."""
+
+    datagrams: list[bytes]
+    hosts: tuple[int, ...] | None
+
+
+class FilterStage(Stage[Outgoing, Addressed]):
+    """1. Who gets it, on which channel."""
+
+    name: ClassVar[str] = "filter"
+
+    def __init__(self, node: Node) -> None:
+        self._context = node.context
+
+    async def process(self, items: Sequence[Outgoing]) -> list[Addressed]:
+        """Address each message."""
+        return _each(self.address, items, self._context.counters.drop)
+
+    def address(self, message: Outgoing) -> Addressed:
+        """Address one message, or raise SendError."""
+        if not self._context.forwarding:
+            raise ForwardingDisabledError(
+                "data forwarding is off: set_forwarding(True) turns it on"
+            )
+        data, channel, to = message
+        if to is not None:
+            return Addressed(data, channel, to)
+        decide = self._context.filter
+        if decide is None:
+            return Addressed(data, channel, None)
+        me = self._context.host_id
+        answer = ask_filter(decide, FilterPacket(data, Direction.TX, me, me, channel))
+        if isinstance(answer, Drop):
+            raise DroppedByFilterError("the filter dropped the message")
+        if answer.channel is not None:
+            channel = answer.channel
+        if isinstance(answer, Broadcast):
+            return Addressed(data, channel, None)
+        if not answer.hosts:
+            raise DestinationError("the filter answered Unicast without a host", errno=errno.EINVAL)
+        return Addressed(data, channel, answer.hosts)
+
+
+class CipherStage(Stage[Addressed, Sealed]):
+    """2. Number, fragments, envelope."""
+
+    name: ClassVar[str] = "cipher"
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._context = node.context
+
+    async def process(self, items: Sequence[Addressed]) -> list[Sealed]:
+        """Seal each message."""
+        return _each(self.seal, items, self._context.counters.drop)
+
+    def seal(self, message: Addressed) -> Sealed:
+        """Seal one message, or raise SendError."""
+        context = self._context
+        packets = encode_message(
+            message.data,
+            node=context.host_id,
+            seq=self._node.next_seq(),
+            compress=message.compress,
+            broadcast=message.hosts is None,
+            channel=message.channel,
+            fragment_size=self._node.data_mtu,
+        )
+        if context.crypto.sealer is None:
+            return Sealed(packets, message.hosts)
+        began = time.perf_counter()
+        try:
+            datagrams = context.crypto.seal(packets)
+        except Exception as error:
+            raise SealError(f"the cipher failed: {error!r}") from error
+        counters = context.counters
+        counters.tx_crypt.add(time.perf_counter() - began, len(packets))
+        counters.tx_crypt_overhead += sum(map(len, datagrams)) - sum(map(len, packets))
+        return Sealed(datagrams, message.hosts)
+
+
+class TransportStage(Stage[Sealed, Sealed]):
+    """3. The links that the policies of its hosts choose, one batch a link."""
+
+    name: ClassVar[str] = "transport"
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._drop = node.context.counters.drop
+
+    async def process(self, items: Sequence[Sealed]) -> list[Sealed]:
+        """Send each message; nothing is left for a next stage."""
+        batches: dict[Path, list[bytes]] = {}
+        for message in items:
+            for peer in self._peers(message):
+                for path in peer.choose():
+                    batches.setdefault(path, []).extend(message.datagrams)
+        # Waiting for room is backpressure, as long as it holds up nobody else: so only if
+        # there is no link at all that could take something now.
+        if batches and all(path.outbox.full for path in batches):
+            await next(iter(batches)).outbox.wait_room()
+        for path, datagrams in batches.items():
+            if path.outbox.full:
+                path.drop(DropCause.SEND_QUEUE_FULL, len(datagrams))
+            else:
+                path.outbox.send(path, datagrams)
+        return []
+
+    def send(self, message: Sealed) -> None:
+        """Send one message to its one host, or raise SendError."""
+        for peer in self._peers(message):
+            refusals = [
+                path.outbox.send(path, message.datagrams)
+                for path in peer.choose()
+                if not path.outbox.full
+            ]
+            if all(refusals):
+                numbers = [refusal.errno for refusal in refusals if refusal] or [errno.EAGAIN]
+                number = numbers[0] or errno.EAGAIN
+                raise NoProgressError(
+                    f"no link to host {peer.host_id} takes it: {os.strerror(number)}",
+                    errno=number,
+                )
+            return
+        raise HostDownError("the destination is not reachable")
+
+    def _peers(self, message: Sealed) -> Iterator[Peer]:
+        """The hosts the message can be sent to now; the others are counted."""
+        reached = False
+        if message.hosts is None:
+            for peer in self._node.peers.values():
+                if peer.ranked:
+                    reached = True
+                    yield peer
+            if not reached:
+                self._drop(DropCause.HOST_DOWN)
+            return
+        for host_id in message.hosts:
+            found = self._node.peers.get(host_id)
+            if found is None:
+                self._drop(DropCause.UNKNOWN_DESTINATION)
+            elif not found.ranked:
+                self._drop(DropCause.HOST_DOWN)
+            else:
+                yield found
+
+
+class Transmitter:
+    """The pipeline of these stages, and the way past it."""
+
+    def __init__(self, node: Node) -> None:
+        self._context = node.context
+        self._filter = FilterStage(node)
+        self._cipher = CipherStage(node)
+        self._transport = TransportStage(node)
+        self._head, self._source = open_batch_channel(Outgoing)
+
+    def send_nowait(self, messages: Sequence[Outgoing]) -> None:
+        """Hand over ``messages``, all or none; ``trio.WouldBlock`` if there is no room."""
+        self._head.send_nowait(messages)
+
+    async def send(self, messages: Sequence[Outgoing]) -> None:
+        """Hand over ``messages`` once there is room; when cancelled, none was handed over."""
+        await self._head.send(messages)
+
+    def send_sync(self, message: Outgoing) -> None:
+        """All steps at once for a message to one host; raises the SendError of one that fails."""
+        if message.to is None and self._context.filter is None:
+            raise NoFilterError("say where to with to=[host_id], or set a filter")
+        addressed = self._filter.address(message)
+        hosts = addressed.hosts
+        if hosts is None or len(hosts) != 1:
+            raise DestinationError(
+                "send_sync takes exactly one destination",
+                errno=errno.EINVAL if hosts == () else errno.E2BIG,
+            )
+        self._transport.send(self._cipher.seal(addressed))
+
+    async def flush(self) -> None:
+        """Wait until all that was handed over before has gone through the last stage."""
+        flushed = trio.Event()
+        await self._head.send((), (flushed,))
+        await flushed.wait()
+
+    async def run(self) -> None:
+        """Run the stages until cancelled."""
+        cipher, cipher_source = open_batch_channel(Addressed)
+        transport, transport_source = open_batch_channel(Sealed)
+        async with trio.open_nursery() as nursery:
+            start = nursery.start_soon
+            start(self._filter.run, self._source, cipher, name="tx filter")
+            start(self._cipher.run, cipher_source, transport, name="tx cipher")
+            start(self._transport.run, transport_source, None, name="tx transport")
+
+
+def _each(
+    step: Callable[[In], Out], items: Iterable[In], drop: Callable[[DropCause], None]
+) -> list[Out]:
+    """What ``step`` makes of each item; those it raises SendError for are counted."""
+    done: list[Out] = []
+    for item in items:
+        try:
+            done.append(step(item))
+        except SendError as error:
+            drop(error.cause)
+    return done

@@ -1,0 +1,124 @@
+"""Frozen answers to "how is it?". Field names are libknet's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from knet_trio.errors import DropCause
+
+
+@attrs.frozen
+class HostStatus:
+    """Whether a host can be reached. Source: man knet_host_get_status."""
+
+    reachable: bool
+    remote: bool = False
+    external: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class LinkStatistics:
+    """The counters of one link. Latencies are seconds, None while there was no sample.
+
+    ``*_errors`` are packets the system refused, ``*_retries`` those it took only at a later try.
+    ``last_up_times`` and ``last_down_times`` are up to 16 times of day (``time.time()``), oldest
+    first. Source: man knet_link_get_status.
+    """
+
+    tx_data_packets: int
+    rx_data_packets: int
+    tx_data_bytes: int
+    rx_data_bytes: int
+    tx_ping_packets: int
+    rx_ping_packets: int
+    tx_ping_bytes: int
+    rx_ping_bytes: int
+    tx_pong_packets: int
+    rx_pong_packets: int
+    tx_pong_bytes: int
+    rx_pong_bytes: int
+    tx_pmtu_packets: int
+    rx_pmtu_packets: int
+    tx_pmtu_bytes: int
+    rx_pmtu_bytes: int
+    tx_total_packets: int
+    rx_total_packets: int
+    tx_total_bytes: int
+    rx_total_bytes: int
+    tx_total_errors: int
+    tx_total_retries: int
+    tx_pmtu_errors: int
+    tx_pmtu_retries: int
+    tx_ping_errors: int
+    tx_ping_retries: int
+    tx_pong_errors: int
+    tx_pong_retries: int
+    tx_data_errors: int
+    tx_data_retries: int
+    latency_min: float | None
+    latency_max: float | None
+    latency_ave: float | None
+    latency_samples: int
+    up_count: int
+    down_count: int
+    last_up_times: tuple[float, ...]
+    last_down_times: tuple[float, ...]
+
+
+@attrs.frozen(kw_only=True)
+class LinkStatus:
+    """How a link is. Source: man knet_link_get_status.
+
+    ``latency``: the average round trip in seconds. ``pong_last``: when the last pong came, on
+    trio's clock, None before the first. ``mtu``: the user bytes one packet carries, 0 while the
+    link is not fit for data. ``proto_overhead``: the bytes around them on the wire, 0 before the
+    path MTU is known. The ``dst`` fields are None while a dynamic link has no peer.
+    """
+
+    src_ipaddr: str
+    src_port: int
+    dst_ipaddr: str | None
+    dst_port: int | None
+    enabled: bool
+    connected: bool
+    dynconnected: bool
+    latency: float
+    pong_last: float | None
+    mtu: int
+    proto_overhead: int
+    stats: LinkStatistics
+
+
+@attrs.frozen(kw_only=True)
+class HandleStatistics:
+    """The counters of a handle. Times are seconds, None while there was no sample.
+
+    ``drops`` says for each cause how often something went no further. Source: man
+    knet_handle_get_stats.
+    """
+
+    tx_uncompressed_packets: int
+    tx_compressed_packets: int
+    tx_compressed_original_bytes: int
+    tx_compressed_size_bytes: int
+    tx_compress_time_ave: float | None
+    tx_compress_time_min: float | None
+    tx_compress_time_max: float | None
+    rx_compressed_packets: int
+    rx_compressed_original_bytes: int
+    rx_compressed_size_bytes: int
+    rx_compress_time_ave: float | None
+    rx_compress_time_min: float | None
+    rx_compress_time_max: float | None
+    tx_crypt_packets: int
+    tx_crypt_byte_overhead: int
+    tx_crypt_time_ave: float | None
+    tx_crypt_time_min: float | None
+    tx_crypt_time_max: float | None
+    rx_crypt_packets: int
+    rx_crypt_time_ave: float | None
+    rx_crypt_time_min: float | None
+    rx_crypt_time_max: float | None
+    drops: Mapping[DropCause, int]

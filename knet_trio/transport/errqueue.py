@@ -1,0 +1,73 @@
+"""The error queue of a UDP socket: what the kernel and the network say of earlier sends.
+
+With IP_RECVERR set, ICMP errors and refused oversized packets are kept with the destination they
+belong to, and for EMSGSIZE with the MTU. Source: man 7 ip (IP_RECVERR), linux/errqueue.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Final
+
+from knet_trio.abc import PathTrouble
+from knet_trio.address import Address
+
+# Not named by the socket module of every supported Python.
+IP_RECVERR: Final = 11
+IPV6_RECVERR: Final = 25
+
+_EXTENDED_ERROR = struct.Struct("=IBBBBII")
+_ORIGIN_LOCAL: Final = 1
+_ANCILLARY_SIZE: Final = 512
+# A flood of errors must not keep the loop.
+_MOST_AT_ONCE: Final = 64
+
+
+def keep_errors(sock: socket.socket) -> None:
+    """Have the kernel queue errors on ``sock``."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+
+
+def read_errors(sock: socket.socket) -> list[PathTrouble]:
+    """Take the errors that are queued on ``sock``, never waiting."""
+    troubles: list[PathTrouble] = []
+    for _ in range(_MOST_AT_ONCE):
+        try:
+            _, ancillary, _, name = sock.recvmsg(1, _ANCILLARY_SIZE, socket.MSG_ERRQUEUE)
+        except BlockingIOError:
+            break
+        except OSError as error:
+            # The pending error of the socket itself, told once on any call.
+            if error.errno in (errno.EBADF, errno.EINVAL):
+                raise
+            continue
+        for level, kind, data in ancillary:
+            if (level, kind) not in _KINDS or len(data) < _EXTENDED_ERROR.size:
+                continue
+            number, origin, _, _, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
+            mtu = info if number == errno.EMSGSIZE and info else None
+            destination = received_address(name)
+            troubles.append(PathTrouble(destination, number, mtu, origin == _ORIGIN_LOCAL))
+    return troubles
+
+
+_KINDS: Final = {(socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)}
+
+
+def received_address(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
+    """A socket address from the kernel in the canonical form."""
+    if len(name) == 2:
+        return Address._make(name)
+    host, port, _, scope = name
+    if scope and "%" not in host:
+        try:
+            host = f"{host}%{socket.if_indextoname(scope)}"
+        except OSError:
+            # The interface went away meanwhile: no link has such an address any more.
+            host = f"{host}%{scope}"
+    return Address(host, port)

@@ -1,0 +1,197 @@
+"""UDP: one socket for each local address and port, shared by the links that use it.
+
+A peer recognises a link by the exact address and port its packets come from, so everything goes out
+of the bound socket. Calls are made on the plain non-blocking socket, and trio is asked only to wait:
+a third of the cost of ``trio.socket``'s calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+import trio
+
+from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Transport
+from knet_trio.address import Address, socket_address
+from knet_trio.core.sizes import UDP_HEADER
+from knet_trio.errors import KnetError, TransportError
+from knet_trio.transport.errqueue import keep_errors, read_errors, received_address
+
+SOCKET_BUFFER: Final = 8 * 1024 * 1024
+HIGH_PRIORITY: Final = 6
+TOS_LOW_DELAY: Final = 0x10
+# What one wake-up may take from a socket: under a millisecond's work for the stages behind it.
+RECEIVE_BATCH: Final = 64
+_DATAGRAM: Final = 65536
+
+# Not named by the socket module of every supported Python. Source: linux/in.h, linux/in6.h,
+# asm-generic/socket.h.
+IP_MTU_DISCOVER: Final = 10
+IPV6_MTU_DISCOVER: Final = 23
+PMTUDISC_PROBE: Final = 3
+IP_FREEBIND: Final = 15
+IPV6_FREEBIND: Final = 78
+SO_SNDBUFFORCE: Final = 32
+SO_RCVBUFFORCE: Final = 33
+
+
+class UdpTransport(Transport):
+    """Plain UDP over IPv4 or IPv6."""
+
+    name: ClassVar[str] = "udp"
+    transport_id: ClassVar[int] = 1
+    header_size: ClassVar[int] = UDP_HEADER
+
+    def open_endpoint(
+        self, local: Address, *, privileged: bool, high_priority: bool, dscp: int
+    ) -> UdpEndpoint:
+        """Bind a socket with the options the protocol wants."""
+        doing = f"cannot bind UDP {local}"
+        try:
+            name = socket_address(local)
+            family = socket.AF_INET6 if local.is_ipv6 else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            raise TransportError.from_os_error(doing, error) from error
+        try:
+            sock.setblocking(False)
+            _set_buffers(sock, insist=privileged)
+            _set_path_options(sock)
+            if high_priority:
+                _set_priority(sock, dscp)
+            sock.bind(name)
+        except OSError as error:
+            sock.close()
+            raise TransportError.from_os_error(doing, error) from error
+        except BaseException:
+            sock.close()
+            raise
+        return UdpEndpoint(sock)
+
+
+class UdpEndpoint(Endpoint):
+    """A bound UDP socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.local = received_address(sock.getsockname())
+        self._destinations: dict[Address, tuple[str, int] | tuple[str, int, int, int]] = {}
+
+    async def receive(self) -> Arrivals:
+        """Wait for the socket and drain it, up to 64 datagrams."""
+        while True:
+            if self._sock.fileno() < 0:
+                await trio.lowlevel.checkpoint()
+                raise trio.ClosedResourceError("the endpoint was closed")
+            await trio.lowlevel.wait_readable(self._sock)
+            arrivals = self._drain()
+            if arrivals.datagrams or arrivals.troubles:
+                return arrivals
+
+    def _drain(self) -> Arrivals:
+        datagrams: list[tuple[bytes, Address]] = []
+        troubles: list[PathTrouble] = []
+        receive = self._sock.recvfrom
+        for _ in range(RECEIVE_BATCH):
+            try:
+                data, name = receive(_DATAGRAM)
+            except BlockingIOError:
+                # Woken for nothing to read means that there is something on the error queue.
+                if not datagrams:
+                    troubles = self.troubles()
+                break
+            except OSError:
+                # What it says is on the error queue as well, with the destination.
+                troubles += self.troubles()
+                continue
+            datagrams.append((data, received_address(name)))
+        return Arrivals(datagrams, troubles)
+
+    def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
+        """Send datagrams until the socket's buffer is full."""
+        name = self._destinations.get(destination)
+        if name is None:
+            name = self._destinations[destination] = socket_address(destination)
+        send = self._sock.sendto
+        for sent, datagram in enumerate(datagrams):
+            try:
+                send(datagram, name)
+            except BlockingIOError:
+                return sent
+            except OSError as error:
+                if sent:
+                    return sent
+                # An ICMP error of an earlier packet is told on the next send, which then was not
+                # made: it is on the error queue, and the packet deserves a try of its own.
+                if error.errno not in _TOLD_LATE:
+                    raise
+                send(datagram, name)
+        return len(datagrams)
+
+    async def wait_sendable(self) -> None:
+        """Wait for room in the socket's buffer."""
+        await trio.lowlevel.wait_writable(self._sock)
+
+    def troubles(self) -> list[PathTrouble]:
+        """Read the error queue."""
+        return read_errors(self._sock)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+
+_TOLD_LATE: Final = {
+    errno.ECONNREFUSED,
+    errno.EHOSTUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.ECONNABORTED,
+}
+
+
+def _set_buffers(sock: socket.socket, *, insist: bool) -> None:
+    for plain, forced in (
+        (socket.SO_RCVBUF, SO_RCVBUFFORCE),
+        (socket.SO_SNDBUF, SO_SNDBUFFORCE),
+    ):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, forced, SOCKET_BUFFER)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, plain, SOCKET_BUFFER)
+        # The kernel doubles the value for its own bookkeeping.
+        size = sock.getsockopt(socket.SOL_SOCKET, plain) // 2
+        if insist and size < SOCKET_BUFFER:
+            raise KnetError(
+                f"the socket buffers are {size} bytes instead of {SOCKET_BUFFER}: raise"
+                " net.core.rmem_max and net.core.wmem_max, run with CAP_NET_ADMIN, or leave out"
+                " privileged=True",
+                errno=errno.ENAMETOOLONG,
+            )
+
+
+def _set_path_options(sock: socket.socket) -> None:
+    keep_errors(sock)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+        sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+
+
+def _set_priority(sock: socket.socket, dscp: int) -> None:
+    # The six bits of DSCP are the upper ones of the byte.
+    tos = dscp << 2 if dscp else TOS_LOW_DELAY
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+    # After the type of service, which sets a priority of its own.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, HIGH_PRIORITY)

@@ -1,0 +1,120 @@
+"""What keeps the code sound: `nox` runs it, `nox -s lint` one part, `nox -l` names the parts.
+
+What follows `--` goes to pytest: `nox -s tests-3.13 -- -k handle`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+
+# Per cent of lines and branches. The protocol core does no I/O, so nothing in it is hard to reach.
+CORE_COVERAGE = 98
+PACKAGE_COVERAGE = 90
+
+
+def runs(version: str) -> bool:
+    """Whether there is such an interpreter: a version manager's shim exists without one."""
+    executable = shutil.which(f"python{version}")
+    if executable is None:
+        return False
+    return subprocess.run([executable, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+FOUND = [version for version in PYTHONS if runs(version)]
+# A machine may have no `python3.x` on its path but the interpreter that runs this.
+NEWEST = FOUND[-1] if FOUND else "{}.{}".format(*sys.version_info)
+
+# The coverage session is the run of the tests on the newest interpreter.
+nox.options.sessions = [
+    "lint",
+    "types",
+    *(f"tests-{version}" for version in FOUND if version != NEWEST),
+    "coverage",
+]
+nox.options.default_venv_backend = "virtualenv"
+# nox makes it an error by itself where CI is set.
+nox.options.error_on_missing_interpreters = False
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the package, editable so that it is measured where it stands, and the groups."""
+    session.install("-q", "-e", ".[cli]", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session(python=NEWEST)
+def lint(session: nox.Session) -> None:
+    """Ruff's rules and its format."""
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=NEWEST)
+def types(session: nox.Session) -> None:
+    """The types of the package, the tests and the examples, strictly, by two checkers."""
+    install(session, "test", "types")
+    session.run("mypy")
+    session.run("pyright", "--warnings")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests on one interpreter."""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def coverage(session: nox.Session) -> None:
+    """The tests on the newest interpreter, and how much of the code they run."""
+    install(session, "test")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    # Each process leaves a file of its own.
+    session.run("coverage", "combine", "--quiet")
+    if session.posargs:
+        session.warn("Part of the tests tells nothing of the whole: no coverage asked for.")
+        return
+    core = ["coverage", "report", "--include=knet_trio/core/*", f"--fail-under={CORE_COVERAGE}"]
+    package = ["coverage", "report", f"--fail-under={PACKAGE_COVERAGE}"]
+    session.run(*core)
+    session.run(*package)
+
+
+@nox.session(python=NEWEST)
+def trio_typing(session: nox.Session) -> None:
+    """A program with trio-typing 0.10 installed imports, runs and is checked.
+
+    trio-typing brings `trio-stubs`, which hide Trio's own types. They are of the time of Trio
+    0.22: what came later (`trio.as_safe_channel`, `trio.NeedHandshakeError`, …) is unknown to a
+    checker there, and where a signature names it the checker silently takes `Any`. An installed
+    package's own errors are not shown, so only the program tells: it asserts the types that it
+    gets from knet_trio, and holds mistakes that a checker has to find.
+    """
+    # As a user has it, a built package outside of the source tree: that also shows that the
+    # marker `py.typed` is shipped.
+    session.install("-q", ".[trio-typing]")
+    place = Path(session.create_tmp())
+    for name in ("program.py", "mypy.ini"):
+        # In its old place mypy finds the package's source above it, and takes that.
+        shutil.copy(ROOT / "tests" / "typing_compat" / name, place)
+    session.chdir(place)
+    session.run("python", "-c", "import knet_trio, trio_typing")
+    session.run("python", "program.py")
+    # mypy 1.10 is the last that trio-typing's plugin works with: it makes type variables with
+    # a number for an id, which mypy 1.11 and later refuse by an internal error at the stubs'
+    # first use of `takes_callable_and_args`. Without the plugin current mypy reads the same
+    # stubs, but no longer compares `start_soon`'s function with its arguments.
+    session.install("-q", "mypy==1.10.*")
+    session.run("mypy", "program.py")

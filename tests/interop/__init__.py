@@ -1,0 +1,1 @@
+"""Interoperability: the C library, libknet, as the other node."""
