@@ -49,8 +49,8 @@ class Compressor(ABC):
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
         """The message in ``data``.
 
-        Raises PacketError, and nothing else, if it is none or has more than ``limit`` bytes; no more
-        memory than that is used in finding out.
+        Raises PacketError, and nothing else, if it is none or has more than ``limit`` bytes; no
+        more memory than that is used in finding out.
         """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import cast
 
 import trio
 
@@ -19,10 +19,10 @@ from knet_trio.waiting import Mailbox
 class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     """One of a handle's 32 channels. Made by ``Handle.open_channel``.
 
-    What is sent on a channel arrives on the channel of the same number of other hosts. Sending hands
-    a message of 1 to 65536 bytes to the handle, waiting while that is behind; what becomes of it later
-    is counted in ``Handle.statistics()``. ``to`` names the hosts it is for, in place of the filter;
-    with neither it is for everybody.
+    What is sent on a channel arrives on the channel of the same number of other hosts. Sending
+    hands a message of 1 to 65536 bytes to the handle, waiting while that is behind; what becomes
+    of it later is counted in ``Handle.statistics()``. ``to`` names the hosts it is for, in place of
+    the filter; with neither it is for everybody.
 
     A cancelled call has not happened: nothing was sent, nothing was taken.
     """
@@ -97,7 +97,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         return await self._mailbox.take(limit)
 
     def close(self) -> None:
-        """Send and receive no more; messages that arrive for the channel are dropped and counted."""
+        """Send and receive no more; what arrives for the channel is dropped and counted."""
         if not self._closed:
             self._closed = True
             self._mailbox.close()
@@ -115,10 +115,11 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         hosts = None if to is None else self._check_hosts(to)
         return [Outgoing(_check_message(data), self._channel, hosts) for data in datas]
 
-    def _check_hosts(self, to: Any) -> tuple[int, ...]:
-        if isinstance(to, int | str | bytes) or not isinstance(to, Iterable):
+    def _check_hosts(self, to: object) -> tuple[int, ...]:
+        if isinstance(to, str | bytes) or not isinstance(to, Iterable):
             raise InvalidArgumentError(f"to={to!r} is not a list of host ids, such as to=[2]")
-        hosts = tuple(dict.fromkeys(check_host_id(host) for host in to))
+        host_ids = cast("Iterable[object]", to)
+        hosts = tuple(dict.fromkeys(check_host_id(host_id) for host_id in host_ids))
         if not hosts:
             raise InvalidArgumentError("to=[] names no host; leave it out to send to everybody")
         for host in hosts:
@@ -128,10 +129,10 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
 
 
 def _check_message(data: object) -> bytes:
-    if isinstance(data, bytearray | memoryview):
-        data = bytes(data)
     if not isinstance(data, bytes):
-        raise InvalidArgumentError(f"a message is bytes, not {type(data).__name__}")
+        if not isinstance(data, bytearray | memoryview):
+            raise InvalidArgumentError(f"a message is bytes, not {type(data).__name__}")
+        data = bytes(cast("bytearray", data))
     if not 0 < len(data) <= MAX_MESSAGE:
         raise InvalidArgumentError(f"a message has 1 to {MAX_MESSAGE} bytes, not {len(data)}")
     return data

@@ -108,9 +108,9 @@ class CryptoConfig:
 class CompressConfig:
     """How messages are made smaller. Source: man knet_handle_compress.
 
-    ``model``: ``zlib``, ``lz4``, ``lz4hc``, ``lzma``, ``bzip2``, ``zstd`` or ``lzo2``. ``level``: what
-    the algorithm makes of it, None for its usual one. ``threshold``: messages of up to so many
-    bytes are left as they are, 0 for the default of 100.
+    ``model``: ``zlib``, ``lz4``, ``lz4hc``, ``lzma``, ``bzip2``, ``zstd`` or ``lzo2``. ``level``:
+    what the algorithm makes of it, None for its usual one. ``threshold``: messages of up to so
+    many bytes are left as they are, 0 for the default of 100.
 
     Raises InvalidArgumentError for a threshold out of range; model and level are checked by the
     handle.

@@ -133,9 +133,7 @@ class Handle:
 
         Source: man knet_handle_enable_filter.
         """
-        if filter is not None and not callable(filter):
-            raise InvalidArgumentError(f"{filter!r} is not callable")
-        self._context.filter = filter
+        self._context.filter = _check_filter(filter)
 
     @property
     def forwarding(self) -> bool:
@@ -151,7 +149,7 @@ class Handle:
         if forwarding:
             await trio.lowlevel.checkpoint()
         else:
-            await self._runtime.transmitter.flush()
+            await self._runtime.flush()
         self._context.forwarding = forwarding
 
     # Crypto.
@@ -239,7 +237,9 @@ class Handle:
                 path.liveness.clear_latency()
 
     def events(self) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Event]]:
-        """Everything that changes from now on, as a channel to receive from::
+        """Everything that changes from now on, as a channel to receive from.
+
+        ::
 
             async with handle.events() as events:
                 async for event in events:
@@ -278,11 +278,11 @@ async def open_handle(
     """Open a handle for this host, whose id is ``host_id`` (0 to 65535, unique in the cluster).
 
     ``crypto`` envelopes all packets; ``allow_clear_traffic`` then says whether clear ones are
-    accepted (None: only without crypto). ``filter`` decides where messages go, ``forwarding=False``
-    holds them back until ``set_forwarding(True)``. ``access_lists=False`` lets every address speak
-    on every link. ``privileged`` insists on socket buffers of 8 MiB. ``mtu`` is the interface MTU to
-    go by, None to discover that of each path every ``pmtud_interval`` seconds. ``dscp`` marks the
-    packets of high-priority links.
+    accepted (None: only without crypto). ``filter`` decides where messages go; with
+    ``forwarding=False`` none passes until ``set_forwarding(True)``. ``access_lists=False`` lets
+    every address speak on every link. ``privileged`` insists on socket buffers of 8 MiB. ``mtu`` is
+    the interface MTU to go by, None to discover that of each path every ``pmtud_interval``
+    seconds. ``dscp`` marks the packets of high-priority links.
 
     Leaving the block, by its end, an exception or cancellation, stops every task and closes every
     socket; at its end, messages handed over before still go out. It owns a nursery, so errors
@@ -304,18 +304,24 @@ async def open_handle(
         pmtud_interval=_check_pmtud_interval(pmtud_interval),
         fixed_mtu=_check_mtu(mtu),
     )
+    context.filter = _check_filter(filter)
     context.forwarding = forwarding
     async with trio.open_nursery() as nursery:
         runtime = Runtime(context, nursery, privileged=privileged, dscp=dscp)
         handle = Handle(runtime)
-        handle.set_filter(filter)
         runtime.start()
         try:
             yield handle
             with trio.move_on_after(_LAST_WORDS):
-                await runtime.transmitter.flush()
+                await runtime.flush()
         finally:
             runtime.end()
+
+
+def _check_filter(filter: Filter | None) -> Filter | None:
+    if filter is None or callable(filter):
+        return filter
+    raise InvalidArgumentError(f"the filter {filter!r} is not callable")
 
 
 def _check_mtu(mtu: int | None) -> int | None:

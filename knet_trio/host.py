@@ -75,11 +75,11 @@ class Host:
         return HostStatus(reachable=self._peer.reachable.is_on)
 
     async def wait_reachable(self) -> None:
-        """Return once a link to it can carry data. ``trio.ClosedResourceError`` if it is removed."""
+        """Return once a link to it can carry data; ``trio.ClosedResourceError`` if removed."""
         await self._peer.reachable.wait(True)
 
     async def wait_unreachable(self) -> None:
-        """Return once no link to it can carry data. ``trio.ClosedResourceError`` if it is removed."""
+        """Return once no link to it can carry data; ``trio.ClosedResourceError`` if removed."""
         await self._peer.reachable.wait(False)
 
     async def add_link(
@@ -99,9 +99,9 @@ class Host:
     ) -> Link:
         """Add a path to the host; ``src`` here and ``dst`` there are mirrored on its side.
 
-        ``src`` with port 0 takes a free port, shown in ``link.config.src``. Without ``dst`` the link
-        is dynamic: silent until the peer speaks, and its access list, empty at first, says who may.
-        The other options are described at LinkConfig.
+        ``src`` with port 0 takes a free port, shown in ``link.config.src``. Without ``dst`` the
+        link is dynamic: silent until the peer speaks, and its access list, empty at first, says who
+        may. The other options are described at LinkConfig.
 
         Raises InvalidArgumentError for what does not fit, BusyError for a link id in use,
         TransportError if the system refuses the address. Then nothing has changed. Source: man
@@ -133,7 +133,7 @@ class Host:
     async def remove_link(self, link_id: int) -> None:
         """Take a link down and away: what ``Link.remove`` does."""
         del self._links[link_id]
-        await self._runtime.remove_path(self._peer, self._peer.paths[link_id])
+        await self._runtime.remove_paths(self._peer, [self._peer.paths[link_id]])
 
     async def remove(self) -> None:
         """Take the host away, with its links. Source: man knet_host_remove."""
@@ -142,9 +142,7 @@ class Host:
         paths = list(self._peer.paths.values())
         self._links.clear()
         self._runtime.node.remove(self._peer)
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        for path in paths:
-            await self._runtime.remove_path(self._peer, path)
+        await self._runtime.remove_paths(self._peer, paths)
 
     def refresh(self) -> None:
         """A link's priority changed."""

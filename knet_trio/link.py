@@ -87,10 +87,10 @@ class Link:
         self._path.liveness.pong_count = pong_count
 
     def set_ping_timers(self, interval: float, timeout: float, samples: int) -> None:
-        """Change how often it pings, how long it waits for a pong (seconds), and over how many
-        round trips the latency is averaged. Source: man knet_link_set_ping_timers.
+        """Change how often it pings and how long it waits for a pong, in seconds.
 
-        Raises InvalidArgumentError for values out of range; then nothing has changed.
+        ``samples`` is how many round trips the average latency is of. Raises InvalidArgumentError
+        for values out of range; then nothing has changed. Source: man knet_link_set_ping_timers.
         """
         self._configure(
             attrs.evolve(

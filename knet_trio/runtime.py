@@ -16,10 +16,12 @@ Sockets are shared by the links with the same local address, and closed with the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 import trio
 
-from knet_trio.abc import Endpoint
+from knet_trio.abc import Endpoint, Transport
 from knet_trio.config import LinkConfig
 from knet_trio.errors import BusyError, InvalidArgumentError
 from knet_trio.node.context import Context
@@ -38,7 +40,7 @@ class _Bound:
 
     endpoint: Endpoint
     outbox: Outbox
-    transport: str
+    transport: Transport
     dynamic: bool
     users: int = 0
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -94,44 +96,56 @@ class Runtime:
         self.check_running()
         if config.link_id in peer.paths:
             raise BusyError(f"host {peer.host_id} has a link {config.link_id}; remove it first")
-        bound = self._bind(config)
+        transport = find_transport(config.transport)
+        bound = self._bind(config, transport)
         bound.users += 1
         config = attrs.evolve(config, src=bound.endpoint.local)
-        transport = find_transport(config.transport)
         path = Path(self.context, peer.host_id, config, transport, bound.outbox, peer.refresh)
         peer.add(path)
         return path
 
-    async def remove_path(self, peer: Peer, path: Path) -> None:
-        """Take a link down and, with the last user of its socket, close that."""
-        path.close()
-        peer.remove(path)
-        bound = self._bound[path.outbox.endpoint]
-        bound.users -= 1
-        if bound.users:
-            await trio.lowlevel.checkpoint()
-            return
-        del self._bound[bound.endpoint]
-        bound.scope.cancel()
-        await bound.closed.wait()
+    async def remove_paths(self, peer: Peer, paths: Iterable[Path]) -> None:
+        """Take links down and away, and close the sockets that nobody uses any more.
 
-    def _bind(self, config: LinkConfig) -> _Bound:
+        All is done before the first checkpoint but the waiting for the sockets.
+        """
+        closed: list[trio.Event] = []
+        for path in paths:
+            path.close()
+            peer.remove(path)
+            bound = self._bound[path.outbox.endpoint]
+            bound.users -= 1
+            if not bound.users:
+                del self._bound[bound.endpoint]
+                bound.scope.cancel()
+                closed.append(bound.closed)
+        await trio.lowlevel.checkpoint()
+        for event in closed:
+            await event.wait()
+
+    async def flush(self) -> None:
+        """Wait until the sockets have taken all messages handed over before."""
+        await self.transmitter.flush()
+        for bound in list(self._bound.values()):
+            await bound.outbox.wait_empty()
+
+    def _bind(self, config: LinkConfig, transport: Transport) -> _Bound:
         dynamic = config.dst is None
         for bound in self._bound.values():
-            if bound.endpoint.local == config.src and bound.transport == config.transport:
+            if bound.endpoint.local == config.src and bound.transport is transport:
                 if bound.dynamic != dynamic:
                     raise InvalidArgumentError(
-                        f"{config.src} is used by a {'dynamic' if bound.dynamic else 'static'} link:"
-                        " links with and without dst need local addresses of their own"
+                        f"{config.src} has links with dst or without, not both: give this one"
+                        " a local address or port of its own"
                     )
                 return bound
-        endpoint = find_transport(config.transport).open_endpoint(
+        endpoint = transport.open_endpoint(
             config.src,
             privileged=self._privileged,
             high_priority=config.high_priority,
             dscp=self._dscp,
         )
-        bound = _Bound(endpoint, Outbox(endpoint), config.transport, dynamic)
+        bound = _Bound(endpoint, Outbox(endpoint), transport, dynamic)
         self._bound[endpoint] = bound
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local}")
         return bound

@@ -26,10 +26,12 @@ class Ranked(Protocol):
     @property
     def link_id(self) -> int:
         """0 to 7."""
+        raise NotImplementedError
 
     @property
     def priority(self) -> int:
         """0 to 255, more is better."""
+        raise NotImplementedError
 
 
 L = TypeVar("L", bound=Ranked)

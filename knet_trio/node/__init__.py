@@ -1,4 +1,6 @@
-"""A handle at work, below the objects a user holds. From the bottom up:
+"""A handle at work, below the objects a user holds.
+
+From the bottom up::
 
 counters    what is counted, and the frozen answers made of it
 schedule    deadlines and the task that keeps them

@@ -14,8 +14,8 @@ _ADVICE = {
     " or allow_clear_traffic here",
     DropCause.MALFORMED: "packets from its address cannot be read: one side may use crypto that the"
     " other does not have",
-    DropCause.WRONG_VERSION: "packets from its address are of another protocol version, or encrypted"
-    " while there is no crypto here",
+    DropCause.WRONG_VERSION: "packets from its address are of another protocol version, or"
+    " encrypted while there is no crypto here",
     DropCause.ACCESS_LIST: "its packets come from an address that the link's access list rejects",
     DropCause.LINK_DISABLED: "the peer is trying to reach it",
     DropCause.SEND_FAILED: "data could not be sent over it",

@@ -44,17 +44,22 @@ class Outbox:
         self._backlog: deque[tuple[Sender, Sequence[bytes]]] = deque()
         self._waiting = 0
         self._work = trio.Event()
-        self._room = trio.Event()
+        self._progress = trio.Event()
 
     @property
     def full(self) -> bool:
         """Whether no more should be sent for now."""
         return self._waiting >= HIGH_WATER
 
+    async def wait_empty(self) -> None:
+        """Return once all of it has been sent."""
+        while self._backlog:
+            await self._progress.wait()
+
     async def wait_room(self) -> None:
         """Return once it is not full."""
         while self.full:
-            await self._room.wait()
+            await self._progress.wait()
 
     def send(self, sender: Sender, datagrams: Sequence[bytes]) -> OSError | None:
         """Send now what the socket takes and keep the rest; the first refusal, if there was one."""
@@ -87,17 +92,17 @@ class Outbox:
         while self._backlog:
             sender, datagrams = self._backlog.popleft()
             rest, _ = self._push(sender, datagrams)
-            self._make_room(len(datagrams) - len(rest))
             if rest:
                 self._backlog.appendleft((sender, rest))
+            self._make_room(len(datagrams) - len(rest))
+            if rest:
                 return
 
     def _make_room(self, packets: int) -> None:
-        was_full = self.full
         self._waiting -= packets
-        if was_full and not self.full:
-            self._room.set()
-            self._room = trio.Event()
+        if not self.full:
+            self._progress.set()
+            self._progress = trio.Event()
 
     def _push(
         self, sender: Sender, datagrams: Sequence[bytes]

@@ -192,6 +192,8 @@ class Path:
 
     def heartbeat(self, now: float) -> None:
         """Send the ping that is due and notice silence."""
+        if not self.enabled:
+            return
         ping_due, went_down = self.liveness.poll(now)
         if went_down:
             silence = self.liveness.overdue(now)
@@ -225,14 +227,16 @@ class Path:
         self._send(Kind.PONG, encode_pong(pong))
 
     def _tell_connected(self, connected: bool) -> None:
-        self._changed()
         self.connected.set(connected)
         self.context.tell(LinkStatusChanged(self.host_id, self.link_id, connected, self.reason))
+        self._changed()
 
     # Path MTU.
 
     def discover(self, now: float) -> None:
         """Send the probe that is due, if one is, and take over a result."""
+        if not self.liveness.connected:
+            return
         before = self.pmtud.mtu
         while True:
             probe = self.pmtud.poll(

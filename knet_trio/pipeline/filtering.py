@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 from knet_trio.config import check_integer
 from knet_trio.core.onwire import MAX_CHANNELS
 from knet_trio.errors import FilterError
@@ -11,7 +14,7 @@ from knet_trio.message import Drop, Filter, FilterPacket, FilterResult
 def ask_filter(decide: Filter, packet: FilterPacket) -> FilterResult:
     """What the user's filter says. Raises FilterError for whatever comes out of it instead."""
     try:
-        answer = decide(packet)
+        answer = cast("Callable[[FilterPacket], object]", decide)(packet)
         if not isinstance(answer, FilterResult):
             raise TypeError(f"a filter answers Broadcast, Unicast or Drop, not {answer!r}")
         if not isinstance(answer, Drop) and answer.channel is not None:

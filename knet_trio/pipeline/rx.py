@@ -7,8 +7,8 @@
       2. defrag      each message once, and whole                    Authentic -> Whole
       3. delivery    filter, then the channel's queue                Whole    -> Channel.receive
 
-The bytes come from the network until the cipher has opened them, and with crypto off all the way: every
-step may find something wrong with them, counts why, and goes on with the next.
+What comes in is hostile until the cipher has opened it, and with crypto off all the way: each step
+may find something wrong, counts why, and goes on with the next.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Stages and the batches that pass between them.
 
-A memory channel between two stages carries batches, since a hop costs as much as the work on many
-messages. Nothing waits for a batch to fill: an idle pipeline passes on batches of one. While the
-next stage is busy, what is sent to it joins the last batch that it has not taken yet, so batches grow
-by themselves under load, up to a limit; then sending waits.
+A memory channel between two stages carries batches, since a hop costs as much as the work on
+many messages. Nothing waits for a batch to fill: an idle pipeline passes on batches of one. While
+the next stage is busy, what is sent to it joins the last batch that it has not taken yet, so
+batches grow by themselves under load, up to a limit; then sending waits.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@
       2. cipher      number, fragments, envelope              Addressed -> Sealed
       3. transport   the links its hosts' policies choose     Sealed    -> the sockets
 
-Each stage does a batch, and has a plain method for one message that raises SendError when it goes no
-further. For a batch what it raises is counted; ``send_sync`` calls the methods in a row and lets the
-error out.
+Each stage does a batch, and has a plain method for one message that raises SendError when it goes
+no further. For a batch what it raises is counted; ``send_sync`` calls the methods in a row and lets
+the error out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """UDP: one socket for each local address and port, shared by the links that use it.
 
-A peer recognises a link by the exact address and port its packets come from, so everything goes out
-of the bound socket. Calls are made on the plain non-blocking socket, and trio is asked only to wait:
-a third of the cost of ``trio.socket``'s calls.
+A peer recognises a link by the exact address and port its packets come from, so everything goes
+out of the bound socket. Calls are made on the plain non-blocking socket, and trio is asked only to
+wait: a third of the cost of ``trio.socket``'s calls.
 """
 
 from __future__ import annotations
@@ -108,6 +108,9 @@ class UdpEndpoint(Endpoint):
                 troubles += self.troubles()
                 continue
             datagrams.append((data, received_address(name)))
+        else:
+            # Never idle: the error queue must not wait for that.
+            troubles += self.troubles()
         return Arrivals(datagrams, troubles)
 
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
