@@ -119,7 +119,7 @@ class Transport(ABC):
     ) -> Endpoint:
         """Bind ``local``; port 0 takes a free one.
 
-        ``privileged`` insists on large socket buffers (LimitError, ENAMETOOLONG, when refused);
+        ``privileged`` insists on large socket buffers (ENAMETOOLONG when refused);
         ``high_priority`` marks packets for the network with ``dscp``, or with the low-delay type of
         service when that is 0. Raises TransportError if the system refuses.
         """

@@ -79,6 +79,6 @@ def _interface_name(scope: str) -> str:
         if scope.isdecimal():
             return socket.if_indextoname(int(scope))
         socket.if_nametoindex(scope)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise InvalidArgumentError(f"this machine has no network interface {scope!r}") from error
     return scope

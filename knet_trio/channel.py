@@ -15,6 +15,8 @@ from knet_trio.pipeline.tx import Outgoing
 from knet_trio.runtime import Runtime
 from knet_trio.waiting import Mailbox
 
+BytesLike = bytes | bytearray | memoryview
+
 
 class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     """One of a handle's 32 channels. Made by ``Handle.open_channel``.
@@ -42,7 +44,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         return self._channel
 
     async def send(  # pyright: ignore[reportIncompatibleMethodOverride]  # trio says `value`
-        self, data: bytes, *, to: Iterable[int] | None = None
+        self, data: BytesLike, *, to: Iterable[int] | None = None
     ) -> None:
         """Hand over a message.
 
@@ -53,11 +55,13 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         outgoing = self._outgoing((data,), to)
         await self._runtime.transmitter.send(outgoing)
 
-    def send_nowait(self, data: bytes, *, to: Iterable[int] | None = None) -> None:
+    def send_nowait(self, data: BytesLike, *, to: Iterable[int] | None = None) -> None:
         """Like ``send``, but raises ``trio.WouldBlock`` if it would have to wait."""
         self._runtime.transmitter.send_nowait(self._outgoing((data,), to))
 
-    async def send_many(self, datas: Iterable[bytes], *, to: Iterable[int] | None = None) -> None:
+    async def send_many(
+        self, datas: Iterable[BytesLike], *, to: Iterable[int] | None = None
+    ) -> None:
         """Hand over several messages at once, which costs little more than one.
 
         They are sent in their order; when cancelled, none of them was sent.
@@ -65,7 +69,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         outgoing = self._outgoing(datas, to)
         await self._runtime.transmitter.send(outgoing)
 
-    async def send_sync(self, data: bytes, *, to: Iterable[int] | None = None) -> None:
+    async def send_sync(self, data: BytesLike, *, to: Iterable[int] | None = None) -> None:
         """Send a message to one host past all queues, and raise what went wrong.
 
         Returns when a link has taken it, which is not yet that it arrived. The SendError raised
@@ -108,7 +112,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         self.close()
         await trio.lowlevel.checkpoint()
 
-    def _outgoing(self, datas: Iterable[bytes], to: Iterable[int] | None) -> list[Outgoing]:
+    def _outgoing(self, datas: Iterable[BytesLike], to: Iterable[int] | None) -> list[Outgoing]:
         if self._closed:
             raise trio.ClosedResourceError("this channel was closed")
         self._runtime.check_running()

@@ -80,11 +80,13 @@ class EventReceiver(trio.abc.ReceiveChannel[Event]):
 
     async def receive(self) -> Event:
         """The next event. Raises ``trio.EndOfChannel`` once the handle has ended."""
-        if self._lost:
-            await trio.lowlevel.checkpoint()
-            lost, self._lost = self._lost, 0
-            return EventsLost(lost)
-        return (await self._mailbox.take(1))[0]
+        (event,) = await self._mailbox.take(1)
+        if not self._lost:
+            return event
+        # What was lost, maybe while waiting here, came before it.
+        self._mailbox.put_back(event)
+        lost, self._lost = self._lost, 0
+        return EventsLost(lost)
 
     async def aclose(self) -> None:
         """Receive no more."""

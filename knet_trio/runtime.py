@@ -17,6 +17,7 @@ Sockets are shared by the links with the same local address, and closed with the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import attrs
 import trio
@@ -25,6 +26,7 @@ from knet_trio.abc import Endpoint, Transport
 from knet_trio.config import LinkConfig
 from knet_trio.errors import BusyError, InvalidArgumentError
 from knet_trio.node.context import Context
+from knet_trio.node.control import receive_trouble
 from knet_trio.node.node import Node
 from knet_trio.node.outbox import Outbox
 from knet_trio.node.path import Path
@@ -145,7 +147,8 @@ class Runtime:
             high_priority=config.high_priority,
             dscp=self._dscp,
         )
-        bound = _Bound(endpoint, Outbox(endpoint), transport, dynamic)
+        outbox = Outbox(endpoint, partial(receive_trouble, self.node, endpoint))
+        bound = _Bound(endpoint, outbox, transport, dynamic)
         self._bound[endpoint] = bound
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local}")
         return bound

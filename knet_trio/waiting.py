@@ -88,6 +88,11 @@ class Mailbox(Generic[T]):
             self._receivers.unpark(count=max(1, len(queue) - before))
         return dropped
 
+    def put_back(self, item: T) -> None:
+        """Undo the taking of ``item``, which was the first."""
+        self._items.appendleft(item)
+        self._receivers.unpark()
+
     def end(self) -> None:
         """No more will come: what is left can be taken, then ``trio.EndOfChannel``."""
         self._ended = True
@@ -116,22 +121,16 @@ class Mailbox(Generic[T]):
 
     async def take(self, limit: int | None = None) -> list[T]:
         """Wait for one or more items and take at most ``limit``."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        parked = False
+        # Taking comes last, so that nothing happens between it and the return.
+        if self._items or self._ended or self._closed:
+            await trio.lowlevel.checkpoint()
         while True:
             try:
                 taken = self.take_nowait(limit)
             except trio.WouldBlock:
                 await self._receivers.park()
-                parked = True
                 continue
-            except (trio.EndOfChannel, trio.ClosedResourceError):
-                if not parked:
-                    await trio.lowlevel.cancel_shielded_checkpoint()
-                raise
             if self._items and len(self._receivers):
                 # A wake-up meant for several may have gone to one that takes few.
                 self._receivers.unpark()
-            if not parked:
-                await trio.lowlevel.cancel_shielded_checkpoint()
             return taken

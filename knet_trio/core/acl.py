@@ -127,8 +127,6 @@ _MAX_ANSWERS = 1024
 
 def _parse_address(address: str | IpAddress) -> IpAddress:
     try:
-        if isinstance(address, str):
-            return ip_address(address.partition("%")[0])
-        return ip_address(address)
+        return ip_address(str(address).partition("%")[0])
     except ValueError as error:
         raise InvalidArgumentError(f"{address!r} is not an IP address") from error

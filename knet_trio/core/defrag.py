@@ -34,7 +34,7 @@ class _Partial:
     def fits(self, fragment: Data) -> bool:
         """Whether ``fragment`` can be of the same message as those before it."""
         length = len(fragment.payload)
-        last = self.parts[-1]
+        last = self.parts[-1] or b""
         if (
             fragment.frag_num != self.count
             or fragment.channel != self.channel
@@ -46,8 +46,8 @@ class _Partial:
             # Only the last may differ, and only by being shorter.
             return (
                 (self.size == 0 or length == self.size)
-                and (last is None or len(last) <= length)
-                and length * (self.count - 1) < MAX_MESSAGE
+                and len(last) <= length
+                and length * (self.count - 1) + max(len(last), 1) <= MAX_MESSAGE
             )
         return self.size == 0 or (
             length <= self.size and self.size * (self.count - 1) + length <= MAX_MESSAGE
@@ -57,17 +57,22 @@ class _Partial:
 class Reassembly:
     """The messages of one host that are being put together.
 
-    ``drop`` is told the cause of everything that is given up. ``limit`` is how many messages may
-    be in the making at once.
+    ``drop`` is told the cause of everything that is given up. ``window`` is the host's, and has
+    seen the number of each fragment before ``add`` gets it. ``limit`` is how many messages may be
+    in the making at once.
     """
 
-    def __init__(self, drop: Callable[[DropCause], None], limit: int = DEFAULT_BUFFERS) -> None:
+    def __init__(
+        self,
+        drop: Callable[[DropCause], None],
+        window: SequenceWindow,
+        limit: int = DEFAULT_BUFFERS,
+    ) -> None:
         self.limit = limit
         self._drop = drop
+        self._window = window
         # In the order they were last touched, so the first is the one to give up.
         self._partials: OrderedDict[int, _Partial] = OrderedDict()
-        # A late fragment of a message that was given up must not start it again.
-        self._started = SequenceWindow()
 
     def __len__(self) -> int:
         return len(self._partials)
@@ -75,20 +80,20 @@ class Reassembly:
     def add(self, fragment: Data) -> bytes | None:
         """Take one fragment of several; the whole message once it was the last one missing."""
         seq = fragment.seq
-        if self._started.advance(seq):
-            self._give_up_all()
         partial = self._partials.get(seq)
-        if partial is None:
-            if self._started.is_marked(seq):
-                self._drop(DropCause.STALE_FRAGMENT)
-                return None
+        if not self._window.is_started(seq):
+            # What is here under this number, if anything, is another message's of 65535 ago.
             partial = _Partial(fragment)
             if not partial.fits(fragment):
                 self._drop(DropCause.BAD_FRAGMENT)
                 return None
             self._make_room(seq)
-            self._started.mark(seq)
+            self._window.mark_started(seq)
             self._partials[seq] = partial
+        elif partial is None:
+            # A late fragment of a message that was given up must not start it again.
+            self._drop(DropCause.STALE_FRAGMENT)
+            return None
         elif not partial.fits(fragment):
             self._drop(DropCause.BAD_FRAGMENT)
             return None
@@ -107,21 +112,20 @@ class Reassembly:
         return b"".join(part for part in partial.parts if part is not None)
 
     def clear(self) -> None:
-        """Forget everything, without counting it: the host is gone or starts again."""
+        """Give everything up: the host is gone or starts again."""
+        for _ in self._partials:
+            self._drop(DropCause.REASSEMBLY_GIVEN_UP)
         self._partials.clear()
-        self._started.clear()
 
-    def _make_room(self, newest: int) -> None:
-        # A number out of the window may come again as that of another message.
-        stale = [seq for seq in self._partials if WINDOW_SIZE <= (newest - seq) & 0xFFFF < 0x8000]
-        for seq in stale:
-            del self._partials[seq]
+    def _make_room(self, seq: int) -> None:
+        for other in [other for other in self._partials if other == seq or self._is_stale(other)]:
+            del self._partials[other]
             self._drop(DropCause.REASSEMBLY_GIVEN_UP)
         while len(self._partials) >= self.limit:
             self._partials.popitem(last=False)
             self._drop(DropCause.REASSEMBLY_GIVEN_UP)
 
-    def _give_up_all(self) -> None:
-        for _ in self._partials:
-            self._drop(DropCause.REASSEMBLY_GIVEN_UP)
-        self._partials.clear()
+    def _is_stale(self, seq: int) -> bool:
+        """Whether ``seq`` has left the window, so that no more of it can come."""
+        newest = self._window.newest
+        return newest is None or (newest - seq) & 0xFFFF >= WINDOW_SIZE

@@ -52,7 +52,8 @@ class PathMtuSearch:
         self._candidate: int | None = None
         self._attempts = 0
         self._good = 0
-        self._bad = 0
+        # Every size held to be bad, since an answer that comes late may clear the smallest.
+        self._bads: set[int] = set()
         self._asked: set[int] = set()
 
     @property
@@ -62,8 +63,8 @@ class PathMtuSearch:
 
     @property
     def overhead(self) -> int:
-        """On-wire bytes around the user's; 0 before the first search has ended."""
-        return 0 if self.onwire is None else self.sizes.overhead(self.onwire)
+        """Bytes of headers, salt and hash; 0 before the first search has ended."""
+        return 0 if self.onwire is None else self.sizes.overhead
 
     def start(self, now: float) -> None:
         """Search from ``now`` on, afresh if a search is under way; ``mtu`` stays till it ends."""
@@ -71,7 +72,7 @@ class PathMtuSearch:
             self._found(self.fixed, now)
             return
         self._good = self._floor()
-        self._bad = MAX_ONWIRE + 1
+        self._bads = {MAX_ONWIRE + 1}
         self.probes = 0
         self._asked.clear()
         self._try(MAX_ONWIRE, now)
@@ -118,8 +119,10 @@ class PathMtuSearch:
         """
         if self._candidate is None or onwire != self._candidate:
             return
-        if kernel_mtu is not None and self._good < kernel_mtu < onwire:
-            self._bad = min(self._bad, kernel_mtu + 1)
+        # A hint is as bounded as everything else: it may be wrong each time.
+        useful = self.probes < MAX_PROBES
+        if useful and kernel_mtu is not None and self._good < kernel_mtu < onwire:
+            self._bads.add(kernel_mtu + 1)
             self._try(kernel_mtu, now)
         else:
             self._is_bad(onwire, now)
@@ -131,7 +134,7 @@ class PathMtuSearch:
         if self._candidate is not None and onwire > self._good:
             self._good = onwire
             # An answer that comes late proves as much as one in time.
-            self._bad = max(self._bad, onwire + 1)
+            self._bads = {bad for bad in self._bads if bad > onwire}
             self._next(now)
         return True
 
@@ -147,18 +150,19 @@ class PathMtuSearch:
         self.deadline = now
 
     def _is_bad(self, onwire: int, now: float) -> None:
-        self._bad = min(self._bad, onwire)
+        self._bads.add(onwire)
         self._next(now)
 
     def _next(self, now: float) -> None:
-        if self._bad - self._good <= max(1, self.sizes.envelope.block):
+        bad = min(self._bads)
+        if bad - self._good <= max(1, self.sizes.envelope.block):
             self._found(self._good, now)
         elif self.probes >= MAX_PROBES:
             # What was known before is the better guess than half a search.
             self._candidate = None
             self.deadline = now + self.interval
         else:
-            self._try((self._good + self._bad) // 2, now)
+            self._try((self._good + bad) // 2, now)
 
     def _found(self, onwire: int, now: float) -> None:
         payload = self.sizes.payload(onwire)

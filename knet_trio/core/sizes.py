@@ -67,9 +67,13 @@ class PathSizes(NamedTuple):
         """What every path of this IP version carries, known before any discovery."""
         return self.payload(MIN_IPV6_MTU if self.ipv6 else MIN_IPV4_MTU)
 
-    def overhead(self, onwire: int) -> int:
-        """Everything on the wire that is not the user's, over a path of ``onwire`` bytes."""
-        return onwire - self.payload(onwire)
+    @property
+    def overhead(self) -> int:
+        """Bytes of all headers, salt and hash; what pads the ciphertext is not counted.
+
+        Source: man knet_link_get_status (proto_overhead).
+        """
+        return self.headers + FULL_HEADER_SIZE + self.envelope.salt + self.envelope.hash
 
 
 def minimum_data_mtu(envelope: EnvelopeSizes) -> int:

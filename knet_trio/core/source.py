@@ -19,7 +19,7 @@ class Source:
     def __init__(self, drop: Callable[[DropCause], None], buffers: int = DEFAULT_BUFFERS) -> None:
         self._drop = drop
         self._window = SequenceWindow()
-        self._reassembly = Reassembly(drop, buffers)
+        self._reassembly = Reassembly(drop, self._window, buffers)
         self._last_timed: int | None = None
         self._last_forced: int | None = None
         self._data_since_forced = False
@@ -41,12 +41,12 @@ class Source:
         window = self._window
         if window.advance(seq):
             self._reassembly.clear()
-        if window.is_marked(seq):
+        if window.is_delivered(seq):
             self._drop(DropCause.DUPLICATE)
             return None
         payload = data.payload if data.frag_num == 1 else self._reassembly.add(data)
         if payload is not None:
-            window.mark(seq)
+            window.mark_delivered(seq)
         return payload
 
     def ping_received(self, seq: int, *, timed: bool) -> None:

@@ -53,7 +53,7 @@ class TimerQueue(Generic[K]):
     def pop_due(self, now: float) -> list[K]:
         """Take out and return the keys whose deadline is not after ``now``, earliest first."""
         due: list[K] = []
-        while self.next() <= now:
+        while self._deadlines and self.next() <= now:
             key = heapq.heappop(self._heap)[2]
             del self._deadlines[key]
             due.append(key)

@@ -1,7 +1,8 @@
-"""The dedup window: which sequence numbers of one host were delivered.
+"""The dedup window: how far the messages of one host got, by their sequence numbers.
 
 Messages arrive over several links, so the same number arrives several times and out of order. The
-window holds the newest number and one mark for each of the 4096 numbers up to it::
+window holds the newest number and one mark for each of the 4096 numbers up to it: nothing is here,
+its first fragment is here (started), it was delivered::
 
         newest - 4095                newest        newest + 4096
     ---------|--------- window ---------|-----------------|-----------
@@ -17,9 +18,15 @@ from typing import Final
 
 WINDOW_SIZE: Final = 4096
 
+_STARTED: Final = 1
+_DELIVERED: Final = 2
+
 
 class SequenceWindow:
-    """The newest number of a host and marks for those before it."""
+    """The newest number of a host and marks for those before it.
+
+    Everything but ``advance`` and ``clear`` is about numbers that ``advance`` has just seen.
+    """
 
     __slots__ = ("_marks", "newest")
 
@@ -49,13 +56,21 @@ class SequenceWindow:
             self._marks[: last + 1] = bytes(last + 1)
         return False
 
-    def is_marked(self, seq: int) -> bool:
-        """Whether ``seq`` was marked since it came into the window."""
+    def is_started(self, seq: int) -> bool:
+        """Whether ``seq`` was started, or even delivered, since it came into the window."""
         return self._marks[seq % WINDOW_SIZE] != 0
 
-    def mark(self, seq: int) -> None:
-        """Remember ``seq``, which ``advance`` has seen."""
-        self._marks[seq % WINDOW_SIZE] = 1
+    def is_delivered(self, seq: int) -> bool:
+        """Whether ``seq`` was delivered since it came into the window."""
+        return self._marks[seq % WINDOW_SIZE] == _DELIVERED
+
+    def mark_started(self, seq: int) -> None:
+        """A fragment of ``seq``, which is not delivered, is here."""
+        self._marks[seq % WINDOW_SIZE] = _STARTED
+
+    def mark_delivered(self, seq: int) -> None:
+        """``seq`` has been handed on whole."""
+        self._marks[seq % WINDOW_SIZE] = _DELIVERED
 
     def clear(self) -> None:
         """Forget everything: the next number is the first."""

@@ -50,9 +50,11 @@ class Node:
             for peer in self.peers.values()
             for address, path in peer.by_address.items()
         }
-        mtus = [path.pmtud.mtu for path in self.paths() if path.usable]
-        known = [mtu for mtu in mtus if mtu is not None]
-        data_mtu = min(known, default=minimum_data_mtu(self.context.envelope))
+        minimum = minimum_data_mtu(self.context.envelope)
+        searches = [path.pmtud for path in self.paths() if path.usable]
+        # A search that has not ended holds everybody to what every path carries.
+        mtus = [search.mtu if search.onwire else minimum for search in searches]
+        data_mtu = min((mtu for mtu in mtus if mtu is not None), default=minimum)
         if data_mtu != self.data_mtu:
             self.data_mtu = data_mtu
             self.context.tell(DataMtuChanged(data_mtu))

@@ -6,13 +6,15 @@ a bound, and a task of its own sends it on when there is room.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import trio
 
-from knet_trio.abc import Endpoint
+from knet_trio.abc import Endpoint, PathTrouble
 from knet_trio.address import Address
 
 # About what a socket's own buffer holds; more would be latency and nothing else.
@@ -37,10 +39,14 @@ class Sender(Protocol):
 
 
 class Outbox:
-    """Sends data through one endpoint, in order."""
+    """Sends data through one endpoint, in order.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    ``report`` is for trouble that one of its users came upon and that concerns another.
+    """
+
+    def __init__(self, endpoint: Endpoint, report: Callable[[PathTrouble], None]) -> None:
         self.endpoint = endpoint
+        self.report = report
         self._backlog: deque[tuple[Sender, Sequence[bytes]]] = deque()
         self._waiting = 0
         self._work = trio.Event()
@@ -110,7 +116,13 @@ class Outbox:
         """Send what goes; what found no room, and the first refusal."""
         destination = sender.destination
         refusal: OSError | None = None
-        while datagrams and destination is not None:
+        if destination is None:
+            # The link went down meanwhile and forgot where its peer is.
+            refusal = OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
+            for _ in datagrams:
+                sender.data_refused(refusal)
+            return (), refusal
+        while datagrams:
             try:
                 taken = self.endpoint.send_nowait(datagrams, destination)
             except OSError as error:

@@ -253,7 +253,8 @@ class Path:
 
     def rediscover(self, now: float) -> None:
         """Search again now, because what is known may be wrong."""
-        if self.connected.is_on:
+        # A search under way is left to its end: its own probes cause such news.
+        if self.connected.is_on and not self.pmtud.searching:
             self.pmtud.start(now)
             self.discover(now)
 
@@ -298,11 +299,12 @@ class Path:
 
     def _kernel_mtu(self) -> int | None:
         # The refusal has just been queued: the smallest of what is there for this destination.
-        sizes = [
-            trouble.mtu
-            for trouble in self.outbox.endpoint.troubles()
-            if trouble.destination == self.destination and trouble.mtu
-        ]
+        sizes: list[int] = []
+        for trouble in self.outbox.endpoint.troubles():
+            if trouble.errno != errno.EMSGSIZE or trouble.destination != self.destination:
+                self.outbox.report(trouble)
+            elif trouble.mtu is not None:
+                sizes.append(trouble.mtu)
         return min(sizes, default=None)
 
     # What goes out and what does not.

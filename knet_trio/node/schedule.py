@@ -21,24 +21,33 @@ class Schedule:
 
     def __init__(self) -> None:
         self._timers: TimerQueue[Action] = TimerQueue()
+        # What has come due and is not done yet: it can still be moved or discarded.
+        self._due: dict[Action, None] = {}
         self._sooner = trio.Event()
 
     def set(self, action: Action, deadline: float) -> None:
         """Move the deadline of ``action``; ``math.inf`` for none."""
         if deadline < self._timers.next():
             self._sooner.set()
+        self._due.pop(action, None)
         self._timers.set(action, deadline)
 
     def discard(self, action: Action) -> None:
         """Forget ``action``."""
+        self._due.pop(action, None)
         self._timers.discard(action)
 
     async def run(self) -> None:
         """Keep the deadlines until cancelled."""
         while True:
             now = trio.current_time()
-            for done, action in enumerate(self._timers.pop_due(now), 1):
+            self._due = dict.fromkeys(self._timers.pop_due(now))
+            done = 0
+            while self._due:
+                action = next(iter(self._due))
+                del self._due[action]
                 action(now)
+                done += 1
                 if done % _BATCH == 0:
                     await trio.lowlevel.checkpoint()
             self._sooner = trio.Event()

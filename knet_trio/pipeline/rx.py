@@ -4,8 +4,8 @@
 
     a receive task for each socket
       1. cipher      out of the envelope; control packets act here   Arrived  -> Authentic
-      2. defrag      each message once, and whole                    Authentic -> Whole
-      3. delivery    filter, then the channel's queue                Whole    -> Channel.receive
+      2. defrag      each message once, and whole                    Authentic -> Message
+      3. delivery    filter, then the channel's queue                Message  -> Channel.receive
 
 What comes in is hostile until the cipher has opened it, and with crypto off all the way: each step
 may find something wrong, counts why, and goes on with the next.
@@ -45,13 +45,6 @@ class Authentic(NamedTuple):
 
     packet: Data
     peer: Peer
-
-
-class Whole(NamedTuple):
-    """A message, as its sender gave it, and whether that was to everybody."""
-
-    message: Message
-    broadcast: bool
 
 
 class CipherStage(Stage[Arrived, Authentic]):
@@ -121,23 +114,22 @@ class CipherStage(Stage[Arrived, Authentic]):
             path.note(f"a packet from {source} was refused: {error.args[0]}")
 
 
-class DefragStage(Stage[Authentic, Whole]):
+class DefragStage(Stage[Authentic, Message]):
     """2. Each message once, and whole."""
 
     name: ClassVar[str] = "defrag"
 
-    async def process(self, items: Sequence[Authentic]) -> list[Whole]:
+    async def process(self, items: Sequence[Authentic]) -> list[Message]:
         """Put messages together and leave out those that were seen."""
-        whole: list[Whole] = []
+        whole: list[Message] = []
         for packet, peer in items:
             payload = peer.source.receive(packet)
             if payload is not None:
-                message = Message(payload, packet.node, packet.channel)
-                whole.append(Whole(message, packet.broadcast))
+                whole.append(Message(payload, packet.node, packet.channel))
         return whole
 
 
-class DeliveryStage(Stage[Whole, Whole]):
+class DeliveryStage(Stage[Message, Message]):
     """3. Filter, then the queue of the channel."""
 
     name: ClassVar[str] = "delivery"
@@ -146,7 +138,7 @@ class DeliveryStage(Stage[Whole, Whole]):
         self._context = node.context
         self._mailboxes = mailboxes
 
-    async def process(self, items: Sequence[Whole]) -> list[Whole]:
+    async def process(self, items: Sequence[Message]) -> list[Message]:
         """Deliver each message; nothing is left for a next stage."""
         queues: dict[int, list[Message]] = {}
         for item in items:
@@ -164,9 +156,8 @@ class DeliveryStage(Stage[Whole, Whole]):
                     drop(DropCause.CHANNEL_FULL, lost)
         return []
 
-    def _filter(self, item: Whole) -> Message | None:
+    def _filter(self, message: Message) -> Message | None:
         """The message on the channel where it belongs, if this host takes it."""
-        message = item.message
         decide = self._context.filter
         if decide is None:
             return message
@@ -180,8 +171,8 @@ class DeliveryStage(Stage[Whole, Whole]):
         if isinstance(answer, Drop):
             self._context.counters.drop(DropCause.FILTER_DROP)
             return None
-        # A broadcast is for whoever gets it, whatever the filter here would have said.
-        if not isinstance(answer, Broadcast) and not item.broadcast and me not in answer.hosts:
+        # The filter here decides, even about what its sender meant for everybody: so does C's.
+        if not isinstance(answer, Broadcast) and me not in answer.hosts:
             self._context.counters.drop(DropCause.NOT_FOR_THIS_HOST)
             return None
         if answer.channel is None or answer.channel == message.channel:
@@ -213,7 +204,7 @@ class Receiver:
     async def run(self) -> None:
         """Run the stages until cancelled."""
         defrag, defrag_source = open_batch_channel(Authentic)
-        delivery, delivery_source = open_batch_channel(Whole)
+        delivery, delivery_source = open_batch_channel(Message)
         async with trio.open_nursery() as nursery:
             start = nursery.start_soon
             start(CipherStage(self._node).run, self._source, defrag, name="rx cipher")

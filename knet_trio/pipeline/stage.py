@@ -28,9 +28,10 @@ STEP: Final = 64
 class Batch(Generic[T]):
     """Items on their way to the next stage, and who waits for them to have got through."""
 
-    __slots__ = ("flushed", "items", "taken")
+    __slots__ = ("flushed", "items", "number", "taken")
 
-    def __init__(self, items: list[T], flushed: list[trio.Event]) -> None:
+    def __init__(self, number: int, items: list[T], flushed: list[trio.Event]) -> None:
+        self.number = number
         self.items = items
         self.flushed = flushed
         self.taken = False
@@ -42,6 +43,7 @@ class BatchSender(Generic[T]):
     def __init__(self, channel: trio.MemorySendChannel[Batch[T]]) -> None:
         self._channel = channel
         self._last: Batch[T] | None = None
+        self._made = 0
 
     def send_nowait(self, items: Sequence[T], flushed: Sequence[trio.Event] = ()) -> None:
         """Send ``items``, all or none: ``trio.WouldBlock`` if the next stage is too far behind."""
@@ -50,7 +52,7 @@ class BatchSender(Generic[T]):
             last.items.extend(items)
             last.flushed.extend(flushed)
             return
-        batch = Batch(list(items), list(flushed))
+        batch = self._make(items, flushed)
         self._channel.send_nowait(batch)
         self._last = batch
 
@@ -60,13 +62,19 @@ class BatchSender(Generic[T]):
         try:
             self.send_nowait(items, flushed)
         except trio.WouldBlock:
-            batch = Batch(list(items), list(flushed))
+            batch = self._make(items, flushed)
             await self._channel.send(batch)
-            # Others may have sent meanwhile; theirs is then the one to join.
-            if self._last is None or self._last.taken:
+            # Those who waited go on in any order, but what is sent next may only join the
+            # hindmost batch, or it would overtake.
+            if self._last is None or self._last.number < batch.number:
                 self._last = batch
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _make(self, items: Sequence[T], flushed: Sequence[trio.Event]) -> Batch[T]:
+        # The channel serves those who wait in turn, so numbers are in the order of the batches.
+        self._made += 1
+        return Batch(self._made, list(items), list(flushed))
 
     def close(self) -> None:
         """Nothing more will be sent."""

@@ -36,6 +36,7 @@ from knet_trio.errors import (
 )
 from knet_trio.message import Broadcast, Direction, Drop, FilterPacket
 from knet_trio.node.node import Node
+from knet_trio.node.outbox import Outbox
 from knet_trio.node.path import Path
 from knet_trio.node.peer import Peer
 from knet_trio.pipeline.filtering import ask_filter
@@ -163,7 +164,7 @@ class TransportStage(Stage[Sealed, Sealed]):
         # Waiting for room is backpressure, as long as it holds up nobody else: so only if
         # there is no link at all that could take something now.
         if batches and all(path.outbox.full for path in batches):
-            await next(iter(batches)).outbox.wait_room()
+            await _wait_any_room({path.outbox for path in batches})
         for path, datagrams in batches.items():
             if path.outbox.full:
                 path.drop(DropCause.SEND_QUEUE_FULL, len(datagrams))
@@ -256,6 +257,18 @@ class Transmitter:
             start(self._filter.run, self._source, cipher, name="tx filter")
             start(self._cipher.run, cipher_source, transport, name="tx cipher")
             start(self._transport.run, transport_source, None, name="tx transport")
+
+
+async def _wait_any_room(outboxes: Iterable[Outbox]) -> None:
+    """Return once one of ``outboxes`` is not full."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(outbox: Outbox) -> None:
+            await outbox.wait_room()
+            nursery.cancel_scope.cancel()
+
+        for outbox in outboxes:
+            nursery.start_soon(wait, outbox)
 
 
 def _each(

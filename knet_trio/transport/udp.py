@@ -17,7 +17,7 @@ import trio
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Transport
 from knet_trio.address import Address, socket_address
 from knet_trio.core.sizes import UDP_HEADER
-from knet_trio.errors import KnetError, TransportError
+from knet_trio.errors import TransportError
 from knet_trio.transport.errqueue import keep_errors, read_errors, received_address
 
 SOCKET_BUFFER: Final = 8 * 1024 * 1024
@@ -101,7 +101,7 @@ class UdpEndpoint(Endpoint):
             except BlockingIOError:
                 # Woken for nothing to read means that there is something on the error queue.
                 if not datagrams:
-                    troubles = self.troubles()
+                    troubles += self.troubles()
                 break
             except OSError:
                 # What it says is on the error queue as well, with the destination.
@@ -121,17 +121,20 @@ class UdpEndpoint(Endpoint):
         send = self._sock.sendto
         for sent, datagram in enumerate(datagrams):
             try:
-                send(datagram, name)
+                try:
+                    send(datagram, name)
+                except OSError as error:
+                    # An ICMP error of an earlier packet is told on the next send, which then was
+                    # not made: it is on the error queue, and the packet deserves its own try.
+                    if error.errno not in _TOLD_LATE:
+                        raise
+                    send(datagram, name)
             except BlockingIOError:
                 return sent
-            except OSError as error:
+            except OSError:
                 if sent:
                     return sent
-                # An ICMP error of an earlier packet is told on the next send, which then was not
-                # made: it is on the error queue, and the packet deserves a try of its own.
-                if error.errno not in _TOLD_LATE:
-                    raise
-                send(datagram, name)
+                raise
         return len(datagrams)
 
     async def wait_sendable(self) -> None:
@@ -151,6 +154,8 @@ class UdpEndpoint(Endpoint):
 
 _TOLD_LATE: Final = {
     errno.ECONNREFUSED,
+    errno.EMSGSIZE,
+    errno.ENETUNREACH,
     errno.EHOSTUNREACH,
     errno.EHOSTDOWN,
     errno.ENONET,
@@ -170,7 +175,7 @@ def _set_buffers(sock: socket.socket, *, insist: bool) -> None:
         # The kernel doubles the value for its own bookkeeping.
         size = sock.getsockopt(socket.SOL_SOCKET, plain) // 2
         if insist and size < SOCKET_BUFFER:
-            raise KnetError(
+            raise TransportError(
                 f"the socket buffers are {size} bytes instead of {SOCKET_BUFFER}: raise"
                 " net.core.rmem_max and net.core.wmem_max, run with CAP_NET_ADMIN, or leave out"
                 " privileged=True",

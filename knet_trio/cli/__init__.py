@@ -1,0 +1,27 @@
+"""The ``knet-trio`` command. It needs click and rich, which the extra ``cli`` brings."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+MISSING_EXTRA: Final = 2
+INTERRUPTED: Final = 130
+
+
+def main() -> None:
+    """Run the command with the arguments of the process, and exit with its status."""
+    try:
+        # Here and not above: without the extra this must still say what is missing.
+        from knet_trio.cli.commands import knet_trio
+    except ModuleNotFoundError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        print(
+            f"knet-trio: the command needs {error.name}: pip install 'knet-trio[cli]'",
+            file=sys.stderr,
+        )
+        sys.exit(MISSING_EXTRA)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    knet_trio(prog_name="knet-trio")

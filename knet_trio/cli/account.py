@@ -1,0 +1,109 @@
+"""What the ledger says in the end, and what of it should be so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from knet_trio import LinkPolicy
+from knet_trio.cli.ledger import Cut, Ledger
+from knet_trio.cli.result import Check, CutResult, Result, Settings
+
+
+def account(
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    mtu: int,
+    overhead: int,
+    drops: dict[str, int],
+    unreachable: Sequence[str],
+) -> Result:
+    """The result of a demo. ``unreachable`` tells of each host that was, which none should be."""
+    latencies = ledger.latencies()
+    return Result(
+        settings=settings,
+        messages=ledger.messages,
+        sent=ledger.sent,
+        delivered=ledger.delivered,
+        duplicates=ledger.duplicates,
+        corrupted=ledger.corrupted,
+        unexplained=ledger.unexplained(settings.policy),
+        latency_median=_quantile(latencies, 0.5),
+        latency_p99=_quantile(latencies, 0.99),
+        latency_max=_quantile(latencies, 1.0),
+        mtu=mtu,
+        overhead=overhead,
+        cuts=tuple(_cut_result(ledger, cut) for cut in ledger.cuts),
+        drops=drops,
+        checks=(
+            _losses(settings.policy, ledger),
+            Check(
+                "nothing arrives twice", not ledger.duplicates, f"{ledger.duplicates} duplicates"
+            ),
+            Check(
+                "everything arrives as it was sent",
+                not ledger.corrupted,
+                f"{ledger.corrupted} messages changed",
+            ),
+            _everyone_heard(ledger),
+            _cuts_noticed(ledger),
+            Check(
+                "every host stays reachable all along",
+                not unreachable,
+                "; ".join(unreachable) or "over the other link",
+            ),
+        ),
+    )
+
+
+def _cut_result(ledger: Ledger, cut: Cut) -> CutResult:
+    ways = len(ledger.flows)
+    dead, back = cut.dead_at, cut.back_at
+    return CutResult(
+        link=cut.link_id,
+        seconds=cut.mended_at - cut.at,
+        known_dead=max(dead.values()) - cut.at if len(dead) == ways else None,
+        back=max(back.values()) - cut.mended_at if len(back) == ways else None,
+        lost=ledger.lost_in(cut),
+        failover=ledger.failover(cut),
+    )
+
+
+def _losses(policy: LinkPolicy, ledger: Ledger) -> Check:
+    lost, unexplained = ledger.sent - ledger.delivered, ledger.unexplained(policy)
+    if policy is LinkPolicy.ACTIVE:
+        return Check("nothing is lost", not lost, f"{lost} of {ledger.sent} messages lost")
+    return Check(
+        "lost is only what went over a link not known to be dead yet",
+        not unexplained,
+        f"{lost - unexplained} such messages, {unexplained} others",
+    )
+
+
+def _everyone_heard(ledger: Ledger) -> Check:
+    heard = sum(flow.delivered > 0 for flow in ledger.flows.values())
+    ways = len(ledger.flows)
+    return Check("every node hears every other", heard == ways, f"{heard} of {ways} ways")
+
+
+def _cuts_noticed(ledger: Ledger) -> Check:
+    ways = len(ledger.flows)
+    failures = [
+        f"link {cut.link_id} {what} at {len(told)} of {ways} ends"
+        for cut in ledger.cuts
+        for what, told in (("down", cut.dead_at), ("up again", cut.back_at))
+        if len(told) < ways
+    ]
+    return Check(
+        "every node finds a cut link dead, and up once mended",
+        not failures,
+        "; ".join(failures) or f"{len(ledger.cuts)} cuts",
+    )
+
+
+def _quantile(ascending: list[float], share: float) -> float:
+    """The smallest value that ``share`` of all do not exceed; 0 if there is none."""
+    if not ascending:
+        return 0.0
+    return ascending[max(0, math.ceil(share * len(ascending)) - 1)]

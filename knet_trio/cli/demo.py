@@ -1,0 +1,360 @@
+"""The demo: nodes stream messages to each other while their networks are cut and mended.
+
+::
+
+    settle -> stream -> cut link 0 -> mend it -> cut link 1 -> mend it -> drain -> account
+
+The nodes are real handles with real sockets, in one process. Between them is a relay for each link,
+which is the only thing that knows of a cut: the nodes have to find out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from itertools import combinations
+from typing import Final
+
+import attrs
+import trio
+
+import knet_trio
+from knet_trio import Channel, CryptoConfig, Handle, Link
+from knet_trio.cli.account import account
+from knet_trio.cli.ledger import Cut, Ledger
+from knet_trio.cli.relay import LOOPBACK, Network, open_network
+from knet_trio.cli.report import Kind, Report
+from knet_trio.cli.result import (
+    CIPHER,
+    HASH,
+    LINKS,
+    LinkCell,
+    NodeRow,
+    Result,
+    Settings,
+    View,
+)
+
+# How the streaming time is divided.
+_STEADY: Final = 0.15
+_FIRST_CUT: Final = 0.35
+_BETWEEN: Final = 0.15
+_SECOND_CUT: Final = 0.25
+
+_PONG_COUNT: Final = 2
+_SETTLE: Final = 30.0
+# A link is given up after ten times its pong timeout at the latest, and is up after a few pongs.
+_PATIENCE: Final = 12
+_DRAIN: Final = 2.0
+_KEY_SIZE: Final = 256
+
+
+class DemoError(Exception):
+    """The demo could not begin; the message says what stands in the way."""
+
+
+@attrs.define
+class _Node:
+    handle: Handle
+    channel: Channel
+    packets: list[int] = attrs.field(factory=lambda: [0] * LINKS)
+
+    @property
+    def node(self) -> int:
+        """Its host id."""
+        return self.handle.host_id
+
+    def links(self, link_id: int) -> list[Link]:
+        """Its links of that id, to all others."""
+        return [host.links[link_id] for host in self.handle.hosts.values()]
+
+
+async def run_demo(settings: Settings, report: Report) -> Result:
+    """Run it, telling ``report`` all along. Takes a few seconds more than ``settings.seconds``.
+
+    Raises DemoError, OSError or a KnetError if it cannot begin.
+    """
+    async with AsyncExitStack() as stack:
+        pairs = list(combinations(range(1, settings.nodes + 1), 2))
+        networks = [await stack.enter_async_context(open_network(len(pairs))) for _ in range(LINKS)]
+        crypto = CryptoConfig(os.urandom(_KEY_SIZE), cipher=CIPHER, hash=HASH)
+        nodes: dict[int, _Node] = {}
+        for node in range(1, settings.nodes + 1):
+            handle = await stack.enter_async_context(knet_trio.open_handle(node, crypto=crypto))
+            nodes[node] = _Node(handle, handle.open_channel(0))
+        demo = _Demo(settings, report, networks, nodes)
+        async with trio.open_nursery() as nursery:
+            for watched in nodes.values():
+                await nursery.start(demo.watch, watched)
+            await demo.connect(pairs)
+            nursery.start_soon(demo.show)
+            await demo.settle()
+            for receiver in nodes.values():
+                nursery.start_soon(demo.receive, receiver)
+            await demo.run()
+            nursery.cancel_scope.cancel()
+        return demo.result()
+
+
+class _Demo:
+    def __init__(
+        self,
+        settings: Settings,
+        report: Report,
+        networks: list[Network],
+        nodes: dict[int, _Node],
+    ) -> None:
+        self._settings = settings
+        self._report = report
+        self._networks = networks
+        self._nodes = nodes
+        self._ledger = Ledger(list(nodes), 1 / settings.rate)
+        self._began = trio.current_time()
+        self._streaming_since = math.inf
+        self._streaming = False
+        self._phase = "waiting for the links to come up"
+        self._unreachable: list[str] = []
+        self._shown_at = self._began
+        self._mtu = self._overhead = 0
+        # Set, and followed by a new one, whenever something has happened that may be waited for.
+        self._news = trio.Event()
+
+    # Setting up.
+
+    async def connect(self, pairs: list[tuple[int, int]]) -> None:
+        """Give every pair of nodes its links. A node has one port for each link id, as usual."""
+        settings = self._settings
+        for node in self._nodes.values():
+            for other in self._nodes:
+                if other != node.node:
+                    node.handle.add_host(other, policy=settings.policy)
+        for link_id, network in enumerate(self._networks):
+            ports = dict.fromkeys(self._nodes, 0)
+            for pair, wire in zip(pairs, network.wires, strict=True):
+                for (here, there), end in zip((pair, pair[::-1]), wire, strict=True):
+                    link = (
+                        await self._nodes[here]
+                        .handle.hosts[there]
+                        .add_link(
+                            link_id,
+                            (LOOPBACK, ports[here]),
+                            end.address,
+                            ping_interval=settings.ping_interval,
+                            pong_timeout=settings.pong_timeout,
+                            pong_count=_PONG_COUNT,
+                        )
+                    )
+                    ports[here] = link.config.src.port
+                    end.plug((LOOPBACK, ports[here]))
+
+    async def settle(self) -> None:
+        """Wait until every link is up and its path MTU known."""
+        links = [link for link_id in range(LINKS) for link in self._links(link_id)]
+        with trio.move_on_after(_SETTLE) as scope:
+            for link in links:
+                await link.wait_connected()
+            self._phase = "searching for the path MTU"
+            # The overhead is 0 until the search has ended. A node's last one changes its data MTU.
+            await self._until(lambda: all(link.status.proto_overhead for link in links))
+        if scope.cancelled_caught:
+            waiting = [link for link in links if not link.status.proto_overhead]
+            reasons = "\n".join(link.explain() for link in waiting)
+            raise DemoError(f"not all links were ready after {_SETTLE:g} s:\n{reasons}")
+        self._mtu = min(node.handle.data_mtu for node in self._nodes.values())
+        self._overhead = max(link.status.proto_overhead for link in links)
+        self._say(
+            f"all links are up; a packet takes {self._mtu} bytes of a message"
+            f" and {self._overhead} around them"
+        )
+
+    # The course of things.
+
+    async def run(self) -> None:
+        """Stream, with the cuts in between, and wait for the last messages to arrive."""
+        settings = self._settings
+        self._streaming = True
+        self._streaming_since = began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number, node in enumerate(self._nodes.values()):
+                nursery.start_soon(self._send, node, number / len(self._nodes))
+            self._enter("streaming", "every node begins to send")
+            until = began + _STEADY * settings.seconds
+            await trio.sleep_until(until)
+            await self._cut(0, _FIRST_CUT * settings.seconds)
+            await trio.sleep(_BETWEEN * settings.seconds)
+            await self._cut(1, _SECOND_CUT * settings.seconds)
+            await trio.sleep_until(began + settings.seconds)
+            self._streaming = False
+        self._enter("waiting for the last messages", "the streaming has ended")
+        with trio.move_on_after(_DRAIN):
+            await self._until(lambda: self._ledger.delivered >= self._ledger.sent)
+
+    async def _cut(self, link_id: int, seconds: float) -> None:
+        settings, network = self._settings, self._networks[link_id]
+        patience = _PATIENCE * settings.pong_timeout
+        ways = len(self._ledger.flows)
+        cut = Cut(link_id, trio.current_time())
+        self._ledger.cuts.append(cut)
+        network.cut()
+        self._enter(f"link {link_id} is cut", f"link {link_id} is cut: its packets vanish", "bad")
+        with trio.move_on_after(patience) as scope:
+            for link in self._links(link_id):
+                await link.wait_disconnected()
+            await self._until(lambda: len(cut.dead_at) == ways)
+        if scope.cancelled_caught:
+            self._say(f"not every node has noticed after {patience:.1f} s", "bad")
+        else:
+            took = max(cut.dead_at.values()) - cut.at
+            self._phase = f"link {link_id} is cut, and every node knows"
+            self._say(f"link {link_id} is down everywhere, {took:.2f} s after the cut", "bad")
+        await trio.sleep_until(cut.at + seconds)
+        network.mend()
+        cut.mended_at = trio.current_time()
+        self._enter(f"link {link_id} is mended", f"link {link_id} is mended", "good")
+        with trio.move_on_after(patience) as scope:
+            for link in self._links(link_id):
+                await link.wait_connected()
+            await self._until(lambda: len(cut.back_at) == ways)
+        if scope.cancelled_caught:
+            self._say(f"not every end of it is up after {patience:.1f} s", "bad")
+        else:
+            took = max(cut.back_at.values()) - cut.mended_at
+            self._phase = "streaming"
+            self._say(f"link {link_id} is up everywhere, {took:.2f} s after the mending", "good")
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            await self._news.wait()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def _send(self, node: _Node, offset: float) -> None:
+        interval = self._ledger.interval
+        # Not all at the same moment.
+        next_at = trio.current_time() + offset * interval
+        while True:
+            await trio.sleep_until(next_at)
+            if not self._streaming:
+                return
+            now = trio.current_time()
+            # What was missed is not made up for: a burst would only show that it is one.
+            next_at = max(next_at + interval, now)
+            await node.channel.send(self._ledger.send(node.node, now))
+
+    async def receive(self, node: _Node) -> None:
+        """Enter everything that arrives at ``node``, until cancelled."""
+        while True:
+            for message in await node.channel.receive_many():
+                self._ledger.receive(node.node, message, trio.current_time())
+            self._tell()
+
+    async def watch(
+        self, node: _Node, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Follow what ``node`` tells of its links and hosts, until cancelled."""
+        async with node.handle.events() as events:
+            task_status.started()
+            async for event in events:
+                now = trio.current_time()
+                if isinstance(event, knet_trio.LinkStatusChanged):
+                    self._link_changed(node.node, event, now)
+                elif isinstance(event, knet_trio.HostStatusChanged) and self._streaming:
+                    state = "reachable" if event.reachable else "unreachable"
+                    what = f"node {node.node}: host {event.host_id} is {state}"
+                    self._say(what, "good" if event.reachable else "bad")
+                    if not event.reachable:
+                        self._unreachable.append(what)
+                self._tell()
+
+    def _link_changed(self, node: int, event: knet_trio.LinkStatusChanged, now: float) -> None:
+        if not self._streaming:
+            return
+        cut = self._ledger.cuts[-1] if self._ledger.cuts else None
+        where = (node, event.host_id)
+        link = f"node {node}: link {event.link_id} to host {event.host_id}"
+        if cut is None or cut.link_id != event.link_id:
+            state = "up" if event.connected else "down"
+            self._say(f"{link} is {state}: {event.reason}", "odd")
+        elif not event.connected and now < cut.mended_at:
+            if not cut.dead_at:
+                self._say(f"{link} is down: {event.reason}", "bad")
+            cut.dead_at.setdefault(where, now)
+        elif event.connected and now >= cut.mended_at:
+            if not cut.back_at:
+                self._say(f"{link} is up: {event.reason}", "good")
+            cut.back_at.setdefault(where, now)
+
+    # Telling.
+
+    async def show(self) -> None:
+        """Show how things are, now and again, until cancelled."""
+        while True:
+            self._report.show(self._view())
+            await trio.sleep(self._report.period)
+
+    def _enter(self, phase: str, what: str, kind: Kind = "plain") -> None:
+        self._phase = phase
+        self._say(what, kind)
+
+    def _say(self, what: str, kind: Kind = "plain") -> None:
+        self._report.say(trio.current_time() - self._began, what, kind)
+
+    def _links(self, link_id: int) -> list[Link]:
+        return [link for node in self._nodes.values() for link in node.links(link_id)]
+
+    def _view(self) -> View:
+        now = trio.current_time()
+        since = max(now - self._shown_at, self._report.period)
+        self._shown_at = now
+        rows = tuple(self._row(node, now, since) for node in self._nodes.values())
+        done = (now - self._streaming_since) / self._settings.seconds
+        return View(
+            elapsed=now - self._began,
+            phase=self._phase,
+            done=min(max(done, 0.0), 1.0),
+            cut=frozenset(i for i, network in enumerate(self._networks) if network.is_cut),
+            rows=rows,
+        )
+
+    def _row(self, node: _Node, now: float, since: float) -> NodeRow:
+        cells: list[LinkCell] = []
+        for link_id in range(LINKS):
+            states = [link.status for link in node.links(link_id)]
+            packets = sum(state.stats.tx_data_packets for state in states)
+            up = sum(state.connected for state in states)
+            rate = (packets - node.packets[link_id]) / since
+            cells.append(LinkCell(up, len(states), rate))
+            node.packets[link_id] = packets
+        incoming = [flow for flow in self._ledger.flows.values() if flow.receiver == node.node]
+        for flow in incoming:
+            flow.look(now)
+        latencies = [flow.last_latency for flow in incoming if not math.isnan(flow.last_latency)]
+        return NodeRow(
+            node=node.node,
+            links=tuple(cells),
+            sent=self._ledger.sent_by(node.node),
+            delivered=sum(flow.delivered for flow in incoming),
+            lost=sum(flow.overdue for flow in incoming),
+            latency=sum(latencies) / len(latencies) if latencies else math.nan,
+            mtu=node.handle.data_mtu,
+        )
+
+    def result(self) -> Result:
+        """What came of it."""
+        drops: Counter[str] = Counter()
+        for node in self._nodes.values():
+            for cause, times in node.handle.statistics().drops.items():
+                drops[cause.value] += times
+        return account(
+            self._settings,
+            self._ledger,
+            mtu=self._mtu,
+            overhead=self._overhead,
+            drops=dict(drops),
+            unreachable=self._unreachable,
+        )

@@ -1,0 +1,129 @@
+"""A network on one machine that can fail the way networks do: its packets vanish.
+
+A network is made of wires, each between two nodes. A wire has a UDP socket at either end; what a
+node sends to its end comes out of the other, to the node there. No node can tell that from a cable
+with a router in it: when it is cut nobody is told, and packets over its MTU are lost unnoticed.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, asynccontextmanager
+from typing import Final
+
+import trio
+
+LOOPBACK: Final = "127.0.0.1"
+ETHERNET_MTU: Final = 1500
+# IPv4 and UDP, which are part of the MTU and no part of a datagram.
+_HEADERS: Final = 28
+_SOCKET_BUFFER: Final = 4 * 1024 * 1024
+_LARGEST: Final = 65536
+# What one wake-up may pass on before others get their turn.
+_BATCH: Final = 64
+
+Address = tuple[str, int]
+
+
+class WireEnd:
+    """Where a node plugs in: it sends to ``address`` and receives from there."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._node: Address | None = None
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            self._sock.setblocking(False)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                self._sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+            self._sock.bind((LOOPBACK, 0))
+        except BaseException:
+            self._sock.close()
+            raise
+        self.address: Address = self._sock.getsockname()
+
+    def plug(self, node: Address) -> None:
+        """What comes out of this end goes to ``node`` from now on."""
+        self._node = node
+
+    async def carry_to(self, other: WireEnd) -> None:
+        """Pass on what arrives here, until cancelled."""
+        buffer = bytearray(_LARGEST)
+        view = memoryview(buffer)
+        while True:
+            await trio.lowlevel.wait_readable(self._sock)
+            for _ in range(_BATCH):
+                try:
+                    size = self._sock.recv_into(buffer)
+                except BlockingIOError:
+                    break
+                other.emit(view[:size])
+
+    def emit(self, datagram: memoryview) -> None:
+        """Let ``datagram`` come out here, if the network lets it."""
+        network = self._network
+        if network.is_cut or self._node is None:
+            network.vanished += 1
+        elif len(datagram) + _HEADERS > network.mtu:
+            network.too_large += 1
+        else:
+            try:
+                self._sock.sendto(datagram, self._node)
+            except BlockingIOError:
+                network.overrun += 1
+            else:
+                network.carried += 1
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
+class Network:
+    """Wires that share their fate. Made by ``open_network``.
+
+    The counters are datagrams: ``carried``, ``vanished`` in a cut, ``too_large`` for the MTU, and
+    ``overrun`` for those that came faster than the machine could take them.
+    """
+
+    def __init__(self, mtu: int) -> None:
+        self.mtu = mtu
+        self.is_cut = False
+        self.wires: list[tuple[WireEnd, WireEnd]] = []
+        self.carried = 0
+        self.vanished = 0
+        self.too_large = 0
+        self.overrun = 0
+
+    def cut(self) -> None:
+        """From now on everything vanishes."""
+        self.is_cut = True
+
+    def mend(self) -> None:
+        """From now on everything comes through again."""
+        self.is_cut = False
+
+
+@asynccontextmanager
+async def open_network(wires: int, *, mtu: int = ETHERNET_MTU) -> AsyncGenerator[Network]:
+    """A network of so many wires, in order. Leaving the block takes it down.
+
+    ``mtu`` is the largest packet it carries, in bytes with IP and UDP headers. Raises OSError if
+    the system has no sockets left.
+    """
+    network = Network(mtu)
+    with ExitStack() as stack:
+        for _ in range(wires):
+            ends: list[WireEnd] = []
+            for _ in range(2):
+                end = WireEnd(network)
+                stack.callback(end.close)
+                ends.append(end)
+            network.wires.append((ends[0], ends[1]))
+        async with trio.open_nursery() as nursery:
+            for near, far in network.wires:
+                nursery.start_soon(near.carry_to, far)
+                nursery.start_soon(far.carry_to, near)
+            yield network
+            nursery.cancel_scope.cancel()

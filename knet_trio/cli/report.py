@@ -1,0 +1,271 @@
+"""How the demo is told: as a live table on a terminal, as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final, Literal, TextIO
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from knet_trio import LinkPolicy
+from knet_trio.cli.result import LINKS, CutResult, LinkCell, Result, Settings, View
+
+Kind = Literal["plain", "good", "bad", "odd"]
+
+_STYLES: Final[dict[Kind, str]] = {"plain": "", "good": "green", "bad": "red", "odd": "yellow"}
+_BAR_WIDTH: Final = 24
+
+
+class Report(ABC):
+    """Who is told. Made by ``open_report``."""
+
+    period: float
+    """Seconds between two calls of ``show``."""
+
+    @abstractmethod
+    def say(self, at: float, what: str, kind: Kind = "plain") -> None:
+        """Tell what happened ``at`` seconds after the start."""
+
+    @abstractmethod
+    def show(self, view: View) -> None:
+        """Show how things are now."""
+
+    @abstractmethod
+    def introduce(self, settings: Settings) -> None:
+        """Tell what is going to happen, and what is expected of it."""
+
+    @abstractmethod
+    def summarize(self, result: Result) -> None:
+        """Tell what came of it."""
+
+
+class PlainReport(Report):
+    """Lines of plain text."""
+
+    period = 1.0
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def _print(self, text: str) -> None:
+        # Whoever reads a pipe wants to see it now.
+        print(text, file=self._stream, flush=True)
+
+    def say(self, at: float, what: str, kind: Kind = "plain") -> None:
+        """Print it with its time."""
+        self._print(f"[{at:5.1f}] {what}")
+
+    def show(self, view: View) -> None:
+        """Print the sums of all nodes in one line."""
+        rows = view.rows
+        links = ", ".join(
+            f"link {link_id} up {sum(row.links[link_id].up for row in rows)}"
+            f" of {sum(row.links[link_id].others for row in rows)}"
+            for link_id in range(LINKS)
+        )
+        known = [row.latency for row in rows if not math.isnan(row.latency)]
+        latency = f"{sum(known) / len(known) * 1e3:.1f} ms" if known else "none yet"
+        self.say(
+            view.elapsed,
+            f"  {links}; sent {sum(row.sent for row in rows)},"
+            f" delivered {sum(row.delivered for row in rows)},"
+            f" lost {sum(row.lost for row in rows)}; latency {latency};"
+            f" MTU {min(row.mtu for row in rows)}",
+        )
+
+    def introduce(self, settings: Settings) -> None:
+        """Print it."""
+        self._print("\n".join(_introduction(settings)))
+
+    def summarize(self, result: Result) -> None:
+        """Print it."""
+        facts = _facts(result)
+        width = max(len(name) for name, _ in facts)
+        self._print("")
+        for name, value in facts:
+            self._print(f"{name:{width}}  {value}")
+        self._print("")
+        for check in result.checks:
+            self._print(f"{'ok' if check.ok else 'FAILED':6}  {check.name} ({check.detail})")
+        self._print("")
+        self._print(_verdict(result))
+
+
+class LiveReport(Report):
+    """A live table on a terminal, with what happened above it."""
+
+    period = 0.25
+
+    def __init__(self, console: Console, live: Live) -> None:
+        self._console = console
+        self._live = live
+
+    def say(self, at: float, what: str, kind: Kind = "plain") -> None:
+        """Print it above the table."""
+        self._console.print(Text(f"{at:6.1f} s  ", "dim").append(what, _STYLES[kind]))
+
+    def show(self, view: View) -> None:
+        """Draw the table anew."""
+        self._live.update(_live_view(view), refresh=True)
+
+    def introduce(self, settings: Settings) -> None:
+        """Print it."""
+        title, *rest = _introduction(settings)
+        self._console.print(Text(title, "bold"))
+        for line in rest:
+            self._console.print(Text(line))
+        self._console.print()
+
+    def summarize(self, result: Result) -> None:
+        """Print it as tables."""
+        facts = Table.grid(padding=(0, 2))
+        facts.add_column(style="bold")
+        facts.add_column()
+        for name, value in _facts(result):
+            facts.add_row(name, Text(value))
+        checks = Table.grid(padding=(0, 2))
+        for check in result.checks:
+            mark = Text("ok", "bold green") if check.ok else Text("FAILED", "bold red")
+            checks.add_row(mark, Text(check.name).append(f" ({check.detail})", "dim"))
+        for part in (Rule("summary", style="dim"), facts, "", checks, "", _verdict_text(result)):
+            self._console.print(part)
+
+
+@contextmanager
+def open_report(stream: TextIO) -> Generator[Report]:
+    """A live table if ``stream`` is a terminal that can show one, else plain lines.
+
+    Leaving the block takes the table away; the report can still be told the rest.
+    """
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield PlainReport(stream)
+        return
+    # Drawn when it is told to be and not by a thread, which would take time from the nodes.
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield LiveReport(console, live)
+
+
+def _live_view(view: View) -> RenderableType:
+    head = Table.grid(padding=(0, 2))
+    head.add_row(
+        Text(f"{view.elapsed:6.1f} s", "dim"),
+        ProgressBar(total=1.0, completed=view.done, width=_BAR_WIDTH),
+        Text(view.phase, "bold red" if view.cut else "bold"),
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("node", justify="right")
+    for link_id in range(LINKS):
+        is_cut = link_id in view.cut
+        table.add_column(
+            Text(f"link {link_id}, cut" if is_cut else f"link {link_id}", "red" if is_cut else ""),
+            min_width=12,
+        )
+    for name, width in (("sent", 5), ("received", 8), ("lost", 4), ("latency", 8), ("MTU", 5)):
+        table.add_column(name, justify="right", min_width=width)
+    for row in view.rows:
+        latency = "" if math.isnan(row.latency) else f"{row.latency * 1e3:.1f} ms"
+        table.add_row(
+            str(row.node),
+            *map(_link_text, row.links),
+            str(row.sent),
+            str(row.delivered),
+            Text(str(row.lost), "bold red" if row.lost else ""),
+            latency,
+            str(row.mtu),
+        )
+    return Group("", head, table)
+
+
+def _link_text(cell: LinkCell) -> Text:
+    if not cell.up:
+        return Text("down", "bold red")
+    state, style = ("up", "green") if cell.up == cell.others else ("partly", "yellow")
+    return Text(f"{state:6}", style).append(f"{cell.packets:5.0f}/s", "dim")
+
+
+def _verdict_text(result: Result) -> Text:
+    return Text(_verdict(result), "bold green" if result.ok else "bold red")
+
+
+def _introduction(settings: Settings) -> list[str]:
+    policy = settings.policy
+    timeout = settings.pong_timeout
+    expected = {
+        LinkPolicy.ACTIVE: "nothing is lost, since every link carries every message.",
+        LinkPolicy.PASSIVE: "what the cut link carries until it is known to be dead is lost"
+        " (it carries all if it is the first that is up), and nothing else.",
+        LinkPolicy.ROUND_ROBIN: "what the cut link carries until it is known to be dead is lost"
+        " (every other message, since the links take turns), and nothing else.",
+    }[policy]
+    streaming = (
+        f"For {settings.seconds:g} s every node sends {settings.rate:g} messages a second to all"
+        " the others; meanwhile link 0 is cut and mended, then link 1."
+    )
+    return [
+        (
+            f"{settings.nodes} nodes, {LINKS} links between each two, AES-256, SHA-256,"
+            f" policy {policy.value}"
+        ),
+        streaming,
+        f"Expected: {expected}",
+        (
+            f"A link is given up after {timeout:.2g} s without a pong, when it is new after up to"
+            f" {10 * timeout:.2g} s."
+        ),
+    ]
+
+
+def _facts(result: Result) -> list[tuple[str, str]]:
+    others = result.settings.nodes - 1
+    facts = [
+        (
+            "sent",
+            (
+                f"{result.sent} ({result.messages} messages to {others}"
+                f" {'node' if others == 1 else 'nodes'} each)"
+            ),
+        ),
+        ("delivered", str(result.delivered)),
+        ("lost", str(result.lost)),
+        ("duplicates", str(result.duplicates)),
+        ("time to fail over", f"{result.failover:.3f} s"),
+        *((f"  cut of link {cut.link}", _cut_text(cut)) for cut in result.cuts),
+        (
+            "latency",
+            (
+                f"median {result.latency_median * 1e3:.2f} ms, 99 % under"
+                f" {result.latency_p99 * 1e3:.2f} ms, longest {result.latency_max * 1e3:.2f} ms"
+            ),
+        ),
+        (
+            "MTU found",
+            f"{result.mtu} bytes of a message, {result.mtu + result.overhead} on the wire",
+        ),
+    ]
+    if result.drops:
+        drops = ", ".join(f"{cause}: {times}" for cause, times in sorted(result.drops.items()))
+        facts.append(("drops counted", drops))
+    return facts
+
+
+def _cut_text(cut: CutResult) -> str:
+    known = "not known everywhere" if cut.known_dead is None else f"known in {cut.known_dead:.2f} s"
+    back = "never up again everywhere" if cut.back is None else f"up again in {cut.back:.2f} s"
+    return f"{cut.failover:.3f} s, {cut.lost} lost; {known}, once mended {back}"
+
+
+def _verdict(result: Result) -> str:
+    failed = sum(not check.ok for check in result.checks)
+    if not failed:
+        return "Everything that should hold held."
+    return f"{failed} of {len(result.checks)} things that should hold did not."

@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+
+from knet_trio.waiting import Mailbox, Switch
+from tests.node.stepping import CancelAt
+
+
+class TestSwitch:
+    async def test_begins_off(self) -> None:
+        assert not Switch().is_on
+
+    @pytest.mark.parametrize("state", [True, False])
+    async def test_returns_at_once_when_it_is_so(self, state: bool) -> None:
+        switch = Switch()
+        switch.set(state)
+        with assert_checkpoints():
+            await switch.wait(state)
+
+    @pytest.mark.parametrize("state", [True, False])
+    async def test_waits_for_either_state(
+        self, state: bool, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        switch = Switch()
+        switch.set(not state)
+
+        async def flip() -> None:
+            await trio.sleep(3)
+            switch.set(state)
+
+        nursery.start_soon(flip)
+        await switch.wait(state)
+        assert trio.current_time() == 3
+        assert switch.is_on is state
+
+    async def test_setting_what_it_is_wakes_nobody(self, nursery: trio.Nursery) -> None:
+        switch = Switch()
+        woken = False
+
+        async def wait() -> None:
+            nonlocal woken
+            await switch.wait(True)
+            woken = True
+
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        switch.set(False)
+        await wait_all_tasks_blocked()
+        assert not woken
+        switch.set(True)
+
+    @pytest.mark.parametrize("flips", [1, 2, 3, 10])
+    async def test_a_flip_shorter_than_a_task_switch_is_not_missed(
+        self, flips: int, nursery: trio.Nursery
+    ) -> None:
+        switch = Switch()
+        nursery.start_soon(switch.wait, True)
+        nursery.start_soon(switch.wait, True)
+        await wait_all_tasks_blocked()
+        for number in range(flips):
+            switch.set(number % 2 == 0)
+        # The nursery ends only when both have seen it.
+
+    async def test_a_flip_right_before_closing_is_not_missed(self) -> None:
+        switch = Switch()
+        with trio.fail_after(1):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(switch.wait, True)
+                await wait_all_tasks_blocked()
+                switch.set(True)
+                switch.close()
+
+    async def test_closing_wakes_who_waits(self) -> None:
+        switch = Switch()
+        closed: list[str] = []
+
+        async def wait() -> None:
+            with pytest.raises(trio.ClosedResourceError, match="removed"):
+                await switch.wait(True)
+            closed.append("closed")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            switch.close()
+        assert closed == ["closed", "closed"]
+
+    @pytest.mark.parametrize("state", [True, False])
+    async def test_after_closing_every_wait_says_so(self, state: bool) -> None:
+        switch = Switch()
+        switch.close()
+        with assert_checkpoints(), pytest.raises(trio.ClosedResourceError):
+            await switch.wait(state)
+
+
+def filled(*items: int, limit: int = 10, keep_oldest: bool = True) -> Mailbox[int]:
+    mailbox: Mailbox[int] = Mailbox(limit, keep_oldest=keep_oldest)
+    mailbox.put(items)
+    return mailbox
+
+
+class TestDropping:
+    def test_what_fits_is_kept(self) -> None:
+        mailbox: Mailbox[int] = Mailbox(3, keep_oldest=True)
+        assert mailbox.put([1, 2]) == 0
+        assert mailbox.put([3]) == 0
+        assert len(mailbox) == 3
+        assert mailbox.take_nowait() == [1, 2, 3]
+
+    def test_the_newest_go(self) -> None:
+        mailbox = filled(1, 2, limit=3)
+        assert mailbox.put([3, 4, 5]) == 2
+        assert mailbox.put([6]) == 1
+        assert mailbox.take_nowait() == [1, 2, 3]
+        assert mailbox.put([7]) == 0
+
+    def test_the_oldest_go(self) -> None:
+        mailbox = filled(1, 2, limit=3, keep_oldest=False)
+        assert mailbox.put([3, 4, 5]) == 2
+        assert mailbox.put([6]) == 1
+        assert mailbox.take_nowait() == [4, 5, 6]
+
+    @pytest.mark.parametrize(("keep_oldest", "kept"), [(True, [0, 1]), (False, [8, 9])])
+    def test_more_at_once_than_there_is_room_ever(
+        self, keep_oldest: bool, kept: list[int]
+    ) -> None:
+        mailbox: Mailbox[int] = Mailbox(2, keep_oldest=keep_oldest)
+        assert mailbox.put(range(10)) == 8
+        assert mailbox.take_nowait() == kept
+
+    def test_nothing_is_nothing(self) -> None:
+        mailbox = filled(1)
+        assert mailbox.put([]) == 0
+        assert mailbox.take_nowait() == [1]
+
+
+class TestTaking:
+    @pytest.mark.parametrize(
+        ("limit", "taken"), [(None, [1, 2, 3]), (1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (9, [1, 2, 3])]
+    )
+    async def test_takes_at_most_the_limit(self, limit: int | None, taken: list[int]) -> None:
+        assert filled(1, 2, 3).take_nowait(limit) == taken
+        mailbox = filled(1, 2, 3)
+        with assert_checkpoints():
+            assert await mailbox.take(limit) == taken
+        assert len(mailbox) == 3 - len(taken)
+
+    async def test_waits_for_an_item(self, nursery: trio.Nursery) -> None:
+        mailbox: Mailbox[int] = Mailbox(10, keep_oldest=True)
+        with pytest.raises(trio.WouldBlock):
+            mailbox.take_nowait()
+
+        async def put() -> None:
+            await wait_all_tasks_blocked()
+            mailbox.put([1, 2])
+
+        nursery.start_soon(put)
+        with assert_checkpoints():
+            assert await mailbox.take() == [1, 2]
+
+    async def test_put_back_is_next_again(self, nursery: trio.Nursery) -> None:
+        mailbox = filled(1, 2)
+        assert mailbox.take_nowait(1) == [1]
+        mailbox.put_back(1)
+        assert mailbox.take_nowait() == [1, 2]
+
+        async def put_back() -> None:
+            await wait_all_tasks_blocked()
+            mailbox.put_back(3)
+
+        nursery.start_soon(put_back)
+        assert await mailbox.take() == [3]
+
+    async def test_two_receivers_share_what_one_put_brought(self) -> None:
+        mailbox: Mailbox[int] = Mailbox(10, keep_oldest=True)
+        taken: list[int] = []
+
+        async def take_one() -> None:
+            taken.extend(await mailbox.take(1))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_one)
+            nursery.start_soon(take_one)
+            await wait_all_tasks_blocked()
+            mailbox.put([1, 2])
+        assert sorted(taken) == [1, 2]
+
+    async def test_a_receiver_that_is_left_nothing_waits_on(self) -> None:
+        mailbox: Mailbox[int] = Mailbox(10, keep_oldest=True)
+        taken: list[list[int]] = []
+
+        async def take_all() -> None:
+            taken.append(await mailbox.take())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_all)
+            nursery.start_soon(take_all)
+            await wait_all_tasks_blocked()
+            mailbox.put([1, 2])
+            await wait_all_tasks_blocked()
+            assert taken == [[1, 2]]
+            mailbox.put([3])
+        assert taken == [[1, 2], [3]]
+
+    async def test_the_wake_up_of_one_that_leaves_some_is_passed_on(self) -> None:
+        # Dropping makes fewer wake-ups than items: the first to take has to wake the next.
+        mailbox = filled(1, 2, limit=2, keep_oldest=False)
+        taken: list[int] = []
+
+        async def take_one() -> None:
+            taken.extend(await mailbox.take(1))
+
+        assert mailbox.take_nowait() == [1, 2]
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(take_one)
+            await wait_all_tasks_blocked()
+            mailbox.put([3])
+            # Comes first although the other two wait: it finds an item that was meant for one.
+            mailbox.put([4])
+            assert mailbox.take_nowait(1) == [3]
+            await wait_all_tasks_blocked()
+            assert taken == [4]
+            mailbox.put_back(6)
+        assert taken == [4, 6]
+
+    async def test_every_item_is_taken_once_by_many_receivers(self) -> None:
+        mailbox: Mailbox[int] = Mailbox(1000, keep_oldest=True)
+        taken: list[int] = []
+
+        async def take(limit: int) -> None:
+            while True:
+                try:
+                    taken.extend(await mailbox.take(limit))
+                except trio.EndOfChannel:
+                    return
+
+        async with trio.open_nursery() as nursery:
+            for limit in (1, 1, 2, 3):
+                nursery.start_soon(take, limit)
+            for start in range(0, 300, 3):
+                mailbox.put(range(start, start + 3))
+                await trio.lowlevel.checkpoint()
+            mailbox.end()
+        assert sorted(taken) == list(range(300))
+
+
+class TestCancelling:
+    @pytest.mark.parametrize("limit", [1, None])
+    async def test_cancelled_at_any_step_takes_nothing_or_returns_it(
+        self, limit: int | None
+    ) -> None:
+        step, reached = 0, True
+        while reached:
+            mailbox = filled(1, 2, 3)
+            got: list[int] = []
+            with trio.CancelScope() as scope:
+                at = CancelAt(lambda mailbox=mailbox: mailbox.take(limit), step, scope)
+                got = await at
+            reached = at.reached
+            assert got + mailbox.take_nowait() == [1, 2, 3]
+            if reached:
+                assert scope.cancelled_caught
+            step += 1
+        assert step > 1
+
+    async def test_cancelled_before_it_begins(self) -> None:
+        mailbox = filled(1)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await mailbox.take()
+        assert scope.cancelled_caught
+        assert mailbox.take_nowait() == [1]
+
+    async def test_cancelled_while_it_waits(self) -> None:
+        mailbox: Mailbox[int] = Mailbox(10, keep_oldest=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mailbox.take)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        mailbox.put([1])
+        assert mailbox.take_nowait() == [1]
+
+    @pytest.mark.parametrize("cancel_first", [True, False])
+    async def test_cancelled_in_the_moment_an_item_comes(self, cancel_first: bool) -> None:
+        mailbox: Mailbox[int] = Mailbox(10, keep_oldest=True)
+        got: list[int] = []
+
+        async def take() -> None:
+            got.extend(await mailbox.take(1))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await wait_all_tasks_blocked()
+            steps: list[Callable[[], object]] = [
+                nursery.cancel_scope.cancel,
+                lambda: mailbox.put([1]),
+            ]
+            for step in steps if cancel_first else reversed(steps):
+                step()
+        left = mailbox.take_nowait() if len(mailbox) else []
+        assert got + left == [1]
+
+    async def test_the_wake_up_of_a_cancelled_receiver_is_not_lost(self) -> None:
+        mailbox: Mailbox[int] = Mailbox(10, keep_oldest=True)
+        got: list[int] = []
+        scope = trio.CancelScope()
+
+        async def cancelled() -> None:
+            with scope:
+                got.extend(await mailbox.take(1))
+
+        async def other() -> None:
+            got.extend(await mailbox.take(1))
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancelled)
+                await wait_all_tasks_blocked()
+                nursery.start_soon(other)
+                await wait_all_tasks_blocked()
+                scope.cancel()
+                mailbox.put([1])
+        assert got == [1]
+
+
+class TestEndAndClose:
+    async def test_what_is_left_can_be_taken_after_the_end(self) -> None:
+        mailbox = filled(1, 2)
+        mailbox.end()
+        assert await mailbox.take(1) == [1]
+        assert mailbox.take_nowait() == [2]
+        with pytest.raises(trio.EndOfChannel):
+            mailbox.take_nowait()
+        with assert_checkpoints(), pytest.raises(trio.EndOfChannel):
+            await mailbox.take()
+
+    async def test_what_is_left_is_gone_after_closing(self) -> None:
+        mailbox = filled(1, 2)
+        mailbox.close()
+        with pytest.raises(trio.ClosedResourceError):
+            mailbox.take_nowait()
+        with assert_checkpoints(), pytest.raises(trio.ClosedResourceError):
+            await mailbox.take()
+        assert len(mailbox) == 0
+
+    async def test_closed_wins_over_ended(self) -> None:
+        mailbox = filled(1)
+        mailbox.end()
+        mailbox.close()
+        with pytest.raises(trio.ClosedResourceError):
+            await mailbox.take()
+
+    @pytest.mark.parametrize(
+        ("stop", "error"),
+        [(Mailbox[int].end, trio.EndOfChannel), (Mailbox[int].close, trio.ClosedResourceError)],
+    )
+    async def test_wakes_every_receiver(
+        self, stop: Callable[[Mailbox[int]], None], error: type[Exception]
+    ) -> None:
+        mailbox: Mailbox[int] = Mailbox(10, keep_oldest=True)
+        stopped: list[str] = []
+
+        async def take() -> None:
+            with pytest.raises(error):
+                await mailbox.take()
+            stopped.append("stopped")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            nursery.start_soon(take)
+            await wait_all_tasks_blocked()
+            stop(mailbox)
+        assert stopped == ["stopped", "stopped"]
+
+
+async def test_cancel_at_hits_every_step() -> None:
+    async def steps() -> str:
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        return "done"
+
+    call: Callable[[], Awaitable[str]] = steps
+    outcomes: list[str] = []
+    for step in range(4):
+        with trio.CancelScope() as scope:
+            outcomes.append(await CancelAt(call, step, scope))
+        if scope.cancelled_caught:
+            outcomes.append("cancelled")
+    # Each checkpoint is one step, and after the last nothing can be cancelled any more.
+    assert outcomes == ["cancelled", "cancelled", "done", "done"]
