@@ -13,6 +13,8 @@ from knet_trio import (
     DropCause,
     Filter,
     Handle,
+    Host,
+    Link,
     LinkPolicy,
     Message,
     open_handle,
@@ -56,37 +58,42 @@ async def open_pair(
 async def connect(
     a: Handle, b: Handle, *, links: int = 1, policy: LinkPolicy = LinkPolicy.PASSIVE
 ) -> None:
-    """Give two handles links to each other and wait until they are up.
-
-    A link of one side must know the port of the other's, so the first ones only find free ports.
-    """
+    """Give two handles links to each other and wait until they are up."""
     to_b = a.add_host(b.host_id, policy=policy)
     to_a = b.add_host(a.host_id, policy=policy)
     for link_id in range(links):
-        probe = await to_b.add_link(link_id, (LOCALHOST, 0), (LOCALHOST, 1), enabled=False)
-        src = probe.config.src
-        mirror = await to_a.add_link(
-            link_id,
-            (LOCALHOST, 0),
-            src,
-            ping_interval=PING_INTERVAL,
-            pong_timeout=PONG_TIMEOUT,
-            pong_count=1,
-        )
-        await probe.remove()
-        await to_b.add_link(
-            link_id,
-            src,
-            mirror.config.src,
-            ping_interval=PING_INTERVAL,
-            pong_timeout=PONG_TIMEOUT,
-            pong_count=1,
-        )
+        await join(to_b, to_a, link_id)
     with trio.fail_after(PATIENCE):
         for host in (to_a, to_b):
             for link in host.links.values():
                 await link.wait_connected()
             await host.wait_reachable()
+
+
+async def join(to_b: Host, to_a: Host, link_id: int) -> None:
+    """Add a link between two handles, each of which has the other as a host.
+
+    A link of one side must know the port of the other's, so a first one only finds a free port.
+    """
+    probe = await to_b.add_link(link_id, (LOCALHOST, 0), (LOCALHOST, 1), enabled=False)
+    await probe.remove()
+    src = probe.config.src
+    mirror = await add_quick_link(to_a, link_id, (LOCALHOST, 0), src)
+    await add_quick_link(to_b, link_id, src, mirror.config.src)
+
+
+async def add_quick_link(
+    host: Host, link_id: int, src: tuple[str, int], dst: tuple[str, int]
+) -> Link:
+    """Add a link that comes up soon."""
+    return await host.add_link(
+        link_id,
+        src,
+        dst,
+        ping_interval=PING_INTERVAL,
+        pong_timeout=PONG_TIMEOUT,
+        pong_count=1,
+    )
 
 
 async def receive(handle_channel: trio.abc.ReceiveChannel[Message], count: int) -> list[bytes]:

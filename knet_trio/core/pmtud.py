@@ -119,6 +119,8 @@ class PathMtuSearch:
         """
         if self._candidate is None or onwire != self._candidate:
             return
+        # What never left cannot be answered: such an answer is forged.
+        self._asked.discard(onwire)
         # A hint is as bounded as everything else: it may be wrong each time.
         useful = self.probes < MAX_PROBES
         if useful and kernel_mtu is not None and self._good < kernel_mtu < onwire:

@@ -40,11 +40,17 @@ def receive_control(node: Node, packet: Control, size: int, source: Address) -> 
         path.drop(DropCause.LINK_DISABLED)
         return
     path.learn(source)
+    # Ports are none of an access list's business, but a static link's peer has just one.
+    from_peer = source == path.destination
+    if not from_peer and isinstance(packet, Pong | PmtudReply):
+        path.drop(DropCause.UNKNOWN_ADDRESS)
+        return
     tally = path.counters.tallies[_KINDS[type(packet)]]
     tally.rx_packets += 1
     tally.rx_bytes += size
     if isinstance(packet, Ping):
-        peer.source.ping_received(packet.seq, timed=packet.timed)
+        if from_peer:
+            peer.source.ping_received(packet.seq, timed=packet.timed)
         path.ping_received(packet)
     elif isinstance(packet, Pong):
         path.pong_received(packet, context.now())
