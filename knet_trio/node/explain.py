@@ -49,7 +49,7 @@ def explain(path: Path) -> str:
     for cause, advice in _ADVICE.items():
         if path.drops[cause]:
             lines.append(f"  {cause.value} x {path.drops[cause]}: {advice}")
-    if path.trouble is not None and not path.usable:
+    if path.trouble is not None and not path.usable and path.trouble.what != path.reason:
         lines.append(f"  {now - path.trouble.at:.1f} s ago: {path.trouble.what}")
     return "\n".join(lines)
 

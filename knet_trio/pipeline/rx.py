@@ -96,7 +96,9 @@ class CipherStage(Stage[Arrived, Authentic]):
         if not self._context.forwarding:
             counters.drop(DropCause.FORWARDING_DISABLED)
             return None
-        if not peer.ranked:
+        # A peer that has begun to answer may have found this host before this host found it: its
+        # first messages are not to be lost for that.
+        if not peer.ranked and not path.liveness.counted:
             path.drop(DropCause.PEER_UNREACHABLE)
             return None
         tally = path.counters.tallies[Kind.DATA]

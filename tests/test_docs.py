@@ -1,0 +1,97 @@
+"""What the documentation shows runs as it is printed."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from knet_trio import CryptoConfig, open_handle
+from tests.cluster import KEY, PATIENCE
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def run(program: str | Path) -> str:
+    arguments = ["-c", program] if isinstance(program, str) else [str(program)]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_first_program_has_15_lines_and_prints_what_the_readme_says() -> None:
+    (program,) = blocks("README.md", "python")
+    assert len([line for line in program.splitlines() if line]) == 15
+    (promised,) = re.findall(r"which prints `(.*)`", (ROOT / "README.md").read_text())
+    assert run(program).strip() == promised
+
+
+def test_the_readme_names_what_there_is() -> None:
+    named = re.findall(r"^\| `([^`]+)`", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(named) > 5
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    commands = [block.strip() for block in blocks("README.md", "sh")]
+    assert len(commands) == 2
+    assert commands[1] in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_each_example_runs(example: Path) -> None:
+    assert run(example)
+
+
+async def answer(task_status: trio.TaskStatus[None]) -> None:
+    """Host 2 of the guide: it greets whoever sends something."""
+    async with open_handle(2, crypto=CryptoConfig(key=KEY)) as handle:
+        host = handle.add_host(1)
+        for link_id, port in enumerate((5435, 5436)):
+            await host.add_link(
+                link_id, ("127.0.0.2", port), ("127.0.0.1", port), ping_interval=0.1
+            )
+        handle.set_crypto(CryptoConfig(key=KEY), 2)
+        task_status.started()
+        channel = handle.open_channel(0)
+        async for message in channel:
+            await channel.send(b"thanks for " + message.data, to=[1])
+
+
+async def test_the_guide_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {"key": KEY}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(answer)
+        async with open_handle(1, crypto=CryptoConfig(key=KEY)) as handle:
+            names["handle"] = handle
+            with trio.fail_after(PATIENCE):
+                for number, block in enumerate(blocks("docs/guide.md", "python")):
+                    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+                    code = compile(block, f"docs/guide.md block {number}", "exec", flags)
+                    result = eval(code, names)  # noqa: S307  # our own documentation
+                    if inspect.isawaitable(result):
+                        await result
+        nursery.cancel_scope.cancel()
+    said = capsys.readouterr().out
+    assert "is up" in said
+    assert "thanks for" in said
+    assert "LinkStatusChanged" in said
