@@ -66,6 +66,13 @@ class PathTrouble(NamedTuple):
     mtu: int | None
     local: bool
 
+    def concerns(self, destination: Address | None) -> bool:
+        """Whether it is about packets sent to ``destination``."""
+        if destination is None:
+            return False
+        # Refusing an IPv4 packet for its size, the kernel speaks of the path, and of no port.
+        return self.destination in (destination, Address(destination.host, 0))
+
 
 class Arrivals(NamedTuple):
     """What came in at once: datagrams with their source, and troubles with what was sent."""

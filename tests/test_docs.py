@@ -73,6 +73,7 @@ async def answer(task_status: trio.TaskStatus[None]) -> None:
         handle.set_crypto(CryptoConfig(key=KEY), 2)
         task_status.started()
         channel = handle.open_channel(0)
+        await host.wait_reachable()
         async for message in channel:
             await channel.send(b"thanks for " + message.data, to=[1])
 

@@ -21,7 +21,7 @@ _FAILED = 1
 _BY_SIGNAL = 128
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package.__version__, prog_name="knet-trio")
 def knet_trio() -> None:
     """Many links, one conversation: libknet's protocol for Trio programs."""
@@ -96,8 +96,9 @@ def _run(settings: Settings, report: Report) -> Result:
         outcome = trio.run(_until_signal, settings, report)
     except* (DemoError, KnetError, OSError) as errors:
         # Several tasks may have met the same trouble.
-        outcome = _first(cast("BaseExceptionGroup[BaseException]", errors))
+        outcome = _first(errors)
     if isinstance(outcome, signal.Signals):
+        click.echo(f"ended by {outcome.name}", err=True)
         sys.exit(_BY_SIGNAL + outcome)
     if isinstance(outcome, BrokenPipeError):
         _forget_output()
@@ -128,7 +129,9 @@ async def _until_signal(settings: Settings, report: Report) -> Result | signal.S
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    if isinstance(error, BaseExceptionGroup):
+        return _first(cast("BaseExceptionGroup[BaseException]", error))
+    return error
 
 
 def _forget_output() -> None:

@@ -135,17 +135,14 @@ class _Demo:
             ports = dict.fromkeys(self._nodes, 0)
             for pair, wire in zip(pairs, network.wires, strict=True):
                 for (here, there), end in zip((pair, pair[::-1]), wire, strict=True):
-                    link = (
-                        await self._nodes[here]
-                        .handle.hosts[there]
-                        .add_link(
-                            link_id,
-                            (LOOPBACK, ports[here]),
-                            end.address,
-                            ping_interval=settings.ping_interval,
-                            pong_timeout=settings.pong_timeout,
-                            pong_count=_PONG_COUNT,
-                        )
+                    host = self._nodes[here].handle.hosts[there]
+                    link = await host.add_link(
+                        link_id,
+                        (LOOPBACK, ports[here]),
+                        end.address,
+                        ping_interval=settings.ping_interval,
+                        pong_timeout=settings.pong_timeout,
+                        pong_count=_PONG_COUNT,
                     )
                     ports[here] = link.config.src.port
                     end.plug((LOOPBACK, ports[here]))
@@ -165,10 +162,7 @@ class _Demo:
             raise DemoError(f"not all links were ready after {_SETTLE:g} s:\n{reasons}")
         self._mtu = min(node.handle.data_mtu for node in self._nodes.values())
         self._overhead = max(link.status.proto_overhead for link in links)
-        self._say(
-            f"all links are up; a packet takes {self._mtu} bytes of a message"
-            f" and {self._overhead} around them"
-        )
+        self._say(f"all links are up, path MTU found: {self._mtu} bytes of a message a packet")
 
     # The course of things.
 
@@ -181,8 +175,7 @@ class _Demo:
             for number, node in enumerate(self._nodes.values()):
                 nursery.start_soon(self._send, node, number / len(self._nodes))
             self._enter("streaming", "every node begins to send")
-            until = began + _STEADY * settings.seconds
-            await trio.sleep_until(until)
+            await trio.sleep_until(began + _STEADY * settings.seconds)
             await self._cut(0, _FIRST_CUT * settings.seconds)
             await trio.sleep(_BETWEEN * settings.seconds)
             await self._cut(1, _SECOND_CUT * settings.seconds)
@@ -198,6 +191,11 @@ class _Demo:
         ways = len(self._ledger.flows)
         cut = Cut(link_id, trio.current_time())
         self._ledger.cuts.append(cut)
+        # A link that is down already will not be told of.
+        for node in self._nodes.values():
+            for link in node.links(link_id):
+                if not link.status.connected:
+                    cut.dead_at[node.node, link.host.host_id] = cut.at
         network.cut()
         self._enter(f"link {link_id} is cut", f"link {link_id} is cut: its packets vanish", "bad")
         with trio.move_on_after(patience) as scope:
@@ -274,20 +272,31 @@ class _Demo:
     def _link_changed(self, node: int, event: knet_trio.LinkStatusChanged, now: float) -> None:
         if not self._streaming:
             return
-        cut = self._ledger.cuts[-1] if self._ledger.cuts else None
         where = (node, event.host_id)
-        link = f"node {node}: link {event.link_id} to host {event.host_id}"
-        if cut is None or cut.link_id != event.link_id:
-            state = "up" if event.connected else "down"
-            self._say(f"{link} is {state}: {event.reason}", "odd")
-        elif not event.connected and now < cut.mended_at:
-            if not cut.dead_at:
-                self._say(f"{link} is down: {event.reason}", "bad")
-            cut.dead_at.setdefault(where, now)
-        elif event.connected and now >= cut.mended_at:
-            if not cut.back_at:
-                self._say(f"{link} is up: {event.reason}", "good")
-            cut.back_at.setdefault(where, now)
+        kind: Kind = "good" if event.connected else "bad"
+        state = "up" if event.connected else "down"
+        what = (
+            f"node {node}: link {event.link_id} to host {event.host_id} is {state}: {event.reason}"
+        )
+        expected = self._expected(event, now)
+        if expected is None or where in expected:
+            self._say(what, "odd")
+            return
+        if not expected:
+            # One of them tells how it comes about; the others are told of together.
+            self._say(what, kind)
+        expected[where] = now
+
+    def _expected(
+        self, event: knet_trio.LinkStatusChanged, now: float
+    ) -> dict[tuple[int, int], float] | None:
+        """Where to enter a change that the last cut explains; None if it does not."""
+        if not self._ledger.cuts:
+            return None
+        cut = self._ledger.cuts[-1]
+        if cut.link_id != event.link_id or event.connected != (now >= cut.mended_at):
+            return None
+        return cut.back_at if event.connected else cut.dead_at
 
     # Telling.
 

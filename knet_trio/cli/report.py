@@ -168,9 +168,9 @@ def _live_view(view: View) -> RenderableType:
         is_cut = link_id in view.cut
         table.add_column(
             Text(f"link {link_id}, cut" if is_cut else f"link {link_id}", "red" if is_cut else ""),
-            min_width=12,
+            min_width=13,
         )
-    for name, width in (("sent", 5), ("received", 8), ("lost", 4), ("latency", 8), ("MTU", 5)):
+    for name, width in (("sent", 5), ("received", 8), ("lost", 4), ("latency", 7), ("MTU", 4)):
         table.add_column(name, justify="right", min_width=width)
     for row in view.rows:
         latency = "" if math.isnan(row.latency) else f"{row.latency * 1e3:.1f} ms"
@@ -254,14 +254,16 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     ]
     if result.drops:
         drops = ", ".join(f"{cause}: {times}" for cause, times in sorted(result.drops.items()))
-        facts.append(("drops counted", drops))
+        if result.settings.policy is LinkPolicy.ACTIVE:
+            drops += " (each message comes over both links)"
+        facts.append(("packets dropped", drops))
     return facts
 
 
 def _cut_text(cut: CutResult) -> str:
-    known = "not known everywhere" if cut.known_dead is None else f"known in {cut.known_dead:.2f} s"
-    back = "never up again everywhere" if cut.back is None else f"up again in {cut.back:.2f} s"
-    return f"{cut.failover:.3f} s, {cut.lost} lost; {known}, once mended {back}"
+    dead = "not down everywhere" if cut.known_dead is None else f"down in {cut.known_dead:.2f} s"
+    back = "not up again everywhere" if cut.back is None else f"up again in {cut.back:.2f} s"
+    return f"{cut.failover:.3f} s, {cut.lost} lost; {dead}, {back}"
 
 
 def _verdict(result: Result) -> str:

@@ -64,7 +64,7 @@ def receive_trouble(node: Node, endpoint: Endpoint, trouble: PathTrouble) -> Non
     """Act on what the system or the network says of packets that were sent."""
     now = node.context.now()
     for path in list(node.paths()):
-        if path.outbox.endpoint is not endpoint or path.destination != trouble.destination:
+        if path.outbox.endpoint is not endpoint or not trouble.concerns(path.destination):
             continue
         if trouble.errno == errno.EMSGSIZE:
             _too_big(path, trouble, now)

@@ -237,7 +237,7 @@ class Path:
         """Send the probe that is due, if one is, and take over a result."""
         if not self.liveness.connected:
             return
-        before = self.pmtud.mtu
+        before = self.pmtud.mtu, self.pmtud.onwire
         while True:
             probe = self.pmtud.poll(
                 now, latency=self.liveness.latency, pong_timeout=self.liveness.timeout
@@ -281,7 +281,7 @@ class Path:
 
     def reply_received(self, reply: PmtudReply, now: float) -> None:
         """The path carries what was asked."""
-        before = self.pmtud.mtu
+        before = self.pmtud.mtu, self.pmtud.onwire
         if not self.pmtud.reply_received(reply.size, now):
             self.drop(DropCause.UNEXPECTED_PMTUD_REPLY)
             return
@@ -292,16 +292,17 @@ class Path:
         self.pmtud.fix(self.context.fixed_mtu, now)
         self.context.discoveries.set(self.discover, self.pmtud.deadline)
 
-    def _mtu_settled(self, before: int | None) -> None:
+    def _mtu_settled(self, before: tuple[int | None, int | None]) -> None:
         self.context.discoveries.set(self.discover, self.pmtud.deadline)
-        if self.pmtud.mtu != before:
+        # A first search that ends where it began is news too: what was assumed is now known.
+        if (self.pmtud.mtu, self.pmtud.onwire) != before:
             self._changed()
 
     def _kernel_mtu(self) -> int | None:
         # The refusal has just been queued: the smallest of what is there for this destination.
         sizes: list[int] = []
         for trouble in self.outbox.endpoint.troubles():
-            if trouble.errno != errno.EMSGSIZE or trouble.destination != self.destination:
+            if trouble.errno != errno.EMSGSIZE or not trouble.concerns(self.destination):
                 self.outbox.report(trouble)
             elif trouble.mtu is not None:
                 sizes.append(trouble.mtu)
