@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from knet_trio.address import format_address, parse_address
 from knet_trio.channel import Channel
-from knet_trio.config import CryptoConfig, LinkConfig
+from knet_trio.config import CompressConfig, CryptoConfig, LinkConfig
 from knet_trio.core.acl import AccessList, AclEntry
 from knet_trio.core.policy import LinkPolicy
 from knet_trio.errors import (
@@ -65,6 +65,7 @@ __all__ = [
     "BusyError",
     "Channel",
     "ChannelError",
+    "CompressConfig",
     "CryptoConfig",
     "DataMtuChanged",
     "DestinationError",

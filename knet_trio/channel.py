@@ -78,7 +78,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         (outgoing,) = self._outgoing((data,), to)
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            self._runtime.transmitter.send_sync(outgoing)
+            await self._runtime.transmitter.send_sync(outgoing)
         finally:
             await trio.lowlevel.cancel_shielded_checkpoint()
 

@@ -11,8 +11,11 @@ from typing import Final
 import trio
 
 from knet_trio.channel import Channel
+from knet_trio.compress import make_compressor
 from knet_trio.config import (
+    DEFAULT_COMPRESS_THRESHOLD,
     DEFAULT_RECEIVE_BUFFER,
+    CompressConfig,
     CryptoConfig,
     check_host_id,
     check_integer,
@@ -33,7 +36,7 @@ from knet_trio.errors import (
 from knet_trio.events import Event, EventReceiver
 from knet_trio.host import Host, check_name, check_policy
 from knet_trio.message import Filter, Message
-from knet_trio.node.context import Context
+from knet_trio.node.context import Compression, Context
 from knet_trio.node.counters import LinkCounters
 from knet_trio.runtime import Runtime
 from knet_trio.status import HandleStatistics
@@ -183,6 +186,14 @@ class Handle:
     def allow_clear_traffic(self, allow: bool) -> None:
         self._context.crypto.allow_clear_traffic = allow
 
+    def set_compress(self, config: CompressConfig | None) -> None:
+        """Make messages smaller before they are sent, or with None leave them as they are.
+
+        What peers compressed is read whatever is set here. Raises InvalidArgumentError for a model
+        or level that there is not; then nothing has changed. Source: man knet_handle_compress.
+        """
+        self._context.compression = _compression(config)
+
     # Path MTU and other settings.
 
     @property
@@ -267,6 +278,7 @@ async def open_handle(
     *,
     crypto: CryptoConfig | None = None,
     allow_clear_traffic: bool | None = None,
+    compress: CompressConfig | None = None,
     filter: Filter | None = None,
     forwarding: bool = True,
     access_lists: bool = True,
@@ -278,11 +290,11 @@ async def open_handle(
     """Open a handle for this host, whose id is ``host_id`` (0 to 65535, unique in the cluster).
 
     ``crypto`` envelopes all packets; ``allow_clear_traffic`` then says whether clear ones are
-    accepted (None: only without crypto). ``filter`` decides where messages go; with
-    ``forwarding=False`` none passes until ``set_forwarding(True)``. ``access_lists=False`` lets
-    every address speak on every link. ``privileged`` insists on socket buffers of 8 MiB. ``mtu`` is
-    the interface MTU to go by, None to discover that of each path every ``pmtud_interval``
-    seconds. ``dscp`` marks the packets of high-priority links.
+    accepted (None: only without crypto). ``compress`` makes messages smaller. ``filter`` decides
+    where messages go; with ``forwarding=False`` none passes until ``set_forwarding(True)``.
+    ``access_lists=False`` lets every address speak on every link. ``privileged`` insists on socket
+    buffers of 8 MiB. ``mtu`` is the interface MTU to go by, None to discover that of each path
+    every ``pmtud_interval`` seconds. ``dscp`` marks the packets of high-priority links.
 
     Leaving the block, by its end, an exception or cancellation, stops every task and closes every
     socket; at its end, messages handed over before still go out. It owns a nursery, so errors
@@ -304,6 +316,7 @@ async def open_handle(
         pmtud_interval=_check_pmtud_interval(pmtud_interval),
         fixed_mtu=_check_mtu(mtu),
     )
+    context.compression = _compression(compress)
     context.filter = _check_filter(filter)
     context.forwarding = forwarding
     async with trio.open_nursery() as nursery:
@@ -316,6 +329,13 @@ async def open_handle(
                 await runtime.flush()
         finally:
             runtime.end()
+
+
+def _compression(config: CompressConfig | None) -> Compression | None:
+    if config is None:
+        return None
+    threshold = config.threshold or DEFAULT_COMPRESS_THRESHOLD
+    return Compression(make_compressor(config), threshold)
 
 
 def _check_filter(filter: Filter | None) -> Filter | None:

@@ -5,8 +5,8 @@
     Runtime.run                          the nursery of the handle
       |- heartbeat                       pings when due, notices silence
       |- pmtud                           path MTU searches
-      |- tx: filter, cipher, transport   the pipelines, a task for each stage
-      |- rx: cipher, defrag, delivery
+      |- tx: filter, compressor, cipher, transport       the pipelines, a task for each stage
+      |- rx: cipher, defrag, decompressor, delivery
       '- endpoint (for each socket)
            |- receive
            '- outbox                     sends on what the socket had no room for

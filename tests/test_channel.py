@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 import trio
 
 from knet_trio import (
     Broadcast,
+    CompressConfig,
     CryptoConfig,
     DestinationError,
     Drop,
@@ -337,3 +339,42 @@ async def test_nothing_passes_while_forwarding_is_off() -> None:
         await pair.a.set_forwarding(True)
         await sender.send(b"after")
         assert await receive(receiver, 2) == [b"before", b"after"]
+
+
+# Compression.
+
+
+@pytest.mark.parametrize("model", ["zlib", "lz4", "lz4hc", "lzma", "bzip2", "zstd"])
+async def test_compressed_messages_arrive_as_they_were_sent(model: str) -> None:
+    text = b"The quick brown knet jumps over the lazy link. " * 200
+    async with open_pair() as pair:
+        sender, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
+        pair.a.set_compress(CompressConfig(model))
+        await sender.send_many([text, b"short", os.urandom(2000)])
+        await sender.send_sync(text, to=[2])
+        got = await receive(receiver, 4)
+        assert sorted(map(len, got)) == sorted([len(text), 5, 2000, len(text)])
+        assert got.count(text) == 2
+        there, here = pair.a.statistics(), pair.b.statistics()
+        assert there.tx_compressed_packets == here.rx_compressed_packets == 2
+        assert there.tx_uncompressed_packets == 2
+        assert there.tx_compressed_original_bytes == here.rx_compressed_original_bytes
+        assert there.tx_compressed_original_bytes == 2 * len(text)
+        assert there.tx_compressed_size_bytes == here.rx_compressed_size_bytes < len(text)
+        assert here.rx_compress_time_max is not None
+        with pytest.raises(InvalidArgumentError):
+            pair.a.set_compress(CompressConfig(model, level=99999))
+        pair.a.set_compress(None)
+        await sender.send(text)
+        assert await receive(receiver, 1) == [text]
+        assert pair.a.statistics().tx_compressed_packets == 2
+
+
+async def test_the_threshold_is_the_longest_that_is_left_alone() -> None:
+    compress = CompressConfig("zlib", threshold=50)
+    async with open_pair() as pair:
+        receiver = pair.b.open_channel(0)
+        pair.a.set_compress(compress)
+        await pair.a.open_channel(0).send_many([bytes(50), bytes(51)])
+        assert await receive(receiver, 2) == [bytes(50), bytes(51)]
+        assert pair.a.statistics().tx_compressed_packets == 1

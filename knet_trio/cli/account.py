@@ -17,9 +17,14 @@ def account(
     mtu: int,
     overhead: int,
     drops: dict[str, int],
+    late: float,
     unreachable: Sequence[str],
 ) -> Result:
-    """The result of a demo. ``unreachable`` tells of each host that was, which none should be."""
+    """The result of a demo.
+
+    ``late``: by how many seconds this process was late at worst. ``unreachable`` tells of each host
+    that was, which none should be.
+    """
     latencies = ledger.latencies()
     return Result(
         settings=settings,
@@ -36,6 +41,7 @@ def account(
         overhead=overhead,
         cuts=tuple(_cut_result(ledger, cut) for cut in ledger.cuts),
         drops=drops,
+        late=late,
         checks=(
             _losses(settings.policy, ledger),
             Check(
@@ -48,11 +54,7 @@ def account(
             ),
             _everyone_heard(ledger),
             _cuts_noticed(ledger),
-            Check(
-                "every host stays reachable all along",
-                not unreachable,
-                "; ".join(unreachable) or "over the other link",
-            ),
+            _always_reachable(unreachable),
         ),
     )
 
@@ -100,6 +102,13 @@ def _cuts_noticed(ledger: Ledger) -> Check:
         not failures,
         "; ".join(failures) or f"{len(ledger.cuts)} cuts",
     )
+
+
+def _always_reachable(unreachable: Sequence[str]) -> Check:
+    name = "every host stays reachable all along"
+    if not unreachable:
+        return Check(name, True, "over the other link")
+    return Check(name, False, f"{len(unreachable)} times not, first {unreachable[0]}")
 
 
 def _quantile(ascending: list[float], share: float) -> float:

@@ -46,6 +46,7 @@ _SECOND_CUT: Final = 0.25
 
 _PONG_COUNT: Final = 2
 _SETTLE: Final = 30.0
+_EXPLAINED: Final = 3
 # A link is given up after ten times its pong timeout at the latest, and is up after a few pongs.
 _PATIENCE: Final = 12
 _DRAIN: Final = 2.0
@@ -117,6 +118,7 @@ class _Demo:
         self._streaming = False
         self._phase = "waiting for the links to come up"
         self._unreachable: list[str] = []
+        self._late = 0.0
         self._shown_at = self._began
         self._mtu = self._overhead = 0
         # Set, and followed by a new one, whenever something has happened that may be waited for.
@@ -158,8 +160,11 @@ class _Demo:
             await self._until(lambda: all(link.status.proto_overhead for link in links))
         if scope.cancelled_caught:
             waiting = [link for link in links if not link.status.proto_overhead]
-            reasons = "\n".join(link.explain() for link in waiting)
-            raise DemoError(f"not all links were ready after {_SETTLE:g} s:\n{reasons}")
+            reasons = "\n".join(link.explain() for link in waiting[:_EXPLAINED])
+            raise DemoError(
+                f"{len(waiting)} of {len(links)} link ends were not ready after {_SETTLE:g} s;"
+                f" is this machine very busy? The first of them:\n{reasons}"
+            )
         self._mtu = min(node.handle.data_mtu for node in self._nodes.values())
         self._overhead = max(link.status.proto_overhead for link in links)
         self._say(f"all links are up, path MTU found: {self._mtu} bytes of a message a packet")
@@ -240,6 +245,7 @@ class _Demo:
             if not self._streaming:
                 return
             now = trio.current_time()
+            self._late = max(self._late, now - next_at)
             # What was missed is not made up for: a burst would only show that it is one.
             next_at = max(next_at + interval, now)
             await node.channel.send(self._ledger.send(node.node, now))
@@ -365,5 +371,6 @@ class _Demo:
             mtu=self._mtu,
             overhead=self._overhead,
             drops=dict(drops),
+            late=self._late,
             unreachable=self._unreachable,
         )

@@ -257,6 +257,13 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         if result.settings.policy is LinkPolicy.ACTIVE:
             drops += " (each message comes over both links)"
         facts.append(("packets dropped", drops))
+    if result.late > result.settings.ping_interval:
+        facts.append(
+            (
+                "machine busy",
+                f"the nodes ran up to {result.late:.2f} s late, and so did their pongs",
+            )
+        )
     return facts
 
 

@@ -109,7 +109,10 @@ class CutResult:
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """What came of it. Messages count once for every node that is to get them."""
+    """What came of it. Messages count once for every node that is to get them.
+
+    ``late`` is by how many seconds this process, with all nodes in it, was late at worst.
+    """
 
     settings: Settings
     messages: int
@@ -125,6 +128,7 @@ class Result:
     overhead: int
     cuts: tuple[CutResult, ...]
     drops: dict[str, int]
+    late: float
     checks: tuple[Check, ...]
 
     @property
@@ -181,6 +185,7 @@ class Result:
                 for cut in self.cuts
             ],
             "drops": self.drops,
+            "late_seconds": _rounded(self.late),
             "checks": [attrs.asdict(check) for check in self.checks],
         }
 

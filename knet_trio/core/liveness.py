@@ -66,6 +66,7 @@ class Liveness:
         self.counted = 0
         self.next_ping = now
         self._pings = 0
+        self._answered = 0
         self._backoff_since = now
         self._since = now
 
@@ -111,8 +112,10 @@ class Liveness:
         sent, serial = _TIME.unpack(stamp)
         # A stamp this link never wrote is somebody else's, or of an earlier life. Not-a-number
         # fails the comparison, as it must.
-        if not self._since <= sent <= now or not 1 <= serial <= self._pings:
+        # One that came before is a copy, or older than what is known already.
+        if not self._since <= sent <= now or not self._answered < serial <= self._pings:
             return PongOutcome.UNEXPECTED
+        self._answered = serial
         latency = now - sent
         if latency > self.timeout:
             return PongOutcome.LATE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
@@ -24,14 +25,14 @@ class Ranked(Protocol):
     """What the policies look at in a link."""
 
     @property
+    @abstractmethod
     def link_id(self) -> int:
         """0 to 7."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def priority(self) -> int:
         """0 to 255, more is better."""
-        raise NotImplementedError
 
 
 L = TypeVar("L", bound=Ranked)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import trio
 
+from knet_trio.abc import Compressor
 from knet_trio.core.onwire import next_seq
 from knet_trio.core.sizes import CLEAR, EnvelopeSizes
 from knet_trio.crypto.slots import CryptoSlots
@@ -11,6 +14,13 @@ from knet_trio.events import Event, EventReceiver
 from knet_trio.message import Filter
 from knet_trio.node.counters import HandleCounters
 from knet_trio.node.schedule import Schedule
+
+
+class Compression(NamedTuple):
+    """How messages of more than ``threshold`` bytes are made smaller."""
+
+    compressor: Compressor
+    threshold: int
 
 
 class Context:
@@ -31,6 +41,7 @@ class Context:
         self.pmtud_interval = pmtud_interval
         self.fixed_mtu = fixed_mtu
         self.filter: Filter | None = None
+        self.compression: Compression | None = None
         self.forwarding = True
         # The number of the last message sent.
         self.seq = 0

@@ -99,13 +99,20 @@ class Timing:
 
 
 @attrs.define
-class Compression:
-    """Messages that were compressed one way."""
+class CompressionTally:
+    """Messages that were compressed, or decompressed."""
 
     packets: int = 0
     original_bytes: int = 0
     size_bytes: int = 0
     time: Timing = attrs.field(factory=Timing)
+
+    def add(self, original: int, size: int, seconds: float) -> None:
+        """One message of ``original`` bytes was, or had been, made into ``size``."""
+        self.packets += 1
+        self.original_bytes += original
+        self.size_bytes += size
+        self.time.add(seconds, 1)
 
 
 class HandleCounters:
@@ -118,8 +125,8 @@ class HandleCounters:
         """Start again."""
         self.drops: Counter[DropCause] = Counter()
         self.tx_uncompressed = 0
-        self.tx_compress = Compression()
-        self.rx_compress = Compression()
+        self.tx_compress = CompressionTally()
+        self.rx_compress = CompressionTally()
         self.tx_crypt_overhead = 0
         self.tx_crypt = Timing()
         self.rx_crypt = Timing()

@@ -3,9 +3,10 @@
 ::
 
     a receive task for each socket
-      1. cipher      out of the envelope; control packets act here   Arrived  -> Authentic
-      2. defrag      each message once, and whole                    Authentic -> Message
-      3. delivery    filter, then the channel's queue                Message  -> Channel.receive
+      1. cipher        out of the envelope; control packets act here   Arrived   -> Authentic
+      2. defrag        each message once, and whole                    Authentic -> Whole
+      3. decompressor  as its sender's user gave it                    Whole     -> Message
+      4. delivery      filter, then the channel's queue                Message   -> Channel.receive
 
 What comes in is hostile until the cipher has opened it, and with crypto off all the way: each step
 may find something wrong, counts why, and goes on with the next.
@@ -21,7 +22,8 @@ import trio
 
 from knet_trio.abc import Endpoint
 from knet_trio.address import Address
-from knet_trio.core.onwire import Data, decode_untrusted
+from knet_trio.compress import Decompressors
+from knet_trio.core.onwire import MAX_MESSAGE, Data, decode_untrusted
 from knet_trio.errors import DropCause, FilterError, PacketError
 from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Message
 from knet_trio.node.control import receive_control, receive_trouble
@@ -45,6 +47,13 @@ class Authentic(NamedTuple):
 
     packet: Data
     peer: Peer
+
+
+class Whole(NamedTuple):
+    """A message as it was sent, and the id of what compressed it, 0 for nothing."""
+
+    message: Message
+    compress: int
 
 
 class CipherStage(Stage[Arrived, Authentic]):
@@ -116,23 +125,57 @@ class CipherStage(Stage[Arrived, Authentic]):
             path.note(f"a packet from {source} was refused: {error.args[0]}")
 
 
-class DefragStage(Stage[Authentic, Message]):
+class DefragStage(Stage[Authentic, Whole]):
     """2. Each message once, and whole."""
 
     name: ClassVar[str] = "defrag"
 
-    async def process(self, items: Sequence[Authentic]) -> list[Message]:
+    async def process(self, items: Sequence[Authentic]) -> list[Whole]:
         """Put messages together and leave out those that were seen."""
-        whole: list[Message] = []
+        whole: list[Whole] = []
         for packet, peer in items:
             payload = peer.source.receive(packet)
             if payload is not None:
-                whole.append(Message(payload, packet.node, packet.channel))
+                message = Message(payload, packet.node, packet.channel)
+                whole.append(Whole(message, packet.compress))
         return whole
 
 
+class DecompressorStage(Stage[Whole, Message]):
+    """3. As its sender's user gave it."""
+
+    name: ClassVar[str] = "decompressor"
+
+    def __init__(self, node: Node) -> None:
+        self._counters = node.context.counters
+        self._decompressors = Decompressors()
+
+    async def process(self, items: Sequence[Whole]) -> list[Message]:
+        """Decompress what is compressed, in a thread where that takes long."""
+        done: list[Message] = []
+        for message, compress in items:
+            if not compress:
+                done.append(message)
+                continue
+            try:
+                compressor = self._decompressors.find_untrusted(compress)
+                began = time.perf_counter()
+                call = compressor.decompress_untrusted
+                if compressor.slow:
+                    data = await trio.to_thread.run_sync(call, message.data, MAX_MESSAGE)
+                else:
+                    data = call(message.data, MAX_MESSAGE)
+            except PacketError as error:
+                self._counters.drop(error.cause)
+                continue
+            elapsed = time.perf_counter() - began
+            self._counters.rx_compress.add(len(data), len(message.data), elapsed)
+            done.append(message._replace(data=data))
+        return done
+
+
 class DeliveryStage(Stage[Message, Message]):
-    """3. Filter, then the queue of the channel."""
+    """4. Filter, then the queue of the channel."""
 
     name: ClassVar[str] = "delivery"
 
@@ -206,10 +249,13 @@ class Receiver:
     async def run(self) -> None:
         """Run the stages until cancelled."""
         defrag, defrag_source = open_batch_channel(Authentic)
+        decompressor, decompressor_source = open_batch_channel(Whole)
         delivery, delivery_source = open_batch_channel(Message)
         async with trio.open_nursery() as nursery:
             start = nursery.start_soon
             start(CipherStage(self._node).run, self._source, defrag, name="rx cipher")
-            start(DefragStage().run, defrag_source, delivery, name="rx defrag")
-            stage = DeliveryStage(self._node, self.mailboxes)
-            start(stage.run, delivery_source, None, name="rx delivery")
+            start(DefragStage().run, defrag_source, decompressor, name="rx defrag")
+            opener = DecompressorStage(self._node)
+            start(opener.run, decompressor_source, delivery, name="rx decompressor")
+            postman = DeliveryStage(self._node, self.mailboxes)
+            start(postman.run, delivery_source, None, name="rx delivery")

@@ -4,8 +4,9 @@
 
     Channel.send
       1. filter      who gets it, on which channel            Outgoing  -> Addressed
-      2. cipher      number, fragments, envelope              Addressed -> Sealed
-      3. transport   the links its hosts' policies choose     Sealed    -> the sockets
+      2. compressor  smaller, if that is worth it             Addressed -> Addressed
+      3. cipher      number, fragments, envelope              Addressed -> Sealed
+      4. transport   the links its hosts' policies choose     Sealed    -> the sockets
 
 Each stage does a batch, and has a plain method for one message that raises SendError when it goes
 no further. For a batch what it raises is counted; ``send_sync`` calls the methods in a row and lets
@@ -35,6 +36,7 @@ from knet_trio.errors import (
     SendError,
 )
 from knet_trio.message import Broadcast, Direction, Drop, FilterPacket
+from knet_trio.node.context import Compression
 from knet_trio.node.node import Node
 from knet_trio.node.outbox import Outbox
 from knet_trio.node.path import Path
@@ -107,8 +109,44 @@ class FilterStage(Stage[Outgoing, Addressed]):
         return Addressed(data, channel, answer.hosts)
 
 
+class CompressorStage(Stage[Addressed, Addressed]):
+    """2. Smaller, if that is worth it."""
+
+    name: ClassVar[str] = "compressor"
+
+    def __init__(self, node: Node) -> None:
+        self._context = node.context
+
+    async def process(self, items: Sequence[Addressed]) -> list[Addressed]:
+        """Compress each message, in a thread if that takes long."""
+        compression = self._context.compression
+        if compression is None:
+            self._context.counters.tx_uncompressed += len(items)
+            return list(items)
+        if compression.compressor.slow:
+            return await trio.to_thread.run_sync(self._compress, items, compression)
+        return self._compress(items, compression)
+
+    def _compress(self, items: Sequence[Addressed], compression: Compression) -> list[Addressed]:
+        counters = self._context.counters
+        compressor, threshold = compression
+        done: list[Addressed] = []
+        for message in items:
+            original = len(message.data)
+            if original > threshold:
+                began = time.perf_counter()
+                smaller = compressor.compress(message.data)
+                if len(smaller) < original:
+                    counters.tx_compress.add(original, len(smaller), time.perf_counter() - began)
+                    done.append(message._replace(data=smaller, compress=compressor.wire_id))
+                    continue
+            counters.tx_uncompressed += 1
+            done.append(message)
+        return done
+
+
 class CipherStage(Stage[Addressed, Sealed]):
-    """2. Number, fragments, envelope."""
+    """3. Number, fragments, envelope."""
 
     name: ClassVar[str] = "cipher"
 
@@ -146,7 +184,7 @@ class CipherStage(Stage[Addressed, Sealed]):
 
 
 class TransportStage(Stage[Sealed, Sealed]):
-    """3. The links that the policies of its hosts choose, one batch a link."""
+    """4. The links that the policies of its hosts choose, one batch a link."""
 
     name: ClassVar[str] = "transport"
 
@@ -217,6 +255,7 @@ class Transmitter:
     def __init__(self, node: Node) -> None:
         self._context = node.context
         self._filter = FilterStage(node)
+        self._compressor = CompressorStage(node)
         self._cipher = CipherStage(node)
         self._transport = TransportStage(node)
         self._head, self._source = open_batch_channel(Outgoing)
@@ -229,7 +268,7 @@ class Transmitter:
         """Hand over ``messages`` once there is room; when cancelled, none was handed over."""
         await self._head.send(messages)
 
-    def send_sync(self, message: Outgoing) -> None:
+    async def send_sync(self, message: Outgoing) -> None:
         """All steps at once for a message to one host; raises the SendError of one that fails."""
         if message.to is None and self._context.filter is None:
             raise NoFilterError("say where to with to=[host_id], or set a filter")
@@ -240,7 +279,8 @@ class Transmitter:
                 "send_sync takes exactly one destination",
                 errno=errno.EINVAL if hosts == () else errno.E2BIG,
             )
-        self._transport.send(self._cipher.seal(addressed))
+        (compressed,) = await self._compressor.process([addressed])
+        self._transport.send(self._cipher.seal(compressed))
 
     async def flush(self) -> None:
         """Wait until all that was handed over before has gone through the last stage."""
@@ -250,11 +290,13 @@ class Transmitter:
 
     async def run(self) -> None:
         """Run the stages until cancelled."""
+        compressor, compressor_source = open_batch_channel(Addressed)
         cipher, cipher_source = open_batch_channel(Addressed)
         transport, transport_source = open_batch_channel(Sealed)
         async with trio.open_nursery() as nursery:
             start = nursery.start_soon
-            start(self._filter.run, self._source, cipher, name="tx filter")
+            start(self._filter.run, self._source, compressor, name="tx filter")
+            start(self._compressor.run, compressor_source, cipher, name="tx compressor")
             start(self._cipher.run, cipher_source, transport, name="tx cipher")
             start(self._transport.run, transport_source, None, name="tx transport")
 

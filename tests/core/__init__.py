@@ -1,0 +1,1 @@
+"""The protocol core: what holds of each of its modules."""

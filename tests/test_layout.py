@@ -1,0 +1,249 @@
+"""The house stands on its ground: imports run one way, and everything public is explained."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+import knet_trio
+
+PACKAGE: Final = "knet_trio"
+ROOT: Final = Path(__file__).parents[1] / PACKAGE
+
+# What the modules of a part may import of the package: these, and what is in them.
+ALLOWED: Final = {
+    "core": ("errors", "core"),
+    "crypto": ("abc", "config", "errors", "address", "message", "core", "crypto"),
+    "compress": ("abc", "config", "errors", "address", "message", "core", "compress"),
+    "transport": ("abc", "address", "errors", "core.sizes", "transport"),
+}
+
+TOP: Final = ("runtime", "handle", "host", "link", "channel", "cli", "testing")
+# What they may not, being under it.
+FORBIDDEN: Final = {
+    "node": ("pipeline", *TOP),
+    "pipeline": TOP,
+}
+
+# They are programs on top of the package, and use it as any other program does.
+USERS: Final = ("cli", "testing", "__main__")
+
+
+class Module(NamedTuple):
+    """A module of the package. ``name`` is dotted and begins below the package; "" is that."""
+
+    name: str
+    path: Path
+    tree: ast.Module
+
+
+def parse(path: Path) -> Module:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[-1] == "__init__":
+        parts = parts[:-1]
+    return Module(".".join(parts), path, ast.parse(path.read_text(encoding="utf-8"), str(path)))
+
+
+MODULES: Final = {
+    module.name: module
+    for module in map(parse, sorted(ROOT.rglob("*.py")))
+}  # fmt: skip
+
+every_module = pytest.mark.parametrize(
+    "module", MODULES.values(), ids=lambda module: module.name or PACKAGE
+)
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    match test:
+        case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
+            return True
+        case _:
+            return False
+
+
+def import_statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports in ``node`` that are run, within functions too."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif isinstance(child, ast.If) and is_type_checking(child.test):
+            for other in child.orelse:
+                yield from import_statements(ast.Module([other], []))
+        else:
+            yield from import_statements(child)
+
+
+def absolute(module: Module, statement: ast.ImportFrom) -> str:
+    """The dotted name that a ``from`` names, relative ones too."""
+    if statement.level == 0:
+        return statement.module or ""
+    package = [PACKAGE, *filter(None, module.name.split("."))]
+    if module.path.name != "__init__.py":
+        package.pop()
+    package = package[: len(package) - (statement.level - 1)]
+    return ".".join([*package, *filter(None, [statement.module])])
+
+
+def imported_names(module: Module) -> Iterator[str]:
+    """Every dotted name that ``module`` imports."""
+    for statement in import_statements(module.tree):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+            continue
+        source = absolute(module, statement)
+        for alias in statement.names:
+            submodule = f"{source}.{alias.name}"
+            yield submodule if submodule.removeprefix(f"{PACKAGE}.") in MODULES else source
+
+
+def imports(module: Module) -> set[str]:
+    """The modules of the package that ``module`` imports, by their names in it."""
+    return {
+        name.removeprefix(PACKAGE).removeprefix(".")
+        for name in imported_names(module)
+        if name == PACKAGE or name.startswith(f"{PACKAGE}.")
+    }
+
+
+def is_in(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def modules_of(part: str) -> list[Module]:
+    return [module for name, module in MODULES.items() if is_in(name, part)]
+
+
+def test_the_ways_of_importing_are_all_seen() -> None:
+    source = """
+import knet_trio.address as a
+from knet_trio import errors, Handle
+from knet_trio.core import onwire
+from knet_trio.core.sizes import CLEAR
+from . import slots
+from .envelope import NONE
+from ..message import Message
+if TYPE_CHECKING:
+    import knet_trio.handle
+elif True:
+    import knet_trio.host
+def late():
+    import knet_trio.link
+import trio
+"""
+    module = Module("crypto.slots", Path("slots.py"), ast.parse(source))
+    assert imports(module) == {
+        "address",
+        "errors",
+        "",
+        "core.onwire",
+        "core.sizes",
+        "crypto.slots",
+        "crypto.envelope",
+        "message",
+        "host",
+        "link",
+    }
+    package = Module("crypto", Path("__init__.py"), ast.parse("from .slots import CLEAR"))
+    assert imports(package) == {"crypto.slots"}
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_the_lower_parts_import_only_what_they_stand_on(part: str) -> None:
+    assert {
+        f"{module.name} imports {name or PACKAGE}"
+        for module in modules_of(part)
+        for name in imports(module)
+        if not any(is_in(name, allowed) for allowed in ALLOWED[part])
+    } == set()
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_the_middle_parts_import_nothing_that_stands_on_them(part: str) -> None:
+    assert modules_of(part)
+    assert {
+        f"{module.name} imports {name}"
+        for module in modules_of(part)
+        for name in imports(module)
+        if any(is_in(name, forbidden) for forbidden in FORBIDDEN[part])
+    } == set()
+
+
+def test_only_programs_on_top_import_the_public_names() -> None:
+    assert {
+        module.name
+        for module in MODULES.values()
+        if "" in imports(module) and not any(is_in(module.name, user) for user in USERS)
+    } == set()
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module.name: imports(module) - {module.name} for module in MODULES.values()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"imports run in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_the_core_knows_nothing_of_io_clocks_and_randomness() -> None:
+    outside = {"trio", "socket", "select", "time", "random", "secrets", "os", "threading"}
+    assert {
+        f"{module.name} imports {name}"
+        for module in modules_of("core")
+        for name in imported_names(module)
+        if name.partition(".")[0] in outside
+    } == set()
+
+
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def public(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, Documented]]:
+    """What is public in ``node``, with its name: classes, functions, and their own methods."""
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if child.name.startswith("_"):
+                continue
+            name = f"{prefix}.{child.name}"
+            yield name, child
+            if isinstance(child, ast.ClassDef):
+                yield from public(child, name)
+
+
+def is_exempt(node: Documented) -> bool:
+    """An overload, or a setter: explained where the function, or the property, is."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    return any(
+        ast.unparse(decorator).rpartition(".")[2] in ("overload", "setter", "override")
+        for decorator in node.decorator_list
+    )
+
+
+@every_module
+def test_every_public_thing_has_a_docstring(module: Module) -> None:
+    name = ".".join(filter(None, [PACKAGE, module.name]))
+    things: list[tuple[str, Documented]] = [(name, module.tree), *public(module.tree, name)]
+    assert [
+        thing for thing, node in things if not ast.get_docstring(node) and not is_exempt(node)
+    ] == []
+
+
+def test_every_public_name_exists_and_is_listed_once_in_order() -> None:
+    assert [name for name in knet_trio.__all__ if not hasattr(knet_trio, name)] == []
+    assert knet_trio.__all__ == sorted(set(knet_trio.__all__))
+
+
+def test_every_name_the_package_imports_for_its_users_is_public() -> None:
+    names = {
+        alias.asname or alias.name
+        for statement in import_statements(MODULES[""].tree)
+        if isinstance(statement, ast.ImportFrom) and statement.module != "__future__"
+        for alias in statement.names
+    }
+    assert names == set(knet_trio.__all__)
