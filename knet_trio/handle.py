@@ -73,8 +73,7 @@ class Handle:
     @property
     def hosts(self) -> Mapping[int, Host]:
         """The other hosts by their ids. Source: man knet_host_get_host_list."""
-        peers = self._runtime.node.peers
-        return MappingProxyType({i: host for i, host in self._hosts.items() if i in peers})
+        return MappingProxyType(self._hosts)
 
     def add_host(
         self, host_id: int, *, name: str | None = None, policy: LinkPolicy = LinkPolicy.PASSIVE
@@ -85,12 +84,12 @@ class Handle:
         """
         self._runtime.check_running()
         check_host_id(host_id)
-        if host_id in self._runtime.node.peers:
+        if host_id in self._hosts:
             raise AlreadyExistsError(f"host {host_id} is there already")
         name = str(host_id) if name is None else name
         check_name(self._runtime, name)
         peer = self._runtime.node.add(host_id, name, check_policy(policy))
-        host = self._hosts[host_id] = Host(self._runtime, peer)
+        host = self._hosts[host_id] = Host(self._runtime, peer, self._hosts)
         return host
 
     def get_host(self, host_id_or_name: int | str) -> Host:

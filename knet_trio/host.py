@@ -27,11 +27,12 @@ AddressLike = tuple[str | IPv4Address | IPv6Address, int]
 
 
 class Host:
-    """Another host and the links to it. Made by ``Handle.add_host``."""
+    """Another host and the links to it. Made by ``Handle.add_host``, which has it in ``hosts``."""
 
-    def __init__(self, runtime: Runtime, peer: Peer) -> None:
+    def __init__(self, runtime: Runtime, peer: Peer, hosts: dict[int, Host]) -> None:
         self._runtime = runtime
         self._peer = peer
+        self._hosts = hosts
         self._links: dict[int, Link] = {}
 
     def __repr__(self) -> str:
@@ -141,6 +142,7 @@ class Host:
         # First out of sight, so that no message starts on its way to it.
         paths = list(self._peer.paths.values())
         self._links.clear()
+        del self._hosts[self.host_id]
         self._runtime.node.remove(self._peer)
         await self._runtime.remove_paths(self._peer, paths)
 
@@ -150,7 +152,7 @@ class Host:
 
     def _check(self) -> None:
         self._runtime.check_running()
-        if self._runtime.node.peers.get(self.host_id) is not self._peer:
+        if self._hosts.get(self.host_id) is not self:
             raise UnknownHostError(f"host {self.host_id} was removed; add it again")
 
 

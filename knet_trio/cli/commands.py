@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from typing import cast
+from typing import NoReturn, cast
 
 import click
 import trio
@@ -82,30 +82,33 @@ def demo(policy: str, nodes: int, seconds: float, rate: float | None, as_json: b
     settings = Settings(nodes, LinkPolicy(policy), seconds, rate or default_rate(nodes))
     with open_report(sys.stderr if as_json else sys.stdout) as report:
         report.introduce(settings)
-        result = _run(settings, report)
-    report.summarize(result)
+        outcome = _run(settings, report)
+    if not isinstance(outcome, Result):
+        _leave_without_result(outcome)
+    report.summarize(outcome)
     if as_json:
-        click.echo(json.dumps(result.as_json()))
-    sys.exit(0 if result.ok else _FAILED)
+        click.echo(json.dumps(outcome.as_json()))
+    sys.exit(0 if outcome.ok else _FAILED)
 
 
-def _run(settings: Settings, report: Report) -> Result:
-    """The result, or out of here with the status and message there is instead of one."""
-    outcome: Result | signal.Signals | BaseException
+def _run(settings: Settings, report: Report) -> Result | signal.Signals | BaseException:
+    """The result, or the signal or error there is instead of one."""
     try:
-        outcome = trio.run(_until_signal, settings, report)
+        return trio.run(_until_signal, settings, report)
     except* (DemoError, KnetError, OSError) as errors:
         # Several tasks may have met the same trouble.
-        outcome = _first(errors)
+        trouble = _first(errors)
+    return trouble
+
+
+def _leave_without_result(outcome: signal.Signals | BaseException) -> NoReturn:
     if isinstance(outcome, signal.Signals):
         click.echo(f"ended by {outcome.name}", err=True)
         sys.exit(_BY_SIGNAL + outcome)
     if isinstance(outcome, BrokenPipeError):
         _forget_output()
         sys.exit(_FAILED)
-    if isinstance(outcome, BaseException):
-        raise click.ClickException(f"the demo cannot go on: {outcome}")
-    return outcome
+    raise click.ClickException(f"the demo cannot go on: {outcome}")
 
 
 async def _until_signal(settings: Settings, report: Report) -> Result | signal.Signals:

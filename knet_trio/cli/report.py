@@ -219,7 +219,7 @@ def _introduction(settings: Settings) -> list[str]:
         streaming,
         f"Expected: {expected}",
         (
-            f"A link is given up after {timeout:.2g} s without a pong, when it is new after up to"
+            f"A link is given up after {timeout:.2g} s without a pong, a new one after up to"
             f" {10 * timeout:.2g} s."
         ),
     ]
