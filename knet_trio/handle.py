@@ -228,6 +228,19 @@ class Handle:
     def access_lists(self, enabled: bool) -> None:
         self._context.access_lists = enabled
 
+    @property
+    def hedge(self) -> bool:
+        """Whether messages go over a second link too while there is doubt about the first.
+
+        That is so with the passive and round-robin policies, from a failed send or an overdue pong
+        until the link answers or is down. Receivers of any kind drop the copies.
+        """
+        return self._context.hedge
+
+    @hedge.setter
+    def hedge(self, enabled: bool) -> None:
+        self._context.hedge = enabled
+
     # What it tells.
 
     def statistics(self) -> HandleStatistics:
@@ -284,6 +297,7 @@ async def open_handle(
     privileged: bool = False,
     mtu: int | None = None,
     pmtud_interval: float = DEFAULT_INTERVAL,
+    hedge: bool = True,
     dscp: int = 0,
 ) -> AsyncGenerator[Handle]:
     """Open a handle for this host, whose id is ``host_id`` (0 to 65535, unique in the cluster).
@@ -293,7 +307,8 @@ async def open_handle(
     where messages go; with ``forwarding=False`` none passes until ``set_forwarding(True)``.
     ``access_lists=False`` lets every address speak on every link. ``privileged`` insists on socket
     buffers of 8 MiB. ``mtu`` is the interface MTU to go by, None to discover that of each path
-    every ``pmtud_interval`` seconds. ``dscp`` marks the packets of high-priority links.
+    every ``pmtud_interval`` seconds. ``hedge`` sends over a second link too while there is doubt
+    about the first. ``dscp`` marks the packets of high-priority links.
 
     Leaving the block, by its end, an exception or cancellation, stops every task and closes every
     socket; at its end, messages handed over before still go out. It owns a nursery, so errors
@@ -318,6 +333,7 @@ async def open_handle(
     context.compression = _compression(compress)
     context.filter = _check_filter(filter)
     context.forwarding = forwarding
+    context.hedge = hedge
     async with trio.open_nursery() as nursery:
         runtime = Runtime(context, nursery, privileged=privileged, dscp=dscp)
         handle = Handle(runtime)

@@ -259,8 +259,9 @@ class TestCancelling:
         while reached:
             mailbox = filled(1, 2, 3)
             got: list[int] = []
-            with trio.CancelScope() as scope:
-                at = CancelAt(partial(mailbox.take, limit), step, scope)
+            scope = trio.CancelScope()
+            at = CancelAt(partial(mailbox.take, limit), step, scope)
+            with scope:
                 got = await at
             reached = at.reached
             left = mailbox.take_nowait() if len(mailbox) else []

@@ -10,6 +10,10 @@
 The adjusted timeout is ``pong_timeout * backoff + 2 * latency``. ``backoff`` is 10 when the link is
 configured and each time it goes down, and falls by one a second to 1, so that a link that has
 just come back is not declared dead again by its first hiccup.
+
+Long before that a link that is up can be ``suspect``: a pong is later than the usual round trip and
+its variation (as RFC 6298 smooths them) allow, or a send has failed since the last ping that was
+answered. It is still up; whoever has another link will use that too.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ DEFAULT_PONG_TIMEOUT: Final = 2.0
 DEFAULT_LATENCY_SAMPLES: Final = 2048
 DEFAULT_PONG_COUNT: Final = 5
 INITIAL_BACKOFF: Final = 10
+# What a busy machine adds to a round trip now and then, in seconds.
+SUSPECT_SLACK: Final = 0.02
 
 _TIME = struct.Struct(">dQ")
 
@@ -67,6 +73,11 @@ class Liveness:
         self.next_ping = now
         self._pings = 0
         self._answered = 0
+        # When the first ping without an answer was sent, and when a send failed.
+        self._waiting_since: float | None = None
+        self._doubted_at: float | None = None
+        self._smooth = 0.0
+        self._variation = 0.0
         self._backoff_since = now
         self._since = now
 
@@ -89,6 +100,19 @@ class Liveness:
         """Seconds since the last pong, or since the start while there was none."""
         return now - (self._since if self.last_pong is None else self.last_pong)
 
+    def suspect(self, now: float) -> bool:
+        """Whether there is reason to think that the link may be dead, though it is not yet down."""
+        if self._doubted_at is not None:
+            return True
+        if self._waiting_since is None:
+            return False
+        patience = self._smooth + max(SUSPECT_SLACK, 4 * self._variation)
+        return now - self._waiting_since > patience
+
+    def doubt(self, now: float) -> None:
+        """A send has failed: the link is suspect until a ping from now on is answered."""
+        self._doubted_at = now
+
     def poll(self, now: float) -> tuple[bool, bool]:
         """Whether a ping is due, and whether the link has just gone down."""
         ping_due = now >= self.next_ping
@@ -105,6 +129,8 @@ class Liveness:
     def stamp(self, now: float) -> bytes:
         """The 16 opaque bytes of a ping sent at ``now``."""
         self._pings += 1
+        if self._waiting_since is None:
+            self._waiting_since = now
         return _TIME.pack(now, self._pings)
 
     def pong_received(self, now: float, stamp: bytes) -> PongOutcome:
@@ -116,6 +142,10 @@ class Liveness:
         if not self._since <= sent <= now or not self._answered < serial <= self._pings:
             return PongOutcome.UNEXPECTED
         self._answered = serial
+        # Where several are on their way, the next was sent an interval later.
+        self._waiting_since = None if serial == self._pings else sent + self.interval
+        if self._doubted_at is not None and sent > self._doubted_at:
+            self._doubted_at = None
         latency = now - sent
         if latency > self.timeout:
             return PongOutcome.LATE
@@ -143,6 +173,7 @@ class Liveness:
         self.last_pong = None
         self.next_ping = now
         self._since = now
+        self._waiting_since = self._doubted_at = None
 
     def set_timers(self, now: float, interval: float, timeout: float, samples: int) -> None:
         """Change the timers of a running link; the next ping keeps to the new interval."""
@@ -175,6 +206,11 @@ class Liveness:
     def _sample(self, latency: float) -> None:
         self.latency_samples = min(self.latency_samples + 1, self.samples)
         self.latency += (latency - self.latency) / self.latency_samples
+        if self._smooth:
+            self._variation += (abs(latency - self._smooth) - self._variation) / 4
+            self._smooth += (latency - self._smooth) / 8
+        else:
+            self._smooth, self._variation = latency, latency / 2
         if self.latency_min is None or latency < self.latency_min:
             self.latency_min = latency
         if self.latency_max is None or latency > self.latency_max:

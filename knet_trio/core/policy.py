@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 
@@ -51,3 +51,15 @@ def select(policy: LinkPolicy, ranked: Sequence[L], turn: int) -> Sequence[L]:
         return ranked[:1]
     start = turn % len(ranked)
     return ranked[start : start + 1]
+
+
+def hedge(chosen: Sequence[L], ranked: Sequence[L], suspect: Callable[[L], bool]) -> Sequence[L]:
+    """``chosen``, and the next best link beside one that is suspect.
+
+    The receiver drops the copies, so the price is their bandwidth while there is doubt.
+    """
+    if len(chosen) != 1 or not suspect(chosen[0]):
+        return chosen
+    others = [link for link in ranked if link is not chosen[0]]
+    trusted = [link for link in others if not suspect(link)]
+    return [*chosen, *(trusted or others)[:1]]

@@ -43,6 +43,7 @@ class Context:
         self.filter: Filter | None = None
         self.compression: Compression | None = None
         self.forwarding = True
+        self.hedge = True
         # The number of the last message sent.
         self.seq = 0
         self.counters = HandleCounters()

@@ -32,7 +32,10 @@ class Sender(Protocol):
         """So many datagrams of so many bytes together were taken."""
 
     def data_refused(self, error: OSError) -> None:
-        """The system refused one datagram."""
+        """The system refused one datagram: it may still go over another link."""
+
+    def data_lost(self, refusals: Sequence[OSError]) -> None:
+        """Datagrams that had waited for room were refused, and nobody else will send them."""
 
     def data_delayed(self, packets: int) -> None:
         """So many datagrams found no room and wait for a retry."""
@@ -67,15 +70,15 @@ class Outbox:
         while self.full:
             await self._progress.wait()
 
-    def send(self, sender: Sender, datagrams: Sequence[bytes]) -> OSError | None:
-        """Send now what the socket takes and keep the rest; the first refusal, if there was one."""
-        rest, refusal = (datagrams, None) if self._backlog else self._push(sender, datagrams)
+    def send(self, sender: Sender, datagrams: Sequence[bytes]) -> list[OSError]:
+        """Send now what the socket takes and keep the rest; what was refused, by the errors."""
+        rest, refusals = (datagrams, []) if self._backlog else self._push(sender, datagrams)
         if rest:
             sender.data_delayed(len(rest))
             self._backlog.append((sender, rest))
             self._waiting += len(rest)
             self._work.set()
-        return refusal
+        return refusals
 
     def forget(self, sender: Sender) -> int:
         """Take out what waits for ``sender``, which is going away; how many datagrams."""
@@ -97,7 +100,9 @@ class Outbox:
     def _flush(self) -> None:
         while self._backlog:
             sender, datagrams = self._backlog.popleft()
-            rest, _ = self._push(sender, datagrams)
+            rest, refusals = self._push(sender, datagrams)
+            if refusals:
+                sender.data_lost(refusals)
             if rest:
                 self._backlog.appendleft((sender, rest))
             self._make_room(len(datagrams) - len(rest))
@@ -112,26 +117,26 @@ class Outbox:
 
     def _push(
         self, sender: Sender, datagrams: Sequence[bytes]
-    ) -> tuple[Sequence[bytes], OSError | None]:
-        """Send what goes; what found no room, and the first refusal."""
+    ) -> tuple[Sequence[bytes], list[OSError]]:
+        """Send what goes; what found no room, and an error for each that was refused."""
         destination = sender.destination
-        refusal: OSError | None = None
         if destination is None:
             # The link went down meanwhile and forgot where its peer is.
-            refusal = OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
+            nowhere = OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
             for _ in datagrams:
-                sender.data_refused(refusal)
-            return (), refusal
+                sender.data_refused(nowhere)
+            return (), [nowhere] * len(datagrams)
+        refusals: list[OSError] = []
         while datagrams:
             try:
                 taken = self.endpoint.send_nowait(datagrams, destination)
             except OSError as error:
                 sender.data_refused(error)
-                refusal = refusal or error
+                refusals.append(error)
                 datagrams = datagrams[1:]
                 continue
             if not taken:
-                return datagrams, refusal
+                return datagrams, refusals
             sender.data_sent(taken, sum(map(len, datagrams[:taken])))
             datagrams = datagrams[taken:]
-        return (), refusal
+        return (), refusals

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -328,11 +328,20 @@ class Path:
     def data_refused(self, error: OSError) -> None:
         """The system would not send a datagram of data."""
         self.counters.tallies[Kind.DATA].tx_errors += 1
-        self.drop(DropCause.SEND_FAILED)
         self._refused(error)
         if error.errno == errno.EMSGSIZE:
             # The path has become narrower than the last search found it.
             self.rediscover(self.context.now())
+
+    def data_lost(self, refusals: Sequence[OSError]) -> None:
+        """Datagrams of data were refused, and there is no other link for them."""
+        full = sum(refusal.errno == errno.EAGAIN for refusal in refusals)
+        for cause, packets in (
+            (DropCause.SEND_QUEUE_FULL, full),
+            (DropCause.SEND_FAILED, len(refusals) - full),
+        ):
+            if packets:
+                self.drop(cause, packets)
 
     def data_delayed(self, packets: int) -> None:
         """Datagrams of data found the socket full."""
@@ -359,4 +368,6 @@ class Path:
         return None
 
     def _refused(self, error: OSError) -> None:
+        if error.errno != errno.EMSGSIZE:
+            self.liveness.doubt(self.context.now())
         self.note(f"this machine refuses to send: {os.strerror(error.errno or 0)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from knet_trio.address import Address
-from knet_trio.core.policy import LinkPolicy, rank, select
+from knet_trio.core.policy import LinkPolicy, hedge, rank, select
 from knet_trio.core.source import Source
 from knet_trio.events import HostStatusChanged
 from knet_trio.node.context import Context
@@ -65,7 +65,11 @@ class Peer:
     def choose(self) -> Sequence[Path]:
         """The paths for the next message; none if the host cannot be reached."""
         self._turn += 1
-        return select(self.policy, self.ranked, self._turn)
+        chosen = select(self.policy, self.ranked, self._turn)
+        if self.context.hedge:
+            now = self.context.now()
+            return hedge(chosen, self.ranked, lambda path: path.liveness.suspect(now))
+        return chosen
 
     def close(self) -> None:
         """It is being removed."""

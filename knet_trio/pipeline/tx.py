@@ -18,12 +18,13 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple, TypeVar
 
 import trio
 
 from knet_trio.core.onwire import encode_message
+from knet_trio.core.policy import LinkPolicy
 from knet_trio.errors import (
     DestinationError,
     DropCause,
@@ -194,39 +195,61 @@ class TransportStage(Stage[Sealed, Sealed]):
 
     async def process(self, items: Sequence[Sealed]) -> list[Sealed]:
         """Send each message; nothing is left for a next stage."""
-        batches: dict[Path, list[bytes]] = {}
+        batches: dict[Peer, dict[Path, list[bytes]]] = {}
         for message in items:
             for peer in self._peers(message):
+                batch = batches.setdefault(peer, {})
                 for path in peer.choose():
-                    batches.setdefault(path, []).extend(message.datagrams)
+                    batch.setdefault(path, []).extend(message.datagrams)
         # Waiting for room is backpressure, as long as it holds up nobody else: so only if
         # there is no link at all that could take something now.
-        if batches and all(path.outbox.full for path in batches):
-            await _wait_any_room({path.outbox for path in batches})
-        for path, datagrams in batches.items():
-            if path.outbox.full:
-                path.drop(DropCause.SEND_QUEUE_FULL, len(datagrams))
-            else:
-                path.outbox.send(path, datagrams)
+        outboxes = {path.outbox for batch in batches.values() for path in batch}
+        if outboxes and all(outbox.full for outbox in outboxes):
+            await _wait_any_room(outboxes)
+        for peer, batch in batches.items():
+            self._send_to(peer, batch)
         return []
 
     def send(self, message: Sealed) -> None:
         """Send one message to its one host, or raise SendError."""
         for peer in self._peers(message):
-            refusals = [
-                path.outbox.send(path, message.datagrams)
-                for path in peer.choose()
-                if not path.outbox.full
-            ]
-            if all(refusals):
-                numbers = [refusal.errno for refusal in refusals if refusal] or [errno.EAGAIN]
-                number = numbers[0] or errno.EAGAIN
+            refusals = self._send_to(peer, dict.fromkeys(peer.choose(), message.datagrams))
+            if refusals:
+                number = refusals[0].errno or errno.EAGAIN
                 raise NoProgressError(
                     f"no link to host {peer.host_id} takes it: {os.strerror(number)}",
                     errno=number,
                 )
             return
         raise HostDownError("the destination is not reachable")
+
+    def _send_to(self, peer: Peer, batch: Mapping[Path, Sequence[bytes]]) -> list[OSError]:
+        """Send to one host; what no link took of it, by the errors.
+
+        What a link refuses goes on another at once. With the active policy the others have it
+        anyway.
+        """
+        lost: list[OSError] = []
+        refused = {path: _try(path, datagrams) for path, datagrams in batch.items()}
+        if peer.policy is LinkPolicy.ACTIVE:
+            if all(refused.values()):
+                first, lost = next(iter(refused.items()))
+                first.data_lost(lost)
+            return lost
+        for path, refusals in refused.items():
+            if refusals and not self._divert(peer, path, batch[path]):
+                path.data_lost(refusals)
+                lost += refusals
+        return lost
+
+    @staticmethod
+    def _divert(peer: Peer, refusing: Path, datagrams: Sequence[bytes]) -> bool:
+        """Send over the best link that takes it; False if there is none.
+
+        All of it goes, since the receiver drops what it has already.
+        """
+        others = (path for path in peer.ranked if path is not refusing)
+        return any(not _try(path, datagrams) for path in others)
 
     def _peers(self, message: Sealed) -> Iterator[Peer]:
         """The hosts the message can be sent to now; the others are counted."""
@@ -299,6 +322,14 @@ class Transmitter:
             start(self._compressor.run, compressor_source, cipher, name="tx compressor")
             start(self._cipher.run, cipher_source, transport, name="tx cipher")
             start(self._transport.run, transport_source, None, name="tx transport")
+
+
+def _try(path: Path, datagrams: Sequence[bytes]) -> list[OSError]:
+    """Send over that link; an error for each datagram that it refuses."""
+    if path.outbox.full:
+        path.data_delayed(len(datagrams))
+        return [BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))] * len(datagrams)
+    return path.outbox.send(path, datagrams)
 
 
 async def _wait_any_room(outboxes: Iterable[Outbox]) -> None:

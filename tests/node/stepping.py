@@ -1,0 +1,47 @@
+"""Cancelling an async call at each of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Generic, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class CancelAt(Generic[T]):
+    """Awaits what ``call`` returns and cancels ``scope`` as its step number ``step`` begins.
+
+    Step 0 is before it does anything, step n after it was resumed for the n-th time: a cancel there
+    hits the next checkpoint. ``reached`` says whether there was such a step.
+    """
+
+    def __init__(self, call: Callable[[], Awaitable[T]], step: int, scope: trio.CancelScope):
+        self._call = call
+        self._step = step
+        self._scope = scope
+        self.reached = False
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        steps = self._call().__await__()
+        value: object = None
+        error: BaseException | None = None
+        number = 0
+        while True:
+            if number == self._step:
+                self.reached = True
+                self._scope.cancel()
+            number += 1
+            try:
+                if error is None:
+                    trap: object = steps.send(value)
+                else:
+                    trap = steps.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            value, error = None, None
+            try:
+                value = yield trap
+            except BaseException as thrown:
+                error = thrown

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from knet_trio.core.onwire import Data
+from knet_trio.core.policy import LinkPolicy
+from knet_trio.events import HostStatusChanged
+from knet_trio.node.path import Path
+from knet_trio.node.peer import Peer
+from tests.node.fakes import World, address
+
+
+def make(policy: LinkPolicy, *priorities: int) -> tuple[World, Peer, list[Path]]:
+    world = World()
+    peer = world.add_peer(policy=policy)
+    paths = [
+        world.add_path(peer, link_id, dst=address(10 + link_id), priority=priority)
+        for link_id, priority in enumerate(priorities)
+    ]
+    return world, peer, paths
+
+
+def host_events(world: World) -> list[bool]:
+    return [event.reachable for event in world.events() if isinstance(event, HostStatusChanged)]
+
+
+def reachable(peer: Peer) -> bool:
+    return peer.reachable.is_on
+
+
+class TestReachable:
+    async def test_with_the_first_link_up_and_until_the_last_is_down(self) -> None:
+        world, peer, (one, two) = make(LinkPolicy.PASSIVE, 0, 0)
+        assert not reachable(peer)
+        world.bring_up(two)
+        assert reachable(peer)
+        world.bring_up(one)
+        two.take_down(0.0, "for the test")
+        assert reachable(peer)
+        assert host_events(world) == [True]
+        one.take_down(0.0, "for the test")
+        assert not reachable(peer)
+        assert host_events(world) == [False]
+
+    async def test_disabling_and_removing_count_as_down(self) -> None:
+        world, peer, (one, two) = make(LinkPolicy.PASSIVE, 0, 0)
+        world.bring_up(one)
+        one.set_enabled(False)
+        world.bring_up(two)
+        two.close()
+        peer.remove(two)
+        assert host_events(world) == [True, False, True, False]
+        assert set(peer.paths) == {0}
+        assert set(peer.by_address) == {address(10)}
+
+    async def test_its_numbers_are_forgotten_when_it_is_lost(self) -> None:
+        world, peer, (one, two) = make(LinkPolicy.PASSIVE, 0, 0)
+        for path in (one, two):
+            world.bring_up(path)
+        peer.source.receive(Data(2, 77, 0, True, 1, 0, 0, b"x"))
+        one.take_down(0.0, "for the test")
+        assert [peer.source.newest] == [77]
+        two.take_down(0.0, "for the test")
+        assert peer.source.newest is None
+
+    async def test_can_be_waited_for_until_it_is_removed(self) -> None:
+        world, peer, (path,) = make(LinkPolicy.PASSIVE, 0)
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(peer.reachable.wait, True)
+                await wait_all_tasks_blocked()
+                world.bring_up(path)
+        world.node.remove(peer)
+        assert world.node.peers == {}
+        with pytest.raises(trio.ClosedResourceError):
+            await peer.reachable.wait(False)
+
+
+class TestPolicies:
+    def up(self, policy: LinkPolicy, *priorities: int) -> tuple[Peer, list[Path]]:
+        world, peer, paths = make(policy, *priorities)
+        for path in paths:
+            world.bring_up(path)
+        return peer, paths
+
+    def chosen(self, peer: Peer, times: int) -> list[list[int]]:
+        return [[path.link_id for path in peer.choose()] for _ in range(times)]
+
+    async def test_passive_takes_the_highest_priority(self) -> None:
+        peer, paths = self.up(LinkPolicy.PASSIVE, 1, 5, 5)
+        assert self.chosen(peer, 3) == [[1], [1], [1]]
+        paths[1].take_down(0.0, "for the test")
+        assert self.chosen(peer, 2) == [[2], [2]]
+        paths[2].take_down(0.0, "for the test")
+        assert self.chosen(peer, 1) == [[0]]
+
+    async def test_active_takes_all(self) -> None:
+        peer, paths = self.up(LinkPolicy.ACTIVE, 0, 0, 0)
+        assert sorted(*self.chosen(peer, 1)) == [0, 1, 2]
+        paths[1].set_enabled(False)
+        assert sorted(*self.chosen(peer, 1)) == [0, 2]
+
+    async def test_round_robin_takes_turns(self) -> None:
+        peer, paths = self.up(LinkPolicy.ROUND_ROBIN, 0, 0, 0)
+        turns = [number for (number,) in self.chosen(peer, 6)]
+        assert turns[:3] == turns[3:]
+        assert sorted(turns[:3]) == [0, 1, 2]
+        paths[0].set_enabled(False)
+        assert sorted(number for (number,) in self.chosen(peer, 4)) == [1, 1, 2, 2]
+
+    async def test_none_without_a_link(self) -> None:
+        _, peer, _ = make(LinkPolicy.ACTIVE, 0, 0)
+        assert list(peer.choose()) == []

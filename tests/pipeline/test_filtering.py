@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+import trio
+
+from knet_trio.errors import FilterError
+from knet_trio.message import (
+    Broadcast,
+    Direction,
+    Drop,
+    FilterPacket,
+    FilterResult,
+    Unicast,
+)
+from knet_trio.pipeline.filtering import ask_filter
+
+PACKET = FilterPacket(b"data", Direction.TX, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Broadcast(),
+        Broadcast(0),
+        Broadcast(31),
+        Unicast([2]),
+        Unicast([]),
+        Unicast([2, 3], 31),
+        Drop(),
+    ],
+)
+def test_takes_what_a_filter_may_answer(answer: FilterResult) -> None:
+    asked: list[FilterPacket] = []
+
+    def decide(packet: FilterPacket) -> FilterResult:
+        asked.append(packet)
+        return answer
+
+    assert ask_filter(decide, PACKET) is answer
+    assert asked == [PACKET]
+
+
+@pytest.mark.parametrize("answer", [None, True, 2, [2], "broadcast", Broadcast, Drop])
+def test_refuses_another_type_and_says_what_there_is(answer: Any) -> None:
+    with pytest.raises(FilterError, match="answers Broadcast, Unicast or Drop") as caught:
+        ask_filter(lambda _: answer, PACKET)
+    assert repr(answer) in str(caught.value)
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert caught.value.errno == errno.EFAULT
+
+
+@pytest.mark.parametrize("kind", [Broadcast, lambda channel: Unicast([2], channel)])
+@pytest.mark.parametrize("channel", [-1, 32, 1.5, "0", True])
+def test_refuses_a_channel_that_is_none(kind: Any, channel: object) -> None:
+    with pytest.raises(FilterError, match="channel .* from 0 to 31"):
+        ask_filter(lambda _: kind(channel), PACKET)
+
+
+def test_an_exception_is_the_cause() -> None:
+    error = ZeroDivisionError("oops")
+
+    def decide(_: FilterPacket) -> FilterResult:
+        raise error
+
+    with pytest.raises(FilterError, match="oops") as caught:
+        ask_filter(decide, PACKET)
+    assert caught.value.__cause__ is error
+
+
+async def test_it_may_not_swallow_the_end_of_the_program() -> None:
+    def decide(_: FilterPacket) -> FilterResult:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask_filter(decide, PACKET)
+    await trio.lowlevel.checkpoint()

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from knet_trio.abc import PathTrouble
+from knet_trio.address import Address
+from knet_trio.config import CryptoConfig
+from knet_trio.core.onwire import (
+    Data,
+    Ping,
+    Pong,
+    encode_data,
+    encode_message,
+    encode_ping,
+)
+from knet_trio.crypto.envelope import make_cipher
+from knet_trio.errors import DropCause
+from knet_trio.message import (
+    Broadcast,
+    Direction,
+    Drop,
+    FilterPacket,
+    FilterResult,
+    Message,
+    Unicast,
+)
+from knet_trio.pipeline.rx import Receiver
+from knet_trio.waiting import Mailbox
+from tests.node.fakes import KEY, ME, FakeEndpoint, World, address
+
+PEER = 2
+HOME = address(20)
+OTHER_KEY = bytes(reversed(KEY))
+
+
+class Receiving:
+    """The pipeline at work on the world's endpoint, with channels 0 and 1 open."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.receiver = Receiver(world.node)
+        for channel in (0, 1):
+            self.open(channel)
+
+    def open(self, channel: int, size: int = 1000) -> None:
+        self.receiver.mailboxes[channel] = Mailbox(size, keep_oldest=True)
+
+    def got(self, channel: int = 0) -> list[Message]:
+        mailbox = self.receiver.mailboxes[channel]
+        return mailbox.take_nowait() if len(mailbox) else []
+
+    @property
+    def drops(self) -> dict[DropCause, int]:
+        return dict(self.world.context.counters.drops)
+
+    async def arrive(self, *datagrams: bytes, source: Address = HOME) -> None:
+        """Let datagrams come in, and wait until they have gone through."""
+        self.world.endpoint.arrive(*[(datagram, source) for datagram in datagrams])
+        await wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def receiving(world: World, *, up: bool = True) -> AsyncGenerator[Receiving]:
+    path = world.add_path(world.add_peer(PEER), dst=HOME)
+    if up:
+        world.bring_up(path)
+    at_work = Receiving(world)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(at_work.receiver.run)
+        nursery.start_soon(at_work.receiver.receive_from, world.endpoint)
+        yield at_work
+        nursery.cancel_scope.cancel()
+
+
+def packets(
+    data: bytes = b"hello",
+    *,
+    seq: int = 1,
+    node: int = PEER,
+    channel: int = 0,
+    broadcast: bool = True,
+    size: int = 1000,
+) -> list[bytes]:
+    return encode_message(
+        data,
+        node=node,
+        seq=seq,
+        compress=0,
+        broadcast=broadcast,
+        channel=channel,
+        fragment_size=size,
+    )
+
+
+def answering(answer: Any) -> Callable[[FilterPacket], FilterResult]:
+    def decide(_: FilterPacket) -> FilterResult:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    return decide
+
+
+class TestDelivery:
+    async def test_a_message_reaches_its_channel(self) -> None:
+        async with receiving(World()) as rx:
+            await rx.arrive(*packets(b"one", seq=1), *packets(b"two", seq=2, channel=1))
+            assert rx.got(0) == [Message(b"one", PEER, 0)]
+            assert rx.got(1) == [Message(b"two", PEER, 1)]
+            assert rx.drops == {}
+            stats = rx.world.node.peers[PEER].paths[0].status().stats
+            assert (stats.rx_data_packets, stats.rx_data_bytes) == (2, 2 * 17)
+
+    async def test_fragments_in_any_order_make_one(self) -> None:
+        async with receiving(World()) as rx:
+            content = bytes(range(256)) * 20
+            fragments = packets(content, size=1000)
+            await rx.arrive(*reversed(fragments))
+            assert rx.got() == [Message(content, PEER, 0)]
+
+    async def test_each_message_once(self) -> None:
+        async with receiving(World()) as rx:
+            await rx.arrive(*packets(seq=1), *packets(seq=1), *packets(seq=2))
+            assert len(rx.got()) == 2
+            assert rx.drops == {DropCause.DUPLICATE: 1}
+
+    async def test_a_channel_that_is_not_open(self) -> None:
+        async with receiving(World()) as rx:
+            await rx.arrive(*packets(seq=1, channel=5), *packets(seq=2, channel=5))
+            assert rx.drops == {DropCause.NO_CHANNEL: 2}
+            # It was opened meanwhile: the next is delivered.
+            rx.open(5)
+            await rx.arrive(*packets(seq=3, channel=5))
+            assert len(rx.got(5)) == 1
+
+    async def test_a_full_channel_holds_up_no_other(self) -> None:
+        async with receiving(World()) as rx:
+            rx.open(0, 2)
+            for seq in range(1, 11, 2):
+                await rx.arrive(*packets(b"a", seq=seq), *packets(b"b", seq=seq + 1, channel=1))
+            assert len(rx.got(0)) == 2
+            assert len(rx.got(1)) == 5
+            assert rx.drops == {DropCause.CHANNEL_FULL: 3}
+
+    async def test_a_flood_goes_through_in_order(self) -> None:
+        async with receiving(World()) as rx:
+            rx.open(0, 5000)
+            datagrams = [packets(b"%d" % seq, seq=seq)[0] for seq in range(1, 3001)]
+            for start in range(0, 3000, 64):
+                rx.world.endpoint.arrive(*[(d, HOME) for d in datagrams[start : start + 64]])
+            await wait_all_tasks_blocked()
+            assert [int(message.data) for message in rx.got()] == list(range(1, 3001))
+
+
+class TestFilter:
+    async def test_sees_where_it_came_from(self) -> None:
+        async with receiving(World()) as rx:
+            seen: list[FilterPacket] = []
+
+            def decide(packet: FilterPacket) -> FilterResult:
+                seen.append(packet)
+                return Broadcast()
+
+            rx.world.context.filter = decide
+            await rx.arrive(*packets(b"x", channel=1))
+            assert seen == [FilterPacket(b"x", Direction.RX, ME, PEER, 1)]
+            assert len(rx.got(1)) == 1
+
+    @pytest.mark.parametrize(
+        "answer", [Broadcast(), Broadcast(0), Unicast([ME]), Unicast([9, ME], 0)]
+    )
+    async def test_takes_it_as_it_is(self, answer: FilterResult) -> None:
+        async with receiving(World()) as rx:
+            rx.world.context.filter = answering(answer)
+            await rx.arrive(*packets(broadcast=False))
+            assert rx.got(0) == [Message(b"hello", PEER, 0)]
+
+    @pytest.mark.parametrize("answer", [Broadcast(1), Unicast([ME], 1)])
+    async def test_changes_the_channel(self, answer: FilterResult) -> None:
+        async with receiving(World()) as rx:
+            rx.world.context.filter = answering(answer)
+            await rx.arrive(*packets())
+            assert rx.got(1) == [Message(b"hello", PEER, 1)]
+
+    @pytest.mark.parametrize("broadcast", [True, False])
+    @pytest.mark.parametrize(
+        ("answer", "cause"),
+        [
+            (Drop(), DropCause.FILTER_DROP),
+            (Unicast([]), DropCause.NOT_FOR_THIS_HOST),
+            (Unicast([PEER]), DropCause.NOT_FOR_THIS_HOST),
+            (RuntimeError("oops"), DropCause.FILTER_ERROR),
+            (None, DropCause.FILTER_ERROR),
+            (Broadcast(99), DropCause.FILTER_ERROR),
+        ],
+    )
+    async def test_stops_it(self, answer: object, cause: DropCause, broadcast: bool) -> None:
+        async with receiving(World()) as rx:
+            rx.world.context.filter = answering(answer)
+            await rx.arrive(*packets(broadcast=broadcast))
+            assert rx.drops == {cause: 1}
+            assert rx.got(0) == rx.got(1) == []
+
+
+class TestAdmission:
+    async def test_an_unknown_host(self) -> None:
+        async with receiving(World()) as rx:
+            await rx.arrive(*packets(node=9))
+            assert rx.drops == {DropCause.UNKNOWN_HOST: 1}
+
+    @pytest.mark.parametrize("source", [address(99), HOME._replace(port=9)])
+    async def test_an_unknown_address(self, source: Address) -> None:
+        async with receiving(World()) as rx:
+            await rx.arrive(*packets(), source=source)
+            assert rx.drops == {DropCause.UNKNOWN_ADDRESS: 1}
+
+    async def test_the_address_of_another_host(self) -> None:
+        world = World()
+        world.bring_up(world.add_path(world.add_peer(3), dst=address(30)))
+        async with receiving(world) as rx:
+            await rx.arrive(*packets(node=PEER), source=address(30))
+            assert rx.drops == {DropCause.UNKNOWN_ADDRESS: 1}
+
+    async def test_an_address_the_access_list_rejects(self) -> None:
+        async with receiving(World()) as rx:
+            path = rx.world.node.peers[PEER].paths[0]
+            path.acl.clear()
+            await rx.arrive(*packets())
+            assert path.drops == {DropCause.ACCESS_LIST: 1}
+            rx.world.context.access_lists = False
+            await rx.arrive(*packets())
+            assert len(rx.got()) == 1
+
+    async def test_while_forwarding_is_off(self) -> None:
+        async with receiving(World()) as rx:
+            rx.world.context.forwarding = False
+            await rx.arrive(*packets())
+            assert rx.drops == {DropCause.FORWARDING_DISABLED: 1}
+            rx.world.context.forwarding = True
+            await rx.arrive(*packets())
+            assert len(rx.got()) == 1
+
+    async def test_control_packets_pass_while_forwarding_is_off(self) -> None:
+        async with receiving(World()) as rx:
+            rx.world.context.forwarding = False
+            await rx.arrive(encode_ping(Ping(PEER, 0, bytes(16), 0, True)))
+            assert rx.world.endpoint.packets() == [Pong(ME, 0, bytes(16), 0, True)]
+
+    async def test_nothing_of_a_malformed_datagram_gets_further(self) -> None:
+        async with receiving(World()) as rx:
+            path = rx.world.node.peers[PEER].paths[0]
+            (good,) = packets()
+            await rx.arrive(b"", good[:5], b"\x02" + good[1:], good[:1] + b"\x77" + good[2:])
+            assert path.drops == {
+                DropCause.MALFORMED: 2,
+                DropCause.WRONG_VERSION: 1,
+                DropCause.UNKNOWN_TYPE: 1,
+            }
+            assert rx.drops == path.drops
+            assert path.trouble is not None
+            assert "was refused" in path.trouble.what
+            assert str(HOME) in path.trouble.what
+
+    async def test_nor_of_one_from_nowhere(self) -> None:
+        async with receiving(World()) as rx:
+            await rx.arrive(b"junk", source=address(99))
+            assert rx.drops == {DropCause.MALFORMED: 1}
+            assert rx.world.node.peers[PEER].paths[0].drops == {}
+
+    async def test_a_fragment_outside_of_its_message(self) -> None:
+        # CVE-2026-15813.
+        async with receiving(World()) as rx:
+            await rx.arrive(encode_data(Data(PEER, 1, 0, True, 2, 3, 0, b"x")))
+            assert rx.drops == {DropCause.BAD_FRAGMENT: 1}
+
+
+class TestCrypto:
+    async def test_opens_envelopes(self) -> None:
+        config = CryptoConfig(KEY)
+        async with receiving(World(crypto=config)) as rx:
+            await rx.arrive(*make_cipher(config).seal(packets(bytes(5000), size=400)))
+            assert rx.got() == [Message(bytes(5000), PEER, 0)]
+            shown = rx.world.context.counters.snapshot()
+            assert shown.rx_crypt_packets == 13
+            assert shown.rx_crypt_time_ave is not None
+
+    async def test_a_datagram_of_another_key(self) -> None:
+        async with receiving(World(crypto=CryptoConfig(KEY))) as rx:
+            rx.world.context.crypto.allow_clear_traffic = False
+            sealed = make_cipher(CryptoConfig(OTHER_KEY)).seal(packets())
+            await rx.arrive(*sealed, *packets())
+            assert rx.drops == {DropCause.NOT_AUTHENTIC: 2}
+            assert rx.got() == []
+            assert rx.world.context.counters.snapshot().rx_crypt_packets == 0
+
+    async def test_clear_packets_if_they_are_allowed(self) -> None:
+        async with receiving(World(crypto=CryptoConfig(KEY))) as rx:
+            await rx.arrive(*packets(seq=1))
+            assert len(rx.got()) == 1
+            rx.world.context.crypto.use(0)
+            rx.world.context.crypto.set(None, 1)
+            rx.world.context.crypto.allow_clear_traffic = False
+            await rx.arrive(*packets(seq=2))
+            assert rx.drops == {DropCause.CLEAR_TRAFFIC: 1}
+
+
+class TestEndpoints:
+    async def test_trouble_acts_on_the_link(self) -> None:
+        async with receiving(World()) as rx:
+            path = rx.world.node.peers[PEER].paths[0]
+            trouble = PathTrouble(HOME, errno.ECONNREFUSED, None, False)
+            rx.world.endpoint.arrive(troubles=[trouble])
+            await wait_all_tasks_blocked()
+            assert not path.connected.is_on
+
+    async def test_several_share_the_pipeline(self) -> None:
+        world = World()
+        other = FakeEndpoint()
+        world.bring_up(
+            world.add_path(world.add_peer(3), dst=address(30), outbox=world.make_outbox(other))
+        )
+        async with receiving(world) as rx, trio.open_nursery() as nursery:
+            nursery.start_soon(rx.receiver.receive_from, other)
+            other.arrive((packets(b"three", node=3)[0], address(30)))
+            await rx.arrive(*packets(b"two"))
+            assert sorted(message.data for message in rx.got()) == [b"three", b"two"]
+            nursery.cancel_scope.cancel()

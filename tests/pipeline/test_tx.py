@@ -1,0 +1,500 @@
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from knet_trio.address import Address
+from knet_trio.config import CryptoConfig
+from knet_trio.core.onwire import Data, decode_untrusted
+from knet_trio.core.policy import LinkPolicy
+from knet_trio.crypto.envelope import make_cipher
+from knet_trio.errors import (
+    DestinationError,
+    DropCause,
+    DroppedByFilterError,
+    FilterError,
+    ForwardingDisabledError,
+    HostDownError,
+    NoFilterError,
+    NoProgressError,
+    SealError,
+    SendError,
+)
+from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, FilterResult, Unicast
+from knet_trio.node.outbox import HIGH_WATER
+from knet_trio.node.path import Path
+from knet_trio.pipeline.stage import BATCH_LIMIT
+from knet_trio.pipeline.tx import Outgoing, Transmitter
+from tests.node.fakes import KEY, ME, FakeEndpoint, World, address, refusal
+
+MINIMUM = 482
+
+
+def make(*hosts: int, policy: LinkPolicy = LinkPolicy.PASSIVE, links: int = 1) -> World:
+    """A node with hosts that are up; link l of host h is at address 10 h + l."""
+    world = World()
+    for host in hosts:
+        peer = world.add_peer(host, policy)
+        for link_id in range(links):
+            world.bring_up(world.add_path(peer, link_id, dst=address(10 * host + link_id)))
+    return world
+
+
+def message(data: bytes = b"hello", channel: int = 0, to: Sequence[int] | None = None) -> Outgoing:
+    return Outgoing(data, channel, None if to is None else tuple(to))
+
+
+@asynccontextmanager
+async def running(world: World) -> AsyncGenerator[Transmitter]:
+    """The pipeline at work."""
+    transmitter = Transmitter(world.node)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(transmitter.run)
+        yield transmitter
+        nursery.cancel_scope.cancel()
+
+
+async def send(world: World, *messages: Outgoing) -> None:
+    """Send messages through the pipeline to its end."""
+    with trio.fail_after(5):
+        async with running(world) as transmitter:
+            await transmitter.send(messages)
+            await transmitter.flush()
+
+
+def data(world: World, destination: Address | None = None) -> list[Data]:
+    return [
+        packet for packet in world.endpoint.packets(destination) if isinstance(packet, Data)
+    ]  # fmt: skip
+
+
+def drops(world: World) -> dict[DropCause, int]:
+    return dict(world.context.counters.drops)
+
+
+def answering(answer: Any) -> Callable[[FilterPacket], FilterResult]:
+    def decide(_: FilterPacket) -> FilterResult:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    return decide
+
+
+class TestWhatGoesOut:
+    async def test_a_broadcast_goes_to_every_reachable_host(self) -> None:
+        world = make(2, 3, 4)
+        world.node.peers[3].paths[0].set_enabled(False)
+        await send(world, message(channel=7))
+        packet = Data(ME, 1, 0, True, 1, 0, 7, b"hello")
+        assert data(world) == [packet, packet]
+        assert {sent.destination for sent in world.endpoint.sent} == {address(20), address(40)}
+        assert drops(world) == {}
+
+    async def test_messages_are_numbered_in_their_order(self) -> None:
+        world = make(2)
+        count = 3 * BATCH_LIMIT
+        async with running(world) as transmitter:
+            for number in range(count):
+                await transmitter.send([message(b"%d" % number)])
+            await transmitter.flush()
+        packets = data(world)
+        assert [packet.seq for packet in packets] == list(range(1, count + 1))
+        assert [int(packet.payload) for packet in packets] == list(range(count))
+        stats = world.node.peers[2].paths[0].status().stats
+        assert stats.tx_data_packets == count
+        assert stats.tx_data_bytes == sum(14 + len(packet.payload) for packet in packets)
+
+    async def test_hosts_that_are_named_get_it_alone(self) -> None:
+        world = make(2, 3, 4)
+        await send(world, message(to=[4, 2]))
+        assert [sent.destination for sent in world.endpoint.sent] == [address(40), address(20)]
+        assert all(not packet.broadcast for packet in data(world))
+
+    @pytest.mark.parametrize(
+        ("size", "fragments"),
+        [(1, 1), (MINIMUM, 1), (MINIMUM + 1, 2), (2 * MINIMUM, 2), (65536, 136)],
+    )
+    async def test_a_long_message_goes_in_fragments(self, size: int, fragments: int) -> None:
+        world = make(2)
+        content = bytes(i % 251 for i in range(size))
+        await send(world, message(content))
+        packets = data(world)
+        assert len(packets) == fragments
+        assert {packet.frag_num for packet in packets} == {fragments}
+        assert {packet.seq for packet in packets} == {1}
+        expected = [0] if fragments == 1 else list(range(1, fragments + 1))
+        assert [packet.frag_seq for packet in packets] == expected
+        assert b"".join(packet.payload for packet in packets) == content
+        assert all(len(packet.payload) == MINIMUM for packet in packets[:-1])
+
+    async def test_fragments_are_as_large_as_the_data_mtu(self) -> None:
+        world = make(2)
+        world.context.fixed_mtu = 1500
+        world.node.restart_discovery()
+        await send(world, message(bytes(3000)))
+        assert [len(packet.payload) for packet in data(world)] == [1446, 1446, 108]
+
+    async def test_an_envelope_around_each_fragment(self) -> None:
+        config = CryptoConfig(KEY)
+        world = World(crypto=config)
+        world.bring_up(world.add_path(world.add_peer(), dst=address(20)))
+        await send(world, message(bytes(1000)))
+        cipher = make_cipher(config)
+        plain = [cipher.open_untrusted(sent.datagram) for sent in world.endpoint.sent]
+        packets = [decode_untrusted(packet) for packet in plain]
+        assert [len(p.payload) for p in packets if isinstance(p, Data)] == [421, 421, 158]
+        shown = world.context.counters.snapshot()
+        assert shown.tx_crypt_packets == 3
+        assert shown.tx_crypt_byte_overhead == sum(
+            len(sent.datagram) - len(packet)
+            for sent, packet in zip(world.endpoint.sent, plain, strict=True)
+        )
+        assert shown.tx_crypt_time_ave is not None
+
+
+class TestPolicies:
+    @pytest.mark.parametrize(
+        ("policy", "counts"),
+        [
+            (LinkPolicy.PASSIVE, [6, 0, 0]),
+            (LinkPolicy.ACTIVE, [6, 6, 6]),
+            (LinkPolicy.ROUND_ROBIN, [2, 2, 2]),
+        ],
+    )
+    async def test_choose_the_links(self, policy: LinkPolicy, counts: list[int]) -> None:
+        world = make(2, policy=policy, links=3)
+        await send(world, *[message(b"%d" % i) for i in range(6)])
+        assert [len(data(world, address(20 + i))) for i in range(3)] == counts
+
+    async def test_round_robin_keeps_the_fragments_of_a_message_together(self) -> None:
+        world = make(2, policy=LinkPolicy.ROUND_ROBIN, links=2)
+        await send(world, *[message(bytes(1000)) for _ in range(4)])
+        for link_id in range(2):
+            packets = data(world, address(20 + link_id))
+            assert len(packets) == 6
+            assert len({packet.seq for packet in packets}) == 2
+
+
+class TestFilter:
+    async def test_sees_the_message(self) -> None:
+        world = make(2)
+        seen: list[FilterPacket] = []
+
+        def decide(packet: FilterPacket) -> FilterResult:
+            seen.append(packet)
+            return Broadcast()
+
+        world.context.filter = decide
+        await send(world, message(b"x", 5))
+        assert seen == [FilterPacket(b"x", Direction.TX, ME, ME, 5)]
+        assert data(world)[0].channel == 5
+
+    @pytest.mark.parametrize(
+        ("answer", "channel", "to"),
+        [
+            (Broadcast(), 5, [20, 30]),
+            (Broadcast(9), 9, [20, 30]),
+            (Unicast([3]), 5, [30]),
+            (Unicast([3, 2], 0), 0, [30, 20]),
+        ],
+    )
+    async def test_decides_where_it_goes(
+        self, answer: FilterResult, channel: int, to: list[int]
+    ) -> None:
+        world = make(2, 3)
+        world.context.filter = answering(answer)
+        await send(world, message(b"x", 5))
+        assert [sent.destination for sent in world.endpoint.sent] == [address(n) for n in to]
+        assert {packet.channel for packet in data(world)} == {channel}
+        assert {packet.broadcast for packet in data(world)} == {isinstance(answer, Broadcast)}
+
+    async def test_is_not_asked_when_hosts_are_named(self) -> None:
+        world = make(2)
+        world.context.filter = answering(Drop())
+        await send(world, message(to=[2]))
+        assert len(data(world)) == 1
+
+    @pytest.mark.parametrize(
+        ("answer", "cause"),
+        [
+            (Drop(), DropCause.FILTER_DROP),
+            (Unicast([]), DropCause.UNKNOWN_DESTINATION),
+            (RuntimeError("oops"), DropCause.FILTER_ERROR),
+            ("everybody", DropCause.FILTER_ERROR),
+            (Broadcast(32), DropCause.FILTER_ERROR),
+            (Unicast([2], -1), DropCause.FILTER_ERROR),
+        ],
+    )
+    async def test_what_it_stops_is_counted_and_takes_no_number(
+        self, answer: object, cause: DropCause
+    ) -> None:
+        world = make(2)
+        world.context.filter = answering(answer)
+        await send(world, message(), message())
+        assert data(world) == []
+        assert drops(world) == {cause: 2}
+        world.context.filter = None
+        await send(world, message())
+        assert data(world)[0].seq == 1
+
+
+class TestDrops:
+    async def test_while_forwarding_is_off(self) -> None:
+        world = make(2)
+        world.context.forwarding = False
+        await send(world, message(), message(to=[2]))
+        assert drops(world) == {DropCause.FORWARDING_DISABLED: 2}
+
+    async def test_nobody_is_there(self) -> None:
+        world = make()
+        await send(world, message())
+        assert drops(world) == {DropCause.HOST_DOWN: 1}
+
+    async def test_each_host_that_is_named_counts(self) -> None:
+        world = make(2, 3, 4)
+        for host in (3, 4):
+            world.node.peers[host].paths[0].set_enabled(False)
+        await send(world, message(to=[2, 3, 4, 9]))
+        assert drops(world) == {DropCause.HOST_DOWN: 2, DropCause.UNKNOWN_DESTINATION: 1}
+        assert len(data(world)) == 1
+
+    async def test_what_the_system_refuses(self) -> None:
+        world = make(2)
+
+        def refuse(_: bytes, __: Address) -> None:
+            raise refusal(errno.EPERM)
+
+        world.endpoint.refuse = refuse
+        await send(world, message(), message())
+        assert drops(world) == {DropCause.SEND_FAILED: 2}
+        assert world.node.peers[2].paths[0].drops == drops(world)
+
+    async def test_what_the_cipher_fails_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        world = World(crypto=CryptoConfig(KEY))
+        world.bring_up(world.add_path(world.add_peer(), dst=address(20)))
+        break_cipher(world, monkeypatch)
+        await send(world, message())
+        assert drops(world) == {DropCause.SEAL_FAILED: 1}
+        assert world.endpoint.sent == []
+
+
+def break_cipher(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> list[bytes]:
+        raise RuntimeError("out of entropy")
+
+    monkeypatch.setattr(world.context.crypto.sealer, "seal", fail)
+
+
+class TestBackpressure:
+    async def test_send_nowait_would_block_when_the_stages_are_behind(self) -> None:
+        world = make(2)
+        transmitter = Transmitter(world.node)
+        sent = 0
+        with pytest.raises(trio.WouldBlock):
+            while True:
+                transmitter.send_nowait([message()])
+                sent += 1
+        assert sent >= BATCH_LIMIT
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transmitter.run)
+            with trio.fail_after(5):
+                await transmitter.flush()
+            nursery.cancel_scope.cancel()
+        assert len(data(world)) == sent
+
+    async def test_flush_waits_for_all_stages(self) -> None:
+        world = make(2)
+        async with running(world) as transmitter:
+            for count in (0, 1, 1000):
+                before = len(data(world))
+                await transmitter.send([message()] * count)
+                with trio.fail_after(5):
+                    await transmitter.flush()
+                assert len(data(world)) == before + count
+
+
+class TestFullOutbox:
+    def two(self) -> tuple[World, FakeEndpoint, list[Path]]:
+        """Hosts 2 and 3, each behind a socket of its own."""
+        world = make(2)
+        other = FakeEndpoint()
+        path = world.add_path(world.add_peer(3), dst=address(30), outbox=world.make_outbox(other))
+        world.bring_up(path)
+        return world, other, [world.node.peers[2].paths[0], path]
+
+    async def flood(self, path: Path) -> None:
+        """Fill the outbox of a path."""
+        endpoint = path.outbox.endpoint
+        assert isinstance(endpoint, FakeEndpoint)
+        endpoint.room = 0
+        path.outbox.send(path, [b"\x01" * 20] * HIGH_WATER)
+        assert path.outbox.full
+
+    async def test_does_not_hold_up_another(self) -> None:
+        world, other, paths = self.two()
+        await self.flood(paths[0])
+        await send(world, *[message(bytes(1000)) for _ in range(10)])
+        assert len(other.sent) == 30
+        assert world.endpoint.sent == []
+        assert drops(world) == {DropCause.SEND_QUEUE_FULL: 30}
+        assert paths[0].drops == drops(world)
+        assert paths[1].drops == {}
+
+    @pytest.mark.parametrize("first", [0, 1])
+    async def test_sending_waits_only_while_all_are_full(
+        self, first: int, nursery: trio.Nursery
+    ) -> None:
+        world, _, paths = self.two()
+        for path in paths:
+            await self.flood(path)
+            nursery.start_soon(path.outbox.run)
+        async with running(world) as transmitter:
+            await transmitter.send([message()])
+            flushed = trio.Event()
+
+            async def flush() -> None:
+                await transmitter.flush()
+                flushed.set()
+
+            nursery.start_soon(flush)
+            await wait_all_tasks_blocked()
+            assert not flushed.is_set()
+            assert drops(world) == {}
+            # Whichever has room first ends it.
+            endpoint = paths[first].outbox.endpoint
+            assert isinstance(endpoint, FakeEndpoint)
+            endpoint.give_room(HIGH_WATER + 1)
+            with trio.fail_after(5):
+                await flushed.wait()
+                await paths[first].outbox.wait_empty()
+            assert isinstance(decode_untrusted(endpoint.datagrams[-1]), Data)
+            assert paths[1 - first].drops == {DropCause.SEND_QUEUE_FULL: 1}
+        nursery.cancel_scope.cancel()
+
+    async def test_removing_the_link_ends_the_wait(self) -> None:
+        world = make(2)
+        path = world.node.peers[2].paths[0]
+        await self.flood(path)
+        async with running(world) as transmitter:
+            await transmitter.send([message()])
+            await wait_all_tasks_blocked()
+            path.close()
+            world.node.peers[2].remove(path)
+            with trio.fail_after(5):
+                await transmitter.flush()
+        assert drops(world)[DropCause.SEND_FAILED] == HIGH_WATER
+
+
+class TestSendSync:
+    async def sync(self, world: World, outgoing: Outgoing) -> None:
+        await Transmitter(world.node).send_sync(outgoing)
+
+    async def fails(self, world: World, outgoing: Outgoing, kind: type[SendError]) -> SendError:
+        with pytest.raises(kind) as caught:
+            await self.sync(world, outgoing)
+        assert type(caught.value) is kind
+        return caught.value
+
+    async def test_is_past_the_queues(self) -> None:
+        world = make(2)
+        await self.sync(world, message(bytes(1000), 3, to=[2]))
+        assert [packet.frag_seq for packet in data(world)] == [1, 2, 3]
+        assert not data(world)[0].broadcast
+
+    async def test_the_filter_names_the_host(self) -> None:
+        world = make(2, 3)
+        world.context.filter = answering(Unicast([3], 8))
+        await self.sync(world, message())
+        assert [packet.channel for packet in data(world, address(30))] == [8]
+        assert len(world.endpoint.sent) == 1
+
+    async def test_neither_filter_nor_host(self) -> None:
+        error = await self.fails(make(2), message(), NoFilterError)
+        assert error.errno == errno.ENETDOWN
+        assert "to=[host_id]" in str(error)
+
+    async def test_forwarding_off(self) -> None:
+        world = make(2)
+        world.context.forwarding = False
+        error = await self.fails(world, message(to=[2]), ForwardingDisabledError)
+        assert error.errno == errno.ECANCELED
+
+    @pytest.mark.parametrize(
+        ("answer", "number"),
+        [(Broadcast(), errno.E2BIG), (Unicast([2, 3]), errno.E2BIG), (Unicast([]), errno.EINVAL)],
+    )
+    async def test_not_exactly_one_destination(self, answer: FilterResult, number: int) -> None:
+        world = make(2, 3)
+        world.context.filter = answering(answer)
+        error = await self.fails(world, message(), DestinationError)
+        assert error.errno == number
+
+    @pytest.mark.parametrize(("to", "number"), [([2, 3], errno.E2BIG), ([], errno.EINVAL)])
+    async def test_nor_by_name(self, to: list[int], number: int) -> None:
+        error = await self.fails(make(2, 3), message(to=to), DestinationError)
+        assert error.errno == number
+
+    async def test_dropped_by_the_filter(self) -> None:
+        world = make(2)
+        world.context.filter = answering(Drop())
+        error = await self.fails(world, message(), DroppedByFilterError)
+        assert error.errno == errno.ENOMSG
+
+    async def test_the_filter_fails(self) -> None:
+        world = make(2)
+        world.context.filter = answering(ValueError("oops"))
+        error = await self.fails(world, message(), FilterError)
+        assert error.errno == errno.EFAULT
+        assert isinstance(error.__cause__, ValueError)
+
+    @pytest.mark.parametrize("host", [3, 9])
+    async def test_the_host_is_down_or_unknown(self, host: int) -> None:
+        world = make(2)
+        world.add_path(world.add_peer(3), dst=address(30))
+        error = await self.fails(world, message(to=[host]), HostDownError)
+        assert error.errno == errno.EHOSTDOWN
+
+    async def test_the_cipher_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        world = World(crypto=CryptoConfig(KEY))
+        world.bring_up(world.add_path(world.add_peer(), dst=address(20)))
+        break_cipher(world, monkeypatch)
+        error = await self.fails(world, message(to=[2]), SealError)
+        assert error.errno == errno.ECHILD
+        assert "out of entropy" in str(error)
+
+    async def test_the_system_refuses_on_every_link(self) -> None:
+        world = make(2, policy=LinkPolicy.ACTIVE, links=2)
+
+        def refuse(_: bytes, destination: Address) -> None:
+            raise refusal(errno.EPERM if destination == address(20) else errno.ENETUNREACH)
+
+        world.endpoint.refuse = refuse
+        error = await self.fails(world, message(to=[2]), NoProgressError)
+        assert error.errno == errno.EPERM
+        assert "no link to host 2 takes it: Operation not permitted" in str(error)
+
+    async def test_one_link_is_enough(self) -> None:
+        world = make(2, policy=LinkPolicy.ACTIVE, links=2)
+
+        def refuse(_: bytes, destination: Address) -> None:
+            if destination == address(20):
+                raise refusal(errno.EPERM)
+
+        world.endpoint.refuse = refuse
+        await self.sync(world, message(to=[2]))
+        assert len(data(world, address(21))) == 1
+
+    async def test_everything_is_full(self) -> None:
+        world = make(2)
+        path = world.node.peers[2].paths[0]
+        world.endpoint.room = 0
+        path.outbox.send(path, [b"x"] * HIGH_WATER)
+        error = await self.fails(world, message(to=[2]), NoProgressError)
+        assert error.errno == errno.EAGAIN

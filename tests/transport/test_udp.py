@@ -1,0 +1,443 @@
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+import trio
+from trio.testing import assert_checkpoints, wait_all_tasks_blocked
+
+from knet_trio.abc import PathTrouble
+from knet_trio.address import Address, parse_address
+from knet_trio.errors import InvalidArgumentError, TransportError
+from knet_trio.transport import TRANSPORTS, find_transport, udp
+from knet_trio.transport.udp import RECEIVE_BATCH, SOCKET_BUFFER, UdpEndpoint, UdpTransport
+from tests.interop.namespaces import NamespacePair, namespace_pair, namespaces_missing
+from tests.transport.conftest import Opener
+
+V4 = Address("127.0.0.1", 0)
+V6 = Address("::1", 0)
+# Nobody has these (documentation), but they can be bound.
+ELSEWHERE = {V4: Address("192.0.2.77", 0), V6: Address("2001:db8::77", 0)}
+# What no test may need.
+PATIENCE = 20.0
+# More than any system allows who has no right to it.
+IMPOSSIBLE = 2**30
+
+both = pytest.mark.parametrize("local", [V4, V6], ids=["ipv4", "ipv6"])
+
+
+async def receive(endpoint: UdpEndpoint, count: int) -> list[tuple[bytes, Address]]:
+    """The next ``count`` datagrams."""
+    datagrams: list[tuple[bytes, Address]] = []
+    with trio.fail_after(PATIENCE):
+        while len(datagrams) < count:
+            datagrams += (await endpoint.receive()).datagrams
+    return datagrams
+
+
+async def receive_troubles(endpoint: UdpEndpoint) -> list[PathTrouble]:
+    """The next troubles, whatever else arrives."""
+    with trio.fail_after(PATIENCE):
+        while not (arrivals := await endpoint.receive()).troubles:
+            pass
+    return arrivals.troubles
+
+
+class TestOptions:
+    async def test_ipv4(self, open_udp: Opener) -> None:
+        sock = open_udp.socket(open_udp(V4))
+        level = socket.IPPROTO_IP
+        # IP_MTU_DISCOVER is IP_PMTUDISC_PROBE; IP_RECVERR and IP_FREEBIND are on.
+        assert [sock.getsockopt(level, name) for name in (10, 11, 15)] == [3, 1, 1]
+
+    async def test_ipv6(self, open_udp: Opener) -> None:
+        sock = open_udp.socket(open_udp(V6))
+        level = socket.IPPROTO_IPV6
+        # The same of IPv6, and IPV6_V6ONLY.
+        assert [sock.getsockopt(level, name) for name in (23, 25, 78, 26)] == [3, 1, 1, 1]
+
+    @both
+    async def test_sockets_do_not_block_and_are_not_inherited(
+        self, local: Address, open_udp: Opener
+    ) -> None:
+        sock = open_udp.socket(open_udp(local))
+        assert not sock.getblocking()
+        assert not sock.get_inheritable()
+
+    @both
+    async def test_priority_is_the_usual_one(self, local: Address, open_udp: Opener) -> None:
+        assert priority(open_udp.socket(open_udp(local))) == (0, 0)
+
+    @both
+    @pytest.mark.parametrize(("dscp", "service"), [(0, 0x10), (46, 0xB8), (63, 0xFC)])
+    async def test_high_priority(
+        self, dscp: int, service: int, local: Address, open_udp: Opener
+    ) -> None:
+        sock = open_udp.socket(open_udp(local, high_priority=True, dscp=dscp))
+        assert priority(sock) == (6, service)
+
+    @both
+    async def test_an_address_the_machine_has_not_got_yet(
+        self, local: Address, open_udp: Opener
+    ) -> None:
+        endpoint = open_udp(ELSEWHERE[local])
+        assert endpoint.local.host == ELSEWHERE[local].host
+        assert endpoint.local.port > 0
+
+    async def test_each_ip_version_has_its_own_ports(self, open_udp: Opener) -> None:
+        endpoint = open_udp(Address("::", 0))
+        assert open_udp(Address("0.0.0.0", endpoint.local.port)).local.port == endpoint.local.port
+
+
+def priority(sock: socket.socket) -> tuple[int, int]:
+    """The priority of the packets on this machine, and their type of service."""
+    if sock.family == socket.AF_INET6:
+        service = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+    else:
+        service = sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY), service
+
+
+class TestBuffers:
+    def sizes(self, sock: socket.socket) -> list[int]:
+        return [
+            sock.getsockopt(socket.SOL_SOCKET, option)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF)
+        ]
+
+    async def test_are_large_with_the_right_to_it(self, open_udp: Opener) -> None:
+        try:
+            endpoint = open_udp(V4, privileged=True)
+        except TransportError as error:
+            pytest.skip(str(error))
+        # The kernel shows twice what was asked for.
+        assert self.sizes(open_udp.socket(endpoint)) == [2 * SOCKET_BUFFER] * 2
+
+    @pytest.mark.usefixtures("unprivileged")
+    async def test_are_what_there_is_without(
+        self, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(udp, "SOCKET_BUFFER", IMPOSSIBLE)
+        sizes = self.sizes(open_udp.socket(open_udp(V4)))
+        assert all(0 < size < IMPOSSIBLE for size in sizes)
+
+    @pytest.mark.usefixtures("unprivileged")
+    async def test_insisting_on_them_fails_and_says_what_to_do(
+        self, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(udp, "SOCKET_BUFFER", IMPOSSIBLE)
+        with pytest.raises(TransportError, match=r"net\.core\.rmem_max") as caught:
+            open_udp(V4, privileged=True)
+        assert caught.value.errno == errno.ENAMETOOLONG
+        assert "CAP_NET_ADMIN" in str(caught.value)
+        assert "privileged=True" in str(caught.value)
+        assert open_udp.left_open == 0
+
+
+class TestOpening:
+    @both
+    async def test_port_0_takes_a_free_one(self, local: Address, open_udp: Opener) -> None:
+        one, two = open_udp(local), open_udp(local)
+        assert one.local.host == two.local.host == local.host
+        assert 0 < one.local.port != two.local.port > 0
+
+    @both
+    async def test_an_address_in_use(self, local: Address, open_udp: Opener) -> None:
+        endpoint = open_udp(local)
+        with pytest.raises(TransportError) as caught:
+            open_udp(endpoint.local)
+        assert caught.value.errno == errno.EADDRINUSE
+        assert f"cannot bind UDP {endpoint.local}: Address already in use" in str(caught.value)
+        assert open_udp.left_open == 1
+        endpoint.close()
+        assert open_udp(endpoint.local).local == endpoint.local
+
+    async def test_an_interface_that_is_not_there(self, open_udp: Opener) -> None:
+        with pytest.raises(TransportError, match=r"cannot bind UDP \[fe80::1%nosuchif\]:0"):
+            open_udp(Address("fe80::1%nosuchif", 0))
+
+    async def test_no_socket_to_be_had(
+        self, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: int) -> socket.socket:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr("knet_trio.transport.udp.socket.socket", refuse)
+        with pytest.raises(TransportError, match="Too many open files") as caught:
+            open_udp(V4)
+        assert caught.value.errno == errno.EMFILE
+
+
+class TestByName:
+    def test_is_found_in_any_case(self) -> None:
+        assert isinstance(find_transport("UDP"), UdpTransport)
+        assert find_transport("udp") is TRANSPORTS["udp"]
+        assert (find_transport("udp").header_size, find_transport("udp").transport_id) == (8, 1)
+
+    def test_another_name(self) -> None:
+        with pytest.raises(InvalidArgumentError, match=r"no transport 'carrier-pigeon'.*udp"):
+            find_transport("carrier-pigeon")
+
+
+class TestDatagrams:
+    @both
+    async def test_arrive_in_order_with_their_source(
+        self, local: Address, open_udp: Opener
+    ) -> None:
+        one, two = open_udp(local), open_udp(local)
+        datagrams = [b"%d" % number for number in range(10)]
+        assert one.send_nowait(datagrams, two.local) == 10
+        assert await receive(two, 10) == [(datagram, one.local) for datagram in datagrams]
+        assert two.send_nowait([b"back"], one.local) == 1
+        assert await receive(one, 1) == [(b"back", two.local)]
+
+    @both
+    async def test_waits_for_the_first(
+        self, local: Address, open_udp: Opener, nursery: trio.Nursery
+    ) -> None:
+        one, two = open_udp(local), open_udp(local)
+
+        async def send() -> None:
+            await wait_all_tasks_blocked()
+            one.send_nowait([b"hello"], two.local)
+
+        nursery.start_soon(send)
+        assert await receive(two, 1) == [(b"hello", one.local)]
+
+    async def test_each_receive_is_a_checkpoint_and_bounded(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        count = 3 * RECEIVE_BATCH
+        assert one.send_nowait([b"x"] * count, two.local) == count
+        sizes: list[int] = []
+        with trio.fail_after(PATIENCE):
+            while sum(sizes) < count:
+                with assert_checkpoints():
+                    sizes.append(len((await two.receive()).datagrams))
+        assert max(sizes) == RECEIVE_BATCH
+
+    async def test_empty_and_large_ones(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        assert one.send_nowait([b"", bytes(65507)], two.local) == 2
+        assert [len(data) for data, _ in await receive(two, 2)] == [0, 65507]
+
+    async def test_nothing_to_send(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        assert one.send_nowait([], two.local) == 0
+
+    async def test_cancelling_loses_nothing(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        one.send_nowait([b"hello"], two.local)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await two.receive()
+        assert scope.cancelled_caught
+        assert await receive(two, 1) == [(b"hello", one.local)]
+
+    async def test_link_local_addresses_have_their_interface(self) -> None:
+        with made_namespaces(1500) as pair:
+            with pair.inside(0):
+                one = open_plain(Address(pair.link_local(0, 0), 0))
+            with pair.inside(1):
+                two = open_plain(Address(pair.link_local(1, 0), 0))
+            try:
+                # The interface has the same name and index on both sides.
+                with pair.inside(0):
+                    assert one.local.host == "fe80::1%veth0"
+                    one.send_nowait([b"hello"], two.local)
+                    assert await receive(two, 1) == [(b"hello", one.local)]
+            finally:
+                one.close()
+                two.close()
+
+
+def open_plain(local: Address) -> UdpEndpoint:
+    return UdpTransport().open_endpoint(local, privileged=False, high_priority=False, dscp=0)
+
+
+@contextmanager
+def made_namespaces(mtu: int) -> Generator[NamespacePair]:
+    """Two namespaces; the test is skipped where they cannot be made."""
+    missing = namespaces_missing()
+    if missing is not None:
+        pytest.skip(missing)
+    with namespace_pair(1, mtu=mtu) as pair:
+        yield pair
+
+
+class TestFullSocket:
+    """The loopback drops what is too much instead of refusing it, so the refusals are made up."""
+
+    @pytest.mark.parametrize("taken", [0, 1, 3])
+    async def test_says_how_many_it_took(self, taken: int, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        open_udp.socket(one).sends = [0] * taken + [errno.EAGAIN]
+        assert one.send_nowait([b"%d" % i for i in range(5)], two.local) == taken
+        one.send_nowait([b"end"], two.local)
+        got = [data for data, _ in await receive(two, taken + 1)]
+        assert got == [*[b"%d" % i for i in range(taken)], b"end"]
+
+    async def test_also_on_the_second_try(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        sock = open_udp.socket(one)
+        sock.sends = [errno.ECONNREFUSED, errno.EAGAIN]
+        assert one.send_nowait([b"a"], two.local) == 0
+        sock.sends = [0, errno.ECONNREFUSED, errno.EAGAIN]
+        assert one.send_nowait([b"a", b"b"], two.local) == 1
+
+    async def test_room_can_be_waited_for(self, open_udp: Opener) -> None:
+        endpoint = open_udp(V4)
+        with trio.fail_after(PATIENCE), assert_checkpoints():
+            await endpoint.wait_sendable()
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL])
+    async def test_the_first_one_is_raised(self, number: int, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        sock = open_udp.socket(one)
+        sock.sends = [number]
+        with pytest.raises(OSError, match=os.strerror(number)):
+            one.send_nowait([b"a"], two.local)
+        sock.sends = [0, number, number]
+        assert one.send_nowait([b"a", b"b"], two.local) == 1
+        with pytest.raises(OSError, match=os.strerror(number)):
+            one.send_nowait([b"b"], two.local)
+
+    @pytest.mark.parametrize(
+        "number",
+        [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EMSGSIZE, errno.ENONET],
+    )
+    async def test_what_may_be_of_an_earlier_datagram_is_tried_again(
+        self, number: int, open_udp: Opener
+    ) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        sock = open_udp.socket(one)
+        sock.sends = [number, 0, 0, number, 0]
+        assert one.send_nowait([b"a", b"b", b"c"], two.local) == 3
+        assert [data for data, _ in await receive(two, 3)] == [b"a", b"b", b"c"]
+        sock.sends = [number, number]
+        with pytest.raises(OSError, match=os.strerror(number)):
+            one.send_nowait([b"a"], two.local)
+
+    async def test_too_large_for_any_packet(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        with pytest.raises(OSError, match="Message too long") as caught:
+            one.send_nowait([bytes(65508)], two.local)
+        assert caught.value.errno == errno.EMSGSIZE
+        assert one.send_nowait([b"a", bytes(65508), b"b"], two.local) == 1
+        assert await receive(two, 1) == [(b"a", one.local)]
+
+
+class TestTrouble:
+    @both
+    async def test_nobody_listens(self, local: Address, open_udp: Opener) -> None:
+        endpoint = open_udp(local)
+        nobody = open_udp.free_address(local)
+        endpoint.send_nowait([b"hello"], nobody)
+        assert await receive_troubles(endpoint) == [
+            PathTrouble(nobody, errno.ECONNREFUSED, None, local=False)
+        ]
+        assert endpoint.troubles() == []
+
+    @both
+    async def test_destinations_are_told_apart(self, local: Address, open_udp: Opener) -> None:
+        one, two = open_udp(local), open_udp(local)
+        held = [open_udp(local), open_udp(local)]
+        for endpoint in held:
+            endpoint.close()
+        for endpoint in held:
+            one.send_nowait([b"lost"], endpoint.local)
+        troubles: list[PathTrouble] = []
+        while len(troubles) < 2:
+            troubles += await receive_troubles(one)
+        assert [trouble.destination for trouble in troubles] == [e.local for e in held]
+        one.send_nowait([b"hello"], two.local)
+        assert await receive(two, 1) == [(b"hello", one.local)]
+
+    @both
+    async def test_what_an_earlier_datagram_met_stops_no_later_one(
+        self, local: Address, open_udp: Opener
+    ) -> None:
+        one, two = open_udp(local), open_udp(local)
+        nobody = open_udp.free_address(local)
+        for _ in range(5):
+            one.send_nowait([b"lost"], nobody)
+            assert one.send_nowait([b"a", b"b"], two.local) == 2
+        assert len(await receive(two, 10)) == 10
+
+    @both
+    async def test_is_told_beside_a_flood(self, local: Address, open_udp: Opener) -> None:
+        one, two = open_udp(local), open_udp(local)
+        nobody = open_udp.free_address(local)
+        two.send_nowait([b"x"] * (2 * RECEIVE_BATCH), one.local)
+        one.send_nowait([b"lost"], nobody)
+        with trio.fail_after(PATIENCE):
+            arrivals = await one.receive()
+        assert len(arrivals.datagrams) >= RECEIVE_BATCH - 1
+        assert [trouble.destination for trouble in arrivals.troubles] == [nobody]
+
+    @pytest.mark.parametrize("ipv6", [False, True])
+    async def test_the_kernel_says_what_would_have_gone(self, ipv6: bool) -> None:
+        with made_namespaces(1400) as pair:
+            mine, theirs = (
+                (pair.v6(0, 0), pair.v6(1, 0)) if ipv6 else (pair.v4(0, 0), pair.v4(1, 0))
+            )
+            headers = 48 if ipv6 else 28
+            destination = parse_address(theirs, 5405)
+            with pair.inside(0):
+                endpoint = open_plain(Address(mine, 0))
+            try:
+                assert endpoint.send_nowait([bytes(1400 - headers)], destination) == 1
+                with pytest.raises(OSError, match="Message too long"):
+                    endpoint.send_nowait([bytes(1401 - headers)], destination)
+                troubles = [t for t in endpoint.troubles() if t.errno == errno.EMSGSIZE]
+                assert {(t.mtu, t.local, t.concerns(destination)) for t in troubles} == {
+                    (1400, True, True)
+                }
+                assert not any(t.concerns(parse_address(mine, 5405)) for t in troubles)
+            finally:
+                endpoint.close()
+
+
+class TestClosing:
+    @both
+    async def test_wakes_who_receives(self, local: Address, open_udp: Opener) -> None:
+        endpoint = open_udp(local)
+        woken = False
+
+        async def wait() -> None:
+            nonlocal woken
+            with pytest.raises(trio.ClosedResourceError):
+                await endpoint.receive()
+            woken = True
+
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await wait_all_tasks_blocked()
+                endpoint.close()
+        assert woken
+        assert open_udp.left_open == 0
+
+    async def test_twice_is_once(self, open_udp: Opener) -> None:
+        endpoint = open_udp(V4)
+        endpoint.close()
+        endpoint.close()
+
+    async def test_afterwards_nothing_is_received(self, open_udp: Opener) -> None:
+        endpoint = open_udp(V4)
+        endpoint.close()
+        with assert_checkpoints(), pytest.raises(trio.ClosedResourceError):
+            await endpoint.receive()
+
+    async def test_nor_sent(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        one.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            one.send_nowait([b"x"], two.local)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            one.troubles()
