@@ -6,8 +6,8 @@ A probe is a packet filled up to a size; its answer proves that the path carries
 
 The search starts at the largest packet there is and halves what lies between good and bad. Where
 the kernel knows the MTU of the way out it says so in refusing a probe, and that size is next: most
-searches are two probes. A lost probe is tried again before it counts as bad, since a wrong MTU
-stays wrong for a whole interval.
+searches are two probes. A later search begins with what the last one found. A lost probe is tried
+again before it counts as bad, since a wrong MTU stays wrong for a whole interval.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class PathMtuSearch:
         self._candidate: int | None = None
         self._attempts = 0
         self._good = 0
+        # What the last search found, which the path mostly still carries.
+        self._known: int | None = None
         # Every size held to be bad, since an answer that comes late may clear the smallest.
         self._bads: set[int] = set()
         self._asked: set[int] = set()
@@ -75,7 +77,7 @@ class PathMtuSearch:
         self._bads = {MAX_ONWIRE + 1}
         self.probes = 0
         self._asked.clear()
-        self._try(MAX_ONWIRE, now)
+        self._try(self._known or MAX_ONWIRE, now)
 
     def reset(self, sizes: PathSizes | None = None) -> None:
         """Back to the minimum, not searching: the link went down or changes its envelope."""
@@ -157,12 +159,17 @@ class PathMtuSearch:
 
     def _next(self, now: float) -> None:
         bad = min(self._bads)
-        if bad - self._good <= max(1, self.sizes.envelope.block):
+        step = max(1, self.sizes.envelope.block)
+        if bad - self._good <= step:
+            self._known = self._good
             self._found(self._good, now)
         elif self.probes >= MAX_PROBES:
             # What was known before is the better guess than half a search.
             self._candidate = None
             self.deadline = now + self.interval
+        elif self._good == self._known:
+            # Still as much; if one step more does not pass, nothing has changed.
+            self._try(self._good + step, now)
         else:
             self._try((self._good + bad) // 2, now)
 

@@ -410,3 +410,34 @@ class TestFixed:
         search.fix(None, START + 1)
         assert search.searching
         assert search.deadline == START + 1
+
+
+def test_a_later_search_begins_with_what_the_last_one_found() -> None:
+    search = PathMtuSearch(PathSizes(False, UDP_HEADER, CLEAR))
+    search.start(0.0)
+    assert probe_sizes(search, carries=1500) == [65535, 1500]
+    search.reset()
+    search.start(10.0)
+    assert probe_sizes(search, carries=1500, now=10.0) == [1500, 1501]
+    assert search.onwire == 1500
+    search.start(20.0)
+    # It has grown: the step more is answered, so the search goes on from there.
+    assert probe_sizes(search, carries=9000, now=20.0)[:2] == [1500, 1501]
+    assert search.onwire == 9000
+    search.start(30.0)
+    assert probe_sizes(search, carries=1400, now=30.0)[:2] == [9000, 1400]
+    assert search.onwire == 1400
+
+
+def probe_sizes(search: PathMtuSearch, *, carries: int, now: float = 0.0) -> list[int]:
+    """What a search asks of a path whose kernel knows its MTU."""
+    sizes: list[int] = []
+    while search.searching:
+        probe = search.poll(now, latency=0.001, pong_timeout=1.0)
+        assert probe is not None
+        sizes.append(probe.onwire)
+        if probe.onwire > carries:
+            search.refused(probe.onwire, carries, now)
+        else:
+            search.reply_received(probe.onwire, now)
+    return sizes

@@ -291,3 +291,12 @@ class Answerer:
         elif isinstance(packet, PmtudProbe):
             reply = PmtudReply(self._host_id, packet.link, packet.size)
             self._world.receive(reply, sent.destination)
+
+
+def start(world: World, nursery: trio.Nursery) -> Answerer:
+    """The tasks of a handle, and a peer that answers."""
+    answerer = Answerer(world)
+    nursery.start_soon(world.context.heartbeats.run)
+    nursery.start_soon(world.context.discoveries.run)
+    nursery.start_soon(answerer.run)
+    return answerer

@@ -28,6 +28,8 @@ def search(world: World, path: Path, onwire: int) -> None:
     path.discover(world.context.now())
     assert path.destination is not None
     world.receive(PmtudReply(path.host_id, path.link_id, onwire), path.destination)
+    # A search that began with what was known tries one step more.
+    path.discover(world.context.now())
     assert path.pmtud.onwire == onwire
 
 
