@@ -54,13 +54,21 @@ def knet_trio() -> None:
     " with ease: 100 for up to 3 nodes, 10 for 8]",
 )
 @click.option(
+    "--hedge",
+    is_flag=True,
+    help="Send over a second link too as soon as there is doubt about the first, as handles do"
+    " unless told not to; without it the gap is that of the C library.",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
     help="Print one JSON object on standard output and nothing else there; tell the rest on"
     " standard error.",
 )
-def demo(policy: str, nodes: int, seconds: float, rate: float | None, as_json: bool) -> None:
+def demo(
+    policy: str, nodes: int, seconds: float, rate: float | None, hedge: bool, as_json: bool
+) -> None:
     """Stream messages between nodes while links are cut and mended.
 
     The nodes run in this process, with two links between each two, encrypted with AES-256 and
@@ -69,8 +77,9 @@ def demo(policy: str, nodes: int, seconds: float, rate: float | None, as_json: b
     then link 1.
 
     With the active policy nothing may be lost. With the others, what is sent over a link between
-    its cut and the moment its sender knows is lost, as in the C library, and nothing else may be.
-    Nothing may arrive twice or changed, no host may become unreachable.
+    its cut and the moment its sender knows is lost, as in the C library, and nothing else may be;
+    --hedge makes that far less. Nothing may arrive twice or changed, no host may become
+    unreachable.
 
     sent, delivered and lost count a message once for every node that is to get it.
     failover_seconds is how long the slowest way from one node to another took to get over a cut:
@@ -79,7 +88,7 @@ def demo(policy: str, nodes: int, seconds: float, rate: float | None, as_json: b
 
     Exit status: 0 if all that should hold held, 1 if not, 2 for wrong arguments, 130 after Ctrl-C.
     """
-    settings = Settings(nodes, LinkPolicy(policy), seconds, rate or default_rate(nodes))
+    settings = Settings(nodes, LinkPolicy(policy), seconds, rate or default_rate(nodes), hedge)
     with open_report(sys.stderr if as_json else sys.stdout) as report:
         report.introduce(settings)
         outcome = _run(settings, report)

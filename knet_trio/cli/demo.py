@@ -84,7 +84,9 @@ async def run_demo(settings: Settings, report: Report) -> Result:
         crypto = CryptoConfig(os.urandom(_KEY_SIZE), cipher=CIPHER, hash=HASH)
         nodes: dict[int, _Node] = {}
         for node in range(1, settings.nodes + 1):
-            handle = await stack.enter_async_context(knet_trio.open_handle(node, crypto=crypto))
+            handle = await stack.enter_async_context(
+                knet_trio.open_handle(node, crypto=crypto, hedge=settings.hedge)
+            )
             nodes[node] = _Node(handle, handle.open_channel(0))
         demo = _Demo(settings, report, networks, nodes)
         async with trio.open_nursery() as nursery:

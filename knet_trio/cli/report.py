@@ -200,13 +200,18 @@ def _verdict_text(result: Result) -> Text:
 def _introduction(settings: Settings) -> list[str]:
     policy = settings.policy
     timeout = settings.pong_timeout
-    expected = {
-        LinkPolicy.ACTIVE: "nothing is lost, since every link carries every message.",
-        LinkPolicy.PASSIVE: "what the cut link carries until it is known to be dead is lost"
-        " (it carries all if it is the first that is up), and nothing else.",
-        LinkPolicy.ROUND_ROBIN: "what the cut link carries until it is known to be dead is lost"
-        " (every other message, since the links take turns), and nothing else.",
-    }[policy]
+    shared = (
+        "the first link that is up carries all"
+        if policy is LinkPolicy.PASSIVE
+        else "the links take turns"
+    )
+    known = "there is doubt about it" if settings.hedge else "it is known to be dead"
+    if policy is LinkPolicy.ACTIVE:
+        expected = "nothing is lost, since every link carries every message."
+    else:
+        expected = (
+            f"{shared}, so what the cut link carries until {known} is lost, and nothing else."
+        )
     streaming = (
         f"For {settings.seconds:g} s every node sends {settings.rate:g} messages a second to all"
         " the others; meanwhile link 0 is cut and mended, then link 1."
@@ -252,11 +257,12 @@ def _facts(result: Result) -> list[tuple[str, str]]:
             f"{result.mtu} bytes of a message, {result.mtu + result.overhead} on the wire",
         ),
     ]
-    if result.drops:
-        drops = ", ".join(f"{cause}: {times}" for cause, times in sorted(result.drops.items()))
-        if result.settings.policy is LinkPolicy.ACTIVE:
-            drops += " (each message comes over both links)"
-        facts.append(("packets dropped", drops))
+    drops = [f"{cause}: {times}" for cause, times in sorted(result.drops.items())]
+    if drops:
+        # With that policy there are many, and nothing is wrong.
+        note = "; each message comes over both links"
+        active = result.settings.policy is LinkPolicy.ACTIVE
+        facts.append(("packets dropped", ", ".join(drops) + note * active))
     if result.late > result.settings.ping_interval:
         facts.append(
             (

@@ -20,12 +20,16 @@ _MOST_MESSAGES: Final = 100
 
 @attrs.frozen
 class Settings:
-    """What to do: ``seconds`` is how long to stream, ``rate`` messages a second of each node."""
+    """What to do: ``seconds`` is how long to stream, ``rate`` messages a second of each node.
+
+    ``hedge`` is that of ``open_handle``, which the C library does not have.
+    """
 
     nodes: int
     policy: LinkPolicy
     seconds: float
     rate: float
+    hedge: bool = False
 
     @property
     def link_ends(self) -> int:
@@ -154,6 +158,7 @@ class Result:
             "nodes": settings.nodes,
             "links": LINKS,
             "policy": settings.policy.value,
+            "hedge": settings.hedge,
             "cipher": CIPHER,
             "hash": HASH,
             "seconds": settings.seconds,

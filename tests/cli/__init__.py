@@ -1,0 +1,1 @@
+"""The command, the relay and the account of its demo."""
