@@ -28,6 +28,9 @@ DEFAULT_PONG_TIMEOUT: Final = 2.0
 DEFAULT_LATENCY_SAMPLES: Final = 2048
 DEFAULT_PONG_COUNT: Final = 5
 INITIAL_BACKOFF: Final = 10
+# A poll so many seconds late says that this process was not running. What arrived meanwhile has
+# not been looked at, and gets as long for that.
+STALL: Final = 0.05
 # What a busy machine adds to a round trip now and then, in seconds.
 SUSPECT_SLACK: Final = 0.02
 
@@ -80,6 +83,7 @@ class Liveness:
         self._variation = 0.0
         self._backoff_since = now
         self._since = now
+        self._excused_until = now
 
     @property
     def deadline(self) -> float:
@@ -112,6 +116,13 @@ class Liveness:
     def doubt(self, now: float) -> None:
         """A send has failed: the link is suspect until a ping from now on is answered."""
         self._doubted_at = now
+
+    def excuse(self, now: float) -> None:
+        """The caller has not been running: what came meanwhile is looked at before silence counts.
+
+        Call it instead of trusting a ``poll`` that is ``STALL`` seconds behind ``deadline``.
+        """
+        self._excused_until = now + STALL + 2 * self.latency
 
     def poll(self, now: float) -> tuple[bool, bool]:
         """Whether a ping is due, and whether the link has just gone down."""
@@ -188,6 +199,9 @@ class Liveness:
         self.latency_samples = 0
 
     def _down_at(self) -> float:
+        return max(self._silence_ends(), self._excused_until)
+
+    def _silence_ends(self) -> float:
         """When silence since the last pong takes the link down."""
         last = self._since if self.last_pong is None else self.last_pong
         backoff = self.backoff(last)

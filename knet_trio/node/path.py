@@ -15,7 +15,7 @@ from knet_trio.abc import Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.core.acl import AccessList, AclEntry
-from knet_trio.core.liveness import Liveness, PongOutcome
+from knet_trio.core.liveness import STALL, Liveness, PongOutcome
 from knet_trio.core.onwire import (
     Ping,
     PmtudProbe,
@@ -194,6 +194,8 @@ class Path:
         """Send the ping that is due and notice silence."""
         if not self.enabled:
             return
+        if now - self.liveness.deadline > STALL:
+            self.liveness.excuse(now)
         ping_due, went_down = self.liveness.poll(now)
         if went_down:
             silence = self.liveness.overdue(now)

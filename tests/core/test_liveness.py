@@ -13,6 +13,7 @@ from knet_trio.core.liveness import (
     DEFAULT_PING_INTERVAL,
     DEFAULT_PONG_TIMEOUT,
     INITIAL_BACKOFF,
+    STALL,
     Liveness,
     PongOutcome,
 )
@@ -357,3 +358,77 @@ class TestSchedule:
         assert (DEFAULT_PING_INTERVAL, DEFAULT_PONG_TIMEOUT) == (1.0, 2.0)
         link = Liveness(START)
         assert (link.samples, link.pong_count) == (2048, 5)
+
+
+class TestStall:
+    """The process was stopped, or kept busy, for longer than the pong timeout."""
+
+    def test_what_came_meanwhile_is_looked_at_first(self) -> None:
+        link = Liveness(0.0, interval=1.0, timeout=0.5, pong_count=1)
+        for now in (0.0, 1.0, *(float(second) for second in range(2, 21))):
+            link.poll(now)
+            link.pong_received(now, link.stamp(now))
+        assert link.connected
+        pending = link.stamp(20.0)
+        link.excuse(30.0)
+        assert link.poll(30.0) == (True, False)
+        # Silence still counts, once there was time to look.
+        assert link.deadline == 30.0 + STALL
+        link.pong_received(30.01, link.stamp(30.0))
+        assert link.poll(30.0 + STALL) == (False, False)
+        assert link.pong_received(30.1, pending) is PongOutcome.UNEXPECTED
+
+    def test_a_link_that_stays_silent_goes_down_all_the_same(self) -> None:
+        link = Liveness(0.0, interval=1.0, timeout=0.5, pong_count=1)
+        for now in range(21):
+            link.poll(float(now))
+            link.pong_received(float(now), link.stamp(float(now)))
+        link.excuse(30.0)
+        assert link.poll(30.0) == (True, False)
+        assert link.poll(30.0 + STALL) == (False, True)
+
+
+class TestSuspicion:
+    def test_a_pong_later_than_usual_makes_it_suspect_until_it_comes(self) -> None:
+        link = Liveness(0.0, interval=1.0, timeout=10.0, pong_count=1)
+        for now in range(5):
+            stamp = link.stamp(float(now))
+            assert link.pong_received(now + 0.01, stamp) is not PongOutcome.UNEXPECTED
+        assert not link.suspect(4.9)
+        late = link.stamp(5.0)
+        assert not link.suspect(5.02)
+        assert link.suspect(5.05)
+        link.pong_received(5.5, late)
+        assert not link.suspect(5.6)
+
+    def test_jitter_is_allowed_for(self) -> None:
+        link = Liveness(0.0, interval=1.0, timeout=10.0, pong_count=1)
+        for now in range(20):
+            link.pong_received(now + (0.1 if now % 2 else 0.4), link.stamp(float(now)))
+        link.stamp(20.0)
+        assert not link.suspect(20.45)
+        assert link.suspect(22.0)
+
+    def test_with_several_pings_under_way_the_oldest_counts(self) -> None:
+        link = Liveness(0.0, interval=0.1, timeout=10.0, pong_count=1)
+        first = link.stamp(0.0)
+        link.stamp(0.1)
+        link.pong_received(0.11, first)
+        assert not link.suspect(0.12)
+        assert link.suspect(1.0)
+
+    def test_a_failed_send_makes_it_suspect_until_a_later_ping_is_answered(self) -> None:
+        link = Liveness(0.0, interval=1.0, timeout=10.0, pong_count=1)
+        before = link.stamp(0.0)
+        link.doubt(0.5)
+        link.pong_received(0.6, before)
+        assert link.suspect(0.6)
+        link.pong_received(1.01, link.stamp(1.0))
+        assert not link.suspect(1.02)
+
+    def test_a_restart_begins_without_suspicion(self) -> None:
+        link = Liveness(0.0)
+        link.stamp(0.0)
+        link.doubt(0.0)
+        link.restart(100.0)
+        assert not link.suspect(200.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio.core.policy import LinkPolicy, rank, select
+from knet_trio.core.policy import LinkPolicy, hedge, rank, select
 
 
 class FakeLink(NamedTuple):
@@ -62,3 +62,28 @@ def test_round_robin_gives_each_link_its_turn_once_a_round(
     round_ = [select(LinkPolicy.ROUND_ROBIN, ranked, turn + i) for i in range(len(ranked))]
     assert all(len(chosen) == 1 for chosen in round_)
     assert {chosen[0] for chosen in round_} == set(links)
+
+
+class TestHedge:
+    """A second link beside one that is in doubt."""
+
+    def test_nothing_is_added_without_doubt(self) -> None:
+        links = ranked_links()
+        assert list(hedge(links[:1], links, lambda _: False)) == links[:1]
+
+    def test_the_next_best_that_is_trusted_is_added(self) -> None:
+        links = ranked_links()
+        assert list(hedge(links[:1], links, lambda link: link in links[:2])) == [links[0], links[2]]
+
+    def test_with_nobody_to_trust_the_next_best_is_added(self) -> None:
+        links = ranked_links()
+        assert list(hedge(links[:1], links, lambda _: True)) == links[:2]
+
+    def test_the_only_link_stays_alone_and_all_links_stay_all(self) -> None:
+        links = ranked_links()
+        assert list(hedge(links[:1], links[:1], lambda _: True)) == links[:1]
+        assert list(hedge(links, links, lambda _: True)) == links
+
+
+def ranked_links() -> list[FakeLink]:
+    return [FakeLink(link_id, 10 - link_id) for link_id in range(3)]
