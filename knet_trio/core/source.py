@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from knet_trio.core.defrag import DEFAULT_BUFFERS, Reassembly
 from knet_trio.core.onwire import Data
 from knet_trio.core.window import SequenceWindow
 from knet_trio.errors import DropCause
+
+# Numbers go round: up to half of them lie ahead, the others behind.
+_HALF: Final = 0x8000
 
 
 class Source:
@@ -23,6 +27,8 @@ class Source:
         self._last_timed: int | None = None
         self._last_forced: int | None = None
         self._data_since_forced = False
+        # Contact was lost: what speaks next may be another life of the host.
+        self._in_doubt = False
 
     @property
     def newest(self) -> int | None:
@@ -38,6 +44,8 @@ class Source:
         """Take one data packet; the whole message if this completes one not seen before."""
         self._data_since_forced = True
         seq = data.seq
+        if self._in_doubt:
+            self._resolve(seq)
         window = self._window
         if window.advance(seq):
             self._reassembly.clear()
@@ -56,6 +64,8 @@ class Source:
         known of its numbers is of an earlier life. A forced one comes every 8191 messages: if none
         of them was for this host, what it knows of the numbers is too old to judge by.
         """
+        if self._in_doubt:
+            self._resolve(seq)
         if timed:
             if seq == 0 and self._last_timed != 0:
                 self.clear()
@@ -66,7 +76,27 @@ class Source:
             self._last_forced = seq
             self._data_since_forced = False
 
+    def contact_lost(self) -> None:
+        """The last link to the host went down: unfinished messages are given up.
+
+        Its numbers are kept until it shows whether it is still the same: copies of old messages
+        that a slow network delivers only then are not to be taken for new ones.
+        """
+        self._reassembly.clear()
+        self._in_doubt = True
+
+    def _resolve(self, seq: int) -> None:
+        """Judge by its number whether the host started again while there was no contact.
+
+        A host that goes on counts on. If it did start again and counts beyond what is known of it
+        already, none of its next numbers is marked, so keeping the marks does no harm.
+        """
+        self._in_doubt = False
+        newest = self._window.newest
+        if newest is not None and (seq - newest) & 0xFFFF >= _HALF:
+            self.clear()
+
     def clear(self) -> None:
-        """Forget all numbers and unfinished messages: the last link went down, or a restart."""
+        """Forget all numbers and unfinished messages: the host started again."""
         self._window.clear()
         self._reassembly.clear()

@@ -56,8 +56,7 @@ class Peer:
         reachable = bool(self.ranked)
         if reachable != self.reachable.is_on:
             if not reachable:
-                # When it comes back it may be another life of it, with numbers of its own.
-                self.source.clear()
+                self.source.contact_lost()
             self.reachable.set(reachable)
             self.context.tell(HostStatusChanged(self.host_id, reachable))
         self._changed()

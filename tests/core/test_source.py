@@ -144,3 +144,56 @@ def test_a_forced_ping_with_number_0_is_no_sign_of_a_restart() -> None:
     bench.whole(1)
     bench.source.ping_received(0, timed=False)
     assert bench.knows(1)
+
+
+class TestLostContact:
+    """All links to the host were down for a while."""
+
+    def test_what_was_unfinished_is_given_up(self) -> None:
+        bench = Bench()
+        bench.part(1, 1, 2)
+        bench.source.contact_lost()
+        assert bench.source.pending == 0
+        assert bench.drops == {DropCause.REASSEMBLY_GIVEN_UP: 1}
+
+    def test_a_host_that_goes_on_counting_is_still_the_same(self) -> None:
+        bench = Bench()
+        for seq in (8, 9, 10):
+            bench.whole(seq)
+        bench.source.contact_lost()
+        bench.source.ping_received(10, timed=True)
+        # Copies that a slow network delivers only now.
+        assert bench.knows(9)
+        assert bench.knows(10)
+        assert bench.whole(11) == b"whole"
+
+    def test_a_host_that_counts_from_the_beginning_started_again(self) -> None:
+        bench = Bench()
+        for seq in range(1, 11):
+            bench.whole(seq)
+        bench.source.contact_lost()
+        # It has spoken to others before, so no ping with number 0 ever came here.
+        bench.source.ping_received(4, timed=True)
+        assert bench.whole(5) == b"whole"
+        assert bench.whole(6) == b"whole"
+
+    def test_its_first_data_says_the_same(self) -> None:
+        bench = Bench()
+        bench.whole(1000)
+        bench.source.contact_lost()
+        assert bench.whole(1) == b"whole"
+        bench.source.contact_lost()
+        assert bench.knows(1)
+
+    def test_one_that_started_again_and_is_ahead_already_loses_nothing(self) -> None:
+        bench = Bench()
+        bench.whole(3)
+        bench.source.contact_lost()
+        bench.source.ping_received(50, timed=True)
+        assert all(bench.whole(seq) == b"whole" for seq in range(51, 60))
+
+    def test_a_host_that_never_sent_anything_is_no_riddle(self) -> None:
+        bench = Bench()
+        bench.source.contact_lost()
+        bench.source.ping_received(0, timed=True)
+        assert bench.whole(1) == b"whole"

@@ -133,6 +133,37 @@ class TestHeartbeat:
         assert len(ping_times(world)) == 5
         nursery.cancel_scope.cancel()
 
+    async def test_a_process_that_was_stopped_looks_first_at_what_came_meanwhile(
+        self, autojump_clock: MockClock
+    ) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2), ping_interval=0.5)
+        world.bring_up(path)
+        stamp = path.liveness.stamp(trio.current_time())
+        # Nothing has run for a minute: neither the heartbeat nor the receiving of pongs.
+        await trio.sleep(60)
+        path.heartbeat(trio.current_time())
+        assert path.connected.is_on
+        path.liveness.timeout = 100.0
+        world.pong(path, stamp)
+        path.liveness.timeout = 2.0
+        await trio.sleep(1.5)
+        path.heartbeat(trio.current_time())
+        assert reasons(world) == [(True, "the peer answers pings")]
+
+    async def test_but_not_for_long(self, autojump_clock: MockClock) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2))
+        world.bring_up(path)
+        await trio.sleep(60)
+        path.heartbeat(trio.current_time())
+        assert len(reasons(world)) == 1
+        await trio.sleep_until(path.liveness.deadline)
+        path.heartbeat(trio.current_time())
+        ((connected, reason),) = reasons(world)
+        assert not connected
+        assert reason.startswith("no pong for 60.")
+
     async def test_a_late_or_strange_pong_is_not_counted(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from knet_trio.core.onwire import Data
+from knet_trio.core.onwire import Data, Ping
 from knet_trio.core.policy import LinkPolicy
 from knet_trio.events import HostStatusChanged
 from knet_trio.node.path import Path
@@ -55,15 +55,27 @@ class TestReachable:
         assert set(peer.paths) == {0}
         assert set(peer.by_address) == {address(10)}
 
-    async def test_its_numbers_are_forgotten_when_it_is_lost(self) -> None:
+    @pytest.mark.parametrize(("number", "kept"), [(78, 77), (3, None)])
+    async def test_once_it_was_lost_its_numbers_say_if_it_is_still_the_same(
+        self, number: int, kept: int | None
+    ) -> None:
         world, peer, (one, two) = make(LinkPolicy.PASSIVE, 0, 0)
         for path in (one, two):
             world.bring_up(path)
         peer.source.receive(Data(2, 77, 0, True, 1, 0, 0, b"x"))
         one.take_down(0.0, "for the test")
-        assert [peer.source.newest] == [77]
         two.take_down(0.0, "for the test")
-        assert peer.source.newest is None
+        world.receive(Ping(2, 0, bytes(16), number, True), address(10))
+        assert peer.source.newest == kept
+
+    async def test_while_a_link_is_left_nothing_is_in_doubt(self) -> None:
+        world, peer, (one, two) = make(LinkPolicy.PASSIVE, 0, 0)
+        for path in (one, two):
+            world.bring_up(path)
+        peer.source.receive(Data(2, 77, 0, True, 1, 0, 0, b"x"))
+        one.take_down(0.0, "for the test")
+        world.receive(Ping(2, 1, bytes(16), 3, True), address(11))
+        assert peer.source.newest == 77
 
     async def test_can_be_waited_for_until_it_is_removed(self) -> None:
         world, peer, (path,) = make(LinkPolicy.PASSIVE, 0)
