@@ -56,11 +56,13 @@ class PathSizes(NamedTuple):
 
     def probe_length(self, onwire: int) -> int:
         """How long a PMTUD packet, before its envelope, fills ``onwire`` bytes of path."""
-        return self.envelope.largest_plaintext(onwire - self.headers)
+        length = self.envelope.largest_plaintext(onwire - self.headers)
+        # The byte that a stream cipher gives away must be there to ask for a size exactly.
+        return length + 1 if self.envelope.block == 1 else length
 
     def payload(self, onwire: int) -> int:
         """User bytes a data packet carries over a path of ``onwire`` bytes; under 1 if none."""
-        return self.probe_length(onwire) - FULL_HEADER_SIZE
+        return self.envelope.largest_plaintext(onwire - self.headers) - FULL_HEADER_SIZE
 
     @property
     def minimum_payload(self) -> int:

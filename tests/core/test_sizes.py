@@ -134,5 +134,14 @@ def test_what_a_path_carries_is_what_headers_and_padding_leave(
 ) -> None:
     sizes = udp(ipv6=ipv6, envelope=envelope)
     padding = onwire - sizes.overhead - sizes.payload(onwire)
-    assert sizes.payload(onwire) == sizes.probe_length(onwire) - FULL_HEADER_SIZE
     assert 0 <= padding <= envelope.block
+
+
+@given(st.booleans(), ENVELOPES, st.integers(300, 65535))
+def test_a_probe_fills_the_path_up_to_a_block(
+    ipv6: bool, envelope: EnvelopeSizes, onwire: int
+) -> None:
+    sizes = udp(ipv6=ipv6, envelope=envelope)
+    size = sizes.headers + sealed(envelope, sizes.probe_length(onwire))
+    assert 0 <= onwire - size < max(envelope.block, 1)
+    assert sizes.payload(onwire) + FULL_HEADER_SIZE <= sizes.probe_length(onwire)
