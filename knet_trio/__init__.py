@@ -6,10 +6,20 @@
 from __future__ import annotations
 
 from knet_trio.address import format_address, parse_address
+from knet_trio.catalogue import (
+    get_cipher_list,
+    get_compress_list,
+    get_crypto_list,
+    get_hash_list,
+    get_transport_id,
+    get_transport_list,
+    get_transport_name,
+)
 from knet_trio.channel import Channel
-from knet_trio.config import CompressConfig, CryptoConfig, LinkConfig
+from knet_trio.config import CompressConfig, CryptoConfig, DefragBuffers, LinkConfig
 from knet_trio.core.acl import AccessList, AclEntry
 from knet_trio.core.policy import LinkPolicy
+from knet_trio.datafd import Datafd
 from knet_trio.errors import (
     AlreadyExistsError,
     BusyError,
@@ -43,6 +53,14 @@ from knet_trio.events import (
 from knet_trio.handle import Handle, open_handle
 from knet_trio.host import Host
 from knet_trio.link import Link
+from knet_trio.logs.names import (
+    LogLevel,
+    LogSubsystem,
+    get_log_level_id,
+    get_log_level_name,
+    get_log_subsystem_id,
+    get_log_subsystem_name,
+)
 from knet_trio.message import (
     Broadcast,
     Direction,
@@ -53,7 +71,13 @@ from knet_trio.message import (
     Message,
     Unicast,
 )
-from knet_trio.status import HandleStatistics, HostStatus, LinkStatistics, LinkStatus
+from knet_trio.status import (
+    HandleStatistics,
+    HostStatus,
+    LinkStatistics,
+    LinkStatus,
+    OnwireVersions,
+)
 
 __version__ = "0.1.0"
 
@@ -68,6 +92,8 @@ __all__ = [
     "CompressConfig",
     "CryptoConfig",
     "DataMtuChanged",
+    "Datafd",
+    "DefragBuffers",
     "DestinationError",
     "Direction",
     "Drop",
@@ -95,10 +121,13 @@ __all__ = [
     "LinkStatistics",
     "LinkStatus",
     "LinkStatusChanged",
+    "LogLevel",
+    "LogSubsystem",
     "Message",
     "NoFilterError",
     "NoProgressError",
     "NotImplementedByKnetError",
+    "OnwireVersions",
     "PacketError",
     "SealError",
     "SendError",
@@ -107,6 +136,17 @@ __all__ = [
     "UnknownHostError",
     "UnknownLinkError",
     "format_address",
+    "get_cipher_list",
+    "get_compress_list",
+    "get_crypto_list",
+    "get_hash_list",
+    "get_log_level_id",
+    "get_log_level_name",
+    "get_log_subsystem_id",
+    "get_log_subsystem_name",
+    "get_transport_id",
+    "get_transport_list",
+    "get_transport_name",
     "open_handle",
     "parse_address",
 ]

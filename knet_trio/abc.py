@@ -109,6 +109,14 @@ class Endpoint(ABC):
         """Take what the system has to say about earlier sends."""
 
     @abstractmethod
+    def set_dscp(self, dscp: int) -> None:
+        """Mark what is sent from now on for the network, ahead of other traffic.
+
+        With ``dscp`` (1 to 63), or with the low-delay type of service when that is 0. Raises
+        TransportError if the system refuses.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Give the address back; whoever waits is woken with ClosedResourceError."""
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import attrs
 
 from knet_trio.address import Address
+from knet_trio.core.defrag import DEFAULT_BUFFERS
 from knet_trio.core.liveness import (
     DEFAULT_LATENCY_SAMPLES,
     DEFAULT_PING_INTERVAL,
@@ -27,6 +28,9 @@ MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = 86400.0
 DEFAULT_COMPRESS_THRESHOLD: Final = 100
 DEFAULT_RECEIVE_BUFFER: Final = 1024
+DEFAULT_RECONNECT_INTERVAL: Final = 1.0
+MIN_DEFRAG_BUFFERS: Final = 4
+MAX_DEFRAG_BUFFERS: Final = 1024
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> int:
@@ -145,3 +149,29 @@ class LinkConfig:
     )
     pong_count: int = attrs.field(default=DEFAULT_PONG_COUNT, validator=_integer(1, MAX_PONG_COUNT))
     high_priority: bool = False
+
+
+@attrs.frozen
+class DefragBuffers:
+    """How many messages of one host may be waiting for fragments at once, each 4 to 1024.
+
+    Memory is taken when a fragment comes and given back when the message is whole, so ``maximum``
+    is the limit and ``minimum`` is kept only because libknet has it. When a message more begins,
+    the one that was least recently added to is given up, and counted.
+
+    Raises InvalidArgumentError for numbers out of range, or a minimum above the maximum. Source:
+    knet_handle_set_host_defrag_bufs.
+    """
+
+    minimum: int = attrs.field(
+        default=DEFAULT_BUFFERS, validator=_integer(MIN_DEFRAG_BUFFERS, MAX_DEFRAG_BUFFERS)
+    )
+    maximum: int = attrs.field(
+        default=DEFAULT_BUFFERS, validator=_integer(MIN_DEFRAG_BUFFERS, MAX_DEFRAG_BUFFERS)
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.minimum > self.maximum:
+            raise InvalidArgumentError(
+                f"a minimum of {self.minimum} buffers is more than the maximum of {self.maximum}"
+            )

@@ -66,6 +66,7 @@ class DropCause(enum.StrEnum):
     NOT_FOR_THIS_HOST = "not_for_this_host"
     NO_CHANNEL = "no_channel"
     CHANNEL_FULL = "channel_full"
+    CHANNEL_ERROR = "channel_error"
 
     # Either way.
     FORWARDING_DISABLED = "forwarding_disabled"
@@ -73,6 +74,7 @@ class DropCause(enum.StrEnum):
     FILTER_DROP = "filter_drop"
 
     # Data on its way out.
+    MESSAGE_SIZE = "message_size"
     UNKNOWN_DESTINATION = "unknown_destination"
     HOST_DOWN = "host_down"
     SEAL_FAILED = "seal_failed"

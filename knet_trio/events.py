@@ -43,7 +43,11 @@ class DataMtuChanged:
 
 @attrs.frozen
 class ChannelError:
-    """The descriptor behind a channel failed, or ended if ``error`` is None; it is not read on."""
+    """The data fd of a channel failed, or came to its end if ``error`` is None.
+
+    With ``Direction.TX`` it is not read on, until it is removed and added again. With
+    ``Direction.RX`` it refused a message; later ones are tried, and counted where they fail too.
+    """
 
     channel: int
     direction: Direction

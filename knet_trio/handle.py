@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from types import MappingProxyType
 from typing import Final
 
@@ -15,17 +15,22 @@ from knet_trio.compress import make_compressor
 from knet_trio.config import (
     DEFAULT_COMPRESS_THRESHOLD,
     DEFAULT_RECEIVE_BUFFER,
+    DEFAULT_RECONNECT_INTERVAL,
+    MAX_SECONDS,
+    MIN_SECONDS,
     CompressConfig,
     CryptoConfig,
+    DefragBuffers,
     check_host_id,
     check_integer,
     check_seconds,
 )
-from knet_trio.core.onwire import MAX_CHANNELS
+from knet_trio.core.onwire import MAX_CHANNELS, VERSION
 from knet_trio.core.pmtud import DEFAULT_INTERVAL
 from knet_trio.core.policy import LinkPolicy
-from knet_trio.core.sizes import MAX_ONWIRE, MIN_IPV4_MTU
+from knet_trio.core.sizes import MAX_ONWIRE, MIN_IPV4_MTU, EnvelopeSizes
 from knet_trio.crypto.slots import CryptoSlots
+from knet_trio.datafd import Datafd
 from knet_trio.errors import (
     AlreadyExistsError,
     BusyError,
@@ -35,16 +40,20 @@ from knet_trio.errors import (
 )
 from knet_trio.events import Event, EventReceiver
 from knet_trio.host import Host, check_name, check_policy
+from knet_trio.logs import settings
+from knet_trio.logs.names import LogLevel, LogSubsystem
 from knet_trio.message import Filter, Message
 from knet_trio.node.context import Compression, Context
 from knet_trio.node.counters import LinkCounters
 from knet_trio.runtime import Runtime
-from knet_trio.status import HandleStatistics
+from knet_trio.status import HandleStatistics, OnwireVersions
 from knet_trio.waiting import Mailbox
 
 MIN_PMTUD_INTERVAL: Final = 1.0
 MAX_PMTUD_INTERVAL: Final = 86400.0
 MAX_DSCP: Final = 63
+# libknet's. Here it is for those who read it back, and nothing goes by it.
+DEFAULT_TIMER_RESOLUTION: Final = 0.2
 # What was sent before the block's end still goes out, unless the sockets take nothing.
 _LAST_WORDS: Final = 1.0
 
@@ -59,6 +68,7 @@ class Handle:
         self._runtime = runtime
         self._context = runtime.context
         self._hosts: dict[int, Host] = {}
+        self._timer_resolution = DEFAULT_TIMER_RESOLUTION
 
     def __repr__(self) -> str:
         return f"<Handle of host {self.host_id}: {len(self.hosts)} hosts>"
@@ -118,6 +128,13 @@ class Handle:
         """
         self._runtime.check_running()
         check_integer("receive_buffer", receive_buffer, 1, 2**31 - 1)
+        channel = self._free_channel(channel)
+        mailbox: Mailbox[Message] = Mailbox(receive_buffer, keep_oldest=True)
+        self._runtime.receiver.mailboxes[channel] = mailbox
+        return Channel(self._runtime, channel, mailbox)
+
+    def _free_channel(self, channel: int | None) -> int:
+        """``channel`` if it can be opened, with None the first that can."""
         mailboxes = self._runtime.receiver.mailboxes
         if channel is None:
             free = (number for number in range(MAX_CHANNELS) if number not in mailboxes)
@@ -126,9 +143,46 @@ class Handle:
                 raise LimitError(f"all {MAX_CHANNELS} channels are open; close one first")
         elif check_integer("channel", channel, 0, MAX_CHANNELS - 1) in mailboxes:
             raise BusyError(f"channel {channel} is open; close it first")
-        mailbox: Mailbox[Message] = Mailbox(receive_buffer, keep_oldest=True)
-        mailboxes[channel] = mailbox
-        return Channel(self._runtime, channel, mailbox)
+        return channel
+
+    def add_datafd(self, fd: int | None = None, channel: int | None = None) -> Datafd:
+        """Make a descriptor a channel: 0 to 31, or with None the first that is free.
+
+        What is read from ``fd``, up to 65536 bytes at a time, is sent as a message; what arrives is
+        written to it. It becomes non-blocking and close-on-exec, stays the program's to close, and
+        has to be removed before. With None a socket pair is made that keeps messages apart; the
+        program's end is ``fd`` of the answer, and the handle closes it. When reading ends or
+        something fails there is a ChannelError among the ``events()``.
+
+        Raises BusyError for a channel or descriptor in use, LimitError when all channels are,
+        InvalidArgumentError for a descriptor that is not open or cannot be waited for. Source: man
+        knet_handle_add_datafd.
+        """
+        self._runtime.check_running()
+        return self._runtime.datafds.add(fd, self._free_channel(channel))
+
+    def remove_datafd(self, fd: int) -> None:
+        """Let go of ``fd`` at once. Raises InvalidArgumentError if it is no data fd.
+
+        What was read from it still goes out; what arrived and is not written yet is gone. Source:
+        man knet_handle_remove_datafd.
+        """
+        self._runtime.check_running()
+        self._runtime.datafds.remove(fd)
+
+    def get_datafd(self, channel: int) -> int:
+        """The data fd of a channel, InvalidArgumentError if it has none.
+
+        Source: man knet_handle_get_datafd.
+        """
+        return self._runtime.datafds.get_fd(channel)
+
+    def get_channel(self, fd: int) -> int:
+        """The channel of a data fd, InvalidArgumentError if it is none.
+
+        Source: man knet_handle_get_channel.
+        """
+        return self._runtime.datafds.get_channel(fd)
 
     def set_filter(self, filter: Filter | None) -> None:
         """Ask ``filter`` where each message goes, or with None send them to everybody.
@@ -153,6 +207,7 @@ class Handle:
         else:
             await self._runtime.flush()
         self._context.forwarding = forwarding
+        settings.log_forwarding(self._context.log, forwarding)
 
     # Crypto.
 
@@ -164,6 +219,7 @@ class Handle:
         knet_handle_crypto_set_config.
         """
         self._context.crypto.set(config, slot)
+        settings.log_slot(self._context.log, slot, config)
 
     def use_crypto(self, slot: int) -> None:
         """Send with slot 1 or 2 from now on, with 0 in the clear.
@@ -173,6 +229,25 @@ class Handle:
         """
         before = self._context.envelope
         self._context.crypto.use(slot)
+        settings.log_sealing(self._context.log, slot)
+        self._envelope_changed(before)
+
+    def replace_crypto(self, config: CryptoConfig | None) -> None:
+        """Put a configuration into slot 1 and send with it, even if slot 1 is in use.
+
+        The old key is dropped at once, so packets that peers still seal with it are lost:
+        ``set_crypto`` and ``use_crypto`` change keys without loss. With None slot 1 is cleared and
+        packets go in the clear. Slot 2 and ``allow_clear_traffic`` stay as they are. Raises
+        InvalidArgumentError for unknown names; then nothing has changed. Source: man
+        knet_handle_crypto.
+        """
+        before = self._context.envelope
+        self._context.crypto.replace(config)
+        settings.log_slot(self._context.log, 1, config)
+        settings.log_sealing(self._context.log, self._context.crypto.in_use)
+        self._envelope_changed(before)
+
+    def _envelope_changed(self, before: EnvelopeSizes) -> None:
         if self._context.envelope != before:
             self._runtime.node.restart_discovery()
 
@@ -184,6 +259,7 @@ class Handle:
     @allow_clear_traffic.setter
     def allow_clear_traffic(self, allow: bool) -> None:
         self._context.crypto.allow_clear_traffic = allow
+        settings.log_clear_traffic(self._context.log, allow)
 
     def set_compress(self, config: CompressConfig | None) -> None:
         """Make messages smaller before they are sent, or with None leave them as they are.
@@ -192,6 +268,7 @@ class Handle:
         or level that there is not; then nothing has changed. Source: man knet_handle_compress.
         """
         self._context.compression = _compression(config)
+        settings.log_compression(self._context.log, config)
 
     # Path MTU and other settings.
 
@@ -227,6 +304,7 @@ class Handle:
     @access_lists.setter
     def access_lists(self, enabled: bool) -> None:
         self._context.access_lists = enabled
+        settings.log_access_lists(self._context.log, enabled)
 
     @property
     def hedge(self) -> bool:
@@ -241,7 +319,85 @@ class Handle:
     def hedge(self, enabled: bool) -> None:
         self._context.hedge = enabled
 
+    @property
+    def dscp(self) -> int:
+        """What marks the packets of high-priority links for the network, 0 to 63.
+
+        With 0 they have the low-delay type of service. Links that are up change too. Source:
+        knet_handle_setprio_dscp.
+        """
+        return self._runtime.dscp
+
+    @dscp.setter
+    def dscp(self, dscp: int) -> None:
+        self._runtime.check_running()
+        self._runtime.set_dscp(_check_dscp(dscp))
+
+    @property
+    def reconnect_interval(self) -> float:
+        """Seconds until a lost connection is tried again, of links whose transport has such.
+
+        UDP has none and does not use it. Source: man knet_handle_set_transport_reconnect_interval.
+        """
+        return self._context.reconnect_interval
+
+    @reconnect_interval.setter
+    def reconnect_interval(self, interval: float) -> None:
+        self._context.reconnect_interval = _check_reconnect_interval(interval)
+
+    @property
+    def defrag_buffers(self) -> DefragBuffers:
+        """How many messages of each host may be waiting for fragments at once.
+
+        Where there are too many when it is lowered, the oldest are given up and counted. Source:
+        knet_handle_set_host_defrag_bufs.
+        """
+        return self._context.defrag_buffers
+
+    @defrag_buffers.setter
+    def defrag_buffers(self, buffers: DefragBuffers) -> None:
+        self._runtime.node.set_defrag_buffers(_check_defrag_buffers(buffers))
+
+    @property
+    def timer_resolution(self) -> float:
+        """Seconds. It can be set and has no effect: timers here are exact.
+
+        Source: knet_handle_set_threads_timer_res.
+        """
+        return self._timer_resolution
+
+    @timer_resolution.setter
+    def timer_resolution(self, resolution: float) -> None:
+        self._timer_resolution = check_seconds(
+            "timer_resolution", resolution, MIN_SECONDS, MAX_SECONDS
+        )
+
+    @property
+    def onwire_versions(self) -> OnwireVersions:
+        """The versions of the wire protocol: there is one. Source: knet_handle_get_onwire_ver."""
+        return OnwireVersions(minimum=VERSION, maximum=VERSION, in_use=VERSION)
+
     # What it tells.
+
+    def set_log_level(self, subsystem: int | str, level: int | str) -> None:
+        """Log what a subsystem says up to ``level``: ``error``, ``warning``, ``info``, ``debug``.
+
+        Both are names or numbers. Raises InvalidArgumentError for one that is not known. Source:
+        man knet_log_set_loglevel.
+        """
+        self._context.log.set_level(subsystem, level)
+
+    def get_log_level(self, subsystem: int | str) -> LogLevel:
+        """The level of a subsystem. Raises InvalidArgumentError for one that is not known.
+
+        Source: man knet_log_get_loglevel.
+        """
+        return self._context.log.get_level(subsystem)
+
+    @property
+    def log_lost(self) -> int:
+        """How many records ``log_fd`` had no room for."""
+        return self._context.log.lost
 
     def statistics(self) -> HandleStatistics:
         """The counters now. Source: man knet_handle_get_stats."""
@@ -254,7 +410,7 @@ class Handle:
         """
         self._context.counters.clear()
         if links:
-            for path in self._runtime.node.paths():
+            for path in self._runtime.node.links():
                 path.counters = LinkCounters()
                 path.drops.clear()
                 path.liveness.clear_latency()
@@ -282,6 +438,7 @@ class Handle:
             yield receiver
         finally:
             receivers.discard(receiver)
+            receiver.end()
 
 
 @asynccontextmanager
@@ -297,8 +454,11 @@ async def open_handle(
     privileged: bool = False,
     mtu: int | None = None,
     pmtud_interval: float = DEFAULT_INTERVAL,
+    reconnect_interval: float = DEFAULT_RECONNECT_INTERVAL,
     hedge: bool = True,
     dscp: int = 0,
+    log_fd: int | None = None,
+    log_level: int | str | None = None,
 ) -> AsyncGenerator[Handle]:
     """Open a handle for this host, whose id is ``host_id`` (0 to 65535, unique in the cluster).
 
@@ -307,8 +467,14 @@ async def open_handle(
     where messages go; with ``forwarding=False`` none passes until ``set_forwarding(True)``.
     ``access_lists=False`` lets every address speak on every link. ``privileged`` insists on socket
     buffers of 8 MiB. ``mtu`` is the interface MTU to go by, None to discover that of each path
-    every ``pmtud_interval`` seconds. ``hedge`` sends over a second link too while there is doubt
-    about the first. ``dscp`` marks the packets of high-priority links.
+    every ``pmtud_interval`` seconds. ``reconnect_interval`` is how many seconds after it was lost a
+    connection is tried again, by transports that have connections. ``hedge`` sends over a second
+    link too while there is doubt about the first. ``dscp`` marks packets of high-priority links.
+
+    What happens is told to ``logging`` as ``knet_trio.<subsystem>``, and to ``log_fd`` as libknet's
+    records (None or 0: only to ``logging``). Both get what ``log_level`` lets through, None for
+    ``info``. What ``log_fd`` has no room for is lost and counted; it is the caller's, who reads
+    the other end and closes it.
 
     Leaving the block, by its end, an exception or cancellation, stops every task and closes every
     socket; at its end, messages handed over before still go out. It owns a nursery, so errors
@@ -316,7 +482,7 @@ async def open_handle(
     knet_handle_new_ex.
     """
     check_host_id(host_id)
-    check_integer("dscp", dscp, 0, MAX_DSCP)
+    _check_dscp(dscp)
     slots = CryptoSlots(
         allow_clear_traffic=crypto is None if allow_clear_traffic is None else allow_clear_traffic
     )
@@ -329,21 +495,30 @@ async def open_handle(
         access_lists=access_lists,
         pmtud_interval=_check_pmtud_interval(pmtud_interval),
         fixed_mtu=_check_mtu(mtu),
+        log_fd=log_fd,
+        log_level=log_level,
     )
-    context.compression = _compression(compress)
-    context.filter = _check_filter(filter)
-    context.forwarding = forwarding
-    context.hedge = hedge
-    async with trio.open_nursery() as nursery:
-        runtime = Runtime(context, nursery, privileged=privileged, dscp=dscp)
-        handle = Handle(runtime)
-        runtime.start()
-        try:
-            yield handle
-            with trio.move_on_after(_LAST_WORDS):
-                await runtime.flush()
-        finally:
-            runtime.end()
+    with closing(context.log):
+        context.compression = _compression(compress)
+        context.filter = _check_filter(filter)
+        context.forwarding = forwarding
+        context.hedge = hedge
+        context.reconnect_interval = _check_reconnect_interval(reconnect_interval)
+        context.log.info(LogSubsystem.HANDLE, "the handle is open")
+        if crypto is not None:
+            settings.log_slot(context.log, 1, crypto)
+            settings.log_sealing(context.log, 1)
+        async with trio.open_nursery() as nursery:
+            runtime = Runtime(context, nursery, privileged=privileged, dscp=dscp)
+            handle = Handle(runtime)
+            runtime.start()
+            try:
+                yield handle
+                with trio.move_on_after(_LAST_WORDS):
+                    await runtime.flush()
+            finally:
+                runtime.end()
+                context.log.info(LogSubsystem.HANDLE, "the handle has ended")
 
 
 def _compression(config: CompressConfig | None) -> Compression | None:
@@ -362,6 +537,20 @@ def _check_filter(filter: Filter | None) -> Filter | None:
 def _check_mtu(mtu: int | None) -> int | None:
     """None and 0 both mean discovery."""
     return None if not mtu else check_integer("mtu", mtu, MIN_IPV4_MTU, MAX_ONWIRE)
+
+
+def _check_defrag_buffers(buffers: object) -> DefragBuffers:
+    if isinstance(buffers, DefragBuffers):
+        return buffers
+    raise InvalidArgumentError(f"{buffers!r} is not a DefragBuffers(minimum, maximum)")
+
+
+def _check_dscp(dscp: int) -> int:
+    return check_integer("dscp", dscp, 0, MAX_DSCP)
+
+
+def _check_reconnect_interval(interval: float) -> float:
+    return check_seconds("reconnect_interval", interval, MIN_SECONDS, MAX_SECONDS)
 
 
 def _check_pmtud_interval(interval: float) -> float:

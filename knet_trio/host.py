@@ -102,7 +102,9 @@ class Host:
 
         ``src`` with port 0 takes a free port, shown in ``link.config.src``. Without ``dst`` the
         link is dynamic: silent until the peer speaks, and its access list, empty at first, says who
-        may. The other options are described at LinkConfig.
+        may. ``transport="loopback"`` gives this host itself, added with the handle's own id, its
+        only link: what is sent to it or to everybody is then delivered here too, and nothing is
+        bound to ``src``. The other options are described at LinkConfig.
 
         Raises InvalidArgumentError for what does not fit, BusyError for a link id in use,
         TransportError if the system refuses the address. Then nothing has changed. Source: man
@@ -134,13 +136,13 @@ class Host:
     async def remove_link(self, link_id: int) -> None:
         """Take a link down and away: what ``Link.remove`` does."""
         del self._links[link_id]
-        await self._runtime.remove_paths(self._peer, [self._peer.paths[link_id]])
+        await self._runtime.remove_paths(self._peer, [self._peer.links[link_id]])
 
     async def remove(self) -> None:
         """Take the host away, with its links. Source: man knet_host_remove."""
         self._check()
         # First out of sight, so that no message starts on its way to it.
-        paths = list(self._peer.paths.values())
+        paths = list(self._peer.links.values())
         self._links.clear()
         del self._hosts[self.host_id]
         self._runtime.node.remove(self._peer)

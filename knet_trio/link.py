@@ -10,6 +10,7 @@ from knet_trio.config import LinkConfig
 from knet_trio.core.acl import AccessList
 from knet_trio.errors import UnknownLinkError
 from knet_trio.node.explain import explain
+from knet_trio.node.loopback import LoopbackPath
 from knet_trio.node.path import Path
 from knet_trio.runtime import Runtime
 from knet_trio.status import LinkStatus
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 class Link:
     """A path to a host over one network. Made by ``Host.add_link``."""
 
-    def __init__(self, runtime: Runtime, host: Host, path: Path) -> None:
+    def __init__(self, runtime: Runtime, host: Host, path: Path | LoopbackPath) -> None:
         self._runtime = runtime
         self._host = host
         self._path = path
 
     def __repr__(self) -> str:
-        state = "up" if self._path.liveness.connected else "down"
+        state = "up" if self._path.connected.is_on else "down"
         return f"<Link {self.link_id} to host {self._path.host_id}: {state}>"
 
     @property

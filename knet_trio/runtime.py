@@ -7,9 +7,12 @@
       |- pmtud                           path MTU searches
       |- tx: filter, compressor, cipher, transport       the pipelines, a task for each stage
       |- rx: cipher, defrag, decompressor, delivery
-      '- endpoint (for each socket)
-           |- receive
-           '- outbox                     sends on what the socket had no room for
+      |- endpoint (for each socket)
+      |    |- receive
+      |    '- outbox                     sends on what the socket had no room for
+      '- datafd (for each data fd)
+           |- read                       what is read from it is sent
+           '- write                      what arrives is written to it
 
 Sockets are shared by the links with the same local address, and closed with the last of them.
 """
@@ -24,16 +27,19 @@ import trio
 
 from knet_trio.abc import Endpoint, Transport
 from knet_trio.config import LinkConfig
+from knet_trio.datafd import Datafds
 from knet_trio.errors import BusyError, InvalidArgumentError
+from knet_trio.logs.names import LogSubsystem
 from knet_trio.node.context import Context
 from knet_trio.node.control import receive_trouble
+from knet_trio.node.loopback import LoopbackPath
 from knet_trio.node.node import Node
 from knet_trio.node.outbox import Outbox
 from knet_trio.node.path import Path
 from knet_trio.node.peer import Peer
 from knet_trio.pipeline.rx import Receiver
 from knet_trio.pipeline.tx import Transmitter
-from knet_trio.transport import find_transport
+from knet_trio.transport import LOOPBACK, find_transport
 
 
 @attrs.define(eq=False)
@@ -44,6 +50,7 @@ class _Bound:
     outbox: Outbox
     transport: Transport
     dynamic: bool
+    high_priority: bool
     users: int = 0
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     closed: trio.Event = attrs.field(factory=trio.Event)
@@ -59,6 +66,7 @@ class Runtime:
         self.node = Node(context)
         self.transmitter = Transmitter(self.node)
         self.receiver = Receiver(self.node)
+        self.datafds = Datafds(context, self.transmitter, self.receiver.mailboxes, nursery)
         self.ended = False
         self._nursery = nursery
         self._privileged = privileged
@@ -76,10 +84,11 @@ class Runtime:
     def end(self) -> None:
         """Nothing more will happen: wake whoever waits, and stop all tasks."""
         self.ended = True
-        for path in self.node.paths():
-            path.connected.close()
+        for link in self.node.links():
+            link.connected.close()
         for peer in self.node.peers.values():
             peer.close()
+        self.datafds.close()
         for mailbox in self.receiver.mailboxes.values():
             mailbox.end()
         for receiver in self.context.event_receivers:
@@ -93,11 +102,18 @@ class Runtime:
 
     # Links and their sockets.
 
-    def add_path(self, peer: Peer, config: LinkConfig) -> Path:
+    def add_path(self, peer: Peer, config: LinkConfig) -> Path | LoopbackPath:
         """Set up a link, not enabled yet. On an error nothing has changed."""
         self.check_running()
-        if config.link_id in peer.paths:
+        if config.link_id in peer.links:
             raise BusyError(f"host {peer.host_id} has a link {config.link_id}; remove it first")
+        if peer.loopback is not None:
+            raise InvalidArgumentError(
+                f"host {peer.host_id} has a loopback link, which has to be its only one: remove"
+                f" link {peer.loopback.link_id} first"
+            )
+        if config.transport.lower() == LOOPBACK:
+            return self._add_loopback(peer, config)
         transport = find_transport(config.transport)
         bound = self._bind(config, transport)
         bound.users += 1
@@ -106,7 +122,21 @@ class Runtime:
         peer.add(path)
         return path
 
-    async def remove_paths(self, peer: Peer, paths: Iterable[Path]) -> None:
+    def _add_loopback(self, peer: Peer, config: LinkConfig) -> LoopbackPath:
+        me = self.context.host_id
+        if peer.host_id != me:
+            raise InvalidArgumentError(
+                f"a loopback link leads to the host itself: add host {me} and give the link to that"
+            )
+        if peer.paths:
+            raise InvalidArgumentError(
+                f"a loopback link has to be the only one of host {me}: remove its other links first"
+            )
+        path = LoopbackPath(self.context, config, self.receiver.deliver, peer.refresh)
+        peer.add(path)
+        return path
+
+    async def remove_paths(self, peer: Peer, paths: Iterable[Path | LoopbackPath]) -> None:
         """Take links down and away, and close the sockets that nobody uses any more.
 
         All is done before the first checkpoint but the waiting for the sockets.
@@ -115,6 +145,8 @@ class Runtime:
         for path in paths:
             path.close()
             peer.remove(path)
+            if isinstance(path, LoopbackPath):
+                continue
             bound = self._bound[path.outbox.endpoint]
             bound.users -= 1
             if not bound.users:
@@ -124,6 +156,18 @@ class Runtime:
         await trio.lowlevel.checkpoint()
         for event in closed:
             await event.wait()
+
+    @property
+    def dscp(self) -> int:
+        """What packets of high-priority links are marked with, 0 for the low-delay service."""
+        return self._dscp
+
+    def set_dscp(self, dscp: int) -> None:
+        """Mark them with ``dscp``, those of open sockets too."""
+        self._dscp = dscp
+        for bound in self._bound.values():
+            if bound.high_priority:
+                bound.endpoint.set_dscp(dscp)
 
     async def flush(self) -> None:
         """Wait until the sockets have taken all messages handed over before."""
@@ -140,6 +184,9 @@ class Runtime:
                         f"{config.src} has links with dst or without, not both: give this one"
                         " a local address or port of its own"
                     )
+                if config.high_priority and not bound.high_priority:
+                    bound.endpoint.set_dscp(self._dscp)
+                    bound.high_priority = True
                 return bound
         endpoint = transport.open_endpoint(
             config.src,
@@ -148,8 +195,11 @@ class Runtime:
             dscp=self._dscp,
         )
         outbox = Outbox(endpoint, partial(receive_trouble, self.node, endpoint))
-        bound = _Bound(endpoint, outbox, transport, dynamic)
+        bound = _Bound(endpoint, outbox, transport, dynamic, config.high_priority)
         self._bound[endpoint] = bound
+        self.context.log.debug(
+            LogSubsystem.TRANSPORT, "%s socket %s is open", transport.name, endpoint.local
+        )
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local}")
         return bound
 
@@ -162,3 +212,9 @@ class Runtime:
         finally:
             bound.endpoint.close()
             bound.closed.set()
+            self.context.log.debug(
+                LogSubsystem.TRANSPORT,
+                "%s socket %s is closed",
+                bound.transport.name,
+                bound.endpoint.local,
+            )

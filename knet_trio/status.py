@@ -18,6 +18,18 @@ class HostStatus:
     external: bool = False
 
 
+@attrs.frozen
+class OnwireVersions:
+    """The versions of the wire protocol that a handle can speak, and the one it does speak.
+
+    Source: knet_handle_get_onwire_ver.
+    """
+
+    minimum: int
+    maximum: int
+    in_use: int
+
+
 @attrs.frozen(kw_only=True)
 class LinkStatistics:
     """The counters of one link. Latencies are seconds, None while there was no sample.

@@ -126,11 +126,6 @@ class Mailbox(Generic[T]):
             await trio.lowlevel.checkpoint()
         while True:
             try:
-                taken = self.take_nowait(limit)
+                return self.take_nowait(limit)
             except trio.WouldBlock:
                 await self._receivers.park()
-                continue
-            if self._items and len(self._receivers):
-                # A wake-up meant for several may have gone to one that takes few.
-                self._receivers.unpark()
-            return taken

@@ -207,27 +207,25 @@ class TestTaking:
             mailbox.put([3])
         assert taken == [[1, 2], [3]]
 
-    async def test_the_wake_up_of_one_that_leaves_some_is_passed_on(self) -> None:
-        # Dropping makes fewer wake-ups than items: the first to take has to wake the next.
-        mailbox = filled(1, 2, limit=2, keep_oldest=False)
+    async def test_one_that_comes_first_leaves_nobody_asleep(self) -> None:
+        mailbox: Mailbox[int] = Mailbox(2, keep_oldest=False)
         taken: list[int] = []
 
         async def take_one() -> None:
             taken.extend(await mailbox.take(1))
 
-        assert mailbox.take_nowait() == [1, 2]
         async with trio.open_nursery() as nursery:
             for _ in range(2):
                 nursery.start_soon(take_one)
             await wait_all_tasks_blocked()
             mailbox.put([3])
-            # Comes first although the other two wait: it finds an item that was meant for one.
             mailbox.put([4])
             assert mailbox.take_nowait(1) == [3]
             await wait_all_tasks_blocked()
             assert taken == [4]
-            mailbox.put_back(6)
+            mailbox.put([5, 6, 7])
         assert taken == [4, 6]
+        assert mailbox.take_nowait() == [7]
 
     async def test_every_item_is_taken_once_by_many_receivers(self) -> None:
         mailbox: Mailbox[int] = Mailbox(1000, keep_oldest=True)

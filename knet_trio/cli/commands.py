@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ _BY_SIGNAL = 128
 @click.version_option(package.__version__, prog_name="knet-trio")
 def knet_trio() -> None:
     """Many links, one conversation: libknet's protocol for Trio programs."""
+    # The report tells what happens; warnings on stderr would tear its table apart.
+    logging.getLogger("knet_trio").addHandler(logging.NullHandler())
 
 
 @knet_trio.command()

@@ -57,6 +57,15 @@ def make_compressor(config: CompressConfig) -> Compressor:
     return _make(model, config.level)
 
 
+def is_usable(model: str) -> bool:
+    """Whether the library behind ``model`` is installed."""
+    try:
+        _make(model, None)
+    except InvalidArgumentError:
+        return False
+    return True
+
+
 class Decompressors:
     """What opens the messages of peers, whatever this host's own setting."""
 

@@ -111,6 +111,11 @@ class Reassembly:
         del self._partials[seq]
         return b"".join(part for part in partial.parts if part is not None)
 
+    def set_limit(self, limit: int) -> None:
+        """Allow ``limit`` messages at once from now on; what is too many is given up."""
+        self.limit = limit
+        self._give_up_oldest(limit)
+
     def clear(self) -> None:
         """Give everything up: the host is gone or starts again."""
         for _ in self._partials:
@@ -121,7 +126,10 @@ class Reassembly:
         for other in [other for other in self._partials if other == seq or self._is_stale(other)]:
             del self._partials[other]
             self._drop(DropCause.REASSEMBLY_GIVEN_UP)
-        while len(self._partials) >= self.limit:
+        self._give_up_oldest(self.limit - 1)
+
+    def _give_up_oldest(self, keep: int) -> None:
+        while len(self._partials) > keep:
             self._partials.popitem(last=False)
             self._drop(DropCause.REASSEMBLY_GIVEN_UP)
 

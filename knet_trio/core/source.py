@@ -40,6 +40,10 @@ class Source:
         """How many messages are waiting for fragments."""
         return len(self._reassembly)
 
+    def set_buffers(self, buffers: int) -> None:
+        """Put no more than ``buffers`` messages together at once from now on."""
+        self._reassembly.set_limit(buffers)
+
     def receive(self, data: Data) -> bytes | None:
         """Take one data packet; the whole message if this completes one not seen before."""
         self._data_since_forced = True

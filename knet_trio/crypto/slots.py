@@ -15,6 +15,7 @@ from knet_trio.crypto.envelope import make_cipher
 from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketError
 
 CLEAR: Final = 0
+FIRST: Final = 1
 SLOTS: Final = 2
 
 
@@ -43,7 +44,7 @@ class CryptoSlots:
 
         Raises BusyError if the slot is in use: use the other one, or none, first.
         """
-        check_integer("crypto slot", slot, 1, SLOTS)
+        check_integer("crypto slot", slot, FIRST, SLOTS)
         cipher = None if config is None else make_cipher(config)
         if slot == self._in_use:
             raise BusyError(
@@ -62,6 +63,15 @@ class CryptoSlots:
             raise InvalidArgumentError(f"crypto slot {slot} is empty: set it before using it")
         self._in_use = slot
         self._order()
+
+    def replace(self, config: CryptoConfig | None) -> None:
+        """Put ``config`` into slot 1 and seal with it, or with None clear slot 1 and seal no more.
+
+        Unlike ``set`` it replaces a configuration that is in use. Slot 2 stays as it is.
+        """
+        cipher = None if config is None else make_cipher(config)
+        self._in_use = CLEAR if cipher is None else FIRST
+        self._put(cipher, FIRST)
 
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
         """``packets`` as they go out."""

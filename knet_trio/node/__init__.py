@@ -7,6 +7,7 @@ schedule    deadlines and the task that keeps them
 outbox      what a socket had no room for
 context     what all parts of one handle share
 path        one link: heartbeats, path MTU, its address
+loopback    the link of this host to itself
 peer        one host: its links, its data, whether it can be reached
 node        this host: its peers and what follows from their state
 control     what control packets and the network's complaints do

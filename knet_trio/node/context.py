@@ -7,10 +7,12 @@ from typing import NamedTuple
 import trio
 
 from knet_trio.abc import Compressor
+from knet_trio.config import DEFAULT_RECONNECT_INTERVAL, DefragBuffers
 from knet_trio.core.onwire import next_seq
 from knet_trio.core.sizes import CLEAR, EnvelopeSizes
 from knet_trio.crypto.slots import CryptoSlots
 from knet_trio.events import Event, EventReceiver
+from knet_trio.logs.log import HandleLog
 from knet_trio.message import Filter
 from knet_trio.node.counters import HandleCounters
 from knet_trio.node.schedule import Schedule
@@ -34,6 +36,8 @@ class Context:
         access_lists: bool,
         pmtud_interval: float,
         fixed_mtu: int | None,
+        log_fd: int | None = None,
+        log_level: int | str | None = None,
     ) -> None:
         self.host_id = host_id
         self.crypto = crypto
@@ -44,12 +48,15 @@ class Context:
         self.compression: Compression | None = None
         self.forwarding = True
         self.hedge = True
+        self.reconnect_interval = DEFAULT_RECONNECT_INTERVAL
+        self.defrag_buffers = DefragBuffers()
         # The number of the last message sent.
         self.seq = 0
         self.counters = HandleCounters()
         self.event_receivers: set[EventReceiver] = set()
         self.heartbeats: Schedule = Schedule()
         self.discoveries: Schedule = Schedule()
+        self.log = HandleLog(host_id, level=log_level, fd=log_fd, remind=self.heartbeats.set)
 
     @property
     def envelope(self) -> EnvelopeSizes:

@@ -9,6 +9,7 @@ from knet_trio.abc import Endpoint, PathTrouble
 from knet_trio.address import Address
 from knet_trio.core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio.errors import DropCause
+from knet_trio.logs.names import LogSubsystem
 from knet_trio.node.counters import Kind
 from knet_trio.node.node import Node
 from knet_trio.node.path import UNREACHABLE_ERRNOS, Path
@@ -24,26 +25,62 @@ def receive_control(node: Node, packet: Control, size: int, source: Address) -> 
     peer = node.peers.get(packet.node)
     if peer is None:
         context.counters.drop(DropCause.UNKNOWN_HOST)
+        context.log.info(
+            LogSubsystem.RX,
+            "a packet from %s is of host %d, which the handle does not have",
+            source,
+            packet.node,
+            key=DropCause.UNKNOWN_HOST,
+        )
         return
     path = peer.paths.get(packet.link)
     if path is None:
         context.counters.drop(DropCause.UNKNOWN_LINK)
+        context.log.info(
+            LogSubsystem.RX,
+            "a packet from %s is for link %d to host %d, which the handle does not have",
+            source,
+            packet.link,
+            packet.node,
+            key=(DropCause.UNKNOWN_LINK, packet.node),
+        )
         return
     # The packet says itself which link it is for, so the address must be one that may speak on
     # that link: else whoever reaches one link could act on another (CVE-2026-15812).
     if context.access_lists and not path.acl.accepts(source.host):
         path.drop(DropCause.ACCESS_LIST)
         path.note(f"packets for this link from {source}, which its access list does not accept")
+        context.log.warning(
+            LogSubsystem.RX,
+            "%s: a packet from %s is refused, the access list does not accept it",
+            path,
+            source,
+            key=(DropCause.ACCESS_LIST, path),
+        )
         return
     if not path.enabled:
         # Silence, so that the peer takes its end down too and uses another link.
         path.drop(DropCause.LINK_DISABLED)
+        context.log.debug(
+            LogSubsystem.RX,
+            "%s: the peer is trying to reach it, but it is disabled",
+            path,
+            key=(DropCause.LINK_DISABLED, path),
+        )
         return
     path.learn(source)
     # Ports are none of an access list's business, but a static link's peer has just one.
     from_peer = source == path.destination
     if not from_peer and isinstance(packet, Pong | PmtudReply):
         path.drop(DropCause.UNKNOWN_ADDRESS)
+        context.log.info(
+            LogSubsystem.RX,
+            "%s: an answer from %s is refused, the peer is at %s",
+            path,
+            source,
+            path.destination,
+            key=(DropCause.UNKNOWN_ADDRESS, path),
+        )
         return
     tally = path.counters.tallies[_KINDS[type(packet)]]
     tally.rx_packets += 1
@@ -74,6 +111,10 @@ def receive_trouble(node: Node, endpoint: Endpoint, trouble: PathTrouble) -> Non
             path.note(reason)
             if path.connected.is_on:
                 path.take_down(now, reason)
+            else:
+                node.context.log.info(
+                    LogSubsystem.LINK, "%s: %s", path, reason, key=(trouble.errno, path)
+                )
 
 
 def _too_big(path: Path, trouble: PathTrouble, now: float) -> None:

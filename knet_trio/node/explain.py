@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from knet_trio.errors import DropCause
 from knet_trio.node.counters import Kind
+from knet_trio.node.loopback import LoopbackPath
 from knet_trio.node.path import Path
 
 # What drops on a link mean to who runs the cluster, the most telling first.
@@ -23,8 +24,10 @@ _ADVICE = {
 }
 
 
-def explain(path: Path) -> str:
+def explain(path: Path | LoopbackPath) -> str:
     """One line on the state, then one for each thing that has a part in it."""
+    if isinstance(path, LoopbackPath):
+        return _explain_loopback(path)
     now = path.context.now()
     liveness = path.liveness
     name = f"link {path.link_id} to host {path.host_id}"
@@ -52,6 +55,12 @@ def explain(path: Path) -> str:
     if path.trouble is not None and not path.usable and path.trouble.what != path.reason:
         lines.append(f"  {now - path.trouble.at:.1f} s ago: {path.trouble.what}")
     return "\n".join(lines)
+
+
+def _explain_loopback(path: LoopbackPath) -> str:
+    if path.enabled:
+        return f"{path} is up: {path.reason}"
+    return f"{path} is down: {path.reason}; set enabled = True to start it"
 
 
 def _why_down(path: Path, now: float) -> list[str]:

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from knet_trio.address import Address
+from knet_trio.config import DefragBuffers
 from knet_trio.core.policy import LinkPolicy
 from knet_trio.core.sizes import minimum_data_mtu
 from knet_trio.events import DataMtuChanged
+from knet_trio.logs.names import LogSubsystem
 from knet_trio.node.context import Context
+from knet_trio.node.loopback import LoopbackPath
 from knet_trio.node.path import Path
 from knet_trio.node.peer import Peer
 
@@ -31,17 +34,33 @@ class Node:
         """Take in a new peer."""
         peer = Peer(self.context, host_id, name, policy, self.refresh)
         self.peers[host_id] = peer
+        self.context.log.debug(LogSubsystem.HOST, "host %d (%s) is added", host_id, name)
         return peer
 
     def remove(self, peer: Peer) -> None:
         """Let go of a peer that has no path left."""
         peer.close()
         del self.peers[peer.host_id]
+        self.context.log.debug(
+            LogSubsystem.HOST, "host %d (%s) is removed", peer.host_id, peer.name
+        )
 
     def paths(self) -> Iterator[Path]:
-        """Every path there is."""
+        """Every path over the network."""
         for peer in self.peers.values():
             yield from peer.paths.values()
+
+    def links(self) -> Iterator[Path | LoopbackPath]:
+        """Every link there is."""
+        for peer in self.peers.values():
+            yield from peer.links.values()
+
+    @property
+    def loopback(self) -> LoopbackPath | None:
+        """The link of this host to itself, if it has one that is up."""
+        own = self.peers.get(self.context.host_id)
+        loopback = None if own is None else own.loopback
+        return loopback if loopback is not None and loopback.enabled else None
 
     def refresh(self) -> None:
         """Work out anew what follows from the peers; the data MTU is the smallest in use."""
@@ -57,7 +76,14 @@ class Node:
         data_mtu = min((mtu for mtu in mtus if mtu is not None), default=minimum)
         if data_mtu != self.data_mtu:
             self.data_mtu = data_mtu
+            self.context.log.info(LogSubsystem.PMTUD, "the data MTU is %d bytes", data_mtu)
             self.context.tell(DataMtuChanged(data_mtu))
+
+    def set_defrag_buffers(self, buffers: DefragBuffers) -> None:
+        """Put no more messages together at once for each peer than ``buffers`` says."""
+        self.context.defrag_buffers = buffers
+        for peer in self.peers.values():
+            peer.source.set_buffers(buffers.maximum)
 
     def set_pmtud_interval(self, interval: float) -> None:
         """Search every path again every ``interval`` seconds."""

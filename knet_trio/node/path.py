@@ -30,6 +30,7 @@ from knet_trio.core.pmtud import PathMtuSearch
 from knet_trio.core.sizes import PathSizes
 from knet_trio.errors import DropCause
 from knet_trio.events import LinkStatusChanged
+from knet_trio.logs.names import LogSubsystem
 from knet_trio.node.context import Context
 from knet_trio.node.counters import Kind, LinkCounters
 from knet_trio.node.outbox import Outbox
@@ -72,6 +73,7 @@ class Path:
     ) -> None:
         now = context.now()
         self.context = context
+        self.log = context.log
         self.host_id = host_id
         self.config = config
         self.outbox = outbox
@@ -98,6 +100,9 @@ class Path:
         self.reason = "not enabled yet"
         self.trouble: Trouble | None = None
         self._changed = changed
+
+    def __str__(self) -> str:
+        return f"link {self.link_id} to host {self.host_id}"
 
     @property
     def link_id(self) -> int:
@@ -150,6 +155,7 @@ class Path:
             self.liveness.restart(now)
             self.reason = "enabled, and no pong has come yet"
             self.context.heartbeats.set(self.heartbeat, now)
+            self.log.debug(LogSubsystem.LINK, "%s is enabled", self)
         else:
             self.context.heartbeats.discard(self.heartbeat)
             self.take_down(now, "it was disabled here")
@@ -167,6 +173,9 @@ class Path:
         self.context.discoveries.discard(self.discover)
         self.counters.down_count += 1
         self.counters.down_times.append(time.time())
+        # Nobody has to look into what was done on purpose.
+        say = self.log.warning if self.enabled else self.log.info
+        say(LogSubsystem.LINK, "%s is down: %s", self, reason)
         self._tell_connected(False)
 
     def close(self) -> None:
@@ -182,6 +191,9 @@ class Path:
         """A control packet of the peer came from ``source``: on a dynamic link, it is there now."""
         if self.dynamic and source != self.destination:
             self.destination = source
+            self.log.info(
+                LogSubsystem.LINK, "%s: the peer is at %s", self, source, key=("learn", self)
+            )
             self._changed()
 
     def set_timers(self, interval: float, timeout: float, samples: int) -> None:
@@ -220,6 +232,7 @@ class Path:
             self.counters.up_count += 1
             self.counters.up_times.append(time.time())
             self._search(now)
+            self.log.info(LogSubsystem.LINK, "%s is up: %s", self, self.reason)
             self._tell_connected(True)
         self.context.heartbeats.set(self.heartbeat, self.liveness.deadline)
 
@@ -298,6 +311,13 @@ class Path:
         self.context.discoveries.set(self.discover, self.pmtud.deadline)
         # A first search that ends where it began is news too: what was assumed is now known.
         if (self.pmtud.mtu, self.pmtud.onwire) != before:
+            self.log.debug(
+                LogSubsystem.PMTUD,
+                "%s: packets carry %s bytes, of %s on the wire",
+                self,
+                self.pmtud.mtu,
+                self.pmtud.onwire,
+            )
             self._changed()
 
     def _kernel_mtu(self) -> int | None:
@@ -344,6 +364,14 @@ class Path:
         ):
             if packets:
                 self.drop(cause, packets)
+                self.log.warning(
+                    LogSubsystem.TX,
+                    "%s: %d packets of data are lost, no link took them: %s",
+                    self,
+                    packets,
+                    cause,
+                    key=(cause, self),
+                )
 
     def data_delayed(self, packets: int) -> None:
         """Datagrams of data found the socket full."""
@@ -372,4 +400,8 @@ class Path:
     def _refused(self, error: OSError) -> None:
         if error.errno != errno.EMSGSIZE:
             self.liveness.doubt(self.context.now())
-        self.note(f"this machine refuses to send: {os.strerror(error.errno or 0)}")
+        reason = f"this machine refuses to send: {os.strerror(error.errno or 0)}"
+        self.note(reason)
+        # How path MTU searches find out, and no trouble.
+        say = self.log.debug if error.errno == errno.EMSGSIZE else self.log.warning
+        say(LogSubsystem.TX, "%s: %s", self, reason, key=(error.errno, self))

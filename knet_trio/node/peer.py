@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from knet_trio.address import Address
 from knet_trio.core.policy import LinkPolicy, hedge, rank, select
 from knet_trio.core.source import Source
 from knet_trio.events import HostStatusChanged
+from knet_trio.logs.names import LogSubsystem
 from knet_trio.node.context import Context
+from knet_trio.node.loopback import LoopbackPath
 from knet_trio.node.path import Path
 from knet_trio.waiting import Switch
 
@@ -29,22 +31,35 @@ class Peer:
         self.name = name
         self.policy = policy
         self.paths: dict[int, Path] = {}
+        # Only the own host has one, and then no other link.
+        self.loopback: LoopbackPath | None = None
         self.by_address: dict[Address, Path] = {}
-        self.source = Source(context.counters.drop)
+        self.source = Source(context.counters.drop, context.defrag_buffers.maximum)
         self.reachable = Switch()
         # The paths that can carry data now, best first.
         self.ranked: tuple[Path, ...] = ()
         self._turn = 0
         self._changed = changed
 
-    def add(self, path: Path) -> None:
+    @property
+    def links(self) -> Mapping[int, Path | LoopbackPath]:
+        """All its links by their ids: those over the network, or the one within this host."""
+        return self.paths if self.loopback is None else {self.loopback.link_id: self.loopback}
+
+    def add(self, path: Path | LoopbackPath) -> None:
         """Take in a new path."""
-        self.paths[path.link_id] = path
+        if isinstance(path, LoopbackPath):
+            self.loopback = path
+        else:
+            self.paths[path.link_id] = path
         self.refresh()
 
-    def remove(self, path: Path) -> None:
+    def remove(self, path: Path | LoopbackPath) -> None:
         """Let go of a closed path."""
-        del self.paths[path.link_id]
+        if isinstance(path, LoopbackPath):
+            self.loopback = None
+        else:
+            del self.paths[path.link_id]
         self.refresh()
 
     def refresh(self) -> None:
@@ -53,13 +68,24 @@ class Peer:
             path.destination: path for path in self.paths.values() if path.destination is not None
         }
         self.ranked = rank(path for path in self.paths.values() if path.usable)
-        reachable = bool(self.ranked)
+        reachable = bool(self.ranked) or (self.loopback is not None and self.loopback.enabled)
         if reachable != self.reachable.is_on:
             if not reachable:
                 self.source.contact_lost()
             self.reachable.set(reachable)
+            self._log_reachable()
             self.context.tell(HostStatusChanged(self.host_id, reachable))
         self._changed()
+
+    def _log_reachable(self) -> None:
+        log = self.context.log
+        if self.reachable.is_on:
+            log.info(LogSubsystem.HOST, "host %d (%s) is reachable", self.host_id, self.name)
+            return
+        # Nobody has to look into what was done on purpose.
+        wanted = any(path.enabled for path in self.paths.values())
+        say = log.warning if wanted else log.info
+        say(LogSubsystem.HOST, "host %d (%s) is unreachable", self.host_id, self.name)
 
     def choose(self) -> Sequence[Path]:
         """The paths for the next message; none if the host cannot be reached."""

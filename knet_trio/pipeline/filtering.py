@@ -8,7 +8,9 @@ from typing import cast
 from knet_trio.config import check_integer
 from knet_trio.core.onwire import MAX_CHANNELS
 from knet_trio.errors import FilterError
-from knet_trio.message import Drop, Filter, FilterPacket, FilterResult
+from knet_trio.logs.log import HandleLog
+from knet_trio.logs.names import LogSubsystem
+from knet_trio.message import Direction, Drop, Filter, FilterPacket, FilterResult
 
 
 def ask_filter(decide: Filter, packet: FilterPacket) -> FilterResult:
@@ -22,3 +24,16 @@ def ask_filter(decide: Filter, packet: FilterPacket) -> FilterResult:
     except Exception as error:
         raise FilterError(f"the filter failed: {error!r}") from error
     return answer
+
+
+def log_filter_error(log: HandleLog, error: FilterError, direction: Direction) -> None:
+    """Say that the user's filter failed, the first time with the traceback."""
+    cause = error.__cause__
+    log.error(
+        LogSubsystem.FILTER,
+        "a message on its way %s is lost: %s",
+        "out" if direction is Direction.TX else "in",
+        error.args[0],
+        key=(direction, type(cause).__name__),
+        cause=cause,
+    )

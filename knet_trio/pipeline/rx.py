@@ -15,7 +15,7 @@ may find something wrong, counts why, and goes on with the next.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 import trio
@@ -25,12 +25,13 @@ from knet_trio.address import Address
 from knet_trio.compress import Decompressors
 from knet_trio.core.onwire import MAX_MESSAGE, Data, decode_untrusted
 from knet_trio.errors import DropCause, FilterError, PacketError
+from knet_trio.logs.names import LogSubsystem
 from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Message
 from knet_trio.node.control import receive_control, receive_trouble
 from knet_trio.node.counters import Kind
 from knet_trio.node.node import Node
 from knet_trio.node.peer import Peer
-from knet_trio.pipeline.filtering import ask_filter
+from knet_trio.pipeline.filtering import ask_filter, log_filter_error
 from knet_trio.pipeline.stage import Stage, open_batch_channel
 from knet_trio.waiting import Mailbox
 
@@ -91,16 +92,38 @@ class CipherStage(Stage[Arrived, Authentic]):
     def _admit(self, packet: Data, size: int, source: Address) -> Peer | None:
         """The host that sent the packet, if data may come from it and from that address."""
         counters = self._context.counters
+        log = self._context.log
         peer = self._node.peers.get(packet.node)
         if peer is None:
             counters.drop(DropCause.UNKNOWN_HOST)
+            log.info(
+                LogSubsystem.RX,
+                "data from %s is of host %d, which the handle does not have",
+                source,
+                packet.node,
+                key=DropCause.UNKNOWN_HOST,
+            )
             return None
         path = peer.by_address.get(source)
         if path is None:
             counters.drop(DropCause.UNKNOWN_ADDRESS)
+            log.info(
+                LogSubsystem.RX,
+                "data of host %d from %s is refused, none of its links is there",
+                packet.node,
+                source,
+                key=(DropCause.UNKNOWN_ADDRESS, packet.node),
+            )
             return None
         if self._context.access_lists and not path.acl.accepts(source.host):
             path.drop(DropCause.ACCESS_LIST)
+            log.warning(
+                LogSubsystem.RX,
+                "%s: data from %s is refused, the access list does not accept it",
+                path,
+                source,
+                key=(DropCause.ACCESS_LIST, path),
+            )
             return None
         if not self._context.forwarding:
             counters.drop(DropCause.FORWARDING_DISABLED)
@@ -109,6 +132,12 @@ class CipherStage(Stage[Arrived, Authentic]):
         # first messages are not to be lost for that.
         if not peer.ranked and not path.liveness.counted:
             path.drop(DropCause.PEER_UNREACHABLE)
+            log.debug(
+                LogSubsystem.RX,
+                "%s: data is refused, the host is unreachable",
+                path,
+                key=(DropCause.PEER_UNREACHABLE, path),
+            )
             return None
         tally = path.counters.tallies[Kind.DATA]
         tally.rx_packets += 1
@@ -123,6 +152,14 @@ class CipherStage(Stage[Arrived, Authentic]):
         else:
             path.drop(error.cause)
             path.note(f"a packet from {source} was refused: {error.args[0]}")
+        self._context.log.warning(
+            LogSubsystem.RX,
+            "%s: a packet from %s is refused: %s",
+            path or "no link",
+            source,
+            error.args[0],
+            key=(error.cause, path),
+        )
 
 
 class DefragStage(Stage[Authentic, Whole]):
@@ -148,6 +185,7 @@ class DecompressorStage(Stage[Whole, Message]):
 
     def __init__(self, node: Node) -> None:
         self._counters = node.context.counters
+        self._log = node.context.log
         self._decompressors = Decompressors()
 
     async def process(self, items: Sequence[Whole]) -> list[Message]:
@@ -167,6 +205,13 @@ class DecompressorStage(Stage[Whole, Message]):
                     data = call(message.data, MAX_MESSAGE)
             except PacketError as error:
                 self._counters.drop(error.cause)
+                self._log.warning(
+                    LogSubsystem.COMPRESS,
+                    "a message of host %d is lost, it cannot be decompressed: %s",
+                    message.source,
+                    error.args[0],
+                    key=(error.cause, message.source),
+                )
                 continue
             elapsed = time.perf_counter() - began
             self._counters.rx_compress.add(len(data), len(message.data), elapsed)
@@ -185,21 +230,37 @@ class DeliveryStage(Stage[Message, Message]):
 
     async def process(self, items: Sequence[Message]) -> list[Message]:
         """Deliver each message; nothing is left for a next stage."""
+        admitted = (self._filter(message) for message in items)
+        self.deliver(message for message in admitted if message is not None)
+        return []
+
+    def deliver(self, messages: Iterable[Message]) -> None:
+        """Put each message into the queue of its channel, if that is open and has room."""
         queues: dict[int, list[Message]] = {}
-        for item in items:
-            message = self._filter(item)
-            if message is not None:
-                queues.setdefault(message.channel, []).append(message)
-        drop = self._context.counters.drop
-        for channel, messages in queues.items():
+        for message in messages:
+            queues.setdefault(message.channel, []).append(message)
+        drop, log = self._context.counters.drop, self._context.log
+        for channel, queue in queues.items():
             mailbox = self._mailboxes.get(channel)
             if mailbox is None:
-                drop(DropCause.NO_CHANNEL, len(messages))
+                drop(DropCause.NO_CHANNEL, len(queue))
+                log.info(
+                    LogSubsystem.RX,
+                    "messages for channel %d are lost, it is not open",
+                    channel,
+                    key=(DropCause.NO_CHANNEL, channel),
+                )
             else:
-                lost = mailbox.put(messages)
+                lost = mailbox.put(queue)
                 if lost:
                     drop(DropCause.CHANNEL_FULL, lost)
-        return []
+                    log.warning(
+                        LogSubsystem.RX,
+                        "%d messages for channel %d are lost, its reader is too slow",
+                        lost,
+                        channel,
+                        key=(DropCause.CHANNEL_FULL, channel),
+                    )
 
     def _filter(self, message: Message) -> Message | None:
         """The message on the channel where it belongs, if this host takes it."""
@@ -212,6 +273,7 @@ class DeliveryStage(Stage[Message, Message]):
             answer = ask_filter(decide, packet)
         except FilterError as error:
             self._context.counters.drop(error.cause)
+            log_filter_error(self._context.log, error, Direction.RX)
             return None
         if isinstance(answer, Drop):
             self._context.counters.drop(DropCause.FILTER_DROP)
@@ -231,7 +293,15 @@ class Receiver:
     def __init__(self, node: Node) -> None:
         self.mailboxes: dict[int, Mailbox[Message]] = {}
         self._node = node
+        self._postman = DeliveryStage(node, self.mailboxes)
         self._head, self._source = open_batch_channel(Arrived)
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Deliver what this host sent to itself.
+
+        The filter has seen it on its way out and is not asked again, as in C.
+        """
+        self._postman.deliver(messages)
 
     async def receive_from(self, endpoint: Endpoint) -> None:
         """Take in what arrives at ``endpoint``, until cancelled: a task for each of them.
@@ -257,5 +327,4 @@ class Receiver:
             start(DefragStage().run, defrag_source, decompressor, name="rx defrag")
             opener = DecompressorStage(self._node)
             start(opener.run, decompressor_source, delivery, name="rx decompressor")
-            postman = DeliveryStage(self._node, self.mailboxes)
-            start(postman.run, delivery_source, None, name="rx delivery")
+            start(self._postman.run, delivery_source, None, name="rx delivery")

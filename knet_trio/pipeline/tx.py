@@ -4,6 +4,7 @@
 
     Channel.send
       1. filter      who gets it, on which channel            Outgoing  -> Addressed
+                     (what this host itself gets stays here)
       2. compressor  smaller, if that is worth it             Addressed -> Addressed
       3. cipher      number, fragments, envelope              Addressed -> Sealed
       4. transport   the links its hosts' policies choose     Sealed    -> the sockets
@@ -29,6 +30,7 @@ from knet_trio.errors import (
     DestinationError,
     DropCause,
     DroppedByFilterError,
+    FilterError,
     ForwardingDisabledError,
     HostDownError,
     NoFilterError,
@@ -36,13 +38,15 @@ from knet_trio.errors import (
     SealError,
     SendError,
 )
-from knet_trio.message import Broadcast, Direction, Drop, FilterPacket
-from knet_trio.node.context import Compression
+from knet_trio.logs.log import HandleLog
+from knet_trio.logs.names import LogSubsystem
+from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Message
+from knet_trio.node.context import Context
 from knet_trio.node.node import Node
 from knet_trio.node.outbox import Outbox
 from knet_trio.node.path import Path
 from knet_trio.node.peer import Peer
-from knet_trio.pipeline.filtering import ask_filter
+from knet_trio.pipeline.filtering import ask_filter, log_filter_error
 from knet_trio.pipeline.stage import Stage, open_batch_channel
 
 In = TypeVar("In")
@@ -79,11 +83,32 @@ class FilterStage(Stage[Outgoing, Addressed]):
     name: ClassVar[str] = "filter"
 
     def __init__(self, node: Node) -> None:
+        self._node = node
         self._context = node.context
 
     async def process(self, items: Sequence[Outgoing]) -> list[Addressed]:
-        """Address each message."""
-        return _each(self.address, items, self._context.counters.drop)
+        """Address each message, and keep what is for this host."""
+        return self.keep_own(_each(self.address, items, self._context))
+
+    def keep_own(self, messages: list[Addressed]) -> list[Addressed]:
+        """Have this host's loopback link carry what it gets itself; what others get of it."""
+        loopback = self._node.loopback
+        if loopback is None:
+            return messages
+        me = self._context.host_id
+        own = [message for message in messages if message.hosts is None or me in message.hosts]
+        if own:
+            loopback.carry([Message(message.data, me, message.channel) for message in own])
+        # Where nobody else can be reached, everybody has got it now.
+        alone = not any(peer.ranked for peer in self._node.peers.values())
+        others: list[Addressed] = []
+        for message in messages:
+            if message.hosts is None:
+                if not alone:
+                    others.append(message)
+            elif hosts := tuple(host for host in message.hosts if host != me):
+                others.append(message._replace(hosts=hosts))
+        return others
 
     def address(self, message: Outgoing) -> Addressed:
         """Address one message, or raise SendError."""
@@ -124,21 +149,21 @@ class CompressorStage(Stage[Addressed, Addressed]):
         if compression is None:
             self._context.counters.tx_uncompressed += len(items)
             return list(items)
-        if compression.compressor.slow:
-            return await trio.to_thread.run_sync(self._compress, items, compression)
-        return self._compress(items, compression)
-
-    def _compress(self, items: Sequence[Addressed], compression: Compression) -> list[Addressed]:
         counters = self._context.counters
         compressor, threshold = compression
         done: list[Addressed] = []
         for message in items:
-            original = len(message.data)
-            if original > threshold:
+            original = message.data
+            if len(original) > threshold:
                 began = time.perf_counter()
-                smaller = compressor.compress(message.data)
-                if len(smaller) < original:
-                    counters.tx_compress.add(original, len(smaller), time.perf_counter() - began)
+                if compressor.slow:
+                    # One at a time, since what a thread does cannot be cancelled.
+                    smaller = await trio.to_thread.run_sync(compressor.compress, original)
+                else:
+                    smaller = compressor.compress(original)
+                if len(smaller) < len(original):
+                    elapsed = time.perf_counter() - began
+                    counters.tx_compress.add(len(original), len(smaller), elapsed)
                     done.append(message._replace(data=smaller, compress=compressor.wire_id))
                     continue
             counters.tx_uncompressed += 1
@@ -157,7 +182,7 @@ class CipherStage(Stage[Addressed, Sealed]):
 
     async def process(self, items: Sequence[Addressed]) -> list[Sealed]:
         """Seal each message."""
-        return _each(self.seal, items, self._context.counters.drop)
+        return _each(self.seal, items, self._context)
 
     def seal(self, message: Addressed) -> Sealed:
         """Seal one message, or raise SendError."""
@@ -192,6 +217,7 @@ class TransportStage(Stage[Sealed, Sealed]):
     def __init__(self, node: Node) -> None:
         self._node = node
         self._drop = node.context.counters.drop
+        self._log = node.context.log
 
     async def process(self, items: Sequence[Sealed]) -> list[Sealed]:
         """Send each message; nothing is left for a next stage."""
@@ -237,7 +263,14 @@ class TransportStage(Stage[Sealed, Sealed]):
                 first.data_lost(lost)
             return lost
         for path, refusals in refused.items():
-            if refusals and not self._divert(peer, path, batch[path]):
+            if not refusals:
+                continue
+            # Hedged messages were given to two links: if the other has taken them all is well, and
+            # if it has not they are one loss all the same.
+            copies = [other for other in batch if batch[other] == batch[path]]
+            if copies[0] is not path or not all(refused[copy] for copy in copies):
+                continue
+            if not self._divert(peer, path, batch[path]):
                 path.data_lost(refusals)
                 lost += refusals
         return lost
@@ -261,13 +294,30 @@ class TransportStage(Stage[Sealed, Sealed]):
                     yield peer
             if not reached:
                 self._drop(DropCause.HOST_DOWN)
+                self._log.info(
+                    LogSubsystem.TX,
+                    "a message to every host is lost, none is reachable",
+                    key=DropCause.HOST_DOWN,
+                )
             return
         for host_id in message.hosts:
             found = self._node.peers.get(host_id)
             if found is None:
                 self._drop(DropCause.UNKNOWN_DESTINATION)
+                self._log.warning(
+                    LogSubsystem.TX,
+                    "a message to host %d is lost, the handle has no such host",
+                    host_id,
+                    key=(DropCause.UNKNOWN_DESTINATION, host_id),
+                )
             elif not found.ranked:
                 self._drop(DropCause.HOST_DOWN)
+                self._log.info(
+                    LogSubsystem.TX,
+                    "a message to host %d is lost, it is unreachable",
+                    host_id,
+                    key=(DropCause.HOST_DOWN, host_id),
+                )
             else:
                 yield found
 
@@ -302,8 +352,8 @@ class Transmitter:
                 "send_sync takes exactly one destination",
                 errno=errno.EINVAL if hosts == () else errno.E2BIG,
             )
-        (compressed,) = await self._compressor.process([addressed])
-        self._transport.send(self._cipher.seal(compressed))
+        for compressed in await self._compressor.process(self._filter.keep_own([addressed])):
+            self._transport.send(self._cipher.seal(compressed))
 
     async def flush(self) -> None:
         """Wait until all that was handed over before has gone through the last stage."""
@@ -344,14 +394,26 @@ async def _wait_any_room(outboxes: Iterable[Outbox]) -> None:
             nursery.start_soon(wait, outbox)
 
 
-def _each(
-    step: Callable[[In], Out], items: Iterable[In], drop: Callable[[DropCause], None]
-) -> list[Out]:
-    """What ``step`` makes of each item; those it raises SendError for are counted."""
+def _each(step: Callable[[In], Out], items: Iterable[In], context: Context) -> list[Out]:
+    """What ``step`` makes of each item; those it raises SendError for are counted and logged."""
     done: list[Out] = []
     for item in items:
         try:
             done.append(step(item))
         except SendError as error:
-            drop(error.cause)
+            context.counters.drop(error.cause)
+            _log_lost(context.log, error)
     return done
+
+
+def _log_lost(log: HandleLog, error: SendError) -> None:
+    why = error.args[0]
+    if isinstance(error, FilterError):
+        log_filter_error(log, error, Direction.TX)
+    elif isinstance(error, SealError):
+        cause = error.__cause__
+        log.error(LogSubsystem.CRYPTO, "a message is lost: %s", why, key=repr(cause), cause=cause)
+    elif isinstance(error, DestinationError):
+        log.warning(LogSubsystem.FILTER, "a message is lost: %s", why, key=error.cause)
+    else:
+        log.debug(LogSubsystem.TX, "a message is not sent: %s", why, key=error.cause)

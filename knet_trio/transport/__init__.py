@@ -12,12 +12,19 @@ TRANSPORTS: Final[dict[str, Transport]] = {
     transport.name: transport for transport in (UdpTransport(),)
 }
 
+# Has no sockets, so there is no Transport for it.
+LOOPBACK: Final = "loopback"
+
+TRANSPORT_IDS: Final = {LOOPBACK: 0} | {
+    transport.name: transport.transport_id for transport in TRANSPORTS.values()
+}
+
 
 def find_transport(name: str) -> Transport:
-    """The transport called ``name``, else InvalidArgumentError."""
+    """The transport over the network called ``name``, else InvalidArgumentError."""
     try:
         return TRANSPORTS[name.lower()]
     except KeyError:
         raise InvalidArgumentError(
-            f"there is no transport {name!r} here; there are {', '.join(TRANSPORTS)}"
+            f"there is no transport {name!r} here; there are {', '.join(TRANSPORT_IDS)}"
         ) from None

@@ -26,6 +26,7 @@ TOS_LOW_DELAY: Final = 0x10
 # What one wake-up may take from a socket: under a millisecond's work for the stages behind it.
 RECEIVE_BATCH: Final = 64
 _DATAGRAM: Final = 65536
+_MOST_DESTINATIONS: Final = 4096
 
 # Not named by the socket module of every supported Python. Source: linux/in.h, linux/in6.h,
 # asm-generic/socket.h.
@@ -117,6 +118,9 @@ class UdpEndpoint(Endpoint):
         """Send datagrams until the socket's buffer is full."""
         name = self._destinations.get(destination)
         if name is None:
+            # Dynamic links leave old addresses behind.
+            if len(self._destinations) >= _MOST_DESTINATIONS:
+                self._destinations.clear()
             name = self._destinations[destination] = socket_address(destination)
         send = self._sock.sendto
         for sent, datagram in enumerate(datagrams):
@@ -144,6 +148,15 @@ class UdpEndpoint(Endpoint):
     def troubles(self) -> list[PathTrouble]:
         """Read the error queue."""
         return read_errors(self._sock)
+
+    def set_dscp(self, dscp: int) -> None:
+        """Set the type of service, and the priority in this machine's own queues."""
+        try:
+            _set_priority(self._sock, dscp)
+        except OSError as error:
+            raise TransportError.from_os_error(
+                f"cannot mark packets of {self.local}", error
+            ) from error
 
     def close(self) -> None:
         """Close the socket."""

@@ -239,6 +239,30 @@ def test_fragments_of_a_number_that_comes_again_are_not_mixed_with_those_of_its_
     assert bench.add(part(5, 1, 2, b"New")) == b"Newnew"
 
 
+def test_with_a_lower_limit_the_least_recently_touched_are_given_up_at_once() -> None:
+    bench = Bench(limit=4)
+    for seq in (1, 2, 3, 4):
+        bench.add(part(seq, 1, 3))
+    bench.add(part(1, 2, 3))
+    bench.reassembly.set_limit(2)
+    assert len(bench.reassembly) == 2
+    assert bench.drops == {DropCause.REASSEMBLY_GIVEN_UP: 2}
+    assert bench.add(part(1, 3, 3)) == b"ababab"
+    bench.add(part(5, 1, 3))
+    bench.add(part(6, 1, 3))
+    assert len(bench.reassembly) == 2
+    assert bench.drops == {DropCause.REASSEMBLY_GIVEN_UP: 3}
+
+
+def test_with_a_higher_limit_nothing_is_given_up() -> None:
+    bench = Bench(limit=1)
+    bench.add(part(1, 1, 2))
+    bench.reassembly.set_limit(2)
+    bench.add(part(2, 1, 2))
+    assert bench.add(part(1, 2, 2)) == b"abab"
+    assert not bench.drops
+
+
 def test_clearing_gives_up_and_counts_what_was_unfinished() -> None:
     bench = Bench()
     bench.add(part(1, 1, 2))

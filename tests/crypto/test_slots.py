@@ -12,6 +12,7 @@ from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketE
 
 OLD = CryptoConfig(b"o" * 128)
 NEW = CryptoConfig(b"n" * 128, cipher="aes128", hash="sha512")
+OTHER = CryptoConfig(b"x" * 128, hash="md5")
 PACKET = b"\x01 a packet"
 
 
@@ -95,6 +96,35 @@ def test_a_replaced_configuration_opens_nothing_any_more() -> None:
     slots.set(NEW, 1)
     assert slots.open_untrusted(sealed(NEW)) == PACKET
     assert cause_of_refusing(slots, sealed(OLD)) is DropCause.NOT_AUTHENTIC
+
+
+@pytest.mark.parametrize("in_use", [0, 1, 2])
+def test_replacing_is_for_slot_1_and_uses_it_even_if_it_is_in_use(in_use: int) -> None:
+    slots = slots_with(OLD, OTHER, use=in_use)
+    slots.replace(NEW)
+    assert slots.in_use == 1
+    assert slots_with(NEW).open_untrusted(slots.seal([PACKET])[0]) == PACKET
+    assert slots.open_untrusted(sealed(OTHER)) == PACKET
+    assert cause_of_refusing(slots, sealed(OLD)) is DropCause.NOT_AUTHENTIC
+
+
+@pytest.mark.parametrize("in_use", [0, 1, 2])
+def test_replacing_by_nothing_clears_slot_1_and_seals_no_more(in_use: int) -> None:
+    slots = slots_with(OLD, OTHER, use=in_use)
+    slots.replace(None)
+    assert slots.in_use == 0
+    assert slots.seal([PACKET]) == [PACKET]
+    assert slots.open_untrusted(sealed(OTHER)) == PACKET
+    assert cause_of_refusing(slots, sealed(OLD)) is DropCause.NOT_AUTHENTIC
+
+
+@pytest.mark.parametrize("in_use", [0, 1, 2])
+def test_a_replacement_that_makes_no_envelope_leaves_all_as_it_was(in_use: int) -> None:
+    slots = slots_with(OLD, OTHER, use=in_use)
+    with pytest.raises(InvalidArgumentError):
+        slots.replace(CryptoConfig(b"k" * 128, cipher="no"))
+    assert slots.in_use == in_use
+    assert slots.open_untrusted(sealed(OLD)) == PACKET
 
 
 def test_clearing_an_empty_slot_is_no_error() -> None:

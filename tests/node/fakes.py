@@ -66,6 +66,7 @@ class FakeEndpoint(Endpoint):
         self.refuse: Callable[[bytes, Address], None] | None = None
         self.on_sent: Callable[[Sent], None] | None = None
         self.closed = False
+        self.dscp: int | None = None
         self._troubles: list[PathTrouble] = []
         self._has_room = trio.Event()
         self._arriving, self._arrived = trio.open_memory_channel[Arrivals](math.inf)
@@ -129,6 +130,9 @@ class FakeEndpoint(Endpoint):
     def troubles(self) -> list[PathTrouble]:
         taken, self._troubles = self._troubles, []
         return taken
+
+    def set_dscp(self, dscp: int) -> None:
+        self.dscp = dscp
 
     def close(self) -> None:
         self.closed = True

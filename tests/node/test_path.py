@@ -139,14 +139,13 @@ class TestHeartbeat:
         world = World()
         path = world.add_path(world.add_peer(), dst=address(2), ping_interval=0.5)
         world.bring_up(path)
+        await trio.sleep(59.5)
         stamp = path.liveness.stamp(trio.current_time())
         # Nothing has run for a minute: neither the heartbeat nor the receiving of pongs.
-        await trio.sleep(60)
+        await trio.sleep(0.5)
         path.heartbeat(trio.current_time())
         assert path.connected.is_on
-        path.liveness.timeout = 100.0
         world.pong(path, stamp)
-        path.liveness.timeout = 2.0
         await trio.sleep(1.5)
         path.heartbeat(trio.current_time())
         assert reasons(world) == [(True, "the peer answers pings")]

@@ -332,3 +332,21 @@ class TestEndpoints:
             await rx.arrive(*packets(b"two"))
             assert sorted(message.data for message in rx.got()) == [b"three", b"two"]
             nursery.cancel_scope.cancel()
+
+
+class TestBeforeTheLinkIsUp:
+    async def test_data_of_a_silent_peer_is_dropped(self) -> None:
+        async with receiving(World(), up=False) as rx:
+            await rx.arrive(*packets())
+            path = rx.world.node.peers[PEER].paths[0]
+            assert path.drops == {DropCause.PEER_UNREACHABLE: 1}
+            assert rx.got() == []
+
+    async def test_data_of_one_that_answers_is_not(self) -> None:
+        # It may have found this host before this host has found it.
+        async with receiving(World(), up=False) as rx:
+            path = rx.world.node.peers[PEER].paths[0]
+            rx.world.pong(path, path.liveness.stamp(rx.world.context.now()))
+            await rx.arrive(*packets())
+            assert not path.connected.is_on
+            assert len(rx.got()) == 1

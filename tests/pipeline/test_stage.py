@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import chain
 from typing import ClassVar
 
 import pytest
@@ -54,6 +56,10 @@ def take_all(source: Source) -> list[list[int]]:
             return batches
 
 
+def joined(batches: Iterable[Sequence[int]]) -> list[int]:
+    return list(chain.from_iterable(batches))
+
+
 def fill(sender: BatchSender[int]) -> list[int]:
     """Send until there is no room; what was sent."""
     sent: list[int] = []
@@ -94,7 +100,7 @@ class TestBatches:
         assert len(sent) == BATCH_LIMIT * CHANNEL_BATCHES
         batches = take_all(source)
         assert [len(batch) for batch in batches] == [BATCH_LIMIT] * CHANNEL_BATCHES
-        assert sum(batches, []) == sent
+        assert joined(batches) == sent
 
     async def test_what_is_sent_at_once_stays_together(self) -> None:
         sender, source = open_batch_channel(int)
@@ -171,7 +177,7 @@ class TestSending:
                     received.extend(batch.items)
 
             scope = trio.CancelScope()
-            sending = CancelAt(lambda sender=sender: sender.send([-1, -2]), step, scope)
+            sending = CancelAt(partial(sender.send, [-1, -2]), step, scope)
             async with trio.open_nursery() as nursery:
                 with scope:
                     if full:
@@ -193,7 +199,7 @@ class TestSending:
             nursery.start_soon(sender.send, [-1, -2])
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
-        assert sum(take_all(source), []) == before
+        assert joined(take_all(source)) == before
 
     async def test_cancelled_as_room_comes_sends_all_or_none(self) -> None:
         sender, source = open_batch_channel(int, 1)
@@ -210,7 +216,7 @@ class TestSending:
             await wait_all_tasks_blocked()
             assert take(source) == before
             nursery.cancel_scope.cancel()
-        assert sum(take_all(source), []) == ([-1, -2] if sent else [])
+        assert joined(take_all(source)) == ([-1, -2] if sent else [])
 
 
 class TestOrder:
@@ -310,12 +316,12 @@ class TestStage:
         stage = Doubler()
         await run_stage(stage, range(2 * STEP + 3))
         assert [len(call) for call in stage.calls] == [STEP, STEP, 3]
-        assert sum(stage.calls, []) == list(range(2 * STEP + 3))
+        assert joined(stage.calls) == list(range(2 * STEP + 3))
 
     async def test_passes_on_what_it_makes_of_the_items_in_order(self) -> None:
         results = await run_stage(Doubler(), range(BATCH_LIMIT), range(5))
         evens = [*range(0, BATCH_LIMIT, 2), 0, 2, 4]
-        assert sum(results, []) == [item for item in evens for _ in range(2)]
+        assert joined(results) == [item for item in evens for _ in range(2)]
 
     async def test_passes_on_no_empty_batches(self) -> None:
         assert await run_stage(Doubler(), [1, 3, 5]) == []

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,50 +31,9 @@ from knet_trio.node.path import Path
 from knet_trio.pipeline.stage import BATCH_LIMIT
 from knet_trio.pipeline.tx import Outgoing, Transmitter
 from tests.node.fakes import KEY, ME, FakeEndpoint, World, address, refusal
+from tests.pipeline.sending import data, drops, make, message, running, send
 
 MINIMUM = 482
-
-
-def make(*hosts: int, policy: LinkPolicy = LinkPolicy.PASSIVE, links: int = 1) -> World:
-    """A node with hosts that are up; link l of host h is at address 10 h + l."""
-    world = World()
-    for host in hosts:
-        peer = world.add_peer(host, policy)
-        for link_id in range(links):
-            world.bring_up(world.add_path(peer, link_id, dst=address(10 * host + link_id)))
-    return world
-
-
-def message(data: bytes = b"hello", channel: int = 0, to: Sequence[int] | None = None) -> Outgoing:
-    return Outgoing(data, channel, None if to is None else tuple(to))
-
-
-@asynccontextmanager
-async def running(world: World) -> AsyncGenerator[Transmitter]:
-    """The pipeline at work."""
-    transmitter = Transmitter(world.node)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(transmitter.run)
-        yield transmitter
-        nursery.cancel_scope.cancel()
-
-
-async def send(world: World, *messages: Outgoing) -> None:
-    """Send messages through the pipeline to its end."""
-    with trio.fail_after(5):
-        async with running(world) as transmitter:
-            await transmitter.send(messages)
-            await transmitter.flush()
-
-
-def data(world: World, destination: Address | None = None) -> list[Data]:
-    return [
-        packet for packet in world.endpoint.packets(destination) if isinstance(packet, Data)
-    ]  # fmt: skip
-
-
-def drops(world: World) -> dict[DropCause, int]:
-    return dict(world.context.counters.drops)
 
 
 def answering(answer: Any) -> Callable[[FilterPacket], FilterResult]:

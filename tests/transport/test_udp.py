@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import trio
@@ -79,6 +79,24 @@ class TestOptions:
     ) -> None:
         sock = open_udp.socket(open_udp(local, high_priority=True, dscp=dscp))
         assert priority(sock) == (6, service)
+
+    @both
+    async def test_the_mark_of_an_open_socket_can_change(
+        self, local: Address, open_udp: Opener
+    ) -> None:
+        endpoint = open_udp(local)
+        sock = open_udp.socket(endpoint)
+        for dscp, service in ((46, 0xB8), (63, 0xFC), (0, 0x10)):
+            endpoint.set_dscp(dscp)
+            assert priority(sock) == (6, service)
+
+    @both
+    async def test_a_closed_socket_cannot_be_marked(self, local: Address, open_udp: Opener) -> None:
+        endpoint = open_udp(local)
+        endpoint.close()
+        with pytest.raises(TransportError, match="cannot mark packets") as caught:
+            endpoint.set_dscp(46)
+        assert caught.value.errno == errno.EBADF
 
     @both
     async def test_an_address_the_machine_has_not_got_yet(
@@ -381,26 +399,31 @@ class TestTrouble:
         assert [trouble.destination for trouble in arrivals.troubles] == [nobody]
 
     @pytest.mark.parametrize("ipv6", [False, True])
-    async def test_the_kernel_says_what_would_have_gone(self, ipv6: bool) -> None:
-        with made_namespaces(1400) as pair:
-            mine, theirs = (
-                (pair.v6(0, 0), pair.v6(1, 0)) if ipv6 else (pair.v4(0, 0), pair.v4(1, 0))
-            )
+    @pytest.mark.parametrize("flood", [0, 2 * RECEIVE_BATCH])
+    async def test_the_kernel_says_what_would_have_gone(self, ipv6: bool, flood: int) -> None:
+        with made_namespaces(1400) as pair, ExitStack() as stack:
+            address = pair.v6 if ipv6 else pair.v4
             headers = 48 if ipv6 else 28
-            destination = parse_address(theirs, 5405)
             with pair.inside(0):
-                endpoint = open_plain(Address(mine, 0))
-            try:
-                assert endpoint.send_nowait([bytes(1400 - headers)], destination) == 1
-                with pytest.raises(OSError, match="Message too long"):
-                    endpoint.send_nowait([bytes(1401 - headers)], destination)
-                troubles = [t for t in endpoint.troubles() if t.errno == errno.EMSGSIZE]
-                assert {(t.mtu, t.local, t.concerns(destination)) for t in troubles} == {
-                    (1400, True, True)
-                }
-                assert not any(t.concerns(parse_address(mine, 5405)) for t in troubles)
-            finally:
-                endpoint.close()
+                one, two = [open_plain(parse_address(address(0, 0), 0)) for _ in range(2)]
+            with pair.inside(1):
+                # Somebody listens, so that the size is the only trouble.
+                there = open_plain(parse_address(address(1, 0), 0))
+            for endpoint in (one, two, there):
+                stack.callback(endpoint.close)
+            destination = there.local
+            assert two.send_nowait([b"x"] * flood, one.local) == flood
+            assert one.send_nowait([bytes(1400 - headers)], destination) == 1
+            with pytest.raises(OSError, match="Message too long"):
+                one.send_nowait([bytes(1401 - headers)], destination)
+            # Whatever else there is to be received, it comes with the first.
+            with trio.fail_after(PATIENCE):
+                arrivals = await one.receive()
+            troubles = [t for t in arrivals.troubles if t.errno == errno.EMSGSIZE]
+            assert {(t.mtu, t.local, t.concerns(destination)) for t in troubles} == {
+                (1400, True, True)
+            }
+            assert not any(t.concerns(one.local) for t in troubles)
 
 
 class TestClosing:

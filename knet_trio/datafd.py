@@ -1,0 +1,348 @@
+"""Data fds: descriptors of the program's as channels.
+
+What is read from one is sent on its channel, each read as a message, and what arrives there is
+written to it. A program, a tap device or a pipe takes part so, and need not know of knet_trio.
+
+Everything is done on a duplicate of the program's descriptor. Its number stays ours until we close
+it, whatever the program does to its own; and once that is done, nothing can touch the program's.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import stat
+import termios
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import attrs
+import trio
+
+from knet_trio.config import DEFAULT_RECEIVE_BUFFER, check_integer
+from knet_trio.core.onwire import MAX_MESSAGE
+from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, TransportError
+from knet_trio.events import ChannelError
+from knet_trio.logs.names import LogSubsystem
+from knet_trio.message import Direction, Message
+from knet_trio.node.context import Context
+from knet_trio.pipeline.tx import Outgoing, Transmitter
+from knet_trio.waiting import Mailbox
+
+# What one wake-up may read or write: about a millisecond's work.
+BATCH: Final = 64
+# Room for many of the largest messages; the system may grant less.
+PAIR_BUFFER: Final = 8 * 1024 * 1024
+# Not named by the socket module. Source: asm-generic/socket.h.
+SO_SNDBUFFORCE: Final = 32
+
+
+@attrs.frozen
+class Datafd:
+    """A descriptor that is a channel. Made by ``Handle.add_datafd``.
+
+    ``fd`` is the program's own, or its end of the socket pair that was made for it; ``channel`` is
+    0 to 31.
+    """
+
+    fd: int
+    channel: int
+
+
+class Carrier:
+    """A data fd at work. ``fd`` is our own, kept until ``close``; ``mailbox`` is what arrived."""
+
+    def __init__(self, datafd: Datafd, fd: int, context: Context, transmitter: Transmitter) -> None:
+        self.datafd = datafd
+        self.mailbox: Mailbox[Message] = Mailbox(DEFAULT_RECEIVE_BUFFER, keep_oldest=True)
+        self._fd = fd
+        self._keeps_messages_apart = _keeps_messages_apart(fd)
+        # The error that left the last message unfinished.
+        self._cut_short: int | None = None
+        self._context = context
+        self._transmitter = transmitter
+
+    async def run(self) -> None:
+        """Carry messages both ways, until closed or cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, name="read")
+            nursery.start_soon(self._write, name="write")
+
+    def close(self) -> None:
+        """Touch it no more. What was read before still goes out."""
+        self.mailbox.close()
+        fd, self._fd = self._fd, -1
+        # The program's descriptor keeps the file open, so closing ours would not end the polling.
+        trio.lowlevel.notify_closing(fd)
+        os.close(fd)
+
+    async def _read(self) -> None:
+        """Send what can be read, until that ends or fails.
+
+        While the handle is behind, nothing is read: whoever writes at the other end has to wait.
+        """
+        ended = False
+        error: OSError | None = None
+        while not ended:
+            batch: list[Outgoing] = []
+            try:
+                if not await self._wait(trio.lowlevel.wait_readable):
+                    return
+                ended = self._drain(batch)
+            except OSError as failure:
+                ended, error = True, failure
+            if batch:
+                await self._transmitter.send(batch)
+        self._tell(Direction.TX, error)
+
+    def _drain(self, batch: list[Outgoing]) -> bool:
+        """Read into ``batch`` what is there, up to a bound; whether that was the last."""
+        # One byte more tells the messages that are too long, and would be cut off.
+        size = MAX_MESSAGE + self._keeps_messages_apart
+        for _ in range(BATCH):
+            try:
+                data = os.read(self._fd, size)
+            except BlockingIOError:
+                return False
+            if 0 < len(data) <= MAX_MESSAGE:
+                batch.append(Outgoing(data, self.datafd.channel, None))
+            elif not data and self._at_end():
+                return True
+            else:
+                self._context.counters.drop(DropCause.MESSAGE_SIZE)
+        return False
+
+    def _at_end(self) -> bool:
+        """Whether reading nothing was the end, and not an empty message."""
+        if not self._keeps_messages_apart:
+            return True
+        poll = select.poll()
+        poll.register(self._fd, select.POLLRDHUP)
+        # The other end may be closed with messages still to be read.
+        return bool(poll.poll(0)) and not any(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)))
+
+    async def _write(self) -> None:
+        """Write what arrives, message by message."""
+        told: int | None = None
+        while True:
+            try:
+                messages = await self.mailbox.take(BATCH)
+            except trio.ClosedResourceError:
+                return
+            for message in messages:
+                try:
+                    if not await self._write_whole(message.data):
+                        return
+                except OSError as error:
+                    self._context.counters.drop(DropCause.CHANNEL_ERROR)
+                    # Once, and not with each message: other events would be lost for that.
+                    if error.errno != told:
+                        self._tell(Direction.RX, error)
+                    told = error.errno
+                else:
+                    told = None
+
+    async def _write_whole(self, data: bytes) -> bool:
+        """Write a message to its end before anything else; False if the data fd was closed.
+
+        Raises OSError if it is refused. The next may be taken all the same: a device refuses a
+        frame for its size, or while it is down.
+        """
+        if self._cut_short is not None:
+            raise OSError(self._cut_short, os.strerror(self._cut_short))
+        rest = memoryview(data)
+        while rest:
+            if self._fd < 0:
+                return False
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:
+                await self._wait(trio.lowlevel.wait_writable)
+            except OSError as error:
+                if len(rest) < len(data):
+                    # What came next would be taken for the missing part.
+                    self._cut_short = error.errno
+                raise
+        return True
+
+    async def _wait(self, ready: Callable[[int], Awaitable[None]]) -> bool:
+        """Wait until the descriptor is ready; False if it was closed."""
+        if self._fd >= 0:
+            with suppress(trio.ClosedResourceError):
+                await ready(self._fd)
+        return self._fd >= 0
+
+    def _tell(self, direction: Direction, error: OSError | None) -> None:
+        if self._fd < 0:
+            return
+        fd, channel = self.datafd.fd, self.datafd.channel
+        self._context.tell(ChannelError(channel, direction, error))
+        if error is None:
+            self._context.log.info(
+                LogSubsystem.HANDLE, "fd %d of channel %d has ended", fd, channel
+            )
+        else:
+            self._context.log.warning(
+                LogSubsystem.HANDLE,
+                "fd %d of channel %d cannot be %s: %s",
+                fd,
+                channel,
+                "read" if direction is Direction.TX else "written to",
+                error.strerror,
+                key=(DropCause.CHANNEL_ERROR, channel, direction),
+            )
+
+
+class Datafds:
+    """The data fds of one handle, each with its task in ``nursery``.
+
+    ``mailboxes`` are the queues of all channels in use.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        transmitter: Transmitter,
+        mailboxes: dict[int, Mailbox[Message]],
+        nursery: trio.Nursery,
+    ) -> None:
+        self._context = context
+        self._transmitter = transmitter
+        self._mailboxes = mailboxes
+        self._nursery = nursery
+        self._carriers: dict[int, Carrier] = {}
+        # The program's ends of the pairs made here, as they were then.
+        self._pairs: dict[int, os.stat_result] = {}
+
+    def add(self, fd: int | None, channel: int) -> Datafd:
+        """Make ``fd``, or a new socket pair, that channel. On an error nothing has changed."""
+        if fd is None:
+            fd, own = _open_pair()
+            self._pairs[fd] = os.fstat(fd)
+        else:
+            if check_integer("fd", fd, 0, 2**31 - 1) == 0:
+                raise InvalidArgumentError(
+                    "fd 0 would be standard input: leave it out for a socket pair, or give a"
+                    " duplicate of it"
+                )
+            if fd in self._carriers:
+                raise BusyError(
+                    f"fd {fd} is channel {self.get_channel(fd)}; remove it first",
+                    errno=errno.EEXIST,
+                )
+            own = _take_up(fd)
+        datafd = Datafd(fd, channel)
+        carrier = Carrier(datafd, own, self._context, self._transmitter)
+        self._carriers[fd] = carrier
+        self._mailboxes[channel] = carrier.mailbox
+        self._nursery.start_soon(carrier.run, name=f"datafd {fd}")
+        return datafd
+
+    def remove(self, fd: int) -> None:
+        """Let go of it at once, and close it if it is of a pair made here."""
+        carrier = self._find(fd)
+        del self._carriers[fd]
+        del self._mailboxes[carrier.datafd.channel]
+        carrier.close()
+        made = self._pairs.pop(fd, None)
+        if made is not None:
+            _close_if_same(fd, made)
+
+    def close(self) -> None:
+        """Let go of all."""
+        for fd in list(self._carriers):
+            self.remove(fd)
+
+    def get_channel(self, fd: int) -> int:
+        """The channel of a data fd."""
+        return self._find(fd).datafd.channel
+
+    def get_fd(self, channel: int) -> int:
+        """The data fd of a channel."""
+        for fd, carrier in self._carriers.items():
+            if carrier.datafd.channel == channel:
+                return fd
+        raise InvalidArgumentError(f"channel {channel!r} has no data fd; add_datafd gives it one")
+
+    def _find(self, fd: int) -> Carrier:
+        try:
+            return self._carriers[fd]
+        except KeyError:
+            raise InvalidArgumentError(f"fd {fd!r} is no data fd of this handle") from None
+
+
+def _keeps_messages_apart(fd: int) -> bool:
+    """Whether it is a socket that gives each message as it was sent, an empty one too."""
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return False
+    sock = socket.socket(fileno=fd)
+    kind = sock.type
+    sock.detach()
+    return kind != socket.SOCK_STREAM
+
+
+def _take_up(fd: int) -> int:
+    """A duplicate of the program's ``fd``, which is made non-blocking and close-on-exec."""
+    try:
+        own = os.dup(fd)
+        try:
+            # Regular files are always ready, and the system does not poll them.
+            with select.epoll() as epoll:
+                epoll.register(own, 0)
+            os.set_blocking(own, False)
+            os.set_inheritable(fd, False)
+        except BaseException:
+            os.close(own)
+            raise
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise InvalidArgumentError(f"fd {fd} is not open", errno=errno.EBADF) from None
+        if error.errno == errno.EPERM:
+            raise InvalidArgumentError(
+                f"fd {fd} cannot be waited for, as no regular file can: give a socket, a pipe or a"
+                " device",
+                errno=errno.EPERM,
+            ) from None
+        raise TransportError.from_os_error(f"cannot make fd {fd} a channel", error) from error
+    return own
+
+
+def _open_pair() -> tuple[int, int]:
+    """The program's and our end of a socket pair that keeps messages apart."""
+    try:
+        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            for sock in pair:
+                sock.setblocking(False)
+                _grow(sock)
+        except BaseException:
+            for sock in pair:
+                sock.close()
+            raise
+    except OSError as error:
+        raise TransportError.from_os_error("cannot make a socket pair", error) from error
+    theirs, ours = pair
+    return theirs.detach(), ours.detach()
+
+
+def _grow(sock: socket.socket) -> None:
+    # Between local sockets only the sender's buffer counts.
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, PAIR_BUFFER)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PAIR_BUFFER)
+
+
+def _close_if_same(fd: int, made: os.stat_result) -> None:
+    """Close the program's end of a pair, unless the program has: its number may be another's."""
+    try:
+        same = os.path.samestat(os.fstat(fd), made)
+    except OSError:
+        return
+    if same:
+        trio.lowlevel.notify_closing(fd)
+        os.close(fd)

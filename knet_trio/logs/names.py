@@ -1,0 +1,134 @@
+"""Subsystems and levels of the log, by the names and numbers that libknet 1.25 answers with.
+
+Source: the knet_log_get manual pages, and the library where it says otherwise: it calls what it
+does not know ``unknown``.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from knet_trio.config import check_integer
+from knet_trio.errors import InvalidArgumentError
+
+MAX_ID: Final = 255
+
+
+class LogSubsystem(enum.IntEnum):
+    """Who says it. libknet's name for it is that here in lower case."""
+
+    COMMON = 0
+    HANDLE = 1
+    HOST = 2
+    LISTENER = 3
+    LINK = 4
+    TRANSPORT = 5
+    CRYPTO = 6
+    COMPRESS = 7
+    FILTER = 19
+    DSTCACHE = 20
+    HEARTBEAT = 21
+    PMTUD = 22
+    TX = 23
+    RX = 24
+    LOOPBACK = 40
+    UDP = 41
+    SCTP = 42
+    NSSCRYPTO = 60
+    OPENSSLCRYPTO = 61
+    ZLIBCOMP = 70
+    LZ4COMP = 71
+    LZ4HCCOMP = 72
+    LZO2COMP = 73
+    LZMACOMP = 74
+    BZIP2COMP = 75
+    ZSTDCOMP = 76
+    UNKNOWN = 254
+
+
+class LogLevel(enum.IntEnum):
+    """How much it matters; a level lets through itself and those with a lower number."""
+
+    ERROR = 0
+    WARNING = 1
+    INFO = 2
+    DEBUG = 3
+
+
+_SUBSYSTEM_NAMES: Final = {subsystem: subsystem.name.lower() for subsystem in LogSubsystem}
+_SUBSYSTEMS: Final = {name: subsystem for subsystem, name in _SUBSYSTEM_NAMES.items()}
+# Two of the four are in capitals in the library.
+_LEVEL_NAMES: Final = {
+    LogLevel.ERROR: "ERROR",
+    LogLevel.WARNING: "WARNING",
+    LogLevel.INFO: "info",
+    LogLevel.DEBUG: "debug",
+}
+_LEVELS: Final = {name.lower(): level for level, name in _LEVEL_NAMES.items()}
+
+
+def get_log_subsystem_name(id: int) -> str:
+    """The name of the subsystem with that number (0 to 255), ``unknown`` if there is none.
+
+    Source: man knet_log_get_subsystem_name.
+    """
+    check_integer("subsystem id", id, 0, MAX_ID)
+    return _SUBSYSTEM_NAMES[LogSubsystem(id) if id in _SUBSYSTEM_NAMES else LogSubsystem.UNKNOWN]
+
+
+def get_log_subsystem_id(name: str) -> LogSubsystem:
+    """The subsystem of that name, in capitals or not; ``UNKNOWN`` (254) if there is none.
+
+    Source: man knet_log_get_subsystem_id.
+    """
+    return _SUBSYSTEMS.get(_lower("subsystem", name), LogSubsystem.UNKNOWN)
+
+
+def get_log_level_name(id: int) -> str:
+    """The name of the level with that number (0 to 255), ``ERROR`` if there is none.
+
+    Source: man knet_log_get_loglevel_name.
+    """
+    check_integer("log level id", id, 0, MAX_ID)
+    return _LEVEL_NAMES[LogLevel(id) if id in _LEVEL_NAMES else LogLevel.ERROR]
+
+
+def get_log_level_id(name: str) -> LogLevel:
+    """The level of that name, in capitals or not; ``ERROR`` (0) if there is none.
+
+    Source: man knet_log_get_loglevel_id.
+    """
+    return _LEVELS.get(_lower("log level", name), LogLevel.ERROR)
+
+
+def find_subsystem(subsystem: int | str) -> LogSubsystem:
+    """The subsystem of that name or number, else InvalidArgumentError."""
+    if isinstance(subsystem, str):
+        found = _SUBSYSTEMS.get(subsystem.lower())
+    else:
+        number = check_integer("log subsystem", subsystem, 0, MAX_ID)
+        found = LogSubsystem(number) if number in _SUBSYSTEM_NAMES else None
+    if found is None:
+        known = ", ".join(f"{name} ({member:d})" for name, member in _SUBSYSTEMS.items())
+        raise InvalidArgumentError(f"log subsystem {subsystem!r} is not known; there are {known}")
+    return found
+
+
+def find_level(level: int | str) -> LogLevel:
+    """The level of that name or number, else InvalidArgumentError."""
+    if isinstance(level, str):
+        found = _LEVELS.get(level.lower())
+    else:
+        number = check_integer("log level", level, 0, MAX_ID)
+        found = LogLevel(number) if number in _LEVEL_NAMES else None
+    if found is None:
+        known = ", ".join(f"{name} ({member:d})" for name, member in _LEVELS.items())
+        raise InvalidArgumentError(f"log level {level!r} is not known; there are {known}")
+    return found
+
+
+def _lower(what: str, name: object) -> str:
+    if not isinstance(name, str):
+        raise InvalidArgumentError(f"the {what} name {name!r} is not text")
+    return name.lower()

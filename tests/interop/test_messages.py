@@ -1,0 +1,125 @@
+"""Messages of all sizes, both ways, under every envelope and over every kind of address."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import pytest
+import trio
+
+from knet_trio import CryptoConfig
+from tests.interop.c_node import CCrypto
+from tests.interop.namespaces import NamespacePair
+from tests.interop.pairs import (
+    OURS,
+    Pair,
+    connect,
+    exchange,
+    in_namespaces,
+    on_loopback,
+    open_ours,
+    open_pair,
+    open_theirs,
+)
+
+LIMIT: Final = 30.0
+SIZES: Final = (1, 100, 1446, 5000, 65536)
+HASHES: Final = ("md5", "sha1", "sha256", "sha384", "sha512")
+CIPHERS: Final = ("aes128", "aes192", "aes256", "aes-256-cbc", "aes-256-ctr")
+
+
+def messages() -> list[bytes]:
+    return [os.urandom(size) for size in SIZES]
+
+
+@pytest.fixture(params=["clear", "encrypted"])
+def crypto(request: pytest.FixtureRequest, c_key: bytes) -> CCrypto | None:
+    return None if request.param == "clear" else CCrypto(key=c_key)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_loopback(address: str, crypto: CCrypto | None) -> None:
+    with trio.fail_after(LIMIT):
+        async with open_pair(on_loopback(address, crypto=crypto)) as pair:
+            await exchange(pair, messages())
+
+
+async def change_crypto(pair: Pair, config: CCrypto, slot: int) -> None:
+    """Have both sides use that in the slot, and forget the other slot."""
+    handle, c, other = pair.ours.handle, pair.c, 3 - slot
+    handle.set_crypto(CryptoConfig(config.key, config.cipher, config.hash, config.model), slot)
+    await c.set_crypto(config.model, config.cipher, config.hash, config.key, slot)
+    handle.use_crypto(slot)
+    await c.use_crypto(slot)
+    # What the other slot could open must not pass for what this one opened.
+    handle.set_crypto(None, other)
+    await c.set_crypto("none", "none", "none", config.key, other)
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+async def test_openssl_with_every_hash(cipher: str) -> None:
+    configs = [CCrypto(key=os.urandom(1024), cipher=cipher, hash=hash) for hash in HASHES]
+    with trio.fail_after(LIMIT):
+        async with open_pair(on_loopback(crypto=configs[0])) as pair:
+            for i, config in enumerate(configs):
+                if i:
+                    await change_crypto(pair, config, slot=1 + i % 2)
+                pair.ours.handle.clear_statistics()
+                await exchange(pair, messages())
+                statistics = pair.ours.handle.statistics()
+                assert statistics.tx_crypt_packets >= len(SIZES)
+                assert statistics.rx_crypt_packets >= len(SIZES)
+
+
+async def test_nss(c_key: bytes) -> None:
+    crypto = CCrypto(key=c_key, cipher="aes256", hash="sha384", model="nss")
+    with trio.fail_after(LIMIT):
+        async with open_pair(on_loopback(crypto=crypto)) as pair:
+            await exchange(pair, messages())
+
+
+@pytest.mark.parametrize("size", [128, 4096])
+async def test_keys_of_the_smallest_and_the_largest_size(size: int) -> None:
+    with trio.fail_after(LIMIT):
+        async with open_pair(on_loopback(crypto=CCrypto(key=os.urandom(size)))) as pair:
+            await exchange(pair, messages())
+
+
+# At an MTU of 1500, by IP version and whether there is crypto.
+DATA_MTUS: Final = {
+    ("v4", False): 1446,
+    ("v4", True): 1397,
+    ("v6", False): 1426,
+    ("v6", True): 1365,
+}
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+async def test_path_mtu(namespaces: NamespacePair, family: str, crypto: CCrypto | None) -> None:
+    address = namespaces.v4 if family == "v4" else namespaces.v6
+    expected = DATA_MTUS[family, crypto is not None]
+    with trio.fail_after(LIMIT):
+        async with open_pair(in_namespaces(namespaces, address=address, crypto=crypto)) as pair:
+            # Both before the MTUs are known and after.
+            await exchange(pair, messages())
+            await pair.ours.wait_data_mtu(expected)
+            await pair.c.wait_data_mtu(expected)
+            await exchange(pair, messages())
+            ours = pair.ours.host.links[0].status
+            theirs = await pair.c.link_status(OURS, 0)
+            assert ours.mtu == theirs["mtu"] == expected
+            assert ours.proto_overhead == theirs["proto_overhead"]
+            # In refusing the first probe the kernel told the size of the second.
+            assert ours.stats.tx_pmtu_errors == 1
+
+
+async def test_link_local(namespaces: NamespacePair, crypto: CCrypto | None) -> None:
+    setup = in_namespaces(namespaces, address=namespaces.link_local, crypto=crypto)
+    with trio.fail_after(LIMIT):
+        async with open_theirs(setup) as c:
+            # Interface names mean something in their own namespace only.
+            with namespaces.inside(0):
+                async with open_ours(setup) as ours:
+                    await connect(ours, c)
+                    await exchange(Pair(setup, ours, c), messages())
