@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import socket
 import struct
@@ -49,6 +50,7 @@ def open_tap() -> int:
     return fd
 
 
+@functools.cache
 def taps_missing() -> str | None:
     """None when tap devices can be made here, else why not and what to do."""
     missing = namespaces_missing()

@@ -52,7 +52,7 @@ def receive_control(node: Node, packet: Control, size: int, source: Address) -> 
         path.note(f"packets for this link from {source}, which its access list does not accept")
         context.log.warning(
             LogSubsystem.RX,
-            "%s: a packet from %s is refused, the access list does not accept it",
+            "%s: a packet from %s is refused by the access list",
             path,
             source,
             key=(DropCause.ACCESS_LIST, path),

@@ -311,14 +311,20 @@ class Path:
         self.context.discoveries.set(self.discover, self.pmtud.deadline)
         # A first search that ends where it began is news too: what was assumed is now known.
         if (self.pmtud.mtu, self.pmtud.onwire) != before:
-            self.log.debug(
-                LogSubsystem.PMTUD,
-                "%s: packets carry %s bytes, of %s on the wire",
-                self,
-                self.pmtud.mtu,
-                self.pmtud.onwire,
-            )
+            self._log_mtu()
             self._changed()
+
+    def _log_mtu(self) -> None:
+        mtu, onwire = self.pmtud.mtu, self.pmtud.onwire
+        if mtu is None:
+            self.log.warning(
+                LogSubsystem.PMTUD,
+                "%s: the path takes up to %s bytes, too small for data",
+                self,
+                onwire,
+            )
+        else:
+            self.log.debug(LogSubsystem.PMTUD, "%s: the path MTU is %s bytes", self, onwire)
 
     def _kernel_mtu(self) -> int | None:
         # The refusal has just been queued: the smallest of what is there for this destination.

@@ -119,7 +119,7 @@ class CipherStage(Stage[Arrived, Authentic]):
             path.drop(DropCause.ACCESS_LIST)
             log.warning(
                 LogSubsystem.RX,
-                "%s: data from %s is refused, the access list does not accept it",
+                "%s: data from %s is refused by the access list",
                 path,
                 source,
                 key=(DropCause.ACCESS_LIST, path),

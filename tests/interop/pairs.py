@@ -114,10 +114,10 @@ class Ours:
             datas += [check_message(message) for message in messages]
         return datas
 
-    async def wait_data_mtu(self, wanted: int, *, spare: int = 0) -> None:
-        """Until the handle's data MTU is that, or up to `spare` bytes more."""
+    async def wait_data_mtu(self, wanted: int) -> None:
+        """Until the handle's data MTU is that."""
         async with self.handle.events() as events:
-            while not wanted <= self.handle.data_mtu <= wanted + spare:
+            while self.handle.data_mtu != wanted:
                 event = await events.receive()
                 assert not isinstance(event, DataMtuChanged) or event.data_mtu > 0
 

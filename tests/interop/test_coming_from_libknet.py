@@ -60,7 +60,9 @@ def compiler_missing() -> str | None:
         text=True,
         check=False,
     )
-    return f"the headers are not here ({done.stderr.strip()}): {install}" if done.stderr else None
+    if done.returncode:
+        return f"the headers are not here ({done.stderr.strip()}): {install}"
+    return None
 
 
 @pytest.fixture(scope="session")

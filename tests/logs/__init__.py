@@ -1,0 +1,1 @@
+"""What a handle says of itself: names and levels, the descriptor, and what is told."""
