@@ -11,30 +11,22 @@ from typing import Final
 import trio
 
 from knet_trio.channel import Channel
-from knet_trio.compress import make_compressor
 from knet_trio.config import (
-    DEFAULT_COMPRESS_THRESHOLD,
     DEFAULT_RECEIVE_BUFFER,
     DEFAULT_RECONNECT_INTERVAL,
-    MAX_SECONDS,
-    MIN_SECONDS,
     CompressConfig,
     CryptoConfig,
-    DefragBuffers,
     check_host_id,
     check_integer,
-    check_seconds,
 )
-from knet_trio.core.onwire import MAX_CHANNELS, VERSION
+from knet_trio.core.onwire import MAX_CHANNELS
 from knet_trio.core.pmtud import DEFAULT_INTERVAL
 from knet_trio.core.policy import LinkPolicy
-from knet_trio.core.sizes import MAX_ONWIRE, MIN_IPV4_MTU, EnvelopeSizes
 from knet_trio.crypto.slots import CryptoSlots
 from knet_trio.datafd import Datafd
 from knet_trio.errors import (
     AlreadyExistsError,
     BusyError,
-    InvalidArgumentError,
     LimitError,
     UnknownHostError,
 )
@@ -43,32 +35,34 @@ from knet_trio.host import Host, check_name, check_policy
 from knet_trio.logs import settings
 from knet_trio.logs.names import LogLevel, LogSubsystem
 from knet_trio.message import Filter, Message
-from knet_trio.node.context import Compression, Context
+from knet_trio.node.context import Context
 from knet_trio.node.counters import LinkCounters
 from knet_trio.runtime import Runtime
-from knet_trio.status import HandleStatistics, OnwireVersions
+from knet_trio.settings import (
+    HandleSettings,
+    check_dscp,
+    check_filter,
+    check_mtu,
+    check_pmtud_interval,
+    check_reconnect_interval,
+    make_compression,
+)
+from knet_trio.status import HandleStatistics
 from knet_trio.waiting import Mailbox
 
-MIN_PMTUD_INTERVAL: Final = 1.0
-MAX_PMTUD_INTERVAL: Final = 86400.0
-MAX_DSCP: Final = 63
-# libknet's. Here it is for those who read it back, and nothing goes by it.
-DEFAULT_TIMER_RESOLUTION: Final = 0.2
 # What was sent before the block's end still goes out, unless the sockets take nothing.
 _LAST_WORDS: Final = 1.0
 
 
-class Handle:
+class Handle(HandleSettings):
     """This host in its cluster: hosts and their links, channels, and the settings of all.
 
     Made by ``open_handle``.
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._context = runtime.context
+        super().__init__(runtime)
         self._hosts: dict[int, Host] = {}
-        self._timer_resolution = DEFAULT_TIMER_RESOLUTION
 
     def __repr__(self) -> str:
         return f"<Handle of host {self.host_id}: {len(self.hosts)} hosts>"
@@ -189,7 +183,7 @@ class Handle:
 
         Source: man knet_handle_enable_filter.
         """
-        self._context.filter = _check_filter(filter)
+        self._context.filter = check_filter(filter)
 
     @property
     def forwarding(self) -> bool:
@@ -208,174 +202,6 @@ class Handle:
             await self._runtime.flush()
         self._context.forwarding = forwarding
         settings.log_forwarding(self._context.log, forwarding)
-
-    # Crypto.
-
-    def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
-        """Put a configuration into slot 1 or 2, or clear the slot with None.
-
-        Packets of both slots are accepted from then on. Raises BusyError for the slot in use,
-        InvalidArgumentError for unknown names; then nothing has changed. Source: man
-        knet_handle_crypto_set_config.
-        """
-        self._context.crypto.set(config, slot)
-        settings.log_slot(self._context.log, slot, config)
-
-    def use_crypto(self, slot: int) -> None:
-        """Send with slot 1 or 2 from now on, with 0 in the clear.
-
-        The path MTUs are searched anew, since the envelope's size may differ. Raises
-        InvalidArgumentError for an empty slot. Source: man knet_handle_crypto_use_config.
-        """
-        before = self._context.envelope
-        self._context.crypto.use(slot)
-        settings.log_sealing(self._context.log, slot)
-        self._envelope_changed(before)
-
-    def replace_crypto(self, config: CryptoConfig | None) -> None:
-        """Put a configuration into slot 1 and send with it, even if slot 1 is in use.
-
-        The old key is dropped at once, so packets that peers still seal with it are lost:
-        ``set_crypto`` and ``use_crypto`` change keys without loss. With None slot 1 is cleared and
-        packets go in the clear. Slot 2 and ``allow_clear_traffic`` stay as they are. Raises
-        InvalidArgumentError for unknown names; then nothing has changed. Source: man
-        knet_handle_crypto.
-        """
-        before = self._context.envelope
-        self._context.crypto.replace(config)
-        settings.log_slot(self._context.log, 1, config)
-        settings.log_sealing(self._context.log, self._context.crypto.in_use)
-        self._envelope_changed(before)
-
-    def _envelope_changed(self, before: EnvelopeSizes) -> None:
-        if self._context.envelope != before:
-            self._runtime.node.restart_discovery()
-
-    @property
-    def allow_clear_traffic(self) -> bool:
-        """Whether clear packets are accepted. Source: man knet_handle_crypto_rx_clear_traffic."""
-        return self._context.crypto.allow_clear_traffic
-
-    @allow_clear_traffic.setter
-    def allow_clear_traffic(self, allow: bool) -> None:
-        self._context.crypto.allow_clear_traffic = allow
-        settings.log_clear_traffic(self._context.log, allow)
-
-    def set_compress(self, config: CompressConfig | None) -> None:
-        """Make messages smaller before they are sent, or with None leave them as they are.
-
-        What peers compressed is read whatever is set here. Raises InvalidArgumentError for a model
-        or level that there is not; then nothing has changed. Source: man knet_handle_compress.
-        """
-        self._context.compression = _compression(config)
-        settings.log_compression(self._context.log, config)
-
-    # Path MTU and other settings.
-
-    @property
-    def data_mtu(self) -> int:
-        """Messages of up to so many bytes go in one packet. Source: man knet_handle_pmtud_get."""
-        return self._runtime.node.data_mtu
-
-    @property
-    def mtu(self) -> int | None:
-        """The interface MTU to go by, None to discover it. Source: man knet_handle_pmtud_set."""
-        return self._context.fixed_mtu
-
-    @mtu.setter
-    def mtu(self, mtu: int | None) -> None:
-        self._context.fixed_mtu = _check_mtu(mtu)
-        self._runtime.node.restart_discovery()
-
-    @property
-    def pmtud_interval(self) -> float:
-        """Seconds between path MTU searches, 1 to 86400. Source: man knet_handle_pmtud_setfreq."""
-        return self._context.pmtud_interval
-
-    @pmtud_interval.setter
-    def pmtud_interval(self, interval: float) -> None:
-        self._runtime.node.set_pmtud_interval(_check_pmtud_interval(interval))
-
-    @property
-    def access_lists(self) -> bool:
-        """Whether links heed their access lists. Source: man knet_handle_enable_access_lists."""
-        return self._context.access_lists
-
-    @access_lists.setter
-    def access_lists(self, enabled: bool) -> None:
-        self._context.access_lists = enabled
-        settings.log_access_lists(self._context.log, enabled)
-
-    @property
-    def hedge(self) -> bool:
-        """Whether messages go over a second link too while there is doubt about the first.
-
-        That is so with the passive and round-robin policies, from a failed send or an overdue pong
-        until the link answers or is down. Receivers of any kind drop the copies.
-        """
-        return self._context.hedge
-
-    @hedge.setter
-    def hedge(self, enabled: bool) -> None:
-        self._context.hedge = enabled
-
-    @property
-    def dscp(self) -> int:
-        """What marks the packets of high-priority links for the network, 0 to 63.
-
-        With 0 they have the low-delay type of service. Links that are up change too. Source:
-        knet_handle_setprio_dscp.
-        """
-        return self._runtime.dscp
-
-    @dscp.setter
-    def dscp(self, dscp: int) -> None:
-        self._runtime.check_running()
-        self._runtime.set_dscp(_check_dscp(dscp))
-
-    @property
-    def reconnect_interval(self) -> float:
-        """Seconds until a lost connection is tried again, of links whose transport has such.
-
-        UDP has none and does not use it. Source: man knet_handle_set_transport_reconnect_interval.
-        """
-        return self._context.reconnect_interval
-
-    @reconnect_interval.setter
-    def reconnect_interval(self, interval: float) -> None:
-        self._context.reconnect_interval = _check_reconnect_interval(interval)
-
-    @property
-    def defrag_buffers(self) -> DefragBuffers:
-        """How many messages of each host may be waiting for fragments at once.
-
-        Where there are too many when it is lowered, the oldest are given up and counted. Source:
-        knet_handle_set_host_defrag_bufs.
-        """
-        return self._context.defrag_buffers
-
-    @defrag_buffers.setter
-    def defrag_buffers(self, buffers: DefragBuffers) -> None:
-        self._runtime.node.set_defrag_buffers(_check_defrag_buffers(buffers))
-
-    @property
-    def timer_resolution(self) -> float:
-        """Seconds. It can be set and has no effect: timers here are exact.
-
-        Source: knet_handle_set_threads_timer_res.
-        """
-        return self._timer_resolution
-
-    @timer_resolution.setter
-    def timer_resolution(self, resolution: float) -> None:
-        self._timer_resolution = check_seconds(
-            "timer_resolution", resolution, MIN_SECONDS, MAX_SECONDS
-        )
-
-    @property
-    def onwire_versions(self) -> OnwireVersions:
-        """The versions of the wire protocol: there is one. Source: knet_handle_get_onwire_ver."""
-        return OnwireVersions(minimum=VERSION, maximum=VERSION, in_use=VERSION)
 
     # What it tells.
 
@@ -482,7 +308,7 @@ async def open_handle(
     knet_handle_new_ex.
     """
     check_host_id(host_id)
-    _check_dscp(dscp)
+    check_dscp(dscp)
     slots = CryptoSlots(
         allow_clear_traffic=crypto is None if allow_clear_traffic is None else allow_clear_traffic
     )
@@ -493,17 +319,17 @@ async def open_handle(
         host_id,
         crypto=slots,
         access_lists=access_lists,
-        pmtud_interval=_check_pmtud_interval(pmtud_interval),
-        fixed_mtu=_check_mtu(mtu),
+        pmtud_interval=check_pmtud_interval(pmtud_interval),
+        fixed_mtu=check_mtu(mtu),
         log_fd=log_fd,
         log_level=log_level,
     )
     with closing(context.log):
-        context.compression = _compression(compress)
-        context.filter = _check_filter(filter)
+        context.compression = make_compression(compress)
+        context.filter = check_filter(filter)
         context.forwarding = forwarding
         context.hedge = hedge
-        context.reconnect_interval = _check_reconnect_interval(reconnect_interval)
+        context.reconnect_interval = check_reconnect_interval(reconnect_interval)
         context.log.info(LogSubsystem.HANDLE, "the handle is open")
         if crypto is not None:
             settings.log_slot(context.log, 1, crypto)
@@ -519,39 +345,3 @@ async def open_handle(
             finally:
                 runtime.end()
                 context.log.info(LogSubsystem.HANDLE, "the handle has ended")
-
-
-def _compression(config: CompressConfig | None) -> Compression | None:
-    if config is None:
-        return None
-    threshold = config.threshold or DEFAULT_COMPRESS_THRESHOLD
-    return Compression(make_compressor(config), threshold)
-
-
-def _check_filter(filter: Filter | None) -> Filter | None:
-    if filter is None or callable(filter):
-        return filter
-    raise InvalidArgumentError(f"the filter {filter!r} is not callable")
-
-
-def _check_mtu(mtu: int | None) -> int | None:
-    """None and 0 both mean discovery."""
-    return None if not mtu else check_integer("mtu", mtu, MIN_IPV4_MTU, MAX_ONWIRE)
-
-
-def _check_defrag_buffers(buffers: object) -> DefragBuffers:
-    if isinstance(buffers, DefragBuffers):
-        return buffers
-    raise InvalidArgumentError(f"{buffers!r} is not a DefragBuffers(minimum, maximum)")
-
-
-def _check_dscp(dscp: int) -> int:
-    return check_integer("dscp", dscp, 0, MAX_DSCP)
-
-
-def _check_reconnect_interval(interval: float) -> float:
-    return check_seconds("reconnect_interval", interval, MIN_SECONDS, MAX_SECONDS)
-
-
-def _check_pmtud_interval(interval: float) -> float:
-    return check_seconds("pmtud_interval", interval, MIN_PMTUD_INTERVAL, MAX_PMTUD_INTERVAL)

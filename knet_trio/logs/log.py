@@ -20,17 +20,12 @@ from knet_trio.logs.names import (
 
 DEFAULT_LEVEL: Final = LogLevel.INFO
 
-_LOGGERS: Final = {
-    subsystem: logging.getLogger(f"knet_trio.{get_log_subsystem_name(subsystem)}")
-    for subsystem in LogSubsystem
-}
-_LOGGING_LEVELS: Final = {
-    LogLevel.ERROR: logging.ERROR,
-    LogLevel.WARNING: logging.WARNING,
-    LogLevel.INFO: logging.INFO,
-    LogLevel.DEBUG: logging.DEBUG,
-}
-# As names of this module they cost a call that tells nothing less than as members of the enum.
+# Lists and plain names: a call that tells nothing must not cost the hashing of an enum's members.
+_LOGGERS: Final = [
+    logging.getLogger(f"knet_trio.{get_log_subsystem_name(subsystem)}")
+    for subsystem in range(max(LogSubsystem) + 1)
+]
+_LOGGING_LEVELS: Final = [logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG]
 _ERROR: Final = LogLevel.ERROR
 _WARNING: Final = LogLevel.WARNING
 _INFO: Final = LogLevel.INFO
@@ -66,7 +61,7 @@ class HandleLog:
     ) -> None:
         default = DEFAULT_LEVEL if level is None else find_level(level)
         self._host_id = host_id
-        self._levels = [default] * (max(LogSubsystem) + 1)
+        self._levels = [default] * len(_LOGGERS)
         self._repeats: Repeats[_Said] = Repeats()
         self._remind = remind
         self._descriptor = LogDescriptor(fd) if fd else None
@@ -94,28 +89,28 @@ class HandleLog:
         cause: BaseException | None = None,
     ) -> None:
         """Something in this program is wrong. ``logging`` is given the traceback of ``cause``."""
-        self._say(_Said(_ERROR, subsystem, message, args), key, cause)
+        self._say(_ERROR, subsystem, message, args, key, cause)
 
     def warning(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
         """Something is not as whoever runs the cluster wants it."""
         if self._levels[subsystem] >= _WARNING:
-            self._say(_Said(_WARNING, subsystem, message, args), key)
+            self._say(_WARNING, subsystem, message, args, key)
 
     def info(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
         """Something has changed."""
         if self._levels[subsystem] >= _INFO:
-            self._say(_Said(_INFO, subsystem, message, args), key)
+            self._say(_INFO, subsystem, message, args, key)
 
     def debug(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
         """What helps to find out why."""
         if self._levels[subsystem] >= _DEBUG:
-            self._say(_Said(_DEBUG, subsystem, message, args), key)
+            self._say(_DEBUG, subsystem, message, args, key)
 
     def close(self) -> None:
         """Tell what has been counted, and write no more to the descriptor."""
@@ -126,13 +121,21 @@ class HandleLog:
             self._lost = self._descriptor.lost
             self._descriptor = None
 
-    def _say(self, said: _Said, key: Hashable, cause: BaseException | None = None) -> None:
-        if self._descriptor is None and not _LOGGERS[said.subsystem].isEnabledFor(
-            _LOGGING_LEVELS[said.level]
-        ):
+    def _say(
+        self,
+        level: LogLevel,
+        subsystem: LogSubsystem,
+        message: str,
+        args: tuple[object, ...],
+        key: Hashable,
+        cause: BaseException | None = None,
+    ) -> None:
+        wanted = _LOGGERS[subsystem].isEnabledFor(_LOGGING_LEVELS[level])
+        if self._descriptor is None and not wanted:
             return
+        said = _Said(level, subsystem, message, args)
         if key is not None:
-            if not self._repeats.first((said.subsystem, key), said, trio.current_time()):
+            if not self._repeats.first((subsystem, key), said, trio.current_time()):
                 return
             self._remind(self._tell_counts, self._repeats.deadline)
         self._tell(said, cause)
