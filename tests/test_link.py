@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import trio
 
@@ -9,11 +11,20 @@ from knet_trio import (
     AclEntry,
     DropCause,
     InvalidArgumentError,
+    Link,
     NotImplementedByKnetError,
     UnknownLinkError,
     open_handle,
 )
-from tests.cluster import LOCALHOST, PATIENCE, open_pair, receive, wait_dropped, wait_for
+from tests.cluster import (
+    LOCALHOST,
+    PATIENCE,
+    add_quick_link,
+    open_pair,
+    receive,
+    wait_dropped,
+    wait_for,
+)
 
 HERE = (LOCALHOST, 0)
 
@@ -158,3 +169,54 @@ async def test_a_link_without_destination_finds_its_peer_when_that_speaks() -> N
         assert link.status.dst_port == mine.config.src[1]
         await server.open_channel(0).send(b"found you")
         assert await receive(client.open_channel(0), 1) == [b"found you"]
+
+
+async def test_a_peer_that_moves_is_followed_and_loses_nothing() -> None:
+    async with open_handle(1) as server, open_handle(2) as client:
+        link = await server.add_host(2).add_link(0, HERE, ping_interval=0.05, pong_count=1)
+        link.acl.append(AclEntry.range("127.0.0.1", "127.0.0.9"))
+        host = client.add_host(1)
+        sender, receiver = client.open_channel(0), server.open_channel(0)
+        wanted: list[bytes] = []
+        for place in ("127.0.0.1", "127.0.0.5", "127.0.0.5", "127.0.0.9"):
+            # Each time another port, and sometimes another address.
+            mine = await add_quick_link(host, 0, (place, 0), link.config.src)
+            with trio.fail_after(PATIENCE):
+                await mine.wait_connected()
+                await wait_for(functools.partial(is_at, link, mine.config.src))
+            messages = [f"{place} {number}".encode() for number in range(50)]
+            await sender.send_many(messages)
+            wanted += messages
+            assert await receive(receiver, 50) == messages
+            await mine.remove()
+        assert len(wanted) == 200
+        assert server.statistics().drops.get(DropCause.UNKNOWN_ADDRESS, 0) == 0
+        with trio.fail_after(PATIENCE):
+            await link.wait_disconnected()
+        assert peer_address(link) == (None, None)
+        assert not link.status.dynconnected
+
+
+async def test_a_peer_that_moves_where_it_may_not_speak_is_not_followed() -> None:
+    async with open_handle(1) as server, open_handle(2) as client:
+        link = await server.add_host(2).add_link(0, HERE, ping_interval=0.05, pong_count=1)
+        link.acl.append(AclEntry.address("127.0.0.5", accept=False))
+        link.acl.append(AclEntry.network("127.0.0.0/8"))
+        host = client.add_host(1)
+        mine = await add_quick_link(host, 0, HERE, link.config.src)
+        with trio.fail_after(PATIENCE):
+            await link.wait_connected()
+        home = peer_address(link)
+        await mine.remove()
+        await add_quick_link(host, 0, ("127.0.0.5", 0), link.config.src)
+        await wait_dropped(server, DropCause.ACCESS_LIST)
+        assert peer_address(link) in (home, (None, None))
+
+
+def is_at(link: Link, address: tuple[str, int]) -> bool:
+    return peer_address(link) == address
+
+
+def peer_address(link: Link) -> tuple[str | None, int | None]:
+    """Where the link's peer is now."""
+    return link.status.dst_ipaddr, link.status.dst_port
