@@ -70,9 +70,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests on one interpreter."""
+    """The tests on one interpreter.
+
+    Those against the C library take the most time and depend on the interpreter the least, so on
+    their own they run on the newest one, in the session `coverage`. `-- tests` runs all of them.
+    """
     install(session, "test")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or ["tests", "--ignore=tests/interop"]))
 
 
 @nox.session(python=NEWEST)

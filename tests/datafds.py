@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import attrs
+import pytest
 import trio
 
 from knet_trio import (
@@ -17,6 +18,7 @@ from knet_trio import (
     Event,
     Handle,
 )
+from knet_trio.pipeline.tx import Outgoing, Transmitter
 from tests.cluster import PATIENCE, Pair, open_pair
 
 MANY = 100_000
@@ -135,3 +137,16 @@ def number(error: ChannelError) -> int | None:
 
 def living_tasks() -> int:
     return trio.lowlevel.current_statistics().tasks_living
+
+
+def hold_back(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
+    """Have every handle be behind with sending, until the event is set."""
+    go_on = trio.Event()
+    send = Transmitter.send
+
+    async def send_later(transmitter: Transmitter, messages: list[Outgoing]) -> None:
+        await go_on.wait()
+        await send(transmitter, messages)
+
+    monkeypatch.setattr(Transmitter, "send", send_later)
+    return go_on

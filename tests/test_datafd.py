@@ -22,10 +22,10 @@ from knet_trio import (
     open_handle,
 )
 from knet_trio.config import DEFAULT_RECEIVE_BUFFER
-from knet_trio.pipeline.tx import Outgoing, Transmitter
 from tests.cluster import receive, wait_dropped, wait_for
 from tests.datafds import (
     End,
+    hold_back,
     is_open,
     number,
     open_fds,
@@ -318,6 +318,31 @@ async def test_nothing_follows_a_message_that_could_not_be_finished() -> None:
             await wait_dropped(setup.handle, DropCause.CHANNEL_ERROR, 2)
 
 
+async def test_nothing_follows_it_even_if_the_error_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    taken: list[int] = []
+
+    def write_some(fd: int, data: bytes | memoryview) -> int:
+        if len(taken) == 1:
+            taken.append(0)
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        taken.append(write(fd, data[:100]))
+        return taken[-1]
+
+    with sockets() as (theirs, ours):
+        async with open_setup() as setup:
+            setup.handle.add_datafd(theirs.fileno(), 0)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "write", write_some)
+                await setup.channel.send_many([b"x" * 1000, b"next"])
+                await wait_dropped(setup.handle, DropCause.CHANNEL_ERROR, 2)
+            assert number(await setup.error()) == errno.ENOBUFS
+            assert await End(ours.fileno()).read() == b"x" * 100
+            await wait_all_tasks_blocked()
+            with pytest.raises(BlockingIOError):
+                ours.recv(1)
+
+
 async def test_an_error_of_one_message_does_not_stop_the_next() -> None:
     with sockets(socket.SOCK_SEQPACKET, buffer=20_000) as (theirs, ours):
         async with open_setup() as setup:
@@ -335,16 +360,9 @@ async def test_an_error_of_one_message_does_not_stop_the_next() -> None:
 async def test_while_the_handle_is_behind_nothing_is_read_and_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    behind = trio.Event()
-    send = Transmitter.send
-
-    async def send_later(transmitter: Transmitter, messages: list[Outgoing]) -> None:
-        await behind.wait()
-        await send(transmitter, messages)
-
+    behind = hold_back(monkeypatch)
     with sockets(socket.SOCK_SEQPACKET) as (theirs, ours):
         async with open_setup() as setup:
-            monkeypatch.setattr(Transmitter, "send", send_later)
             setup.handle.add_datafd(theirs.fileno(), 0)
             written = 0
             full = False

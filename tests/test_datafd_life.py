@@ -22,10 +22,10 @@ from knet_trio import (
     TransportError,
     open_handle,
 )
-from knet_trio.pipeline.tx import Outgoing, Transmitter
 from tests.cluster import open_pair, receive, wait_dropped, wait_for
 from tests.datafds import (
     End,
+    hold_back,
     living_tasks,
     open_fds,
     open_setup,
@@ -188,16 +188,9 @@ async def test_a_removed_descriptor_is_the_programs_alone() -> None:
 async def test_what_was_read_before_the_removal_still_goes_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    behind = trio.Event()
-    send = Transmitter.send
-
-    async def send_later(transmitter: Transmitter, messages: list[Outgoing]) -> None:
-        await behind.wait()
-        await send(transmitter, messages)
-
+    behind = hold_back(monkeypatch)
     async with open_setup() as setup:
         fd = setup.handle.add_datafd().fd
-        monkeypatch.setattr(Transmitter, "send", send_later)
         await End(fd).write(b"before")
         await wait_all_tasks_blocked()
         setup.handle.remove_datafd(fd)
@@ -205,17 +198,37 @@ async def test_what_was_read_before_the_removal_still_goes_out(
         assert await receive(setup.channel, 1) == [b"before"]
 
 
-async def test_removal_ends_the_tasks_whatever_they_wait_for() -> None:
+async def test_of_one_that_ended_and_was_removed_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    behind = hold_back(monkeypatch)
+    with sockets() as (theirs, ours):
+        async with open_setup() as setup:
+            setup.handle.add_datafd(theirs.fileno(), 0)
+            ours.send(b"last")
+            ours.close()
+            await wait_all_tasks_blocked()
+            setup.handle.remove_datafd(theirs.fileno())
+            behind.set()
+            assert await receive(setup.channel, 1) == [b"last"]
+            os.close(setup.handle.add_datafd(channel=1).fd)
+            assert (await setup.error()).channel == 1
+
+
+@pytest.mark.parametrize("messages", [[], [b"x" * 65536, b"y"]], ids=["idle", "full"])
+async def test_removal_ends_the_tasks_whatever_they_wait_for(messages: list[bytes]) -> None:
     with sockets(buffer=4096) as (theirs, ours):
         async with open_setup() as setup:
             tasks = living_tasks()
             setup.handle.add_datafd(theirs.fileno(), 0)
-            await setup.channel.send_many([b"x" * 65536, b"y"])
-            await trio.lowlevel.wait_readable(ours)
-            await wait_for(lambda: sent_to_us(setup) > 1)
+            if messages:
+                await setup.channel.send_many(messages)
+                await trio.lowlevel.wait_readable(ours)
+                await wait_for(lambda: sent_to_us(setup) > 1)
             await wait_all_tasks_blocked()
             setup.handle.remove_datafd(theirs.fileno())
             await wait_for(lambda: living_tasks() == tasks)
+            assert setup.drops == {}
             # The same descriptor may be a channel again at once.
             setup.handle.add_datafd(theirs.fileno(), 0)
             setup.handle.remove_datafd(theirs.fileno())

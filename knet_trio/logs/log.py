@@ -141,7 +141,9 @@ class HandleLog:
         self._tell(said, cause)
 
     def _tell(self, said: _Said, cause: BaseException | None = None) -> None:
-        level, subsystem, message, args = said
+        level, subsystem, message, objects = said
+        # Whoever keeps records must not keep links and their sockets with them.
+        args = tuple(arg if isinstance(arg, int | float | str) else str(arg) for arg in objects)
         # The caller of error(), warning() and so on is whom a record names as its place.
         _LOGGERS[subsystem].log(
             _LOGGING_LEVELS[level],

@@ -1,7 +1,7 @@
 """The interface of one link is taken down under a stream to the C library.
 
-Where the C library loses everything until its timeout, even with the active policy, a refused message
-goes on the other link at once.
+Where the C library loses everything until its timeout, even with the active policy, a refused
+message goes on the other link at once.
 """
 
 from __future__ import annotations
