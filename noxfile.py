@@ -41,6 +41,7 @@ nox.options.sessions = [
     "types",
     *(f"tests-{version}" for version in FOUND if version != NEWEST),
     "coverage",
+    "trio_typing",
 ]
 nox.options.default_venv_backend = "virtualenv"
 # nox makes it an error by itself where CI is set.

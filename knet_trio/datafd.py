@@ -35,6 +35,8 @@ from knet_trio.waiting import Mailbox
 
 # What one wake-up may read or write: about a millisecond's work.
 BATCH: Final = 64
+# Reading stops at so many bytes too: the sockets of the peers have to take what follows at once.
+BATCH_BYTES: Final = 256 * 1024
 # Room for many of the largest messages; the system may grant less.
 PAIR_BUFFER: Final = 8 * 1024 * 1024
 # Not named by the socket module. Source: asm-generic/socket.h.
@@ -103,17 +105,21 @@ class Carrier:
         """Read into ``batch`` what is there, up to a bound; whether that was the last."""
         # One byte more tells the messages that are too long, and would be cut off.
         size = MAX_MESSAGE + self._keeps_messages_apart
+        taken = 0
         for _ in range(BATCH):
             try:
                 data = os.read(self._fd, size)
             except BlockingIOError:
                 return False
+            taken += len(data)
             if 0 < len(data) <= MAX_MESSAGE:
                 batch.append(Outgoing(data, self.datafd.channel, None))
             elif not data and self._at_end():
                 return True
             else:
                 self._context.counters.drop(DropCause.MESSAGE_SIZE)
+            if taken >= BATCH_BYTES:
+                break
         return False
 
     def _at_end(self) -> bool:

@@ -22,6 +22,8 @@ from knet_trio import (
     open_handle,
 )
 from knet_trio.config import DEFAULT_RECEIVE_BUFFER
+from knet_trio.datafd import BATCH_BYTES
+from knet_trio.pipeline.tx import Outgoing, Transmitter
 from tests.cluster import receive, wait_dropped, wait_for
 from tests.datafds import (
     End,
@@ -381,6 +383,26 @@ async def test_while_the_handle_is_behind_nothing_is_read_and_nothing_is_lost(
                     full = written == room
             behind.set()
             assert await receive(setup.channel, written) == [b"%d" % i for i in range(written)]
+
+
+async def test_large_messages_are_not_sent_on_all_in_one_burst(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batches: list[int] = []
+    send = Transmitter.send
+
+    async def send_noted(transmitter: Transmitter, messages: list[Outgoing]) -> None:
+        batches.append(sum(len(message.data) for message in messages))
+        await send(transmitter, messages)
+
+    async with open_setup() as setup:
+        end = End(setup.handle.add_datafd().fd)
+        monkeypatch.setattr(Transmitter, "send", send_noted)
+        for _ in range(30):
+            os.write(end.fd, b"x" * 65536)
+        assert await receive(setup.channel, 30) == [b"x" * 65536] * 30
+    assert max(batches) == BATCH_BYTES
+    assert sum(batches) == 30 * 65536
 
 
 async def test_a_burst_arrives_whole_and_in_order() -> None:
