@@ -64,10 +64,9 @@ async def test_a_pair_keeps_messages_apart_and_has_room() -> None:
         assert not os.get_inheritable(fd)
         with socket.socket(fileno=os.dup(fd)) as sock:
             assert (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            wanted = 8 * 1024 * 1024
             # The kernel doubles the value for its own bookkeeping.
             size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
-            assert size >= (wanted if os.geteuid() == 0 else min(wanted, WMEM_MAX))
+            assert size >= min(8 * 1024 * 1024, WMEM_MAX)
 
 
 async def test_a_pair_has_what_room_there_is_without_privileges(
@@ -399,9 +398,9 @@ async def test_large_messages_are_not_sent_on_all_in_one_burst(
         end = End(setup.handle.add_datafd().fd)
         monkeypatch.setattr(Transmitter, "send", send_noted)
         for _ in range(30):
-            os.write(end.fd, b"x" * 65536)
+            await end.write(b"x" * 65536)
         assert await receive(setup.channel, 30) == [b"x" * 65536] * 30
-    assert max(batches) == BATCH_BYTES
+    assert max(batches) <= BATCH_BYTES
     assert sum(batches) == 30 * 65536
 
 
