@@ -23,7 +23,17 @@ ALLOWED: Final = {
     "transport": ("abc", "address", "errors", "core.sizes", "transport"),
 }
 
-TOP: Final = ("runtime", "settings", "handle", "host", "link", "channel", "cli", "testing")
+TOP: Final = (
+    "runtime",
+    "datafd",
+    "settings",
+    "handle",
+    "host",
+    "link",
+    "channel",
+    "cli",
+    "testing",
+)
 # What they may not, being under it.
 FORBIDDEN: Final = {
     "node": ("pipeline", *TOP),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import functools
 import os
 import socket
 import struct
@@ -50,7 +49,6 @@ def open_tap() -> int:
     return fd
 
 
-@functools.cache
 def taps_missing() -> str | None:
     """None when tap devices can be made here, else why not and what to do."""
     missing = namespaces_missing()
@@ -62,6 +60,12 @@ def taps_missing() -> str | None:
     except OSError as error:
         return f"tap devices are refused here ({error}): load the module tun, allow {TUN}"
     return None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def taps() -> None:
+    """Every test here has tap devices, or does not run."""
+    need(taps_missing())
 
 
 @attrs.frozen
@@ -133,7 +137,6 @@ def open_taps() -> Generator[tuple[NamespacePair, tuple[int, ...]]]:
 
 @asynccontextmanager
 async def open_cable(crypto: CryptoConfig | None = None) -> AsyncGenerator[Cable]:
-    need(taps_missing())
     with open_taps() as (namespaces, taps):
         async with open_pair(crypto=crypto) as pair:
             for handle, tap in zip((pair.a, pair.b), taps, strict=True):

@@ -47,8 +47,8 @@ class HandleLog:
 
     ``message`` and ``args`` are put together, as ``%`` does, only if somebody gets to see it. What
     a peer, the network or the messages sent can repeat as often as they like has a ``key``: of one
-    subsystem and key the first is told, then how many there were. No key of a cipher and no user's
-    data may be among the arguments.
+    subsystem and key the first is told, then how many there were. Arguments are plain values, since
+    whoever collects records keeps them; no key of a cipher and no user's data may be among them.
     """
 
     def __init__(

@@ -53,9 +53,9 @@ def receive_control(node: Node, packet: Control, size: int, source: Address) -> 
         context.log.warning(
             LogSubsystem.RX,
             "%s: a packet from %s is refused by the access list",
-            path,
+            path.title,
             source,
-            key=(DropCause.ACCESS_LIST, path),
+            key=(DropCause.ACCESS_LIST, path.title),
         )
         return
     if not path.enabled:
@@ -64,8 +64,8 @@ def receive_control(node: Node, packet: Control, size: int, source: Address) -> 
         context.log.debug(
             LogSubsystem.RX,
             "%s: the peer is trying to reach it, but it is disabled",
-            path,
-            key=(DropCause.LINK_DISABLED, path),
+            path.title,
+            key=(DropCause.LINK_DISABLED, path.title),
         )
         return
     path.learn(source)
@@ -76,10 +76,10 @@ def receive_control(node: Node, packet: Control, size: int, source: Address) -> 
         context.log.info(
             LogSubsystem.RX,
             "%s: an answer from %s is refused, the peer is at %s",
-            path,
+            path.title,
             source,
             path.destination,
-            key=(DropCause.UNKNOWN_ADDRESS, path),
+            key=(DropCause.UNKNOWN_ADDRESS, path.title),
         )
         return
     tally = path.counters.tallies[_KINDS[type(packet)]]
@@ -113,7 +113,7 @@ def receive_trouble(node: Node, endpoint: Endpoint, trouble: PathTrouble) -> Non
                 path.take_down(now, reason)
             else:
                 node.context.log.info(
-                    LogSubsystem.LINK, "%s: %s", path, reason, key=(trouble.errno, path)
+                    LogSubsystem.LINK, "%s: %s", path.title, reason, key=(trouble.errno, path.title)
                 )
 
 

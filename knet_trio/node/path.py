@@ -74,6 +74,8 @@ class Path:
         now = context.now()
         self.context = context
         self.log = context.log
+        # For the log, which may keep what it is told long after the link is gone.
+        self.title = f"link {config.link_id} to host {host_id}"
         self.host_id = host_id
         self.config = config
         self.outbox = outbox
@@ -100,9 +102,6 @@ class Path:
         self.reason = "not enabled yet"
         self.trouble: Trouble | None = None
         self._changed = changed
-
-    def __str__(self) -> str:
-        return f"link {self.link_id} to host {self.host_id}"
 
     @property
     def link_id(self) -> int:
@@ -155,7 +154,7 @@ class Path:
             self.liveness.restart(now)
             self.reason = "enabled, and no pong has come yet"
             self.context.heartbeats.set(self.heartbeat, now)
-            self.log.debug(LogSubsystem.LINK, "%s is enabled", self)
+            self.log.debug(LogSubsystem.LINK, "%s is enabled", self.title)
         else:
             self.context.heartbeats.discard(self.heartbeat)
             self.take_down(now, "it was disabled here")
@@ -175,7 +174,7 @@ class Path:
         self.counters.down_times.append(time.time())
         # Nobody has to look into what was done on purpose.
         say = self.log.warning if self.enabled else self.log.info
-        say(LogSubsystem.LINK, "%s is down: %s", self, reason)
+        say(LogSubsystem.LINK, "%s is down: %s", self.title, reason)
         self._tell_connected(False)
 
     def close(self) -> None:
@@ -192,7 +191,11 @@ class Path:
         if self.dynamic and source != self.destination:
             self.destination = source
             self.log.info(
-                LogSubsystem.LINK, "%s: the peer is at %s", self, source, key=("learn", self)
+                LogSubsystem.LINK,
+                "%s: the peer is at %s",
+                self.title,
+                source,
+                key=("learn", self.title),
             )
             self._changed()
 
@@ -232,7 +235,7 @@ class Path:
             self.counters.up_count += 1
             self.counters.up_times.append(time.time())
             self._search(now)
-            self.log.info(LogSubsystem.LINK, "%s is up: %s", self, self.reason)
+            self.log.info(LogSubsystem.LINK, "%s is up: %s", self.title, self.reason)
             self._tell_connected(True)
         self.context.heartbeats.set(self.heartbeat, self.liveness.deadline)
 
@@ -320,11 +323,11 @@ class Path:
             self.log.warning(
                 LogSubsystem.PMTUD,
                 "%s: the path takes up to %s bytes, too small for data",
-                self,
+                self.title,
                 onwire,
             )
         else:
-            self.log.debug(LogSubsystem.PMTUD, "%s: the path MTU is %s bytes", self, onwire)
+            self.log.debug(LogSubsystem.PMTUD, "%s: the path MTU is %s bytes", self.title, onwire)
 
     def _kernel_mtu(self) -> int | None:
         # The refusal has just been queued: the smallest of what is there for this destination.
@@ -373,10 +376,10 @@ class Path:
                 self.log.warning(
                     LogSubsystem.TX,
                     "%s: %d packets of data are lost, no link took them: %s",
-                    self,
+                    self.title,
                     packets,
                     cause,
-                    key=(cause, self),
+                    key=(cause, self.title),
                 )
 
     def data_delayed(self, packets: int) -> None:
@@ -410,4 +413,4 @@ class Path:
         self.note(reason)
         # How path MTU searches find out, and no trouble.
         say = self.log.debug if error.errno == errno.EMSGSIZE else self.log.warning
-        say(LogSubsystem.TX, "%s: %s", self, reason, key=(error.errno, self))
+        say(LogSubsystem.TX, "%s: %s", self.title, reason, key=(error.errno, self.title))

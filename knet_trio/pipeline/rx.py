@@ -120,9 +120,9 @@ class CipherStage(Stage[Arrived, Authentic]):
             log.warning(
                 LogSubsystem.RX,
                 "%s: data from %s is refused by the access list",
-                path,
+                path.title,
                 source,
-                key=(DropCause.ACCESS_LIST, path),
+                key=(DropCause.ACCESS_LIST, path.title),
             )
             return None
         if not self._context.forwarding:
@@ -135,8 +135,8 @@ class CipherStage(Stage[Arrived, Authentic]):
             log.debug(
                 LogSubsystem.RX,
                 "%s: data is refused, the host is unreachable",
-                path,
-                key=(DropCause.PEER_UNREACHABLE, path),
+                path.title,
+                key=(DropCause.PEER_UNREACHABLE, path.title),
             )
             return None
         tally = path.counters.tallies[Kind.DATA]
@@ -148,17 +148,19 @@ class CipherStage(Stage[Arrived, Authentic]):
         """Count bytes that are no packet, with the link they came over if that is known."""
         path = self._node.by_address.get(source)
         if path is None:
+            title = "no link"
             self._context.counters.drop(error.cause)
         else:
+            title = path.title
             path.drop(error.cause)
             path.note(f"a packet from {source} was refused: {error.args[0]}")
         self._context.log.warning(
             LogSubsystem.RX,
             "%s: a packet from %s is refused: %s",
-            path or "no link",
+            title,
             source,
             error.args[0],
-            key=(error.cause, path),
+            key=(error.cause, title),
         )
 
 
