@@ -255,7 +255,7 @@ class Handle(HandleSettings):
         return self._events()
 
     @asynccontextmanager
-    async def _events(self) -> AsyncGenerator[EventReceiver]:
+    async def _events(self) -> AsyncGenerator[EventReceiver, None]:
         self._runtime.check_running()
         receiver = EventReceiver()
         receivers = self._context.event_receivers
@@ -285,7 +285,7 @@ async def open_handle(
     dscp: int = 0,
     log_fd: int | None = None,
     log_level: int | str | None = None,
-) -> AsyncGenerator[Handle]:
+) -> AsyncGenerator[Handle, None]:
     """Open a handle for this host, whose id is ``host_id`` (0 to 65535, unique in the cluster).
 
     ``crypto`` envelopes all packets; ``allow_clear_traffic`` then says whether clear ones are
