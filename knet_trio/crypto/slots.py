@@ -80,16 +80,34 @@ class CryptoSlots:
 
     def open_untrusted(self, datagram: bytes) -> bytes:
         """The packet in ``datagram``. Raises PacketError if no configuration opens it."""
-        for cipher in self._openers:
+        (packet,) = self.open_many_untrusted((datagram,))
+        if isinstance(packet, PacketError):
+            raise packet
+        return packet
+
+    def open_many_untrusted(self, datagrams: Sequence[bytes]) -> list[bytes | PacketError]:
+        """The packets in ``datagrams``; an error in the place of what no configuration opens."""
+        if not self._openers:
+            if self.allow_clear_traffic:
+                return list(datagrams)
+            refusal = PacketError(DropCause.CLEAR_TRAFFIC, "clear packets are not allowed")
+            return [refusal] * len(datagrams)
+        first, *others = self._openers
+        packets = first.open_many_untrusted(datagrams)
+        for i, packet in enumerate(packets):
+            if isinstance(packet, PacketError):
+                packets[i] = self._open_otherwise(datagrams[i], others)
+        return packets
+
+    def _open_otherwise(self, datagram: bytes, others: Sequence[Cipher]) -> bytes | PacketError:
+        for cipher in others:
             try:
                 return cipher.open_untrusted(datagram)
             except PacketError:
                 continue
         if self.allow_clear_traffic:
             return datagram
-        if self._openers:
-            raise PacketError(DropCause.NOT_AUTHENTIC, "no crypto configuration opens it")
-        raise PacketError(DropCause.CLEAR_TRAFFIC, "clear packets are not allowed")
+        return PacketError(DropCause.NOT_AUTHENTIC, "no crypto configuration opens it")
 
     def _put(self, cipher: Cipher | None, slot: int) -> None:
         if cipher is None:

@@ -315,8 +315,14 @@ class Receiver:
             arrivals = await endpoint.receive()
             for trouble in arrivals.troubles:
                 receive_trouble(self._node, endpoint, trouble)
-            if arrivals.datagrams:
-                await self._head.send([Arrived._make(item) for item in arrivals.datagrams])
+            if arrivals.trains:
+                await self._head.send(
+                    [
+                        Arrived(datagram, train.source)
+                        for train in arrivals.trains
+                        for datagram in train.datagrams()
+                    ]
+                )
 
     async def run(self) -> None:
         """Run the stages until cancelled."""

@@ -2,7 +2,8 @@
 
 A peer recognises a link by the exact address and port its packets come from, so everything goes
 out of the bound socket. Calls are made on the plain non-blocking socket, and trio is asked only to
-wait: a third of the cost of ``trio.socket``'s calls.
+wait: a third of the cost of ``trio.socket``'s calls. Datagrams of one size go and come many to a
+call where the kernel can do that (``offload``).
 """
 
 from __future__ import annotations
@@ -14,19 +15,26 @@ from typing import ClassVar, Final
 
 import trio
 
-from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Transport
+from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address, socket_address
 from knet_trio.core.sizes import UDP_HEADER
 from knet_trio.errors import TransportError
+from knet_trio.transport import offload
 from knet_trio.transport.errqueue import keep_errors, read_errors, received_address
 
 SOCKET_BUFFER: Final = 8 * 1024 * 1024
 HIGH_PRIORITY: Final = 6
 TOS_LOW_DELAY: Final = 0x10
-# What one wake-up may take from a socket: under a millisecond's work for the stages behind it.
-RECEIVE_BATCH: Final = 64
+# What one wake-up may take from a socket, in calls and about so many bytes: under a millisecond's
+# work for the stages behind it.
+RECEIVE_CALLS: Final = 64
+RECEIVE_BYTES: Final = 192 * 1024
 _DATAGRAM: Final = 65536
 _MOST_DESTINATIONS: Final = 4096
+# Trains refused in a row, though each of their datagrams was taken, that show that this will stay.
+_MOST_REFUSALS: Final = 3
+
+SocketName = tuple[str, int] | tuple[str, int, int, int]
 
 # Not named by the socket module of every supported Python. Source: linux/in.h, linux/in6.h,
 # asm-generic/socket.h.
@@ -79,67 +87,115 @@ class UdpEndpoint(Endpoint):
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self.local = received_address(sock.getsockname())
-        self._destinations: dict[Address, tuple[str, int] | tuple[str, int, int, int]] = {}
+        self._destinations: dict[Address, SocketName] = {}
+        self._coalesced = offload.receive_coalesced(sock)
+        self._segmented = True
+        self._trains_refused = 0
 
     async def receive(self) -> Arrivals:
-        """Wait for the socket and drain it, up to 64 datagrams."""
+        """Wait for the socket and drain it, up to a bound."""
         while True:
             if self._sock.fileno() < 0:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the endpoint was closed")
             await trio.lowlevel.wait_readable(self._sock)
             arrivals = self._drain()
-            if arrivals.datagrams or arrivals.troubles:
+            if arrivals.trains or arrivals.troubles:
                 return arrivals
 
     def _drain(self) -> Arrivals:
-        datagrams: list[tuple[bytes, Address]] = []
+        trains: list[Train] = []
         troubles: list[PathTrouble] = []
-        receive = self._sock.recvfrom
-        for _ in range(RECEIVE_BATCH):
+        room = RECEIVE_BYTES
+        for _ in range(RECEIVE_CALLS):
             try:
-                data, name = receive(_DATAGRAM)
+                train = self._receive_train()
             except BlockingIOError:
                 # Woken for nothing to read means that there is something on the error queue.
-                if not datagrams:
+                if not trains:
                     troubles += self.troubles()
                 break
             except OSError:
                 # What it says is on the error queue as well, with the destination.
                 troubles += self.troubles()
                 continue
-            datagrams.append((data, received_address(name)))
-        else:
+            trains.append(train)
+            room -= len(train.data)
+            if room < 0:
+                break
+        if len(trains) == RECEIVE_CALLS or room < 0:
             # Never idle: the error queue must not wait for that.
             troubles += self.troubles()
-        return Arrivals(datagrams, troubles)
+        return Arrivals(trains, troubles)
+
+    def _receive_train(self) -> Train:
+        if not self._coalesced:
+            data, name = self._sock.recvfrom(_DATAGRAM)
+            return Train(data, len(data), received_address(name))
+        data, ancillary, _, name = self._sock.recvmsg(_DATAGRAM, offload.ANCILLARY_SIZE)
+        size = offload.received_size(ancillary) if ancillary else None
+        return Train(data, size or len(data), received_address(name))
 
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
         """Send datagrams until the socket's buffer is full."""
         name = self._destinations.get(destination)
         if name is None:
-            # Dynamic links leave old addresses behind.
             if len(self._destinations) >= _MOST_DESTINATIONS:
                 self._destinations.clear()
             name = self._destinations[destination] = socket_address(destination)
-        send = self._sock.sendto
-        for sent, datagram in enumerate(datagrams):
-            try:
-                try:
-                    send(datagram, name)
-                except OSError as error:
-                    # An ICMP error of an earlier packet is told on the next send, which then was
-                    # not made: it is on the error queue, and the packet deserves its own try.
-                    if error.errno not in _TOLD_LATE:
-                        raise
-                    send(datagram, name)
-            except BlockingIOError:
-                return sent
-            except OSError:
-                if sent:
-                    return sent
+        sent = 0
+        try:
+            while sent < len(datagrams):
+                length = offload.train_length(datagrams, sent) if self._segmented else 1
+                if length == 1:
+                    self._send(datagrams[sent], name)
+                    sent += 1
+                    continue
+                taken = self._send_train(datagrams[sent : sent + length], name)
+                sent += taken
+                if taken < length:
+                    break
+        except BlockingIOError:
+            return sent
+        except OSError:
+            if not sent:
                 raise
-        return len(datagrams)
+        return sent
+
+    def _send(self, datagram: bytes, name: SocketName) -> None:
+        try:
+            self._sock.sendto(datagram, name)
+        except OSError as error:
+            # An ICMP error of an earlier packet is told on the next send, which then was not
+            # made: it is on the error queue, and the packet deserves its own try.
+            if error.errno not in _TOLD_LATE:
+                raise
+            self._sock.sendto(datagram, name)
+
+    def _send_train(self, train: Sequence[bytes], name: SocketName) -> int:
+        """Send ``train`` in one call, or else one by one; how many were taken."""
+        cut = offload.cut_into(len(train[0]))
+        try:
+            self._sock.sendmsg([b"".join(train)], cut, 0, name)
+        except BlockingIOError:
+            raise
+        except OSError:
+            # Who is to blame, the train or one of its datagrams, shows when they go alone.
+            taken = 0
+            try:
+                for datagram in train:
+                    self._send(datagram, name)
+                    taken += 1
+            except OSError:
+                if not taken:
+                    raise
+            else:
+                self._trains_refused += 1
+                # An error of an earlier packet refuses one train; what refuses all is for good.
+                self._segmented = self._trains_refused < _MOST_REFUSALS
+            return taken
+        self._trains_refused = 0
+        return len(train)
 
     async def wait_sendable(self) -> None:
         """Wait for room in the socket's buffer."""

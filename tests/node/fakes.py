@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from knet_trio.abc import Arrivals, Endpoint, PathTrouble
+from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig, LinkConfig
 from knet_trio.core.onwire import Packet, Ping, PmtudProbe, PmtudReply, Pong, decode_untrusted
@@ -94,7 +94,8 @@ class FakeEndpoint(Endpoint):
         self, *datagrams: tuple[bytes, Address], troubles: Sequence[PathTrouble] = ()
     ) -> None:
         """Let something come in."""
-        self._arriving.send_nowait(Arrivals(list(datagrams), list(troubles)))
+        trains = [Train(datagram, len(datagram), source) for datagram, source in datagrams]
+        self._arriving.send_nowait(Arrivals(trains, list(troubles)))
 
     def queue_trouble(self, trouble: PathTrouble) -> None:
         """Put something on the error queue."""

@@ -17,25 +17,40 @@ from knet_trio.transport.udp import UdpEndpoint, UdpTransport
 class Socket(socket.socket):
     """A real socket, of which the test may say what single calls run into.
 
-    ``sends`` are the errors of the next sends, 0 for one that is made. ``unprivileged`` refuses
-    what needs CAP_NET_ADMIN.
+    ``sends`` are the errors of the next sends, 0 for one that is made; ``calls`` is how many were
+    tried. ``unprivileged`` refuses what needs CAP_NET_ADMIN; without ``offload`` the kernel knows
+    nothing of trains.
     """
 
     made: list[Socket]
     unprivileged = False
+    offload = True
 
     def __init__(self, family: int, kind: int) -> None:
         super().__init__(family, kind)
         self.sends: list[int] = []
+        self.calls = 0
         self.made.append(self)
 
     def sendto(self, *arguments: Any) -> int:
+        self._next_send()
+        return super().sendto(*arguments)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        self._next_send()
+        if not self.offload:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return super().sendmsg(*arguments)
+
+    def _next_send(self) -> None:
+        self.calls += 1
         number = self.sends.pop(0) if self.sends else 0
         if number:
             raise OSError(number, os.strerror(number))
-        return super().sendto(*arguments)
 
     def setsockopt(self, *arguments: Any) -> None:
+        if not self.offload and arguments[:2] == (17, 104):
+            raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
         # SO_SNDBUFFORCE and SO_RCVBUFFORCE.
         if self.unprivileged and arguments[:2] in [
             (socket.SOL_SOCKET, 32),

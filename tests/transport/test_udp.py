@@ -8,15 +8,23 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address, parse_address
 from knet_trio.errors import InvalidArgumentError, TransportError
 from knet_trio.transport import TRANSPORTS, find_transport, udp
-from knet_trio.transport.udp import RECEIVE_BATCH, SOCKET_BUFFER, UdpEndpoint, UdpTransport
+from knet_trio.transport.udp import (
+    RECEIVE_BYTES,
+    RECEIVE_CALLS,
+    SOCKET_BUFFER,
+    UdpEndpoint,
+    UdpTransport,
+)
 from tests.interop.namespaces import NamespacePair, namespace_pair, namespaces_missing
-from tests.transport.conftest import Opener
+from tests.transport.conftest import Opener, Socket
 
 V4 = Address("127.0.0.1", 0)
 V6 = Address("::1", 0)
@@ -35,7 +43,8 @@ async def receive(endpoint: UdpEndpoint, count: int) -> list[tuple[bytes, Addres
     datagrams: list[tuple[bytes, Address]] = []
     with trio.fail_after(PATIENCE):
         while len(datagrams) < count:
-            datagrams += (await endpoint.receive()).datagrams
+            for train in (await endpoint.receive()).trains:
+                datagrams += [(datagram, train.source) for datagram in train.datagrams()]
     return datagrams
 
 
@@ -228,14 +237,25 @@ class TestDatagrams:
 
     async def test_each_receive_is_a_checkpoint_and_bounded(self, open_udp: Opener) -> None:
         one, two = open_udp(V4), open_udp(V4)
-        count = 3 * RECEIVE_BATCH
-        assert one.send_nowait([b"x"] * count, two.local) == count
+        count = 3 * RECEIVE_CALLS
+        for _ in range(count):
+            assert one.send_nowait([b"x"], two.local) == 1
         sizes: list[int] = []
         with trio.fail_after(PATIENCE):
             while sum(sizes) < count:
                 with assert_checkpoints():
-                    sizes.append(len((await two.receive()).datagrams))
-        assert max(sizes) == RECEIVE_BATCH
+                    sizes.append(len((await two.receive()).trains))
+        assert max(sizes) == RECEIVE_CALLS
+
+    async def test_no_more_bytes_at_once_than_can_be_worked_on(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        large, count = 60_000, 3 * RECEIVE_BYTES // 60_000
+        assert one.send_nowait([bytes(large)] * count, two.local) == count
+        sizes: list[int] = []
+        with trio.fail_after(PATIENCE):
+            while sum(sizes) < count * large:
+                sizes.append(sum(len(train.data) for train in (await two.receive()).trains))
+        assert max(sizes) <= RECEIVE_BYTES + large
 
     async def test_empty_and_large_ones(self, open_udp: Opener) -> None:
         one, two = open_udp(V4), open_udp(V4)
@@ -293,10 +313,12 @@ class TestFullSocket:
     async def test_says_how_many_it_took(self, taken: int, open_udp: Opener) -> None:
         one, two = open_udp(V4), open_udp(V4)
         open_udp.socket(one).sends = [0] * taken + [errno.EAGAIN]
-        assert one.send_nowait([b"%d" % i for i in range(5)], two.local) == taken
+        # Each is larger than the one before, so they make no train.
+        datagrams = [b"x" * i for i in range(5)]
+        assert one.send_nowait(datagrams, two.local) == taken
         one.send_nowait([b"end"], two.local)
         got = [data for data, _ in await receive(two, taken + 1)]
-        assert got == [*[b"%d" % i for i in range(taken)], b"end"]
+        assert got == [*datagrams[:taken], b"end"]
 
     async def test_also_on_the_second_try(self, open_udp: Opener) -> None:
         one, two = open_udp(V4), open_udp(V4)
@@ -304,12 +326,110 @@ class TestFullSocket:
         sock.sends = [errno.ECONNREFUSED, errno.EAGAIN]
         assert one.send_nowait([b"a"], two.local) == 0
         sock.sends = [0, errno.ECONNREFUSED, errno.EAGAIN]
-        assert one.send_nowait([b"a", b"b"], two.local) == 1
+        assert one.send_nowait([b"a", b"bb"], two.local) == 1
 
     async def test_room_can_be_waited_for(self, open_udp: Opener) -> None:
         endpoint = open_udp(V4)
         with trio.fail_after(PATIENCE), assert_checkpoints():
             await endpoint.wait_sendable()
+
+
+class TestTrains:
+    @both
+    async def test_datagrams_of_one_size_come_as_they_went(
+        self, local: Address, open_udp: Opener
+    ) -> None:
+        one, two = open_udp(local), open_udp(local)
+        datagrams = [bytes([i]) * 100 for i in range(200)]
+        assert one.send_nowait(datagrams, two.local) == 200
+        assert await receive(two, 200) == [(datagram, one.local) for datagram in datagrams]
+
+    @both
+    async def test_large_ones_too(self, local: Address, open_udp: Opener) -> None:
+        one, two = open_udp(local), open_udp(local)
+        datagrams = [bytes([i]) * 30_000 for i in range(5)]
+        assert one.send_nowait(datagrams, two.local) == 5
+        assert await receive(two, 5) == [(datagram, one.local) for datagram in datagrams]
+
+    @given(sizes=st.lists(st.integers(0, 2000), max_size=150))
+    def test_whatever_the_sizes(self, sizes: list[int]) -> None:
+        async def main() -> None:
+            one, two = open_plain(V4), open_plain(V4)
+            try:
+                datagrams = [bytes([i % 251]) * size for i, size in enumerate(sizes)]
+                assert one.send_nowait(datagrams, two.local) == len(sizes)
+                got = await receive(two, len(sizes))
+                assert got == [(datagram, one.local) for datagram in datagrams]
+            finally:
+                one.close()
+                two.close()
+
+        trio.run(main)
+
+    async def test_one_call_takes_many(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        assert one.send_nowait([b"x" * 100] * 64, two.local) == 64
+        assert open_udp.socket(one).calls == 1
+        with trio.fail_after(PATIENCE):
+            arrivals = await two.receive()
+        assert [(len(train.data), train.size) for train in arrivals.trains] == [(6400, 100)]
+
+    @pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL, errno.EMSGSIZE])
+    async def test_one_that_is_refused_goes_singly(self, number: int, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        sock = open_udp.socket(one)
+        sock.sends = [number]
+        assert one.send_nowait([b"a", b"b", b"c"], two.local) == 3
+        assert sock.calls == 4
+        assert [data for data, _ in await receive(two, 3)] == [b"a", b"b", b"c"]
+
+    async def test_where_all_are_refused_none_is_tried_any_more(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        sock = open_udp.socket(one)
+        for _ in range(3):
+            sock.sends = [errno.EIO]
+            assert one.send_nowait([b"a", b"b"], two.local) == 2
+        assert sock.calls == 9
+        assert one.send_nowait([b"a", b"b"], two.local) == 2
+        assert sock.calls == 11
+
+    async def test_a_single_refusal_is_forgotten(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        sock = open_udp.socket(one)
+        for _ in range(5):
+            sock.sends = [errno.ECONNREFUSED]
+            assert one.send_nowait([b"a", b"b"], two.local) == 2
+            assert one.send_nowait([b"a", b"b"], two.local) == 2
+        assert sock.calls == 5 * 4
+
+    async def test_a_datagram_to_blame_shows_when_they_go_singly(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        sock = open_udp.socket(one)
+        sock.sends = [errno.EPERM, 0, errno.EPERM]
+        assert one.send_nowait([b"a", b"b", b"c"], two.local) == 1
+        sock.sends = [errno.EPERM, errno.EPERM]
+        with pytest.raises(PermissionError):
+            one.send_nowait([b"b", b"c"], two.local)
+
+    async def test_a_full_socket_takes_no_part_of_one(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        sock = open_udp.socket(one)
+        sock.sends = [0, errno.EAGAIN]
+        assert one.send_nowait([b"x"] * 100, two.local) == 64
+
+    async def test_one_that_is_refused_meets_a_full_socket(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        open_udp.socket(one).sends = [errno.EIO, 0, errno.EAGAIN]
+        assert one.send_nowait([b"a", b"b", b"c", b"d"], two.local) == 1
+
+    async def test_a_kernel_without_offload(
+        self, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Socket, "offload", False)
+        one, two = open_udp(V4), open_udp(V4)
+        for _ in range(5):
+            assert one.send_nowait([b"a", b"b", b"c"], two.local) == 3
+        assert [data for data, _ in await receive(two, 15)] == [b"a", b"b", b"c"] * 5
 
 
 class TestRefusals:
@@ -321,7 +441,7 @@ class TestRefusals:
         with pytest.raises(OSError, match=os.strerror(number)):
             one.send_nowait([b"a"], two.local)
         sock.sends = [0, number, number]
-        assert one.send_nowait([b"a", b"b"], two.local) == 1
+        assert one.send_nowait([b"a", b"bb"], two.local) == 1
         with pytest.raises(OSError, match=os.strerror(number)):
             one.send_nowait([b"b"], two.local)
 
@@ -391,15 +511,16 @@ class TestTrouble:
     async def test_is_told_beside_a_flood(self, local: Address, open_udp: Opener) -> None:
         one, two = open_udp(local), open_udp(local)
         nobody = open_udp.free_address(local)
-        two.send_nowait([b"x"] * (2 * RECEIVE_BATCH), one.local)
+        for _ in range(2 * RECEIVE_CALLS):
+            two.send_nowait([b"x"], one.local)
         one.send_nowait([b"lost"], nobody)
         with trio.fail_after(PATIENCE):
             arrivals = await one.receive()
-        assert len(arrivals.datagrams) >= RECEIVE_BATCH - 1
+        assert len(arrivals.trains) >= RECEIVE_CALLS - 1
         assert [trouble.destination for trouble in arrivals.troubles] == [nobody]
 
     @pytest.mark.parametrize("ipv6", [False, True])
-    @pytest.mark.parametrize("flood", [0, 2 * RECEIVE_BATCH])
+    @pytest.mark.parametrize("flood", [0, 2 * RECEIVE_CALLS])
     async def test_the_kernel_says_what_would_have_gone(self, ipv6: bool, flood: int) -> None:
         with made_namespaces(1400) as pair, ExitStack() as stack:
             address = pair.v6 if ipv6 else pair.v4
@@ -412,7 +533,8 @@ class TestTrouble:
             for endpoint in (one, two, there):
                 stack.callback(endpoint.close)
             destination = there.local
-            assert two.send_nowait([b"x"] * flood, one.local) == flood
+            for _ in range(flood):
+                assert two.send_nowait([b"x"], one.local) == 1
             assert one.send_nowait([bytes(1400 - headers)], destination) == 1
             with pytest.raises(OSError, match="Message too long"):
                 one.send_nowait([bytes(1401 - headers)], destination)

@@ -1,0 +1,67 @@
+"""Segmentation offload of UDP: many datagrams in one system call, both ways.
+
+UDP_SEGMENT sends one buffer as datagrams of equal size, the last of which may be shorter. UDP_GRO
+receives such trains uncut. On the wire they are plain datagrams, whatever the other end does with
+them. A kernel or a device that has no part in it refuses: then each datagram has its own call.
+Source: man 7 udp, linux/udp.h.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+import struct
+from collections.abc import Sequence
+from itertools import islice
+from typing import Final
+
+# Not named by the socket module.
+SOL_UDP: Final = 17
+UDP_SEGMENT: Final = 103
+UDP_GRO: Final = 104
+
+# What the kernel takes at once: UDP_MAX_SEGMENTS of the older ones, and the largest IPv4 datagram.
+MOST_DATAGRAMS: Final = 64
+MOST_BYTES: Final = 65507
+
+_SIZE_OUT: Final = struct.Struct("=H")
+_SIZE_IN: Final = struct.Struct("=i")
+ANCILLARY_SIZE: Final = socket.CMSG_SPACE(_SIZE_IN.size)
+
+Ancillary = list[tuple[int, int, bytes]]
+
+
+def receive_coalesced(sock: socket.socket) -> bool:
+    """Have trains received uncut from now on; False if the kernel does not do that."""
+    try:
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+    except OSError:
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=1024)
+def cut_into(size: int) -> Ancillary:
+    """What to tell ``sendmsg`` to have the buffer cut into datagrams of ``size`` bytes."""
+    return [(SOL_UDP, UDP_SEGMENT, _SIZE_OUT.pack(size))]
+
+
+def received_size(ancillary: Ancillary) -> int | None:
+    """The size of the datagrams in what ``recvmsg`` returned, None if it is a single one."""
+    for level, kind, data in ancillary:
+        if level == SOL_UDP and kind == UDP_GRO and len(data) == _SIZE_IN.size:
+            return int(_SIZE_IN.unpack(data)[0])
+    return None
+
+
+def train_length(datagrams: Sequence[bytes], start: int) -> int:
+    """How many of ``datagrams``, from ``start``, can go in one call: at least one."""
+    size = len(datagrams[start])
+    most = min(MOST_DATAGRAMS, MOST_BYTES // size) if size else 1
+    length = 1
+    for datagram in islice(datagrams, start + 1, start + most):
+        if len(datagram) != size:
+            # A shorter one ends the train; the kernel sends no empty one that way.
+            return length + 1 if 0 < len(datagram) < size else length
+        length += 1
+    return length
