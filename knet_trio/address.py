@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -41,10 +42,7 @@ def parse_address(host: str | IPv4Address | IPv6Address, port: int | str) -> Add
         raise InvalidArgumentError(
             f"{host!r} is not an IP address; look host names up first"
         ) from error
-    try:
-        number = int(port)
-    except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(f"port {port!r} is not a number") from error
+    number = _port_number(port)
     if not 0 <= number <= 0xFFFF:
         raise InvalidArgumentError(f"port {number} is not 0 to 65535")
     if isinstance(parsed, IPv6Address) and parsed.is_link_local:
@@ -72,6 +70,14 @@ def socket_address(address: Address) -> tuple[str, int] | tuple[str, int, int, i
         return (address.host, address.port)
     host, _, scope = address.host.partition("%")
     return (host, address.port, 0, socket.if_nametoindex(scope) if scope else 0)
+
+
+def _port_number(port: object) -> int:
+    # A bool is an int, and a float would lose its fraction.
+    if isinstance(port, int | str) and not isinstance(port, bool):
+        with suppress(ValueError):
+            return int(port)
+    raise InvalidArgumentError(f"port {port!r} is not a number")
 
 
 def _interface_name(scope: str) -> str:

@@ -11,7 +11,7 @@ from knet_trio.config import check_host_id
 from knet_trio.core.onwire import MAX_MESSAGE
 from knet_trio.errors import InvalidArgumentError, UnknownHostError
 from knet_trio.message import Message
-from knet_trio.pipeline.tx import Outgoing
+from knet_trio.pipeline.tx import Outgoing, pack_messages
 from knet_trio.runtime import Runtime
 from knet_trio.waiting import Mailbox
 
@@ -52,12 +52,11 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         host in ``to`` that the handle does not have, ``trio.ClosedResourceError`` if the channel
         was closed or the handle has ended. Source: man knet_send.
         """
-        outgoing = self._outgoing((data,), to)
-        await self._runtime.transmitter.send(outgoing)
+        await self._runtime.transmitter.send((self._outgoing_one(data, to),))
 
     def send_nowait(self, data: BytesLike, *, to: Iterable[int] | None = None) -> None:
         """Like ``send``, but raises ``trio.WouldBlock`` if it would have to wait."""
-        self._runtime.transmitter.send_nowait(self._outgoing((data,), to))
+        self._runtime.transmitter.send_nowait((self._outgoing_one(data, to),))
 
     async def send_many(
         self, datas: Iterable[BytesLike], *, to: Iterable[int] | None = None
@@ -75,7 +74,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         Returns when a link has taken it, which is not yet that it arrived. The SendError raised
         says why none did. Source: man knet_send_sync.
         """
-        (outgoing,) = self._outgoing((data,), to)
+        outgoing = self._outgoing_one(data, to)
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             await self._runtime.transmitter.send_sync(outgoing)
@@ -112,12 +111,20 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         self.close()
         await trio.lowlevel.checkpoint()
 
+    def _outgoing_one(self, data: BytesLike, to: Iterable[int] | None) -> Outgoing:
+        self._check_open()
+        hosts = None if to is None else self._check_hosts(to)
+        return Outgoing((_check_message(data),), self._channel, hosts)
+
     def _outgoing(self, datas: Iterable[BytesLike], to: Iterable[int] | None) -> list[Outgoing]:
+        self._check_open()
+        hosts = None if to is None else self._check_hosts(to)
+        return pack_messages(_check_messages(datas), self._channel, hosts)
+
+    def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this channel was closed")
         self._runtime.check_running()
-        hosts = None if to is None else self._check_hosts(to)
-        return [Outgoing(_check_message(data), self._channel, hosts) for data in datas]
 
     def _check_hosts(self, to: object) -> tuple[int, ...]:
         if isinstance(to, str | bytes) or not isinstance(to, Iterable):
@@ -140,3 +147,13 @@ def _check_message(data: object) -> bytes:
     if not 0 < len(data) <= MAX_MESSAGE:
         raise InvalidArgumentError(f"a message has 1 to {MAX_MESSAGE} bytes, not {len(data)}")
     return data
+
+
+def _check_messages(datas: Iterable[object]) -> list[bytes]:
+    messages = list(datas)
+    # Asked of all at once, since there may be many.
+    if set(map(type, messages)) == {bytes}:
+        checked = cast("list[bytes]", messages)
+        if min(map(len, checked)) > 0 and max(map(len, checked)) <= MAX_MESSAGE:
+            return checked
+    return [_check_message(data) for data in messages]

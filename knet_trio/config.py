@@ -71,6 +71,12 @@ def _integer(low: int, high: int) -> _Validate:
     return validate
 
 
+def _check_text(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str):
+        # The value is not shown: beside a key, it may be one that stands in the wrong place.
+        raise InvalidArgumentError(f"{attribute.name} is {type(value).__name__}, not text")
+
+
 def _check_interval(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
     check_seconds(attribute.name, value, MIN_SECONDS, MAX_SECONDS)
 
@@ -99,13 +105,14 @@ class CryptoConfig:
     authentication alone. ``hash``: ``md5``, ``sha1``, ``sha224``, ``sha256``, ``sha384``,
     ``sha512``. ``model``: ``openssl``, ``nss`` or ``gcrypt``, which are the same on the wire.
 
-    Raises InvalidArgumentError for a key of another size; the names are checked by the handle.
+    Raises InvalidArgumentError for a key of another size, or a name that is no text; which names
+    there are is checked by the handle.
     """
 
     key: bytes = attrs.field(repr=False, validator=_check_key)
-    cipher: str = "aes256"
-    hash: str = "sha256"
-    model: str = "openssl"
+    cipher: str = attrs.field(default="aes256", validator=_check_text)
+    hash: str = attrs.field(default="sha256", validator=_check_text)
+    model: str = attrs.field(default="openssl", validator=_check_text)
 
 
 @attrs.frozen
@@ -120,7 +127,7 @@ class CompressConfig:
     handle.
     """
 
-    model: str
+    model: str = attrs.field(validator=_check_text)
     level: int | None = None
     threshold: int = attrs.field(
         default=DEFAULT_COMPRESS_THRESHOLD, validator=_integer(0, MAX_MESSAGE)
@@ -140,7 +147,7 @@ class LinkConfig:
     link_id: int = attrs.field(validator=_integer(0, MAX_LINKS - 1))
     src: Address
     dst: Address | None
-    transport: str = "udp"
+    transport: str = attrs.field(default="udp", validator=_check_text)
     priority: int = attrs.field(default=0, validator=_integer(0, MAX_PRIORITY))
     ping_interval: float = attrs.field(default=DEFAULT_PING_INTERVAL, validator=_check_interval)
     pong_timeout: float = attrs.field(default=DEFAULT_PONG_TIMEOUT, validator=_check_timeout)

@@ -30,7 +30,7 @@ from knet_trio.events import ChannelError
 from knet_trio.logs.names import LogSubsystem
 from knet_trio.message import Direction, Message
 from knet_trio.node.context import Context
-from knet_trio.pipeline.tx import Outgoing, Transmitter
+from knet_trio.pipeline.tx import Transmitter, pack_messages
 from knet_trio.waiting import Mailbox
 
 # What one wake-up may read or write: about a millisecond's work.
@@ -90,7 +90,7 @@ class Carrier:
         ended = False
         error: OSError | None = None
         while not ended:
-            batch: list[Outgoing] = []
+            batch: list[bytes] = []
             try:
                 if not await self._wait(trio.lowlevel.wait_readable):
                     return
@@ -98,10 +98,10 @@ class Carrier:
             except OSError as failure:
                 ended, error = True, failure
             if batch:
-                await self._transmitter.send(batch)
+                await self._transmitter.send(pack_messages(batch, self.datafd.channel))
         self._tell(Direction.TX, error)
 
-    def _drain(self, batch: list[Outgoing]) -> bool:
+    def _drain(self, batch: list[bytes]) -> bool:
         """Read into ``batch`` what is there, up to a bound; whether that was the last."""
         # One byte more tells the messages that are too long, and would be cut off.
         size = MAX_MESSAGE + self._keeps_messages_apart
@@ -113,7 +113,7 @@ class Carrier:
                 return False
             taken += len(data)
             if 0 < len(data) <= MAX_MESSAGE:
-                batch.append(Outgoing(data, self.datafd.channel, None))
+                batch.append(data)
             elif not data and self._at_end():
                 return True
             else:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import socket
 from ipaddress import IPv4Address, IPv6Address
 
@@ -56,7 +57,7 @@ class TestParsing:
         with pytest.raises(InvalidArgumentError, match=f"port {port} is not 0 to 65535"):
             parse_address("10.0.0.1", port)
 
-    @pytest.mark.parametrize("port", ["http", "", None, [1]])
+    @pytest.mark.parametrize("port", ["http", "", None, [1], 5.5, math.inf, True])
     def test_a_port_that_is_no_number(self, port: object) -> None:
         with pytest.raises(InvalidArgumentError, match="is not a number"):
             parse_address("10.0.0.1", port)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints
 
-from knet_trio import open_handle
+from knet_trio import CompressConfig, open_handle
 from tests.cluster import LOCALHOST, Pair, open_pair, receive, wait_for
 
 Call = Callable[[], Awaitable[object]]
@@ -93,6 +93,8 @@ async def test_a_send_that_waits_for_room_and_is_cancelled_has_not_happened() ->
     async with open_pair() as pair:
         sender = pair.a.open_channel(0)
         receiver = pair.b.open_channel(0, receive_buffer=1_000_000)
+        # What needs a thread cannot be done at once, so there is something to wait for.
+        pair.a.set_compress(CompressConfig("lzma"))
         expected: list[bytes] = []
         step = untouched = 0
         while untouched < 3:
@@ -207,8 +209,9 @@ async def test_a_handle_can_be_cancelled_at_every_step_of_its_life() -> None:
     async def live(step: int) -> None:
         del step
         async with open_pair() as pair:
+            receiver = pair.b.open_channel(0)
             await pair.a.open_channel(0).send(b"x")
-            await pair.b.open_channel(0).receive()
+            await receiver.receive()
             await pair.a.set_forwarding(False)
 
     async def check(step: int, cancelled: bool) -> None:

@@ -74,6 +74,13 @@ class TestCryptoConfig:
             config.key = b"other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
         assert SECRET not in repr(caught.value)
 
+    @pytest.mark.parametrize("name", ["cipher", "hash", "model"])
+    @pytest.mark.parametrize("value", [SECRET.encode() * 50, 256, None])
+    def test_a_name_that_is_no_text_is_refused_and_not_shown(self, name: str, value: Any) -> None:
+        with pytest.raises(InvalidArgumentError, match=f"{name} is .*, not text") as caught:
+            CryptoConfig(b"k" * 128, **{name: value})
+        assert SECRET not in str(caught.value)
+
     def test_evolving_it_checks_again(self) -> None:
         config = CryptoConfig(b"k" * 128)
         assert attrs.evolve(config, hash="sha1").key == config.key
@@ -88,6 +95,11 @@ class TestCompressConfig:
 
     def test_defaults(self) -> None:
         assert CompressConfig("zlib") == CompressConfig("zlib", None, 100)
+
+    @pytest.mark.parametrize("model", [1, None, b"zlib"])
+    def test_a_model_that_is_no_text(self, model: Any) -> None:
+        with pytest.raises(InvalidArgumentError, match="model is .*, not text"):
+            CompressConfig(model)
 
     @pytest.mark.parametrize("threshold", [-1, 65537, 1.5, "100", True])
     def test_threshold_out_of_range(self, threshold: Any) -> None:
@@ -139,6 +151,10 @@ class TestLinkConfig:
     def test_seconds_past_their_limits(self, name: str, value: object) -> None:
         with pytest.raises(InvalidArgumentError, match=rf"{name} .* not 0\.001 to 86400 seconds"):
             link(**{name: value})
+
+    def test_a_transport_that_is_no_text(self) -> None:
+        with pytest.raises(InvalidArgumentError, match="transport is int, not text"):
+            link(transport=1)
 
     def test_an_interval_of_zero(self) -> None:
         with pytest.raises(InvalidArgumentError, match="ping_interval"):

@@ -391,7 +391,7 @@ async def test_large_messages_are_not_sent_on_all_in_one_burst(
     send = Transmitter.send
 
     async def send_noted(transmitter: Transmitter, messages: list[Outgoing]) -> None:
-        batches.append(sum(len(message.data) for message in messages))
+        batches.append(sum(len(data) for message in messages for data in message.datas))
         await send(transmitter, messages)
 
     async with open_setup() as setup:

@@ -63,6 +63,13 @@ def test_each_example_runs(example: Path) -> None:
     assert run(example)
 
 
+def test_the_testing_guide_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {"__name__": "testing_guide"}
+    for number, block in enumerate(blocks("docs/testing.md", "python")):
+        exec(compile(block, f"docs/testing.md block {number}", "exec"), names)  # noqa: S102  # ours
+    assert "on a simulated network with seed=" in capsys.readouterr().out
+
+
 async def answer(task_status: trio.TaskStatus[None]) -> None:
     """Host 2 of the guide: it greets whoever sends something."""
     async with open_handle(2, crypto=CryptoConfig(key=KEY)) as handle:

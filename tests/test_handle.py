@@ -108,8 +108,9 @@ async def test_a_fixed_mtu_is_taken_as_it_is() -> None:
         pair.a.mtu = 1500
         assert pair.a.mtu == 1500
         await wait_for(lambda: pair.a.data_mtu == 1446)
+        receiver = pair.b.open_channel(0)
         await pair.a.open_channel(0).send(b"x" * 5000)
-        assert await receive(pair.b.open_channel(0), 1) == [b"x" * 5000]
+        assert await receive(receiver, 1) == [b"x" * 5000]
         assert pair.a.get_host(2).links[0].status.proto_overhead == 54
         pair.a.mtu = None
         await wait_for(lambda: pair.a.data_mtu == 65481)
@@ -135,8 +136,9 @@ async def test_access_lists_can_be_turned_off_and_on() -> None:
         assert "access list" in link.explain()
         pair.b.access_lists = False
         assert not pair.b.access_lists
+        receiver = pair.b.open_channel(0)
         await pair.a.open_channel(0).send(b"x")
-        assert await receive(pair.b.open_channel(0), 1) == [b"x"]
+        assert await receive(receiver, 1) == [b"x"]
 
 
 # Crypto.

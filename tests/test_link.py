@@ -147,8 +147,9 @@ async def test_a_removed_link_is_gone() -> None:
         assert isinstance(caught.value, LookupError)
         with pytest.raises(UnknownLinkError):
             link.priority = 1
+        receiver = pair.b.open_channel(0)
         await pair.a.open_channel(0).send(b"over the other")
-        assert await receive(pair.b.open_channel(0), 1) == [b"over the other"]
+        assert await receive(receiver, 1) == [b"over the other"]
 
 
 async def test_a_link_without_destination_finds_its_peer_when_that_speaks() -> None:
@@ -167,8 +168,9 @@ async def test_a_link_without_destination_finds_its_peer_when_that_speaks() -> N
             await mine.wait_connected()
         assert link.status.dynconnected
         assert link.status.dst_port == mine.config.src[1]
+        receiver = client.open_channel(0)
         await server.open_channel(0).send(b"found you")
-        assert await receive(client.open_channel(0), 1) == [b"found you"]
+        assert await receive(receiver, 1) == [b"found you"]
 
 
 async def test_a_peer_that_moves_is_followed_and_loses_nothing() -> None:

@@ -247,7 +247,7 @@ class TestMessages:
         transmitter = Transmitter(world.node)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transmitter.run)
-            await transmitter.send([Outgoing(b"me", 0, (ME,)), Outgoing(b"all", 1, None)])
+            await transmitter.send([Outgoing((b"me",), 0, (ME,)), Outgoing((b"all",), 1, None)])
             await transmitter.flush()
             nursery.cancel_scope.cancel()
         assert delivered == [Message(b"me", ME, 0), Message(b"all", ME, 1)]

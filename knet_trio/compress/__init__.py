@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import importlib
 from abc import abstractmethod
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final, NamedTuple, Protocol, cast
 
 from knet_trio.abc import Compressor
@@ -35,6 +38,22 @@ _MODELS: Final = {
 _NAMES: Final = {model.wire_id: name for name, model in _MODELS.items()}
 
 MODELS: Final = tuple(_MODELS)
+
+
+_threads: ContextVar[bool] = ContextVar("threads", default=True)
+
+
+@contextmanager
+def without_threads() -> Generator[None, None, None]:
+    """Have compressors made in this context, and in tasks started from it, ask for no threads.
+
+    For simulated time, which would go on while a thread works.
+    """
+    token = _threads.set(False)
+    try:
+        yield
+    finally:
+        _threads.reset(token)
 
 
 class _Module(Protocol):
@@ -89,6 +108,13 @@ class Decompressors:
         self._ready[wire_id] = found
         return found
 
+    def is_slow(self, wire_id: int) -> bool:
+        """Whether to use a thread for it. False for an unknown one, which is refused at once."""
+        try:
+            return self.find_untrusted(wire_id).slow
+        except PacketError:
+            return False
+
 
 def _make(model: str, level: int | None) -> Compressor:
     wire_id, module, package = _MODELS[model]
@@ -98,4 +124,7 @@ def _make(model: str, level: int | None) -> Compressor:
         raise InvalidArgumentError(
             f"compression model {model!r} needs a library: pip install '{package}'"
         ) from error
-    return cast("_Module", loaded).make(model, wire_id, level)
+    compressor = cast("_Module", loaded).make(model, wire_id, level)
+    if not _threads.get():
+        compressor.slow = False
+    return compressor

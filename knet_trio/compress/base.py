@@ -5,13 +5,13 @@ from __future__ import annotations
 from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
 
 
-def check_level(model: str, level: int | None, default: int, low: int, high: int) -> int:
+def check_level(model: str, level: object, default: int, low: int, high: int) -> int:
     """``level``, or the default for None; InvalidArgumentError if the model does not have it."""
     if level is None:
         return default
-    if isinstance(level, bool) or not low <= level <= high:
-        raise InvalidArgumentError(f"{model} has levels {low} to {high}, not {level!r}")
-    return level
+    if isinstance(level, int) and not isinstance(level, bool) and low <= level <= high:
+        return level
+    raise InvalidArgumentError(f"{model} has levels {low} to {high}, not {level!r}")
 
 
 def bad_data(model: str, why: object) -> PacketError:

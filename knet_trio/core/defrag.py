@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from knet_trio.core.onwire import MAX_MESSAGE, Data
+from knet_trio.core.onwire import MAX_MESSAGE, Data, DataRun
 from knet_trio.core.window import WINDOW_SIZE, SequenceWindow
 from knet_trio.errors import DropCause
 
@@ -51,6 +51,23 @@ class _Partial:
             )
         return self.size == 0 or (
             length <= self.size and self.size * (self.count - 1) + length <= MAX_MESSAGE
+        )
+
+    def fits_rest(self, run: DataRun) -> bool:
+        """Whether the fragments of ``run`` after its first, which is here, are new and fit."""
+        payloads = run.payloads
+        # The index of the second fragment is the number of the first.
+        end = run.frag_seq + len(payloads) - 1
+        size, last = len(payloads[0]), len(payloads[-1])
+        return (
+            run.frag_num == self.count
+            and run.channel == self.channel
+            and run.compress == self.compress
+            and run.broadcast == self.broadcast
+            and size == self.size
+            and self.parts[run.frag_seq : end].count(None) == len(payloads) - 1
+            and (last == size or end == self.count)
+            and size * (self.count - 1) + last <= MAX_MESSAGE
         )
 
 
@@ -105,6 +122,27 @@ class Reassembly:
         partial.missing -= 1
         if fragment.frag_seq < partial.count:
             partial.size = len(fragment.payload)
+        return self._whole(seq, partial)
+
+    def can_add_rest(self, run: DataRun) -> bool:
+        """Whether all fragments of ``run`` can be added at once, but the first: ``add`` had that."""
+        partial = self._partials.get(run.seq)
+        # Of a delivered number, what is here is another message's of 65535 ago.
+        return (
+            partial is not None
+            and not self._window.is_delivered(run.seq)
+            and partial.fits_rest(run)
+        )
+
+    def add_rest(self, run: DataRun) -> bytes | None:
+        """Add them; the whole message if none is missing any more."""
+        partial = self._partials[run.seq]
+        rest = run.payloads[1:]
+        partial.parts[run.frag_seq : run.frag_seq + len(rest)] = rest
+        partial.missing -= len(rest)
+        return self._whole(run.seq, partial)
+
+    def _whole(self, seq: int, partial: _Partial) -> bytes | None:
         if partial.missing:
             self._partials.move_to_end(seq)
             return None

@@ -128,10 +128,12 @@ class Liveness:
         """Whether a ping is due, and whether the link has just gone down."""
         ping_due = now >= self.next_ping
         if ping_due:
-            # Ticks stay on their grid whatever the delay of this call; missed ones are not made
-            # up for.
-            missed = math.floor((now - self.next_ping) / self.interval)
-            self.next_ping += (missed + 1) * self.interval
+            # Links of one interval share the moments of their pings, so that a process wakes once
+            # for all of them. Whatever the delay of this call, the next is on time; missed ones
+            # are not made up for.
+            self.next_ping = math.ceil(now / self.interval) * self.interval
+            if self.next_ping - now < self.interval / 2:
+                self.next_ping += self.interval
         went_down = self.connected and now >= self._down_at()
         if went_down:
             self.fail(now)

@@ -77,7 +77,9 @@ class PathMtuSearch:
         self._bads = {MAX_ONWIRE + 1}
         self.probes = 0
         self._asked.clear()
-        self._try(self._known or MAX_ONWIRE, now)
+        # What is no larger than a ping is no beginning: that it passes proves nothing.
+        known = self._known
+        self._try(known if known is not None and known > self._good else MAX_ONWIRE, now)
 
     def reset(self, sizes: PathSizes | None = None) -> None:
         """Back to the minimum, not searching: the link went down or changes its envelope."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from knet_trio.core.defrag import DEFAULT_BUFFERS, Reassembly
-from knet_trio.core.onwire import Data
+from knet_trio.core.onwire import Data, DataRun
 from knet_trio.core.window import SequenceWindow
 from knet_trio.errors import DropCause
 
@@ -60,6 +60,28 @@ class Source:
         if payload is not None:
             window.mark_delivered(seq)
         return payload
+
+    def receive_run(self, run: DataRun) -> list[bytes]:
+        """Take data packets that follow each other; the messages that were not seen before."""
+        payloads = run.payloads
+        if run.frag_num > 1:
+            return self._receive_fragments(run)
+        if not self._in_doubt and self._window.advance_delivered(run.seq, len(payloads)):
+            self._data_since_forced = True
+            return payloads
+        received = (self.receive(data) for data in run.packets())
+        return [payload for payload in received if payload is not None]
+
+    def _receive_fragments(self, run: DataRun) -> list[bytes]:
+        first, *rest = run.packets()
+        payload = self.receive(first)
+        if payload is None and self._reassembly.can_add_rest(run):
+            payload = self._reassembly.add_rest(run)
+            if payload is not None:
+                self._window.mark_delivered(run.seq)
+            return [] if payload is None else [payload]
+        received = (payload, *(self.receive(data) for data in rest))
+        return [payload for payload in received if payload is not None]
 
     def ping_received(self, seq: int, *, timed: bool) -> None:
         """Start afresh if the ping shows that the host did.

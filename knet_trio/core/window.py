@@ -20,6 +20,7 @@ WINDOW_SIZE: Final = 4096
 
 _STARTED: Final = 1
 _DELIVERED: Final = 2
+_DELIVERED_RUN: Final = bytes([_DELIVERED]) * WINDOW_SIZE
 
 
 class SequenceWindow:
@@ -55,6 +56,24 @@ class SequenceWindow:
             self._marks[first:] = bytes(WINDOW_SIZE - first)
             self._marks[: last + 1] = bytes(last + 1)
         return False
+
+    def advance_delivered(self, first: int, count: int) -> bool:
+        """Mark ``count`` numbers from ``first`` delivered, if all of them are new.
+
+        False, and nothing done, if they are not all just ahead of the newest.
+        """
+        newest = self.newest
+        last = (first + count - 1) & 0xFFFF
+        if newest is None or not count <= (last - newest) & 0xFFFF < WINDOW_SIZE:
+            return False
+        self.advance(last)
+        start, end = first % WINDOW_SIZE, last % WINDOW_SIZE
+        if start <= end:
+            self._marks[start : end + 1] = _DELIVERED_RUN[:count]
+        else:
+            self._marks[start:] = _DELIVERED_RUN[: WINDOW_SIZE - start]
+            self._marks[: end + 1] = _DELIVERED_RUN[: end + 1]
+        return True
 
     def is_started(self, seq: int) -> bool:
         """Whether ``seq`` was started, or even delivered, since it came into the window."""

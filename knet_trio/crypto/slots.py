@@ -35,6 +35,11 @@ class CryptoSlots:
         return self._in_use
 
     @property
+    def reads_plainly(self) -> bool:
+        """Whether packets are taken as they come, since there is no configuration."""
+        return not self._openers and self.allow_clear_traffic
+
+    @property
     def sealer(self) -> Cipher | None:
         """The cipher in use."""
         return self._ciphers.get(self._in_use)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from knet_trio.address import Address
 from knet_trio.config import DefragBuffers
+from knet_trio.core.onwire import MAX_SEQ
 from knet_trio.core.policy import LinkPolicy
 from knet_trio.core.sizes import minimum_data_mtu
 from knet_trio.events import DataMtuChanged
@@ -98,12 +99,20 @@ class Node:
             path.restart_discovery(now)
         self.refresh()
 
-    def next_seq(self) -> int:
-        """The number of the next message; now and then it is told to every peer at once."""
-        seq = self.context.advance_seq()
-        if seq % FORCED_PING_EVERY == 0:
+    def next_seqs(self, count: int) -> Sequence[int]:
+        """The numbers of the next messages; now and then one is told to every peer at once."""
+        before = self.context.seq
+        last = before + count
+        if last <= MAX_SEQ:
+            self.context.seq = last
+            seqs: Sequence[int] = range(before + 1, last + 1)
+            tell = before // FORCED_PING_EVERY != last // FORCED_PING_EVERY
+        else:
+            seqs = [self.context.advance_seq() for _ in range(count)]
+            tell = any(seq % FORCED_PING_EVERY == 0 for seq in seqs)
+        if tell:
             now = self.context.now()
             for path in self.paths():
                 if path.enabled:
                     path.send_ping(now, timed=False)
-        return seq
+        return seqs

@@ -52,13 +52,10 @@ class Outbox:
         self.report = report
         self._backlog: deque[tuple[Sender, Sequence[bytes]]] = deque()
         self._waiting = 0
+        # Whether no more should be sent for now.
+        self.full = False
         self._work = trio.Event()
         self._progress = trio.Event()
-
-    @property
-    def full(self) -> bool:
-        """Whether no more should be sent for now."""
-        return self._waiting >= HIGH_WATER
 
     async def wait_empty(self) -> None:
         """Return once all of it has been sent."""
@@ -77,6 +74,7 @@ class Outbox:
             sender.data_delayed(len(rest))
             self._backlog.append((sender, rest))
             self._waiting += len(rest)
+            self.full = self._waiting >= HIGH_WATER
             self._work.set()
         return refusals
 
@@ -111,6 +109,7 @@ class Outbox:
 
     def _make_room(self, packets: int) -> None:
         self._waiting -= packets
+        self.full = self._waiting >= HIGH_WATER
         if not self.full:
             self._progress.set()
             self._progress = trio.Event()

@@ -87,14 +87,30 @@ class Peer:
         say = log.warning if wanted else log.info
         say(LogSubsystem.HOST, "host %d (%s) is unreachable", self.host_id, self.name)
 
-    def choose(self) -> Sequence[Path]:
+    @property
+    def next_paths(self) -> Sequence[Path]:
         """The paths for the next message; none if the host cannot be reached."""
-        self._turn += 1
         chosen = select(self.policy, self.ranked, self._turn)
-        if self.context.hedge:
+        if self.context.hedge and len(self.ranked) > 1:
             now = self.context.now()
             return hedge(chosen, self.ranked, lambda path: path.liveness.suspect(now))
         return chosen
+
+    def share(self, datagrams: Sequence[bytes], *, fragments: bool) -> dict[Path, Sequence[bytes]]:
+        """What each path carries of ``datagrams``: messages, or the ``fragments`` of one."""
+        turns = len(self.ranked) if self.policy is LinkPolicy.ROUND_ROBIN else 1
+        if fragments or turns == 1 or len(datagrams) == 1:
+            shares = dict.fromkeys(self.next_paths, datagrams)
+            self._turn += 1 if fragments else len(datagrams)
+            return shares
+        dealt: dict[Path, list[bytes]] = {}
+        first = self._turn
+        for start in range(min(turns, len(datagrams))):
+            self._turn = first + start
+            for path in self.next_paths:
+                dealt.setdefault(path, []).extend(datagrams[start::turns])
+        self._turn = first + len(datagrams)
+        return dict(dealt)
 
     def close(self) -> None:
         """It is being removed."""

@@ -3,10 +3,10 @@
 ::
 
     a receive task for each socket
-      1. cipher        out of the envelope; control packets act here   Arrived   -> Authentic
+      1. cipher        out of the envelope; control packets act here   Train     -> Authentic
       2. defrag        each message once, and whole                    Authentic -> Whole
-      3. decompressor  as its sender's user gave it                    Whole     -> Message
-      4. delivery      filter, then the channel's queue                Message   -> Channel.receive
+      3. decompressor  as its sender's user gave it                    Whole     -> Whole
+      4. delivery      filter, then the channel's queue                Whole     -> Channel.receive
 
 What comes in is hostile until the cipher has opened it, and with crypto off all the way: each step
 may find something wrong, counts why, and goes on with the next.
@@ -16,14 +16,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple
+from itertools import repeat
+from typing import Any, ClassVar, NamedTuple, Never, cast
 
 import trio
 
-from knet_trio.abc import Endpoint
+from knet_trio.abc import Endpoint, Train
 from knet_trio.address import Address
 from knet_trio.compress import Decompressors
-from knet_trio.core.onwire import MAX_MESSAGE, Data, decode_untrusted
+from knet_trio.core.onwire import (
+    MAX_MESSAGE,
+    Data,
+    DataRun,
+    decode_run_untrusted,
+    decode_untrusted,
+)
 from knet_trio.errors import DropCause, FilterError, PacketError
 from knet_trio.logs.names import LogSubsystem
 from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Message
@@ -32,91 +39,120 @@ from knet_trio.node.counters import Kind
 from knet_trio.node.node import Node
 from knet_trio.node.peer import Peer
 from knet_trio.pipeline.filtering import ask_filter, log_filter_error
-from knet_trio.pipeline.stage import Stage, open_batch_channel
+from knet_trio.pipeline.stage import Stage
 from knet_trio.waiting import Mailbox
 
 
-class Arrived(NamedTuple):
-    """A datagram and where it came from."""
-
-    datagram: bytes
-    source: Address
-
-
 class Authentic(NamedTuple):
-    """A data packet of a host that may send it."""
+    """Data packets of a host that may send them."""
 
-    packet: Data
+    packets: Data | DataRun
     peer: Peer
 
 
 class Whole(NamedTuple):
-    """A message as it was sent, and the id of what compressed it, 0 for nothing."""
+    """Messages as they were sent, and the id of what compressed them, 0 for nothing."""
 
-    message: Message
-    compress: int
+    datas: Sequence[bytes]
+    source: int
+    channel: int
+    compress: int = 0
 
 
-class CipherStage(Stage[Arrived, Authentic]):
+class CipherStage(Stage[Train, Authentic]):
     """1. Out of the envelope, and control packets to those they concern."""
 
     name: ClassVar[str] = "cipher"
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, sink: Stage[Authentic, Any]) -> None:
+        super().__init__(sink)
         self._node = node
         self._context = node.context
 
-    async def process(self, items: Sequence[Arrived]) -> list[Authentic]:
-        """Open each datagram and sort the packets."""
-        authentic: list[Authentic] = []
+    def step(self, item: Train) -> list[Authentic]:
+        """Open the datagrams and sort the packets."""
+        crypto = self._context.crypto
+        if crypto.reads_plainly:
+            run = decode_run_untrusted(item.data, item.size)
+            if run is not None:
+                return self._receive_run(run, len(item.data), item.source)
+            datagrams = item.datagrams()
+            return self._receive_each(datagrams, datagrams, item.source)
+        datagrams = item.datagrams()
         began = time.perf_counter()
-        opened = 0
-        for datagram, source in items:
+        opened = crypto.open_many_untrusted(datagrams)
+        elapsed = time.perf_counter() - began
+        sealed = sum(
+            packet is not datagram and isinstance(packet, bytes)
+            for packet, datagram in zip(opened, datagrams, strict=True)
+        )
+        self._context.counters.rx_crypt.add(elapsed, sealed)
+        if sealed == len(datagrams) > 1:
+            packets = cast("list[bytes]", opened)
+            size = len(packets[0])
+            if all(len(packet) == size for packet in packets[:-1]) and len(packets[-1]) <= size:
+                run = decode_run_untrusted(b"".join(packets), size)
+                if run is not None:
+                    return self._receive_run(run, len(item.data), item.source)
+        return self._receive_each(opened, datagrams, item.source)
+
+    def _receive_run(self, run: DataRun, size: int, source: Address) -> list[Authentic]:
+        """Take in data packets of ``size`` bytes together on the wire."""
+        peer = self._admit(run.node, len(run.payloads), size, source)
+        return [] if peer is None else [Authentic(run, peer)]
+
+    def _receive_each(
+        self,
+        opened: Sequence[bytes | PacketError],
+        datagrams: Sequence[bytes],
+        source: Address,
+    ) -> list[Authentic]:
+        """Take in packets that may be of any kind, or none."""
+        authentic: list[Authentic] = []
+        for plain, datagram in zip(opened, datagrams, strict=True):
             try:
-                plain = self._context.crypto.open_untrusted(datagram)
-                opened += plain is not datagram
+                if isinstance(plain, PacketError):
+                    raise plain
                 packet = decode_untrusted(plain)
             except PacketError as error:
                 self._refuse(error, source)
                 continue
             if isinstance(packet, Data):
-                peer = self._admit(packet, len(datagram), source)
+                peer = self._admit(packet.node, 1, len(datagram), source)
                 if peer is not None:
                     authentic.append(Authentic(packet, peer))
             else:
                 receive_control(self._node, packet, len(datagram), source)
-        if opened:
-            self._context.counters.rx_crypt.add(time.perf_counter() - began, opened)
         return authentic
 
-    def _admit(self, packet: Data, size: int, source: Address) -> Peer | None:
-        """The host that sent the packet, if data may come from it and from that address."""
+    def _admit(self, node: int, packets: int, size: int, source: Address) -> Peer | None:
+        """The host that sent data packets, if they may come from it and from that address."""
         counters = self._context.counters
         log = self._context.log
-        peer = self._node.peers.get(packet.node)
+        peer = self._node.peers.get(node)
         if peer is None:
-            counters.drop(DropCause.UNKNOWN_HOST)
+            counters.drop(DropCause.UNKNOWN_HOST, packets)
             log.info(
                 LogSubsystem.RX,
                 "data from %s is of host %d, which the handle does not have",
                 source,
-                packet.node,
+                node,
                 key=DropCause.UNKNOWN_HOST,
             )
             return None
         path = peer.by_address.get(source)
         if path is None:
-            counters.drop(DropCause.UNKNOWN_ADDRESS)
+            counters.drop(DropCause.UNKNOWN_ADDRESS, packets)
             log.info(
                 LogSubsystem.RX,
                 "data of host %d from %s is refused, none of its links is there",
-                packet.node,
+                node,
                 source,
-                key=(DropCause.UNKNOWN_ADDRESS, packet.node),
+                key=(DropCause.UNKNOWN_ADDRESS, node),
             )
             return None
         if self._context.access_lists and not path.acl.accepts(source.host):
-            path.drop(DropCause.ACCESS_LIST)
+            path.drop(DropCause.ACCESS_LIST, packets)
             log.warning(
                 LogSubsystem.RX,
                 "%s: data from %s is refused by the access list",
@@ -126,12 +162,12 @@ class CipherStage(Stage[Arrived, Authentic]):
             )
             return None
         if not self._context.forwarding:
-            counters.drop(DropCause.FORWARDING_DISABLED)
+            counters.drop(DropCause.FORWARDING_DISABLED, packets)
             return None
         # A peer that has begun to answer may have found this host before this host found it: its
         # first messages are not to be lost for that.
         if not peer.ranked and not path.liveness.counted:
-            path.drop(DropCause.PEER_UNREACHABLE)
+            path.drop(DropCause.PEER_UNREACHABLE, packets)
             log.debug(
                 LogSubsystem.RX,
                 "%s: data is refused, the host is unreachable",
@@ -140,7 +176,7 @@ class CipherStage(Stage[Arrived, Authentic]):
             )
             return None
         tally = path.counters.tallies[Kind.DATA]
-        tally.rx_packets += 1
+        tally.rx_packets += packets
         tally.rx_bytes += size
         return peer
 
@@ -169,100 +205,144 @@ class DefragStage(Stage[Authentic, Whole]):
 
     name: ClassVar[str] = "defrag"
 
-    async def process(self, items: Sequence[Authentic]) -> list[Whole]:
+    def step(self, item: Authentic) -> list[Whole]:
         """Put messages together and leave out those that were seen."""
-        whole: list[Whole] = []
-        for packet, peer in items:
-            payload = peer.source.receive(packet)
-            if payload is not None:
-                message = Message(payload, packet.node, packet.channel)
-                whole.append(Whole(message, packet.compress))
-        return whole
+        packets, peer = item
+        if isinstance(packets, DataRun):
+            datas = peer.source.receive_run(packets)
+        else:
+            data = peer.source.receive(packets)
+            datas = [] if data is None else [data]
+        if not datas:
+            return []
+        return [Whole(datas, packets.node, packets.channel, packets.compress)]
 
 
-class DecompressorStage(Stage[Whole, Message]):
+class _Opened(NamedTuple):
+    """A decompressed message, its size before, and how many seconds it took."""
+
+    data: bytes
+    size: int
+    elapsed: float
+
+
+class DecompressorStage(Stage[Whole, Whole]):
     """3. As its sender's user gave it."""
 
     name: ClassVar[str] = "decompressor"
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, sink: Stage[Whole, Any]) -> None:
+        super().__init__(sink)
         self._counters = node.context.counters
         self._log = node.context.log
         self._decompressors = Decompressors()
 
-    async def process(self, items: Sequence[Whole]) -> list[Message]:
+    def ready(self, item: Whole) -> bool:
+        """Slow compressors need a thread, and the others some time for many messages."""
+        if not item.compress:
+            return True
+        return len(item.datas) == 1 and not self._decompressors.is_slow(item.compress)
+
+    def step(self, item: Whole) -> list[Whole]:
+        """Decompress what is compressed."""
+        if not item.compress:
+            return [item]
+        opened = [self._open(item.compress, data) for data in item.datas]
+        return self._collect(item, opened)
+
+    async def process(self, item: Whole) -> list[Whole]:
         """Decompress what is compressed, in a thread where that takes long."""
-        done: list[Message] = []
-        for message, compress in items:
-            if not compress:
-                done.append(message)
-                continue
-            try:
-                compressor = self._decompressors.find_untrusted(compress)
-                began = time.perf_counter()
-                call = compressor.decompress_untrusted
-                if compressor.slow:
-                    data = await trio.to_thread.run_sync(call, message.data, MAX_MESSAGE)
-                else:
-                    data = call(message.data, MAX_MESSAGE)
-            except PacketError as error:
-                self._counters.drop(error.cause)
+        if self.ready(item):
+            return self.step(item)
+        slow = self._decompressors.is_slow(item.compress)
+        opened: list[_Opened | PacketError] = []
+        for data in item.datas:
+            if slow:
+                # One at a time, since what a thread does cannot be cancelled.
+                opened.append(await trio.to_thread.run_sync(self._open, item.compress, data))
+            else:
+                opened.append(self._open(item.compress, data))
+                await trio.lowlevel.checkpoint()
+        return self._collect(item, opened)
+
+    def _open(self, compress: int, data: bytes) -> _Opened | PacketError:
+        try:
+            decompress = self._decompressors.find_untrusted(compress).decompress_untrusted
+            began = time.perf_counter()
+            plain = decompress(data, MAX_MESSAGE)
+        except PacketError as error:
+            return error
+        return _Opened(plain, len(data), time.perf_counter() - began)
+
+    def _collect(self, item: Whole, opened: Sequence[_Opened | PacketError]) -> list[Whole]:
+        """Count all of them; what is left of ``item``."""
+        datas: list[bytes] = []
+        for one in opened:
+            if isinstance(one, PacketError):
+                self._counters.drop(one.cause)
                 self._log.warning(
                     LogSubsystem.COMPRESS,
                     "a message of host %d is lost, it cannot be decompressed: %s",
-                    message.source,
-                    error.args[0],
-                    key=(error.cause, message.source),
+                    item.source,
+                    one.args[0],
+                    key=(one.cause, item.source),
                 )
-                continue
-            elapsed = time.perf_counter() - began
-            self._counters.rx_compress.add(len(data), len(message.data), elapsed)
-            done.append(message._replace(data=data))
-        return done
+            else:
+                self._counters.rx_compress.add(len(one.data), one.size, one.elapsed)
+                datas.append(one.data)
+        return [item._replace(datas=datas, compress=0)] if datas else []
 
 
-class DeliveryStage(Stage[Message, Message]):
+class DeliveryStage(Stage[Whole, Never]):
     """4. Filter, then the queue of the channel."""
 
     name: ClassVar[str] = "delivery"
 
     def __init__(self, node: Node, mailboxes: dict[int, Mailbox[Message]]) -> None:
+        super().__init__()
         self._context = node.context
         self._mailboxes = mailboxes
 
-    async def process(self, items: Sequence[Message]) -> list[Message]:
+    def step(self, item: Whole) -> Sequence[Never]:
         """Deliver each message; nothing is left for a next stage."""
-        admitted = (self._filter(message) for message in items)
-        self.deliver(message for message in admitted if message is not None)
-        return []
+        messages = map(Message._make, zip(item.datas, repeat(item.source), repeat(item.channel)))
+        if self._context.filter is None:
+            self._put(item.channel, list(messages))
+        else:
+            admitted = (self._filter(message) for message in messages)
+            self.deliver([message for message in admitted if message is not None])
+        return ()
 
     def deliver(self, messages: Iterable[Message]) -> None:
         """Put each message into the queue of its channel, if that is open and has room."""
         queues: dict[int, list[Message]] = {}
         for message in messages:
             queues.setdefault(message.channel, []).append(message)
-        drop, log = self._context.counters.drop, self._context.log
         for channel, queue in queues.items():
-            mailbox = self._mailboxes.get(channel)
-            if mailbox is None:
-                drop(DropCause.NO_CHANNEL, len(queue))
-                log.info(
-                    LogSubsystem.RX,
-                    "messages for channel %d are lost, it is not open",
-                    channel,
-                    key=(DropCause.NO_CHANNEL, channel),
-                )
-            else:
-                lost = mailbox.put(queue)
-                if lost:
-                    drop(DropCause.CHANNEL_FULL, lost)
-                    log.warning(
-                        LogSubsystem.RX,
-                        "%d messages for channel %d are lost, its reader is too slow",
-                        lost,
-                        channel,
-                        key=(DropCause.CHANNEL_FULL, channel),
-                    )
+            self._put(channel, queue)
+
+    def _put(self, channel: int, messages: Sequence[Message]) -> None:
+        drop, log = self._context.counters.drop, self._context.log
+        mailbox = self._mailboxes.get(channel)
+        if mailbox is None:
+            drop(DropCause.NO_CHANNEL, len(messages))
+            log.info(
+                LogSubsystem.RX,
+                "messages for channel %d are lost, it is not open",
+                channel,
+                key=(DropCause.NO_CHANNEL, channel),
+            )
+            return
+        lost = mailbox.put(messages)
+        if lost:
+            drop(DropCause.CHANNEL_FULL, lost)
+            log.warning(
+                LogSubsystem.RX,
+                "%d messages for channel %d are lost, its reader is too slow",
+                lost,
+                channel,
+                key=(DropCause.CHANNEL_FULL, channel),
+            )
 
     def _filter(self, message: Message) -> Message | None:
         """The message on the channel where it belongs, if this host takes it."""
@@ -295,15 +375,17 @@ class Receiver:
     def __init__(self, node: Node) -> None:
         self.mailboxes: dict[int, Mailbox[Message]] = {}
         self._node = node
-        self._postman = DeliveryStage(node, self.mailboxes)
-        self._head, self._source = open_batch_channel(Arrived)
+        self._delivery = DeliveryStage(node, self.mailboxes)
+        self._decompressor = DecompressorStage(node, self._delivery)
+        self._defrag = DefragStage(self._decompressor)
+        self._cipher = CipherStage(node, self._defrag)
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Deliver what this host sent to itself.
 
         The filter has seen it on its way out and is not asked again, as in C.
         """
-        self._postman.deliver(messages)
+        self._delivery.deliver(messages)
 
     async def receive_from(self, endpoint: Endpoint) -> None:
         """Take in what arrives at ``endpoint``, until cancelled: a task for each of them.
@@ -316,23 +398,10 @@ class Receiver:
             for trouble in arrivals.troubles:
                 receive_trouble(self._node, endpoint, trouble)
             if arrivals.trains:
-                await self._head.send(
-                    [
-                        Arrived(datagram, train.source)
-                        for train in arrivals.trains
-                        for datagram in train.datagrams()
-                    ]
-                )
+                await self._cipher.send_soon(arrivals.trains)
 
     async def run(self) -> None:
         """Run the stages until cancelled."""
-        defrag, defrag_source = open_batch_channel(Authentic)
-        decompressor, decompressor_source = open_batch_channel(Whole)
-        delivery, delivery_source = open_batch_channel(Message)
         async with trio.open_nursery() as nursery:
-            start = nursery.start_soon
-            start(CipherStage(self._node).run, self._source, defrag, name="rx cipher")
-            start(DefragStage().run, defrag_source, decompressor, name="rx defrag")
-            opener = DecompressorStage(self._node)
-            start(opener.run, decompressor_source, delivery, name="rx decompressor")
-            start(self._postman.run, delivery_source, None, name="rx delivery")
+            for stage in (self._cipher, self._defrag, self._decompressor, self._delivery):
+                nursery.start_soon(stage.run, name=f"rx {stage.name}")

@@ -17,14 +17,15 @@ the error out.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, NamedTuple, Never
 
 import trio
 
-from knet_trio.core.onwire import encode_message
+from knet_trio.core.onwire import encode_messages
 from knet_trio.core.policy import LinkPolicy
 from knet_trio.errors import (
     DestinationError,
@@ -47,34 +48,69 @@ from knet_trio.node.outbox import Outbox
 from knet_trio.node.path import Path
 from knet_trio.node.peer import Peer
 from knet_trio.pipeline.filtering import ask_filter, log_filter_error
-from knet_trio.pipeline.stage import Stage, open_batch_channel
+from knet_trio.pipeline.stage import Stage
 
-In = TypeVar("In")
-Out = TypeVar("Out")
+# What one item holds at most, so that it is little enough work for one turn.
+ITEM_MESSAGES: Final = 64
+ITEM_BYTES: Final = 192 * 1024
+# A message of which that many fit.
+SHORT: Final = ITEM_BYTES // ITEM_MESSAGES
+# Messages sent one by one go together when they follow each other in so many seconds, and how
+# many of them at most before they go.
+FOLLOWS: Final = 0.00005
+GATHERED: Final = 48
+# What the fast compressors do in one turn; they are slower than all the rest.
+COMPRESSED_AT_ONCE: Final = 64 * 1024
 
 
 class Outgoing(NamedTuple):
-    """A message as the user gave it; ``to`` None leaves its way to the filter."""
+    """Messages as the user gave them; ``to`` None leaves their way to the filter."""
 
-    data: bytes
+    datas: Sequence[bytes]
     channel: int
     to: tuple[int, ...] | None
 
 
 class Addressed(NamedTuple):
-    """A message that knows where to go: ``hosts`` None is everybody."""
+    """Messages that know where to go: ``hosts`` None is everybody."""
 
-    data: bytes
+    datas: Sequence[bytes]
     channel: int
     hosts: tuple[int, ...] | None
     compress: int = 0
 
 
 class Sealed(NamedTuple):
-    """A message as the datagrams that go on the wire, the same ones to every host."""
+    """Messages as the datagrams that go on the wire, the same ones to every host.
 
-    datagrams: list[bytes]
+    Each datagram is a message, or with ``fragments`` all of them are one.
+    """
+
+    datagrams: Sequence[bytes]
     hosts: tuple[int, ...] | None
+    fragments: bool = False
+
+    @property
+    def messages(self) -> int:
+        """How many."""
+        return 1 if self.fragments else len(self.datagrams)
+
+
+def pack_messages(
+    datas: Sequence[bytes], channel: int, to: tuple[int, ...] | None = None
+) -> list[Outgoing]:
+    """``datas`` as items, none of which is too large."""
+    if len(datas) <= ITEM_MESSAGES and sum(map(len, datas)) <= ITEM_BYTES:
+        return [Outgoing(datas, channel, to)] if datas else []
+    items: list[Outgoing] = []
+    start = size = 0
+    for i, data in enumerate(datas):
+        size += len(data)
+        if i > start and (i - start == ITEM_MESSAGES or size > ITEM_BYTES):
+            items.append(Outgoing(datas[start:i], channel, to))
+            start, size = i, len(data)
+    items.append(Outgoing(datas[start:], channel, to))
+    return items
 
 
 class FilterStage(Stage[Outgoing, Addressed]):
@@ -82,13 +118,54 @@ class FilterStage(Stage[Outgoing, Addressed]):
 
     name: ClassVar[str] = "filter"
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, sink: Stage[Addressed, Any]) -> None:
+        super().__init__(sink)
         self._node = node
         self._context = node.context
+        self._sent_at = -math.inf
 
-    async def process(self, items: Sequence[Outgoing]) -> list[Addressed]:
-        """Address each message, and keep what is for this host."""
-        return self.keep_own(_each(self.address, items, self._context))
+    def ready(self, item: Outgoing) -> bool:
+        """A message that closely follows another gathers with those that follow it."""
+        now = self._context.now()
+        follows, self._sent_at = now - self._sent_at < FOLLOWS, now
+        return not follows or len(item.datas) > 1
+
+    async def linger(self, items: Sequence[Outgoing]) -> None:
+        """Messages gather as long as others follow.
+
+        Nothing waits for a batch to fill: these go when the loop has gone round without another.
+        """
+        seen, gathered = 0, 1
+        while seen < gathered <= GATHERED:
+            seen = gathered
+            # Twice, since a task that sends in every turn may have had its turn before.
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            gathered = sum(len(item.datas) for item in items)
+
+    def join(self, last: Outgoing, item: Outgoing) -> Outgoing | None:
+        """Messages that go the same way go together."""
+        if last.channel != item.channel or last.to != item.to:
+            return None
+        datas = _join(last.datas, item.datas)
+        return None if datas is None else Outgoing(datas, last.channel, last.to)
+
+    def step(self, item: Outgoing) -> list[Addressed]:
+        """Address the messages, and keep what is for this host."""
+        context = self._context
+        if context.forwarding and (item.to is not None or context.filter is None):
+            return self.keep_own([Addressed(*item)])
+        addressed: list[Addressed] = []
+        for data in item.datas:
+            try:
+                one = self.address(data, item.channel, item.to)
+            except SendError as error:
+                _count_lost(context, error)
+                continue
+            if addressed and addressed[-1][1:] == one[1:]:
+                one = one._replace(datas=[*addressed.pop().datas, data])
+            addressed.append(one)
+        return self.keep_own(addressed)
 
     def keep_own(self, messages: list[Addressed]) -> list[Addressed]:
         """Have this host's loopback link carry what it gets itself; what others get of it."""
@@ -96,13 +173,12 @@ class FilterStage(Stage[Outgoing, Addressed]):
         if loopback is None:
             return messages
         me = self._context.host_id
-        own = [message for message in messages if message.hosts is None or me in message.hosts]
-        if own:
-            loopback.carry([Message(message.data, me, message.channel) for message in own])
         # Where nobody else can be reached, everybody has got it now.
         alone = not any(peer.ranked for peer in self._node.peers.values())
         others: list[Addressed] = []
         for message in messages:
+            if message.hosts is None or me in message.hosts:
+                loopback.carry([Message(data, me, message.channel) for data in message.datas])
             if message.hosts is None:
                 if not alone:
                     others.append(message)
@@ -110,18 +186,15 @@ class FilterStage(Stage[Outgoing, Addressed]):
                 others.append(message._replace(hosts=hosts))
         return others
 
-    def address(self, message: Outgoing) -> Addressed:
+    def address(self, data: bytes, channel: int, to: tuple[int, ...] | None) -> Addressed:
         """Address one message, or raise SendError."""
         if not self._context.forwarding:
             raise ForwardingDisabledError(
                 "data forwarding is off: set_forwarding(True) turns it on"
             )
-        data, channel, to = message
-        if to is not None:
-            return Addressed(data, channel, to)
         decide = self._context.filter
-        if decide is None:
-            return Addressed(data, channel, None)
+        if to is not None or decide is None:
+            return Addressed((data,), channel, to)
         me = self._context.host_id
         answer = ask_filter(decide, FilterPacket(data, Direction.TX, me, me, channel))
         if isinstance(answer, Drop):
@@ -129,10 +202,10 @@ class FilterStage(Stage[Outgoing, Addressed]):
         if answer.channel is not None:
             channel = answer.channel
         if isinstance(answer, Broadcast):
-            return Addressed(data, channel, None)
+            return Addressed((data,), channel, None)
         if not answer.hosts:
             raise DestinationError("the filter answered Unicast without a host", errno=errno.EINVAL)
-        return Addressed(data, channel, answer.hosts)
+        return Addressed((data,), channel, answer.hosts)
 
 
 class CompressorStage(Stage[Addressed, Addressed]):
@@ -140,35 +213,72 @@ class CompressorStage(Stage[Addressed, Addressed]):
 
     name: ClassVar[str] = "compressor"
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, sink: Stage[Addressed, Any]) -> None:
+        super().__init__(sink)
         self._context = node.context
 
-    async def process(self, items: Sequence[Addressed]) -> list[Addressed]:
-        """Compress each message, in a thread if that takes long."""
+    def ready(self, item: Addressed) -> bool:
+        """Slow compressors need a thread, and the others some time for much."""
         compression = self._context.compression
         if compression is None:
-            self._context.counters.tx_uncompressed += len(items)
-            return list(items)
-        counters = self._context.counters
+            return True
+        return not compression.compressor.slow and sum(map(len, item.datas)) <= COMPRESSED_AT_ONCE
+
+    def step(self, item: Addressed) -> list[Addressed]:
+        """Compress each message."""
+        compression = self._context.compression
+        if compression is None:
+            self._context.counters.tx_uncompressed += len(item.datas)
+            return [item]
         compressor, threshold = compression
         done: list[Addressed] = []
-        for message in items:
-            original = message.data
-            if len(original) > threshold:
-                began = time.perf_counter()
+        for data in item.datas:
+            smaller = _timed(compressor.compress, data) if len(data) > threshold else None
+            self._collect(done, item, data, smaller, compressor.wire_id)
+        return done
+
+    async def process(self, item: Addressed) -> list[Addressed]:
+        """Compress each message, in a thread if that takes long."""
+        if self.ready(item):
+            return self.step(item)
+        compression = self._context.compression
+        assert compression is not None
+        compressor, threshold = compression
+        done: list[Addressed] = []
+        for data in item.datas:
+            smaller = None
+            if len(data) > threshold:
                 if compressor.slow:
                     # One at a time, since what a thread does cannot be cancelled.
-                    smaller = await trio.to_thread.run_sync(compressor.compress, original)
+                    smaller = await trio.to_thread.run_sync(_timed, compressor.compress, data)
                 else:
-                    smaller = compressor.compress(original)
-                if len(smaller) < len(original):
-                    elapsed = time.perf_counter() - began
-                    counters.tx_compress.add(len(original), len(smaller), elapsed)
-                    done.append(message._replace(data=smaller, compress=compressor.wire_id))
-                    continue
-            counters.tx_uncompressed += 1
-            done.append(message)
+                    smaller = _timed(compressor.compress, data)
+                    await trio.lowlevel.checkpoint()
+            self._collect(done, item, data, smaller, compressor.wire_id)
         return done
+
+    def _collect(
+        self,
+        done: list[Addressed],
+        item: Addressed,
+        data: bytes,
+        smaller: tuple[bytes, float] | None,
+        wire_id: int,
+    ) -> None:
+        """Add the shorter form of a message to ``done``, beside others of its kind."""
+        counters = self._context.counters
+        compress = item.compress
+        if smaller is not None and len(smaller[0]) < len(data):
+            original = len(data)
+            data, elapsed = smaller
+            counters.tx_compress.add(original, len(data), elapsed)
+            compress = wire_id
+        else:
+            counters.tx_uncompressed += 1
+        if done and done[-1].compress == compress:
+            done[-1] = done[-1]._replace(datas=[*done[-1].datas, data])
+        else:
+            done.append(item._replace(datas=[data], compress=compress))
 
 
 class CipherStage(Stage[Addressed, Sealed]):
@@ -176,28 +286,42 @@ class CipherStage(Stage[Addressed, Sealed]):
 
     name: ClassVar[str] = "cipher"
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, sink: Stage[Sealed, Any]) -> None:
+        super().__init__(sink)
         self._node = node
         self._context = node.context
 
-    async def process(self, items: Sequence[Addressed]) -> list[Sealed]:
-        """Seal each message."""
-        return _each(self.seal, items, self._context)
+    def step(self, item: Addressed) -> list[Sealed]:
+        """Seal the messages."""
+        datas = item.datas
+        if len(datas) == 1 or max(map(len, datas)) <= self._node.data_mtu:
+            groups = [item]
+        else:
+            # What is split into fragments goes on its own.
+            groups = [item._replace(datas=group) for group in self._split(item.datas)]
+        sealed: list[Sealed] = []
+        for group in groups:
+            try:
+                sealed.append(self.seal(group))
+            except SendError as error:
+                _count_lost(self._context, error, len(group.datas))
+        return sealed
 
     def seal(self, message: Addressed) -> Sealed:
-        """Seal one message, or raise SendError."""
+        """Seal messages that need no fragments, or one that does; or raise SendError."""
         context = self._context
-        packets = encode_message(
-            message.data,
+        packets = encode_messages(
+            message.datas,
             node=context.host_id,
-            seq=self._node.next_seq(),
+            seqs=self._node.next_seqs(len(message.datas)),
             compress=message.compress,
             broadcast=message.hosts is None,
             channel=message.channel,
             fragment_size=self._node.data_mtu,
         )
+        fragments = len(packets) > len(message.datas)
         if context.crypto.sealer is None:
-            return Sealed(packets, message.hosts)
+            return Sealed(packets, message.hosts, fragments)
         began = time.perf_counter()
         try:
             datagrams = context.crypto.seal(packets)
@@ -206,40 +330,74 @@ class CipherStage(Stage[Addressed, Sealed]):
         counters = context.counters
         counters.tx_crypt.add(time.perf_counter() - began, len(packets))
         counters.tx_crypt_overhead += sum(map(len, datagrams)) - sum(map(len, packets))
-        return Sealed(datagrams, message.hosts)
+        return Sealed(datagrams, message.hosts, fragments)
+
+    def _split(self, datas: Sequence[bytes]) -> Iterator[list[bytes]]:
+        mtu = self._node.data_mtu
+        group: list[bytes] = []
+        for data in datas:
+            if len(data) <= mtu:
+                group.append(data)
+                continue
+            if group:
+                yield group
+                group = []
+            yield [data]
+        if group:
+            yield group
 
 
-class TransportStage(Stage[Sealed, Sealed]):
+class TransportStage(Stage[Sealed, Never]):
     """4. The links that the policies of its hosts choose, one batch a link."""
 
     name: ClassVar[str] = "transport"
 
     def __init__(self, node: Node) -> None:
+        super().__init__()
         self._node = node
         self._drop = node.context.counters.drop
         self._log = node.context.log
 
-    async def process(self, items: Sequence[Sealed]) -> list[Sealed]:
-        """Send each message; nothing is left for a next stage."""
-        batches: dict[Peer, dict[Path, list[bytes]]] = {}
-        for message in items:
-            for peer in self._peers(message):
-                batch = batches.setdefault(peer, {})
-                for path in peer.choose():
-                    batch.setdefault(path, []).extend(message.datagrams)
-        # Waiting for room is backpressure, as long as it holds up nobody else: so only if
-        # there is no link at all that could take something now.
-        outboxes = {path.outbox for batch in batches.values() for path in batch}
-        if outboxes and all(outbox.full for outbox in outboxes):
-            await _wait_any_room(outboxes)
-        for peer, batch in batches.items():
-            self._send_to(peer, batch)
-        return []
+    def join(self, last: Sealed, item: Sealed) -> Sealed | None:
+        """Whole messages for the same hosts go together."""
+        if last.fragments or item.fragments or last.hosts != item.hosts:
+            return None
+        datagrams = _join(last.datagrams, item.datagrams)
+        return None if datagrams is None else last._replace(datagrams=datagrams)
 
-    def send(self, message: Sealed) -> None:
+    def ready(self, item: Sealed) -> bool:
+        """Waiting for room is backpressure, as long as it holds up nobody else.
+
+        So only if there is no link at all that could take something now.
+        """
+        peers = self._node.peers
+        found = peers.values() if item.hosts is None else map(peers.get, item.hosts)
+        for peer in found:
+            if peer is not None and any(path.outbox.full for path in peer.ranked):
+                break
+        else:
+            return True
+        return not _all_full(self._outboxes(item.hosts))
+
+    async def process(self, item: Sealed) -> Sequence[Never]:
+        """Send each message once there is room."""
+        outboxes = self._outboxes(item.hosts)
+        if _all_full(outboxes):
+            await _wait_any_room(outboxes)
+        return self.step(item)
+
+    def step(self, item: Sealed) -> Sequence[Never]:
+        """Send each message; nothing is left for a next stage."""
+        for peer in self._peers(item):
+            self._send_to(peer, peer.share(item.datagrams, fragments=item.fragments))
+        return ()
+
+    def send_one(self, message: Sealed) -> None:
         """Send one message to its one host, or raise SendError."""
         for peer in self._peers(message):
-            refusals = self._send_to(peer, dict.fromkeys(peer.choose(), message.datagrams))
+            refusals = self._send_to(
+                peer, peer.share(message.datagrams, fragments=message.fragments)
+            )
             if refusals:
                 number = refusals[0].errno or errno.EAGAIN
                 raise NoProgressError(
@@ -257,6 +415,8 @@ class TransportStage(Stage[Sealed, Sealed]):
         """
         lost: list[OSError] = []
         refused = {path: _try(path, datagrams) for path, datagrams in batch.items()}
+        if not any(refused.values()):
+            return lost
         if peer.policy is LinkPolicy.ACTIVE:
             if all(refused.values()):
                 first, lost = next(iter(refused.items()))
@@ -284,16 +444,23 @@ class TransportStage(Stage[Sealed, Sealed]):
         others = (path for path in peer.ranked if path is not refusing)
         return any(not _try(path, datagrams) for path in others)
 
+    def _outboxes(self, hosts: tuple[int, ...] | None) -> set[Outbox]:
+        """What the next message to ``hosts`` would go through."""
+        peers = self._node.peers
+        found = peers.values() if hosts is None else (peers.get(host) for host in hosts)
+        return {path.outbox for peer in found if peer is not None for path in peer.next_paths}
+
     def _peers(self, message: Sealed) -> Iterator[Peer]:
         """The hosts the message can be sent to now; the others are counted."""
-        reached = False
+        lost = message.messages
         if message.hosts is None:
+            reached = False
             for peer in self._node.peers.values():
                 if peer.ranked:
                     reached = True
                     yield peer
             if not reached:
-                self._drop(DropCause.HOST_DOWN)
+                self._drop(DropCause.HOST_DOWN, lost)
                 self._log.info(
                     LogSubsystem.TX,
                     "a message to every host is lost, none is reachable",
@@ -303,7 +470,7 @@ class TransportStage(Stage[Sealed, Sealed]):
         for host_id in message.hosts:
             found = self._node.peers.get(host_id)
             if found is None:
-                self._drop(DropCause.UNKNOWN_DESTINATION)
+                self._drop(DropCause.UNKNOWN_DESTINATION, lost)
                 self._log.warning(
                     LogSubsystem.TX,
                     "a message to host %d is lost, the handle has no such host",
@@ -311,7 +478,7 @@ class TransportStage(Stage[Sealed, Sealed]):
                     key=(DropCause.UNKNOWN_DESTINATION, host_id),
                 )
             elif not found.ranked:
-                self._drop(DropCause.HOST_DOWN)
+                self._drop(DropCause.HOST_DOWN, lost)
                 self._log.info(
                     LogSubsystem.TX,
                     "a message to host %d is lost, it is unreachable",
@@ -327,51 +494,46 @@ class Transmitter:
 
     def __init__(self, node: Node) -> None:
         self._context = node.context
-        self._filter = FilterStage(node)
-        self._compressor = CompressorStage(node)
-        self._cipher = CipherStage(node)
         self._transport = TransportStage(node)
-        self._head, self._source = open_batch_channel(Outgoing)
+        self._cipher = CipherStage(node, self._transport)
+        self._compressor = CompressorStage(node, self._cipher)
+        self._filter = FilterStage(node, self._compressor)
 
     def send_nowait(self, messages: Sequence[Outgoing]) -> None:
         """Hand over ``messages``, all or none; ``trio.WouldBlock`` if there is no room."""
-        self._head.send_nowait(messages)
+        self._filter.send_nowait(messages)
 
     async def send(self, messages: Sequence[Outgoing]) -> None:
         """Hand over ``messages`` once there is room; when cancelled, none was handed over."""
-        await self._head.send(messages)
+        await self._filter.send(messages)
 
     async def send_sync(self, message: Outgoing) -> None:
         """All steps at once for a message to one host; raises the SendError of one that fails."""
         if message.to is None and self._context.filter is None:
             raise NoFilterError("say where to with to=[host_id], or set a filter")
-        addressed = self._filter.address(message)
+        (data,) = message.datas
+        addressed = self._filter.address(data, message.channel, message.to)
         hosts = addressed.hosts
         if hosts is None or len(hosts) != 1:
             raise DestinationError(
                 "send_sync takes exactly one destination",
                 errno=errno.EINVAL if hosts == () else errno.E2BIG,
             )
-        for compressed in await self._compressor.process(self._filter.keep_own([addressed])):
-            self._transport.send(self._cipher.seal(compressed))
+        for left in self._filter.keep_own([addressed]):
+            for compressed in await self._compressor.process(left):
+                self._transport.send_one(self._cipher.seal(compressed))
 
     async def flush(self) -> None:
         """Wait until all that was handed over before has gone through the last stage."""
         flushed = trio.Event()
-        await self._head.send((), (flushed,))
+        await self._filter.send((), (flushed,))
         await flushed.wait()
 
     async def run(self) -> None:
         """Run the stages until cancelled."""
-        compressor, compressor_source = open_batch_channel(Addressed)
-        cipher, cipher_source = open_batch_channel(Addressed)
-        transport, transport_source = open_batch_channel(Sealed)
         async with trio.open_nursery() as nursery:
-            start = nursery.start_soon
-            start(self._filter.run, self._source, compressor, name="tx filter")
-            start(self._compressor.run, compressor_source, cipher, name="tx compressor")
-            start(self._cipher.run, cipher_source, transport, name="tx cipher")
-            start(self._transport.run, transport_source, None, name="tx transport")
+            for stage in (self._filter, self._compressor, self._cipher, self._transport):
+                nursery.start_soon(stage.run, name=f"tx {stage.name}")
 
 
 def _try(path: Path, datagrams: Sequence[bytes]) -> list[OSError]:
@@ -380,6 +542,10 @@ def _try(path: Path, datagrams: Sequence[bytes]) -> list[OSError]:
         path.data_delayed(len(datagrams))
         return [BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))] * len(datagrams)
     return path.outbox.send(path, datagrams)
+
+
+def _all_full(outboxes: Collection[Outbox]) -> bool:
+    return bool(outboxes) and all(outbox.full for outbox in outboxes)
 
 
 async def _wait_any_room(outboxes: Iterable[Outbox]) -> None:
@@ -394,16 +560,26 @@ async def _wait_any_room(outboxes: Iterable[Outbox]) -> None:
             nursery.start_soon(wait, outbox)
 
 
-def _each(step: Callable[[In], Out], items: Iterable[In], context: Context) -> list[Out]:
-    """What ``step`` makes of each item; those it raises SendError for are counted and logged."""
-    done: list[Out] = []
-    for item in items:
-        try:
-            done.append(step(item))
-        except SendError as error:
-            context.counters.drop(error.cause)
-            _log_lost(context.log, error)
-    return done
+def _join(first: Sequence[bytes], second: Sequence[bytes]) -> list[bytes] | None:
+    """Both in one, if they are short enough for one item."""
+    if len(first) + len(second) > ITEM_MESSAGES or max(map(len, second)) > SHORT:
+        return None
+    # Lists are made here and in front of here, so nobody else has them.
+    joined: list[bytes] = first if isinstance(first, list) else list(first)
+    joined.extend(second)
+    return joined
+
+
+def _timed(compress: Callable[[bytes], bytes], data: bytes) -> tuple[bytes, float]:
+    """What ``compress`` makes of it, and how many seconds that took."""
+    began = time.perf_counter()
+    smaller = compress(data)
+    return smaller, time.perf_counter() - began
+
+
+def _count_lost(context: Context, error: SendError, messages: int = 1) -> None:
+    context.counters.drop(error.cause, messages)
+    _log_lost(context.log, error)
 
 
 def _log_lost(log: HandleLog, error: SendError) -> None:

@@ -6,6 +6,7 @@ import bz2
 import lzma
 import sys
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,7 +59,8 @@ def test_levels_are_those_of_the_manual(model: str) -> None:
     for level in (low, high):
         algorithm = compressor(model, level)
         assert algorithm.decompress_untrusted(algorithm.compress(TEXT), LIMIT) == TEXT
-    for level in (low - 1, high + 1, True):
+    wrong: list[Any] = [low - 1, high + 1, True, str(low), float(high)]
+    for level in wrong:
         with pytest.raises(InvalidArgumentError, match="levels"):
             compressor(model, level)
 

@@ -429,6 +429,31 @@ def test_a_later_search_begins_with_what_the_last_one_found() -> None:
     assert search.onwire == 1400
 
 
+@pytest.mark.parametrize("envelope", [CLEAR, CBC, CTR, HASH_ONLY])
+def test_a_path_that_carried_nothing_but_pings_is_found_to_carry_more(
+    envelope: EnvelopeSizes,
+) -> None:
+    sizes = PathSizes(False, UDP_HEADER, envelope)
+    search = PathMtuSearch(sizes)
+    path = SimulatedPath(search, 0)
+    path.run()
+    assert search.mtu is None
+    path.mtu = 1500
+    path.run()
+    assert search.mtu == largest_payload(sizes, 1500)
+
+
+def test_what_was_found_under_a_smaller_envelope_may_be_less_than_a_ping_takes() -> None:
+    search = PathMtuSearch(PathSizes(False, UDP_HEADER, CLEAR))
+    path = SimulatedPath(search, 0)
+    path.run()
+    sizes = PathSizes(False, UDP_HEADER, CBC)
+    search.reset(sizes)
+    path.mtu = 1500
+    path.run()
+    assert search.mtu == largest_payload(sizes, 1500)
+
+
 def probe_sizes(search: PathMtuSearch, *, carries: int, now: float = 0.0) -> list[int]:
     """What a search asks of a path whose kernel knows its MTU."""
     sizes: list[int] = []

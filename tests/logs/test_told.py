@@ -26,6 +26,7 @@ from knet_trio.core.repeats import FIRST
 from knet_trio.logs.log import HandleLog
 from knet_trio.node.path import Path
 from knet_trio.pipeline.rx import Receiver
+from knet_trio.pipeline.tx import Outgoing
 from knet_trio.waiting import Mailbox
 from tests.cluster import KEY, open_pair, wait_for
 from tests.logs.reading import Line, Logged, LogPipe
@@ -343,6 +344,8 @@ async def test_messages_that_are_lost_on_their_way_in(logged: Logged) -> None:
 
     async with trio.open_nursery() as nursery:
         inbox = Inbox(world, nursery)
+        # How many are lost is told of what came in together.
+        world.endpoint.coalesces = True
         await inbox.arrive(*[DATA._replace(seq=seq) for seq in range(1, 6)])
         await inbox.arrive(DATA._replace(seq=6, channel=1), DATA._replace(seq=7, compress=99))
         world.context.filter = fail
@@ -468,7 +471,7 @@ async def test_the_system_refuses_to_send(number: int, level: str, logged: Logge
         raise refusal(number)
 
     world.endpoint.refuse = refuse
-    await send(world, message(), message())
+    await send(world, Outgoing((b"one", b"two"), 0, None))
     tx = [line for line in logged() if line.logger == "tx"]
     assert tx == [
         (

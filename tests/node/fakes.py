@@ -24,6 +24,7 @@ from knet_trio.node.node import Node
 from knet_trio.node.outbox import Outbox
 from knet_trio.node.path import Path
 from knet_trio.node.peer import Peer
+from knet_trio.transport.offload import MOST_DATAGRAMS
 from knet_trio.transport.udp import UdpTransport
 
 ME: Final = 1
@@ -56,8 +57,10 @@ class FakeEndpoint(Endpoint):
     """A socket with as much room as the test gives it.
 
     ``refuse`` may raise what the system would raise of a datagram. ``on_sent`` is told of those
-    taken. What the test puts with ``arrive`` is received.
+    taken. What the test puts with ``arrive`` is received, in trains if it ``coalesces``.
     """
+
+    coalesces = False
 
     def __init__(self, local: Address = LOCAL) -> None:
         self.local = local
@@ -94,7 +97,10 @@ class FakeEndpoint(Endpoint):
         self, *datagrams: tuple[bytes, Address], troubles: Sequence[PathTrouble] = ()
     ) -> None:
         """Let something come in."""
-        trains = [Train(datagram, len(datagram), source) for datagram, source in datagrams]
+        if self.coalesces:
+            trains = couple(datagrams)
+        else:
+            trains = [Train(datagram, len(datagram), source) for datagram, source in datagrams]
         self._arriving.send_nowait(Arrivals(trains, list(troubles)))
 
     def queue_trouble(self, trouble: PathTrouble) -> None:
@@ -150,6 +156,22 @@ class FakeEndpoint(Endpoint):
                 raise refusal(errno.EMSGSIZE)
 
         self.refuse = refuse
+
+
+def couple(datagrams: Sequence[tuple[bytes, Address]]) -> list[Train]:
+    """The trains in which a kernel hands them over: of one size, but a shorter one is the last."""
+    trains: list[Train] = []
+    room = 0
+    for datagram, source in datagrams:
+        size = len(datagram)
+        if room and trains[-1].source == source and 0 < size <= trains[-1].size:
+            last = trains.pop()
+            trains.append(last._replace(data=last.data + datagram))
+            room = room - 1 if size == last.size else 0
+        else:
+            trains.append(Train(datagram, size, source))
+            room = MOST_DATAGRAMS - 1 if size else 0
+    return trains
 
 
 class World:

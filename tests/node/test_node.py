@@ -103,9 +103,9 @@ class TestForcedPings:
         paths = [world.add_path(peer, link_id, dst=address(link_id)) for link_id in range(3)]
         paths[1].set_enabled(False)
         for number in range(1, FORCED_PING_EVERY):
-            assert world.node.next_seq() == number
+            assert world.node.next_seqs(1)[0] == number
         assert world.endpoint.sent == []
-        assert world.node.next_seq() == FORCED_PING_EVERY
+        assert world.node.next_seqs(1)[0] == FORCED_PING_EVERY
         pings = world.endpoint.packets()
         assert [(ping.link, ping.seq, ping.timed) for ping in pings if isinstance(ping, Ping)] == [
             (0, 8191, False),
@@ -117,7 +117,7 @@ class TestForcedPings:
         world = World()
         world.add_path(world.add_peer(), dst=address(2))
         world.context.seq = 0xFFFF - 1
-        assert [world.node.next_seq() for _ in range(3)] == [0xFFFF, 1, 2]
+        assert [world.node.next_seqs(1)[0] for _ in range(3)] == [0xFFFF, 1, 2]
         # 65535 is no multiple of 8191.
         assert world.endpoint.sent == []
 
@@ -125,7 +125,7 @@ class TestForcedPings:
         world = World()
         world.add_path(world.add_peer(), dst=address(2))
         for _ in range(0xFFFF):
-            world.node.next_seq()
+            world.node.next_seqs(1)[0]
         assert [ping.seq for ping in world.endpoint.packets() if isinstance(ping, Ping)] == [
             8191 * i for i in range(1, 9)
         ]
@@ -139,7 +139,7 @@ async def test_the_forced_pings_leave_the_scheduled_ones_alone(
     nursery.start_soon(world.context.heartbeats.run)
     await trio.sleep(0.5)
     world.context.seq = FORCED_PING_EVERY - 1
-    world.node.next_seq()
+    world.node.next_seqs(1)[0]
     await trio.sleep(1)
     pings = [packet for packet in world.endpoint.packets() if isinstance(packet, Ping)]
     assert [sent.time for sent in world.endpoint.sent] == pytest.approx([0, 0.5, 1.0])

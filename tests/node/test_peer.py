@@ -98,7 +98,8 @@ class TestPolicies:
         return peer, paths
 
     def chosen(self, peer: Peer, times: int) -> list[list[int]]:
-        return [[path.link_id for path in peer.choose()] for _ in range(times)]
+        shares = [peer.share([b"x"], fragments=False) for _ in range(times)]
+        return [[path.link_id for path in share] for share in shares]
 
     async def test_passive_takes_the_highest_priority(self) -> None:
         peer, paths = self.up(LinkPolicy.PASSIVE, 1, 5, 5)
@@ -124,4 +125,5 @@ class TestPolicies:
 
     async def test_none_without_a_link(self) -> None:
         _, peer, _ = make(LinkPolicy.ACTIVE, 0, 0)
-        assert list(peer.choose()) == []
+        assert list(peer.next_paths) == []
+        assert peer.share([b"x"], fragments=False) == {}

@@ -27,7 +27,7 @@ def make(*hosts: int, policy: LinkPolicy = LinkPolicy.PASSIVE, links: int = 1) -
 
 
 def message(data: bytes = b"hello", channel: int = 0, to: Sequence[int] | None = None) -> Outgoing:
-    return Outgoing(data, channel, None if to is None else tuple(to))
+    return Outgoing((data,), channel, None if to is None else tuple(to))
 
 
 @asynccontextmanager

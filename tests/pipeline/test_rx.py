@@ -40,6 +40,12 @@ HOME = address(20)
 OTHER_KEY = bytes(reversed(KEY))
 
 
+@pytest.fixture(params=["trains", "datagrams"], autouse=True)
+def offload(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes in comes as the kernel joins it, or one by one: it makes no difference."""
+    monkeypatch.setattr(FakeEndpoint, "coalesces", request.param == "trains")
+
+
 class Receiving:
     """The pipeline at work on the world's endpoint, with channels 0 and 1 open."""
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
@@ -254,18 +255,59 @@ class TestBackpressure:
     async def test_send_nowait_would_block_when_the_stages_are_behind(self) -> None:
         world = make(2)
         transmitter = Transmitter(world.node)
+        world.endpoint.room = 0
         sent = 0
         with pytest.raises(trio.WouldBlock):
             while True:
-                transmitter.send_nowait([message()])
+                transmitter.send_nowait([message(b"%d" % sent)])
                 sent += 1
         assert sent >= BATCH_LIMIT
+        assert world.endpoint.sent == []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transmitter.run)
+            nursery.start_soon(world.outbox.run)
+            world.endpoint.give_room(math.inf)
             with trio.fail_after(5):
                 await transmitter.flush()
+                await world.outbox.wait_empty()
             nursery.cancel_scope.cancel()
-        assert len(data(world)) == sent
+        assert [int(packet.payload) for packet in data(world)] == list(range(sent))
+        assert drops(world) == {}
+
+    async def test_an_idle_pipeline_sends_in_the_turn_of_its_user(
+        self, autojump_clock: MockClock
+    ) -> None:
+        world = make(2)
+        transmitter = Transmitter(world.node)
+        for number in range(3):
+            transmitter.send_nowait([message(b"%d" % number)])
+            assert [int(packet.payload) for packet in data(world)] == list(range(number + 1))
+            await trio.sleep(0.001)
+
+    async def test_messages_that_follow_closely_go_together(
+        self, autojump_clock: MockClock
+    ) -> None:
+        world = make(2)
+        async with running(world) as transmitter:
+            for number in range(200):
+                await transmitter.send([message(b"%d" % number)])
+            sent = len(world.endpoint.sent)
+            # The first goes at once; the last ones are still gathering.
+            assert 1 < sent < 200
+            await wait_all_tasks_blocked()
+            assert [int(packet.payload) for packet in data(world)] == list(range(200))
+
+    async def test_nothing_waits_for_others_to_come(self, autojump_clock: MockClock) -> None:
+        world = make(2)
+        async with running(world) as transmitter:
+            for count in (1, 2, 3):
+                before = len(world.endpoint.sent)
+                for _ in range(count):
+                    await transmitter.send([message()])
+                await wait_all_tasks_blocked()
+                assert len(world.endpoint.sent) == before + count
+            # Not a moment has passed.
+            assert trio.current_time() == 0.0
 
     async def test_flush_waits_for_all_stages(self) -> None:
         world = make(2)
