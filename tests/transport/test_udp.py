@@ -17,6 +17,7 @@ from knet_trio.address import Address, parse_address
 from knet_trio.errors import InvalidArgumentError, TransportError
 from knet_trio.transport import TRANSPORTS, find_transport, udp
 from knet_trio.transport.udp import (
+    CLOSE,
     RECEIVE_BYTES,
     RECEIVE_CALLS,
     SOCKET_BUFFER,
@@ -430,6 +431,68 @@ class TestTrains:
         for _ in range(5):
             assert one.send_nowait([b"a", b"b", b"c"], two.local) == 3
         assert [data for data, _ in await receive(two, 15)] == [b"a", b"b", b"c"] * 5
+
+
+class TestAwake:
+    """After many arrivals that were close, the next is awaited awake, for a while."""
+
+    async def warm(self, one: UdpEndpoint, two: UdpEndpoint) -> None:
+        # A machine that is busy otherwise may be slow once.
+        with trio.fail_after(PATIENCE):
+            while not two.is_awake:
+                one.send_nowait([b"x"], two.local)
+                await two.receive()
+
+    async def test_what_comes_is_received(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        await self.warm(one, two)
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+
+                async def send() -> None:
+                    await trio.lowlevel.checkpoint()
+                    one.send_nowait([b"hello"], two.local)
+
+                nursery.start_soon(send)
+                with assert_checkpoints():
+                    assert await receive(two, 1) == [(b"hello", one.local)]
+
+    async def test_it_falls_asleep(self, open_udp: Opener, nursery: trio.Nursery) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        await self.warm(one, two)
+        got: list[tuple[bytes, Address]] = []
+
+        async def wait() -> None:
+            got.extend(await receive(two, 1))
+
+        nursery.start_soon(wait)
+        with trio.fail_after(PATIENCE):
+            await wait_all_tasks_blocked()
+            one.send_nowait([b"hello"], two.local)
+            while not got:
+                await trio.lowlevel.checkpoint()
+        assert got == [(b"hello", one.local)]
+
+    async def test_closing_ends_it(self, open_udp: Opener, nursery: trio.Nursery) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        await self.warm(one, two)
+
+        async def close() -> None:
+            await trio.lowlevel.checkpoint()
+            two.close()
+
+        nursery.start_soon(close)
+        with trio.fail_after(PATIENCE), pytest.raises(trio.ClosedResourceError):
+            while True:
+                await two.receive()
+
+    async def test_a_pause_ends_it(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        await self.warm(one, two)
+        await trio.sleep(2 * CLOSE)
+        one.send_nowait([b"x"], two.local)
+        await receive(two, 1)
+        assert not two.is_awake
 
 
 class TestRefusals:
