@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
 import sys
-from typing import NoReturn, cast
+from functools import partial
 
 import click
-import trio
 
 import knet_trio as package
 from knet_trio import KnetError, LinkPolicy
+from knet_trio.cli.bench.command import bench
 from knet_trio.cli.demo import DemoError, run_demo
-from knet_trio.cli.report import Report, open_report
+from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
+from knet_trio.cli.report import open_report
 from knet_trio.cli.result import Result, Settings, default_rate
-
-_FAILED = 1
-_BY_SIGNAL = 128
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -94,61 +90,15 @@ def demo(
     settings = Settings(nodes, LinkPolicy(policy), seconds, rate or default_rate(nodes), hedge)
     with open_report(sys.stderr if as_json else sys.stdout) as report:
         report.introduce(settings)
-        outcome = _run(settings, report)
+        outcome = run_until_signal(
+            partial(run_demo, settings, report), DemoError, KnetError, OSError
+        )
     if not isinstance(outcome, Result):
-        _leave_without_result(outcome)
+        leave_without_result(outcome, "the demo cannot go on")
     report.summarize(outcome)
     if as_json:
         click.echo(json.dumps(outcome.as_json()))
-    sys.exit(0 if outcome.ok else _FAILED)
+    sys.exit(0 if outcome.ok else FAILED)
 
 
-def _run(settings: Settings, report: Report) -> Result | signal.Signals | BaseException:
-    """The result, or the signal or error there is instead of one."""
-    try:
-        return trio.run(_until_signal, settings, report)
-    except* (DemoError, KnetError, OSError) as errors:
-        # Several tasks may have met the same trouble.
-        trouble = _first(errors)
-    return trouble
-
-
-def _leave_without_result(outcome: signal.Signals | BaseException) -> NoReturn:
-    if isinstance(outcome, signal.Signals):
-        click.echo(f"ended by {outcome.name}", err=True)
-        sys.exit(_BY_SIGNAL + outcome)
-    if isinstance(outcome, BrokenPipeError):
-        _forget_output()
-        sys.exit(_FAILED)
-    raise click.ClickException(f"the demo cannot go on: {outcome}")
-
-
-async def _until_signal(settings: Settings, report: Report) -> Result | signal.Signals:
-    """The result of the demo, or the signal that ended it early."""
-    outcome: Result | signal.Signals | None = None
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def wait_signal() -> None:
-                nonlocal outcome
-                async for number in signals:
-                    outcome = signal.Signals(number)
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(wait_signal)
-            outcome = await run_demo(settings, report)
-            nursery.cancel_scope.cancel()
-    assert outcome is not None
-    return outcome
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = errors.exceptions[0]
-    if isinstance(error, BaseExceptionGroup):
-        return _first(cast("BaseExceptionGroup[BaseException]", error))
-    return error
-
-
-def _forget_output() -> None:
-    # The reader has gone; what is buffered must not fail once more at the end of the process.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+knet_trio.add_command(bench)

@@ -1,0 +1,15 @@
+"""``knet-trio bench``: knet_trio measured beside libknet and others, on one machine.
+
+::
+
+    cases.py     what is measured, as data
+    runner.py    warm-up, then rounds in which every contender has its turn
+    kinds/       one module for each kind of measurement
+    process.py   a contender's process, as an object
+    network.py   loopback, or two network namespaces
+    peer/        what runs in those processes (Python); libknet's is C, in tests/bench
+    result.py    medians, spreads, ratios
+    report.py    progress, tables;  plot.py  the picture
+
+Every run has fresh processes. What is counted is what the receiving application got.
+"""

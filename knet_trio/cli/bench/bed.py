@@ -1,0 +1,196 @@
+"""What every measurement stands on: contenders, and pairs of their processes joined by links."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import attrs
+import trio
+
+from knet_trio.cli.bench.network import Network
+from knet_trio.cli.bench.process import BenchError, Peer, open_peer
+
+OURS: Final = "knet_trio"
+LIBKNET: Final = "libknet"
+# Other ways to send messages: the engine of the peer, and the module it needs.
+PLAIN: Final = {
+    "pyzmq": ("zmq", "zmq"),
+    "pynng": ("nng", "pynng"),
+    "sockets": ("udp", "socket"),
+}
+
+# No link comes up that slowly on one machine.
+_UP_LIMIT: Final = 30.0
+# The same at every run: nothing is secret here.
+_KEY: Final = bytes(range(256)).hex()
+
+
+@attrs.frozen
+class Dressing:
+    """What is done to messages on their way: nothing, encryption, compression."""
+
+    name: str
+    cipher: str = ""
+    hash: str = ""
+    compress: str = ""
+    payload: str = "random"
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """Those of the command ``handle``."""
+        arguments: dict[str, str] = {}
+        if self.cipher:
+            arguments |= {"cipher": self.cipher, "hash": self.hash, "key": _KEY}
+        if self.compress:
+            arguments["compress"] = self.compress
+        return arguments
+
+
+CLEAR: Final = Dressing("clear")
+
+
+@attrs.frozen
+class Timers:
+    """Those of a link. Times are seconds."""
+
+    ping: float = 0.1
+    timeout: float = 2.0
+    pongs: int = 2
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """Those of the command ``link``."""
+        return {"ping": self.ping, "timeout": self.timeout, "pongs": self.pongs}
+
+
+@attrs.frozen
+class Bed:
+    """How to start the contenders, and how long to measure each time.
+
+    ``load_seconds`` is for cases of lasting load. ``settle_seconds`` is how long links are up
+    before what they do in trouble is measured: for ten seconds a young link's pong timeout is
+    stretched, here and in libknet.
+    """
+
+    commands: Mapping[str, Sequence[str]]
+    seconds: float
+    load_seconds: float = 60.0
+    settle_seconds: float = 11.0
+    pin: bool = False
+
+    @asynccontextmanager
+    async def open_peers(
+        self, contender: str, network: Network
+    ) -> AsyncGenerator[tuple[Peer, Peer]]:
+        """A process of a contender on each side."""
+        command = self.commands[contender]
+        cpus = sorted(os.sched_getaffinity(0))
+        async with AsyncExitStack() as stack:
+            peers = [
+                await stack.enter_async_context(
+                    open_peer(
+                        command,
+                        namespace=network.namespace(side),
+                        cpu=cpus[side % len(cpus)] if self.pin else None,
+                    )
+                )
+                for side in (0, 1)
+            ]
+            yield peers[0], peers[1]
+
+    @asynccontextmanager
+    async def open_pair(
+        self,
+        contender: str,
+        network: Network,
+        *,
+        dressing: Dressing = CLEAR,
+        links: int = 1,
+        policy: str = "passive",
+        timers: Timers | None = None,
+        hedge: bool = True,
+    ) -> AsyncGenerator[tuple[Peer, Peer]]:
+        """Host 1 in a process on side 0 and host 2 on side 1, with their links up.
+
+        Link 0 has the highest priority. The path MTU is known too.
+        """
+        async with self.open_peers(contender, network) as peers:
+            for side, peer in enumerate(peers):
+                extra = {} if hedge else {"hedge": 0}
+                await peer.call("handle", id=side + 1, **dressing.arguments, **extra)
+                await peer.call("host", handle=side + 1, id=2 - side, policy=policy)
+            for link in range(links):
+                await join(peers, network, link, timers=timers or Timers(), priority=links - link)
+            await wait_up({1: peers[0], 2: peers[1]}, network.least_mtu)
+            yield peers
+
+    @asynccontextmanager
+    async def open_star(
+        self, contender: str, network: Network, *, hosts: int, links: int, timers: Timers
+    ) -> AsyncGenerator[tuple[Peer, Peer]]:
+        """Host 1 in one process and hosts 2, 3, … in the other, each with links to host 1, up."""
+        async with self.open_peers(contender, network) as peers:
+            hub, rim = peers
+            ids = range(2, 2 + hosts)
+            await hub.call("handle", id=1)
+            # As a program does it: one local port for each link id.
+            ports = [network.take_port(0, 0) for _ in range(links)]
+            for host in ids:
+                await rim.call("handle", id=host)
+                await rim.call("host", handle=host, id=1)
+                await hub.call("host", handle=1, id=host)
+                for link, port in enumerate(ports):
+                    here = f"{network.address(0, 0)}:{port}"
+                    there = f"{network.address(1, 0)}:{network.take_port(1, 0)}"
+                    common = {"id": link, **timers.arguments}
+                    await hub.call("link", handle=1, host=host, src=here, dst=there, **common)
+                    await rim.call("link", handle=host, host=1, src=there, dst=here, **common)
+            await wait_up({1: hub, **dict.fromkeys(ids, rim)}, network.least_mtu)
+            yield peers
+
+
+async def join(
+    peers: tuple[Peer, Peer],
+    network: Network,
+    link: int,
+    *,
+    timers: Timers,
+    priority: int = 0,
+    enabled: bool = True,
+) -> None:
+    """Give hosts 1 and 2 of a pair a link to each other."""
+    ends = [f"{network.address(side, link)}:{network.take_port(side, link)}" for side in (0, 1)]
+    for side, peer in enumerate(peers):
+        await peer.call(
+            "link",
+            handle=side + 1,
+            host=2 - side,
+            id=link,
+            src=ends[side],
+            dst=ends[1 - side],
+            priority=priority,
+            enabled=int(enabled),
+            **timers.arguments,
+        )
+
+
+async def wait_up(peers: Mapping[int, Peer], mtu: int) -> dict[int, dict[str, Any]]:
+    """Until the links of those hosts are up and their path MTU is known; what each said of it.
+
+    Raises BenchError if that takes far too long.
+    """
+    answers: dict[int, dict[str, Any]] = {}
+
+    async def wait(handle: int, peer: Peer) -> None:
+        answers[handle] = await peer.call("up", handle=handle, mtu=mtu)
+
+    with trio.move_on_after(_UP_LIMIT) as scope:
+        async with trio.open_nursery() as nursery:
+            for handle, peer in peers.items():
+                nursery.start_soon(wait, handle, peer)
+    if scope.cancelled_caught:
+        raise BenchError(f"the links did not come up with an MTU of {mtu} in {_UP_LIMIT:g} s")
+    return answers

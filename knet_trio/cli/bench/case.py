@@ -1,0 +1,64 @@
+"""What a case of the bench is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import attrs
+
+from knet_trio.cli.bench.bed import LIBKNET, OURS, Bed
+from knet_trio.cli.bench.network import Network
+
+# Values that a run measured, by the keys of the case's metrics.
+Measured = Mapping[str, float]
+
+
+@attrs.frozen
+class Metric:
+    """A number that runs of a case measure.
+
+    ``unit`` is what its values are in; ``more_is_better`` is None for those that only explain.
+    """
+
+    key: str
+    title: str
+    unit: str
+    more_is_better: bool | None = None
+
+
+@attrs.frozen
+class Case(ABC):
+    """Something to measure. The first of ``metrics`` is what contenders are compared by."""
+
+    metrics: ClassVar[tuple[Metric, ...]]
+    kind: ClassVar[str]
+    # Of the network, which has to have that many.
+    links: ClassVar[int] = 1
+    # Whether a first run, that does not count, is worth its time.
+    warm_up: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is chosen by, such as ``throughput/loopback/64/clear``."""
+
+    @property
+    @abstractmethod
+    def network(self) -> str:
+        """The name of the network it needs."""
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """Who takes part, in the order of their turns."""
+        return (OURS, LIBKNET)
+
+    @property
+    def rounds(self) -> int | None:
+        """How often, None for as often as asked."""
+        return None
+
+    @abstractmethod
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Do it once."""

@@ -1,0 +1,68 @@
+"""What is measured, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Final
+
+from knet_trio.cli.bench.bed import CLEAR, PLAIN, Dressing
+from knet_trio.cli.bench.case import Case
+from knet_trio.cli.bench.kinds.broadcast import Broadcast
+from knet_trio.cli.bench.kinds.connect import Connect
+from knet_trio.cli.bench.kinds.failover import Failover
+from knet_trio.cli.bench.kinds.idle import Idle
+from knet_trio.cli.bench.kinds.load import Load
+from knet_trio.cli.bench.kinds.memory import Memory
+from knet_trio.cli.bench.kinds.roundtrip import RoundTrip
+from knet_trio.cli.bench.kinds.throughput import Throughput
+
+_SIZES: Final = (64, 1400, 8192, 65000)
+_NETWORKS: Final = ("loopback", "veth")
+_OTHERS: Final = tuple(PLAIN)
+_AES: Final = Dressing("aes256-sha256", "aes256", "sha256")
+_CTR: Final = Dressing("aes-256-ctr-sha256", "aes-256-ctr", "sha256")
+# Only for what a compressor can do something with.
+_LZ4: Final = Dressing("lz4", compress="lz4", payload="text")
+
+
+def _cases() -> Iterator[Case]:
+    for network in _NETWORKS:
+        for size in _SIZES:
+            # The others have neither this encryption nor this compression.
+            yield Throughput(network, size, CLEAR, who=_OTHERS)
+            for dressing in (_AES, _CTR, _LZ4):
+                yield Throughput(network, size, dressing)
+        yield Throughput(network, 64, CLEAR, mode="one")
+        yield RoundTrip(network, 64, CLEAR, who=_OTHERS)
+        yield RoundTrip(network, 64, _AES)
+    for hosts in (1, 4, 16):
+        yield Broadcast(hosts)
+    yield Failover("interface-down", "active")
+    yield Failover("interface-down", "passive")
+    yield Failover("black-hole", "passive")
+    yield Failover("black-hole", "passive", hedge=False)
+    yield Connect()
+    yield Idle()
+    for hosts in (1, 512):
+        yield Memory(hosts)
+    yield Load("loopback", 1400, CLEAR)
+    yield Load("veth", 1400, _AES)
+
+
+CASES: Final = tuple(_cases())
+
+
+def choose(patterns: Sequence[str]) -> list[Case]:
+    """The cases that a pattern fits, all if there is none; a pattern may be a part's beginning.
+
+    Raises ValueError for a pattern that fits none.
+    """
+    for pattern in patterns:
+        if not any(_fits(case, pattern) for case in CASES):
+            raise ValueError(f"no case fits {pattern!r}; --list shows them")
+    return [case for case in CASES if not patterns or any(_fits(case, one) for one in patterns)]
+
+
+def _fits(case: Case, pattern: str) -> bool:
+    return fnmatchcase(case.name, pattern) or fnmatchcase(case.name, f"{pattern}/*")

@@ -1,0 +1,249 @@
+"""The command ``bench`` and its options."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import attrs
+import click
+import trio
+
+import knet_trio
+from knet_trio.cli.bench import libknet
+from knet_trio.cli.bench.bed import LIBKNET, OURS, PLAIN, Bed
+from knet_trio.cli.bench.case import Case
+from knet_trio.cli.bench.cases import CASES, choose
+from knet_trio.cli.bench.network import Veth, namespaces_missing
+from knet_trio.cli.bench.plot import draw
+from knet_trio.cli.bench.process import PYTHON_PEER, BenchError
+from knet_trio.cli.bench.report import BenchReport
+from knet_trio.cli.bench.result import CaseResult
+from knet_trio.cli.bench.runner import case_contenders, run_cases
+from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
+
+CONTENDERS: Final = (OURS, LIBKNET, *PLAIN)
+
+_QUICK_ROUNDS: Final = 2
+_QUICK_SECONDS: Final = 0.5
+_QUICK_LOAD_SECONDS: Final = 5.0
+_QUICK_SETTLE_SECONDS: Final = 1.0
+# For ten seconds a young link's pong timeout is stretched.
+_SETTLE_SECONDS: Final = 11.0
+
+
+@attrs.frozen
+class Request:
+    """What to measure, and how."""
+
+    cases: Sequence[Case]
+    contenders: Sequence[str]
+    rounds: int
+    seconds: float
+    load_seconds: float
+    settle_seconds: float
+    pin: bool
+    source: Path | None
+
+
+@click.command()
+@click.option(
+    "--case",
+    "patterns",
+    multiple=True,
+    metavar="NAME",
+    help="Measure only this case, or those that a pattern such as 'throughput/*/64' fits. May be"
+    " given several times.",
+)
+@click.option("--list", "as_list", is_flag=True, help="Print the names of all cases.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="How often each contender has its turn, after a warm-up.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1, 3600),
+    default=2.0,
+    show_default=True,
+    help="How long a turn is measured.",
+)
+@click.option(
+    "--load-seconds",
+    type=click.FloatRange(1, 86400),
+    default=60.0,
+    show_default=True,
+    help="How long the load of the cases under load/ lasts.",
+)
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Short turns and few, only to see that it works: links get no time to settle.",
+)
+@click.option(
+    "--contender",
+    "contenders",
+    multiple=True,
+    type=click.Choice(CONTENDERS),
+    help="Let only these take part.  [default: all that are here]",
+)
+@click.option(
+    "--libknet-peer",
+    "source",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    help="The folder with the C source of the libknet peer.  [default: tests/bench/libknet_peer of"
+    " the checkout that the command runs from]",
+)
+@click.option(
+    "--pin", is_flag=True, help="Keep each of the two processes, all its threads, on one CPU."
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object on standard output and nothing else there; tell the rest on"
+    " standard error.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    default=None,
+    help="Draw the results into this file, such as bench.png.",
+)
+def bench(
+    patterns: tuple[str, ...],
+    as_list: bool,
+    pairs: int,
+    seconds: float,
+    load_seconds: float,
+    quick: bool,
+    contenders: tuple[str, ...],
+    source: Path | None,
+    pin: bool,
+    as_json: bool,
+    plot: Path | None,
+) -> None:
+    """Measure knet_trio beside libknet and other ways to send messages, on this machine.
+
+    Two processes talk over loopback, or over a veth pair between two network namespaces, which
+    needs root. The contenders take turns. What is counted is what the receiving application got.
+    docs/bench.md says what each case measures.
+
+    Exit status: 0 if all was measured, 1 if not, 2 for wrong arguments, 130 after Ctrl-C.
+    """
+    if as_list:
+        for case in CASES:
+            click.echo(case.name)
+        return
+    try:
+        cases = choose(patterns)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--case") from error
+    if plot is not None and find_spec("matplotlib") is None:
+        raise click.UsageError("--plot needs matplotlib: pip install 'knet-trio[bench]'")
+    request = Request(
+        cases,
+        contenders or CONTENDERS,
+        _QUICK_ROUNDS if quick else pairs,
+        _QUICK_SECONDS if quick else seconds,
+        _QUICK_LOAD_SECONDS if quick else load_seconds,
+        _QUICK_SETTLE_SECONDS if quick else _SETTLE_SECONDS,
+        pin,
+        source,
+    )
+    stream = sys.stderr if as_json else sys.stdout
+    report = BenchReport(stream)
+    outcome = run_until_signal(partial(_measure, request, report), BenchError, OSError)
+    if not isinstance(outcome, list):
+        leave_without_result(outcome, "the bench cannot go on")
+    report.summarize(outcome)
+    if plot is not None:
+        draw(outcome, plot)
+        report.say(f"drawn into {plot}")
+    if as_json:
+        click.echo(json.dumps(_as_json(request, outcome)))
+    sys.exit(FAILED if any(result.failure for result in outcome) else 0)
+
+
+async def _measure(request: Request, report: BenchReport) -> list[CaseResult]:
+    with TemporaryDirectory(prefix="knet-trio-bench-") as folder:
+        commands = await _contenders(request, Path(folder), report)
+        bed = Bed(
+            commands,
+            request.seconds,
+            load_seconds=request.load_seconds,
+            settle_seconds=request.settle_seconds,
+            pin=request.pin,
+        )
+        cases = [case for case in _possible(request.cases, report) if case_contenders(case, bed)]
+        return await run_cases(cases, bed, rounds=request.rounds, progress=report)
+
+
+async def _contenders(
+    request: Request, folder: Path, report: BenchReport
+) -> dict[str, Sequence[str]]:
+    """The commands of those who take part; who cannot is told why."""
+    commands: dict[str, Sequence[str]] = {}
+    for name in request.contenders:
+        try:
+            if name == OURS:
+                commands[name] = (*PYTHON_PEER, "knet")
+            elif name == LIBKNET:
+                commands[name] = (str(await libknet.build(request.source, folder)),)
+            else:
+                commands[name] = _plain(name)
+        except BenchError as error:
+            report.say(f"{name} does not take part: {error}", "yellow")
+    if not commands:
+        raise BenchError("nobody is left to measure")
+    return commands
+
+
+def _plain(name: str) -> Sequence[str]:
+    engine, module = PLAIN[name]
+    if find_spec(module) is None:
+        raise BenchError("pip install 'knet-trio[bench]'")
+    return (*PYTHON_PEER, engine)
+
+
+def _possible(cases: Sequence[Case], report: BenchReport) -> list[Case]:
+    missing = namespaces_missing()
+    if missing is None:
+        return list(cases)
+    possible = [case for case in cases if case.network != Veth.name]
+    left_out = len(cases) - len(possible)
+    if left_out:
+        report.say(f"{left_out} cases over veth are left out: {missing}")
+    if not possible:
+        raise BenchError(f"none of the cases can be measured here: {missing}")
+    return possible
+
+
+def _as_json(request: Request, results: Sequence[CaseResult]) -> dict[str, Any]:
+    return {
+        "knet_trio": knet_trio.__version__,
+        "machine": {
+            "cpus": os.cpu_count(),
+            "architecture": platform.machine(),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "trio": trio.__version__,
+        },
+        "pairs": request.rounds,
+        "seconds": request.seconds,
+        "load_seconds": request.load_seconds,
+        "settle_seconds": request.settle_seconds,
+        "pinned": request.pin,
+        "cases": [result.as_json(OURS) for result in results],
+    }

@@ -1,0 +1,45 @@
+"""How long it takes until a link can be used."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from knet_trio.cli.bench.bed import Bed, Timers, join, wait_up
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.network import Loopback, Network
+
+
+@attrs.frozen
+class Connect(Case):
+    """From enabling a link to connected, with a ping every 100 ms and a pong count of 2.
+
+    The other side has enabled it just before.
+    """
+
+    kind: ClassVar = "connect"
+    metrics: ClassVar = (Metric("seconds", "to connected", "ms", False),)
+
+    @property
+    def name(self) -> str:
+        """``connect``."""
+        return self.kind
+
+    @property
+    def network(self) -> str:
+        """Loopback."""
+        return Loopback.name
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Do it once."""
+        async with bed.open_peers(contender, network) as peers:
+            for side, peer in enumerate(peers):
+                await peer.call("handle", id=side + 1)
+                await peer.call("host", handle=side + 1, id=2 - side)
+            await join(peers, network, 0, timers=Timers(pongs=2), enabled=False)
+            here, there = peers
+            await there.call("enable", handle=2, host=1, id=0)
+            await here.call("enable", handle=1, host=2, id=0)
+            up = await wait_up({1: here, 2: there}, 0)
+            return {"seconds": 1e3 * up[1]["seconds"]}

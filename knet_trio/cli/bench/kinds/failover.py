@@ -1,0 +1,94 @@
+"""What gets lost, and how long nothing arrives, when the link in use fails."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import attrs
+import trio
+
+from knet_trio.cli.bench.bed import Bed, Timers
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.network import Network, Veth
+from knet_trio.cli.bench.process import BenchError
+
+_RATE: Final = 1000
+_SIZE: Final = 64
+_SECONDS: Final = 4.0
+_CUT_AT: Final = 1.0
+# For what is still on its way when the stream has ended.
+_DRAIN: Final = 0.3
+_LINKS: Final = 2
+
+
+@attrs.frozen
+class Failover(Case):
+    """1000 messages a second over two links; a second on, the first link fails.
+
+    ``cut``: ``interface-down`` sets the sender's interface down, which its system knows;
+    ``black-hole`` lets packets vanish, which nobody is told. Ping 100 ms, pong timeout 300 ms.
+    ``hedge`` is that of ``open_handle``, which libknet does not have.
+    """
+
+    kind: ClassVar = "failover"
+    links: ClassVar = _LINKS
+    warm_up: ClassVar = False
+    metrics: ClassVar = (
+        Metric("lost", "lost", "messages", False),
+        Metric("pause", "longest pause", "ms", False),
+        Metric("repeated", "arrived twice", "messages"),
+        Metric("downs", "links found down", ""),
+    )
+
+    cut: str
+    policy: str
+    hedge: bool = True
+
+    @property
+    def name(self) -> str:
+        """Such as ``failover/black-hole/passive``."""
+        return f"{self.kind}/{self.cut}/{self.policy}{'' if self.hedge else '/no-hedge'}"
+
+    @property
+    def network(self) -> str:
+        """Veth: loopback cannot fail in part."""
+        return Veth.name
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Let the links grow old, stream, and cut."""
+        if not isinstance(network, Veth):
+            raise BenchError(f"{self.name} needs interfaces of its own")
+        async with bed.open_pair(
+            contender,
+            network,
+            links=_LINKS,
+            policy=self.policy,
+            timers=Timers(ping=0.1, timeout=0.3),
+            hedge=self.hedge,
+        ) as (source, sink):
+            await trio.sleep(bed.settle_seconds)
+            before = await source.call("status", handle=1)
+            await sink.call("collect", handle=2)
+            streamed: dict[str, Any] = {}
+
+            async def stream() -> None:
+                streamed.update(
+                    await source.call("stream", handle=1, size=_SIZE, rate=_RATE, seconds=_SECONDS)
+                )
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream)
+                await trio.sleep(_CUT_AT)
+                if self.cut == "interface-down":
+                    await network.take_down(0, 0)
+                else:
+                    await network.lose_all(0)
+            await trio.sleep(_DRAIN)
+            got = await sink.call("collected", handle=2)
+            after = await source.call("status", handle=1)
+            return {
+                "lost": streamed["sent"] - got["received"],
+                "pause": 1e3 * got["pause"],
+                "repeated": got["repeated"],
+                "downs": after["downs"] - before["downs"],
+            }

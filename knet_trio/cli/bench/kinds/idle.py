@@ -1,0 +1,60 @@
+"""What heartbeats cost while nothing is sent."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import attrs
+import trio
+
+from knet_trio.cli.bench.bed import Bed, Timers
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.network import Loopback, Network
+
+_HOSTS: Final = 8
+_LINKS: Final = 8
+# Until the path MTU of all links is known, and nothing else goes on.
+_SETTLE: Final = 2.0
+# Heartbeats come every 100 ms, so more of them are needed than a turn is long by default.
+_TURNS: Final = 3
+
+
+@attrs.frozen
+class Idle(Case):
+    """8 hosts with 8 links each, with a ping every 100 ms and answers to those of the others."""
+
+    kind: ClassVar = "idle"
+    warm_up: ClassVar = False
+    metrics: ClassVar = (
+        Metric("cpu", "CPU of the one host", "% of a core", False),
+        Metric("others", "CPU of the other 8", "% of a core"),
+        Metric("downs", "links found down", ""),
+    )
+
+    @property
+    def name(self) -> str:
+        """``idle``."""
+        return self.kind
+
+    @property
+    def network(self) -> str:
+        """Loopback."""
+        return Loopback.name
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Wait, and see what that took."""
+        async with bed.open_star(
+            contender, network, hosts=_HOSTS, links=_LINKS, timers=Timers()
+        ) as peers:
+            await trio.sleep(_SETTLE)
+            state = await peers[0].call("status", handle=1)
+            before = [await peer.call("usage") for peer in peers]
+            await trio.sleep(_TURNS * bed.seconds)
+            after = [await peer.call("usage") for peer in peers]
+            end_state = await peers[0].call("status", handle=1)
+            cpu, others = (
+                100 * (last["cpu"] - first["cpu"]) / (last["now"] - first["now"])
+                for first, last in zip(before, after, strict=True)
+            )
+            downs = end_state["downs"] - state["downs"]
+            return {"cpu": cpu, "others": others, "downs": downs}

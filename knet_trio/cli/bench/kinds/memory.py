@@ -1,0 +1,63 @@
+"""What hosts take in memory."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import attrs
+import trio
+
+from knet_trio.cli.bench.bed import Bed
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.process import open_peer
+
+_MIB: Final = 1024 * 1024
+_SETTLE: Final = 2.0
+_FIRST_PORT: Final = 20000
+
+
+@attrs.frozen
+class Memory(Case):
+    """A handle with so many hosts, each with one link that is configured and not enabled."""
+
+    kind: ClassVar = "memory"
+    warm_up: ClassVar = False
+    metrics: ClassVar = (
+        Metric("resident", "resident", "MiB", False),
+        Metric("bare", "before the hosts", "MiB"),
+        Metric("each", "a host", "KiB", False),
+    )
+
+    hosts: int
+
+    @property
+    def name(self) -> str:
+        """Such as ``memory/512``."""
+        return f"{self.kind}/{self.hosts}"
+
+    @property
+    def network(self) -> str:
+        """Loopback."""
+        return Loopback.name
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Add them, and look."""
+        async with open_peer(bed.commands[contender]) as peer:
+            await peer.call("handle", id=1)
+            bare = peer.resident_bytes()
+            src = f"{network.address(0, 0)}:{network.take_port(0, 0)}"
+            for number in range(self.hosts):
+                await peer.call("host", handle=1, id=number + 2)
+                dst = f"{network.address(1, 0)}:{_FIRST_PORT + number}"
+                await peer.call(
+                    "link", handle=1, host=number + 2, id=0, src=src, dst=dst, enabled=0
+                )
+            # Some of it is taken in the background.
+            await trio.sleep(_SETTLE)
+            resident = peer.resident_bytes()
+            return {
+                "resident": resident / _MIB,
+                "bare": bare / _MIB,
+                "each": (resident - bare) / 1024 / self.hosts,
+            }

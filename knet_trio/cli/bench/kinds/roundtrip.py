@@ -1,0 +1,66 @@
+"""There and back again, one message at a time, through both applications."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from knet_trio.cli.bench.bed import Bed, Dressing
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.network import Network
+from knet_trio.cli.bench.result import quantile
+
+_WARM_UP = 0.2
+
+
+@attrs.frozen
+class RoundTrip(Case):
+    """A message of ``size`` bytes is sent when the one before has come back."""
+
+    kind: ClassVar = "roundtrip"
+    metrics: ClassVar = (
+        Metric("p50", "p50", "µs", False),
+        Metric("p99", "p99", "µs", False),
+        Metric("rate", "round trips", "1/s"),
+        Metric("cpu", "CPU a round trip", "µs"),
+        Metric("lost", "lost", "messages"),
+    )
+
+    on: str
+    size: int
+    dressing: Dressing
+    who: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as ``roundtrip/veth/64/clear``."""
+        return f"{self.kind}/{self.on}/{self.size}/{self.dressing.name}"
+
+    @property
+    def network(self) -> str:
+        """Where."""
+        return self.on
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """knet_trio, libknet, and who else can."""
+        return (*super().contenders, *self.who)
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Go back and forth for a while."""
+        async with bed.open_pair(contender, network, dressing=self.dressing) as (here, there):
+            await there.call("echo", handle=2)
+            await here.call("roundtrip", handle=1, size=self.size, seconds=_WARM_UP)
+            before = await there.call("usage")
+            went = await here.call("roundtrip", handle=1, size=self.size, seconds=bed.seconds)
+            after = await there.call("usage")
+            samples = sorted(went["samples_us"])
+            cpu = went["cpu"] + after["cpu"] - before["cpu"]
+            return {
+                "p50": quantile(samples, 0.5),
+                "p99": quantile(samples, 0.99),
+                "rate": len(samples) / went["seconds"],
+                "cpu": 1e6 * cpu / max(1, len(samples)),
+                "lost": went["lost"],
+            }

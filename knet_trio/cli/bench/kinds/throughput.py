@@ -1,0 +1,99 @@
+"""One way, as fast as both sides can: a source, a sink, credits that bound what is under way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import attrs
+
+from knet_trio.cli.bench.bed import Bed, Dressing
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.network import Network
+from knet_trio.cli.bench.process import BenchError
+
+# What is under way is at most so many messages and so many bytes, but always a few messages. More
+# gained nobody anything; at 8 MiB, the room in both sides' sockets, libknet loses messages.
+MOST_MESSAGES: Final = 1024
+MOST_BYTES: Final = 2 * 1024 * 1024
+LEAST_MESSAGES: Final = 64
+# The sink tells of its progress so often in a window.
+CREDITS: Final = 8
+# Seconds under load before it is measured, and after.
+LEAD: Final = 0.4
+TAIL: Final = 0.05
+
+
+def window(size: int) -> int:
+    """How many messages of a size may be under way."""
+    return max(LEAST_MESSAGES, min(MOST_MESSAGES, MOST_BYTES // size))
+
+
+def per_second(answer: Mapping[str, Any], what: str) -> float:
+    """What a source or sink said of the time that was measured. Raises BenchError if it did not."""
+    if not answer["seconds"] or not answer["count"]:
+        raise BenchError("nothing went through while it was measured")
+    return float(answer[what] / answer["seconds"])
+
+
+@attrs.frozen
+class Throughput(Case):
+    """``size``-byte messages. ``mode``: many in a call, or ``one``."""
+
+    kind: ClassVar = "throughput"
+    metrics: ClassVar = (
+        Metric("rate", "messages", "1/s", True),
+        Metric("bandwidth", "payload", "MB/s"),
+        Metric("loss", "lost", "%"),
+        Metric("source_cpu", "CPU source", "cores"),
+        Metric("sink_cpu", "CPU sink", "cores"),
+    )
+
+    on: str
+    size: int
+    dressing: Dressing
+    mode: str = "many"
+    who: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as ``throughput/veth/64/clear``."""
+        extra = "/one" if self.mode == "one" else ""
+        return f"{self.kind}/{self.on}/{self.size}/{self.dressing.name}{extra}"
+
+    @property
+    def network(self) -> str:
+        """Where."""
+        return self.on
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """knet_trio, libknet, and who else can."""
+        return (*super().contenders, *self.who)
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Run source and sink for a while, and count at the sink in the middle of it."""
+        async with bed.open_pair(contender, network, dressing=self.dressing) as (source, sink):
+            begin = time.monotonic() + LEAD
+            end = begin + bed.seconds
+            common = {"size": self.size, "mode": self.mode, "begin": begin, "end": end}
+            size = window(self.size)
+            await sink.call("sink", handle=2, step=size // CREDITS, **common)
+            sent = await source.call(
+                "source",
+                handle=1,
+                window=size,
+                stop=end + TAIL,
+                payload=self.dressing.payload,
+                **common,
+            )
+            got = await sink.call("sunk", handle=2)
+            rate = per_second(got, "count")
+            return {
+                "rate": rate,
+                "bandwidth": rate * self.size / 1e6,
+                "loss": 100 * (1 - (got["received"] - got["wrong"]) / sent["sent"]),
+                "source_cpu": per_second(sent, "cpu"),
+                "sink_cpu": per_second(got, "cpu"),
+            }

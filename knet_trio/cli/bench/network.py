@@ -1,0 +1,193 @@
+"""Where the peers are: on loopback, or in two network namespaces joined by veth pairs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
+from typing import ClassVar, Final
+
+import trio
+
+from knet_trio.cli.bench.process import BenchError
+
+_LOOPBACK: Final = "127.0.0.1"
+_MTU: Final = 1500
+_FIRST_PORT: Final = 5405
+# Below what the system gives to sockets that ask for any port.
+_FREE_PORTS: Final = range(10000, 30000)
+_COMMAND_LIMIT: Final = 10.0
+_numbers = count()
+
+
+class NetworkError(BenchError):
+    """A network could not be made or changed; the message says why."""
+
+
+class Network(ABC):
+    """Two sides, 0 and 1, with a number of links between them."""
+
+    name: ClassVar[str]
+    # The user bytes of a packet that discovery finds at the least, once it has ended.
+    least_mtu: ClassVar[int]
+
+    @abstractmethod
+    def namespace(self, side: int) -> str | None:
+        """The network namespace of a side, None for that of this process."""
+
+    @abstractmethod
+    def address(self, side: int, link: int) -> str:
+        """A side's address on a link."""
+
+    @abstractmethod
+    def take_port(self, side: int, link: int) -> int:
+        """A UDP and TCP port there that nobody has, another at each call."""
+
+
+class Loopback(Network):
+    """Everything on 127.0.0.1, where a packet has room for 65 kB."""
+
+    name = "loopback"
+    least_mtu = 60000
+
+    def namespace(self, side: int) -> str | None:
+        """None."""
+        return None
+
+    def address(self, side: int, link: int) -> str:
+        """127.0.0.1."""
+        return _LOOPBACK
+
+    def take_port(self, side: int, link: int) -> int:
+        """One that could be bound just now."""
+        for number in _numbers:
+            port = _FREE_PORTS[(os.getpid() * 97 + number) % len(_FREE_PORTS)]
+            if all(map(_is_free, (socket.SOCK_DGRAM, socket.SOCK_STREAM), (port, port))):
+                return port
+        raise AssertionError("counting does not end")
+
+
+class Veth(Network):
+    """Two namespaces of their own, joined by a veth pair of MTU 1500 for each link.
+
+    Its links can be taken down, or made to lose everything.
+    """
+
+    name = "veth"
+    least_mtu = 1300
+
+    def __init__(self) -> None:
+        prefix = f"knet-bench-{os.getpid()}-{next(_numbers)}"
+        self._names: Final = (f"{prefix}-a", f"{prefix}-b")
+        self._ports = count(_FIRST_PORT)
+
+    def namespace(self, side: int) -> str | None:
+        """The name that ``ip netns`` knows it by."""
+        return self._names[side]
+
+    def address(self, side: int, link: int) -> str:
+        """10.88.<link>.1 or .2."""
+        return f"10.88.{link}.{side + 1}"
+
+    def take_port(self, side: int, link: int) -> int:
+        """One after the other: nobody else is there."""
+        return next(self._ports)
+
+    async def take_down(self, side: int, link: int) -> None:
+        """Set a side's interface down."""
+        await self._ip(side, "link", "set", f"veth{link}", "down")
+
+    async def lose_all(self, link: int) -> None:
+        """Lose every packet of a link on arrival, both ways: its senders notice nothing."""
+        for name in self._names:
+            rule = ("INPUT", "-i", f"veth{link}", "-j", "DROP")
+            await _run("ip", "netns", "exec", name, "iptables", "-w", "5", "-A", *rule)
+
+    async def build(self, links: int) -> None:
+        """Make the namespaces and what joins them."""
+        for name in self._names:
+            await _run("ip", "netns", "add", name)
+        for side in (0, 1):
+            await self._ip(side, "link", "set", "lo", "up")
+        for link in range(links):
+            name = f"veth{link}"
+            end = ("type", "veth", "peer", "name", name, "netns", self._names[1])
+            await self._ip(0, "link", "add", name, *end)
+            for side in (0, 1):
+                address = f"{self.address(side, link)}/24"
+                await self._ip(side, "link", "set", name, "mtu", str(_MTU))
+                await self._ip(side, "address", "add", address, "dev", name)
+                await self._ip(side, "link", "set", name, "up")
+
+    async def remove(self) -> None:
+        """Delete what ``build`` made, also if it did not get to its end."""
+        for name in self._names:
+            if await trio.Path("/run/netns", name).exists():
+                await _run("ip", "netns", "delete", name)
+
+    async def _ip(self, side: int, *arguments: str) -> None:
+        await _run("ip", "-netns", self._names[side], *arguments)
+
+
+def open_network(name: str, links: int = 1) -> AbstractAsyncContextManager[Network]:
+    """The network of that name, with so many links; what it takes is gone after the block."""
+    return _open_loopback() if name == Loopback.name else open_veth(links)
+
+
+@asynccontextmanager
+async def _open_loopback() -> AsyncGenerator[Network]:
+    yield Loopback()
+
+
+@asynccontextmanager
+async def open_veth(links: int = 1) -> AsyncGenerator[Veth]:
+    """Two namespaces with so many veth pairs between them, gone after the block.
+
+    Raises NetworkError if that is not possible.
+    """
+    veth = Veth()
+    try:
+        await veth.build(links)
+        yield veth
+    finally:
+        with trio.CancelScope(shield=True):
+            await veth.remove()
+
+
+def namespaces_missing() -> str | None:
+    """None if namespaces can be made, else why not and what to do."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    packages = {"ip": "iproute2", "iptables": "iptables"}
+    lacking = [package for tool, package in packages.items() if shutil.which(tool) is None]
+    return f"network namespaces need: apt-get install {' '.join(lacking)}" if lacking else None
+
+
+def _is_free(kind: socket.SocketKind, port: int) -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        try:
+            probe.bind((_LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+async def _run(*command: str) -> None:
+    with trio.move_on_after(_COMMAND_LIMIT) as scope:
+        # In a session of its own: Ctrl-C must not reach what takes the network away.
+        done = await trio.run_process(
+            command,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            start_new_session=True,
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).decode(errors="replace").strip()
+            raise NetworkError(f"{' '.join(command)}: {said}")
+    if scope.cancelled_caught:
+        raise NetworkError(f"{' '.join(command)}: not done in {_COMMAND_LIMIT:g} s")

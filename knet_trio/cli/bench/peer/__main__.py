@@ -1,0 +1,41 @@
+"""``python -m knet_trio.cli.bench.peer knet``: a peer, driven over stdin and stdout."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from knet_trio.cli.bench.peer.commands import Command, serve
+
+
+def _open(engine: str) -> AbstractAsyncContextManager[dict[str, Command]]:
+    """The peer of that name. Each imports only what it needs: its memory is measured."""
+    if engine == "knet":
+        from knet_trio.cli.bench.peer.knet import open_knet_peer
+
+        return open_knet_peer()
+    from knet_trio.cli.bench.peer.plain import open_plain_peer
+
+    if engine == "udp":
+        from knet_trio.cli.bench.peer.udp import UdpPipe
+
+        return open_plain_peer(UdpPipe)
+    if engine == "zmq":
+        from knet_trio.cli.bench.peer.zeromq import ZmqPipe
+
+        return open_plain_peer(ZmqPipe)
+    from knet_trio.cli.bench.peer.nng import NngPipe
+
+    return open_plain_peer(NngPipe)
+
+
+async def _main(engine: str) -> None:
+    async with _open(engine) as commands:
+        await serve(commands)
+
+
+logging.getLogger("knet_trio").addHandler(logging.NullHandler())
+trio.run(_main, sys.argv[1])

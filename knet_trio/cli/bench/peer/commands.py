@@ -1,0 +1,140 @@
+"""Commands in, answers out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from resource import RUSAGE_SELF, getrusage
+from typing import Any, Final
+
+import attrs
+import trio
+
+from knet_trio import KnetError
+
+Answer = Mapping[str, Any]
+Command = Callable[["Arguments"], Awaitable[Answer]]
+
+_READ: Final = 65536
+
+
+class CommandError(Exception):
+    """A command cannot be carried out; the message says why."""
+
+
+@attrs.frozen
+class Arguments:
+    """What came with a command."""
+
+    values: Mapping[str, str]
+
+    def text(self, name: str, default: str = "") -> str:
+        """The argument as it is."""
+        return self.values.get(name, default)
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        """The argument as a number."""
+        return float(self.values.get(name, default))
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """The argument as a whole number."""
+        return int(self.values.get(name, default))
+
+    def address(self, name: str) -> tuple[str, int]:
+        """The argument, ``host:port``, as an address."""
+        host, _, port = self.values[name].rpartition(":")
+        return host, int(port)
+
+
+def cpu_seconds() -> float:
+    """What this process has used so far."""
+    used = getrusage(RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def usage(arguments: Arguments) -> Answer:
+    """The command of that name: the moment, and the CPU time used until then."""
+    return {"now": time.monotonic(), "cpu": cpu_seconds()}
+
+
+@attrs.define
+class Span:
+    """What happened between two moments: how many, in how long, at what cost."""
+
+    begin: float
+    end: float
+    count: Callable[[], int]
+    _marks: list[tuple[float, float, int]] = attrs.field(factory=list[tuple[float, float, int]])
+
+    @property
+    def next_mark(self) -> float | None:
+        """The moment when ``mark`` is to be called next."""
+        return (self.begin, self.end, None)[len(self._marks)]
+
+    def mark(self) -> None:
+        """Remember how things are."""
+        self._marks.append((time.monotonic(), cpu_seconds(), self.count()))
+
+    async def watch(self) -> None:
+        """Mark both moments when they come."""
+        while (moment := self.next_mark) is not None:
+            await trio.sleep(max(0.0, moment - time.monotonic()))
+            self.mark()
+
+    def look(self) -> None:
+        """Mark what is due: for loops that do not run under trio."""
+        moment = self.next_mark
+        if moment is not None and time.monotonic() >= moment:
+            self.mark()
+
+    def answer(self) -> dict[str, Any]:
+        """Seconds, count and CPU seconds; zeros if it has not ended."""
+        if len(self._marks) < 2:
+            return {"seconds": 0.0, "count": 0, "cpu": 0.0}
+        first, last = self._marks
+        return {
+            "seconds": last[0] - first[0],
+            "count": last[2] - first[2],
+            "cpu": last[1] - first[1],
+        }
+
+
+async def serve(commands: Mapping[str, Command]) -> None:
+    """Carry out commands until stdin ends; those that take long do not hold up the next."""
+    async with trio.open_nursery() as nursery:
+        async for line in _lines():
+            number, name, *words = line.split()
+            values = dict(word.split("=", 1) for word in words)
+            nursery.start_soon(_run, commands, int(number), name, Arguments(values))
+        nursery.cancel_scope.cancel()
+
+
+async def _run(
+    commands: Mapping[str, Command], number: int, name: str, arguments: Arguments
+) -> None:
+    try:
+        command = commands.get(name)
+        if command is None:
+            raise CommandError(f"this peer cannot {name}")
+        answer = await command(arguments)
+    except (CommandError, KnetError, OSError, ValueError, LookupError) as error:
+        answer = {"error": f"{name}: {error}"}
+    _say({"id": number, **answer})
+
+
+def _say(answer: Answer) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+async def _lines() -> AsyncIterator[str]:
+    # A copy: closing the stream must not close the descriptor that sys.stdin has.
+    async with trio.lowlevel.FdStream(os.dup(0)) as stream:
+        rest = b""
+        while data := await stream.receive_some(_READ):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield line.decode()

@@ -1,0 +1,42 @@
+"""ZeroMQ, by pyzmq."""
+
+from __future__ import annotations
+
+import zmq
+
+from knet_trio.cli.bench.peer.pipe import WAIT
+
+
+class ZmqPipe:
+    """A PUSH and a PULL socket of ZeroMQ over TCP."""
+
+    def __init__(self, src: str, dst: str) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._pull = self._context.socket(zmq.PULL)
+        self._push = self._context.socket(zmq.PUSH)
+        self._pull.setsockopt(zmq.RCVTIMEO, round(WAIT * 1000))
+        self._push.setsockopt(zmq.LINGER, 0)
+        self._pull.bind(f"tcp://{src}")
+        self._push.connect(f"tcp://{dst}")
+
+    def send(self, message: bytes) -> None:
+        """Hand it to ZeroMQ's thread."""
+        self._push.send(message)
+
+    def receive(self) -> bytes | None:
+        """Take it from that."""
+        try:
+            return self._pull.recv()
+        except zmq.Again:
+            return None
+
+    def receive_now(self) -> bytes | None:
+        """The same without waiting."""
+        try:
+            return self._pull.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def close(self) -> None:
+        """Close both sockets, and what was not sent is gone."""
+        self._context.destroy(linger=0)

@@ -1,0 +1,158 @@
+"""A peer's process, as an object that commands can be given to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any, Final
+
+import trio
+
+# Seconds for a peer to end by itself before it is made to.
+_GRACE: Final = 5.0
+_READ: Final = 65536
+_LAST_WORDS: Final = 2000
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+PYTHON_PEER: Final = (sys.executable, "-m", "knet_trio.cli.bench.peer")
+
+
+class BenchError(Exception):
+    """The bench cannot go on; the message says why, and what to do if something can be done."""
+
+
+class PeerError(BenchError):
+    """A peer refused a command or died; the message has what it said."""
+
+
+class _Pending:
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.answer: dict[str, Any] | None = None
+
+
+class Peer:
+    """A peer. Made by ``open_peer``."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self._process = process
+        self._numbers = count(1)
+        self._pending: dict[int, _Pending] = {}
+        self._stderr = b""
+        self._ended = False
+        self._sending = trio.Lock()
+
+    async def call(self, command: str, **arguments: object) -> dict[str, Any]:
+        """Give a command and wait for its answer. Raises PeerError."""
+        number = next(self._numbers)
+        pending = self._pending[number] = _Pending()
+        words = [str(number), command, *(f"{name}={arguments[name]}" for name in arguments)]
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            async with self._sending:
+                await stdin.send_all(f"{' '.join(words)}\n".encode())
+        except trio.BrokenResourceError:
+            self._end()
+        if self._ended:
+            pending.done.set()
+        await pending.done.wait()
+        del self._pending[number]
+        answer = pending.answer
+        if answer is None:
+            raise PeerError(f"a peer ended while it was to {command}: {self._last_words()}")
+        if "error" in answer:
+            raise PeerError(str(answer["error"]))
+        return answer
+
+    def resident_bytes(self) -> int:
+        """Its memory that is in RAM now."""
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * _PAGE
+
+    def run_on(self, cpu: int) -> None:
+        """Keep it, and the threads it will start, on one CPU."""
+        os.sched_setaffinity(self._process.pid, {cpu})
+
+    async def read(self) -> None:
+        """Take its answers until it ends."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        rest: list[bytes] = []
+        while data := await stdout.receive_some(_READ):
+            head, newline, tail = data.rpartition(b"\n")
+            if not newline:
+                rest.append(bytes(tail))
+                continue
+            lines = b"".join([*rest, head]).split(b"\n")
+            rest = [bytes(tail)]
+            for line in lines:
+                answer: dict[str, Any] = json.loads(line)
+                pending = self._pending[answer["id"]]
+                pending.answer = answer
+                pending.done.set()
+        self._end()
+
+    async def read_errors(self) -> None:
+        """Keep the last of what it says besides."""
+        stderr = self._process.stderr
+        assert stderr is not None
+        while data := await stderr.receive_some(_READ):
+            self._stderr = (self._stderr + data)[-_LAST_WORDS:]
+
+    async def aclose(self) -> None:
+        """End it."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        with trio.CancelScope(shield=True):
+            await stdin.aclose()
+            with trio.move_on_after(_GRACE):
+                await self._process.wait()
+                return
+            self._process.kill()
+            await self._process.wait()
+
+    def _end(self) -> None:
+        self._ended = True
+        for pending in self._pending.values():
+            pending.done.set()
+
+    def _last_words(self) -> str:
+        text = self._stderr.decode(errors="replace").strip()
+        # The last line of a traceback says most.
+        return re.split(r"\n", text)[-1] if text else "it said nothing"
+
+
+@asynccontextmanager
+async def open_peer(
+    command: Sequence[str], *, namespace: str | None = None, cpu: int | None = None
+) -> AsyncGenerator[Peer]:
+    """A process that runs ``command``, in the network namespace if one is named.
+
+    It is gone when the block ends, however it ends.
+    """
+    if namespace is not None:
+        # `ip netns exec` becomes the command, so the process is the peer itself.
+        command = ["ip", "netns", "exec", namespace, *command]
+    # In a session of its own, because Ctrl-C is for the bench, which then ends it.
+    process = await trio.lowlevel.open_process(
+        command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
+    )
+    peer = Peer(process)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.read)
+        nursery.start_soon(peer.read_errors)
+        try:
+            if cpu is not None:
+                peer.run_on(cpu)
+            yield peer
+        finally:
+            await peer.aclose()
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,112 @@
+"""What came of it: medians, spreads, and ratios round by round."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import attrs
+
+from knet_trio.cli.bench.case import Case, Measured, Metric
+
+# More loss than this, in per cent, and a rate is not one that both sides sustain.
+MOST_LOSS: Final = 0.1
+
+
+def quantile(ascending: Sequence[float], share: float) -> float:
+    """The smallest value that ``share`` of all do not exceed; NaN if there is none."""
+    if not ascending:
+        return math.nan
+    return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
+
+
+@attrs.frozen
+class Spread:
+    """The median of some values, and the least and the greatest."""
+
+    median: float
+    least: float
+    greatest: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """That of ``values``, of which there is at least one."""
+        numbers = list(values)
+        return cls(statistics.median(numbers), min(numbers), max(numbers))
+
+    def as_json(self) -> dict[str, float | None]:
+        """With plain values."""
+        return {name: _plain(value) for name, value in attrs.asdict(self).items()}
+
+
+@attrs.define
+class CaseResult:
+    """The rounds of a case: for each, what every contender did in its turn.
+
+    ``failure`` is why there are none, or fewer than there should be. ``others`` is how many cores
+    other processes took during each turn.
+    """
+
+    case: Case
+    contenders: tuple[str, ...]
+    rounds: list[dict[str, Measured]] = attrs.field(factory=list[dict[str, Measured]])
+    failure: str | None = None
+    others: list[float] = attrs.field(factory=list[float])
+
+    def values(self, contender: str, metric: Metric) -> list[float]:
+        """One for each round."""
+        return [turns[contender][metric.key] for turns in self.rounds]
+
+    def spread(self, contender: str, metric: Metric) -> Spread:
+        """Of the rounds."""
+        return Spread.of(self.values(contender, metric))
+
+    def ratio(self, contender: str, other: str, metric: Metric) -> Spread | None:
+        """``contender`` by ``other``, round by round; None where that has no meaning."""
+        pairs = zip(self.values(contender, metric), self.values(other, metric), strict=True)
+        ratios = [mine / theirs for mine, theirs in pairs if theirs]
+        return Spread.of(ratios) if len(ratios) == len(self.rounds) else None
+
+    def troubled(self, contender: str) -> bool:
+        """Whether more was lost than may be."""
+        losses = [turns[contender].get("loss", 0.0) for turns in self.rounds]
+        return bool(losses) and statistics.median(losses) >= MOST_LOSS
+
+    def as_json(self, ours: str) -> dict[str, Any]:
+        """With plain values: all rounds, and what follows from them."""
+        return {
+            "case": self.case.name,
+            "failure": self.failure,
+            "network": self.case.network,
+            "others_cores": [_plain(cores) for cores in self.others],
+            "metrics": {
+                metric.key: {
+                    "title": metric.title,
+                    "unit": metric.unit,
+                    "more_is_better": metric.more_is_better,
+                    "contenders": {
+                        contender: {
+                            **self.spread(contender, metric).as_json(),
+                            "rounds": [_plain(value) for value in self.values(contender, metric)],
+                        }
+                        for contender in self.contenders
+                    },
+                    "ratios": {
+                        contender: ratio.as_json()
+                        for contender in self.contenders
+                        if contender != ours
+                        and ours in self.contenders
+                        and (ratio := self.ratio(ours, contender, metric)) is not None
+                    },
+                }
+                for metric in (self.case.metrics if self.rounds else ())
+            },
+            "too_much_lost": [name for name in self.contenders if self.troubled(name)],
+        }
+
+
+def _plain(value: float) -> float | None:
+    """Six digits; JSON has no NaN."""
+    return None if math.isnan(value) else float(f"{value:.6g}")

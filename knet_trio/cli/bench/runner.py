@@ -1,0 +1,101 @@
+"""Rounds in which every contender has its turn, one case after the other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+import trio
+
+from knet_trio.cli.bench.bed import Bed
+from knet_trio.cli.bench.case import Case, Measured
+from knet_trio.cli.bench.disturbance import look
+from knet_trio.cli.bench.network import open_network
+from knet_trio.cli.bench.process import BenchError
+from knet_trio.cli.bench.result import CaseResult
+from knet_trio.cli.ending import first_of
+
+# A warm-up is only for what the first run of all finds cold.
+_WARM_UP_SECONDS: Final = 0.5
+# Seconds for setting up and taking down.
+_PATIENCE: Final = 60.0
+# What takes the most turns' time, and as much again.
+_LONGEST: Final = 10
+
+
+class Progress(ABC):
+    """Who is told how it goes. Called between runs only: to show something takes time."""
+
+    @abstractmethod
+    def begin_case(self, case: Case, place: str, rounds: int) -> None:
+        """A case begins, of so many rounds; ``place`` is which of all it is, as ``3/12``."""
+
+    @abstractmethod
+    def begin_turn(self, case: Case, round_number: int, contender: str) -> None:
+        """A run begins; round 0 is the warm-up."""
+
+    @abstractmethod
+    def end_turn(self, case: Case, round_number: int, contender: str, measured: Measured) -> None:
+        """A run has ended, with that result."""
+
+    @abstractmethod
+    def fail(self, case: Case, why: str) -> None:
+        """A case could not be measured to its end."""
+
+
+async def run_cases(
+    cases: Sequence[Case], bed: Bed, *, rounds: int, progress: Progress
+) -> list[CaseResult]:
+    """Measure the cases, each with a warm-up and so many rounds.
+
+    A case that fails does not keep the others from being measured.
+    """
+    results: list[CaseResult] = []
+    for number, case in enumerate(cases, 1):
+        result = CaseResult(case, case_contenders(case, bed))
+        progress.begin_case(case, f"{number}/{len(cases)}", case.rounds or rounds)
+        await _run_case(result, bed, case.rounds or rounds, progress)
+        if result.failure is not None:
+            progress.fail(case, result.failure)
+        results.append(result)
+    return results
+
+
+def case_contenders(case: Case, bed: Bed) -> tuple[str, ...]:
+    """Those who take part in a case, of those who are there."""
+    return tuple(name for name in case.contenders if name in bed.commands)
+
+
+async def _run_case(result: CaseResult, bed: Bed, rounds: int, progress: Progress) -> None:
+    case = result.case
+    warm_up = attrs.evolve(bed, seconds=min(bed.seconds, _WARM_UP_SECONDS))
+    for number in range(0 if case.warm_up else 1, rounds + 1):
+        turns: dict[str, Measured] = {}
+        for contender in result.contenders:
+            progress.begin_turn(case, number, contender)
+            before = look()
+            try:
+                with trio.fail_after(_limit(bed)):
+                    # A network for each run, so that none finds anything of the one before.
+                    async with open_network(case.network, case.links) as network:
+                        turns[contender] = await case.measure(
+                            bed if number else warm_up, contender, network
+                        )
+            except* BenchError as errors:
+                result.failure = f"{contender}: {first_of(errors)}"
+            except* trio.TooSlowError:
+                result.failure = f"{contender}: not done after {_limit(bed):g} s"
+            if result.failure is not None:
+                return
+            if number:
+                result.others.append(look().cores_since(before))
+            progress.end_turn(case, number, contender, turns[contender])
+        if number:
+            result.rounds.append(turns)
+
+
+def _limit(bed: Bed) -> float:
+    """Seconds after which a turn is not going to end."""
+    return _PATIENCE + _LONGEST * bed.seconds + bed.load_seconds + bed.settle_seconds

@@ -1,0 +1,75 @@
+"""How a command that runs for a while ends: by itself, by a signal, by trouble."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn, TypeVar, cast
+
+import click
+import trio
+
+FAILED: Final = 1
+_BY_SIGNAL: Final = 128
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+T = TypeVar("T")
+
+
+def run_until_signal(
+    run: Callable[[], Awaitable[T]], *expected: type[BaseException]
+) -> T | signal.Signals | BaseException:
+    """What ``run`` returns; or the signal or the first of the ``expected`` errors that ended it."""
+    try:
+        return trio.run(_until_signal, run)
+    except* expected as errors:
+        # Several tasks may have met the same trouble.
+        trouble = first_of(errors)
+    return trouble
+
+
+def leave_without_result(outcome: object, trouble: str) -> NoReturn:
+    """Exit by a signal or error, ``trouble`` being what to call that."""
+    if isinstance(outcome, signal.Signals):
+        click.echo(f"ended by {outcome.name}", err=True)
+        sys.exit(_BY_SIGNAL + outcome)
+    if isinstance(outcome, BrokenPipeError):
+        _forget_output()
+        sys.exit(FAILED)
+    raise click.ClickException(f"{trouble}: {outcome}")
+
+
+async def _until_signal(run: Callable[[], Awaitable[T]]) -> T | signal.Signals:
+    ended_by: signal.Signals | None = None
+    results: list[T] = []
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def wait_signal() -> None:
+                nonlocal ended_by
+                async for number in signals:
+                    ended_by = signal.Signals(number)
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait_signal)
+            results.append(await run())
+            nursery.cancel_scope.cancel()
+    if results:
+        return results[0]
+    assert ended_by is not None
+    return ended_by
+
+
+def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first of a group's errors, however deep."""
+    error = errors.exceptions[0]
+    if isinstance(error, BaseExceptionGroup):
+        return first_of(cast("BaseExceptionGroup[BaseException]", error))
+    return error
+
+
+def _forget_output() -> None:
+    # The reader has gone; what is buffered must not fail once more at the end of the process.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,353 @@
+"""The bench, in a hurry: that it measures, counts, tells, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import pytest
+import trio
+
+from knet_trio.cli.bench.bed import CLEAR, LIBKNET, OURS, PLAIN, Bed, Dressing
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.cases import CASES, choose
+from knet_trio.cli.bench.kinds.broadcast import Broadcast
+from knet_trio.cli.bench.kinds.connect import Connect
+from knet_trio.cli.bench.kinds.failover import Failover
+from knet_trio.cli.bench.kinds.idle import Idle
+from knet_trio.cli.bench.kinds.load import Load
+from knet_trio.cli.bench.kinds.memory import Memory
+from knet_trio.cli.bench.kinds.throughput import LEAST_MESSAGES, MOST_MESSAGES, Throughput, window
+from knet_trio.cli.bench.libknet import build
+from knet_trio.cli.bench.network import Network, namespaces_missing, open_network
+from knet_trio.cli.bench.peer.credits import STALL, Credits, credit_message
+from knet_trio.cli.bench.peer.payload import payload
+from knet_trio.cli.bench.process import PYTHON_PEER, BenchError, PeerError, open_peer
+from knet_trio.cli.bench.report import BenchReport
+from knet_trio.cli.bench.result import CaseResult, Spread, quantile
+from knet_trio.cli.bench.runner import run_cases
+
+COMMAND: Final = [sys.executable, "-W", "error", "-m", "knet_trio", "bench"]
+OUR_PEER: Final = (*PYTHON_PEER, "knet")
+# Far more than any of it takes, so that a hang is a failure and not a wait for ever.
+PATIENCE: Final = 120
+HEADER: Final = Path("/usr/include/libknet.h")
+
+needs_namespaces = pytest.mark.skipif(
+    namespaces_missing() is not None, reason=str(namespaces_missing())
+)
+needs_libknet = pytest.mark.skipif(
+    shutil.which("gcc") is None or not HEADER.exists(),
+    reason="the libknet peer needs: apt-get install gcc libc6-dev libknet-dev",
+)
+
+
+def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        env=env,
+    )
+
+
+# The command.
+
+
+def test_a_case_is_measured_told_and_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "bench.png"
+    drawing = ["--plot", str(picture)]
+    done = run(
+        *("--pairs", "1", "--seconds", "0.5", "--json", *drawing),
+        *("--case", "throughput/loopback/64/clear", "--case", "roundtrip/loopback/64/clear"),
+        *("--contender", OURS, "--contender", "sockets"),
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert [case["case"] for case in result["cases"]] == [
+        "throughput/loopback/64/clear",
+        "throughput/loopback/64/clear/one",
+        "roundtrip/loopback/64/clear",
+    ]
+    assert [case["failure"] for case in result["cases"]] == [None] * 3
+    rate = result["cases"][0]["metrics"]["rate"]
+    assert list(rate["contenders"]) == [OURS, "sockets"]
+    assert len(rate["contenders"][OURS]["rounds"]) == result["pairs"] == 1
+    for spread in rate["contenders"].values():
+        assert 0 < spread["least"] <= spread["median"] <= spread["greatest"]
+    assert rate["ratios"]["sockets"]["median"] > 0
+    assert list(result["cases"][1]["metrics"]["rate"]["contenders"]) == [OURS]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "warm-up" in done.stderr
+    assert "by this" in done.stderr
+
+
+def test_the_list_and_what_does_not_fit() -> None:
+    done = run("--list")
+    assert done.stdout.split() == [case.name for case in CASES]
+    done = run("--case", "throughput/moon")
+    assert done.returncode == 2
+    assert "no case fits 'throughput/moon'" in done.stderr
+
+
+def test_without_the_c_source_there_is_no_libknet(tmp_path: Path) -> None:
+    done = run(
+        *("--quick", "--case", "connect", "--libknet-peer", str(tmp_path)),
+        *("--contender", LIBKNET),
+    )
+    assert done.returncode == 1
+    assert f"{LIBKNET} does not take part: " in done.stdout
+    assert "nobody is left to measure" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_all_that_it_started(number: signal.Signals) -> None:
+    mark = f"KNET_BENCH_TEST={os.getpid()}-{number}"
+    name, value = mark.split("=")
+    with subprocess.Popen(
+        [*COMMAND, "--case", "throughput/loopback/64/clear", "--contender", OURS],
+        env={**os.environ, name: value},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        limit = time.monotonic() + PATIENCE
+        # The command and two peers.
+        while len(marked(mark)) < 3:
+            assert time.monotonic() < limit
+        process.send_signal(number)
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + number
+    assert f"ended by {number.name}" in said
+    assert marked(mark) == []
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that have that in their environment."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                environment = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if mark.encode() in environment.split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+# Every kind of measurement once, with what is quick about it.
+
+
+async def measure(case: Case, network_name: str, *, peer: tuple[str, ...] = OUR_PEER) -> Measured:
+    bed = Bed({OURS: peer}, 1.0, load_seconds=2.0, settle_seconds=0.0, pin=True)
+    with trio.fail_after(PATIENCE):
+        async with open_network(network_name, case.links) as network:
+            measured = await case.measure(bed, OURS, network)
+    assert set(measured) == {metric.key for metric in case.metrics}
+    return measured
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    "dressing",
+    [
+        CLEAR,
+        Dressing("sealed", "aes256", "sha256"),
+        Dressing("lz4", compress="lz4", payload="text"),
+    ],
+    ids=lambda dressing: dressing.name,
+)
+async def test_throughput_between_namespaces(dressing: Dressing) -> None:
+    measured = await measure(Throughput("veth", 8192, dressing), "veth")
+    assert measured["rate"] > 0
+    assert measured["bandwidth"] == pytest.approx(measured["rate"] * 8192 / 1e6)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+async def test_the_others_send_too(name: str) -> None:
+    engine, module = PLAIN[name]
+    pytest.importorskip(module)
+    peer = (*PYTHON_PEER, engine)
+    measured = await measure(Throughput("loopback", 1400, CLEAR), "loopback", peer=peer)
+    assert measured["rate"] > 0
+
+
+@needs_libknet
+async def test_the_c_library_understands_the_same(tmp_path: Path) -> None:
+    peer = (str(await build(None, tmp_path)),)
+    for case in (
+        Throughput("loopback", 65000, Dressing("sealed", "aes256", "sha256")),
+        Load("loopback", 64, Dressing("lz4", compress="lz4", payload="text")),
+        Connect(),
+    ):
+        measured = await measure(case, "loopback", peer=peer)
+        assert measured[case.metrics[0].key] > 0
+
+
+async def test_a_broadcast_reaches_all() -> None:
+    assert (await measure(Broadcast(3), "loopback"))["rate"] > 0
+
+
+async def test_a_link_comes_up() -> None:
+    assert (await measure(Connect(), "loopback"))["seconds"] > 0
+
+
+async def test_heartbeats_take_something() -> None:
+    measured = await measure(Idle(), "loopback")
+    assert measured["cpu"] > 0
+
+
+async def test_hosts_take_memory() -> None:
+    measured = await measure(Memory(8), "loopback")
+    assert measured["resident"] >= measured["bare"] > 0
+
+
+async def test_load_and_a_quiet_channel() -> None:
+    measured = await measure(Load("loopback", 1400, CLEAR), "loopback")
+    assert 0 < measured["p50"] <= measured["p99"]
+    assert measured["sink_end"] > 0
+
+
+@needs_namespaces
+@pytest.mark.parametrize("cut", ["interface-down", "black-hole"])
+async def test_a_cut_is_got_over(cut: str) -> None:
+    measured = await measure(Failover(cut, "active"), "veth")
+    # With that policy every message goes over the other link as well.
+    assert measured["lost"] == measured["repeated"] == 0
+
+
+# Trouble.
+
+
+async def test_a_case_that_fails_does_not_keep_others_from_being_measured() -> None:
+    bed = Bed({OURS: ("false",)}, 0.1)
+    told = io.StringIO()
+    with trio.fail_after(PATIENCE):
+        report = BenchReport(told)
+        results = await run_cases([Connect(), Connect()], bed, rounds=1, progress=report)
+        report.summarize(results)
+    assert "connect failed: " in told.getvalue()
+    for result in results:
+        assert result.failure is not None
+        assert result.failure.startswith(f"{OURS}: a peer ended while it was to handle")
+
+
+async def test_a_peer_says_what_is_wrong() -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_peer(OUR_PEER) as peer:
+            with pytest.raises(PeerError, match="this peer cannot juggle"):
+                await peer.call("juggle")
+            with pytest.raises(PeerError, match="there is no such handle"):
+                await peer.call("up", handle=7)
+            await peer.call("handle", id=1)
+            with pytest.raises(PeerError, match="host 9"):
+                await peer.call("link", handle=1, host=9, src="127.0.0.1:0", dst="127.0.0.1:9")
+
+
+async def test_a_folder_without_source_is_told_of(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"no C source|needs a compiler"):
+        await build(tmp_path, tmp_path)
+
+
+# The arithmetic.
+
+
+@attrs.frozen
+class Imagined(Case):
+    """Two numbers."""
+
+    metrics = (Metric("rate", "rate", "1/s", True), Metric("loss", "lost", "%"))
+    kind = "imagined"
+
+    @property
+    def name(self) -> str:
+        return "imagined"
+
+    @property
+    def network(self) -> str:
+        return "loopback"
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        raise NotImplementedError
+
+
+def test_ratios_are_of_the_same_round() -> None:
+    case = Imagined()
+    result = CaseResult(case, (OURS, LIBKNET))
+    for ours, theirs, loss in ((10.0, 5.0, 0.0), (30.0, 10.0, 0.2), (8.0, 16.0, 0.3)):
+        result.rounds.append(
+            {OURS: {"rate": ours, "loss": loss}, LIBKNET: {"rate": theirs, "loss": 0.0}}
+        )
+    rate, loss_metric = case.metrics
+    assert result.spread(OURS, rate) == Spread(10.0, 8.0, 30.0)
+    assert result.ratio(OURS, LIBKNET, rate) == Spread(2.0, 0.5, 3.0)
+    assert result.ratio(OURS, LIBKNET, loss_metric) is None
+    assert result.troubled(OURS)
+    assert not result.troubled(LIBKNET)
+    assert result.as_json(OURS)["too_much_lost"] == [OURS]
+
+
+def test_quantiles() -> None:
+    assert quantile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.0
+    assert quantile([1.0, 2.0, 3.0, 4.0], 0.99) == 4.0
+    assert math.isnan(quantile([], 0.5))
+
+
+def test_patterns() -> None:
+    assert choose([]) == list(CASES)
+    assert [case.name for case in choose(["connect"])] == ["connect"]
+    assert {case.kind for case in choose(["load", "memory/*"])} == {"load", "memory"}
+    with pytest.raises(ValueError, match="no case fits"):
+        choose(["nothing"])
+
+
+def test_credits_bound_what_is_under_way() -> None:
+    credits = Credits(100, 2, moved_at=0.0)
+    credits.sent = 100
+    assert credits.room == 0
+    credits.take(credit_message(2, 60), now=0.1)
+    # The other has said nothing yet.
+    assert credits.room == 0
+    credits.take(credit_message(3, 40), now=0.1)
+    assert credits.in_flight == 60
+    credits.take(b"no credit", now=0.1)
+    assert credits.in_flight == 60
+
+
+def test_what_no_credit_comes_for_is_given_up() -> None:
+    credits = Credits(100, 1, moved_at=0.0)
+    credits.sent = 100
+    assert not credits.must_probe(STALL / 2, draining=False)
+    assert credits.must_probe(STALL, draining=False)
+    assert credits.given_up == 0
+    credits.take(credit_message(2, 90), now=1.5 * STALL)
+    assert not credits.must_probe(2 * STALL, draining=False)
+    assert credits.must_probe(3 * STALL, draining=False)
+    assert credits.must_probe(4.5 * STALL, draining=False)
+    assert credits.given_up == 10
+    assert credits.room == 100
+
+
+def test_windows() -> None:
+    assert window(64) == MOST_MESSAGES
+    assert LEAST_MESSAGES < window(8192) < MOST_MESSAGES
+    assert window(65000) == LEAST_MESSAGES
+
+
+def test_payloads() -> None:
+    assert len(payload("random", 1000)) == len(payload("text", 1000)) == 1000
+    assert payload("text", 200).decode().isprintable()
