@@ -22,6 +22,9 @@ PYTHONS = nox.project.python_versions(PROJECT)
 CORE_COVERAGE = 98
 PACKAGE_COVERAGE = 90
 
+# What takes long, and is much the same on every interpreter.
+LONG = ["tests/interop", "tests/simulation", "tests/cli/test_bench.py"]
+
 
 def runs(version: str) -> bool:
     """Whether there is such an interpreter: a version manager's shim exists without one."""
@@ -73,11 +76,11 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests on one interpreter.
 
-    Those against the C library take the most time and depend on the interpreter the least, so on
-    their own they run on the newest one, in the session `coverage`. `-- tests` runs all of them.
+    Those that take the most time and depend on the interpreter the least, such as those against the
+    C library, run on the newest one, in the session `coverage`. `-- tests` runs all of them.
     """
     install(session, "test")
-    session.run("pytest", *(session.posargs or ["tests", "--ignore=tests/interop"]))
+    session.run("pytest", *(session.posargs or ["tests", *(f"--ignore={path}" for path in LONG)]))
 
 
 @nox.session(python=NEWEST)
@@ -123,3 +126,24 @@ def trio_typing(session: nox.Session) -> None:
     # stubs, but no longer compares `start_soon`'s function with its arguments.
     session.install("-q", "mypy==1.10.*")
     session.run("mypy", "program.py")
+
+
+@nox.session(python=NEWEST)
+def fuzz(session: nox.Session) -> None:
+    """Look for bytes that break an invariant: `nox -s fuzz -- --seconds 60 packet`.
+
+    Each target gets 20 seconds unless told otherwise, so the default run takes two minutes. It is
+    no part of the default sessions: what it finds depends on chance. docs/fuzzing.md says more.
+    """
+    install(session, "test", "fuzz")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def simulate(session: nox.Session) -> None:
+    """Play random clusters and judge them: `nox -s simulate -- --seeds 1000 --hours 0.1`.
+
+    A few seeds are played by the tests each time; this is for many. docs/simulation.md says more.
+    """
+    install(session, "test")
+    session.run("python", "-m", "tests.simulation", *session.posargs)

@@ -98,7 +98,7 @@ class TestCompressConfig:
 
     @pytest.mark.parametrize("model", [1, None, b"zlib"])
     def test_a_model_that_is_no_text(self, model: Any) -> None:
-        with pytest.raises(InvalidArgumentError, match="model is .*, not text"):
+        with pytest.raises(InvalidArgumentError, match=r"model is .*, not text"):
             CompressConfig(model)
 
     @pytest.mark.parametrize("threshold", [-1, 65537, 1.5, "100", True])

@@ -125,7 +125,7 @@ class Reassembly:
         return self._whole(seq, partial)
 
     def can_add_rest(self, run: DataRun) -> bool:
-        """Whether all fragments of ``run`` can be added at once, but the first: ``add`` had that."""
+        """Whether all fragments of ``run`` but the first, which ``add`` had, go in at once."""
         partial = self._partials.get(run.seq)
         # Of a delivered number, what is here is another message's of 65535 ago.
         return (

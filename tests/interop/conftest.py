@@ -7,12 +7,14 @@ they fail instead, so that no pipeline passes by not testing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import pytest
 
+from knet_trio.transport import offload
 from tests.interop.libknet import libknet_missing
 from tests.interop.namespaces import NamespacePair, namespace_pair, namespaces_missing
 
@@ -58,3 +60,32 @@ def namespaces(open_namespaces: OpenNamespaces) -> Iterator[NamespacePair]:
 def c_key() -> bytes:
     """A shared key of 1024 bytes."""
     return bytes(range(256)) * 4
+
+
+class Segmentation:
+    """Whether the kernel cuts and joins our datagrams, and how long the longest train was."""
+
+    def __init__(self, *, offloaded: bool) -> None:
+        self.offloaded = offloaded
+        self.longest = 0
+        self._train_length = offload.train_length
+
+    def train_length(self, datagrams: Sequence[bytes], start: int) -> int:
+        """As in ``offload``, or 1."""
+        length = self._train_length(datagrams, start) if self.offloaded else 1
+        self.longest = max(self.longest, length)
+        return length
+
+
+@pytest.fixture(params=["trains", "datagrams"])
+def segmentation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Segmentation:
+    """With the kernel's help and without: on the wire, and to the C library, it is the same."""
+    segmentation = Segmentation(offloaded=request.param == "trains")
+    monkeypatch.setattr(offload, "train_length", segmentation.train_length)
+    if not segmentation.offloaded:
+
+        def refuse(_: socket.socket) -> bool:
+            return False
+
+        monkeypatch.setattr(offload, "receive_coalesced", refuse)
+    return segmentation

@@ -8,6 +8,8 @@ import trio
 from knet_trio import CompressConfig
 from tests.interop.pairs import on_loopback, open_pair
 
+pytestmark = pytest.mark.usefixtures("segmentation")
+
 TEXT = b"The quick brown knet jumps over the lazy link. "
 MESSAGES = [b"short", TEXT * 20, TEXT * 1300, bytes(65536)]
 # The C library's own levels: what it takes in place of our None differs from model to model.

@@ -10,6 +10,7 @@ import trio
 
 from knet_trio import CryptoConfig
 from tests.interop.c_node import CCrypto
+from tests.interop.conftest import Segmentation
 from tests.interop.namespaces import NamespacePair
 from tests.interop.pairs import (
     OURS,
@@ -22,6 +23,8 @@ from tests.interop.pairs import (
     open_pair,
     open_theirs,
 )
+
+pytestmark = pytest.mark.usefixtures("segmentation")
 
 LIMIT: Final = 30.0
 SIZES: Final = (1, 100, 1446, 5000, 65536)
@@ -96,7 +99,9 @@ DATA_MTUS: Final = {
 
 
 @pytest.mark.parametrize("family", ["v4", "v6"])
-async def test_path_mtu(namespaces: NamespacePair, family: str, crypto: CCrypto | None) -> None:
+async def test_path_mtu(
+    namespaces: NamespacePair, family: str, crypto: CCrypto | None, segmentation: Segmentation
+) -> None:
     address = namespaces.v4 if family == "v4" else namespaces.v6
     expected = DATA_MTUS[family, crypto is not None]
     with trio.fail_after(LIMIT):
@@ -112,6 +117,7 @@ async def test_path_mtu(namespaces: NamespacePair, family: str, crypto: CCrypto 
             assert ours.proto_overhead == theirs["proto_overhead"]
             # In refusing the first probe the kernel told the size of the second.
             assert ours.stats.tx_pmtu_errors == 1
+    assert (segmentation.longest > 1) is segmentation.offloaded
 
 
 async def test_link_local(namespaces: NamespacePair, crypto: CCrypto | None) -> None:

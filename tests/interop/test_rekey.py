@@ -32,6 +32,8 @@ from tests.interop.pairs import (
     wait_for,
 )
 
+pytestmark = pytest.mark.usefixtures("segmentation")
+
 LIMIT: Final = 30.0
 # Several packets at an MTU of 1500.
 SIZE: Final = 3000

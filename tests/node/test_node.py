@@ -131,6 +131,69 @@ class TestForcedPings:
         ]
 
 
+class TestNumbersOfSeveral:
+    def pings(self, world: World) -> list[int]:
+        return [ping.seq for ping in world.endpoint.packets() if isinstance(ping, Ping)]
+
+    def make(self, seq: int) -> World:
+        """A world whose last message had that number."""
+        world = World()
+        world.add_path(world.add_peer(), dst=address(2))
+        world.context.seq = seq
+        return world
+
+    @pytest.mark.parametrize("before", [0, 1, 8000, 0x7000])
+    async def test_they_count_up(self, before: int) -> None:
+        world = self.make(before)
+        assert list(world.node.next_seqs(64)) == list(range(before + 1, before + 65))
+        assert world.context.seq == before + 64
+        assert self.pings(world) == []
+
+    async def test_as_far_as_numbers_go(self) -> None:
+        world = self.make(0xFFFF - 6)
+        assert list(world.node.next_seqs(6)) == list(range(0xFFFF - 5, 0x10000))
+        assert list(world.node.next_seqs(1)) == [1]
+        assert self.pings(world) == []
+
+    async def test_they_wrap_past_zero(self) -> None:
+        world = self.make(0xFFFF - 2)
+        assert list(world.node.next_seqs(5)) == [0xFFFE, 0xFFFF, 1, 2, 3]
+        assert list(world.node.next_seqs(2)) == [4, 5]
+        # Neither 65535 nor 0 is one of them.
+        assert self.pings(world) == []
+
+    @pytest.mark.parametrize("first", [-1, -32, -64])
+    async def test_a_ping_is_forced_by_one_of_them(self, first: int) -> None:
+        world = self.make(FORCED_PING_EVERY + first)
+        world.node.next_seqs(64)
+        (ping,) = world.endpoint.packets()
+        assert isinstance(ping, Ping)
+        assert not ping.timed
+        # It tells how far the host has got, which is past what forced it.
+        assert FORCED_PING_EVERY <= ping.seq == world.context.seq
+
+    @pytest.mark.parametrize("before", [FORCED_PING_EVERY - 65, FORCED_PING_EVERY])
+    async def test_none_is_by_those_around_it(self, before: int) -> None:
+        world = self.make(before)
+        world.node.next_seqs(64)
+        assert self.pings(world) == []
+
+    async def test_one_is_forced_by_what_wraps(self) -> None:
+        world = self.make(0xFFFF - 8)
+        world.node.next_seqs(0x2000)
+        assert len(self.pings(world)) == 1
+
+    @pytest.mark.parametrize("count", [1, 7, 64, 1000])
+    async def test_eight_pings_in_every_round(self, count: int) -> None:
+        world = self.make(0)
+        numbers: list[int] = []
+        while len(numbers) < 0xFFFF + count:
+            numbers += world.node.next_seqs(count)
+        assert numbers == [(i % 0xFFFF) + 1 for i in range(len(numbers))]
+        assert len(self.pings(world)) == 8
+        assert len(set(self.pings(world))) == 8
+
+
 async def test_the_forced_pings_leave_the_scheduled_ones_alone(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+import trio
 
 from knet_trio.abc import Compressor
 from knet_trio.core.onwire import MAX_MESSAGE, encode_message
@@ -10,9 +11,9 @@ from knet_trio.errors import DropCause, PacketError
 from knet_trio.message import Message
 from knet_trio.node.context import Compression
 from knet_trio.pipeline.rx import Receiver
-from knet_trio.pipeline.tx import Transmitter
+from knet_trio.pipeline.tx import COMPRESSED_AT_ONCE, Outgoing, Transmitter
 from tests.node.fakes import World
-from tests.pipeline.sending import data, drops, make, message, send
+from tests.pipeline.sending import data, drops, make, message, running, send
 from tests.pipeline.test_rx import HOME, PEER, receiving
 
 THRESHOLD = 100
@@ -37,6 +38,20 @@ class Halver(Compressor):
         if len(data) * 2 > limit:
             raise PacketError(DropCause.BAD_COMPRESSION, "too long")
         return bytes(byte for byte in data for _ in range(2))
+
+
+class Picky(Compressor):
+    """Opens what is no multiple of three."""
+
+    wire_id = 77
+
+    def compress(self, message: bytes) -> bytes:
+        return message
+
+    def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
+        if int(data) % 3 == 0:
+            raise PacketError(DropCause.BAD_COMPRESSION, "not to its liking")
+        return data
 
 
 slow_or_not = pytest.mark.parametrize("slow", [False, True])
@@ -81,6 +96,55 @@ class TestSending:
         await send(world, *[message(bytes([i]) * (60 + i)) for i in range(200)])
         assert [packet.payload[0] for packet in data(world)] == list(range(200))
 
+    @slow_or_not
+    @pytest.mark.parametrize("size", [120, 2 * COMPRESSED_AT_ONCE // 30])
+    async def test_many_at_once(self, slow: bool, size: int) -> None:
+        world, halver = self.compressing(slow=slow)
+        world.context.fixed_mtu = 65535
+        world.node.restart_discovery()
+        # What gets smaller, what does not, and what is left alone, side by side.
+        kinds = (bytes([1]) * size, bytes([2]) * size, b"noise" * 30, b"short")
+        messages = [kinds[i * 7 % 11 % 4] for i in range(30)]
+        await send(world, Outgoing(messages, 5, (2,)))
+        assert [(packet.compress, packet.payload) for packet in data(world)] == [
+            (77, message[::2]) if message[0] < 3 else (0, message) for message in messages
+        ]
+        assert [packet.seq for packet in data(world)] == list(range(1, 31))
+        assert {(packet.channel, packet.broadcast) for packet in data(world)} == {(5, False)}
+        smaller = sum(message[0] < 3 for message in messages)
+        shown = world.context.counters.snapshot()
+        assert shown.tx_compressed_packets == smaller
+        assert shown.tx_compressed_original_bytes == smaller * size
+        assert shown.tx_uncompressed_packets == 30 - smaller
+        assert (halver.threads != {threading.get_ident()}) is slow
+
+    async def test_others_get_a_turn_while_much_is_compressed(self) -> None:
+        world, _ = self.compressing()
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        async with running(world) as transmitter, trio.open_nursery() as nursery:
+            await trio.lowlevel.checkpoint()
+            flushed = trio.Event()
+
+            async def flush() -> None:
+                await transmitter.flush()
+                flushed.set()
+
+            await transmitter.send([Outgoing([bytes(COMPRESSED_AT_ONCE // 16)] * 32, 0, None)])
+            nursery.start_soon(count)
+            nursery.start_soon(flush)
+            with trio.fail_after(5):
+                await flushed.wait()
+            nursery.cancel_scope.cancel()
+        # About one after each message.
+        assert turns >= 30
+
     async def test_sync_too(self) -> None:
         world, _ = self.compressing()
         await Transmitter(world.node).send_sync(message(bytes(200), to=[2]))
@@ -104,7 +168,9 @@ class TestReceiving:
         monkeypatch.setattr("knet_trio.compress.Decompressors.find_untrusted", find)
         return halver
 
-    def packets(self, payload: bytes, *, seq: int = 1, compress: int = 77) -> list[bytes]:
+    def packets(
+        self, payload: bytes, *, seq: int = 1, compress: int = 77, size: int = 1000
+    ) -> list[bytes]:
         return encode_message(
             payload,
             node=PEER,
@@ -112,7 +178,7 @@ class TestReceiving:
             compress=compress,
             broadcast=True,
             channel=0,
-            fragment_size=1000,
+            fragment_size=size,
         )
 
     @slow_or_not
@@ -133,6 +199,56 @@ class TestReceiving:
             assert shown.rx_compressed_original_bytes == 6000
             assert shown.rx_compressed_size_bytes == 3000
         assert (halver.threads != {threading.get_ident()}) is slow
+
+    @slow_or_not
+    async def test_many_at_once(self, slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        halver = self.install(monkeypatch, slow=slow)
+        world = World()
+        world.endpoint.coalesces = True
+        async with receiving(world) as rx:
+            # One of them would be too long.
+            payloads = [bytes([i]) * (MAX_MESSAGE // 2 + (i == 7)) for i in range(20)]
+            datagrams = [
+                datagram
+                for seq, payload in enumerate(payloads, start=1)
+                for datagram in self.packets(payload, seq=seq, size=len(payload))
+            ]
+            mailbox = rx.receiver.mailboxes[0]
+            # A train each, and what is too long.
+            for start, end in ((0, 7), (7, 8), (8, 20)):
+                world.endpoint.arrive(*[(datagram, HOME) for datagram in datagrams[start:end]])
+            with trio.fail_after(5):
+                got = [(await mailbox.take(1))[0] for _ in range(19)]
+            assert [message.data for message in got] == [
+                bytes([i]) * MAX_MESSAGE for i in range(20) if i != 7
+            ]
+            assert drops(world) == {DropCause.BAD_COMPRESSION: 1}
+            shown = world.context.counters.snapshot()
+            assert shown.rx_compressed_packets == 19
+            assert shown.rx_compressed_original_bytes == 19 * MAX_MESSAGE
+        assert (halver.threads != {threading.get_ident()}) is slow
+
+    async def test_those_among_many_that_cannot_be_are_left_out(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def find(_: object, wire_id: int) -> Compressor:
+            return Picky()
+
+        monkeypatch.setattr("knet_trio.compress.Decompressors.find_untrusted", find)
+        world = World()
+        world.endpoint.coalesces = True
+        async with receiving(world) as rx:
+            await rx.arrive(
+                *[
+                    datagram
+                    for seq in range(1, 41)
+                    for datagram in self.packets(b"%02d" % seq, seq=seq)
+                ]
+            )
+            wanted = [b"%02d" % seq for seq in range(1, 41) if seq % 3]
+            assert [message.data for message in rx.got()] == wanted
+            assert drops(world) == {DropCause.BAD_COMPRESSION: 40 - len(wanted)}
+            assert world.context.counters.snapshot().rx_compressed_packets == len(wanted)
 
     @pytest.mark.parametrize(
         ("size", "compress", "cause"),

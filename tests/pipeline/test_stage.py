@@ -281,6 +281,62 @@ class TestJoining:
         assert all(event.is_set() for event in flushed)
 
 
+class Lingerer(Doubler):
+    """Lingers until ``go_on``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = trio.Event()
+        self.waited_with: list[list[int]] = []
+
+    async def linger(self, items: Sequence[int]) -> None:
+        await self.go_on.wait()
+        self.waited_with.append(list(items))
+
+
+class TestLingering:
+    async def test_what_comes_meanwhile_joins_what_is_there(self, nursery: trio.Nursery) -> None:
+        stage = Lingerer()
+        stage.hold()
+        nursery.start_soon(stage.run)
+        flushed = trio.Event()
+        stage.send_nowait([1])
+        await wait_all_tasks_blocked()
+        # The gate is open, but nobody overtakes.
+        stage.gate.set()
+        stage.send_nowait([2])
+        stage.send_nowait([3, 4], [flushed])
+        await wait_all_tasks_blocked()
+        assert stage.seen == []
+        stage.go_on.set()
+        await wait_all_tasks_blocked()
+        assert stage.waited_with == [[1, 2, 3, 4]]
+        assert stage.seen == [1, 2, 3, 4]
+        assert flushed.is_set()
+        nursery.cancel_scope.cancel()
+
+    async def test_as_far_as_it_has_room(self, nursery: trio.Nursery) -> None:
+        stage = Lingerer()
+        stage.hold()
+        nursery.start_soon(stage.run)
+        stage.send_nowait([1])
+        await wait_all_tasks_blocked()
+        sent = fill(stage)
+        assert len(sent) == BATCH_LIMIT * CHANNEL_BATCHES - 1
+        stage.go_on.set()
+        stage.gate.set()
+        await wait_all_tasks_blocked()
+        assert stage.seen == [1, *sent]
+        assert list(map(len, stage.waited_with)) == [BATCH_LIMIT] * CHANNEL_BATCHES
+        nursery.cancel_scope.cancel()
+
+    async def test_an_idle_stage_does_not(self) -> None:
+        stage = Lingerer()
+        stage.send_nowait([1, 2])
+        assert stage.seen == [1, 2]
+        assert stage.waited_with == []
+
+
 class TestFlush:
     async def test_through_idle_stages_is_set_at_once(self) -> None:
         last = Doubler()
@@ -342,6 +398,22 @@ class TestFlush:
         await wait_all_tasks_blocked()
         assert all(event.is_set() for event in flushed)
         assert last.seen == [*sent, *twice([4] + [6] * BATCH_LIMIT)]
+        nursery.cancel_scope.cancel()
+
+    async def test_waits_where_there_is_none_to_join(self, nursery: trio.Nursery) -> None:
+        last = held(batches=1)
+        first = Doubler(last)
+        nursery.start_soon(last.run)
+        last.send_nowait([0])
+        await wait_all_tasks_blocked()
+        flushed = trio.Event()
+        first.send_nowait([], [flushed])
+        nursery.start_soon(first.run)
+        await wait_all_tasks_blocked()
+        assert not flushed.is_set()
+        last.gate.set()
+        await wait_all_tasks_blocked()
+        assert flushed.is_set()
         nursery.cancel_scope.cancel()
 
     async def test_several_in_a_row(self) -> None:

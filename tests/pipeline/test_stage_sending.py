@@ -236,6 +236,37 @@ class TestOrder:
         assert seen == [*range(BATCH_LIMIT), *range(BATCH_LIMIT), -1]
         nursery.cancel_scope.cancel()
 
+    async def test_nor_one_of_two_that_waited_and_go_on_in_any_order(self) -> None:
+        # What has got in last is the hindmost, not who goes on last: that is left to chance.
+        for _ in range(40):
+            async with trio.open_nursery() as nursery:
+                await self.two_that_wait(nursery)
+                nursery.cancel_scope.cancel()
+
+    async def two_that_wait(self, nursery: trio.Nursery) -> None:
+        stage = held(batches=2)
+        nursery.start_soon(stage.run)
+        stage.send_nowait([0])
+        await wait_all_tasks_blocked()
+        stage.send_nowait([1] * BATCH_LIMIT)
+        stage.during = lambda _: stage.hold()
+
+        async def send(number: int) -> None:
+            await stage.send([number] * 10)
+            await trio.lowlevel.checkpoint()
+            await stage.send([number + 1])
+
+        nursery.start_soon(send, 10)
+        nursery.start_soon(send, 20)
+        stage.gate.set()
+        await wait_all_tasks_blocked()
+        stage.during = None
+        stage.gate.set()
+        await wait_all_tasks_blocked()
+        for number in (10, 20):
+            mine = [item for item in stage.seen if item // 10 * 10 == number]
+            assert mine == [number] * 10 + [number + 1]
+
     @pytest.mark.parametrize("size", [1, 3, 100])
     @pytest.mark.parametrize("slow", ["none", "first", "last"])
     async def test_is_kept_for_each_of_several_senders(self, size: int, slow: str) -> None:

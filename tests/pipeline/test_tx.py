@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -30,7 +30,7 @@ from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, FilterRe
 from knet_trio.node.outbox import HIGH_WATER
 from knet_trio.node.path import Path
 from knet_trio.pipeline.stage import BATCH_LIMIT
-from knet_trio.pipeline.tx import Outgoing, Transmitter
+from knet_trio.pipeline.tx import GATHERED, ITEM_MESSAGES, Outgoing, Transmitter
 from tests.node.fakes import KEY, ME, FakeEndpoint, World, address, refusal
 from tests.pipeline.sending import data, drops, make, message, running, send
 
@@ -285,17 +285,26 @@ class TestBackpressure:
             await trio.sleep(0.001)
 
     async def test_messages_that_follow_closely_go_together(
-        self, autojump_clock: MockClock
+        self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         world = make(2)
+        calls: list[int] = []
+        send_nowait = world.endpoint.send_nowait
+
+        def send_noted(datagrams: Sequence[bytes], destination: Address) -> int:
+            calls.append(len(datagrams))
+            return send_nowait(datagrams, destination)
+
+        monkeypatch.setattr(world.endpoint, "send_nowait", send_noted)
         async with running(world) as transmitter:
             for number in range(200):
                 await transmitter.send([message(b"%d" % number)])
-            sent = len(world.endpoint.sent)
-            # The first goes at once; the last ones are still gathering.
-            assert 1 < sent < 200
             await wait_all_tasks_blocked()
             assert [int(packet.payload) for packet in data(world)] == list(range(200))
+        # The first goes at once, the last when no more follow.
+        assert calls[0] == 1
+        assert min(calls[1:-1]) > GATHERED
+        assert max(calls) <= ITEM_MESSAGES
 
     async def test_nothing_waits_for_others_to_come(self, autojump_clock: MockClock) -> None:
         world = make(2)

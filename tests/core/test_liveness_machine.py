@@ -1,0 +1,278 @@
+"""The heartbeat of a link, through whatever can happen to it, against the protocol's sentences.
+
+Time goes by in 64ths of a second, so that sums of times are exact. Averages are not: where a limit
+made of one is met to within a billionth, either answer is right.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from fractions import Fraction
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from knet_trio.core.liveness import STALL, SUSPECT_SLACK, Liveness, PongOutcome
+
+TICK = Fraction(1, 64)
+NEARLY = Fraction(1, 10**9)
+# In ticks: some of a round trip, some of an interval, some past every timeout.
+WAITS = st.one_of(st.integers(0, 4), st.integers(0, 64), st.integers(0, 2000))
+INTERVALS = st.sampled_from([4, 16, 64, 96]).map(lambda ticks: ticks * TICK)
+TIMEOUTS = st.sampled_from([4, 32, 128, 640]).map(lambda ticks: ticks * TICK)
+SAMPLES = st.sampled_from([1, 2, 3, 2048])
+
+
+class Sent(NamedTuple):
+    """A ping that went out."""
+
+    at: Fraction
+    stamp: bytes
+
+
+class LivenessMachine(RuleBasedStateMachine):
+    """One link, and all that the protocol says of it, kept in exact numbers."""
+
+    @initialize(interval=INTERVALS, timeout=TIMEOUTS, samples=SAMPLES, pong_count=st.integers(1, 3))
+    def is_configured(
+        self, interval: Fraction, timeout: Fraction, samples: int, pong_count: int
+    ) -> None:
+        self.now = Fraction(1000)
+        self.interval, self.timeout, self.samples = interval, timeout, samples
+        self.pong_count = pong_count
+        self.link = Liveness(
+            float(self.now),
+            interval=float(interval),
+            timeout=float(timeout),
+            samples=samples,
+            pong_count=pong_count,
+        )
+        self.began = self.slowed = self.excused = self.next_ping = self.now
+        self.up = False
+        self.counted = 0
+        self.last_pong: Fraction | None = None
+        self.latency = Fraction(0)
+        self.weight = 0
+        self.sampled: list[Fraction] = []
+        self.slowest = Fraction(0)
+        self.pings: list[Sent] = []
+        # How many of them, from the first, are answered or will not be believed any more.
+        self.settled = 0
+        # When the first ping without an answer went out, None where there is none or it is not
+        # known: of several under way some were answered.
+        self.waiting: Fraction | None = None
+        self.doubted: Fraction | None = None
+
+    # What the protocol says.
+
+    @property
+    def silence(self) -> Fraction:
+        return self.now - (self.began if self.last_pong is None else self.last_pong)
+
+    @property
+    def patience(self) -> Fraction:
+        """The adjusted timeout."""
+        backoff = max(1, 10 - math.floor(self.now - self.slowed))
+        return self.timeout * backoff + 2 * self.latency
+
+    def is_undecided(self) -> bool:
+        """Whether it hangs on the last bits of an average what happens now."""
+        return abs(self.silence - self.patience) < NEARLY or abs(self.now - self.excused) < NEARLY
+
+    def must_ping(self) -> bool:
+        return self.now >= self.next_ping
+
+    def must_go_down(self) -> bool:
+        return self.up and self.silence >= self.patience and self.now >= self.excused
+
+    def goes_down(self) -> None:
+        self.up = False
+        self.counted = 0
+        self.slowed = self.now
+
+    # Time.
+
+    def poll(self) -> bool:
+        """Do what is due; whether anything was."""
+        ping, down = self.must_ping(), self.must_go_down()
+        undecided = self.up and self.is_undecided()
+        ping_due, went_down = self.link.poll(float(self.now))
+        assert ping_due == ping
+        assert went_down == down or undecided
+        if went_down:
+            self.goes_down()
+        if ping_due:
+            # The first multiple of the interval that is at least half of one away.
+            intervals = math.ceil(self.now / self.interval + Fraction(1, 2))
+            self.next_ping = intervals * self.interval
+            self.pings.append(Sent(self.now, self.link.stamp(float(self.now))))
+            if self.waiting is None and self.settled == len(self.pings) - 1:
+                self.waiting = self.now
+        return ping_due or went_down
+
+    @rule(ticks=WAITS)
+    def time_passes(self, ticks: int) -> None:
+        self.now += ticks * TICK
+        self.poll()
+
+    @rule()
+    def it_is_polled_when_it_asks_for_it(self) -> None:
+        deadline = Fraction(self.link.deadline)
+        now = self.now
+        # The last tick before, if that is not over: nothing is to be done there.
+        self.now = max(now, math.ceil(deadline / TICK) * TICK - TICK)
+        if self.now < deadline - NEARLY:
+            assert not self.must_ping()
+            assert not self.must_go_down()
+        self.now = max(now, math.ceil(deadline / TICK) * TICK)
+        assert self.poll()
+
+    @rule(ticks=WAITS)
+    def the_process_was_stopped(self, ticks: int) -> None:
+        self.now += ticks * TICK
+        self.link.excuse(float(self.now))
+        self.excused = self.now + Fraction(STALL) + 2 * self.latency
+        self.poll()
+
+    # What comes back.
+
+    @precondition(lambda self: self.pings)
+    @rule(data=st.data(), ticks=WAITS)
+    def a_pong_arrives(self, data: st.DataObject, ticks: int) -> None:
+        self.now += ticks * TICK
+        # Mostly the last, now and then one of long ago or one that came already.
+        back = data.draw(st.one_of(st.just(0), st.integers(0, len(self.pings) - 1)))
+        index = len(self.pings) - 1 - back
+        self._pong(index)
+
+    @precondition(lambda self: self.settled < len(self.pings))
+    @rule(ticks=st.integers(-1, 1))
+    def a_pong_arrives_about_when_it_is_too_late(self, ticks: int) -> None:
+        index = len(self.pings) - 1
+        self.now = max(self.now, self.pings[index].at + self.timeout + ticks * TICK)
+        self._pong(index)
+
+    @precondition(lambda self: self.settled < len(self.pings))
+    @rule(times=st.integers(1, 5))
+    def pongs_arrive_in_time(self, times: int) -> None:
+        for _ in range(times):
+            self.now = max(self.now, self.next_ping)
+            self.poll()
+            self.now += TICK
+            self._pong(len(self.pings) - 1)
+
+    def _pong(self, index: int) -> None:
+        ping = self.pings[index]
+        if not self.up and self.is_undecided():
+            return
+        outcome = self.link.pong_received(float(self.now), ping.stamp)
+        assert outcome is self._outcome(index)
+
+    def _outcome(self, index: int) -> PongOutcome:
+        ping = self.pings[index]
+        if index < self.settled or ping.at < self.began:
+            return PongOutcome.UNEXPECTED
+        self.settled = index + 1
+        self.waiting = None
+        if self.doubted is not None and ping.at > self.doubted:
+            self.doubted = None
+        latency = self.now - ping.at
+        if latency > self.timeout:
+            return PongOutcome.LATE
+        if not self.up and self.silence > self.patience:
+            self.counted = 0
+        self.sampled.append(latency)
+        self.slowest = max(self.slowest, latency)
+        # With more samples allowed than before, the mean still stands for no more than it did.
+        self.weight = min(self.weight + 1, self.samples)
+        self.latency += (latency - self.latency) / self.weight
+        self.last_pong = self.now
+        if self.up:
+            return PongOutcome.COUNTED
+        if self.counted < self.pong_count:
+            self.counted += 1
+            return PongOutcome.COUNTED
+        self.up = True
+        return PongOutcome.WENT_UP
+
+    @rule(
+        sent=st.one_of(st.floats(), st.integers(-200, 200).map(float)),
+        serial=st.one_of(st.just(0), st.integers(2**20, 2**64 - 1)),
+    )
+    def a_forged_pong_arrives(self, sent: float, serial: int) -> None:
+        stamp = struct.pack(">dQ", float(self.now) + sent, serial)
+        assert self.link.pong_received(float(self.now), stamp) is PongOutcome.UNEXPECTED
+
+    # What others do to it.
+
+    @rule()
+    def the_network_says_that_nobody_is_there(self) -> None:
+        self.link.fail(float(self.now))
+        self.goes_down()
+
+    @rule()
+    def it_is_restarted(self) -> None:
+        self.link.restart(float(self.now))
+        self.goes_down()
+        self.last_pong = self.waiting = self.doubted = None
+        self.began = self.next_ping = self.now
+        # Nobody waits for what was sent before.
+        self.settled = max(self.settled, sum(1 for ping in self.pings if ping.at < self.now))
+
+    @rule(interval=INTERVALS, timeout=TIMEOUTS, samples=SAMPLES)
+    def timers_are_set(self, interval: Fraction, timeout: Fraction, samples: int) -> None:
+        self.link.set_timers(float(self.now), float(interval), float(timeout), samples)
+        self.next_ping = min(self.next_ping, self.now + interval)
+        self.interval, self.timeout, self.samples = interval, timeout, samples
+
+    @rule()
+    def statistics_are_cleared(self) -> None:
+        self.link.clear_latency()
+        self.sampled.clear()
+        self.weight = 0
+
+    @rule()
+    def a_send_fails(self) -> None:
+        self.link.doubt(float(self.now))
+        self.doubted = self.now
+
+    # What holds at all times.
+
+    @invariant()
+    def it_is_up_or_down_and_has_counted_as_it_must(self) -> None:
+        assert self.link.connected is self.up
+        assert self.link.counted == self.counted
+        assert self.link.overdue(float(self.now)) == self.silence
+        assert abs(self.link.adjusted_timeout(float(self.now)) - self.patience) < NEARLY
+
+    @invariant()
+    def latency_is_the_mean_of_the_last_samples(self) -> None:
+        assert abs(self.link.latency - self.latency) < NEARLY
+        assert self.link.latency_samples == self.weight
+        assert self.link.latency_min == (min(self.sampled) if self.sampled else None)
+        assert self.link.latency_max == (max(self.sampled) if self.sampled else None)
+
+    @invariant()
+    def it_wants_to_be_called_no_later_than_for_the_next_ping(self) -> None:
+        assert self.link.deadline <= self.next_ping
+        assert self.up or self.link.deadline == self.next_ping
+
+    @invariant()
+    def it_is_suspect_where_there_is_reason_and_only_there(self) -> None:
+        suspect = self.link.suspect(float(self.now))
+        if self.doubted is not None:
+            assert suspect
+        elif self.settled == len(self.pings):
+            assert not suspect
+        elif self.waiting is not None:
+            waited = self.now - self.waiting
+            if waited <= Fraction(SUSPECT_SLACK):
+                assert not suspect
+            # No average is above the largest sample, nor a variation.
+            if waited > 5 * self.slowest + Fraction(SUSPECT_SLACK):
+                assert suspect
+
+
+TestLivenessMachine = LivenessMachine.TestCase

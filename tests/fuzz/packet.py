@@ -1,0 +1,82 @@
+"""Any bytes are a packet that is within the limits and encodes to itself, or a PacketError.
+
+Many packets in a row are the same packets as each on its own. The first byte says how long each of
+them is; with 0 the rest is one packet.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from knet_trio.core.onwire import (
+    MAX_CHANNELS,
+    MAX_LINKS,
+    MAX_MESSAGE,
+    TIME_SIZE,
+    Data,
+    Packet,
+    Ping,
+    PmtudProbe,
+    PmtudReply,
+    Pong,
+    decode_run_untrusted,
+    decode_untrusted,
+    encode_data,
+    encode_ping,
+    encode_pmtud,
+    encode_pmtud_reply,
+    encode_pong,
+)
+from knet_trio.errors import PacketError
+
+
+def check(data: bytes) -> None:
+    """Raise if the invariant does not hold."""
+    size, data = (data[0], data[1:]) if data else (0, b"")
+    if size == 0:
+        decode(data)
+        return
+    packets = [decode(data[start : start + size]) for start in range(0, len(data), size)]
+    run = decode_run_untrusted(data, size)
+    if run is not None:
+        assert run.packets() == packets
+        assert len(packets) > 1
+
+
+def decode(data: bytes) -> Packet | None:
+    """The packet in ``data``, if it is one."""
+    try:
+        packet = decode_untrusted(data)
+    except PacketError:
+        return None
+    assert 0 <= packet.node <= 0xFFFF
+    if isinstance(packet, Data):
+        assert 0 <= packet.seq <= 0xFFFF
+        assert 0 <= packet.channel < MAX_CHANNELS
+        assert 1 <= len(packet.payload) <= MAX_MESSAGE
+        assert packet.frag_seq <= packet.frag_num <= 255
+        assert packet.frag_seq >= 1 or packet.frag_num == 1
+        assert data.endswith(packet.payload)
+    else:
+        assert 0 <= packet.link < MAX_LINKS
+    if isinstance(packet, Ping | Pong):
+        assert len(packet.time) == TIME_SIZE
+    assert decode_untrusted(encode(packet)) == packet
+    return packet
+
+
+def encode(packet: Packet) -> bytes:
+    """``packet`` as it goes out."""
+    match packet:
+        case Data():
+            return encode_data(packet)
+        case Ping():
+            return encode_ping(packet)
+        case Pong():
+            return encode_pong(packet)
+        case PmtudProbe():
+            return encode_pmtud(packet)
+        case PmtudReply():
+            return encode_pmtud_reply(packet)
+        case _:
+            assert_never(packet)

@@ -1,0 +1,107 @@
+"""The invariants hold for all that is in the corpora, without a fuzzer, on every interpreter.
+
+And they can be broken: for each target a mistake is made in the package, which its corpus shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, cast
+
+import pytest
+
+from tests.fuzz import TARGETS
+from tests.fuzz.__main__ import CORPUS, MAX_INPUT
+
+FILES: Final = {target: sorted(CORPUS.joinpath(target).iterdir()) for target in TARGETS}
+
+every_target = pytest.mark.parametrize("target", TARGETS)
+
+
+def check_of(target: str) -> Callable[[bytes], None]:
+    return cast("Callable[[bytes], None]", import_module(f"tests.fuzz.{target}").check)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        pytest.param(target, path, id=f"{target}-{path.name[:12]}")
+        for target in TARGETS
+        for path in FILES[target]
+    ],
+)
+def test_the_invariant_holds(target: str, path: Path) -> None:
+    check_of(target)(path.read_bytes())
+
+
+@every_target
+@pytest.mark.parametrize("data", [b"", b"\0", b"\xff" * 1000, bytes(range(256))])
+def test_it_holds_for_next_to_nothing_and_for_a_lot_of_the_same(target: str, data: bytes) -> None:
+    check_of(target)(data)
+
+
+@every_target
+def test_a_corpus_is_small_and_has_no_file_twice(target: str) -> None:
+    contents = [path.read_bytes() for path in FILES[target]]
+    assert 10 <= len(contents) <= 150
+    assert len(set(contents)) == len(contents)
+    assert max(map(len, contents)) <= MAX_INPUT
+
+
+@every_target
+def test_the_first_line_of_a_target_is_its_invariant(target: str) -> None:
+    first = (import_module(f"tests.fuzz.{target}").__doc__ or "").splitlines()[0]
+    assert first.endswith(".")
+
+
+def always(*_: object) -> bool:
+    return True
+
+
+def never(*_: object) -> bool:
+    return False
+
+
+def take_anything(_: object, value: object, *__: object) -> object:
+    """A check that takes what it is given."""
+    return value
+
+
+def decompress_all(_: object, data: bytes, limit: int) -> bytes:
+    del limit
+    return data * 1000
+
+
+MISTAKES: Final[list[tuple[str, str, Callable[..., Any]]]] = [
+    ("packet", "knet_trio.core.onwire._check_link", always),
+    ("packet", "knet_trio.core.onwire._count_up", always),
+    ("envelope", "knet_trio.crypto.envelope.bytes_eq", always),
+    ("reassembly", "knet_trio.core.window.SequenceWindow.is_delivered", never),
+    ("reassembly", "knet_trio.core.defrag.Reassembly._is_stale", never),
+    ("reassembly", "knet_trio.core.defrag._Partial.fits", always),
+    ("decompression", "knet_trio.compress.zlib.Zlib.decompress_untrusted", decompress_all),
+    ("acl", "knet_trio.core.acl.AclEntry.matches", always),
+    ("configuration", "knet_trio.config.check_integer", take_anything),
+    ("configuration", "knet_trio.settings.check_seconds", take_anything),
+]
+
+
+@pytest.mark.parametrize(
+    ("target", "place", "mistake"), MISTAKES, ids=[place for _, place, _ in MISTAKES]
+)
+def test_a_mistake_is_noticed(
+    target: str, place: str, mistake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = check_of(target)
+    monkeypatch.setattr(place, mistake)
+
+    def holds(path: Path) -> bool:
+        try:
+            check(path.read_bytes())
+        except Exception:
+            return False
+        return True
+
+    assert not all(holds(path) for path in FILES[target])

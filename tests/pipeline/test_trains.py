@@ -1,0 +1,193 @@
+"""What comes in, joined by the kernel or one by one: it makes no difference to anybody."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, NamedTuple
+
+import attrs
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+from knet_trio.config import CryptoConfig
+from knet_trio.core.onwire import MAX_SEQ, Ping, encode_messages, encode_ping
+from knet_trio.crypto.envelope import make_cipher
+from knet_trio.errors import DropCause
+from knet_trio.message import Broadcast, Drop, FilterPacket, FilterResult, Message
+from knet_trio.pipeline.rx import Receiver
+from knet_trio.waiting import Mailbox
+from tests.node.fakes import KEY, World, address
+
+CONFIG = CryptoConfig(KEY)
+OTHER = CryptoConfig(bytes(reversed(KEY)))
+# Small, so that fragments are.
+MTU = 40
+
+
+class Burst(NamedTuple):
+    """What a host sends at once: messages of these sizes."""
+
+    host: int
+    step: int
+    sizes: list[int]
+    channel: int
+    broadcast: bool
+    key: str
+    # What happens to it on its way.
+    lost: frozenset[int]
+    again: frozenset[int]
+    pings: frozenset[int]
+    garbage: frozenset[int]
+    shuffled: bool
+    stranger: bool
+
+
+PLACES = st.frozensets(st.integers(0, 40), max_size=2)
+SOMETIMES = st.sampled_from([False, False, False, True])
+BURSTS = st.builds(
+    Burst,
+    host=st.sampled_from([2, 2, 2, 3, 9]),
+    step=st.sampled_from([1, 1, 1, 0, -3, 10, 5000]),
+    sizes=st.one_of(
+        st.lists(st.just(12), min_size=1, max_size=70),
+        st.lists(st.sampled_from([1, 12, 40, 41, 100, 400]), min_size=1, max_size=10),
+    ),
+    channel=st.sampled_from([0, 0, 0, 1, 5]),
+    broadcast=st.booleans(),
+    key=st.sampled_from(["ours", "ours", "ours", "other", "none"]),
+    lost=PLACES,
+    again=PLACES,
+    pings=PLACES,
+    garbage=PLACES,
+    shuffled=SOMETIMES,
+    stranger=SOMETIMES,
+)
+
+
+class Setting(NamedTuple):
+    """How the handle is set."""
+
+    crypto: bool
+    clear: bool
+    filtered: bool
+    forwarding: bool
+
+
+SETTINGS = st.builds(
+    Setting,
+    st.booleans(),
+    st.sampled_from([True, True, False]),
+    SOMETIMES,
+    st.sampled_from([True, True, True, False]),
+)
+
+
+def datagrams(burst: Burst, seq: int, dice: random.Random) -> list[bytes]:
+    """The packets of a burst from that number on, as they arrive."""
+    seqs = range(seq, min(seq + len(burst.sizes), MAX_SEQ + 1))
+    sent = encode_messages(
+        [bytes([number % 256]) * size for number, size in zip(seqs, burst.sizes, strict=False)],
+        node=burst.host,
+        seqs=seqs,
+        compress=0,
+        broadcast=burst.broadcast,
+        channel=burst.channel,
+        fragment_size=MTU,
+    )
+    # As large as a message of 12 bytes. The number says that nothing started again.
+    ping = encode_ping(Ping(burst.host, 0, bytes(16), seq, True))
+    packets: list[bytes] = []
+    for place, packet in enumerate(sent):
+        packets += [packet] * ((place not in burst.lost) + (place in burst.again))
+        packets += [ping] * (place in burst.pings)
+        if place in burst.garbage:
+            packets.append(bytes(dice.randrange(256) for _ in packet))
+    if burst.shuffled:
+        dice.shuffle(packets)
+    config = {"ours": CONFIG, "other": OTHER}.get(burst.key)
+    return packets if config is None else make_cipher(config).seal(packets)
+
+
+def filter_by_content(packet: FilterPacket) -> FilterResult:
+    if packet.data[0] % 5 == 0:
+        return Drop()
+    return Broadcast(packet.data[0] % 2 if packet.data[0] % 3 == 0 else None)
+
+
+class Outcome(NamedTuple):
+    """All that can be seen of it."""
+
+    messages: list[list[Message]]
+    drops: dict[DropCause, int]
+    handle: dict[str, Any]
+    links: list[dict[str, Any]]
+    link_drops: list[dict[DropCause, int]]
+    answers: int
+
+
+def counts(statistics: attrs.AttrsInstance) -> dict[str, Any]:
+    """The counters among statistics: no times."""
+    return {
+        name: value
+        for name, value in attrs.asdict(statistics, recurse=False).items()
+        if isinstance(value, int)
+    }
+
+
+async def receive(
+    arrivals: list[list[tuple[bytes, str]]], setting: Setting, *, coalesces: bool
+) -> Outcome:
+    world = World(crypto=CONFIG if setting.crypto else None)
+    world.context.crypto.allow_clear_traffic = setting.clear
+    world.context.filter = filter_by_content if setting.filtered else None
+    for host in (2, 3):
+        world.bring_up(world.add_path(world.add_peer(host), dst=address(10 * host)))
+    world.context.forwarding = setting.forwarding
+    world.endpoint.coalesces = coalesces
+    receiver = Receiver(world.node)
+    # One of them is too small now and then.
+    receiver.mailboxes |= {0: Mailbox(10000, keep_oldest=True), 1: Mailbox(20, keep_oldest=True)}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receiver.run)
+        nursery.start_soon(receiver.receive_from, world.endpoint)
+        for arrived in arrivals:
+            world.endpoint.arrive(
+                *[(datagram, address(int(source))) for datagram, source in arrived]
+            )
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    paths = list(world.node.paths())
+    return Outcome(
+        [mailbox.take_nowait() if len(mailbox) else [] for mailbox in receiver.mailboxes.values()],
+        dict(world.context.counters.drops),
+        counts(world.context.counters.snapshot()),
+        [counts(path.status().stats) for path in paths],
+        [dict(path.drops) for path in paths],
+        len(world.endpoint.sent),
+    )
+
+
+@given(
+    st.lists(st.lists(BURSTS, min_size=1, max_size=3), max_size=6),
+    st.one_of(st.integers(1, 10), st.integers(65480, 65535)),
+    SETTINGS,
+    st.integers(),
+)
+async def test_trains_are_their_datagrams(
+    bursts: list[list[Burst]], start: int, setting: Setting, seed: int
+) -> None:
+    dice = random.Random(seed)
+    newest = {2: start, 3: start, 9: start}
+    arrivals: list[list[tuple[bytes, str]]] = []
+    for together in bursts:
+        arrived: list[tuple[bytes, str]] = []
+        for burst in together:
+            seq = (newest[burst.host] + burst.step - 1) % MAX_SEQ + 1
+            newest[burst.host] = (seq + len(burst.sizes) - 2) % MAX_SEQ + 1
+            source = "99" if burst.stranger else str(10 * burst.host)
+            arrived += [(datagram, source) for datagram in datagrams(burst, seq, dice)]
+        arrivals.append(arrived)
+    joined = await receive(arrivals, setting, coalesces=True)
+    assert joined == await receive(arrivals, setting, coalesces=False)
