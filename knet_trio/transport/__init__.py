@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
 from knet_trio.abc import Transport
@@ -20,10 +23,27 @@ TRANSPORT_IDS: Final = {LOOPBACK: 0} | {
 }
 
 
+_substitutes: ContextVar[dict[str, Transport] | None] = ContextVar("substitutes", default=None)
+
+
+@contextmanager
+def substitute_transports(*transports: Transport) -> Generator[None, None, None]:
+    """Have links in this context, and in tasks started from it, find ``transports`` and no others.
+
+    So a program is tested on a network that is not there, and no packet gets out by mistake.
+    """
+    token = _substitutes.set({transport.name: transport for transport in transports})
+    try:
+        yield
+    finally:
+        _substitutes.reset(token)
+
+
 def find_transport(name: str) -> Transport:
     """The transport over the network called ``name``, else InvalidArgumentError."""
+    substitutes = _substitutes.get()
     try:
-        return TRANSPORTS[name.lower()]
+        return (TRANSPORTS if substitutes is None else substitutes)[name.lower()]
     except KeyError:
         raise InvalidArgumentError(
             f"there is no transport {name!r} here; there are {', '.join(TRANSPORT_IDS)}"

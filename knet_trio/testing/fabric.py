@@ -1,0 +1,207 @@
+"""What a simulated network is made of, and the way of a packet through it."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from ipaddress import ip_address
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import trio
+
+from knet_trio.abc import PathTrouble
+from knet_trio.address import Address
+from knet_trio.errors import InvalidArgumentError, TransportError
+from knet_trio.testing.conditions import Conditions, Interface
+from knet_trio.testing.endpoint import Binder, Carrier, InterfaceState, SimulatedEndpoint
+from knet_trio.testing.passage import Fate, NetworkStatistics, Passage
+from knet_trio.testing.timeline import Timeline
+from knet_trio.testing.wire import Wire
+
+# Where ports that nobody asked for begin.
+_FIRST_FREE_PORT: Final = 32768
+# An ICMP message with the headers of what it is about.
+_ICMP_SIZE: Final = 56
+
+
+class _Packet(NamedTuple):
+    sent: float
+    source: Address
+    destination: Address
+    data: bytes
+    size: int
+
+
+class Fabric(Carrier, Binder):
+    """Wires, interfaces and sockets.
+
+    ``conditions`` are those of wires without any of their own, ``interface`` what interfaces are
+    like at first. ``trace`` is called for each packet when its way has ended.
+    """
+
+    def __init__(self, seed: int, conditions: Conditions, interface: Interface) -> None:
+        self.seed = seed
+        self.conditions = conditions
+        self.trace: Callable[[Passage], None] | None = None
+        self.timeline = Timeline()
+        # By source and destination.
+        self.wires: dict[tuple[str, str], Wire] = {}
+        self._interface = interface
+        self._interfaces: dict[str, InterfaceState] = {}
+        self._endpoints: dict[Address, SimulatedEndpoint] = {}
+        self._sent = self._duplicated = self._ended = self._troubles = 0
+        self._fates: Counter[Fate] = Counter()
+
+    def wire(self, source: str, destination: str) -> Wire:
+        """The way from one address to another."""
+        wire = self.wires.get((source, destination))
+        if wire is None:
+            wire = Wire(f"{self.seed} {source} {destination}")
+            self.wires[source, destination] = wire
+        return wire
+
+    def state(self, host: str) -> InterfaceState:
+        """The interface with that address, from now on if there was none."""
+        state = self._interfaces.get(host)
+        if state is None:
+            state = self._interfaces[host] = InterfaceState(self._interface)
+        return state
+
+    def wake(self, state: InterfaceState) -> None:
+        """Have the sockets of an interface look at it again."""
+        for endpoint in self._endpoints.values():
+            if endpoint.interface is state:
+                endpoint.wake()
+
+    def move(self, old: str, new: str) -> None:
+        """Have an interface and its sockets at another address."""
+        if new in self._interfaces:
+            raise InvalidArgumentError(f"{new} is in use: move {old} to an address that is not")
+        if old not in self._interfaces:
+            raise InvalidArgumentError(f"nothing is at {old}, so nothing can move")
+        self._interfaces[new] = self._interfaces.pop(old)
+        for address in [address for address in self._endpoints if address.host == old]:
+            endpoint = self._endpoints.pop(address)
+            endpoint.seen = address._replace(host=new)
+            self._endpoints[endpoint.seen] = endpoint
+
+    def statistics(self) -> NetworkStatistics:
+        """The counters now."""
+        return NetworkStatistics(
+            sent=self._sent,
+            duplicated=self._duplicated,
+            in_flight=self._sent + self._duplicated - self._ended,
+            fates=MappingProxyType(Counter(self._fates)),
+            too_big=sum(interface.too_big for interface in self._interfaces.values()),
+            troubles=self._troubles,
+        )
+
+    # What sockets ask of it.
+
+    def bind(self, local: Address) -> SimulatedEndpoint:
+        """A socket at ``local``, with port 0 at a port that is free."""
+        if ip_address(local.host.partition("%")[0]).is_unspecified:
+            raise TransportError(
+                f"cannot bind UDP {local}: a simulated network does not know whose address that"
+                " would be; name one",
+                errno=errno.EADDRNOTAVAIL,
+            )
+        if not local.port:
+            ports = range(_FIRST_FREE_PORT, 65536)
+            free = (port for port in ports if Address(local.host, port) not in self._endpoints)
+            local = local._replace(port=next(free))
+        if local in self._endpoints:
+            raise TransportError(
+                f"cannot bind UDP {local}: it is in use on the simulated network",
+                errno=errno.EADDRINUSE,
+            )
+        endpoint = SimulatedEndpoint(self, local, self.state(local.host))
+        self._endpoints[local] = endpoint
+        return endpoint
+
+    def release(self, endpoint: SimulatedEndpoint) -> None:
+        """The socket was closed."""
+        del self._endpoints[endpoint.seen]
+
+    def carry(
+        self, source: Address, destination: Address, datagram: bytes, size: int, departure: float
+    ) -> None:
+        """A packet leaves its interface at ``departure``: find out where it gets."""
+        self._sent += 1
+        packet = _Packet(departure, source, destination, datagram, size)
+        wire = self.wire(source.host, destination.host)
+        conditions = wire.own or self.conditions
+        outcome = wire.carry(conditions, size, departure)
+        if isinstance(outcome, Fate):
+            self._end(packet, outcome, departure)
+            self._complain(packet, outcome, wire, conditions)
+            return
+        self._duplicated += len(outcome) - 1
+        for arrival, damaged in outcome:
+            # What is left of it: nothing, if the checksum tells.
+            data: bytes | None = datagram
+            if damaged:
+                data = None if conditions.checksum else wire.damage(datagram)
+            self.timeline.at(arrival, partial(self._arrive, packet, data, arrival))
+
+    def _arrive(self, packet: _Packet, data: bytes | None, now: float) -> None:
+        """A packet has got to where it is sent to."""
+        self._end(packet, self._receive(packet, data), now)
+
+    def _receive(self, packet: _Packet, data: bytes | None) -> Fate:
+        interface = self._interfaces.get(packet.destination.host)
+        if interface is None:
+            return Fate.NO_HOST
+        if not interface.up:
+            return Fate.DOWN
+        if packet.size > interface.settings.mtu:
+            return Fate.TOO_BIG
+        if data is None:
+            return Fate.CORRUPTED
+        endpoint = self._endpoints.get(packet.destination)
+        if endpoint is None:
+            self._refuse(packet)
+            return Fate.REFUSED
+        if not endpoint.put(data, packet.source):
+            return Fate.BUFFER_FULL
+        return Fate.DELIVERED if data is packet.data else Fate.DAMAGED
+
+    def _end(self, packet: _Packet, fate: Fate, now: float) -> None:
+        self._ended += 1
+        self._fates[fate] += 1
+        if self.trace is not None:
+            sent, source, destination, data, _ = packet
+            self.trace(Passage(sent, now, source, destination, data, fate))
+
+    # ICMP.
+
+    def _complain(self, packet: _Packet, fate: Fate, wire: Wire, conditions: Conditions) -> None:
+        """A router on the way says what it did with a packet, if it is one that does."""
+        if fate is Fate.TOO_BIG and not conditions.black_hole:
+            trouble = PathTrouble(packet.destination, errno.EMSGSIZE, conditions.mtu, local=False)
+        elif fate is Fate.CUT and wire.tells:
+            trouble = PathTrouble(packet.destination, errno.EHOSTUNREACH, None, local=False)
+        else:
+            return
+        # Half the way there, half the way back.
+        self._tell(packet.source, trouble, packet.sent + conditions.latency)
+
+    def _refuse(self, packet: _Packet) -> None:
+        """The other machine says that nobody has that port."""
+        back = self.wire(packet.destination.host, packet.source.host)
+        outcome = back.carry(back.own or self.conditions, _ICMP_SIZE, trio.current_time())
+        if not isinstance(outcome, Fate):
+            trouble = PathTrouble(packet.destination, errno.ECONNREFUSED, None, local=False)
+            self._tell(packet.source, trouble, outcome[0].arrival)
+
+    def _tell(self, source: Address, trouble: PathTrouble, when: float) -> None:
+        def arrive() -> None:
+            endpoint = self._endpoints.get(source)
+            if endpoint is not None and endpoint.interface.up:
+                self._troubles += 1
+                endpoint.tell(trouble)
+
+        self.timeline.at(when, arrive)

@@ -1,0 +1,213 @@
+"""A network that exists in this program only, and does what it is told."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address
+from itertools import combinations, product
+
+import trio
+
+from knet_trio.address import parse_address
+from knet_trio.compress import without_threads
+from knet_trio.testing.conditions import Conditions, Interface
+from knet_trio.testing.endpoint import SimulatedTransport
+from knet_trio.testing.fabric import Fabric
+from knet_trio.testing.passage import NetworkStatistics, Passage
+from knet_trio.testing.wire import Wire
+from knet_trio.transport import substitute_transports
+
+AddressLike = str | IPv4Address | IPv6Address
+"""An IP address, without a port."""
+
+
+class SimulatedNetwork:
+    """Addresses, a wire each way between every two of them, and what happens to packets there.
+
+    Made by ``open_network``. An address, ``"10.0.0.1"``, is there once a link is bound to it or it
+    was named here. Changes apply to what is sent from then on; what is on its way arrives.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+
+    def __repr__(self) -> str:
+        return f"<SimulatedNetwork: seed={self.seed}>"
+
+    @property
+    def seed(self) -> int:
+        """What decides everything that is left to chance."""
+        return self._fabric.seed
+
+    # Wires.
+
+    @property
+    def conditions(self) -> Conditions:
+        """Those of every wire that was not given its own. Settable."""
+        return self._fabric.conditions
+
+    @conditions.setter
+    def conditions(self, conditions: Conditions) -> None:
+        self._fabric.conditions = conditions
+
+    def set_wire(
+        self,
+        a: AddressLike,
+        b: AddressLike,
+        conditions: Conditions | None,
+        *,
+        one_way: bool = False,
+    ) -> None:
+        """Give the wire between two addresses conditions of its own, None for the network's.
+
+        With ``one_way`` only the direction from ``a`` to ``b``. Raises InvalidArgumentError, as
+        everything here does, for what is no IP address.
+        """
+        for wire in self._ways(a, b, one_way):
+            wire.own = conditions
+
+    def get_wire(self, source: AddressLike, destination: AddressLike) -> Conditions:
+        """The conditions from ``source`` to ``destination``."""
+        (wire,) = self._ways(source, destination, one_way=True)
+        return wire.own or self.conditions
+
+    def cut(
+        self, a: AddressLike, b: AddressLike, *, one_way: bool = False, tells: bool = False
+    ) -> None:
+        """Let nothing pass between two addresses, until ``mend`` or ``heal``.
+
+        With ``one_way`` only from ``a`` to ``b``. With ``tells`` a router answers that the host is
+        unreachable, else nobody says anything.
+        """
+        for wire in self._ways(a, b, one_way):
+            wire.cut = True
+            wire.tells = tells
+
+    def mend(self, a: AddressLike, b: AddressLike, *, one_way: bool = False) -> None:
+        """Undo ``cut``."""
+        for wire in self._ways(a, b, one_way):
+            wire.cut = False
+
+    def partition(self, *groups: Iterable[AddressLike]) -> None:
+        """Cut every wire between addresses of different ``groups``, until ``heal``.
+
+        Addresses that no group names keep their wires.
+        """
+        for group, other in combinations([list(group) for group in groups], 2):
+            for a, b in product(group, other):
+                self.cut(a, b)
+
+    def heal(self) -> None:
+        """Mend everything that is cut."""
+        for wire in self._fabric.wires.values():
+            wire.cut = False
+
+    # Interfaces.
+
+    def set_interface(self, address: AddressLike, interface: Interface) -> None:
+        """Say what the interface with ``address`` is like."""
+        self._fabric.state(_host(address)).configure(interface)
+
+    def get_interface(self, address: AddressLike) -> Interface:
+        """What the interface with ``address`` is like."""
+        return self._fabric.state(_host(address)).settings
+
+    def take_down(self, *addresses: AddressLike) -> None:
+        """Switch interfaces off: sending fails with ENETUNREACH, what arrives is lost silently.
+
+        That is also what others see of a machine without power, whose program is the test's to end.
+        """
+        for address in addresses:
+            self._fabric.state(_host(address)).up = False
+
+    def bring_up(self, *addresses: AddressLike) -> None:
+        """Switch interfaces on again."""
+        for address in addresses:
+            self._fabric.state(_host(address)).up = True
+
+    def pause(self, *addresses: AddressLike) -> None:
+        """Stop a process, as others see it: nothing leaves its sockets or comes out of them.
+
+        Name all addresses it has links at. What arrives waits in its sockets while they have room.
+        Others see no difference to a process that was stopped (SIGSTOP), but the process does,
+        since its own time goes on: its pings are left out, its messages wait, and missing pongs it
+        takes its links down.
+        """
+        for address in addresses:
+            self._fabric.state(_host(address)).paused = True
+
+    def resume(self, *addresses: AddressLike) -> None:
+        """Let it go on: what waits is received and sent now."""
+        for address in addresses:
+            state = self._fabric.state(_host(address))
+            state.paused = False
+            self._fabric.wake(state)
+
+    def move(self, old: AddressLike, new: AddressLike) -> None:
+        """Have what is at one address at another from now on, as a NAT does that maps it anew.
+
+        Its sockets stay open and do not notice; others see packets come from ``new``, and reach
+        it there. Sockets that are bound to ``old`` later are at ``old``. Raises
+        InvalidArgumentError if nothing is at ``old``, or something at ``new``.
+        """
+        self._fabric.move(_host(old), _host(new))
+
+    # What it knows.
+
+    @property
+    def trace(self) -> Callable[[Passage], None] | None:
+        """Called for each packet when its way has ended; at first None. Settable."""
+        return self._fabric.trace
+
+    @trace.setter
+    def trace(self, trace: Callable[[Passage], None] | None) -> None:
+        self._fabric.trace = trace
+
+    def statistics(self) -> NetworkStatistics:
+        """The counters now."""
+        return self._fabric.statistics()
+
+    def _ways(self, a: AddressLike, b: AddressLike, one_way: bool) -> list[Wire]:
+        source, destination = _host(a), _host(b)
+        there = self._fabric.wire(source, destination)
+        return [there] if one_way else [there, self._fabric.wire(destination, source)]
+
+
+@asynccontextmanager
+async def open_network(
+    seed: int | None = None,
+    *,
+    conditions: Conditions = Conditions(),  # noqa: B008  # frozen
+    interface: Interface = Interface(),  # noqa: B008  # frozen
+) -> AsyncGenerator[SimulatedNetwork, None]:
+    """Open a simulated network, on which are the UDP links added in the block.
+
+    Also those added by tasks that were started in it; there is no other transport there. Open
+    handles in the block, and close them in it.
+
+    ``seed`` decides everything that is left to chance, None for one that nobody knows before; an
+    error that leaves the block has a note that tells it. ``conditions`` are those of every wire
+    and ``interface`` what every interface is like, until they are given others.
+
+    It works with every clock. ``knet_trio.testing.run`` brings one that jumps from event to event,
+    and has the whole program run the same way each time. It owns a nursery, so errors leave it in
+    exception groups.
+    """
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    fabric = Fabric(seed, conditions, interface)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fabric.timeline.run, name="simulated network")
+            with substitute_transports(SimulatedTransport(fabric)), without_threads():
+                yield SimulatedNetwork(fabric)
+            nursery.cancel_scope.cancel()
+    except BaseException as error:
+        error.add_note(f"on a simulated network with seed={seed}")
+        raise
+
+
+def _host(address: AddressLike) -> str:
+    """An address in its canonical form."""
+    return parse_address(address, 0).host

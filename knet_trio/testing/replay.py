@@ -1,0 +1,104 @@
+"""Running a program in simulated time, the same way each time."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import random
+import secrets
+import warnings
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import trio
+from trio.testing import MockClock
+
+from knet_trio.testing.conditions import Conditions, Interface
+from knet_trio.testing.network import SimulatedNetwork, open_network
+
+T = TypeVar("T")
+
+
+def run(
+    main: Callable[[SimulatedNetwork], Awaitable[T]],
+    *,
+    seed: int | None = None,
+    conditions: Conditions = Conditions(),  # noqa: B008  # frozen
+    interface: Interface = Interface(),  # noqa: B008  # frozen
+) -> T:
+    """Run ``main`` on a simulated network, in simulated time, and return what it returns.
+
+    Time jumps from one event to the next, so an hour takes as long as what happens in it. A task
+    that works takes no time at all. ``seed`` decides everything that is left to chance: on the
+    network, in the order in which Trio runs tasks, and in the ``random`` module. A run with the
+    same seed is the same run. With None it is another each time; an error that leaves ``main`` has
+    a note that tells the seed. The other options are those of ``open_network``.
+
+    While a thread of ``trio.to_thread`` works, time stands still, but how long it works is up to
+    the machine: such a run may not repeat exactly.
+    """
+    seed = secrets.randbelow(2**32) if seed is None else seed
+
+    async def on_network() -> T:
+        async with open_network(seed, conditions=conditions, interface=interface) as network:
+            return await main(network)
+
+    clock = MockClock(autojump_threshold=0)
+    with _decided_by(seed):
+        return trio.run(on_network, clock=clock, instruments=[_WaitForThreads(clock)])
+
+
+class _WaitForThreads(trio.abc.Instrument):
+    """Keeps a clock from jumping while a thread works: an idle loop is not an idle program then."""
+
+    def __init__(self, clock: MockClock) -> None:
+        self._clock = clock
+        self._limiter: trio.CapacityLimiter | None = None
+        self._waiting = False
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Threads are started by a task, and their results are taken by one."""
+        if self._limiter is None:
+            self._limiter = trio.to_thread.current_default_thread_limiter()
+        waiting = self._limiter.borrowed_tokens > 0
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._clock.autojump_threshold = math.inf if waiting else 0
+
+
+@contextmanager
+def _decided_by(seed: int) -> Generator[None, None, None]:
+    """Have Trio's scheduler, and the ``random`` module, draw the same numbers for the same seed."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        with _scheduler_decided_by(seed):
+            yield
+    finally:
+        random.setstate(state)
+
+
+@contextmanager
+def _scheduler_decided_by(seed: int) -> Generator[None, None, None]:
+    # Trio runs tasks in random order, so that nobody relies on one. For tests with Hypothesis it
+    # has a way of drawing that order from one seeded source, which is not public.
+    scheduler: dict[str, Any] = vars(importlib.import_module("trio._core._run"))
+    source, switch = scheduler.get("_r"), "_ALLOW_DETERMINISTIC_SCHEDULING"
+    if not isinstance(source, random.Random) or switch not in scheduler:
+        warnings.warn(
+            f"Trio {trio.__version__} does not let its scheduler be seeded: runs on a simulated"
+            " network will not repeat exactly",
+            RuntimeWarning,
+            stacklevel=6,
+        )
+        yield
+        return
+    state, switched = source.getstate(), scheduler[switch]
+    source.seed(seed)
+    scheduler[switch] = True
+    try:
+        yield
+    finally:
+        scheduler[switch] = switched
+        source.setstate(state)

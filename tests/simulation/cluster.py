@@ -1,0 +1,350 @@
+"""A cluster on a simulated network, what is done to both, and what is true of them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import permutations
+
+import attrs
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from knet_trio import CompressConfig, CryptoConfig, LinkPolicy
+from knet_trio.testing import Conditions, Interface, SimulatedNetwork
+from tests.simulation.messages import Name, Sent
+from tests.simulation.node import Life, Node
+from tests.simulation.scenario import CIPHERS, MODELS, STORM, Fault, Kind, Scenario
+from tests.simulation.timeline import Timeline
+from tests.simulation.witness import Witness
+
+
+class Cluster:
+    """Everything. ``run`` plays the acts; the model reads the rest."""
+
+    def __init__(self, scenario: Scenario, network: SimulatedNetwork) -> None:
+        self.scenario = scenario
+        self.network = network
+        self.talking = trio.Event()
+        self.ledger: dict[Name, Sent] = {}
+        self.keys: list[CryptoConfig] = []
+        self.slots: dict[int, CryptoConfig] = {}
+        self.slot_in_use = 0
+        # Whether nothing gets from one host to another over a link; whether a host stands still.
+        self.broken: dict[tuple[int, int, int], Timeline] = {}
+        self.paused = {host: Timeline() for host in self.hosts}
+        # When it was last that the receiver, or the sender, got another address; and a link
+        # another MTU.
+        self.moved: dict[tuple[int, int, int], float] = {}
+        self.came_from: dict[tuple[int, int, int], float] = {}
+        self.mtu_changed: dict[int, float] = {}
+        self._rng = random.Random(f"{scenario.seed} cluster")
+        self._over = trio.Event()
+        self._conditions = Conditions()
+        self._cut: Counter[tuple[int, int, int]] = Counter()
+        self._tells = False
+        self._down: Counter[tuple[int, int]] = Counter()
+        self._paused: Counter[int] = Counter()
+        self._disabled: Counter[tuple[int, int, int]] = Counter()
+        self._narrowed: dict[int, list[int]] = {link: [] for link in range(scenario.links)}
+        self._busy: set[int] = set()
+        self._rekeying = False
+        self._moves = 0
+        self._places: dict[str, tuple[int, int]] = {}
+        self._at: dict[tuple[int, int], str] = {}
+        for host in self.hosts:
+            for link in range(scenario.links):
+                self._place(host, link, self.address(host, link))
+        for a, b, link in self.ways():
+            self.broken[a, b, link] = Timeline()
+        if scenario.cipher is not None:
+            self._make_key(scenario.cipher, scenario.hash)
+            self.slots, self.slot_in_use = {1: self.keys[0]}, 1
+        self.nodes = {host: Node(self, host) for host in self.hosts}
+        self.witness = Witness(self._locate, self.keys)
+        network.trace = self.witness.see
+
+    @property
+    def hosts(self) -> range:
+        """The ids of the hosts."""
+        return range(1, self.scenario.hosts + 1)
+
+    def ways(self) -> Iterator[tuple[int, int, int]]:
+        """From whom, to whom, over which link."""
+        for a, b in permutations(self.hosts, 2):
+            for link in range(self.scenario.links):
+                yield a, b, link
+
+    def lives(self) -> Iterator[Life]:
+        """Those that go on."""
+        for node in self.nodes.values():
+            if node.life is not None:
+                yield node.life
+
+    def address(self, host: int, link: int) -> str:
+        """Where a host binds a link."""
+        return f"10.{link}.0.{host}"
+
+    # What is true.
+
+    def works(self, a: int, b: int, link: int) -> bool:
+        """Whether both ends can find a link to be up."""
+        return (
+            not self.broken[a, b, link].now
+            and not self.broken[b, a, link].now
+            and not (self._paused[a] or self._paused[b])
+            and not (self._disabled[a, b, link] or self._disabled[b, a, link])
+        )
+
+    def reaches(self, a: int, b: int) -> bool:
+        """Whether one host can find another to be reachable."""
+        return any(self.works(a, b, link) for link in range(self.scenario.links))
+
+    def _locate(self, address: str, time: float) -> tuple[int, int, int] | None:
+        place = self._places.get(address)
+        if place is None:
+            return None
+        host, link = place
+        return host, self.nodes[host].life_at(time), link
+
+    def _place(self, host: int, link: int, address: str) -> None:
+        self._places[address] = host, link
+        self._at[host, link] = address
+
+    # What is done.
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Have all hosts begin their first lives."""
+        for link, mtu in enumerate(self._mtus()):
+            for host in self.hosts:
+                interface = Interface(mtu=max(1500, mtu))
+                self.network.set_interface(self._at[host, link], interface)
+        self.calm(rough=False)
+        for node in self.nodes.values():
+            await nursery.start(node.live)
+
+    def calm(self, *, rough: bool) -> None:
+        """Nothing gets lost by chance, unless ``rough``."""
+        scenario = self.scenario
+        self._conditions = Conditions(
+            latency=scenario.latency,
+            jitter=scenario.jitter,
+            duplicate=scenario.duplicate,
+            reorder=scenario.reorder,
+            reorder_delay=scenario.latency,
+            black_hole=scenario.black_hole,
+            checksum=scenario.checksum,
+            loss=scenario.loss if rough else 0.0,
+            burst=scenario.burst,
+            corrupt=scenario.corrupt if rough else 0.0,
+        )
+        self.apply()
+
+    async def act(
+        self, nursery: trio.Nursery, faults: tuple[Fault, ...], settled: Callable[[], None]
+    ) -> None:
+        """Have the faults happen, and then undo what is left of them.
+
+        ``settled`` is called before that, when all has been as it is for long enough.
+        """
+        self._over = trio.Event()
+        began = trio.current_time()
+        async with trio.open_nursery() as storm:
+            for fault in faults:
+                storm.start_soon(self._fault, nursery, fault, began)
+            await trio.sleep_until(began + STORM + self.scenario.patience)
+            await wait_all_tasks_blocked()
+            settled()
+            self._over.set()
+
+    async def _fault(self, nursery: trio.Nursery, fault: Fault, began: float) -> None:
+        await trio.sleep_until(began + fault.begin)
+        if fault.kind is Kind.REKEY:
+            await self._rekey(other=fault.flag)
+        elif fault.kind is Kind.RESTART:
+            await self._restart(nursery, fault, began)
+        elif not self._change(fault):
+            self._count(fault, 1)
+            if fault.end < STORM:
+                await trio.sleep_until(began + fault.end)
+            else:
+                await self._over.wait()
+            self._count(fault, -1)
+
+    def _change(self, fault: Fault) -> bool:
+        """Do what has no end; False if the fault is of another kind."""
+        node = self.nodes[fault.a]
+        life = node.life
+        match fault.kind:
+            case Kind.POLICY:
+                node.policy = list(LinkPolicy)[fault.value]
+                if life is not None:
+                    for host in life.running.hosts.values():
+                        host.policy = node.policy
+            case Kind.COMPRESS:
+                node.compress = MODELS[fault.value] if fault.flag else ""
+                if life is not None:
+                    config = CompressConfig(node.compress) if node.compress else None
+                    life.running.set_compress(config)
+            case Kind.PRIORITY:
+                if life is not None:
+                    life.running.hosts[fault.b].links[fault.link].priority = fault.value
+            case Kind.MOVE:
+                self._moves += 1
+                address = f"10.{fault.link}.{1 + self._moves // 250}.{1 + self._moves % 250}"
+                self.network.move(self._at[fault.a, fault.link], address)
+                self._place(fault.a, fault.link, address)
+                self.apply()
+                for other in self.nodes[fault.a].peers():
+                    self.moved[other, fault.a, fault.link] = trio.current_time()
+                    self.came_from[fault.a, other, fault.link] = trio.current_time()
+            case _:
+                return False
+        return True
+
+    def _count(self, fault: Fault, step: int) -> None:
+        """Begin a fault, or end it."""
+        a, b, link = fault.a, fault.b, fault.link
+        match fault.kind:
+            case Kind.CUT:
+                self._cut[a, b, link] += step
+                if fault.value != 1:
+                    self._cut[b, a, link] += step
+                self._tells = fault.value == 2
+            case Kind.PARTITION:
+                for one, other, each in self.ways():
+                    if (fault.value >> one & 1) != (fault.value >> other & 1):
+                        self._cut[one, other, each] += step
+            case Kind.DOWN:
+                self._down[a, link] += step
+            case Kind.PAUSE:
+                # What waits in a socket is lost if its key is gone meanwhile.
+                if step > 0 and self._rekeying:
+                    return
+                self._paused[a] = max(0, self._paused[a] + step)
+            case Kind.DISABLE:
+                self._disabled[a, b, link] += step
+            case Kind.MTU:
+                if step > 0:
+                    self._narrowed[link].append(fault.value)
+                else:
+                    self._narrowed[link].remove(fault.value)
+                self.mtu_changed[link] = trio.current_time()
+            case _:
+                raise AssertionError(fault)
+        self.apply()
+
+    def _mtus(self) -> tuple[int, ...]:
+        return self.scenario.mtus or (1500,) * self.scenario.links
+
+    def apply(self) -> None:
+        """Have the network and the handles be as they should."""
+        now = trio.current_time()
+        network = self.network
+        for (host, link), address in self._at.items():
+            if self._down[host, link]:
+                network.take_down(address)
+            else:
+                network.bring_up(address)
+            if self._paused[host]:
+                network.pause(address)
+            else:
+                network.resume(address)
+        for host, paused in self.paused.items():
+            paused.set(now, bool(self._paused[host]))
+        mtus = [min([mtu, *self._narrowed[link]]) for link, mtu in enumerate(self._mtus())]
+        for a, b, link in self.ways():
+            here, there = self._at[a, link], self._at[b, link]
+            conditions = attrs.evolve(self._conditions, mtu=mtus[link])
+            if network.get_wire(here, there) != conditions:
+                network.set_wire(here, there, conditions, one_way=True)
+            if self._cut[a, b, link]:
+                network.cut(here, there, one_way=True, tells=self._tells)
+            else:
+                network.mend(here, there, one_way=True)
+            self._enable(a, b, link)
+            broken = bool(
+                self._cut[a, b, link]
+                or self._down[a, link]
+                or self._down[b, link]
+                or self.nodes[b].life is None
+                or self.nodes[a].life is None
+            )
+            self.broken[a, b, link].set(now, broken)
+
+    def _enable(self, a: int, b: int, link: int) -> None:
+        life = self.nodes[a].life
+        peer = None if life is None else life.running.hosts.get(b)
+        if peer is not None and link in peer.links:
+            enabled = not self._disabled[a, b, link]
+            if peer.links[link].enabled != enabled:
+                peer.links[link].enabled = enabled
+
+    async def _restart(self, nursery: trio.Nursery, fault: Fault, began: float) -> None:
+        host = fault.a
+        if host in self._busy:
+            return
+        self._busy.add(host)
+        node = self.nodes[host]
+        links = range(self.scenario.links)
+        if fault.value == 2:
+            # The power fails: nobody answers for it any more.
+            for link in links:
+                self._down[host, link] += 1
+        node.leave(kill=fault.value > 0)
+        await node.ended.wait()
+        if fault.end < STORM:
+            await trio.sleep_until(max(trio.current_time(), began + fault.end))
+        else:
+            await self._over.wait()
+        if fault.value == 2:
+            for link in links:
+                self._down[host, link] -= 1
+        for link in links:
+            self._place(host, link, self.address(host, link))
+        for other in node.peers():
+            for link in links:
+                # Back from where it has moved to.
+                self.came_from[host, other, link] = trio.current_time()
+                self.moved[other, host, link] = trio.current_time()
+        if fault.flag:
+            # The network is there before the program is.
+            self.apply()
+        await nursery.start(node.live)
+        self._busy.discard(host)
+
+    async def _rekey(self, *, other: bool) -> None:
+        if self._rekeying or any(self._paused.values()):
+            return
+        self._rekeying = True
+        old = self.slot_in_use
+        new = 3 - old
+        last = self.keys[0]
+        cipher, digest = self._rng.choice(CIPHERS) if other else (last.cipher, last.hash)
+        self.slots[new] = self._make_key(cipher, digest)
+        for life in self._each_in_turn():
+            life.running.set_crypto(self.slots[new], new)
+        await trio.sleep(1)
+        self.slot_in_use = new
+        for life in self._each_in_turn():
+            life.running.use_crypto(new)
+        # Longer than anything is on its way.
+        await trio.sleep(5)
+        del self.slots[old]
+        for life in self._each_in_turn():
+            life.running.set_crypto(None, old)
+        self._rekeying = False
+
+    def _each_in_turn(self) -> list[Life]:
+        lives = list(self.lives())
+        self._rng.shuffle(lives)
+        return lives
+
+    def _make_key(self, cipher: str, digest: str) -> CryptoConfig:
+        seed = f"{self.scenario.seed} key {len(self.keys)}".encode()
+        config = CryptoConfig(key=hashlib.sha512(seed).digest() * 2, cipher=cipher, hash=digest)
+        # The witness tries the newest first.
+        self.keys.insert(0, config)
+        return config

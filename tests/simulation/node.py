@@ -1,0 +1,261 @@
+"""One host of a simulated cluster: its lives, one after the other, and what each saw and did."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import attrs
+import trio
+
+from knet_trio import (
+    AclEntry,
+    Channel,
+    CompressConfig,
+    CryptoConfig,
+    Event,
+    Handle,
+    HostStatusChanged,
+    LinkStatusChanged,
+    Message,
+    SendError,
+    open_handle,
+)
+from tests.simulation.messages import Name, Sent, decide, make_data
+from tests.simulation.scenario import CHANNELS, Scenario
+from tests.simulation.timeline import Timeline
+
+PORT = 5405
+# A socket has links with a known peer, or such as wait for one.
+DYNAMIC_PORT = 5406
+
+
+class Receipt(NamedTuple):
+    """A message that a program took from a channel."""
+
+    at: float
+    channel: int
+    message: Message
+
+
+@attrs.define(eq=False)
+class Life:
+    """A host from one start to its end. ``reach`` and ``links`` are as its handle told them."""
+
+    host: int
+    number: int
+    began: float
+    ended: float = math.inf
+    handle: Handle | None = None
+    receipts: list[Receipt] = attrs.field(factory=list[Receipt])
+    reach: dict[int, Timeline] = attrs.field(factory=dict[int, Timeline])
+    links: dict[tuple[int, int], Timeline] = attrs.field(factory=dict[tuple[int, int], Timeline])
+    sent: int = 0
+
+    @property
+    def running(self) -> Handle:
+        """Its handle, which it has."""
+        assert self.handle is not None
+        return self.handle
+
+
+class World(Protocol):
+    """What is around a host."""
+
+    scenario: Scenario
+    talking: trio.Event
+    ledger: dict[Name, Sent]
+    slots: dict[int, CryptoConfig]
+    slot_in_use: int
+
+    def address(self, host: int, link: int) -> str:
+        """Where a host binds a link."""
+        ...
+
+    def apply(self) -> None:
+        """Have the network and the handles be as they should."""
+        ...
+
+
+class Node:
+    """A host. ``policy`` and so on are what its next life begins with."""
+
+    def __init__(self, world: World, host: int) -> None:
+        scenario = world.scenario
+        self.host = host
+        self.policy = scenario.policy(host)
+        self.compress = scenario.compress[host - 1] if scenario.compress else ""
+        self.lives: list[Life] = []
+        self._world = world
+        self._rng = random.Random(f"{scenario.seed} host {host}")
+        self._scope = trio.CancelScope()
+        self._leave = trio.Event()
+        self.ended = trio.Event()
+        self._channels: list[Channel] = []
+
+    @property
+    def life(self) -> Life | None:
+        """The life it has now."""
+        return self.lives[-1] if self.lives and self.lives[-1].ended == math.inf else None
+
+    def life_at(self, time: float) -> int:
+        """The number of its life at a time, 0 if it had none."""
+        for life in reversed(self.lives):
+            if life.began <= time:
+                return life.number if time <= life.ended else 0
+        return 0
+
+    def leave(self, *, kill: bool) -> None:
+        """End its life, in good order or not."""
+        if kill:
+            self._scope.cancel()
+        else:
+            self._leave.set()
+
+    async def live(self, task_status: trio.TaskStatus[None]) -> None:
+        """One life, started once its links are there."""
+        world, scenario = self._world, self._world.scenario
+        life = Life(self.host, len(self.lives) + 1, trio.current_time())
+        self._scope, self._leave, self.ended = trio.CancelScope(), trio.Event(), trio.Event()
+        try:
+            with self._scope:
+                async with open_handle(
+                    self.host,
+                    allow_clear_traffic=scenario.cipher is None,
+                    compress=CompressConfig(self.compress) if self.compress else None,
+                    filter=decide if scenario.filters else None,
+                    pmtud_interval=scenario.pmtud_interval,
+                    hedge=scenario.hedge,
+                ) as handle:
+                    life.handle = handle
+                    self.lives.append(life)
+                    for slot, config in world.slots.items():
+                        handle.set_crypto(config, slot)
+                    handle.use_crypto(world.slot_in_use)
+                    async with trio.open_nursery() as nursery:
+                        self._channels = [handle.open_channel(n) for n in range(CHANNELS)]
+                        await nursery.start(self._watch, life)
+                        await self._join(life)
+                        for channel in self._channels:
+                            nursery.start_soon(self._read, life, channel)
+                        nursery.start_soon(self._talk, life)
+                        world.apply()
+                        task_status.started()
+                        await self._leave.wait()
+                        nursery.cancel_scope.cancel()
+        finally:
+            life.ended = trio.current_time()
+            self.ended.set()
+            world.apply()
+
+    def peers(self) -> Iterator[int]:
+        """The other hosts."""
+        yield from (n for n in range(1, self._world.scenario.hosts + 1) if n != self.host)
+
+    async def _join(self, life: Life) -> None:
+        scenario = self._world.scenario
+        for peer in self.peers():
+            host = life.running.add_host(peer, policy=self.policy)
+            life.reach[peer] = Timeline()
+            roams = scenario.roaming and peer == scenario.hosts
+            waits = scenario.roaming and self.host == scenario.hosts
+            for link in range(scenario.links):
+                life.links[peer, link] = Timeline()
+                added = await host.add_link(
+                    link,
+                    (self._world.address(self.host, link), DYNAMIC_PORT if roams else PORT),
+                    None
+                    if roams
+                    else (self._world.address(peer, link), DYNAMIC_PORT if waits else PORT),
+                    ping_interval=scenario.ping_interval,
+                    pong_timeout=scenario.pong_timeout,
+                    pong_count=scenario.pong_count,
+                )
+                if roams:
+                    added.acl.append(AclEntry.network("10.0.0.0/8"))
+
+    async def _watch(self, life: Life, task_status: trio.TaskStatus[None]) -> None:
+        async with life.running.events() as events:
+            task_status.started()
+            async for event in events:
+                self._note(life, event)
+
+    @staticmethod
+    def _note(life: Life, event: Event) -> None:
+        now = trio.current_time()
+        match event:
+            case HostStatusChanged(host, reachable):
+                life.reach[host].set(now, reachable)
+            case LinkStatusChanged(host, link, connected):
+                life.links[host, link].set(now, connected)
+            case _:
+                pass
+
+    @staticmethod
+    async def _read(life: Life, channel: Channel) -> None:
+        while True:
+            messages = await channel.receive_many()
+            now = trio.current_time()
+            life.receipts += [Receipt(now, channel.channel, message) for message in messages]
+
+    async def _talk(self, life: Life) -> None:
+        while True:
+            await trio.sleep(self._rng.expovariate(self._world.scenario.traffic))
+            await self._world.talking.wait()
+            await self._say(life)
+
+    async def _say(self, life: Life) -> None:
+        rng = self._rng
+        peers = list(self.peers())
+        to = None
+        if rng.random() < 0.6:
+            to = frozenset(rng.sample(peers, rng.randint(1, len(peers))))
+        channel, meant = rng.randrange(CHANNELS), rng.randrange(CHANNELS)
+        filters = self._world.scenario.filters
+        if not filters:
+            meant = channel
+        wide = filters and rng.random() < 0.3
+        datas: list[bytes] = []
+        for _ in range(rng.choice((1, 1, 1, 5))):
+            data = self._record(life, to, meant, wide=wide)
+            datas.append(data)
+        recipients = None if filters or to is None else sorted(to)
+        sender = self._channels[channel]
+        if len(datas) == 1 and to is not None and len(to) == 1 and not wide and rng.random() < 0.3:
+            try:
+                await sender.send_sync(datas[0], to=recipients)
+            except SendError:
+                name = Name(self.host, life.number, life.sent)
+                ledger = self._world.ledger
+                ledger[name] = attrs.evolve(ledger[name], refused=True)
+        elif len(datas) == 1:
+            await sender.send(datas[0], to=recipients)
+        else:
+            await sender.send_many(datas, to=recipients)
+
+    def _record(
+        self, life: Life, to: frozenset[int] | None, channel: int, *, wide: bool, must: bool = False
+    ) -> bytes:
+        life.sent += 1
+        name = Name(self.host, life.number, life.sent)
+        data = make_data(self._rng, name, to, channel, wide=wide)
+        everybody = frozenset(self.peers())
+        self._world.ledger[name] = Sent(
+            name=name,
+            at=trio.current_time(),
+            recipients=everybody if to is None else to,
+            channel=channel,
+            data=data,
+            explicit=to is not None and not wide,
+            must=must,
+        )
+        return data
+
+    async def probe(self) -> None:
+        """Send a message to everybody that has to arrive."""
+        life = self.life
+        assert life is not None
+        data = self._record(life, None, 0, wide=False, must=True)
+        await self._channels[0].send(data)

@@ -1,0 +1,243 @@
+"""What happens to a cluster, as plain data: made of a seed, kept as JSON."""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Iterable
+from typing import Any, Final
+
+import attrs
+
+from knet_trio import LinkPolicy
+
+# Seconds in which faults begin. Each act has them, then a time in which those that are left stay
+# as they are, then a time without any.
+STORM: Final = 40.0
+# Seconds in which the last messages of an act arrive, of which some take their time.
+LAST_MESSAGES: Final = 3.0
+CHANNELS: Final = 3
+CIPHERS: Final = (
+    ("aes128", "sha1"),
+    ("aes256", "sha256"),
+    ("aes-256-ctr", "sha256"),
+    ("none", "sha512"),
+)
+
+
+# Those that are always there, and quick.
+MODELS: Final = ("zlib", "lz4", "lz4hc", "bzip2")
+
+
+class Kind(enum.StrEnum):
+    """What can go wrong, or be changed."""
+
+    CUT = "cut"
+    PARTITION = "partition"
+    DOWN = "down"
+    PAUSE = "pause"
+    RESTART = "restart"
+    DISABLE = "disable"
+    MTU = "mtu"
+    MOVE = "move"
+    REKEY = "rekey"
+    POLICY = "policy"
+    COMPRESS = "compress"
+    PRIORITY = "priority"
+
+
+@attrs.frozen
+class Fault:
+    """Something that happens to hosts ``a`` and ``b`` on ``link``, and when it is over.
+
+    Seconds are those of the act. ``end`` beyond the storm is the end of the act's faults. ``value``
+    and ``flag`` mean something else for each kind.
+    """
+
+    kind: Kind = attrs.field(converter=Kind)
+    begin: float
+    end: float
+    a: int = 1
+    b: int = 2
+    link: int = 0
+    value: int = 0
+    flag: bool = False
+
+
+def _texts(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(texts)
+
+
+def _numbers(numbers: Iterable[int]) -> tuple[int, ...]:
+    return tuple(numbers)
+
+
+def _acts(acts: Iterable[Iterable[Fault | dict[str, Any]]]) -> tuple[tuple[Fault, ...], ...]:
+    return tuple(
+        tuple(fault if isinstance(fault, Fault) else Fault(**fault) for fault in act)
+        for act in acts
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Scenario:
+    """A cluster, its network, and its acts."""
+
+    seed: int
+    hosts: int = 2
+    links: int = 1
+    policies: tuple[str, ...] = attrs.field(converter=_texts, default=())
+    cipher: str | None = None
+    hash: str = "sha256"
+    compress: tuple[str, ...] = attrs.field(converter=_texts, default=())
+    ping_interval: float = 1.0
+    pong_timeout: float = 2.0
+    pong_count: int = 5
+    hedge: bool = True
+    filters: bool = False
+    # Nobody knows the addresses of the last host: it speaks first.
+    roaming: bool = False
+    mtus: tuple[int, ...] = attrs.field(converter=_numbers, default=())
+    black_hole: bool = False
+    pmtud_interval: float = 60.0
+    latency: float = 0.001
+    jitter: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    loss: float = 0.0
+    burst: float = 1.0
+    corrupt: float = 0.0
+    checksum: bool = True
+    # Messages a second of each host.
+    traffic: float = 1.0
+    acts: tuple[tuple[Fault, ...], ...] = attrs.field(converter=_acts, default=())
+
+    @property
+    def lossy(self) -> bool:
+        """Whether packets get lost though nothing is broken."""
+        return self.loss > 0 or self.corrupt > 0
+
+    @property
+    def patience(self) -> float:
+        """Seconds until everybody has noticed everything.
+
+        A link that is young goes down after ten times the pong timeout; one that is down needs its
+        pongs, and a path MTU search its probes.
+        """
+        return (
+            11 * self.pong_timeout
+            + (self.pong_count + 3) * self.ping_interval
+            + 20 * (self.latency + self.jitter)
+            + 15
+        )
+
+    def policy(self, host_id: int) -> LinkPolicy:
+        """How a host uses its links."""
+        return LinkPolicy(self.policies[host_id - 1]) if self.policies else LinkPolicy.PASSIVE
+
+    @property
+    def act_seconds(self) -> float:
+        """How long an act takes, in simulated time."""
+        return STORM + 2 * self.patience + LAST_MESSAGES
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but what is as usual, as JSON can have it."""
+        told = _unusual(self, keep=("seed",))
+        told["acts"] = [
+            [_unusual(fault, keep=("kind", "begin", "end")) for fault in act] for act in self.acts
+        ]
+        return told
+
+
+def _unusual(record: attrs.AttrsInstance, keep: tuple[str, ...]) -> dict[str, Any]:
+    values = attrs.asdict(record, recurse=False)
+    return {
+        field.name: values[field.name]
+        for field in attrs.fields(type(record))
+        if field.name in keep or values[field.name] != field.default
+    }
+
+
+def make_scenario(seed: int, hours: float = 0.0) -> Scenario:
+    """The scenario of that seed: as many acts as take so many simulated hours, at least one."""
+    rng = random.Random(f"scenario {seed}")
+    hosts, links = rng.choice((2, 2, 3, 3, 4, 5)), rng.randint(1, 3)
+    policies = tuple(policy.value for policy in LinkPolicy)
+    same = rng.choice(policies)
+    cipher, digest = rng.choice(CIPHERS) if rng.random() < 0.6 else (None, "sha256")
+    # Of pings there are many: no more of them than take a few seconds.
+    paths = hosts * (hosts - 1) * links
+    interval = rng.choice([each for each in (0.1, 0.2, 0.5, 1.0, 2.0) if each >= paths / 40])
+    latency = rng.choice((0.0, 0.0005, 0.01, 0.1))
+    jitter = rng.choice((0.0, 0.0, 0.005, 0.05))
+    rough = rng.random() < 0.4
+    corrupt = rng.choice((0.0, 0.02, 0.1)) if rough else 0.0
+    scenario = Scenario(
+        seed=seed,
+        hosts=hosts,
+        links=links,
+        policies=tuple(same if rng.random() < 0.7 else rng.choice(policies) for _ in range(hosts)),
+        cipher=cipher,
+        hash=digest,
+        compress=tuple(rng.choice(MODELS) if rng.random() < 0.3 else "" for _ in range(hosts)),
+        ping_interval=interval,
+        # A link whose pongs may come too late would be up or down by chance.
+        pong_timeout=max(interval * rng.choice((2, 3, 5)), 6 * (2 * latency + jitter)),
+        pong_count=rng.choice((1, 2, 5)),
+        hedge=rng.random() < 0.8,
+        filters=rng.random() < 0.3,
+        roaming=rng.random() < 0.2,
+        mtus=tuple(rng.choice((1500, 1500, 9000, 1280, 700)) for _ in range(links)),
+        black_hole=rng.random() < 0.3,
+        pmtud_interval=rng.choice((10.0, 60.0)),
+        latency=latency,
+        jitter=jitter,
+        duplicate=rng.choice((0.0, 0.0, 0.1)),
+        reorder=rng.choice((0.0, 0.0, 0.1)),
+        loss=rng.choice((0.0, 0.02, 0.1, 0.3)) if rough else 0.0,
+        burst=rng.choice((1.0, 5.0)),
+        corrupt=corrupt,
+        # In the clear, altered packets are altered messages.
+        checksum=cipher is None or rng.random() < 0.5,
+        traffic=rng.choice((0.5, 1.0, 2.0)) / (hosts - 1),
+    )
+    acts = max(1, round(hours * 3600 / scenario.act_seconds))
+    return attrs.evolve(scenario, acts=[_make_act(rng, scenario) for _ in range(acts)])
+
+
+def _make_act(rng: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
+    kinds = [kind for kind in Kind if kind is not Kind.MOVE or scenario.roaming]
+    if scenario.cipher is None:
+        kinds.remove(Kind.REKEY)
+    faults = [_make_fault(rng, scenario, rng.choice(kinds)) for _ in range(rng.randint(0, 6))]
+    return tuple(sorted(faults, key=lambda fault: fault.begin))
+
+
+def _make_fault(rng: random.Random, scenario: Scenario, kind: Kind) -> Fault:
+    begin = round(rng.uniform(0, STORM), 3)
+    lasting = rng.choice((0.05, 0.5, 3.0, 15.0, 1000.0)) * rng.uniform(0.5, 1.5)
+    a, b = rng.sample(range(1, scenario.hosts + 1), 2)
+    if kind is Kind.MOVE:
+        a = scenario.hosts
+    value = {
+        Kind.MTU: rng.choice((700, 1280, 1400)),
+        # Hosts on one side, by their bits.
+        Kind.PARTITION: rng.randrange(1, 1 << scenario.hosts) & ~1,
+        Kind.POLICY: rng.randrange(3),
+        Kind.COMPRESS: rng.randrange(4),
+        Kind.PRIORITY: rng.randrange(256),
+        # 0: both ways and silent, 1: one way, 2: a router tells.
+        Kind.CUT: rng.randrange(3),
+        # 0: in good order, 1: killed, 2: the power failed.
+        Kind.RESTART: rng.randrange(3),
+    }.get(kind, 0)
+    return Fault(
+        kind=kind,
+        begin=begin,
+        end=round(begin + lasting, 3),
+        a=a,
+        b=b,
+        link=rng.randrange(scenario.links),
+        value=value,
+        flag=rng.random() < 0.5,
+    )

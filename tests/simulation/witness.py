@@ -1,0 +1,149 @@
+"""What the network saw of each message, read from the packets by the protocol's description alone.
+
+Nothing of the package takes part in that, but the algorithms of compression.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import attrs
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from knet_trio import CryptoConfig
+from knet_trio.compress import Decompressors
+from knet_trio.testing import Fate, Passage
+from tests.simulation.messages import MAX_SIZE, Name, read_name
+
+_DATA_HEADER: Final = struct.Struct(">BBHBBHBBBBBb")
+_SALT: Final = 16
+_decompressors: Final = Decompressors()
+
+
+class Sender(NamedTuple):
+    """A host in one of its lives."""
+
+    host: int
+    life: int
+
+
+class Crossing(NamedTuple):
+    """One copy of one fragment, on its way to a host in its life (0: it had none)."""
+
+    to: Sender
+    link: int
+    fragment: int
+    sent: float
+    ended: float
+    fate: Fate
+
+
+@attrs.define
+class Track:
+    """All that was seen of one message."""
+
+    sender: Sender
+    compress: int
+    fragments: list[bytes | None]
+    crossings: list[Crossing] = attrs.field(factory=list[Crossing])
+
+    def name(self) -> Name | None:
+        """Which message it is, None if too little of it was seen."""
+        data = b"".join(fragment for fragment in self.fragments if fragment is not None)
+        if self.compress:
+            if None in self.fragments:
+                return None
+            compressor = _decompressors.find_untrusted(self.compress)
+            data = compressor.decompress_untrusted(data, MAX_SIZE)
+        elif self.fragments[0] is None:
+            return None
+        return read_name(data)
+
+
+class _Packet(NamedTuple):
+    node: int
+    seq: int
+    compress: int
+    fragments: int
+    fragment: int
+    payload: bytes
+
+
+Locate = Callable[[str, float], tuple[int, int, int] | None]
+"""Host, life (0 for none) and link at an address at a time; None where there is nobody."""
+
+
+class Witness:
+    """Takes note of every data packet. ``keys`` are all there ever were."""
+
+    def __init__(self, locate: Locate, keys: list[CryptoConfig]) -> None:
+        self.tracks: dict[tuple[Sender, int], Track] = {}
+        # Datagrams that sockets of a host in its life got, and those of them that were damaged.
+        self.arrived: dict[Sender, int] = {}
+        self.damaged: dict[Sender, int] = {}
+        self._locate = locate
+        self._keys = keys
+        # What was seen already: copies are the same bytes.
+        self._seen: dict[bytes, _Packet | None] = {}
+
+    def clear(self) -> None:
+        """Forget messages, which are all at their ends; go on counting."""
+        self.tracks.clear()
+        self._seen.clear()
+
+    def see(self, passage: Passage) -> None:
+        """For ``network.trace``."""
+        data = passage.data
+        if data not in self._seen:
+            self._seen[data] = self._read(data)
+        packet = self._seen[data]
+        there = self._locate(passage.destination.host, passage.ended)
+        to = Sender(0, 0) if there is None else Sender(there[0], there[1])
+        if passage.fate in (Fate.DELIVERED, Fate.DAMAGED):
+            self.arrived[to] = self.arrived.get(to, 0) + 1
+            self.damaged[to] = self.damaged.get(to, 0) + (passage.fate is Fate.DAMAGED)
+        if packet is None:
+            return
+        here = self._locate(passage.source.host, passage.sent)
+        assert here is not None, passage
+        assert here[0] == packet.node, (here, packet.node)
+        sender = Sender(here[0], here[1])
+        track = self.tracks.get((sender, packet.seq))
+        if track is None:
+            track = Track(sender, packet.compress, [None] * packet.fragments)
+            self.tracks[sender, packet.seq] = track
+        track.fragments[packet.fragment] = packet.payload
+        track.crossings.append(
+            Crossing(to, here[2], packet.fragment, passage.sent, passage.ended, passage.fate)
+        )
+
+    def _read(self, data: bytes) -> _Packet | None:
+        """A packet of data, None for any other."""
+        plain = data
+        if self._keys:
+            opened = (_open(config, data) for config in self._keys)
+            plain = next(plain for plain in opened if plain is not None)
+        if plain[1] != 0:
+            return None
+        _, _, node, _, _, seq, compress, _, _, count, index, _ = _DATA_HEADER.unpack_from(plain)
+        payload = plain[_DATA_HEADER.size :]
+        return _Packet(node, seq, compress, count, max(0, index - 1), payload)
+
+
+def _open(config: CryptoConfig, data: bytes) -> bytes | None:
+    """What is in an envelope, None if that key does not open it."""
+    size = hmac.new(config.key, b"", config.hash).digest_size
+    sealed, digest = data[:-size], data[-size:]
+    if not hmac.compare_digest(hmac.digest(config.key, sealed, config.hash), digest):
+        return None
+    if config.cipher == "none":
+        return sealed
+    salt, text = sealed[:_SALT], sealed[_SALT:]
+    bits = {"aes128": 128, "aes256": 256, "aes-256-ctr": 256}[config.cipher]
+    mode = modes.CTR(salt) if config.cipher.endswith("ctr") else modes.CBC(salt)
+    opener = Cipher(algorithms.AES(config.key[: bits // 8]), mode).decryptor()
+    plain = opener.update(text) + opener.finalize()
+    return plain if config.cipher.endswith("ctr") else plain[: -plain[-1]]
