@@ -90,7 +90,7 @@ class CipherStage(Stage[Train, Authentic]):
         if sealed == len(datagrams) > 1:
             packets = cast("list[bytes]", opened)
             size = len(packets[0])
-            if all(len(packet) == size for packet in packets[:-1]) and len(packets[-1]) <= size:
+            if all(len(packet) == size for packet in packets[:-1]) and 0 < len(packets[-1]) <= size:
                 run = decode_run_untrusted(b"".join(packets), size)
                 if run is not None:
                     return self._receive_run(run, len(item.data), item.source)
@@ -272,6 +272,8 @@ class DecompressorStage(Stage[Whole, Whole]):
             plain = decompress(data, MAX_MESSAGE)
         except PacketError as error:
             return error
+        if not plain:
+            return PacketError(DropCause.BAD_COMPRESSION, "nothing is left of it")
         return _Opened(plain, len(data), time.perf_counter() - began)
 
     def _collect(self, item: Whole, opened: Sequence[_Opened | PacketError]) -> list[Whole]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import zlib
 
 import pytest
 import trio
@@ -180,6 +181,22 @@ class TestReceiving:
             channel=0,
             fragment_size=size,
         )
+
+    async def test_nothing_is_no_message(self) -> None:
+        world = World()
+        async with receiving(world) as rx:
+            nothing = encode_message(
+                zlib.compress(b""),
+                node=PEER,
+                seq=1,
+                compress=1,
+                broadcast=True,
+                channel=0,
+                fragment_size=1000,
+            )
+            await rx.arrive(*nothing)
+            assert rx.got() == []
+            assert rx.drops == {DropCause.BAD_COMPRESSION: 1}
 
     @slow_or_not
     async def test_messages_become_what_they_were(

@@ -297,6 +297,16 @@ class TestCrypto:
             assert shown.rx_crypt_packets == 13
             assert shown.rx_crypt_time_ave is not None
 
+    async def test_an_empty_packet_in_a_train_counts(self) -> None:
+        world = World(crypto=CryptoConfig(KEY))
+        async with receiving(world) as rx:
+            plain = [*packets(b"one", seq=1), *packets(b"two", seq=2), b""]
+            sealed = make_cipher(CryptoConfig(KEY)).seal(plain)
+            world.endpoint.coalesces = True
+            await rx.arrive(*sealed)
+            assert [message.data for message in rx.got()] == [b"one", b"two"]
+            assert rx.drops == {DropCause.MALFORMED: 1}
+
     async def test_a_datagram_of_another_key(self) -> None:
         async with receiving(World(crypto=CryptoConfig(KEY))) as rx:
             rx.world.context.crypto.allow_clear_traffic = False
