@@ -7,7 +7,8 @@ A probe is a packet filled up to a size; its answer proves that the path carries
 The search starts at the largest packet there is and halves what lies between good and bad. Where
 the kernel knows the MTU of the way out it says so in refusing a probe, and that size is next: most
 searches are two probes. A later search begins with what the last one found. A lost probe is tried
-again before it counts as bad, since a wrong MTU stays wrong for a whole interval.
+again before it counts as bad, since a wrong MTU stays wrong for a whole interval. One too small for
+data does not: no path is like that, but one that was interrupted for as long as a search takes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ MAX_PROBES: Final = 30
 ATTEMPTS: Final = 3
 MIN_PROBE_TIMEOUT: Final = 0.1
 PROBE_TIMEOUT_LATENCIES: Final = 8
+# Seconds until a path that seemed too small is searched again: twice as many each time.
+SECOND_LOOK: Final = 1.0
 
 
 class Probe(NamedTuple):
@@ -57,6 +60,7 @@ class PathMtuSearch:
         # Every size held to be bad, since an answer that comes late may clear the smallest.
         self._bads: set[int] = set()
         self._asked: set[int] = set()
+        self._second_look = SECOND_LOOK
 
     @property
     def searching(self) -> bool:
@@ -88,6 +92,7 @@ class PathMtuSearch:
         self.mtu = max(self.sizes.minimum_payload, 1)
         self.onwire = None
         self._candidate = None
+        self._second_look = SECOND_LOOK
         self.deadline = math.inf
 
     def fix(self, onwire: int | None, now: float) -> None:
@@ -181,4 +186,11 @@ class PathMtuSearch:
         self.mtu = payload if fit else None
         self.onwire = onwire
         self._candidate = None
-        self.deadline = math.inf if self.fixed is not None else now + self.interval
+        if self.fixed is not None:
+            self.deadline = math.inf
+        elif fit:
+            self._second_look = SECOND_LOOK
+            self.deadline = now + self.interval
+        else:
+            self.deadline = now + min(self.interval, self._second_look)
+            self._second_look *= 2

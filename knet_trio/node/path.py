@@ -197,6 +197,9 @@ class Path:
                 source,
                 key=("learn", self.title),
             )
+            if self.connected.is_on:
+                # The way there is another one, and a search under way was told of the old one.
+                self._search(self.context.now())
             self._changed()
 
     def set_timers(self, interval: float, timeout: float, samples: int) -> None:

@@ -358,6 +358,24 @@ class TestResult:
         assert path.now > START + 10.0
         assert search.mtu == 9000 - 54
 
+    def test_a_path_that_seems_too_small_gets_a_second_look_soon_and_ever_later_ones(self) -> None:
+        search = PathMtuSearch(PathSizes(False, UDP_HEADER, CLEAR), interval=5.0)
+        path = SimulatedPath(search, 400)
+        for wait in (1.0, 2.0, 4.0, 5.0, 5.0):
+            path.run()
+            assert search.mtu is None
+            assert search.deadline == path.now + wait
+            path.now = search.deadline
+            path.sent.clear()
+        path.mtu = 1500
+        path.run()
+        assert search.mtu == 1446
+        assert search.deadline == path.now + 5.0
+        # It was an interruption; so may the next one be.
+        path.mtu = 400
+        path.run()
+        assert search.deadline == path.now + 1.0
+
     def test_a_reset_is_back_at_the_minimum_and_searches_no_more(self) -> None:
         search = PathMtuSearch(PathSizes(False, UDP_HEADER, CLEAR))
         SimulatedPath(search, 1500).run()

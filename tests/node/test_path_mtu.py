@@ -222,6 +222,27 @@ class TestPathMtu:
         assert HostStatusChanged(2, False) in world.events()
         nursery.cancel_scope.cancel()
 
+    async def test_is_searched_again_when_the_peer_is_somewhere_else(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(access_lists=False)
+        start(world, nursery)
+        path = world.add_path(world.add_peer(), dst=None)
+        path.learn(address(1))
+        world.endpoint.limit_mtu(1500)
+        await path.connected.wait(True)
+        await trio.sleep(10)
+        assert path.pmtud.onwire == 1500
+        world.endpoint.limit_mtu(1400)
+        # The way back to where it was is another one again.
+        for place in (2, 1):
+            path.learn(address(place))
+            assert path.pmtud.searching
+            assert path.pmtud.onwire is None
+        await trio.sleep(10)
+        assert path.pmtud.onwire == 1400
+        nursery.cancel_scope.cancel()
+
     async def test_goes_back_to_the_minimum_when_it_goes_down(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
