@@ -88,7 +88,7 @@ class Liveness:
     @property
     def deadline(self) -> float:
         """When ``poll`` wants to be called next."""
-        if not self.connected:
+        if not self.connected or not self._may_go_down(self.next_ping):
             return self.next_ping
         return min(self.next_ping, self._down_at())
 
@@ -134,7 +134,7 @@ class Liveness:
             self.next_ping = math.ceil(now / self.interval) * self.interval
             if self.next_ping - now < self.interval / 2:
                 self.next_ping += self.interval
-        went_down = self.connected and now >= self._down_at()
+        went_down = self.connected and self._may_go_down(now) and now >= self._down_at()
         if went_down:
             self.fail(now)
         return ping_due, went_down
@@ -199,6 +199,10 @@ class Liveness:
         """Start the latency statistics again."""
         self.latency_min = self.latency_max = None
         self.latency_samples = 0
+
+    def _may_go_down(self, when: float) -> bool:
+        """Whether the link may be down by ``when``; with pongs coming in, no is a quick answer."""
+        return self.last_pong is None or when >= self.last_pong + self.timeout
 
     def _down_at(self) -> float:
         return max(self._silence_ends(), self._excused_until)

@@ -24,10 +24,12 @@ class TimerQueue(Generic[K]):
     def __len__(self) -> int:
         return len(self._deadlines)
 
+    def get(self, key: K) -> float | None:
+        """The deadline of ``key``, None if it has none."""
+        return self._deadlines.get(key)
+
     def set(self, key: K, deadline: float) -> None:
         """Set the deadline of ``key``; ``math.inf`` takes it out."""
-        if self._deadlines.get(key, math.inf) == deadline:
-            return
         if deadline == math.inf:
             self.discard(key)
             return

@@ -68,9 +68,8 @@ def receive_control(node: Node, packet: Control, size: int, source: Address) -> 
             key=(DropCause.LINK_DISABLED, path.title),
         )
         return
-    path.learn(source)
     # Ports are none of an access list's business, but a static link's peer has just one.
-    from_peer = source == path.destination
+    from_peer = source == path.destination or path.learn(source)
     if not from_peer and isinstance(packet, Pong | PmtudReply):
         path.drop(DropCause.UNKNOWN_ADDRESS)
         context.log.info(

@@ -16,13 +16,13 @@ from knet_trio.status import HandleStatistics, LinkStatistics
 STATUS_TIMES: Final = 16
 
 
-class Kind(enum.Enum):
-    """What a packet is, for counting."""
+class Kind(enum.IntEnum):
+    """What a packet is, for counting; the number is the place in ``LinkCounters.tallies``."""
 
-    DATA = "data"
-    PING = "ping"
-    PONG = "pong"
-    PMTU = "pmtu"
+    DATA = 0
+    PING = 1
+    PONG = 2
+    PMTU = 3
 
 
 @attrs.define
@@ -41,7 +41,7 @@ class LinkCounters:
     """All that one link counts. Bytes are those handed to and taken from the socket."""
 
     def __init__(self) -> None:
-        self.tallies = {kind: Tally() for kind in Kind}
+        self.tallies = [Tally() for _ in Kind]
         self.up_count = 0
         self.down_count = 0
         self.up_times: deque[float] = deque(maxlen=STATUS_TIMES)
@@ -52,12 +52,13 @@ class LinkCounters:
         tallies = self.tallies
         total = Tally(
             **{
-                field.name: sum(getattr(tally, field.name) for tally in tallies.values())
+                field.name: sum(getattr(tally, field.name) for tally in tallies)
                 for field in attrs.fields(Tally)
             }
         )
         numbers: dict[str, int] = {}
-        for name, tally in [*((kind.value, tallies[kind]) for kind in Kind), ("total", total)]:
+        named = zip([kind.name.lower() for kind in Kind], tallies, strict=True)
+        for name, tally in [*named, ("total", total)]:
             for field, value in attrs.asdict(tally).items():
                 direction, _, what = field.partition("_")
                 numbers[f"{direction}_{name}_{what}"] = value

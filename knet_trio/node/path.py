@@ -186,21 +186,26 @@ class Path:
             self.context.counters.drop(DropCause.SEND_FAILED, lost)
         self.connected.close()
 
-    def learn(self, source: Address) -> None:
-        """A control packet of the peer came from ``source``: on a dynamic link, it is there now."""
-        if self.dynamic and source != self.destination:
-            self.destination = source
-            self.log.info(
-                LogSubsystem.LINK,
-                "%s: the peer is at %s",
-                self.title,
-                source,
-                key=("learn", self.title),
-            )
-            if self.connected.is_on:
-                # The way there is another one, and a search under way was told of the old one.
-                self._search(self.context.now())
-            self._changed()
+    def learn(self, source: Address) -> bool:
+        """A control packet of the peer came from somewhere new: on a dynamic link, it is there now.
+
+        False on a static one.
+        """
+        if not self.dynamic:
+            return False
+        self.destination = source
+        self.log.info(
+            LogSubsystem.LINK,
+            "%s: the peer is at %s",
+            self.title,
+            source,
+            key=("learn", self.title),
+        )
+        if self.connected.is_on:
+            # The way there is another one, and a search under way was told of the old one.
+            self._search(self.context.now())
+        self._changed()
+        return True
 
     def set_timers(self, interval: float, timeout: float, samples: int) -> None:
         """Change the heartbeat of the running link."""

@@ -27,6 +27,8 @@ class Schedule:
 
     def set(self, action: Action, deadline: float) -> None:
         """Move the deadline of ``action``; ``math.inf`` for none."""
+        if deadline == self._timers.get(action):
+            return
         if deadline < self._timers.next():
             self._sooner.set()
         self._due.pop(action, None)

@@ -73,9 +73,10 @@ class CipherStage(Stage[Train, Authentic]):
         """Open the datagrams and sort the packets."""
         crypto = self._context.crypto
         if crypto.reads_plainly:
-            run = decode_run_untrusted(item.data, item.size)
-            if run is not None:
-                return self._receive_run(run, len(item.data), item.source)
+            if len(item.data) > item.size:
+                run = decode_run_untrusted(item.data, item.size)
+                if run is not None:
+                    return self._receive_run(run, len(item.data), item.source)
             datagrams = item.datagrams()
             return self._receive_each(datagrams, datagrams, item.source)
         datagrams = item.datagrams()

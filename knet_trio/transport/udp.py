@@ -172,6 +172,12 @@ class UdpEndpoint(Endpoint):
             if len(self._destinations) >= _MOST_DESTINATIONS:
                 self._destinations.clear()
             name = self._destinations[destination] = socket_address(destination)
+        if len(datagrams) == 1:
+            try:
+                self._send(datagrams[0], name)
+            except BlockingIOError:
+                return 0
+            return 1
         sent = 0
         try:
             while sent < len(datagrams):

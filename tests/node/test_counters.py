@@ -27,7 +27,7 @@ class TestLinkCounters:
         for j, field in enumerate(FIELDS):
             direction, _, what = field.partition("_")
             for i, kind in enumerate(Kind):
-                shown = snapshot.get(f"{direction}_{kind.value}_{what}")
+                shown = snapshot.get(f"{direction}_{kind.name.lower()}_{what}")
                 assert shown == 10**i * (j + 1)
             assert snapshot[f"{direction}_total_{what}"] == 1111 * (j + 1)
 
