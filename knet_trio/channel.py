@@ -11,7 +11,7 @@ from knet_trio.config import check_host_id
 from knet_trio.core.onwire import MAX_MESSAGE
 from knet_trio.errors import InvalidArgumentError, UnknownHostError
 from knet_trio.message import Message
-from knet_trio.pipeline.tx import Outgoing, pack_messages
+from knet_trio.pipeline.items import Outgoing, pack_messages
 from knet_trio.runtime import Runtime
 from knet_trio.waiting import Mailbox
 

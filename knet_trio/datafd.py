@@ -30,7 +30,8 @@ from knet_trio.events import ChannelError
 from knet_trio.logs.names import LogSubsystem
 from knet_trio.message import Direction, Message
 from knet_trio.node.context import Context
-from knet_trio.pipeline.tx import Transmitter, pack_messages
+from knet_trio.pipeline.items import pack_messages
+from knet_trio.pipeline.tx import Transmitter
 from knet_trio.waiting import Mailbox
 
 # What one wake-up may read or write: about a millisecond's work.

@@ -36,7 +36,8 @@ from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.core.policy import LinkPolicy
 from knet_trio.node.loopback import LoopbackPath
-from knet_trio.pipeline.tx import Outgoing, Transmitter
+from knet_trio.pipeline.items import Outgoing
+from knet_trio.pipeline.tx import Transmitter
 from tests.cluster import KEY, LOCALHOST, PATIENCE, open_pair, receive, wait_dropped
 from tests.node.fakes import ME, World
 

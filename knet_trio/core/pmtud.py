@@ -77,13 +77,10 @@ class PathMtuSearch:
         if self.fixed is not None:
             self._found(self.fixed, now)
             return
-        self._good = self._floor()
-        self._bads = {MAX_ONWIRE + 1}
-        self.probes = 0
-        self._asked.clear()
-        # What is no larger than a ping is no beginning: that it passes proves nothing.
         known = self._known
-        self._try(known if known is not None and known > self._good else MAX_ONWIRE, now)
+        # What is no larger than a ping is no beginning: that it passes proves nothing.
+        fit = known is not None and known > self._floor()
+        self._begin(known if known is not None and fit else MAX_ONWIRE, now)
 
     def reset(self, sizes: PathSizes | None = None) -> None:
         """Back to the minimum, not searching: the link went down or changes its envelope."""
@@ -121,6 +118,31 @@ class PathMtuSearch:
         self.deadline = now + min(pong_timeout, patience)
         return Probe(candidate, self.sizes.probe_length(candidate))
 
+    def limited(self, onwire: int, now: float) -> bool:
+        """This machine sends no more than ``onwire`` bytes that way: so much is the MTU from now.
+
+        What the path carries of that is searched for afresh. False, and nothing done, if it is no
+        news or less than any path carries.
+        """
+        if not self._is_news(onwire):
+            return False
+        self._adopt(onwire)
+        self._begin(onwire, now)
+        self._bads.add(onwire + 1)
+        return True
+
+    def hinted(self, onwire: int, now: float) -> bool:
+        """Something on the way says that it takes no more than ``onwire`` bytes: try just that.
+
+        ``mtu`` stays until that is answered. False, and nothing done, if it is no news, less than
+        any path carries, or a search is under way, whose own probes cause such news.
+        """
+        if self.searching or not self._is_news(onwire):
+            return False
+        self._begin(onwire, now)
+        self._bads.add(onwire + 1)
+        return True
+
     def refused(self, onwire: int, kernel_mtu: int | None, now: float) -> None:
         """The system would not send the probe of ``onwire`` (EMSGSIZE).
 
@@ -155,6 +177,20 @@ class PathMtuSearch:
         padded = PING_SIZE + (envelope.block - PING_SIZE % envelope.block if envelope.block else 0)
         return self.sizes.headers + envelope.salt + padded + envelope.hash
 
+    def _is_news(self, onwire: int) -> bool:
+        """Whether it is less than what is known, and a size that a path can have."""
+        known = self.onwire
+        usable = self.sizes.payload(onwire) >= self.sizes.minimum_payload
+        return self.fixed is None and known is not None and onwire < known and usable
+
+    def _begin(self, onwire: int, now: float) -> None:
+        """Search afresh, with ``onwire`` as the first size."""
+        self._good = self._floor()
+        self._bads = {MAX_ONWIRE + 1}
+        self.probes = 0
+        self._asked.clear()
+        self._try(onwire, now)
+
     def _try(self, onwire: int, now: float) -> None:
         self._candidate = onwire
         self._attempts = 0
@@ -180,11 +216,16 @@ class PathMtuSearch:
         else:
             self._try((self._good + bad) // 2, now)
 
-    def _found(self, onwire: int, now: float) -> None:
+    def _adopt(self, onwire: int) -> bool:
+        """Data goes by ``onwire`` from now on; whether that is enough for any."""
         payload = self.sizes.payload(onwire)
         fit = payload >= (1 if self.fixed is not None else self.sizes.minimum_payload)
         self.mtu = payload if fit else None
         self.onwire = onwire
+        return fit
+
+    def _found(self, onwire: int, now: float) -> None:
+        fit = self._adopt(onwire)
         self._candidate = None
         if self.fixed is not None:
             self.deadline = math.inf

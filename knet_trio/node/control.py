@@ -118,5 +118,9 @@ def receive_trouble(node: Node, endpoint: Endpoint, trouble: PathTrouble) -> Non
 
 def _too_big(path: Path, trouble: PathTrouble, now: float) -> None:
     known = path.pmtud.onwire
-    if known is not None and trouble.mtu is not None and trouble.mtu < known:
-        path.rediscover(now)
+    if known is None or trouble.mtu is None or trouble.mtu >= known:
+        return
+    if trouble.local:
+        path.narrowed(trouble.mtu, now)
+    else:
+        path.hinted(trouble.mtu, now)

@@ -10,7 +10,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -19,6 +19,17 @@ from knet_trio.address import Address
 
 # About what a socket's own buffer holds; more would be latency and nothing else.
 HIGH_WATER: Final = 1024
+
+
+class Refusal(NamedTuple):
+    """A datagram that the system would not send, and why."""
+
+    datagram: bytes
+    error: OSError
+
+
+Late = Callable[[Sequence[Refusal]], None]
+"""Told what was refused of datagrams that had waited for room."""
 
 
 class Sender(Protocol):
@@ -34,8 +45,8 @@ class Sender(Protocol):
     def data_refused(self, error: OSError) -> None:
         """The system refused one datagram: it may still go over another link."""
 
-    def data_lost(self, refusals: Sequence[OSError]) -> None:
-        """Datagrams that had waited for room were refused, and nobody else will send them."""
+    def data_lost(self, refusals: Sequence[Refusal]) -> None:
+        """Datagrams were refused, and nobody else will send them."""
 
     def data_delayed(self, packets: int) -> None:
         """So many datagrams found no room and wait for a retry."""
@@ -50,7 +61,7 @@ class Outbox:
     def __init__(self, endpoint: Endpoint, report: Callable[[PathTrouble], None]) -> None:
         self.endpoint = endpoint
         self.report = report
-        self._backlog: deque[tuple[Sender, Sequence[bytes]]] = deque()
+        self._backlog: deque[tuple[Sender, Sequence[bytes], Late]] = deque()
         self._waiting = 0
         # Whether no more should be sent for now.
         self.full = False
@@ -67,12 +78,17 @@ class Outbox:
         while self.full:
             await self._progress.wait()
 
-    def send(self, sender: Sender, datagrams: Sequence[bytes]) -> list[OSError]:
-        """Send now what the socket takes and keep the rest; what was refused, by the errors."""
+    def send(
+        self, sender: Sender, datagrams: Sequence[bytes], late: Late | None = None
+    ) -> list[Refusal]:
+        """Send now what the socket takes and keep the rest; what was refused.
+
+        What is refused of the rest, when its turn comes, is for ``late``, or else it is lost.
+        """
         rest, refusals = (datagrams, []) if self._backlog else self._push(sender, datagrams)
         if rest:
             sender.data_delayed(len(rest))
-            self._backlog.append((sender, rest))
+            self._backlog.append((sender, rest, late or sender.data_lost))
             self._waiting += len(rest)
             self.full = self._waiting >= HIGH_WATER
             self._work.set()
@@ -80,7 +96,7 @@ class Outbox:
 
     def forget(self, sender: Sender) -> int:
         """Take out what waits for ``sender``, which is going away; how many datagrams."""
-        gone = sum(len(rest) for owner, rest in self._backlog if owner is sender)
+        gone = sum(len(rest) for owner, rest, _ in self._backlog if owner is sender)
         if gone:
             self._backlog = deque(item for item in self._backlog if item[0] is not sender)
             self._make_room(gone)
@@ -97,13 +113,14 @@ class Outbox:
 
     def _flush(self) -> None:
         while self._backlog:
-            sender, datagrams = self._backlog.popleft()
+            sender, datagrams, late = self._backlog.popleft()
             rest, refusals = self._push(sender, datagrams)
-            if refusals:
-                sender.data_lost(refusals)
             if rest:
-                self._backlog.appendleft((sender, rest))
+                self._backlog.appendleft((sender, rest, late))
             self._make_room(len(datagrams) - len(rest))
+            if refusals:
+                # It may send something else instead, which goes to the end of the queue.
+                late(refusals)
             if rest:
                 return
 
@@ -116,22 +133,22 @@ class Outbox:
 
     def _push(
         self, sender: Sender, datagrams: Sequence[bytes]
-    ) -> tuple[Sequence[bytes], list[OSError]]:
-        """Send what goes; what found no room, and an error for each that was refused."""
+    ) -> tuple[Sequence[bytes], list[Refusal]]:
+        """Send what goes; what found no room, and what was refused."""
         destination = sender.destination
         if destination is None:
             # The link went down meanwhile and forgot where its peer is.
             nowhere = OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
             for _ in datagrams:
                 sender.data_refused(nowhere)
-            return (), [nowhere] * len(datagrams)
-        refusals: list[OSError] = []
+            return (), [Refusal(datagram, nowhere) for datagram in datagrams]
+        refusals: list[Refusal] = []
         while datagrams:
             try:
                 taken = self.endpoint.send_nowait(datagrams, destination)
             except OSError as error:
                 sender.data_refused(error)
-                refusals.append(error)
+                refusals.append(Refusal(datagrams[0], error))
                 datagrams = datagrams[1:]
                 continue
             if not taken:

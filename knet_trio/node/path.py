@@ -33,7 +33,7 @@ from knet_trio.events import LinkStatusChanged
 from knet_trio.logs.names import LogSubsystem
 from knet_trio.node.context import Context
 from knet_trio.node.counters import Kind, LinkCounters
-from knet_trio.node.outbox import Outbox
+from knet_trio.node.outbox import Outbox, Refusal
 from knet_trio.status import LinkStatus
 from knet_trio.waiting import Switch
 
@@ -277,11 +277,26 @@ class Path:
                 self.pmtud.refused(probe.onwire, self._kernel_mtu(), now)
         self._mtu_settled(before)
 
-    def rediscover(self, now: float) -> None:
-        """Search again now, because what is known may be wrong."""
-        # A search under way is left to its end: its own probes cause such news.
-        if self.connected.is_on and not self.pmtud.searching:
+    def narrowed(self, onwire: int | None, now: float) -> None:
+        """This machine sends no more than ``onwire`` bytes that way, None if it did not say.
+
+        It is believed at once: whatever is larger is refused. A search shows if it is even less.
+        """
+        if not self.connected.is_on:
+            return
+        before = self.pmtud.mtu, self.pmtud.onwire
+        if onwire is not None and self.pmtud.limited(onwire, now):
+            self._mtu_settled(before)
+        elif not self.pmtud.searching:
             self.pmtud.start(now)
+        self.discover(now)
+
+    def hinted(self, onwire: int, now: float) -> None:
+        """Somebody on the way says that it takes no more than ``onwire`` bytes.
+
+        It may be anybody: a probe of that size comes first.
+        """
+        if self.connected.is_on and self.pmtud.hinted(onwire, now):
             self.discover(now)
 
     def set_pmtud_interval(self, interval: float) -> None:
@@ -370,11 +385,11 @@ class Path:
         self._refused(error)
         if error.errno == errno.EMSGSIZE:
             # The path has become narrower than the last search found it.
-            self.rediscover(self.context.now())
+            self.narrowed(self._kernel_mtu(), self.context.now())
 
-    def data_lost(self, refusals: Sequence[OSError]) -> None:
+    def data_lost(self, refusals: Sequence[Refusal]) -> None:
         """Datagrams of data were refused, and there is no other link for them."""
-        full = sum(refusal.errno == errno.EAGAIN for refusal in refusals)
+        full = sum(refusal.error.errno == errno.EAGAIN for refusal in refusals)
         for cause, packets in (
             (DropCause.SEND_QUEUE_FULL, full),
             (DropCause.SEND_FAILED, len(refusals) - full),

@@ -137,6 +137,34 @@ class PathMtuMachine(RuleBasedStateMachine):
             self.search.refused(size + MAX_ONWIRE + 1, size, self.now)
             assert self.search.deadline == deadline
 
+    @rule(size=MTUS)
+    def data_is_too_large_for_the_interface(self, size: int) -> None:
+        before = (self.search.mtu, self.search.onwire, self.search.deadline)
+        if self.search.limited(size, self.now):
+            assert before[1] is not None
+            assert size < before[1]
+            assert self.search.searching
+            assert self.search.onwire == size
+            assert self.search.mtu == self.search.sizes.payload(size)
+            self.started()
+            self.settle(changed=True)
+            probe = self.step(0.0, arrives=False)
+            assert probe is not None
+            assert probe.onwire == size
+        else:
+            assert (self.search.mtu, self.search.onwire, self.search.deadline) == before
+
+    @rule(size=MTUS)
+    def a_router_says_how_much_passes(self, size: int) -> None:
+        before = (self.search.mtu, self.search.onwire)
+        if self.search.hinted(size, self.now):
+            self.started()
+            probe = self.step(0.0, arrives=False)
+            assert probe is not None
+            assert probe.onwire == size
+        # Words alone change nothing.
+        assert (self.search.mtu, self.search.onwire) == before
+
     @rule(losses=st.integers(0, ATTEMPTS - 1), afresh=st.booleans())
     def the_path_holds_still_for_a_search(self, losses: int, afresh: bool) -> None:
         if self.search.fixed is not None:

@@ -25,8 +25,8 @@ from knet_trio.core.onwire import Data, Ping, encode_data
 from knet_trio.core.repeats import FIRST
 from knet_trio.logs.log import HandleLog
 from knet_trio.node.path import Path
+from knet_trio.pipeline.items import Outgoing
 from knet_trio.pipeline.rx import Receiver
-from knet_trio.pipeline.tx import Outgoing
 from knet_trio.waiting import Mailbox
 from tests.cluster import KEY, open_pair, wait_for
 from tests.logs.reading import Line, Logged, LogPipe

@@ -24,7 +24,7 @@ def payload(onwire: int) -> int:
 def search(world: World, path: Path, onwire: int) -> None:
     """Let the path find out that it carries ``onwire`` bytes."""
     world.endpoint.limit_mtu(onwire)
-    path.rediscover(world.context.now())
+    path.narrowed(None, world.context.now())
     path.discover(world.context.now())
     assert path.destination is not None
     world.receive(PmtudReply(path.host_id, path.link_id, onwire), path.destination)

@@ -8,7 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from knet_trio.address import Address
-from knet_trio.node.outbox import HIGH_WATER, Outbox
+from knet_trio.node.outbox import HIGH_WATER, Outbox, Refusal
 from tests.node.fakes import FakeEndpoint, address, refusal
 
 
@@ -30,7 +30,7 @@ class Sender:
     def data_refused(self, error: OSError) -> None:
         self.refusals.append(error.errno)
 
-    def data_lost(self, refusals: Sequence[OSError]) -> None:
+    def data_lost(self, refusals: Sequence[Refusal]) -> None:
         self.lost += len(refusals)
 
     def data_delayed(self, packets: int) -> None:
@@ -163,8 +163,9 @@ class TestRefusals:
                 raise refusal(numbers[datagram])
 
         endpoint.refuse = refuse
-        errors = outbox.send(sender, [b"a", b"b", b"c", b"d"])
-        assert [error.errno for error in errors] == [errno.EMSGSIZE, errno.EPERM]
+        refusals = outbox.send(sender, [b"a", b"b", b"c", b"d"])
+        found = [(one.datagram, one.error.errno) for one in refusals]
+        assert found == [(b"b", errno.EMSGSIZE), (b"c", errno.EPERM)]
         assert endpoint.datagrams == [b"a", b"d"]
         assert sender.refusals == [errno.EMSGSIZE, errno.EPERM]
         assert sender.packets == 2
@@ -204,8 +205,8 @@ class TestRefusals:
                 raise refusal(errno.EPERM)
 
         endpoint.refuse = refuse
-        (error,) = outbox.send(sender, [b"a", b"b"])
-        assert error.errno == errno.EPERM
+        (refused,) = outbox.send(sender, [b"a", b"b"])
+        assert refused.error.errno == errno.EPERM
         assert sender.delayed == 1
 
     async def test_a_link_that_forgot_its_peer_has_nowhere_to_send(
@@ -223,8 +224,8 @@ class TestRefusals:
         assert endpoint.sent == []
         assert sender.refusals == [errno.EDESTADDRREQ] * 3
         assert sender.lost == 3
-        (error,) = outbox.send(sender, numbered(3, 4))
-        assert error.errno == errno.EDESTADDRREQ
+        (refused,) = outbox.send(sender, numbered(3, 4))
+        assert refused.error.errno == errno.EDESTADDRREQ
         nursery.cancel_scope.cancel()
 
 

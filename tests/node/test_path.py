@@ -11,6 +11,7 @@ from knet_trio.address import Address
 from knet_trio.core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio.errors import DropCause
 from knet_trio.events import LinkStatusChanged
+from knet_trio.node.outbox import Refusal
 from tests.node.fakes import ME, World, address, refusal, start
 
 STAMP = bytes(16)
@@ -331,7 +332,7 @@ class TestData:
         path.data_delayed(2)
         path.data_refused(refusal(errno.EPERM))
         assert path.drops == {}
-        path.data_lost([refusal(errno.EPERM), refusal(errno.EAGAIN)])
+        path.data_lost([Refusal(b"a", refusal(errno.EPERM)), Refusal(b"b", refusal(errno.EAGAIN))])
         stats = path.status().stats
         assert (stats.tx_data_packets, stats.tx_data_bytes) == (3, 300)
         assert (stats.tx_data_retries, stats.tx_data_errors) == (2, 1)

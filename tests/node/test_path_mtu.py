@@ -130,7 +130,8 @@ class TestPathMtu:
         await trio.sleep(200)
         assert path.status().mtu == 1400 - HEADERS - 26
         assert path.status().stats.tx_pmtu_packets == 0
-        path.rediscover(trio.current_time())
+        path.narrowed(1300, trio.current_time())
+        path.hinted(1300, trio.current_time())
         assert path.status().stats.tx_pmtu_packets == 0
         world.context.fixed_mtu = None
         world.node.restart_discovery()

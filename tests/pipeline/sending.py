@@ -12,7 +12,8 @@ from knet_trio.address import Address
 from knet_trio.core.onwire import Data
 from knet_trio.core.policy import LinkPolicy
 from knet_trio.errors import DropCause
-from knet_trio.pipeline.tx import Outgoing, Transmitter
+from knet_trio.pipeline.items import Outgoing
+from knet_trio.pipeline.tx import Transmitter
 from tests.node.fakes import World, address, refusal
 
 

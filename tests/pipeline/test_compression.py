@@ -11,8 +11,9 @@ from knet_trio.core.onwire import MAX_MESSAGE, encode_message
 from knet_trio.errors import DropCause, PacketError
 from knet_trio.message import Message
 from knet_trio.node.context import Compression
+from knet_trio.pipeline.items import Outgoing
 from knet_trio.pipeline.rx import Receiver
-from knet_trio.pipeline.tx import COMPRESSED_AT_ONCE, Outgoing, Transmitter
+from knet_trio.pipeline.tx import COMPRESSED_AT_ONCE, Transmitter
 from tests.node.fakes import World
 from tests.pipeline.sending import data, drops, make, message, running, send
 from tests.pipeline.test_rx import HOME, PEER, receiving

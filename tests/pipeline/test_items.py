@@ -13,20 +13,18 @@ from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
 from knet_trio.message import Broadcast, Drop, FilterPacket, FilterResult, Unicast
 from knet_trio.node.context import Compression
-from knet_trio.pipeline.stage import BATCH_LIMIT, CHANNEL_BATCHES
-from knet_trio.pipeline.tx import (
+from knet_trio.pipeline.items import (
     ITEM_BYTES,
     ITEM_MESSAGES,
     SHORT,
-    CipherStage,
-    CompressorStage,
-    FilterStage,
     Outgoing,
     Sealed,
-    Transmitter,
-    TransportStage,
     pack_messages,
 )
+from knet_trio.pipeline.sealing import Sealer
+from knet_trio.pipeline.stage import BATCH_LIMIT, CHANNEL_BATCHES
+from knet_trio.pipeline.transport import TransportStage
+from knet_trio.pipeline.tx import CipherStage, CompressorStage, FilterStage, Transmitter
 from tests.node.fakes import KEY, address, refusal
 from tests.pipeline.sending import data, drops, make, message, send
 from tests.pipeline.test_compression import Halver
@@ -111,9 +109,10 @@ class TestJoining:
 
     async def test_no_item_grows_past_what_is_one_turns_work(self) -> None:
         world = make(2)
+        sealer = Sealer(world.node)
         stage = FilterStage(
             world.node,
-            CompressorStage(world.node, CipherStage(world.node, TransportStage(world.node))),
+            CompressorStage(world.node, CipherStage(sealer, TransportStage(world.node, sealer))),
         )
 
         def joined(first: list[bytes], second: list[bytes]) -> Outgoing | None:
@@ -128,9 +127,10 @@ class TestJoining:
 
     async def test_messages_of_different_ways_do_not_join(self) -> None:
         world = make(2)
+        sealer = Sealer(world.node)
         stage = FilterStage(
             world.node,
-            CompressorStage(world.node, CipherStage(world.node, TransportStage(world.node))),
+            CompressorStage(world.node, CipherStage(sealer, TransportStage(world.node, sealer))),
         )
         for other in (message(channel=1), message(to=[2]), message(channel=1, to=[2])):
             assert stage.join(message(), other) is None
@@ -139,7 +139,8 @@ class TestJoining:
         assert stage.join(message(b"a", to=[3, 2]), message(b"b", to=[2, 3])) is None
 
     async def test_datagrams_of_the_same_hosts_are_sent_together(self) -> None:
-        stage = TransportStage(make(2).node)
+        node = make(2).node
+        stage = TransportStage(node, Sealer(node))
         one = Sealed([b"a"], None)
         assert stage.join(one, Sealed([b"b", b"c"], None)) == Sealed([b"a", b"b", b"c"], None)
         assert stage.join(one, Sealed([b"b"], (2,))) is None
@@ -147,6 +148,16 @@ class TestJoining:
         parts = Sealed([b"b", b"c"], None, fragments=True)
         assert stage.join(one, parts) is None
         assert stage.join(parts, one) is None
+
+    async def test_what_is_in_the_envelopes_stays_beside_them(self) -> None:
+        node = make(2).node
+        stage = TransportStage(node, Sealer(node))
+        sealed = Sealed([b"A"], None, packets=[b"a"])
+        joined = stage.join(sealed, Sealed([b"B"], None, packets=[b"b"]))
+        assert joined == Sealed([b"A", b"B"], None, packets=[b"a", b"b"])
+        # The envelope was turned on or off in between.
+        assert stage.join(Sealed([b"c"], None), Sealed([b"B"], None, packets=[b"b"])) is None
+        assert stage.join(Sealed([b"A"], None, packets=[b"a"]), Sealed([b"c"], None)) is None
 
 
 class TestFiltering:

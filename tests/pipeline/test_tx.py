@@ -29,8 +29,9 @@ from knet_trio.errors import (
 from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, FilterResult, Unicast
 from knet_trio.node.outbox import HIGH_WATER
 from knet_trio.node.path import Path
+from knet_trio.pipeline.items import ITEM_MESSAGES, Outgoing
 from knet_trio.pipeline.stage import BATCH_LIMIT
-from knet_trio.pipeline.tx import GATHERED, ITEM_MESSAGES, Outgoing, Transmitter
+from knet_trio.pipeline.tx import GATHERED, Transmitter
 from tests.node.fakes import KEY, ME, FakeEndpoint, World, address, refusal
 from tests.pipeline.sending import data, drops, make, message, running, send
 

@@ -1,0 +1,221 @@
+"""Messages that have become too large for their path on the way to the socket."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from knet_trio.address import Address
+from knet_trio.config import CryptoConfig
+from knet_trio.core.onwire import Data, PmtudReply, decode_untrusted
+from knet_trio.core.policy import LinkPolicy
+from knet_trio.core.source import Source
+from knet_trio.errors import DropCause, NoProgressError
+from knet_trio.node.outbox import HIGH_WATER
+from knet_trio.node.path import Path
+from knet_trio.pipeline.tx import Transmitter
+from tests.node.fakes import HEADERS, FakeEndpoint, World, address, refusal
+from tests.pipeline.sending import data, drops, make, message, running, send
+
+WIDE = 9000
+NARROW = 1500
+
+
+def find_mtu(path: Path, onwire: int) -> None:
+    """Let a search end at ``onwire``."""
+    now = trio.current_time()
+    path.pmtud.start(now)
+    path.outbox.endpoint.limit_mtu(onwire)  # type: ignore[attr-defined]
+    path.discover(now)
+    path.reply_received(PmtudReply(path.host_id, path.link_id, onwire), now)
+    assert path.pmtud.onwire == onwire
+
+
+def narrowing(
+    *hosts: int,
+    links: int = 1,
+    policy: LinkPolicy = LinkPolicy.PASSIVE,
+    crypto: CryptoConfig | None = None,
+) -> World:
+    """The interface of all links has just become narrower than the searches found it."""
+    world = make(*hosts, links=links, policy=policy)
+    world.context.crypto.replace(crypto)
+    world.node.restart_discovery()
+    for path in world.node.paths():
+        find_mtu(path, WIDE)
+    world.endpoint.sent.clear()
+    world.endpoint.limit_mtu(NARROW)
+    return world
+
+
+def ignore(cause: DropCause, times: int = 1) -> None:
+    """The host that takes it in counts for itself."""
+
+
+def delivered(world: World, destination: Address | None = None) -> list[bytes]:
+    """What a host that gets all of that delivers."""
+    source = Source(ignore, 64)
+    found = [source.receive(packet) for packet in data(world, destination)]
+    return [message for message in found if message is not None]
+
+
+TEXT = bytes(range(256)) * 100
+
+
+class TestFragmentedAgain:
+    @pytest.mark.parametrize("size", [NARROW, WIDE - 100, WIDE + 1, 3 * WIDE, len(TEXT)])
+    async def test_a_message_that_does_not_pass_goes_in_smaller_fragments(self, size: int) -> None:
+        world = narrowing(2)
+        await send(world, message(TEXT[:size], channel=3))
+        assert delivered(world) == [TEXT[:size]]
+        assert all(len(sent.datagram) + HEADERS <= NARROW for sent in world.endpoint.sent)
+        assert {packet.channel for packet in data(world)} == {3}
+        assert drops(world) == {}
+
+    async def test_only_those_of_a_batch_that_do_not_pass(self) -> None:
+        world = narrowing(2)
+        sizes = (10, WIDE - 100, 20, 2000, NARROW - 100)
+        await send(world, *[message(TEXT[i : i + size]) for i, size in enumerate(sizes)])
+        found = delivered(world)
+        assert sorted(found) == sorted(TEXT[i : i + size] for i, size in enumerate(sizes))
+        assert drops(world) == {}
+
+    async def test_sealed_ones_too(self) -> None:
+        world = narrowing(2, crypto=CryptoConfig(key=b"k" * 128))
+        await send(world, *[message(TEXT[i : i + 3000]) for i in range(4)])
+        opened = [world.context.crypto.open_untrusted(s.datagram) for s in world.endpoint.sent]
+        source = Source(ignore, 64)
+        found = [
+            source.receive(packet)
+            for packet in map(decode_untrusted, opened)
+            if isinstance(packet, Data)
+        ]
+        assert [one for one in found if one] == [TEXT[i : i + 3000] for i in range(4)]
+
+    async def test_it_has_a_new_number(self) -> None:
+        # A host may have a fragment of it already, and no use for one of other fragments.
+        world = narrowing(2)
+        await send(world, message(TEXT[: WIDE + 100]))
+        tail, *others = data(world)
+        assert (tail.seq, tail.frag_num, tail.frag_seq) == (1, 2, 2)
+        assert {packet.seq for packet in others} == {2}
+
+    async def test_a_path_that_narrows_twice(self) -> None:
+        world = narrowing(2)
+        sent = 0
+
+        def narrow_again(_: object) -> None:
+            nonlocal sent
+            sent += 1
+            if sent == 3:
+                world.endpoint.limit_mtu(1280)
+
+        world.endpoint.on_sent = narrow_again
+        await send(world, message(TEXT))
+        assert delivered(world) == [TEXT]
+        assert drops(world) == {}
+
+    async def test_to_those_hosts_only_that_need_it(self) -> None:
+        world = make(2, 3)
+        near, far = world.node.peers[2], world.node.peers[3]
+        wide = FakeEndpoint()
+        near.paths[0].outbox = world.make_outbox(wide)
+        for path in (near.paths[0], far.paths[0]):
+            find_mtu(path, WIDE)
+        world.endpoint.limit_mtu(NARROW)
+        world.endpoint.sent.clear()
+        wide.sent.clear()
+        await send(world, message(TEXT[:4000]))
+        assert [p.frag_num for p in wide.packets() if isinstance(p, Data)] == [1]
+        assert delivered(world) == [TEXT[:4000]]
+        assert all(packet.broadcast for packet in data(world))
+
+
+class TestOtherLinks:
+    async def test_a_wider_link_takes_it_as_it_is(self) -> None:
+        world = make(2)
+        peer = world.node.peers[2]
+        wide = FakeEndpoint()
+        world.bring_up(world.add_path(peer, 1, dst=address(21), outbox=world.make_outbox(wide)))
+        for path in peer.paths.values():
+            find_mtu(path, WIDE)
+        world.endpoint.limit_mtu(NARROW)
+        world.endpoint.sent.clear()
+        wide.sent.clear()
+        await send(world, message(TEXT[:4000]))
+        assert data(world) == []
+        assert [packet.seq for packet in wide.packets() if isinstance(packet, Data)] == [1]
+
+    @pytest.mark.parametrize("policy", LinkPolicy)
+    async def test_all_links_have_narrowed(self, policy: LinkPolicy) -> None:
+        world = narrowing(2, links=3, policy=policy)
+        await send(world, message(TEXT[:4000]), message(TEXT[:5000]))
+        assert delivered(world) == [TEXT[:4000], TEXT[:5000]]
+        assert drops(world) == {}
+
+
+class TestLate:
+    async def test_what_waited_for_room_is_fragmented_again_too(
+        self, autojump_clock: MockClock
+    ) -> None:
+        world = narrowing(2)
+        path = world.node.peers[2].paths[0]
+        world.endpoint.room = 0
+        async with running(world) as transmitter, trio.open_nursery() as nursery:
+            nursery.start_soon(path.outbox.run)
+            await transmitter.send([message(TEXT[:4000])])
+            await transmitter.flush()
+            assert world.endpoint.sent == []
+            world.endpoint.give_room(HIGH_WATER)
+            with trio.fail_after(5):
+                await path.outbox.wait_empty()
+            nursery.cancel_scope.cancel()
+        assert delivered(world) == [TEXT[:4000]]
+        assert drops(world) == {}
+
+    async def test_what_waited_for_a_dead_link_goes_over_another(
+        self, autojump_clock: MockClock
+    ) -> None:
+        world = make(2)
+        peer = world.node.peers[2]
+        other = FakeEndpoint()
+        world.bring_up(world.add_path(peer, 1, dst=address(21), outbox=world.make_outbox(other)))
+        first = peer.paths[0]
+        world.endpoint.room = 0
+        async with running(world) as transmitter, trio.open_nursery() as nursery:
+            nursery.start_soon(first.outbox.run)
+            await transmitter.send([message(b"hello")])
+            await transmitter.flush()
+
+            def refuse(_: bytes, __: Address) -> None:
+                raise refusal(errno.ENOBUFS)
+
+            world.endpoint.refuse = refuse
+            world.endpoint.give_room(HIGH_WATER)
+            with trio.fail_after(5):
+                await first.outbox.wait_empty()
+            nursery.cancel_scope.cancel()
+        assert [p.payload for p in other.packets() if isinstance(p, Data)] == [b"hello"]
+        assert drops(world) == {}
+
+
+class TestLost:
+    async def test_a_system_that_does_not_say_how_much_passes(self) -> None:
+        world = narrowing(2)
+        world.endpoint.limit_mtu(NARROW, tells=False)
+        await send(world, message(TEXT[:4000]))
+        assert data(world) == []
+        assert drops(world) == {DropCause.SEND_FAILED: 1}
+
+    async def test_sync_raises_then(self) -> None:
+        world = narrowing(2)
+        transmitter = Transmitter(world.node)
+        await transmitter.send_sync(message(TEXT[:4000], to=[2]))
+        assert delivered(world) == [TEXT[:4000]]
+        world.endpoint.limit_mtu(NARROW - 500, tells=False)
+        with pytest.raises(NoProgressError) as caught:
+            await transmitter.send_sync(message(TEXT[:4000], to=[2]))
+        assert caught.value.errno == errno.EMSGSIZE
