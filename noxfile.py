@@ -25,6 +25,10 @@ PACKAGE_COVERAGE = 90
 # What takes long, and is much the same on every interpreter.
 LONG = ["tests/interop", "tests/simulation", "tests/cli/test_bench.py"]
 
+# Many tests wait more than they work, so there are more at once than a small machine has cores. A
+# file's tests stay together: some share what is dear to make.
+AT_ONCE = ["-n", "4", "--dist", "loadfile"]
+
 
 def runs(version: str) -> bool:
     """Whether there is such an interpreter: a version manager's shim exists without one."""
@@ -80,7 +84,8 @@ def tests(session: nox.Session) -> None:
     C library, run on the newest one, in the session `coverage`. `-- tests` runs all of them.
     """
     install(session, "test")
-    session.run("pytest", *(session.posargs or ["tests", *(f"--ignore={path}" for path in LONG)]))
+    most = ["tests", *(f"--ignore={path}" for path in LONG)]
+    session.run("pytest", *(session.posargs or [*AT_ONCE, *most]))
 
 
 @nox.session(python=NEWEST)
@@ -88,7 +93,7 @@ def coverage(session: nox.Session) -> None:
     """The tests on the newest interpreter, and how much of the code they run."""
     install(session, "test")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or AT_ONCE))
     # Each process leaves a file of its own.
     session.run("coverage", "combine", "--quiet")
     if session.posargs:
