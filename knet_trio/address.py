@@ -35,7 +35,7 @@ def parse_address(host: str | IPv4Address | IPv6Address, port: int | str) -> Add
     needed or an unknown one, or ``port`` is not 0 to 65535. Source: man knet_strtoaddr; host
     names are not looked up here, since that may block: ``trio.socket.getaddrinfo`` does it.
     """
-    text, _, scope = str(host).partition("%")
+    text, percent, scope = str(host).partition("%")
     try:
         parsed = ip_address(text)
     except ValueError as error:
@@ -51,7 +51,7 @@ def parse_address(host: str | IPv4Address | IPv6Address, port: int | str) -> Add
                 f"{host} is link-local: say on which interface, as in '{text}%eth0'"
             )
         return Address(f"{parsed}%{_interface_name(scope)}", number)
-    if scope:
+    if percent:
         raise InvalidArgumentError(f"{host} is not link-local: leave out '%{scope}'")
     return Address(str(parsed), number)
 

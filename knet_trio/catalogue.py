@@ -41,7 +41,7 @@ def get_transport_id(name: str) -> int:
     """
     try:
         return TRANSPORT_IDS[name.lower()]
-    except KeyError:
+    except (KeyError, AttributeError):
         raise InvalidArgumentError(
             f"there is no transport {name!r} here; there are {_known()}"
         ) from None

@@ -66,6 +66,10 @@ class TestParsing:
         with pytest.raises(InvalidArgumentError, match=r"say on which interface.*'fe80::1%eth0'"):
             parse_address("fe80::1", 5405)
 
+    def test_nor_an_empty_one(self) -> None:
+        with pytest.raises(InvalidArgumentError, match="leave out '%'"):
+            parse_address("10.0.0.1%", 5405)
+
     @pytest.mark.parametrize("host", ["fd00::1%lo", "10.0.0.1%lo", "::1%lo"])
     def test_another_address_may_not_have_one(self, host: str) -> None:
         with pytest.raises(InvalidArgumentError, match="leave out '%lo'"):

@@ -36,8 +36,8 @@ def test_transports_have_libknets_ids_however_the_name_is_written() -> None:
     assert get_transport_id("udp") == get_transport_id("UDP") == 1
 
 
-@pytest.mark.parametrize("name", ["", "tcp", "carrier pigeon"])
-def test_a_name_that_no_transport_has(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "tcp", "carrier pigeon", 5, None])
+def test_a_name_that_no_transport_has(name: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=r"loopback \(0\), udp \(1\)"):
         get_transport_id(name)
 
