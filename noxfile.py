@@ -27,7 +27,7 @@ LONG = ["tests/interop", "tests/simulation", "tests/cli/test_bench.py"]
 
 # Many tests wait more than they work, so there are more at once than a small machine has cores. A
 # file's tests stay together: some share what is dear to make.
-AT_ONCE = ["-n", "4", "--dist", "loadfile"]
+AT_ONCE = ["-n", "3", "--dist", "loadfile"]
 
 
 def runs(version: str) -> bool:

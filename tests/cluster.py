@@ -26,7 +26,7 @@ LOCALHOST = "127.0.0.1"
 PING_INTERVAL = 0.05
 PONG_TIMEOUT = 1.0
 # What no test may need. It is there for when something is wrong.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @attrs.frozen
