@@ -51,7 +51,8 @@ class Cipher(ABC):
             try:
                 packets.append(self.open_untrusted(envelope))
             except PacketError as error:
-                packets.append(error)
+                # The traceback leads to this list, and so in a ring, with all that is in it.
+                packets.append(error.with_traceback(None))
         return packets
 
 

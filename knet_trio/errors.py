@@ -54,6 +54,7 @@ class DropCause(enum.StrEnum):
     PEER_UNREACHABLE = "peer_unreachable"
     UNEXPECTED_PONG = "unexpected_pong"
     UNEXPECTED_PMTUD_REPLY = "unexpected_pmtud_reply"
+    REPLAYED = "replayed"
 
     # Data on its way in.
     DUPLICATE = "duplicate"

@@ -24,11 +24,15 @@ class Source:
         self._drop = drop
         self._window = SequenceWindow()
         self._reassembly = Reassembly(drop, self._window, buffers)
-        self._last_timed: int | None = None
+        # By link, the number its last scheduled ping told, since the host was last seen to start.
+        self._told_by: dict[int, int] = {}
         self._last_forced: int | None = None
         self._data_since_forced = False
-        # Contact was lost: what speaks next may be another life of the host.
+        self._contact = False
+        # What speaks next may be another life of the host than what is known of it. Its pings
+        # since contact was lost told this number last.
         self._in_doubt = False
+        self._told: int | None = None
 
     @property
     def newest(self) -> int | None:
@@ -49,7 +53,7 @@ class Source:
         self._data_since_forced = True
         seq = data.seq
         if self._in_doubt:
-            self._resolve(seq)
+            self._resolve(seq if self._told is None else self._told)
         window = self._window
         if window.advance(seq):
             self._reassembly.clear()
@@ -83,24 +87,37 @@ class Source:
         received = (payload, *(self.receive(data) for data in rest))
         return [payload for payload in received if payload is not None]
 
-    def ping_received(self, seq: int, *, timed: bool) -> None:
-        """Start afresh if the ping shows that the host did.
+    def ping_received(self, seq: int, *, timed: bool, link: int = 0) -> None:
+        """Start afresh if the ping, which came over ``link``, shows that the host did.
 
         A scheduled ping with number 0 comes from a host that has sent nothing yet, so all that is
-        known of its numbers is of an earlier life. A forced one comes every 8191 messages: if none
-        of them was for this host, what it knows of the numbers is too old to judge by.
+        known of its numbers is of an earlier life, if the same link told another number before:
+        on a slow link the pings from before its first message come after those of others. A
+        forced one comes every 8191 messages: if none of them was for this host, what it knows of
+        the numbers is too old to judge by. One with a number from before what came since says
+        nothing: it is late, or somebody's copy.
         """
-        if self._in_doubt:
-            self._resolve(seq)
+        self._told = seq
         if timed:
-            if seq == 0 and self._last_timed != 0:
+            before = self._told_by.get(link)
+            if before and not seq:
+                # On the other links it will say the same.
+                self._told_by.clear()
                 self.clear()
-            self._last_timed = seq
-        elif seq != self._last_forced:
+            elif not self._contact and _is_behind(seq, before):
+                # Some of its messages came though there was no contact yet, and now it may have
+                # started again: nobody would have lost contact for that.
+                self._in_doubt = True
+            self._told_by[link] = seq
+        elif seq != self._last_forced and not _is_behind(seq, self._window.newest):
             if not self._data_since_forced:
                 self.clear()
             self._last_forced = seq
             self._data_since_forced = False
+
+    def contact_found(self) -> None:
+        """A link to the host has come up."""
+        self._contact = True
 
     def contact_lost(self) -> None:
         """The last link to the host went down: unfinished messages are given up.
@@ -109,20 +126,27 @@ class Source:
         that a slow network delivers only then are not to be taken for new ones.
         """
         self._reassembly.clear()
+        self._contact = False
         self._in_doubt = True
+        self._told = None
 
     def _resolve(self, seq: int) -> None:
-        """Judge by its number whether the host started again while there was no contact.
+        """Judge by the number it told last whether the host started again meanwhile.
 
-        A host that goes on counts on. If it did start again and counts beyond what is known of it
-        already, none of its next numbers is marked, so keeping the marks does no harm.
+        That is judged when there is data again and not by the first ping: it may start again as
+        long as there is no contact, and a ping may be late. A host that goes on counts on. If it
+        did start again and counts beyond what is known of it already, none of its next numbers is
+        marked, so keeping the marks does no harm.
         """
         self._in_doubt = False
-        newest = self._window.newest
-        if newest is not None and (seq - newest) & 0xFFFF >= _HALF:
+        if _is_behind(seq, self._window.newest):
             self.clear()
 
     def clear(self) -> None:
         """Forget all numbers and unfinished messages: the host started again."""
         self._window.clear()
         self._reassembly.clear()
+
+
+def _is_behind(seq: int, other: int | None) -> bool:
+    return other is not None and (seq - other) & 0xFFFF >= _HALF

@@ -13,6 +13,7 @@ from knet_trio.logs.names import LogSubsystem
 from knet_trio.node.counters import Kind
 from knet_trio.node.node import Node
 from knet_trio.node.path import UNREACHABLE_ERRNOS, Path
+from knet_trio.node.peer import Peer
 
 Control = Ping | Pong | PmtudProbe | PmtudReply
 
@@ -69,31 +70,73 @@ def receive_control(node: Node, packet: Control, size: int, source: Address) -> 
         )
         return
     # Ports are none of an access list's business, but a static link's peer has just one.
-    from_peer = source == path.destination or path.learn(source)
-    if not from_peer and isinstance(packet, Pong | PmtudReply):
-        path.drop(DropCause.UNKNOWN_ADDRESS)
+    from_peer = source == path.destination
+    if not from_peer:
+        if isinstance(packet, Pong):
+            moved = path.take_move(source, packet)
+            if moved is not None:
+                _count(path, packet, size)
+                if not _is_copy(path, moved):
+                    _ping_received(peer, path, moved)
+                return
+        if isinstance(packet, Pong | PmtudReply):
+            path.drop(DropCause.UNKNOWN_ADDRESS)
+            context.log.info(
+                LogSubsystem.RX,
+                "%s: an answer from %s is refused, the peer is at %s",
+                path.title,
+                source,
+                path.destination,
+                key=(DropCause.UNKNOWN_ADDRESS, path.title),
+            )
+            return
+    is_news = not from_peer and path.dynamic and not path.connected.is_on
+    if isinstance(packet, Ping) and (from_peer or is_news) and _is_copy(path, packet):
+        path.drop(DropCause.REPLAYED)
         context.log.info(
             LogSubsystem.RX,
-            "%s: an answer from %s is refused, the peer is at %s",
+            "%s: a copy of an earlier ping from %s is refused",
             path.title,
             source,
-            path.destination,
-            key=(DropCause.UNKNOWN_ADDRESS, path.title),
+            key=(DropCause.REPLAYED, path.title),
         )
         return
-    tally = path.counters.tallies[_KINDS[type(packet)]]
-    tally.rx_packets += 1
-    tally.rx_bytes += size
+    if is_news:
+        path.learn(source)
+        from_peer = True
     if isinstance(packet, Ping):
+        _count(path, packet, size)
         if from_peer:
-            peer.source.ping_received(packet.seq, timed=packet.timed)
-        path.ping_received(packet)
-    elif isinstance(packet, Pong):
+            _ping_received(peer, path, packet)
+        elif path.dynamic:
+            path.ask_moved(source, packet)
+        else:
+            path.ping_received(packet)
+        return
+    _count(path, packet, size)
+    if isinstance(packet, Pong):
         path.pong_received(packet, context.now())
     elif isinstance(packet, PmtudProbe):
         path.probe_received(packet)
     else:
         path.reply_received(packet, context.now())
+
+
+def _count(path: Path, packet: Control, size: int) -> None:
+    tally = path.counters.tallies[_KINDS[type(packet)]]
+    tally.rx_packets += 1
+    tally.rx_bytes += size
+
+
+def _is_copy(path: Path, ping: Ping) -> bool:
+    """Whether it came before, if it is of the kind that has an effect worth having twice."""
+    may_start_afresh = not ping.timed or ping.seq == 0
+    return may_start_afresh and path.seen_pings.is_copy(ping.time)
+
+
+def _ping_received(peer: Peer, path: Path, ping: Ping) -> None:
+    peer.source.ping_received(ping.seq, timed=ping.timed, link=path.link_id)
+    path.ping_received(ping)
 
 
 def receive_trouble(node: Node, endpoint: Endpoint, trouble: PathTrouble) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -15,8 +16,10 @@ from knet_trio.abc import Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.core.acl import AccessList, AclEntry
+from knet_trio.core.freshness import ProbeNumbers, SeenPings
 from knet_trio.core.liveness import STALL, Liveness, PongOutcome
 from knet_trio.core.onwire import (
+    TIME_SIZE,
     Ping,
     PmtudProbe,
     PmtudReply,
@@ -59,6 +62,14 @@ class Trouble:
     at: float
 
 
+class Move(NamedTuple):
+    """A ping of the peer came from ``source``; whether it is there shows when ``stamp`` is back."""
+
+    source: Address
+    stamp: bytes
+    ping: Ping
+
+
 class Path:
     """A link of one host. ``changed`` is called when what it can carry has changed."""
 
@@ -94,6 +105,9 @@ class Path:
             PathSizes(config.src.is_ipv6, transport.header_size, context.envelope),
             context.pmtud_interval,
         )
+        self.seen_pings = SeenPings()
+        self._probe_numbers = ProbeNumbers(secrets.randbelow)
+        self._move: Move | None = None
         self.counters = LinkCounters()
         self.drops: Counter[DropCause] = Counter()
         self.connected = Switch()
@@ -168,7 +182,7 @@ class Path:
             return
         self.pmtud.reset()
         if self.dynamic:
-            self.destination = None
+            self.destination = self._move = None
         self.context.discoveries.discard(self.discover)
         self.counters.down_count += 1
         self.counters.down_times.append(time.time())
@@ -186,14 +200,10 @@ class Path:
             self.context.counters.drop(DropCause.SEND_FAILED, lost)
         self.connected.close()
 
-    def learn(self, source: Address) -> bool:
-        """A control packet of the peer came from somewhere new: on a dynamic link, it is there now.
-
-        False on a static one.
-        """
-        if not self.dynamic:
-            return False
+    def learn(self, source: Address) -> None:
+        """The peer of a dynamic link is at ``source`` now."""
         self.destination = source
+        self._move = None
         self.log.info(
             LogSubsystem.LINK,
             "%s: the peer is at %s",
@@ -205,7 +215,30 @@ class Path:
             # The way there is another one, and a search under way was told of the old one.
             self._search(self.context.now())
         self._changed()
-        return True
+
+    def ask_moved(self, source: Address, ping: Ping) -> None:
+        """Find out whether the peer, which answers elsewhere, has moved to ``source``.
+
+        Anybody could have recorded ``ping`` and sent it from there. The pong to one that goes there
+        comes from there only if the peer is there.
+        """
+        asked = self._move
+        if asked is not None and asked.source == source:
+            # The pong may take longer than the next ping, which must not make it worthless.
+            stamp = asked.stamp
+        else:
+            stamp = secrets.token_bytes(TIME_SIZE)
+        self._move = Move(source, stamp, ping)
+        question = Ping(self.context.host_id, self.link_id, stamp, self.context.seq, True)
+        self._send(Kind.PING, encode_ping(question), source)
+
+    def take_move(self, source: Address, pong: Pong) -> Ping | None:
+        """The ping by which the peer moved to ``source``, if ``pong`` shows that it did."""
+        move = self._move
+        if move is None or move.source != source or move.stamp != pong.time:
+            return None
+        self.learn(source)
+        return move.ping
 
     def set_timers(self, interval: float, timeout: float, samples: int) -> None:
         """Change the heartbeat of the running link."""
@@ -270,10 +303,12 @@ class Path:
             )
             if probe is None:
                 break
-            # The size field is for nobody but this end; the on-wire size is what it asks about.
-            packet = PmtudProbe(self.context.host_id, self.link_id, probe.onwire, probe.length)
+            # The size field is for nobody but this end, which knows what it asked about.
+            number = self._probe_numbers.draw(probe.onwire)
+            packet = PmtudProbe(self.context.host_id, self.link_id, number, probe.length)
             error = self._send(Kind.PMTU, encode_pmtud(packet))
             if error is not None and error.errno == errno.EMSGSIZE:
+                self._probe_numbers.take(number)
                 self.pmtud.refused(probe.onwire, self._kernel_mtu(), now)
         self._mtu_settled(before)
 
@@ -323,7 +358,8 @@ class Path:
     def reply_received(self, reply: PmtudReply, now: float) -> None:
         """The path carries what was asked."""
         before = self.pmtud.mtu, self.pmtud.onwire
-        if not self.pmtud.reply_received(reply.size, now):
+        onwire = self._probe_numbers.take(reply.size)
+        if onwire is None or not self.pmtud.reply_received(onwire, now):
             self.drop(DropCause.UNEXPECTED_PMTUD_REPLY)
             return
         self._mtu_settled(before)
@@ -409,14 +445,17 @@ class Path:
         """Datagrams of data found the socket full."""
         self.counters.tallies[Kind.DATA].tx_retries += packets
 
-    def _send(self, kind: Kind, packet: bytes) -> OSError | None:
+    def _send(
+        self, kind: Kind, packet: bytes, destination: Address | None = None
+    ) -> OSError | None:
         """Send a control packet, or lose it: the next one comes anyway."""
-        if self.destination is None:
+        destination = destination or self.destination
+        if destination is None:
             return None
         tally = self.counters.tallies[kind]
         try:
             datagram = self.context.crypto.seal((packet,))[0]
-            taken = self.outbox.endpoint.send_nowait((datagram,), self.destination)
+            taken = self.outbox.endpoint.send_nowait((datagram,), destination)
         except OSError as error:
             tally.tx_errors += 1
             if error.errno != errno.EMSGSIZE:

@@ -70,7 +70,9 @@ class Peer:
         self.ranked = rank(path for path in self.paths.values() if path.usable)
         reachable = bool(self.ranked) or (self.loopback is not None and self.loopback.enabled)
         if reachable != self.reachable.is_on:
-            if not reachable:
+            if reachable:
+                self.source.contact_found()
+            else:
                 self.source.contact_lost()
             self.reachable.set(reachable)
             self._log_reachable()

@@ -111,9 +111,10 @@ class CipherStage(Stage[Train, Authentic]):
         """Take in packets that may be of any kind, or none."""
         authentic: list[Authentic] = []
         for plain, datagram in zip(opened, datagrams, strict=True):
+            if isinstance(plain, PacketError):
+                self._refuse(plain, source)
+                continue
             try:
-                if isinstance(plain, PacketError):
-                    raise plain
                 packet = decode_untrusted(plain)
             except PacketError as error:
                 self._refuse(error, source)
@@ -272,7 +273,9 @@ class DecompressorStage(Stage[Whole, Whole]):
             began = time.perf_counter()
             plain = decompress(data, MAX_MESSAGE)
         except PacketError as error:
-            return error
+            # A new one: that one's traceback keeps all that the decompressor took, 64 MiB with
+            # lzma, and the errors of a train of messages are kept together.
+            return PacketError(error.cause, error.args[0])
         if not plain:
             return PacketError(DropCause.BAD_COMPRESSION, "nothing is left of it")
         return _Opened(plain, len(data), time.perf_counter() - began)

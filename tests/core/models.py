@@ -141,8 +141,11 @@ class SourceModel:
         self.reassembly = ReassemblyModel(self.window, limit)
         self.drops = self.reassembly.drops
         self.in_doubt = False
+        # The number of the last ping since contact was lost.
+        self.told: int | None = None
         self.data_came = False
-        self.timed: int | None = None
+        self.told_by: dict[int, int] = {}
+        self.contact = False
         self.forced: int | None = None
 
     @property
@@ -158,7 +161,7 @@ class SourceModel:
     def receive(self, data: Data) -> bytes | None:
         """The message if ``data`` completes one that was not delivered."""
         self.data_came = True
-        self._heard(data.seq)
+        self._heard(data.seq if self.told is None else self.told)
         if self.window.advance(data.seq):
             self.reassembly.clear()
         message = self.window.closest(data.seq)
@@ -175,14 +178,19 @@ class SourceModel:
         received = [self.receive(data) for data in run.packets()]
         return [whole for whole in received if whole is not None]
 
-    def ping_received(self, seq: int, *, timed: bool) -> None:
-        self._heard(seq)
+    def ping_received(self, seq: int, *, timed: bool, link: int = 0) -> None:
+        self.told = seq
         if timed:
-            # It has sent nothing yet. All its links say so, and they say it again and again.
-            if seq == 0 and self.timed != 0:
+            # It has sent nothing yet. All its links say so, some later than others, and they say
+            # it again and again.
+            before = self.told_by.get(link)
+            if seq == 0 and before not in (0, None):
                 self.clear()
-            self.timed = seq
-        elif seq != self.forced:
+                self.told_by = {}
+            elif before is not None and not self.contact:
+                self.in_doubt |= 0 < (before - seq) % NUMBERS <= NUMBERS // 2
+            self.told_by[link] = seq
+        elif seq != self.forced and not self._is_past(seq):
             if not self.data_came:
                 self.clear()
             self.forced = seq
@@ -191,17 +199,25 @@ class SourceModel:
     def set_buffers(self, buffers: int) -> None:
         self.reassembly.set_limit(buffers)
 
+    def contact_found(self) -> None:
+        self.contact = True
+
     def contact_lost(self) -> None:
+        self.contact = False
         self.reassembly.clear()
         self.in_doubt = True
+        self.told = None
 
     def clear(self) -> None:
         self.window.clear()
         self.reassembly.clear()
 
-    def _heard(self, number: int) -> None:
-        """After a silence: a host whose number has gone back has begun anew."""
+    def _is_past(self, number: int) -> bool:
         newest = self.window.newest
-        if self.in_doubt and newest is not None and self.window.closest(number) < newest:
+        return newest is not None and self.window.closest(number) < newest
+
+    def _heard(self, number: int) -> None:
+        """Data after a silence: a host whose number has gone back has begun anew."""
+        if self.in_doubt and self._is_past(number):
             self.clear()
         self.in_doubt = False

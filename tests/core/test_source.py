@@ -117,6 +117,24 @@ def test_a_scheduled_ping_with_number_0_of_a_host_that_restarted_starts_afresh_o
     assert not bench.knows(1)
 
 
+def test_a_late_ping_from_before_the_first_message_is_no_sign_of_a_restart() -> None:
+    bench = Bench()
+    for link in (0, 1):
+        bench.source.ping_received(0, timed=True, link=link)
+    bench.whole(1)
+    bench.source.ping_received(1, timed=True, link=0)
+    # Link 1 is slow, and so is the copy of the message that went over it.
+    bench.source.ping_received(0, timed=True, link=1)
+    assert bench.knows(1)
+    # After a restart all links say 0, the slow one when there is data again.
+    bench.source.ping_received(1, timed=True, link=1)
+    bench.source.ping_received(0, timed=True, link=0)
+    assert not bench.knows(1)
+    bench.source.ping_received(1, timed=True, link=0)
+    bench.source.ping_received(0, timed=True, link=1)
+    assert bench.knows(1)
+
+
 def test_a_forced_ping_starts_afresh_only_if_no_data_came_since_the_one_before() -> None:
     bench = Bench()
     bench.whole(1)
@@ -137,6 +155,20 @@ def test_a_forced_ping_counts_once_however_many_links_carry_it() -> None:
     bench.source.ping_received(8191, timed=False)
     bench.source.ping_received(8191, timed=False)
     assert bench.knows(1)
+
+
+def test_a_forced_ping_with_a_number_from_before_says_nothing() -> None:
+    bench = Bench()
+    for seq in range(19990, 20001):
+        bench.whole(seq)
+    # Two that somebody recorded, one after the other, so that there is no data in between.
+    bench.source.ping_received(8191, timed=False)
+    bench.source.ping_received(16382, timed=False)
+    assert bench.knows(20000)
+    # Nor do they make the next real one say more than it does.
+    bench.source.ping_received(8191, timed=False)
+    bench.source.ping_received(24573, timed=False)
+    assert bench.knows(20000)
 
 
 def test_a_forced_ping_with_number_0_is_no_sign_of_a_restart() -> None:
@@ -184,6 +216,45 @@ class TestLostContact:
         assert bench.whole(1) == b"whole"
         bench.source.contact_lost()
         assert bench.knows(1)
+
+    def test_it_may_start_again_long_after_contact_was_lost(self) -> None:
+        bench = Bench()
+        for seq in range(1, 17):
+            bench.whole(seq)
+        bench.source.contact_lost()
+        # Its pings come through, and its pongs do not; then those of its next life.
+        for seq in (16, 22, 6, 12):
+            bench.source.ping_received(seq, timed=True)
+        assert bench.whole(13) == b"whole"
+        assert bench.knows(13)
+
+    def test_it_may_start_again_before_there_was_any_contact(self) -> None:
+        bench = Bench()
+        # Of a peer that found this host first.
+        bench.source.ping_received(18, timed=True)
+        bench.whole(19)
+        for seq in (19, 1, 8):
+            bench.source.ping_received(seq, timed=True)
+        bench.source.contact_found()
+        assert bench.whole(19) == b"whole"
+
+    def test_with_contact_a_number_that_goes_back_is_a_late_one(self) -> None:
+        bench = Bench()
+        bench.source.contact_found()
+        bench.whole(19)
+        for seq in (19, 1, 8):
+            bench.source.ping_received(seq, timed=True)
+        assert bench.knows(19)
+
+    def test_a_late_ping_is_no_sign_of_that(self) -> None:
+        bench = Bench()
+        for seq in range(1, 17):
+            bench.whole(seq)
+        bench.source.contact_lost()
+        for seq in (15, 16):
+            bench.source.ping_received(seq, timed=True)
+        assert bench.knows(16)
+        assert bench.whole(17) == b"whole"
 
     def test_one_that_started_again_and_is_ahead_already_loses_nothing(self) -> None:
         bench = Bench()

@@ -22,6 +22,7 @@ STEPS = st.one_of(
 )
 # About where ahead becomes behind.
 HALF_WAY = [NUMBERS // 2 - 1, NUMBERS // 2, NUMBERS // 2 + 1]
+LINKS = st.integers(0, 1)
 PING_STEPS = st.one_of(st.none(), STEPS)
 
 
@@ -84,21 +85,26 @@ class SourceMachine(RuleBasedStateMachine):
     def _receive_run(self, run: DataRun) -> None:
         assert self.source.receive_run(run) == self.model.receive_run(run)
 
-    @rule(step=PING_STEPS, timed=st.booleans())
-    def ping(self, step: int | None, timed: bool) -> None:
+    @rule(step=PING_STEPS, timed=st.booleans(), link=LINKS)
+    def ping(self, step: int | None, timed: bool, link: int = 0) -> None:
         # A host that has sent nothing since it began says 0.
         number = 0 if step is None else self._number(step)
-        self.source.ping_received(number, timed=timed)
-        self.model.ping_received(number, timed=timed)
+        self.source.ping_received(number, timed=timed, link=link)
+        self.model.ping_received(number, timed=timed, link=link)
 
-    @rule()
-    def ping_of_one_that_has_sent_nothing(self) -> None:
-        self.ping(None, timed=True)
+    @rule(link=LINKS)
+    def ping_of_one_that_has_sent_nothing(self, link: int) -> None:
+        self.ping(None, timed=True, link=link)
 
     @rule(step=st.one_of(STEPS, st.sampled_from(HALF_WAY)), timed=st.booleans())
     def silence_and_then_a_ping(self, step: int, timed: bool) -> None:
         self.contact_is_lost()
         self.ping(step, timed=timed)
+
+    @rule()
+    def contact_is_found(self) -> None:
+        self.source.contact_found()
+        self.model.contact_found()
 
     @rule()
     def contact_is_lost(self) -> None:

@@ -247,3 +247,13 @@ def test_slots_read_plainly_only_where_nothing_is_to_be_opened() -> None:
     assert plainly()
     slots.allow_clear_traffic = False
     assert not plainly()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name)
+def test_an_error_holds_nothing_but_what_it_says(config: CryptoConfig) -> None:
+    cipher = make_cipher(config)
+    opened = cipher.open_many_untrusted([b"noise" * 100, *cipher.seal([b"packet"])])
+    assert isinstance(opened[0], PacketError)
+    # A traceback would lead to the others and to itself.
+    assert opened[0].__traceback__ is None
+    assert opened[1] == b"packet"

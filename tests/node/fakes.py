@@ -255,6 +255,11 @@ class World:
         assert source is not None
         self.receive(Pong(path.host_id, path.link_id, stamp, 0, True), source)
 
+    def reply(self, path: Path) -> None:
+        """The peer answers the last probe."""
+        assert path.destination is not None
+        self.receive(reply_to_last_probe(path), path.destination)
+
     def trouble(self, destination: Address, number: int, mtu: int | None = None) -> None:
         """The network complains."""
         receive_trouble(
@@ -265,6 +270,19 @@ class World:
         """What was told since the last call."""
         told, self._recorder.events = self._recorder.events, []
         return told
+
+
+def reply_to_last_probe(path: Path) -> PmtudReply:
+    """What the peer answers the last probe that was sent to it."""
+    endpoint = path.outbox.endpoint
+    assert isinstance(endpoint, FakeEndpoint)
+    packets = [
+        decode_untrusted(path.context.crypto.open_untrusted(sent.datagram))
+        for sent in endpoint.sent
+        if sent.destination == path.destination
+    ]
+    probe = [packet for packet in packets if isinstance(packet, PmtudProbe)][-1]
+    return PmtudReply(path.host_id, path.link_id, probe.size)
 
 
 class Recorder(EventReceiver):
@@ -309,7 +327,7 @@ class Answerer:
         if not self.alive:
             return
         if isinstance(packet, PmtudProbe) and len(sent.datagram) + HEADERS > self.mtu:
-            self.lost.append(packet.size)
+            self.lost.append(packet.length + HEADERS)
             return
         await trio.sleep(self.latency)
         if isinstance(packet, Ping):

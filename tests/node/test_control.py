@@ -15,6 +15,7 @@ from knet_trio.node.peer import Peer
 from tests.node.fakes import FakeEndpoint, World, address
 
 STAMP = bytes(16)
+OTHER = bytes([1]) * 16
 
 
 def control(link: int, node: int = 2) -> list[Control]:
@@ -142,8 +143,25 @@ class TestPings:
         peer = self.source(world)
         world.receive(Ping(2, 0, STAMP, 8191, False), address(2))
         assert newest(peer) == 500
-        world.receive(Ping(2, 0, STAMP, 16382, False), address(2))
+        world.receive(Ping(2, 0, OTHER, 16382, False), address(2))
         assert newest(peer) is None
+
+    async def test_a_copy_of_one_that_could_is_refused(self) -> None:
+        world = World()
+        peer = self.source(world)
+        for ping in (Ping(2, 0, STAMP, 0, True), Ping(2, 0, OTHER, 8191, False)):
+            world.receive(ping, address(2))
+            peer.source.receive(Data(2, 500, 0, True, 1, 0, 0, b"x"))
+            world.receive(Ping(2, 0, b"one in between  ", 500, True), address(2))
+            before = len(world.endpoint.sent)
+            world.receive(ping, address(2))
+            assert newest(peer) == 500
+            assert len(world.endpoint.sent) == before
+        assert peer.paths[0].drops == {DropCause.REPLAYED: 2}
+        # Another link has pings of its own.
+        world.add_path(peer, 1, dst=address(3))
+        world.receive(Ping(2, 1, STAMP, 0, True), address(3))
+        assert peer.paths[1].drops == {}
 
     async def test_one_from_another_port_starts_nothing_afresh(self) -> None:
         world = World()

@@ -5,7 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from knet_trio.config import CryptoConfig
-from knet_trio.core.onwire import Ping, PmtudReply
+from knet_trio.core.onwire import Ping
 from knet_trio.core.sizes import minimum_data_mtu
 from knet_trio.events import DataMtuChanged
 from knet_trio.node.node import FORCED_PING_EVERY
@@ -26,8 +26,7 @@ def search(world: World, path: Path, onwire: int) -> None:
     world.endpoint.limit_mtu(onwire)
     path.narrowed(None, world.context.now())
     path.discover(world.context.now())
-    assert path.destination is not None
-    world.receive(PmtudReply(path.host_id, path.link_id, onwire), path.destination)
+    world.reply(path)
     # A search that began with what was known tries one step more.
     path.discover(world.context.now())
     assert path.pmtud.onwire == onwire

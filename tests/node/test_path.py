@@ -12,7 +12,8 @@ from knet_trio.core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio.errors import DropCause
 from knet_trio.events import LinkStatusChanged
 from knet_trio.node.outbox import Refusal
-from tests.node.fakes import ME, World, address, refusal, start
+from knet_trio.node.path import Path
+from tests.node.fakes import HEADERS, ME, World, address, refusal, start
 
 STAMP = bytes(16)
 
@@ -161,11 +162,14 @@ class TestHeartbeat:
         await trio.sleep(60)
         path.heartbeat(trio.current_time())
         assert len(reasons(world)) == 1
-        await trio.sleep_until(path.liveness.deadline)
-        path.heartbeat(trio.current_time())
+        # As long as the pong timeout once more.
+        for _ in range(2):
+            assert path.connected.is_on
+            await trio.sleep_until(path.liveness.deadline)
+            path.heartbeat(trio.current_time())
         ((connected, reason),) = reasons(world)
         assert not connected
-        assert reason.startswith("no pong for 60.")
+        assert reason.startswith("no pong for 62.")
 
     async def test_a_late_or_strange_pong_is_not_counted(
         self, autojump_clock: MockClock, nursery: trio.Nursery
@@ -344,14 +348,14 @@ class TestData:
         path = world.add_path(world.add_peer(), dst=address(2), pong_count=1)
         world.bring_up(path)
         path.discover(trio.current_time())
-        world.receive(PmtudReply(2, 0, 65535), address(2))
+        world.reply(path)
         assert path.pmtud.onwire == 65535
         world.endpoint.limit_mtu(1400)
         path.data_refused(refusal(errno.EMSGSIZE))
         assert path.pmtud.searching
         last = world.endpoint.packets()[-1]
         assert isinstance(last, PmtudProbe)
-        assert last.size == 1400
+        assert last.length == 1400 - HEADERS
 
     async def test_nothing_is_searched_while_it_is_down(self) -> None:
         world = World()
@@ -365,6 +369,110 @@ class TestData:
         path = world.add_path(world.add_peer(), dst=address(2))
         path.data_refused(refusal(number))
         assert path.liveness.suspect(trio.current_time()) is suspect
+
+
+def ping(stamp: bytes, seq: int = 5) -> Ping:
+    return Ping(2, 0, stamp, seq, True)
+
+
+class TestMoves:
+    """The peer of a dynamic link that is up may have moved, or somebody has recorded its pings."""
+
+    def up(self) -> tuple[World, Path]:
+        world = World(access_lists=False)
+        path = world.add_path(world.add_peer(), dst=None)
+        world.receive(ping(STAMP), address(7))
+        world.bring_up(path)
+        path.discover(trio.current_time())
+        world.reply(path)
+        world.endpoint.sent.clear()
+        return world, path
+
+    async def test_is_asked_where_it_seems_to_be_and_followed_when_it_answers(self) -> None:
+        world, path = self.up()
+        world.receive(ping(b"a new ping      "), address(8))
+        assert path.destination == address(7)
+        (question,) = world.endpoint.packets(address(8))
+        assert isinstance(question, Ping)
+        world.pong(path, question.time, source=address(8))
+        assert path.destination == address(8)
+        # What was asked from there is answered now, and the way there is searched.
+        answer = Pong(ME, 0, b"a new ping      ", 5, timed=True)
+        assert world.endpoint.packets(address(8)) == [question, answer]
+        assert path.pmtud.searching
+        stats = path.status().stats
+        assert (stats.rx_ping_packets, stats.rx_pong_packets) == (2, 3)
+
+    async def test_may_ping_again_before_it_can_answer(self) -> None:
+        world, path = self.up()
+        world.receive(ping(STAMP), address(8))
+        world.receive(ping(b"the next ping   "), address(8))
+        first, second = world.endpoint.packets(address(8))
+        assert isinstance(first, Ping)
+        assert first == second
+        world.pong(path, first.time, source=address(8))
+        assert path.destination == address(8)
+        assert world.endpoint.packets(address(8))[-1] == Pong(
+            ME, 0, b"the next ping   ", 5, timed=True
+        )
+
+    async def test_a_ping_from_elsewhere_changes_nothing(self) -> None:
+        world, path = self.up()
+        before = path.status()
+        for number in range(8, 20):
+            world.receive(ping(STAMP, seq=0), address(number))
+            world.receive(PmtudProbe(2, 0, 9000, 900), address(number))
+        after = path.status()
+        assert (after.dst_ipaddr, after.mtu) == (before.dst_ipaddr, before.mtu)
+        assert not path.pmtud.searching
+        assert not path.liveness.suspect(trio.current_time() + 1)
+
+    async def test_only_the_pong_to_that_question_from_there_counts(self) -> None:
+        world, path = self.up()
+        world.receive(ping(STAMP), address(8))
+        (question,) = world.endpoint.packets(address(8))
+        assert isinstance(question, Ping)
+        for stamp, source in (
+            (question.time, address(9)),
+            (path.liveness.stamp(trio.current_time()), address(8)),
+            (STAMP, address(8)),
+        ):
+            world.pong(path, stamp, source=source)
+        assert path.drops == {DropCause.UNKNOWN_ADDRESS: 3}
+        # Where the peer is known to be it says nothing: it is no stamp of the heartbeat.
+        world.pong(path, question.time)
+        assert path.drops[DropCause.UNEXPECTED_PONG] == 1
+        assert path.destination == address(7)
+
+    async def test_an_answer_alone_moves_nothing(self) -> None:
+        world = World(access_lists=False)
+        path = world.add_path(world.add_peer(), dst=None)
+        world.pong(path, STAMP, source=address(8))
+        world.receive(PmtudReply(2, 0, 1500), address(8))
+        assert path.destination is None
+        assert path.drops == {DropCause.UNKNOWN_ADDRESS: 2}
+
+    async def test_the_ping_by_which_it_moved_may_be_a_copy(self) -> None:
+        world = World(access_lists=False)
+        path = world.add_path(world.add_peer(), dst=None)
+        world.receive(ping(STAMP, seq=0), address(7))
+        world.bring_up(path)
+        world.endpoint.sent.clear()
+        world.receive(ping(STAMP, seq=0), address(8))
+        (question,) = world.endpoint.packets(address(8))
+        assert isinstance(question, Ping)
+        world.pong(path, question.time, source=address(8))
+        assert path.destination == address(8)
+        assert world.endpoint.packets(address(8)) == [question]
+
+    async def test_what_was_asked_before_it_went_down_is_forgotten(self) -> None:
+        world, path = self.up()
+        world.receive(ping(STAMP), address(8))
+        (question,) = world.endpoint.packets(address(8))
+        assert isinstance(question, Ping)
+        path.take_down(trio.current_time(), "for the test")
+        world.pong(path, question.time, source=address(8))
+        assert path.destination is None
 
 
 class TestDynamic:
@@ -391,10 +499,18 @@ class TestDynamic:
         world = World(access_lists=False)
         peer = world.add_peer()
         path = world.add_path(peer, dst=None)
-        for where in (address(7), address(8), address(8)):
-            world.receive(Ping(2, 0, STAMP, 0, True), where)
+        for number, where in enumerate((address(7), address(8), address(8))):
+            world.receive(ping(number.to_bytes(16, "big"), seq=0), where)
             assert peer.by_address == {where: path}
             assert world.node.by_address == {where: path}
+
+    async def test_does_not_follow_a_copy(self) -> None:
+        world = World(access_lists=False)
+        path = world.add_path(world.add_peer(), dst=None)
+        for where in (address(7), address(8)):
+            world.receive(ping(STAMP, seq=0), where)
+        assert path.destination == address(7)
+        assert path.drops == {DropCause.REPLAYED: 1}
 
     async def test_forgets_the_peer_when_it_goes_down(
         self, autojump_clock: MockClock, nursery: trio.Nursery

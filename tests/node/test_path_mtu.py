@@ -72,8 +72,7 @@ class TestPathMtu:
         # The peer cannot read clear probes here, so the test answers for it.
         with trio.fail_after(100):
             while path.pmtud.searching:
-                for size in (1500, 1499, 1498):
-                    path.reply_received(PmtudReply(2, 0, size), trio.current_time())
+                world.reply(path)
                 await trio.sleep(0.1)
         # 1472 less salt and hash is 1424, 89 blocks; one byte at least is padding.
         assert path.status().mtu == 1424 - 1 - 26
@@ -196,7 +195,7 @@ class TestPathMtu:
         assert not other.connected.is_on
         last = world.endpoint.packets()[-1]
         assert isinstance(last, PmtudProbe)
-        assert last.size == 1500
+        assert last.length == 1500 - HEADERS
 
     async def test_trouble_of_its_own_ends_the_search(self) -> None:
         world = World()

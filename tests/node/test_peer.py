@@ -55,9 +55,9 @@ class TestReachable:
         assert set(peer.paths) == {0}
         assert set(peer.by_address) == {address(10)}
 
-    @pytest.mark.parametrize(("number", "kept"), [(78, 77), (3, None)])
+    @pytest.mark.parametrize(("number", "same"), [(78, True), (3, False)])
     async def test_once_it_was_lost_its_numbers_say_if_it_is_still_the_same(
-        self, number: int, kept: int | None
+        self, number: int, same: bool
     ) -> None:
         world, peer, (one, two) = make(LinkPolicy.PASSIVE, 0, 0)
         for path in (one, two):
@@ -66,7 +66,9 @@ class TestReachable:
         one.take_down(0.0, "for the test")
         two.take_down(0.0, "for the test")
         world.receive(Ping(2, 0, bytes(16), number, True), address(10))
-        assert peer.source.newest == kept
+        assert peer.source.receive(Data(2, number + 1, 0, True, 1, 0, 0, b"y")) == b"y"
+        copy = peer.source.receive(Data(2, 77, 0, True, 1, 0, 0, b"x"))
+        assert (copy is None) == same
 
     async def test_while_a_link_is_left_nothing_is_in_doubt(self) -> None:
         world, peer, (one, two) = make(LinkPolicy.PASSIVE, 0, 0)

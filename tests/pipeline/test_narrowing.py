@@ -10,14 +10,21 @@ from trio.testing import MockClock
 
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
-from knet_trio.core.onwire import Data, PmtudReply, decode_untrusted
+from knet_trio.core.onwire import Data, decode_untrusted
 from knet_trio.core.policy import LinkPolicy
 from knet_trio.core.source import Source
 from knet_trio.errors import DropCause, NoProgressError
 from knet_trio.node.outbox import HIGH_WATER
 from knet_trio.node.path import Path
 from knet_trio.pipeline.tx import Transmitter
-from tests.node.fakes import HEADERS, FakeEndpoint, World, address, refusal
+from tests.node.fakes import (
+    HEADERS,
+    FakeEndpoint,
+    World,
+    address,
+    refusal,
+    reply_to_last_probe,
+)
 from tests.pipeline.sending import data, drops, make, message, running, send
 
 WIDE = 9000
@@ -30,7 +37,7 @@ def find_mtu(path: Path, onwire: int) -> None:
     path.pmtud.start(now)
     path.outbox.endpoint.limit_mtu(onwire)  # type: ignore[attr-defined]
     path.discover(now)
-    path.reply_received(PmtudReply(path.host_id, path.link_id, onwire), now)
+    path.reply_received(reply_to_last_probe(path), now)
     assert path.pmtud.onwire == onwire
 
 

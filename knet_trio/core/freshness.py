@@ -1,0 +1,71 @@
+"""What shows that a control packet is new, and no copy of one that somebody recorded.
+
+The protocol has no field for that. What it has are fields that come back as they were sent, and
+fields that no host sends twice.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+# The pings that are remembered of one link, and the probes that may be on their way.
+MAX_PINGS: Final = 1024
+MAX_PROBES: Final = 128
+_NUMBERS: Final = 0x10000
+
+
+class SeenPings:
+    """The stamps of one link's pings that may start its host's numbers afresh.
+
+    No host sends a stamp twice, so the second time it is a copy. With more than ``limit`` the
+    oldest is forgotten.
+    """
+
+    def __init__(self, limit: int = MAX_PINGS) -> None:
+        self._limit = limit
+        self._stamps: OrderedDict[bytes, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def is_copy(self, stamp: bytes) -> bool:
+        """Whether a ping with ``stamp`` came before; from now on one has."""
+        if stamp in self._stamps:
+            return True
+        self._stamps[stamp] = None
+        if len(self._stamps) > self._limit:
+            self._stamps.popitem(last=False)
+        return False
+
+
+class ProbeNumbers:
+    """What the probes of one link say in their two bytes that the peer sends back: a number.
+
+    Were it the size itself, the answer to an earlier probe of that size would do for the next one.
+    Each number is drawn by ``randbelow`` and good for one answer. Of more than ``limit``
+    that have none, the oldest is forgotten.
+    """
+
+    def __init__(self, randbelow: Callable[[int], int], limit: int = MAX_PROBES) -> None:
+        self._randbelow = randbelow
+        self._limit = limit
+        self._sizes: OrderedDict[int, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def draw(self, size: int) -> int:
+        """The number for a probe that asks about ``size``."""
+        number = self._randbelow(_NUMBERS)
+        while number in self._sizes:
+            number = self._randbelow(_NUMBERS)
+        self._sizes[number] = size
+        if len(self._sizes) > self._limit:
+            self._sizes.popitem(last=False)
+        return number
+
+    def take(self, number: int) -> int | None:
+        """The size that the probe with ``number`` asked about; None for one that never left."""
+        return self._sizes.pop(number, None)

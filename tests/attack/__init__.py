@@ -1,0 +1,1 @@
+"""What attackers do to a handle, and what becomes of a healthy link meanwhile: nothing."""
