@@ -193,7 +193,8 @@ class Handle(HandleSettings):
     async def set_forwarding(self, forwarding: bool) -> None:
         """Let messages pass, or stop them; then those handed over before have gone out first.
 
-        While it is off messages are dropped and counted, both ways. Source: man knet_handle_setfwd.
+        While it is off messages are dropped and counted, both ways. Raises
+        ``trio.ClosedResourceError`` if the handle ends meanwhile. Source: man knet_handle_setfwd.
         """
         self._runtime.check_running()
         if forwarding:
@@ -334,6 +335,8 @@ async def open_handle(
         if crypto is not None:
             settings.log_slot(context.log, 1, crypto)
             settings.log_sealing(context.log, 1)
+            # This frame lives as long as the handle, and the key only until it is replaced.
+            crypto = None
         async with trio.open_nursery() as nursery:
             runtime = Runtime(context, nursery, privileged=privileged, dscp=dscp)
             handle = Handle(runtime)

@@ -17,7 +17,12 @@ from knet_trio.core.liveness import (
     DEFAULT_PONG_TIMEOUT,
 )
 from knet_trio.core.policy import LinkPolicy
-from knet_trio.errors import AlreadyExistsError, InvalidArgumentError, UnknownHostError
+from knet_trio.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    UnknownHostError,
+    UnknownLinkError,
+)
 from knet_trio.link import Link
 from knet_trio.node.peer import Peer
 from knet_trio.runtime import Runtime
@@ -134,12 +139,20 @@ class Host:
         return link
 
     async def remove_link(self, link_id: int) -> None:
-        """Take a link down and away: what ``Link.remove`` does."""
-        del self._links[link_id]
+        """Take a link down and away: what ``Link.remove`` does.
+
+        Raises UnknownLinkError if there is no such link.
+        """
+        self._check()
+        if self._links.pop(link_id, None) is None:
+            raise UnknownLinkError(f"host {self.host_id} has no link {link_id!r}")
         await self._runtime.remove_paths(self._peer, [self._peer.links[link_id]])
 
     async def remove(self) -> None:
-        """Take the host away, with its links. Source: man knet_host_remove."""
+        """Take the host away, with its links. When cancelled, it has done so all the same.
+
+        Source: man knet_host_remove.
+        """
         self._check()
         # First out of sight, so that no message starts on its way to it.
         paths = list(self._peer.links.values())

@@ -113,7 +113,10 @@ class Link:
         return explain(self._path)
 
     async def remove(self) -> None:
-        """Take it down and away. Source: man knet_link_clear_config."""
+        """Take it down and away. When cancelled, it has done so all the same.
+
+        Source: man knet_link_clear_config.
+        """
         self._check()
         await self._host.remove_link(self.link_id)
 

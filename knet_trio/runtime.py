@@ -3,6 +3,7 @@
 ::
 
     Runtime.run                          the nursery of the handle
+      |- end                             tells those outside who wait for the pipeline
       |- heartbeat                       pings when due, notices silence
       |- pmtud                           path MTU searches
       |- tx: filter, compressor, cipher, transport       the pipelines, a task for each stage
@@ -76,6 +77,7 @@ class Runtime:
     def start(self) -> None:
         """Start the tasks that every handle has."""
         start = self._nursery.start_soon
+        start(self._await_end, name="end")
         start(self.context.heartbeats.run, name="heartbeat")
         start(self.context.discoveries.run, name="pmtud")
         start(self.transmitter.run, name="tx")
@@ -94,6 +96,16 @@ class Runtime:
         for receiver in self.context.event_receivers:
             receiver.end()
         self._nursery.cancel_scope.cancel()
+
+    async def _await_end(self) -> None:
+        """Once the tasks are cancelled nobody takes what is sent, so nobody must wait for it.
+
+        That may be long before ``end``, which has to wait for what the block does in a shield.
+        """
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.transmitter.close()
 
     def check_running(self) -> None:
         """Raise ``trio.ClosedResourceError`` once the handle has ended."""
@@ -139,7 +151,7 @@ class Runtime:
     async def remove_paths(self, peer: Peer, paths: Iterable[Path | LoopbackPath]) -> None:
         """Take links down and away, and close the sockets that nobody uses any more.
 
-        All is done before the first checkpoint but the waiting for the sockets.
+        When cancelled, it has done so all the same.
         """
         closed: list[trio.Event] = []
         for path in paths:
@@ -153,9 +165,11 @@ class Runtime:
                 del self._bound[bound.endpoint]
                 bound.scope.cancel()
                 closed.append(bound.closed)
+        # Their tasks end in a few turns, and then the addresses are free.
+        with trio.CancelScope(shield=True):
+            for event in closed:
+                await event.wait()
         await trio.lowlevel.checkpoint()
-        for event in closed:
-            await event.wait()
 
     @property
     def dscp(self) -> int:
@@ -174,6 +188,8 @@ class Runtime:
         await self.transmitter.flush()
         for bound in list(self._bound.values()):
             await bound.outbox.wait_empty()
+        # A socket that was closed is empty too.
+        await self.transmitter.check_open()
 
     def _bind(self, config: LinkConfig, transport: Transport) -> _Bound:
         dynamic = config.dst is None
@@ -211,6 +227,7 @@ class Runtime:
                     nursery.start_soon(bound.outbox.run, name="outbox")
         finally:
             bound.endpoint.close()
+            bound.outbox.close()
             bound.closed.set()
             self.context.log.debug(
                 LogSubsystem.TRANSPORT,

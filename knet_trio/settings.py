@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import iscoroutinefunction
 from typing import Final
 
 from knet_trio.compress import make_compressor
@@ -218,6 +219,8 @@ def make_compression(config: CompressConfig | None) -> Compression | None:
 
 def check_filter(filter: Filter | None) -> Filter | None:
     """``filter`` if it can be one, else InvalidArgumentError."""
+    if iscoroutinefunction(filter):
+        raise InvalidArgumentError(f"the filter {filter!r} must not be async def: it cannot wait")
     if filter is None or callable(filter):
         return filter
     raise InvalidArgumentError(f"the filter {filter!r} is not callable")

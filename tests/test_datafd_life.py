@@ -22,6 +22,7 @@ from knet_trio import (
     TransportError,
     open_handle,
 )
+from tests.cancelling import at_every_step
 from tests.cluster import open_pair, receive, wait_dropped, wait_for
 from tests.datafds import (
     End,
@@ -33,7 +34,6 @@ from tests.datafds import (
     sent_to_us,
     sockets,
 )
-from tests.test_cancellation import at_every_step
 
 # Numbers.
 

@@ -142,6 +142,8 @@ async def test_a_removed_link_is_gone() -> None:
         link = host.links[0]
         await link.remove()
         assert list(host.links) == [1]
+        with pytest.raises(UnknownLinkError, match="no link 0"):
+            await host.remove_link(0)
         with pytest.raises(UnknownLinkError) as caught:
             await link.remove()
         assert isinstance(caught.value, LookupError)

@@ -102,6 +102,11 @@ class Outbox:
             self._make_room(gone)
         return gone
 
+    def close(self) -> None:
+        """Give up what waits: the endpoint is closed."""
+        self._backlog.clear()
+        self._make_room(self._waiting)
+
     async def run(self) -> None:
         """Send on what waits, whenever there is room, until cancelled."""
         while True:

@@ -62,6 +62,7 @@ class Stage(ABC, Generic[In, Out]):
         self._pending = 0
         self._last: Batch[In] | None = None
         self._made = 0
+        self._closed = False
 
     @abstractmethod
     def step(self, item: In) -> Sequence[Out]:
@@ -89,6 +90,8 @@ class Stage(ABC, Generic[In, Out]):
 
     def send_nowait(self, items: Sequence[In], flushed: Sequence[trio.Event] = ()) -> None:
         """Send ``items``, all or none: ``trio.WouldBlock`` if the stage is too far behind."""
+        if self._closed:
+            raise trio.ClosedResourceError("the handle has ended")
         if not self._pending:
             self._work_now(items, flushed)
         elif not self._join_last(items, flushed):
@@ -112,6 +115,11 @@ class Stage(ABC, Generic[In, Out]):
             self.send_nowait(items, flushed)
         except trio.WouldBlock:
             await self._send_later(items, flushed)
+
+    def close(self) -> None:
+        """Take no more, once ``run`` was cancelled: who waits gets ``trio.ClosedResourceError``."""
+        self._closed = True
+        self._queue.close()
 
     async def run(self) -> None:
         """Do what could not be done at once, until cancelled."""
@@ -192,8 +200,10 @@ class Stage(ABC, Generic[In, Out]):
         self._pending += 1
         try:
             await self._entrance.send(batch)
-        except BaseException:
+        except BaseException as error:
             self._pending -= 1
+            if isinstance(error, trio.BrokenResourceError):
+                raise trio.ClosedResourceError("the handle has ended") from None
             raise
         # Those who waited go on in any order, but what is sent next may only join the hindmost
         # batch, or it would overtake.

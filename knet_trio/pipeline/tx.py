@@ -186,6 +186,8 @@ class CompressorStage(Stage[Addressed, Addressed]):
                 if compressor.slow:
                     # One at a time, since what a thread does cannot be cancelled.
                     smaller = await trio.to_thread.run_sync(_timed, compressor.compress, data)
+                    # The thread went on when this was cancelled, and the sockets may be closed.
+                    await trio.lowlevel.checkpoint_if_cancelled()
                 else:
                     smaller = _timed(compressor.compress, data)
                     await trio.lowlevel.checkpoint()
@@ -240,6 +242,8 @@ class Transmitter:
         self._cipher = CipherStage(self._sealer, self._transport)
         self._compressor = CompressorStage(node, self._cipher)
         self._filter = FilterStage(node, self._compressor)
+        self._closed = False
+        self._flushes: set[trio.Event] = set()
 
     def send_nowait(self, messages: Sequence[Outgoing]) -> None:
         """Hand over ``messages``, all or none; ``trio.WouldBlock`` if there is no room."""
@@ -263,13 +267,33 @@ class Transmitter:
             )
         for left in self._filter.keep_own([addressed]):
             for compressed in await self._compressor.process(left):
+                await self.check_open()
                 self._transport.send_one(self._sealer.seal(compressed))
 
     async def flush(self) -> None:
         """Wait until all that was handed over before has gone through the last stage."""
         flushed = trio.Event()
-        await self._filter.send((), (flushed,))
-        await flushed.wait()
+        self._flushes.add(flushed)
+        try:
+            await self._filter.send((), (flushed,))
+            await flushed.wait()
+        finally:
+            self._flushes.discard(flushed)
+        await self.check_open()
+
+    async def check_open(self) -> None:
+        """Raise ``trio.ClosedResourceError`` once it was closed."""
+        if self._closed:
+            # What is cancelled with the handle is to learn of that.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise trio.ClosedResourceError("the handle has ended")
+
+    def close(self) -> None:
+        """Take no more, once ``run`` was cancelled: who waits gets ``trio.ClosedResourceError``."""
+        self._closed = True
+        self._filter.close()
+        for flushed in self._flushes:
+            flushed.set()
 
     async def run(self) -> None:
         """Run the stages until cancelled."""

@@ -99,6 +99,8 @@ class UdpEndpoint(Endpoint):
         self._coalesced = offload.receive_coalesced(sock)
         self._segmented = True
         self._trains_refused = 0
+        # Whether a send was told of an error since the error queue was read.
+        self._told = False
         # When something last arrived, and how often in a row closely after the time before.
         self._arrived_at = -math.inf
         self._in_a_row = 0
@@ -134,7 +136,10 @@ class UdpEndpoint(Endpoint):
 
     def _drain(self) -> Arrivals:
         trains: list[Train] = []
-        troubles: list[PathTrouble] = []
+        # Once a send was told, no receive is: then this would be read when nothing else is left,
+        # and what the network said of a peer that was not there yet would count against one that
+        # has answered since.
+        troubles = self.troubles() if self._told else []
         room = RECEIVE_BYTES
         for _ in range(RECEIVE_CALLS):
             try:
@@ -205,6 +210,7 @@ class UdpEndpoint(Endpoint):
             # made: it is on the error queue, and the packet deserves its own try.
             if error.errno not in _TOLD_LATE:
                 raise
+            self._told = True
             self._sock.sendto(datagram, name)
 
     def _send_train(self, train: Sequence[bytes], name: SocketName) -> int:
@@ -215,6 +221,7 @@ class UdpEndpoint(Endpoint):
         except BlockingIOError:
             raise
         except OSError:
+            self._told = True
             # Who is to blame, the train or one of its datagrams, shows when they go alone.
             taken = 0
             try:
@@ -238,6 +245,7 @@ class UdpEndpoint(Endpoint):
 
     def troubles(self) -> list[PathTrouble]:
         """Read the error queue."""
+        self._told = False
         return read_errors(self._sock)
 
     def set_dscp(self, dscp: int) -> None:

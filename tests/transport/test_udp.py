@@ -571,6 +571,22 @@ class TestTrouble:
         assert len(await receive(two, 10)) == 10
 
     @both
+    async def test_what_a_send_was_told_of_is_not_older_than_what_arrives(
+        self, local: Address, open_udp: Opener
+    ) -> None:
+        """Or a peer would be thought gone that was not there at first, and has answered since."""
+        one, two = open_udp(local), open_udp(local)
+        nobody = open_udp.free_address(local)
+        for datagrams in ([b"a"], [b"a", b"b"]):
+            one.send_nowait([b"lost"], nobody)
+            assert one.send_nowait(datagrams, two.local) == len(datagrams)
+            two.send_nowait([b"here I am"], one.local)
+            with trio.fail_after(PATIENCE):
+                arrivals = await one.receive()
+            assert [train.data for train in arrivals.trains] == [b"here I am"]
+            assert [trouble.destination for trouble in arrivals.troubles] == [nobody]
+
+    @both
     async def test_is_told_beside_a_flood(self, local: Address, open_udp: Opener) -> None:
         one, two = open_udp(local), open_udp(local)
         nobody = open_udp.free_address(local)

@@ -1,0 +1,236 @@
+"""What goes wrong in the user's own code ends what it has to, and nothing hangs for it."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import signal
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from knet_trio import (
+    Broadcast,
+    CompressConfig,
+    CryptoConfig,
+    Direction,
+    DropCause,
+    FilterError,
+    FilterPacket,
+    FilterResult,
+    InvalidArgumentError,
+    Unicast,
+    open_handle,
+)
+from tests.cancelling import kinds, leaves, nothing_left
+from tests.cluster import KEY, PATIENCE, open_pair, receive, wait_dropped
+
+# Filters.
+
+
+def raises(_: FilterPacket) -> FilterResult:
+    raise ValueError("no idea")
+
+
+def raises_a_stop(_: FilterPacket) -> FilterResult:
+    raise StopIteration
+
+
+def never_returns_from_itself(packet: FilterPacket) -> FilterResult:
+    return never_returns_from_itself(packet)
+
+
+def raises_a_group(_: FilterPacket) -> FilterResult:
+    raise ExceptionGroup("of errors", [ValueError(), TypeError()])
+
+
+def answers(answer: object) -> Callable[[FilterPacket], Any]:
+    def decide(_: FilterPacket) -> object:
+        return answer
+
+    return decide
+
+
+def names_no_host(_: FilterPacket) -> FilterResult:
+    return Unicast(["beta"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+NONSENSE: list[Callable[[FilterPacket], FilterResult]] = [
+    raises,
+    raises_a_stop,
+    raises_a_group,
+    never_returns_from_itself,
+    names_no_host,
+    answers(None),
+    answers(True),
+    answers(Broadcast),
+    answers(Broadcast(channel=99)),
+    answers([2]),
+]
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+async def test_a_filter_that_fails_loses_its_message_and_no_other(direction: Direction) -> None:
+    def decide(packet: FilterPacket) -> FilterResult:
+        index = packet.data[0] if packet.direction is direction else len(NONSENSE)
+        return NONSENSE[index](packet) if index < len(NONSENSE) else Broadcast()
+
+    with nothing_left(), trio.fail_after(PATIENCE):
+        async with open_pair(filter=decide) as pair:
+            out = direction is Direction.TX
+            to, sender = (pair.b, pair.a) if out else (pair.a, pair.b)
+            channel, receiver = sender.open_channel(0), to.open_channel(0)
+            good = bytes([len(NONSENSE)])
+            for index in range(len(NONSENSE)):
+                await channel.send_many([bytes([index]), good])
+                assert await receive(receiver, 1) == [good]
+                if out:
+                    with pytest.raises(FilterError):
+                        await channel.send_sync(bytes([index]))
+            await wait_dropped(pair.a, DropCause.FILTER_ERROR, len(NONSENSE))
+            assert pair.a.statistics().drops == {DropCause.FILTER_ERROR: len(NONSENSE)}
+
+
+async def test_an_asynchronous_function_is_no_filter() -> None:
+    async def decide(packet: FilterPacket) -> FilterResult:
+        del packet
+        return Broadcast()
+
+    async with open_handle(1) as handle:
+        with pytest.raises(InvalidArgumentError, match="async def"):
+            handle.set_filter(decide)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class EndOfTheProgram(BaseException):
+    """As KeyboardInterrupt is, nothing for a handle to deal with."""
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+async def test_what_is_no_exception_ends_the_handle_and_comes_out(direction: Direction) -> None:
+    """On the way out it is raised by the send, on the way in by a task of the handle."""
+
+    def decide(packet: FilterPacket) -> FilterResult:
+        if packet.direction is direction:
+            raise EndOfTheProgram
+        return Broadcast()
+
+    with nothing_left(), trio.fail_after(PATIENCE), pytest.raises(BaseExceptionGroup) as caught:
+        async with open_pair(filter=decide) as pair:
+            sender = pair.a if direction is Direction.TX else pair.b
+            await sender.open_channel(0).send(b"x")
+            await trio.sleep_forever()
+    assert kinds(caught.value) == [EndOfTheProgram]
+
+
+# What the handle's own parts may run into.
+
+
+@pytest.mark.parametrize("model", ["zlib", "lzma"])
+async def test_a_compressor_that_breaks_ends_the_handle(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a thread or not, and whoever waits behind it does not wait for ever."""
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(zlib, "compress", fail)
+    monkeypatch.setattr(lzma, "compress", fail)
+    with nothing_left(), trio.fail_after(PATIENCE), pytest.raises(ExceptionGroup) as caught:
+        async with open_pair() as pair:
+            pair.a.set_compress(CompressConfig(model))
+            await pair.a.open_channel(0).send(b"x" * 1000)
+            await trio.sleep_forever()
+    assert kinds(caught.value) == [MemoryError]
+
+
+async def test_a_cipher_that_breaks_loses_messages_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(size: int) -> bytes:
+        raise OSError(f"no {size} bytes")
+
+    with nothing_left(), trio.fail_after(PATIENCE):
+        async with open_pair(crypto=CryptoConfig(key=KEY)) as pair:
+            channel, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "urandom", fail)
+                await channel.send(b"lost")
+                await wait_dropped(pair.a, DropCause.SEAL_FAILED)
+            await channel.send(b"sent")
+            assert await receive(receiver, 1) == [b"sent"]
+
+
+# The block.
+
+
+async def test_errors_of_the_block_and_of_its_tasks_come_out_in_groups() -> None:
+    async def fail() -> None:
+        raise OSError
+
+    with nothing_left(), trio.fail_after(PATIENCE), pytest.raises(ExceptionGroup) as caught:
+        async with open_pair() as pair, trio.open_nursery() as nursery:
+            nursery.start_soon(pair.a.get_host(2).wait_unreachable)
+            nursery.start_soon(fail)
+            nursery.start_soon(fail)
+            await trio.sleep_forever()
+    assert kinds(caught.value) == [OSError, OSError]
+
+
+async def test_errors_that_come_while_it_ends_come_out_too() -> None:
+    with nothing_left(), trio.fail_after(PATIENCE), pytest.raises(ExceptionGroup) as caught:
+        async with open_pair():
+            try:
+                raise ZeroDivisionError
+            finally:
+                raise OSError
+    assert kinds(caught.value) == [OSError]
+    (error,) = leaves(caught.value)
+    assert isinstance(error.__context__, ZeroDivisionError)
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+async def interrupted_in_the_block() -> None:
+    with nothing_left():
+        async with open_pair() as pair:
+            await pair.a.open_channel(0).send(b"x")
+            interrupt()
+            await trio.sleep_forever()
+
+
+async def interrupted_while_all_sleep() -> None:
+    """As a user does it: the signal comes when nothing of the program runs."""
+    with nothing_left():
+        async with open_pair() as pair, trio.open_nursery() as nursery:
+            nursery.start_soon(pair.a.open_channel(0).receive)
+            await wait_all_tasks_blocked()
+            trio.lowlevel.current_trio_token().run_sync_soon(interrupt)
+            await trio.sleep_forever()
+
+
+async def interrupted_in_a_filter() -> None:
+    def decide(packet: FilterPacket) -> FilterResult:
+        if packet.direction is Direction.RX:
+            interrupt()
+        return Broadcast()
+
+    with nothing_left():
+        async with open_pair(filter=decide) as pair:
+            await pair.b.open_channel(0).send(b"x")
+            await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    "program", [interrupted_in_the_block, interrupted_while_all_sleep, interrupted_in_a_filter]
+)
+def test_an_interrupt_ends_it(program: Callable[[], Any]) -> None:
+    with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)) as caught:
+        trio.run(program)
+    assert kinds(caught.value) == [KeyboardInterrupt]
