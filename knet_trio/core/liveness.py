@@ -29,7 +29,7 @@ DEFAULT_LATENCY_SAMPLES: Final = 2048
 DEFAULT_PONG_COUNT: Final = 5
 INITIAL_BACKOFF: Final = 10
 # A poll so many seconds late says that this process was not running. What arrived meanwhile has
-# not been looked at, and gets as long for that.
+# not been looked at, and gets at least as long for that.
 STALL: Final = 0.05
 # What a busy machine adds to a round trip now and then, in seconds.
 SUSPECT_SLACK: Final = 0.02
@@ -118,11 +118,13 @@ class Liveness:
         self._doubted_at = now
 
     def excuse(self, now: float) -> None:
-        """The caller has not been running: what came meanwhile is looked at before silence counts.
+        """The caller has not been running since ``deadline``: that was no silence of the peer's.
 
+        Who was away gives the peer as long to answer a new ping, but no longer than ``timeout``.
         Call it instead of trusting a ``poll`` that is ``STALL`` seconds behind ``deadline``.
         """
-        self._excused_until = now + STALL + 2 * self.latency
+        patience = max(STALL, min(now - self.deadline, self.timeout))
+        self._excused_until = now + patience + 2 * self.latency
 
     def poll(self, now: float) -> tuple[bool, bool]:
         """Whether a ping is due, and whether the link has just gone down."""

@@ -375,11 +375,11 @@ class TestStall:
         pending = link.stamp(20.0)
         link.excuse(30.0)
         assert link.poll(30.0) == (True, False)
-        # Silence still counts, once there was time to look.
-        assert link.deadline == 30.0 + STALL
-        link.pong_received(30.01, link.stamp(30.0))
-        assert link.poll(30.0 + STALL) == (False, False)
-        assert link.pong_received(30.1, pending) is PongOutcome.UNEXPECTED
+        # Silence still counts, once the peer has had its time again.
+        assert link.deadline == 30.5
+        link.pong_received(30.4, link.stamp(30.0))
+        assert link.poll(30.5) == (False, False)
+        assert link.pong_received(30.6, pending) is PongOutcome.UNEXPECTED
 
     def test_a_link_that_stays_silent_goes_down_all_the_same(self) -> None:
         link = Liveness(0.0, interval=1.0, timeout=0.5, pong_count=1)
@@ -388,7 +388,21 @@ class TestStall:
             link.pong_received(float(now), link.stamp(float(now)))
         link.excuse(30.0)
         assert link.poll(30.0) == (True, False)
-        assert link.poll(30.0 + STALL) == (False, True)
+        assert link.poll(30.4) == (False, False)
+        assert link.poll(30.5) == (False, True)
+
+    @pytest.mark.parametrize("away", [0.01, 0.3])
+    def test_who_was_away_for_a_moment_gives_no_more_than_that(self, away: float) -> None:
+        link = Liveness(0.0, interval=0.5, timeout=1.0, pong_count=1)
+        for tick in range(41):
+            link.poll(tick / 2)
+            link.pong_received(tick / 2, link.stamp(tick / 2))
+        assert link.poll(20.5) == (True, False)
+        assert link.deadline == 21.0
+        link.excuse(21.0 + away)
+        assert link.poll(21.0 + away) == (True, False)
+        assert link.deadline == pytest.approx(21.0 + away + max(STALL, away))
+        assert link.poll(link.deadline)[1] is True
 
 
 class TestSuspicion:

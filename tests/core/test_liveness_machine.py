@@ -132,8 +132,10 @@ class LivenessMachine(RuleBasedStateMachine):
     @rule(ticks=WAITS)
     def the_process_was_stopped(self, ticks: int) -> None:
         self.now += ticks * TICK
+        away = self.now - Fraction(self.link.deadline)
         self.link.excuse(float(self.now))
-        self.excused = self.now + Fraction(STALL) + 2 * self.latency
+        patience = max(Fraction(STALL), min(away, self.timeout))
+        self.excused = self.now + patience + 2 * self.latency
         self.poll()
 
     # What comes back.

@@ -34,8 +34,11 @@ from tests.interop.c_client import CNodeDiedError, CProcess, LogLine
 ROOT: Final = Path(__file__).resolve().parents[2]
 # Seconds between two looks at a link.
 LINK_POLL: Final = 0.02
+# The module that a C node runs.
+LIBKNET: Final = f"{__package__}.c_process"
 
 __all__ = [
+    "LIBKNET",
     "Address",
     "CCrypto",
     "CNode",
@@ -367,14 +370,16 @@ async def open_c_node(
     forwarding: bool = True,
     log_level: str = "warning",
     privileged: bool = False,
+    program: str = LIBKNET,
 ) -> AsyncGenerator[CNode, None]:
     """A C node in a process of its own, in the named network namespace if there is one.
 
     It has the channels open, forwards, and uses the crypto. The process is gone when the block
-    ends, however it ends. Log levels: error, warning, info, debug.
+    ends, however it ends. Log levels: error, warning, info, debug. `program` is another module
+    that takes the same commands, run in the place of libknet.
     """
     options = {"host_id": host_id, "log_level": log_level, "privileged": privileged}
-    command = [sys.executable, "-m", f"{__package__}.c_process", json.dumps(options)]
+    command = [sys.executable, "-m", program, json.dumps(options)]
     if namespace is not None:
         # `ip netns exec` becomes the command: signals to the process reach the node itself.
         command = ["ip", "netns", "exec", namespace, *command]

@@ -12,8 +12,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Final
+from contextlib import AbstractContextManager, contextmanager
+from typing import ClassVar, Final
 
 COMMAND_LIMIT: Final = 10.0
 CLONE_NEWNET: Final = 0x40000000
@@ -41,7 +41,7 @@ class NamespaceError(RuntimeError):
     """A command for a namespace failed; the message carries it and what it said."""
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=COMMAND_LIMIT, check=False
@@ -51,6 +51,7 @@ def _run(*command: str) -> None:
     if done.returncode:
         said = done.stderr.strip() or done.stdout.strip()
         raise NamespaceError(f"{' '.join(command)}: {said}")
+    return done.stdout
 
 
 def _setns(fd: int) -> None:
@@ -61,15 +62,42 @@ def _setns(fd: int) -> None:
         raise OSError(code, f"setns: {os.strerror(code)}")
 
 
+@contextmanager
+def inside(name: str) -> Generator[None, None, None]:
+    """The calling thread is in the namespace of that name: sockets made in the block belong to it.
+
+    Only this thread, and for Trio every task that runs before the block ends. Processes
+    started in the block are inside too.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(there)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+
+
 class NamespacePair:
     """Namespaces 0 and 1, joined by `links` veth pairs; pair i is `veth{i}` on both sides.
 
     A side's addresses on pair i are `v4(side, i)`, `v6(side, i)` and `link_local(side, i)`.
     """
 
+    DEVICE: ClassVar[str] = "veth"
+
+    # What its namespaces are called at the end. There may be more between the first two.
+    SUFFIXES: ClassVar[tuple[str, ...]] = ("a", "b")
+
     def __init__(self, links: int) -> None:
         prefix = f"knet-{os.getpid()}-{next(_numbers)}"
-        self.names: Final = (f"{prefix}-a", f"{prefix}-b")
+        self.names: Final = tuple(f"{prefix}-{suffix}" for suffix in self.SUFFIXES)
         self.links: Final = links
         self._dropped: set[tuple[int, int]] = set()
 
@@ -81,45 +109,33 @@ class NamespacePair:
     def v6(side: int, i: int) -> str:
         return f"fd77:{i:x}::{side + 1}"
 
-    @staticmethod
-    def link_local(side: int, i: int, *, scope: bool = True) -> str:
+    @classmethod
+    def link_local(cls, side: int, i: int, *, scope: bool = True) -> str:
         """fe80:: with the interface as its scope, which only means something inside."""
-        return f"fe80::{side + 1}" + (f"%veth{i}" if scope else "")
+        return f"fe80::{side + 1}" + (f"%{cls.device(i)}" if scope else "")
 
-    @contextmanager
-    def inside(self, side: int) -> Generator[None, None, None]:
-        """The calling thread is in that namespace: sockets made in the block belong to it.
+    @classmethod
+    def device(cls, i: int) -> str:
+        """What the interfaces of pair i are called, on both sides."""
+        return f"{cls.DEVICE}{i}"
 
-        Only this thread, and for Trio every task that runs before the block ends. Processes
-        started in the block are inside too.
-        """
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            there = os.open(f"/run/netns/{self.names[side]}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _setns(there)
-            finally:
-                os.close(there)
-            try:
-                yield
-            finally:
-                _setns(home)
-        finally:
-            os.close(home)
+    def inside(self, side: int) -> AbstractContextManager[None]:
+        """The calling thread is in the namespace of that side; see `inside`."""
+        return inside(self.names[side])
 
     def set_link(self, i: int, *, up: bool, side: int = 0) -> None:
         """Take one side's interface up or down; the other side's carrier follows it.
 
         Down loses the IPv6 addresses, so up gives them again.
         """
-        self._ip(side, "link", "set", f"veth{i}", "up" if up else "down")
+        self._ip(side, "link", "set", self.device(i), "up" if up else "down")
         if up:
             self._add_v6(side, i)
 
     def set_mtu(self, i: int, mtu: int, *, side: int | None = None) -> None:
         """Set the MTU of pair i, on one side or (None) on both."""
         for each in (0, 1) if side is None else (side,):
-            self._ip(each, "link", "set", f"veth{i}", "mtu", str(mtu))
+            self._ip(each, "link", "set", self.device(i), "mtu", str(mtu))
 
     def drop(self, i: int, *, toward: int | None = None) -> None:
         """Lose every packet on pair i, toward one side or (None) both ways.
@@ -140,8 +156,12 @@ class NamespacePair:
 
     def _filter(self, side: int, action: str, i: int) -> None:
         for tool in ("iptables", "ip6tables"):
-            rule = (action, "INPUT", "-i", f"veth{i}", "-j", "DROP")
-            _run("ip", "netns", "exec", self.names[side], tool, "-w", "5", *rule)
+            rule = (action, "INPUT", "-i", self.device(i), "-j", "DROP")
+            self.run(side, tool, "-w", "5", *rule)
+
+    def run(self, side: int, *command: str) -> str:
+        """Run a command in the namespace of that side; what it says. NamespaceError if it fails."""
+        return _run("ip", "netns", "exec", self.names[side], *command)
 
     def _ip(self, side: int, *arguments: str) -> None:
         _run("ip", "-netns", self.names[side], *arguments)
@@ -149,24 +169,31 @@ class NamespacePair:
     def _add_v6(self, side: int, i: int) -> None:
         # Duplicate address detection would keep them from use for a second or two.
         for address in (f"{self.v6(side, i)}/64", f"{self.link_local(side, i, scope=False)}/64"):
-            self._ip(side, "-6", "address", "replace", address, "dev", f"veth{i}", "nodad")
+            self._ip(side, "-6", "address", "replace", address, "dev", self.device(i), "nodad")
 
     def build(self, mtu: int) -> None:
         """Make the namespaces and what joins them; `namespace_pair` does it."""
         for name in self.names:
             _run("ip", "netns", "add", name)
-        for side in (0, 1):
+        for side in range(len(self.names)):
             self._ip(side, "link", "set", "lo", "up")
         for i in range(self.links):
-            end = ("type", "veth", "peer", "name", f"veth{i}", "netns", self.names[1])
-            self._ip(0, "link", "add", f"veth{i}", *end)
+            self._join(i)
             for side in (0, 1):
-                # No generated link-local address: ours is known beforehand.
-                self._ip(side, "link", "set", f"veth{i}", "addrgenmode", "none")
-                self._ip(side, "address", "add", f"{self.v4(side, i)}/24", "dev", f"veth{i}")
-            self.set_mtu(i, mtu)
-            for side in (0, 1):
-                self.set_link(i, up=True, side=side)
+                self._dress(side, i, mtu)
+
+    def _join(self, i: int) -> None:
+        """Make the devices of pair i."""
+        end = ("type", "veth", "peer", "name", self.device(i), "netns", self.names[1])
+        self._ip(0, "link", "add", self.device(i), *end)
+
+    def _dress(self, side: int, i: int, mtu: int) -> None:
+        """Give a new device its addresses and its MTU, and take it up."""
+        # No generated link-local address: ours is known beforehand.
+        self._ip(side, "link", "set", self.device(i), "addrgenmode", "none")
+        self._ip(side, "address", "add", f"{self.v4(side, i)}/24", "dev", self.device(i))
+        self.set_mtu(i, mtu, side=side)
+        self.set_link(i, up=True, side=side)
 
     def remove(self) -> None:
         """Delete what `build` made, also when it failed halfway."""

@@ -7,6 +7,7 @@ that the lowest id would choose.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from knet_trio import (
     Message,
     open_handle,
 )
-from tests.interop.c_node import Address, CCrypto, CNode, free_udp_port, open_c_node
+from tests.interop.c_node import LIBKNET, Address, CCrypto, CNode, free_udp_port, open_c_node
 from tests.interop.namespaces import NamespacePair
 
 OURS: Final = 1
@@ -52,6 +53,8 @@ class Setup:
     channels: tuple[int, ...] = (0,)
     hedge: bool = False
     """Off, for the C library has nothing like it: both sides choose links by the same rules."""
+    program: str = LIBKNET
+    """What runs the other node: see `open_c_node`."""
 
 
 def on_loopback(
@@ -114,10 +117,15 @@ class Ours:
             datas += [check_message(message) for message in messages]
         return datas
 
-    async def wait_data_mtu(self, wanted: int) -> None:
-        """Until the handle's data MTU is that."""
+    async def wait_data_mtu(self, wanted: int | Callable[[int], bool]) -> None:
+        """Until the handle's data MTU is that, or fulfils that."""
+
+        def fulfilled() -> bool:
+            found = self.handle.data_mtu
+            return wanted(found) if callable(wanted) else found == wanted
+
         async with self.handle.events() as events:
-            while self.handle.data_mtu != wanted:
+            while not fulfilled():
                 event = await events.receive()
                 assert not isinstance(event, DataMtuChanged) or event.data_mtu > 0
 
@@ -174,6 +182,7 @@ async def open_theirs(setup: Setup) -> AsyncGenerator[CNode, None]:
         namespace=None if namespaces is None else namespaces.names[1],
         crypto=setup.crypto,
         channels=setup.channels,
+        program=setup.program,
     ) as c:
         if setup.crypto is not None:
             await c.clear_traffic(False)
@@ -254,24 +263,40 @@ def numbered(number: int, size: int) -> bytes:
 class Stream:
     """Numbered messages from our side, as `CNode.start_stream` sends them from the other."""
 
-    def __init__(self, channel: Channel, size: int, interval: float, start: int = 0) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        size: int,
+        interval: float,
+        start: int = 0,
+        count: float = math.inf,
+    ) -> None:
         self.next = start
         """The number of the next message: those from `start` to it were handed over."""
+        self.handed_over = start
+        """The same, with one whose send has not returned yet."""
         self._channel = channel
         self._size, self._interval, self._start = size, interval, start
+        self._count = count
         self._scope = trio.CancelScope()
         self._done = trio.Event()
 
     async def run(self) -> None:
-        """Send until told to stop."""
+        """Send `count` messages, or until told to stop."""
         began = trio.current_time()
         with self._scope:
-            while True:
+            while self.sent < self._count:
+                self.handed_over = self.next + 1
                 await self._channel.send(numbered(self.next, self._size))
                 self.next += 1
                 # Against the schedule, as the other side does.
-                await trio.sleep_until(began + (self.next - self._start) * self._interval)
+                await trio.sleep_until(began + self.sent * self._interval)
         self._done.set()
+
+    @property
+    def sent(self) -> int:
+        """How many messages were handed over."""
+        return self.next - self._start
 
     async def stop(self) -> int:
         """End it; the number after the last. A send that is cancelled here has not happened."""

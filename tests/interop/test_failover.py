@@ -128,7 +128,7 @@ async def test_the_link_in_use_is_cut(namespaces: NamespacePair, toward: int | N
 
             namespaces.drop(1, toward=toward)
             await link.wait_disconnected()
-            ours_known = streams.ours.next
+            ours_known = streams.ours.handed_over
             await wait_c_link(pair.c, 1, False)
             theirs_known = await streams.mark_theirs()
             await assert_in_use(streams, ours=0, theirs=0)
@@ -213,7 +213,7 @@ async def test_the_c_side_removes_the_link_in_use(namespaces: NamespacePair) -> 
             link = pair.ours.host.links[1]
             await pair.c.clear_link(OURS, 1)
             await link.wait_disconnected()
-            ours_known = streams.ours.next
+            ours_known = streams.ours.handed_over
             await assert_in_use(streams, ours=0, theirs=0)
             await add_c_link(pair.c, setup, 1)
             await link.wait_connected()
