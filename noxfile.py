@@ -23,7 +23,13 @@ CORE_COVERAGE = 98
 PACKAGE_COVERAGE = 90
 
 # What takes long, and is much the same on every interpreter.
-LONG = ["tests/interop", "tests/simulation", "tests/cli/test_bench.py"]
+LONG = [
+    "tests/interop",
+    "tests/network",
+    "tests/simulation",
+    "tests/soak",
+    "tests/cli/test_bench.py",
+]
 
 # Many tests wait more than they work, so there are more at once than a small machine has cores. A
 # file's tests stay together: some share what is dear to make.
@@ -152,3 +158,14 @@ def simulate(session: nox.Session) -> None:
     """
     install(session, "test")
     session.run("python", "-m", "tests.simulation", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def soak(session: nox.Session) -> None:
+    """Three hosts on a network that loses packets: `nox -s soak -- --hours 1`.
+
+    Twenty seconds of it are among the tests; this is for what takes longer to show. It needs root.
+    docs/soak.md says more.
+    """
+    install(session, "test")
+    session.run("python", "-m", "tests.soak", *session.posargs)
