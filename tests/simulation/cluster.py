@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import permutations
 
@@ -35,11 +35,12 @@ class Cluster:
         # Whether nothing gets from one host to another over a link; whether a host stands still.
         self.broken: dict[tuple[int, int, int], Timeline] = {}
         self.paused = {host: Timeline() for host in self.hosts}
+        self.disabled: dict[tuple[int, int, int], Timeline] = {}
         # When it was last that the receiver, or the sender, got another address; and a link
         # another MTU.
-        self.moved: dict[tuple[int, int, int], float] = {}
-        self.came_from: dict[tuple[int, int, int], float] = {}
-        self.mtu_changed: dict[int, float] = {}
+        self.moved: dict[tuple[int, int, int], list[float]] = defaultdict(list)
+        self.came_from: dict[tuple[int, int, int], list[float]] = defaultdict(list)
+        self.mtu_changed: dict[int, list[float]] = defaultdict(list)
         self._rng = random.Random(f"{scenario.seed} cluster")
         self._over = trio.Event()
         self._conditions = Conditions()
@@ -49,6 +50,7 @@ class Cluster:
         self._paused: Counter[int] = Counter()
         self._disabled: Counter[tuple[int, int, int]] = Counter()
         self._narrowed: dict[int, list[int]] = {link: [] for link in range(scenario.links)}
+        self._interfaces: dict[tuple[int, int], list[int]] = defaultdict(list)
         self._busy: set[int] = set()
         self._rekeying = False
         self._moves = 0
@@ -59,6 +61,7 @@ class Cluster:
                 self._place(host, link, self.address(host, link))
         for a, b, link in self.ways():
             self.broken[a, b, link] = Timeline()
+            self.disabled[a, b, link] = Timeline()
         if scenario.cipher is not None:
             self._make_key(scenario.cipher, scenario.hash)
             self.slots, self.slot_in_use = {1: self.keys[0]}, 1
@@ -117,10 +120,6 @@ class Cluster:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Have all hosts begin their first lives."""
-        for link, mtu in enumerate(self._mtus()):
-            for host in self.hosts:
-                interface = Interface(mtu=max(1500, mtu))
-                self.network.set_interface(self._at[host, link], interface)
         self.calm(rough=False)
         for node in self.nodes.values():
             await nursery.start(node.live)
@@ -133,7 +132,7 @@ class Cluster:
             jitter=scenario.jitter,
             duplicate=scenario.duplicate,
             reorder=scenario.reorder,
-            reorder_delay=scenario.latency,
+            reorder_delay=scenario.reorder_delay,
             black_hole=scenario.black_hole,
             checksum=scenario.checksum,
             loss=scenario.loss if rough else 0.0,
@@ -198,8 +197,10 @@ class Cluster:
                 self._place(fault.a, fault.link, address)
                 self.apply()
                 for other in self.nodes[fault.a].peers():
-                    self.moved[other, fault.a, fault.link] = trio.current_time()
-                    self.came_from[fault.a, other, fault.link] = trio.current_time()
+                    self.moved[other, fault.a, fault.link].append(trio.current_time())
+                    self.came_from[fault.a, other, fault.link].append(trio.current_time())
+            case Kind.NUMBERS:
+                node.skip = fault.value
             case _:
                 return False
         return True
@@ -226,12 +227,14 @@ class Cluster:
                 self._paused[a] = max(0, self._paused[a] + step)
             case Kind.DISABLE:
                 self._disabled[a, b, link] += step
-            case Kind.MTU:
+            case Kind.MTU | Kind.INTERFACE:
+                narrow = fault.kind is Kind.MTU
+                mtus = self._narrowed[link] if narrow else self._interfaces[a, link]
                 if step > 0:
-                    self._narrowed[link].append(fault.value)
+                    mtus.append(fault.value)
                 else:
-                    self._narrowed[link].remove(fault.value)
-                self.mtu_changed[link] = trio.current_time()
+                    mtus.remove(fault.value)
+                self.mtu_changed[link].append(trio.current_time())
             case _:
                 raise AssertionError(fault)
         self.apply()
@@ -252,12 +255,16 @@ class Cluster:
                 network.pause(address)
             else:
                 network.resume(address)
+            mtu = min([max(1500, self._mtus()[link]), *self._interfaces[host, link]])
+            if network.get_interface(address).mtu != mtu:
+                network.set_interface(address, Interface(mtu=mtu))
         for host, paused in self.paused.items():
             paused.set(now, bool(self._paused[host]))
         mtus = [min([mtu, *self._narrowed[link]]) for link, mtu in enumerate(self._mtus())]
         for a, b, link in self.ways():
             here, there = self._at[a, link], self._at[b, link]
-            conditions = attrs.evolve(self._conditions, mtu=mtus[link])
+            latency = self.scenario.latency_of(link)
+            conditions = attrs.evolve(self._conditions, mtu=mtus[link], latency=latency)
             if network.get_wire(here, there) != conditions:
                 network.set_wire(here, there, conditions, one_way=True)
             if self._cut[a, b, link]:
@@ -265,6 +272,7 @@ class Cluster:
             else:
                 network.mend(here, there, one_way=True)
             self._enable(a, b, link)
+            self.disabled[a, b, link].set(now, bool(self._disabled[a, b, link]))
             broken = bool(
                 self._cut[a, b, link]
                 or self._down[a, link]
@@ -307,8 +315,8 @@ class Cluster:
         for other in node.peers():
             for link in links:
                 # Back from where it has moved to.
-                self.came_from[host, other, link] = trio.current_time()
-                self.moved[other, host, link] = trio.current_time()
+                self.came_from[host, other, link].append(trio.current_time())
+                self.moved[other, host, link].append(trio.current_time())
         if fault.flag:
             # The network is there before the program is.
             self.apply()

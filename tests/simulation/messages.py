@@ -64,6 +64,11 @@ def make_data(
     return header + filler
 
 
+def make_waste(host: int) -> bytes:
+    """A message that nobody misses, for a host that nobody reaches."""
+    return _HEADER.pack(_MAGIC, 0, 0, 0, 1 << host, 0, False)
+
+
 def read_name(data: bytes) -> Name | None:
     """Which message it is, None if it is none of these."""
     if len(data) < MIN_SIZE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import trio
@@ -13,6 +13,7 @@ from knet_trio.testing import Fate
 from tests.simulation.cluster import Cluster
 from tests.simulation.messages import Name, Sent, read_name
 from tests.simulation.node import Life
+from tests.simulation.numbers import Numbers
 from tests.simulation.witness import Crossing, Sender, Track
 
 # Causes counted before a packet is counted as received on its link.
@@ -31,6 +32,7 @@ AT_THE_DOOR = frozenset(
         DropCause.LINK_DISABLED,
         DropCause.PEER_UNREACHABLE,
         DropCause.FORWARDING_DISABLED,
+        DropCause.REPLAYED,
     }
 )
 # Those of a message that never left, by host or by packet.
@@ -64,17 +66,12 @@ class Model:
         self._cluster = cluster
         self._scenario = cluster.scenario
         # Of every life: what it delivered, and counts of what its drops have to account for.
-        self._delivered: dict[Sender, set[Name]] = {}
+        self._numbers = Numbers()
+        self._delivered: dict[Sender, set[Name]] = defaultdict(set)
         self._fragments: Counter[Sender] = Counter()
         self._unsent: Counter[Sender] = Counter()
         self._untaken: Counter[Sender] = Counter()
         self._unfinished: Counter[Sender] = Counter()
-        # The longest that a packet takes.
-        self._trip = (
-            self._scenario.latency
-            + self._scenario.jitter
-            + (self._scenario.latency if self._scenario.reorder else 0)
-        )
 
     # Who reaches whom.
 
@@ -108,28 +105,35 @@ class Model:
     def check_messages(self) -> None:
         """What was sent since the last call has arrived as it should, or there is a reason."""
         cluster = self._cluster
-        tracks: dict[Name, Track] = {}
-        for track in cluster.witness.tracks.values():
+        witness = cluster.witness
+        self._numbers.note(witness.tracks.values(), witness.controls, cluster.disabled)
+        # A message that became too large for its path has another number for each try.
+        tracks: dict[Name, list[Track]] = defaultdict(list)
+        for track in witness.tracks.values():
             name = track.name()
             if name is not None:
                 if (name.sender, name.life) != track.sender:
                     raise BrokenPromiseError(f"{name} was sent by {track.sender}")
-                tracks[name] = track
+                tracks[name].append(track)
                 self._count_filtered(cluster.ledger[name], track)
+            else:
+                # Its other fragments never left.
+                for crossing in track.crossings:
+                    self._unfinished[crossing.to] += crossing.fate is Fate.DELIVERED
         for node in cluster.nodes.values():
             for life in node.lives:
                 self._check_receipts(life, tracks)
         for sent in cluster.ledger.values():
             for host in sent.recipients:
-                self._check_sent(sent, host, tracks.get(sent.name))
+                self._check_sent(sent, host, tracks[sent.name])
         for life in cluster.lives():
             self._check_accounts(life)
         cluster.ledger.clear()
         cluster.witness.clear()
 
-    def _check_receipts(self, life: Life, tracks: dict[Name, Track]) -> None:
+    def _check_receipts(self, life: Life, tracks: dict[Name, list[Track]]) -> None:
         me = Sender(life.host, life.number)
-        delivered = self._delivered.setdefault(me, set())
+        delivered = self._delivered[me]
         for at, channel, message in life.receipts:
             name = read_name(message.data)
             sent = None if name is None else self._cluster.ledger.get(name)
@@ -138,7 +142,8 @@ class Model:
                     f"{at:.3f}: {me} got what nobody sent: {message.data[:40]!r}"
                 )
             what = f"{at:.3f}: {me} got {sent}"
-            if name in delivered:
+            whole = [track for track in tracks[name] if track.is_whole(track.arrived(me))]
+            if name in delivered and not self._is_forgotten(me, whole, at):
                 raise BrokenPromiseError(f"{what} twice")
             delivered.add(name)
             if message.data != sent.data:
@@ -149,8 +154,36 @@ class Model:
                 raise BrokenPromiseError(f"{what} on channel {channel}")
             if message.source != name.sender:
                 raise BrokenPromiseError(f"{what} from {message.source}")
-            self._fragments[me] += len(tracks[name].fragments)
+            if not whole:
+                raise BrokenPromiseError(f"{what}, of which something was lost")
+            self._fragments[me] += len(whole[0].fragments)
+            for track in tracks[name]:
+                copies = track.arrived(me)
+                # Of copies that are not known for that, some may be left alone.
+                if track is not whole[0] or self._left_window(me, whole[:1], copies[-1].ended):
+                    self._unfinished[me] += len(copies)
         life.receipts.clear()
+
+    def _is_forgotten(self, me: Sender, tracks: list[Track], at: float) -> bool:
+        """Whether a copy came when a host could not know it for one any more."""
+        return self._left_window(me, tracks, at) or any(
+            self._numbers.began_anew(track.sender, me, track.arrived(me)[0].ended, at)
+            for track in tracks
+        )
+
+    def _left_window(self, me: Sender, tracks: list[Track], until: float) -> bool:
+        """Whether one came from beyond the window of those known, since the first of a message."""
+        paused = self._cluster.paused[me.host]
+        if paused.at(until):
+            until = paused.until(until)
+        for track in tracks:
+            first = track.arrived(me)[0].ended
+            if paused.at(first):
+                # What waited is taken from one socket after the other.
+                first = paused.since(first)
+            if self._numbers.left_window(track.sender, me, track.number, first, until):
+                return True
+        return False
 
     def _count_filtered(self, sent: Sent, track: Track) -> None:
         """What everybody got of a message, and only the receivers' filters knew for whom."""
@@ -162,24 +195,30 @@ class Model:
         for crossing in others:
             self._unfinished[crossing.to] += 1
 
-    def _check_sent(self, sent: Sent, host: int, track: Track | None) -> None:
+    def _check_sent(self, sent: Sent, host: int, tracks: list[Track]) -> None:
         node = self._cluster.nodes[host]
         if any(sent.name in self._delivered[Sender(host, life.number)] for life in node.lives):
             return
         what = f"{sent} did not arrive at host {host}"
-        if sent.must:
+        if sent.must and not any(
+            self._is_mistaken(track, crossing.to, crossing.ended)
+            for track in tracks
+            for crossing in track.crossings
+            if crossing.to.host == host and crossing.to.life == len(node.lives)
+        ):
             raise BrokenPromiseError(f"{what}, though nothing was wrong")
-        crossings = [c for c in track.crossings if c.to.host == host] if track else []
-        if track is None or not crossings:
+        crossings = [c for track in tracks for c in track.crossings if c.to.host == host]
+        if not any(
+            track.is_whole(c for c in track.crossings if c.to.host == host) for track in tracks
+        ):
             self._check_unsent(sent, host, what)
-            return
-        lives = {crossing.to for crossing in crossings}
-        for to in lives:
-            arrived = [c for c in crossings if c.to == to and c.fate is Fate.DELIVERED]
-            if to.life and {c.fragment for c in arrived} == set(range(len(track.fragments))):
-                self._check_untaken(to, sent, arrived, what)
-                return
-            self._unfinished[to] += len(arrived)
+        for to in {crossing.to for crossing in crossings}:
+            for track in tracks:
+                arrived = track.arrived(to)
+                self._unfinished[to] += len(arrived)
+                if to.life and track.is_whole(arrived):
+                    self._check_untaken(to, sent, track, what)
+                    return
         if not self._scenario.lossy:
             for crossing in crossings:
                 if crossing.fate is not Fate.DELIVERED:
@@ -189,24 +228,46 @@ class Model:
         return self._cluster.nodes[sender.host].lives[sender.life - 1]
 
     def _check_unsent(self, sent: Sent, host: int, what: str) -> None:
-        """Nothing of a message left for that host."""
+        """A message, or some of its fragments, never left for that host."""
         sender = Sender(sent.name.sender, sent.name.life)
         life = self._life(sender)
-        if sent.refused or life.reach[host].ever(False, sent.at, sent.at + SLACK):
+        # With what was still on its way within the handle, or waited while that stood still.
+        paused = self._cluster.paused[sender.host]
+        left = paused.until(sent.at) if paused.at(sent.at) else sent.at
+        if life.ended <= left + 1 + SLACK:
             return
-        # With what was still on its way within the handle.
-        if life.ended <= sent.at + 1 + SLACK:
+        for link in range(self._scenario.links):
+            if self._worked(sent, host, link):
+                raise BrokenPromiseError(f"{what}: it was not even sent, though link {link} worked")
+        if sent.refused:
+            return
+        # Of those that everybody gets, the ones that are not there are no loss.
+        if not sent.explicit and life.reach[host].ever(False, sent.at, sent.at + SLACK):
             return
         self._unsent[sender] += 1
-        dropped = _total(life, NOT_SENT)
+        dropped = _total(life, NOT_SENT) - life.wasted
         if self._unsent[sender] > dropped:
             raise BrokenPromiseError(
                 f"{what}: it was not even sent, and only {dropped} are accounted for"
             )
 
-    def _check_untaken(self, to: Sender, sent: Sent, arrived: list[Crossing], what: str) -> None:
+    def _worked(self, sent: Sent, host: int, link: int) -> bool:
+        """Whether a message could have been sent over a link."""
+        sender, begin, end = sent.name.sender, sent.at, sent.at + SLACK
+        life = self._life(Sender(sender, sent.name.life))
+        up = life.links[host, link]
+        return (
+            not up.ever(False, begin, end)
+            # Where no probe is answered, the path seems to carry nothing.
+            and not life.reach[host].ever(False, begin, end)
+            and not self._cluster.broken[sender, host, link].ever(True, begin, end)
+            and not self._cluster.paused[sender].ever(True, begin, end)
+        )
+
+    def _check_untaken(self, to: Sender, sent: Sent, track: Track, what: str) -> None:
         """Every fragment of a message came through."""
         life = self._life(to)
+        arrived = track.arrived(to)
         first = min(crossing.ended for crossing in arrived)
         last = max(crossing.ended for crossing in arrived)
         paused = self._cluster.paused[to.host]
@@ -214,8 +275,11 @@ class Model:
             last = paused.until(last)
         if life.ended <= last + SLACK:
             return
-        self._unfinished[to] += len(arrived)
-        if self._moved(sent, to.host, arrived) or self._mistaken(sent, life, first):
+        known = [crossing for crossing in arrived if not self._from_nowhere(track, crossing)]
+        if not track.is_whole(known) or self._is_mistaken(track, to, first):
+            return
+        # One from beyond the window has it begin anew.
+        if self._left_window(to, [track], last):
             return
         self._untaken[to] += 1
         dropped = _total(life, NOT_TAKEN)
@@ -231,23 +295,31 @@ class Model:
                 f" {_drops(life)}"
             )
 
-    def _moved(self, sent: Sent, host: int, arrived: list[Crossing]) -> bool:
-        """Whether its sender had just got another address, of which only its next ping tells."""
-        moved = self._cluster.came_from.get((sent.name.sender, host, arrived[0].link), -math.inf)
-        soon = 2 * self._scenario.ping_interval + 12 * self._trip + SLACK
-        return moved <= arrived[0].sent <= moved + soon
+    def _from_nowhere(self, track: Track, crossing: Crossing) -> bool:
+        """Whether a packet came from an address that its host had not been found at yet."""
+        sender, to, link = track.sender, crossing.to, crossing.link
+        moves = self._cluster.came_from[sender.host, to.host, link]
+        moved = max((time for time in moves if time <= crossing.sent), default=-math.inf)
+        up = self._life(to).links[sender.host, link]
+        # Its pong to a ping that went there; a link that is down believes the first packet.
+        return moved > -math.inf and not any(
+            control.link == link
+            and moved <= control.sent
+            # Of those that come at once it may be the last.
+            and control.ended < crossing.ended
+            and (control.is_pong or up.ever(False, control.ended, control.ended))
+            for control in self._cluster.witness.controls[sender, to]
+        )
 
-    def _mistaken(self, sent: Sent, life: Life, first: float) -> bool:
-        """Whether its sender started again and its host may not have noticed.
-
-        By the protocol only a ping with the number 0 tells, and only if the last one had another:
-        until then new messages with the numbers of old ones are taken for copies of those.
-        """
-        name = sent.name
-        if name.life == 1 or not _total(life, [DropCause.DUPLICATE]):
+    def _is_mistaken(self, track: Track, to: Sender, at: float) -> bool:
+        """Whether its sender started again and its host could not know."""
+        life = self._life(to)
+        if track.sender.life == 1 or not _total(life, FRAGMENTS):
             return False
-        before = self._life(Sender(name.sender, name.life - 1))
-        return not life.reach[name.sender].ever(False, before.ended, first)
+        before = self._life(track.sender._replace(life=track.sender.life - 1))
+        reach = life.reach[track.sender.host]
+        lost = before.ended if not reach.at(before.ended) else reach.until(before.ended)
+        return self._numbers.is_mistaken(track.sender, to, track.number, at, lost)
 
     def _check_lost(self, sent: Sent, crossing: Crossing, what: str) -> None:
         """A copy of a fragment did not come through: was it known too late, or not at all?"""
@@ -256,18 +328,20 @@ class Model:
         life = self._life(sender)
         a, b, link = sender.host, crossing.to.host, crossing.link
         where = f"{what}: on link {link} at {crossing.sent:.3f} it was {crossing.fate}"
-        trip = self._trip
+        trip = scenario.trip
         if crossing.fate is Fate.TOO_BIG:
             # Nobody may know before the next search, of which every probe may time out.
             probes = 40 * max(0.1, 16 * trip)
-            changed = cluster.mtu_changed.get(link, -math.inf)
+            changes = cluster.mtu_changed[link]
+            changed = max((time for time in changes if time <= crossing.ended), default=-math.inf)
             if crossing.sent > changed + scenario.pmtud_interval + probes:
                 raise BrokenPromiseError(f"{where}, which was no news")
             return
         if crossing.fate in (Fate.NO_HOST, Fate.REFUSED):
             # It is somewhere else now, of which only its next ping tells.
-            moved = cluster.moved.get((a, b, link), -math.inf)
-            if crossing.sent <= moved + 2 * scenario.ping_interval + 12 * trip + SLACK:
+            soon = 2 * scenario.ping_interval + 12 * trip + SLACK
+            moves = cluster.moved[a, b, link]
+            if any(moved <= crossing.ended and crossing.sent <= moved + soon for moved in moves):
                 return
         broken = cluster.broken[a, b, link]
         if not broken.ever(True, crossing.sent, crossing.ended):
@@ -276,6 +350,13 @@ class Model:
         if not broken.at(crossing.sent) or crossing.sent < since:
             return
         up = life.links[b, link].since(crossing.sent)
+        if (
+            not life.links[b, link].at(crossing.sent)
+            and up + SLACK < crossing.sent
+            # What waits for room is with its link already.
+            and not cluster.paused[a].ever(True, sent.at, crossing.sent)
+        ):
+            raise BrokenPromiseError(f"{where}, which was down since {up:.3f}")
         backoff = max(1, 10 - int(since - up)) if since > up else 10
         known = since + scenario.pong_timeout * backoff + scenario.ping_interval + 12 * trip + SLACK
         if crossing.sent > known:

@@ -23,8 +23,8 @@ from knet_trio import (
     SendError,
     open_handle,
 )
-from tests.simulation.messages import Name, Sent, decide, make_data
-from tests.simulation.scenario import CHANNELS, Scenario
+from tests.simulation.messages import Name, Sent, decide, make_data, make_waste
+from tests.simulation.scenario import CHANNELS, NOBODY, Scenario
 from tests.simulation.timeline import Timeline
 
 PORT = 5405
@@ -53,6 +53,8 @@ class Life:
     reach: dict[int, Timeline] = attrs.field(factory=dict[int, Timeline])
     links: dict[tuple[int, int], Timeline] = attrs.field(factory=dict[tuple[int, int], Timeline])
     sent: int = 0
+    # Messages for a host that nobody reaches.
+    wasted: int = 0
 
     @property
     def running(self) -> Handle:
@@ -88,6 +90,8 @@ class Node:
         self.policy = scenario.policy(host)
         self.compress = scenario.compress[host - 1] if scenario.compress else ""
         self.lives: list[Life] = []
+        # How many numbers to use up when it speaks next.
+        self.skip = 0
         self._world = world
         self._rng = random.Random(f"{scenario.seed} host {host}")
         self._scope = trio.CancelScope()
@@ -156,6 +160,7 @@ class Node:
 
     async def _join(self, life: Life) -> None:
         scenario = self._world.scenario
+        life.running.add_host(NOBODY)
         for peer in self.peers():
             host = life.running.add_host(peer, policy=self.policy)
             life.reach[peer] = Timeline()
@@ -205,6 +210,19 @@ class Node:
             await trio.sleep(self._rng.expovariate(self._world.scenario.traffic))
             await self._world.talking.wait()
             await self._say(life)
+            if self.skip:
+                # Copies of what it said are still on their way.
+                await self._waste(life)
+                await self._say(life)
+
+    async def _waste(self, life: Life) -> None:
+        """Use up numbers, as messages for others do."""
+        life.wasted += self.skip
+        datas = [make_waste(NOBODY)] * self.skip
+        self.skip = 0
+        await self._channels[0].send_many(
+            datas, to=None if self._world.scenario.filters else [NOBODY]
+        )
 
     async def _say(self, life: Life) -> None:
         rng = self._rng

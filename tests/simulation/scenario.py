@@ -17,9 +17,13 @@ STORM: Final = 40.0
 # Seconds in which the last messages of an act arrive, of which some take their time.
 LAST_MESSAGES: Final = 3.0
 CHANNELS: Final = 3
+# A host that everybody has and nobody reaches.
+NOBODY: Final = 15
 CIPHERS: Final = (
     ("aes128", "sha1"),
+    ("aes192", "md5"),
     ("aes256", "sha256"),
+    ("aes256", "sha384"),
     ("aes-256-ctr", "sha256"),
     ("none", "sha512"),
 )
@@ -39,11 +43,13 @@ class Kind(enum.StrEnum):
     RESTART = "restart"
     DISABLE = "disable"
     MTU = "mtu"
+    INTERFACE = "interface"
     MOVE = "move"
     REKEY = "rekey"
     POLICY = "policy"
     COMPRESS = "compress"
     PRIORITY = "priority"
+    NUMBERS = "numbers"
 
 
 @attrs.frozen
@@ -70,6 +76,10 @@ def _texts(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _numbers(numbers: Iterable[int]) -> tuple[int, ...]:
     return tuple(numbers)
+
+
+def _floats(floats: Iterable[float]) -> tuple[float, ...]:
+    return tuple(floats)
 
 
 def _acts(acts: Iterable[Iterable[Fault | dict[str, Any]]]) -> tuple[tuple[Fault, ...], ...]:
@@ -101,6 +111,8 @@ class Scenario:
     black_hole: bool = False
     pmtud_interval: float = 60.0
     latency: float = 0.001
+    # What a link takes longer than that.
+    delays: tuple[float, ...] = attrs.field(converter=_floats, default=())
     jitter: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0
@@ -117,6 +129,20 @@ class Scenario:
         """Whether packets get lost though nothing is broken."""
         return self.loss > 0 or self.corrupt > 0
 
+    def latency_of(self, link: int) -> float:
+        """What packets take on a link at least, in seconds."""
+        return self.latency + (self.delays[link] if self.delays else 0)
+
+    @property
+    def reorder_delay(self) -> float:
+        """For how long some packets are held back, in seconds."""
+        return max(self.latency, 0.02) if self.reorder else 0
+
+    @property
+    def trip(self) -> float:
+        """The longest that a packet takes, in seconds."""
+        return self.latency + max(self.delays, default=0) + self.jitter + self.reorder_delay
+
     @property
     def patience(self) -> float:
         """Seconds until everybody has noticed everything.
@@ -127,7 +153,7 @@ class Scenario:
         return (
             11 * self.pong_timeout
             + (self.pong_count + 3) * self.ping_interval
-            + 20 * (self.latency + self.jitter)
+            + 20 * self.trip
             + 15
         )
 
@@ -170,6 +196,9 @@ def make_scenario(seed: int, hours: float = 0.0) -> Scenario:
     interval = rng.choice([each for each in (0.1, 0.2, 0.5, 1.0, 2.0) if each >= paths / 40])
     latency = rng.choice((0.0, 0.0005, 0.01, 0.1))
     jitter = rng.choice((0.0, 0.0, 0.005, 0.05))
+    delays = tuple(rng.choice((0.0, 0.0, 0.01, 0.1)) for _ in range(links))
+    reorder = rng.choice((0.0, 0.0, 0.1))
+    trip = latency + max(delays) + jitter + (max(latency, 0.02) if reorder else 0)
     rough = rng.random() < 0.4
     corrupt = rng.choice((0.0, 0.02, 0.1)) if rough else 0.0
     scenario = Scenario(
@@ -182,7 +211,7 @@ def make_scenario(seed: int, hours: float = 0.0) -> Scenario:
         compress=tuple(rng.choice(MODELS) if rng.random() < 0.3 else "" for _ in range(hosts)),
         ping_interval=interval,
         # A link whose pongs may come too late would be up or down by chance.
-        pong_timeout=max(interval * rng.choice((2, 3, 5)), 6 * (2 * latency + jitter)),
+        pong_timeout=max(interval * rng.choice((2, 3, 5)), 6 * trip),
         pong_count=rng.choice((1, 2, 5)),
         hedge=rng.random() < 0.8,
         filters=rng.random() < 0.3,
@@ -191,9 +220,10 @@ def make_scenario(seed: int, hours: float = 0.0) -> Scenario:
         black_hole=rng.random() < 0.3,
         pmtud_interval=rng.choice((10.0, 60.0)),
         latency=latency,
+        delays=delays,
         jitter=jitter,
         duplicate=rng.choice((0.0, 0.0, 0.1)),
-        reorder=rng.choice((0.0, 0.0, 0.1)),
+        reorder=reorder,
         loss=rng.choice((0.0, 0.02, 0.1, 0.3)) if rough else 0.0,
         burst=rng.choice((1.0, 5.0)),
         corrupt=corrupt,
@@ -221,6 +251,9 @@ def _make_fault(rng: random.Random, scenario: Scenario, kind: Kind) -> Fault:
         a = scenario.hosts
     value = {
         Kind.MTU: rng.choice((700, 1280, 1400)),
+        Kind.INTERFACE: rng.choice((700, 1280, 1400)),
+        # Half a window, more than one, more than two forced pings, half of all.
+        Kind.NUMBERS: rng.choice((2000, 5000, 5000, 9000, 33000)),
         # Hosts on one side, by their bits.
         Kind.PARTITION: rng.randrange(1, 1 << scenario.hosts) & ~1,
         Kind.POLICY: rng.randrange(3),

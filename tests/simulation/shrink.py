@@ -17,6 +17,7 @@ _PLAIN: tuple[tuple[str, Any], ...] = (
     ("duplicate", 0.0),
     ("reorder", 0.0),
     ("jitter", 0.0),
+    ("delays", ()),
     ("filters", False),
     ("compress", ()),
     ("mtus", ()),
@@ -52,6 +53,11 @@ def _kind(failed: str) -> str:
     return failed.partition(":")[0]
 
 
+def _fewer_links(scenario: Scenario) -> dict[str, Any]:
+    links = scenario.links - 1
+    return {"links": links, "mtus": scenario.mtus[:links], "delays": scenario.delays[:links]}
+
+
 def _smaller(scenario: Scenario) -> Iterator[Scenario]:
     acts = scenario.acts
     for i in range(len(acts)):
@@ -65,7 +71,7 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
     if scenario.hosts > 2 and all(max(f.a, f.b) < scenario.hosts for f in faults):
         yield attrs.evolve(scenario, hosts=scenario.hosts - 1)
     if scenario.links > 1 and all(fault.link < scenario.links - 1 for fault in faults):
-        yield attrs.evolve(scenario, links=scenario.links - 1, mtus=scenario.mtus[:-1])
+        yield attrs.evolve(scenario, **_fewer_links(scenario))
     if scenario.cipher is not None and not any(fault.kind is Kind.REKEY for fault in faults):
         yield attrs.evolve(scenario, cipher=None, checksum=True)
     for name, plain in _PLAIN:

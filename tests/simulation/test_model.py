@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
 import pytest
 
-from knet_trio import Message
+from knet_trio import DropCause, Message
 from knet_trio.core.liveness import Liveness
 from knet_trio.node.counters import HandleCounters
+from knet_trio.node.path import Path
+from knet_trio.pipeline.transport import TransportStage
 from tests.simulation.cluster import Cluster
-from tests.simulation.messages import read_name
+from tests.simulation.messages import Name, read_name
 from tests.simulation.model import BrokenPromiseError
 from tests.simulation.node import Receipt
 from tests.simulation.play import causes, play
@@ -31,6 +34,23 @@ QUIET = Scenario(
     acts=((),),
 )
 CUT = attrs.evolve(QUIET, acts=((Fault(kind=Kind.CUT, begin=15.0, end=35.0, a=1, b=2),),))
+
+# A link is given what it then has to refuse.
+NARROW = attrs.evolve(
+    QUIET,
+    links=1,
+    traffic=2.0,
+    acts=((Fault(kind=Kind.INTERFACE, begin=15.0, end=35.0, a=1, value=700),),),
+)
+# Copies come long after the messages, between which there are more than a window has room for.
+SLOW = attrs.evolve(
+    QUIET,
+    hosts=2,
+    policies=("active", "active"),
+    delays=(0.0, 0.1),
+    traffic=1.0,
+    acts=((Fault(kind=Kind.NUMBERS, begin=20.0, end=20.0, a=1, value=5000),),),
+)
 
 
 def broken(scenario: Scenario, tamper: Callable[[Cluster], None] | None = None) -> str:
@@ -59,8 +79,18 @@ def alter(cluster: Cluster, **changes: object) -> None:
     receipts(cluster)[0] = first._replace(message=message)
 
 
+def nothing(*_: object) -> tuple[()]:
+    """What is lost: nothing, it seems."""
+    return ()
+
+
 def never(*_: object) -> None:
     """Do nothing."""
+
+
+def is_enabled(path: Path) -> bool:
+    """Whether it should work."""
+    return path.enabled
 
 
 def at_the_end_of_time(_: Liveness) -> float:
@@ -141,6 +171,38 @@ class TestLosses:
         monkeypatch.setattr(Liveness, "_silence_ends", be_late)
         assert "which was broken since 15.000, known by" in broken(CUT)
 
+    def test_a_dead_link_that_is_used_though_it_is_known(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Path, "usable", property(is_enabled))
+        assert "which was down since" in broken(CUT)
+
+    def test_what_became_too_large_has_another_number(self) -> None:
+        again = list[Name]()
+
+        def look(cluster: Cluster) -> None:
+            for track in cluster.witness.tracks.values():
+                name = track.name()
+                if name is not None and name.number != track.number:
+                    again.append(name)
+
+        play(NARROW, look)
+        assert {name.sender for name in again} == {1}
+
+    def test_too_large_and_not_sent_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(TransportStage, "_recover", nothing)
+        assert "it was not even sent, though link 0 worked" in broken(NARROW)
+
+    def test_beyond_the_window_copies_are_not_known_for_that(self) -> None:
+        twice = Counter[Name]()
+
+        def look(cluster: Cluster) -> None:
+            names = [read_name(receipt.message.data) for receipt in receipts(cluster, 2)]
+            twice.update(name for name in names if name is not None)
+
+        play(SLOW, look)
+        assert max(twice.values()) > 1
+
 
 class TestLinks:
     def test_a_dead_link_that_is_never_found_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +212,17 @@ class TestLinks:
 
 
 class TestCounters:
+    def test_a_destination_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        drop = HandleCounters.drop
+
+        def forget(self: HandleCounters, cause: DropCause, times: int = 1) -> None:
+            if cause is not DropCause.HOST_DOWN:
+                drop(self, cause, times)
+
+        monkeypatch.setattr(HandleCounters, "drop", forget)
+        assert "it was not even sent" in broken(attrs.evolve(CUT, links=1))
+
     def test_a_drop_that_nobody_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(HandleCounters, "drop", never)
-        assert "are accounted for" in broken(QUIET)
+        found = broken(QUIET)
+        assert any(what in found for what in ("are accounted for", "and counts"))

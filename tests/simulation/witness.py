@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hmac
 import struct
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import attrs
@@ -19,6 +20,10 @@ from knet_trio.testing import Fate, Passage
 from tests.simulation.messages import MAX_SIZE, Name, read_name
 
 _DATA_HEADER: Final = struct.Struct(">BBHBBHBBBBBb")
+_PING: Final = struct.Struct(">BBHBBB16sHB")
+_TYPE_DATA: Final = 0x00
+_TYPE_PING: Final = 0x81
+_TYPE_PONG: Final = 0x82
 _SALT: Final = 16
 _decompressors: Final = Decompressors()
 
@@ -41,14 +46,34 @@ class Crossing(NamedTuple):
     fate: Fate
 
 
+class Control(NamedTuple):
+    """A control packet that a socket got; of a ping the number it tells."""
+
+    link: int
+    is_pong: bool
+    sent: float
+    ended: float
+    number: int | None
+    timed: bool
+
+
 @attrs.define
 class Track:
-    """All that was seen of one message."""
+    """All that was seen of one message under one number."""
 
     sender: Sender
+    number: int
     compress: int
     fragments: list[bytes | None]
     crossings: list[Crossing] = attrs.field(factory=list[Crossing])
+
+    def arrived(self, to: Sender) -> list[Crossing]:
+        """What the sockets of a host in its life got."""
+        return [c for c in self.crossings if c.to == to and c.fate is Fate.DELIVERED]
+
+    def is_whole(self, crossings: Iterable[Crossing]) -> bool:
+        """Whether every fragment is among ``crossings``."""
+        return {crossing.fragment for crossing in crossings} == set(range(len(self.fragments)))
 
     def name(self) -> Name | None:
         """Which message it is, None if too little of it was seen."""
@@ -63,7 +88,14 @@ class Track:
         return read_name(data)
 
 
-class _Packet(NamedTuple):
+class _Control(NamedTuple):
+    node: int
+    is_pong: bool
+    number: int | None
+    timed: bool
+
+
+class _Data(NamedTuple):
     node: int
     seq: int
     compress: int
@@ -77,21 +109,24 @@ Locate = Callable[[str, float], tuple[int, int, int] | None]
 
 
 class Witness:
-    """Takes note of every data packet. ``keys`` are all there ever were."""
+    """Takes note of every packet. ``keys`` are all there ever were."""
 
     def __init__(self, locate: Locate, keys: list[CryptoConfig]) -> None:
         self.tracks: dict[tuple[Sender, int], Track] = {}
+        # By sender and receiver, in the order they came.
+        self.controls: dict[tuple[Sender, Sender], list[Control]] = defaultdict(list)
         # Datagrams that sockets of a host in its life got, and those of them that were damaged.
         self.arrived: dict[Sender, int] = {}
         self.damaged: dict[Sender, int] = {}
         self._locate = locate
         self._keys = keys
         # What was seen already: copies are the same bytes.
-        self._seen: dict[bytes, _Packet | None] = {}
+        self._seen: dict[bytes, _Data | _Control] = {}
 
     def clear(self) -> None:
         """Forget messages, which are all at their ends; go on counting."""
         self.tracks.clear()
+        self.controls.clear()
         self._seen.clear()
 
     def see(self, passage: Passage) -> None:
@@ -105,32 +140,39 @@ class Witness:
         if passage.fate in (Fate.DELIVERED, Fate.DAMAGED):
             self.arrived[to] = self.arrived.get(to, 0) + 1
             self.damaged[to] = self.damaged.get(to, 0) + (passage.fate is Fate.DAMAGED)
-        if packet is None:
-            return
         here = self._locate(passage.source.host, passage.sent)
         assert here is not None, passage
         assert here[0] == packet.node, (here, packet.node)
         sender = Sender(here[0], here[1])
+        if isinstance(packet, _Control):
+            if passage.fate is Fate.DELIVERED:
+                _, is_pong, number, timed = packet
+                control = Control(here[2], is_pong, passage.sent, passage.ended, number, timed)
+                self.controls[sender, to].append(control)
+            return
         track = self.tracks.get((sender, packet.seq))
         if track is None:
-            track = Track(sender, packet.compress, [None] * packet.fragments)
+            track = Track(sender, packet.seq, packet.compress, [None] * packet.fragments)
             self.tracks[sender, packet.seq] = track
         track.fragments[packet.fragment] = packet.payload
         track.crossings.append(
             Crossing(to, here[2], packet.fragment, passage.sent, passage.ended, passage.fate)
         )
 
-    def _read(self, data: bytes) -> _Packet | None:
-        """A packet of data, None for any other."""
+    def _read(self, data: bytes) -> _Data | _Control:
         plain = data
         if self._keys:
             opened = (_open(config, data) for config in self._keys)
             plain = next(plain for plain in opened if plain is not None)
-        if plain[1] != 0:
-            return None
+        if plain[1] != _TYPE_DATA:
+            node = int.from_bytes(plain[2:4], "big")
+            if plain[1] == _TYPE_PING:
+                *_, number, timed = _PING.unpack(plain)
+                return _Control(node, False, number, bool(timed))
+            return _Control(node, plain[1] == _TYPE_PONG, None, False)
         _, _, node, _, _, seq, compress, _, _, count, index, _ = _DATA_HEADER.unpack_from(plain)
         payload = plain[_DATA_HEADER.size :]
-        return _Packet(node, seq, compress, count, max(0, index - 1), payload)
+        return _Data(node, seq, compress, count, max(0, index - 1), payload)
 
 
 def _open(config: CryptoConfig, data: bytes) -> bytes | None:
@@ -142,7 +184,7 @@ def _open(config: CryptoConfig, data: bytes) -> bytes | None:
     if config.cipher == "none":
         return sealed
     salt, text = sealed[:_SALT], sealed[_SALT:]
-    bits = {"aes128": 128, "aes256": 256, "aes-256-ctr": 256}[config.cipher]
+    bits = {"aes128": 128, "aes192": 192, "aes256": 256, "aes-256-ctr": 256}[config.cipher]
     mode = modes.CTR(salt) if config.cipher.endswith("ctr") else modes.CBC(salt)
     opener = Cipher(algorithms.AES(config.key[: bits // 8]), mode).decryptor()
     plain = opener.update(text) + opener.finalize()

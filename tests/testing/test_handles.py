@@ -51,6 +51,20 @@ def test_a_path_that_becomes_narrow_is_searched_again_when_a_router_says_so() ->
     play(body)
 
 
+def test_an_interface_that_becomes_narrow_says_so_and_nothing_is_lost() -> None:
+    async def body(network: SimulatedNetwork, a: Handle, b: Handle) -> None:
+        await trio.sleep(30)
+        assert a.data_mtu == 1500 - 54
+        network.set_interface(at(1), Interface(mtu=1400))
+        inbox = b.open_channel(0)
+        await a.open_channel(0).send(bytes(1446), to=[2])
+        assert (await inbox.receive()).data == bytes(1446)
+        assert a.data_mtu == 1400 - 54
+        assert network.statistics().too_big > 0
+
+    play(body)
+
+
 def test_a_program_that_ends_is_missed_at_once() -> None:
     async def main(network: SimulatedNetwork) -> None:
         async with open_nodes(2) as (a, b), trio.open_nursery() as nursery:

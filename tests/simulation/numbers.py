@@ -1,0 +1,160 @@
+"""What a host can know of the numbers of another, by what came to it.
+
+Numbers are all that the protocol has to tell a copy from a message. After a window's worth of them
+a copy is no longer known for one, and a host that started again uses the old ones anew: whoever did
+not hear that it did takes its messages for copies.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import attrs
+
+from knet_trio.testing import Fate
+from tests.simulation.timeline import Timeline
+from tests.simulation.witness import Control, Sender, Track
+
+WINDOW: Final = 4096
+_NUMBERS: Final = 65536
+
+
+def is_behind(number: int, other: int) -> bool:
+    """Whether ``number`` is before ``other``: up to half of all are."""
+    return (number - other) % _NUMBERS >= _NUMBERS // 2
+
+
+def distance(number: int, other: int) -> int:
+    """How far two numbers are from each other."""
+    ahead = (number - other) % _NUMBERS
+    return min(ahead, _NUMBERS - ahead)
+
+
+class _Told(NamedTuple):
+    at: float
+    number: int
+    link: int
+    timed: bool
+
+
+def _when(said: tuple[float, ...]) -> float:
+    return said[0]
+
+
+def _counting(pings: Iterable[_Told]) -> set[int]:
+    """The links that told of messages since one that had done so told of none."""
+    links: set[int] = set()
+    for ping in pings:
+        if ping.timed and ping.number:
+            links.add(ping.link)
+        elif ping.timed and ping.link in links:
+            links = set()
+    return links
+
+
+@attrs.define
+class _Heard:
+    """Of one life of a host: the numbers of its data, with when they came, and of its pings."""
+
+    data: list[tuple[float, int]] = attrs.field(factory=list[tuple[float, int]])
+    pings: list[_Told] = attrs.field(factory=list["_Told"])
+    # Of the pings that are not scheduled.
+    forced: list[tuple[float, int]] = attrs.field(factory=list[tuple[float, int]])
+
+    def newest(self) -> int:
+        """The newest number of its data."""
+        newest = self.data[0][1]
+        for _, number in self.data:
+            if not is_behind(number, newest) or distance(number, newest) >= WINDOW:
+                newest = number
+        return newest
+
+
+class Numbers:
+    """Of all hosts, in all their lives."""
+
+    def __init__(self) -> None:
+        # By host and listener, then by life.
+        self._heard: dict[tuple[int, Sender], dict[int, _Heard]] = defaultdict(
+            lambda: defaultdict(_Heard)
+        )
+
+    def note(
+        self,
+        tracks: Iterable[Track],
+        controls: dict[tuple[Sender, Sender], list[Control]],
+        disabled: dict[tuple[int, int, int], Timeline],
+    ) -> None:
+        """Add what was seen on the network."""
+        for track in tracks:
+            sender = track.sender
+            for crossing in track.crossings:
+                if crossing.fate is Fate.DELIVERED:
+                    heard = self._heard[sender.host, crossing.to][sender.life]
+                    heard.data.append((crossing.ended, track.number))
+        for (sender, to), packets in controls.items():
+            # What comes for a link that is switched off is not looked at.
+            heard = self._heard[sender.host, to][sender.life]
+            heard.pings += [
+                _Told(packet.ended, packet.number, packet.link, packet.timed)
+                for packet in packets
+                if packet.number is not None
+                and not disabled[to.host, sender.host, packet.link].at(packet.ended)
+            ]
+        for lives in self._heard.values():
+            for heard in lives.values():
+                heard.data.sort()
+                heard.pings.sort()
+                heard.forced = [(ping.at, ping.number) for ping in heard.pings if not ping.timed]
+
+    def left_window(
+        self, sender: Sender, to: Sender, number: int, begin: float, end: float
+    ) -> bool:
+        """Whether a host heard a number a window away from ``number`` at some time between.
+
+        A scheduled ping does not move the window.
+        """
+        heard = self._heard[sender.host, to][sender.life]
+        return any(
+            distance(each[1], number) >= WINDOW
+            for said in (heard.data, heard.forced)
+            for each in said[
+                bisect_left(said, begin, key=_when) : bisect_right(said, end, key=_when)
+            ]
+        )
+
+    def began_anew(self, sender: Sender, to: Sender, begin: float, end: float) -> bool:
+        """Whether a host heard of a later life of ``sender`` at some time between."""
+        return any(
+            begin <= each[0] <= end
+            for life, heard in self._heard[sender.host, to].items()
+            for said in (heard.data, heard.pings)
+            for each in said
+            if life > sender.life
+        )
+
+    def is_mistaken(self, sender: Sender, to: Sender, number: int, at: float, lost: float) -> bool:
+        """Whether a message that came at ``at`` can only be taken for one of an earlier life.
+
+        ``lost`` is when contact was lost since that life, infinity if it was not. From then on
+        numbers that go back tell that the host started again, whenever a 0 where there was none.
+        """
+        lives = self._heard[sender.host, to]
+        earlier = [lives[life] for life in sorted(lives) if life < sender.life]
+        if not any(number == other for heard in earlier for _, other in heard.data):
+            return False
+        newest = [heard.newest() for heard in earlier if heard.data][-1]
+        told = [ping for ping in lives[sender.life].pings if ping.at <= at]
+        counting = _counting(ping for heard in earlier for ping in heard.pings)
+        if any(ping.timed and ping.number == 0 and ping.link in counting for ping in told):
+            return False
+        if lost > at:
+            return True
+        since = [ping.number for ping in told if ping.at >= lost]
+        if not since:
+            # Its data tells as well.
+            return not is_behind(number, newest)
+        return not any(is_behind(other, newest) for other in since)
