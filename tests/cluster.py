@@ -19,8 +19,10 @@ from knet_trio import (
     Message,
     open_handle,
 )
+from tests.ports import free_udp_port
 
 KEY = bytes(range(256)) * 4
+
 LOCALHOST = "127.0.0.1"
 # Quick enough for a test, slow enough for a loaded machine.
 PING_INTERVAL = 0.05
@@ -71,13 +73,9 @@ async def connect(
 
 
 async def join(to_b: Host, to_a: Host, link_id: int) -> None:
-    """Add a link between two handles, each of which has the other as a host.
-
-    A link of one side must know the port of the other's, so a first one only finds a free port.
-    """
-    probe = await to_b.add_link(link_id, (LOCALHOST, 0), (LOCALHOST, 1), enabled=False)
-    await probe.remove()
-    src = probe.config.src
+    """Add a link between two handles, each of which has the other as a host."""
+    # A link of one side must know the port of the other's before there is one.
+    src = LOCALHOST, free_udp_port()
     mirror = await add_quick_link(to_a, link_id, (LOCALHOST, 0), src)
     await add_quick_link(to_b, link_id, src, mirror.config.src)
 

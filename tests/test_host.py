@@ -20,6 +20,7 @@ from knet_trio import (
     open_handle,
 )
 from tests.cluster import LOCALHOST, PATIENCE, open_pair, receive
+from tests.ports import free_udp_port
 
 HERE = (LOCALHOST, 0)
 THERE = (LOCALHOST, 5405)
@@ -107,8 +108,8 @@ async def test_an_address_that_somebody_else_has_is_refused_with_the_systems_err
 
 async def test_links_with_the_same_local_address_share_its_socket() -> None:
     async with open_handle(1) as handle:
-        first = await handle.add_host(2).add_link(0, HERE, THERE)
-        src = first.config.src
+        src = LOCALHOST, free_udp_port()
+        first = await handle.add_host(2).add_link(0, src, THERE)
         second = await handle.add_host(3).add_link(0, src, (LOCALHOST, 5406))
         assert second.config.src == src
         await first.remove()

@@ -14,11 +14,7 @@ Nothing here has a time limit: the tests have `trio.fail_after`.
 from __future__ import annotations
 
 import base64
-import errno
-import itertools
 import json
-import os
-import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -44,7 +40,6 @@ __all__ = [
     "CNode",
     "CNodeDiedError",
     "LogLine",
-    "free_udp_port",
     "open_c_node",
 ]
 
@@ -59,30 +54,6 @@ class CCrypto:
     cipher: str = "aes256"
     hash: str = "sha256"
     model: str = "openssl"
-
-
-# Below what the system gives to sockets that ask for any port, and elsewhere for each process.
-_ports = itertools.cycle(range(10000, 30000))
-for _ in range(os.getpid() * 997 % 20000):
-    next(_ports)
-
-
-def free_udp_port(address: str = "127.0.0.1") -> int:
-    """A UDP port that nobody has on that address now, in the namespace of the calling thread.
-
-    It stays free until it is used: nobody else gets it by chance, and no later call gives it soon.
-    """
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for port in _ports:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((address, port))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-            else:
-                return port
-    raise AssertionError("a cycle has no end")
 
 
 class CNode(CProcess):

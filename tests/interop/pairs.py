@@ -27,8 +27,9 @@ from knet_trio import (
     Message,
     open_handle,
 )
-from tests.interop.c_node import LIBKNET, Address, CCrypto, CNode, free_udp_port, open_c_node
+from tests.interop.c_node import LIBKNET, Address, CCrypto, CNode, open_c_node
 from tests.interop.namespaces import NamespacePair
+from tests.ports import free_udp_port
 
 OURS: Final = 1
 THEIRS: Final = 2

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
 from typing import Final
@@ -17,6 +16,7 @@ import pytest
 import trio
 
 from tests.interop.conftest import need
+from tests.ports import free_udp_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCUMENT: Final = ROOT / "docs" / "coming-from-libknet.md"
@@ -166,13 +166,7 @@ async def running(command: Sequence[str]) -> AsyncGenerator[Program, None]:
 
 def free_port() -> str:
     """A UDP port that nobody has on any of the addresses."""
-    with ExitStack() as stack:
-        port = 0
-        for address in (address for network in NETWORKS for address in network):
-            probe = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            probe.bind((address, port))
-            port = probe.getsockname()[1]
-        return str(port)
+    return str(free_udp_port(*(address for network in NETWORKS for address in network)))
 
 
 def commands(pair: tuple[Command, Command], links: int = 1) -> list[Command]:

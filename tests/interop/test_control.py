@@ -19,7 +19,7 @@ from knet_trio import (
     Unicast,
     open_handle,
 )
-from tests.interop.c_node import CNode, free_udp_port
+from tests.interop.c_node import CNode
 from tests.interop.pairs import (
     OURS,
     PING_INTERVAL,
@@ -35,6 +35,7 @@ from tests.interop.pairs import (
     our_link,
     wait_for,
 )
+from tests.ports import free_udp_port
 
 LIMIT: Final = 60.0
 LOCALHOST: Final = "127.0.0.1"

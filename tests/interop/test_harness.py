@@ -14,9 +14,10 @@ import pytest
 import trio
 
 from tests.interop import libknet
-from tests.interop.c_node import CCrypto, CNode, CNodeDiedError, free_udp_port, open_c_node
+from tests.interop.c_node import CCrypto, CNode, CNodeDiedError, open_c_node
 from tests.interop.conftest import OpenNamespaces, need
 from tests.interop.namespaces import NamespacePair
+from tests.ports import free_udp_port
 
 LIMIT = 30.0
 PORT = 5405
