@@ -23,13 +23,11 @@ CORE_COVERAGE = 98
 PACKAGE_COVERAGE = 90
 
 # What takes long, and is much the same on every interpreter.
-LONG = [
-    "tests/interop",
-    "tests/network",
-    "tests/simulation",
-    "tests/soak",
-    "tests/cli/test_bench.py",
-]
+LONG = ["tests/interop", "tests/simulation", "tests/cli/test_bench.py"]
+
+# What asks so much of the machine, or counts to the last packet what arrives in time, that nothing
+# else should run beside it: no other tests, and no measuring of coverage.
+ALONE = ["tests/attack", "tests/network", "tests/soak"]
 
 # Many tests wait more than they work, so there are more at once than a small machine has cores. A
 # file's tests stay together: some share what is dear to make.
@@ -54,6 +52,7 @@ nox.options.sessions = [
     "types",
     *(f"tests-{version}" for version in FOUND if version != NEWEST),
     "coverage",
+    "networks",
     "trio_typing",
 ]
 nox.options.default_venv_backend = "virtualenv"
@@ -87,10 +86,11 @@ def tests(session: nox.Session) -> None:
     """The tests on one interpreter.
 
     Those that take the most time and depend on the interpreter the least, such as those against the
-    C library, run on the newest one, in the session `coverage`. `-- tests` runs all of them.
+    C library, run on the newest one, in the sessions `coverage` and `networks`. `-- tests` runs all
+    of them.
     """
     install(session, "test")
-    most = ["tests", *(f"--ignore={path}" for path in LONG)]
+    most = ["tests", *(f"--ignore={path}" for path in LONG + ALONE)]
     session.run("pytest", *(session.posargs or [*AT_ONCE, *most]))
 
 
@@ -99,7 +99,8 @@ def coverage(session: nox.Session) -> None:
     """The tests on the newest interpreter, and how much of the code they run."""
     install(session, "test")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *(session.posargs or AT_ONCE))
+    most = [*AT_ONCE, "tests", *(f"--ignore={path}" for path in ALONE)]
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or most))
     # Each process leaves a file of its own.
     session.run("coverage", "combine", "--quiet")
     if session.posargs:
@@ -109,6 +110,13 @@ def coverage(session: nox.Session) -> None:
     package = ["coverage", "report", f"--fail-under={PACKAGE_COVERAGE}"]
     session.run(*core)
     session.run(*package)
+
+
+@nox.session(python=NEWEST)
+def networks(session: nox.Session) -> None:
+    """The tests on networks that fail, of attacks, and a short soak, one after the other."""
+    install(session, "test")
+    session.run("pytest", *(session.posargs or ALONE))
 
 
 @nox.session(python=NEWEST)

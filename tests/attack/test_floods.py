@@ -260,7 +260,7 @@ async def test_fragments_of_somebody_else(crypto: CryptoConfig | None) -> None:
 @both
 async def test_more_messages_than_anybody_takes(crypto: CryptoConfig | None) -> None:
     """A channel holds what it was opened for, of the largest messages there are, and no more."""
-    held = 20
+    held = 8
     payload = bytes(60000)
     packets = (make_data(INSIDER, 1 + i % 65535, payload, 5) for i in itertools.count())
     async with (
