@@ -30,14 +30,11 @@ from knet_trio.core.onwire import (
     Pong,
     decode_untrusted,
     encode_data,
-    encode_ping,
-    encode_pmtud,
-    encode_pmtud_reply,
-    encode_pong,
 )
 from knet_trio.core.sizes import MAX_ONWIRE
 from knet_trio.crypto.envelope import make_cipher
 from tests.cluster import KEY, LOCALHOST, PATIENCE, add_quick_link, join, wait_for
+from tests.packets import encode
 
 SECONDS: Final = float(os.environ.get("KNET_TRIO_FLOOD_SECONDS", "0.25"))
 # What is thrown before the victim has to have counted it: little enough for any socket buffer.
@@ -63,21 +60,6 @@ REASSEMBLY: Final = 32 * (MAX_MESSAGE + 255 * _PER_FRAGMENT)
 CRYPTO: Final = CryptoConfig(key=KEY)
 
 Throw = Callable[[bytes], object]
-
-
-def encode(packet: Packet) -> bytes:
-    """Any packet."""
-    match packet:
-        case Data():
-            return encode_data(packet)
-        case Ping():
-            return encode_ping(packet)
-        case Pong():
-            return encode_pong(packet)
-        case PmtudProbe():
-            return encode_pmtud(packet)
-        case PmtudReply():
-            return encode_pmtud_reply(packet)
 
 
 def make_data(node: int, seq: int, payload: bytes = b"forged", channel: int = CHANNEL) -> bytes:

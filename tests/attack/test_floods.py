@@ -26,7 +26,6 @@ from tests.attack.arena import (
     SLACK,
     STRANGER_ADDRESS,
     Attack,
-    encode,
     make_data,
     one_of_each,
     open_arena,
@@ -34,6 +33,7 @@ from tests.attack.arena import (
     open_socket,
     under_attack,
 )
+from tests.packets import encode
 
 both = pytest.mark.parametrize("crypto", [None, CRYPTO], ids=["clear", "crypto"])
 

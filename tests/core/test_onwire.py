@@ -21,13 +21,10 @@ from knet_trio.core.onwire import (
     decode_untrusted,
     encode_data,
     encode_message,
-    encode_ping,
-    encode_pmtud,
-    encode_pmtud_reply,
-    encode_pong,
     next_seq,
 )
 from knet_trio.errors import DropCause, PacketError
+from tests.packets import encode
 
 U8 = st.integers(0, 0xFF)
 U16 = st.integers(0, 0xFFFF)
@@ -58,20 +55,6 @@ PONGS = st.builds(Pong, U16, LINKS, TIMES, U16, st.booleans())
 PROBES = st.builds(PmtudProbe, U16, LINKS, U16, st.integers(PMTUD_HEADER_SIZE, 2000))
 REPLIES = st.builds(PmtudReply, U16, LINKS, U16)
 PACKETS: st.SearchStrategy[Packet] = st.one_of(DATA, PINGS, PONGS, PROBES, REPLIES)
-
-
-def encode(packet: Packet) -> bytes:
-    match packet:
-        case Data():
-            return encode_data(packet)
-        case Ping():
-            return encode_ping(packet)
-        case Pong():
-            return encode_pong(packet)
-        case PmtudProbe():
-            return encode_pmtud(packet)
-        case PmtudReply():
-            return encode_pmtud_reply(packet)
 
 
 def cause_of_refusing(packet: bytes) -> DropCause:

@@ -29,18 +29,14 @@ from knet_trio.core.onwire import (
     PmtudReply,
     Pong,
     decode_untrusted,
-    encode_data,
     encode_message,
-    encode_ping,
-    encode_pmtud,
-    encode_pmtud_reply,
-    encode_pong,
 )
 from knet_trio.core.sizes import CLEAR, UDP_HEADER, EnvelopeSizes, PathSizes
 from knet_trio.core.source import Source
 from knet_trio.crypto.envelope import make_cipher
 from knet_trio.crypto.slots import CryptoSlots
 from knet_trio.errors import DropCause
+from tests.packets import encode
 
 FILES: Final = sorted(Path(__file__).parents[1].joinpath("vectors").glob("*.json"))
 TEXT: Final = b"The quick brown knet jumps over the lazy link. "
@@ -151,20 +147,6 @@ def load(path: Path) -> Run:
         [Recorded(each["sender"], bytes.fromhex(each["packet"])) for each in fields["control"]],
         [load_message(each) for each in fields["messages"]],
     )
-
-
-def encode(packet: Packet) -> bytes:
-    match packet:
-        case Data():
-            return encode_data(packet)
-        case Ping():
-            return encode_ping(packet)
-        case Pong():
-            return encode_pong(packet)
-        case PmtudProbe():
-            return encode_pmtud(packet)
-        case PmtudReply():
-            return encode_pmtud_reply(packet)
 
 
 RUNS: Final = [load(path) for path in FILES]

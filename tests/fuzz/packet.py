@@ -6,8 +6,6 @@ them is; with 0 the rest is one packet.
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from knet_trio.core.onwire import (
     MAX_CHANNELS,
     MAX_LINKS,
@@ -16,18 +14,12 @@ from knet_trio.core.onwire import (
     Data,
     Packet,
     Ping,
-    PmtudProbe,
-    PmtudReply,
     Pong,
     decode_run_untrusted,
     decode_untrusted,
-    encode_data,
-    encode_ping,
-    encode_pmtud,
-    encode_pmtud_reply,
-    encode_pong,
 )
 from knet_trio.errors import PacketError
+from tests.packets import encode
 
 
 def check(data: bytes) -> None:
@@ -63,20 +55,3 @@ def decode(data: bytes) -> Packet | None:
         assert len(packet.time) == TIME_SIZE
     assert decode_untrusted(encode(packet)) == packet
     return packet
-
-
-def encode(packet: Packet) -> bytes:
-    """``packet`` as it goes out."""
-    match packet:
-        case Data():
-            return encode_data(packet)
-        case Ping():
-            return encode_ping(packet)
-        case Pong():
-            return encode_pong(packet)
-        case PmtudProbe():
-            return encode_pmtud(packet)
-        case PmtudReply():
-            return encode_pmtud_reply(packet)
-        case _:
-            assert_never(packet)
