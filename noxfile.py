@@ -106,7 +106,7 @@ def coverage(session: nox.Session) -> None:
     if session.posargs:
         session.warn("Part of the tests tells nothing of the whole: no coverage asked for.")
         return
-    core = ["coverage", "report", "--include=knet_trio/core/*", f"--fail-under={CORE_COVERAGE}"]
+    core = ["coverage", "report", "--include=knet_trio/_core/*", f"--fail-under={CORE_COVERAGE}"]
     package = ["coverage", "report", f"--fail-under={PACKAGE_COVERAGE}"]
     session.run(*core)
     session.run(*package)

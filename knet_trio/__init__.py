@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from knet_trio.address import format_address, parse_address
-from knet_trio.catalogue import (
+from knet_trio._catalogue import (
     get_cipher_list,
     get_compress_list,
     get_crypto_list,
@@ -15,10 +14,19 @@ from knet_trio.catalogue import (
     get_transport_list,
     get_transport_name,
 )
+from knet_trio._core.acl import AccessList, AclEntry
+from knet_trio._core.policy import LinkPolicy
+from knet_trio._logs.names import (
+    LogLevel,
+    LogSubsystem,
+    get_log_level_id,
+    get_log_level_name,
+    get_log_subsystem_id,
+    get_log_subsystem_name,
+)
+from knet_trio.address import format_address, parse_address
 from knet_trio.channel import Channel
 from knet_trio.config import CompressConfig, CryptoConfig, DefragBuffers, LinkConfig
-from knet_trio.core.acl import AccessList, AclEntry
-from knet_trio.core.policy import LinkPolicy
 from knet_trio.datafd import Datafd
 from knet_trio.errors import (
     AlreadyExistsError,
@@ -53,14 +61,6 @@ from knet_trio.events import (
 from knet_trio.handle import Handle, open_handle
 from knet_trio.host import Host
 from knet_trio.link import Link
-from knet_trio.logs.names import (
-    LogLevel,
-    LogSubsystem,
-    get_log_level_id,
-    get_log_level_name,
-    get_log_subsystem_id,
-    get_log_subsystem_name,
-)
 from knet_trio.message import (
     Broadcast,
     Direction,

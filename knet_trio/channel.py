@@ -7,13 +7,13 @@ from typing import cast
 
 import trio
 
+from knet_trio._core.onwire import MAX_MESSAGE
+from knet_trio._pipeline.batches import Outgoing, pack_messages
+from knet_trio._runtime import Runtime
+from knet_trio._waiting import Mailbox
 from knet_trio.config import check_host_id
-from knet_trio.core.onwire import MAX_MESSAGE
 from knet_trio.errors import InvalidArgumentError, UnknownHostError
 from knet_trio.message import Message
-from knet_trio.pipeline.items import Outgoing, pack_messages
-from knet_trio.runtime import Runtime
-from knet_trio.waiting import Mailbox
 
 BytesLike = bytes | bytearray | memoryview
 

@@ -7,15 +7,15 @@ from typing import Any, Final
 
 import attrs
 
-from knet_trio.address import Address
-from knet_trio.core.defrag import DEFAULT_BUFFERS
-from knet_trio.core.liveness import (
+from knet_trio._core.defrag import DEFAULT_BUFFERS
+from knet_trio._core.liveness import (
     DEFAULT_LATENCY_SAMPLES,
     DEFAULT_PING_INTERVAL,
     DEFAULT_PONG_COUNT,
     DEFAULT_PONG_TIMEOUT,
 )
-from knet_trio.core.onwire import MAX_HOST_ID, MAX_LINKS, MAX_MESSAGE
+from knet_trio._core.onwire import MAX_HOST_ID, MAX_LINKS, MAX_MESSAGE
+from knet_trio.address import Address
 from knet_trio.errors import InvalidArgumentError, NotImplementedByKnetError
 
 MIN_KEY_SIZE: Final = 128

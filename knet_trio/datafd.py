@@ -23,16 +23,16 @@ from typing import Final
 import attrs
 import trio
 
+from knet_trio._core.onwire import MAX_MESSAGE
+from knet_trio._logs.names import LogSubsystem
+from knet_trio._pipeline.batches import pack_messages
+from knet_trio._pipeline.tx import Transmitter
+from knet_trio._state.context import Context
+from knet_trio._waiting import Mailbox
 from knet_trio.config import DEFAULT_RECEIVE_BUFFER, check_integer
-from knet_trio.core.onwire import MAX_MESSAGE
 from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, TransportError
 from knet_trio.events import ChannelError
-from knet_trio.logs.names import LogSubsystem
 from knet_trio.message import Direction, Message
-from knet_trio.node.context import Context
-from knet_trio.pipeline.items import pack_messages
-from knet_trio.pipeline.tx import Transmitter
-from knet_trio.waiting import Mailbox
 
 # What one wake-up may read or write: about a millisecond's work.
 BATCH: Final = 64

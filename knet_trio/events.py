@@ -7,8 +7,8 @@ from typing import Final
 import attrs
 import trio
 
+from knet_trio._waiting import Mailbox
 from knet_trio.message import Direction
-from knet_trio.waiting import Mailbox
 
 # Events a reader may be behind before the oldest are lost.
 EVENT_BUFFER: Final = 256

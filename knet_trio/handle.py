@@ -10,6 +10,25 @@ from typing import Final
 
 import trio
 
+from knet_trio._core.onwire import MAX_CHANNELS
+from knet_trio._core.pmtud import DEFAULT_INTERVAL
+from knet_trio._core.policy import LinkPolicy
+from knet_trio._crypto.slots import CryptoSlots
+from knet_trio._logs import settings
+from knet_trio._logs.names import LogLevel, LogSubsystem
+from knet_trio._runtime import Runtime
+from knet_trio._settings import (
+    HandleSettings,
+    check_dscp,
+    check_filter,
+    check_mtu,
+    check_pmtud_interval,
+    check_reconnect_interval,
+    make_compression,
+)
+from knet_trio._state.context import Context
+from knet_trio._state.counters import LinkCounters
+from knet_trio._waiting import Mailbox
 from knet_trio.channel import Channel
 from knet_trio.config import (
     DEFAULT_RECEIVE_BUFFER,
@@ -19,10 +38,6 @@ from knet_trio.config import (
     check_host_id,
     check_integer,
 )
-from knet_trio.core.onwire import MAX_CHANNELS
-from knet_trio.core.pmtud import DEFAULT_INTERVAL
-from knet_trio.core.policy import LinkPolicy
-from knet_trio.crypto.slots import CryptoSlots
 from knet_trio.datafd import Datafd
 from knet_trio.errors import (
     AlreadyExistsError,
@@ -32,23 +47,8 @@ from knet_trio.errors import (
 )
 from knet_trio.events import Event, EventReceiver
 from knet_trio.host import Host, check_name, check_policy
-from knet_trio.logs import settings
-from knet_trio.logs.names import LogLevel, LogSubsystem
 from knet_trio.message import Filter, Message
-from knet_trio.node.context import Context
-from knet_trio.node.counters import LinkCounters
-from knet_trio.runtime import Runtime
-from knet_trio.settings import (
-    HandleSettings,
-    check_dscp,
-    check_filter,
-    check_mtu,
-    check_pmtud_interval,
-    check_reconnect_interval,
-    make_compression,
-)
 from knet_trio.status import HandleStatistics
-from knet_trio.waiting import Mailbox
 
 # What was sent before the block's end still goes out, unless the sockets take nothing.
 _LAST_WORDS: Final = 1.0

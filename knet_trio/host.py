@@ -8,15 +8,17 @@ from types import MappingProxyType
 
 import trio
 
-from knet_trio.address import Address, parse_address
-from knet_trio.config import MAX_NAME_SIZE, LinkConfig
-from knet_trio.core.liveness import (
+from knet_trio._core.liveness import (
     DEFAULT_LATENCY_SAMPLES,
     DEFAULT_PING_INTERVAL,
     DEFAULT_PONG_COUNT,
     DEFAULT_PONG_TIMEOUT,
 )
-from knet_trio.core.policy import LinkPolicy
+from knet_trio._core.policy import LinkPolicy
+from knet_trio._runtime import Runtime
+from knet_trio._state.host import HostState
+from knet_trio.address import Address, parse_address
+from knet_trio.config import MAX_NAME_SIZE, LinkConfig
 from knet_trio.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
@@ -24,8 +26,6 @@ from knet_trio.errors import (
     UnknownLinkError,
 )
 from knet_trio.link import Link
-from knet_trio.node.peer import Peer
-from knet_trio.runtime import Runtime
 from knet_trio.status import HostStatus
 
 AddressLike = tuple[str | IPv4Address | IPv6Address, int]
@@ -34,7 +34,7 @@ AddressLike = tuple[str | IPv4Address | IPv6Address, int]
 class Host:
     """Another host and the links to it. Made by ``Handle.add_host``, which has it in ``hosts``."""
 
-    def __init__(self, runtime: Runtime, peer: Peer, hosts: dict[int, Host]) -> None:
+    def __init__(self, runtime: Runtime, peer: HostState, hosts: dict[int, Host]) -> None:
         self._runtime = runtime
         self._peer = peer
         self._hosts = hosts
@@ -171,7 +171,7 @@ class Host:
             raise UnknownHostError(f"host {self.host_id} was removed; add it again")
 
 
-def check_name(runtime: Runtime, name: str, owner: Peer | None = None) -> None:
+def check_name(runtime: Runtime, name: str, owner: HostState | None = None) -> None:
     """Refuse a name that is too long, empty, or another host's than ``owner``'s."""
     size = len(name.encode())
     if not 0 < size <= MAX_NAME_SIZE:

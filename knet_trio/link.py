@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from knet_trio._core.acl import AccessList
+from knet_trio._runtime import Runtime
+from knet_trio._state.explain import explain
+from knet_trio._state.link import LinkState
+from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio.config import LinkConfig
-from knet_trio.core.acl import AccessList
 from knet_trio.errors import UnknownLinkError
-from knet_trio.node.explain import explain
-from knet_trio.node.loopback import LoopbackPath
-from knet_trio.node.path import Path
-from knet_trio.runtime import Runtime
 from knet_trio.status import LinkStatus
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Link:
     """A path to a host over one network. Made by ``Host.add_link``."""
 
-    def __init__(self, runtime: Runtime, host: Host, path: Path | LoopbackPath) -> None:
+    def __init__(self, runtime: Runtime, host: Host, path: LinkState | LoopbackLinkState) -> None:
         self._runtime = runtime
         self._host = host
         self._path = path

@@ -18,8 +18,8 @@ from knet_trio import (
     Event,
     Handle,
 )
-from knet_trio.pipeline.items import Outgoing
-from knet_trio.pipeline.tx import Transmitter
+from knet_trio._pipeline.batches import Outgoing
+from knet_trio._pipeline.tx import Transmitter
 from tests.cluster import PATIENCE, Pair, open_pair
 
 MANY = 100_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from knet_trio.core.onwire import (
+from knet_trio._core.onwire import (
     Data,
     Packet,
     Ping,

@@ -89,7 +89,7 @@ def test_compression_whose_library_is_missing_is_left_out(monkeypatch: pytest.Mo
     everywhere = ["zlib", "lz4", "lz4hc", "lzma", "bzip2"]
     assert [model for model in get_compress_list() if model in everywhere] == everywhere
     for module, library in (("lzo2", "lzo"), ("zstd", "backports"), ("zstd", "compression")):
-        monkeypatch.delitem(sys.modules, f"knet_trio.compress.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"knet_trio._compress.{module}", raising=False)
         monkeypatch.setitem(sys.modules, library, None)
     assert get_compress_list() == everywhere
 

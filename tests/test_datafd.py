@@ -21,10 +21,10 @@ from knet_trio import (
     InvalidArgumentError,
     open_handle,
 )
+from knet_trio._pipeline.batches import Outgoing
+from knet_trio._pipeline.tx import Transmitter
 from knet_trio.config import DEFAULT_RECEIVE_BUFFER
 from knet_trio.datafd import BATCH_BYTES
-from knet_trio.pipeline.items import Outgoing
-from knet_trio.pipeline.tx import Transmitter
 from tests.cluster import receive, wait_dropped, wait_for
 from tests.datafds import (
     End,

@@ -18,7 +18,7 @@ from knet_trio.events import (
     LinkStatusChanged,
 )
 from knet_trio.message import Direction
-from tests.node.stepping import CancelAt
+from tests.state.stepping import CancelAt
 
 
 def put(receiver: EventReceiver, start: int, stop: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -15,30 +16,23 @@ import knet_trio
 PACKAGE: Final = "knet_trio"
 ROOT: Final = Path(__file__).parents[1] / PACKAGE
 
-# What the modules of a part may import of the package: these, and what is in them.
-ALLOWED: Final = {
-    "core": ("errors", "core"),
-    "crypto": ("abc", "config", "errors", "address", "message", "core", "crypto"),
-    "compress": ("abc", "config", "errors", "address", "message", "core", "compress"),
-    "transport": ("abc", "address", "errors", "core.sizes", "transport"),
-}
-
-TOP: Final = (
-    "runtime",
-    "datafd",
-    "settings",
-    "handle",
-    "host",
-    "link",
-    "channel",
-    "cli",
-    "testing",
+# From the bottom up, as docs/design.md shows them: the parts of one row import each other, and what
+# is in the rows above theirs.
+LAYERS: Final = (
+    ("errors",),
+    ("_core",),
+    ("address", "config", "message", "events", "status", "_waiting"),
+    ("abc",),
+    ("_logs",),
+    ("_crypto", "_compress", "_transport"),
+    ("_state",),
+    ("_pipeline",),
+    ("datafd",),
+    ("_runtime",),
+    ("_settings", "link", "host", "channel", "handle", "_catalogue"),
+    ("",),
+    ("testing", "cli", "__main__"),
 )
-# What they may not, being under it.
-FORBIDDEN: Final = {
-    "node": ("pipeline", *TOP),
-    "pipeline": TOP,
-}
 
 # They are programs on top of the package, and use it as any other program does.
 USERS: Final = ("cli", "testing", "__main__")
@@ -133,8 +127,8 @@ def test_the_ways_of_importing_are_all_seen() -> None:
     source = """
 import knet_trio.address as a
 from knet_trio import errors, Handle
-from knet_trio.core import onwire
-from knet_trio.core.sizes import CLEAR
+from knet_trio._core import onwire
+from knet_trio._core.sizes import CLEAR
 from . import slots
 from .envelope import NONE
 from ..message import Message
@@ -146,42 +140,43 @@ def late():
     import knet_trio.link
 import trio
 """
-    module = Module("crypto.slots", Path("slots.py"), ast.parse(source))
+    module = Module("_crypto.slots", Path("slots.py"), ast.parse(source))
     assert imports(module) == {
         "address",
         "errors",
         "",
-        "core.onwire",
-        "core.sizes",
-        "crypto.slots",
-        "crypto.envelope",
+        "_core.onwire",
+        "_core.sizes",
+        "_crypto.slots",
+        "_crypto.envelope",
         "message",
         "host",
         "link",
     }
-    package = Module("crypto", Path("__init__.py"), ast.parse("from .slots import CLEAR"))
-    assert imports(package) == {"crypto.slots"}
+    package = Module("_crypto", Path("__init__.py"), ast.parse("from .slots import CLEAR"))
+    assert imports(package) == {"_crypto.slots"}
 
 
-@pytest.mark.parametrize("part", ALLOWED)
-def test_the_lower_parts_import_only_what_they_stand_on(part: str) -> None:
+def layer_of(name: str) -> int:
+    """The row of a module."""
+    top = name.partition(".")[0]
+    return next(row for row, parts in enumerate(LAYERS) if top in parts)
+
+
+@every_module
+def test_imports_run_one_way(module: Module) -> None:
     assert {
         f"{module.name} imports {name or PACKAGE}"
-        for module in modules_of(part)
         for name in imports(module)
-        if not any(is_in(name, allowed) for allowed in ALLOWED[part])
+        if layer_of(name) > layer_of(module.name)
     } == set()
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
-def test_the_middle_parts_import_nothing_that_stands_on_them(part: str) -> None:
-    assert modules_of(part)
-    assert {
-        f"{module.name} imports {name}"
-        for module in modules_of(part)
-        for name in imports(module)
-        if any(is_in(name, forbidden) for forbidden in FORBIDDEN[part])
-    } == set()
+def test_the_documentation_shows_the_layers() -> None:
+    text = (ROOT.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)
+    shown = [tuple(re.findall(r"`([^`]*)`", row)) for row in rows[: len(LAYERS)]]
+    assert shown == [tuple(part or PACKAGE for part in parts) for parts in LAYERS]
 
 
 def test_only_programs_on_top_import_the_public_names() -> None:
@@ -204,7 +199,7 @@ def test_the_core_knows_nothing_of_io_clocks_and_randomness() -> None:
     outside = {"trio", "socket", "select", "time", "random", "secrets", "os", "threading"}
     assert {
         f"{module.name} imports {name}"
-        for module in modules_of("core")
+        for module in modules_of("_core")
         for name in imported_names(module)
         if name.partition(".")[0] in outside
     } == set()

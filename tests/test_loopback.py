@@ -32,14 +32,14 @@ from knet_trio import (
     Unicast,
     open_handle,
 )
+from knet_trio._core.policy import LinkPolicy
+from knet_trio._pipeline.batches import Outgoing
+from knet_trio._pipeline.tx import Transmitter
+from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
-from knet_trio.core.policy import LinkPolicy
-from knet_trio.node.loopback import LoopbackPath
-from knet_trio.pipeline.items import Outgoing
-from knet_trio.pipeline.tx import Transmitter
 from tests.cluster import KEY, LOCALHOST, PATIENCE, open_pair, receive, wait_dropped
-from tests.node.fakes import ME, World
+from tests.state.fakes import ME, World
 
 HERE = (LOCALHOST, 5405)
 
@@ -242,7 +242,7 @@ class TestMessages:
         me = world.node.add(ME, "me", LinkPolicy.PASSIVE)
         delivered: list[Message] = []
         config = LinkConfig(link_id=0, src=Address(*HERE), dst=None, transport="loopback")
-        path = LoopbackPath(world.context, config, delivered.extend, me.refresh)
+        path = LoopbackLinkState(world.context, config, delivered.extend, me.refresh)
         me.add(path)
         path.set_enabled(True)
         transmitter = Transmitter(world.node)

@@ -23,18 +23,18 @@ from knet_trio import (
     get_log_subsystem_id,
     get_log_subsystem_name,
 )
+from knet_trio._catalogue import get_transport_id, get_transport_list, get_transport_name
+from knet_trio._compress import MODELS, Decompressors, make_compressor
+from knet_trio._core.acl import AclEntry
+from knet_trio._core.inbound import InboundSequence
+from knet_trio._core.liveness import Liveness, PongOutcome
+from knet_trio._core.onwire import MAX_MESSAGE, Data, decode_untrusted, encode_message, next_seq
+from knet_trio._crypto.envelope import CIPHER_NAMES, HASH_NAMES, make_cipher
+from knet_trio._crypto.envelope import MODELS as CRYPTO_MODELS
+from knet_trio._crypto.slots import CryptoSlots
 from knet_trio.abc import Compressor
 from knet_trio.address import Address, format_address, parse_address, socket_address
-from knet_trio.catalogue import get_transport_id, get_transport_list, get_transport_name
-from knet_trio.compress import MODELS, Decompressors, make_compressor
 from knet_trio.config import CompressConfig, CryptoConfig
-from knet_trio.core.acl import AclEntry
-from knet_trio.core.liveness import Liveness, PongOutcome
-from knet_trio.core.onwire import MAX_MESSAGE, Data, decode_untrusted, encode_message, next_seq
-from knet_trio.core.source import Source
-from knet_trio.crypto.envelope import CIPHER_NAMES, HASH_NAMES, make_cipher
-from knet_trio.crypto.envelope import MODELS as CRYPTO_MODELS
-from knet_trio.crypto.slots import CryptoSlots
 from knet_trio.errors import DropCause
 
 KEYS = st.binary(min_size=128, max_size=160)
@@ -144,7 +144,7 @@ def test_a_message_through_all_of_them(
     datagrams = make_cipher(envelope).seal(packets)
     seed.shuffle(datagrams)
     drops: Counter[DropCause] = Counter()
-    source = Source(lambda cause: drops.update([cause]))
+    source = InboundSequence(lambda cause: drops.update([cause]))
     arrived: list[bytes] = []
     for datagram in datagrams:
         packet = decode_untrusted(make_cipher(envelope).open_untrusted(datagram))

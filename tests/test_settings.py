@@ -24,8 +24,8 @@ from knet_trio import (
     OnwireVersions,
     open_handle,
 )
+from knet_trio._core.onwire import Data, encode_data
 from knet_trio.cli.relay import WireEnd, open_network
-from knet_trio.core.onwire import Data, encode_data
 from tests.cluster import (
     KEY,
     LOCALHOST,

@@ -7,17 +7,17 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from knet_trio.waiting import Mailbox, Switch
-from tests.node.stepping import CancelAt
+from knet_trio._waiting import AsyncBool, Mailbox
+from tests.state.stepping import CancelAt
 
 
 class TestSwitch:
     async def test_begins_off(self) -> None:
-        assert not Switch().is_on
+        assert not AsyncBool().is_on
 
     @pytest.mark.parametrize("state", [True, False])
     async def test_returns_at_once_when_it_is_so(self, state: bool) -> None:
-        switch = Switch()
+        switch = AsyncBool()
         switch.set(state)
         with assert_checkpoints():
             await switch.wait(state)
@@ -26,7 +26,7 @@ class TestSwitch:
     async def test_waits_for_either_state(
         self, state: bool, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
-        switch = Switch()
+        switch = AsyncBool()
         switch.set(not state)
 
         async def flip() -> None:
@@ -39,7 +39,7 @@ class TestSwitch:
         assert switch.is_on is state
 
     async def test_setting_what_it_is_wakes_nobody(self, nursery: trio.Nursery) -> None:
-        switch = Switch()
+        switch = AsyncBool()
         woken = False
 
         async def wait() -> None:
@@ -58,7 +58,7 @@ class TestSwitch:
     async def test_a_flip_shorter_than_a_task_switch_is_not_missed(
         self, flips: int, nursery: trio.Nursery
     ) -> None:
-        switch = Switch()
+        switch = AsyncBool()
         nursery.start_soon(switch.wait, True)
         nursery.start_soon(switch.wait, True)
         await wait_all_tasks_blocked()
@@ -67,7 +67,7 @@ class TestSwitch:
         # The nursery ends only when both have seen it.
 
     async def test_a_flip_right_before_closing_is_not_missed(self) -> None:
-        switch = Switch()
+        switch = AsyncBool()
         with trio.fail_after(1):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(switch.wait, True)
@@ -76,7 +76,7 @@ class TestSwitch:
                 switch.close()
 
     async def test_closing_wakes_who_waits(self) -> None:
-        switch = Switch()
+        switch = AsyncBool()
         closed: list[str] = []
 
         async def wait() -> None:
@@ -93,7 +93,7 @@ class TestSwitch:
 
     @pytest.mark.parametrize("state", [True, False])
     async def test_after_closing_every_wait_says_so(self, state: bool) -> None:
-        switch = Switch()
+        switch = AsyncBool()
         switch.close()
         with assert_checkpoints(), pytest.raises(trio.ClosedResourceError):
             await switch.wait(state)

@@ -3,12 +3,12 @@
 From the bottom up::
 
     conditions   what a wire and an interface are like
-    passage      what became of a packet
+    packets      what became of a packet
     wire         one direction between two addresses: which packets pass, and when
     timeline     what happens later
     endpoint     the sockets, as a handle sees them
     network      all of it, and what a test can do to it
-    replay       running a program on it, the same way each time
+    running      running a program on it, the same way each time
 
 ``docs/testing.md`` shows how to use it.
 """
@@ -17,15 +17,15 @@ from __future__ import annotations
 
 from knet_trio.testing.conditions import Conditions, Interface
 from knet_trio.testing.network import SimulatedNetwork, open_network
-from knet_trio.testing.passage import Fate, NetworkStatistics, Passage
-from knet_trio.testing.replay import run
+from knet_trio.testing.packets import Fate, NetworkStatistics, PacketRecord
+from knet_trio.testing.running import run
 
 __all__ = [
     "Conditions",
     "Fate",
     "Interface",
     "NetworkStatistics",
-    "Passage",
+    "PacketRecord",
     "SimulatedNetwork",
     "open_network",
     "run",

@@ -11,9 +11,9 @@ from typing import ClassVar, Final, Protocol
 
 import trio
 
+from knet_trio._core.sizes import IPV4_HEADER, IPV6_HEADER, UDP_HEADER
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address
-from knet_trio.core.sizes import IPV4_HEADER, IPV6_HEADER, UDP_HEADER
 from knet_trio.testing.conditions import Interface
 
 # What is taken at once, as from a real socket (transport/udp.py).

@@ -17,7 +17,7 @@ from knet_trio.address import Address
 from knet_trio.errors import InvalidArgumentError, TransportError
 from knet_trio.testing.conditions import Conditions, Interface
 from knet_trio.testing.endpoint import Binder, Carrier, InterfaceState, SimulatedEndpoint
-from knet_trio.testing.passage import Fate, NetworkStatistics, Passage
+from knet_trio.testing.packets import Fate, NetworkStatistics, PacketRecord
 from knet_trio.testing.timeline import Timeline
 from knet_trio.testing.wire import Wire
 
@@ -45,7 +45,7 @@ class Fabric(Carrier, Binder):
     def __init__(self, seed: int, conditions: Conditions, interface: Interface) -> None:
         self.seed = seed
         self.conditions = conditions
-        self.trace: Callable[[Passage], None] | None = None
+        self.trace: Callable[[PacketRecord], None] | None = None
         self.timeline = Timeline()
         # By source and destination.
         self.wires: dict[tuple[str, str], Wire] = {}
@@ -174,7 +174,7 @@ class Fabric(Carrier, Binder):
         self._fates[fate] += 1
         if self.trace is not None:
             sent, source, destination, data, _ = packet
-            self.trace(Passage(sent, now, source, destination, data, fate))
+            self.trace(PacketRecord(sent, now, source, destination, data, fate))
 
     # ICMP.
 

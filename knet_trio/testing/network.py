@@ -10,14 +10,14 @@ from itertools import combinations, product
 
 import trio
 
+from knet_trio._compress import without_threads
+from knet_trio._transport import substitute_transports
 from knet_trio.address import parse_address
-from knet_trio.compress import without_threads
 from knet_trio.testing.conditions import Conditions, Interface
 from knet_trio.testing.endpoint import SimulatedTransport
 from knet_trio.testing.fabric import Fabric
-from knet_trio.testing.passage import NetworkStatistics, Passage
+from knet_trio.testing.packets import NetworkStatistics, PacketRecord
 from knet_trio.testing.wire import Wire
-from knet_trio.transport import substitute_transports
 
 AddressLike = str | IPv4Address | IPv6Address
 """An IP address, without a port."""
@@ -157,12 +157,12 @@ class SimulatedNetwork:
     # What it knows.
 
     @property
-    def trace(self) -> Callable[[Passage], None] | None:
+    def trace(self) -> Callable[[PacketRecord], None] | None:
         """Called for each packet when its way has ended; at first None. Settable."""
         return self._fabric.trace
 
     @trace.setter
-    def trace(self, trace: Callable[[Passage], None] | None) -> None:
+    def trace(self, trace: Callable[[PacketRecord], None] | None) -> None:
         self._fabric.trace = trace
 
     def statistics(self) -> NetworkStatistics:

@@ -6,7 +6,7 @@ import random
 from typing import NamedTuple
 
 from knet_trio.testing.conditions import Conditions
-from knet_trio.testing.passage import Fate
+from knet_trio.testing.packets import Fate
 
 
 class Copy(NamedTuple):

@@ -18,9 +18,7 @@ import attrs
 import trio
 
 from knet_trio import Channel, CryptoConfig, DropCause, Handle, Host, Link, open_handle
-from knet_trio.abc import Cipher
-from knet_trio.cli.relay import Network, WireEnd
-from knet_trio.core.onwire import (
+from knet_trio._core.onwire import (
     MAX_MESSAGE,
     Data,
     Packet,
@@ -31,8 +29,10 @@ from knet_trio.core.onwire import (
     decode_untrusted,
     encode_data,
 )
-from knet_trio.core.sizes import MAX_ONWIRE
-from knet_trio.crypto.envelope import make_cipher
+from knet_trio._core.sizes import MAX_ONWIRE
+from knet_trio._crypto.envelope import make_cipher
+from knet_trio.abc import Cipher
+from knet_trio.cli.relay import Network, WireEnd
 from tests.cluster import KEY, LOCALHOST, PATIENCE, add_quick_link, join, wait_for
 from tests.packets import encode
 

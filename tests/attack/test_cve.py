@@ -20,7 +20,7 @@ from knet_trio import (
     KnetError,
     open_handle,
 )
-from knet_trio.core.onwire import Data, encode_data
+from knet_trio._core.onwire import Data, encode_data
 from tests.attack.arena import (
     CRYPTO,
     INSIDER,
@@ -76,7 +76,7 @@ def envelopes() -> int:
     """How many ciphers there are: what is made of a key lies in them, beyond Python's reach."""
     gc.collect()
     return sum(
-        type(one).__module__ == "knet_trio.crypto.envelope" and hasattr(one, "seal")
+        type(one).__module__ == "knet_trio._crypto.envelope" and hasattr(one, "seal")
         for one in gc.get_objects()
         if not isinstance(one, type)
     )

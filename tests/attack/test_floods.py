@@ -16,8 +16,8 @@ import pytest
 from backports import zstd
 
 from knet_trio import CompressConfig, CryptoConfig, DropCause
-from knet_trio.compress import make_compressor
-from knet_trio.core.onwire import MAX_MESSAGE, Data, Ping, Pong, encode_data
+from knet_trio._compress import make_compressor
+from knet_trio._core.onwire import MAX_MESSAGE, Data, Ping, Pong, encode_data
 from tests.attack.arena import (
     CRYPTO,
     INSIDER,

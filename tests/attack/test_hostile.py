@@ -14,8 +14,7 @@ import pytest
 import trio
 
 from knet_trio import CryptoConfig, DropCause, LinkPolicy, open_handle
-from knet_trio.cli.relay import WireEnd, open_network
-from knet_trio.core.onwire import (
+from knet_trio._core.onwire import (
     Data,
     Ping,
     PmtudProbe,
@@ -27,7 +26,8 @@ from knet_trio.core.onwire import (
     encode_pmtud_reply,
     encode_pong,
 )
-from knet_trio.crypto.envelope import make_cipher
+from knet_trio._crypto.envelope import make_cipher
+from knet_trio.cli.relay import WireEnd, open_network
 from tests.attack.arena import SECONDS
 from tests.cluster import KEY, LOCALHOST, PATIENCE, add_quick_link, join, wait_dropped
 

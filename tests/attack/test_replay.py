@@ -13,10 +13,10 @@ import pytest
 import trio
 
 from knet_trio import AclEntry, CryptoConfig, DropCause, Handle, open_handle
-from knet_trio.core.onwire import MAX_SEQ, TYPE_DATA, Data, Packet, Ping, PmtudReply, Pong
-from knet_trio.core.source import Source
-from knet_trio.core.window import WINDOW_SIZE
-from knet_trio.crypto.envelope import make_cipher
+from knet_trio._core.inbound import InboundSequence
+from knet_trio._core.onwire import MAX_SEQ, TYPE_DATA, Data, Packet, Ping, PmtudReply, Pong
+from knet_trio._core.window import WINDOW_SIZE
+from knet_trio._crypto.envelope import make_cipher
 from tests.attack.arena import (
     CHANNEL,
     CRYPTO,
@@ -204,7 +204,7 @@ async def test_a_message_from_before_the_window_is_taken_for_a_host_that_starts_
 def test_a_message_of_65536_before_is_taken_for_the_one_with_its_number_now() -> None:
     """A number says no more than that: so keys have to change before the numbers come again."""
     dropped: list[DropCause] = []
-    source = Source(dropped.append)
+    source = InboundSequence(dropped.append)
 
     def take(seq: int, payload: bytes) -> bytes | None:
         return source.receive(Data(PEER, seq, 0, False, 1, 0, CHANNEL, payload))

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knet_trio import CompressConfig, DropCause, InvalidArgumentError, PacketError
+from knet_trio._compress import MODELS, Decompressors, make_compressor
 from knet_trio.abc import Compressor
-from knet_trio.compress import MODELS, Decompressors, make_compressor
 
 TEXT = b"The quick brown knet jumps over the lazy link. " * 100
 LIMIT = 65536
@@ -80,7 +80,7 @@ def test_an_unknown_model_is_refused() -> None:
 
 
 def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "knet_trio.compress.lzo2", raising=False)
+    monkeypatch.delitem(sys.modules, "knet_trio._compress.lzo2", raising=False)
     monkeypatch.setitem(sys.modules, "lzo", None)
     with pytest.raises(InvalidArgumentError, match=r"pip install 'knet-trio\[lzo2\]'"):
         make_compressor(CompressConfig("lzo2"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio.core.acl import AccessList, AclEntry
+from knet_trio._core.acl import AccessList, AclEntry
 from knet_trio.errors import AlreadyExistsError, InvalidArgumentError, KnetError
 
 ADDRESSES = st.one_of(

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio.core.defrag import Reassembly
-from knet_trio.core.onwire import MAX_MESSAGE, Data, decode_untrusted, encode_message
-from knet_trio.core.window import WINDOW_SIZE, SequenceWindow
+from knet_trio._core.defrag import Reassembly
+from knet_trio._core.onwire import MAX_MESSAGE, Data, decode_untrusted, encode_message
+from knet_trio._core.window import WINDOW_SIZE, SequenceWindow
 from knet_trio.errors import DropCause
 
 

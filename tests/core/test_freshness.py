@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from knet_trio.core.freshness import MAX_PINGS, MAX_PROBES, ProbeNumbers, SeenPings
+from knet_trio._core.freshness import MAX_PINGS, MAX_PROBES, ProbeNumbers, SeenPings
 
 
 def stamp(number: int) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio.core.liveness import (
+from knet_trio._core.liveness import (
     DEFAULT_PING_INTERVAL,
     DEFAULT_PONG_TIMEOUT,
     INITIAL_BACKOFF,

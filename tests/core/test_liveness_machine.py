@@ -14,7 +14,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from knet_trio.core.liveness import STALL, SUSPECT_SLACK, Liveness, PongOutcome
+from knet_trio._core.liveness import STALL, SUSPECT_SLACK, Liveness, PongOutcome
 
 TICK = Fraction(1, 64)
 NEARLY = Fraction(1, 10**9)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio.core.onwire import (
+from knet_trio._core.onwire import (
     DATA_HEADER_SIZE,
     MAX_FRAGMENTS,
     MAX_MESSAGE,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio.core.onwire import PING_SIZE
-from knet_trio.core.pmtud import ATTEMPTS, MAX_PROBES, PathMtuSearch, Probe
-from knet_trio.core.sizes import CLEAR, MAX_ONWIRE, UDP_HEADER, EnvelopeSizes, PathSizes
+from knet_trio._core.onwire import PING_SIZE
+from knet_trio._core.pmtud import ATTEMPTS, MAX_PROBES, PathMtuSearch, Probe
+from knet_trio._core.sizes import CLEAR, MAX_ONWIRE, UDP_HEADER, EnvelopeSizes, PathSizes
 
 CBC = EnvelopeSizes(salt=16, hash=32, block=16)
 CTR = EnvelopeSizes(salt=16, hash=32, block=1)

@@ -11,9 +11,9 @@ import math
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from knet_trio.core.onwire import PING_SIZE
-from knet_trio.core.pmtud import ATTEMPTS, MAX_PROBES, PathMtuSearch, Probe
-from knet_trio.core.sizes import CLEAR, MAX_ONWIRE, UDP_HEADER, EnvelopeSizes, PathSizes
+from knet_trio._core.onwire import PING_SIZE
+from knet_trio._core.pmtud import ATTEMPTS, MAX_PROBES, PathMtuSearch, Probe
+from knet_trio._core.sizes import CLEAR, MAX_ONWIRE, UDP_HEADER, EnvelopeSizes, PathSizes
 
 ENVELOPES = st.sampled_from(
     [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio.core.policy import LinkPolicy, hedge, rank, select
+from knet_trio._core.policy import LinkPolicy, hedge, rank, select
 
 
 class FakeLink(NamedTuple):

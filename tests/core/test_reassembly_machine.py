@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from knet_trio.core.defrag import Reassembly
-from knet_trio.core.onwire import MAX_MESSAGE, Data, decode_untrusted, encode_message
-from knet_trio.core.window import SequenceWindow
+from knet_trio._core.defrag import Reassembly
+from knet_trio._core.onwire import MAX_MESSAGE, Data, decode_untrusted, encode_message
+from knet_trio._core.window import SequenceWindow
 from knet_trio.errors import DropCause
 from tests.core.models import ReassemblyModel, WindowModel
 

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from knet_trio.abc import Train
-from knet_trio.address import Address
-from knet_trio.core.onwire import (
+from knet_trio._core.onwire import (
     DATA_HEADER_SIZE,
     MAX_FRAGMENTS,
     MAX_MESSAGE,
@@ -27,8 +25,10 @@ from knet_trio.core.onwire import (
     encode_messages,
     encode_ping,
 )
+from knet_trio._transport.offload import train_length
+from knet_trio.abc import Train
+from knet_trio.address import Address
 from knet_trio.errors import PacketError
-from knet_trio.transport.offload import train_length
 
 U8 = st.integers(0, 0xFF)
 U16 = st.integers(0, 0xFFFF)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio.core.onwire import FULL_HEADER_SIZE
-from knet_trio.core.sizes import CLEAR, SCTP_HEADERS, UDP_HEADER, EnvelopeSizes, PathSizes
-from knet_trio.core.sizes import minimum_data_mtu as minimum_of
+from knet_trio._core.onwire import FULL_HEADER_SIZE
+from knet_trio._core.sizes import CLEAR, SCTP_HEADERS, UDP_HEADER, EnvelopeSizes, PathSizes
+from knet_trio._core.sizes import minimum_data_mtu as minimum_of
 
 AES_SHA256 = EnvelopeSizes(salt=16, hash=32, block=16)
 CTR_SHA256 = EnvelopeSizes(salt=16, hash=32, block=1)

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio.core.timers import TimerQueue
+from knet_trio._core.timers import TimerQueue
 
 KEYS = st.integers(0, 9)
 TIMES = st.integers(0, 30).map(float)

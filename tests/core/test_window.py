@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio.core.window import WINDOW_SIZE, SequenceWindow
+from knet_trio._core.window import WINDOW_SIZE, SequenceWindow
 
 # Steps that stay, that move the window, and that are just within and just out of its reach.
 STEPS = st.one_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from knet_trio.core.window import SequenceWindow
+from knet_trio._core.window import SequenceWindow
 from tests.core.models import NUMBERS, WINDOW, WindowModel
 
 # From the newest number: near it, at the edges of the window, and anywhere.

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC, CTR
 from hypothesis import given
 from hypothesis import strategies as st
 
+from knet_trio._crypto.envelope import make_cipher
+from knet_trio._crypto.slots import CryptoSlots
 from knet_trio.abc import Cipher
 from knet_trio.config import CryptoConfig
-from knet_trio.crypto.envelope import make_cipher
-from knet_trio.crypto.slots import CryptoSlots
 from knet_trio.errors import DropCause, PacketError
 
 KEY = bytes(range(256))

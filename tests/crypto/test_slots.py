@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
+from knet_trio._crypto.slots import CryptoSlots
 from knet_trio.config import CryptoConfig
-from knet_trio.crypto.slots import CryptoSlots
 from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketError
 
 OLD = CryptoConfig(b"o" * 128)

@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from knet_trio.config import CryptoConfig
-from knet_trio.core.onwire import (
+from knet_trio._core.inbound import InboundSequence
+from knet_trio._core.onwire import (
     MAX_MESSAGE,
     TIME_SIZE,
     Data,
@@ -31,10 +31,10 @@ from knet_trio.core.onwire import (
     decode_untrusted,
     encode_message,
 )
-from knet_trio.core.sizes import CLEAR, UDP_HEADER, EnvelopeSizes, PathSizes
-from knet_trio.core.source import Source
-from knet_trio.crypto.envelope import make_cipher
-from knet_trio.crypto.slots import CryptoSlots
+from knet_trio._core.sizes import CLEAR, UDP_HEADER, EnvelopeSizes, PathSizes
+from knet_trio._crypto.envelope import make_cipher
+from knet_trio._crypto.slots import CryptoSlots
+from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
 from tests.packets import encode
 
@@ -235,7 +235,7 @@ def test_data_packets_say_who_sent_what_in_which_order(run: Run) -> None:
 def reassemble(run: Run, message: RecordedMessage) -> tuple[bytes, int]:
     """The payload of a message, fragments backwards, and how it is compressed."""
     drops: Counter[DropCause] = Counter()
-    source = Source(lambda cause: drops.update((cause,)))
+    source = InboundSequence(lambda cause: drops.update((cause,)))
     packets = run.data_packets(message)
     payloads = [source.receive(packet) for packet in reversed(packets)]
     assert payloads[:-1] == [None] * (len(packets) - 1)

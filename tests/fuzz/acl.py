@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
-from knet_trio.core.acl import AccessList, AclEntry
+from knet_trio._core.acl import AccessList, AclEntry
 from knet_trio.errors import AlreadyExistsError, InvalidArgumentError, KnetError
 from tests.fuzz.script import Script
 

@@ -11,20 +11,10 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from knet_trio.abc import Cipher
-from knet_trio.address import Address, format_address, parse_address, socket_address
-from knet_trio.compress import make_compressor
-from knet_trio.config import (
-    CompressConfig,
-    CryptoConfig,
-    DefragBuffers,
-    LinkConfig,
-    check_host_id,
-)
-from knet_trio.crypto.envelope import CIPHER_NAMES, HASH_NAMES, MODELS, make_cipher
-from knet_trio.crypto.slots import CryptoSlots
-from knet_trio.errors import BusyError, InvalidArgumentError, NotImplementedByKnetError
-from knet_trio.logs.names import (
+from knet_trio._compress import make_compressor
+from knet_trio._crypto.envelope import CIPHER_NAMES, HASH_NAMES, MODELS, make_cipher
+from knet_trio._crypto.slots import CryptoSlots
+from knet_trio._logs.names import (
     LogLevel,
     LogSubsystem,
     find_level,
@@ -34,13 +24,23 @@ from knet_trio.logs.names import (
     get_log_subsystem_id,
     get_log_subsystem_name,
 )
-from knet_trio.settings import (
+from knet_trio._settings import (
     check_dscp,
     check_mtu,
     check_pmtud_interval,
     check_reconnect_interval,
     make_compression,
 )
+from knet_trio.abc import Cipher
+from knet_trio.address import Address, format_address, parse_address, socket_address
+from knet_trio.config import (
+    CompressConfig,
+    CryptoConfig,
+    DefragBuffers,
+    LinkConfig,
+    check_host_id,
+)
+from knet_trio.errors import BusyError, InvalidArgumentError, NotImplementedByKnetError
 from tests.fuzz.script import Script
 
 VALUES: Final = 24

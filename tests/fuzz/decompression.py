@@ -9,10 +9,10 @@ from __future__ import annotations
 import tracemalloc
 from typing import Final
 
+from knet_trio._compress import MODELS, Decompressors, is_usable, make_compressor
+from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio.abc import Compressor
-from knet_trio.compress import MODELS, Decompressors, is_usable, make_compressor
 from knet_trio.config import CompressConfig
-from knet_trio.core.onwire import MAX_MESSAGE
 from knet_trio.errors import DropCause, PacketError
 from tests.fuzz.script import Script
 

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher as BlockCipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC, CTR
 
+from knet_trio._crypto.envelope import CIPHER_NAMES, HASH_NAMES, make_cipher
+from knet_trio._crypto.slots import CryptoSlots
 from knet_trio.abc import Cipher
 from knet_trio.config import CryptoConfig
-from knet_trio.crypto.envelope import CIPHER_NAMES, HASH_NAMES, make_cipher
-from knet_trio.crypto.slots import CryptoSlots
 from knet_trio.errors import DropCause, PacketError
 from tests.fuzz.script import Script
 

@@ -6,7 +6,7 @@ them is; with 0 the rest is one packet.
 
 from __future__ import annotations
 
-from knet_trio.core.onwire import (
+from knet_trio._core.onwire import (
     MAX_CHANNELS,
     MAX_LINKS,
     MAX_MESSAGE,

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from knet_trio.core.onwire import (
+from knet_trio._core.inbound import InboundSequence
+from knet_trio._core.onwire import (
     MAX_FRAGMENTS,
     MAX_MESSAGE,
     MAX_SEQ,
@@ -20,7 +21,6 @@ from knet_trio.core.onwire import (
     DataRun,
     decode_untrusted,
 )
-from knet_trio.core.source import Source
 from knet_trio.errors import DropCause, PacketError
 from tests.core.models import NUMBERS, WINDOW, SourceModel
 from tests.fuzz.script import Script
@@ -56,7 +56,7 @@ SIZES: Final = (
 )
 COUNTS: Final = (*(2, 3, 4, 5, 6, 16) * 5, MAX_FRAGMENTS)
 
-Operation = Callable[[Source | SourceModel], object]
+Operation = Callable[[InboundSequence | SourceModel], object]
 
 
 def check(data: bytes) -> None:
@@ -73,7 +73,7 @@ def check(data: bytes) -> None:
 def compare(operations: list[Operation]) -> None:
     """Play them beside the model."""
     drops: Counter[DropCause] = Counter()
-    source = Source(lambda cause: drops.update((cause,)), BUFFERS)
+    source = InboundSequence(lambda cause: drops.update((cause,)), BUFFERS)
     model = SourceModel(BUFFERS)
     for operation in operations:
         assert operation(source) == operation(model)
@@ -84,7 +84,7 @@ def compare(operations: list[Operation]) -> None:
 
 def weigh(operations: list[Operation]) -> None:
     """Play them with an eye on what is held."""
-    source = Source(lambda _: None, BUFFERS)
+    source = InboundSequence(lambda _: None, BUFFERS)
     for operation in operations:
         operation(source)
         held, _ = tracemalloc.get_traced_memory()
@@ -125,7 +125,7 @@ def parse_one(script: Script) -> Operation | None:
             return fragment(script)
 
 
-def number(source: Source | SourceModel, step: int) -> int:
+def number(source: InboundSequence | SourceModel, step: int) -> int:
     """The number so many steps from the newest one that is known."""
     return ((source.newest or 0) + step) % NUMBERS
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from knet_trio.compress import MODELS
+from knet_trio._compress import MODELS
+from knet_trio._core.inbound import InboundSequence
+from knet_trio._core.onwire import Data, decode_untrusted, encode_data, encode_message
+from knet_trio._crypto.envelope import HASH_NAMES, make_cipher
 from knet_trio.config import CryptoConfig
-from knet_trio.core.onwire import Data, decode_untrusted, encode_data, encode_message
-from knet_trio.core.source import Source
-from knet_trio.crypto.envelope import HASH_NAMES, make_cipher
 from tests.fuzz.__main__ import CORPUS
 from tests.fuzz.configuration import SETTERS
 from tests.fuzz.envelope import CIPHERS
@@ -133,7 +133,7 @@ def decompression() -> Iterator[bytes]:
     """What the C library made of each message, and messages to be made something of here."""
     for _, messages in recordings():
         for message in messages:
-            source = Source(lambda _: None)
+            source = InboundSequence(lambda _: None)
             for each in message:
                 data = decode_untrusted(each)
                 assert isinstance(data, Data)

@@ -75,16 +75,16 @@ def decompress_all(_: object, data: bytes, limit: int) -> bytes:
 
 
 MISTAKES: Final[list[tuple[str, str, Callable[..., Any]]]] = [
-    ("packet", "knet_trio.core.onwire._check_link", always),
-    ("packet", "knet_trio.core.onwire._count_up", always),
-    ("envelope", "knet_trio.crypto.envelope.bytes_eq", always),
-    ("reassembly", "knet_trio.core.window.SequenceWindow.is_delivered", never),
-    ("reassembly", "knet_trio.core.defrag.Reassembly._is_stale", never),
-    ("reassembly", "knet_trio.core.defrag._Partial.fits", always),
-    ("decompression", "knet_trio.compress.zlib.Zlib.decompress_untrusted", decompress_all),
-    ("acl", "knet_trio.core.acl.AclEntry.matches", always),
+    ("packet", "knet_trio._core.onwire._check_link", always),
+    ("packet", "knet_trio._core.onwire._count_up", always),
+    ("envelope", "knet_trio._crypto.envelope.bytes_eq", always),
+    ("reassembly", "knet_trio._core.window.SequenceWindow.is_delivered", never),
+    ("reassembly", "knet_trio._core.defrag.Reassembly._is_stale", never),
+    ("reassembly", "knet_trio._core.defrag._Partial.fits", always),
+    ("decompression", "knet_trio._compress.zlib.Zlib.decompress_untrusted", decompress_all),
+    ("acl", "knet_trio._core.acl.AclEntry.matches", always),
     ("configuration", "knet_trio.config.check_integer", take_anything),
-    ("configuration", "knet_trio.settings.check_seconds", take_anything),
+    ("configuration", "knet_trio._settings.check_seconds", take_anything),
 ]
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import pytest
 
-from knet_trio.transport import offload
+from knet_trio._transport import offload
 from tests.interop.libknet import libknet_missing
 from tests.interop.namespaces import NamespacePair, namespace_pair, namespaces_missing
 

@@ -15,7 +15,7 @@ from knet_trio import (
     get_transport_list,
     get_transport_name,
 )
-from knet_trio.compress import MODELS
+from knet_trio._compress import MODELS
 from tests.interop.libknet import SONAME
 
 # It allows no more of anything.

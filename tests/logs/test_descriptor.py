@@ -19,7 +19,7 @@ from knet_trio import (
     LogSubsystem,
     open_handle,
 )
-from knet_trio.logs.descriptor import RECORD_SIZE, LogDescriptor, encode_record
+from knet_trio._logs.descriptor import RECORD_SIZE, LogDescriptor, encode_record
 from tests.cluster import KEY
 from tests.logs.reading import LogPipe, Record, decode
 

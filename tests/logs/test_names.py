@@ -17,7 +17,7 @@ from knet_trio import (
     get_log_subsystem_name,
     open_handle,
 )
-from knet_trio.logs.log import HandleLog
+from knet_trio._logs.log import HandleLog
 from tests.logs.reading import Logged, LogPipe, Record
 from tests.logs.told import no_reminders
 

@@ -21,25 +21,25 @@ from knet_trio import (
     Unicast,
     open_handle,
 )
-from knet_trio.core.onwire import Data, Ping, encode_data
-from knet_trio.core.repeats import FIRST
-from knet_trio.logs.log import HandleLog
-from knet_trio.node.path import Path
-from knet_trio.pipeline.items import Outgoing
-from knet_trio.pipeline.rx import Receiver
-from knet_trio.waiting import Mailbox
+from knet_trio._core.onwire import Data, Ping, encode_data
+from knet_trio._core.rate_limit import FIRST
+from knet_trio._logs.log import HandleLog
+from knet_trio._pipeline.batches import Outgoing
+from knet_trio._pipeline.rx import Receiver
+from knet_trio._state.link import LinkState
+from knet_trio._waiting import Mailbox
 from tests.cluster import KEY, open_pair, wait_for
 from tests.logs.reading import Line, Logged, LogPipe
 from tests.logs.told import make_world, no_reminders
-from tests.node.fakes import World, address, refusal, start
 from tests.pipeline.sending import message, running, send
+from tests.state.fakes import World, address, refusal, start
 
 PING = Ping(2, 0, bytes(16), 0, timed=True)
 DATA = Data(2, 1, 0, True, 1, 0, 0, b"hello")
 HOME = address(2)
 
 
-def add_home(world: World, *, up: bool = True) -> Path:
+def add_home(world: World, *, up: bool = True) -> LinkState:
     path = world.add_path(world.add_peer(), dst=HOME)
     if up:
         world.bring_up(path)

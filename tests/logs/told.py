@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from knet_trio.logs.log import HandleLog
-from tests.node.fakes import ME, World
+from knet_trio._logs.log import HandleLog
+from tests.state.fakes import ME, World
 
 
 def no_reminders(action: Callable[[float], None], deadline: float) -> None:

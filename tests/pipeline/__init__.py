@@ -1,1 +1,1 @@
-"""The tests of knet_trio.pipeline."""
+"""The tests of knet_trio._pipeline."""

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from knet_trio._core.onwire import Data
+from knet_trio._core.policy import LinkPolicy
+from knet_trio._pipeline.batches import Outgoing
+from knet_trio._pipeline.tx import Transmitter
 from knet_trio.address import Address
-from knet_trio.core.onwire import Data
-from knet_trio.core.policy import LinkPolicy
 from knet_trio.errors import DropCause
-from knet_trio.pipeline.items import Outgoing
-from knet_trio.pipeline.tx import Transmitter
-from tests.node.fakes import World, address, refusal
+from tests.state.fakes import World, address, refusal
 
 
 def make(*hosts: int, policy: LinkPolicy = LinkPolicy.PASSIVE, links: int = 1) -> World:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from knet_trio.pipeline.stage import CHANNEL_BATCHES, Stage
+from knet_trio._pipeline.stage import CHANNEL_BATCHES, Stage
 
 
 class Doubler(Stage[int, int]):

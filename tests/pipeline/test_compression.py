@@ -6,17 +6,17 @@ import zlib
 import pytest
 import trio
 
+from knet_trio._core.onwire import MAX_MESSAGE, encode_message
+from knet_trio._pipeline.batches import Outgoing
+from knet_trio._pipeline.rx import Receiver
+from knet_trio._pipeline.tx import COMPRESSED_AT_ONCE, Transmitter
+from knet_trio._state.context import Compression
 from knet_trio.abc import Compressor
-from knet_trio.core.onwire import MAX_MESSAGE, encode_message
 from knet_trio.errors import DropCause, PacketError
 from knet_trio.message import Message
-from knet_trio.node.context import Compression
-from knet_trio.pipeline.items import Outgoing
-from knet_trio.pipeline.rx import Receiver
-from knet_trio.pipeline.tx import COMPRESSED_AT_ONCE, Transmitter
-from tests.node.fakes import World
 from tests.pipeline.sending import data, drops, make, message, running, send
 from tests.pipeline.test_rx import HOME, PEER, receiving
+from tests.state.fakes import World
 
 THRESHOLD = 100
 
@@ -167,7 +167,7 @@ class TestReceiving:
                 raise PacketError(DropCause.UNKNOWN_COMPRESSION, "not known")
             return halver
 
-        monkeypatch.setattr("knet_trio.compress.Decompressors.find_untrusted", find)
+        monkeypatch.setattr("knet_trio._compress.Decompressors.find_untrusted", find)
         return halver
 
     def packets(
@@ -252,7 +252,7 @@ class TestReceiving:
         def find(_: object, wire_id: int) -> Compressor:
             return Picky()
 
-        monkeypatch.setattr("knet_trio.compress.Decompressors.find_untrusted", find)
+        monkeypatch.setattr("knet_trio._compress.Decompressors.find_untrusted", find)
         world = World()
         world.endpoint.coalesces = True
         async with receiving(world) as rx:

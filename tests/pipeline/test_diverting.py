@@ -6,12 +6,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from knet_trio.core.policy import LinkPolicy
+from knet_trio._core.policy import LinkPolicy
+from knet_trio._pipeline.tx import Transmitter
+from knet_trio._state.outbox import HIGH_WATER
 from knet_trio.errors import DropCause, NoProgressError
-from knet_trio.node.outbox import HIGH_WATER
-from knet_trio.pipeline.tx import Transmitter
-from tests.node.fakes import FakeEndpoint, World, address, refusal
 from tests.pipeline.sending import data, drops, make, message, refusing, send
+from tests.state.fakes import FakeEndpoint, World, address, refusal
 
 SINGLE = pytest.mark.parametrize("policy", [LinkPolicy.PASSIVE, LinkPolicy.ROUND_ROBIN])
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import trio
 
+from knet_trio._pipeline.filtering import ask_filter
 from knet_trio.errors import FilterError
 from knet_trio.message import (
     Broadcast,
@@ -16,7 +17,6 @@ from knet_trio.message import (
     FilterResult,
     Unicast,
 )
-from knet_trio.pipeline.filtering import ask_filter
 
 PACKET = FilterPacket(b"data", Direction.TX, 1, 1, 0)
 

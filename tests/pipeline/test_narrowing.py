@@ -8,16 +8,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from knet_trio._core.inbound import InboundSequence
+from knet_trio._core.onwire import Data, decode_untrusted
+from knet_trio._core.policy import LinkPolicy
+from knet_trio._pipeline.tx import Transmitter
+from knet_trio._state.link import LinkState
+from knet_trio._state.outbox import HIGH_WATER
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
-from knet_trio.core.onwire import Data, decode_untrusted
-from knet_trio.core.policy import LinkPolicy
-from knet_trio.core.source import Source
 from knet_trio.errors import DropCause, NoProgressError
-from knet_trio.node.outbox import HIGH_WATER
-from knet_trio.node.path import Path
-from knet_trio.pipeline.tx import Transmitter
-from tests.node.fakes import (
+from tests.pipeline.sending import data, drops, make, message, running, send
+from tests.state.fakes import (
     HEADERS,
     FakeEndpoint,
     World,
@@ -25,13 +26,12 @@ from tests.node.fakes import (
     refusal,
     reply_to_last_probe,
 )
-from tests.pipeline.sending import data, drops, make, message, running, send
 
 WIDE = 9000
 NARROW = 1500
 
 
-def find_mtu(path: Path, onwire: int) -> None:
+def find_mtu(path: LinkState, onwire: int) -> None:
     """Let a search end at ``onwire``."""
     now = trio.current_time()
     path.pmtud.start(now)
@@ -64,7 +64,7 @@ def ignore(cause: DropCause, times: int = 1) -> None:
 
 def delivered(world: World, destination: Address | None = None) -> list[bytes]:
     """What a host that gets all of that delivers."""
-    source = Source(ignore, 64)
+    source = InboundSequence(ignore, 64)
     found = [source.receive(packet) for packet in data(world, destination)]
     return [message for message in found if message is not None]
 
@@ -94,7 +94,7 @@ class TestFragmentedAgain:
         world = narrowing(2, crypto=CryptoConfig(key=b"k" * 128))
         await send(world, *[message(TEXT[i : i + 3000]) for i in range(4)])
         opened = [world.context.crypto.open_untrusted(s.datagram) for s in world.endpoint.sent]
-        source = Source(ignore, 64)
+        source = InboundSequence(ignore, 64)
         found = [
             source.receive(packet)
             for packet in map(decode_untrusted, opened)

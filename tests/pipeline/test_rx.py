@@ -9,10 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from knet_trio.abc import PathTrouble
-from knet_trio.address import Address
-from knet_trio.config import CryptoConfig
-from knet_trio.core.onwire import (
+from knet_trio._core.onwire import (
     Data,
     Ping,
     Pong,
@@ -20,7 +17,12 @@ from knet_trio.core.onwire import (
     encode_message,
     encode_ping,
 )
-from knet_trio.crypto.envelope import make_cipher
+from knet_trio._crypto.envelope import make_cipher
+from knet_trio._pipeline.rx import Receiver
+from knet_trio._waiting import Mailbox
+from knet_trio.abc import PathTrouble
+from knet_trio.address import Address
+from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
 from knet_trio.message import (
     Broadcast,
@@ -31,9 +33,7 @@ from knet_trio.message import (
     Message,
     Unicast,
 )
-from knet_trio.pipeline.rx import Receiver
-from knet_trio.waiting import Mailbox
-from tests.node.fakes import KEY, ME, FakeEndpoint, World, address
+from tests.state.fakes import KEY, ME, FakeEndpoint, World, address
 
 PEER = 2
 HOME = address(20)

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from knet_trio.pipeline.stage import BATCH_LIMIT, CHANNEL_BATCHES, TURN, Stage
+from knet_trio._pipeline.stage import BATCH_LIMIT, CHANNEL_BATCHES, TURN, Stage
 from tests.pipeline.stages import Doubler, fill, finish, held, twice
 
 
@@ -465,7 +465,7 @@ class TestTurns:
     ) -> None:
         now = 0.0
         clock = SimpleNamespace(perf_counter=lambda: now)
-        monkeypatch.setattr("knet_trio.pipeline.stage.time", clock)
+        monkeypatch.setattr("knet_trio._pipeline.stage.time", clock)
         rounds = Rounds()
         at: list[int] = []
 

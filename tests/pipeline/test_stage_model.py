@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from knet_trio.pipeline.stage import BATCH_LIMIT, Stage
+from knet_trio._pipeline.stage import BATCH_LIMIT, Stage
 
 
 class Item(NamedTuple):

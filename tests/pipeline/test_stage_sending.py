@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
-from knet_trio.pipeline.stage import BATCH_LIMIT, Stage
-from tests.node.stepping import CancelAt
+from knet_trio._pipeline.stage import BATCH_LIMIT, Stage
 from tests.pipeline.stages import Doubler, fill, finish, held, twice
+from tests.state.stepping import CancelAt
 
 
 class TestSending:

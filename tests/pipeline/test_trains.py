@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
+from knet_trio._core.onwire import MAX_SEQ, Ping, encode_messages, encode_ping
+from knet_trio._crypto.envelope import make_cipher
+from knet_trio._pipeline.rx import Receiver
+from knet_trio._waiting import Mailbox
 from knet_trio.config import CryptoConfig
-from knet_trio.core.onwire import MAX_SEQ, Ping, encode_messages, encode_ping
-from knet_trio.crypto.envelope import make_cipher
 from knet_trio.errors import DropCause
 from knet_trio.message import Broadcast, Drop, FilterPacket, FilterResult, Message
-from knet_trio.pipeline.rx import Receiver
-from knet_trio.waiting import Mailbox
-from tests.node.fakes import KEY, World, address
+from tests.state.fakes import KEY, World, address
 
 CONFIG = CryptoConfig(KEY)
 OTHER = CryptoConfig(bytes(reversed(KEY)))

@@ -9,11 +9,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from knet_trio._core.onwire import Data, decode_untrusted
+from knet_trio._core.policy import LinkPolicy
+from knet_trio._crypto.envelope import make_cipher
+from knet_trio._pipeline.batches import ITEM_MESSAGES, Outgoing
+from knet_trio._pipeline.stage import BATCH_LIMIT
+from knet_trio._pipeline.tx import GATHERED, Transmitter
+from knet_trio._state.link import LinkState
+from knet_trio._state.outbox import HIGH_WATER
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
-from knet_trio.core.onwire import Data, decode_untrusted
-from knet_trio.core.policy import LinkPolicy
-from knet_trio.crypto.envelope import make_cipher
 from knet_trio.errors import (
     DestinationError,
     DropCause,
@@ -27,13 +32,8 @@ from knet_trio.errors import (
     SendError,
 )
 from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, FilterResult, Unicast
-from knet_trio.node.outbox import HIGH_WATER
-from knet_trio.node.path import Path
-from knet_trio.pipeline.items import ITEM_MESSAGES, Outgoing
-from knet_trio.pipeline.stage import BATCH_LIMIT
-from knet_trio.pipeline.tx import GATHERED, Transmitter
-from tests.node.fakes import KEY, ME, FakeEndpoint, World, address, refusal
 from tests.pipeline.sending import data, drops, make, message, running, send
+from tests.state.fakes import KEY, ME, FakeEndpoint, World, address, refusal
 
 MINIMUM = 482
 
@@ -331,7 +331,7 @@ class TestBackpressure:
 
 
 class TestFullOutbox:
-    def two(self) -> tuple[World, FakeEndpoint, list[Path]]:
+    def two(self) -> tuple[World, FakeEndpoint, list[LinkState]]:
         """Hosts 2 and 3, each behind a socket of its own."""
         world = make(2)
         other = FakeEndpoint()
@@ -339,7 +339,7 @@ class TestFullOutbox:
         world.bring_up(path)
         return world, other, [world.node.peers[2].paths[0], path]
 
-    async def flood(self, path: Path) -> None:
+    async def flood(self, path: LinkState) -> None:
         """Fill the outbox of a path."""
         endpoint = path.outbox.endpoint
         assert isinstance(endpoint, FakeEndpoint)

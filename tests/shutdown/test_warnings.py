@@ -35,7 +35,7 @@ def test_forgets():
 
 ENDPOINT: Final = """
 from knet_trio.address import Address
-from knet_trio.transport.udp import UdpTransport
+from knet_trio._transport.udp import UdpTransport
 
 def test_forgets():
     local = Address("127.0.0.1", 0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from knet_trio.core.liveness import Liveness
+from knet_trio._core.liveness import Liveness
 from tests.simulation.scenario import Fault, Kind, Scenario
 from tests.simulation.shrink import failure, shrink
 from tests.simulation.test_model import at_the_end_of_time

@@ -15,8 +15,8 @@ import attrs
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from knet_trio import CryptoConfig
-from knet_trio.compress import Decompressors
-from knet_trio.testing import Fate, Passage
+from knet_trio._compress import Decompressors
+from knet_trio.testing import Fate, PacketRecord
 from tests.simulation.messages import MAX_SIZE, Name, read_name
 
 _DATA_HEADER: Final = struct.Struct(">BBHBBHBBBBBb")
@@ -129,7 +129,7 @@ class Witness:
         self.controls.clear()
         self._seen.clear()
 
-    def see(self, passage: Passage) -> None:
+    def see(self, passage: PacketRecord) -> None:
         """For ``network.trace``."""
         data = passage.data
         if data not in self._seen:

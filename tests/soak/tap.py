@@ -12,9 +12,9 @@ import attrs
 import trio
 
 from knet_trio import CryptoConfig, DropCause, PacketError
+from knet_trio._core.onwire import Data, decode_untrusted
+from knet_trio._crypto.envelope import make_cipher
 from knet_trio.abc import Cipher
-from knet_trio.core.onwire import Data, decode_untrusted
-from knet_trio.crypto.envelope import make_cipher
 from tests.interop.namespaces import inside
 from tests.soak.messages import Name, read_name
 from tests.soak.wires import PORT

@@ -8,11 +8,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from knet_trio._transport import find_transport
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address
 from knet_trio.testing import SimulatedNetwork, open_network
 from knet_trio.testing.endpoint import SimulatedEndpoint
-from knet_trio.transport import find_transport
 
 A = Address("10.0.0.1", 5405)
 B = Address("10.0.0.2", 5405)

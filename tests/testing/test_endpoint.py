@@ -6,9 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
+from knet_trio._core.sizes import IPV4_HEADER, IPV6_HEADER, UDP_HEADER
 from knet_trio.abc import PathTrouble, Train
 from knet_trio.address import Address
-from knet_trio.core.sizes import IPV4_HEADER, IPV6_HEADER, UDP_HEADER
 from knet_trio.errors import TransportError
 from knet_trio.testing import Fate, Interface, SimulatedNetwork
 from knet_trio.testing.endpoint import RECEIVE_BYTES, SimulatedEndpoint

@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from knet_trio import CompressConfig, open_handle
+from knet_trio._transport import TRANSPORTS, find_transport
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address
 from knet_trio.errors import InvalidArgumentError
@@ -15,12 +16,11 @@ from knet_trio.testing import (
     Conditions,
     Fate,
     Interface,
-    Passage,
+    PacketRecord,
     SimulatedNetwork,
     open_network,
 )
 from knet_trio.testing.endpoint import SimulatedEndpoint
-from knet_trio.transport import TRANSPORTS, find_transport
 from tests.testing.conftest import A, B, bind, receive, receive_troubles
 
 C = Address("10.0.0.3", 5405)
@@ -99,13 +99,13 @@ class TestWires:
     ) -> None:
         a, b = bind(A), bind(B)
         network.conditions = Conditions(corrupt=1, checksum=False, duplicate=1)
-        passages = list[Passage]()
-        network.trace = passages.append
+        records = list[PacketRecord]()
+        network.trace = records.append
         a.send_nowait([b"whole"], B)
         await trio.sleep(1)
         ((first, _), (second, _)) = await receive(b, 2)
         assert len({b"whole", first, second}) == 3
-        assert {passage.data for passage in passages} == {b"whole"}
+        assert {record.data for record in records} == {b"whole"}
         assert network.statistics().fates == {Fate.DAMAGED: 2}
 
     async def test_what_is_duplicated_arrives_twice(
@@ -250,8 +250,8 @@ class TestAccounts:
         self, network: SimulatedNetwork, autojump_clock: MockClock
     ) -> None:
         a, b = bind(A), bind(B)
-        passages = list[Passage]()
-        network.trace = passages.append
+        records = list[PacketRecord]()
+        network.trace = records.append
         network.conditions = Conditions(
             latency=1, jitter=1, loss=0.2, duplicate=0.2, corrupt=0.2, reorder=0.2, rate=1e6
         )
@@ -266,9 +266,9 @@ class TestAccounts:
             await trio.sleep(10)
         after = network.statistics()
         assert after.in_flight == 0
-        assert len(passages) == after.sent + after.duplicated
-        assert [passage.ended for passage in passages] == sorted(p.ended for p in passages)
-        delivered = [p.data for p in passages if p.fate is Fate.DELIVERED]
+        assert len(records) == after.sent + after.duplicated
+        assert [record.ended for record in records] == sorted(p.ended for p in records)
+        delivered = [p.data for p in records if p.fate is Fate.DELIVERED]
         assert [data for data, _ in await receive(b, len(delivered))] == delivered
 
     async def test_an_address_must_be_one(

@@ -1,1 +1,1 @@
-"""The tests of knet_trio.transport."""
+"""The tests of knet_trio._transport."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from knet_trio._transport.udp import UdpEndpoint, UdpTransport
 from knet_trio.address import Address
-from knet_trio.transport.udp import UdpEndpoint, UdpTransport
 
 
 class Socket(socket.socket):
@@ -106,7 +106,7 @@ class Opener:
 async def open_udp(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Opener]:
     made: list[Socket] = []
     kind = type("Socket", (Socket,), {"made": made})
-    monkeypatch.setattr("knet_trio.transport.udp.socket.socket", kind)
+    monkeypatch.setattr("knet_trio._transport.udp.socket.socket", kind)
     opener = Opener(made)
     yield opener
     opener.close()

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from knet_trio.abc import PathTrouble
-from knet_trio.address import Address
-from knet_trio.transport.errqueue import (
+from knet_trio._transport.errqueue import (
     IP_RECVERR,
     IPV6_RECVERR,
     read_errors,
     received_address,
 )
+from knet_trio.abc import PathTrouble
+from knet_trio.address import Address
 
 LO = socket.if_nametoindex("lo")
 DESTINATION = ("198.51.100.2", 5405)

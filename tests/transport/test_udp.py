@@ -12,11 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from knet_trio.abc import PathTrouble
-from knet_trio.address import Address, parse_address
-from knet_trio.errors import InvalidArgumentError, TransportError
-from knet_trio.transport import TRANSPORTS, find_transport, udp
-from knet_trio.transport.udp import (
+from knet_trio._transport import TRANSPORTS, find_transport, udp
+from knet_trio._transport.udp import (
     CLOSE,
     RECEIVE_BYTES,
     RECEIVE_CALLS,
@@ -24,6 +21,9 @@ from knet_trio.transport.udp import (
     UdpEndpoint,
     UdpTransport,
 )
+from knet_trio.abc import PathTrouble
+from knet_trio.address import Address, parse_address
+from knet_trio.errors import InvalidArgumentError, TransportError
 from tests.interop.namespaces import NamespacePair, namespace_pair, namespaces_missing
 from tests.transport.conftest import Opener, Socket
 
@@ -194,7 +194,7 @@ class TestOpening:
         def refuse(*_: int) -> socket.socket:
             raise OSError(errno.EMFILE, "Too many open files")
 
-        monkeypatch.setattr("knet_trio.transport.udp.socket.socket", refuse)
+        monkeypatch.setattr("knet_trio._transport.udp.socket.socket", refuse)
         with pytest.raises(TransportError, match="Too many open files") as caught:
             open_udp(V4)
         assert caught.value.errno == errno.EMFILE

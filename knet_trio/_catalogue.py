@@ -1,0 +1,77 @@
+"""What there is to choose from, by libknet's names and numbers.
+
+Names are in lower case, as the options take them; where they are taken, case does not matter.
+Source: the knet_get pages of the manual.
+"""
+
+from __future__ import annotations
+
+from knet_trio import _compress
+from knet_trio._crypto.envelope import CIPHER_NAMES, HASH_NAMES
+from knet_trio._crypto.envelope import MODELS as CRYPTO_MODELS
+from knet_trio._transport import TRANSPORT_IDS
+from knet_trio.errors import InvalidArgumentError
+
+
+def get_transport_list() -> list[str]:
+    """The transports for ``add_link``, in the order of their ids.
+
+    Source: man knet_get_transport_list.
+    """
+    return sorted(TRANSPORT_IDS, key=TRANSPORT_IDS.__getitem__)
+
+
+def get_transport_name(transport_id: int) -> str:
+    """The name of a transport: 0 is ``loopback``, 1 ``udp``.
+
+    Raises InvalidArgumentError for a number that none has here. Source: man
+    knet_get_transport_name_by_id.
+    """
+    for name, number in TRANSPORT_IDS.items():
+        if number == transport_id and not isinstance(transport_id, bool):
+            return name
+    raise InvalidArgumentError(f"there is no transport {transport_id!r} here; there are {_known()}")
+
+
+def get_transport_id(name: str) -> int:
+    """The number of a transport.
+
+    Raises InvalidArgumentError for a name that none has here. Source: man
+    knet_get_transport_id_by_name.
+    """
+    try:
+        return TRANSPORT_IDS[name.lower()]
+    except (KeyError, AttributeError):
+        raise InvalidArgumentError(
+            f"there is no transport {name!r} here; there are {_known()}"
+        ) from None
+
+
+def get_crypto_list() -> list[str]:
+    """The models for ``CryptoConfig``. Source: man knet_get_crypto_list."""
+    return list(CRYPTO_MODELS)
+
+
+def get_cipher_list() -> list[str]:
+    """The ciphers for ``CryptoConfig``; those with hyphens are not for the model ``nss``.
+
+    Source: knet_get_crypto_cipher_list.
+    """
+    return list(CIPHER_NAMES)
+
+
+def get_hash_list() -> list[str]:
+    """The hashes for ``CryptoConfig``. Source: knet_get_crypto_hash_list."""
+    return list(HASH_NAMES)
+
+
+def get_compress_list() -> list[str]:
+    """The models for ``CompressConfig`` whose libraries are installed, in the order of their ids.
+
+    Source: man knet_get_compress_list.
+    """
+    return [model for model in _compress.MODELS if _compress.is_usable(model)]
+
+
+def _known() -> str:
+    return ", ".join(f"{name} ({TRANSPORT_IDS[name]})" for name in get_transport_list())

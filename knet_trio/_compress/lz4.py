@@ -1,0 +1,80 @@
+"""lz4 and lz4hc: raw blocks, whose size the receiver does not know beforehand.
+
+lz4's level is its acceleration, 1 (smallest) and up; lz4hc's is 1 (quickest) to 12 or more.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Final, Protocol, cast
+
+import lz4.block
+
+from knet_trio._compress.base import bad_data, check_level
+from knet_trio.abc import Compressor
+
+MAX_ACCELERATION: Final = 65537
+HC_DEFAULT: Final = 9
+HC_STRONGEST: Final = 12
+# Levels that older releases of the library had; it takes them as its strongest.
+HC_MAX: Final = 16
+
+
+class _Block(Protocol):
+    """What is used of the library, which has no types."""
+
+    LZ4BlockError: type[Exception]
+
+    @abstractmethod
+    def compress(
+        self,
+        message: bytes,
+        *,
+        mode: str,
+        acceleration: int = 1,
+        compression: int = 0,
+        store_size: bool,
+    ) -> bytes:
+        """A block."""
+
+    @abstractmethod
+    def decompress(self, block: bytes, *, uncompressed_size: int) -> bytes:
+        """The message in it, which has at most ``uncompressed_size`` bytes."""
+
+
+_library = cast("_Block", lz4.block)
+
+
+class Lz4(Compressor):
+    """One LZ4 block, made the quick way or, with ``strength``, the thorough one."""
+
+    def __init__(self, wire_id: int, *, acceleration: int = 1, strength: int | None = None) -> None:
+        self.wire_id = wire_id
+        self._acceleration = acceleration
+        self._strength = strength
+
+    def compress(self, message: bytes) -> bytes:
+        """A raw block."""
+        if self._strength is None:
+            return _library.compress(
+                message, mode="fast", acceleration=self._acceleration, store_size=False
+            )
+        strength = min(self._strength, HC_STRONGEST)
+        return _library.compress(
+            message, mode="high_compression", compression=strength, store_size=False
+        )
+
+    def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
+        """What is in a raw block; the library never writes past the limit."""
+        try:
+            return _library.decompress(data, uncompressed_size=limit)
+        except _library.LZ4BlockError as error:
+            raise bad_data("lz4", error) from error
+
+
+def make(model: str, wire_id: int, level: int | None) -> Compressor:
+    """lz4 or lz4hc at that level."""
+    if model == "lz4hc":
+        return Lz4(wire_id, strength=check_level(model, level, HC_DEFAULT, 0, HC_MAX))
+    acceleration = check_level(model, level, 1, 0, MAX_ACCELERATION)
+    return Lz4(wire_id, acceleration=max(acceleration, 1))

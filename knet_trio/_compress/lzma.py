@@ -1,0 +1,47 @@
+"""lzma: level 0 (quickest) to 9 (smallest). An .xz container without integrity check."""
+
+from __future__ import annotations
+
+import lzma
+from typing import Final
+
+from knet_trio._compress.base import bad_data, check_level, too_large
+from knet_trio.abc import Compressor
+
+# Level 9 says that its receiver needs a dictionary of 64 MiB, however short the message. More
+# than that no level asks for.
+MEMORY_LIMIT: Final = 72 * 1024 * 1024
+
+
+class Lzma(Compressor):
+    """LZMA2 in an .xz container."""
+
+    slow = True
+
+    def __init__(self, wire_id: int, level: int) -> None:
+        self.wire_id = wire_id
+        self._level = level
+
+    def compress(self, message: bytes) -> bytes:
+        """An .xz container."""
+        return lzma.compress(
+            message, format=lzma.FORMAT_XZ, check=lzma.CHECK_NONE, preset=self._level
+        )
+
+    def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
+        """What is in an .xz container, stopping at the limit."""
+        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT)
+        try:
+            message = stream.decompress(data, limit + 1)
+        except (lzma.LZMAError, EOFError) as error:
+            raise bad_data("lzma", error) from error
+        if len(message) > limit:
+            raise too_large("lzma", limit)
+        if not stream.eof:
+            raise bad_data("lzma", "it ends early")
+        return message
+
+
+def make(model: str, wire_id: int, level: int | None) -> Compressor:
+    """The compressor at that level."""
+    return Lzma(wire_id, check_level(model, level, 6, 0, 9))

@@ -1,0 +1,38 @@
+"""zlib: level -1 (the usual), 0 (none) to 9 (smallest). A zlib stream."""
+
+from __future__ import annotations
+
+import zlib
+
+from knet_trio._compress.base import bad_data, check_level, too_large
+from knet_trio.abc import Compressor
+
+
+class Zlib(Compressor):
+    """Deflate with zlib's header and checksum."""
+
+    def __init__(self, wire_id: int, level: int) -> None:
+        self.wire_id = wire_id
+        self._level = level
+
+    def compress(self, message: bytes) -> bytes:
+        """A zlib stream."""
+        return zlib.compress(message, self._level)
+
+    def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
+        """What is in a zlib stream, stopping at the limit."""
+        stream = zlib.decompressobj()
+        try:
+            message = stream.decompress(data, limit + 1)
+        except zlib.error as error:
+            raise bad_data("zlib", error) from error
+        if len(message) > limit:
+            raise too_large("zlib", limit)
+        if not stream.eof:
+            raise bad_data("zlib", "it ends early")
+        return message
+
+
+def make(model: str, wire_id: int, level: int | None) -> Compressor:
+    """The compressor at that level."""
+    return Zlib(wire_id, check_level(model, level, -1, -1, 9))

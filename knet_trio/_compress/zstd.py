@@ -1,0 +1,52 @@
+"""zstd: level 1 (quickest) to 22 (smallest), 0 for the usual. A Zstandard frame.
+
+From Python 3.14 on it is in the standard library, before that in ``backports.zstd``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from knet_trio._compress.base import bad_data, check_level, too_large
+from knet_trio.abc import Compressor
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+STRONGEST: Final = 22
+# The window a frame may ask for, as a power of two: 8 MiB, as much as every decoder must grant.
+MAX_WINDOW_LOG: Final = 23
+
+
+class Zstd(Compressor):
+    """One Zstandard frame."""
+
+    def __init__(self, wire_id: int, level: int) -> None:
+        self.wire_id = wire_id
+        self._level = level
+
+    def compress(self, message: bytes) -> bytes:
+        """A frame."""
+        return zstd.compress(message, self._level)
+
+    def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
+        """What is in a frame, stopping at the limit."""
+        options = {int(zstd.DecompressionParameter.window_log_max): MAX_WINDOW_LOG}
+        stream = zstd.ZstdDecompressor(options=options)
+        try:
+            message = stream.decompress(data, limit + 1)
+        except zstd.ZstdError as error:
+            raise bad_data("zstd", error) from error
+        if len(message) > limit:
+            raise too_large("zstd", limit)
+        if not stream.eof:
+            raise bad_data("zstd", "it ends early")
+        return message
+
+
+def make(model: str, wire_id: int, level: int | None) -> Compressor:
+    """The compressor at that level."""
+    return Zstd(wire_id, min(check_level(model, level, 3, 0, STRONGEST + 1), STRONGEST))

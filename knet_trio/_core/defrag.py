@@ -1,0 +1,177 @@
+"""Fragments to messages.
+
+Memory is bounded whatever a peer sends: at most ``buffers`` messages are being put together for one
+host, and none may grow past the largest message there is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from knet_trio._core.onwire import MAX_MESSAGE, Data, DataRun
+from knet_trio._core.window import WINDOW_SIZE, SequenceWindow
+from knet_trio.errors import DropCause
+
+DEFAULT_BUFFERS: Final = 32
+
+
+class _Partial:
+    """One message of which some fragments are here. ``size`` is 0 until a fragment told it."""
+
+    __slots__ = ("broadcast", "channel", "compress", "count", "missing", "parts", "size")
+
+    def __init__(self, first: Data) -> None:
+        self.count = first.frag_num
+        self.channel = first.channel
+        self.compress = first.compress
+        self.broadcast = first.broadcast
+        self.parts: list[bytes | None] = [None] * first.frag_num
+        self.missing = first.frag_num
+        self.size = 0
+
+    def fits(self, fragment: Data) -> bool:
+        """Whether ``fragment`` can be of the same message as those before it."""
+        length = len(fragment.payload)
+        last = self.parts[-1] or b""
+        if (
+            fragment.frag_num != self.count
+            or fragment.channel != self.channel
+            or fragment.compress != self.compress
+            or fragment.broadcast != self.broadcast
+        ):
+            return False
+        if fragment.frag_seq < self.count:
+            # Only the last may differ, and only by being shorter.
+            return (
+                (self.size == 0 or length == self.size)
+                and len(last) <= length
+                and length * (self.count - 1) + max(len(last), 1) <= MAX_MESSAGE
+            )
+        return self.size == 0 or (
+            length <= self.size and self.size * (self.count - 1) + length <= MAX_MESSAGE
+        )
+
+    def fits_rest(self, run: DataRun) -> bool:
+        """Whether the fragments of ``run`` after its first, which is here, are new and fit."""
+        payloads = run.payloads
+        # The index of the second fragment is the number of the first.
+        end = run.frag_seq + len(payloads) - 1
+        size, last = len(payloads[0]), len(payloads[-1])
+        return (
+            run.frag_num == self.count
+            and run.channel == self.channel
+            and run.compress == self.compress
+            and run.broadcast == self.broadcast
+            and size == self.size
+            and self.parts[run.frag_seq : end].count(None) == len(payloads) - 1
+            and (last == size or end == self.count)
+            and size * (self.count - 1) + last <= MAX_MESSAGE
+        )
+
+
+class Reassembly:
+    """The messages of one host that are being put together.
+
+    ``drop`` is told the cause of everything that is given up. ``window`` is the host's, and has
+    seen the number of each fragment before ``add`` gets it. ``limit`` is how many messages may be
+    in the making at once.
+    """
+
+    def __init__(
+        self,
+        drop: Callable[[DropCause], None],
+        window: SequenceWindow,
+        limit: int = DEFAULT_BUFFERS,
+    ) -> None:
+        self.limit = limit
+        self._drop = drop
+        self._window = window
+        # In the order they were last touched, so the first is the one to give up.
+        self._partials: OrderedDict[int, _Partial] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._partials)
+
+    def add(self, fragment: Data) -> bytes | None:
+        """Take one fragment of several; the whole message once it was the last one missing."""
+        seq = fragment.seq
+        partial = self._partials.get(seq)
+        if not self._window.is_started(seq):
+            # What is here under this number, if anything, is another message's of 65535 ago.
+            partial = _Partial(fragment)
+            if not partial.fits(fragment):
+                self._drop(DropCause.BAD_FRAGMENT)
+                return None
+            self._make_room(seq)
+            self._window.mark_started(seq)
+            self._partials[seq] = partial
+        elif partial is None:
+            # A late fragment of a message that was given up must not start it again.
+            self._drop(DropCause.STALE_FRAGMENT)
+            return None
+        elif not partial.fits(fragment):
+            self._drop(DropCause.BAD_FRAGMENT)
+            return None
+        index = fragment.frag_seq - 1
+        if partial.parts[index] is not None:
+            self._drop(DropCause.REPEATED_FRAGMENT)
+            return None
+        partial.parts[index] = fragment.payload
+        partial.missing -= 1
+        if fragment.frag_seq < partial.count:
+            partial.size = len(fragment.payload)
+        return self._whole(seq, partial)
+
+    def can_add_rest(self, run: DataRun) -> bool:
+        """Whether all fragments of ``run`` but the first, which ``add`` had, go in at once."""
+        partial = self._partials.get(run.seq)
+        # Of a delivered number, what is here is another message's of 65535 ago.
+        return (
+            partial is not None
+            and not self._window.is_delivered(run.seq)
+            and partial.fits_rest(run)
+        )
+
+    def add_rest(self, run: DataRun) -> bytes | None:
+        """Add them; the whole message if none is missing any more."""
+        partial = self._partials[run.seq]
+        rest = run.payloads[1:]
+        partial.parts[run.frag_seq : run.frag_seq + len(rest)] = rest
+        partial.missing -= len(rest)
+        return self._whole(run.seq, partial)
+
+    def _whole(self, seq: int, partial: _Partial) -> bytes | None:
+        if partial.missing:
+            self._partials.move_to_end(seq)
+            return None
+        del self._partials[seq]
+        return b"".join(part for part in partial.parts if part is not None)
+
+    def set_limit(self, limit: int) -> None:
+        """Allow ``limit`` messages at once from now on; what is too many is given up."""
+        self.limit = limit
+        self._give_up_oldest(limit)
+
+    def clear(self) -> None:
+        """Give everything up: the host is gone or starts again."""
+        for _ in self._partials:
+            self._drop(DropCause.REASSEMBLY_GIVEN_UP)
+        self._partials.clear()
+
+    def _make_room(self, seq: int) -> None:
+        for other in [other for other in self._partials if other == seq or self._is_stale(other)]:
+            del self._partials[other]
+            self._drop(DropCause.REASSEMBLY_GIVEN_UP)
+        self._give_up_oldest(self.limit - 1)
+
+    def _give_up_oldest(self, keep: int) -> None:
+        while len(self._partials) > keep:
+            self._partials.popitem(last=False)
+            self._drop(DropCause.REASSEMBLY_GIVEN_UP)
+
+    def _is_stale(self, seq: int) -> bool:
+        """Whether ``seq`` has left the window, so that no more of it can come."""
+        newest = self._window.newest
+        return newest is None or (newest - seq) & 0xFFFF >= WINDOW_SIZE

@@ -1,0 +1,152 @@
+"""What one sending host's data needs: each message once, whole, and a fresh start when due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from knet_trio._core.defrag import DEFAULT_BUFFERS, Reassembly
+from knet_trio._core.onwire import Data, DataRun
+from knet_trio._core.window import SequenceWindow
+from knet_trio.errors import DropCause
+
+# Numbers go round: up to half of them lie ahead, the others behind.
+_HALF: Final = 0x8000
+
+
+class InboundSequence:
+    """The receiving end of one host's sequence of messages.
+
+    ``drop`` is told the cause of everything that goes no further.
+    """
+
+    def __init__(self, drop: Callable[[DropCause], None], buffers: int = DEFAULT_BUFFERS) -> None:
+        self._drop = drop
+        self._window = SequenceWindow()
+        self._reassembly = Reassembly(drop, self._window, buffers)
+        # By link, the number its last scheduled ping told, since the host was last seen to start.
+        self._told_by: dict[int, int] = {}
+        self._last_forced: int | None = None
+        self._data_since_forced = False
+        self._contact = False
+        # What speaks next may be another life of the host than what is known of it. Its pings
+        # since contact was lost told this number last.
+        self._in_doubt = False
+        self._told: int | None = None
+
+    @property
+    def newest(self) -> int | None:
+        """The newest number seen, None when there was none since the last fresh start."""
+        return self._window.newest
+
+    @property
+    def pending(self) -> int:
+        """How many messages are waiting for fragments."""
+        return len(self._reassembly)
+
+    def set_buffers(self, buffers: int) -> None:
+        """Put no more than ``buffers`` messages together at once from now on."""
+        self._reassembly.set_limit(buffers)
+
+    def receive(self, data: Data) -> bytes | None:
+        """Take one data packet; the whole message if this completes one not seen before."""
+        self._data_since_forced = True
+        seq = data.seq
+        if self._in_doubt:
+            self._resolve(seq if self._told is None else self._told)
+        window = self._window
+        if window.advance(seq):
+            self._reassembly.clear()
+        if window.is_delivered(seq):
+            self._drop(DropCause.DUPLICATE)
+            return None
+        payload = data.payload if data.frag_num == 1 else self._reassembly.add(data)
+        if payload is not None:
+            window.mark_delivered(seq)
+        return payload
+
+    def receive_run(self, run: DataRun) -> list[bytes]:
+        """Take data packets that follow each other; the messages that were not seen before."""
+        payloads = run.payloads
+        if run.frag_num > 1:
+            return self._receive_fragments(run)
+        if not self._in_doubt and self._window.advance_delivered(run.seq, len(payloads)):
+            self._data_since_forced = True
+            return payloads
+        received = (self.receive(data) for data in run.packets())
+        return [payload for payload in received if payload is not None]
+
+    def _receive_fragments(self, run: DataRun) -> list[bytes]:
+        first, *rest = run.packets()
+        payload = self.receive(first)
+        if payload is None and self._reassembly.can_add_rest(run):
+            payload = self._reassembly.add_rest(run)
+            if payload is not None:
+                self._window.mark_delivered(run.seq)
+            return [] if payload is None else [payload]
+        received = (payload, *(self.receive(data) for data in rest))
+        return [payload for payload in received if payload is not None]
+
+    def ping_received(self, seq: int, *, timed: bool, link: int = 0) -> None:
+        """Start afresh if the ping, which came over ``link``, shows that the host did.
+
+        A scheduled ping with number 0 comes from a host that has sent nothing yet, so all that is
+        known of its numbers is of an earlier life, if the same link told another number before:
+        on a slow link the pings from before its first message come after those of others. A
+        forced one comes every 8191 messages: if none of them was for this host, what it knows of
+        the numbers is too old to judge by. One with a number from before what came since says
+        nothing: it is late, or somebody's copy.
+        """
+        self._told = seq
+        if timed:
+            before = self._told_by.get(link)
+            if before and not seq:
+                # On the other links it will say the same.
+                self._told_by.clear()
+                self.clear()
+            elif not self._contact and _is_behind(seq, before):
+                # Some of its messages came though there was no contact yet, and now it may have
+                # started again: nobody would have lost contact for that.
+                self._in_doubt = True
+            self._told_by[link] = seq
+        elif seq != self._last_forced and not _is_behind(seq, self._window.newest):
+            if not self._data_since_forced:
+                self.clear()
+            self._last_forced = seq
+            self._data_since_forced = False
+
+    def contact_found(self) -> None:
+        """A link to the host has come up."""
+        self._contact = True
+
+    def contact_lost(self) -> None:
+        """The last link to the host went down: unfinished messages are given up.
+
+        Its numbers are kept until it shows whether it is still the same: copies of old messages
+        that a slow network delivers only then are not to be taken for new ones.
+        """
+        self._reassembly.clear()
+        self._contact = False
+        self._in_doubt = True
+        self._told = None
+
+    def _resolve(self, seq: int) -> None:
+        """Judge by the number it told last whether the host started again meanwhile.
+
+        That is judged when there is data again and not by the first ping: it may start again as
+        long as there is no contact, and a ping may be late. A host that goes on counts on. If it
+        did start again and counts beyond what is known of it already, none of its next numbers is
+        marked, so keeping the marks does no harm.
+        """
+        self._in_doubt = False
+        if _is_behind(seq, self._window.newest):
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget all numbers and unfinished messages: the host started again."""
+        self._window.clear()
+        self._reassembly.clear()
+
+
+def _is_behind(seq: int, other: int | None) -> bool:
+    return other is not None and (seq - other) & 0xFFFF >= _HALF

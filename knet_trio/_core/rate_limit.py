@@ -1,0 +1,105 @@
+"""The same thing again and again is told once, and then how often it was.
+
+The first time is told at once. What follows is counted, and the count told when ``FIRST`` seconds
+are over; while it goes on, each next count comes after twice as long, up to ``LONGEST``. When an
+interval brought nothing, it is over, and the next time is a first one again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import attrs
+
+from knet_trio._core.timers import TimerQueue
+
+T = TypeVar("T")
+
+# Longer than the ping interval most links have: what comes with every ping is a repetition.
+FIRST: Final = 5.0
+LONGEST: Final = 60.0
+# The kinds that are counted at a time. With more, the count due next is told early.
+LIMIT: Final = 1024
+
+
+class Repeated(NamedTuple, Generic[T]):
+    """``last`` was the last of so many of its kind, in so many seconds, that were not told."""
+
+    last: T
+    times: int
+    seconds: float
+
+
+@attrs.define
+class _Flood(Generic[T]):
+    last: T
+    last_at: float
+    told_at: float
+    interval: float = FIRST
+    count: int = 0
+
+
+class RateLimiter(Generic[T]):
+    """Says what to tell. Times are seconds, on any clock that does not go back."""
+
+    def __init__(self) -> None:
+        self._floods: dict[Hashable, _Flood[T]] = {}
+        self._timers: TimerQueue[Hashable] = TimerQueue()
+        # What had to make room for others.
+        self._ousted: list[Repeated[T]] = []
+
+    def __len__(self) -> int:
+        return len(self._floods)
+
+    @property
+    def deadline(self) -> float:
+        """When ``due`` wants to be called next, ``math.inf`` for never."""
+        return self._timers.next()
+
+    def first(self, kind: Hashable, what: T, now: float) -> bool:
+        """Whether ``what`` is to be told now; else it was counted."""
+        flood = self._floods.get(kind)
+        if flood is None:
+            if len(self._floods) >= LIMIT:
+                self._oust()
+            self._floods[kind] = _Flood(what, now, now)
+            self._timers.set(kind, now + FIRST)
+            return True
+        flood.last = what
+        flood.last_at = now
+        flood.count += 1
+        return False
+
+    def due(self, now: float) -> list[Repeated[T]]:
+        """The counts to tell now."""
+        counts, self._ousted = self._ousted, []
+        for kind in self._timers.pop_due(now):
+            flood = self._floods[kind]
+            if not flood.count:
+                del self._floods[kind]
+                continue
+            counts.append(_count(flood))
+            flood.count = 0
+            flood.told_at = now
+            flood.interval = min(2 * flood.interval, LONGEST)
+            self._timers.set(kind, now + flood.interval)
+        return counts
+
+    def end(self) -> list[Repeated[T]]:
+        """All that was counted and not told, to be told now; nothing is known any more."""
+        counts = self._ousted + [_count(flood) for flood in self._floods.values() if flood.count]
+        self._ousted = []
+        self._floods.clear()
+        self._timers = TimerQueue()
+        return counts
+
+    def _oust(self) -> None:
+        for kind in self._timers.pop_due(self._timers.next()):
+            flood = self._floods.pop(kind)
+            if flood.count:
+                self._ousted.append(_count(flood))
+
+
+def _count(flood: _Flood[T]) -> Repeated[T]:
+    return Repeated(flood.last, flood.count, flood.last_at - flood.told_at)

@@ -1,0 +1,84 @@
+"""How much fits into a packet.
+
+"On-wire" sizes include the IP and transport headers, as an interface's MTU does. "Room" is what
+is left for the envelope, "payload" what is left for the user's bytes in one data packet.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from knet_trio._core.onwire import FULL_HEADER_SIZE
+
+MAX_ONWIRE: Final = 65535
+IPV4_HEADER: Final = 20
+IPV6_HEADER: Final = 40
+UDP_HEADER: Final = 8
+SCTP_HEADERS: Final = 28
+MIN_IPV4_MTU: Final = 576
+MIN_IPV6_MTU: Final = 1280
+
+
+class EnvelopeSizes(NamedTuple):
+    """What an envelope adds: ``salt`` and ``hash`` bytes, and padding to ``block`` (0: none)."""
+
+    salt: int = 0
+    hash: int = 0
+    block: int = 0
+
+    def largest_plaintext(self, room: int) -> int:
+        """The longest packet whose envelope fits into ``room`` bytes; under 1 if none does.
+
+        Padding always takes at least one byte, so a full last block is never plaintext. A stream
+        cipher counts as ``block`` 1 and gives one byte away, as the C library has it, so that
+        both sides of a link report the same MTU.
+        """
+        left = room - self.salt - self.hash
+        if self.block:
+            return left - left % self.block - 1
+        return left
+
+
+CLEAR: Final = EnvelopeSizes()
+
+
+class PathSizes(NamedTuple):
+    """The arithmetic of one path: ``headers`` of IP and transport, and the envelope in use."""
+
+    ipv6: bool
+    transport: int
+    envelope: EnvelopeSizes
+
+    @property
+    def headers(self) -> int:
+        """Bytes of IP and transport headers."""
+        return (IPV6_HEADER if self.ipv6 else IPV4_HEADER) + self.transport
+
+    def probe_length(self, onwire: int) -> int:
+        """How long a PMTUD packet, before its envelope, fills ``onwire`` bytes of path."""
+        length = self.envelope.largest_plaintext(onwire - self.headers)
+        # The byte that a stream cipher gives away must be there to ask for a size exactly.
+        return length + 1 if self.envelope.block == 1 else length
+
+    def payload(self, onwire: int) -> int:
+        """User bytes a data packet carries over a path of ``onwire`` bytes; under 1 if none."""
+        return self.envelope.largest_plaintext(onwire - self.headers) - FULL_HEADER_SIZE
+
+    @property
+    def minimum_payload(self) -> int:
+        """What every path of this IP version carries, known before any discovery."""
+        return self.payload(MIN_IPV6_MTU if self.ipv6 else MIN_IPV4_MTU)
+
+    @property
+    def overhead(self) -> int:
+        """Bytes of all headers, salt and hash; what pads the ciphertext is not counted.
+
+        Source: man knet_link_get_status (proto_overhead).
+        """
+        return self.headers + FULL_HEADER_SIZE + self.envelope.salt + self.envelope.hash
+
+
+def minimum_data_mtu(envelope: EnvelopeSizes) -> int:
+    """The data MTU of a handle before discovery: the smallest path, the largest headers."""
+    room = MIN_IPV4_MTU - IPV6_HEADER - SCTP_HEADERS
+    return envelope.largest_plaintext(room) - FULL_HEADER_SIZE

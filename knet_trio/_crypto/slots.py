@@ -1,0 +1,126 @@
+"""The two crypto configurations of a handle, so that a key can change while messages flow.
+
+Both open packets, one seals them. To rekey: put the new key into the free slot on every host, then
+have every host use that slot, then clear the old one. Source: man knet_handle_crypto_set_config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from knet_trio._crypto.envelope import make_cipher
+from knet_trio.abc import Cipher
+from knet_trio.config import CryptoConfig, check_integer
+from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketError
+
+CLEAR: Final = 0
+FIRST: Final = 1
+SLOTS: Final = 2
+
+
+class CryptoSlots:
+    """Configurations 1 and 2, and which of them seals (0: none, packets go in the clear)."""
+
+    def __init__(self, *, allow_clear_traffic: bool = True) -> None:
+        self.allow_clear_traffic = allow_clear_traffic
+        self._ciphers: dict[int, Cipher] = {}
+        self._in_use = CLEAR
+        # In the order in which they are tried on what arrives.
+        self._openers: tuple[Cipher, ...] = ()
+
+    @property
+    def in_use(self) -> int:
+        """The slot that seals, 0 for none."""
+        return self._in_use
+
+    @property
+    def reads_plainly(self) -> bool:
+        """Whether packets are taken as they come, since there is no configuration."""
+        return not self._openers and self.allow_clear_traffic
+
+    @property
+    def sealer(self) -> Cipher | None:
+        """The cipher in use."""
+        return self._ciphers.get(self._in_use)
+
+    def set(self, config: CryptoConfig | None, slot: int) -> None:
+        """Put ``config`` into ``slot``, or clear it with None.
+
+        Raises BusyError if the slot is in use: use the other one, or none, first.
+        """
+        check_integer("crypto slot", slot, FIRST, SLOTS)
+        cipher = None if config is None else make_cipher(config)
+        if slot == self._in_use:
+            raise BusyError(
+                f"crypto slot {slot} is in use: set slot {SLOTS + 1 - slot} and use that,"
+                " or use slot 0 first"
+            )
+        self._put(cipher, slot)
+
+    def use(self, slot: int) -> None:
+        """Seal with ``slot`` from now on, 0 for clear packets.
+
+        Raises InvalidArgumentError if nothing is in that slot.
+        """
+        check_integer("crypto slot", slot, CLEAR, SLOTS)
+        if slot != CLEAR and slot not in self._ciphers:
+            raise InvalidArgumentError(f"crypto slot {slot} is empty: set it before using it")
+        self._in_use = slot
+        self._order()
+
+    def replace(self, config: CryptoConfig | None) -> None:
+        """Put ``config`` into slot 1 and seal with it, or with None clear slot 1 and seal no more.
+
+        Unlike ``set`` it replaces a configuration that is in use. Slot 2 stays as it is.
+        """
+        cipher = None if config is None else make_cipher(config)
+        self._in_use = CLEAR if cipher is None else FIRST
+        self._put(cipher, FIRST)
+
+    def seal(self, packets: Sequence[bytes]) -> list[bytes]:
+        """``packets`` as they go out."""
+        cipher = self.sealer
+        return list(packets) if cipher is None else cipher.seal(packets)
+
+    def open_untrusted(self, datagram: bytes) -> bytes:
+        """The packet in ``datagram``. Raises PacketError if no configuration opens it."""
+        (packet,) = self.open_many_untrusted((datagram,))
+        if isinstance(packet, PacketError):
+            raise packet
+        return packet
+
+    def open_many_untrusted(self, datagrams: Sequence[bytes]) -> list[bytes | PacketError]:
+        """The packets in ``datagrams``; an error in the place of what no configuration opens."""
+        if not self._openers:
+            if self.allow_clear_traffic:
+                return list(datagrams)
+            refusal = PacketError(DropCause.CLEAR_TRAFFIC, "clear packets are not allowed")
+            return [refusal] * len(datagrams)
+        first, *others = self._openers
+        packets = first.open_many_untrusted(datagrams)
+        for i, packet in enumerate(packets):
+            if isinstance(packet, PacketError):
+                packets[i] = self._open_otherwise(datagrams[i], others)
+        return packets
+
+    def _open_otherwise(self, datagram: bytes, others: Sequence[Cipher]) -> bytes | PacketError:
+        for cipher in others:
+            try:
+                return cipher.open_untrusted(datagram)
+            except PacketError:
+                continue
+        if self.allow_clear_traffic:
+            return datagram
+        return PacketError(DropCause.NOT_AUTHENTIC, "no crypto configuration opens it")
+
+    def _put(self, cipher: Cipher | None, slot: int) -> None:
+        if cipher is None:
+            self._ciphers.pop(slot, None)
+        else:
+            self._ciphers[slot] = cipher
+        self._order()
+
+    def _order(self) -> None:
+        slots = sorted(self._ciphers, key=lambda slot: slot != self._in_use)
+        self._openers = tuple(self._ciphers[slot] for slot in slots)

@@ -1,0 +1,95 @@
+"""libknet's log records, for whoever reads the other end of a descriptor.
+
+::
+
+    | text, ended by a zero byte 254 | subsystem 1 | level 1 |
+
+Source: man knet_handle_new_ex, and ``struct knet_log_msg`` as the C compiler lays it out.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import stat
+import struct
+from typing import Final
+
+from knet_trio._logs.names import LogLevel, LogSubsystem
+from knet_trio.config import check_integer
+from knet_trio.errors import InvalidArgumentError
+
+_TEXT: Final = 254
+_RECORD: Final = struct.Struct(f"{_TEXT}sBB")
+RECORD_SIZE: Final = _RECORD.size
+_MAX_FD: Final = 2**31 - 1
+
+
+class LogDescriptor:
+    """Writes records to a descriptor and never waits: what finds no room is lost and counted.
+
+    Its flags stay as the user set them. Raises InvalidArgumentError for one that is not open for
+    writing. ``close`` leaves the user's descriptor open.
+    """
+
+    def __init__(self, fd: int) -> None:
+        check_integer("log_fd", fd, 0, _MAX_FD)
+        try:
+            writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+            # One of its own: the user may close the number while it is used here, and the system
+            # give it to something that is no log.
+            self._fd = os.dup(fd) if writable else -1
+        except OSError as error:
+            raise InvalidArgumentError(f"log_fd {fd}: {os.strerror(error.errno or 0)}") from error
+        if not writable:
+            raise InvalidArgumentError(f"log_fd {fd} cannot be written to: give the writing end")
+        mode = os.fstat(self._fd).st_mode
+        self._nowait = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
+        self.lost = 0
+        self._told = 0
+
+    def write(self, subsystem: LogSubsystem, level: LogLevel, text: str) -> None:
+        """Write a record, or lose it. Text that is too long is cut."""
+        if self._told != self.lost:
+            missing = self.lost - self._told
+            notice = f"{missing} records before this one were lost: log_fd is not read fast enough"
+            if self._put(encode_record(LogSubsystem.COMMON, LogLevel.WARNING, notice)):
+                self._told = self.lost
+        if self._told != self.lost or not self._put(encode_record(subsystem, level, text)):
+            self.lost += 1
+
+    def close(self) -> None:
+        """Write no more."""
+        os.close(self._fd)
+
+    def _put(self, record: bytes) -> bool:
+        """Write it if there is room for all of it; a pipe takes so little whole or not at all."""
+        try:
+            if self._nowait:
+                try:
+                    os.pwritev(self._fd, (record,), -1, os.RWF_NOWAIT)
+                    return True
+                except OSError as error:
+                    if error.errno != errno.EOPNOTSUPP:
+                        raise
+                    # A kernel before 6.4 cannot be asked that way.
+                    self._nowait = False
+            if not self._poll.poll(0):
+                return False
+            os.write(self._fd, record)
+        except OSError:
+            return False
+        return True
+
+
+def encode_record(subsystem: LogSubsystem, level: LogLevel, text: str) -> bytes:
+    """One record, 256 bytes."""
+    data = text.encode("utf-8", "replace")
+    if len(data) >= _TEXT:
+        # No half character at the end.
+        data = data[: _TEXT - 1].decode("utf-8", "ignore").encode()
+    return _RECORD.pack(data, subsystem, level)

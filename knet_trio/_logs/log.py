@@ -1,0 +1,167 @@
+"""What a handle tells, and to whom: Python's ``logging``, and the reader of ``log_fd``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from typing import Final, NamedTuple
+
+import trio
+
+from knet_trio._core.rate_limit import RateLimiter, Repeated
+from knet_trio._logs.descriptor import LogDescriptor
+from knet_trio._logs.names import (
+    LogLevel,
+    LogSubsystem,
+    find_level,
+    find_subsystem,
+    get_log_subsystem_name,
+)
+
+DEFAULT_LEVEL: Final = LogLevel.INFO
+
+# Lists and plain names: a call that tells nothing must not cost the hashing of an enum's members.
+_LOGGERS: Final = [
+    logging.getLogger(f"knet_trio.{get_log_subsystem_name(subsystem)}")
+    for subsystem in range(max(LogSubsystem) + 1)
+]
+_LOGGING_LEVELS: Final = [logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG]
+_ERROR: Final = LogLevel.ERROR
+_WARNING: Final = LogLevel.WARNING
+_INFO: Final = LogLevel.INFO
+_DEBUG: Final = LogLevel.DEBUG
+
+Remind = Callable[[Callable[[float], None], float], None]
+"""Have something called, with the time, once a time has come."""
+
+
+class _Said(NamedTuple):
+    level: LogLevel
+    subsystem: LogSubsystem
+    message: str
+    args: tuple[object, ...]
+
+
+class HandleLog:
+    """The log of one handle.
+
+    ``message`` and ``args`` are put together, as ``%`` does, only if somebody gets to see it. What
+    a peer, the network or the messages sent can repeat as often as they like has a ``key``: of one
+    subsystem and key the first is told, then how many there were. Arguments are plain values, since
+    whoever collects records keeps them; no key of a cipher and no user's data may be among them.
+    """
+
+    def __init__(
+        self,
+        host_id: int,
+        *,
+        level: int | str | None = None,
+        fd: int | None = None,
+        remind: Remind,
+    ) -> None:
+        default = DEFAULT_LEVEL if level is None else find_level(level)
+        self._host_id = host_id
+        self._levels = [default] * len(_LOGGERS)
+        self._repeats: RateLimiter[_Said] = RateLimiter()
+        self._remind = remind
+        self._descriptor = LogDescriptor(fd) if fd else None
+        self._lost = 0
+
+    @property
+    def lost(self) -> int:
+        """How many records the descriptor had no room for."""
+        return self._lost if self._descriptor is None else self._descriptor.lost
+
+    def get_level(self, subsystem: int | str) -> LogLevel:
+        """The level of a subsystem, else InvalidArgumentError."""
+        return self._levels[find_subsystem(subsystem)]
+
+    def set_level(self, subsystem: int | str, level: int | str) -> None:
+        """Tell what a subsystem says up to ``level``, else InvalidArgumentError."""
+        self._levels[find_subsystem(subsystem)] = find_level(level)
+
+    def error(
+        self,
+        subsystem: LogSubsystem,
+        message: str,
+        *args: object,
+        key: Hashable = None,
+        cause: BaseException | None = None,
+    ) -> None:
+        """Something in this program is wrong. ``logging`` is given the traceback of ``cause``."""
+        self._say(_ERROR, subsystem, message, args, key, cause)
+
+    def warning(
+        self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
+    ) -> None:
+        """Something is not as whoever runs the cluster wants it."""
+        if self._levels[subsystem] >= _WARNING:
+            self._say(_WARNING, subsystem, message, args, key)
+
+    def info(
+        self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
+    ) -> None:
+        """Something has changed."""
+        if self._levels[subsystem] >= _INFO:
+            self._say(_INFO, subsystem, message, args, key)
+
+    def debug(
+        self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
+    ) -> None:
+        """What helps to find out why."""
+        if self._levels[subsystem] >= _DEBUG:
+            self._say(_DEBUG, subsystem, message, args, key)
+
+    def close(self) -> None:
+        """Tell what has been counted, and write no more to the descriptor."""
+        for repeated in self._repeats.end():
+            self._tell_repeated(repeated)
+        if self._descriptor is not None:
+            self._descriptor.close()
+            self._lost = self._descriptor.lost
+            self._descriptor = None
+
+    def _say(
+        self,
+        level: LogLevel,
+        subsystem: LogSubsystem,
+        message: str,
+        args: tuple[object, ...],
+        key: Hashable,
+        cause: BaseException | None = None,
+    ) -> None:
+        wanted = _LOGGERS[subsystem].isEnabledFor(_LOGGING_LEVELS[level])
+        if self._descriptor is None and not wanted:
+            return
+        said = _Said(level, subsystem, message, args)
+        if key is not None:
+            if not self._repeats.first((subsystem, key), said, trio.current_time()):
+                return
+            self._remind(self._tell_counts, self._repeats.deadline)
+        self._tell(said, cause)
+
+    def _tell(self, said: _Said, cause: BaseException | None = None) -> None:
+        level, subsystem, message, objects = said
+        # Whoever keeps records must not keep links and their sockets with them.
+        args = tuple(arg if isinstance(arg, int | float | str) else str(arg) for arg in objects)
+        # The caller of error(), warning() and so on is whom a record names as its place.
+        _LOGGERS[subsystem].log(
+            _LOGGING_LEVELS[level],
+            f"[host %d] {message}",
+            self._host_id,
+            *args,
+            exc_info=cause,
+            stacklevel=4,
+        )
+        if self._descriptor is not None:
+            self._descriptor.write(subsystem, level, message % args)
+
+    def _tell_repeated(self, repeated: Repeated[_Said]) -> None:
+        last, times, seconds = repeated
+        message = f"{last.message} (repeated %d times in %.1f s)"
+        self._tell(last._replace(message=message, args=(*last.args, times, seconds)))
+
+    def _tell_counts(self, now: float) -> None:
+        for repeated in self._repeats.due(now):
+            self._tell_repeated(repeated)
+        self._remind(self._tell_counts, self._repeats.deadline)

@@ -1,0 +1,58 @@
+"""What is told of a handle's settings. A cipher's key is not among it."""
+
+from __future__ import annotations
+
+from knet_trio._logs.log import HandleLog
+from knet_trio._logs.names import LogSubsystem
+from knet_trio.config import CompressConfig, CryptoConfig
+
+
+def log_slot(log: HandleLog, slot: int, config: CryptoConfig | None) -> None:
+    """A crypto slot was set, or cleared."""
+    if config is None:
+        log.info(LogSubsystem.CRYPTO, "crypto slot %d is cleared", slot)
+    else:
+        log.info(
+            LogSubsystem.CRYPTO,
+            "crypto slot %d is set: cipher %s, hash %s, model %s",
+            slot,
+            config.cipher,
+            config.hash,
+            config.model,
+        )
+
+
+def log_sealing(log: HandleLog, slot: int) -> None:
+    """Another crypto slot is in use, or none."""
+    if slot:
+        log.info(LogSubsystem.CRYPTO, "crypto slot %d is in use", slot)
+    else:
+        log.info(LogSubsystem.CRYPTO, "no crypto slot is in use: packets go in the clear")
+
+
+def log_clear_traffic(log: HandleLog, allowed: bool) -> None:
+    """Clear packets are accepted, or not."""
+    log.info(LogSubsystem.CRYPTO, "clear packets are %s", "accepted" if allowed else "refused")
+
+
+def log_compression(log: HandleLog, config: CompressConfig | None) -> None:
+    """Messages are compressed, or not."""
+    if config is None:
+        log.info(LogSubsystem.COMPRESS, "messages are not compressed")
+    else:
+        log.info(
+            LogSubsystem.COMPRESS,
+            "messages are compressed: model %s, level %s",
+            config.model,
+            "as usual" if config.level is None else config.level,
+        )
+
+
+def log_forwarding(log: HandleLog, forwarding: bool) -> None:
+    """Messages pass, or not."""
+    log.info(LogSubsystem.HANDLE, "data forwarding is %s", "on" if forwarding else "off")
+
+
+def log_access_lists(log: HandleLog, enabled: bool) -> None:
+    """Links heed their access lists, or not."""
+    log.info(LogSubsystem.HANDLE, "access lists are %s", "on" if enabled else "off")

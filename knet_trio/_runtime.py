@@ -1,0 +1,239 @@
+"""What runs a handle: its tasks, its sockets, and who owns them.
+
+::
+
+    Runtime.run                          the nursery of the handle
+      |- end                             tells those outside who wait for the pipeline
+      |- heartbeat                       pings when due, notices silence
+      |- pmtud                           path MTU searches
+      |- tx: filter, compressor, cipher, transport       the pipelines, a task for each stage
+      |- rx: cipher, defrag, decompressor, delivery
+      |- endpoint (for each socket)
+      |    |- receive
+      |    '- outbox                     sends on what the socket had no room for
+      '- datafd (for each data fd)
+           |- read                       what is read from it is sent
+           '- write                      what arrives is written to it
+
+Sockets are shared by the links with the same local address, and closed with the last of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+import attrs
+import trio
+
+from knet_trio._logs.names import LogSubsystem
+from knet_trio._pipeline.rx import Receiver
+from knet_trio._pipeline.tx import Transmitter
+from knet_trio._state.context import Context
+from knet_trio._state.control import receive_trouble
+from knet_trio._state.handle import HandleState
+from knet_trio._state.host import HostState
+from knet_trio._state.link import LinkState
+from knet_trio._state.loopback import LoopbackLinkState
+from knet_trio._state.outbox import Outbox
+from knet_trio._transport import LOOPBACK, find_transport
+from knet_trio.abc import Endpoint, Transport
+from knet_trio.config import LinkConfig
+from knet_trio.datafd import Datafds
+from knet_trio.errors import BusyError, InvalidArgumentError
+
+
+@attrs.define(eq=False)
+class _Bound:
+    """A socket in use, by how many links, and the scope of its tasks."""
+
+    endpoint: Endpoint
+    outbox: Outbox
+    transport: Transport
+    dynamic: bool
+    high_priority: bool
+    users: int = 0
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    closed: trio.Event = attrs.field(factory=trio.Event)
+
+
+class Runtime:
+    """The parts of one handle and the tasks that run them, in ``nursery``."""
+
+    def __init__(
+        self, context: Context, nursery: trio.Nursery, *, privileged: bool, dscp: int
+    ) -> None:
+        self.context = context
+        self.node = HandleState(context)
+        self.transmitter = Transmitter(self.node)
+        self.receiver = Receiver(self.node)
+        self.datafds = Datafds(context, self.transmitter, self.receiver.mailboxes, nursery)
+        self.ended = False
+        self._nursery = nursery
+        self._privileged = privileged
+        self._dscp = dscp
+        self._bound: dict[Endpoint, _Bound] = {}
+
+    def start(self) -> None:
+        """Start the tasks that every handle has."""
+        start = self._nursery.start_soon
+        start(self._await_end, name="end")
+        start(self.context.heartbeats.run, name="heartbeat")
+        start(self.context.discoveries.run, name="pmtud")
+        start(self.transmitter.run, name="tx")
+        start(self.receiver.run, name="rx")
+
+    def end(self) -> None:
+        """Nothing more will happen: wake whoever waits, and stop all tasks."""
+        self.ended = True
+        for link in self.node.links():
+            link.connected.close()
+        for peer in self.node.peers.values():
+            peer.close()
+        self.datafds.close()
+        for mailbox in self.receiver.mailboxes.values():
+            mailbox.end()
+        for receiver in self.context.event_receivers:
+            receiver.end()
+        self._nursery.cancel_scope.cancel()
+
+    async def _await_end(self) -> None:
+        """Once the tasks are cancelled nobody takes what is sent, so nobody must wait for it.
+
+        That may be long before ``end``, which has to wait for what the block does in a shield.
+        """
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.transmitter.close()
+
+    def check_running(self) -> None:
+        """Raise ``trio.ClosedResourceError`` once the handle has ended."""
+        if self.ended:
+            raise trio.ClosedResourceError("the handle has ended")
+
+    # Links and their sockets.
+
+    def add_path(self, peer: HostState, config: LinkConfig) -> LinkState | LoopbackLinkState:
+        """Set up a link, not enabled yet. On an error nothing has changed."""
+        self.check_running()
+        if config.link_id in peer.links:
+            raise BusyError(f"host {peer.host_id} has a link {config.link_id}; remove it first")
+        if peer.loopback is not None:
+            raise InvalidArgumentError(
+                f"host {peer.host_id} has a loopback link, which has to be its only one: remove"
+                f" link {peer.loopback.link_id} first"
+            )
+        if config.transport.lower() == LOOPBACK:
+            return self._add_loopback(peer, config)
+        transport = find_transport(config.transport)
+        bound = self._bind(config, transport)
+        bound.users += 1
+        config = attrs.evolve(config, src=bound.endpoint.local)
+        path = LinkState(self.context, peer.host_id, config, transport, bound.outbox, peer.refresh)
+        peer.add(path)
+        return path
+
+    def _add_loopback(self, peer: HostState, config: LinkConfig) -> LoopbackLinkState:
+        me = self.context.host_id
+        if peer.host_id != me:
+            raise InvalidArgumentError(
+                f"a loopback link leads to the host itself: add host {me} and give the link to that"
+            )
+        if peer.paths:
+            raise InvalidArgumentError(
+                f"a loopback link has to be the only one of host {me}: remove its other links first"
+            )
+        path = LoopbackLinkState(self.context, config, self.receiver.deliver, peer.refresh)
+        peer.add(path)
+        return path
+
+    async def remove_paths(
+        self, peer: HostState, paths: Iterable[LinkState | LoopbackLinkState]
+    ) -> None:
+        """Take links down and away, and close the sockets that nobody uses any more.
+
+        When cancelled, it has done so all the same.
+        """
+        closed: list[trio.Event] = []
+        for path in paths:
+            path.close()
+            peer.remove(path)
+            if isinstance(path, LoopbackLinkState):
+                continue
+            bound = self._bound[path.outbox.endpoint]
+            bound.users -= 1
+            if not bound.users:
+                del self._bound[bound.endpoint]
+                bound.scope.cancel()
+                closed.append(bound.closed)
+        # Their tasks end in a few turns, and then the addresses are free.
+        with trio.CancelScope(shield=True):
+            for event in closed:
+                await event.wait()
+        await trio.lowlevel.checkpoint()
+
+    @property
+    def dscp(self) -> int:
+        """What packets of high-priority links are marked with, 0 for the low-delay service."""
+        return self._dscp
+
+    def set_dscp(self, dscp: int) -> None:
+        """Mark them with ``dscp``, those of open sockets too."""
+        self._dscp = dscp
+        for bound in self._bound.values():
+            if bound.high_priority:
+                bound.endpoint.set_dscp(dscp)
+
+    async def flush(self) -> None:
+        """Wait until the sockets have taken all messages handed over before."""
+        await self.transmitter.flush()
+        for bound in list(self._bound.values()):
+            await bound.outbox.wait_empty()
+        # A socket that was closed is empty too.
+        await self.transmitter.check_open()
+
+    def _bind(self, config: LinkConfig, transport: Transport) -> _Bound:
+        dynamic = config.dst is None
+        for bound in self._bound.values():
+            if bound.endpoint.local == config.src and bound.transport is transport:
+                if bound.dynamic != dynamic:
+                    raise InvalidArgumentError(
+                        f"{config.src} has links with dst or without, not both: give this one"
+                        " a local address or port of its own"
+                    )
+                if config.high_priority and not bound.high_priority:
+                    bound.endpoint.set_dscp(self._dscp)
+                    bound.high_priority = True
+                return bound
+        endpoint = transport.open_endpoint(
+            config.src,
+            privileged=self._privileged,
+            high_priority=config.high_priority,
+            dscp=self._dscp,
+        )
+        outbox = Outbox(endpoint, partial(receive_trouble, self.node, endpoint))
+        bound = _Bound(endpoint, outbox, transport, dynamic, config.high_priority)
+        self._bound[endpoint] = bound
+        self.context.log.debug(
+            LogSubsystem.TRANSPORT, "%s socket %s is open", transport.name, endpoint.local
+        )
+        self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local}")
+        return bound
+
+    async def _serve(self, bound: _Bound) -> None:
+        try:
+            with bound.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self.receiver.receive_from, bound.endpoint, name="receive")
+                    nursery.start_soon(bound.outbox.run, name="outbox")
+        finally:
+            bound.endpoint.close()
+            bound.outbox.close()
+            bound.closed.set()
+            self.context.log.debug(
+                LogSubsystem.TRANSPORT,
+                "%s socket %s is closed",
+                bound.transport.name,
+                bound.endpoint.local,
+            )

@@ -1,0 +1,253 @@
+"""The settings of a handle, which can change while it runs."""
+
+from __future__ import annotations
+
+from inspect import iscoroutinefunction
+from typing import Final
+
+from knet_trio._compress import make_compressor
+from knet_trio._core.onwire import VERSION
+from knet_trio._core.sizes import MAX_ONWIRE, MIN_IPV4_MTU, EnvelopeSizes
+from knet_trio._logs import settings
+from knet_trio._runtime import Runtime
+from knet_trio._state.context import Compression
+from knet_trio.config import (
+    DEFAULT_COMPRESS_THRESHOLD,
+    MAX_SECONDS,
+    MIN_SECONDS,
+    CompressConfig,
+    CryptoConfig,
+    DefragBuffers,
+    check_integer,
+    check_seconds,
+)
+from knet_trio.errors import InvalidArgumentError
+from knet_trio.message import Filter
+from knet_trio.status import OnwireVersions
+
+MIN_PMTUD_INTERVAL: Final = 1.0
+MAX_PMTUD_INTERVAL: Final = 86400.0
+MAX_DSCP: Final = 63
+# libknet's. Here it is for those who read it back, and nothing goes by it.
+DEFAULT_TIMER_RESOLUTION: Final = 0.2
+
+
+class HandleSettings:
+    """What can be set on a handle: ``Handle`` adds hosts and messages."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._context = runtime.context
+        self._timer_resolution = DEFAULT_TIMER_RESOLUTION
+
+    # Crypto.
+
+    def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
+        """Put a configuration into slot 1 or 2, or clear the slot with None.
+
+        Packets of both slots are accepted from then on. Raises BusyError for the slot in use,
+        InvalidArgumentError for unknown names; then nothing has changed. Source: man
+        knet_handle_crypto_set_config.
+        """
+        self._context.crypto.set(config, slot)
+        settings.log_slot(self._context.log, slot, config)
+
+    def use_crypto(self, slot: int) -> None:
+        """Send with slot 1 or 2 from now on, with 0 in the clear.
+
+        The path MTUs are searched anew, since the envelope's size may differ. Raises
+        InvalidArgumentError for an empty slot. Source: man knet_handle_crypto_use_config.
+        """
+        before = self._context.envelope
+        self._context.crypto.use(slot)
+        settings.log_sealing(self._context.log, slot)
+        self._envelope_changed(before)
+
+    def replace_crypto(self, config: CryptoConfig | None) -> None:
+        """Put a configuration into slot 1 and send with it, even if slot 1 is in use.
+
+        The old key is dropped at once, so packets that peers still seal with it are lost:
+        ``set_crypto`` and ``use_crypto`` change keys without loss. With None slot 1 is cleared and
+        packets go in the clear. Slot 2 and ``allow_clear_traffic`` stay as they are. Raises
+        InvalidArgumentError for unknown names; then nothing has changed. Source: man
+        knet_handle_crypto.
+        """
+        before = self._context.envelope
+        self._context.crypto.replace(config)
+        settings.log_slot(self._context.log, 1, config)
+        settings.log_sealing(self._context.log, self._context.crypto.in_use)
+        self._envelope_changed(before)
+
+    def _envelope_changed(self, before: EnvelopeSizes) -> None:
+        if self._context.envelope != before:
+            self._runtime.node.restart_discovery()
+
+    @property
+    def allow_clear_traffic(self) -> bool:
+        """Whether clear packets are accepted. Source: man knet_handle_crypto_rx_clear_traffic."""
+        return self._context.crypto.allow_clear_traffic
+
+    @allow_clear_traffic.setter
+    def allow_clear_traffic(self, allow: bool) -> None:
+        self._context.crypto.allow_clear_traffic = allow
+        settings.log_clear_traffic(self._context.log, allow)
+
+    def set_compress(self, config: CompressConfig | None) -> None:
+        """Make messages smaller before they are sent, or with None leave them as they are.
+
+        What peers compressed is read whatever is set here. Raises InvalidArgumentError for a model
+        or level that there is not; then nothing has changed. Source: man knet_handle_compress.
+        """
+        self._context.compression = make_compression(config)
+        settings.log_compression(self._context.log, config)
+
+    # Path MTU and other settings.
+
+    @property
+    def data_mtu(self) -> int:
+        """Messages of up to so many bytes go in one packet. Source: man knet_handle_pmtud_get."""
+        return self._runtime.node.data_mtu
+
+    @property
+    def mtu(self) -> int | None:
+        """The interface MTU to go by, None to discover it. Source: man knet_handle_pmtud_set."""
+        return self._context.fixed_mtu
+
+    @mtu.setter
+    def mtu(self, mtu: int | None) -> None:
+        self._context.fixed_mtu = check_mtu(mtu)
+        self._runtime.node.restart_discovery()
+
+    @property
+    def pmtud_interval(self) -> float:
+        """Seconds between path MTU searches, 1 to 86400. Source: man knet_handle_pmtud_setfreq."""
+        return self._context.pmtud_interval
+
+    @pmtud_interval.setter
+    def pmtud_interval(self, interval: float) -> None:
+        self._runtime.node.set_pmtud_interval(check_pmtud_interval(interval))
+
+    @property
+    def access_lists(self) -> bool:
+        """Whether links heed their access lists. Source: man knet_handle_enable_access_lists."""
+        return self._context.access_lists
+
+    @access_lists.setter
+    def access_lists(self, enabled: bool) -> None:
+        self._context.access_lists = enabled
+        settings.log_access_lists(self._context.log, enabled)
+
+    @property
+    def hedge(self) -> bool:
+        """Whether messages go over a second link too while there is doubt about the first.
+
+        That is so with the passive and round-robin policies, from a failed send or an overdue pong
+        until the link answers or is down. Receivers of any kind drop the copies.
+        """
+        return self._context.hedge
+
+    @hedge.setter
+    def hedge(self, enabled: bool) -> None:
+        self._context.hedge = enabled
+
+    @property
+    def dscp(self) -> int:
+        """What marks the packets of high-priority links for the network, 0 to 63.
+
+        With 0 they have the low-delay type of service. Links that are up change too. Source:
+        knet_handle_setprio_dscp.
+        """
+        return self._runtime.dscp
+
+    @dscp.setter
+    def dscp(self, dscp: int) -> None:
+        self._runtime.check_running()
+        self._runtime.set_dscp(check_dscp(dscp))
+
+    @property
+    def reconnect_interval(self) -> float:
+        """Seconds until a lost connection is tried again, of links whose transport has such.
+
+        UDP has none and does not use it. Source: man knet_handle_set_transport_reconnect_interval.
+        """
+        return self._context.reconnect_interval
+
+    @reconnect_interval.setter
+    def reconnect_interval(self, interval: float) -> None:
+        self._context.reconnect_interval = check_reconnect_interval(interval)
+
+    @property
+    def defrag_buffers(self) -> DefragBuffers:
+        """How many messages of each host may be waiting for fragments at once.
+
+        Where there are too many when it is lowered, the oldest are given up and counted. Source:
+        knet_handle_set_host_defrag_bufs.
+        """
+        return self._context.defrag_buffers
+
+    @defrag_buffers.setter
+    def defrag_buffers(self, buffers: DefragBuffers) -> None:
+        self._runtime.node.set_defrag_buffers(check_defrag_buffers(buffers))
+
+    @property
+    def timer_resolution(self) -> float:
+        """Seconds. It can be set and has no effect: timers here are exact.
+
+        Source: knet_handle_set_threads_timer_res.
+        """
+        return self._timer_resolution
+
+    @timer_resolution.setter
+    def timer_resolution(self, resolution: float) -> None:
+        self._timer_resolution = check_seconds(
+            "timer_resolution", resolution, MIN_SECONDS, MAX_SECONDS
+        )
+
+    @property
+    def onwire_versions(self) -> OnwireVersions:
+        """The versions of the wire protocol: there is one. Source: knet_handle_get_onwire_ver."""
+        return OnwireVersions(minimum=VERSION, maximum=VERSION, in_use=VERSION)
+
+
+def make_compression(config: CompressConfig | None) -> Compression | None:
+    """What ``config`` describes; raises InvalidArgumentError if there is no such thing."""
+    if config is None:
+        return None
+    threshold = config.threshold or DEFAULT_COMPRESS_THRESHOLD
+    return Compression(make_compressor(config), threshold)
+
+
+def check_filter(filter: Filter | None) -> Filter | None:
+    """``filter`` if it can be one, else InvalidArgumentError."""
+    if iscoroutinefunction(filter):
+        raise InvalidArgumentError(f"the filter {filter!r} must not be async def: it cannot wait")
+    if filter is None or callable(filter):
+        return filter
+    raise InvalidArgumentError(f"the filter {filter!r} is not callable")
+
+
+def check_mtu(mtu: int | None) -> int | None:
+    """``mtu`` if it is 576 to 65535, None for 0 and None, which both mean discovery."""
+    return None if not mtu else check_integer("mtu", mtu, MIN_IPV4_MTU, MAX_ONWIRE)
+
+
+def check_defrag_buffers(buffers: object) -> DefragBuffers:
+    """``buffers`` if they are that, else InvalidArgumentError."""
+    if isinstance(buffers, DefragBuffers):
+        return buffers
+    raise InvalidArgumentError(f"{buffers!r} is not a DefragBuffers(minimum, maximum)")
+
+
+def check_dscp(dscp: int) -> int:
+    """``dscp`` if it is 0 to 63, else InvalidArgumentError."""
+    return check_integer("dscp", dscp, 0, MAX_DSCP)
+
+
+def check_reconnect_interval(interval: float) -> float:
+    """``interval`` if it is a number of seconds in range, else InvalidArgumentError."""
+    return check_seconds("reconnect_interval", interval, MIN_SECONDS, MAX_SECONDS)
+
+
+def check_pmtud_interval(interval: float) -> float:
+    """``interval`` if it is 1 to 86400 seconds, else InvalidArgumentError."""
+    return check_seconds("pmtud_interval", interval, MIN_PMTUD_INTERVAL, MAX_PMTUD_INTERVAL)

@@ -1,0 +1,166 @@
+"""What is counted, and the frozen answers made of it."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter, deque
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from knet_trio._core.liveness import Liveness
+from knet_trio.errors import DropCause
+from knet_trio.status import HandleStatistics, LinkStatistics
+
+STATUS_TIMES: Final = 16
+
+
+class Kind(enum.IntEnum):
+    """What a packet is, for counting; the number is the place in ``LinkCounters.tallies``."""
+
+    DATA = 0
+    PING = 1
+    PONG = 2
+    PMTU = 3
+
+
+@attrs.define
+class Tally:
+    """Packets of one kind on one link."""
+
+    tx_packets: int = 0
+    tx_bytes: int = 0
+    tx_errors: int = 0
+    tx_retries: int = 0
+    rx_packets: int = 0
+    rx_bytes: int = 0
+
+
+class LinkCounters:
+    """All that one link counts. Bytes are those handed to and taken from the socket."""
+
+    def __init__(self) -> None:
+        self.tallies = [Tally() for _ in Kind]
+        self.up_count = 0
+        self.down_count = 0
+        self.up_times: deque[float] = deque(maxlen=STATUS_TIMES)
+        self.down_times: deque[float] = deque(maxlen=STATUS_TIMES)
+
+    def snapshot(self, liveness: Liveness) -> LinkStatistics:
+        """The counters now, with the latencies that ``liveness`` keeps."""
+        tallies = self.tallies
+        total = Tally(
+            **{
+                field.name: sum(getattr(tally, field.name) for tally in tallies)
+                for field in attrs.fields(Tally)
+            }
+        )
+        numbers: dict[str, int] = {}
+        named = zip([kind.name.lower() for kind in Kind], tallies, strict=True)
+        for name, tally in [*named, ("total", total)]:
+            for field, value in attrs.asdict(tally).items():
+                direction, _, what = field.partition("_")
+                numbers[f"{direction}_{name}_{what}"] = value
+        return LinkStatistics(
+            **numbers,
+            latency_min=liveness.latency_min,
+            latency_max=liveness.latency_max,
+            latency_ave=liveness.latency if liveness.latency_samples else None,
+            latency_samples=liveness.latency_samples,
+            up_count=self.up_count,
+            down_count=self.down_count,
+            last_up_times=tuple(self.up_times),
+            last_down_times=tuple(self.down_times),
+        )
+
+
+@attrs.define
+class Timing:
+    """How long something takes, in seconds."""
+
+    count: int = 0
+    total: float = 0.0
+    min: float | None = None
+    max: float | None = None
+
+    def add(self, seconds: float, times: int) -> None:
+        """``times`` of it took ``seconds`` together: each is taken for the average of them."""
+        if times:
+            each = seconds / times
+            self.count += times
+            self.total += seconds
+            self.min = each if self.min is None else min(self.min, each)
+            self.max = each if self.max is None else max(self.max, each)
+
+    @property
+    def ave(self) -> float | None:
+        """The mean, None without a sample."""
+        return self.total / self.count if self.count else None
+
+
+@attrs.define
+class CompressionTally:
+    """Messages that were compressed, or decompressed."""
+
+    packets: int = 0
+    original_bytes: int = 0
+    size_bytes: int = 0
+    time: Timing = attrs.field(factory=Timing)
+
+    def add(self, original: int, size: int, seconds: float) -> None:
+        """One message of ``original`` bytes was, or had been, made into ``size``."""
+        self.packets += 1
+        self.original_bytes += original
+        self.size_bytes += size
+        self.time.add(seconds, 1)
+
+
+class HandleCounters:
+    """All that a handle counts."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Start again."""
+        self.drops: Counter[DropCause] = Counter()
+        self.tx_uncompressed = 0
+        self.tx_compress = CompressionTally()
+        self.rx_compress = CompressionTally()
+        self.tx_crypt_overhead = 0
+        self.tx_crypt = Timing()
+        self.rx_crypt = Timing()
+
+    def drop(self, cause: DropCause, times: int = 1) -> None:
+        """Something went no further."""
+        self.drops[cause] += times
+
+    def snapshot(self) -> HandleStatistics:
+        """The counters now."""
+        tx, rx = self.tx_compress, self.rx_compress
+        return HandleStatistics(
+            tx_uncompressed_packets=self.tx_uncompressed,
+            tx_compressed_packets=tx.packets,
+            tx_compressed_original_bytes=tx.original_bytes,
+            tx_compressed_size_bytes=tx.size_bytes,
+            tx_compress_time_ave=tx.time.ave,
+            tx_compress_time_min=tx.time.min,
+            tx_compress_time_max=tx.time.max,
+            rx_compressed_packets=rx.packets,
+            rx_compressed_original_bytes=rx.original_bytes,
+            rx_compressed_size_bytes=rx.size_bytes,
+            rx_compress_time_ave=rx.time.ave,
+            rx_compress_time_min=rx.time.min,
+            rx_compress_time_max=rx.time.max,
+            tx_crypt_packets=self.tx_crypt.count,
+            tx_crypt_byte_overhead=self.tx_crypt_overhead,
+            tx_crypt_time_ave=self.tx_crypt.ave,
+            tx_crypt_time_min=self.tx_crypt.min,
+            tx_crypt_time_max=self.tx_crypt.max,
+            rx_crypt_packets=self.rx_crypt.count,
+            rx_crypt_time_ave=self.rx_crypt.ave,
+            rx_crypt_time_min=self.rx_crypt.min,
+            rx_crypt_time_max=self.rx_crypt.max,
+            drops=MappingProxyType(dict(self.drops)),
+        )

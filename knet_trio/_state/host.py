@@ -1,0 +1,121 @@
+"""One host at work: its links, the order of its data, and whether it can be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from knet_trio._core.inbound import InboundSequence
+from knet_trio._core.policy import LinkPolicy, hedge, rank, select
+from knet_trio._logs.names import LogSubsystem
+from knet_trio._state.context import Context
+from knet_trio._state.link import LinkState
+from knet_trio._state.loopback import LoopbackLinkState
+from knet_trio._waiting import AsyncBool
+from knet_trio.address import Address
+from knet_trio.events import HostStatusChanged
+
+
+class HostState:
+    """Another host. ``changed`` is called when a path's use or MTU has changed."""
+
+    def __init__(
+        self,
+        context: Context,
+        host_id: int,
+        name: str,
+        policy: LinkPolicy,
+        changed: Callable[[], None],
+    ) -> None:
+        self.context = context
+        self.host_id = host_id
+        self.name = name
+        self.policy = policy
+        self.paths: dict[int, LinkState] = {}
+        # Only the own host has one, and then no other link.
+        self.loopback: LoopbackLinkState | None = None
+        self.by_address: dict[Address, LinkState] = {}
+        self.source = InboundSequence(context.counters.drop, context.defrag_buffers.maximum)
+        self.reachable = AsyncBool()
+        # The paths that can carry data now, best first.
+        self.ranked: tuple[LinkState, ...] = ()
+        self._turn = 0
+        self._changed = changed
+
+    @property
+    def links(self) -> Mapping[int, LinkState | LoopbackLinkState]:
+        """All its links by their ids: those over the network, or the one within this host."""
+        return self.paths if self.loopback is None else {self.loopback.link_id: self.loopback}
+
+    def add(self, path: LinkState | LoopbackLinkState) -> None:
+        """Take in a new path."""
+        if isinstance(path, LoopbackLinkState):
+            self.loopback = path
+        else:
+            self.paths[path.link_id] = path
+        self.refresh()
+
+    def remove(self, path: LinkState | LoopbackLinkState) -> None:
+        """Let go of a closed path."""
+        if isinstance(path, LoopbackLinkState):
+            self.loopback = None
+        else:
+            del self.paths[path.link_id]
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Work out anew what follows from the state of the paths."""
+        self.by_address = {
+            path.destination: path for path in self.paths.values() if path.destination is not None
+        }
+        self.ranked = rank(path for path in self.paths.values() if path.usable)
+        reachable = bool(self.ranked) or (self.loopback is not None and self.loopback.enabled)
+        if reachable != self.reachable.is_on:
+            if reachable:
+                self.source.contact_found()
+            else:
+                self.source.contact_lost()
+            self.reachable.set(reachable)
+            self._log_reachable()
+            self.context.tell(HostStatusChanged(self.host_id, reachable))
+        self._changed()
+
+    def _log_reachable(self) -> None:
+        log = self.context.log
+        if self.reachable.is_on:
+            log.info(LogSubsystem.HOST, "host %d (%s) is reachable", self.host_id, self.name)
+            return
+        # Nobody has to look into what was done on purpose.
+        wanted = any(path.enabled for path in self.paths.values())
+        say = log.warning if wanted else log.info
+        say(LogSubsystem.HOST, "host %d (%s) is unreachable", self.host_id, self.name)
+
+    @property
+    def next_paths(self) -> Sequence[LinkState]:
+        """The paths for the next message; none if the host cannot be reached."""
+        chosen = select(self.policy, self.ranked, self._turn)
+        if self.context.hedge and len(self.ranked) > 1:
+            now = self.context.now()
+            return hedge(chosen, self.ranked, lambda path: path.liveness.suspect(now))
+        return chosen
+
+    def share(
+        self, datagrams: Sequence[bytes], *, fragments: bool
+    ) -> dict[LinkState, Sequence[bytes]]:
+        """What each path carries of ``datagrams``: messages, or the ``fragments`` of one."""
+        turns = len(self.ranked) if self.policy is LinkPolicy.ROUND_ROBIN else 1
+        if fragments or turns == 1 or len(datagrams) == 1:
+            shares = dict.fromkeys(self.next_paths, datagrams)
+            self._turn += 1 if fragments else len(datagrams)
+            return shares
+        dealt: dict[LinkState, list[bytes]] = {}
+        first = self._turn
+        for start in range(min(turns, len(datagrams))):
+            self._turn = first + start
+            for path in self.next_paths:
+                dealt.setdefault(path, []).extend(datagrams[start::turns])
+        self._turn = first + len(datagrams)
+        return dict(dealt)
+
+    def close(self) -> None:
+        """It is being removed."""
+        self.reachable.close()

@@ -1,0 +1,50 @@
+"""The ways datagrams travel, by libknet's names and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+from knet_trio._transport.udp import UdpTransport
+from knet_trio.abc import Transport
+from knet_trio.errors import InvalidArgumentError
+
+TRANSPORTS: Final[dict[str, Transport]] = {
+    transport.name: transport for transport in (UdpTransport(),)
+}
+
+# Has no sockets, so there is no Transport for it.
+LOOPBACK: Final = "loopback"
+
+TRANSPORT_IDS: Final = {LOOPBACK: 0} | {
+    transport.name: transport.transport_id for transport in TRANSPORTS.values()
+}
+
+
+_substitutes: ContextVar[dict[str, Transport] | None] = ContextVar("substitutes", default=None)
+
+
+@contextmanager
+def substitute_transports(*transports: Transport) -> Generator[None, None, None]:
+    """Have links in this context, and in tasks started from it, find ``transports`` and no others.
+
+    So a program is tested on a network that is not there, and no packet gets out by mistake.
+    """
+    token = _substitutes.set({transport.name: transport for transport in transports})
+    try:
+        yield
+    finally:
+        _substitutes.reset(token)
+
+
+def find_transport(name: str) -> Transport:
+    """The transport over the network called ``name``, else InvalidArgumentError."""
+    substitutes = _substitutes.get()
+    try:
+        return (TRANSPORTS if substitutes is None else substitutes)[name.lower()]
+    except KeyError:
+        raise InvalidArgumentError(
+            f"there is no transport {name!r} here; there are {', '.join(TRANSPORT_IDS)}"
+        ) from None

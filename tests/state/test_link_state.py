@@ -1,0 +1,552 @@
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
+from knet_trio._state.link import LinkState
+from knet_trio._state.outbox import Refusal
+from knet_trio.address import Address
+from knet_trio.errors import DropCause
+from knet_trio.events import LinkStatusChanged
+from tests.state.fakes import HEADERS, ME, World, address, refusal, start
+
+STAMP = bytes(16)
+
+
+def ping_times(world: World) -> list[float]:
+    return [
+        sent.time
+        for sent, packet in zip(world.endpoint.sent, world.endpoint.packets(), strict=True)
+        if isinstance(packet, Ping)
+    ]
+
+
+def reasons(world: World) -> list[tuple[bool, str]]:
+    return [
+        (event.connected, event.reason)
+        for event in world.events()
+        if isinstance(event, LinkStatusChanged)
+    ]
+
+
+def refuse_all(number: int) -> Callable[[bytes, Address], None]:
+    def refuse(_datagram: bytes, _destination: Address) -> None:
+        raise refusal(number)
+
+    return refuse
+
+
+class TestHeartbeat:
+    @pytest.mark.parametrize("interval", [0.1, 1.0, 7.5])
+    async def test_pings_go_out_exactly_every_interval(
+        self, interval: float, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        start(world, nursery)
+        await trio.sleep(0.03)
+        world.add_path(
+            world.add_peer(), dst=address(2), ping_interval=interval, pong_timeout=20.0
+        )  # fmt: skip
+        await trio.sleep_until(interval * 20.5)
+        # The first at once; then at the moments that all links of that interval share.
+        first, *others = ping_times(world)
+        assert first == pytest.approx(0.03)
+        assert others == pytest.approx([i * interval for i in range(1, 21)])
+        nursery.cancel_scope.cancel()
+
+    async def test_a_ping_says_who_and_where_and_how_far(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        world.context.seq = 17
+        start(world, nursery).alive = False
+        path = world.add_path(world.add_peer(), 3, dst=address(2))
+        await trio.sleep(0.5)
+        (sent,) = world.endpoint.sent
+        (ping,) = world.endpoint.packets()
+        assert isinstance(ping, Ping)
+        assert ping._replace(time=b"") == Ping(ME, 3, b"", 17, timed=True)
+        assert sent.destination == address(2)
+        statistics = path.status().stats
+        assert (statistics.tx_ping_packets, statistics.tx_ping_bytes) == (1, 26)
+        nursery.cancel_scope.cancel()
+
+    @pytest.mark.parametrize("pong_count", [1, 2, 5])
+    async def test_comes_up_with_the_pong_after_pong_count(
+        self, pong_count: int, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        start(world, nursery)
+        path = world.add_path(world.add_peer(), dst=address(2), pong_count=pong_count)
+        await path.connected.wait(True)
+        # The first ping goes out at 0, and an answer takes 0.01.
+        assert trio.current_time() == pytest.approx(pong_count + 0.01)
+        assert path.status().stats.rx_pong_packets == pong_count + 1
+        assert reasons(world) == [(True, "the peer answers pings")]
+        status = path.status()
+        assert status.connected
+        assert status.latency == pytest.approx(0.01)
+        assert status.pong_last == pytest.approx(trio.current_time())
+        assert status.stats.up_count == 1
+        assert len(status.stats.last_up_times) == 1
+        nursery.cancel_scope.cancel()
+
+    async def test_silence_takes_it_down_and_answers_up_again(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        answerer = start(world, nursery)
+        path = world.add_path(world.add_peer(), dst=address(2), pong_timeout=1.5)
+        await trio.sleep(30.5)
+        answerer.alive = False
+        await path.connected.wait(False)
+        # The last pong came at 30.01; backoff has long fallen to 1.
+        assert trio.current_time() == pytest.approx(30.01 + 1.5 + 2 * 0.01)
+        (_, (connected, reason)) = reasons(world)
+        assert not connected
+        assert reason == "no pong for 1.520 s"
+        stats = path.status().stats
+        assert (stats.up_count, stats.down_count) == (1, 1)
+        assert len(stats.last_down_times) == 1
+        assert not path.usable
+        # It keeps its rhythm while it is down.
+        await trio.sleep_until(40.5)
+        assert ping_times(world) == pytest.approx(range(41))
+        answerer.alive = True
+        await path.connected.wait(True)
+        assert trio.current_time() == pytest.approx(42.01)
+        nursery.cancel_scope.cancel()
+
+    async def test_new_timers_hold_from_now_on(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        start(world, nursery)
+        path = world.add_path(world.add_peer(), dst=address(2), ping_interval=10.0)
+        await trio.sleep(0.5)
+        path.set_timers(0.25, 1.0, 16)
+        await trio.sleep(1.1)
+        assert ping_times(world) == pytest.approx([0, 0.75, 1.0, 1.25, 1.5])
+        path.set_enabled(False)
+        path.set_timers(1.0, 1.0, 16)
+        await trio.sleep(5)
+        assert len(ping_times(world)) == 5
+        nursery.cancel_scope.cancel()
+
+    async def test_a_process_that_was_stopped_looks_first_at_what_came_meanwhile(
+        self, autojump_clock: MockClock
+    ) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2), ping_interval=0.5)
+        world.bring_up(path)
+        await trio.sleep(59.5)
+        stamp = path.liveness.stamp(trio.current_time())
+        # Nothing has run for a minute: neither the heartbeat nor the receiving of pongs.
+        await trio.sleep(0.5)
+        path.heartbeat(trio.current_time())
+        assert path.connected.is_on
+        world.pong(path, stamp)
+        await trio.sleep(1.5)
+        path.heartbeat(trio.current_time())
+        assert reasons(world) == [(True, "the peer answers pings")]
+
+    async def test_but_not_for_long(self, autojump_clock: MockClock) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2))
+        world.bring_up(path)
+        await trio.sleep(60)
+        path.heartbeat(trio.current_time())
+        assert len(reasons(world)) == 1
+        # As long as the pong timeout once more.
+        for _ in range(2):
+            assert path.connected.is_on
+            await trio.sleep_until(path.liveness.deadline)
+            path.heartbeat(trio.current_time())
+        ((connected, reason),) = reasons(world)
+        assert not connected
+        assert reason.startswith("no pong for 62.")
+
+    async def test_a_late_or_strange_pong_is_not_counted(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2), pong_timeout=2.0)
+        stamp = path.liveness.stamp(0.0)
+        await trio.sleep(2.5)
+        world.pong(path, stamp)
+        world.pong(path, b"\xff" * 16)
+        assert path.drops[DropCause.UNEXPECTED_PONG] == 2
+        assert world.context.counters.drops[DropCause.UNEXPECTED_PONG] == 2
+        assert not path.connected.is_on
+
+    async def test_a_ping_is_answered_with_its_own_fields(self) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), 4, dst=address(2))
+        world.receive(Ping(2, 4, b"0123456789abcdef", 99, timed=False), address(2))
+        assert world.endpoint.packets() == [Pong(ME, 4, b"0123456789abcdef", 99, timed=False)]
+        stats = path.status().stats
+        assert (stats.rx_ping_packets, stats.rx_ping_bytes) == (1, 26)
+        assert (stats.tx_pong_packets, stats.tx_pong_bytes) == (1, 26)
+
+
+class TestEnabling:
+    async def test_disabled_it_is_silent_and_down(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        start(world, nursery)
+        path = world.add_path(world.add_peer(), dst=address(2))
+        await path.connected.wait(True)
+        path.set_enabled(True)
+        path.set_enabled(False)
+        path.set_enabled(False)
+        assert reasons(world) == [
+            (True, "the peer answers pings"),
+            (False, "it was disabled here"),
+        ]
+        before = len(world.endpoint.sent)
+        await trio.sleep(30)
+        assert len(world.endpoint.sent) == before
+        # A timer that fires all the same finds nothing to do.
+        path.heartbeat(trio.current_time())
+        path.discover(trio.current_time())
+        assert len(world.endpoint.sent) == before
+        nursery.cancel_scope.cancel()
+
+    async def test_enabled_again_it_begins_anew(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        start(world, nursery)
+        path = world.add_path(world.add_peer(), dst=address(2), pong_count=3)
+        await path.connected.wait(True)
+        path.set_enabled(False)
+        await trio.sleep_until(10.3)
+        path.set_enabled(True)
+        assert path.reason == "enabled, and no pong has come yet"
+        await path.connected.wait(True)
+        assert trio.current_time() == pytest.approx(13.01)
+        nursery.cancel_scope.cancel()
+
+    async def test_closing_ends_all_of_it(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        start(world, nursery)
+        peer = world.add_peer()
+        path = world.add_path(peer, dst=address(2))
+        await path.connected.wait(True)
+        await wait_all_tasks_blocked()
+        world.endpoint.room = 0
+        world.outbox.send(path, [b"a", b"b"])
+        path.close()
+        peer.remove(path)
+        assert world.context.counters.drops[DropCause.SEND_FAILED] == 2
+        with pytest.raises(trio.ClosedResourceError):
+            await path.connected.wait(True)
+        before = len(world.endpoint.sent)
+        world.endpoint.give_room(100)
+        await trio.sleep(100)
+        assert len(world.endpoint.sent) == before
+        nursery.cancel_scope.cancel()
+
+
+class TestTrouble:
+    @pytest.mark.parametrize(
+        "number",
+        [
+            errno.ECONNREFUSED,
+            errno.ECONNABORTED,
+            errno.ENONET,
+            errno.ENETUNREACH,
+            errno.EHOSTUNREACH,
+            errno.EHOSTDOWN,
+            errno.ENETDOWN,
+        ],
+    )
+    async def test_the_network_takes_it_down_at_once(self, number: int) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2))
+        world.bring_up(path)
+        world.events()
+        world.trouble(address(2), number)
+        assert not path.connected.is_on
+        ((connected, reason),) = reasons(world)
+        assert not connected
+        assert "the network says" in reason
+        assert str(address(2)) in reason
+
+    async def test_another_error_only_passes_by(self) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2))
+        world.bring_up(path)
+        world.trouble(address(2), errno.EPROTO)
+        world.trouble(address(3), errno.ECONNREFUSED)
+        assert path.connected.is_on
+        assert path.trouble is None
+
+    async def test_a_link_that_is_down_remembers_it(self) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2))
+        world.trouble(address(2), errno.ECONNREFUSED)
+        assert path.trouble is not None
+        assert "refused" in path.trouble.what
+        assert path.reason == "enabled, and no pong has come yet"
+
+    async def test_a_ping_the_system_refuses(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        start(world, nursery)
+        world.endpoint.refuse = refuse_all(errno.ENETUNREACH)
+        path = world.add_path(world.add_peer(), dst=address(2))
+        await trio.sleep(1.5)
+        stats = path.status().stats
+        assert (stats.tx_ping_packets, stats.tx_ping_errors) == (0, 2)
+        assert path.trouble is not None
+        assert "this machine refuses to send: Network is unreachable" in path.trouble.what
+        nursery.cancel_scope.cancel()
+
+    async def test_a_ping_there_is_no_room_for_is_lost(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        start(world, nursery)
+        world.endpoint.room = 0
+        path = world.add_path(world.add_peer(), dst=address(2))
+        await trio.sleep(1.5)
+        world.endpoint.give_room(10)
+        await trio.sleep(1)
+        stats = path.status().stats
+        assert (stats.tx_ping_packets, stats.tx_ping_retries) == (1, 2)
+        assert ping_times(world) == [2.0]
+        nursery.cancel_scope.cancel()
+
+
+class TestData:
+    async def test_what_the_socket_says_is_counted(self) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2))
+        path.data_sent(3, 300)
+        path.data_delayed(2)
+        path.data_refused(refusal(errno.EPERM))
+        assert path.drops == {}
+        path.data_lost([Refusal(b"a", refusal(errno.EPERM)), Refusal(b"b", refusal(errno.EAGAIN))])
+        stats = path.status().stats
+        assert (stats.tx_data_packets, stats.tx_data_bytes) == (3, 300)
+        assert (stats.tx_data_retries, stats.tx_data_errors) == (2, 1)
+        assert path.drops == {DropCause.SEND_FAILED: 1, DropCause.SEND_QUEUE_FULL: 1}
+        assert path.trouble is not None
+
+    async def test_too_large_a_datagram_starts_a_search(self) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2), pong_count=1)
+        world.bring_up(path)
+        path.discover(trio.current_time())
+        world.reply(path)
+        assert path.pmtud.onwire == 65535
+        world.endpoint.limit_mtu(1400)
+        path.data_refused(refusal(errno.EMSGSIZE))
+        assert path.pmtud.searching
+        last = world.endpoint.packets()[-1]
+        assert isinstance(last, PmtudProbe)
+        assert last.length == 1400 - HEADERS
+
+    async def test_nothing_is_searched_while_it_is_down(self) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2))
+        path.data_refused(refusal(errno.EMSGSIZE))
+        assert world.endpoint.sent == []
+
+    @pytest.mark.parametrize(("number", "suspect"), [(errno.EPERM, True), (errno.EMSGSIZE, False)])
+    async def test_a_refusal_makes_the_link_suspect(self, number: int, suspect: bool) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2))
+        path.data_refused(refusal(number))
+        assert path.liveness.suspect(trio.current_time()) is suspect
+
+
+def ping(stamp: bytes, seq: int = 5) -> Ping:
+    return Ping(2, 0, stamp, seq, True)
+
+
+class TestMoves:
+    """The peer of a dynamic link that is up may have moved, or somebody has recorded its pings."""
+
+    def up(self) -> tuple[World, LinkState]:
+        world = World(access_lists=False)
+        path = world.add_path(world.add_peer(), dst=None)
+        world.receive(ping(STAMP), address(7))
+        world.bring_up(path)
+        path.discover(trio.current_time())
+        world.reply(path)
+        world.endpoint.sent.clear()
+        return world, path
+
+    async def test_is_asked_where_it_seems_to_be_and_followed_when_it_answers(self) -> None:
+        world, path = self.up()
+        world.receive(ping(b"a new ping      "), address(8))
+        assert path.destination == address(7)
+        (question,) = world.endpoint.packets(address(8))
+        assert isinstance(question, Ping)
+        world.pong(path, question.time, source=address(8))
+        assert path.destination == address(8)
+        # What was asked from there is answered now, and the way there is searched.
+        answer = Pong(ME, 0, b"a new ping      ", 5, timed=True)
+        assert world.endpoint.packets(address(8)) == [question, answer]
+        assert path.pmtud.searching
+        stats = path.status().stats
+        assert (stats.rx_ping_packets, stats.rx_pong_packets) == (2, 3)
+
+    async def test_may_ping_again_before_it_can_answer(self) -> None:
+        world, path = self.up()
+        world.receive(ping(STAMP), address(8))
+        world.receive(ping(b"the next ping   "), address(8))
+        first, second = world.endpoint.packets(address(8))
+        assert isinstance(first, Ping)
+        assert first == second
+        world.pong(path, first.time, source=address(8))
+        assert path.destination == address(8)
+        assert world.endpoint.packets(address(8))[-1] == Pong(
+            ME, 0, b"the next ping   ", 5, timed=True
+        )
+
+    async def test_a_ping_from_elsewhere_changes_nothing(self) -> None:
+        world, path = self.up()
+        before = path.status()
+        for number in range(8, 20):
+            world.receive(ping(STAMP, seq=0), address(number))
+            world.receive(PmtudProbe(2, 0, 9000, 900), address(number))
+        after = path.status()
+        assert (after.dst_ipaddr, after.mtu) == (before.dst_ipaddr, before.mtu)
+        assert not path.pmtud.searching
+        assert not path.liveness.suspect(trio.current_time() + 1)
+
+    async def test_only_the_pong_to_that_question_from_there_counts(self) -> None:
+        world, path = self.up()
+        world.receive(ping(STAMP), address(8))
+        (question,) = world.endpoint.packets(address(8))
+        assert isinstance(question, Ping)
+        for stamp, source in (
+            (question.time, address(9)),
+            (path.liveness.stamp(trio.current_time()), address(8)),
+            (STAMP, address(8)),
+        ):
+            world.pong(path, stamp, source=source)
+        assert path.drops == {DropCause.UNKNOWN_ADDRESS: 3}
+        # Where the peer is known to be it says nothing: it is no stamp of the heartbeat.
+        world.pong(path, question.time)
+        assert path.drops[DropCause.UNEXPECTED_PONG] == 1
+        assert path.destination == address(7)
+
+    async def test_an_answer_alone_moves_nothing(self) -> None:
+        world = World(access_lists=False)
+        path = world.add_path(world.add_peer(), dst=None)
+        world.pong(path, STAMP, source=address(8))
+        world.receive(PmtudReply(2, 0, 1500), address(8))
+        assert path.destination is None
+        assert path.drops == {DropCause.UNKNOWN_ADDRESS: 2}
+
+    async def test_the_ping_by_which_it_moved_may_be_a_copy(self) -> None:
+        world = World(access_lists=False)
+        path = world.add_path(world.add_peer(), dst=None)
+        world.receive(ping(STAMP, seq=0), address(7))
+        world.bring_up(path)
+        world.endpoint.sent.clear()
+        world.receive(ping(STAMP, seq=0), address(8))
+        (question,) = world.endpoint.packets(address(8))
+        assert isinstance(question, Ping)
+        world.pong(path, question.time, source=address(8))
+        assert path.destination == address(8)
+        assert world.endpoint.packets(address(8)) == [question]
+
+    async def test_what_was_asked_before_it_went_down_is_forgotten(self) -> None:
+        world, path = self.up()
+        world.receive(ping(STAMP), address(8))
+        (question,) = world.endpoint.packets(address(8))
+        assert isinstance(question, Ping)
+        path.take_down(trio.current_time(), "for the test")
+        world.pong(path, question.time, source=address(8))
+        assert path.destination is None
+
+
+class TestDynamic:
+    async def test_is_silent_until_the_peer_speaks(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(access_lists=False)
+        start(world, nursery)
+        path = world.add_path(world.add_peer(), dst=None)
+        assert path.dynamic
+        await trio.sleep(10)
+        assert world.endpoint.sent == []
+        assert path.status().dst_ipaddr is None
+        assert not path.status().dynconnected
+        world.receive(Ping(2, 0, STAMP, 0, True), address(7))
+        assert path.destination == address(7)
+        assert (path.status().dst_ipaddr, path.status().dst_port) == address(7)
+        assert path.status().dynconnected
+        await path.connected.wait(True)
+        assert {sent.destination for sent in world.endpoint.sent} == {address(7)}
+        nursery.cancel_scope.cancel()
+
+    async def test_follows_the_peer(self) -> None:
+        world = World(access_lists=False)
+        peer = world.add_peer()
+        path = world.add_path(peer, dst=None)
+        for number, where in enumerate((address(7), address(8), address(8))):
+            world.receive(ping(number.to_bytes(16, "big"), seq=0), where)
+            assert peer.by_address == {where: path}
+            assert world.node.by_address == {where: path}
+
+    async def test_does_not_follow_a_copy(self) -> None:
+        world = World(access_lists=False)
+        path = world.add_path(world.add_peer(), dst=None)
+        for where in (address(7), address(8)):
+            world.receive(ping(STAMP, seq=0), where)
+        assert path.destination == address(7)
+        assert path.drops == {DropCause.REPLAYED: 1}
+
+    async def test_forgets_the_peer_when_it_goes_down(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(access_lists=False)
+        answerer = start(world, nursery)
+        peer = world.add_peer()
+        path = world.add_path(peer, dst=None)
+        world.receive(Ping(2, 0, STAMP, 0, True), address(7))
+        await path.connected.wait(True)
+        answerer.alive = False
+        await path.connected.wait(False)
+        assert path.destination is None
+        assert peer.by_address == {}
+        assert world.node.by_address == {}
+        before = len(world.endpoint.sent)
+        await trio.sleep(10)
+        assert len(world.endpoint.sent) == before
+        nursery.cancel_scope.cancel()
+
+    async def test_a_static_link_stays_where_it_is(self) -> None:
+        world = World(access_lists=False)
+        path = world.add_path(world.add_peer(), dst=address(2))
+        world.receive(Ping(2, 0, STAMP, 0, True), address(7))
+        assert path.destination == address(2)
+        assert not path.dynamic
+        assert world.endpoint.sent[-1].destination == address(2)
+
+
+async def test_status_shows_both_ends() -> None:
+    world = World()
+    path = world.add_path(world.add_peer(), dst=Address("198.51.100.2", 777))
+    status = path.status()
+    assert (status.src_ipaddr, status.src_port) == ("192.0.2.1", 5405)
+    assert (status.dst_ipaddr, status.dst_port) == ("198.51.100.2", 777)
+    assert status.enabled
+    assert not status.connected
+    assert not status.dynconnected
+    assert status.pong_last is None

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import errno
+import math
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from knet_trio._core.onwire import PmtudProbe, PmtudReply
+from knet_trio._state.link import LinkState
+from knet_trio.abc import PathTrouble
+from knet_trio.config import CryptoConfig
+from knet_trio.errors import DropCause
+from knet_trio.events import DataMtuChanged, HostStatusChanged
+from tests.state.fakes import HEADERS, KEY, ME, Answerer, Sent, World, address, start
+
+
+class TestPathMtu:
+    async def discovered(self, world: World, nursery: trio.Nursery) -> tuple[LinkState, Answerer]:
+        answerer = start(world, nursery)
+        path = world.add_path(world.add_peer(), dst=address(2))
+        await path.connected.wait(True)
+        return path, answerer
+
+    @pytest.mark.parametrize("mtu", [576, 1280, 1500, 9000, 65535])
+    @pytest.mark.parametrize("tells", [True, False])
+    async def test_is_what_the_kernel_takes(
+        self, mtu: int, tells: bool, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        world.endpoint.limit_mtu(mtu, tells=tells)
+        path, _ = await self.discovered(world, nursery)
+        await trio.sleep(5)
+        assert path.pmtud.onwire == mtu
+        assert path.status().mtu == mtu - HEADERS - 26
+        assert path.status().proto_overhead == HEADERS + 26
+        assert world.node.data_mtu == mtu - HEADERS - 26
+        stats = path.status().stats
+        if tells and mtu < 65535:
+            # It is refused once, told the size, and asks for that.
+            assert (stats.tx_pmtu_errors, stats.tx_pmtu_packets) == (1, 1)
+        assert path.trouble is None
+        nursery.cancel_scope.cancel()
+
+    @pytest.mark.parametrize("mtu", [576, 1000, 1473])
+    async def test_is_what_the_path_takes_when_nobody_tells(
+        self, mtu: int, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        world.endpoint.limit_mtu(1500)
+        answerer = Answerer(world)
+        answerer.mtu = mtu
+        nursery.start_soon(world.context.heartbeats.run)
+        nursery.start_soon(world.context.discoveries.run)
+        nursery.start_soon(answerer.run)
+        path = world.add_path(world.add_peer(), dst=address(2))
+        await trio.sleep(30)
+        assert path.pmtud.onwire == mtu
+        assert answerer.lost
+        nursery.cancel_scope.cancel()
+
+    async def test_in_an_envelope_it_is_the_last_whole_block(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(crypto=CryptoConfig(KEY))
+        world.endpoint.limit_mtu(1500)
+        path = world.add_path(world.add_peer(), dst=address(2))
+        world.bring_up(path)
+        nursery.start_soon(world.context.discoveries.run)
+        await wait_all_tasks_blocked()
+        # The peer cannot read clear probes here, so the test answers for it.
+        with trio.fail_after(100):
+            while path.pmtud.searching:
+                world.reply(path)
+                await trio.sleep(0.1)
+        # 1472 less salt and hash is 1424, 89 blocks; one byte at least is padding.
+        assert path.status().mtu == 1424 - 1 - 26
+        assert max(len(sent.datagram) for sent in world.endpoint.sent) == 1472
+        nursery.cancel_scope.cancel()
+
+    async def test_is_searched_again_every_interval(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(pmtud_interval=30.0)
+        world.endpoint.limit_mtu(1500)
+        path, _ = await self.discovered(world, nursery)
+        await trio.sleep(10)
+        world.endpoint.limit_mtu(9000)
+        await trio.sleep(10)
+        assert path.pmtud.onwire == 1500
+        await trio.sleep(20)
+        assert path.pmtud.onwire == 9000
+        nursery.cancel_scope.cancel()
+
+    async def test_a_shorter_interval_counts_from_now(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(pmtud_interval=3600.0)
+        world.endpoint.limit_mtu(1500)
+        path, _ = await self.discovered(world, nursery)
+        await trio.sleep(10)
+        world.endpoint.limit_mtu(9000)
+        world.node.set_pmtud_interval(5.0)
+        await trio.sleep(4.9)
+        assert path.pmtud.onwire == 1500
+        await trio.sleep(0.2)
+        assert path.pmtud.onwire == 9000
+        assert world.context.pmtud_interval == 5.0
+        nursery.cancel_scope.cancel()
+
+    async def test_the_interval_of_a_link_that_is_down_or_fixed(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(fixed_mtu=1400)
+        path = world.add_path(world.add_peer(), dst=address(2))
+        path.set_pmtud_interval(5.0)
+        assert path.pmtud.deadline == math.inf
+        world.bring_up(path)
+        path.set_pmtud_interval(6.0)
+        assert path.pmtud.deadline == math.inf
+        assert path.pmtud.interval == 6.0
+
+    async def test_a_fixed_one_is_not_probed(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(fixed_mtu=1400)
+        path, _ = await self.discovered(world, nursery)
+        await trio.sleep(200)
+        assert path.status().mtu == 1400 - HEADERS - 26
+        assert path.status().stats.tx_pmtu_packets == 0
+        path.narrowed(1300, trio.current_time())
+        path.hinted(1300, trio.current_time())
+        assert path.status().stats.tx_pmtu_packets == 0
+        world.context.fixed_mtu = None
+        world.node.restart_discovery()
+        await trio.sleep(1)
+        assert path.pmtud.onwire == 65535
+        nursery.cancel_scope.cancel()
+
+    async def test_a_narrower_path_the_network_tells_of_is_found_at_once(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(pmtud_interval=3600.0)
+        world.endpoint.limit_mtu(1500)
+        path, answerer = await self.discovered(world, nursery)
+        await trio.sleep(10)
+        world.events()
+        answerer.mtu = 1400
+
+        # Each packet that is too large makes a router complain, the probes too.
+        def relay(sent: Sent) -> None:
+            answerer.take(sent)
+            if len(sent.datagram) + HEADERS > 1400:
+                nursery.start_soon(complain)
+
+        async def complain() -> None:
+            await trio.sleep(0.001)
+            world.trouble(address(2), errno.EMSGSIZE, 1400)
+
+        world.endpoint.on_sent = relay
+        nursery.start_soon(complain)
+        await trio.sleep(10)
+        assert path.pmtud.onwire == 1400
+        assert world.events() == [DataMtuChanged(1400 - HEADERS - 26)]
+        nursery.cancel_scope.cancel()
+
+    @pytest.mark.parametrize("mtu", [None, 1500, 9000])
+    async def test_news_that_is_none_starts_no_search(
+        self, mtu: int | None, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        world.endpoint.limit_mtu(1500)
+        path, _ = await self.discovered(world, nursery)
+        world.trouble(address(2), errno.EMSGSIZE, 1400)
+        await trio.sleep(5)
+        before = path.status().stats.tx_pmtu_packets
+        world.trouble(address(2), errno.EMSGSIZE, mtu)
+        assert not path.pmtud.searching
+        assert path.status().stats.tx_pmtu_packets == before
+        nursery.cancel_scope.cancel()
+
+    async def test_what_else_is_on_the_error_queue_reaches_those_it_concerns(self) -> None:
+        world = World()
+        peer = world.add_peer()
+        other = world.add_path(peer, 0, dst=address(3))
+        world.bring_up(other)
+        path = world.add_path(peer, 1, dst=address(2))
+        world.bring_up(path)
+        world.endpoint.limit_mtu(1500)
+        world.endpoint.queue_trouble(PathTrouble(address(3), errno.ECONNREFUSED, None, False))
+        # Not the size of this path.
+        world.endpoint.queue_trouble(PathTrouble(address(4), errno.EMSGSIZE, 600, True))
+        path.discover(trio.current_time())
+        assert not other.connected.is_on
+        last = world.endpoint.packets()[-1]
+        assert isinstance(last, PmtudProbe)
+        assert last.length == 1500 - HEADERS
+
+    async def test_trouble_of_its_own_ends_the_search(self) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2))
+        world.bring_up(path)
+        world.endpoint.limit_mtu(1500)
+        world.endpoint.queue_trouble(PathTrouble(address(2), errno.ECONNREFUSED, None, False))
+        path.discover(trio.current_time())
+        assert not path.connected.is_on
+        assert not path.pmtud.searching
+        assert world.endpoint.packets() == []
+
+    async def test_a_path_too_narrow_for_any_data(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        world.endpoint.limit_mtu(500)
+        path, _ = await self.discovered(world, nursery)
+        assert HostStatusChanged(2, True) in world.events()
+        await trio.sleep(10)
+        assert path.connected.is_on
+        assert not path.usable
+        assert path.status().mtu == 0
+        assert HostStatusChanged(2, False) in world.events()
+        nursery.cancel_scope.cancel()
+
+    async def test_is_searched_again_when_the_peer_is_somewhere_else(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(access_lists=False)
+        start(world, nursery)
+        path = world.add_path(world.add_peer(), dst=None)
+        path.learn(address(1))
+        world.endpoint.limit_mtu(1500)
+        await path.connected.wait(True)
+        await trio.sleep(10)
+        assert path.pmtud.onwire == 1500
+        world.endpoint.limit_mtu(1400)
+        # The way back to where it was is another one again.
+        for place in (2, 1):
+            path.learn(address(place))
+            assert path.pmtud.searching
+            assert path.pmtud.onwire is None
+        await trio.sleep(10)
+        assert path.pmtud.onwire == 1400
+        nursery.cancel_scope.cancel()
+
+    async def test_goes_back_to_the_minimum_when_it_goes_down(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        path, _ = await self.discovered(world, nursery)
+        await trio.sleep(5)
+        assert path.status().mtu == 65535 - HEADERS - 26
+        path.take_down(trio.current_time(), "for the test")
+        assert path.pmtud.onwire is None
+        assert path.status().mtu == 576 - HEADERS - 26
+        assert path.status().proto_overhead == 0
+        nursery.cancel_scope.cancel()
+
+    async def test_a_probe_is_answered_by_its_size_field(self) -> None:
+        world = World()
+        world.add_path(world.add_peer(), 2, dst=address(2))
+        world.receive(PmtudProbe(2, 2, 0xBEEF, 1000), address(2))
+        assert world.endpoint.packets() == [PmtudReply(ME, 2, 0xBEEF)]
+
+    async def test_an_answer_nobody_asked_for(self) -> None:
+        world = World()
+        path = world.add_path(world.add_peer(), dst=address(2))
+        world.bring_up(path)
+        world.receive(PmtudReply(2, 0, 9000), address(2))
+        assert path.drops[DropCause.UNEXPECTED_PMTUD_REPLY] == 1
+        assert path.pmtud.onwire is None
+
+
+async def test_changing_the_envelope_searches_again(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    world = World()
+    start(world, nursery)
+    path = world.add_path(world.add_peer(), dst=address(2))
+    await path.connected.wait(True)
+    await trio.sleep(5)
+    world.events()
+    world.context.crypto.set(CryptoConfig(KEY), 1)
+    world.context.crypto.use(1)
+    nursery.cancel_scope.cancel()
+    world.endpoint.on_sent = None
+    world.node.restart_discovery()
+    assert path.pmtud.searching
+    assert path.pmtud.sizes.envelope == world.context.envelope
+    assert [type(event) for event in world.events()] == [DataMtuChanged]
