@@ -117,7 +117,11 @@ class Train(NamedTuple):
 
 
 class Arrivals(NamedTuple):
-    """What came in at once: datagrams, and troubles with what was sent."""
+    """What came in at once: datagrams, and troubles with what was sent.
+
+    What has arrived is worth more than what is said of its sender: troubles are told once all that
+    had arrived before them has been taken.
+    """
 
     trains: list[Train]
     troubles: list[PathTrouble]
@@ -137,14 +141,37 @@ class Endpoint(ABC):
 
     @abstractmethod
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
-        """Send without waiting; how many of ``datagrams``, from the first, were taken.
+        """Send without waiting.
 
-        0 means that there is no room now. Raises OSError if the system refuses the first one.
+        Returns:
+            How many of ``datagrams``, from the first, were taken. 0 means that the send buffer is
+            full: ``wait_sendable`` returns when there may be room.
+
+        Raises:
+            OSError: The system refuses the first one. ENOBUFS means that a queue behind the send
+                buffer is full, which nobody can wait for: try again a little later.
         """
 
     @abstractmethod
     async def wait_sendable(self) -> None:
         """Return when there may be room again."""
+
+    @property
+    def backlog(self) -> float:
+        """How full the send buffer is: 0.0 is empty, 1.0 full; 0.0 where nobody can tell."""
+        return 0.0
+
+    def connect(self, destination: Address) -> Endpoint | None:
+        """Open an endpoint at the same local address for one peer alone.
+
+        What is sent over it has a send buffer of its own, so a slow way to another peer does not
+        hold it up; what the peer sends arrives there. Close it before this endpoint.
+
+        Returns:
+            The endpoint, or None if the system or the transport has no such thing: then this one
+            goes on to serve that peer.
+        """
+        return None
 
     @abstractmethod
     def troubles(self) -> list[PathTrouble]:

@@ -68,6 +68,8 @@ class DropCause(enum.StrEnum):
     NO_CHANNEL = "no_channel"
     CHANNEL_FULL = "channel_full"
     CHANNEL_ERROR = "channel_error"
+    RECEIVE_QUEUE_FULL = "receive_queue_full"
+    COMPRESSION_REFUSED = "compression_refused"
 
     # Either way.
     FORWARDING_DISABLED = "forwarding_disabled"

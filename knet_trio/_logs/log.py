@@ -112,6 +112,19 @@ class HandleLog:
         if self._levels[subsystem] >= _DEBUG:
             self._say(_DEBUG, subsystem, message, args, key)
 
+    def tell(
+        self,
+        level: LogLevel,
+        subsystem: LogSubsystem,
+        message: str,
+        *args: object,
+        key: Hashable = None,
+        cause: BaseException | None = None,
+    ) -> None:
+        """Say it on a level that is not known before."""
+        if self._levels[subsystem] >= level:
+            self._say(level, subsystem, message, args, key, cause)
+
     def close(self) -> None:
         """Tell what has been counted, and write no more to the descriptor."""
         for repeated in self._repeats.end():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -11,11 +12,18 @@ from knet_trio._core.sizes import CLEAR, EnvelopeSizes
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._logs.log import HandleLog
 from knet_trio._state.counters import HandleCounters
+from knet_trio._state.refusals import TOLD
 from knet_trio._state.schedule import Schedule
+from knet_trio._state.turns import Turns
 from knet_trio.abc import Compressor
 from knet_trio.config import DEFAULT_RECONNECT_INTERVAL, DefragBuffers
+from knet_trio.errors import DropCause
 from knet_trio.events import Event, EventReceiver
 from knet_trio.message import Filter
+
+if TYPE_CHECKING:
+    # A link has the context.
+    from knet_trio._state.link import LinkState
 
 
 class Compression(NamedTuple):
@@ -54,6 +62,7 @@ class Context:
         self.seq = 0
         self.counters = HandleCounters()
         self.event_receivers: set[EventReceiver] = set()
+        self.turns = Turns()
         self.heartbeats: Schedule = Schedule()
         self.discoveries: Schedule = Schedule()
         self.log = HandleLog(host_id, level=log_level, fd=log_fd, remind=self.heartbeats.set)
@@ -75,6 +84,40 @@ class Context:
         """Pass ``event`` to whoever listens."""
         for receiver in self.event_receivers:
             receiver.put(event)
+
+    def refuse(
+        self,
+        cause: DropCause,
+        *details: object,
+        times: int = 1,
+        link: LinkState | None = None,
+        key: Hashable = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Count what goes no further, and log it.
+
+        Args:
+            cause: The counter, and what ``refusals.TOLD`` has to say.
+            details: For the words of that table.
+            times: How many packets or messages.
+            link: The link that counts it too, where one is concerned.
+            key: What tells this flood of one cause from another, where no link does.
+            error: Goes into the log with its traceback.
+        """
+        self.counters.drops[cause] += times
+        if link is not None:
+            link.drops[cause] += times
+        told = TOLD.get(cause)
+        if told is None:
+            return
+        level, subsystem, words = told
+        if link is None:
+            self.log.tell(level, subsystem, words, *details, key=(cause, key), cause=error)
+        else:
+            title = link.title
+            self.log.tell(
+                level, subsystem, f"%s: {words}", title, *details, key=(cause, title), cause=error
+            )
 
     @staticmethod
     def now() -> float:

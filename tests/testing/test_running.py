@@ -78,7 +78,8 @@ class TestReplaying:
 
     def test_in_another_process_too_whatever_its_hashes(self) -> None:
         program = (
-            "from tests.testing.test_running import busy, digest; from knet_trio.testing import run;"
+            "from knet_trio.testing import run;"
+            "from tests.testing.test_running import busy, digest;"
             "print(digest(run(busy, seed=7)))"
         )
         digests = {digest(run(busy, seed=7))}

@@ -1,0 +1,88 @@
+"""How long a handle works before other tasks of the program get their turn.
+
+A turn is what runs between two moments at which the event loop goes round. All the work of one
+handle in one round of the loop shares one budget: that of its tasks, and that of the program's
+calls on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+import trio
+
+TURN: Final = 0.0005
+"""Seconds of work after which a turn ends. What is begun by then is finished, so that single pieces
+of work have to be small."""
+
+_clock: ContextVar[Callable[[], float]] = ContextVar("turn clock", default=time.perf_counter)
+
+
+class Turns:
+    """The turns of one handle.
+
+    Work in pieces, and between two of them::
+
+        if turns.is_over():
+            await turns.give_up()
+
+    A task that has slept for another reason calls ``resumed`` with the ``round`` it fell asleep in.
+    """
+
+    __slots__ = ("_began", "_clock", "round")
+
+    def __init__(self) -> None:
+        self._clock = _clock.get()
+        self._began = self._clock()
+        # Counts the rounds of the loop that the handle has noticed.
+        self.round = 0
+
+    def is_over(self) -> bool:
+        """Whether the handle has used up its time in this round of the loop."""
+        return self._clock() - self._began > TURN
+
+    async def give_up(self) -> None:
+        """Let other tasks run. A checkpoint."""
+        before = self.round
+        await trio.lowlevel.checkpoint()
+        self.resumed(before)
+
+    def resumed(self, before: int) -> None:
+        """A task runs again that fell asleep in round ``before``.
+
+        The first to say so has noticed that the loop has gone round, and a new turn begins. Those
+        after it share that turn.
+        """
+        if before == self.round:
+            self.round += 1
+            self._began = self._clock()
+
+
+class CountedClock:
+    """A clock that goes on by ``step`` seconds whenever it is read.
+
+    With it turns end after a number of pieces of work, however fast the machine is.
+    """
+
+    def __init__(self, step: float = TURN / 32) -> None:
+        self._step = step
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time, in seconds."""
+        self._now += self._step
+        return self._now
+
+
+@contextmanager
+def counted_turns() -> Generator[None, None, None]:
+    """Have the turns of handles that are opened in this context end by counting, not by time."""
+    token = _clock.set(CountedClock())
+    try:
+        yield
+    finally:
+        _clock.reset(token)
