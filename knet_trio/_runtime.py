@@ -20,7 +20,7 @@ Sockets are shared by the links with the same local address, and closed with the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import attrs
@@ -35,9 +35,10 @@ from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.link import LinkState
 from knet_trio._state.loopback import LoopbackLinkState
-from knet_trio._state.outbox import Outbox
+from knet_trio._state.outlet import Outlet
 from knet_trio._transport import LOOPBACK, find_transport
 from knet_trio.abc import Endpoint, Transport
+from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.datafd import Datafds
 from knet_trio.errors import BusyError, InvalidArgumentError
@@ -48,11 +49,10 @@ class _Bound:
     """A socket in use, by how many links, and the scope of its tasks."""
 
     endpoint: Endpoint
-    outbox: Outbox
+    outlet: Outlet
     transport: Transport
     dynamic: bool
     high_priority: bool
-    users: int = 0
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     closed: trio.Event = attrs.field(factory=trio.Event)
 
@@ -64,7 +64,7 @@ class Runtime:
         self, context: Context, nursery: trio.Nursery, *, privileged: bool, dscp: int
     ) -> None:
         self.context = context
-        self.node = HandleState(context)
+        self.node = self.handle = HandleState(context)
         self.transmitter = Transmitter(self.node)
         self.receiver = Receiver(self.node)
         self.datafds = Datafds(context, self.transmitter, self.receiver.mailboxes, nursery)
@@ -73,6 +73,8 @@ class Runtime:
         self._privileged = privileged
         self._dscp = dscp
         self._bound: dict[Endpoint, _Bound] = {}
+        # Those of single links.
+        self._alone: dict[Endpoint, _Bound] = {}
 
     def start(self) -> None:
         """Start the tasks that every handle has."""
@@ -103,7 +105,7 @@ class Runtime:
         That may be long before ``end``, which has to wait for what the block does in a shield.
         """
         try:
-            await trio.sleep_forever()
+            await self.context.wait_bug()
         finally:
             self.transmitter.close()
 
@@ -128,9 +130,19 @@ class Runtime:
             return self._add_loopback(peer, config)
         transport = find_transport(config.transport)
         bound = self._bind(config, transport)
-        bound.users += 1
+        bound.outlet.users += 1
         config = attrs.evolve(config, src=bound.endpoint.local)
-        path = LinkState(self.context, peer.host_id, config, transport, bound.outbox, peer.refresh)
+        path = LinkState(
+            self.context,
+            peer.host_id,
+            config,
+            transport,
+            bound.outlet,
+            peer.refresh,
+            self._connect,
+            self._disconnect,
+            partial(receive_trouble, self.node, bound.endpoint),
+        )
         peer.add(path)
         return path
 
@@ -161,9 +173,9 @@ class Runtime:
             peer.remove(path)
             if isinstance(path, LoopbackLinkState):
                 continue
-            bound = self._bound[path.outbox.endpoint]
-            bound.users -= 1
-            if not bound.users:
+            bound = self._bound[path.sender.shared.endpoint]
+            bound.outlet.users -= 1
+            if not bound.outlet.users:
                 del self._bound[bound.endpoint]
                 bound.scope.cancel()
                 closed.append(bound.closed)
@@ -188,10 +200,6 @@ class Runtime:
     async def flush(self) -> None:
         """Wait until the sockets have taken all messages handed over before."""
         await self.transmitter.flush()
-        for bound in list(self._bound.values()):
-            await bound.outbox.wait_empty()
-        # A socket that was closed is empty too.
-        await self.transmitter.check_open()
 
     def _bind(self, config: LinkConfig, transport: Transport) -> _Bound:
         dynamic = config.dst is None
@@ -212,8 +220,8 @@ class Runtime:
             high_priority=config.high_priority,
             dscp=self._dscp,
         )
-        outbox = Outbox(endpoint, partial(receive_trouble, self.node, endpoint))
-        bound = _Bound(endpoint, outbox, transport, dynamic, config.high_priority)
+        outlet = Outlet(endpoint, self._room)
+        bound = _Bound(endpoint, outlet, transport, dynamic, config.high_priority)
         self._bound[endpoint] = bound
         self.context.log.debug(
             LogSubsystem.TRANSPORT, "%s socket %s is open", transport.name, endpoint.local
@@ -221,15 +229,34 @@ class Runtime:
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local}")
         return bound
 
+    def _room(self, host_ids: Sequence[int]) -> None:
+        self.context.on_room(host_ids)
+
+    def _connect(self, outlet: Outlet, destination: Address) -> Outlet | None:
+        """Open a socket for one link, at the address of one that it shared."""
+        shared = self._bound[outlet.endpoint]
+        endpoint = shared.endpoint.connect(destination)
+        if endpoint is None:
+            return None
+        own = Outlet(endpoint, self._room)
+        bound = _Bound(endpoint, own, shared.transport, shared.dynamic, shared.high_priority)
+        self._alone[endpoint] = bound
+        self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local} alone")
+        return own
+
+    def _disconnect(self, outlet: Outlet) -> None:
+        bound = self._alone.pop(outlet.endpoint)
+        bound.scope.cancel()
+        bound.endpoint.close()
+
     async def _serve(self, bound: _Bound) -> None:
         try:
             with bound.scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self.receiver.receive_from, bound.endpoint, name="receive")
-                    nursery.start_soon(bound.outbox.run, name="outbox")
+                    nursery.start_soon(bound.outlet.run, name="room")
         finally:
             bound.endpoint.close()
-            bound.outbox.close()
             bound.closed.set()
             self.context.log.debug(
                 LogSubsystem.TRANSPORT,

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeAlias, cast
 
 import trio
 
 from knet_trio._core.onwire import MAX_MESSAGE
-from knet_trio._pipeline.batches import Outgoing, pack_messages
+from knet_trio._pipeline.batches import BATCH_MESSAGES, cut, pack
+from knet_trio._pipeline.tx import Owner
 from knet_trio._runtime import Runtime
 from knet_trio._waiting import Mailbox
 from knet_trio.config import check_host_id
 from knet_trio.errors import InvalidArgumentError, UnknownHostError
+from knet_trio.host import Host
 from knet_trio.message import Message
 
-BytesLike = bytes | bytearray | memoryview
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+Destination: TypeAlias = int | str | Host
+"""A host: its id, its name, or what ``Handle.add_host`` returned."""
+Destinations: TypeAlias = Destination | Iterable[Destination]
+
+# Messages whose types and lengths are checked in one go.
+_CHECKED_AT_ONCE: Final = 1024
 
 
 class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
@@ -34,6 +42,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         self._channel = channel
         self._mailbox = mailbox
         self._closed = False
+        self._owner = Owner()
 
     def __repr__(self) -> str:
         return f"<Channel {self._channel}{' closed' if self._closed else ''}>"
@@ -44,42 +53,78 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         return self._channel
 
     async def send(  # pyright: ignore[reportIncompatibleMethodOverride]  # trio says `value`
-        self, data: BytesLike, *, to: Iterable[int] | None = None
+        self, data: BytesLike, *, to: Destinations | None = None
     ) -> None:
         """Hand over a message.
 
-        Raises InvalidArgumentError for a message or ``to`` that cannot be, UnknownHostError for a
-        host in ``to`` that the handle does not have, ``trio.ClosedResourceError`` if the channel
-        was closed or the handle has ended. Source: man knet_send.
-        """
-        await self._runtime.transmitter.send((self._outgoing_one(data, to),))
+        It waits while too much waits to be sent to one of its hosts already. It looks for
+        cancellation, and lets other tasks run when it has to wait or the handle has worked for half
+        a millisecond.
 
-    def send_nowait(self, data: BytesLike, *, to: Iterable[int] | None = None) -> None:
-        """Like ``send``, but raises ``trio.WouldBlock`` if it would have to wait."""
-        self._runtime.transmitter.send_nowait((self._outgoing_one(data, to),))
+        Args:
+            data: 1 to 65536 bytes.
+            to: The host that gets it, or several: ids, names or ``Host`` objects. None leaves that
+                to the filter; without a filter everybody gets it.
+
+        Raises:
+            InvalidArgumentError: A message or ``to`` that cannot be.
+            UnknownHostError: A host in ``to`` that the handle does not have.
+            trio.ClosedResourceError: The channel was closed, also while this waited, or the handle
+                has ended.
+
+        See knet_send(3).
+        """
+        self._check_open()
+        hosts = None if to is None else self._check_hosts(to)
+        datas = (data if type(data) is bytes and 0 < len(data) <= MAX_MESSAGE else _check(data),)
+        await self._runtime.transmitter.send(datas, self._channel, hosts, self._owner)
+
+    def send_nowait(self, data: BytesLike, *, to: Destinations | None = None) -> None:
+        """Hand over a message now, or raise ``trio.WouldBlock`` where ``send`` would wait."""
+        self._check_open()
+        hosts = None if to is None else self._check_hosts(to)
+        self._runtime.transmitter.send_nowait((_check(data),), self._channel, hosts)
 
     async def send_many(
-        self, datas: Iterable[BytesLike], *, to: Iterable[int] | None = None
+        self, datas: Iterable[BytesLike], *, to: Destinations | None = None
     ) -> None:
-        """Hand over several messages at once, which costs little more than one.
+        """Hand over any number of messages, in their order, in turns.
 
-        They are sent in their order; when cancelled, none of them was sent.
+        Each costs a fraction of a ``send``. A sequence is checked as a whole before anything goes;
+        of another iterable messages are taken as they go, and an error in it leaves its beginning
+        sent. Cancelled in the middle, a beginning was handed over, each message of it whole, as
+        with ``trio.abc.SendStream.send_all``.
+
+        Raises what ``send`` does.
         """
-        outgoing = self._outgoing(datas, to)
-        await self._runtime.transmitter.send(outgoing)
-
-    async def send_sync(self, data: BytesLike, *, to: Iterable[int] | None = None) -> None:
-        """Send a message to one host past all queues, and raise what went wrong.
-
-        Returns when a link has taken it, which is not yet that it arrived. The SendError raised
-        says why none did. Source: man knet_send_sync.
-        """
-        outgoing = self._outgoing_one(data, to)
+        self._check_open()
+        hosts = None if to is None else self._check_hosts(to)
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            await self._runtime.transmitter.send_sync(outgoing)
-        finally:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+        turns = self._runtime.context.turns
+        if isinstance(datas, Sequence):
+            for start in range(0, len(datas), _CHECKED_AT_ONCE):
+                _check_messages(datas[start : start + _CHECKED_AT_ONCE])
+                if turns.is_over():
+                    await turns.give_up()
+        for batch in _batches(datas):
+            await self._runtime.transmitter.send(batch, self._channel, hosts, self._owner)
+
+    async def send_sync(self, data: BytesLike, *, to: Destinations | None = None) -> None:
+        """Send a message to one host, and raise what went wrong.
+
+        Returns when a link's socket has taken the whole message, which is not yet that it arrived.
+        It waits for room as long as the host can be reached, and may overtake messages that were
+        handed over before. Cancelled before its first packet has gone, it has not happened; after
+        that, the rest is given up and counted.
+
+        Raises:
+            SendError: Why it could not be sent.
+
+        See knet_send_sync(3).
+        """
+        self._check_open()
+        hosts = None if to is None else self._check_hosts(to)
+        await self._runtime.transmitter.send_sync(_check(data), self._channel, hosts)
 
     async def receive(self) -> Message:
         """The next message.
@@ -103,7 +148,9 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         """Send and receive no more; what arrives for the channel is dropped and counted."""
         if not self._closed:
             self._closed = True
+            self._owner.closed = True
             self._mailbox.close()
+            self._runtime.transmitter.close_channel(self._owner)
             self._runtime.receiver.mailboxes.pop(self._channel, None)
 
     async def aclose(self) -> None:
@@ -111,35 +158,46 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         self.close()
         await trio.lowlevel.checkpoint()
 
-    def _outgoing_one(self, data: BytesLike, to: Iterable[int] | None) -> Outgoing:
-        self._check_open()
-        hosts = None if to is None else self._check_hosts(to)
-        return Outgoing((_check_message(data),), self._channel, hosts)
-
-    def _outgoing(self, datas: Iterable[BytesLike], to: Iterable[int] | None) -> list[Outgoing]:
-        self._check_open()
-        hosts = None if to is None else self._check_hosts(to)
-        return pack_messages(_check_messages(datas), self._channel, hosts)
-
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this channel was closed")
-        self._runtime.check_running()
+        if self._runtime.ended:
+            self._runtime.check_running()
 
-    def _check_hosts(self, to: object) -> tuple[int, ...]:
-        if isinstance(to, str | bytes) or not isinstance(to, Iterable):
-            raise InvalidArgumentError(f"to={to!r} is not a list of host ids, such as to=[2]")
-        host_ids = cast("Iterable[object]", to)
-        hosts = tuple(dict.fromkeys(check_host_id(host_id) for host_id in host_ids))
-        if not hosts:
+    def _check_hosts(self, to: Destinations) -> tuple[int, ...]:
+        hosts = self._runtime.handle.hosts
+        if type(to) is list and len(to) == 1 and type(to[0]) is int and to[0] in hosts:
+            return (to[0],)
+        several = to if isinstance(to, Iterable) and not isinstance(to, str | bytes) else (to,)
+        found = dict.fromkeys(map(self._find_host, several))
+        if not found:
             raise InvalidArgumentError("to=[] names no host; leave it out to send to everybody")
-        for host in hosts:
-            if host not in self._runtime.node.peers:
-                raise UnknownHostError(f"the handle has no host {host}; add_host({host}) first")
-        return hosts
+        return tuple(found)
+
+    def _find_host(self, host: object) -> int:
+        """Return the id of a host that the handle has."""
+        handle = self._runtime.handle
+        if isinstance(host, Host):
+            host_id = host.host_id
+            if handle.hosts.get(host_id) is host.state:
+                return host_id
+            raise UnknownHostError(f"host {host_id} was removed, or is another handle's")
+        if isinstance(host, str):
+            state = handle.by_name.get(host)
+            if state is None:
+                raise UnknownHostError(f"the handle has no host {host!r}; add_host makes one")
+            return state.host_id
+        if not isinstance(host, int) or isinstance(host, bool):
+            raise InvalidArgumentError(
+                f"to={host!r} is no host: give ids, names or Host objects, such as to=[2]"
+            )
+        check_host_id(host)
+        if host not in handle.hosts:
+            raise UnknownHostError(f"the handle has no host {host}; add_host({host}) makes one")
+        return host
 
 
-def _check_message(data: object) -> bytes:
+def _check(data: object) -> bytes:
     if not isinstance(data, bytes):
         if not isinstance(data, bytearray | memoryview):
             raise InvalidArgumentError(f"a message is bytes, not {type(data).__name__}")
@@ -149,11 +207,19 @@ def _check_message(data: object) -> bytes:
     return data
 
 
-def _check_messages(datas: Iterable[object]) -> list[bytes]:
-    messages = list(datas)
+def _check_messages(datas: Sequence[object]) -> Sequence[bytes]:
     # Asked of all at once, since there may be many.
-    if set(map(type, messages)) == {bytes}:
-        checked = cast("list[bytes]", messages)
+    if set(map(type, datas)) == {bytes}:
+        checked = cast("Sequence[bytes]", datas)
         if min(map(len, checked)) > 0 and max(map(len, checked)) <= MAX_MESSAGE:
             return checked
-    return [_check_message(data) for data in messages]
+    return [_check(data) for data in datas]
+
+
+def _batches(datas: Iterable[object]) -> Iterator[Sequence[bytes]]:
+    """Yield messages in batches, checked as they come."""
+    if not isinstance(datas, Sequence):
+        yield from pack(map(_check, datas))
+        return
+    for start in range(0, len(datas), BATCH_MESSAGES):
+        yield from cut(_check_messages(datas[start : start + BATCH_MESSAGES]))

@@ -25,7 +25,7 @@ import trio
 
 from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio._logs.names import LogSubsystem
-from knet_trio._pipeline.batches import pack_messages
+from knet_trio._pipeline.batches import cut
 from knet_trio._pipeline.tx import Transmitter
 from knet_trio._state.context import Context
 from knet_trio._waiting import Mailbox
@@ -99,7 +99,8 @@ class Carrier:
             except OSError as failure:
                 ended, error = True, failure
             if batch:
-                await self._transmitter.send(pack_messages(batch, self.datafd.channel))
+                for messages in cut(batch):
+                    await self._transmitter.send(messages, self.datafd.channel)
         self._tell(Direction.TX, error)
 
     def _drain(self, batch: list[bytes]) -> bool:

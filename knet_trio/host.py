@@ -45,6 +45,11 @@ class Host:
         return f"<Host {self.host_id} {self.name!r}: {state}>"
 
     @property
+    def state(self) -> HostState:
+        """What is behind it."""
+        return self._peer
+
+    @property
     def host_id(self) -> int:
         """0 to 65535, unique among the hosts."""
         return self._peer.host_id
@@ -68,7 +73,7 @@ class Host:
     @policy.setter
     def policy(self, policy: LinkPolicy) -> None:
         self._check()
-        self._peer.policy = check_policy(policy)
+        self._peer.set_policy(check_policy(policy))
 
     @property
     def links(self) -> Mapping[int, Link]:

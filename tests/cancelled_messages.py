@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from knet_trio import Channel, CompressConfig, Message
+from knet_trio import Channel, Message
 from tests.cancelling import at_every_step, cancelled_at
 from tests.cluster import Pair, open_pair, receive, wait_for
+from tests.holding import held
 from tests.public_calls import Spied, of
 
 # Sending.
@@ -74,8 +75,6 @@ async def sending_behind(send: Send) -> None:
     async with open_pair() as pair:
         sender = pair.a.open_channel(0)
         receiver = pair.b.open_channel(0, receive_buffer=1_000_000)
-        # What needs a thread cannot be done at once, so there is something to wait for.
-        pair.a.set_compress(CompressConfig("lzma"))
         expected: list[bytes] = []
         cancelled = 0
 
@@ -83,25 +82,24 @@ async def sending_behind(send: Send) -> None:
             expected.extend(await send(sender, data))
 
         for step in range(12):
-            with pytest.raises(trio.WouldBlock):
-                while True:
-                    data = b"fill %d" % len(expected)
-                    sender.send_nowait(data)
-                    expected.append(data)
+            with held(pair.a):
+                with pytest.raises(trio.WouldBlock):
+                    while True:
+                        data = b"fill %d" % len(expected)
+                        sender.send_nowait(data)
+                        expected.append(data)
 
-            async def one(step: int = step) -> None:
-                # The first may find a place still.
-                async with trio.open_nursery() as nursery:
-                    for number in range(3):
-                        nursery.start_soon(keep, b"wait %d of %d" % (number, step))
+                async def one(step: int = step) -> None:
+                    async with trio.open_nursery() as nursery:
+                        for number in range(3):
+                            nursery.start_soon(keep, b"wait %d of %d" % (number, step))
 
-            cancelled += await cancelled_at(step, one)
+                cancelled += await cancelled_at(step, one)
             await wait_for(lambda: sent(pair) == len(expected))
         # Not only the one from before the call.
         assert cancelled > 1
         # The synchronous ones overtake the others, which is what they are for.
         assert sorted(await receive(receiver, len(expected))) == sorted(expected)
-        pair.a.set_compress(None)
         await sender.send(b"end")
         assert await receive(receiver, 1) == [b"end"]
 

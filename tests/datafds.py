@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import attrs
@@ -18,7 +18,6 @@ from knet_trio import (
     Event,
     Handle,
 )
-from knet_trio._pipeline.batches import Outgoing
 from knet_trio._pipeline.tx import Transmitter
 from tests.cluster import PATIENCE, Pair, open_pair
 
@@ -145,9 +144,9 @@ def hold_back(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
     go_on = trio.Event()
     send = Transmitter.send
 
-    async def send_later(transmitter: Transmitter, messages: list[Outgoing]) -> None:
+    async def send_later(transmitter: Transmitter, datas: Sequence[bytes], channel: int) -> None:
         await go_on.wait()
-        await send(transmitter, messages)
+        await send(transmitter, datas, channel)
 
     monkeypatch.setattr(Transmitter, "send", send_later)
     return go_on

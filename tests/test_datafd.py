@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,6 @@ from knet_trio import (
     InvalidArgumentError,
     open_handle,
 )
-from knet_trio._pipeline.batches import Outgoing
 from knet_trio._pipeline.tx import Transmitter
 from knet_trio.config import DEFAULT_RECEIVE_BUFFER
 from knet_trio.datafd import BATCH_BYTES
@@ -391,9 +391,9 @@ async def test_large_messages_are_not_sent_on_all_in_one_burst(
     batches: list[int] = []
     send = Transmitter.send
 
-    async def send_noted(transmitter: Transmitter, messages: list[Outgoing]) -> None:
-        batches.append(sum(len(data) for message in messages for data in message.datas))
-        await send(transmitter, messages)
+    async def send_noted(transmitter: Transmitter, datas: Sequence[bytes], channel: int) -> None:
+        batches.append(sum(map(len, datas)))
+        await send(transmitter, datas, channel)
 
     async with open_setup() as setup:
         end = End(setup.handle.add_datafd().fd)

@@ -33,7 +33,6 @@ from knet_trio import (
     open_handle,
 )
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._pipeline.batches import Outgoing
 from knet_trio._pipeline.tx import Transmitter
 from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio.address import Address
@@ -248,7 +247,8 @@ class TestMessages:
         transmitter = Transmitter(world.node)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transmitter.run)
-            await transmitter.send([Outgoing((b"me",), 0, (ME,)), Outgoing((b"all",), 1, None)])
+            await transmitter.send((b"me",), 0, (ME,))
+            await transmitter.send((b"all",), 1)
             await transmitter.flush()
             nursery.cancel_scope.cancel()
         assert delivered == [Message(b"me", ME, 0), Message(b"all", ME, 1)]

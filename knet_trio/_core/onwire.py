@@ -370,3 +370,9 @@ def encode_pmtud_reply(packet: PmtudReply) -> bytes:
 def next_seq(seq: int) -> int:
     """The sequence number after ``seq``: 16 bits, and 0 is skipped when it wraps."""
     return seq + 1 if seq < MAX_SEQ else 1
+
+
+def seq_after(seq: int, messages: int) -> int:
+    """The number of the message that comes so many messages after number ``seq``."""
+    later = seq + messages
+    return later if later <= MAX_SEQ else later - MAX_SEQ

@@ -1,74 +1,38 @@
-"""What passes between the stages of the way out of a message."""
+"""How many messages go together.
+
+A batch is little enough work for one turn of the loop, and enough to make a hop or a system call
+worth its price.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-# What one item holds at most, so that it is little enough work for one turn.
-ITEM_MESSAGES: Final = 64
-ITEM_BYTES: Final = 192 * 1024
-# A message of which that many fit.
-SHORT: Final = ITEM_BYTES // ITEM_MESSAGES
+BATCH_MESSAGES: Final = 64
+BATCH_BYTES: Final = 192 * 1024
 
 
-class Outgoing(NamedTuple):
-    """Messages as the user gave them; ``to`` None leaves their way to the filter."""
-
-    datas: Sequence[bytes]
-    channel: int
-    to: tuple[int, ...] | None
-
-
-class Addressed(NamedTuple):
-    """Messages that know where to go: ``hosts`` None is everybody."""
-
-    datas: Sequence[bytes]
-    channel: int
-    hosts: tuple[int, ...] | None
-    compress: int = 0
-
-
-class Sealed(NamedTuple):
-    """Messages as the datagrams that go on the wire, the same ones to every host.
-
-    Each datagram is a message, or with ``fragments`` all of them are one. ``packets`` is what is in
-    the envelopes, None where there are none: a message may have to be fragmented once more.
-    """
-
-    datagrams: Sequence[bytes]
-    hosts: tuple[int, ...] | None
-    fragments: bool = False
-    packets: Sequence[bytes] | None = None
-
-    @property
-    def messages(self) -> int:
-        """How many."""
-        return 1 if self.fragments else len(self.datagrams)
-
-
-def pack_messages(
-    datas: Sequence[bytes], channel: int, to: tuple[int, ...] | None = None
-) -> list[Outgoing]:
-    """``datas`` as items, none of which is too large."""
-    if len(datas) <= ITEM_MESSAGES and sum(map(len, datas)) <= ITEM_BYTES:
-        return [Outgoing(datas, channel, to)] if datas else []
-    items: list[Outgoing] = []
-    start = size = 0
-    for i, data in enumerate(datas):
+def pack(datas: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
+    """Yield ``datas`` in batches, none of which is too large, as they come."""
+    batch: list[bytes] = []
+    size = 0
+    for data in datas:
         size += len(data)
-        if i > start and (i - start == ITEM_MESSAGES or size > ITEM_BYTES):
-            items.append(Outgoing(datas[start:i], channel, to))
-            start, size = i, len(data)
-    items.append(Outgoing(datas[start:], channel, to))
-    return items
+        if batch and size > BATCH_BYTES:
+            yield batch
+            batch, size = [], len(data)
+        batch.append(data)
+        if len(batch) == BATCH_MESSAGES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def join(first: Sequence[bytes], second: Sequence[bytes]) -> list[bytes] | None:
-    """Both in one, if they are short enough for one item."""
-    if len(first) + len(second) > ITEM_MESSAGES or max(map(len, second)) > SHORT:
-        return None
-    # Lists are made here and in front of here, so nobody else has them.
-    joined: list[bytes] = first if isinstance(first, list) else list(first)
-    joined.extend(second)
-    return joined
+def cut(datas: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Yield at most ``BATCH_MESSAGES`` messages in batches: mostly one."""
+    if len(datas) == 1 or sum(map(len, datas)) <= BATCH_BYTES:
+        yield datas
+    else:
+        yield from pack(datas)

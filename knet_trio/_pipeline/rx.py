@@ -31,7 +31,7 @@ from knet_trio._core.onwire import (
 )
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._pipeline.filtering import ask_filter, log_filter_error
-from knet_trio._pipeline.stage import Stage
+from knet_trio._pipeline.oldstage import Stage
 from knet_trio._state.control import receive_control, receive_trouble
 from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState

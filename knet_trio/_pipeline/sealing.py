@@ -1,94 +1,116 @@
-"""Numbers, fragments and envelopes."""
+"""The third stage of the way out: numbers, fragments and envelopes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
 
-from knet_trio._core.onwire import Data, decode_untrusted, encode_messages
-from knet_trio._pipeline.batches import Addressed, Sealed
-from knet_trio._pipeline.drops import count_lost
+from knet_trio._core.onwire import encode_messages
 from knet_trio._state.handle import HandleState
-from knet_trio.errors import SealError, SendError
+from knet_trio._state.lane import Batch, LaneItem, Sealed, SendLane
+from knet_trio.errors import SealError
+
+# A receiver remembers so many numbers (wire.md 6.2): what is older is not sent under its number.
+_WINDOW: Final = 4096
+_HALF: Final = 0x8000
 
 
 class Sealer:
-    """Makes messages what goes on the wire."""
+    """Makes messages what goes on the wire, when they leave.
 
-    def __init__(self, node: HandleState) -> None:
-        self._node = node
-        self._context = node.context
+    A message to several hosts is sealed once, as long as all of them are at the same place. A host
+    that is behind, whose later messages have been handed on already, gets it under a new number.
+    """
 
-    def seal_all(self, item: Addressed) -> list[Sealed]:
-        """Seal messages of any size; those for which that fails are counted."""
-        datas = item.datas
-        if len(datas) == 1 or max(map(len, datas)) <= self._node.data_mtu:
-            groups = [item]
-        else:
-            # What is split into fragments goes on its own.
-            groups = [item._replace(datas=group) for group in self._split(item.datas)]
-        sealed: list[Sealed] = []
-        for group in groups:
-            try:
-                sealed.append(self.seal(group))
-            except SendError as error:
-                count_lost(self._context, error, len(group.datas))
+    def __init__(self, handle: HandleState) -> None:
+        self._handle = handle
+        self._context = handle.context
+
+    def seal(self, lane: SendLane, item: LaneItem) -> Sealed:
+        """Return the datagrams of what is left of ``item``, with the key and the MTU of now.
+
+        Raises:
+            SealError: The cipher failed.
+        """
+        sealed = item.sealed
+        if sealed is not None:
+            if self._is_current(sealed):
+                return sealed
+            # From the message on that has not been sent whole, if need be under a new number.
+            item.first = sealed.owner(item.start)
+            item.start = 0
+        elif item.first == 0:
+            sealed = item.batch.sealed
+            if (
+                sealed is not None
+                and 0 < (sealed.first - lane.last_seq) & 0xFFFF < _HALF
+                and self._is_current(sealed)
+            ):
+                item.sealed = sealed
+                return sealed
+        item.sealed = sealed = self._seal(item.batch, item.first)
+        if item.first == 0:
+            item.batch.sealed = sealed
         return sealed
 
-    def seal(self, message: Addressed) -> Sealed:
-        """Seal messages that need no fragments, or one that does; or raise SendError."""
+    def _is_current(self, sealed: Sealed) -> bool:
         context = self._context
-        packets = encode_messages(
-            message.datas,
-            node=context.host_id,
-            seqs=self._node.next_seqs(len(message.datas)),
-            compress=message.compress,
-            broadcast=message.hosts is None,
-            channel=message.channel,
-            fragment_size=self._node.data_mtu,
+        return (
+            sealed.cipher is context.crypto.sealer
+            and sealed.fragment_size <= self._handle.data_mtu
+            and (context.seq - sealed.first) & 0xFFFF < _WINDOW
         )
-        fragments = len(packets) > len(message.datas)
-        if context.crypto.sealer is None:
-            return Sealed(packets, message.hosts, fragments)
+
+    def _seal(self, batch: Batch, first: int) -> Sealed:
+        context = self._context
+        datas = batch.datas[first:] if first else batch.datas
+        seqs = self._handle.next_seqs(len(datas))
+        mtu = self._handle.data_mtu
+        compress = batch.compress
+        if isinstance(compress, int):
+            packets = self._encode(batch, datas, seqs, compress)
+        else:
+            packets = []
+            start = 0
+            for kind, group in groupby(compress[first:]):
+                end = start + len(list(group))
+                packets += self._encode(batch, datas[start:end], seqs[start:end], kind)
+                start = end
+        owners = None if len(packets) == len(datas) else _owners(datas, mtu)
+        cipher = context.crypto.sealer
+        if cipher is None:
+            return Sealed(packets, owners, seqs[0], first, None, mtu)
         began = time.perf_counter()
         try:
-            datagrams = context.crypto.seal(packets)
+            datagrams = cipher.seal(packets)
         except Exception as error:
             raise SealError(f"the cipher failed: {error!r}") from error
         counters = context.counters
         counters.tx_crypt.add(time.perf_counter() - began, len(packets))
-        counters.tx_crypt_overhead += sum(map(len, datagrams)) - sum(map(len, packets))
-        return Sealed(datagrams, message.hosts, fragments, packets)
+        if len(packets) == 1:
+            counters.tx_crypt_overhead += len(datagrams[0]) - len(packets[0])
+        else:
+            counters.tx_crypt_overhead += sum(map(len, datagrams)) - sum(map(len, packets))
+        return Sealed(datagrams, owners, seqs[0], first, cipher, mtu)
 
-    def _split(self, datas: Sequence[bytes]) -> Iterator[list[bytes]]:
-        mtu = self._node.data_mtu
-        group: list[bytes] = []
-        for data in datas:
-            if len(data) <= mtu:
-                group.append(data)
-                continue
-            if group:
-                yield group
-                group = []
-            yield [data]
-        if group:
-            yield group
+    def _encode(
+        self, batch: Batch, datas: Sequence[bytes], seqs: Sequence[int], compress: int
+    ) -> list[bytes]:
+        return encode_messages(
+            datas,
+            node=self._context.host_id,
+            seqs=seqs,
+            compress=compress,
+            broadcast=batch.broadcast,
+            channel=batch.channel,
+            fragment_size=self._handle.data_mtu,
+        )
 
 
-def unseal(message: Sealed, datagrams: Collection[bytes]) -> tuple[list[Addressed], int]:
-    """The messages that those of the ``datagrams`` of ``message`` carry, and the largest payload.
-
-    A message in fragments comes back whole.
-    """
-    packets = message.packets or message.datagrams
-    if not message.fragments:
-        wanted = set(map(id, datagrams))
-        pairs = zip(packets, message.datagrams, strict=True)
-        packets = [packet for packet, datagram in pairs if id(datagram) in wanted]
-    datas = [data for data in map(decode_untrusted, packets) if isinstance(data, Data)]
-    largest = max(len(data.payload) for data in datas)
-    if message.fragments:
-        datas = [datas[0]._replace(payload=b"".join(data.payload for data in datas))]
-    return [
-        Addressed((data.payload,), data.channel, message.hosts, data.compress) for data in datas
-    ], largest
+def _owners(datas: Sequence[bytes], mtu: int) -> list[int]:
+    owners: list[int] = []
+    for index, data in enumerate(datas):
+        owners += [index] * -(-len(data) // mtu)
+    return owners

@@ -1,255 +1,282 @@
-"""The last step of the way out: the links that carry a message, and what becomes of refusals."""
+"""The last stage of the way out: the links that carry a batch to a host, and what they refuse."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import ClassVar, Never
-
-import trio
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._logs.names import LogSubsystem
-from knet_trio._pipeline.batches import Sealed, join
-from knet_trio._pipeline.sealing import Sealer, unseal
+from knet_trio._pipeline.drops import count_lost
+from knet_trio._pipeline.sealing import Sealer
 from knet_trio._pipeline.stage import Stage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
-from knet_trio._state.link import LinkState
-from knet_trio._state.outbox import Late, Outbox, Refusal
-from knet_trio.errors import DropCause, HostDownError, NoProgressError
+from knet_trio._state.lane import Batch, LaneItem, Sealed
+from knet_trio._state.link import NetworkLinkState
+from knet_trio._state.link_sender import Refusal
+from knet_trio.errors import DropCause, NoProgressError, SealError
 
 
-class TransportStage(Stage[Sealed, Never]):
-    """4. The links that the policies of its hosts choose, one batch a link."""
+class TransportStage(Stage[int]):
+    """Sends what waits in the lanes of hosts, which are its keys.
+
+    ``progressed`` is called for a host whose lane has room, or may have.
+    """
 
     name: ClassVar[str] = "transport"
 
-    def __init__(self, node: HandleState, sealer: Sealer) -> None:
-        super().__init__()
-        self._node = node
-        self._sealer = sealer
-        self._drop = node.context.counters.drop
-        self._log = node.context.log
-
-    def join(self, last: Sealed, item: Sealed) -> Sealed | None:
-        """Whole messages for the same hosts go together."""
-        if last.fragments or item.fragments or last.hosts != item.hosts:
-            return None
-        if (last.packets is None) != (item.packets is None):
-            return None
-        datagrams = join(last.datagrams, item.datagrams)
-        if datagrams is None:
-            return None
-        packets = None
-        if last.packets is not None and item.packets is not None:
-            packets = [*last.packets, *item.packets]
-        return last._replace(datagrams=datagrams, packets=packets)
-
-    def ready(self, item: Sealed) -> bool:
-        """Waiting for room is backpressure, as long as it holds up nobody else.
-
-        So only if there is no link at all that could take something now.
-        """
-        peers = self._node.peers
-        found = peers.values() if item.hosts is None else map(peers.get, item.hosts)
-        for peer in found:
-            if peer is not None and any(path.outbox.full for path in peer.ranked):
-                break
-        else:
-            return True
-        return not _all_full(self._outboxes(item.hosts))
-
-    async def process(self, item: Sealed) -> Sequence[Never]:
-        """Send each message once there is room."""
-        outboxes = self._outboxes(item.hosts)
-        if _all_full(outboxes):
-            await _wait_any_room(outboxes)
-        return self.step(item)
-
-    def step(self, item: Sealed) -> Sequence[Never]:
-        """Send each message; nothing is left for a next stage."""
-        for peer in self._peers(item):
-            self._send_to(peer, item)
-        return ()
-
-    def send_one(self, message: Sealed) -> None:
-        """Send one message to its one host, or raise SendError."""
-        for peer in self._peers(message):
-            lost = self._send_to(peer, message)
-            if lost:
-                number = lost[0].error.errno or errno.EAGAIN
-                raise NoProgressError(
-                    f"no link to host {peer.host_id} takes it: {os.strerror(number)}",
-                    errno=number,
-                )
-            return
-        raise HostDownError("the destination is not reachable")
-
-    def _send_to(self, peer: HostState, message: Sealed) -> list[Refusal]:
-        """Send to one host; what is lost of it."""
-        batch = peer.share(message.datagrams, fragments=message.fragments)
-        # Where links carry the same, one that refuses late cannot know what the others did.
-        alone = sum(map(len, batch.values())) == len(message.datagrams)
-        refused = {
-            path: _try(
-                path, datagrams, partial(self._refused_late, peer, message, path) if alone else None
-            )
-            for path, datagrams in batch.items()
-        }
-        if not any(refused.values()):
-            return []
-        lost: list[Refusal] = []
-        for copies in _copies(batch):
-            refusals = _refused_by_all([refused[path] for path in copies])
-            lost += self._recover(peer, message, copies, refusals)
-        return lost
-
-    def _refused_late(
-        self, peer: HostState, message: Sealed, path: LinkState, refusals: Sequence[Refusal]
+    def __init__(
+        self, handle: HandleState, sealer: Sealer, progressed: Callable[[HostState], None]
     ) -> None:
-        self._recover(peer, message, [path], refusals)
+        super().__init__(handle.context.turns)
+        self._handle = handle
+        self._context = handle.context
+        self._sealer = sealer
+        self._progressed = progressed
 
-    def _recover(
-        self,
-        peer: HostState,
-        message: Sealed,
-        copies: Sequence[LinkState],
-        refusals: Sequence[Refusal],
-    ) -> Sequence[Refusal]:
-        """Send in another way what each of the links ``copies`` has refused; what is lost.
+    def wake_all(self, host_ids: Sequence[int]) -> None:
+        """Several lanes may go on: first the one in which most waits, so that none falls behind."""
+        hosts = self._handle.hosts
+        found = [hosts[host_id] for host_id in host_ids if host_id in hosts]
+        found.sort(key=lambda host: host.lane.messages, reverse=True)
+        for host in found:
+            self.wake(host.host_id)
 
-        Another link takes it as it is; with the active policy all have been asked. What has become
-        too large for its path goes once more in smaller fragments.
+    async def work(self, key: int) -> bool:
+        """Send the next batch to that host."""
+        host = self._handle.hosts.get(key)
+        if host is None or not host.ranked:
+            return False
+        more = self._advance(host)
+        self._progressed(host)
+        return more
+
+    def _advance(self, host: HostState) -> bool:
+        lane = host.lane
+        if lane.urgent:
+            item = lane.urgent[0]
+        elif lane.items and lane.items[0].batch.ready:
+            item = lane.items[0]
+        else:
+            return False
+        if not self.send(host, item):
+            return False
+        # What is sent may have taken the host down, and its lane with it.
+        if lane.urgent and lane.urgent[0] is item:
+            lane.urgent.popleft()
+        elif lane.items and lane.items[0] is item:
+            lane.popleft()
+        else:
+            return False
+        if item.on_end is not None:
+            item.on_end(item.error)
+        return True
+
+    def send(self, host: HostState, item: LaneItem) -> bool:
+        """Send what is left of ``item``, as far as there is room.
+
+        Returns:
+            Whether it is done with: sent or, where the system or the cipher refuses it, counted.
         """
-        if refusals and peer.policy is not LinkPolicy.ACTIVE:
-            refusals = self._divert(peer, message, copies, refusals)
-        if not refusals:
-            return ()
-        too_large = [one.datagram for one in refusals if one.error.errno == errno.EMSGSIZE]
-        if too_large and peer.ranked:
-            messages, largest = unseal(message, too_large)
-            # Else it would be refused again.
-            if self._node.data_mtu < largest:
-                again = [sealed for one in messages for sealed in self._sealer.seal_all(one)]
-                # It has another number now: nobody has all of the fragments with the old one.
-                lost = [one for sealed in again for one in self._send_to(peer, sealed)]
-                if message.fragments:
-                    return lost
-                refusals = [one for one in refusals if one.error.errno != errno.EMSGSIZE]
-                if refusals:
-                    copies[0].data_lost(refusals)
-                return [*lost, *refusals]
-        copies[0].data_lost(refusals)
-        return refusals
+        lane = host.lane
+        try:
+            sealed = self._sealer.seal(lane, item)
+        except SealError as error:
+            count_lost(self._context, error, item.left)
+            item.error = error
+            return True
+        ranked = host.ranked
+        if len(ranked) > 1 and host.policy is LinkPolicy.ROUND_ROBIN:
+            return self._deal(host, item, sealed)
+        datagrams = sealed.datagrams[item.start :] if item.start else sealed.datagrams
+        links = host.next_links
+        done, refusals = links[0].sender.send_data(datagrams)
+        if done < len(datagrams) or refusals or len(links) > 1:
+            results = [(links[0], done, refusals)]
+            results += [(link, *link.sender.send_data(datagrams)) for link in links[1:]]
+            done, refusals = _together(results)
+            if done < len(datagrams) or refusals:
+                done, refusals = self._divert(host, links, datagrams, done, refusals)
+        if done:
+            lane.last_seq = sealed.number(sealed.owner(item.start + done - 1))
+        item.start += done
+        if refusals:
+            before = item.start - done
+            refused = [Refusal(before + index, error) for index, error in refusals]
+            again = self._give_up(host, item, sealed, refused)
+            # The rest of a message that goes once more is not wanted.
+            while item.start < len(sealed.datagrams) and sealed.owner(item.start) in again:
+                item.start += 1
+        if item.start >= len(sealed.datagrams):
+            return True
+        if not item.start:
+            # It has no number yet as far as this host is concerned.
+            item.sealed = None
+        for link in ranked:
+            link.sender.wait_for_room()
+        return False
+
+    def _divert(
+        self,
+        host: HostState,
+        asked: Sequence[NetworkLinkState],
+        datagrams: Sequence[bytes],
+        done: int,
+        refusals: Sequence[Refusal],
+    ) -> tuple[int, Sequence[Refusal]]:
+        """Send over the other links, best first, what those ``asked`` had no room for or refused.
+
+        With the active policy all have been asked.
+        """
+        for link in host.ranked:
+            if link in asked:
+                continue
+            if refusals:
+                again = [datagrams[index] for index, _ in refusals]
+                tried, refused = link.sender.send_data(again)
+                still = {index for index, _ in refused}
+                refusals = [one for i, one in enumerate(refusals) if i >= tried or i in still]
+            if done < len(datagrams):
+                more, refused = link.sender.send_data(datagrams[done:])
+                refusals = [*refusals, *(Refusal(done + i, error) for i, error in refused)]
+                done += more
+            if done == len(datagrams) and not refusals:
+                break
+        return done, refusals
+
+    def _deal(self, host: HostState, item: LaneItem, sealed: Sealed) -> bool:
+        """Send each message over the next link in turn; what finds no room there, over others."""
+        ranked = host.ranked
+        first = sealed.owner(item.start)
+        shares: dict[NetworkLinkState, list[int]] = {}
+        for index in range(item.start, len(sealed.datagrams)):
+            turn = host.turn + sealed.owner(index) - first
+            for link in host.links_of_turn(turn):
+                shares.setdefault(link, []).append(index)
+        host.turn += len(item.batch.datas) - first
+        left = dict.fromkeys(range(item.start, len(sealed.datagrams)))
+        errors: dict[int, OSError] = {}
+        for link, indices in shares.items():
+            self._send_some(link, sealed, indices, left, errors)
+        for link in ranked:
+            if not left:
+                break
+            self._send_some(link, sealed, list(left), left, errors)
+        if len(left) < len(sealed.datagrams) - item.start:
+            host.lane.last_seq = sealed.number(len(item.batch.datas) - 1)
+        refusals = [Refusal(index, errors[index]) for index in left if index in errors]
+        if refusals:
+            again = self._give_up(host, item, sealed, refusals)
+            for index in list(left):
+                if index in errors or sealed.owner(index) in again:
+                    del left[index]
+        if not left:
+            return True
+        _keep(host, item, sealed, list(left))
+        for link in ranked:
+            link.sender.wait_for_room()
+        return False
 
     @staticmethod
-    def _divert(
-        peer: HostState, message: Sealed, refusing: Sequence[LinkState], refusals: Sequence[Refusal]
-    ) -> Sequence[Refusal]:
-        """Send over the other links, best first, until all is taken; what is not.
+    def _send_some(
+        link: NetworkLinkState,
+        sealed: Sealed,
+        indices: Sequence[int],
+        left: dict[int, None],
+        errors: dict[int, OSError],
+    ) -> None:
+        done, refusals = link.sender.send_data([sealed.datagrams[index] for index in indices])
+        refused = {indices[i]: error for i, error in refusals}
+        for index in indices[:done]:
+            if index not in refused:
+                left.pop(index, None)
+        errors.update(refused)
 
-        Of a message in fragments all go, since the receiver drops what it has already.
+    def _give_up(
+        self, host: HostState, item: LaneItem, sealed: Sealed, refusals: Sequence[Refusal]
+    ) -> Sequence[int]:
+        """No link takes these datagrams.
+
+        Messages that have become too large for their path go once more, in smaller fragments and
+        under a new number: nobody has all fragments of the old one. The others are lost.
+
+        Returns:
+            The messages that go once more, by their indices in the batch.
         """
-        for path in peer.ranked:
-            if path in refusing:
-                continue
-            datagrams = [one.datagram for one in refusals]
-            refused = _try(path, message.datagrams if message.fragments else datagrams)
-            refusals = _refused_by_all([refusals, refused])
-            if not refusals:
-                break
-        return refusals
+        owners: Sequence[int] = ()
+        too_large = [one for one in refusals if one.error.errno == errno.EMSGSIZE]
+        # Else they would be refused again.
+        if too_large and self._handle.data_mtu < sealed.fragment_size:
+            owners = list(dict.fromkeys(sealed.owner(index) for index, _ in too_large))
+            self._send_again(host, item.batch.part(owners))
+            refusals = [
+                one
+                for one in refusals
+                if one.error.errno != errno.EMSGSIZE and sealed.owner(one.place) not in owners
+            ]
+        if refusals:
+            number = refusals[0].error.errno or errno.EIO
+            why = os.strerror(number)
+            link = host.ranked[0] if host.ranked else None
+            self._context.refuse(
+                DropCause.SEND_FAILED,
+                host.host_id,
+                why,
+                times=len(refusals),
+                link=link,
+                key=host.host_id,
+            )
+            item.error = NoProgressError(
+                f"no link to host {host.host_id} takes it: {why}", errno=number
+            )
+        return owners
 
-    def _outboxes(self, hosts: tuple[int, ...] | None) -> set[Outbox]:
-        """What the next message to ``hosts`` would go through."""
-        peers = self._node.peers
-        found = peers.values() if hosts is None else (peers.get(host) for host in hosts)
-        return {path.outbox for peer in found if peer is not None for path in peer.next_paths}
-
-    def _peers(self, message: Sealed) -> Iterator[HostState]:
-        """The hosts the message can be sent to now; the others are counted."""
-        lost = message.messages
-        if message.hosts is None:
-            reached = False
-            for peer in self._node.peers.values():
-                if peer.ranked:
-                    reached = True
-                    yield peer
-            if not reached:
-                self._drop(DropCause.HOST_DOWN, lost)
-                self._log.info(
-                    LogSubsystem.TX,
-                    "a message to every host is lost, none is reachable",
-                    key=DropCause.HOST_DOWN,
-                )
+    def _send_again(self, host: HostState, batch: Batch) -> None:
+        item = LaneItem(batch)
+        if host.ranked and self.send(host, item):
             return
-        for host_id in message.hosts:
-            found = self._node.peers.get(host_id)
-            if found is None:
-                self._drop(DropCause.UNKNOWN_DESTINATION, lost)
-                self._log.warning(
-                    LogSubsystem.TX,
-                    "a message to host %d is lost, the handle has no such host",
-                    host_id,
-                    key=(DropCause.UNKNOWN_DESTINATION, host_id),
-                )
-            elif not found.ranked:
-                self._drop(DropCause.HOST_DOWN, lost)
-                self._log.info(
-                    LogSubsystem.TX,
-                    "a message to host %d is lost, it is unreachable",
-                    host_id,
-                    key=(DropCause.HOST_DOWN, host_id),
-                )
-            else:
-                yield found
+        # Behind the item that it was a part of, which is the first one.
+        host.lane.insert_second(item)
+        self.wake(host.host_id)
 
 
-def _try(path: LinkState, datagrams: Sequence[bytes], late: Late | None = None) -> list[Refusal]:
-    """Send over that link; what it refuses."""
-    if path.outbox.full:
-        path.data_delayed(len(datagrams))
-        full = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return [Refusal(datagram, full) for datagram in datagrams]
-    return path.outbox.send(path, datagrams, late)
+def _together(
+    results: Sequence[tuple[NetworkLinkState, int, Sequence[Refusal]]],
+) -> tuple[int, Sequence[Refusal]]:
+    """What became of datagrams that were given to several links: one that took it is enough.
 
-
-def _copies(batch: Mapping[LinkState, Sequence[bytes]]) -> list[list[LinkState]]:
-    """The links of ``batch``, those together that are given the same."""
-    groups: list[list[LinkState]] = []
-    for path, datagrams in batch.items():
-        for group in groups:
-            if batch[group[0]] == datagrams:
-                group.append(path)
-                break
+    The copies that the others had no room for are counted at them.
+    """
+    done = max(one for _, one, _ in results)
+    refusals: Sequence[Refusal] = ()
+    for link, one, refused in reversed(results):
+        if one < done:
+            link.copies_missed(done - one)
         else:
-            groups.append([path])
-    return groups
+            refusals = refused
+    for _, one, refused in results:
+        if not refusals:
+            break
+        indices = {index for index, _ in refused}
+        refusals = [again for again in refusals if again.place >= one or again.place in indices]
+    return done, refusals
 
 
-def _refused_by_all(refusals: Sequence[Sequence[Refusal]]) -> Sequence[Refusal]:
-    """What nobody took, of the same datagrams offered to several links."""
-    first, *others = refusals
-    for other in others:
-        refused = {id(one.datagram) for one in other}
-        first = [one for one in first if id(one.datagram) in refused]
-    return first
-
-
-def _all_full(outboxes: Collection[Outbox]) -> bool:
-    return bool(outboxes) and all(outbox.full for outbox in outboxes)
-
-
-async def _wait_any_room(outboxes: Iterable[Outbox]) -> None:
-    """Return once one of ``outboxes`` is not full."""
-    async with trio.open_nursery() as nursery:
-
-        async def wait(outbox: Outbox) -> None:
-            await outbox.wait_room()
-            nursery.cancel_scope.cancel()
-
-        for outbox in outboxes:
-            nursery.start_soon(wait, outbox)
+def _keep(host: HostState, item: LaneItem, sealed: Sealed, left: Sequence[int]) -> None:
+    """Make ``item`` what is left: the datagrams ``left``, and the messages that they are of."""
+    owners = [sealed.owner(index) for index in left]
+    messages = list(dict.fromkeys(owners))
+    places = {owner: place for place, owner in enumerate(messages)}
+    host.lane.replace(item, item.batch.part(messages))
+    item.first = 0
+    item.start = 0
+    item.sealed = Sealed(
+        [sealed.datagrams[index] for index in left],
+        [places[owner] for owner in owners],
+        sealed.number(messages[0]),
+        0,
+        sealed.cipher,
+        sealed.fragment_size,
+    )

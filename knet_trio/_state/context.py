@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -12,6 +12,7 @@ from knet_trio._core.sizes import CLEAR, EnvelopeSizes
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._logs.log import HandleLog
 from knet_trio._state.counters import HandleCounters
+from knet_trio._state.outlet import BufferTimer
 from knet_trio._state.refusals import TOLD
 from knet_trio._state.schedule import Schedule
 from knet_trio._state.turns import Turns
@@ -63,8 +64,13 @@ class Context:
         self.counters = HandleCounters()
         self.event_receivers: set[EventReceiver] = set()
         self.turns = Turns()
+        # Told which hosts' lanes may go on, since there is room again.
+        self.on_room: Callable[[Sequence[int]], None] = lambda _: None
+        self.bug: Exception | None = None
+        self.bug_found = trio.Event()
         self.heartbeats: Schedule = Schedule()
         self.discoveries: Schedule = Schedule()
+        self.buffers = BufferTimer(self.heartbeats, lambda host_ids: self.on_room(host_ids))
         self.log = HandleLog(host_id, level=log_level, fd=log_fd, remind=self.heartbeats.set)
 
     @property
@@ -118,6 +124,18 @@ class Context:
             self.log.tell(
                 level, subsystem, f"%s: {words}", title, *details, key=(cause, title), cause=error
             )
+
+    def crash(self, error: Exception) -> None:
+        """Have the handle end with ``error``, a bug that came up in a call of the program."""
+        if self.bug is None:
+            self.bug = error
+            self.bug_found.set()
+
+    async def wait_bug(self) -> None:
+        """Raise the bug that ends the handle, if there ever is one: a task of the handle does."""
+        await self.bug_found.wait()
+        assert self.bug is not None
+        raise self.bug
 
     @staticmethod
     def now() -> float:

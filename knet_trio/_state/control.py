@@ -143,7 +143,10 @@ def receive_trouble(node: HandleState, endpoint: Endpoint, trouble: PathTrouble)
     """Act on what the system or the network says of packets that were sent."""
     now = node.context.now()
     for path in list(node.paths()):
-        if path.outbox.endpoint is not endpoint or not trouble.concerns(path.destination):
+        if endpoint not in (
+            path.sender.outlet.endpoint,
+            path.sender.shared.endpoint,
+        ) or not trouble.concerns(path.destination):
             continue
         if trouble.errno == errno.EMSGSIZE:
             _too_big(path, trouble, now)

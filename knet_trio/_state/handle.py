@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from knet_trio._core.onwire import MAX_SEQ
@@ -27,13 +27,17 @@ class HandleState:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.peers: dict[int, HostState] = {}
+        self.hosts = self.peers
+        self.reachable: dict[int, HostState] = {}
+        self.on_host_lost: Callable[[HostState], None] = lambda _: None
+        self.on_links_changed: Callable[[HostState], None] = lambda _: None
         # Whose address it is, for what is wrong with a packet before its sender is known.
         self.by_address: dict[Address, LinkState] = {}
         self.data_mtu = minimum_data_mtu(context.envelope)
 
     def add(self, host_id: int, name: str, policy: LinkPolicy) -> HostState:
         """Take in a new peer."""
-        peer = HostState(self.context, host_id, name, policy, self.refresh)
+        peer = HostState(self.context, host_id, name, policy, self.links_changed)
         self.peers[host_id] = peer
         self.context.log.debug(LogSubsystem.HOST, "host %d (%s) is added", host_id, name)
         return peer
@@ -42,6 +46,8 @@ class HandleState:
         """Let go of a peer that has no path left."""
         peer.close()
         del self.peers[peer.host_id]
+        if self.reachable.pop(peer.host_id, None) is not None:
+            self.on_host_lost(peer)
         self.context.log.debug(
             LogSubsystem.HOST, "host %d (%s) is removed", peer.host_id, peer.name
         )
@@ -62,6 +68,19 @@ class HandleState:
         own = self.peers.get(self.context.host_id)
         loopback = None if own is None else own.loopback
         return loopback if loopback is not None and loopback.enabled else None
+
+    @property
+    def by_name(self) -> dict[str, HostState]:
+        return {host.name: host for host in self.hosts.values()}
+
+    def links_changed(self, host: HostState) -> None:
+        """What the links of a host can carry has changed."""
+        if host.ranked:
+            self.reachable[host.host_id] = host
+            self.on_links_changed(host)
+        elif self.reachable.pop(host.host_id, None) is not None:
+            self.on_host_lost(host)
+        self.refresh()
 
     def refresh(self) -> None:
         """Work out anew what follows from the peers; the data MTU is the smallest in use."""

@@ -8,6 +8,7 @@ from knet_trio._core.inbound import InboundSequence
 from knet_trio._core.policy import LinkPolicy, hedge, rank, select
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.context import Context
+from knet_trio._state.lane import SendLane
 from knet_trio._state.link import LinkState
 from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio._waiting import AsyncBool
@@ -24,7 +25,7 @@ class HostState:
         host_id: int,
         name: str,
         policy: LinkPolicy,
-        changed: Callable[[], None],
+        changed: Callable[[HostState], None],
     ) -> None:
         self.context = context
         self.host_id = host_id
@@ -38,7 +39,9 @@ class HostState:
         self.reachable = AsyncBool()
         # The paths that can carry data now, best first.
         self.ranked: tuple[LinkState, ...] = ()
-        self._turn = 0
+        # Which link is next, with the round-robin policy.
+        self.turn = 0
+        self.lane = SendLane(context.seq)
         self._changed = changed
 
     @property
@@ -52,6 +55,7 @@ class HostState:
             self.loopback = path
         else:
             self.paths[path.link_id] = path
+            path.lane = self.lane
         self.refresh()
 
     def remove(self, path: LinkState | LoopbackLinkState) -> None:
@@ -77,7 +81,7 @@ class HostState:
             self.reachable.set(reachable)
             self._log_reachable()
             self.context.tell(HostStatusChanged(self.host_id, reachable))
-        self._changed()
+        self._changed(self)
 
     def _log_reachable(self) -> None:
         log = self.context.log
@@ -90,31 +94,24 @@ class HostState:
         say(LogSubsystem.HOST, "host %d (%s) is unreachable", self.host_id, self.name)
 
     @property
-    def next_paths(self) -> Sequence[LinkState]:
-        """The paths for the next message; none if the host cannot be reached."""
-        chosen = select(self.policy, self.ranked, self._turn)
+    def next_links(self) -> Sequence[LinkState]:
+        """The links for the next message; none if the host cannot be reached."""
+        if len(self.ranked) < 2:
+            return self.ranked
+        return self.links_of_turn(self.turn)
+
+    def links_of_turn(self, turn: int) -> Sequence[LinkState]:
+        """The links that carry message number ``turn``, with the round-robin policy."""
+        chosen = select(self.policy, self.ranked, turn)
         if self.context.hedge and len(self.ranked) > 1:
             now = self.context.now()
-            return hedge(chosen, self.ranked, lambda path: path.liveness.suspect(now))
+            return hedge(chosen, self.ranked, lambda link: link.liveness.suspect(now))
         return chosen
 
-    def share(
-        self, datagrams: Sequence[bytes], *, fragments: bool
-    ) -> dict[LinkState, Sequence[bytes]]:
-        """What each path carries of ``datagrams``: messages, or the ``fragments`` of one."""
-        turns = len(self.ranked) if self.policy is LinkPolicy.ROUND_ROBIN else 1
-        if fragments or turns == 1 or len(datagrams) == 1:
-            shares = dict.fromkeys(self.next_paths, datagrams)
-            self._turn += 1 if fragments else len(datagrams)
-            return shares
-        dealt: dict[LinkState, list[bytes]] = {}
-        first = self._turn
-        for start in range(min(turns, len(datagrams))):
-            self._turn = first + start
-            for path in self.next_paths:
-                dealt.setdefault(path, []).extend(datagrams[start::turns])
-        self._turn = first + len(datagrams)
-        return dict(dealt)
+    def set_policy(self, policy: LinkPolicy) -> None:
+        """Choose the links of messages in another way from now on."""
+        self.policy = policy
+        self._changed(self)
 
     def close(self) -> None:
         """It is being removed."""

@@ -30,10 +30,12 @@ from knet_trio._core.pmtud import PathMtuSearch
 from knet_trio._core.sizes import PathSizes
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.context import Context
-from knet_trio._state.counters import Kind, LinkCounters
-from knet_trio._state.outbox import Outbox, Refusal
+from knet_trio._state.counters import Kind, LinkCounters, Tally
+from knet_trio._state.lane import SendLane
+from knet_trio._state.link_sender import LinkSender
+from knet_trio._state.outlet import Outlet
 from knet_trio._waiting import AsyncBool
-from knet_trio.abc import Transport
+from knet_trio.abc import PathTrouble, Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.errors import DropCause
@@ -79,8 +81,11 @@ class LinkState:
         host_id: int,
         config: LinkConfig,
         transport: Transport,
-        outbox: Outbox,
+        outlet: Outlet,
         changed: Callable[[], None],
+        connect: Callable[[Outlet, Address], Outlet | None] = lambda outlet, address: None,
+        disconnect: Callable[[Outlet], None] = lambda outlet: None,
+        report: Callable[[PathTrouble], None] = lambda trouble: None,
     ) -> None:
         now = context.now()
         self.context = context
@@ -89,7 +94,6 @@ class LinkState:
         self.title = f"link {config.link_id} to host {host_id}"
         self.host_id = host_id
         self.config = config
-        self.outbox = outbox
         self.destination: Address | None = config.dst
         self.acl = AccessList()
         if config.dst is not None:
@@ -111,11 +115,14 @@ class LinkState:
         self.counters = LinkCounters()
         self.drops: Counter[DropCause] = Counter()
         self.connected = AsyncBool()
+        self.lane = SendLane(context.seq)
         self.enabled = False
         self.enabled_at = now
         self.reason = "not enabled yet"
         self.trouble: Trouble | None = None
         self._changed = changed
+        self._report = report
+        self.sender = LinkSender(context, self, outlet, connect, disconnect)
 
     @property
     def link_id(self) -> int:
@@ -183,6 +190,7 @@ class LinkState:
         self.pmtud.reset()
         if self.dynamic:
             self.destination = self._move = None
+            self.sender.moved()
         self.context.discoveries.discard(self.discover)
         self.counters.down_count += 1
         self.counters.down_times.append(time.time())
@@ -195,15 +203,14 @@ class LinkState:
         """It is being removed."""
         self.set_enabled(False)
         self.context.discoveries.discard(self.discover)
-        lost = self.outbox.forget(self)
-        if lost:
-            self.context.counters.drop(DropCause.SEND_FAILED, lost)
+        self.sender.close()
         self.connected.close()
 
     def learn(self, source: Address) -> None:
         """The peer of a dynamic link is at ``source`` now."""
         self.destination = source
         self._move = None
+        self.sender.moved()
         self.log.info(
             LogSubsystem.LINK,
             "%s: the peer is at %s",
@@ -263,7 +270,10 @@ class LinkState:
     def send_ping(self, now: float, *, timed: bool) -> None:
         """Ask the peer for a sign of life, and tell it the number of the last message."""
         stamp = self.liveness.stamp(now)
-        ping = Ping(self.context.host_id, self.link_id, stamp, self.context.seq, timed)
+        newest = self.context.seq
+        lane = self.lane
+        seq = lane.number_to_tell(newest) if timed else lane.force_number(newest)
+        ping = Ping(self.context.host_id, self.link_id, stamp, seq, timed)
         self._send(Kind.PING, encode_ping(ping))
 
     def pong_received(self, pong: Pong, now: float) -> None:
@@ -391,9 +401,9 @@ class LinkState:
     def _kernel_mtu(self) -> int | None:
         # The refusal has just been queued: the smallest of what is there for this destination.
         sizes: list[int] = []
-        for trouble in self.outbox.endpoint.troubles():
+        for trouble in self.sender.outlet.endpoint.troubles():
             if trouble.errno != errno.EMSGSIZE or not trouble.concerns(self.destination):
-                self.outbox.report(trouble)
+                self._report(trouble)
             elif trouble.mtu is not None:
                 sizes.append(trouble.mtu)
         return min(sizes, default=None)
@@ -409,41 +419,23 @@ class LinkState:
         """Remember trouble, for ``explain``."""
         self.trouble = Trouble(what, self.context.now())
 
-    def data_sent(self, packets: int, size: int) -> None:
-        """Datagrams of data were taken by the socket."""
-        tally = self.counters.tallies[Kind.DATA]
-        tally.tx_packets += packets
-        tally.tx_bytes += size
+    @property
+    def tallies(self) -> Sequence[Tally]:
+        """What is counted, by the kind of packet."""
+        return self.counters.tallies
 
-    def data_refused(self, error: OSError) -> None:
-        """The system would not send a datagram of data."""
-        self.counters.tallies[Kind.DATA].tx_errors += 1
+    def send_too_large(self) -> None:
+        """The system refused a datagram of data for its size."""
+        self._refused(OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE)))
+        self.narrowed(self._kernel_mtu(), self.context.now())
+
+    def send_failed(self, error: OSError) -> None:
+        """The system refused a datagram, and not for its size."""
         self._refused(error)
-        if error.errno == errno.EMSGSIZE:
-            # The path has become narrower than the last search found it.
-            self.narrowed(self._kernel_mtu(), self.context.now())
 
-    def data_lost(self, refusals: Sequence[Refusal]) -> None:
-        """Datagrams of data were refused, and there is no other link for them."""
-        full = sum(refusal.error.errno == errno.EAGAIN for refusal in refusals)
-        for cause, packets in (
-            (DropCause.SEND_QUEUE_FULL, full),
-            (DropCause.SEND_FAILED, len(refusals) - full),
-        ):
-            if packets:
-                self.drop(cause, packets)
-                self.log.warning(
-                    LogSubsystem.TX,
-                    "%s: %d packets of data are lost, no link took them: %s",
-                    self.title,
-                    packets,
-                    cause,
-                    key=(cause, self.title),
-                )
-
-    def data_delayed(self, packets: int) -> None:
-        """Datagrams of data found the socket full."""
-        self.counters.tallies[Kind.DATA].tx_retries += packets
+    def copies_missed(self, packets: int) -> None:
+        """Other links took datagrams that this one had no room for."""
+        self.drops[DropCause.SEND_QUEUE_FULL] += packets
 
     def _send(
         self, kind: Kind, packet: bytes, destination: Address | None = None
@@ -452,21 +444,7 @@ class LinkState:
         destination = destination or self.destination
         if destination is None:
             return None
-        tally = self.counters.tallies[kind]
-        try:
-            datagram = self.context.crypto.seal((packet,))[0]
-            taken = self.outbox.endpoint.send_nowait((datagram,), destination)
-        except OSError as error:
-            tally.tx_errors += 1
-            if error.errno != errno.EMSGSIZE:
-                self._refused(error)
-            return error
-        if not taken:
-            tally.tx_retries += 1
-            return None
-        tally.tx_packets += 1
-        tally.tx_bytes += len(datagram)
-        return None
+        return self.sender.send_control(kind, self.context.crypto.seal((packet,))[0], destination)
 
     def _refused(self, error: OSError) -> None:
         if error.errno != errno.EMSGSIZE:
@@ -476,3 +454,6 @@ class LinkState:
         # How path MTU searches find out, and no trouble.
         say = self.log.debug if error.errno == errno.EMSGSIZE else self.log.warning
         say(LogSubsystem.TX, "%s: %s", self.title, reason, key=(error.errno, self.title))
+
+
+NetworkLinkState = LinkState

@@ -24,7 +24,6 @@ from knet_trio import (
 from knet_trio._core.onwire import Data, Ping, encode_data
 from knet_trio._core.rate_limit import FIRST
 from knet_trio._logs.log import HandleLog
-from knet_trio._pipeline.batches import Outgoing
 from knet_trio._pipeline.rx import Receiver
 from knet_trio._state.link import LinkState
 from knet_trio._waiting import Mailbox
@@ -449,8 +448,8 @@ async def test_a_failing_cipher(logged: Logged, monkeypatch: pytest.MonkeyPatch)
         raise MemoryError("no room")
 
     async with running(world) as transmitter:
-        monkeypatch.setattr(world.context.crypto, "seal", fail)
-        await transmitter.send([message()])
+        monkeypatch.setattr(world.context.crypto.sealer, "seal", fail)
+        await transmitter.send(*message())
         await transmitter.flush()
     assert logged() == [
         (

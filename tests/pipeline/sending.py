@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import trio
 
 from knet_trio._core.onwire import Data
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._pipeline.batches import Outgoing
 from knet_trio._pipeline.tx import Transmitter
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
@@ -25,6 +25,14 @@ def make(*hosts: int, policy: LinkPolicy = LinkPolicy.PASSIVE, links: int = 1) -
         for link_id in range(links):
             world.bring_up(world.add_path(peer, link_id, dst=address(10 * host + link_id)))
     return world
+
+
+class Outgoing(NamedTuple):
+    """Messages that a test sends together."""
+
+    datas: Sequence[bytes]
+    channel: int = 0
+    to: tuple[int, ...] | None = None
 
 
 def message(data: bytes = b"hello", channel: int = 0, to: Sequence[int] | None = None) -> Outgoing:
@@ -45,7 +53,8 @@ async def send(world: World, *messages: Outgoing) -> None:
     """Send messages through the pipeline to its end."""
     with trio.fail_after(5):
         async with running(world) as transmitter:
-            await transmitter.send(messages)
+            for one in messages:
+                await transmitter.send(*one)
             await transmitter.flush()
 
 

@@ -9,37 +9,25 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio._pipeline.batches import (
-    ITEM_BYTES,
-    ITEM_MESSAGES,
-    SHORT,
-    Outgoing,
-    Sealed,
-    pack_messages,
-)
-from knet_trio._pipeline.sealing import Sealer
-from knet_trio._pipeline.stage import BATCH_LIMIT, CHANNEL_BATCHES
-from knet_trio._pipeline.transport import TransportStage
-from knet_trio._pipeline.tx import CipherStage, CompressorStage, FilterStage, Transmitter
-from knet_trio._state.context import Compression
+from knet_trio._pipeline.batches import BATCH_BYTES, BATCH_MESSAGES, cut, pack
+from knet_trio._pipeline.tx import Transmitter
+from knet_trio._state.lane import LANE_MESSAGES
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
 from knet_trio.message import Broadcast, Drop, FilterPacket, FilterResult, Unicast
-from tests.pipeline.sending import data, drops, make, message, send
-from tests.pipeline.test_compression import Halver
+from tests.pipeline.sending import Outgoing, data, drops, make, message, send
 from tests.state.fakes import KEY, address, refusal
 
 
 class TestPacking:
-    """Messages become items, each of them work for one turn."""
+    """Messages become batches, each of them work for one turn."""
 
     def packed(self, *sizes: int) -> list[list[int]]:
-        """The sizes of the messages in each item."""
+        """The sizes of the messages in each batch."""
         datas = [bytes([i % 256]) * size for i, size in enumerate(sizes)]
-        items = pack_messages(datas, 5, (2, 3))
-        assert {(item.channel, item.to) for item in items} <= {(5, (2, 3))}
-        assert [data for item in items for data in item.datas] == datas
-        return [list(map(len, item.datas)) for item in items]
+        batches = list(pack(iter(datas)))
+        assert [data for batch in batches for data in batch] == datas
+        return [list(map(len, batch)) for batch in batches]
 
     def test_nothing(self) -> None:
         assert self.packed() == []
@@ -49,33 +37,39 @@ class TestPacking:
 
     @pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 129, 1000])
     def test_no_more_than_so_many(self, count: int) -> None:
-        whole, rest = divmod(count, ITEM_MESSAGES)
-        expected = [ITEM_MESSAGES] * whole + [rest] * (rest > 0)
-        assert [len(item) for item in self.packed(*[1] * count)] == expected
+        whole, rest = divmod(count, BATCH_MESSAGES)
+        expected = [BATCH_MESSAGES] * whole + [rest] * (rest > 0)
+        assert [len(batch) for batch in self.packed(*[1] * count)] == expected
 
     def test_nor_more_than_so_many_bytes(self) -> None:
         assert self.packed(*[65536] * 7) == [[65536] * 3, [65536] * 3, [65536]]
-        assert ITEM_BYTES == 3 * 65536
+        assert BATCH_BYTES == 3 * 65536
         assert self.packed(*[65536] * 3, 1) == [[65536] * 3, [1]]
         assert self.packed(1, *[65536] * 3) == [[1, 65536, 65536], [65536]]
 
     @given(st.lists(st.sampled_from([1, 1, 1, 1000, 3073, 30000, 65536]), max_size=300))
-    def test_each_item_is_as_large_as_it_may_be(self, sizes: list[int]) -> None:
-        items = self.packed(*sizes)
-        for item, after in zip(items, [*items, [ITEM_BYTES]][1:], strict=bool(items)):
-            assert 0 < len(item) <= ITEM_MESSAGES
-            assert sum(item) <= ITEM_BYTES
-            assert len(item) == ITEM_MESSAGES or sum(item) + after[0] > ITEM_BYTES
+    def test_each_batch_is_as_large_as_it_may_be(self, sizes: list[int]) -> None:
+        batches = self.packed(*sizes)
+        for batch, after in zip(batches, [*batches, [BATCH_BYTES]][1:], strict=bool(batches)):
+            assert 0 < len(batch) <= BATCH_MESSAGES
+            assert sum(batch) <= BATCH_BYTES
+            assert len(batch) == BATCH_MESSAGES or sum(batch) + after[0] > BATCH_BYTES
+
+    def test_what_is_short_enough_is_not_copied(self) -> None:
+        datas = [b"x"] * BATCH_MESSAGES
+        (batch,) = cut(datas)
+        assert batch is datas
+        assert list(map(len, cut([bytes(65536)] * 4))) == [3, 1]
 
 
-class TestJoining:
-    """What comes while a stage is behind goes on together."""
+class TestGathering:
+    """Messages that are sent one by one within a turn go together."""
 
-    async def test_messages_keep_their_order_channels_and_hosts(self) -> None:
+    async def test_they_keep_their_order_channels_and_hosts(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         world = make(2, 3)
-        transmitter = Transmitter(world.node)
-        # What needs a thread is not done in the turn of who sends it, nor is what comes after it.
-        world.context.compression = Compression(Halver(slow=True), 65536)
+        monkeypatch.setattr(world.context.turns, "_clock", lambda: 0.0)
         items = [
             # Some take fragments.
             message(
@@ -85,16 +79,7 @@ class TestJoining:
             )
             for i in range(400)
         ]
-        for item in items:
-            transmitter.send_nowait([item])
-        # More than the two stages have room for one by one.
-        assert len(items) > 2 * CHANNEL_BATCHES * BATCH_LIMIT
-        assert world.endpoint.sent == []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(transmitter.run)
-            with trio.fail_after(5):
-                await transmitter.flush()
-            nursery.cancel_scope.cancel()
+        await send(world, *items)
         for number in (20, 30):
             packets = data(world, address(number))
             wanted = [item for item in items if number == 20 or item.to is None]
@@ -107,62 +92,26 @@ class TestJoining:
                 assert {part.broadcast for part in parts} == {item.to is None}
         assert drops(world) == {}
 
-    async def test_no_item_grows_past_what_is_one_turns_work(self) -> None:
+    async def test_a_full_lane_takes_no_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
         world = make(2)
-        sealer = Sealer(world.node)
-        stage = FilterStage(
-            world.node,
-            CompressorStage(world.node, CipherStage(sealer, TransportStage(world.node, sealer))),
-        )
-
-        def joined(first: list[bytes], second: list[bytes]) -> Outgoing | None:
-            return stage.join(Outgoing(first, 0, None), Outgoing(second, 0, None))
-
-        together = [b"x"] * (ITEM_MESSAGES - 24) + [b"y"] * 24
-        assert joined(together[:-24], together[-24:]) == Outgoing(together, 0, None)
-        assert joined(together[:-24], [b"y"] * 25) is None
-        # Long ones gain nothing.
-        assert joined([b"x"], [bytes(SHORT)]) == Outgoing([b"x", bytes(SHORT)], 0, None)
-        assert joined([b"x"], [b"y", bytes(SHORT + 1)]) is None
-
-    async def test_messages_of_different_ways_do_not_join(self) -> None:
-        world = make(2)
-        sealer = Sealer(world.node)
-        stage = FilterStage(
-            world.node,
-            CompressorStage(world.node, CipherStage(sealer, TransportStage(world.node, sealer))),
-        )
-        for other in (message(channel=1), message(to=[2]), message(channel=1, to=[2])):
-            assert stage.join(message(), other) is None
-            assert stage.join(other, message()) is None
-        assert stage.join(message(b"a", to=[3, 2]), message(b"b", to=[3, 2])) is not None
-        assert stage.join(message(b"a", to=[3, 2]), message(b"b", to=[2, 3])) is None
-
-    async def test_datagrams_of_the_same_hosts_are_sent_together(self) -> None:
-        node = make(2).node
-        stage = TransportStage(node, Sealer(node))
-        one = Sealed([b"a"], None)
-        assert stage.join(one, Sealed([b"b", b"c"], None)) == Sealed([b"a", b"b", b"c"], None)
-        assert stage.join(one, Sealed([b"b"], (2,))) is None
-        # What is one message is dealt to one link.
-        parts = Sealed([b"b", b"c"], None, fragments=True)
-        assert stage.join(one, parts) is None
-        assert stage.join(parts, one) is None
-
-    async def test_what_is_in_the_envelopes_stays_beside_them(self) -> None:
-        node = make(2).node
-        stage = TransportStage(node, Sealer(node))
-        sealed = Sealed([b"A"], None, packets=[b"a"])
-        joined = stage.join(sealed, Sealed([b"B"], None, packets=[b"b"]))
-        assert joined == Sealed([b"A", b"B"], None, packets=[b"a", b"b"])
-        # The envelope was turned on or off in between.
-        assert stage.join(Sealed([b"c"], None), Sealed([b"B"], None, packets=[b"b"])) is None
-        assert stage.join(Sealed([b"A"], None, packets=[b"a"]), Sealed([b"c"], None)) is None
+        monkeypatch.setattr(world.context.turns, "_clock", lambda: 0.0)
+        transmitter = Transmitter(world.node)
+        world.endpoint.room = 0
+        sent = 0
+        with trio.move_on_after(0.1) as scope:
+            while True:
+                await transmitter.send(*message())
+                sent += 1
+        assert scope.cancelled_caught
+        assert sent == world.node.peers[2].lane.messages == LANE_MESSAGES
 
 
 class TestFiltering:
-    async def test_each_message_of_several_is_asked_about(self) -> None:
+    async def test_each_message_of_several_is_asked_about(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         world = make(2, 3)
+        monkeypatch.setattr(world.context.turns, "_clock", lambda: 0.0)
         asked: list[bytes] = []
 
         def decide(packet: FilterPacket) -> FilterResult:

@@ -7,14 +7,15 @@ import pytest
 import trio
 
 from knet_trio._core.onwire import MAX_MESSAGE, encode_message
-from knet_trio._pipeline.batches import Outgoing
+from knet_trio._pipeline.compressor import AT_ONCE
 from knet_trio._pipeline.rx import Receiver
-from knet_trio._pipeline.tx import COMPRESSED_AT_ONCE, Transmitter
+from knet_trio._pipeline.tx import Transmitter
 from knet_trio._state.context import Compression
+from knet_trio._state.turns import TURN, CountedClock
 from knet_trio.abc import Compressor
 from knet_trio.errors import DropCause, PacketError
 from knet_trio.message import Message
-from tests.pipeline.sending import data, drops, make, message, running, send
+from tests.pipeline.sending import Outgoing, data, drops, make, message, running, send
 from tests.pipeline.test_rx import HOME, PEER, receiving
 from tests.state.fakes import World
 
@@ -99,7 +100,7 @@ class TestSending:
         assert [packet.payload[0] for packet in data(world)] == list(range(200))
 
     @slow_or_not
-    @pytest.mark.parametrize("size", [120, 2 * COMPRESSED_AT_ONCE // 30])
+    @pytest.mark.parametrize("size", [120, 2 * AT_ONCE // 30])
     async def test_many_at_once(self, slow: bool, size: int) -> None:
         world, halver = self.compressing(slow=slow)
         world.context.fixed_mtu = 65535
@@ -120,8 +121,11 @@ class TestSending:
         assert shown.tx_uncompressed_packets == 30 - smaller
         assert (halver.threads != {threading.get_ident()}) is slow
 
-    async def test_others_get_a_turn_while_much_is_compressed(self) -> None:
+    async def test_others_get_a_turn_while_much_is_compressed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         world, _ = self.compressing()
+        monkeypatch.setattr(world.context.turns, "_clock", CountedClock(2 * TURN))
         turns = 0
 
         async def count() -> None:
@@ -138,18 +142,18 @@ class TestSending:
                 await transmitter.flush()
                 flushed.set()
 
-            await transmitter.send([Outgoing([bytes(COMPRESSED_AT_ONCE // 16)] * 32, 0, None)])
+            await transmitter.send([bytes(AT_ONCE // 16)] * 32, 0)
             nursery.start_soon(count)
             nursery.start_soon(flush)
             with trio.fail_after(5):
                 await flushed.wait()
             nursery.cancel_scope.cancel()
-        # About one after each message.
+        # One after each, as if it took as long as a turn.
         assert turns >= 30
 
     async def test_sync_too(self) -> None:
         world, _ = self.compressing()
-        await Transmitter(world.node).send_sync(message(bytes(200), to=[2]))
+        await Transmitter(world.node).send_sync(bytes(200), 0, (2,))
         assert [(packet.compress, len(packet.payload)) for packet in data(world)] == [(77, 100)]
 
     async def test_without_compression_all_are_counted(self) -> None:

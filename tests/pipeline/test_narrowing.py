@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 
 import pytest
 import trio
@@ -13,7 +14,6 @@ from knet_trio._core.onwire import Data, decode_untrusted
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._pipeline.tx import Transmitter
 from knet_trio._state.link import LinkState
-from knet_trio._state.outbox import HIGH_WATER
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause, NoProgressError
@@ -23,7 +23,6 @@ from tests.state.fakes import (
     FakeEndpoint,
     World,
     address,
-    refusal,
     reply_to_last_probe,
 )
 
@@ -35,7 +34,7 @@ def find_mtu(path: LinkState, onwire: int) -> None:
     """Let a search end at ``onwire``."""
     now = trio.current_time()
     path.pmtud.start(now)
-    path.outbox.endpoint.limit_mtu(onwire)  # type: ignore[attr-defined]
+    path.sender.outlet.endpoint.limit_mtu(onwire)  # type: ignore[attr-defined]
     path.discover(now)
     path.reply_received(reply_to_last_probe(path), now)
     assert path.pmtud.onwire == onwire
@@ -129,7 +128,7 @@ class TestFragmentedAgain:
         world = make(2, 3)
         near, far = world.node.peers[2], world.node.peers[3]
         wide = FakeEndpoint()
-        near.paths[0].outbox = world.make_outbox(wide)
+        near.paths[0].sender.outlet = world.make_outlet(wide)
         for path in (near.paths[0], far.paths[0]):
             find_mtu(path, WIDE)
         world.endpoint.limit_mtu(NARROW)
@@ -146,7 +145,7 @@ class TestOtherLinks:
         world = make(2)
         peer = world.node.peers[2]
         wide = FakeEndpoint()
-        world.bring_up(world.add_path(peer, 1, dst=address(21), outbox=world.make_outbox(wide)))
+        world.bring_up(world.add_path(peer, 1, dst=address(21), outlet=world.make_outlet(wide)))
         for path in peer.paths.values():
             find_mtu(path, WIDE)
         world.endpoint.limit_mtu(NARROW)
@@ -164,48 +163,36 @@ class TestOtherLinks:
         assert drops(world) == {}
 
 
-class TestLate:
-    async def test_what_waited_for_room_is_fragmented_again_too(
-        self, autojump_clock: MockClock
-    ) -> None:
+class TestWhileItWaits:
+    async def test_for_room(self, autojump_clock: MockClock) -> None:
         world = narrowing(2)
-        path = world.node.peers[2].paths[0]
         world.endpoint.room = 0
         async with running(world) as transmitter, trio.open_nursery() as nursery:
-            nursery.start_soon(path.outbox.run)
-            await transmitter.send([message(TEXT[:4000])])
-            await transmitter.flush()
+            nursery.start_soon(world.outlet.run)
+            await transmitter.send(*message(TEXT[:4000]))
             assert world.endpoint.sent == []
-            world.endpoint.give_room(HIGH_WATER)
+            world.endpoint.give_room(math.inf)
             with trio.fail_after(5):
-                await path.outbox.wait_empty()
+                await transmitter.flush()
             nursery.cancel_scope.cancel()
         assert delivered(world) == [TEXT[:4000]]
         assert drops(world) == {}
 
-    async def test_what_waited_for_a_dead_link_goes_over_another(
-        self, autojump_clock: MockClock
-    ) -> None:
+    async def test_in_the_middle_of_a_message(self, autojump_clock: MockClock) -> None:
+        # Three of its fragments have gone when the path narrows.
         world = make(2)
-        peer = world.node.peers[2]
-        other = FakeEndpoint()
-        world.bring_up(world.add_path(peer, 1, dst=address(21), outbox=world.make_outbox(other)))
-        first = peer.paths[0]
-        world.endpoint.room = 0
+        find_mtu(world.node.peers[2].paths[0], WIDE)
+        world.endpoint.sent.clear()
+        world.endpoint.room = 2
         async with running(world) as transmitter, trio.open_nursery() as nursery:
-            nursery.start_soon(first.outbox.run)
-            await transmitter.send([message(b"hello")])
-            await transmitter.flush()
-
-            def refuse(_: bytes, __: Address) -> None:
-                raise refusal(errno.ENOBUFS)
-
-            world.endpoint.refuse = refuse
-            world.endpoint.give_room(HIGH_WATER)
+            nursery.start_soon(world.outlet.run)
+            await transmitter.send(*message(TEXT))
+            world.endpoint.limit_mtu(NARROW)
+            world.endpoint.give_room(math.inf)
             with trio.fail_after(5):
-                await first.outbox.wait_empty()
+                await transmitter.flush()
             nursery.cancel_scope.cancel()
-        assert [p.payload for p in other.packets() if isinstance(p, Data)] == [b"hello"]
+        assert delivered(world) == [TEXT]
         assert drops(world) == {}
 
 
@@ -220,9 +207,9 @@ class TestLost:
     async def test_sync_raises_then(self) -> None:
         world = narrowing(2)
         transmitter = Transmitter(world.node)
-        await transmitter.send_sync(message(TEXT[:4000], to=[2]))
+        await transmitter.send_sync(TEXT[:4000], 0, (2,))
         assert delivered(world) == [TEXT[:4000]]
         world.endpoint.limit_mtu(NARROW - 500, tells=False)
         with pytest.raises(NoProgressError) as caught:
-            await transmitter.send_sync(message(TEXT[:4000], to=[2]))
+            await transmitter.send_sync(TEXT[:4000], 0, (2,))
         assert caught.value.errno == errno.EMSGSIZE

@@ -340,7 +340,7 @@ class TestEndpoints:
         world = World()
         other = FakeEndpoint()
         world.bring_up(
-            world.add_path(world.add_peer(3), dst=address(30), outbox=world.make_outbox(other))
+            world.add_path(world.add_peer(3), dst=address(30), outlet=world.make_outlet(other))
         )
         async with receiving(world) as rx, trio.open_nursery() as nursery:
             nursery.start_soon(rx.receiver.receive_from, other)

@@ -12,11 +12,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from knet_trio._core.onwire import Data, decode_untrusted
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._crypto.envelope import make_cipher
-from knet_trio._pipeline.batches import ITEM_MESSAGES, Outgoing
-from knet_trio._pipeline.stage import BATCH_LIMIT
-from knet_trio._pipeline.tx import GATHERED, Transmitter
-from knet_trio._state.link import LinkState
-from knet_trio._state.outbox import HIGH_WATER
+from knet_trio._pipeline.batches import BATCH_MESSAGES
+from knet_trio._pipeline.tx import Transmitter
+from knet_trio._state.turns import TURN, CountedClock
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import (
@@ -32,8 +30,8 @@ from knet_trio.errors import (
     SendError,
 )
 from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, FilterResult, Unicast
-from tests.pipeline.sending import data, drops, make, message, running, send
-from tests.state.fakes import KEY, ME, FakeEndpoint, World, address, refusal
+from tests.pipeline.sending import Outgoing, data, drops, make, message, running, send
+from tests.state.fakes import KEY, ME, World, address, refusal
 
 MINIMUM = 482
 
@@ -59,10 +57,10 @@ class TestWhatGoesOut:
 
     async def test_messages_are_numbered_in_their_order(self) -> None:
         world = make(2)
-        count = 3 * BATCH_LIMIT
+        count = 3 * BATCH_MESSAGES
         async with running(world) as transmitter:
             for number in range(count):
-                await transmitter.send([message(b"%d" % number)])
+                await transmitter.send(*message(b"%d" % number))
             await transmitter.flush()
         packets = data(world)
         assert [packet.seq for packet in packets] == list(range(1, count + 1))
@@ -252,42 +250,17 @@ def break_cipher(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.context.crypto.sealer, "seal", fail)
 
 
-class TestBackpressure:
-    async def test_send_nowait_would_block_when_the_stages_are_behind(self) -> None:
-        world = make(2)
-        transmitter = Transmitter(world.node)
-        world.endpoint.room = 0
-        sent = 0
-        with pytest.raises(trio.WouldBlock):
-            while True:
-                transmitter.send_nowait([message(b"%d" % sent)])
-                sent += 1
-        assert sent >= BATCH_LIMIT
-        assert world.endpoint.sent == []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(transmitter.run)
-            nursery.start_soon(world.outbox.run)
-            world.endpoint.give_room(math.inf)
-            with trio.fail_after(5):
-                await transmitter.flush()
-                await world.outbox.wait_empty()
-            nursery.cancel_scope.cancel()
-        assert [int(packet.payload) for packet in data(world)] == list(range(sent))
-        assert drops(world) == {}
-
-    async def test_an_idle_pipeline_sends_in_the_turn_of_its_user(
-        self, autojump_clock: MockClock
-    ) -> None:
+class TestTurns:
+    async def test_what_need_not_wait_goes_in_the_turn_of_its_user(self) -> None:
         world = make(2)
         transmitter = Transmitter(world.node)
         for number in range(3):
-            transmitter.send_nowait([message(b"%d" % number)])
+            transmitter.send_nowait(*message(b"%d" % number))
             assert [int(packet.payload) for packet in data(world)] == list(range(number + 1))
-            await trio.sleep(0.001)
+            # A task of the handle has noticed that the loop has gone round.
+            world.context.turns.resumed(world.context.turns.round)
 
-    async def test_messages_that_follow_closely_go_together(
-        self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_messages_of_one_turn_go_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
         world = make(2)
         calls: list[int] = []
         send_nowait = world.endpoint.send_nowait
@@ -297,15 +270,14 @@ class TestBackpressure:
             return send_nowait(datagrams, destination)
 
         monkeypatch.setattr(world.endpoint, "send_nowait", send_noted)
+        monkeypatch.setattr(world.context.turns, "_clock", lambda: 0.0)
         async with running(world) as transmitter:
             for number in range(200):
-                await transmitter.send([message(b"%d" % number)])
+                await transmitter.send(*message(b"%d" % number))
             await wait_all_tasks_blocked()
             assert [int(packet.payload) for packet in data(world)] == list(range(200))
-        # The first goes at once, the last when no more follow.
-        assert calls[0] == 1
-        assert min(calls[1:-1]) > GATHERED
-        assert max(calls) <= ITEM_MESSAGES
+        # The first goes at once, the others when the loop has gone round.
+        assert calls == [1, BATCH_MESSAGES, BATCH_MESSAGES, BATCH_MESSAGES, 7]
 
     async def test_nothing_waits_for_others_to_come(self, autojump_clock: MockClock) -> None:
         world = make(2)
@@ -313,60 +285,38 @@ class TestBackpressure:
             for count in (1, 2, 3):
                 before = len(world.endpoint.sent)
                 for _ in range(count):
-                    await transmitter.send([message()])
+                    await transmitter.send(*message())
                 await wait_all_tasks_blocked()
                 assert len(world.endpoint.sent) == before + count
             # Not a moment has passed.
             assert trio.current_time() == 0.0
 
-    async def test_flush_waits_for_all_stages(self) -> None:
-        world = make(2)
-        async with running(world) as transmitter:
-            for count in (0, 1, 1000):
-                before = len(data(world))
-                await transmitter.send([message()] * count)
-                with trio.fail_after(5):
-                    await transmitter.flush()
-                assert len(data(world)) == before + count
-
-
-class TestFullOutbox:
-    def two(self) -> tuple[World, FakeEndpoint, list[LinkState]]:
-        """Hosts 2 and 3, each behind a socket of its own."""
-        world = make(2)
-        other = FakeEndpoint()
-        path = world.add_path(world.add_peer(3), dst=address(30), outbox=world.make_outbox(other))
-        world.bring_up(path)
-        return world, other, [world.node.peers[2].paths[0], path]
-
-    async def flood(self, path: LinkState) -> None:
-        """Fill the outbox of a path."""
-        endpoint = path.outbox.endpoint
-        assert isinstance(endpoint, FakeEndpoint)
-        endpoint.room = 0
-        path.outbox.send(path, [b"\x01" * 20] * HIGH_WATER)
-        assert path.outbox.full
-
-    async def test_does_not_hold_up_another(self) -> None:
-        world, other, paths = self.two()
-        await self.flood(paths[0])
-        await send(world, *[message(bytes(1000)) for _ in range(10)])
-        assert len(other.sent) == 30
-        assert world.endpoint.sent == []
-        assert drops(world) == {DropCause.SEND_QUEUE_FULL: 30}
-        assert paths[0].drops == drops(world)
-        assert paths[1].drops == {}
-
-    @pytest.mark.parametrize("first", [0, 1])
-    async def test_sending_waits_only_while_all_are_full(
-        self, first: int, nursery: trio.Nursery
+    async def test_a_broadcast_to_many_hosts_is_cut_into_turns(
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        world, _, paths = self.two()
-        for path in paths:
-            await self.flood(path)
-            nursery.start_soon(path.outbox.run)
+        world = make(*range(2, 20))
+        turns = world.context.turns
+        # Each look at the clock finds a quarter of a turn gone.
+        monkeypatch.setattr(turns, "_clock", CountedClock(TURN / 4))
+        turns.resumed(turns.round)
         async with running(world) as transmitter:
-            await transmitter.send([message()])
+            transmitter.send_nowait(*message())
+            assert 0 < len(world.endpoint.sent) < 9
+            await wait_all_tasks_blocked()
+            assert {sent.destination for sent in world.endpoint.sent} == {
+                address(10 * host) for host in range(2, 20)
+            }
+            assert {packet.seq for packet in data(world)} == {1}
+
+
+class TestFlush:
+    async def test_waits_for_all_lanes(self) -> None:
+        world = make(2, 3)
+        async with running(world) as transmitter, trio.open_nursery() as nursery:
+            nursery.start_soon(world.outlet.run)
+            world.endpoint.room = 0
+            for count in range(3):
+                await transmitter.send(*message(b"%d" % count))
             flushed = trio.Event()
 
             async def flush() -> None:
@@ -376,35 +326,49 @@ class TestFullOutbox:
             nursery.start_soon(flush)
             await wait_all_tasks_blocked()
             assert not flushed.is_set()
-            assert drops(world) == {}
-            # Whichever has room first ends it.
-            endpoint = paths[first].outbox.endpoint
-            assert isinstance(endpoint, FakeEndpoint)
-            endpoint.give_room(HIGH_WATER + 1)
+            world.endpoint.give_room(math.inf)
             with trio.fail_after(5):
                 await flushed.wait()
-                await paths[first].outbox.wait_empty()
-            assert isinstance(decode_untrusted(endpoint.datagrams[-1]), Data)
-            assert paths[1 - first].drops == {DropCause.SEND_QUEUE_FULL: 1}
-        nursery.cancel_scope.cancel()
+            assert len(data(world)) == 6
+            nursery.cancel_scope.cancel()
 
-    async def test_removing_the_link_ends_the_wait(self) -> None:
+    async def test_an_end_of_the_handle_ends_it(self) -> None:
         world = make(2)
-        path = world.node.peers[2].paths[0]
-        await self.flood(path)
-        async with running(world) as transmitter:
-            await transmitter.send([message()])
+        world.endpoint.room = 0
+        async with running(world) as transmitter, trio.open_nursery() as nursery:
+            await transmitter.send(*message())
+
+            async def flush() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await transmitter.flush()
+
+            nursery.start_soon(flush)
             await wait_all_tasks_blocked()
-            path.close()
-            world.node.peers[2].remove(path)
-            with trio.fail_after(5):
-                await transmitter.flush()
-        assert drops(world)[DropCause.SEND_FAILED] == HIGH_WATER
+            transmitter.close()
+
+
+class TestBugs:
+    async def test_in_a_stage_end_the_handle_and_not_the_caller(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = make(2)
+        bug = RuntimeError("a bug")
+
+        def fail(*_: object, **__: object) -> None:
+            raise bug
+
+        monkeypatch.setattr("knet_trio._pipeline.sealing.encode_messages", fail)
+        transmitter = Transmitter(world.node)
+        with pytest.raises(trio.ClosedResourceError):
+            await transmitter.send(*message())
+        with pytest.raises(RuntimeError, match="a bug"):
+            await world.context.wait_bug()
 
 
 class TestSendSync:
     async def sync(self, world: World, outgoing: Outgoing) -> None:
-        await Transmitter(world.node).send_sync(outgoing)
+        datas, channel, to = outgoing
+        await Transmitter(world.node).send_sync(datas[0], channel, to)
 
     async def fails(self, world: World, outgoing: Outgoing, kind: type[SendError]) -> SendError:
         with pytest.raises(kind) as caught:
@@ -501,10 +465,51 @@ class TestSendSync:
         await self.sync(world, message(to=[2]))
         assert len(data(world, address(21))) == 1
 
-    async def test_everything_is_full(self) -> None:
+    async def test_it_waits_for_room(self, nursery: trio.Nursery) -> None:
         world = make(2)
-        path = world.node.peers[2].paths[0]
-        world.endpoint.room = 0
-        path.outbox.send(path, [b"x"] * HIGH_WATER)
-        error = await self.fails(world, message(to=[2]), NoProgressError)
-        assert error.errno == errno.EAGAIN
+        nursery.start_soon(world.outlet.run)
+        async with running(world) as transmitter:
+            world.endpoint.room = 0
+            transmitter.send_nowait(*message(b"in the lane"))
+            nursery.start_soon(transmitter.send_sync, b"past it", 0, (2,))
+            await wait_all_tasks_blocked()
+            assert data(world) == []
+            world.endpoint.give_room(1)
+            await wait_all_tasks_blocked()
+            assert [packet.payload for packet in data(world)] == [b"past it"]
+            world.endpoint.give_room(1)
+            await wait_all_tasks_blocked()
+            first, second = data(world)
+            assert second.payload == b"in the lane"
+            assert second.seq > first.seq
+        nursery.cancel_scope.cancel()
+
+    async def test_the_host_is_lost_while_it_waits(self, nursery: trio.Nursery) -> None:
+        world = make(2)
+        async with running(world) as transmitter:
+            world.endpoint.room = 0
+
+            async def wait() -> None:
+                with pytest.raises(HostDownError):
+                    await transmitter.send_sync(b"x", 0, (2,))
+
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            world.node.peers[2].paths[0].set_enabled(False)
+        assert drops(world) == {}
+
+    @pytest.mark.parametrize("begun", [0, 1])
+    async def test_cancelled(self, begun: int) -> None:
+        world = make(2)
+        async with running(world) as transmitter:
+            world.endpoint.room = begun
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(transmitter.send_sync, bytes(1000), 0, (2,))
+                    await wait_all_tasks_blocked()
+                    scope.cancel()
+            world.endpoint.give_room(math.inf)
+            await wait_all_tasks_blocked()
+            # What has not begun has not happened; the rest of what has is given up.
+            assert len(data(world)) == begun
+            assert drops(world) == ({DropCause.SEND_FAILED: 1} if begun else {})

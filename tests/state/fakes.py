@@ -19,7 +19,7 @@ from knet_trio._state.control import receive_control, receive_trouble
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.link import LinkState
-from knet_trio._state.outbox import Outbox
+from knet_trio._state.outlet import Outlet
 from knet_trio._transport.offload import MOST_DATAGRAMS
 from knet_trio._transport.udp import UdpTransport
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train
@@ -198,13 +198,13 @@ class World:
         )
         self.node = HandleState(self.context)
         self.endpoint = FakeEndpoint()
-        self.outbox = self.make_outbox(self.endpoint)
+        self.outlet = self.make_outlet(self.endpoint)
         self._recorder = Recorder()
         self.context.event_receivers.add(self._recorder)
 
-    def make_outbox(self, endpoint: Endpoint) -> Outbox:
-        """An outbox whose troubles act on this node."""
-        return Outbox(endpoint, partial(receive_trouble, self.node, endpoint))
+    def make_outlet(self, endpoint: Endpoint) -> Outlet:
+        """A socket that wakes the lanes of this node."""
+        return Outlet(endpoint, lambda host_ids: self.context.on_room(host_ids))
 
     def add_peer(self, host_id: int = 2, policy: LinkPolicy = LinkPolicy.PASSIVE) -> HostState:
         return self.node.add(host_id, f"host{host_id}", policy)
@@ -219,7 +219,7 @@ class World:
         pong_count: int = 1,
         ping_interval: float = 1.0,
         pong_timeout: float = 2.0,
-        outbox: Outbox | None = None,
+        outlet: Outlet | None = None,
     ) -> LinkState:
         """A link that is enabled. Without ``dst`` it is dynamic and accepts every address."""
         config = LinkConfig(
@@ -231,9 +231,17 @@ class World:
             ping_interval=ping_interval,
             pong_timeout=pong_timeout,
         )
+        outlet = outlet or self.outlet
         path = LinkState(
-            self.context, peer.host_id, config, UDP, outbox or self.outbox, peer.refresh
-        )  # fmt: skip
+            self.context,
+            peer.host_id,
+            config,
+            UDP,
+            outlet,
+            peer.refresh,
+            report=partial(receive_trouble, self.node, outlet.endpoint),
+        )
+        outlet.users += 1
         peer.add(path)
         path.set_enabled(True)
         return path
@@ -274,7 +282,7 @@ class World:
 
 def reply_to_last_probe(path: LinkState) -> PmtudReply:
     """What the peer answers the last probe that was sent to it."""
-    endpoint = path.outbox.endpoint
+    endpoint = path.sender.outlet.endpoint
     assert isinstance(endpoint, FakeEndpoint)
     packets = [
         decode_untrusted(path.context.crypto.open_untrusted(sent.datagram))

@@ -187,7 +187,7 @@ class TestTrouble:
         one = world.add_path(world.add_peer(2), dst=address(2))
         two = world.add_path(world.add_peer(3), dst=address(3))
         three = world.add_path(
-            world.add_peer(4), dst=address(2), outbox=world.make_outbox(elsewhere)
+            world.add_peer(4), dst=address(2), outlet=world.make_outlet(elsewhere)
         )
         for path in (one, two, three):
             world.bring_up(path)

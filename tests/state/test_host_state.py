@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from knet_trio._core.onwire import Data, Ping
 from knet_trio._core.policy import LinkPolicy
@@ -100,8 +100,7 @@ class TestPolicies:
         return peer, paths
 
     def chosen(self, peer: HostState, times: int) -> list[list[int]]:
-        shares = [peer.share([b"x"], fragments=False) for _ in range(times)]
-        return [[path.link_id for path in share] for share in shares]
+        return [[link.link_id for link in peer.links_of_turn(turn)] for turn in range(times)]
 
     async def test_passive_takes_the_highest_priority(self) -> None:
         peer, paths = self.up(LinkPolicy.PASSIVE, 1, 5, 5)
@@ -127,92 +126,4 @@ class TestPolicies:
 
     async def test_none_without_a_link(self) -> None:
         _, peer, _ = make(LinkPolicy.ACTIVE, 0, 0)
-        assert list(peer.next_paths) == []
-        assert peer.share([b"x"], fragments=False) == {}
-
-
-class TestSharing:
-    """What each link carries of several messages: by message number, from 0."""
-
-    def up(self, policy: LinkPolicy, links: int) -> tuple[World, HostState]:
-        world, peer, paths = make(policy, *[0] * links)
-        for path in paths:
-            world.bring_up(path)
-        return world, peer
-
-    def shares(
-        self, peer: HostState, count: int, *, fragments: bool = False
-    ) -> dict[int, list[int]]:
-        datagrams = [b"%d" % number for number in range(count)]
-        shares = peer.share(datagrams, fragments=fragments)
-        return {path.link_id: [int(each) for each in share] for path, share in shares.items()}
-
-    async def test_passive_gives_all_to_one(self) -> None:
-        _, peer = self.up(LinkPolicy.PASSIVE, 3)
-        assert self.shares(peer, 5) == {0: [0, 1, 2, 3, 4]}
-
-    async def test_active_gives_all_to_each(self) -> None:
-        _, peer = self.up(LinkPolicy.ACTIVE, 3)
-        everything = [0, 1, 2, 3, 4]
-        for fragments in (False, True):
-            assert self.shares(peer, 5, fragments=fragments) == dict.fromkeys(range(3), everything)
-
-    async def test_round_robin_deals_whole_messages(self) -> None:
-        _, peer = self.up(LinkPolicy.ROUND_ROBIN, 3)
-        assert self.shares(peer, 7) == {0: [0, 3, 6], 1: [1, 4], 2: [2, 5]}
-        # And goes on where it was.
-        assert self.shares(peer, 4) == {1: [0, 3], 2: [1], 0: [2]}
-        assert self.shares(peer, 1) == {2: [0]}
-        assert self.shares(peer, 2) == {0: [0], 1: [1]}
-
-    async def test_round_robin_takes_the_fragments_of_a_message_for_one(self) -> None:
-        _, peer = self.up(LinkPolicy.ROUND_ROBIN, 3)
-        assert self.shares(peer, 5, fragments=True) == {0: [0, 1, 2, 3, 4]}
-        assert self.shares(peer, 2) == {1: [0], 2: [1]}
-        assert self.shares(peer, 2, fragments=True) == {0: [0, 1]}
-        assert self.shares(peer, 1) == {1: [0]}
-
-    @pytest.mark.parametrize("links", [1, 2, 3, 8])
-    async def test_round_robin_is_what_it_is_one_by_one(self, links: int) -> None:
-        _, together = self.up(LinkPolicy.ROUND_ROBIN, links)
-        _, alone = self.up(LinkPolicy.ROUND_ROBIN, links)
-        for count in (1, 2, 3, 7, 8, 9, 64):
-            dealt: dict[int, list[int]] = {}
-            for number in range(count):
-                ((link_id, _),) = self.shares(alone, 1).items()
-                dealt.setdefault(link_id, []).append(number)
-            assert self.shares(together, count) == dealt
-
-    @pytest.mark.parametrize("policy", list(LinkPolicy))
-    async def test_nobody_carries_anything_without_a_link(self, policy: LinkPolicy) -> None:
-        _, peer, _ = make(policy, 0, 0)
-        for fragments in (False, True):
-            assert self.shares(peer, 5, fragments=fragments) == {}
-
-    async def suspect(self, policy: LinkPolicy) -> tuple[World, HostState]:
-        """The first of three links has not answered for longer than it ever took."""
-        world, peer = self.up(policy, 3)
-        peer.paths[0].send_ping(trio.current_time(), timed=True)
-        await trio.sleep(0.5)
-        return world, peer
-
-    async def test_what_is_hedged_goes_over_two(self, autojump_clock: MockClock) -> None:
-        _, peer = await self.suspect(LinkPolicy.PASSIVE)
-        for fragments in (False, True):
-            assert self.shares(peer, 3, fragments=fragments) == {0: [0, 1, 2], 1: [0, 1, 2]}
-
-    async def test_round_robin_hedges_what_the_suspect_link_is_dealt(
-        self, autojump_clock: MockClock
-    ) -> None:
-        world, peer = await self.suspect(LinkPolicy.ROUND_ROBIN)
-        shares = self.shares(peer, 6)
-        assert {link_id: sorted(share) for link_id, share in shares.items()} == {
-            0: [0, 3],
-            1: [0, 1, 3, 4],
-            2: [2, 5],
-        }
-        # A message in fragments is hedged whole, and only in the turn of that link.
-        assert self.shares(peer, 2, fragments=True) == {0: [0, 1], 1: [0, 1]}
-        assert self.shares(peer, 2, fragments=True) == {1: [0, 1]}
-        world.context.hedge = False
-        assert self.shares(peer, 2) == {2: [0], 0: [1]}
+        assert list(peer.next_links) == []

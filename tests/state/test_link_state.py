@@ -9,7 +9,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio._state.link import LinkState
-from knet_trio._state.outbox import Refusal
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
 from knet_trio.events import LinkStatusChanged
@@ -242,11 +241,8 @@ class TestEnabling:
         path = world.add_path(peer, dst=address(2))
         await path.connected.wait(True)
         await wait_all_tasks_blocked()
-        world.endpoint.room = 0
-        world.outbox.send(path, [b"a", b"b"])
         path.close()
         peer.remove(path)
-        assert world.context.counters.drops[DropCause.SEND_FAILED] == 2
         with pytest.raises(trio.ClosedResourceError):
             await path.connected.wait(True)
         before = len(world.endpoint.sent)
@@ -332,15 +328,22 @@ class TestData:
     async def test_what_the_socket_says_is_counted(self) -> None:
         world = World()
         path = world.add_path(world.add_peer(), dst=address(2))
-        path.data_sent(3, 300)
-        path.data_delayed(2)
-        path.data_refused(refusal(errno.EPERM))
-        assert path.drops == {}
-        path.data_lost([Refusal(b"a", refusal(errno.EPERM)), Refusal(b"b", refusal(errno.EAGAIN))])
+        sender = path.sender
+        sender.send_data([bytes(100)] * 3)
+        world.endpoint.room = 1
+        assert sender.send_data([b"x"] * 3) == (1, [])
+
+        def refuse(_: bytes, __: object) -> None:
+            raise refusal(errno.EPERM)
+
+        world.endpoint.refuse = refuse
+        world.endpoint.give_room(10)
+        sender.outlet.full = False
+        (done, refusals) = sender.send_data([b"y"])
+        assert (done, refusals[0].place, refusals[0].error.errno) == (1, 0, errno.EPERM)
         stats = path.status().stats
-        assert (stats.tx_data_packets, stats.tx_data_bytes) == (3, 300)
+        assert (stats.tx_data_packets, stats.tx_data_bytes) == (4, 301)
         assert (stats.tx_data_retries, stats.tx_data_errors) == (2, 1)
-        assert path.drops == {DropCause.SEND_FAILED: 1, DropCause.SEND_QUEUE_FULL: 1}
         assert path.trouble is not None
 
     async def test_too_large_a_datagram_starts_a_search(self) -> None:
@@ -351,7 +354,7 @@ class TestData:
         world.reply(path)
         assert path.pmtud.onwire == 65535
         world.endpoint.limit_mtu(1400)
-        path.data_refused(refusal(errno.EMSGSIZE))
+        path.send_too_large()
         assert path.pmtud.searching
         last = world.endpoint.packets()[-1]
         assert isinstance(last, PmtudProbe)
@@ -360,15 +363,16 @@ class TestData:
     async def test_nothing_is_searched_while_it_is_down(self) -> None:
         world = World()
         path = world.add_path(world.add_peer(), dst=address(2))
-        path.data_refused(refusal(errno.EMSGSIZE))
+        path.send_too_large()
         assert world.endpoint.sent == []
 
-    @pytest.mark.parametrize(("number", "suspect"), [(errno.EPERM, True), (errno.EMSGSIZE, False)])
-    async def test_a_refusal_makes_the_link_suspect(self, number: int, suspect: bool) -> None:
+    async def test_a_refusal_makes_the_link_suspect(self) -> None:
         world = World()
         path = world.add_path(world.add_peer(), dst=address(2))
-        path.data_refused(refusal(number))
-        assert path.liveness.suspect(trio.current_time()) is suspect
+        path.send_too_large()
+        assert not path.liveness.suspect(trio.current_time())
+        path.send_failed(refusal(errno.EPERM))
+        assert path.liveness.suspect(trio.current_time())
 
 
 def ping(stamp: bytes, seq: int = 5) -> Ping:

@@ -1,0 +1,137 @@
+"""The second stage of the way out: messages made smaller, where that is worth it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+import trio
+
+from knet_trio._pipeline.stage import Stage
+from knet_trio._state.context import Compression, Context
+from knet_trio._state.lane import Batch
+
+# Bytes that a fast algorithm may work on in the turn of whoever sends.
+AT_ONCE: Final = 64 * 1024
+# How many batches are compressed at the same time, each for other hosts.
+WORKERS: Final = 2
+NOT_COMPRESSED: Final = 0
+
+Hosts = tuple[int, ...]
+
+
+class CompressorStage(Stage[Hosts]):
+    """Compresses batches that are in their lanes already, and holds up only those lanes.
+
+    Batches to the same hosts are compressed one after the other, those to others in between.
+    ``done`` is called when a batch may go on.
+    """
+
+    name: ClassVar[str] = "compressor"
+
+    def __init__(self, context: Context, done: Callable[[Hosts], None]) -> None:
+        super().__init__(context.turns)
+        self._context = context
+        self._done = done
+        self._lanes: dict[Hosts, deque[tuple[Batch, Compression]]] = {}
+        self._busy: set[Hosts] = set()
+
+    def compress_now(self, batch: Batch) -> bool:
+        """Compress ``batch`` if it need not wait for that.
+
+        Returns:
+            Whether it is ready. If not, ``submit`` has to be called once it is in its lanes.
+        """
+        context = self._context
+        compression = context.compression
+        if compression is None:
+            context.counters.tx_uncompressed += len(batch.datas)
+            return True
+        threshold = compression.threshold
+        if all(len(data) <= threshold for data in batch.datas):
+            context.counters.tx_uncompressed += len(batch.datas)
+            return True
+        if compression.compressor.slow or batch.size > AT_ONCE or len(batch.datas) > 1:
+            return False
+        (data,) = batch.datas
+        batch.set_compressed([self._take(data, compression, _timed(compression, data))])
+        return True
+
+    def submit(self, batch: Batch, hosts: Hosts) -> None:
+        """Compress ``batch``, which waits in the lanes of ``hosts``."""
+        compression = self._context.compression
+        if compression is None:
+            return
+        batch.ready = False
+        self._lanes.setdefault(hosts, deque()).append((batch, compression))
+        if hosts not in self._busy:
+            self.wake(hosts)
+
+    async def compress(self, batch: Batch) -> None:
+        """Compress a batch that is in no lane, in a thread if that takes long."""
+        if not self.compress_now(batch):
+            compression = self._context.compression
+            assert compression is not None
+            await self._compress(batch, compression)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(WORKERS):
+                nursery.start_soon(super().run)
+
+    async def work(self, key: Hosts) -> bool:
+        """Compress the first batch to those hosts."""
+        if key in self._busy:
+            return False
+        lane = self._lanes[key]
+        self._busy.add(key)
+        batch, compression = lane[0]
+        await self._compress(batch, compression)
+        self._busy.discard(key)
+        lane.popleft()
+        batch.ready = True
+        if not lane:
+            del self._lanes[key]
+        self._done(key)
+        return bool(lane)
+
+    async def _compress(self, batch: Batch, compression: Compression) -> None:
+        compressed: list[tuple[bytes, int]] = []
+        for data in batch.datas:
+            if len(data) <= compression.threshold:
+                self._context.counters.tx_uncompressed += 1
+                compressed.append((data, NOT_COMPRESSED))
+                continue
+            if compression.compressor.slow:
+                # One at a time, since what a thread does cannot be cancelled.
+                made = await trio.to_thread.run_sync(_timed, compression, data)
+                # The thread went on when this was cancelled, and the sockets may be closed.
+                await trio.lowlevel.checkpoint_if_cancelled()
+            else:
+                made = _timed(compression, data)
+                if self._turns.is_over():
+                    await self._turns.give_up()
+            compressed.append(self._take(data, compression, made))
+        batch.set_compressed(compressed)
+
+    def _take(
+        self, data: bytes, compression: Compression, made: tuple[bytes, float]
+    ) -> tuple[bytes, int]:
+        """Return the shorter form of ``data``, and the id of what made it so."""
+        counters = self._context.counters
+        smaller, elapsed = made
+        if len(smaller) >= len(data):
+            counters.tx_uncompressed += 1
+            return data, NOT_COMPRESSED
+        counters.tx_compress.add(len(data), len(smaller), elapsed)
+        return smaller, compression.compressor.wire_id
+
+
+def _timed(compression: Compression, data: bytes) -> tuple[bytes, float]:
+    """Return what the compressor makes of ``data``, and how many seconds that took."""
+    began = time.perf_counter()
+    smaller = compression.compressor.compress(data)
+    return smaller, time.perf_counter() - began

@@ -1,0 +1,281 @@
+"""The way into the lanes of hosts, and who waits in front of them.
+
+A batch enters the lanes of all its hosts in one step, so a ``send`` that is cancelled went to
+nobody. It waits while one of them is full; but where that one is behind the others, those do not
+wait for it: then the batch is dropped for the host that is behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import trio
+
+from knet_trio._pipeline.batches import BATCH_BYTES, BATCH_MESSAGES
+from knet_trio._pipeline.transport import TransportStage
+from knet_trio._state.handle import HandleState
+from knet_trio._state.host import HostState
+from knet_trio._state.lane import Batch, LaneItem, OnEnd, Waiter
+from knet_trio.errors import DropCause, HostDownError, SendError
+
+# Seconds until those who wait are looked at again where no lane will say that it has moved on.
+_LOOK_AGAIN: Final = 0.002
+
+
+class _Gathering(NamedTuple):
+    """A batch that may be added to, and where it goes."""
+
+    batch: Batch
+    hosts: Sequence[HostState]
+    to: tuple[int, ...] | None
+
+
+class Lanes:
+    """The lanes of all hosts of a handle.
+
+    ``submit`` hands a batch to the compressor; it says whether the batch is ready at once.
+    """
+
+    def __init__(self, handle: HandleState) -> None:
+        self._handle = handle
+        self._context = handle.context
+        self.transport: TransportStage
+        self.compress: Callable[[Batch], bool]
+        self.submit: Callable[[Batch, tuple[int, ...]], None]
+        self._gathering: _Gathering | None = None
+
+    @property
+    def gathers(self) -> bool:
+        """Whether messages go as they are given, wherever they are sent."""
+        context = self._context
+        return (
+            context.filter is None
+            and context.compression is None
+            and context.forwarding
+            and self._handle.loopback is None
+        )
+
+    def gather(self, data: bytes, channel: int, to: tuple[int, ...] | None) -> bool:
+        """Add a message to the batch that is gathering, if it goes the same way.
+
+        Returns:
+            Whether it did; if not, nothing has happened.
+        """
+        gathering = self._gathering
+        if gathering is None:
+            return False
+        batch, hosts, gathering_to = gathering
+        if (
+            gathering_to != to
+            or not self.gathers
+            or batch.channel != channel
+            or len(batch.datas) >= BATCH_MESSAGES
+            or batch.size >= BATCH_BYTES
+        ):
+            return False
+        for host in hosts:
+            lane = host.lane
+            # Where it is not the last any more, or is being sent, it takes nothing more.
+            if not lane.items or lane.full or lane.waiters:
+                return False
+            item = lane.items[-1]
+            if item.batch is not batch or item.sealed is not None:
+                return False
+        size = len(data)
+        batch.add(data)
+        self._context.counters.tx_uncompressed += 1
+        for host in hosts:
+            host.lane.messages += 1
+            host.lane.size += size
+        return True
+
+    def enter_later(
+        self, batch: Batch, hosts: Sequence[HostState], to: tuple[int, ...] | None
+    ) -> bool:
+        """Put ``batch`` into lanes as ``enter`` does, to be sent when the loop has gone round.
+
+        Until then messages that go the same way may ``gather`` in it.
+        """
+        for host in hosts:
+            lane = host.lane
+            if lane.full or lane.waiters:
+                return self._try_enter(batch, hosts, None)
+        self._context.counters.tx_uncompressed += len(batch.datas)
+        for host in hosts:
+            host.lane.append(LaneItem(batch))
+            self.transport.wake(host.host_id)
+        self._gathering = _Gathering(batch, hosts, to)
+        return True
+
+    def enter(self, batch: Batch, hosts: Sequence[HostState]) -> bool:
+        """Put ``batch`` into the lanes of ``hosts`` if it need not wait, and send what can be sent.
+
+        Returns:
+            Whether it has entered.
+        """
+        for host in hosts:
+            lane = host.lane
+            if lane.items or lane.waiters:
+                break
+        else:
+            self._put(batch, hosts)
+            return True
+        return self._try_enter(batch, hosts, None)
+
+    async def wait_to_enter(
+        self, batch: Batch, hosts: Sequence[HostState], channel: object
+    ) -> None:
+        """Wait until ``batch`` has entered; when cancelled, it has not.
+
+        Returns as well when none of the hosts can be reached any more; the message is counted.
+
+        Raises:
+            trio.ClosedResourceError: ``channel`` was closed, or the handle has ended.
+        """
+        waiter = Waiter(batch, list(hosts), channel, trio.lowlevel.current_task())
+        for host in hosts:
+            host.lane.waiters[waiter] = None
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._forget(waiter)
+            for host in waiter.hosts:
+                # Those behind may not have to wait.
+                self.transport.wake(host.host_id)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if waiter.error is not None:
+            raise waiter.error
+
+    def progressed(self, host: HostState) -> None:
+        """The lane of ``host`` has moved on: let those enter who wait for that."""
+        todo = [host]
+        while todo:
+            waiters = todo.pop().lane.waiters
+            while waiters:
+                waiter = next(iter(waiters))
+                hosts = waiter.hosts
+                if not self._try_enter(waiter.batch, hosts, waiter):
+                    break
+                self._release(waiter)
+                todo += [other for other in hosts if other.lane.waiters]
+
+    def host_lost(self, host: HostState) -> None:
+        """Nothing reaches ``host`` any more.
+
+        What is in its lane is counted, and those who wait for room in it return.
+        """
+        for item in host.lane.clear():
+            if item.started or not item.urgent:
+                self._refuse(DropCause.HOST_DOWN, host, item.left)
+            if item.on_end is not None:
+                item.on_end(HostDownError(f"host {host.host_id} is not reachable any more"))
+        waiters = list(host.lane.waiters)
+        host.lane.waiters.clear()
+        others: dict[HostState, None] = {}
+        for waiter in waiters:
+            self._refuse(DropCause.HOST_DOWN, host, len(waiter.batch.datas))
+            waiter.hosts.remove(host)
+            others.update(dict.fromkeys(waiter.hosts))
+            if not waiter.hosts:
+                trio.lowlevel.reschedule(waiter.task)
+        for other in others:
+            self.progressed(other)
+
+    def close(self, channel: object = None) -> None:
+        """Wake those who wait to send on ``channel``, all if None, with ClosedResourceError."""
+        hosts = self._handle.hosts.values()
+        waiters = dict.fromkeys(waiter for host in hosts for waiter in host.lane.waiters)
+        closed = [waiter for waiter in waiters if channel is None or waiter.channel is channel]
+        for waiter in closed:
+            waiter.error = trio.ClosedResourceError(
+                "the handle has ended" if channel is None else "this channel was closed"
+            )
+            self._release(waiter)
+        if channel is not None:
+            for host in dict.fromkeys(host for waiter in closed for host in waiter.hosts):
+                self.progressed(host)
+
+    def flushed(self) -> list[trio.Event]:
+        """Return an event for each lane, set when what is in it now has left."""
+        events: list[trio.Event] = []
+        for host in self._handle.hosts.values():
+            for item in (*host.lane.urgent, *host.lane.items)[-1:]:
+                event = trio.Event()
+                item.on_end = _both(item.on_end, event)
+                events.append(event)
+        return events
+
+    def _try_enter(self, batch: Batch, hosts: Sequence[HostState], waiter: Waiter | None) -> bool:
+        open_: list[HostState] = []
+        full: list[HostState] = []
+        for host in hosts:
+            lane = host.lane
+            if lane.full:
+                full.append(host)
+            elif lane.waiters and next(iter(lane.waiters)) is not waiter:
+                # It must not overtake who began to wait before.
+                return False
+            else:
+                open_.append(host)
+        if full and not any(map(self._flows, open_)):
+            return False
+        for host in full:
+            self._refuse(DropCause.SEND_QUEUE_FULL, host, len(batch.datas))
+        self._put(batch, open_)
+        return True
+
+    def _flows(self, host: HostState) -> bool:
+        """Whether less than half of what may wait for ``host`` does, in the system's queues too."""
+        if not host.lane.under_half:
+            return False
+        if min((link.sender.backlog for link in host.ranked), default=0.0) < 0.5:
+            return True
+        # The system's queue moves on without a word.
+        self._context.heartbeats.set(self._look_again, self._context.now() + _LOOK_AGAIN)
+        return False
+
+    def _look_again(self, _: float) -> None:
+        for host in list(self._handle.hosts.values()):
+            if host.lane.waiters:
+                self.progressed(host)
+
+    def _put(self, batch: Batch, hosts: Sequence[HostState]) -> None:
+        if not self.compress(batch):
+            for host in hosts:
+                host.lane.append(LaneItem(batch))
+            self.submit(batch, tuple(host.host_id for host in hosts))
+            return
+        turns = self._context.turns
+        for host in hosts:
+            item = LaneItem(batch)
+            lane = host.lane
+            if lane.items:
+                lane.append(item)
+            elif len(hosts) > 1 and turns.is_over():
+                lane.append(item)
+                self.transport.wake(host.host_id)
+            elif not self.transport.send(host, item):
+                lane.append(item)
+
+    def _refuse(self, cause: DropCause, host: HostState, times: int) -> None:
+        self._context.refuse(cause, host.host_id, times=times, key=host.host_id)
+
+    def _release(self, waiter: Waiter) -> None:
+        self._forget(waiter)
+        trio.lowlevel.reschedule(waiter.task)
+
+    @staticmethod
+    def _forget(waiter: Waiter) -> None:
+        for host in waiter.hosts:
+            host.lane.waiters.pop(waiter, None)
+
+
+def _both(first: OnEnd | None, event: trio.Event) -> OnEnd:
+    def on_end(error: SendError | None) -> None:
+        if first is not None:
+            first(error)
+        event.set()
+
+    return on_end

@@ -1,0 +1,240 @@
+"""What waits to be sent to one host, and who waits to hand over more.
+
+A lane is bounded in messages and in bytes. It is full when it has reached one of the bounds; since
+it may only be entered before that, it holds at most one batch more than they say.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import trio
+
+from knet_trio._core.onwire import seq_after
+from knet_trio.abc import Cipher
+from knet_trio.errors import SendError
+
+if TYPE_CHECKING:
+    # A host has a lane.
+    from knet_trio._state.host import HostState
+
+LANE_MESSAGES: Final = 1024
+LANE_BYTES: Final = 4 * 1024 * 1024
+
+
+OnEnd = Callable[[SendError | None], None]
+
+
+class Sealed(NamedTuple):
+    """Messages as the datagrams that go on the wire.
+
+    Attributes:
+        datagrams: In the order in which they are sent.
+        owners: For each datagram which message it is of, 0 for the first one here; None if each
+            message has one datagram.
+        first: The number of the first message.
+        base: The index of that message in its batch.
+        cipher: What sealed them, None for clear packets.
+        fragment_size: The data MTU by which they were cut.
+    """
+
+    datagrams: Sequence[bytes]
+    owners: Sequence[int] | None
+    first: int
+    base: int
+    cipher: Cipher | None
+    fragment_size: int
+
+    def owner(self, index: int) -> int:
+        """Return the index, in the batch, of the message that datagram ``index`` is of."""
+        return self.base + (index if self.owners is None else self.owners[index])
+
+    def number(self, owner: int) -> int:
+        """Return the number of message ``owner`` of the batch."""
+        return seq_after(self.first, owner - self.base)
+
+
+class Batch:
+    """Messages to the same hosts on the same channel, which are handed over together.
+
+    Attributes:
+        datas: The messages, compressed where that was worth it.
+        compress: For each message the id of what compressed it, 0 for nothing; one number if that
+            is the same for all.
+        broadcast: Whether they are for every host.
+        ready: False while they wait for the compressor.
+        sealed: The datagrams that were made of them last; hosts share them.
+    """
+
+    __slots__ = ("broadcast", "channel", "compress", "datas", "ready", "sealed", "size")
+
+    def __init__(
+        self,
+        datas: Sequence[bytes],
+        channel: int,
+        *,
+        broadcast: bool,
+        compress: int | Sequence[int] = 0,
+    ) -> None:
+        self.datas = datas
+        self.channel = channel
+        self.broadcast = broadcast
+        self.compress = compress
+        self.ready = True
+        self.sealed: Sealed | None = None
+        # Of the messages as they were given, whatever the compressor makes of them.
+        self.size = len(datas[0]) if len(datas) == 1 else sum(map(len, datas))
+
+    def add(self, data: bytes) -> None:
+        """Add a message, while it is neither compressed nor sealed."""
+        if isinstance(self.datas, list):
+            self.datas.append(data)
+        else:
+            self.datas = [*self.datas, data]
+        self.size += len(data)
+
+    def set_compressed(self, compressed: Sequence[tuple[bytes, int]]) -> None:
+        """Take the messages as the compressor made them, each with its id."""
+        self.datas = [data for data, _ in compressed]
+        kinds = [kind for _, kind in compressed]
+        self.compress = kinds[0] if kinds.count(kinds[0]) == len(kinds) else kinds
+
+    def part(self, indices: Sequence[int]) -> Batch:
+        """Return some of the messages as a batch of their own."""
+        compress = self.compress
+        if not isinstance(compress, int):
+            compress = [compress[index] for index in indices]
+        datas = [self.datas[index] for index in indices]
+        return Batch(datas, self.channel, broadcast=self.broadcast, compress=compress)
+
+
+class LaneItem:
+    """A batch in the lane of one host, as far as it has not been sent.
+
+    Attributes:
+        first: The index of the first message of the batch that is not sent whole.
+        sealed: The datagrams of the messages from ``first`` on, None before they are made.
+        start: The index of the first datagram that is not sent.
+        error: Why some of it was given up, None if nothing was.
+        urgent: Whether it goes before all others, and whoever sent it is told of an error.
+        on_end: Called with ``error`` when nothing of it waits any more.
+    """
+
+    __slots__ = ("batch", "error", "first", "on_end", "sealed", "start", "urgent")
+
+    def __init__(self, batch: Batch, on_end: OnEnd | None = None, *, urgent: bool = False) -> None:
+        self.batch = batch
+        self.urgent = urgent
+        self.error: SendError | None = None
+        self.first = 0
+        self.sealed: Sealed | None = None
+        self.start = 0
+        self.on_end = on_end
+
+    @property
+    def started(self) -> bool:
+        """Whether some of its datagrams have been sent."""
+        return self.start > 0
+
+    @property
+    def left(self) -> int:
+        """How many messages are not sent whole."""
+        return len(self.batch.datas) - self.first
+
+
+class Waiter:
+    """A task that waits to hand over a batch to ``hosts``; ``error`` is what it then raises."""
+
+    __slots__ = ("batch", "channel", "error", "hosts", "task")
+
+    def __init__(
+        self, batch: Batch, hosts: list[HostState], channel: object, task: trio.lowlevel.Task
+    ) -> None:
+        self.batch = batch
+        self.hosts = hosts
+        self.channel = channel
+        self.task = task
+        self.error: Exception | None = None
+
+
+class SendLane:
+    """What is on its way to one host.
+
+    Attributes:
+        items: What waits, in order.
+        urgent: What ``send_sync`` sends, which goes first.
+        waiters: Who waits to enter, in the order in which they began to.
+        last_seq: The number of the last message that was handed to the host's links, or told.
+    """
+
+    __slots__ = ("items", "last_seq", "messages", "size", "urgent", "waiters")
+
+    def __init__(self, last_seq: int) -> None:
+        self.items: deque[LaneItem] = deque()
+        self.urgent: deque[LaneItem] = deque()
+        self.waiters: dict[Waiter, None] = {}
+        self.messages = 0
+        self.size = 0
+        self.last_seq = last_seq
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing may enter."""
+        return self.messages >= LANE_MESSAGES or self.size >= LANE_BYTES
+
+    @property
+    def under_half(self) -> bool:
+        """Whether it is less than half full."""
+        return 2 * self.messages < LANE_MESSAGES and 2 * self.size < LANE_BYTES
+
+    def append(self, item: LaneItem) -> None:
+        """Add what has to wait."""
+        self.items.append(item)
+        self.messages += len(item.batch.datas)
+        self.size += item.batch.size
+
+    def insert_second(self, item: LaneItem) -> None:
+        """Add what comes next after the first item."""
+        self.items.insert(1, item)
+        self.messages += len(item.batch.datas)
+        self.size += item.batch.size
+
+    def replace(self, item: LaneItem, batch: Batch) -> None:
+        """Make ``batch``, a part of it, what ``item`` holds."""
+        if self.items and self.items[0] is item:
+            self.messages += len(batch.datas) - len(item.batch.datas)
+            self.size += batch.size - item.batch.size
+        item.batch = batch
+
+    def popleft(self) -> LaneItem:
+        """Take out the first item."""
+        item = self.items.popleft()
+        self.messages -= len(item.batch.datas)
+        self.size -= item.batch.size
+        return item
+
+    def clear(self) -> list[LaneItem]:
+        """Take out everything."""
+        items = [*self.urgent, *self.items]
+        self.urgent.clear()
+        self.items.clear()
+        self.messages = self.size = 0
+        return items
+
+    def number_to_tell(self, newest: int) -> int:
+        """Return what a scheduled ping tells: the number of the last message handed on.
+
+        Nothing that waits here has been handed on yet. Where nothing waits, what others were sent
+        since, up to number ``newest``, has passed this host by.
+        """
+        return self.last_seq if self.items else newest
+
+    def force_number(self, newest: int) -> int:
+        """Return what a forced ping tells: ``newest``, which is always another one.
+
+        What waits, and has a lower number already, is given a new one.
+        """
+        self.last_seq = newest
+        return newest

@@ -1,0 +1,85 @@
+"""The sockets of links, as those see them who send: with room, or full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from knet_trio._state.schedule import Schedule
+from knet_trio.abc import Endpoint
+
+# Seconds until a queue of the system that was full is tried again, at first and at most.
+FIRST_RETRY: Final = 0.001
+LAST_RETRY: Final = 0.008
+
+Wake = Callable[[Sequence[int]], None]
+"""Told the ids of hosts whose lanes may go on."""
+
+
+class Outlet:
+    """A socket that data goes out of.
+
+    Attributes:
+        users: How many links send over it.
+        full: Whether its buffer was full when it was tried last, and has not had room since.
+    """
+
+    def __init__(self, endpoint: Endpoint, wake: Wake) -> None:
+        self.endpoint = endpoint
+        self.users = 0
+        self.full = False
+        self._wake = wake
+        # In the order in which they found it full.
+        self._waiting: dict[int, None] = {}
+        self._work = trio.Event()
+
+    def wait(self, host_id: int) -> None:
+        """Wake the lane of that host once there is room."""
+        self._waiting[host_id] = None
+
+    def mark_full(self) -> None:
+        """Its buffer is full."""
+        if not self.full:
+            self.full = True
+            self._work.set()
+
+    async def run(self) -> None:
+        """Look out for room when it is full, until cancelled."""
+        while True:
+            await self._work.wait()
+            await self.endpoint.wait_sendable()
+            self._work = trio.Event()
+            self.full = False
+            waiting, self._waiting = self._waiting, {}
+            self._wake(list(waiting))
+
+
+class BufferTimer:
+    """Tries again where a queue of the system behind a socket was full (ENOBUFS).
+
+    Nobody says when there is room in it, and links that share it find it full at the same time: so
+    all of them try again together, and ``wake`` sees to their order.
+    """
+
+    def __init__(self, schedule: Schedule, wake: Wake) -> None:
+        self._schedule = schedule
+        self._wake = wake
+        self._waiting: dict[Callable[[], None], int] = {}
+
+    def wait(self, host_id: int, again: Callable[[], None], now: float, delay: float) -> None:
+        """Call ``again`` and wake the lane of the host in ``delay`` seconds, or sooner."""
+        if not self._waiting:
+            self._schedule.set(self._retry, now + delay)
+        self._waiting[again] = host_id
+
+    def forget(self, again: Callable[[], None]) -> None:
+        """The link is going away."""
+        self._waiting.pop(again, None)
+
+    def _retry(self, now: float) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for again in waiting:
+            again()
+        self._wake(list(dict.fromkeys(waiting.values())))
