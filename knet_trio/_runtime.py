@@ -64,9 +64,9 @@ class Runtime:
         self, context: Context, nursery: trio.Nursery, *, privileged: bool, dscp: int
     ) -> None:
         self.context = context
-        self.node = self.handle = HandleState(context)
-        self.transmitter = Transmitter(self.node)
-        self.receiver = Receiver(self.node)
+        self.handle = HandleState(context)
+        self.transmitter = Transmitter(self.handle)
+        self.receiver = Receiver(self.handle)
         self.datafds = Datafds(context, self.transmitter, self.receiver.mailboxes, nursery)
         self.ended = False
         self._nursery = nursery
@@ -88,10 +88,10 @@ class Runtime:
     def end(self) -> None:
         """Nothing more will happen: wake whoever waits, and stop all tasks."""
         self.ended = True
-        for link in self.node.links():
+        for link in self.handle.links():
             link.connected.close()
-        for peer in self.node.peers.values():
-            peer.close()
+        for host in self.handle.hosts.values():
+            host.close()
         self.datafds.close()
         for mailbox in self.receiver.mailboxes.values():
             mailbox.end()
@@ -116,64 +116,64 @@ class Runtime:
 
     # Links and their sockets.
 
-    def add_path(self, peer: HostState, config: LinkConfig) -> LinkState | LoopbackLinkState:
+    def add_link(self, host: HostState, config: LinkConfig) -> LinkState | LoopbackLinkState:
         """Set up a link, not enabled yet. On an error nothing has changed."""
         self.check_running()
-        if config.link_id in peer.links:
-            raise BusyError(f"host {peer.host_id} has a link {config.link_id}; remove it first")
-        if peer.loopback is not None:
+        if config.link_id in host.links:
+            raise BusyError(f"host {host.host_id} has a link {config.link_id}; remove it first")
+        if host.loopback is not None:
             raise InvalidArgumentError(
-                f"host {peer.host_id} has a loopback link, which has to be its only one: remove"
-                f" link {peer.loopback.link_id} first"
+                f"host {host.host_id} has a loopback link, which has to be its only one: remove"
+                f" link {host.loopback.link_id} first"
             )
         if config.transport.lower() == LOOPBACK:
-            return self._add_loopback(peer, config)
+            return self._add_loopback(host, config)
         transport = find_transport(config.transport)
         bound = self._bind(config, transport)
         bound.outlet.users += 1
         config = attrs.evolve(config, src=bound.endpoint.local)
-        path = LinkState(
+        link = LinkState(
             self.context,
-            peer.host_id,
+            host.host_id,
             config,
             transport,
             bound.outlet,
-            peer.refresh,
+            host.refresh,
             self._connect,
             self._disconnect,
-            partial(receive_trouble, self.node, bound.endpoint),
+            partial(receive_trouble, self.handle, bound.endpoint),
         )
-        peer.add(path)
-        return path
+        host.add(link)
+        return link
 
-    def _add_loopback(self, peer: HostState, config: LinkConfig) -> LoopbackLinkState:
+    def _add_loopback(self, host: HostState, config: LinkConfig) -> LoopbackLinkState:
         me = self.context.host_id
-        if peer.host_id != me:
+        if host.host_id != me:
             raise InvalidArgumentError(
                 f"a loopback link leads to the host itself: add host {me} and give the link to that"
             )
-        if peer.paths:
+        if host.network_links:
             raise InvalidArgumentError(
                 f"a loopback link has to be the only one of host {me}: remove its other links first"
             )
-        path = LoopbackLinkState(self.context, config, self.receiver.deliver, peer.refresh)
-        peer.add(path)
-        return path
+        link = LoopbackLinkState(self.context, config, self.receiver.deliver, host.refresh)
+        host.add(link)
+        return link
 
-    async def remove_paths(
-        self, peer: HostState, paths: Iterable[LinkState | LoopbackLinkState]
+    async def remove_links(
+        self, host: HostState, links: Iterable[LinkState | LoopbackLinkState]
     ) -> None:
         """Take links down and away, and close the sockets that nobody uses any more.
 
         When cancelled, it has done so all the same.
         """
         closed: list[trio.Event] = []
-        for path in paths:
-            path.close()
-            peer.remove(path)
-            if isinstance(path, LoopbackLinkState):
+        for link in links:
+            link.close()
+            host.remove(link)
+            if isinstance(link, LoopbackLinkState):
                 continue
-            bound = self._bound[path.sender.shared.endpoint]
+            bound = self._bound[link.sender.shared.endpoint]
             bound.outlet.users -= 1
             if not bound.outlet.users:
                 del self._bound[bound.endpoint]

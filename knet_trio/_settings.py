@@ -80,7 +80,7 @@ class HandleSettings:
 
     def _envelope_changed(self, before: EnvelopeSizes) -> None:
         if self._context.envelope != before:
-            self._runtime.node.restart_discovery()
+            self._runtime.handle.restart_discovery()
 
     @property
     def allow_clear_traffic(self) -> bool:
@@ -106,7 +106,7 @@ class HandleSettings:
     @property
     def data_mtu(self) -> int:
         """Messages of up to so many bytes go in one packet. Source: man knet_handle_pmtud_get."""
-        return self._runtime.node.data_mtu
+        return self._runtime.handle.data_mtu
 
     @property
     def mtu(self) -> int | None:
@@ -116,7 +116,7 @@ class HandleSettings:
     @mtu.setter
     def mtu(self, mtu: int | None) -> None:
         self._context.fixed_mtu = check_mtu(mtu)
-        self._runtime.node.restart_discovery()
+        self._runtime.handle.restart_discovery()
 
     @property
     def pmtud_interval(self) -> float:
@@ -125,7 +125,7 @@ class HandleSettings:
 
     @pmtud_interval.setter
     def pmtud_interval(self, interval: float) -> None:
-        self._runtime.node.set_pmtud_interval(check_pmtud_interval(interval))
+        self._runtime.handle.set_pmtud_interval(check_pmtud_interval(interval))
 
     @property
     def access_lists(self) -> bool:
@@ -187,7 +187,7 @@ class HandleSettings:
 
     @defrag_buffers.setter
     def defrag_buffers(self, buffers: DefragBuffers) -> None:
-        self._runtime.node.set_defrag_buffers(check_defrag_buffers(buffers))
+        self._runtime.handle.set_defrag_buffers(check_defrag_buffers(buffers))
 
     @property
     def timer_resolution(self) -> float:

@@ -92,8 +92,8 @@ class Handle(HandleSettings):
             raise AlreadyExistsError(f"host {host_id} is there already")
         name = str(host_id) if name is None else name
         check_name(self._runtime, name)
-        peer = self._runtime.node.add(host_id, name, check_policy(policy))
-        host = self._hosts[host_id] = Host(self._runtime, peer, self._hosts)
+        state = self._runtime.handle.add(host_id, name, check_policy(policy))
+        host = self._hosts[host_id] = Host(self._runtime, state, self._hosts)
         return host
 
     def get_host(self, host_id_or_name: int | str) -> Host:
@@ -237,10 +237,10 @@ class Handle(HandleSettings):
         """
         self._context.counters.clear()
         if links:
-            for path in self._runtime.node.links():
-                path.counters = LinkCounters()
-                path.drops.clear()
-                path.liveness.clear_latency()
+            for link in self._runtime.handle.links():
+                link.counters = LinkCounters()
+                link.drops.clear()
+                link.liveness.clear_latency()
 
     def events(self) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Event]]:
         """Everything that changes from now on, as a channel to receive from.

@@ -34,46 +34,46 @@ AddressLike = tuple[str | IPv4Address | IPv6Address, int]
 class Host:
     """Another host and the links to it. Made by ``Handle.add_host``, which has it in ``hosts``."""
 
-    def __init__(self, runtime: Runtime, peer: HostState, hosts: dict[int, Host]) -> None:
+    def __init__(self, runtime: Runtime, state: HostState, hosts: dict[int, Host]) -> None:
         self._runtime = runtime
-        self._peer = peer
+        self._state = state
         self._hosts = hosts
         self._links: dict[int, Link] = {}
 
     def __repr__(self) -> str:
-        state = "reachable" if self._peer.reachable.is_on else "unreachable"
+        state = "reachable" if self._state.reachable.is_on else "unreachable"
         return f"<Host {self.host_id} {self.name!r}: {state}>"
 
     @property
     def state(self) -> HostState:
         """What is behind it."""
-        return self._peer
+        return self._state
 
     @property
     def host_id(self) -> int:
         """0 to 65535, unique among the hosts."""
-        return self._peer.host_id
+        return self._state.host_id
 
     @property
     def name(self) -> str:
         """Up to 255 bytes, unique among the hosts. Source: man knet_host_set_name."""
-        return self._peer.name
+        return self._state.name
 
     @name.setter
     def name(self, name: str) -> None:
         self._check()
-        check_name(self._runtime, name, self._peer)
-        self._peer.name = name
+        check_name(self._runtime, name, self._state)
+        self._state.name = name
 
     @property
     def policy(self) -> LinkPolicy:
         """How its links share its messages. Source: man knet_host_set_policy."""
-        return self._peer.policy
+        return self._state.policy
 
     @policy.setter
     def policy(self, policy: LinkPolicy) -> None:
         self._check()
-        self._peer.set_policy(check_policy(policy))
+        self._state.set_policy(check_policy(policy))
 
     @property
     def links(self) -> Mapping[int, Link]:
@@ -83,15 +83,15 @@ class Host:
     @property
     def status(self) -> HostStatus:
         """Whether it can be reached. Source: man knet_host_get_status."""
-        return HostStatus(reachable=self._peer.reachable.is_on)
+        return HostStatus(reachable=self._state.reachable.is_on)
 
     async def wait_reachable(self) -> None:
         """Return once a link to it can carry data; ``trio.ClosedResourceError`` if removed."""
-        await self._peer.reachable.wait(True)
+        await self._state.reachable.wait(True)
 
     async def wait_unreachable(self) -> None:
         """Return once no link to it can carry data; ``trio.ClosedResourceError`` if removed."""
-        await self._peer.reachable.wait(False)
+        await self._state.reachable.wait(False)
 
     async def add_link(
         self,
@@ -138,9 +138,9 @@ class Host:
             raise InvalidArgumentError(
                 f"{config.src} and {config.dst} are of different IP versions"
             )
-        path = self._runtime.add_path(self._peer, config)
-        link = self._links[link_id] = Link(self._runtime, self, path)
-        path.set_enabled(enabled)
+        state = self._runtime.add_link(self._state, config)
+        link = self._links[link_id] = Link(self._runtime, self, state)
+        state.set_enabled(enabled)
         return link
 
     async def remove_link(self, link_id: int) -> None:
@@ -151,7 +151,7 @@ class Host:
         self._check()
         if self._links.pop(link_id, None) is None:
             raise UnknownLinkError(f"host {self.host_id} has no link {link_id!r}")
-        await self._runtime.remove_paths(self._peer, [self._peer.links[link_id]])
+        await self._runtime.remove_links(self._state, [self._state.links[link_id]])
 
     async def remove(self) -> None:
         """Take the host away, with its links. When cancelled, it has done so all the same.
@@ -160,15 +160,15 @@ class Host:
         """
         self._check()
         # First out of sight, so that no message starts on its way to it.
-        paths = list(self._peer.links.values())
+        links = list(self._state.links.values())
         self._links.clear()
         del self._hosts[self.host_id]
-        self._runtime.node.remove(self._peer)
-        await self._runtime.remove_paths(self._peer, paths)
+        self._runtime.handle.remove(self._state)
+        await self._runtime.remove_links(self._state, links)
 
     def refresh(self) -> None:
         """A link's priority changed."""
-        self._peer.refresh()
+        self._state.refresh()
 
     def _check(self) -> None:
         self._runtime.check_running()
@@ -183,9 +183,9 @@ def check_name(runtime: Runtime, name: str, owner: HostState | None = None) -> N
         raise InvalidArgumentError(
             f"a host's name has 1 to {MAX_NAME_SIZE} bytes; this one has {size}"
         )
-    for peer in runtime.node.peers.values():
-        if peer is not owner and peer.name == name:
-            raise AlreadyExistsError(f"host {peer.host_id} is already called {name!r}")
+    for host in runtime.handle.hosts.values():
+        if host is not owner and host.name == name:
+            raise AlreadyExistsError(f"host {host.host_id} is already called {name!r}")
 
 
 def check_policy(policy: object) -> LinkPolicy:

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 class Link:
     """A path to a host over one network. Made by ``Host.add_link``."""
 
-    def __init__(self, runtime: Runtime, host: Host, path: LinkState | LoopbackLinkState) -> None:
+    def __init__(self, runtime: Runtime, host: Host, state: LinkState | LoopbackLinkState) -> None:
         self._runtime = runtime
         self._host = host
-        self._path = path
+        self._state = state
 
     def __repr__(self) -> str:
-        state = "up" if self._path.connected.is_on else "down"
-        return f"<Link {self.link_id} to host {self._path.host_id}: {state}>"
+        state = "up" if self._state.connected.is_on else "down"
+        return f"<Link {self.link_id} to host {self._state.host_id}: {state}>"
 
     @property
     def link_id(self) -> int:
         """0 to 7, the same on both ends."""
-        return self._path.link_id
+        return self._state.link_id
 
     @property
     def host(self) -> Host:
@@ -45,32 +45,32 @@ class Link:
     @property
     def config(self) -> LinkConfig:
         """The settings in force. ``src`` has the real port where 0 was asked for."""
-        return self._path.config
+        return self._state.config
 
     @property
     def status(self) -> LinkStatus:
         """How it is now, with its counters. Source: man knet_link_get_status."""
-        return self._path.status()
+        return self._state.status()
 
     @property
     def acl(self) -> AccessList:
         """Which addresses may speak on it; that of its peer to begin with, if it has ``dst``."""
-        return self._path.acl
+        return self._state.acl
 
     @property
     def enabled(self) -> bool:
         """Whether it runs. A disabled link is silent. Source: man knet_link_set_enable."""
-        return self._path.enabled
+        return self._state.enabled
 
     @enabled.setter
     def enabled(self, enabled: bool) -> None:
         self._check()
-        self._path.set_enabled(enabled)
+        self._state.set_enabled(enabled)
 
     @property
     def priority(self) -> int:
         """0 to 255: the passive policy prefers the highest. Source: man knet_link_set_priority."""
-        return self._path.config.priority
+        return self._state.config.priority
 
     @priority.setter
     def priority(self, priority: int) -> None:
@@ -80,12 +80,12 @@ class Link:
     @property
     def pong_count(self) -> int:
         """How many pongs take it up. Source: man knet_link_set_pong_count."""
-        return self._path.config.pong_count
+        return self._state.config.pong_count
 
     @pong_count.setter
     def pong_count(self, pong_count: int) -> None:
         self._configure(attrs.evolve(self.config, pong_count=pong_count))
-        self._path.liveness.pong_count = pong_count
+        self._state.liveness.pong_count = pong_count
 
     def set_ping_timers(self, interval: float, timeout: float, samples: int) -> None:
         """Change how often it pings and how long it waits for a pong, in seconds.
@@ -98,19 +98,19 @@ class Link:
                 self.config, ping_interval=interval, pong_timeout=timeout, latency_samples=samples
             )
         )
-        self._path.set_timers(interval, timeout, samples)
+        self._state.set_timers(interval, timeout, samples)
 
     async def wait_connected(self) -> None:
         """Return once it is up. ``trio.ClosedResourceError`` if it is removed meanwhile."""
-        await self._path.connected.wait(True)
+        await self._state.connected.wait(True)
 
     async def wait_disconnected(self) -> None:
         """Return once it is down. ``trio.ClosedResourceError`` if it is removed meanwhile."""
-        await self._path.connected.wait(False)
+        await self._state.connected.wait(False)
 
     def explain(self) -> str:
         """Why it is as it is, in words a person can act on."""
-        return explain(self._path)
+        return explain(self._state)
 
     async def remove(self) -> None:
         """Take it down and away. When cancelled, it has done so all the same.
@@ -122,11 +122,11 @@ class Link:
 
     def _configure(self, config: LinkConfig) -> None:
         self._check()
-        self._path.config = config
+        self._state.config = config
 
     def _check(self) -> None:
         self._runtime.check_running()
         if self._host.links.get(self.link_id) is not self:
             raise UnknownLinkError(
-                f"link {self.link_id} to host {self._path.host_id} was removed; add it again"
+                f"link {self.link_id} to host {self._state.host_id} was removed; add it again"
             )

@@ -238,13 +238,13 @@ class TestMessages:
 
     async def test_no_number_is_taken_for_it(self) -> None:
         world = World()
-        me = world.node.add(ME, "me", LinkPolicy.PASSIVE)
+        me = world.handle.add(ME, "me", LinkPolicy.PASSIVE)
         delivered: list[Message] = []
         config = LinkConfig(link_id=0, src=Address(*HERE), dst=None, transport="loopback")
-        path = LoopbackLinkState(world.context, config, delivered.extend, me.refresh)
-        me.add(path)
-        path.set_enabled(True)
-        transmitter = Transmitter(world.node)
+        link = LoopbackLinkState(world.context, config, delivered.extend, me.refresh)
+        me.add(link)
+        link.set_enabled(True)
+        transmitter = Transmitter(world.handle)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transmitter.run)
             await transmitter.send((b"me",), 0, (ME,))

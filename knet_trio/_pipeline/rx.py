@@ -47,7 +47,7 @@ class Authentic(NamedTuple):
     """Data packets of a host that may send them."""
 
     packets: Data | DataRun
-    peer: HostState
+    host: HostState
 
 
 class Whole(NamedTuple):
@@ -64,10 +64,10 @@ class CipherStage(Stage[Train, Authentic]):
 
     name: ClassVar[str] = "cipher"
 
-    def __init__(self, node: HandleState, sink: Stage[Authentic, Any]) -> None:
+    def __init__(self, handle: HandleState, sink: Stage[Authentic, Any]) -> None:
         super().__init__(sink)
-        self._node = node
-        self._context = node.context
+        self._handle = handle
+        self._context = handle.context
 
     def step(self, item: Train) -> list[Authentic]:
         """Open the datagrams and sort the packets."""
@@ -99,8 +99,8 @@ class CipherStage(Stage[Train, Authentic]):
 
     def _receive_run(self, run: DataRun, size: int, source: Address) -> list[Authentic]:
         """Take in data packets of ``size`` bytes together on the wire."""
-        peer = self._admit(run.node, len(run.payloads), size, source)
-        return [] if peer is None else [Authentic(run, peer)]
+        host = self._admit(run.node, len(run.payloads), size, source)
+        return [] if host is None else [Authentic(run, host)]
 
     def _receive_each(
         self,
@@ -120,47 +120,47 @@ class CipherStage(Stage[Train, Authentic]):
                 self._refuse(error, source)
                 continue
             if isinstance(packet, Data):
-                peer = self._admit(packet.node, 1, len(datagram), source)
-                if peer is not None:
-                    authentic.append(Authentic(packet, peer))
+                host = self._admit(packet.node, 1, len(datagram), source)
+                if host is not None:
+                    authentic.append(Authentic(packet, host))
             else:
-                receive_control(self._node, packet, len(datagram), source)
+                receive_control(self._handle, packet, len(datagram), source)
         return authentic
 
-    def _admit(self, node: int, packets: int, size: int, source: Address) -> HostState | None:
+    def _admit(self, handle: int, packets: int, size: int, source: Address) -> HostState | None:
         """The host that sent data packets, if they may come from it and from that address."""
         counters = self._context.counters
         log = self._context.log
-        peer = self._node.peers.get(node)
-        if peer is None:
+        host = self._handle.hosts.get(handle)
+        if host is None:
             counters.drop(DropCause.UNKNOWN_HOST, packets)
             log.info(
                 LogSubsystem.RX,
                 "data from %s is of host %d, which the handle does not have",
                 source,
-                node,
+                handle,
                 key=DropCause.UNKNOWN_HOST,
             )
             return None
-        path = peer.by_address.get(source)
-        if path is None:
+        link = host.by_address.get(source)
+        if link is None:
             counters.drop(DropCause.UNKNOWN_ADDRESS, packets)
             log.info(
                 LogSubsystem.RX,
                 "data of host %d from %s is refused, none of its links is there",
-                node,
+                handle,
                 source,
-                key=(DropCause.UNKNOWN_ADDRESS, node),
+                key=(DropCause.UNKNOWN_ADDRESS, handle),
             )
             return None
-        if self._context.access_lists and not path.acl.accepts(source.host):
-            path.drop(DropCause.ACCESS_LIST, packets)
+        if self._context.access_lists and not link.acl.accepts(source.host):
+            link.drop(DropCause.ACCESS_LIST, packets)
             log.warning(
                 LogSubsystem.RX,
                 "%s: data from %s is refused by the access list",
-                path.title,
+                link.title,
                 source,
-                key=(DropCause.ACCESS_LIST, path.title),
+                key=(DropCause.ACCESS_LIST, link.title),
             )
             return None
         if not self._context.forwarding:
@@ -168,30 +168,30 @@ class CipherStage(Stage[Train, Authentic]):
             return None
         # A peer that has begun to answer may have found this host before this host found it: its
         # first messages are not to be lost for that.
-        if not peer.ranked and not path.liveness.counted:
-            path.drop(DropCause.PEER_UNREACHABLE, packets)
+        if not host.ranked and not link.liveness.counted:
+            link.drop(DropCause.PEER_UNREACHABLE, packets)
             log.debug(
                 LogSubsystem.RX,
                 "%s: data is refused, the host is unreachable",
-                path.title,
-                key=(DropCause.PEER_UNREACHABLE, path.title),
+                link.title,
+                key=(DropCause.PEER_UNREACHABLE, link.title),
             )
             return None
-        tally = path.counters.tallies[Kind.DATA]
+        tally = link.counters.tallies[Kind.DATA]
         tally.rx_packets += packets
         tally.rx_bytes += size
-        return peer
+        return host
 
     def _refuse(self, error: PacketError, source: Address) -> None:
         """Count bytes that are no packet, with the link they came over if that is known."""
-        path = self._node.by_address.get(source)
-        if path is None:
+        link = self._handle.by_address.get(source)
+        if link is None:
             title = "no link"
             self._context.counters.drop(error.cause)
         else:
-            title = path.title
-            path.drop(error.cause)
-            path.note(f"a packet from {source} was refused: {error.args[0]}")
+            title = link.title
+            link.drop(error.cause)
+            link.note(f"a packet from {source} was refused: {error.args[0]}")
         self._context.log.warning(
             LogSubsystem.RX,
             "%s: a packet from %s is refused: %s",
@@ -209,11 +209,11 @@ class DefragStage(Stage[Authentic, Whole]):
 
     def step(self, item: Authentic) -> list[Whole]:
         """Put messages together and leave out those that were seen."""
-        packets, peer = item
+        packets, host = item
         if isinstance(packets, DataRun):
-            datas = peer.source.receive_run(packets)
+            datas = host.inbound.receive_run(packets)
         else:
-            data = peer.source.receive(packets)
+            data = host.inbound.receive(packets)
             datas = [] if data is None else [data]
         if not datas:
             return []
@@ -233,10 +233,10 @@ class DecompressorStage(Stage[Whole, Whole]):
 
     name: ClassVar[str] = "decompressor"
 
-    def __init__(self, node: HandleState, sink: Stage[Whole, Any]) -> None:
+    def __init__(self, handle: HandleState, sink: Stage[Whole, Any]) -> None:
         super().__init__(sink)
-        self._counters = node.context.counters
-        self._log = node.context.log
+        self._counters = handle.context.counters
+        self._log = handle.context.log
         self._decompressors = Decompressors()
 
     def ready(self, item: Whole) -> bool:
@@ -304,9 +304,9 @@ class DeliveryStage(Stage[Whole, Never]):
 
     name: ClassVar[str] = "delivery"
 
-    def __init__(self, node: HandleState, mailboxes: dict[int, Mailbox[Message]]) -> None:
+    def __init__(self, handle: HandleState, mailboxes: dict[int, Mailbox[Message]]) -> None:
         super().__init__()
-        self._context = node.context
+        self._context = handle.context
         self._mailboxes = mailboxes
 
     def step(self, item: Whole) -> Sequence[Never]:
@@ -378,13 +378,13 @@ class DeliveryStage(Stage[Whole, Never]):
 class Receiver:
     """The pipeline of these stages. ``mailboxes`` are the queues of the open channels."""
 
-    def __init__(self, node: HandleState) -> None:
+    def __init__(self, handle: HandleState) -> None:
         self.mailboxes: dict[int, Mailbox[Message]] = {}
-        self._node = node
-        self._delivery = DeliveryStage(node, self.mailboxes)
-        self._decompressor = DecompressorStage(node, self._delivery)
+        self._handle = handle
+        self._delivery = DeliveryStage(handle, self.mailboxes)
+        self._decompressor = DecompressorStage(handle, self._delivery)
         self._defrag = DefragStage(self._decompressor)
-        self._cipher = CipherStage(node, self._defrag)
+        self._cipher = CipherStage(handle, self._defrag)
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Deliver what this host sent to itself.
@@ -402,7 +402,7 @@ class Receiver:
         while True:
             arrivals = await endpoint.receive()
             for trouble in arrivals.troubles:
-                receive_trouble(self._node, endpoint, trouble)
+                receive_trouble(self._handle, endpoint, trouble)
             if arrivals.trains:
                 await self._cipher.send_soon(arrivals.trains)
 

@@ -24,50 +24,50 @@ _ADVICE = {
 }
 
 
-def explain(path: LinkState | LoopbackLinkState) -> str:
+def explain(link: LinkState | LoopbackLinkState) -> str:
     """One line on the state, then one for each thing that has a part in it."""
-    if isinstance(path, LoopbackLinkState):
-        return _explain_loopback(path)
-    now = path.context.now()
-    liveness = path.liveness
-    name = f"link {path.link_id} to host {path.host_id}"
-    where = f"{path.config.src} -> {path.destination or 'a peer that has not spoken yet'}"
+    if isinstance(link, LoopbackLinkState):
+        return _explain_loopback(link)
+    now = link.context.now()
+    liveness = link.liveness
+    name = f"link {link.link_id} to host {link.host_id}"
+    where = f"{link.config.src} -> {link.destination or 'a peer that has not spoken yet'}"
     lines: list[str] = []
-    if path.usable:
-        mtu = "searching for the path MTU" if path.pmtud.onwire is None else "path MTU known"
+    if link.usable:
+        mtu = "searching for the path MTU" if link.pmtud.onwire is None else "path MTU known"
         lines.append(
-            f"{name} ({where}) is up: {path.reason}; round trip {liveness.latency * 1e3:.2f} ms,"
-            f" {path.pmtud.mtu} bytes a packet ({mtu})"
+            f"{name} ({where}) is up: {link.reason}; round trip {liveness.latency * 1e3:.2f} ms,"
+            f" {link.pmtud.mtu} bytes a packet ({mtu})"
         )
-    elif not path.enabled:
-        lines.append(f"{name} ({where}) is down: {path.reason}; set enabled = True to start it")
+    elif not link.enabled:
+        lines.append(f"{name} ({where}) is down: {link.reason}; set enabled = True to start it")
     elif liveness.connected:
         lines.append(
             f"{name} ({where}) is up but carries no data: the path does not even take packets of"
             f" the smallest MTU; look for a firewall or tunnel on the way"
         )
     else:
-        lines.append(f"{name} ({where}) is down: {path.reason}")
-        lines += _why_down(path, now)
+        lines.append(f"{name} ({where}) is down: {link.reason}")
+        lines += _why_down(link, now)
     for cause, advice in _ADVICE.items():
-        if path.drops[cause]:
-            lines.append(f"  {cause.value} x {path.drops[cause]}: {advice}")
-    if path.trouble is not None and not path.usable and path.trouble.what != path.reason:
-        lines.append(f"  {now - path.trouble.at:.1f} s ago: {path.trouble.what}")
+        if link.drops[cause]:
+            lines.append(f"  {cause.value} x {link.drops[cause]}: {advice}")
+    if link.trouble is not None and not link.usable and link.trouble.what != link.reason:
+        lines.append(f"  {now - link.trouble.at:.1f} s ago: {link.trouble.what}")
     return "\n".join(lines)
 
 
-def _explain_loopback(path: LoopbackLinkState) -> str:
-    if path.enabled:
-        return f"{path} is up: {path.reason}"
-    return f"{path} is down: {path.reason}; set enabled = True to start it"
+def _explain_loopback(link: LoopbackLinkState) -> str:
+    if link.enabled:
+        return f"{link} is up: {link.reason}"
+    return f"{link} is down: {link.reason}; set enabled = True to start it"
 
 
-def _why_down(path: LinkState, now: float) -> list[str]:
-    liveness = path.liveness
-    tallies = path.counters.tallies
+def _why_down(link: LinkState, now: float) -> list[str]:
+    liveness = link.liveness
+    tallies = link.counters.tallies
     pings, pongs = tallies[Kind.PING], tallies[Kind.PONG]
-    if path.destination is None:
+    if link.destination is None:
         return ["  it is dynamic: it stays silent until the peer's first packet arrives"]
     lines: list[str] = []
     if pings.tx_errors and not pings.tx_packets:
@@ -79,7 +79,7 @@ def _why_down(path: LinkState, now: float) -> list[str]:
         )
     elif not pongs.rx_packets:
         lines.append(
-            f"  {pings.tx_packets} pings sent in {now - path.enabled_at:.1f} s, not one answered:"
+            f"  {pings.tx_packets} pings sent in {now - link.enabled_at:.1f} s, not one answered:"
             " is the peer running, is its link the mirror of this one, does a firewall drop UDP?"
         )
     elif liveness.last_pong is not None:

@@ -26,8 +26,8 @@ class HandleState:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.peers: dict[int, HostState] = {}
-        self.hosts = self.peers
+        self.hosts: dict[int, HostState] = {}
+
         self.reachable: dict[int, HostState] = {}
         self.on_host_lost: Callable[[HostState], None] = lambda _: None
         self.on_links_changed: Callable[[HostState], None] = lambda _: None
@@ -37,35 +37,35 @@ class HandleState:
 
     def add(self, host_id: int, name: str, policy: LinkPolicy) -> HostState:
         """Take in a new peer."""
-        peer = HostState(self.context, host_id, name, policy, self.links_changed)
-        self.peers[host_id] = peer
+        host = HostState(self.context, host_id, name, policy, self.links_changed)
+        self.hosts[host_id] = host
         self.context.log.debug(LogSubsystem.HOST, "host %d (%s) is added", host_id, name)
-        return peer
+        return host
 
-    def remove(self, peer: HostState) -> None:
+    def remove(self, host: HostState) -> None:
         """Let go of a peer that has no path left."""
-        peer.close()
-        del self.peers[peer.host_id]
-        if self.reachable.pop(peer.host_id, None) is not None:
-            self.on_host_lost(peer)
+        host.close()
+        del self.hosts[host.host_id]
+        if self.reachable.pop(host.host_id, None) is not None:
+            self.on_host_lost(host)
         self.context.log.debug(
-            LogSubsystem.HOST, "host %d (%s) is removed", peer.host_id, peer.name
+            LogSubsystem.HOST, "host %d (%s) is removed", host.host_id, host.name
         )
 
-    def paths(self) -> Iterator[LinkState]:
+    def network_links(self) -> Iterator[LinkState]:
         """Every path over the network."""
-        for peer in self.peers.values():
-            yield from peer.paths.values()
+        for host in self.hosts.values():
+            yield from host.network_links.values()
 
     def links(self) -> Iterator[LinkState | LoopbackLinkState]:
         """Every link there is."""
-        for peer in self.peers.values():
-            yield from peer.links.values()
+        for host in self.hosts.values():
+            yield from host.links.values()
 
     @property
     def loopback(self) -> LoopbackLinkState | None:
         """The link of this host to itself, if it has one that is up."""
-        own = self.peers.get(self.context.host_id)
+        own = self.hosts.get(self.context.host_id)
         loopback = None if own is None else own.loopback
         return loopback if loopback is not None and loopback.enabled else None
 
@@ -85,12 +85,12 @@ class HandleState:
     def refresh(self) -> None:
         """Work out anew what follows from the peers; the data MTU is the smallest in use."""
         self.by_address = {
-            address: path
-            for peer in self.peers.values()
-            for address, path in peer.by_address.items()
+            address: link
+            for host in self.hosts.values()
+            for address, link in host.by_address.items()
         }
         minimum = minimum_data_mtu(self.context.envelope)
-        searches = [path.pmtud for path in self.paths() if path.usable]
+        searches = [link.pmtud for link in self.network_links() if link.usable]
         # A search that has not ended holds everybody to what every path carries.
         mtus = [search.mtu if search.onwire else minimum for search in searches]
         data_mtu = min((mtu for mtu in mtus if mtu is not None), default=minimum)
@@ -102,20 +102,20 @@ class HandleState:
     def set_defrag_buffers(self, buffers: DefragBuffers) -> None:
         """Put no more messages together at once for each peer than ``buffers`` says."""
         self.context.defrag_buffers = buffers
-        for peer in self.peers.values():
-            peer.source.set_buffers(buffers.maximum)
+        for host in self.hosts.values():
+            host.inbound.set_buffers(buffers.maximum)
 
     def set_pmtud_interval(self, interval: float) -> None:
         """Search every path again every ``interval`` seconds."""
         self.context.pmtud_interval = interval
-        for path in self.paths():
-            path.set_pmtud_interval(interval)
+        for link in self.network_links():
+            link.set_pmtud_interval(interval)
 
     def restart_discovery(self) -> None:
         """The envelope or the MTU settings changed: every path is searched again."""
         now = self.context.now()
-        for path in list(self.paths()):
-            path.restart_discovery(now)
+        for link in list(self.network_links()):
+            link.restart_discovery(now)
         self.refresh()
 
     def next_seqs(self, count: int) -> Sequence[int]:
@@ -131,7 +131,7 @@ class HandleState:
             tell = any(seq % FORCED_PING_EVERY == 0 for seq in seqs)
         if tell:
             now = self.context.now()
-            for path in self.paths():
-                if path.enabled:
-                    path.send_ping(now, timed=False)
+            for link in self.network_links():
+                if link.enabled:
+                    link.send_ping(now, timed=False)
         return seqs

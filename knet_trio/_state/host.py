@@ -31,11 +31,11 @@ class HostState:
         self.host_id = host_id
         self.name = name
         self.policy = policy
-        self.paths: dict[int, LinkState] = {}
+        self.network_links: dict[int, LinkState] = {}
         # Only the own host has one, and then no other link.
         self.loopback: LoopbackLinkState | None = None
         self.by_address: dict[Address, LinkState] = {}
-        self.source = InboundSequence(context.counters.drop, context.defrag_buffers.maximum)
+        self.inbound = InboundSequence(context.counters.drop, context.defrag_buffers.maximum)
         self.reachable = AsyncBool()
         # The paths that can carry data now, best first.
         self.ranked: tuple[LinkState, ...] = ()
@@ -47,37 +47,41 @@ class HostState:
     @property
     def links(self) -> Mapping[int, LinkState | LoopbackLinkState]:
         """All its links by their ids: those over the network, or the one within this host."""
-        return self.paths if self.loopback is None else {self.loopback.link_id: self.loopback}
+        return (
+            self.network_links if self.loopback is None else {self.loopback.link_id: self.loopback}
+        )
 
-    def add(self, path: LinkState | LoopbackLinkState) -> None:
+    def add(self, link: LinkState | LoopbackLinkState) -> None:
         """Take in a new path."""
-        if isinstance(path, LoopbackLinkState):
-            self.loopback = path
+        if isinstance(link, LoopbackLinkState):
+            self.loopback = link
         else:
-            self.paths[path.link_id] = path
-            path.lane = self.lane
+            self.network_links[link.link_id] = link
+            link.lane = self.lane
         self.refresh()
 
-    def remove(self, path: LinkState | LoopbackLinkState) -> None:
+    def remove(self, link: LinkState | LoopbackLinkState) -> None:
         """Let go of a closed path."""
-        if isinstance(path, LoopbackLinkState):
+        if isinstance(link, LoopbackLinkState):
             self.loopback = None
         else:
-            del self.paths[path.link_id]
+            del self.network_links[link.link_id]
         self.refresh()
 
     def refresh(self) -> None:
         """Work out anew what follows from the state of the paths."""
         self.by_address = {
-            path.destination: path for path in self.paths.values() if path.destination is not None
+            link.destination: link
+            for link in self.network_links.values()
+            if link.destination is not None
         }
-        self.ranked = rank(path for path in self.paths.values() if path.usable)
+        self.ranked = rank(link for link in self.network_links.values() if link.usable)
         reachable = bool(self.ranked) or (self.loopback is not None and self.loopback.enabled)
         if reachable != self.reachable.is_on:
             if reachable:
-                self.source.contact_found()
+                self.inbound.contact_found()
             else:
-                self.source.contact_lost()
+                self.inbound.contact_lost()
             self.reachable.set(reachable)
             self._log_reachable()
             self.context.tell(HostStatusChanged(self.host_id, reachable))
@@ -89,7 +93,7 @@ class HostState:
             log.info(LogSubsystem.HOST, "host %d (%s) is reachable", self.host_id, self.name)
             return
         # Nobody has to look into what was done on purpose.
-        wanted = any(path.enabled for path in self.paths.values())
+        wanted = any(link.enabled for link in self.network_links.values())
         say = log.warning if wanted else log.info
         say(LogSubsystem.HOST, "host %d (%s) is unreachable", self.host_id, self.name)
 

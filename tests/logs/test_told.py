@@ -30,7 +30,7 @@ from knet_trio._waiting import Mailbox
 from tests.cluster import KEY, open_pair, wait_for
 from tests.logs.reading import Line, Logged, LogPipe
 from tests.logs.told import make_world, no_reminders
-from tests.pipeline.sending import message, running, send
+from tests.pipeline.sending import Outgoing, message, running, send
 from tests.state.fakes import World, address, refusal, start
 
 PING = Ping(2, 0, bytes(16), 0, timed=True)
@@ -39,10 +39,10 @@ HOME = address(2)
 
 
 def add_home(world: World, *, up: bool = True) -> LinkState:
-    path = world.add_path(world.add_peer(), dst=HOME)
+    link = world.add_link(world.add_host(), dst=HOME)
     if up:
-        world.bring_up(path)
-    return path
+        world.bring_up(link)
+    return link
 
 
 # Repetitions.
@@ -52,7 +52,7 @@ async def test_a_flood_is_told_once_and_then_its_count(
     autojump_clock: MockClock, logged: Logged, pipe: LogPipe
 ) -> None:
     world = make_world(level="warning", fd=pipe.writer)
-    path = add_home(world, up=False)
+    link = add_home(world, up=False)
     stranger = address(66)
     refused = f"link 0 to host 2: a packet from {stranger} is refused by the access list"
     counted = f"{refused} (repeated 37 times in 1.0 s)"
@@ -70,7 +70,7 @@ async def test_a_flood_is_told_once_and_then_its_count(
         world.receive(PING, stranger)
         assert logged() == [("rx", "WARNING", f"[host 1] {refused}")]
         nursery.cancel_scope.cancel()
-    assert path.drops[DropCause.ACCESS_LIST] == 39
+    assert link.drops[DropCause.ACCESS_LIST] == 39
     assert [record.text for record in pipe.read()] == [refused, counted, refused]
     world.context.log.close()
 
@@ -93,7 +93,7 @@ async def test_what_was_counted_is_told_at_the_end(logged: Logged) -> None:
 
 async def test_the_life_of_a_link(logged: Logged) -> None:
     world = make_world()
-    path = add_home(world)
+    link = add_home(world)
     assert logged() == [
         ("host", "DEBUG", "[host 1] host 2 (host2) is added"),
         ("link", "DEBUG", "[host 1] link 0 to host 2 is enabled"),
@@ -108,9 +108,9 @@ async def test_the_life_of_a_link(logged: Logged) -> None:
         ("host", "WARNING", "[host 1] host 2 (host2) is unreachable"),
         ("link", "INFO", f"[host 1] link 0 to host 2: {refused}"),
     ]
-    world.bring_up(path)
+    world.bring_up(link)
     logged()
-    path.set_enabled(False)
+    link.set_enabled(False)
     # It was done on purpose, so nobody has to be warned.
     assert logged() == [
         ("link", "INFO", "[host 1] link 0 to host 2 is down: it was disabled here"),
@@ -122,11 +122,11 @@ async def test_silence_takes_a_link_down_with_a_warning(
     autojump_clock: MockClock, logged: Logged
 ) -> None:
     world = make_world(level="info")
-    path = add_home(world)
+    link = add_home(world)
     logged()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.context.heartbeats.run)
-        await path.connected.wait(False)
+        await link.connected.wait(False)
         nursery.cancel_scope.cancel()
     down, unreachable = logged()
     assert down[:2] == ("link", "WARNING")
@@ -136,8 +136,8 @@ async def test_silence_takes_a_link_down_with_a_warning(
 
 async def test_where_a_dynamic_peer_is(logged: Logged) -> None:
     world = make_world(level="info")
-    path = world.add_path(world.add_peer(), dst=None)
-    path.acl.append(AclEntry.network("198.51.100.0/24"))
+    link = world.add_link(world.add_host(), dst=None)
+    link.acl.append(AclEntry.network("198.51.100.0/24"))
     world.receive(PING, address(5))
     assert logged() == [("link", "INFO", f"[host 1] link 0 to host 2: the peer is at {address(5)}")]
 
@@ -171,10 +171,10 @@ async def test_what_a_path_mtu_search_has_found(
     world = make_world()
     async with trio.open_nursery() as nursery:
         start(world, nursery).mtu = mtu
-        path = add_home(world)
+        link = add_home(world)
         logged()
         await trio.sleep(30)
-        assert not path.pmtud.searching
+        assert not link.pmtud.searching
         nursery.cancel_scope.cancel()
     assert logged() == told
 
@@ -266,12 +266,12 @@ async def test_settings(logged: Logged) -> None:
 
 async def test_control_packets_that_are_refused(logged: Logged) -> None:
     world = make_world()
-    path = add_home(world, up=False)
+    link = add_home(world, up=False)
     logged()
     world.receive(PING._replace(node=3), HOME)
     world.receive(PING._replace(link=1), HOME)
-    world.pong(path, bytes(16), HOME._replace(port=1))
-    path.set_enabled(False)
+    world.pong(link, bytes(16), HOME._replace(port=1))
+    link.set_enabled(False)
     world.receive(PING, HOME)
     assert logged() == [
         ("rx", level, f"[host 1] {text}")
@@ -295,7 +295,7 @@ class Inbox:
 
     def __init__(self, world: World, nursery: trio.Nursery) -> None:
         self._world = world
-        receiver = Receiver(world.node)
+        receiver = Receiver(world.handle)
         receiver.mailboxes[0] = Mailbox(2, keep_oldest=True)
         nursery.start_soon(receiver.run)
         nursery.start_soon(receiver.receive_from, world.endpoint)
@@ -309,14 +309,14 @@ class Inbox:
 
 async def test_data_that_is_refused(logged: Logged) -> None:
     world = make_world()
-    path = add_home(world, up=False)
+    link = add_home(world, up=False)
     logged()
     async with trio.open_nursery() as nursery:
         inbox = Inbox(world, nursery)
         await inbox.arrive(DATA._replace(node=3))
         await inbox.arrive(DATA, number=3)
         await inbox.arrive(DATA)
-        path.acl.clear()
+        link.acl.clear()
         await inbox.arrive(DATA)
         nursery.cancel_scope.cancel()
     assert logged() == [

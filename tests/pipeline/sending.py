@@ -20,10 +20,10 @@ from tests.state.fakes import World, address, refusal
 def make(*hosts: int, policy: LinkPolicy = LinkPolicy.PASSIVE, links: int = 1) -> World:
     """A node with hosts that are up; link l of host h is at address 10 h + l."""
     world = World()
-    for host in hosts:
-        peer = world.add_peer(host, policy)
+    for host_id in hosts:
+        host = world.add_host(host_id, policy)
         for link_id in range(links):
-            world.bring_up(world.add_path(peer, link_id, dst=address(10 * host + link_id)))
+            world.bring_up(world.add_link(host, link_id, dst=address(10 * host_id + link_id)))
     return world
 
 
@@ -42,7 +42,7 @@ def message(data: bytes = b"hello", channel: int = 0, to: Sequence[int] | None =
 @asynccontextmanager
 async def running(world: World) -> AsyncGenerator[Transmitter]:
     """The pipeline at work."""
-    transmitter = Transmitter(world.node)
+    transmitter = Transmitter(world.handle)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(transmitter.run)
         yield transmitter

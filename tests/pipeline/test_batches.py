@@ -95,7 +95,7 @@ class TestGathering:
     async def test_a_full_lane_takes_no_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
         world = make(2)
         monkeypatch.setattr(world.context.turns, "_clock", lambda: 0.0)
-        transmitter = Transmitter(world.node)
+        transmitter = Transmitter(world.handle)
         world.endpoint.room = 0
         sent = 0
         with trio.move_on_after(0.1) as scope:
@@ -103,7 +103,7 @@ class TestGathering:
                 await transmitter.send(*message())
                 sent += 1
         assert scope.cancelled_caught
-        assert sent == world.node.peers[2].lane.messages == LANE_MESSAGES
+        assert sent == world.handle.hosts[2].lane.messages == LANE_MESSAGES
 
 
 class TestFiltering:
@@ -148,7 +148,7 @@ class TestLosses:
     @pytest.mark.parametrize("to", [None, (2,), (2, 9)])
     async def test_nobody_is_there(self, to: tuple[int, ...] | None) -> None:
         world = make(2)
-        world.node.peers[2].paths[0].set_enabled(False)
+        world.handle.hosts[2].network_links[0].set_enabled(False)
         await send(world, Outgoing([b"x"] * 10, 0, to))
         expected = {DropCause.HOST_DOWN: 10}
         if to == (2, 9):
@@ -190,5 +190,5 @@ class TestLosses:
         await send(world, Outgoing(messages, 0, None))
         assert [packet.payload for packet in data(world)] == [b"one", b"two", b"three"]
         assert drops(world) == {DropCause.SEND_FAILED: 2}
-        stats = world.node.peers[2].paths[0].status().stats
+        stats = world.handle.hosts[2].network_links[0].status().stats
         assert (stats.tx_data_packets, stats.tx_data_errors) == (3, 2)

@@ -104,7 +104,7 @@ class TestSending:
     async def test_many_at_once(self, slow: bool, size: int) -> None:
         world, halver = self.compressing(slow=slow)
         world.context.fixed_mtu = 65535
-        world.node.restart_discovery()
+        world.handle.restart_discovery()
         # What gets smaller, what does not, and what is left alone, side by side.
         kinds = (bytes([1]) * size, bytes([2]) * size, b"noise" * 30, b"short")
         messages = [kinds[i * 7 % 11 % 4] for i in range(30)]
@@ -153,7 +153,7 @@ class TestSending:
 
     async def test_sync_too(self) -> None:
         world, _ = self.compressing()
-        await Transmitter(world.node).send_sync(bytes(200), 0, (2,))
+        await Transmitter(world.handle).send_sync(bytes(200), 0, (2,))
         assert [(packet.compress, len(packet.payload)) for packet in data(world)] == [(77, 100)]
 
     async def test_without_compression_all_are_counted(self) -> None:

@@ -28,7 +28,7 @@ class TestRefused:
         await send(world, *[message(b"%d" % i) for i in range(6)])
         assert {packet.seq for packet in data(world)} == set(range(1, 7))
         assert drops(world) == {}
-        assert world.node.peers[2].paths[0].status().stats.tx_data_errors > 0
+        assert world.handle.hosts[2].network_links[0].status().stats.tx_data_errors > 0
 
     async def test_the_best_that_takes_it(self) -> None:
         world = make(2, links=3)
@@ -73,17 +73,17 @@ class TestRefused:
     async def test_a_link_that_is_full_diverts_too(self) -> None:
         world = make(2)
         other = FakeEndpoint()
-        peer = world.node.peers[2]
-        world.bring_up(world.add_path(peer, 1, dst=address(21), outlet=world.make_outlet(other)))
+        host = world.handle.hosts[2]
+        world.bring_up(world.add_link(host, 1, dst=address(21), outlet=world.make_outlet(other)))
         world.endpoint.room = 0
         await send(world, message(), message())
         assert [sent.destination for sent in other.sent] == [address(21)] * 2
         assert drops(world) == {}
-        assert peer.paths[0].status().stats.tx_data_retries == 2
+        assert host.network_links[0].status().stats.tx_data_retries == 2
 
     async def test_sync_raises_only_when_none_takes_it(self) -> None:
         world = make(2, links=2)
-        transmitter = Transmitter(world.node)
+        transmitter = Transmitter(world.handle)
         world.endpoint.refuse = refusing(address(20))
         await transmitter.send_sync(b"hello", 0, (2,))
         assert over(world, 1) == [1]
@@ -101,8 +101,8 @@ class TestHedging:
         """Three links are up, and the best has not answered for longer than it ever took."""
         world = make(2, policy=policy, links=3)
         world.context.hedge = hedge
-        path = world.node.peers[2].paths[0]
-        path.send_ping(trio.current_time(), timed=True)
+        link = world.handle.hosts[2].network_links[0]
+        link.send_ping(trio.current_time(), timed=True)
         await trio.sleep(0.5)
         world.endpoint.sent.clear()
         return world
@@ -116,8 +116,8 @@ class TestHedging:
 
     async def test_an_answer_ends_the_doubt(self, autojump_clock: MockClock) -> None:
         world = await self.overdue()
-        path = world.node.peers[2].paths[0]
-        world.pong(path, path.liveness.stamp(trio.current_time()))
+        link = world.handle.hosts[2].network_links[0]
+        world.pong(link, link.liveness.stamp(trio.current_time()))
         await send(world, message())
         assert [over(world, link_id) for link_id in range(3)] == [[1], [], []]
 

@@ -33,8 +33,8 @@ class Sockets:
         for host_id in hosts:
             endpoint = self.endpoints[host_id] = FakeEndpoint()
             outlet = self.outlets[host_id] = self.world.make_outlet(endpoint)
-            link = self.world.add_path(
-                self.world.add_peer(host_id), dst=address(10 * host_id), outlet=outlet
+            link = self.world.add_link(
+                self.world.add_host(host_id), dst=address(10 * host_id), outlet=outlet
             )
             now = self.world.context.now()
             for _ in range(2):
@@ -248,10 +248,10 @@ class TestWaiting:
             await wait_all_tasks_blocked()
             nursery.start_soon(transmitter.send, (b"to 3",), 0, (3,))
             await wait_all_tasks_blocked()
-            assert sockets.world.node.peers[3].lane.messages == LANE_MESSAGES // 2
+            assert sockets.world.handle.hosts[3].lane.messages == LANE_MESSAGES // 2
             scope.cancel()
             await wait_all_tasks_blocked()
-            assert sockets.world.node.peers[3].lane.messages == LANE_MESSAGES // 2 + 1
+            assert sockets.world.handle.hosts[3].lane.messages == LANE_MESSAGES // 2 + 1
         nursery.cancel_scope.cancel()
 
 
@@ -274,12 +274,12 @@ class TestLostHosts:
             nursery.start_soon(send)
             await wait_all_tasks_blocked()
             assert not done.is_set()
-            host = world.node.peers[2]
-            host.paths[0].set_enabled(False)
+            host = world.handle.hosts[2]
+            host.network_links[0].set_enabled(False)
             if how == "removed":
-                host.paths[0].close()
-                host.remove(host.paths[0])
-                world.node.remove(host)
+                host.network_links[0].close()
+                host.remove(host.network_links[0])
+                world.handle.remove(host)
             with trio.fail_after(5):
                 await done.wait()
             assert drops(world) == {DropCause.HOST_DOWN: sent + 1}
@@ -295,7 +295,7 @@ class TestLostHosts:
             sent = await fill(transmitter)
             nursery.start_soon(transmitter.send, (b"last",), 0)
             await wait_all_tasks_blocked()
-            world.node.peers[2].paths[0].set_enabled(False)
+            world.handle.hosts[2].network_links[0].set_enabled(False)
             sockets.release(3)
             await wait_all_tasks_blocked()
             assert sockets.payloads(3)[-1] == b"last"
@@ -306,9 +306,9 @@ class TestLostHosts:
     async def test_what_waits_goes_on_when_links_or_policy_change(self, change: str) -> None:
         sockets = Sockets(2)
         world = sockets.world
-        host = world.node.peers[2]
+        host = world.handle.hosts[2]
         other = FakeEndpoint()
-        link = world.add_path(host, 1, dst=address(21), outlet=world.make_outlet(other))
+        link = world.add_link(host, 1, dst=address(21), outlet=world.make_outlet(other))
         if change == "policy":
             world.bring_up(link)
         async with sockets.running() as transmitter:
@@ -383,13 +383,13 @@ class TestNumbers:
                 await transmitter.send((b"%d" % number,), 0)
             await wait_all_tasks_blocked()
             sockets.endpoints[2].room = 1
-            world.node.peers[2].paths[0].send_ping(world.context.now(), timed=True)
+            world.handle.hosts[2].network_links[0].send_ping(world.context.now(), timed=True)
             pings = [one for one in sockets.endpoints[2].packets() if isinstance(one, Ping)]
             assert pings[-1].seq == 1
             sockets.release(2)
             await wait_all_tasks_blocked()
             assert all(packet.seq > 1 for packet in sockets.data(2)[1:])
-            world.node.peers[2].paths[0].send_ping(world.context.now(), timed=True)
+            world.handle.hosts[2].network_links[0].send_ping(world.context.now(), timed=True)
             pings = [one for one in sockets.endpoints[2].packets() if isinstance(one, Ping)]
             assert pings[-1].seq == world.context.seq
 
@@ -435,7 +435,7 @@ class TestFullQueuesOfTheSystem:
             full = False
             await trio.sleep(0.02)
             assert sockets.payloads(2) == [b"%d" % number for number in range(5)]
-        link = world.node.peers[2].paths[0]
+        link = world.handle.hosts[2].network_links[0]
         assert drops(world) == {}
         assert link.status().stats.tx_data_errors == 0
         assert link.trouble is None
@@ -445,10 +445,10 @@ class TestCopies:
     async def test_with_the_active_policy_one_link_is_enough(self) -> None:
         sockets = Sockets(2)
         world = sockets.world
-        host = world.node.peers[2]
+        host = world.handle.hosts[2]
         host.policy = LinkPolicy.ACTIVE
         other = FakeEndpoint()
-        world.bring_up(world.add_path(host, 1, dst=address(21), outlet=world.make_outlet(other)))
+        world.bring_up(world.add_link(host, 1, dst=address(21), outlet=world.make_outlet(other)))
         async with sockets.running() as transmitter:
             sockets.hold(2)
             for number in range(10):
@@ -456,7 +456,7 @@ class TestCopies:
             await wait_all_tasks_blocked()
             assert len([one for one in other.packets() if isinstance(one, Data)]) == 10
             assert drops(world) == {}
-            assert host.paths[0].drops == {DropCause.SEND_QUEUE_FULL: 10}
+            assert host.network_links[0].drops == {DropCause.SEND_QUEUE_FULL: 10}
 
 
 async def test_links_that_share_a_full_socket_get_their_own() -> None:
@@ -468,8 +468,8 @@ async def test_links_that_share_a_full_socket_get_their_own() -> None:
         opened.append(destination)
         return world.make_outlet(own)
 
-    for host in world.node.peers.values():
-        host.paths[0].sender._connect = connect
+    for host in world.handle.hosts.values():
+        host.network_links[0].sender._connect = connect
     async with running(world) as transmitter:
         world.endpoint.room = 0
         await transmitter.send(*message(b"to 2", to=[2]))

@@ -30,14 +30,14 @@ WIDE = 9000
 NARROW = 1500
 
 
-def find_mtu(path: LinkState, onwire: int) -> None:
+def find_mtu(link: LinkState, onwire: int) -> None:
     """Let a search end at ``onwire``."""
     now = trio.current_time()
-    path.pmtud.start(now)
-    path.sender.outlet.endpoint.limit_mtu(onwire)  # type: ignore[attr-defined]
-    path.discover(now)
-    path.reply_received(reply_to_last_probe(path), now)
-    assert path.pmtud.onwire == onwire
+    link.pmtud.start(now)
+    link.sender.outlet.endpoint.limit_mtu(onwire)  # type: ignore[attr-defined]
+    link.discover(now)
+    link.reply_received(reply_to_last_probe(link), now)
+    assert link.pmtud.onwire == onwire
 
 
 def narrowing(
@@ -49,9 +49,9 @@ def narrowing(
     """The interface of all links has just become narrower than the searches found it."""
     world = make(*hosts, links=links, policy=policy)
     world.context.crypto.replace(crypto)
-    world.node.restart_discovery()
-    for path in world.node.paths():
-        find_mtu(path, WIDE)
+    world.handle.restart_discovery()
+    for link in world.handle.network_links():
+        find_mtu(link, WIDE)
     world.endpoint.sent.clear()
     world.endpoint.limit_mtu(NARROW)
     return world
@@ -126,11 +126,11 @@ class TestFragmentedAgain:
 
     async def test_to_those_hosts_only_that_need_it(self) -> None:
         world = make(2, 3)
-        near, far = world.node.peers[2], world.node.peers[3]
+        near, far = world.handle.hosts[2], world.handle.hosts[3]
         wide = FakeEndpoint()
-        near.paths[0].sender.outlet = world.make_outlet(wide)
-        for path in (near.paths[0], far.paths[0]):
-            find_mtu(path, WIDE)
+        near.network_links[0].sender.outlet = world.make_outlet(wide)
+        for link in (near.network_links[0], far.network_links[0]):
+            find_mtu(link, WIDE)
         world.endpoint.limit_mtu(NARROW)
         world.endpoint.sent.clear()
         wide.sent.clear()
@@ -143,11 +143,11 @@ class TestFragmentedAgain:
 class TestOtherLinks:
     async def test_a_wider_link_takes_it_as_it_is(self) -> None:
         world = make(2)
-        peer = world.node.peers[2]
+        host = world.handle.hosts[2]
         wide = FakeEndpoint()
-        world.bring_up(world.add_path(peer, 1, dst=address(21), outlet=world.make_outlet(wide)))
-        for path in peer.paths.values():
-            find_mtu(path, WIDE)
+        world.bring_up(world.add_link(host, 1, dst=address(21), outlet=world.make_outlet(wide)))
+        for link in host.network_links.values():
+            find_mtu(link, WIDE)
         world.endpoint.limit_mtu(NARROW)
         world.endpoint.sent.clear()
         wide.sent.clear()
@@ -181,7 +181,7 @@ class TestWhileItWaits:
     async def test_in_the_middle_of_a_message(self, autojump_clock: MockClock) -> None:
         # Three of its fragments have gone when the path narrows.
         world = make(2)
-        find_mtu(world.node.peers[2].paths[0], WIDE)
+        find_mtu(world.handle.hosts[2].network_links[0], WIDE)
         world.endpoint.sent.clear()
         world.endpoint.room = 2
         async with running(world) as transmitter, trio.open_nursery() as nursery:
@@ -206,7 +206,7 @@ class TestLost:
 
     async def test_sync_raises_then(self) -> None:
         world = narrowing(2)
-        transmitter = Transmitter(world.node)
+        transmitter = Transmitter(world.handle)
         await transmitter.send_sync(TEXT[:4000], 0, (2,))
         assert delivered(world) == [TEXT[:4000]]
         world.endpoint.limit_mtu(NARROW - 500, tells=False)

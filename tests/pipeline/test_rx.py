@@ -51,7 +51,7 @@ class Receiving:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.receiver = Receiver(world.node)
+        self.receiver = Receiver(world.handle)
         for channel in (0, 1):
             self.open(channel)
 
@@ -74,9 +74,9 @@ class Receiving:
 
 @asynccontextmanager
 async def receiving(world: World, *, up: bool = True) -> AsyncGenerator[Receiving]:
-    path = world.add_path(world.add_peer(PEER), dst=HOME)
+    link = world.add_link(world.add_host(PEER), dst=HOME)
     if up:
-        world.bring_up(path)
+        world.bring_up(link)
     at_work = Receiving(world)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(at_work.receiver.run)
@@ -121,7 +121,7 @@ class TestDelivery:
             assert rx.got(0) == [Message(b"one", PEER, 0)]
             assert rx.got(1) == [Message(b"two", PEER, 1)]
             assert rx.drops == {}
-            stats = rx.world.node.peers[PEER].paths[0].status().stats
+            stats = rx.world.handle.hosts[PEER].network_links[0].status().stats
             assert (stats.rx_data_packets, stats.rx_data_bytes) == (2, 2 * 17)
 
     async def test_fragments_in_any_order_make_one(self) -> None:
@@ -229,17 +229,17 @@ class TestAdmission:
 
     async def test_the_address_of_another_host(self) -> None:
         world = World()
-        world.bring_up(world.add_path(world.add_peer(3), dst=address(30)))
+        world.bring_up(world.add_link(world.add_host(3), dst=address(30)))
         async with receiving(world) as rx:
             await rx.arrive(*packets(node=PEER), source=address(30))
             assert rx.drops == {DropCause.UNKNOWN_ADDRESS: 1}
 
     async def test_an_address_the_access_list_rejects(self) -> None:
         async with receiving(World()) as rx:
-            path = rx.world.node.peers[PEER].paths[0]
-            path.acl.clear()
+            link = rx.world.handle.hosts[PEER].network_links[0]
+            link.acl.clear()
             await rx.arrive(*packets())
-            assert path.drops == {DropCause.ACCESS_LIST: 1}
+            assert link.drops == {DropCause.ACCESS_LIST: 1}
             rx.world.context.access_lists = False
             await rx.arrive(*packets())
             assert len(rx.got()) == 1
@@ -261,24 +261,24 @@ class TestAdmission:
 
     async def test_nothing_of_a_malformed_datagram_gets_further(self) -> None:
         async with receiving(World()) as rx:
-            path = rx.world.node.peers[PEER].paths[0]
+            link = rx.world.handle.hosts[PEER].network_links[0]
             (good,) = packets()
             await rx.arrive(b"", good[:5], b"\x02" + good[1:], good[:1] + b"\x77" + good[2:])
-            assert path.drops == {
+            assert link.drops == {
                 DropCause.MALFORMED: 2,
                 DropCause.WRONG_VERSION: 1,
                 DropCause.UNKNOWN_TYPE: 1,
             }
-            assert rx.drops == path.drops
-            assert path.trouble is not None
-            assert "was refused" in path.trouble.what
-            assert str(HOME) in path.trouble.what
+            assert rx.drops == link.drops
+            assert link.trouble is not None
+            assert "was refused" in link.trouble.what
+            assert str(HOME) in link.trouble.what
 
     async def test_nor_of_one_from_nowhere(self) -> None:
         async with receiving(World()) as rx:
             await rx.arrive(b"junk", source=address(99))
             assert rx.drops == {DropCause.MALFORMED: 1}
-            assert rx.world.node.peers[PEER].paths[0].drops == {}
+            assert rx.world.handle.hosts[PEER].network_links[0].drops == {}
 
     async def test_a_fragment_outside_of_its_message(self) -> None:
         # CVE-2026-15813.
@@ -330,17 +330,17 @@ class TestCrypto:
 class TestEndpoints:
     async def test_trouble_acts_on_the_link(self) -> None:
         async with receiving(World()) as rx:
-            path = rx.world.node.peers[PEER].paths[0]
+            link = rx.world.handle.hosts[PEER].network_links[0]
             trouble = PathTrouble(HOME, errno.ECONNREFUSED, None, False)
             rx.world.endpoint.arrive(troubles=[trouble])
             await wait_all_tasks_blocked()
-            assert not path.connected.is_on
+            assert not link.connected.is_on
 
     async def test_several_share_the_pipeline(self) -> None:
         world = World()
         other = FakeEndpoint()
         world.bring_up(
-            world.add_path(world.add_peer(3), dst=address(30), outlet=world.make_outlet(other))
+            world.add_link(world.add_host(3), dst=address(30), outlet=world.make_outlet(other))
         )
         async with receiving(world) as rx, trio.open_nursery() as nursery:
             nursery.start_soon(rx.receiver.receive_from, other)
@@ -354,15 +354,15 @@ class TestBeforeTheLinkIsUp:
     async def test_data_of_a_silent_peer_is_dropped(self) -> None:
         async with receiving(World(), up=False) as rx:
             await rx.arrive(*packets())
-            path = rx.world.node.peers[PEER].paths[0]
-            assert path.drops == {DropCause.PEER_UNREACHABLE: 1}
+            link = rx.world.handle.hosts[PEER].network_links[0]
+            assert link.drops == {DropCause.PEER_UNREACHABLE: 1}
             assert rx.got() == []
 
     async def test_data_of_one_that_answers_is_not(self) -> None:
         # It may have found this host before this host has found it.
         async with receiving(World(), up=False) as rx:
-            path = rx.world.node.peers[PEER].paths[0]
-            rx.world.pong(path, path.liveness.stamp(rx.world.context.now()))
+            link = rx.world.handle.hosts[PEER].network_links[0]
+            rx.world.pong(link, link.liveness.stamp(rx.world.context.now()))
             await rx.arrive(*packets())
-            assert not path.connected.is_on
+            assert not link.connected.is_on
             assert len(rx.got()) == 1

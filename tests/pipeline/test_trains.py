@@ -143,10 +143,10 @@ async def receive(
     world.context.crypto.allow_clear_traffic = setting.clear
     world.context.filter = filter_by_content if setting.filtered else None
     for host in (2, 3):
-        world.bring_up(world.add_path(world.add_peer(host), dst=address(10 * host)))
+        world.bring_up(world.add_link(world.add_host(host), dst=address(10 * host)))
     world.context.forwarding = setting.forwarding
     world.endpoint.coalesces = coalesces
-    receiver = Receiver(world.node)
+    receiver = Receiver(world.handle)
     # One of them is too small now and then.
     receiver.mailboxes |= {0: Mailbox(10000, keep_oldest=True), 1: Mailbox(20, keep_oldest=True)}
     async with trio.open_nursery() as nursery:
@@ -158,13 +158,13 @@ async def receive(
             )
             await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    paths = list(world.node.paths())
+    links = list(world.handle.network_links())
     return Outcome(
         [mailbox.take_nowait() if len(mailbox) else [] for mailbox in receiver.mailboxes.values()],
         dict(world.context.counters.drops),
         counts(world.context.counters.snapshot()),
-        [counts(path.status().stats) for path in paths],
-        [dict(path.drops) for path in paths],
+        [counts(link.status().stats) for link in links],
+        [dict(link.drops) for link in links],
         len(world.endpoint.sent),
     )
 

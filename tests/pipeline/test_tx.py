@@ -48,7 +48,7 @@ def answering(answer: Any) -> Callable[[FilterPacket], FilterResult]:
 class TestWhatGoesOut:
     async def test_a_broadcast_goes_to_every_reachable_host(self) -> None:
         world = make(2, 3, 4)
-        world.node.peers[3].paths[0].set_enabled(False)
+        world.handle.hosts[3].network_links[0].set_enabled(False)
         await send(world, message(channel=7))
         packet = Data(ME, 1, 0, True, 1, 0, 7, b"hello")
         assert data(world) == [packet, packet]
@@ -65,7 +65,7 @@ class TestWhatGoesOut:
         packets = data(world)
         assert [packet.seq for packet in packets] == list(range(1, count + 1))
         assert [int(packet.payload) for packet in packets] == list(range(count))
-        stats = world.node.peers[2].paths[0].status().stats
+        stats = world.handle.hosts[2].network_links[0].status().stats
         assert stats.tx_data_packets == count
         assert stats.tx_data_bytes == sum(14 + len(packet.payload) for packet in packets)
 
@@ -95,14 +95,14 @@ class TestWhatGoesOut:
     async def test_fragments_are_as_large_as_the_data_mtu(self) -> None:
         world = make(2)
         world.context.fixed_mtu = 1500
-        world.node.restart_discovery()
+        world.handle.restart_discovery()
         await send(world, message(bytes(3000)))
         assert [len(packet.payload) for packet in data(world)] == [1446, 1446, 108]
 
     async def test_an_envelope_around_each_fragment(self) -> None:
         config = CryptoConfig(KEY)
         world = World(crypto=config)
-        world.bring_up(world.add_path(world.add_peer(), dst=address(20)))
+        world.bring_up(world.add_link(world.add_host(), dst=address(20)))
         await send(world, message(bytes(1000)))
         cipher = make_cipher(config)
         plain = [cipher.open_untrusted(sent.datagram) for sent in world.endpoint.sent]
@@ -218,7 +218,7 @@ class TestDrops:
     async def test_each_host_that_is_named_counts(self) -> None:
         world = make(2, 3, 4)
         for host in (3, 4):
-            world.node.peers[host].paths[0].set_enabled(False)
+            world.handle.hosts[host].network_links[0].set_enabled(False)
         await send(world, message(to=[2, 3, 4, 9]))
         assert drops(world) == {DropCause.HOST_DOWN: 2, DropCause.UNKNOWN_DESTINATION: 1}
         assert len(data(world)) == 1
@@ -232,11 +232,11 @@ class TestDrops:
         world.endpoint.refuse = refuse
         await send(world, message(), message())
         assert drops(world) == {DropCause.SEND_FAILED: 2}
-        assert world.node.peers[2].paths[0].drops == drops(world)
+        assert world.handle.hosts[2].network_links[0].drops == drops(world)
 
     async def test_what_the_cipher_fails_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
         world = World(crypto=CryptoConfig(KEY))
-        world.bring_up(world.add_path(world.add_peer(), dst=address(20)))
+        world.bring_up(world.add_link(world.add_host(), dst=address(20)))
         break_cipher(world, monkeypatch)
         await send(world, message())
         assert drops(world) == {DropCause.SEAL_FAILED: 1}
@@ -253,7 +253,7 @@ def break_cipher(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 class TestTurns:
     async def test_what_need_not_wait_goes_in_the_turn_of_its_user(self) -> None:
         world = make(2)
-        transmitter = Transmitter(world.node)
+        transmitter = Transmitter(world.handle)
         for number in range(3):
             transmitter.send_nowait(*message(b"%d" % number))
             assert [int(packet.payload) for packet in data(world)] == list(range(number + 1))
@@ -358,7 +358,7 @@ class TestBugs:
             raise bug
 
         monkeypatch.setattr("knet_trio._pipeline.sealing.encode_messages", fail)
-        transmitter = Transmitter(world.node)
+        transmitter = Transmitter(world.handle)
         with pytest.raises(trio.ClosedResourceError):
             await transmitter.send(*message())
         with pytest.raises(RuntimeError, match="a bug"):
@@ -368,7 +368,7 @@ class TestBugs:
 class TestSendSync:
     async def sync(self, world: World, outgoing: Outgoing) -> None:
         datas, channel, to = outgoing
-        await Transmitter(world.node).send_sync(datas[0], channel, to)
+        await Transmitter(world.handle).send_sync(datas[0], channel, to)
 
     async def fails(self, world: World, outgoing: Outgoing, kind: type[SendError]) -> SendError:
         with pytest.raises(kind) as caught:
@@ -431,13 +431,13 @@ class TestSendSync:
     @pytest.mark.parametrize("host", [3, 9])
     async def test_the_host_is_down_or_unknown(self, host: int) -> None:
         world = make(2)
-        world.add_path(world.add_peer(3), dst=address(30))
+        world.add_link(world.add_host(3), dst=address(30))
         error = await self.fails(world, message(to=[host]), HostDownError)
         assert error.errno == errno.EHOSTDOWN
 
     async def test_the_cipher_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         world = World(crypto=CryptoConfig(KEY))
-        world.bring_up(world.add_path(world.add_peer(), dst=address(20)))
+        world.bring_up(world.add_link(world.add_host(), dst=address(20)))
         break_cipher(world, monkeypatch)
         error = await self.fails(world, message(to=[2]), SealError)
         assert error.errno == errno.ECHILD
@@ -495,7 +495,7 @@ class TestSendSync:
 
             nursery.start_soon(wait)
             await wait_all_tasks_blocked()
-            world.node.peers[2].paths[0].set_enabled(False)
+            world.handle.hosts[2].network_links[0].set_enabled(False)
         assert drops(world) == {}
 
     @pytest.mark.parametrize("begun", [0, 1])

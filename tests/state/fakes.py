@@ -196,7 +196,7 @@ class World:
             pmtud_interval=pmtud_interval,
             fixed_mtu=fixed_mtu,
         )
-        self.node = HandleState(self.context)
+        self.handle = HandleState(self.context)
         self.endpoint = FakeEndpoint()
         self.outlet = self.make_outlet(self.endpoint)
         self._recorder = Recorder()
@@ -206,12 +206,12 @@ class World:
         """A socket that wakes the lanes of this node."""
         return Outlet(endpoint, lambda host_ids: self.context.on_room(host_ids))
 
-    def add_peer(self, host_id: int = 2, policy: LinkPolicy = LinkPolicy.PASSIVE) -> HostState:
-        return self.node.add(host_id, f"host{host_id}", policy)
+    def add_host(self, host_id: int = 2, policy: LinkPolicy = LinkPolicy.PASSIVE) -> HostState:
+        return self.handle.add(host_id, f"host{host_id}", policy)
 
-    def add_path(
+    def add_link(
         self,
-        peer: HostState,
+        host: HostState,
         link_id: int = 0,
         *,
         dst: Address | None,
@@ -232,46 +232,46 @@ class World:
             pong_timeout=pong_timeout,
         )
         outlet = outlet or self.outlet
-        path = LinkState(
+        link = LinkState(
             self.context,
-            peer.host_id,
+            host.host_id,
             config,
             UDP,
             outlet,
-            peer.refresh,
-            report=partial(receive_trouble, self.node, outlet.endpoint),
+            host.refresh,
+            report=partial(receive_trouble, self.handle, outlet.endpoint),
         )
         outlet.users += 1
-        peer.add(path)
-        path.set_enabled(True)
-        return path
+        host.add(link)
+        link.set_enabled(True)
+        return link
 
     def receive(self, packet: Ping | Pong | PmtudProbe | PmtudReply, source: Address) -> None:
         """A control packet comes in."""
-        receive_control(self.node, packet, 26, source)
+        receive_control(self.handle, packet, 26, source)
 
-    def bring_up(self, path: LinkState) -> None:
+    def bring_up(self, link: LinkState) -> None:
         """Have the peer answer at once until the link is up."""
-        for _ in range(path.liveness.pong_count + 1):
+        for _ in range(link.liveness.pong_count + 1):
             now = self.context.now()
-            self.pong(path, path.liveness.stamp(now))
-        assert path.connected.is_on
+            self.pong(link, link.liveness.stamp(now))
+        assert link.connected.is_on
 
-    def pong(self, path: LinkState, stamp: bytes, source: Address | None = None) -> None:
+    def pong(self, link: LinkState, stamp: bytes, source: Address | None = None) -> None:
         """The peer answers a ping."""
-        source = source or path.destination
+        source = source or link.destination
         assert source is not None
-        self.receive(Pong(path.host_id, path.link_id, stamp, 0, True), source)
+        self.receive(Pong(link.host_id, link.link_id, stamp, 0, True), source)
 
-    def reply(self, path: LinkState) -> None:
+    def reply(self, link: LinkState) -> None:
         """The peer answers the last probe."""
-        assert path.destination is not None
-        self.receive(reply_to_last_probe(path), path.destination)
+        assert link.destination is not None
+        self.receive(reply_to_last_probe(link), link.destination)
 
     def trouble(self, destination: Address, number: int, mtu: int | None = None) -> None:
         """The network complains."""
         receive_trouble(
-            self.node, self.endpoint, PathTrouble(destination, number, mtu, local=False)
+            self.handle, self.endpoint, PathTrouble(destination, number, mtu, local=False)
         )
 
     def events(self) -> list[Event]:
@@ -280,17 +280,17 @@ class World:
         return told
 
 
-def reply_to_last_probe(path: LinkState) -> PmtudReply:
+def reply_to_last_probe(link: LinkState) -> PmtudReply:
     """What the peer answers the last probe that was sent to it."""
-    endpoint = path.sender.outlet.endpoint
+    endpoint = link.sender.outlet.endpoint
     assert isinstance(endpoint, FakeEndpoint)
     packets = [
-        decode_untrusted(path.context.crypto.open_untrusted(sent.datagram))
+        decode_untrusted(link.context.crypto.open_untrusted(sent.datagram))
         for sent in endpoint.sent
-        if sent.destination == path.destination
+        if sent.destination == link.destination
     ]
     probe = [packet for packet in packets if isinstance(packet, PmtudProbe)][-1]
-    return PmtudReply(path.host_id, path.link_id, probe.size)
+    return PmtudReply(link.host_id, link.link_id, probe.size)
 
 
 class Recorder(EventReceiver):

@@ -27,8 +27,8 @@ def control(link: int, node: int = 2) -> list[Control]:
     ]
 
 
-def rx_counts(path: LinkState) -> tuple[int, int, int, int]:
-    stats = path.status().stats
+def rx_counts(link: LinkState) -> tuple[int, int, int, int]:
+    stats = link.status().stats
     return (
         stats.rx_ping_packets,
         stats.rx_pong_packets,
@@ -40,26 +40,26 @@ def rx_counts(path: LinkState) -> tuple[int, int, int, int]:
 class TestRejected:
     async def test_a_host_that_is_not_known(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
+        link = world.add_link(world.add_host(), dst=address(2))
         for packet in control(0, node=9):
             world.receive(packet, address(2))
         assert world.context.counters.drops == {DropCause.UNKNOWN_HOST: 4}
-        assert rx_counts(path) == (0, 0, 0, 0)
+        assert rx_counts(link) == (0, 0, 0, 0)
 
     async def test_a_link_that_is_not_there(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
+        link = world.add_link(world.add_host(), dst=address(2))
         for packet in control(3):
             world.receive(packet, address(2))
         assert world.context.counters.drops == {DropCause.UNKNOWN_LINK: 4}
-        assert rx_counts(path) == (0, 0, 0, 0)
+        assert rx_counts(link) == (0, 0, 0, 0)
 
     async def test_one_that_names_a_link_it_may_not_speak_on(self) -> None:
         # CVE-2026-15812: who is accepted on link 0 must not act on link 1 by naming it.
         world = World()
-        peer = world.add_peer()
-        world.add_path(peer, 0, dst=address(10))
-        other = world.add_path(peer, 1, dst=address(11))
+        host = world.add_host()
+        world.add_link(host, 0, dst=address(10))
+        other = world.add_link(host, 1, dst=address(11))
         for packet in control(1):
             world.receive(packet, address(10))
         assert other.drops == {DropCause.ACCESS_LIST: 4}
@@ -71,139 +71,139 @@ class TestRejected:
 
     async def test_a_dynamic_link_is_not_taken_over_from_another_address(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=None)
-        path.acl.append(AclEntry.address("198.51.100.7"))
+        link = world.add_link(world.add_host(), dst=None)
+        link.acl.append(AclEntry.address("198.51.100.7"))
         world.receive(Ping(2, 0, STAMP, 0, True), address(8))
-        assert path.status().dst_ipaddr is None
+        assert link.status().dst_ipaddr is None
         world.receive(Ping(2, 0, STAMP, 0, True), address(7))
         world.receive(Ping(2, 0, STAMP, 0, True), address(8))
-        assert path.destination == address(7)
-        assert path.drops[DropCause.ACCESS_LIST] == 2
+        assert link.destination == address(7)
+        assert link.drops[DropCause.ACCESS_LIST] == 2
 
     async def test_without_access_lists_every_address_may_speak(self) -> None:
         world = World(access_lists=False)
-        path = world.add_path(world.add_peer(), dst=None)
+        link = world.add_link(world.add_host(), dst=None)
         world.receive(Ping(2, 0, STAMP, 0, True), address(8))
-        assert path.destination == address(8)
+        assert link.destination == address(8)
 
     async def test_a_disabled_link_stays_silent(self) -> None:
         world = World(access_lists=False)
-        path = world.add_path(world.add_peer(), dst=None)
-        path.set_enabled(False)
+        link = world.add_link(world.add_host(), dst=None)
+        link.set_enabled(False)
         for packet in control(0):
             world.receive(packet, address(2))
-        assert path.drops == {DropCause.LINK_DISABLED: 4}
+        assert link.drops == {DropCause.LINK_DISABLED: 4}
         assert world.endpoint.sent == []
-        assert path.destination is None
+        assert link.destination is None
 
     async def test_another_port_of_the_peer_does_not_answer_for_it(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
+        link = world.add_link(world.add_host(), dst=address(2))
         elsewhere = address(2)._replace(port=9999)
-        stamp = path.liveness.stamp(world.context.now())
-        world.pong(path, stamp, source=elsewhere)
+        stamp = link.liveness.stamp(world.context.now())
+        world.pong(link, stamp, source=elsewhere)
         world.receive(PmtudReply(2, 0, 1000), elsewhere)
-        assert path.drops == {DropCause.UNKNOWN_ADDRESS: 2}
-        assert path.liveness.counted == 0
+        assert link.drops == {DropCause.UNKNOWN_ADDRESS: 2}
+        assert link.liveness.counted == 0
 
 
 async def test_what_is_accepted_is_counted_with_its_size() -> None:
     world = World()
-    path = world.add_path(world.add_peer(), dst=address(2))
+    link = world.add_link(world.add_host(), dst=address(2))
     for packet, size in zip(control(0), (26, 26, 900, 9), strict=True):
-        receive_control(world.node, packet, size, address(2))
-    assert rx_counts(path) == (1, 1, 2, 961)
+        receive_control(world.handle, packet, size, address(2))
+    assert rx_counts(link) == (1, 1, 2, 961)
 
 
-def newest(peer: HostState) -> int | None:
-    return peer.source.newest
+def newest(host: HostState) -> int | None:
+    return host.inbound.newest
 
 
 class TestPings:
     def source(self, world: World) -> HostState:
-        peer = world.add_peer()
-        world.add_path(peer, dst=address(2))
-        peer.source.receive(Data(2, 500, 0, True, 1, 0, 0, b"x"))
-        return peer
+        host = world.add_host()
+        world.add_link(host, dst=address(2))
+        host.inbound.receive(Data(2, 500, 0, True, 1, 0, 0, b"x"))
+        return host
 
     async def test_a_timed_one_with_number_0_starts_the_source_afresh(self) -> None:
         world = World()
-        peer = self.source(world)
+        host = self.source(world)
         world.receive(Ping(2, 0, STAMP, 500, True), address(2))
-        assert newest(peer) == 500
+        assert newest(host) == 500
         world.receive(Ping(2, 0, STAMP, 0, True), address(2))
-        assert newest(peer) is None
+        assert newest(host) is None
         # Once for each such number: data that came since stays.
-        peer.source.receive(Data(2, 1, 0, True, 1, 0, 0, b"x"))
+        host.inbound.receive(Data(2, 1, 0, True, 1, 0, 0, b"x"))
         world.receive(Ping(2, 0, STAMP, 0, True), address(2))
-        assert newest(peer) == 1
+        assert newest(host) == 1
 
     async def test_a_forced_one_only_if_no_data_came_in_between(self) -> None:
         world = World()
-        peer = self.source(world)
+        host = self.source(world)
         world.receive(Ping(2, 0, STAMP, 8191, False), address(2))
-        assert newest(peer) == 500
+        assert newest(host) == 500
         world.receive(Ping(2, 0, OTHER, 16382, False), address(2))
-        assert newest(peer) is None
+        assert newest(host) is None
 
     async def test_a_copy_of_one_that_could_is_refused(self) -> None:
         world = World()
-        peer = self.source(world)
+        host = self.source(world)
         for ping in (Ping(2, 0, STAMP, 0, True), Ping(2, 0, OTHER, 8191, False)):
             world.receive(ping, address(2))
-            peer.source.receive(Data(2, 500, 0, True, 1, 0, 0, b"x"))
+            host.inbound.receive(Data(2, 500, 0, True, 1, 0, 0, b"x"))
             world.receive(Ping(2, 0, b"one in between  ", 500, True), address(2))
             before = len(world.endpoint.sent)
             world.receive(ping, address(2))
-            assert newest(peer) == 500
+            assert newest(host) == 500
             assert len(world.endpoint.sent) == before
-        assert peer.paths[0].drops == {DropCause.REPLAYED: 2}
+        assert host.network_links[0].drops == {DropCause.REPLAYED: 2}
         # Another link has pings of its own.
-        world.add_path(peer, 1, dst=address(3))
+        world.add_link(host, 1, dst=address(3))
         world.receive(Ping(2, 1, STAMP, 0, True), address(3))
-        assert peer.paths[1].drops == {}
+        assert host.network_links[1].drops == {}
 
     async def test_one_from_another_port_starts_nothing_afresh(self) -> None:
         world = World()
-        peer = self.source(world)
+        host = self.source(world)
         world.receive(Ping(2, 0, STAMP, 0, True), address(2)._replace(port=9999))
-        assert newest(peer) == 500
+        assert newest(host) == 500
 
 
 class TestTrouble:
     @pytest.mark.parametrize(("local", "who"), [(True, "this machine"), (False, "the network")])
     async def test_says_who_said_so(self, local: bool, who: str) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
-        world.bring_up(path)
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.bring_up(link)
         receive_trouble(
-            world.node, world.endpoint, PathTrouble(address(2), errno.EHOSTUNREACH, None, local)
+            world.handle, world.endpoint, PathTrouble(address(2), errno.EHOSTUNREACH, None, local)
         )
-        assert path.reason == f"{who} says of 198.51.100.2:5405: No route to host"
+        assert link.reason == f"{who} says of 198.51.100.2:5405: No route to host"
 
     async def test_concerns_the_links_of_that_endpoint_and_destination_only(self) -> None:
         world = World()
         elsewhere = FakeEndpoint()
-        one = world.add_path(world.add_peer(2), dst=address(2))
-        two = world.add_path(world.add_peer(3), dst=address(3))
-        three = world.add_path(
-            world.add_peer(4), dst=address(2), outlet=world.make_outlet(elsewhere)
+        one = world.add_link(world.add_host(2), dst=address(2))
+        two = world.add_link(world.add_host(3), dst=address(3))
+        three = world.add_link(
+            world.add_host(4), dst=address(2), outlet=world.make_outlet(elsewhere)
         )
-        for path in (one, two, three):
-            world.bring_up(path)
+        for link in (one, two, three):
+            world.bring_up(link)
         world.trouble(address(2), errno.ECONNREFUSED)
-        assert [path.connected.is_on for path in (one, two, three)] == [False, True, True]
+        assert [link.connected.is_on for link in (one, two, three)] == [False, True, True]
 
     async def test_a_dynamic_link_that_forgets_its_peer_in_the_midst(self) -> None:
         world = World(access_lists=False)
-        peer = world.add_peer()
-        path = world.add_path(peer, dst=None)
+        host = world.add_host()
+        link = world.add_link(host, dst=None)
         world.receive(Ping(2, 0, STAMP, 0, True), address(7))
-        world.bring_up(path)
+        world.bring_up(link)
         world.trouble(address(7), errno.ECONNREFUSED)
         world.trouble(address(7), errno.ECONNREFUSED)
-        assert path.destination is None
-        assert not peer.reachable.is_on
+        assert link.destination is None
+        assert not host.reachable.is_on
 
 
 async def test_time_is_trios() -> None:

@@ -17,66 +17,66 @@ STAMP = bytes(16)
 
 def make() -> tuple[World, LinkState]:
     world = World()
-    return world, world.add_path(world.add_peer(), 3, dst=address(2), pong_count=2)
+    return world, world.add_link(world.add_host(), 3, dst=address(2), pong_count=2)
 
 
 class TestUp:
     async def test_while_the_mtu_is_searched(self) -> None:
-        world, path = make()
-        world.bring_up(path)
-        (line,) = explain(path).splitlines()
+        world, link = make()
+        world.bring_up(link)
+        (line,) = explain(link).splitlines()
         assert line.startswith("link 3 to host 2 (192.0.2.1:5405 -> 198.51.100.2:5405) is up: ")
         assert "the peer answers pings" in line
         assert "searching for the path MTU" in line
 
     async def test_with_the_mtu_known(self, autojump_clock: MockClock) -> None:
-        world, path = make()
+        world, link = make()
         world.context.fixed_mtu = 1500
-        world.bring_up(path)
-        line = explain(path)
+        world.bring_up(link)
+        line = explain(link)
         assert f"{1500 - HEADERS - 26} bytes a packet (path MTU known)" in line
         assert "round trip 0.00 ms" in line
 
     async def test_old_trouble_is_over(self) -> None:
-        world, path = make()
-        path.note("something")
-        world.bring_up(path)
-        assert "something" not in explain(path)
+        world, link = make()
+        link.note("something")
+        world.bring_up(link)
+        assert "something" not in explain(link)
 
     async def test_but_fit_for_no_data(self) -> None:
-        world, path = make()
+        world, link = make()
         world.context.fixed_mtu = 50
-        world.bring_up(path)
-        assert not path.usable
-        text = explain(path)
+        world.bring_up(link)
+        assert not link.usable
+        text = explain(link)
         assert "is up but carries no data" in text
         assert "firewall or tunnel" in text
 
 
 class TestDown:
     async def test_disabled(self) -> None:
-        _, path = make()
-        path.set_enabled(False)
-        assert "is down: " in explain(path)
-        assert "set enabled = True" in explain(path)
-        path.set_enabled(True)
-        assert "set enabled = True" not in explain(path)
+        _, link = make()
+        link.set_enabled(False)
+        assert "is down: " in explain(link)
+        assert "set enabled = True" in explain(link)
+        link.set_enabled(True)
+        assert "set enabled = True" not in explain(link)
 
     async def test_nobody_answers(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-        world, path = make()
+        world, link = make()
         nursery.start_soon(world.context.heartbeats.run)
         await trio.sleep(4.5)
-        text = explain(path)
+        text = explain(link)
         assert "is down: enabled, and no pong has come yet" in text
         assert "5 pings sent in 4.5 s, not one answered" in text
         assert "is the peer running" in text
         assert "pings do arrive" not in text
         world.receive(Ping(2, 3, STAMP, 0, True), address(2))
-        assert "its pings do arrive here" in explain(path)
+        assert "its pings do arrive here" in explain(link)
         nursery.cancel_scope.cancel()
 
     async def test_no_ping_gets_out(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-        world, path = make()
+        world, link = make()
 
         def refuse(*_: object) -> None:
             raise refusal(errno.ENETUNREACH)
@@ -84,49 +84,49 @@ class TestDown:
         world.endpoint.refuse = refuse
         nursery.start_soon(world.context.heartbeats.run)
         await trio.sleep(3.25)
-        text = explain(path)
+        text = explain(link)
         assert "no ping has left this machine" in text
         assert "0.2 s ago: this machine refuses to send: Network is unreachable" in text
         nursery.cancel_scope.cancel()
 
     async def test_on_its_way_up(self) -> None:
-        world, path = make()
-        world.pong(path, path.liveness.stamp(world.context.now()))
-        assert "1 pongs have come; it comes up with the one after 2 in a row" in explain(path)
+        world, link = make()
+        world.pong(link, link.liveness.stamp(world.context.now()))
+        assert "1 pongs have come; it comes up with the one after 2 in a row" in explain(link)
 
     async def test_silence(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-        world, path = make()
-        world.bring_up(path)
+        world, link = make()
+        world.bring_up(link)
         nursery.start_soon(world.context.heartbeats.run)
-        await path.connected.wait(False)
+        await link.connected.wait(False)
         await trio.sleep(2)
-        text = explain(path)
-        assert f"is down: {path.reason}" in text
+        text = explain(link)
+        assert f"is down: {link.reason}" in text
         assert f"the last pong came {trio.current_time():.1f} s ago" in text
         nursery.cancel_scope.cancel()
 
     async def test_enabled_again_and_no_pong_since(self) -> None:
-        world, path = make()
-        world.bring_up(path)
-        path.set_enabled(False)
-        path.set_enabled(True)
-        assert len(explain(path).splitlines()) == 1
+        world, link = make()
+        world.bring_up(link)
+        link.set_enabled(False)
+        link.set_enabled(True)
+        assert len(explain(link).splitlines()) == 1
 
     async def test_dynamic_and_nobody_has_spoken(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=None)
-        text = explain(path)
+        link = world.add_link(world.add_host(), dst=None)
+        text = explain(link)
         assert "-> a peer that has not spoken yet" in text
         assert "it stays silent until the peer's first packet arrives" in text
 
     async def test_the_network_says_why(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
-        world, path = make()
+        world, link = make()
         world.trouble(address(2), errno.ECONNREFUSED)
         await trio.sleep(1.5)
         assert "1.5 s ago: the network says of 198.51.100.2:5405: Connection refused" in explain(
-            path
+            link
         )
 
 
@@ -144,14 +144,14 @@ class TestDown:
     ],
 )
 async def test_what_was_dropped_is_told_with_advice(cause: DropCause, advice: str) -> None:
-    _, path = make()
-    assert advice not in explain(path)
-    path.drop(cause, 3)
-    line = next(line for line in explain(path).splitlines() if advice in line)
+    _, link = make()
+    assert advice not in explain(link)
+    link.drop(cause, 3)
+    line = next(line for line in explain(link).splitlines() if advice in line)
     assert line.startswith(f"  {cause.value} x 3: ")
 
 
 async def test_what_says_nothing_of_the_link_is_left_out() -> None:
-    _, path = make()
-    path.drop(DropCause.DUPLICATE)
-    assert "duplicate" not in explain(path)
+    _, link = make()
+    link.drop(DropCause.DUPLICATE)
+    assert "duplicate" not in explain(link)

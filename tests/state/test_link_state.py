@@ -48,8 +48,8 @@ class TestHeartbeat:
         world = World()
         start(world, nursery)
         await trio.sleep(0.03)
-        world.add_path(
-            world.add_peer(), dst=address(2), ping_interval=interval, pong_timeout=20.0
+        world.add_link(
+            world.add_host(), dst=address(2), ping_interval=interval, pong_timeout=20.0
         )  # fmt: skip
         await trio.sleep_until(interval * 20.5)
         # The first at once; then at the moments that all links of that interval share.
@@ -64,14 +64,14 @@ class TestHeartbeat:
         world = World()
         world.context.seq = 17
         start(world, nursery).alive = False
-        path = world.add_path(world.add_peer(), 3, dst=address(2))
+        link = world.add_link(world.add_host(), 3, dst=address(2))
         await trio.sleep(0.5)
         (sent,) = world.endpoint.sent
         (ping,) = world.endpoint.packets()
         assert isinstance(ping, Ping)
         assert ping._replace(time=b"") == Ping(ME, 3, b"", 17, timed=True)
         assert sent.destination == address(2)
-        statistics = path.status().stats
+        statistics = link.status().stats
         assert (statistics.tx_ping_packets, statistics.tx_ping_bytes) == (1, 26)
         nursery.cancel_scope.cancel()
 
@@ -81,13 +81,13 @@ class TestHeartbeat:
     ) -> None:
         world = World()
         start(world, nursery)
-        path = world.add_path(world.add_peer(), dst=address(2), pong_count=pong_count)
-        await path.connected.wait(True)
+        link = world.add_link(world.add_host(), dst=address(2), pong_count=pong_count)
+        await link.connected.wait(True)
         # The first ping goes out at 0, and an answer takes 0.01.
         assert trio.current_time() == pytest.approx(pong_count + 0.01)
-        assert path.status().stats.rx_pong_packets == pong_count + 1
+        assert link.status().stats.rx_pong_packets == pong_count + 1
         assert reasons(world) == [(True, "the peer answers pings")]
-        status = path.status()
+        status = link.status()
         assert status.connected
         assert status.latency == pytest.approx(0.01)
         assert status.pong_last == pytest.approx(trio.current_time())
@@ -100,24 +100,24 @@ class TestHeartbeat:
     ) -> None:
         world = World()
         answerer = start(world, nursery)
-        path = world.add_path(world.add_peer(), dst=address(2), pong_timeout=1.5)
+        link = world.add_link(world.add_host(), dst=address(2), pong_timeout=1.5)
         await trio.sleep(30.5)
         answerer.alive = False
-        await path.connected.wait(False)
+        await link.connected.wait(False)
         # The last pong came at 30.01; backoff has long fallen to 1.
         assert trio.current_time() == pytest.approx(30.01 + 1.5 + 2 * 0.01)
         (_, (connected, reason)) = reasons(world)
         assert not connected
         assert reason == "no pong for 1.520 s"
-        stats = path.status().stats
+        stats = link.status().stats
         assert (stats.up_count, stats.down_count) == (1, 1)
         assert len(stats.last_down_times) == 1
-        assert not path.usable
+        assert not link.usable
         # It keeps its rhythm while it is down.
         await trio.sleep_until(40.5)
         assert ping_times(world) == pytest.approx(range(41))
         answerer.alive = True
-        await path.connected.wait(True)
+        await link.connected.wait(True)
         assert trio.current_time() == pytest.approx(42.01)
         nursery.cancel_scope.cancel()
 
@@ -126,13 +126,13 @@ class TestHeartbeat:
     ) -> None:
         world = World()
         start(world, nursery)
-        path = world.add_path(world.add_peer(), dst=address(2), ping_interval=10.0)
+        link = world.add_link(world.add_host(), dst=address(2), ping_interval=10.0)
         await trio.sleep(0.5)
-        path.set_timers(0.25, 1.0, 16)
+        link.set_timers(0.25, 1.0, 16)
         await trio.sleep(1.1)
         assert ping_times(world) == pytest.approx([0, 0.75, 1.0, 1.25, 1.5])
-        path.set_enabled(False)
-        path.set_timers(1.0, 1.0, 16)
+        link.set_enabled(False)
+        link.set_timers(1.0, 1.0, 16)
         await trio.sleep(5)
         assert len(ping_times(world)) == 5
         nursery.cancel_scope.cancel()
@@ -141,31 +141,31 @@ class TestHeartbeat:
         self, autojump_clock: MockClock
     ) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2), ping_interval=0.5)
-        world.bring_up(path)
+        link = world.add_link(world.add_host(), dst=address(2), ping_interval=0.5)
+        world.bring_up(link)
         await trio.sleep(59.5)
-        stamp = path.liveness.stamp(trio.current_time())
+        stamp = link.liveness.stamp(trio.current_time())
         # Nothing has run for a minute: neither the heartbeat nor the receiving of pongs.
         await trio.sleep(0.5)
-        path.heartbeat(trio.current_time())
-        assert path.connected.is_on
-        world.pong(path, stamp)
+        link.heartbeat(trio.current_time())
+        assert link.connected.is_on
+        world.pong(link, stamp)
         await trio.sleep(1.5)
-        path.heartbeat(trio.current_time())
+        link.heartbeat(trio.current_time())
         assert reasons(world) == [(True, "the peer answers pings")]
 
     async def test_but_not_for_long(self, autojump_clock: MockClock) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
-        world.bring_up(path)
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.bring_up(link)
         await trio.sleep(60)
-        path.heartbeat(trio.current_time())
+        link.heartbeat(trio.current_time())
         assert len(reasons(world)) == 1
         # As long as the pong timeout once more.
         for _ in range(2):
-            assert path.connected.is_on
-            await trio.sleep_until(path.liveness.deadline)
-            path.heartbeat(trio.current_time())
+            assert link.connected.is_on
+            await trio.sleep_until(link.liveness.deadline)
+            link.heartbeat(trio.current_time())
         ((connected, reason),) = reasons(world)
         assert not connected
         assert reason.startswith("no pong for 62.")
@@ -174,21 +174,21 @@ class TestHeartbeat:
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2), pong_timeout=2.0)
-        stamp = path.liveness.stamp(0.0)
+        link = world.add_link(world.add_host(), dst=address(2), pong_timeout=2.0)
+        stamp = link.liveness.stamp(0.0)
         await trio.sleep(2.5)
-        world.pong(path, stamp)
-        world.pong(path, b"\xff" * 16)
-        assert path.drops[DropCause.UNEXPECTED_PONG] == 2
+        world.pong(link, stamp)
+        world.pong(link, b"\xff" * 16)
+        assert link.drops[DropCause.UNEXPECTED_PONG] == 2
         assert world.context.counters.drops[DropCause.UNEXPECTED_PONG] == 2
-        assert not path.connected.is_on
+        assert not link.connected.is_on
 
     async def test_a_ping_is_answered_with_its_own_fields(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), 4, dst=address(2))
+        link = world.add_link(world.add_host(), 4, dst=address(2))
         world.receive(Ping(2, 4, b"0123456789abcdef", 99, timed=False), address(2))
         assert world.endpoint.packets() == [Pong(ME, 4, b"0123456789abcdef", 99, timed=False)]
-        stats = path.status().stats
+        stats = link.status().stats
         assert (stats.rx_ping_packets, stats.rx_ping_bytes) == (1, 26)
         assert (stats.tx_pong_packets, stats.tx_pong_bytes) == (1, 26)
 
@@ -199,11 +199,11 @@ class TestEnabling:
     ) -> None:
         world = World()
         start(world, nursery)
-        path = world.add_path(world.add_peer(), dst=address(2))
-        await path.connected.wait(True)
-        path.set_enabled(True)
-        path.set_enabled(False)
-        path.set_enabled(False)
+        link = world.add_link(world.add_host(), dst=address(2))
+        await link.connected.wait(True)
+        link.set_enabled(True)
+        link.set_enabled(False)
+        link.set_enabled(False)
         assert reasons(world) == [
             (True, "the peer answers pings"),
             (False, "it was disabled here"),
@@ -212,8 +212,8 @@ class TestEnabling:
         await trio.sleep(30)
         assert len(world.endpoint.sent) == before
         # A timer that fires all the same finds nothing to do.
-        path.heartbeat(trio.current_time())
-        path.discover(trio.current_time())
+        link.heartbeat(trio.current_time())
+        link.discover(trio.current_time())
         assert len(world.endpoint.sent) == before
         nursery.cancel_scope.cancel()
 
@@ -222,13 +222,13 @@ class TestEnabling:
     ) -> None:
         world = World()
         start(world, nursery)
-        path = world.add_path(world.add_peer(), dst=address(2), pong_count=3)
-        await path.connected.wait(True)
-        path.set_enabled(False)
+        link = world.add_link(world.add_host(), dst=address(2), pong_count=3)
+        await link.connected.wait(True)
+        link.set_enabled(False)
         await trio.sleep_until(10.3)
-        path.set_enabled(True)
-        assert path.reason == "enabled, and no pong has come yet"
-        await path.connected.wait(True)
+        link.set_enabled(True)
+        assert link.reason == "enabled, and no pong has come yet"
+        await link.connected.wait(True)
         assert trio.current_time() == pytest.approx(13.01)
         nursery.cancel_scope.cancel()
 
@@ -237,14 +237,14 @@ class TestEnabling:
     ) -> None:
         world = World()
         start(world, nursery)
-        peer = world.add_peer()
-        path = world.add_path(peer, dst=address(2))
-        await path.connected.wait(True)
+        host = world.add_host()
+        link = world.add_link(host, dst=address(2))
+        await link.connected.wait(True)
         await wait_all_tasks_blocked()
-        path.close()
-        peer.remove(path)
+        link.close()
+        host.remove(link)
         with pytest.raises(trio.ClosedResourceError):
-            await path.connected.wait(True)
+            await link.connected.wait(True)
         before = len(world.endpoint.sent)
         world.endpoint.give_room(100)
         await trio.sleep(100)
@@ -267,11 +267,11 @@ class TestTrouble:
     )
     async def test_the_network_takes_it_down_at_once(self, number: int) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
-        world.bring_up(path)
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.bring_up(link)
         world.events()
         world.trouble(address(2), number)
-        assert not path.connected.is_on
+        assert not link.connected.is_on
         ((connected, reason),) = reasons(world)
         assert not connected
         assert "the network says" in reason
@@ -279,20 +279,20 @@ class TestTrouble:
 
     async def test_another_error_only_passes_by(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
-        world.bring_up(path)
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.bring_up(link)
         world.trouble(address(2), errno.EPROTO)
         world.trouble(address(3), errno.ECONNREFUSED)
-        assert path.connected.is_on
-        assert path.trouble is None
+        assert link.connected.is_on
+        assert link.trouble is None
 
     async def test_a_link_that_is_down_remembers_it(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
+        link = world.add_link(world.add_host(), dst=address(2))
         world.trouble(address(2), errno.ECONNREFUSED)
-        assert path.trouble is not None
-        assert "refused" in path.trouble.what
-        assert path.reason == "enabled, and no pong has come yet"
+        assert link.trouble is not None
+        assert "refused" in link.trouble.what
+        assert link.reason == "enabled, and no pong has come yet"
 
     async def test_a_ping_the_system_refuses(
         self, autojump_clock: MockClock, nursery: trio.Nursery
@@ -300,12 +300,12 @@ class TestTrouble:
         world = World()
         start(world, nursery)
         world.endpoint.refuse = refuse_all(errno.ENETUNREACH)
-        path = world.add_path(world.add_peer(), dst=address(2))
+        link = world.add_link(world.add_host(), dst=address(2))
         await trio.sleep(1.5)
-        stats = path.status().stats
+        stats = link.status().stats
         assert (stats.tx_ping_packets, stats.tx_ping_errors) == (0, 2)
-        assert path.trouble is not None
-        assert "this machine refuses to send: Network is unreachable" in path.trouble.what
+        assert link.trouble is not None
+        assert "this machine refuses to send: Network is unreachable" in link.trouble.what
         nursery.cancel_scope.cancel()
 
     async def test_a_ping_there_is_no_room_for_is_lost(
@@ -314,11 +314,11 @@ class TestTrouble:
         world = World()
         start(world, nursery)
         world.endpoint.room = 0
-        path = world.add_path(world.add_peer(), dst=address(2))
+        link = world.add_link(world.add_host(), dst=address(2))
         await trio.sleep(1.5)
         world.endpoint.give_room(10)
         await trio.sleep(1)
-        stats = path.status().stats
+        stats = link.status().stats
         assert (stats.tx_ping_packets, stats.tx_ping_retries) == (1, 2)
         assert ping_times(world) == [2.0]
         nursery.cancel_scope.cancel()
@@ -327,8 +327,8 @@ class TestTrouble:
 class TestData:
     async def test_what_the_socket_says_is_counted(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
-        sender = path.sender
+        link = world.add_link(world.add_host(), dst=address(2))
+        sender = link.sender
         sender.send_data([bytes(100)] * 3)
         world.endpoint.room = 1
         assert sender.send_data([b"x"] * 3) == (1, [])
@@ -341,38 +341,38 @@ class TestData:
         sender.outlet.full = False
         (done, refusals) = sender.send_data([b"y"])
         assert (done, refusals[0].place, refusals[0].error.errno) == (1, 0, errno.EPERM)
-        stats = path.status().stats
+        stats = link.status().stats
         assert (stats.tx_data_packets, stats.tx_data_bytes) == (4, 301)
         assert (stats.tx_data_retries, stats.tx_data_errors) == (2, 1)
-        assert path.trouble is not None
+        assert link.trouble is not None
 
     async def test_too_large_a_datagram_starts_a_search(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2), pong_count=1)
-        world.bring_up(path)
-        path.discover(trio.current_time())
-        world.reply(path)
-        assert path.pmtud.onwire == 65535
+        link = world.add_link(world.add_host(), dst=address(2), pong_count=1)
+        world.bring_up(link)
+        link.discover(trio.current_time())
+        world.reply(link)
+        assert link.pmtud.onwire == 65535
         world.endpoint.limit_mtu(1400)
-        path.send_too_large()
-        assert path.pmtud.searching
+        link.send_too_large()
+        assert link.pmtud.searching
         last = world.endpoint.packets()[-1]
         assert isinstance(last, PmtudProbe)
         assert last.length == 1400 - HEADERS
 
     async def test_nothing_is_searched_while_it_is_down(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
-        path.send_too_large()
+        link = world.add_link(world.add_host(), dst=address(2))
+        link.send_too_large()
         assert world.endpoint.sent == []
 
     async def test_a_refusal_makes_the_link_suspect(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
-        path.send_too_large()
-        assert not path.liveness.suspect(trio.current_time())
-        path.send_failed(refusal(errno.EPERM))
-        assert path.liveness.suspect(trio.current_time())
+        link = world.add_link(world.add_host(), dst=address(2))
+        link.send_too_large()
+        assert not link.liveness.suspect(trio.current_time())
+        link.send_failed(refusal(errno.EPERM))
+        assert link.liveness.suspect(trio.current_time())
 
 
 def ping(stamp: bytes, seq: int = 5) -> Ping:
@@ -384,99 +384,99 @@ class TestMoves:
 
     def up(self) -> tuple[World, LinkState]:
         world = World(access_lists=False)
-        path = world.add_path(world.add_peer(), dst=None)
+        link = world.add_link(world.add_host(), dst=None)
         world.receive(ping(STAMP), address(7))
-        world.bring_up(path)
-        path.discover(trio.current_time())
-        world.reply(path)
+        world.bring_up(link)
+        link.discover(trio.current_time())
+        world.reply(link)
         world.endpoint.sent.clear()
-        return world, path
+        return world, link
 
     async def test_is_asked_where_it_seems_to_be_and_followed_when_it_answers(self) -> None:
-        world, path = self.up()
+        world, link = self.up()
         world.receive(ping(b"a new ping      "), address(8))
-        assert path.destination == address(7)
+        assert link.destination == address(7)
         (question,) = world.endpoint.packets(address(8))
         assert isinstance(question, Ping)
-        world.pong(path, question.time, source=address(8))
-        assert path.destination == address(8)
+        world.pong(link, question.time, source=address(8))
+        assert link.destination == address(8)
         # What was asked from there is answered now, and the way there is searched.
         answer = Pong(ME, 0, b"a new ping      ", 5, timed=True)
         assert world.endpoint.packets(address(8)) == [question, answer]
-        assert path.pmtud.searching
-        stats = path.status().stats
+        assert link.pmtud.searching
+        stats = link.status().stats
         assert (stats.rx_ping_packets, stats.rx_pong_packets) == (2, 3)
 
     async def test_may_ping_again_before_it_can_answer(self) -> None:
-        world, path = self.up()
+        world, link = self.up()
         world.receive(ping(STAMP), address(8))
         world.receive(ping(b"the next ping   "), address(8))
         first, second = world.endpoint.packets(address(8))
         assert isinstance(first, Ping)
         assert first == second
-        world.pong(path, first.time, source=address(8))
-        assert path.destination == address(8)
+        world.pong(link, first.time, source=address(8))
+        assert link.destination == address(8)
         assert world.endpoint.packets(address(8))[-1] == Pong(
             ME, 0, b"the next ping   ", 5, timed=True
         )
 
     async def test_a_ping_from_elsewhere_changes_nothing(self) -> None:
-        world, path = self.up()
-        before = path.status()
+        world, link = self.up()
+        before = link.status()
         for number in range(8, 20):
             world.receive(ping(STAMP, seq=0), address(number))
             world.receive(PmtudProbe(2, 0, 9000, 900), address(number))
-        after = path.status()
+        after = link.status()
         assert (after.dst_ipaddr, after.mtu) == (before.dst_ipaddr, before.mtu)
-        assert not path.pmtud.searching
-        assert not path.liveness.suspect(trio.current_time() + 1)
+        assert not link.pmtud.searching
+        assert not link.liveness.suspect(trio.current_time() + 1)
 
     async def test_only_the_pong_to_that_question_from_there_counts(self) -> None:
-        world, path = self.up()
+        world, link = self.up()
         world.receive(ping(STAMP), address(8))
         (question,) = world.endpoint.packets(address(8))
         assert isinstance(question, Ping)
         for stamp, source in (
             (question.time, address(9)),
-            (path.liveness.stamp(trio.current_time()), address(8)),
+            (link.liveness.stamp(trio.current_time()), address(8)),
             (STAMP, address(8)),
         ):
-            world.pong(path, stamp, source=source)
-        assert path.drops == {DropCause.UNKNOWN_ADDRESS: 3}
+            world.pong(link, stamp, source=source)
+        assert link.drops == {DropCause.UNKNOWN_ADDRESS: 3}
         # Where the peer is known to be it says nothing: it is no stamp of the heartbeat.
-        world.pong(path, question.time)
-        assert path.drops[DropCause.UNEXPECTED_PONG] == 1
-        assert path.destination == address(7)
+        world.pong(link, question.time)
+        assert link.drops[DropCause.UNEXPECTED_PONG] == 1
+        assert link.destination == address(7)
 
     async def test_an_answer_alone_moves_nothing(self) -> None:
         world = World(access_lists=False)
-        path = world.add_path(world.add_peer(), dst=None)
-        world.pong(path, STAMP, source=address(8))
+        link = world.add_link(world.add_host(), dst=None)
+        world.pong(link, STAMP, source=address(8))
         world.receive(PmtudReply(2, 0, 1500), address(8))
-        assert path.destination is None
-        assert path.drops == {DropCause.UNKNOWN_ADDRESS: 2}
+        assert link.destination is None
+        assert link.drops == {DropCause.UNKNOWN_ADDRESS: 2}
 
     async def test_the_ping_by_which_it_moved_may_be_a_copy(self) -> None:
         world = World(access_lists=False)
-        path = world.add_path(world.add_peer(), dst=None)
+        link = world.add_link(world.add_host(), dst=None)
         world.receive(ping(STAMP, seq=0), address(7))
-        world.bring_up(path)
+        world.bring_up(link)
         world.endpoint.sent.clear()
         world.receive(ping(STAMP, seq=0), address(8))
         (question,) = world.endpoint.packets(address(8))
         assert isinstance(question, Ping)
-        world.pong(path, question.time, source=address(8))
-        assert path.destination == address(8)
+        world.pong(link, question.time, source=address(8))
+        assert link.destination == address(8)
         assert world.endpoint.packets(address(8)) == [question]
 
     async def test_what_was_asked_before_it_went_down_is_forgotten(self) -> None:
-        world, path = self.up()
+        world, link = self.up()
         world.receive(ping(STAMP), address(8))
         (question,) = world.endpoint.packets(address(8))
         assert isinstance(question, Ping)
-        path.take_down(trio.current_time(), "for the test")
-        world.pong(path, question.time, source=address(8))
-        assert path.destination is None
+        link.take_down(trio.current_time(), "for the test")
+        world.pong(link, question.time, source=address(8))
+        assert link.destination is None
 
 
 class TestDynamic:
@@ -485,51 +485,51 @@ class TestDynamic:
     ) -> None:
         world = World(access_lists=False)
         start(world, nursery)
-        path = world.add_path(world.add_peer(), dst=None)
-        assert path.dynamic
+        link = world.add_link(world.add_host(), dst=None)
+        assert link.dynamic
         await trio.sleep(10)
         assert world.endpoint.sent == []
-        assert path.status().dst_ipaddr is None
-        assert not path.status().dynconnected
+        assert link.status().dst_ipaddr is None
+        assert not link.status().dynconnected
         world.receive(Ping(2, 0, STAMP, 0, True), address(7))
-        assert path.destination == address(7)
-        assert (path.status().dst_ipaddr, path.status().dst_port) == address(7)
-        assert path.status().dynconnected
-        await path.connected.wait(True)
+        assert link.destination == address(7)
+        assert (link.status().dst_ipaddr, link.status().dst_port) == address(7)
+        assert link.status().dynconnected
+        await link.connected.wait(True)
         assert {sent.destination for sent in world.endpoint.sent} == {address(7)}
         nursery.cancel_scope.cancel()
 
     async def test_follows_the_peer(self) -> None:
         world = World(access_lists=False)
-        peer = world.add_peer()
-        path = world.add_path(peer, dst=None)
+        host = world.add_host()
+        link = world.add_link(host, dst=None)
         for number, where in enumerate((address(7), address(8), address(8))):
             world.receive(ping(number.to_bytes(16, "big"), seq=0), where)
-            assert peer.by_address == {where: path}
-            assert world.node.by_address == {where: path}
+            assert host.by_address == {where: link}
+            assert world.handle.by_address == {where: link}
 
     async def test_does_not_follow_a_copy(self) -> None:
         world = World(access_lists=False)
-        path = world.add_path(world.add_peer(), dst=None)
+        link = world.add_link(world.add_host(), dst=None)
         for where in (address(7), address(8)):
             world.receive(ping(STAMP, seq=0), where)
-        assert path.destination == address(7)
-        assert path.drops == {DropCause.REPLAYED: 1}
+        assert link.destination == address(7)
+        assert link.drops == {DropCause.REPLAYED: 1}
 
     async def test_forgets_the_peer_when_it_goes_down(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
         world = World(access_lists=False)
         answerer = start(world, nursery)
-        peer = world.add_peer()
-        path = world.add_path(peer, dst=None)
+        host = world.add_host()
+        link = world.add_link(host, dst=None)
         world.receive(Ping(2, 0, STAMP, 0, True), address(7))
-        await path.connected.wait(True)
+        await link.connected.wait(True)
         answerer.alive = False
-        await path.connected.wait(False)
-        assert path.destination is None
-        assert peer.by_address == {}
-        assert world.node.by_address == {}
+        await link.connected.wait(False)
+        assert link.destination is None
+        assert host.by_address == {}
+        assert world.handle.by_address == {}
         before = len(world.endpoint.sent)
         await trio.sleep(10)
         assert len(world.endpoint.sent) == before
@@ -537,17 +537,17 @@ class TestDynamic:
 
     async def test_a_static_link_stays_where_it_is(self) -> None:
         world = World(access_lists=False)
-        path = world.add_path(world.add_peer(), dst=address(2))
+        link = world.add_link(world.add_host(), dst=address(2))
         world.receive(Ping(2, 0, STAMP, 0, True), address(7))
-        assert path.destination == address(2)
-        assert not path.dynamic
+        assert link.destination == address(2)
+        assert not link.dynamic
         assert world.endpoint.sent[-1].destination == address(2)
 
 
 async def test_status_shows_both_ends() -> None:
     world = World()
-    path = world.add_path(world.add_peer(), dst=Address("198.51.100.2", 777))
-    status = path.status()
+    link = world.add_link(world.add_host(), dst=Address("198.51.100.2", 777))
+    status = link.status()
     assert (status.src_ipaddr, status.src_port) == ("192.0.2.1", 5405)
     assert (status.dst_ipaddr, status.dst_port) == ("198.51.100.2", 777)
     assert status.enabled

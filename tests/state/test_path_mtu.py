@@ -19,9 +19,9 @@ from tests.state.fakes import HEADERS, KEY, ME, Answerer, Sent, World, address, 
 class TestPathMtu:
     async def discovered(self, world: World, nursery: trio.Nursery) -> tuple[LinkState, Answerer]:
         answerer = start(world, nursery)
-        path = world.add_path(world.add_peer(), dst=address(2))
-        await path.connected.wait(True)
-        return path, answerer
+        link = world.add_link(world.add_host(), dst=address(2))
+        await link.connected.wait(True)
+        return link, answerer
 
     @pytest.mark.parametrize("mtu", [576, 1280, 1500, 9000, 65535])
     @pytest.mark.parametrize("tells", [True, False])
@@ -30,17 +30,17 @@ class TestPathMtu:
     ) -> None:
         world = World()
         world.endpoint.limit_mtu(mtu, tells=tells)
-        path, _ = await self.discovered(world, nursery)
+        link, _ = await self.discovered(world, nursery)
         await trio.sleep(5)
-        assert path.pmtud.onwire == mtu
-        assert path.status().mtu == mtu - HEADERS - 26
-        assert path.status().proto_overhead == HEADERS + 26
-        assert world.node.data_mtu == mtu - HEADERS - 26
-        stats = path.status().stats
+        assert link.pmtud.onwire == mtu
+        assert link.status().mtu == mtu - HEADERS - 26
+        assert link.status().proto_overhead == HEADERS + 26
+        assert world.handle.data_mtu == mtu - HEADERS - 26
+        stats = link.status().stats
         if tells and mtu < 65535:
             # It is refused once, told the size, and asks for that.
             assert (stats.tx_pmtu_errors, stats.tx_pmtu_packets) == (1, 1)
-        assert path.trouble is None
+        assert link.trouble is None
         nursery.cancel_scope.cancel()
 
     @pytest.mark.parametrize("mtu", [576, 1000, 1473])
@@ -54,9 +54,9 @@ class TestPathMtu:
         nursery.start_soon(world.context.heartbeats.run)
         nursery.start_soon(world.context.discoveries.run)
         nursery.start_soon(answerer.run)
-        path = world.add_path(world.add_peer(), dst=address(2))
+        link = world.add_link(world.add_host(), dst=address(2))
         await trio.sleep(30)
-        assert path.pmtud.onwire == mtu
+        assert link.pmtud.onwire == mtu
         assert answerer.lost
         nursery.cancel_scope.cancel()
 
@@ -65,17 +65,17 @@ class TestPathMtu:
     ) -> None:
         world = World(crypto=CryptoConfig(KEY))
         world.endpoint.limit_mtu(1500)
-        path = world.add_path(world.add_peer(), dst=address(2))
-        world.bring_up(path)
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.bring_up(link)
         nursery.start_soon(world.context.discoveries.run)
         await wait_all_tasks_blocked()
         # The peer cannot read clear probes here, so the test answers for it.
         with trio.fail_after(100):
-            while path.pmtud.searching:
-                world.reply(path)
+            while link.pmtud.searching:
+                world.reply(link)
                 await trio.sleep(0.1)
         # 1472 less salt and hash is 1424, 89 blocks; one byte at least is padding.
-        assert path.status().mtu == 1424 - 1 - 26
+        assert link.status().mtu == 1424 - 1 - 26
         assert max(len(sent.datagram) for sent in world.endpoint.sent) == 1472
         nursery.cancel_scope.cancel()
 
@@ -84,13 +84,13 @@ class TestPathMtu:
     ) -> None:
         world = World(pmtud_interval=30.0)
         world.endpoint.limit_mtu(1500)
-        path, _ = await self.discovered(world, nursery)
+        link, _ = await self.discovered(world, nursery)
         await trio.sleep(10)
         world.endpoint.limit_mtu(9000)
         await trio.sleep(10)
-        assert path.pmtud.onwire == 1500
+        assert link.pmtud.onwire == 1500
         await trio.sleep(20)
-        assert path.pmtud.onwire == 9000
+        assert link.pmtud.onwire == 9000
         nursery.cancel_scope.cancel()
 
     async def test_a_shorter_interval_counts_from_now(
@@ -98,14 +98,14 @@ class TestPathMtu:
     ) -> None:
         world = World(pmtud_interval=3600.0)
         world.endpoint.limit_mtu(1500)
-        path, _ = await self.discovered(world, nursery)
+        link, _ = await self.discovered(world, nursery)
         await trio.sleep(10)
         world.endpoint.limit_mtu(9000)
-        world.node.set_pmtud_interval(5.0)
+        world.handle.set_pmtud_interval(5.0)
         await trio.sleep(4.9)
-        assert path.pmtud.onwire == 1500
+        assert link.pmtud.onwire == 1500
         await trio.sleep(0.2)
-        assert path.pmtud.onwire == 9000
+        assert link.pmtud.onwire == 9000
         assert world.context.pmtud_interval == 5.0
         nursery.cancel_scope.cancel()
 
@@ -113,29 +113,29 @@ class TestPathMtu:
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
         world = World(fixed_mtu=1400)
-        path = world.add_path(world.add_peer(), dst=address(2))
-        path.set_pmtud_interval(5.0)
-        assert path.pmtud.deadline == math.inf
-        world.bring_up(path)
-        path.set_pmtud_interval(6.0)
-        assert path.pmtud.deadline == math.inf
-        assert path.pmtud.interval == 6.0
+        link = world.add_link(world.add_host(), dst=address(2))
+        link.set_pmtud_interval(5.0)
+        assert link.pmtud.deadline == math.inf
+        world.bring_up(link)
+        link.set_pmtud_interval(6.0)
+        assert link.pmtud.deadline == math.inf
+        assert link.pmtud.interval == 6.0
 
     async def test_a_fixed_one_is_not_probed(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
         world = World(fixed_mtu=1400)
-        path, _ = await self.discovered(world, nursery)
+        link, _ = await self.discovered(world, nursery)
         await trio.sleep(200)
-        assert path.status().mtu == 1400 - HEADERS - 26
-        assert path.status().stats.tx_pmtu_packets == 0
-        path.narrowed(1300, trio.current_time())
-        path.hinted(1300, trio.current_time())
-        assert path.status().stats.tx_pmtu_packets == 0
+        assert link.status().mtu == 1400 - HEADERS - 26
+        assert link.status().stats.tx_pmtu_packets == 0
+        link.narrowed(1300, trio.current_time())
+        link.hinted(1300, trio.current_time())
+        assert link.status().stats.tx_pmtu_packets == 0
         world.context.fixed_mtu = None
-        world.node.restart_discovery()
+        world.handle.restart_discovery()
         await trio.sleep(1)
-        assert path.pmtud.onwire == 65535
+        assert link.pmtud.onwire == 65535
         nursery.cancel_scope.cancel()
 
     async def test_a_narrower_path_the_network_tells_of_is_found_at_once(
@@ -143,7 +143,7 @@ class TestPathMtu:
     ) -> None:
         world = World(pmtud_interval=3600.0)
         world.endpoint.limit_mtu(1500)
-        path, answerer = await self.discovered(world, nursery)
+        link, answerer = await self.discovered(world, nursery)
         await trio.sleep(10)
         world.events()
         answerer.mtu = 1400
@@ -161,7 +161,7 @@ class TestPathMtu:
         world.endpoint.on_sent = relay
         nursery.start_soon(complain)
         await trio.sleep(10)
-        assert path.pmtud.onwire == 1400
+        assert link.pmtud.onwire == 1400
         assert world.events() == [DataMtuChanged(1400 - HEADERS - 26)]
         nursery.cancel_scope.cancel()
 
@@ -171,27 +171,27 @@ class TestPathMtu:
     ) -> None:
         world = World()
         world.endpoint.limit_mtu(1500)
-        path, _ = await self.discovered(world, nursery)
+        link, _ = await self.discovered(world, nursery)
         world.trouble(address(2), errno.EMSGSIZE, 1400)
         await trio.sleep(5)
-        before = path.status().stats.tx_pmtu_packets
+        before = link.status().stats.tx_pmtu_packets
         world.trouble(address(2), errno.EMSGSIZE, mtu)
-        assert not path.pmtud.searching
-        assert path.status().stats.tx_pmtu_packets == before
+        assert not link.pmtud.searching
+        assert link.status().stats.tx_pmtu_packets == before
         nursery.cancel_scope.cancel()
 
     async def test_what_else_is_on_the_error_queue_reaches_those_it_concerns(self) -> None:
         world = World()
-        peer = world.add_peer()
-        other = world.add_path(peer, 0, dst=address(3))
+        host = world.add_host()
+        other = world.add_link(host, 0, dst=address(3))
         world.bring_up(other)
-        path = world.add_path(peer, 1, dst=address(2))
-        world.bring_up(path)
+        link = world.add_link(host, 1, dst=address(2))
+        world.bring_up(link)
         world.endpoint.limit_mtu(1500)
         world.endpoint.queue_trouble(PathTrouble(address(3), errno.ECONNREFUSED, None, False))
         # Not the size of this path.
         world.endpoint.queue_trouble(PathTrouble(address(4), errno.EMSGSIZE, 600, True))
-        path.discover(trio.current_time())
+        link.discover(trio.current_time())
         assert not other.connected.is_on
         last = world.endpoint.packets()[-1]
         assert isinstance(last, PmtudProbe)
@@ -199,13 +199,13 @@ class TestPathMtu:
 
     async def test_trouble_of_its_own_ends_the_search(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
-        world.bring_up(path)
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.bring_up(link)
         world.endpoint.limit_mtu(1500)
         world.endpoint.queue_trouble(PathTrouble(address(2), errno.ECONNREFUSED, None, False))
-        path.discover(trio.current_time())
-        assert not path.connected.is_on
-        assert not path.pmtud.searching
+        link.discover(trio.current_time())
+        assert not link.connected.is_on
+        assert not link.pmtud.searching
         assert world.endpoint.packets() == []
 
     async def test_a_path_too_narrow_for_any_data(
@@ -213,12 +213,12 @@ class TestPathMtu:
     ) -> None:
         world = World()
         world.endpoint.limit_mtu(500)
-        path, _ = await self.discovered(world, nursery)
+        link, _ = await self.discovered(world, nursery)
         assert HostStatusChanged(2, True) in world.events()
         await trio.sleep(10)
-        assert path.connected.is_on
-        assert not path.usable
-        assert path.status().mtu == 0
+        assert link.connected.is_on
+        assert not link.usable
+        assert link.status().mtu == 0
         assert HostStatusChanged(2, False) in world.events()
         nursery.cancel_scope.cancel()
 
@@ -227,48 +227,48 @@ class TestPathMtu:
     ) -> None:
         world = World(access_lists=False)
         start(world, nursery)
-        path = world.add_path(world.add_peer(), dst=None)
-        path.learn(address(1))
+        link = world.add_link(world.add_host(), dst=None)
+        link.learn(address(1))
         world.endpoint.limit_mtu(1500)
-        await path.connected.wait(True)
+        await link.connected.wait(True)
         await trio.sleep(10)
-        assert path.pmtud.onwire == 1500
+        assert link.pmtud.onwire == 1500
         world.endpoint.limit_mtu(1400)
         # The way back to where it was is another one again.
         for place in (2, 1):
-            path.learn(address(place))
-            assert path.pmtud.searching
-            assert path.pmtud.onwire is None
+            link.learn(address(place))
+            assert link.pmtud.searching
+            assert link.pmtud.onwire is None
         await trio.sleep(10)
-        assert path.pmtud.onwire == 1400
+        assert link.pmtud.onwire == 1400
         nursery.cancel_scope.cancel()
 
     async def test_goes_back_to_the_minimum_when_it_goes_down(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
         world = World()
-        path, _ = await self.discovered(world, nursery)
+        link, _ = await self.discovered(world, nursery)
         await trio.sleep(5)
-        assert path.status().mtu == 65535 - HEADERS - 26
-        path.take_down(trio.current_time(), "for the test")
-        assert path.pmtud.onwire is None
-        assert path.status().mtu == 576 - HEADERS - 26
-        assert path.status().proto_overhead == 0
+        assert link.status().mtu == 65535 - HEADERS - 26
+        link.take_down(trio.current_time(), "for the test")
+        assert link.pmtud.onwire is None
+        assert link.status().mtu == 576 - HEADERS - 26
+        assert link.status().proto_overhead == 0
         nursery.cancel_scope.cancel()
 
     async def test_a_probe_is_answered_by_its_size_field(self) -> None:
         world = World()
-        world.add_path(world.add_peer(), 2, dst=address(2))
+        world.add_link(world.add_host(), 2, dst=address(2))
         world.receive(PmtudProbe(2, 2, 0xBEEF, 1000), address(2))
         assert world.endpoint.packets() == [PmtudReply(ME, 2, 0xBEEF)]
 
     async def test_an_answer_nobody_asked_for(self) -> None:
         world = World()
-        path = world.add_path(world.add_peer(), dst=address(2))
-        world.bring_up(path)
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.bring_up(link)
         world.receive(PmtudReply(2, 0, 9000), address(2))
-        assert path.drops[DropCause.UNEXPECTED_PMTUD_REPLY] == 1
-        assert path.pmtud.onwire is None
+        assert link.drops[DropCause.UNEXPECTED_PMTUD_REPLY] == 1
+        assert link.pmtud.onwire is None
 
 
 async def test_changing_the_envelope_searches_again(
@@ -276,15 +276,15 @@ async def test_changing_the_envelope_searches_again(
 ) -> None:
     world = World()
     start(world, nursery)
-    path = world.add_path(world.add_peer(), dst=address(2))
-    await path.connected.wait(True)
+    link = world.add_link(world.add_host(), dst=address(2))
+    await link.connected.wait(True)
     await trio.sleep(5)
     world.events()
     world.context.crypto.set(CryptoConfig(KEY), 1)
     world.context.crypto.use(1)
     nursery.cancel_scope.cancel()
     world.endpoint.on_sent = None
-    world.node.restart_discovery()
-    assert path.pmtud.searching
-    assert path.pmtud.sizes.envelope == world.context.envelope
+    world.handle.restart_discovery()
+    assert link.pmtud.searching
+    assert link.pmtud.sizes.envelope == world.context.envelope
     assert [type(event) for event in world.events()] == [DataMtuChanged]
