@@ -2,7 +2,7 @@
 
 Host 1 is the victim, host 2 its peer. Link 0 between them runs over a wire that the attacker has
 tapped: what comes out of its end has the peer's own address. Link 1 is a plain one.
-`KNET_TRIO_FLOOD_SECONDS` says how long a flood lasts.
+`KNET_TRIO_FLOOD_SECONDS` says how long a flood lasts: for many, give pytest `--timeout=0`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import os
 import tracemalloc
 from typing import Final, NamedTuple
 
+import pytest
 import trio
 
 from knet_trio import CompressConfig, CryptoConfig, open_handle
@@ -74,6 +75,8 @@ async def live_many(handles: int) -> None:
                 nursery.start_soon(live, number)
 
 
+# The tracing of memory makes it slow.
+@pytest.mark.timeout(PATIENCE * 6)
 async def test_a_thousand_handles_leave_no_more_than_a_hundred() -> None:
     tracemalloc.start()
     try:

@@ -82,7 +82,7 @@ def run_pytest(place: Path, programs: Mapping[str, str]) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE * 5,
+        timeout=PATIENCE * 2,
         cwd=ROOT,
     )
     return done.returncode, done.stdout + done.stderr
