@@ -37,6 +37,7 @@ from knet_trio.cli.bench.process import PYTHON_PEER, BenchError, PeerError, open
 from knet_trio.cli.bench.report import BenchReport
 from knet_trio.cli.bench.result import CaseResult, Spread, quantile
 from knet_trio.cli.bench.runner import run_cases
+from tests.cli.processes import ended
 
 COMMAND: Final = [sys.executable, "-W", "error", "-m", "knet_trio", "bench"]
 OUR_PEER: Final = (*PYTHON_PEER, "knet")
@@ -117,12 +118,14 @@ def test_without_the_c_source_there_is_no_libknet(tmp_path: Path) -> None:
 def test_a_signal_ends_it_and_all_that_it_started(number: signal.Signals) -> None:
     mark = f"KNET_BENCH_TEST={os.getpid()}-{number}"
     name, value = mark.split("=")
-    with subprocess.Popen(
-        [*COMMAND, "--case", "throughput/loopback/64/clear", "--contender", OURS],
-        env={**os.environ, name: value},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    with ended(
+        subprocess.Popen(
+            [*COMMAND, "--case", "throughput/loopback/64/clear", "--contender", OURS],
+            env={**os.environ, name: value},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     ) as process:
         limit = time.monotonic() + PATIENCE
         # The command and two peers.

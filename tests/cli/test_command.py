@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import knet_trio
+from tests.cli.processes import ended
 
 COMMAND = [sys.executable, "-W", "error", "-m", "knet_trio"]
 # Far more than any of it takes, so that a hang is a failure and not a wait for ever.
@@ -89,12 +90,14 @@ def test_round_robin_loses_some_in_both_cuts_as_plain_lines() -> None:
 
 def test_a_terminal_gets_a_live_table() -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [*COMMAND, "demo", "--seconds", "3", "--nodes", "2"],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
+    with ended(
+        subprocess.Popen(
+            [*COMMAND, "demo", "--seconds", "3", "--nodes", "2"],
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
+        )
     ) as process:
         os.close(theirs)
         screen = _read_terminal(ours)
@@ -128,8 +131,10 @@ def _read_terminal(descriptor: int) -> str:
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
 )
 def test_a_signal_ends_it_without_a_traceback(number: signal.Signals, status: int) -> None:
-    with subprocess.Popen(
-        [*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    with ended(
+        subprocess.Popen(
+            [*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -143,8 +148,10 @@ def test_a_signal_ends_it_without_a_traceback(number: signal.Signals, status: in
 
 
 def test_a_reader_that_goes_away_ends_it_without_a_traceback() -> None:
-    with subprocess.Popen(
-        [*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    with ended(
+        subprocess.Popen(
+            [*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -58,6 +58,7 @@ def compiler_missing() -> str | None:
         input="#include <stdio.h>\n#include <libknet.h>\n",
         capture_output=True,
         text=True,
+        timeout=LIMIT,
         check=False,
     )
     if done.returncode:
@@ -78,6 +79,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
                 [COMPILER, "-Wall", "-Werror", "-o", place / name, source, "-lknet"],
                 capture_output=True,
                 text=True,
+                timeout=LIMIT,
                 check=False,
             )
             assert done.returncode == 0, done.stderr
