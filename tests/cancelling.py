@@ -82,7 +82,8 @@ def nothing_left() -> Generator[None]:
         yield
     finally:
         # Also after an error: the one who expects it outside learns of what was left.
-        assert _held() == before
+        after = _held()
+        assert after == before, f"{after} are held, before it were {before}"
 
 
 def _held() -> tuple[set[int], int, int]:
