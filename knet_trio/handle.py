@@ -191,17 +191,26 @@ class Handle(HandleSettings):
         return self._context.forwarding
 
     async def set_forwarding(self, forwarding: bool) -> None:
-        """Let messages pass, or stop them; then those handed over before have gone out first.
+        """Let messages pass, or stop them.
 
-        While it is off messages are dropped and counted, both ways. Raises
-        ``trio.ClosedResourceError`` if the handle ends meanwhile. Source: man knet_handle_setfwd.
+        Before they are stopped, those handed over before go out, as far as there is room within a
+        second. While it is off messages are dropped and counted, both ways.
+
+        Raises:
+            trio.ClosedResourceError: The handle ended meanwhile.
+
+        See knet_handle_setfwd(3).
         """
         self._runtime.check_running()
         if forwarding:
             await trio.lowlevel.checkpoint()
         else:
-            await self._runtime.flush()
+            with trio.move_on_after(_LAST_WORDS):
+                await self._runtime.flush()
+            self._runtime.check_running()
         self._context.forwarding = forwarding
+        if not forwarding:
+            self._runtime.transmitter.stop()
         settings.log_forwarding(self._context.log, forwarding)
 
     # What it tells.

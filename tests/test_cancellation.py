@@ -380,9 +380,6 @@ async def test_every_call_that_can_be_awaited_is_a_checkpoint() -> None:
         host = pair.a.get_host(2)
         link = host.links[0]
         calls: list[Call] = [
-            lambda: sender.send(b"x"),
-            lambda: sender.send_many([b"x"]),
-            lambda: sender.send_many([]),
             lambda: sender.send_sync(b"x", to=[2]),
             host.wait_reachable,
             link.wait_connected,

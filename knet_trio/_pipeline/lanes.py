@@ -17,7 +17,7 @@ from knet_trio._pipeline.transport import TransportStage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.lane import Batch, LaneItem, OnEnd, Waiter
-from knet_trio.errors import DropCause, HostDownError, SendError
+from knet_trio.errors import DropCause, ForwardingDisabledError, HostDownError, SendError
 
 # Seconds until those who wait are looked at again where no lane will say that it has moved on.
 _LOOK_AGAIN: Final = 0.002
@@ -168,14 +168,14 @@ class Lanes:
         """
         for item in host.lane.clear():
             if item.started or not item.urgent:
-                self._refuse(DropCause.HOST_DOWN, host, item.left)
+                self._count_lost(host, item.left)
             if item.on_end is not None:
                 item.on_end(HostDownError(f"host {host.host_id} is not reachable any more"))
         waiters = list(host.lane.waiters)
         host.lane.waiters.clear()
         others: dict[HostState, None] = {}
         for waiter in waiters:
-            self._refuse(DropCause.HOST_DOWN, host, len(waiter.batch.datas))
+            self._count_lost(host, len(waiter.batch.datas))
             waiter.hosts.remove(host)
             others.update(dict.fromkeys(waiter.hosts))
             if not waiter.hosts:
@@ -193,9 +193,31 @@ class Lanes:
                 "the handle has ended" if channel is None else "this channel was closed"
             )
             self._release(waiter)
-        if channel is not None:
+        if channel is None:
+            for host in hosts:
+                for item in host.lane.clear():
+                    if item.on_end is not None:
+                        item.on_end(None)
+        else:
             for host in dict.fromkeys(host for waiter in closed for host in waiter.hosts):
                 self.progressed(host)
+
+    def give_up(self, cause: DropCause) -> None:
+        """Count what is in the lanes and in front of them, and will not be sent, under ``cause``.
+
+        Those who wait return.
+        """
+        why = "it waited until data forwarding was turned off"
+        waiters: dict[Waiter, None] = {}
+        for host in self._handle.hosts.values():
+            for item in host.lane.clear():
+                self._context.refuse(cause, why, times=item.left)
+                if item.on_end is not None:
+                    item.on_end(ForwardingDisabledError("data forwarding was turned off"))
+            waiters.update(host.lane.waiters)
+        for waiter in waiters:
+            self._context.refuse(cause, why, times=len(waiter.batch.datas))
+            self._release(waiter)
 
     def flushed(self) -> list[trio.Event]:
         """Return an event for each lane, set when what is in it now has left."""
@@ -222,7 +244,12 @@ class Lanes:
         if full and not any(map(self._flows, open_)):
             return False
         for host in full:
-            self._refuse(DropCause.SEND_QUEUE_FULL, host, len(batch.datas))
+            self._context.refuse(
+                DropCause.SEND_QUEUE_FULL,
+                host.host_id,
+                times=len(batch.datas),
+                key=host.host_id,
+            )
         self._put(batch, open_)
         return True
 
@@ -259,8 +286,9 @@ class Lanes:
             elif not self.transport.send(host, item):
                 lane.append(item)
 
-    def _refuse(self, cause: DropCause, host: HostState, times: int) -> None:
-        self._context.refuse(cause, host.host_id, times=times, key=host.host_id)
+    def _count_lost(self, host: HostState, messages: int) -> None:
+        why = f"host {host.host_id} is unreachable"
+        self._context.refuse(DropCause.HOST_DOWN, why, times=messages, key=host.host_id)
 
     def _release(self, waiter: Waiter) -> None:
         self._forget(waiter)

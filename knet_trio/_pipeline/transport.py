@@ -219,7 +219,8 @@ class TransportStage(Stage[int]):
         if refusals:
             number = refusals[0].error.errno or errno.EIO
             why = os.strerror(number)
-            link = host.ranked[0] if host.ranked else None
+            links = host.ranked or tuple(host.network_links.values())
+            link = links[0] if links else None
             self._context.refuse(
                 DropCause.SEND_FAILED,
                 host.host_id,

@@ -144,6 +144,9 @@ class Transmitter:
             await trio.lowlevel.cancel_shielded_checkpoint()
         else:
             await self._wait_sent(host, item)
+            # An error of its own comes first.
+            if item.error is None:
+                self._check_open()
         if item.error is not None:
             raise item.error
 
@@ -187,6 +190,10 @@ class Transmitter:
             self._flushes.difference_update(flushed)
         await trio.lowlevel.checkpoint()
         self._check_open()
+
+    def stop(self) -> None:
+        """Give up what waits in the lanes, since forwarding is off."""
+        self._lanes.give_up(DropCause.FORWARDING_DISABLED)
 
     def close_channel(self, owner: object) -> None:
         """Wake those who wait to send on a channel: they raise ``trio.ClosedResourceError``."""
@@ -248,20 +255,20 @@ class Transmitter:
             for host_id in ids:
                 host = handle.hosts.get(host_id)
                 if host is None:
+                    why = f"the handle has no host {host_id}"
                     self._context.refuse(
-                        DropCause.UNKNOWN_DESTINATION, host_id, times=len(datas), key=host_id
+                        DropCause.UNKNOWN_DESTINATION, why, times=len(datas), key=host_id
                     )
                 elif host.ranked:
                     hosts.append(host)
                 elif host_id == self._context.host_id and handle.loopback is not None:
                     own = True
                 else:
-                    self._context.refuse(
-                        DropCause.HOST_DOWN, host_id, times=len(datas), key=host_id
-                    )
+                    why = f"host {host_id} is unreachable"
+                    self._context.refuse(DropCause.HOST_DOWN, why, times=len(datas), key=host_id)
         if not hosts and not own:
             if broadcast:
-                self._context.refuse(DropCause.HOST_DOWN, "(all of them)", times=len(datas))
+                self._context.refuse(DropCause.HOST_DOWN, "no host is reachable", times=len(datas))
             return None
         return _Entry(Batch(datas, channel, broadcast=broadcast), hosts, datas if own else None)
 

@@ -95,15 +95,11 @@ TOLD: Final[dict[DropCause, Told]] = {
     ),
     # What is wrong.
     DropCause.SEAL_FAILED: Told(_ERROR, LogSubsystem.CRYPTO, "a message is lost: %s"),
-    # The host.
-    DropCause.UNKNOWN_DESTINATION: Told(
-        _WARNING,
-        LogSubsystem.TX,
-        "a message to host %s is lost, the handle has no such host",
-    ),
-    DropCause.HOST_DOWN: Told(
-        _INFO, LogSubsystem.TX, "a message to host %s is lost, it is unreachable"
-    ),
+    # What is wrong.
+    DropCause.UNKNOWN_DESTINATION: Told(_WARNING, LogSubsystem.TX, "a message is lost: %s"),
+    DropCause.HOST_DOWN: Told(_INFO, LogSubsystem.TX, "a message is lost: %s"),
+    DropCause.FILTER_DROP: Told(_DEBUG, LogSubsystem.TX, "a message is not sent: %s"),
+    DropCause.FORWARDING_DISABLED: Told(_DEBUG, LogSubsystem.TX, "a message is not sent: %s"),
     DropCause.SEND_FAILED: Told(
         _WARNING, LogSubsystem.TX, "data to host %s is lost, no link took it: %s"
     ),

@@ -395,14 +395,14 @@ async def test_another_key(logged: Logged) -> None:
             ZeroDivisionError("oops"),
             ("filter", "ERROR", "lost: the filter failed: ZeroDivisionError('oops')"),
         ),
-        (Unicast([]), ("filter", "WARNING", "lost: the filter answered Unicast without a host")),
+        (Unicast([]), ("tx", "WARNING", "lost: the filter answered Unicast without a host")),
         (Drop(), ("tx", "DEBUG", "not sent: the filter dropped the message")),
         (
             Unicast([3]),
-            ("tx", "WARNING", "a message to host 3 is lost, the handle has no such host"),
+            ("tx", "WARNING", "a message is lost: the handle has no host 3"),
         ),
-        (Unicast([2]), ("tx", "INFO", "a message to host 2 is lost, it is unreachable")),
-        (None, ("tx", "INFO", "a message to every host is lost, none is reachable")),
+        (Unicast([2]), ("tx", "INFO", "a message is lost: host 2 is unreachable")),
+        (None, ("tx", "INFO", "a message is lost: no host is reachable")),
     ],
 )
 async def test_messages_that_are_lost_on_their_way_out(
@@ -443,6 +443,8 @@ async def test_a_failing_cipher(logged: Logged, monkeypatch: pytest.MonkeyPatch)
     world = make_world()
     world.context.crypto.set(CryptoConfig(key=KEY), 1)
     world.context.crypto.use(1)
+    add_home(world)
+    logged()
 
     def fail(_: object) -> list[bytes]:
         raise MemoryError("no room")
@@ -470,6 +472,7 @@ async def test_the_system_refuses_to_send(number: int, level: str, logged: Logge
         raise refusal(number)
 
     world.endpoint.refuse = refuse
+    reason = os.strerror(number)
     await send(world, Outgoing((b"one", b"two"), 0, None))
     tx = [line for line in logged() if line.logger == "tx"]
     assert tx == [
@@ -481,6 +484,6 @@ async def test_the_system_refuses_to_send(number: int, level: str, logged: Logge
         (
             "tx",
             "WARNING",
-            "[host 1] link 0 to host 2: 2 packets of data are lost, no link took them: send_failed",
+            f"[host 1] link 0 to host 2: data to host 2 is lost, no link took it: {reason}",
         ),
     ]
