@@ -56,7 +56,7 @@ class Datafd:
     channel: int
 
 
-class Carrier:
+class DatafdState:
     """A data fd at work. ``fd`` is our own, kept until ``close``; ``mailbox`` is what arrived."""
 
     def __init__(self, datafd: Datafd, fd: int, context: Context, transmitter: Transmitter) -> None:
@@ -222,7 +222,7 @@ class Datafds:
         self._transmitter = transmitter
         self._mailboxes = mailboxes
         self._nursery = nursery
-        self._carriers: dict[int, Carrier] = {}
+        self._states: dict[int, DatafdState] = {}
         # The program's ends of the pairs made here, as they were then.
         self._pairs: dict[int, os.stat_result] = {}
 
@@ -237,32 +237,32 @@ class Datafds:
                     "fd 0 would be standard input: leave it out for a socket pair, or give a"
                     " duplicate of it"
                 )
-            if fd in self._carriers:
+            if fd in self._states:
                 raise BusyError(
                     f"fd {fd} is channel {self.get_channel(fd)}; remove it first",
                     errno=errno.EEXIST,
                 )
             own = _take_up(fd)
         datafd = Datafd(fd, channel)
-        carrier = Carrier(datafd, own, self._context, self._transmitter)
-        self._carriers[fd] = carrier
-        self._mailboxes[channel] = carrier.mailbox
-        self._nursery.start_soon(carrier.run, name=f"datafd {fd}")
+        state = DatafdState(datafd, own, self._context, self._transmitter)
+        self._states[fd] = state
+        self._mailboxes[channel] = state.mailbox
+        self._nursery.start_soon(state.run, name=f"datafd {fd}")
         return datafd
 
     def remove(self, fd: int) -> None:
         """Let go of it at once, and close it if it is of a pair made here."""
-        carrier = self._find(fd)
-        del self._carriers[fd]
-        del self._mailboxes[carrier.datafd.channel]
-        carrier.close()
+        state = self._find(fd)
+        del self._states[fd]
+        del self._mailboxes[state.datafd.channel]
+        state.close()
         made = self._pairs.pop(fd, None)
         if made is not None:
             _close_if_same(fd, made)
 
     def close(self) -> None:
         """Let go of all."""
-        for fd in list(self._carriers):
+        for fd in list(self._states):
             self.remove(fd)
 
     def get_channel(self, fd: int) -> int:
@@ -271,14 +271,14 @@ class Datafds:
 
     def get_fd(self, channel: int) -> int:
         """The data fd of a channel."""
-        for fd, carrier in self._carriers.items():
-            if carrier.datafd.channel == channel:
+        for fd, state in self._states.items():
+            if state.datafd.channel == channel:
                 return fd
         raise InvalidArgumentError(f"channel {channel!r} has no data fd; add_datafd gives it one")
 
-    def _find(self, fd: int) -> Carrier:
+    def _find(self, fd: int) -> DatafdState:
         try:
-            return self._carriers[fd]
+            return self._states[fd]
         except KeyError:
             raise InvalidArgumentError(f"fd {fd!r} is no data fd of this handle") from None
 

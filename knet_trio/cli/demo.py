@@ -1,4 +1,4 @@
-"""The demo: nodes stream messages to each other while their networks are cut and mended.
+"""The demo: nodes stream messages to each other while their links are cut and mended.
 
 ::
 
@@ -25,7 +25,7 @@ import knet_trio
 from knet_trio import Channel, CryptoConfig, Handle, Link
 from knet_trio.cli.account import account
 from knet_trio.cli.ledger import Cut, Ledger
-from knet_trio.cli.relay import LOOPBACK, Network, open_network
+from knet_trio.cli.relay import LOOPBACK, Relay, open_relay
 from knet_trio.cli.report import Kind, Report
 from knet_trio.cli.result import (
     CIPHER,
@@ -58,7 +58,7 @@ class DemoError(Exception):
 
 
 @attrs.define
-class _Node:
+class _DemoNode:
     handle: Handle
     channel: Channel
     packets: list[int] = attrs.field(factory=lambda: [0] * LINKS)
@@ -80,15 +80,15 @@ async def run_demo(settings: Settings, report: Report) -> Result:
     """
     async with AsyncExitStack() as stack:
         pairs = list(combinations(range(1, settings.nodes + 1), 2))
-        networks = [await stack.enter_async_context(open_network(len(pairs))) for _ in range(LINKS)]
+        relays = [await stack.enter_async_context(open_relay(len(pairs))) for _ in range(LINKS)]
         crypto = CryptoConfig(os.urandom(_KEY_SIZE), cipher=CIPHER, hash=HASH)
-        nodes: dict[int, _Node] = {}
+        nodes: dict[int, _DemoNode] = {}
         for node in range(1, settings.nodes + 1):
             handle = await stack.enter_async_context(
                 knet_trio.open_handle(node, crypto=crypto, hedge=settings.hedge)
             )
-            nodes[node] = _Node(handle, handle.open_channel(0))
-        demo = _Demo(settings, report, networks, nodes)
+            nodes[node] = _DemoNode(handle, handle.open_channel(0))
+        demo = _Demo(settings, report, relays, nodes)
         async with trio.open_nursery() as nursery:
             for watched in nodes.values():
                 await nursery.start(demo.watch, watched)
@@ -107,12 +107,12 @@ class _Demo:
         self,
         settings: Settings,
         report: Report,
-        networks: list[Network],
-        nodes: dict[int, _Node],
+        relays: list[Relay],
+        nodes: dict[int, _DemoNode],
     ) -> None:
         self._settings = settings
         self._report = report
-        self._networks = networks
+        self._relays = relays
         self._nodes = nodes
         self._ledger = Ledger(list(nodes), 1 / settings.rate)
         self._began = trio.current_time()
@@ -135,9 +135,9 @@ class _Demo:
             for other in self._nodes:
                 if other != node.node:
                     node.handle.add_host(other, policy=settings.policy)
-        for link_id, network in enumerate(self._networks):
+        for link_id, relay in enumerate(self._relays):
             ports = dict.fromkeys(self._nodes, 0)
-            for pair, wire in zip(pairs, network.wires, strict=True):
+            for pair, wire in zip(pairs, relay.wires, strict=True):
                 for (here, there), end in zip((pair, pair[::-1]), wire, strict=True):
                     host = self._nodes[here].handle.hosts[there]
                     link = await host.add_link(
@@ -193,7 +193,7 @@ class _Demo:
             await self._until(lambda: self._ledger.delivered >= self._ledger.sent)
 
     async def _cut(self, link_id: int, seconds: float) -> None:
-        settings, network = self._settings, self._networks[link_id]
+        settings, relay = self._settings, self._relays[link_id]
         patience = _PATIENCE * settings.pong_timeout
         ways = len(self._ledger.flows)
         cut = Cut(link_id, trio.current_time())
@@ -203,7 +203,7 @@ class _Demo:
             for link in node.links(link_id):
                 if not link.status.connected:
                     cut.dead_at[node.node, link.host.host_id] = cut.at
-        network.cut()
+        relay.cut()
         self._enter(f"link {link_id} is cut", f"link {link_id} is cut: its packets vanish", "bad")
         with trio.move_on_after(patience) as scope:
             for link in self._links(link_id):
@@ -216,7 +216,7 @@ class _Demo:
             self._phase = f"link {link_id} is cut, and every node knows"
             self._say(f"link {link_id} is down everywhere, {took:.2f} s after the cut", "bad")
         await trio.sleep_until(cut.at + seconds)
-        network.mend()
+        relay.mend()
         cut.mended_at = trio.current_time()
         self._enter(f"link {link_id} is mended", f"link {link_id} is mended", "good")
         with trio.move_on_after(patience) as scope:
@@ -238,7 +238,7 @@ class _Demo:
         self._news.set()
         self._news = trio.Event()
 
-    async def _send(self, node: _Node, offset: float) -> None:
+    async def _send(self, node: _DemoNode, offset: float) -> None:
         interval = self._ledger.interval
         # Not all at the same moment.
         next_at = trio.current_time() + offset * interval
@@ -252,7 +252,7 @@ class _Demo:
             next_at = max(next_at + interval, now)
             await node.channel.send(self._ledger.send(node.node, now))
 
-    async def receive(self, node: _Node) -> None:
+    async def receive(self, node: _DemoNode) -> None:
         """Enter everything that arrives at ``node``, until cancelled."""
         while True:
             for message in await node.channel.receive_many():
@@ -260,7 +260,7 @@ class _Demo:
             self._tell()
 
     async def watch(
-        self, node: _Node, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, node: _DemoNode, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Follow what ``node`` tells of its links and hosts, until cancelled."""
         async with node.handle.events() as events:
@@ -334,11 +334,11 @@ class _Demo:
             elapsed=now - self._began,
             phase=self._phase,
             done=min(max(done, 0.0), 1.0),
-            cut=frozenset(i for i, network in enumerate(self._networks) if network.is_cut),
+            cut=frozenset(i for i, relay in enumerate(self._relays) if relay.is_cut),
             rows=rows,
         )
 
-    def _row(self, node: _Node, now: float, since: float) -> NodeRow:
+    def _row(self, node: _DemoNode, now: float, since: float) -> NodeRow:
         cells: list[LinkCell] = []
         for link_id in range(LINKS):
             states = [link.status for link in node.links(link_id)]

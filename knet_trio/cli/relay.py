@@ -1,8 +1,8 @@
-"""A network on one machine that can fail the way networks do: its packets vanish.
+"""A relay on one machine that can fail the way networks do: its packets vanish.
 
-A network is made of wires, each between two nodes. A wire has a UDP socket at either end; what a
-node sends to its end comes out of the other, to the node there. No node can tell that from a cable
-with a router in it: when it is cut nobody is told, and packets over its MTU are lost unnoticed.
+A relay is made of wires, each between two nodes. A wire has a UDP socket at either end; what a node
+sends to its end comes out of the other, to the node there. No node can tell that from a cable with
+a router in it: when it is cut nobody is told, and packets over its MTU are lost unnoticed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Address = tuple[str, int]
 class WireEnd:
     """Where a node plugs in: it sends to ``address`` and receives from there."""
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
         self._node: Address | None = None
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
@@ -61,27 +61,27 @@ class WireEnd:
                 other.emit(view[:size])
 
     def emit(self, datagram: memoryview) -> None:
-        """Let ``datagram`` come out here, if the network lets it."""
-        network = self._network
-        if network.is_cut or self._node is None:
-            network.vanished += 1
-        elif len(datagram) + _HEADERS > network.mtu:
-            network.too_large += 1
+        """Let ``datagram`` come out here, if the relay lets it."""
+        relay = self._relay
+        if relay.is_cut or self._node is None:
+            relay.vanished += 1
+        elif len(datagram) + _HEADERS > relay.mtu:
+            relay.too_large += 1
         else:
             try:
                 self._sock.sendto(datagram, self._node)
             except BlockingIOError:
-                network.overrun += 1
+                relay.overrun += 1
             else:
-                network.carried += 1
+                relay.carried += 1
 
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
 
 
-class Network:
-    """Wires that share their fate. Made by ``open_network``.
+class Relay:
+    """Wires that share their fate. Made by ``open_relay``.
 
     The counters are datagrams: ``carried``, ``vanished`` in a cut, ``too_large`` for the MTU, and
     ``overrun`` for those that came faster than the machine could take them.
@@ -106,24 +106,24 @@ class Network:
 
 
 @asynccontextmanager
-async def open_network(wires: int, *, mtu: int = ETHERNET_MTU) -> AsyncGenerator[Network]:
-    """A network of so many wires, in order. Leaving the block takes it down.
+async def open_relay(wires: int, *, mtu: int = ETHERNET_MTU) -> AsyncGenerator[Relay]:
+    """A relay of so many wires, in order. Leaving the block takes it down.
 
     ``mtu`` is the largest packet it carries, in bytes with IP and UDP headers. Raises OSError if
     the system has no sockets left.
     """
-    network = Network(mtu)
+    relay = Relay(mtu)
     with ExitStack() as stack:
         for _ in range(wires):
             ends: list[WireEnd] = []
             for _ in range(2):
-                end = WireEnd(network)
+                end = WireEnd(relay)
                 stack.callback(end.close)
                 ends.append(end)
-            network.wires.append((ends[0], ends[1]))
+            relay.wires.append((ends[0], ends[1]))
         async with trio.open_nursery() as nursery:
-            for near, far in network.wires:
+            for near, far in relay.wires:
                 nursery.start_soon(near.carry_to, far)
                 nursery.start_soon(far.carry_to, near)
-            yield network
+            yield relay
             nursery.cancel_scope.cancel()

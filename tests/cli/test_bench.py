@@ -22,7 +22,7 @@ import trio
 from knet_trio.cli.bench.bed import CLEAR, LIBKNET, OURS, PLAIN, Bed, Dressing
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.cases import CASES, choose
-from knet_trio.cli.bench.kinds.broadcast import Broadcast
+from knet_trio.cli.bench.kinds.broadcast import BroadcastCost
 from knet_trio.cli.bench.kinds.connect import Connect
 from knet_trio.cli.bench.kinds.failover import Failover
 from knet_trio.cli.bench.kinds.idle import Idle
@@ -202,7 +202,7 @@ async def test_the_c_library_understands_the_same(tmp_path: Path) -> None:
 
 
 async def test_a_broadcast_reaches_all() -> None:
-    assert (await measure(Broadcast(3), "loopback"))["rate"] > 0
+    assert (await measure(BroadcastCost(3), "loopback"))["rate"] > 0
 
 
 async def test_a_link_comes_up() -> None:

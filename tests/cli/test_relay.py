@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from knet_trio.cli.relay import LOOPBACK, Network, open_network
+from knet_trio.cli.relay import LOOPBACK, Relay, open_relay
 
 
 class Node:
-    """A socket that is plugged into a network."""
+    """A socket that is plugged into a relay."""
 
     def __init__(self) -> None:
         self.sock = trio.socket.from_stdlib_socket(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
 
-    async def plug(self, network: Network, wire: int, side: int) -> None:
+    async def plug(self, relay: Relay, wire: int, side: int) -> None:
         await self.sock.bind((LOOPBACK, 0))
-        end = network.wires[wire][side]
+        end = relay.wires[wire][side]
         end.plug(self.sock.getsockname())
         self.to = end.address
 
@@ -43,58 +43,58 @@ async def nodes() -> AsyncIterator[list[Node]]:
 
 
 async def test_what_goes_in_comes_out_at_the_other_end_of_the_wire(nodes: list[Node]) -> None:
-    async with open_network(2) as network:
+    async with open_relay(2) as relay:
         for number, node in enumerate(nodes):
-            await node.plug(network, number // 2, number % 2)
+            await node.plug(relay, number // 2, number % 2)
         for number, node in enumerate(nodes):
             await node.send(b"from %d" % number)
         for number, other in enumerate((1, 0, 3, 2)):
             assert await nodes[number].receive() == b"from %d" % other
-        assert network.carried == 4
+        assert relay.carried == 4
 
 
 async def test_a_cut_is_of_all_wires_and_both_ways_until_mended(nodes: list[Node]) -> None:
-    async with open_network(2) as network, open_network(1) as other:
+    async with open_relay(2) as relay, open_relay(1) as other:
         for number, node in enumerate(nodes):
-            await node.plug(network, number // 2, number % 2)
-        network.cut()
+            await node.plug(relay, number // 2, number % 2)
+        relay.cut()
         assert not other.is_cut
         for node in nodes:
             await node.send(b"lost")
-        await _until_vanished(network, 4)
-        network.mend()
+        await _until_vanished(relay, 4)
+        relay.mend()
         for node in nodes:
             await node.send(b"arrives")
         for node in nodes:
             assert await node.receive() == b"arrives"
-        assert (network.vanished, network.carried) == (4, 4)
+        assert (relay.vanished, relay.carried) == (4, 4)
 
 
 async def test_what_is_larger_than_the_mtu_is_lost(nodes: list[Node]) -> None:
-    async with open_network(1, mtu=1500) as network:
+    async with open_relay(1, mtu=1500) as relay:
         near, far = nodes[:2]
-        await near.plug(network, 0, 0)
-        await far.plug(network, 0, 1)
+        await near.plug(relay, 0, 0)
+        await far.plug(relay, 0, 1)
         await near.send(bytes(1500 - 28 + 1))
         await near.send(bytes(1500 - 28))
         assert len(await far.receive()) == 1500 - 28
-        assert (network.too_large, network.carried) == (1, 1)
+        assert (relay.too_large, relay.carried) == (1, 1)
 
 
 async def test_a_wire_with_nothing_at_its_other_end_takes_everything(nodes: list[Node]) -> None:
-    async with open_network(1) as network:
-        await nodes[0].plug(network, 0, 0)
+    async with open_relay(1) as relay:
+        await nodes[0].plug(relay, 0, 0)
         await nodes[0].send(b"hello?")
-        await _until_vanished(network, 1)
+        await _until_vanished(relay, 1)
 
 
 async def test_its_sockets_are_closed_at_the_end(nodes: list[Node]) -> None:
-    async with open_network(1) as network:
-        address = network.wires[0][0].address
+    async with open_relay(1) as relay:
+        address = relay.wires[0][0].address
     await nodes[0].sock.bind(address)
 
 
-async def _until_vanished(network: Network, count: int) -> None:
+async def _until_vanished(relay: Relay, count: int) -> None:
     with trio.fail_after(10):
-        while network.vanished < count:
+        while relay.vanished < count:
             await trio.lowlevel.checkpoint()

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from knet_trio.cli.bench.network import Network
-from knet_trio.cli.bench.process import BenchError, Peer, open_peer
+from knet_trio.cli.bench.process import BenchError, PeerProcess, open_peer
 
 OURS: Final = "knet_trio"
 LIBKNET: Final = "libknet"
@@ -84,7 +84,7 @@ class Bed:
     @asynccontextmanager
     async def open_peers(
         self, contender: str, network: Network
-    ) -> AsyncGenerator[tuple[Peer, Peer]]:
+    ) -> AsyncGenerator[tuple[PeerProcess, PeerProcess]]:
         """A process of a contender on each side."""
         command = self.commands[contender]
         cpus = sorted(os.sched_getaffinity(0))
@@ -112,7 +112,7 @@ class Bed:
         policy: str = "passive",
         timers: Timers | None = None,
         hedge: bool = True,
-    ) -> AsyncGenerator[tuple[Peer, Peer]]:
+    ) -> AsyncGenerator[tuple[PeerProcess, PeerProcess]]:
         """Host 1 in a process on side 0 and host 2 on side 1, with their links up.
 
         Link 0 has the highest priority. The path MTU is known too.
@@ -130,7 +130,7 @@ class Bed:
     @asynccontextmanager
     async def open_star(
         self, contender: str, network: Network, *, hosts: int, links: int, timers: Timers
-    ) -> AsyncGenerator[tuple[Peer, Peer]]:
+    ) -> AsyncGenerator[tuple[PeerProcess, PeerProcess]]:
         """Host 1 in one process and hosts 2, 3, … in the other, each with links to host 1, up."""
         async with self.open_peers(contender, network) as peers:
             hub, rim = peers
@@ -153,7 +153,7 @@ class Bed:
 
 
 async def join(
-    peers: tuple[Peer, Peer],
+    peers: tuple[PeerProcess, PeerProcess],
     network: Network,
     link: int,
     *,
@@ -177,14 +177,14 @@ async def join(
         )
 
 
-async def wait_up(peers: Mapping[int, Peer], mtu: int) -> dict[int, dict[str, Any]]:
+async def wait_up(peers: Mapping[int, PeerProcess], mtu: int) -> dict[int, dict[str, Any]]:
     """Until the links of those hosts are up and their path MTU is known; what each said of it.
 
     Raises BenchError if that takes far too long.
     """
     answers: dict[int, dict[str, Any]] = {}
 
-    async def wait(handle: int, peer: Peer) -> None:
+    async def wait(handle: int, peer: PeerProcess) -> None:
         answers[handle] = await peer.call("up", handle=handle, mtu=mtu)
 
     with trio.move_on_after(_UP_LIMIT) as scope:

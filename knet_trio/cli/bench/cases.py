@@ -8,7 +8,7 @@ from typing import Final
 
 from knet_trio.cli.bench.bed import CLEAR, PLAIN, Dressing
 from knet_trio.cli.bench.case import Case
-from knet_trio.cli.bench.kinds.broadcast import Broadcast
+from knet_trio.cli.bench.kinds.broadcast import BroadcastCost
 from knet_trio.cli.bench.kinds.connect import Connect
 from knet_trio.cli.bench.kinds.failover import Failover
 from knet_trio.cli.bench.kinds.idle import Idle
@@ -37,7 +37,7 @@ def _cases() -> Iterator[Case]:
         yield RoundTrip(network, 64, CLEAR, who=_OTHERS)
         yield RoundTrip(network, 64, _AES)
     for hosts in (1, 4, 16):
-        yield Broadcast(hosts)
+        yield BroadcastCost(hosts)
     yield Failover("interface-down", "active")
     yield Failover("interface-down", "passive")
     yield Failover("black-hole", "passive")

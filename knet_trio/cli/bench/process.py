@@ -38,7 +38,7 @@ class _Pending:
         self.answer: dict[str, Any] | None = None
 
 
-class Peer:
+class PeerProcess:
     """A peer. Made by ``open_peer``."""
 
     def __init__(self, process: trio.Process) -> None:
@@ -133,7 +133,7 @@ class Peer:
 @asynccontextmanager
 async def open_peer(
     command: Sequence[str], *, namespace: str | None = None, cpu: int | None = None
-) -> AsyncGenerator[Peer]:
+) -> AsyncGenerator[PeerProcess]:
     """A process that runs ``command``, in the network namespace if one is named.
 
     It is gone when the block ends, however it ends.
@@ -145,7 +145,7 @@ async def open_peer(
     process = await trio.lowlevel.open_process(
         command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
     )
-    peer = Peer(process)
+    peer = PeerProcess(process)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(peer.read)
         nursery.start_soon(peer.read_errors)

@@ -16,7 +16,7 @@ _SIZE: Final = 64
 
 
 @attrs.frozen
-class Broadcast(Case):
+class BroadcastCost(Case):
     """64 bytes to so many hosts, which share a process: that is what bounds the rate."""
 
     kind: ClassVar = "broadcast"

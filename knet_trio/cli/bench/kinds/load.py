@@ -12,7 +12,7 @@ from knet_trio.cli.bench.bed import Bed, Dressing, Timers
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.kinds.throughput import CREDITS, LEAD, TAIL, per_second, window
 from knet_trio.cli.bench.network import Network
-from knet_trio.cli.bench.process import Peer
+from knet_trio.cli.bench.process import PeerProcess
 from knet_trio.cli.bench.result import quantile
 
 _RATE: Final = 100
@@ -131,11 +131,11 @@ _MEMORY: Final = (
 )
 
 
-async def _downs(peers: tuple[Peer, Peer]) -> int:
+async def _downs(peers: tuple[PeerProcess, PeerProcess]) -> int:
     # libknet counts that a link is down when it is made.
     states = [await peer.call("status", handle=id) for id, peer in enumerate(peers, 1)]
     return sum(int(state["downs"]) for state in states)
 
 
-def _resident(peers: tuple[Peer, Peer]) -> list[float]:
+def _resident(peers: tuple[PeerProcess, PeerProcess]) -> list[float]:
     return [peer.resident_bytes() / _MIB for peer in peers]

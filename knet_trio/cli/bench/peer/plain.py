@@ -39,7 +39,7 @@ _PATIENCE: Final = 1.0
 
 
 @attrs.define
-class _Sink:
+class _PlainSink:
     size: int
     step: int
     span: Span = attrs.field(init=False)
@@ -54,18 +54,18 @@ async def open_plain_peer(
 ) -> AsyncGenerator[dict[str, Command]]:
     """The commands of a peer whose link is a pipe."""
     async with trio.open_nursery() as nursery:
-        peer = _Peer(open_pipe, nursery)
+        peer = _PlainPeer(open_pipe, nursery)
         yield peer.commands
         peer.stopped = True
         nursery.cancel_scope.cancel()
 
 
-class _Peer:
+class _PlainPeer:
     def __init__(self, open_pipe: Callable[[str, str], Pipe], nursery: trio.Nursery) -> None:
         self._open_pipe = open_pipe
         self._nursery = nursery
         self._opened: Pipe | None = None
-        self._sink: _Sink | None = None
+        self._sink: _PlainSink | None = None
         self.stopped = False
         self.commands: Final[dict[str, Command]] = {
             "usage": usage,
@@ -98,7 +98,7 @@ class _Peer:
         return {"seconds": 0.0, "mtu": 0}
 
     async def start_sink(self, arguments: Arguments) -> Answer:
-        sink = self._sink = _Sink(arguments.integer("size"), arguments.integer("step", 1))
+        sink = self._sink = _PlainSink(arguments.integer("size"), arguments.integer("step", 1))
         sink.span = Span(arguments.number("begin"), arguments.number("end"), lambda: sink.received)
         self._nursery.start_soon(_in_thread, partial(_take, self._pipe, sink, self))
         return {"ok": True}
@@ -143,7 +143,7 @@ async def _in_thread(run: Callable[[], None]) -> None:
     await trio.to_thread.run_sync(run, abandon_on_cancel=True)
 
 
-def _greet(pipe: Pipe, peer: _Peer) -> None:
+def _greet(pipe: Pipe, peer: _PlainPeer) -> None:
     # A probe, because everybody understands one that comes late.
     pipe.send(PROBE_MESSAGE)
     while pipe.receive() is None and not peer.stopped:
@@ -152,7 +152,7 @@ def _greet(pipe: Pipe, peer: _Peer) -> None:
     pipe.send(PROBE_MESSAGE)
 
 
-def _take(pipe: Pipe, sink: _Sink, peer: _Peer) -> None:
+def _take(pipe: Pipe, sink: _PlainSink, peer: _PlainPeer) -> None:
     reported = 0
     while not (sink.stopped or peer.stopped):
         for _ in range(_BURST):
@@ -193,7 +193,7 @@ def _hear(pipe: Pipe, credits: Credits, now: float, *, wait: bool, draining: boo
         message = pipe.receive_now()
 
 
-def _echo(pipe: Pipe, peer: _Peer) -> None:
+def _echo(pipe: Pipe, peer: _PlainPeer) -> None:
     while not peer.stopped:
         message = pipe.receive()
         if message is not None and not is_probe(message):
