@@ -15,6 +15,8 @@ from knet_trio.cli.bench.process import BenchError, PeerProcess, open_peer
 
 OURS: Final = "knet_trio"
 LIBKNET: Final = "libknet"
+# A UDP socket of Trio's: what no program on Trio can be below.
+BARE: Final = "bare-trio"
 # Other ways to send messages: the engine of the peer, and the module it needs.
 PLAIN: Final = {
     "pyzmq": ("zmq", "zmq"),
@@ -129,19 +131,27 @@ class Bed:
 
     @asynccontextmanager
     async def open_star(
-        self, contender: str, network: Network, *, hosts: int, links: int, timers: Timers
+        self,
+        contender: str,
+        network: Network,
+        *,
+        hosts: int,
+        links: int,
+        timers: Timers,
+        dressing: Dressing = CLEAR,
+        policy: str = "passive",
     ) -> AsyncGenerator[tuple[PeerProcess, PeerProcess]]:
         """Host 1 in one process and hosts 2, 3, … in the other, each with links to host 1, up."""
         async with self.open_peers(contender, network) as peers:
             hub, rim = peers
             ids = range(2, 2 + hosts)
-            await hub.call("handle", id=1)
+            await hub.call("handle", id=1, **dressing.arguments)
             # As a program does it: one local port for each link id.
             ports = [network.take_port(0, 0) for _ in range(links)]
             for host in ids:
-                await rim.call("handle", id=host)
-                await rim.call("host", handle=host, id=1)
-                await hub.call("host", handle=1, id=host)
+                await rim.call("handle", id=host, **dressing.arguments)
+                await rim.call("host", handle=host, id=1, policy=policy)
+                await hub.call("host", handle=1, id=host, policy=policy)
                 for link, port in enumerate(ports):
                     here = f"{network.address(0, 0)}:{port}"
                     there = f"{network.address(1, 0)}:{network.take_port(1, 0)}"

@@ -20,12 +20,14 @@ class Metric:
     """A number that runs of a case measure.
 
     ``unit`` is what its values are in; ``more_is_better`` is None for those that only explain.
+    ``compared``: a ratio is shown for it too, as for the first of a case.
     """
 
     key: str
     title: str
     unit: str
     more_is_better: bool | None = None
+    compared: bool = False
 
 
 @attrs.frozen

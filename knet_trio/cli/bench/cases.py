@@ -6,16 +6,23 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
+from knet_trio import get_compress_list
 from knet_trio.cli.bench.bed import CLEAR, PLAIN, Dressing
 from knet_trio.cli.bench.case import Case
 from knet_trio.cli.bench.kinds.broadcast import BroadcastCost
+from knet_trio.cli.bench.kinds.calls import Calls
 from knet_trio.cli.bench.kinds.connect import Connect
+from knet_trio.cli.bench.kinds.echo import Echo
 from knet_trio.cli.bench.kinds.failover import Failover
+from knet_trio.cli.bench.kinds.hosts import AddingHosts, RefusingHosts
 from knet_trio.cli.bench.kinds.idle import Idle
+from knet_trio.cli.bench.kinds.isolation import Isolation
 from knet_trio.cli.bench.kinds.load import Load
 from knet_trio.cli.bench.kinds.memory import Memory
+from knet_trio.cli.bench.kinds.natural import Natural
 from knet_trio.cli.bench.kinds.roundtrip import RoundTrip
 from knet_trio.cli.bench.kinds.throughput import Throughput
+from knet_trio.cli.bench.kinds.turns import LongTurns
 
 _SIZES: Final = (64, 1400, 8192, 65000)
 _NETWORKS: Final = ("loopback", "veth")
@@ -24,6 +31,8 @@ _AES: Final = Dressing("aes256-sha256", "aes256", "sha256")
 _CTR: Final = Dressing("aes-256-ctr-sha256", "aes-256-ctr", "sha256")
 # Only for what a compressor can do something with.
 _LZ4: Final = Dressing("lz4", compress="lz4", payload="text")
+# Quick enough to be decompressed where they arrive.
+_FAST: Final = ("zlib", "lz4", "lz4hc", "zstd")
 
 
 def _cases() -> Iterator[Case]:
@@ -48,6 +57,23 @@ def _cases() -> Iterator[Case]:
         yield Memory(hosts)
     yield Load("loopback", 1400, CLEAR)
     yield Load("veth", 1400, _AES)
+    for dressing in (CLEAR, _AES):
+        yield Echo(dressing)
+        yield Calls(dressing)
+        yield Natural("async-for", dressing)
+        yield Natural("receive", dressing)
+        yield Natural("send", dressing)
+        yield Natural("send", dressing, beside="tens")
+    for what in ("send-many", "arguments", "errors", "mtu", "probes", "rekey"):
+        yield LongTurns(what)
+    for algorithm in _FAST:
+        if algorithm in get_compress_list():
+            yield LongTurns("flood", algorithm)
+    for source in ("own-addresses", "one-address"):
+        for to in ("alone", "broadcast"):
+            yield Isolation(source, to)
+    yield RefusingHosts(1000)
+    yield AddingHosts(2000)
 
 
 CASES: Final = tuple(_cases())

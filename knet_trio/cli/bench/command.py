@@ -19,7 +19,7 @@ import trio
 
 import knet_trio
 from knet_trio.cli.bench import libknet
-from knet_trio.cli.bench.bed import LIBKNET, OURS, PLAIN, Bed
+from knet_trio.cli.bench.bed import BARE, LIBKNET, OURS, PLAIN, Bed
 from knet_trio.cli.bench.case import Case
 from knet_trio.cli.bench.cases import CASES, choose
 from knet_trio.cli.bench.network import Veth, namespaces_missing
@@ -30,7 +30,7 @@ from knet_trio.cli.bench.result import CaseResult
 from knet_trio.cli.bench.runner import case_contenders, run_cases
 from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
 
-CONTENDERS: Final = (OURS, LIBKNET, *PLAIN)
+CONTENDERS: Final = (OURS, LIBKNET, *PLAIN, BARE)
 
 _QUICK_ROUNDS: Final = 2
 _QUICK_SECONDS: Final = 0.5
@@ -199,6 +199,8 @@ async def _contenders(
         try:
             if name == OURS:
                 commands[name] = (*PYTHON_PEER, "knet")
+            elif name == BARE:
+                commands[name] = (*PYTHON_PEER, "trio")
             elif name == LIBKNET:
                 commands[name] = (str(await libknet.build(request.source, folder)),)
             else:

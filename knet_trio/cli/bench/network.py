@@ -107,6 +107,23 @@ class Veth(Network):
             rule = ("INPUT", "-i", f"veth{link}", "-j", "DROP")
             await _run("ip", "netns", "exec", name, "iptables", "-w", "5", "-A", *rule)
 
+    async def share_address(self, address: str) -> None:
+        """Give side 0 an address that is on no link; side 1 answers it over link 0."""
+        await self._ip(0, "address", "add", f"{address}/32", "dev", "lo")
+        await self._ip(1, "route", "add", address, "via", self.address(0, 0))
+
+    async def narrow(self, link: int) -> None:
+        """Send what side 0 has for a link at 100 Mbit/s, with a queue before it."""
+        await self._tbf("add", link, "100mbit", "100k")
+
+    async def stand_still(self, link: int) -> None:
+        """Send nothing more of what that queue holds, and take nothing more when it is full."""
+        await self._tbf("change", link, "8bit", "2k")
+
+    async def _tbf(self, action: str, link: int, rate: str, burst: str) -> None:
+        words = ("qdisc", action, "dev", f"veth{link}", "root", "tbf", "rate", rate)
+        await _run("tc", "-netns", self._names[0], *words, "burst", burst, "limit", "40m")
+
     async def build(self, links: int) -> None:
         """Make the namespaces and what joins them."""
         for name in self._names:

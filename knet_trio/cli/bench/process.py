@@ -107,6 +107,11 @@ class PeerProcess:
         while data := await stderr.receive_some(_READ):
             self._stderr = (self._stderr + data)[-_LAST_WORDS:]
 
+    async def kill(self) -> None:
+        """End it without a word to anybody."""
+        self._process.kill()
+        await self._process.wait()
+
     async def aclose(self) -> None:
         """End it."""
         stdin = self._process.stdin

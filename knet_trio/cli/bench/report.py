@@ -99,7 +99,7 @@ def _table(kind: str, results: Sequence[CaseResult]) -> Table:
     table.add_column("", no_wrap=True)
     for metric in metrics:
         table.add_column(Text("\n".join(_heading(metric)), justify="right"), justify="right")
-        if metric is metrics[0]:
+        if metric is metrics[0] or metric.compared:
             table.add_column("least – most", justify="right")
             table.add_column(f"{OURS}\nby this", justify="right")
             table.add_column("least – most", justify="right")
@@ -134,7 +134,7 @@ def _cells(result: CaseResult, contender: str, metrics: Sequence[Metric]) -> Ite
         spread = result.spread(contender, metric)
         troubled = metric.key == "loss" and result.troubled(contender)
         yield Text(f"{_number(spread.median)}{' !' * troubled}", "red" if troubled else "")
-        if metric is metrics[0]:
+        if metric is metrics[0] or metric.compared:
             yield Text(_range(spread), "dim")
             ratio = None
             if contender != OURS and OURS in result.contenders:

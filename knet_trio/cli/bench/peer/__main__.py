@@ -17,6 +17,10 @@ def _open(engine: str) -> AbstractAsyncContextManager[dict[str, Command]]:
         from knet_trio.cli.bench.peer.knet import open_knet_peer
 
         return open_knet_peer()
+    if engine == "trio":
+        from knet_trio.cli.bench.peer.bare import open_bare_peer
+
+        return open_bare_peer()
     from knet_trio.cli.bench.peer.plain import open_plain_peer
 
     if engine == "udp":

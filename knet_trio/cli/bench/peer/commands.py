@@ -43,6 +43,11 @@ class Arguments:
         """The argument as a whole number."""
         return int(self.values.get(name, default))
 
+    def hosts(self, name: str) -> list[int] | None:
+        """The argument, host ids with commas between, as numbers; None for all hosts."""
+        words = self.values.get(name)
+        return None if words is None else list(map(int, words.split(",")))
+
     def address(self, name: str) -> tuple[str, int]:
         """The argument, ``host:port``, as an address."""
         host, _, port = self.values[name].rpartition(":")

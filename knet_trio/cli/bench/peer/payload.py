@@ -27,7 +27,9 @@ WORDS: Final = (
 
 
 def payload(kind: str, size: int) -> bytes:
-    """``size`` bytes: ``random`` ones, or ``text`` that a compressor can do something with."""
+    """``size`` bytes: ``random`` ones, ``text`` that can be compressed, or ``zeros``."""
+    if kind == "zeros":
+        return bytes(size)
     numbers = _numbers()
     if kind == "random":
         return bytes(islice(numbers, size))

@@ -1,0 +1,109 @@
+"""A stretch of a link that can hold back what comes from one side, and let it out at once."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from itertools import groupby
+from typing import Final
+
+import trio
+
+_LOOPBACK: Final = "127.0.0.1"
+_DATAGRAM: Final = 65536
+_BUFFER: Final = 8 * 1024 * 1024
+# asm-generic/socket.h and linux/udp.h; the socket module has no names for them.
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
+_UDP_SEGMENT: Final = 103
+# What one system call may carry.
+_MOST_SEGMENTS: Final = 128
+_MOST_BYTES: Final = 65000
+
+Address = tuple[str, int]
+
+
+class Dam:
+    """Made by ``open_dam``. ``low`` and ``high`` are where the two ends of the link send to.
+
+    What comes from the high end can be held back, and then arrives at the low end in trains, as
+    packets do that were sent with UDP_SEGMENT: many of one size in a single system call.
+    """
+
+    def __init__(self) -> None:
+        self._low_side, self._high_side = _open_socket(), _open_socket()
+        self.low: Final[Address] = self._low_side.getsockname()
+        self.high: Final[Address] = self._high_side.getsockname()
+        self._held: list[bytes] | None = None
+        self._wanted = 0
+        self._filled = trio.Event()
+
+    async def carry(self, low: Address, high: Address) -> None:
+        """Carry packets between the ends of the link, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._carry_up, high)
+            nursery.start_soon(self._carry_down, low)
+
+    def close_gates(self, wanted: int) -> None:
+        """Hold back what comes from the high end; ``wait_filled`` waits for so many packets."""
+        self._held, self._wanted, self._filled = [], wanted, trio.Event()
+
+    async def wait_filled(self) -> None:
+        """Wait until as many packets are held back as were wanted."""
+        await self._filled.wait()
+
+    async def open_gates(self, low: Address) -> None:
+        """Let out what was held back, as fast as it goes."""
+        held, self._held = self._held or [], None
+        for size, packets in groupby(held, len):
+            same = list(packets)
+            most = max(1, min(_MOST_SEGMENTS, _MOST_BYTES // size))
+            for begin in range(0, len(same), most):
+                train = b"".join(same[begin : begin + most])
+                ancillary = (socket.SOL_UDP, _UDP_SEGMENT, struct.pack("=H", size))
+                await self._low_side.sendmsg([train], [ancillary], 0, low)
+
+    async def _carry_up(self, high: Address) -> None:
+        while True:
+            packet, _ = await self._low_side.recvfrom(_DATAGRAM)
+            await self._high_side.sendto(packet, high)
+
+    async def _carry_down(self, low: Address) -> None:
+        while True:
+            packet, _ = await self._high_side.recvfrom(_DATAGRAM)
+            if self._held is None:
+                await self._low_side.sendto(packet, low)
+                continue
+            self._held.append(packet)
+            if len(self._held) >= self._wanted:
+                self._filled.set()
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._low_side.close()
+        self._high_side.close()
+
+
+@asynccontextmanager
+async def open_dam(low: Address, high: Address) -> AsyncGenerator[Dam]:
+    """A dam between the ends of a link, which are bound to these addresses."""
+    dam = Dam()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dam.carry, low, high)
+            yield dam
+            nursery.cancel_scope.cancel()
+    finally:
+        dam.close()
+
+
+def _open_socket() -> trio.socket.SocketType:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
+        with contextlib.suppress(PermissionError):
+            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+    sock.bind((_LOOPBACK, 0))
+    return trio.socket.from_stdlib_socket(sock)

@@ -1,0 +1,54 @@
+"""What a message takes in function calls, which no other program on the machine changes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from knet_trio.cli.bench.bed import BARE, OURS, Bed, Dressing
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.process import open_peer
+
+
+@attrs.frozen
+class Calls(Case):
+    """A message there and back with both hosts in one process, as cProfile counts."""
+
+    kind: ClassVar = "calls"
+    warm_up: ClassVar = False
+    metrics: ClassVar = (
+        Metric("calls", "calls a round trip", "", False),
+        Metric("own", "of its own functions", "", False),
+        Metric("trio", "of Trio's", "", False),
+        Metric("cpu", "CPU, not counting", "µs", False),
+    )
+
+    dressing: Dressing
+
+    @property
+    def name(self) -> str:
+        """Such as ``calls/clear``."""
+        return f"{self.kind}/{self.dressing.name}"
+
+    @property
+    def network(self) -> str:
+        """Loopback."""
+        return Loopback.name
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """knet_trio, and sockets with tasks and queues, which encrypt nothing."""
+        return (OURS, BARE)
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Count once."""
+        async with open_peer(bed.commands[contender]) as peer:
+            counted = await peer.call("calls", **self.dressing.arguments)
+            return {
+                "calls": counted["calls"],
+                "own": counted["own"],
+                "trio": counted["trio"],
+                "cpu": 1e6 * counted["cpu"],
+            }

@@ -1,0 +1,57 @@
+"""There and back again, beside the least that Trio and a socket take for it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import attrs
+
+from knet_trio.cli.bench.bed import BARE, OURS, Bed, Dressing
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.result import quantile
+
+_SIZE: Final = 64
+_WARM_UP: Final = 0.2
+
+
+@attrs.frozen
+class Echo(Case):
+    """A message is sent when the one before has come back, here and by bare Trio."""
+
+    kind: ClassVar = "echo"
+    metrics: ClassVar = (
+        Metric("p50", "p50", "µs", False),
+        Metric("cpu", "CPU of one side", "µs", False, compared=True),
+        Metric("lost", "lost", "messages"),
+    )
+
+    dressing: Dressing
+
+    @property
+    def name(self) -> str:
+        """Such as ``echo/clear``."""
+        return f"{self.kind}/{self.dressing.name}"
+
+    @property
+    def network(self) -> str:
+        """Loopback."""
+        return Loopback.name
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """knet_trio and bare Trio, which encrypts nothing."""
+        return (OURS, BARE)
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Go back and forth for a while."""
+        async with bed.open_pair(contender, network, dressing=self.dressing) as (here, there):
+            await there.call("echo", handle=2)
+            await here.call("roundtrip", handle=1, size=_SIZE, seconds=_WARM_UP)
+            went = await here.call("roundtrip", handle=1, size=_SIZE, seconds=bed.seconds)
+            samples = sorted(went["samples_us"])
+            return {
+                "p50": quantile(samples, 0.5),
+                "cpu": 1e6 * went["cpu"] / max(1, len(samples)),
+                "lost": went["lost"],
+            }

@@ -1,0 +1,166 @@
+"""How long other tasks of a program have to wait while a handle does something large."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Final
+
+import attrs
+import trio
+
+from knet_trio.cli.bench.bed import CLEAR, OURS, Bed, Dressing, Timers, wait_up
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.dam import open_dam
+from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.process import BenchError, PeerProcess
+
+_MESSAGES: Final = 500_000
+_SIZE: Final = 64
+# Hosts have at most 8 links, so these make 456 and 504.
+_LINKS: Final = 8
+_HOSTS_SETTINGS: Final = 57
+_HOSTS_ERRORS: Final = 63
+_TIMERS: Final = Timers(ping=1.0, timeout=5.0, pongs=1)
+# After which all that follows from an action has been done.
+_AFTER: Final = 2.5
+_FLOOD: Final = 1500
+_FLOOD_SIZE: Final = 65536
+_FILLING: Final = 15.0
+_SEALED: Final = Dressing("aes256-sha256", "aes256", "sha256")
+_NEW_KEY: Final = bytes(reversed(range(256))).hex()
+_MS: Final = 1e3
+
+Watched = dict[str, Any]
+
+
+@attrs.frozen
+class LongTurns(Case):
+    """Turns of a process in which ``what`` happens; ``algorithm`` is what a flood is made with."""
+
+    kind: ClassVar = "turns"
+    warm_up: ClassVar = False
+    metrics: ClassVar = (
+        Metric("longest", "longest turn", "ms", False),
+        Metric("p99", "turn p99", "ms", False),
+        Metric("p50", "turn p50", "ms", False),
+        Metric("waited", "longest wait of another task", "ms", False),
+        Metric("delayed", "the same by the clock", "ms"),
+        Metric("collection", "longest garbage collection", "ms"),
+        Metric("preempted", "longest without the processor in a turn", "ms"),
+        Metric("turns", "turns", ""),
+    )
+
+    what: str
+    algorithm: str = ""
+
+    @property
+    def name(self) -> str:
+        """Such as ``turns/send-many`` or ``turns/flood/lz4``."""
+        return "/".join(filter(None, (self.kind, self.what, self.algorithm)))
+
+    @property
+    def network(self) -> str:
+        """Loopback."""
+        return Loopback.name
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """knet_trio: nobody else has these turns."""
+        return (OURS,)
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Do it once, and watch."""
+        measure = _MEASURES[self.what]
+        watched = await measure(self, bed, contender, network)
+        spans = ("longest", "p99", "p50", "waited", "delayed", "collection", "preempted")
+        return {**{key: _MS * watched[key] for key in spans}, "turns": watched["turns"]}
+
+    async def send_many(self, bed: Bed, contender: str, network: Network) -> Watched:
+        """One call with 500,000 messages; with ``arguments``, one that is refused in the end."""
+        async with bed.open_pair(contender, network, timers=_TIMERS) as (source, sink):
+            await sink.call("sink", handle=2, size=_SIZE, step=2**62)
+            spoil = int(self.what == "arguments")
+            await source.call("prepare", count=_MESSAGES, size=_SIZE, spoil=spoil)
+            return await _watch(source, lambda: source.call("burst", handle=1), 0.0)
+
+    async def flood(self, bed: Bed, contender: str, network: Network) -> Watched:
+        """1500 messages of 64 KiB that were compressed to almost nothing, all at once."""
+        dressing = attrs.evolve(_SEALED, compress=self.algorithm)
+        ends = [(network.address(i, 0), network.take_port(i, 0)) for i in (0, 1)]
+        async with (
+            bed.open_peers(contender, network) as (target, source),
+            open_dam(*ends) as dam,
+        ):
+            for id, peer, other in ((1, target, dam.low), (2, source, dam.high)):
+                src, dst = (f"{host}:{port}" for host, port in (ends[id - 1], other))
+                await peer.call("handle", id=id, **dressing.arguments)
+                await peer.call("host", handle=id, id=3 - id)
+                link = {"id": 0, "src": src, "dst": dst, **_TIMERS.arguments}
+                await peer.call("link", handle=id, host=3 - id, **link)
+            await wait_up({1: target, 2: source}, 0)
+            await target.call("sink", handle=1, size=_FLOOD_SIZE, step=2**62)
+            await source.call("prepare", count=_FLOOD, size=_FLOOD_SIZE, payload="zeros")
+            dam.close_gates(_FLOOD)
+            with trio.move_on_after(_FILLING) as scope:
+                await source.call("burst", handle=2)
+                await dam.wait_filled()
+            if scope.cancelled_caught:
+                raise BenchError(f"the flood could not be made in {_FILLING:g} s")
+            return await _watch(target, lambda: dam.open_gates(ends[0]))
+
+    async def errors(self, bed: Bed, contender: str, network: Network) -> Watched:
+        """A message over 504 links whose other ends are gone, so that each sends an error back."""
+        async with bed.open_star(
+            contender,
+            network,
+            hosts=_HOSTS_ERRORS,
+            links=_LINKS,
+            timers=_TIMERS,
+            policy="active",
+        ) as (hub, rim):
+            await hub.call("prepare", count=1, size=_SIZE)
+            await rim.kill()
+            return await _watch(hub, lambda: hub.call("burst", handle=1))
+
+    async def settings(self, bed: Bed, contender: str, network: Network) -> Watched:
+        """A setting of the handle that is for all its 456 links."""
+        rekey = self.what == "rekey"
+        async with bed.open_star(
+            contender,
+            network,
+            hosts=_HOSTS_SETTINGS,
+            links=_LINKS,
+            timers=_TIMERS,
+            dressing=_SEALED if rekey else CLEAR,
+        ) as (hub, rim):
+            if rekey:
+                new = {**_SEALED.arguments, "key": _NEW_KEY, "slot": 2}
+                await hub.call("rekey", handle=1, **new)
+                for host in range(2, 2 + _HOSTS_SETTINGS):
+                    await rim.call("rekey", handle=host, **new)
+            actions: dict[str, Callable[[], Awaitable[object]]] = {
+                "mtu": lambda: hub.call("tune", handle=1, mtu=1400),
+                "probes": lambda: hub.call("tune", handle=1, pmtud=1),
+                "rekey": lambda: hub.call("use", handle=1, slot=2),
+            }
+            return await _watch(hub, actions[self.what])
+
+
+_MEASURES: Final = {
+    "send-many": LongTurns.send_many,
+    "arguments": LongTurns.send_many,
+    "flood": LongTurns.flood,
+    "errors": LongTurns.errors,
+    "mtu": LongTurns.settings,
+    "probes": LongTurns.settings,
+    "rekey": LongTurns.settings,
+}
+
+
+async def _watch(
+    peer: PeerProcess, act: Callable[[], Awaitable[object]], after: float = _AFTER
+) -> Watched:
+    await peer.call("watch")
+    await act()
+    await trio.sleep(after)
+    return await peer.call("watched")

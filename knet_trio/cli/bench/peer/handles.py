@@ -1,0 +1,118 @@
+"""The handles of knet_trio's peer, and what each of them is doing."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import attrs
+import trio
+
+from knet_trio import Channel, CompressConfig, CryptoConfig, Handle, Link, open_handle
+from knet_trio.cli.bench.peer.commands import Answer, Arguments, CommandError, Span
+from knet_trio.cli.bench.peer.credits import Credits, credit_message, is_probe
+
+DATA: Final = 0
+CONTROL: Final = 1
+QUIET: Final = 2
+
+# More than any window: the window is what bounds.
+RECEIVE_BUFFER: Final = 16384
+_FAST: Final = 1
+
+
+@attrs.define
+class Sink:
+    """Counts the messages that arrive at a handle."""
+
+    size: int
+    step: int
+    received: int = 0
+    wrong: int = 0
+    reported: int = 0
+    span: Span = attrs.field(init=False)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+
+@attrs.define
+class Collected:
+    """What arrived of a stream of numbered messages."""
+
+    seen: set[int] = attrs.field(factory=set[int])
+    latencies: list[float] = attrs.field(factory=list[float])
+    repeated: int = 0
+    pause: float = 0.0
+    last: float = 0.0
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+
+@attrs.define(eq=False)
+class OpenHandle:
+    """A handle, its channels and links, and what goes on there."""
+
+    handle: Handle
+    data: Channel
+    control: Channel
+    quiet: Channel
+    links: list[Link] = attrs.field(factory=list[Link])
+    enabled_at: float = 0.0
+    sink: Sink | None = None
+    collected: Collected | None = None
+    credits: Credits | None = None
+    # Set, and followed by a new one, when there are new credits.
+    news: trio.Event = attrs.field(factory=trio.Event)
+
+
+class OpenHandles:
+    """All handles of this process, each open until the peer ends."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._opened: dict[int, OpenHandle] = {}
+
+    def find(self, arguments: Arguments) -> OpenHandle:
+        """The one that ``handle=`` names. Raises CommandError if there is none."""
+        opened = self._opened.get(arguments.integer("handle", 1))
+        if opened is None:
+            raise CommandError("there is no such handle")
+        return opened
+
+    async def open(self, arguments: Arguments) -> Answer:
+        """The command ``handle``."""
+        opened = await self._nursery.start(self._hold, arguments)
+        self._opened[arguments.integer("id", 1)] = opened
+        return {"ok": True}
+
+    async def _hold(self, arguments: Arguments, task_status: trio.TaskStatus[OpenHandle]) -> None:
+        cipher, compress = arguments.text("cipher"), arguments.text("compress")
+        key = bytes.fromhex(arguments.text("key"))
+        async with open_handle(
+            arguments.integer("id", 1),
+            crypto=CryptoConfig(key, cipher, arguments.text("hash")) if cipher else None,
+            compress=CompressConfig(compress, _FAST) if compress else None,
+            hedge=arguments.text("hedge", "1") == "1",
+        ) as handle:
+            data, control, quiet = (
+                handle.open_channel(channel, receive_buffer=RECEIVE_BUFFER)
+                for channel in (DATA, CONTROL, QUIET)
+            )
+            opened = OpenHandle(handle, data, control, quiet)
+            task_status.started(opened)
+            await self._control(opened)
+
+    async def _control(self, opened: OpenHandle) -> None:
+        while True:
+            for message in await opened.control.receive_many():
+                if not is_probe(message.data):
+                    if opened.credits is not None:
+                        opened.credits.take(message.data, time.monotonic())
+                elif opened.sink is not None:
+                    await report(opened, opened.sink)
+            opened.news.set()
+            opened.news = trio.Event()
+
+
+async def report(opened: OpenHandle, sink: Sink) -> None:
+    """Tell the source how much has arrived."""
+    sink.reported = sink.received
+    await opened.control.send(credit_message(opened.handle.host_id, sink.received))
