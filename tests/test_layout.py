@@ -252,3 +252,12 @@ def test_every_name_the_package_imports_for_its_users_is_public() -> None:
         for alias in statement.names
     }
     assert names == set(knet_trio.__all__)
+
+
+def test_no_class_name_stands_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for module in MODULES.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module.name)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}

@@ -25,7 +25,7 @@ from knet_trio import (
     open_handle,
 )
 from knet_trio._core.onwire import Data, encode_data
-from knet_trio.cli.relay import WireEnd, open_network
+from knet_trio.cli.relay import WireEnd, open_relay
 from tests.cluster import (
     KEY,
     LOCALHOST,
@@ -217,7 +217,7 @@ class Receiving(NamedTuple):
 class TestDefragBuffers:
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Receiving]:
-        async with open_network(1) as network, open_handle(1) as a, open_handle(2) as b:
+        async with open_relay(1) as network, open_handle(1) as a, open_handle(2) as b:
             near, far = network.wires[0]
             hosts = [(a.add_host(2), near), (b.add_host(1), far)]
             for host, end in hosts:
@@ -253,7 +253,7 @@ class TestDefragBuffers:
             assert receiving.given_up == 0
 
     async def test_hosts_that_are_added_later_have_them_too(self) -> None:
-        async with open_network(1) as network, open_handle(1) as a, open_handle(2) as b:
+        async with open_relay(1) as network, open_handle(1) as a, open_handle(2) as b:
             a.defrag_buffers = DefragBuffers(4, 4)
             near, far = network.wires[0]
             for handle, other, end in ((a, 2, near), (b, 1, far)):

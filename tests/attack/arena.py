@@ -32,7 +32,7 @@ from knet_trio._core.onwire import (
 from knet_trio._core.sizes import MAX_ONWIRE
 from knet_trio._crypto.envelope import make_cipher
 from knet_trio.abc import Cipher
-from knet_trio.cli.relay import Network, WireEnd
+from knet_trio.cli.relay import Relay, WireEnd
 from tests.cluster import KEY, LOCALHOST, PATIENCE, add_quick_link, join, wait_for
 from tests.packets import encode
 
@@ -174,7 +174,7 @@ class Arena:
     peer: Handle
     tap: TappedEnd
     back: TappedEnd
-    network: Network
+    network: Relay
     crypto: CryptoConfig | None
     inbox: Channel
     outbox: Channel
@@ -243,10 +243,10 @@ async def open_arena(
 
 
 @asynccontextmanager
-async def open_wire() -> AsyncGenerator[tuple[Network, TappedEnd, TappedEnd]]:
+async def open_wire() -> AsyncGenerator[tuple[Relay, TappedEnd, TappedEnd]]:
     """A wire with a tap at either end."""
     # As wide as it can be, so that searching takes no time.
-    network = Network(MAX_ONWIRE)
+    network = Relay(MAX_ONWIRE)
     far = TappedEnd(network)
     try:
         near = TappedEnd(network)

@@ -27,7 +27,7 @@ from knet_trio._core.onwire import (
     encode_pong,
 )
 from knet_trio._crypto.envelope import make_cipher
-from knet_trio.cli.relay import WireEnd, open_network
+from knet_trio.cli.relay import WireEnd, open_relay
 from tests.attack.arena import SECONDS
 from tests.cluster import KEY, LOCALHOST, PATIENCE, add_quick_link, join, wait_dropped
 
@@ -74,7 +74,7 @@ async def test_a_flooded_link_breaks_nothing_and_takes_nothing_from_the_other(
 ) -> None:
     crypto = CryptoConfig(key=KEY)
     async with (
-        open_network(1) as network,
+        open_relay(1) as network,
         open_handle(1, crypto=crypto) as a,
         open_handle(2, crypto=crypto) as b,
         trio.open_nursery() as nursery,

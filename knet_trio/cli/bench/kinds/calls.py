@@ -20,7 +20,7 @@ class Calls(Case):
     warm_up: ClassVar = False
     metrics: ClassVar = (
         Metric("calls", "calls a round trip", "", False),
-        Metric("own", "of its own functions", "", False),
+        Metric("own", "of knet_trio", "", False),
         Metric("trio", "of Trio's", "", False),
         Metric("cpu", "CPU, not counting", "µs", False),
     )

@@ -35,7 +35,10 @@ Watched = dict[str, Any]
 
 @attrs.frozen
 class LongTurns(Case):
-    """Turns of a process in which ``what`` happens; ``algorithm`` is what a flood is made with."""
+    """Turns of a process in which ``what`` happens; ``algorithm`` is what a flood is made with.
+
+    ``scale`` is by how much there is more or less of it than usually.
+    """
 
     kind: ClassVar = "turns"
     warm_up: ClassVar = False
@@ -52,6 +55,7 @@ class LongTurns(Case):
 
     what: str
     algorithm: str = ""
+    scale: float = 1.0
 
     @property
     def name(self) -> str:
@@ -75,16 +79,20 @@ class LongTurns(Case):
         spans = ("longest", "p99", "p50", "waited", "delayed", "collection", "preempted")
         return {**{key: _MS * watched[key] for key in spans}, "turns": watched["turns"]}
 
+    def _scaled(self, number: int) -> int:
+        return max(1, round(self.scale * number))
+
     async def send_many(self, bed: Bed, contender: str, network: Network) -> Watched:
         """One call with 500,000 messages; with ``arguments``, one that is refused in the end."""
         async with bed.open_pair(contender, network, timers=_TIMERS) as (source, sink):
             await sink.call("sink", handle=2, size=_SIZE, step=2**62)
             spoil = int(self.what == "arguments")
-            await source.call("prepare", count=_MESSAGES, size=_SIZE, spoil=spoil)
+            await source.call("prepare", count=self._scaled(_MESSAGES), size=_SIZE, spoil=spoil)
             return await _watch(source, lambda: source.call("burst", handle=1), 0.0)
 
     async def flood(self, bed: Bed, contender: str, network: Network) -> Watched:
-        """1500 messages of 64 KiB that were compressed to almost nothing, all at once."""
+        """1500 messages of 64 KiB, compressed to almost nothing, arrive all at once."""
+        flood = self._scaled(_FLOOD)
         dressing = attrs.evolve(_SEALED, compress=self.algorithm)
         ends = [(network.address(i, 0), network.take_port(i, 0)) for i in (0, 1)]
         async with (
@@ -99,8 +107,8 @@ class LongTurns(Case):
                 await peer.call("link", handle=id, host=3 - id, **link)
             await wait_up({1: target, 2: source}, 0)
             await target.call("sink", handle=1, size=_FLOOD_SIZE, step=2**62)
-            await source.call("prepare", count=_FLOOD, size=_FLOOD_SIZE, payload="zeros")
-            dam.close_gates(_FLOOD)
+            await source.call("prepare", count=2 * flood, size=_FLOOD_SIZE, payload="zeros")
+            dam.close_gates(flood)
             with trio.move_on_after(_FILLING) as scope:
                 await source.call("burst", handle=2)
                 await dam.wait_filled()
@@ -113,7 +121,7 @@ class LongTurns(Case):
         async with bed.open_star(
             contender,
             network,
-            hosts=_HOSTS_ERRORS,
+            hosts=self._scaled(_HOSTS_ERRORS),
             links=_LINKS,
             timers=_TIMERS,
             policy="active",
@@ -124,11 +132,11 @@ class LongTurns(Case):
 
     async def settings(self, bed: Bed, contender: str, network: Network) -> Watched:
         """A setting of the handle that is for all its 456 links."""
-        rekey = self.what == "rekey"
+        rekey, hosts = self.what == "rekey", self._scaled(_HOSTS_SETTINGS)
         async with bed.open_star(
             contender,
             network,
-            hosts=_HOSTS_SETTINGS,
+            hosts=hosts,
             links=_LINKS,
             timers=_TIMERS,
             dressing=_SEALED if rekey else CLEAR,
@@ -136,7 +144,7 @@ class LongTurns(Case):
             if rekey:
                 new = {**_SEALED.arguments, "key": _NEW_KEY, "slot": 2}
                 await hub.call("rekey", handle=1, **new)
-                for host in range(2, 2 + _HOSTS_SETTINGS):
+                for host in range(2, 2 + hosts):
                     await rim.call("rekey", handle=host, **new)
             actions: dict[str, Callable[[], Awaitable[object]]] = {
                 "mtu": lambda: hub.call("tune", handle=1, mtu=1400),

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from knet_trio import CryptoConfig, LinkPolicy
-from knet_trio.cli.bench.peer.commands import Answer, Arguments, Command, usage
+from knet_trio.cli.bench.peer.commands import Answer, Arguments, Command, CommandError, usage
 from knet_trio.cli.bench.peer.handles import OpenHandles
 from knet_trio.cli.bench.peer.nobody import nobody
 from knet_trio.cli.bench.peer.traffic import Traffic
@@ -18,6 +18,8 @@ from knet_trio.cli.bench.peer.turns import Watching
 
 # How often those who wait for others look at the clock.
 _POLL: Final = 0.02
+# Seconds after which hosts that are added or removed one by one are too many.
+_LONGEST: Final = 6.0
 
 
 @asynccontextmanager
@@ -115,19 +117,21 @@ class Setup:
         handle = self._handles.find(arguments).handle
         first, src = arguments.integer("first", 100), arguments.address("src")
         began = time.monotonic()
-        for number in range(arguments.integer("hosts")):
-            host = handle.add_host(first + number)
-            await host.add_link(0, src, nobody(number))
-        return {"seconds": time.monotonic() - began}
+        with trio.move_on_after(_LONGEST) as scope:
+            for number in range(arguments.integer("hosts")):
+                host = handle.add_host(first + number)
+                await host.add_link(0, src, nobody(number))
+        return _took(began, scope)
 
     async def remove_crowd(self, arguments: Arguments) -> Answer:
         """Command ``disperse``: remove the hosts from id ``first`` on."""
         handle = self._handles.find(arguments).handle
         first = arguments.integer("first", 100)
         began = time.monotonic()
-        for host in [host for id, host in handle.hosts.items() if id >= first]:
-            await host.remove()
-        return {"seconds": time.monotonic() - began}
+        with trio.move_on_after(_LONGEST) as scope:
+            for host in [host for id, host in handle.hosts.items() if id >= first]:
+                await host.remove()
+        return _took(began, scope)
 
     async def tune(self, arguments: Arguments) -> Answer:
         """Command ``tune``: set ``mtu``, or how often path MTUs are searched, ``pmtud``."""
@@ -150,6 +154,12 @@ class Setup:
         """Command ``use``: send with slot ``slot``."""
         self._handles.find(arguments).handle.use_crypto(arguments.integer("slot", 2))
         return {"ok": True}
+
+
+def _took(began: float, scope: trio.CancelScope) -> Answer:
+    if scope.cancelled_caught:
+        raise CommandError(f"not done after {_LONGEST:g} s")
+    return {"seconds": time.monotonic() - began}
 
 
 async def _calls(arguments: Arguments) -> Answer:

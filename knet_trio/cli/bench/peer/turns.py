@@ -23,8 +23,8 @@ _NAP: Final = 0.001
 
 
 @attrs.define
-class Turns:
-    """What was measured. All are seconds."""
+class Measurements:
+    """What was measured, in seconds."""
 
     turns: list[float] = attrs.field(factory=list[float])
     waits: list[float] = attrs.field(factory=list[float])
@@ -38,7 +38,7 @@ class TurnWatch(Instrument):
     """Measures every step of every task, and how late a task that sleeps is woken."""
 
     def __init__(self) -> None:
-        self.measured: Final = Turns()
+        self.measured: Final = Measurements()
         self._own: trio.lowlevel.Task | None = None
         self._thread = threading.get_ident()
         self._collecting = 0.0
