@@ -1,4 +1,4 @@
-"""What the ledger says in the end, and what of it should be so."""
+"""The result of a demo, computed from its ledger, and the checks on it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _always_reachable(unreachable: Sequence[str]) -> Check:
 
 
 def _quantile(ascending: list[float], share: float) -> float:
-    """The smallest value that ``share`` of all do not exceed; 0 if there is none."""
+    """Return the smallest value that ``share`` of all do not exceed; 0 if there is none."""
     if not ascending:
         return 0.0
     return ascending[max(0, math.ceil(share * len(ascending)) - 1)]

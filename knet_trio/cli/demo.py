@@ -65,16 +65,16 @@ class _DemoNode:
 
     @property
     def node(self) -> int:
-        """Its host id."""
+        """The host id of the node."""
         return self.handle.host_id
 
     def links(self, link_id: int) -> list[Link]:
-        """Its links of that id, to all others."""
+        """Return its links of that id, one to each other node."""
         return [host.links[link_id] for host in self.handle.hosts.values()]
 
 
 async def run_demo(settings: Settings, report: Report) -> Result:
-    """Run it, telling ``report`` all along. Takes a few seconds more than ``settings.seconds``.
+    """Run the demo and show it on ``report``, for a little more than ``settings.seconds``.
 
     Raises DemoError, OSError or a KnetError if it cannot begin.
     """
@@ -298,7 +298,7 @@ class _Demo:
     def _expected(
         self, event: knet_trio.LinkStatusChanged, now: float
     ) -> dict[tuple[int, int], float] | None:
-        """Where to enter a change that the last cut explains; None if it does not."""
+        """Return where to enter a change that the last cut explains, None if it does not."""
         if not self._ledger.cuts:
             return None
         cut = self._ledger.cuts[-1]
@@ -309,7 +309,7 @@ class _Demo:
     # Telling.
 
     async def show(self) -> None:
-        """Show how things are, now and again, until cancelled."""
+        """Show the current state at regular intervals, until cancelled."""
         while True:
             self._report.show(self._view())
             await trio.sleep(self._report.period)
@@ -362,7 +362,7 @@ class _Demo:
         )
 
     def result(self) -> Result:
-        """What came of it."""
+        """Return the result."""
         drops: Counter[str] = Counter()
         for node in self._nodes.values():
             for cause, times in node.handle.statistics().drops.items():

@@ -21,7 +21,7 @@ T = TypeVar("T")
 def run_until_signal(
     run: Callable[[], Awaitable[T]], *expected: type[BaseException]
 ) -> T | signal.Signals | BaseException:
-    """What ``run`` returns; or the signal or the first of the ``expected`` errors that ended it."""
+    """Return what ``run`` returns, or the signal or first ``expected`` error that ended it."""
     try:
         return trio.run(_until_signal, run)
     except* expected as errors:
@@ -31,7 +31,7 @@ def run_until_signal(
 
 
 def leave_without_result(outcome: object, trouble: str) -> NoReturn:
-    """Exit by a signal or error, ``trouble`` being what to call that."""
+    """Exit after a signal or an error; ``trouble`` introduces the error's message."""
     if isinstance(outcome, signal.Signals):
         click.echo(f"ended by {outcome.name}", err=True)
         sys.exit(_BY_SIGNAL + outcome)
@@ -63,7 +63,7 @@ async def _until_signal(run: Callable[[], Awaitable[T]]) -> T | signal.Signals:
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first of a group's errors, however deep."""
+    """Return the first error of an exception group, whatever its depth."""
     error = errors.exceptions[0]
     if isinstance(error, BaseExceptionGroup):
         return first_of(cast("BaseExceptionGroup[BaseException]", error))

@@ -1,4 +1,4 @@
-"""Who sent what when, what became of it, and what that says of the cuts."""
+"""When each message of the demo was sent and received, and what each cut cost."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Flow:
     _looked_at: int = 0
 
     def arrive(self, number: int, now: float) -> None:
-        """Message ``number`` is there."""
+        """Enter that message ``number`` has arrived."""
         missing = number + 1 - len(self.arrived_at)
         if missing > 0:
             self.arrived_at.extend([_MISSING] * missing)
@@ -80,7 +80,7 @@ class Flow:
             self.overdue -= 1
 
     def look(self, now: float) -> None:
-        """Count in ``overdue`` what should have arrived by now."""
+        """Count in ``overdue`` the messages that should have arrived by now."""
         while self._looked_at < len(self.sent_at) and self.sent_at[self._looked_at] < now - OVERDUE:
             self.overdue += not self.has(self._looked_at)
             self._looked_at += 1
@@ -173,7 +173,7 @@ class Ledger:
 
     @property
     def duplicates(self) -> int:
-        """Messages that arrived once more."""
+        """Messages that arrived more than once."""
         return sum(flow.duplicates for flow in self.flows.values())
 
     def sent_by(self, node: int) -> int:

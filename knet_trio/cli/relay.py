@@ -27,7 +27,7 @@ Address = tuple[str, int]
 
 
 class WireEnd:
-    """Where a node plugs in: it sends to ``address`` and receives from there."""
+    """One end of a wire; its node sends to ``address`` and receives from there."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -44,7 +44,7 @@ class WireEnd:
         self.address: Address = self._sock.getsockname()
 
     def plug(self, node: Address) -> None:
-        """What comes out of this end goes to ``node`` from now on."""
+        """Send what comes out of this end to ``node`` from now on."""
         self._node = node
 
     async def carry_to(self, other: WireEnd) -> None:
@@ -61,7 +61,7 @@ class WireEnd:
                 other.emit(view[:size])
 
     def emit(self, datagram: memoryview) -> None:
-        """Let ``datagram`` come out here, if the relay lets it."""
+        """Send ``datagram`` to the node here, unless the relay loses it."""
         relay = self._relay
         if relay.is_cut or self._node is None:
             relay.vanished += 1
@@ -81,7 +81,7 @@ class WireEnd:
 
 
 class Relay:
-    """Wires that share their fate. Made by ``open_relay``.
+    """Wires that are cut and mended together. Made by ``open_relay``.
 
     The counters are datagrams: ``carried``, ``vanished`` in a cut, ``too_large`` for the MTU, and
     ``overrun`` for those that came faster than the machine could take them.
@@ -97,17 +97,17 @@ class Relay:
         self.overrun = 0
 
     def cut(self) -> None:
-        """From now on everything vanishes."""
+        """Lose every datagram from now on."""
         self.is_cut = True
 
     def mend(self) -> None:
-        """From now on everything comes through again."""
+        """Carry datagrams again."""
         self.is_cut = False
 
 
 @asynccontextmanager
 async def open_relay(wires: int, *, mtu: int = ETHERNET_MTU) -> AsyncGenerator[Relay]:
-    """A relay of so many wires, in order. Leaving the block takes it down.
+    """Open a relay with ``wires`` wires; leaving the block closes it.
 
     ``mtu`` is the largest packet it carries, in bytes with IP and UDP headers. Raises OSError if
     the system has no sockets left.

@@ -26,26 +26,26 @@ _BAR_WIDTH: Final = 24
 
 
 class Report(ABC):
-    """Who is told. Made by ``open_report``."""
+    """Shows the progress and the result of a demo. Made by ``open_report``."""
 
     period: float
-    """Seconds between two calls of ``show``."""
+    """The seconds between two calls of ``show``."""
 
     @abstractmethod
     def say(self, at: float, what: str, kind: Kind = "plain") -> None:
-        """Tell what happened ``at`` seconds after the start."""
+        """Show an event that happened ``at`` seconds after the start."""
 
     @abstractmethod
     def show(self, view: View) -> None:
-        """Show how things are now."""
+        """Show the current state of nodes and links."""
 
     @abstractmethod
     def introduce(self, settings: Settings) -> None:
-        """Tell what is going to happen, and what is expected of it."""
+        """Show the settings, and what should hold with them."""
 
     @abstractmethod
     def summarize(self, result: Result) -> None:
-        """Tell what came of it."""
+        """Show the result."""
 
 
 class PlainReport(Report):
@@ -61,7 +61,7 @@ class PlainReport(Report):
         print(text, file=self._stream, flush=True)
 
     def say(self, at: float, what: str, kind: Kind = "plain") -> None:
-        """Print it with its time."""
+        """Print the event with its time."""
         self._print(f"[{at:5.1f}] {what}")
 
     def show(self, view: View) -> None:
@@ -110,11 +110,11 @@ class LiveReport(Report):
         self._live = live
 
     def say(self, at: float, what: str, kind: Kind = "plain") -> None:
-        """Print it above the table."""
+        """Print the event above the table."""
         self._console.print(Text(f"{at:6.1f} s  ", "dim").append(what, _STYLES[kind]))
 
     def show(self, view: View) -> None:
-        """Draw the table anew."""
+        """Redraw the table."""
         self._live.update(_live_view(view), refresh=True)
 
     def introduce(self, settings: Settings) -> None:
@@ -126,7 +126,7 @@ class LiveReport(Report):
         self._console.print()
 
     def summarize(self, result: Result) -> None:
-        """Print it as tables."""
+        """Print the result as tables."""
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="bold")
         facts.add_column()

@@ -1,4 +1,4 @@
-"""What the demo is asked for, what it shows while it runs, and what came of it."""
+"""The settings of a demo, the state that it shows while it runs, and its result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Settings:
 
     @property
     def link_ends(self) -> int:
-        """Links, counted at both ends."""
+        """The number of link ends."""
         return self.nodes * (self.nodes - 1) * LINKS
 
     @property
@@ -64,7 +64,7 @@ class LinkCell:
 
 @attrs.frozen
 class NodeRow:
-    """One node as it is now. ``latency`` is seconds, NaN before the first message."""
+    """The current state of a node. ``latency`` is seconds, NaN before the first message."""
 
     node: int
     links: tuple[LinkCell, ...]
@@ -77,7 +77,7 @@ class NodeRow:
 
 @attrs.frozen
 class View:
-    """Everything as it is now. ``done`` is how much of the streaming time has passed, 0 to 1."""
+    """The current state of the demo. ``done`` is the share of streaming time that is over, 0 to 1."""
 
     elapsed: float
     phase: str
@@ -88,7 +88,7 @@ class View:
 
 @attrs.frozen
 class Check:
-    """Something that should hold, and whether it did."""
+    """A condition that should hold, and whether it did."""
 
     name: str
     ok: bool
@@ -113,7 +113,7 @@ class CutResult:
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """What came of it. Messages count once for every node that is to get them.
+    """The result of a demo. Messages count once for every node that is to get them.
 
     ``late`` is by how many seconds this process, with all nodes in it, was late at worst.
     """
@@ -151,7 +151,7 @@ class Result:
         return all(check.ok for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it with plain values, times in seconds."""
+        """Return the result with plain values for JSON, times in seconds."""
         settings = self.settings
         return {
             "ok": self.ok,

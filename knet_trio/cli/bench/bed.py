@@ -1,4 +1,4 @@
-"""What every measurement stands on: contenders, and pairs of their processes joined by links."""
+"""How measurements start contenders: pairs of their processes, joined by links."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Dressing:
 
     @property
     def arguments(self) -> dict[str, str]:
-        """Those of the command ``handle``."""
+        """The arguments of the command ``handle``."""
         arguments: dict[str, str] = {}
         if self.cipher:
             arguments |= {"cipher": self.cipher, "hash": self.hash, "key": _KEY}
@@ -56,7 +56,7 @@ CLEAR: Final = Dressing("clear")
 
 @attrs.frozen
 class Timers:
-    """Those of a link. Times are seconds."""
+    """The timers of a link, in seconds."""
 
     ping: float = 0.1
     timeout: float = 2.0
@@ -64,7 +64,7 @@ class Timers:
 
     @property
     def arguments(self) -> dict[str, object]:
-        """Those of the command ``link``."""
+        """The arguments of the command ``link``."""
         return {"ping": self.ping, "timeout": self.timeout, "pongs": self.pongs}
 
 
@@ -87,7 +87,7 @@ class Bed:
     async def open_peers(
         self, contender: str, network: Network
     ) -> AsyncGenerator[tuple[PeerProcess, PeerProcess]]:
-        """A process of a contender on each side."""
+        """Start a process of a contender on each side."""
         command = self.commands[contender]
         cpus = sorted(os.sched_getaffinity(0))
         async with AsyncExitStack() as stack:
@@ -115,7 +115,7 @@ class Bed:
         timers: Timers | None = None,
         hedge: bool = True,
     ) -> AsyncGenerator[tuple[PeerProcess, PeerProcess]]:
-        """Host 1 in a process on side 0 and host 2 on side 1, with their links up.
+        """Open host 1 in a process on side 0 and host 2 on side 1, with their links up.
 
         Link 0 has the highest priority. The path MTU is known too.
         """
@@ -141,7 +141,7 @@ class Bed:
         dressing: Dressing = CLEAR,
         policy: str = "passive",
     ) -> AsyncGenerator[tuple[PeerProcess, PeerProcess]]:
-        """Host 1 in one process and hosts 2, 3, … in the other, each with links to host 1, up."""
+        """Open host 1 in one process and hosts 2, 3, … in the other, all with links to host 1."""
         async with self.open_peers(contender, network) as peers:
             hub, rim = peers
             ids = range(2, 2 + hosts)
@@ -188,7 +188,7 @@ async def join(
 
 
 async def wait_up(peers: Mapping[int, PeerProcess], mtu: int) -> dict[int, dict[str, Any]]:
-    """Until the links of those hosts are up and their path MTU is known; what each said of it.
+    """Wait until the links are up and the path MTU is known; return the peers' answers.
 
     Raises BenchError if that takes far too long.
     """

@@ -1,4 +1,4 @@
-"""What a case of the bench is."""
+"""The base class of the bench's cases."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Case(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What it is chosen by, such as ``throughput/loopback/64/clear``."""
+        """The name that chooses it, such as ``throughput/loopback/64/clear``."""
 
     @property
     @abstractmethod
@@ -53,14 +53,14 @@ class Case(ABC):
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """Who takes part, in the order of their turns."""
+        """The names of those who take part, in the order of their turns."""
         return (OURS, LIBKNET)
 
     @property
     def rounds(self) -> int | None:
-        """How often, None for as often as asked."""
+        """The number of rounds, None for the number asked for."""
         return None
 
     @abstractmethod
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Do it once."""
+        """Measure once, and return the values of all metrics."""

@@ -1,4 +1,4 @@
-"""What is measured, as data."""
+"""All cases of the bench."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ CASES: Final = tuple(_cases())
 
 
 def choose(patterns: Sequence[str]) -> list[Case]:
-    """The cases that a pattern fits, all if there is none; a pattern may be a part's beginning.
+    """Return the cases that fit a pattern, all without one; a beginning of a name fits too.
 
     Raises ValueError for a pattern that fits none.
     """

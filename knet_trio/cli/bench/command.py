@@ -42,7 +42,7 @@ _SETTLE_SECONDS: Final = 11.0
 
 @attrs.frozen
 class Request:
-    """What to measure, and how."""
+    """The cases to measure, and the options."""
 
     cases: Sequence[Case]
     contenders: Sequence[str]
@@ -193,7 +193,7 @@ async def _measure(request: Request, report: BenchReport) -> list[CaseResult]:
 async def _contenders(
     request: Request, folder: Path, report: BenchReport
 ) -> dict[str, Sequence[str]]:
-    """The commands of those who take part; who cannot is told why."""
+    """Return the commands of those who take part, and report why others do not."""
     commands: dict[str, Sequence[str]] = {}
     for name in request.contenders:
         try:

@@ -1,4 +1,4 @@
-"""How much of the machine others took while something was measured: then it says less."""
+"""How much CPU time other processes took while something was measured."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _KERNEL: Final = 2
 
 @attrs.frozen
 class Look:
-    """The CPU seconds spent so far by all the machine, those it was refused by its host too."""
+    """CPU seconds spent by others at a moment, with those that a hypervisor withheld."""
 
     at: float
     by_others: float
 
     def cores_since(self, earlier: Look) -> float:
-        """What others took since then, in cores; a tick more or less, so maybe below zero."""
+        """Return what others took since then, in cores; by rounding it may be below zero."""
         return (self.by_others - earlier.by_others) / (self.at - earlier.at)
 
 
 def look() -> Look:
-    """How it is now. No peers may be running: their time is this process's when they have ended.
+    """Return the current values. No peers may be running, as their time counts when they end.
 
     What the kernel does in threads of its own counts for nobody: it may be for what is measured.
     """

@@ -37,15 +37,15 @@ class Network(ABC):
 
     @abstractmethod
     def namespace(self, side: int) -> str | None:
-        """The network namespace of a side, None for that of this process."""
+        """Return the network namespace of a side, None for that of this process."""
 
     @abstractmethod
     def address(self, side: int, link: int) -> str:
-        """A side's address on a link."""
+        """Return a side's address on a link."""
 
     @abstractmethod
     def take_port(self, side: int, link: int) -> int:
-        """A UDP and TCP port there that nobody has, another at each call."""
+        """Return a free UDP and TCP port there, another at each call."""
 
 
 class Loopback(Network):
@@ -55,7 +55,7 @@ class Loopback(Network):
     least_mtu = 60000
 
     def namespace(self, side: int) -> str | None:
-        """None."""
+        """None, for the namespace of this process."""
         return None
 
     def address(self, side: int, link: int) -> str:
@@ -63,7 +63,7 @@ class Loopback(Network):
         return _LOOPBACK
 
     def take_port(self, side: int, link: int) -> int:
-        """One that could be bound just now."""
+        """Return a port that could be bound just now."""
         for number in _numbers:
             port = _FREE_PORTS[(os.getpid() * 97 + number) % len(_FREE_PORTS)]
             if all(map(_is_free, (socket.SOCK_DGRAM, socket.SOCK_STREAM), (port, port))):
@@ -86,7 +86,7 @@ class Veth(Network):
         self._ports = count(_FIRST_PORT)
 
     def namespace(self, side: int) -> str | None:
-        """The name that ``ip netns`` knows it by."""
+        """Return the name that ``ip netns`` has for it."""
         return self._names[side]
 
     def address(self, side: int, link: int) -> str:
@@ -94,7 +94,7 @@ class Veth(Network):
         return f"10.88.{link}.{side + 1}"
 
     def take_port(self, side: int, link: int) -> int:
-        """One after the other: nobody else is there."""
+        """Return the next port; nobody else uses any."""
         return next(self._ports)
 
     async def take_down(self, side: int, link: int) -> None:
@@ -113,11 +113,11 @@ class Veth(Network):
         await self._ip(1, "route", "add", address, "via", self.address(0, 0))
 
     async def narrow(self, link: int) -> None:
-        """Send what side 0 has for a link at 100 Mbit/s, with a queue before it."""
+        """Limit what side 0 sends over a link to 100 Mbit/s, with a queue of 40 MB."""
         await self._tbf("add", link, "100mbit", "100k")
 
     async def stand_still(self, link: int) -> None:
-        """Send nothing more of what that queue holds, and take nothing more when it is full."""
+        """Stop sending from the queue that ``narrow`` made; what comes fills it."""
         await self._tbf("change", link, "8bit", "2k")
 
     async def _tbf(self, action: str, link: int, rate: str, burst: str) -> None:
@@ -151,7 +151,7 @@ class Veth(Network):
 
 
 def open_network(name: str, links: int = 1) -> AbstractAsyncContextManager[Network]:
-    """The network of that name, with so many links; what it takes is gone after the block."""
+    """Open the network of that name; it is removed after the block."""
     return _open_loopback() if name == Loopback.name else open_veth(links)
 
 
@@ -162,7 +162,7 @@ async def _open_loopback() -> AsyncGenerator[Network]:
 
 @asynccontextmanager
 async def open_veth(links: int = 1) -> AsyncGenerator[Veth]:
-    """Two namespaces with so many veth pairs between them, gone after the block.
+    """Open two namespaces with ``links`` veth pairs; they are removed after the block.
 
     Raises NetworkError if that is not possible.
     """
@@ -176,7 +176,7 @@ async def open_veth(links: int = 1) -> AsyncGenerator[Veth]:
 
 
 def namespaces_missing() -> str | None:
-    """None if namespaces can be made, else why not and what to do."""
+    """Return None if namespaces can be made, else the reason and what to do."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     packages = {"ip": "iproute2", "iptables": "iptables"}

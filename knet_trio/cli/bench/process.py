@@ -39,7 +39,7 @@ class _Pending:
 
 
 class PeerProcess:
-    """A peer. Made by ``open_peer``."""
+    """The process of a peer. Made by ``open_peer``."""
 
     def __init__(self, process: trio.Process) -> None:
         self._process = process
@@ -73,16 +73,16 @@ class PeerProcess:
         return answer
 
     def resident_bytes(self) -> int:
-        """Its memory that is in RAM now."""
+        """Return the resident memory of the process, in bytes."""
         pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * _PAGE
 
     def run_on(self, cpu: int) -> None:
-        """Keep it, and the threads it will start, on one CPU."""
+        """Bind the process, and the threads it will start, to one CPU."""
         os.sched_setaffinity(self._process.pid, {cpu})
 
     async def read(self) -> None:
-        """Take its answers until it ends."""
+        """Read its answers until it ends."""
         stdout = self._process.stdout
         assert stdout is not None
         rest: list[bytes] = []
@@ -101,19 +101,19 @@ class PeerProcess:
         self._end()
 
     async def read_errors(self) -> None:
-        """Keep the last of what it says besides."""
+        """Read its standard error, and keep the end of it."""
         stderr = self._process.stderr
         assert stderr is not None
         while data := await stderr.receive_some(_READ):
             self._stderr = (self._stderr + data)[-_LAST_WORDS:]
 
     async def kill(self) -> None:
-        """End it without a word to anybody."""
+        """Kill the process, so that it cannot close anything."""
         self._process.kill()
         await self._process.wait()
 
     async def aclose(self) -> None:
-        """End it."""
+        """Tell the process to end; kill it if it does not."""
         stdin = self._process.stdin
         assert stdin is not None
         with trio.CancelScope(shield=True):
@@ -139,7 +139,7 @@ class PeerProcess:
 async def open_peer(
     command: Sequence[str], *, namespace: str | None = None, cpu: int | None = None
 ) -> AsyncGenerator[PeerProcess]:
-    """A process that runs ``command``, in the network namespace if one is named.
+    """Start a process that runs ``command``, in a network namespace if one is named.
 
     It is gone when the block ends, however it ends.
     """

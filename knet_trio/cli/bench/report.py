@@ -1,4 +1,4 @@
-"""What the bench shows: how it goes, and the tables at the end."""
+"""The output of the bench: its progress, and tables at the end."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class BenchReport(Progress):
         self._rounds = 0
 
     def say(self, text: str, style: str = "") -> None:
-        """A line."""
+        """Print a line."""
         self._console.print(Text(text, style))
 
     def begin_case(self, case: Case, place: str, rounds: int) -> None:
-        """Print its name."""
+        """Print the name of the case."""
         self._rounds = rounds
         self.say(f"[{place}] {case.name}", "bold")
 
     def begin_turn(self, case: Case, round_number: int, contender: str) -> None:
-        """Print who is at it, on a terminal."""
+        """Print whose turn it is, on a terminal."""
         if self._console.is_terminal:
             self._console.print(Text(f"  {self._turn(round_number)} {contender} …"), end="\r")
 
@@ -58,7 +58,7 @@ class BenchReport(Progress):
         self.say(f"  {self._turn(round_number):8} {contender:10} {values}", style)
 
     def fail(self, case: Case, why: str) -> None:
-        """Print why."""
+        """Print the reason."""
         self.say(f"  {case.name} failed: {why}", "bold red")
 
     def _turn(self, round_number: int) -> str:
@@ -113,7 +113,7 @@ def _table(kind: str, results: Sequence[CaseResult]) -> Table:
 
 
 def _tall_table(result: CaseResult) -> Table:
-    """For a case with more numbers than fit beside each other."""
+    """Return a table with a row for each metric, for cases with many."""
     table = Table(title=result.case.name, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for contender in result.contenders:

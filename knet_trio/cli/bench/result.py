@@ -1,4 +1,4 @@
-"""What came of it: medians, spreads, and ratios round by round."""
+"""Results: medians, spreads, and ratios round by round."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_LOSS: Final = 0.1
 
 
 def quantile(ascending: Sequence[float], share: float) -> float:
-    """The smallest value that ``share`` of all do not exceed; NaN if there is none."""
+    """Return the smallest value that ``share`` of all do not exceed; NaN if there is none."""
     if not ascending:
         return math.nan
     return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
@@ -32,12 +32,12 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """That of ``values``, of which there is at least one."""
+        """Return the spread of ``values``, of which there is at least one."""
         numbers = list(values)
         return cls(statistics.median(numbers), min(numbers), max(numbers))
 
     def as_json(self) -> dict[str, float | None]:
-        """With plain values."""
+        """Return it with plain values for JSON."""
         return {name: _plain(value) for name, value in attrs.asdict(self).items()}
 
 
@@ -56,26 +56,26 @@ class CaseResult:
     others: list[float] = attrs.field(factory=list[float])
 
     def values(self, contender: str, metric: Metric) -> list[float]:
-        """One for each round."""
+        """Return what a contender measured, a value for each round."""
         return [turns[contender][metric.key] for turns in self.rounds]
 
     def spread(self, contender: str, metric: Metric) -> Spread:
-        """Of the rounds."""
+        """Return the spread of a contender's values."""
         return Spread.of(self.values(contender, metric))
 
     def ratio(self, contender: str, other: str, metric: Metric) -> Spread | None:
-        """``contender`` by ``other``, round by round; None where that has no meaning."""
+        """Return the ratio of two contenders, round by round; None if one value is 0."""
         pairs = zip(self.values(contender, metric), self.values(other, metric), strict=True)
         ratios = [mine / theirs for mine, theirs in pairs if theirs]
         return Spread.of(ratios) if len(ratios) == len(self.rounds) else None
 
     def troubled(self, contender: str) -> bool:
-        """Whether more was lost than may be."""
+        """Return whether more was lost than ``MOST_LOSS``."""
         losses = [turns[contender].get("loss", 0.0) for turns in self.rounds]
         return bool(losses) and statistics.median(losses) >= MOST_LOSS
 
     def as_json(self, ours: str) -> dict[str, Any]:
-        """With plain values: all rounds, and what follows from them."""
+        """Return all rounds and their summaries with plain values for JSON."""
         return {
             "case": self.case.name,
             "failure": self.failure,
@@ -108,5 +108,5 @@ class CaseResult:
 
 
 def _plain(value: float) -> float | None:
-    """Six digits; JSON has no NaN."""
+    """Return six digits of ``value``, None for NaN, which JSON does not have."""
     return None if math.isnan(value) else float(f"{value:.6g}")

@@ -26,11 +26,11 @@ _LONGEST: Final = 10
 
 
 class Progress(ABC):
-    """Who is told how it goes. Called between runs only: to show something takes time."""
+    """Shows the progress. Called between runs only, because showing takes time."""
 
     @abstractmethod
     def begin_case(self, case: Case, place: str, rounds: int) -> None:
-        """A case begins, of so many rounds; ``place`` is which of all it is, as ``3/12``."""
+        """A case of ``rounds`` rounds begins; ``place`` is its place among all, as ``3/12``."""
 
     @abstractmethod
     def begin_turn(self, case: Case, round_number: int, contender: str) -> None:
@@ -64,7 +64,7 @@ async def run_cases(
 
 
 def case_contenders(case: Case, bed: Bed) -> tuple[str, ...]:
-    """Those who take part in a case, of those who are there."""
+    """Return those contenders of a case that are available."""
     return tuple(name for name in case.contenders if name in bed.commands)
 
 
@@ -97,5 +97,5 @@ async def _run_case(result: CaseResult, bed: Bed, rounds: int, progress: Progres
 
 
 def _limit(bed: Bed) -> float:
-    """Seconds after which a turn is not going to end."""
+    """Return the seconds after which a turn is given up."""
     return _PATIENCE + _LONGEST * bed.seconds + bed.load_seconds + bed.settle_seconds

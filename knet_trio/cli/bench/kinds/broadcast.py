@@ -1,4 +1,4 @@
-"""What it costs to send the same to many."""
+"""The CPU time that sending a message to many hosts takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIZE: Final = 64
 
 @attrs.frozen
 class BroadcastCost(Case):
-    """64 bytes to so many hosts, which share a process: that is what bounds the rate."""
+    """64-byte messages to ``hosts`` hosts; they share a process, which bounds the rate."""
 
     kind: ClassVar = "broadcast"
     metrics: ClassVar = (
@@ -41,7 +41,7 @@ class BroadcastCost(Case):
         return Loopback.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Like throughput; the source waits for the slowest sink."""
+        """Measure as for throughput; the source waits for the slowest sink."""
         timers = Timers()
         ids = range(2, 2 + self.hosts)
         async with bed.open_star(contender, network, hosts=self.hosts, links=1, timers=timers) as (

@@ -1,4 +1,4 @@
-"""What a message takes in function calls, which no other program on the machine changes."""
+"""How many function calls a message takes, whatever else the machine does."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Calls(Case):
         return (OURS, BARE)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Count once."""
+        """Count the calls of round trips in one process."""
         async with open_peer(bed.commands[contender]) as peer:
             counted = await peer.call("calls", **self.dressing.arguments)
             return {

@@ -32,7 +32,7 @@ class Connect(Case):
         return Loopback.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Do it once."""
+        """Enable a link at both ends and wait for it."""
         async with bed.open_peers(contender, network) as peers:
             for side, peer in enumerate(peers):
                 await peer.call("handle", id=side + 1)

@@ -1,4 +1,4 @@
-"""There and back again, beside the least that Trio and a socket take for it."""
+"""Round trips beside those of a bare Trio socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WARM_UP: Final = 0.2
 
 @attrs.frozen
 class Echo(Case):
-    """A message is sent when the one before has come back, here and by bare Trio."""
+    """A message is sent when the one before has come back."""
 
     kind: ClassVar = "echo"
     metrics: ClassVar = (
@@ -44,7 +44,7 @@ class Echo(Case):
         return (OURS, BARE)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Go back and forth for a while."""
+        """Measure round trips for the time that a turn has."""
         async with bed.open_pair(contender, network, dressing=self.dressing) as (here, there):
             await there.call("echo", handle=2)
             await here.call("roundtrip", handle=1, size=_SIZE, seconds=_WARM_UP)

@@ -1,4 +1,4 @@
-"""What gets lost, and how long nothing arrives, when the link in use fails."""
+"""How many messages are lost, and for how long none arrives, when a link fails."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Failover(Case):
 
     @property
     def network(self) -> str:
-        """Veth: loopback cannot fail in part."""
+        """Veth, because loopback has no interface for each link."""
         return Veth.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:

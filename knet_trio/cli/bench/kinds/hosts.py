@@ -25,7 +25,7 @@ _DRAIN: Final = 0.3
 
 @attrs.frozen
 class RefusingHosts(Case):
-    """Messages to a live host beside so many whose address refuses every ping."""
+    """Messages to a live host beside ``hosts`` hosts whose address refuses every ping."""
 
     kind: ClassVar = "hosts/refusing"
     warm_up: ClassVar = False
@@ -50,7 +50,7 @@ class RefusingHosts(Case):
         return Loopback.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """A stream to the live host, with the others there."""
+        """Stream to the live host while the others refuse."""
         async with bed.open_peers(contender, network) as peers:
             hub, live = peers
             here, there = (f"{network.address(i, 0)}:{network.take_port(i, 0)}" for i in (0, 1))
@@ -88,7 +88,7 @@ class RefusingHosts(Case):
 
 @attrs.frozen
 class AddingHosts(Case):
-    """Add so many hosts with a link each, and remove them."""
+    """Add ``hosts`` hosts with a link each, and remove them."""
 
     kind: ClassVar = "hosts/adding"
     warm_up: ClassVar = False
@@ -115,7 +115,7 @@ class AddingHosts(Case):
         return (OURS,)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Both once."""
+        """Add and remove the hosts, timed in the peer."""
         async with open_peer(bed.commands[contender]) as peer:
             await peer.call("handle", id=1)
             src = f"{network.address(0, 0)}:{network.take_port(0, 0)}"

@@ -42,7 +42,7 @@ class Idle(Case):
         return Loopback.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Wait, and see what that took."""
+        """Measure the CPU time while nothing is sent."""
         async with bed.open_star(
             contender, network, hosts=_HOSTS, links=_LINKS, timers=Timers()
         ) as peers:

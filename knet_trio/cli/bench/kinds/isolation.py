@@ -73,7 +73,7 @@ class Isolation(Case):
         return (OURS,)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """The same stream before and after the interface stops, under the same load."""
+        """Measure a stream before and after the interface stops, under the same load."""
         if not isinstance(network, Veth):
             raise BenchError(f"{self.name} needs interfaces of its own")
         command = bed.commands[contender]
@@ -122,7 +122,7 @@ class Isolation(Case):
     async def _stream(
         self, hub: PeerProcess, rim: PeerProcess, seconds: float
     ) -> tuple[Sequence[float], int]:
-        """The latencies in milliseconds, ascending, and how many messages did not come."""
+        """Return latencies in milliseconds, ascending, and the number of messages lost."""
         watched = _OTHERS if self.to == "broadcast" else _OTHERS[:1]
         for host in watched:
             await rim.call("collect", handle=host)

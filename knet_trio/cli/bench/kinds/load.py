@@ -22,7 +22,7 @@ _MIB: Final = 1024 * 1024
 
 @attrs.frozen
 class Load(Case):
-    """All that goes of ``size`` bytes on one channel, 100 messages a second on another.
+    """As many ``size``-byte messages as possible on one channel, 100 messages a second on another.
 
     Ping 100 ms, pong timeout 300 ms.
     """
@@ -55,16 +55,16 @@ class Load(Case):
 
     @property
     def network(self) -> str:
-        """Where."""
+        """The name given for ``on``."""
         return self.on
 
     @property
     def rounds(self) -> int | None:
-        """Once: it lasts long."""
+        """One, because it lasts long."""
         return 1
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Source, sink and stream at once, and a look at the memory now and then."""
+        """Run source, sink and stream at once, and measure memory three times."""
         seconds = bed.load_seconds
         async with bed.open_pair(
             contender,

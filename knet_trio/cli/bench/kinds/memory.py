@@ -1,4 +1,4 @@
-"""What hosts take in memory."""
+"""How much memory hosts take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FIRST_PORT: Final = 20000
 
 @attrs.frozen
 class Memory(Case):
-    """A handle with so many hosts, each with one link that is configured and not enabled."""
+    """A handle with ``hosts`` hosts, each with one link that is configured and not enabled."""
 
     kind: ClassVar = "memory"
     warm_up: ClassVar = False
@@ -42,7 +42,7 @@ class Memory(Case):
         return Loopback.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Add them, and look."""
+        """Measure the resident memory before and after the hosts are added."""
         async with open_peer(bed.commands[contender]) as peer:
             await peer.call("handle", id=1)
             bare = peer.resident_bytes()

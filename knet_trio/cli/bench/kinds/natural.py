@@ -56,7 +56,7 @@ class Natural(Case):
         return (OURS,)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """One after the other."""
+        """Measure the many-at-once form, then the other."""
         if self.call == _SENDING:
             many, _ = await self._send(bed, contender, network, self.beside)
             rate, dropped = await self._send(bed, contender, network, "one")

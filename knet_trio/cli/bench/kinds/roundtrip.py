@@ -39,16 +39,16 @@ class RoundTrip(Case):
 
     @property
     def network(self) -> str:
-        """Where."""
+        """The name given for ``on``."""
         return self.on
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio, libknet, and who else can."""
+        """knet_trio, libknet, and those named by ``who``."""
         return (*super().contenders, *self.who)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Go back and forth for a while."""
+        """Measure round trips for the time that a turn has."""
         async with bed.open_pair(contender, network, dressing=self.dressing) as (here, there):
             await there.call("echo", handle=2)
             await here.call("roundtrip", handle=1, size=self.size, seconds=_WARM_UP)

@@ -26,12 +26,12 @@ TAIL: Final = 0.05
 
 
 def window(size: int) -> int:
-    """How many messages of a size may be under way."""
+    """Return how many messages of ``size`` bytes may be under way."""
     return max(LEAST_MESSAGES, min(MOST_MESSAGES, MOST_BYTES // size))
 
 
 def per_second(answer: Mapping[str, Any], what: str) -> float:
-    """What a source or sink said of the time that was measured. Raises BenchError if it did not."""
+    """Return a source's or sink's rate of ``what``. Raises BenchError if nothing arrived."""
     if not answer["seconds"] or not answer["count"]:
         raise BenchError("nothing went through while it was measured")
     return float(answer[what] / answer["seconds"])
@@ -64,12 +64,12 @@ class Throughput(Case):
 
     @property
     def network(self) -> str:
-        """Where."""
+        """The name given for ``on``."""
         return self.on
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio, libknet, and who else can."""
+        """knet_trio, libknet, and those named by ``who``."""
         return (*super().contenders, *self.who)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:

@@ -73,7 +73,7 @@ class LongTurns(Case):
         return (OURS,)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Do it once, and watch."""
+        """Watch the turns while it happens."""
         measure = _MEASURES[self.what]
         watched = await measure(self, bed, contender, network)
         spans = ("longest", "p99", "p50", "waited", "delayed", "collection", "preempted")

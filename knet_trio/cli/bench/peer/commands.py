@@ -1,4 +1,4 @@
-"""Commands in, answers out."""
+"""The commands of a peer, read from stdin and answered on stdout."""
 
 from __future__ import annotations
 
@@ -27,47 +27,47 @@ class CommandError(Exception):
 
 @attrs.frozen
 class Arguments:
-    """What came with a command."""
+    """The arguments of a command."""
 
     values: Mapping[str, str]
 
     def text(self, name: str, default: str = "") -> str:
-        """The argument as it is."""
+        """Return the argument as text."""
         return self.values.get(name, default)
 
     def number(self, name: str, default: float = 0.0) -> float:
-        """The argument as a number."""
+        """Return the argument as a number."""
         return float(self.values.get(name, default))
 
     def integer(self, name: str, default: int = 0) -> int:
-        """The argument as a whole number."""
+        """Return the argument as a whole number."""
         return int(self.values.get(name, default))
 
     def hosts(self, name: str) -> list[int] | None:
-        """The argument, host ids with commas between, as numbers; None for all hosts."""
+        """Return the argument, host ids with commas between, as numbers; None if not given."""
         words = self.values.get(name)
         return None if words is None else list(map(int, words.split(",")))
 
     def address(self, name: str) -> tuple[str, int]:
-        """The argument, ``host:port``, as an address."""
+        """Return the argument, ``host:port``, as an address."""
         host, _, port = self.values[name].rpartition(":")
         return host, int(port)
 
 
 def cpu_seconds() -> float:
-    """What this process has used so far."""
+    """Return the CPU time that this process has used, in seconds."""
     used = getrusage(RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 async def usage(arguments: Arguments) -> Answer:
-    """The command of that name: the moment, and the CPU time used until then."""
+    """Command ``usage``: the time, and the CPU time used until now."""
     return {"now": time.monotonic(), "cpu": cpu_seconds()}
 
 
 @attrs.define
 class Span:
-    """What happened between two moments: how many, in how long, at what cost."""
+    """Messages and CPU time between two moments."""
 
     begin: float
     end: float
@@ -80,23 +80,23 @@ class Span:
         return (self.begin, self.end, None)[len(self._marks)]
 
     def mark(self) -> None:
-        """Remember how things are."""
+        """Note the time, the CPU time and the count."""
         self._marks.append((time.monotonic(), cpu_seconds(), self.count()))
 
     async def watch(self) -> None:
-        """Mark both moments when they come."""
+        """Wait for both moments and mark them."""
         while (moment := self.next_mark) is not None:
             await trio.sleep(max(0.0, moment - time.monotonic()))
             self.mark()
 
     def look(self) -> None:
-        """Mark what is due: for loops that do not run under trio."""
+        """Mark a moment that has come; for loops that do not run under Trio."""
         moment = self.next_mark
         if moment is not None and time.monotonic() >= moment:
             self.mark()
 
     def answer(self) -> dict[str, Any]:
-        """Seconds, count and CPU seconds; zeros if it has not ended."""
+        """Return seconds, count and CPU seconds, all zero before the end."""
         if len(self._marks) < 2:
             return {"seconds": 0.0, "count": 0, "cpu": 0.0}
         first, last = self._marks

@@ -24,12 +24,12 @@ PROBE_MESSAGE: Final = _FORMAT.pack(_PROBE, 0, 0)
 
 
 def credit_message(host: int, received: int) -> bytes:
-    """What the sink on ``host`` sends when it has received so many."""
+    """Return what the sink on ``host`` sends when it has received ``received`` messages."""
     return _FORMAT.pack(_CREDIT, host, received)
 
 
 def is_probe(message: bytes) -> bool:
-    """Whether it asks for a credit."""
+    """Return whether a message asks for a credit."""
     return message[:1] == _PROBE
 
 
@@ -53,11 +53,11 @@ class Credits:
 
     @property
     def room(self) -> int:
-        """How many may be sent now."""
+        """The number of messages that may be sent now."""
         return self.window - self.in_flight
 
     def take(self, message: bytes, now: float) -> None:
-        """Heed a sink's message; what is none is ignored."""
+        """Take a sink's credit; other messages are ignored."""
         if len(message) != _FORMAT.size or message[:1] != _CREDIT:
             return
         _, host, received = _FORMAT.unpack(message)
@@ -66,7 +66,7 @@ class Credits:
         self._received[host] = received
 
     def must_probe(self, now: float, *, draining: bool) -> bool:
-        """Whether the sinks are to be asked now. Gives up what an earlier question did not find."""
+        """Return whether to ask the sinks now; what an earlier question did not find is lost."""
         if now - self.moved_at < STALL or now - self.probed_at < STALL:
             return False
         if self.probed_at > self.moved_at and not draining:

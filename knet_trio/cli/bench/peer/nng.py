@@ -14,7 +14,7 @@ _RECONNECT_MS: Final = 10
 
 
 class _Socket(Protocol):
-    """What is used of pynng's sockets, which have no types."""
+    """The part of pynng's sockets that is used; they have no types."""
 
     def send(self, data: bytes) -> None: ...
     def recv(self, block: bool = True) -> bytes: ...
@@ -32,18 +32,18 @@ class NngPipe:
         )
 
     def send(self, message: bytes) -> None:
-        """Hand it to NNG's threads."""
+        """Hand a message to NNG's threads."""
         self._push.send(message)
 
     def receive(self) -> bytes | None:
-        """Take it from those."""
+        """Take a message from NNG's threads."""
         try:
             return self._pull.recv()
         except pynng.Timeout:
             return None
 
     def receive_now(self) -> bytes | None:
-        """The same without waiting."""
+        """Take a message without waiting."""
         try:
             return self._pull.recv(block=False)
         except pynng.TryAgain:

@@ -1,4 +1,4 @@
-"""What messages are made of: the same bytes that the libknet peer makes."""
+"""The bytes of messages, the same as those of the libknet peer."""
 
 from __future__ import annotations
 

@@ -12,17 +12,17 @@ class Pipe(Protocol):
     """Messages to another process, and from it."""
 
     def send(self, message: bytes) -> None:
-        """Send one, waiting while that cannot be."""
+        """Send a message, waiting for room."""
         ...
 
     def receive(self) -> bytes | None:
-        """One that came, None if there was none for ``WAIT``."""
+        """Return the next message, None if none comes for ``WAIT`` seconds."""
         ...
 
     def receive_now(self) -> bytes | None:
-        """One that has come, None if there is none."""
+        """Return a message that has arrived, None if there is none."""
         ...
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
         ...

@@ -1,4 +1,4 @@
-"""The peer of those that are not knet: blocking loops over a pipe, in a thread.
+"""The peer of contenders other than knet: blocking loops over a pipe, in a thread.
 
 It understands the commands that throughput and round trips need; a handle and its link are a pipe.
 """

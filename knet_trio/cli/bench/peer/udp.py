@@ -1,4 +1,4 @@
-"""Nothing but the socket."""
+"""A UDP socket without any protocol."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class UdpPipe:
         return message
 
     def receive_now(self) -> bytes | None:
-        """The same without waiting."""
+        """Receive a datagram without waiting."""
         try:
             return self._socket.recv(_DATAGRAM)
         except (BlockingIOError, ConnectionRefusedError):
             return None
 
     def close(self) -> None:
-        """Close it."""
+        """Close the socket."""
         self._socket.close()
 
 

@@ -20,18 +20,18 @@ class ZmqPipe:
         self._push.connect(f"tcp://{dst}")
 
     def send(self, message: bytes) -> None:
-        """Hand it to ZeroMQ's thread."""
+        """Hand a message to ZeroMQ's thread."""
         self._push.send(message)
 
     def receive(self) -> bytes | None:
-        """Take it from that."""
+        """Take a message from ZeroMQ's thread."""
         try:
             return self._pull.recv()
         except zmq.Again:
             return None
 
     def receive_now(self) -> bytes | None:
-        """The same without waiting."""
+        """Take a message without waiting."""
         try:
             return self._pull.recv(zmq.NOBLOCK)
         except zmq.Again:
