@@ -77,7 +77,7 @@ class NodeRow:
 
 @attrs.frozen
 class View:
-    """The current state of the demo. ``done`` is the share of streaming time that is over, 0 to 1."""
+    """The current state of the demo; ``done`` is the share of streaming time that is over."""
 
     elapsed: float
     phase: str
