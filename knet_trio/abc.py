@@ -120,7 +120,8 @@ class Arrivals(NamedTuple):
     """What came in at once: datagrams, and troubles with what was sent.
 
     What has arrived is worth more than what is said of its sender: troubles are told once all that
-    had arrived before them has been taken.
+    had arrived before them has been taken, at the latest with ``trains``, which come first. Where
+    there is always more to take, that is once as much has been taken as the receive buffer holds.
     """
 
     trains: list[Train]
@@ -128,9 +129,14 @@ class Arrivals(NamedTuple):
 
 
 class Endpoint(ABC):
-    """One local address that datagrams go out of and come in at; links may share it."""
+    """One local address that datagrams go out of and come in at; links may share it.
+
+    ``small_buffers`` says what is wrong and what helps if the system gives it smaller buffers than
+    the protocol wants, else it is None.
+    """
 
     local: Address
+    small_buffers: str | None = None
 
     @abstractmethod
     async def receive(self) -> Arrivals:
@@ -165,17 +171,23 @@ class Endpoint(ABC):
         """Open an endpoint at the same local address for one peer alone.
 
         What is sent over it has a send buffer of its own, so a slow way to another peer does not
-        hold it up; what the peer sends arrives there. Close it before this endpoint.
+        hold it up. What the peer sends from now on arrives there, and what the network says of
+        packets to it; what arrived before stays here. Whoever else was quick may have got a packet
+        in there too, so look at the source. It has the DSCP of this endpoint, also when that
+        changes. Close it before this endpoint: what it has not given by then is lost.
 
         Returns:
-            The endpoint, or None if the system or the transport has no such thing: then this one
-            goes on to serve that peer.
+            The endpoint, or None if the system or the transport has no such thing, there is no
+            way to the peer now, or it has one already: then this one goes on to serve that peer.
         """
         return None
 
     @abstractmethod
     def troubles(self) -> list[PathTrouble]:
-        """Take what the system has to say about earlier sends."""
+        """Take what this machine says of earlier sends: the sizes that it refused.
+
+        What the network says comes with ``receive``, after what has arrived.
+        """
 
     @abstractmethod
     def set_dscp(self, dscp: int) -> None:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import functools
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from itertools import islice
 from typing import Final
+
+from knet_trio.address import Address
 
 # Not named by the socket module.
 SOL_UDP: Final = 17
@@ -23,6 +26,10 @@ UDP_GRO: Final = 104
 # What the kernel takes at once: UDP_MAX_SEGMENTS of the older ones, and the largest IPv4 datagram.
 MOST_DATAGRAMS: Final = 64
 MOST_BYTES: Final = 65507
+
+CROWDED: Final = 10.0
+"""Seconds in which no trains are sent to a destination after the way to it was full."""
+_MOST_CROWDED: Final = 4096
 
 _SIZE_OUT: Final = struct.Struct("=H")
 _SIZE_IN: Final = struct.Struct("=i")
@@ -65,3 +72,30 @@ def train_length(datagrams: Sequence[bytes], start: int) -> int:
             return length + 1 if 0 < len(datagram) < size else length
         length += 1
     return length
+
+
+class Crowded:
+    """The destinations that no trains are sent to for a while, since the way there was full.
+
+    Where a queue is nearly full, the kernel drops parts of a train and says nothing. Of single
+    datagrams it says so (ENOBUFS).
+    """
+
+    def __init__(self) -> None:
+        # Until when, on the system's monotonic clock.
+        self._until: dict[Address, float] = {}
+
+    def add(self, destination: Address) -> None:
+        """The way to ``destination`` is full."""
+        if len(self._until) >= _MOST_CROWDED:
+            self._until.clear()
+        self._until[destination] = time.monotonic() + CROWDED
+
+    def __contains__(self, destination: Address) -> bool:
+        until = self._until.get(destination)
+        if until is None:
+            return False
+        if time.monotonic() < until:
+            return True
+        del self._until[destination]
+        return False

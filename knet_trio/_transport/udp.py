@@ -1,7 +1,7 @@
-"""UDP: one socket for each local address and port, shared by the links that use it.
+"""UDP: one socket for each local address and port, and more for single peers where that helps.
 
 A peer recognises a link by the exact address and port its packets come from, so everything goes
-out of the bound socket. Calls are made on the plain non-blocking socket, and trio is asked only to
+out of that address. Calls are made on the plain non-blocking socket, and trio is asked only to
 wait: a third of the cost of ``trio.socket``'s calls. Datagrams of one size go and come many to a
 call where the kernel can do that (``offload``).
 """
@@ -9,50 +9,36 @@ call where the kernel can do that (``offload``).
 from __future__ import annotations
 
 import errno
-import math
 import socket
-import time
+import sys
+import termios
 from collections.abc import Sequence
+from fcntl import ioctl
+from ipaddress import ip_address
 from typing import ClassVar, Final
 
 import trio
 
 from knet_trio._core.sizes import UDP_HEADER
-from knet_trio._transport import offload
-from knet_trio._transport.errqueue import keep_errors, read_errors, received_address
+from knet_trio._transport import offload, options
+from knet_trio._transport.errqueue import read_errors, received_address
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address, socket_address
 from knet_trio.errors import TransportError
 
-SOCKET_BUFFER: Final = 8 * 1024 * 1024
-HIGH_PRIORITY: Final = 6
-TOS_LOW_DELAY: Final = 0x10
 # What one wake-up may take from a socket, in calls and about so many bytes: under a millisecond's
 # work for the stages behind it.
 RECEIVE_CALLS: Final = 64
 RECEIVE_BYTES: Final = 192 * 1024
-# Falling asleep and waking up takes longer than all the work on a message. So where arrivals are
-# that close, in seconds, so many times in a row, the next one is awaited awake for a few turns of
-# the loop: as long as a round trip takes on a fast network, and no longer.
-CLOSE: Final = 0.0005
-AWAKE_AFTER: Final = 16
-AWAKE_TURNS: Final = 64
 _DATAGRAM: Final = 65536
 _MOST_DESTINATIONS: Final = 4096
 # Trains refused in a row, though each of their datagrams was taken, that show that this will stay.
 _MOST_REFUSALS: Final = 3
+# Less than a datagram takes of the receive buffer beside its bytes (struct sk_buff and what it
+# ends with).
+_BOOKKEEPING: Final = 512
 
 SocketName = tuple[str, int] | tuple[str, int, int, int]
-
-# Not named by the socket module of every supported Python. Source: linux/in.h, linux/in6.h,
-# asm-generic/socket.h.
-IP_MTU_DISCOVER: Final = 10
-IPV6_MTU_DISCOVER: Final = 23
-PMTUDISC_PROBE: Final = 3
-IP_FREEBIND: Final = 15
-IPV6_FREEBIND: Final = 78
-SO_SNDBUFFORCE: Final = 32
-SO_RCVBUFFORCE: Final = 33
 
 
 class UdpTransport(Transport):
@@ -67,18 +53,18 @@ class UdpTransport(Transport):
     ) -> UdpEndpoint:
         """Bind a socket with the options the protocol wants."""
         doing = f"cannot bind UDP {local}"
+        mark = dscp if high_priority else None
         try:
             name = socket_address(local)
-            family = socket.AF_INET6 if local.is_ipv6 else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            sock = _new_socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET)
         except OSError as error:
             raise TransportError.from_os_error(doing, error) from error
         try:
-            sock.setblocking(False)
-            _set_buffers(sock, insist=privileged)
-            _set_path_options(sock)
-            if high_priority:
-                _set_priority(sock, dscp)
+            small = _set_options(sock, options.SOCKET_BUFFER, mark)
+            if privileged and small is not None:
+                raise TransportError(
+                    f"{small}, or leave out privileged=True", errno=errno.ENAMETOOLONG
+                )
             sock.bind(name)
         except OSError as error:
             sock.close()
@@ -86,142 +72,189 @@ class UdpTransport(Transport):
         except BaseException:
             sock.close()
             raise
-        return UdpEndpoint(sock)
+        endpoint = UdpEndpoint(sock, mark)
+        endpoint.small_buffers = small
+        return endpoint
 
 
 class UdpEndpoint(Endpoint):
-    """A bound UDP socket."""
+    """A bound UDP socket.
 
-    def __init__(self, sock: socket.socket) -> None:
+    ``mark`` is the DSCP its packets have, None for those without priority. ``shared`` is the
+    endpoint it was connected beside, to send to ``peer``.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        mark: int | None,
+        shared: UdpEndpoint | None = None,
+        peer: Address | None = None,
+    ) -> None:
         self._sock = sock
-        self.local = received_address(sock.getsockname())
-        self._destinations: dict[Address, SocketName] = {}
-        self._coalesced = offload.receive_coalesced(sock)
+        self.local = shared.local if shared else received_address(sock.getsockname())
+        self._mark = mark
+        self._shared = shared
+        self._connected: dict[Address, UdpEndpoint] = {}
+        # What the socket is given for them, None for the one it is connected to; and back.
+        self._names: dict[Address, SocketName | None] = {} if peer is None else {peer: None}
+        self._sources: dict[SocketName, Address] = {}
+        self._peer = peer
+        self._ancillary_size = offload.ANCILLARY_SIZE if offload.receive_coalesced(sock) else 0
         self._segmented = True
         self._trains_refused = 0
-        # Whether a send was told of an error since the error queue was read.
-        self._told = False
-        # When something last arrived, and how often in a row closely after the time before.
-        self._arrived_at = -math.inf
-        self._in_a_row = 0
+        self._crowded = offload.Crowded()
+        self._send_buffer = options.buffer_size(sock, socket.SO_SNDBUF)
+        self._receive_buffer = options.buffer_size(sock, socket.SO_RCVBUF)
+        # Troubles that are not told before what arrived ahead of them, and about how much of the
+        # receive buffer has been taken since they were put here or there were none.
+        self._held: list[PathTrouble] = []
+        self._taken = 0
+
+    # Receiving.
 
     async def receive(self) -> Arrivals:
         """Wait for the socket and drain it, up to a bound."""
-        turns = AWAKE_TURNS if self.is_awake else 0
         while True:
             if self._sock.fileno() < 0:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the endpoint was closed")
-            if turns:
-                turns -= 1
+            if self._held:
+                # The kernel has told them, and does not wake anybody for them again.
                 await trio.lowlevel.checkpoint()
-                if self._sock.fileno() < 0:
-                    continue
             else:
-                await trio.lowlevel.wait_readable(self._sock)
+                try:
+                    await trio.lowlevel.wait_readable(self._sock)
+                except trio.ClosedResourceError:
+                    # Or ``troubles`` has read something for us.
+                    continue
+            if self._sock.fileno() < 0:
+                continue
             arrivals = self._drain()
             if arrivals.trains or arrivals.troubles:
-                self._count_close()
                 return arrivals
-
-    @property
-    def is_awake(self) -> bool:
-        """Whether what arrives next is expected so soon that it is not slept for."""
-        return self._in_a_row >= AWAKE_AFTER
-
-    def _count_close(self) -> None:
-        now = time.perf_counter()
-        self._in_a_row = self._in_a_row + 1 if now - self._arrived_at < CLOSE else 0
-        self._arrived_at = now
 
     def _drain(self) -> Arrivals:
         trains: list[Train] = []
-        # Once a send was told, no receive is: then this would be read when nothing else is left,
-        # and what the network said of a peer that was not there yet would count against one that
-        # has answered since.
-        troubles = self.troubles() if self._told else []
+        receive, ancillary_size, sources = self._sock.recvmsg, self._ancillary_size, self._sources
         room = RECEIVE_BYTES
         for _ in range(RECEIVE_CALLS):
             try:
-                train = self._receive_train()
+                data, ancillary, _, name = receive(_DATAGRAM, ancillary_size)
             except BlockingIOError:
-                # Woken for nothing to read means that there is something on the error queue.
-                if not trains:
-                    troubles += self.troubles()
-                break
+                # All that had arrived before what is held has been read.
+                troubles, self._held = self._held, []
+                self._taken = 0
+                if trains or troubles:
+                    return Arrivals(trains, troubles)
+                # Woken for nothing to read: there is something on the error queue. What arrived
+                # between this read and the one before comes first.
+                self._held = read_errors(self._sock)
+                if not self._held:
+                    break
+                continue
             except OSError:
                 # What it says is on the error queue as well, with the destination.
-                troubles += self.troubles()
                 continue
-            trains.append(train)
-            room -= len(train.data)
+            source = sources.get(name) or self._remember(name)
+            size = offload.received_size(ancillary) if ancillary else None
+            trains.append(Train(data, size or len(data), source))
+            room -= len(data)
             if room < 0:
                 break
-        if len(trains) == RECEIVE_CALLS or room < 0:
-            # Never idle: the error queue must not wait for that.
-            troubles += self.troubles()
-        return Arrivals(trains, troubles)
+        return Arrivals(trains, self._troubles_in_flood(trains))
 
-    def _receive_train(self) -> Train:
-        if not self._coalesced:
-            data, name = self._sock.recvfrom(_DATAGRAM)
-            return Train(data, len(data), received_address(name))
-        data, ancillary, _, name = self._sock.recvmsg(_DATAGRAM, offload.ANCILLARY_SIZE)
-        size = offload.received_size(ancillary) if ancillary else None
-        return Train(data, size or len(data), received_address(name))
+    def _troubles_in_flood(self, trains: Sequence[Train]) -> list[PathTrouble]:
+        """The troubles to tell though there is more to be read.
+
+        Once as much has been read as the receive buffer holds, all that was in it when the error
+        queue was read has been.
+        """
+        self._taken += sum(len(train.data) + _BOOKKEEPING for train in trains)
+        if self._taken < self._receive_buffer:
+            return []
+        self._taken = 0
+        troubles, self._held = self._held, read_errors(self._sock)
+        return troubles
+
+    def _remember(self, name: SocketName) -> Address:
+        source = received_address(name)
+        # What an interface is called may change.
+        if len(name) == 2 or not name[3]:
+            if len(self._sources) >= _MOST_DESTINATIONS:
+                self._sources.clear()
+            self._sources[name] = source
+        return source
+
+    # Sending.
 
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
-        """Send datagrams until the socket's buffer is full."""
-        name = self._destinations.get(destination)
-        if name is None:
-            if len(self._destinations) >= _MOST_DESTINATIONS:
-                self._destinations.clear()
-            name = self._destinations[destination] = socket_address(destination)
-        if len(datagrams) == 1:
-            try:
-                self._send(datagrams[0], name)
-            except BlockingIOError:
-                return 0
-            return 1
-        sent = 0
+        """Send datagrams until the socket's buffer, or a queue behind it, is full."""
         try:
-            while sent < len(datagrams):
-                length = offload.train_length(datagrams, sent) if self._segmented else 1
+            name = self._names[destination]
+        except KeyError:
+            name = self._find_name(destination)
+        sent, count = 0, len(datagrams)
+        try:
+            if count == 1:
+                self._send(datagrams[0], name)
+                return 1
+            while sent < count:
+                length = 1
+                if self._segmented and destination not in self._crowded:
+                    length = offload.train_length(datagrams, sent)
                 if length == 1:
                     self._send(datagrams[sent], name)
                     sent += 1
                     continue
-                taken = self._send_train(datagrams[sent : sent + length], name)
+                taken = self._send_train(datagrams[sent : sent + length], name, destination)
                 sent += taken
                 if taken < length:
                     break
         except BlockingIOError:
             return sent
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                self._crowded.add(destination)
             if not sent:
                 raise
         return sent
 
-    def _send(self, datagram: bytes, name: SocketName) -> None:
+    def _find_name(self, destination: Address) -> SocketName:
+        name = socket_address(destination)
+        if len(self._names) >= _MOST_DESTINATIONS:
+            self._names = {} if self._peer is None else {self._peer: None}
+        self._names[destination] = name
+        return name
+
+    def _send(self, datagram: bytes, name: SocketName | None) -> None:
         try:
-            self._sock.sendto(datagram, name)
+            self._send_once(datagram, name)
         except OSError as error:
             # An ICMP error of an earlier packet is told on the next send, which then was not
             # made: it is on the error queue, and the packet deserves its own try.
             if error.errno not in _TOLD_LATE:
                 raise
-            self._told = True
+            self._send_once(datagram, name)
+
+    def _send_once(self, datagram: bytes, name: SocketName | None) -> None:
+        if name is None:
+            self._sock.send(datagram)
+        else:
             self._sock.sendto(datagram, name)
 
-    def _send_train(self, train: Sequence[bytes], name: SocketName) -> int:
+    def _send_train(
+        self, train: Sequence[bytes], name: SocketName | None, destination: Address
+    ) -> int:
         """Send ``train`` in one call, or else one by one; how many were taken."""
-        cut = offload.cut_into(len(train[0]))
         try:
-            self._sock.sendmsg([b"".join(train)], cut, 0, name)
+            self._sock.sendmsg([b"".join(train)], offload.cut_into(len(train[0])), 0, name)
         except BlockingIOError:
             raise
-        except OSError:
-            self._told = True
+        except OSError as error:
+            is_full = error.errno == errno.ENOBUFS
+            if is_full:
+                self._crowded.add(destination)
             # Who is to blame, the train or one of its datagrams, shows when they go alone.
             taken = 0
             try:
@@ -232,36 +265,126 @@ class UdpEndpoint(Endpoint):
                 if not taken:
                     raise
             else:
-                self._trains_refused += 1
-                # An error of an earlier packet refuses one train; what refuses all is for good.
-                self._segmented = self._trains_refused < _MOST_REFUSALS
+                if not is_full:
+                    self._trains_refused += 1
+                    # An error of an earlier packet refuses one; what refuses all is for good.
+                    self._segmented = self._trains_refused < _MOST_REFUSALS
             return taken
         self._trains_refused = 0
         return len(train)
 
     async def wait_sendable(self) -> None:
         """Wait for room in the socket's buffer."""
-        await trio.lowlevel.wait_writable(self._sock)
+        if self._sock.fileno() < 0:
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError("the endpoint was closed")
+        try:
+            await trio.lowlevel.wait_writable(self._sock)
+        except trio.ClosedResourceError:
+            # Or ``troubles`` has woken everybody. Nobody relies on there being room.
+            if self._sock.fileno() < 0:
+                raise
+
+    @property
+    def backlog(self) -> float:
+        """How much of the send buffer is in use by what has not left the machine."""
+        if self._sock.fileno() < 0:
+            return 0.0
+        used = int.from_bytes(ioctl(self._sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return min(1.0, used / self._send_buffer)
 
     def troubles(self) -> list[PathTrouble]:
-        """Read the error queue."""
-        self._told = False
-        return read_errors(self._sock)
+        """Read the error queue: what the network says is kept for ``receive``."""
+        told = read_errors(self._sock)
+        held = [trouble for trouble in told if not trouble.local]
+        if held and not self._held:
+            # Who waits to receive is not woken by the kernel for them any more. Wake everybody who
+            # waits for the socket, which stays open.
+            trio.lowlevel.notify_closing(self._sock)
+        self._held += held
+        return [trouble for trouble in told if trouble.local]
+
+    # The socket itself.
+
+    def connect(self, destination: Address) -> UdpEndpoint | None:
+        """Bind a socket to the same address and connect it.
+
+        None also for an address that stands for all of the machine's: the kernel would settle on
+        one of them once and for all.
+        """
+        if self._shared is not None or destination in self._connected:
+            return None
+        if ip_address(self.local.host.partition("%")[0]).is_unspecified:
+            return None
+        try:
+            name = socket_address(destination)
+            sock = _new_socket(self._sock.family)
+        except OSError:
+            return None
+        try:
+            _set_options(sock, options.CONNECTED_SEND_BUFFER, self._mark)
+            self._bind_beside(sock)
+            sock.connect(name)
+            endpoint = UdpEndpoint(sock, self._mark, self, destination)
+        except OSError:
+            sock.close()
+            return None
+        except BaseException:
+            sock.close()
+            raise
+        self._connected[destination] = endpoint
+        return endpoint
+
+    def _bind_beside(self, sock: socket.socket) -> None:
+        """Bind ``sock`` to the address that this one has.
+
+        All sockets that have the address must allow that. This one does so for no longer than it
+        takes: any program may bind the address meanwhile. The connected ones may allow it all the
+        time, as long as this one does not.
+        """
+        options.allow_sharing(sock, True)
+        options.allow_sharing(self._sock, True)
+        try:
+            sock.bind(self._sock.getsockname())
+        finally:
+            options.allow_sharing(self._sock, False)
 
     def set_dscp(self, dscp: int) -> None:
         """Set the type of service, and the priority in this machine's own queues."""
+        self._mark = dscp
         try:
-            _set_priority(self._sock, dscp)
+            options.set_priority(self._sock, dscp)
         except OSError as error:
             raise TransportError.from_os_error(
                 f"cannot mark packets of {self.local}", error
             ) from error
+        for endpoint in self._connected.values():
+            endpoint.set_dscp(dscp)
 
     def close(self) -> None:
         """Close the socket."""
-        if self._sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._sock)
-            self._sock.close()
+        if self._sock.fileno() < 0:
+            return
+        for endpoint in self._connected.values():
+            options.allow_sharing(endpoint._sock, False)
+        if self._shared is not None and self._peer is not None:
+            self._shared._connected.pop(self._peer, None)
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+
+
+def _new_socket(family: int) -> socket.socket:
+    return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+
+def _set_options(sock: socket.socket, send_buffer: int, mark: int | None) -> str | None:
+    """Set all that sockets have in common; what there is to say about the buffers."""
+    sock.setblocking(False)
+    small = options.set_buffers(sock, receive=options.SOCKET_BUFFER, send=send_buffer)
+    options.set_path_options(sock)
+    if mark is not None:
+        options.set_priority(sock, mark)
+    return small
 
 
 _TOLD_LATE: Final = {
@@ -273,45 +396,3 @@ _TOLD_LATE: Final = {
     errno.ENONET,
     errno.ECONNABORTED,
 }
-
-
-def _set_buffers(sock: socket.socket, *, insist: bool) -> None:
-    for plain, forced in (
-        (socket.SO_RCVBUF, SO_RCVBUFFORCE),
-        (socket.SO_SNDBUF, SO_SNDBUFFORCE),
-    ):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, forced, SOCKET_BUFFER)
-        except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, plain, SOCKET_BUFFER)
-        # The kernel doubles the value for its own bookkeeping.
-        size = sock.getsockopt(socket.SOL_SOCKET, plain) // 2
-        if insist and size < SOCKET_BUFFER:
-            raise TransportError(
-                f"the socket buffers are {size} bytes instead of {SOCKET_BUFFER}: raise"
-                " net.core.rmem_max and net.core.wmem_max, run with CAP_NET_ADMIN, or leave out"
-                " privileged=True",
-                errno=errno.ENAMETOOLONG,
-            )
-
-
-def _set_path_options(sock: socket.socket) -> None:
-    keep_errors(sock)
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
-        sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-
-
-def _set_priority(sock: socket.socket, dscp: int) -> None:
-    # The six bits of DSCP are the upper ones of the byte.
-    tos = dscp << 2 if dscp else TOS_LOW_DELAY
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
-    # After the type of service, which sets a priority of its own.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, HIGH_PRIORITY)

@@ -106,7 +106,7 @@ class Opener:
 async def open_udp(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Opener]:
     made: list[Socket] = []
     kind = type("Socket", (Socket,), {"made": made})
-    monkeypatch.setattr("knet_trio._transport.udp.socket.socket", kind)
+    monkeypatch.setattr("socket.socket", kind)
     opener = Opener(made)
     yield opener
     opener.close()

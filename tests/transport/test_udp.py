@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from knet_trio._transport import TRANSPORTS, find_transport, udp
+from knet_trio._transport import TRANSPORTS, find_transport, options
+from knet_trio._transport.options import SOCKET_BUFFER
 from knet_trio._transport.udp import (
-    CLOSE,
     RECEIVE_BYTES,
     RECEIVE_CALLS,
-    SOCKET_BUFFER,
     UdpEndpoint,
     UdpTransport,
 )
@@ -149,7 +148,7 @@ class TestBuffers:
     async def test_are_what_there_is_without(
         self, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(udp, "SOCKET_BUFFER", IMPOSSIBLE)
+        monkeypatch.setattr(options, "SOCKET_BUFFER", IMPOSSIBLE)
         sizes = self.sizes(open_udp.socket(open_udp(V4)))
         assert all(0 < size < IMPOSSIBLE for size in sizes)
 
@@ -157,7 +156,7 @@ class TestBuffers:
     async def test_insisting_on_them_fails_and_says_what_to_do(
         self, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(udp, "SOCKET_BUFFER", IMPOSSIBLE)
+        monkeypatch.setattr(options, "SOCKET_BUFFER", IMPOSSIBLE)
         with pytest.raises(TransportError, match=r"net\.core\.rmem_max") as caught:
             open_udp(V4, privileged=True)
         assert caught.value.errno == errno.ENAMETOOLONG
@@ -433,68 +432,6 @@ class TestTrains:
         assert [data for data, _ in await receive(two, 15)] == [b"a", b"b", b"c"] * 5
 
 
-class TestAwake:
-    """After many arrivals that were close, the next is awaited awake, for a while."""
-
-    async def warm(self, one: UdpEndpoint, two: UdpEndpoint) -> None:
-        # A machine that is busy otherwise may be slow once.
-        with trio.fail_after(PATIENCE):
-            while not two.is_awake:
-                one.send_nowait([b"x"], two.local)
-                await two.receive()
-
-    async def test_what_comes_is_received(self, open_udp: Opener) -> None:
-        one, two = open_udp(V4), open_udp(V4)
-        await self.warm(one, two)
-        with trio.fail_after(PATIENCE):
-            async with trio.open_nursery() as nursery:
-
-                async def send() -> None:
-                    await trio.lowlevel.checkpoint()
-                    one.send_nowait([b"hello"], two.local)
-
-                nursery.start_soon(send)
-                with assert_checkpoints():
-                    assert await receive(two, 1) == [(b"hello", one.local)]
-
-    async def test_it_falls_asleep(self, open_udp: Opener, nursery: trio.Nursery) -> None:
-        one, two = open_udp(V4), open_udp(V4)
-        await self.warm(one, two)
-        got: list[tuple[bytes, Address]] = []
-
-        async def wait() -> None:
-            got.extend(await receive(two, 1))
-
-        nursery.start_soon(wait)
-        with trio.fail_after(PATIENCE):
-            await wait_all_tasks_blocked()
-            one.send_nowait([b"hello"], two.local)
-            while not got:
-                await trio.lowlevel.checkpoint()
-        assert got == [(b"hello", one.local)]
-
-    async def test_closing_ends_it(self, open_udp: Opener, nursery: trio.Nursery) -> None:
-        one, two = open_udp(V4), open_udp(V4)
-        await self.warm(one, two)
-
-        async def close() -> None:
-            await trio.lowlevel.checkpoint()
-            two.close()
-
-        nursery.start_soon(close)
-        with trio.fail_after(PATIENCE), pytest.raises(trio.ClosedResourceError):
-            while True:
-                await two.receive()
-
-    async def test_a_pause_ends_it(self, open_udp: Opener) -> None:
-        one, two = open_udp(V4), open_udp(V4)
-        await self.warm(one, two)
-        await trio.sleep(2 * CLOSE)
-        one.send_nowait([b"x"], two.local)
-        await receive(two, 1)
-        assert not two.is_awake
-
-
 class TestRefusals:
     @pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL])
     async def test_the_first_one_is_raised(self, number: int, open_udp: Opener) -> None:
@@ -571,31 +508,74 @@ class TestTrouble:
         assert len(await receive(two, 10)) == 10
 
     @both
-    async def test_what_a_send_was_told_of_is_not_older_than_what_arrives(
-        self, local: Address, open_udp: Opener
+    @pytest.mark.parametrize("read_by_a_sender", [False, True])
+    async def test_comes_after_all_that_had_arrived(
+        self, local: Address, read_by_a_sender: bool, open_udp: Opener
     ) -> None:
-        """Or a peer would be thought gone that was not there at first, and has answered since."""
         one, two = open_udp(local), open_udp(local)
         nobody = open_udp.free_address(local)
-        for datagrams in ([b"a"], [b"a", b"b"]):
-            one.send_nowait([b"lost"], nobody)
-            assert one.send_nowait(datagrams, two.local) == len(datagrams)
-            two.send_nowait([b"here I am"], one.local)
-            with trio.fail_after(PATIENCE):
-                arrivals = await one.receive()
-            assert [train.data for train in arrivals.trains] == [b"here I am"]
-            assert [trouble.destination for trouble in arrivals.troubles] == [nobody]
+        count = 3 * RECEIVE_CALLS
+        one.send_nowait([b"lost"], nobody)
+        for _ in range(count):
+            two.send_nowait([b"x"], one.local)
+        if read_by_a_sender:
+            assert one.troubles() == []
+        arrived = 0
+        with trio.fail_after(PATIENCE):
+            while not (arrivals := await one.receive()).troubles:
+                arrived += len(arrivals.trains)
+        assert arrived + len(arrivals.trains) == count
+        assert [trouble.destination for trouble in arrivals.troubles] == [nobody]
 
     @both
-    async def test_is_told_beside_a_flood(self, local: Address, open_udp: Opener) -> None:
+    async def test_what_a_sender_read_wakes_who_receives(
+        self, local: Address, open_udp: Opener, nursery: trio.Nursery
+    ) -> None:
+        endpoint = open_udp(local)
+        nobody = open_udp.free_address(local)
+        told: list[PathTrouble] = []
+
+        async def wait() -> None:
+            told.extend(await receive_troubles(endpoint))
+
+        async def wait_sendable() -> None:
+            # It is told of nothing.
+            await endpoint.wait_sendable()
+
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(wait_sendable)
+        # In one turn, so that the kernel's wake-up is for nothing.
+        endpoint.send_nowait([b"lost"], nobody)
+        assert endpoint.troubles() == []
+        with trio.fail_after(PATIENCE):
+            while not told:
+                await trio.lowlevel.checkpoint()
+        assert [trouble.destination for trouble in told] == [nobody]
+
+    @both
+    async def test_a_flood_keeps_it_for_as_long_as_what_a_buffer_holds(
+        self, local: Address, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        size, buffer = 1000, 100_000
+        monkeypatch.setattr(options, "SOCKET_BUFFER", buffer)
         one, two = open_udp(local), open_udp(local)
         nobody = open_udp.free_address(local)
-        for _ in range(2 * RECEIVE_CALLS):
-            two.send_nowait([b"x"], one.local)
+        # Nothing else comes in a wake-up than what the test sends for it, and one more.
+        full = [bytes(size)] * 40
+        two.send_nowait(full, one.local)
         one.send_nowait([b"lost"], nobody)
+        arrived = 0
         with trio.fail_after(PATIENCE):
-            arrivals = await one.receive()
-        assert len(arrivals.trains) >= RECEIVE_CALLS - 1
+            while True:
+                for datagram in [bytes([i]) * (size + i) for i in range(RECEIVE_CALLS)]:
+                    two.send_nowait([datagram], one.local)
+                arrivals = await one.receive()
+                if arrivals.troubles:
+                    break
+                arrived += sum(len(train.data) for train in arrivals.trains)
+                assert arrived < 4 * buffer
+        assert arrived > buffer
         assert [trouble.destination for trouble in arrivals.troubles] == [nobody]
 
     @pytest.mark.parametrize("ipv6", [False, True])
@@ -617,10 +597,8 @@ class TestTrouble:
             assert one.send_nowait([bytes(1400 - headers)], destination) == 1
             with pytest.raises(OSError, match="Message too long"):
                 one.send_nowait([bytes(1401 - headers)], destination)
-            # Whatever else there is to be received, it comes with the first.
-            with trio.fail_after(PATIENCE):
-                arrivals = await one.receive()
-            troubles = [t for t in arrivals.troubles if t.errno == errno.EMSGSIZE]
+            # It does not wait for what there is to be received.
+            troubles = one.troubles()
             assert {(t.mtu, t.local, t.concerns(destination)) for t in troubles} == {
                 (1400, True, True)
             }
