@@ -229,15 +229,17 @@ class UdpEndpoint(Endpoint):
 
     def _send(self, datagram: bytes, name: SocketName | None) -> None:
         try:
-            self._send_once(datagram, name)
+            if name is None:
+                self._sock.send(datagram)
+            else:
+                self._sock.sendto(datagram, name)
         except OSError as error:
-            # An ICMP error of an earlier packet is told on the next send, which then was not
-            # made: it is on the error queue, and the packet deserves its own try.
             if error.errno not in _TOLD_LATE:
                 raise
-            self._send_once(datagram, name)
-
-    def _send_once(self, datagram: bytes, name: SocketName | None) -> None:
+        else:
+            return
+        # An ICMP error of an earlier packet is told on the next send, which then was not made: it
+        # is on the error queue, and the packet deserves its own try.
         if name is None:
             self._sock.send(datagram)
         else:
