@@ -373,7 +373,9 @@ class TestEnds:
 
 
 class TestNumbers:
-    async def test_a_ping_tells_what_was_handed_on_and_not_what_waits(self) -> None:
+    async def test_a_ping_tells_what_was_handed_on_and_not_what_waits(
+        self, mock_clock: MockClock
+    ) -> None:
         sockets = Sockets(2, 3)
         world = sockets.world
         async with sockets.running() as transmitter:
