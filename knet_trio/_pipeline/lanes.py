@@ -257,10 +257,11 @@ class Lanes:
         """Whether less than half of what may wait for ``host`` does, in the system's queues too."""
         if not host.lane.under_half:
             return False
-        if min((link.sender.backlog for link in host.ranked), default=0.0) < 0.5:
+        now = self._context.now()
+        if any(link.sender.flows(now) for link in host.ranked):
             return True
         # The system's queue moves on without a word.
-        self._context.heartbeats.set(self._look_again, self._context.now() + _LOOK_AGAIN)
+        self._context.heartbeats.set(self._look_again, now + _LOOK_AGAIN)
         return False
 
     def _look_again(self, _: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from knet_trio._state.context import Context
 from knet_trio._state.counters import Kind, Tally
-from knet_trio._state.outlet import FIRST_RETRY, LAST_RETRY, Outlet
+from knet_trio._state.outlet import FIRST_RETRY, LAST_POLL, LAST_RETRY, SETTLED, Outlet
 from knet_trio.address import Address
 
 
@@ -87,13 +88,13 @@ class LinkSender:
         # Whether a queue behind the socket was full, and how long to wait before the next try.
         self._no_buffers = False
         self._delay = FIRST_RETRY
+        self._blocked_at = -math.inf
         # Where a socket of its own could not be had.
         self._unconnectable: Address | None = None
 
-    @property
-    def backlog(self) -> float:
-        """How full its way out is, 0 to 1."""
-        return 1.0 if self._no_buffers else self.outlet.endpoint.backlog
+    def flows(self, now: float) -> bool:
+        """Whether its way out has been at most half full for a while."""
+        return now - self._blocked_at > SETTLED and self.outlet.endpoint.backlog < 0.5
 
     def send_data(self, datagrams: Sequence[bytes]) -> SendResult:
         """Send datagrams of data, as many as there is room for."""
@@ -125,7 +126,8 @@ class LinkSender:
                     link.send_failed(error)
                 done += 1
             else:
-                self._delay = FIRST_RETRY
+                if taken:
+                    self._delay = FIRST_RETRY
                 tally.tx_packets += taken
                 tally.tx_bytes += len(rest[0]) if taken == 1 else sum(map(len, rest[:taken]))
                 done += taken
@@ -194,13 +196,23 @@ class LinkSender:
                 return True
             self._unconnectable = destination
         outlet.mark_full()
+        self._blocked_at = self._context.now()
+        # The system speaks of room when half of the buffer is free. Until then others that are no
+        # faster would be far ahead, so a buffer that does empty is filled up meanwhile.
+        if self._delay <= LAST_POLL:
+            self._retry_later()
         return False
 
     def _wait_for_buffers(self) -> None:
         self._no_buffers = True
+        self._blocked_at = self._context.now()
+        self._retry_later()
+
+    def _retry_later(self) -> None:
         context = self._context
         context.buffers.wait(self._link.host_id, self._try_again, context.now(), self._delay)
         self._delay = min(2 * self._delay, LAST_RETRY)
 
     def _try_again(self) -> None:
         self._no_buffers = False
+        self.outlet.full = False

@@ -10,9 +10,13 @@ import trio
 from knet_trio._state.schedule import Schedule
 from knet_trio.abc import Endpoint
 
-# Seconds until a queue of the system that was full is tried again, at first and at most.
+# Seconds until a queue of the system that was full is tried again, at first and at most. A socket's
+# buffer is tried no more when that takes longer than LAST_POLL: the system says when there is room.
 FIRST_RETRY: Final = 0.001
-LAST_RETRY: Final = 0.008
+LAST_POLL: Final = 0.008
+LAST_RETRY: Final = 0.032
+# Seconds without a full queue after which a link is taken for one that could carry more.
+SETTLED: Final = 0.015
 
 Wake = Callable[[Sequence[int]], None]
 """Told the ids of hosts whose lanes may go on."""
@@ -67,11 +71,14 @@ class BufferTimer:
         self._schedule = schedule
         self._wake = wake
         self._waiting: dict[Callable[[], None], int] = {}
+        self._deadline = 0.0
 
     def wait(self, host_id: int, again: Callable[[], None], now: float, delay: float) -> None:
         """Call ``again`` and wake the lane of the host in ``delay`` seconds, or sooner."""
-        if not self._waiting:
-            self._schedule.set(self._retry, now + delay)
+        deadline = now + delay
+        if not self._waiting or deadline < self._deadline:
+            self._deadline = deadline
+            self._schedule.set(self._retry, deadline)
         self._waiting[again] = host_id
 
     def forget(self, again: Callable[[], None]) -> None:

@@ -435,7 +435,7 @@ class TestFullQueuesOfTheSystem:
             assert sockets.payloads(2) == []
             assert len(sockets.payloads(3)) == 5
             full = False
-            await trio.sleep(0.02)
+            await trio.sleep(0.1)
             assert sockets.payloads(2) == [b"%d" % number for number in range(5)]
         link = world.handle.hosts[2].network_links[0]
         assert drops(world) == {}
