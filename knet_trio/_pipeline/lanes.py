@@ -21,6 +21,10 @@ from knet_trio.errors import DropCause, ForwardingDisabledError, HostDownError, 
 
 # Seconds until those who wait are looked at again where no lane will say that it has moved on.
 _LOOK_AGAIN: Final = 0.002
+# Seconds since something left a lane after which it is taken to stand still.
+_MOVING: Final = 0.25
+# Seconds without a full queue after which a link is taken for one that could carry more.
+_SETTLED: Final = 0.1
 
 
 class _Gathering(NamedTuple):
@@ -161,6 +165,14 @@ class Lanes:
                 self._release(waiter)
                 todo += [other for other in hosts if other.lane.waiters]
 
+    def blocked(self, host: HostState) -> None:
+        """The links of ``host`` have no room any more: others may not have to wait for it."""
+        if host.lane.full:
+            waiters = list(host.lane.waiters)
+            for other in dict.fromkeys(other for waiter in waiters for other in waiter.hosts):
+                if other is not host:
+                    self.progressed(other)
+
     def host_lost(self, host: HostState) -> None:
         """Nothing reaches ``host`` any more.
 
@@ -235,13 +247,16 @@ class Lanes:
         for host in hosts:
             lane = host.lane
             if lane.full:
+                if not lane.blocked:
+                    # It is not the host that is behind, but this program.
+                    return False
                 full.append(host)
             elif lane.waiters and next(iter(lane.waiters)) is not waiter:
                 # It must not overtake who began to wait before.
                 return False
             else:
                 open_.append(host)
-        if full and not any(map(self._flows, open_)):
+        if full and not self._any_flows(open_, full):
             return False
         for host in full:
             self._context.refuse(
@@ -253,13 +268,20 @@ class Lanes:
         self._put(batch, open_)
         return True
 
-    def _flows(self, host: HostState) -> bool:
-        """Whether less than half of what may wait for ``host`` does, in the system's queues too."""
-        if not host.lane.under_half:
-            return False
+    def _any_flows(self, hosts: Sequence[HostState], full: Sequence[HostState]) -> bool:
+        """Whether less than half of what may wait for one of ``hosts`` does.
+
+        That is in its lane and in the system's queues. The lanes ``full`` are behind it then. As
+        long as they move on, a host whose way out was full a moment ago may be no faster.
+        """
         now = self._context.now()
-        if any(link.sender.flows(now) for link in host.ranked):
+        moving = any(now - host.lane.moved_at < _MOVING for host in full)
+        since = now - _SETTLED if moving else now
+        under_half = [host for host in hosts if host.lane.under_half]
+        if any(link.sender.flows(since) for host in under_half for link in host.ranked):
             return True
+        if not under_half:
+            return False
         # The system's queue moves on without a word.
         self._context.heartbeats.set(self._look_again, now + _LOOK_AGAIN)
         return False

@@ -22,19 +22,25 @@ from knet_trio.errors import DropCause, NoProgressError, SealError
 class TransportStage(Stage[int]):
     """Sends what waits in the lanes of hosts, which are its keys.
 
-    ``progressed`` is called for a host whose lane has room, or may have.
+    ``progressed`` is called for a host whose lane has room, or may have; ``blocked`` for one whose
+    links have no room any more.
     """
 
     name: ClassVar[str] = "transport"
 
     def __init__(
-        self, handle: HandleState, sealer: Sealer, progressed: Callable[[HostState], None]
+        self,
+        handle: HandleState,
+        sealer: Sealer,
+        progressed: Callable[[HostState], None],
+        blocked: Callable[[HostState], None],
     ) -> None:
         super().__init__(handle.context.turns)
         self._handle = handle
         self._context = handle.context
         self._sealer = sealer
         self._progressed = progressed
+        self._blocked = blocked
 
     def wake_all(self, host_ids: Sequence[int]) -> None:
         """Several lanes may go on: first the one in which most waits, so that none falls behind."""
@@ -49,7 +55,11 @@ class TransportStage(Stage[int]):
         host = self._handle.hosts.get(key)
         if host is None or not host.ranked:
             return False
+        lane = host.lane
+        was_blocked = lane.blocked
         more = self._advance(host)
+        if lane.blocked and not was_blocked:
+            self._blocked(host)
         self._progressed(host)
         return more
 
@@ -61,7 +71,13 @@ class TransportStage(Stage[int]):
             item = lane.items[0]
         else:
             return False
-        if not self.send(host, item):
+        start = item.start
+        done = self.send(host, item)
+        if done or item.start != start:
+            lane.moved_at = self._context.now()
+        if done:
+            lane.blocked = False
+        if not done:
             return False
         # What is sent may have taken the host down, and its lane with it.
         if lane.urgent and lane.urgent[0] is item:
@@ -114,9 +130,14 @@ class TransportStage(Stage[int]):
         if not item.start:
             # It has no number yet as far as this host is concerned.
             item.sealed = None
-        for link in ranked:
-            link.sender.wait_for_room()
+        self._wait_for_room(host)
         return False
+
+    @staticmethod
+    def _wait_for_room(host: HostState) -> None:
+        host.lane.blocked = True
+        for link in host.ranked:
+            link.sender.wait_for_room()
 
     def _divert(
         self,
@@ -175,8 +196,7 @@ class TransportStage(Stage[int]):
         if not left:
             return True
         _keep(host, item, sealed, list(left))
-        for link in ranked:
-            link.sender.wait_for_room()
+        self._wait_for_room(host)
         return False
 
     @staticmethod

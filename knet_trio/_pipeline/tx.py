@@ -64,7 +64,7 @@ class Transmitter:
         self._filter = FilterStage(handle)
         self._lanes = lanes = Lanes(handle)
         self._compressor = CompressorStage(handle.context, self._compressed)
-        self._transport = TransportStage(handle, Sealer(handle), lanes.progressed)
+        self._transport = TransportStage(handle, Sealer(handle), lanes.progressed, lanes.blocked)
         lanes.transport = self._transport
         lanes.compress = self._compressor.compress_now
         lanes.submit = self._compressor.submit

@@ -6,6 +6,7 @@ it may only be entered before that, it holds at most one batch more than they sa
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -167,9 +168,20 @@ class SendLane:
         urgent: What ``send_sync`` sends, which goes first.
         waiters: Who waits to enter, in the order in which they began to.
         last_seq: The number of the last message that was handed to the host's links, or told.
+        blocked: Whether no link of the host has room, as far as is known.
+        moved_at: When something that had to wait in it was sent last.
     """
 
-    __slots__ = ("items", "last_seq", "messages", "size", "urgent", "waiters")
+    __slots__ = (
+        "blocked",
+        "items",
+        "last_seq",
+        "messages",
+        "moved_at",
+        "size",
+        "urgent",
+        "waiters",
+    )
 
     def __init__(self, last_seq: int) -> None:
         self.items: deque[LaneItem] = deque()
@@ -178,6 +190,8 @@ class SendLane:
         self.messages = 0
         self.size = 0
         self.last_seq = last_seq
+        self.blocked = False
+        self.moved_at = -math.inf
 
     @property
     def full(self) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from knet_trio._state.context import Context
 from knet_trio._state.counters import Kind, Tally
-from knet_trio._state.outlet import FIRST_RETRY, LAST_POLL, LAST_RETRY, SETTLED, Outlet
+from knet_trio._state.outlet import FIRST_RETRY, LAST_POLL, LAST_RETRY, Outlet
 from knet_trio.address import Address
 
 
@@ -92,9 +92,9 @@ class LinkSender:
         # Where a socket of its own could not be had.
         self._unconnectable: Address | None = None
 
-    def flows(self, now: float) -> bool:
-        """Whether its way out has been at most half full for a while."""
-        return now - self._blocked_at > SETTLED and self.outlet.endpoint.backlog < 0.5
+    def flows(self, since: float) -> bool:
+        """Whether its way out is at most half full, and has not been full after ``since``."""
+        return self._blocked_at <= since and self.outlet.endpoint.backlog < 0.5
 
     def send_data(self, datagrams: Sequence[bytes]) -> SendResult:
         """Send datagrams of data, as many as there is room for."""

@@ -15,8 +15,6 @@ from knet_trio.abc import Endpoint
 FIRST_RETRY: Final = 0.001
 LAST_POLL: Final = 0.008
 LAST_RETRY: Final = 0.032
-# Seconds without a full queue after which a link is taken for one that could carry more.
-SETTLED: Final = 0.015
 
 Wake = Callable[[Sequence[int]], None]
 """Told the ids of hosts whose lanes may go on."""

@@ -255,6 +255,29 @@ class TestWaiting:
         nursery.cancel_scope.cancel()
 
 
+class TestBehindAnother:
+    async def test_a_broadcast_does_not_wait_behind_one_for_the_stuck_host(
+        self, nursery: trio.Nursery
+    ) -> None:
+        sockets = Sockets(2, 3)
+        async with sockets.running() as transmitter:
+            sockets.hold(2)
+            await fill(transmitter, 2)
+            lane = sockets.world.handle.hosts[2].lane
+            # As if the transport had not come round to it yet.
+            lane.blocked = False
+            nursery.start_soon(transmitter.send, (b"to 2",), 0, (2,))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(transmitter.send, (b"to both",), 0)
+            await wait_all_tasks_blocked()
+            assert sockets.payloads(3) == []
+            transmitter._transport.wake(2)
+            await wait_all_tasks_blocked()
+            assert sockets.payloads(3) == [b"to both"]
+            assert drops(sockets.world) == {DropCause.SEND_QUEUE_FULL: 1}
+        nursery.cancel_scope.cancel()
+
+
 class TestLostHosts:
     @pytest.mark.parametrize("how", ["down", "removed"])
     async def test_who_waits_returns_and_all_is_counted(
