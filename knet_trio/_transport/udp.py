@@ -106,6 +106,8 @@ class UdpEndpoint(Endpoint):
         self._crowded = offload.Crowded()
         self._send_buffer = options.buffer_size(sock, socket.SO_SNDBUF)
         self._receive_buffer = options.buffer_size(sock, socket.SO_RCVBUF)
+        # Whether a call was told of an error that is on the error queue with its destination.
+        self._told = False
         # Troubles that are not told before what arrived ahead of them, and about how much of the
         # receive buffer has been taken since they were put here or there were none.
         self._held: list[PathTrouble] = []
@@ -142,19 +144,20 @@ class UdpEndpoint(Endpoint):
             try:
                 data, ancillary, _, name = receive(_DATAGRAM, ancillary_size)
             except BlockingIOError:
+                if self._told or not (trains or self._held):
+                    # There is something on the error queue, also if this is all there was to wake
+                    # up for. What has arrived until now comes first.
+                    self._told = False
+                    told = read_errors(self._sock)
+                    self._held += told
+                    if told:
+                        continue
                 # All that had arrived before what is held has been read.
                 troubles, self._held = self._held, []
                 self._taken = 0
-                if trains or troubles:
-                    return Arrivals(trains, troubles)
-                # Woken for nothing to read: there is something on the error queue. What arrived
-                # between this read and the one before comes first.
-                self._held = read_errors(self._sock)
-                if not self._held:
-                    break
-                continue
+                return Arrivals(trains, troubles)
             except OSError:
-                # What it says is on the error queue as well, with the destination.
+                self._told = True
                 continue
             source = sources.get(name) or self._remember(name)
             size = offload.received_size(ancillary) if ancillary else None
@@ -174,6 +177,7 @@ class UdpEndpoint(Endpoint):
         if self._taken < self._receive_buffer:
             return []
         self._taken = 0
+        self._told = False
         troubles, self._held = self._held, read_errors(self._sock)
         return troubles
 
@@ -238,6 +242,7 @@ class UdpEndpoint(Endpoint):
                 raise
         else:
             return
+        self._told = True
         # An ICMP error of an earlier packet is told on the next send, which then was not made: it
         # is on the error queue, and the packet deserves its own try.
         if name is None:
@@ -257,6 +262,8 @@ class UdpEndpoint(Endpoint):
             is_full = error.errno == errno.ENOBUFS
             if is_full:
                 self._crowded.add(destination)
+            else:
+                self._told = True
             # Who is to blame, the train or one of its datagrams, shows when they go alone.
             taken = 0
             try:
@@ -298,6 +305,7 @@ class UdpEndpoint(Endpoint):
     def troubles(self) -> list[PathTrouble]:
         """Read the error queue: what the network says is kept for ``receive``."""
         told = read_errors(self._sock)
+        self._told = False
         held = [trouble for trouble in told if not trouble.local]
         if held and not self._held:
             # Who waits to receive is not woken by the kernel for them any more. Wake everybody who

@@ -528,6 +528,23 @@ class TestTrouble:
         assert [trouble.destination for trouble in arrivals.troubles] == [nobody]
 
     @both
+    @pytest.mark.parametrize("datagrams", [[], [b"a"], [b"a", b"b"]])
+    async def test_comes_with_what_has_arrived_and_is_not_put_off_by_it(
+        self, local: Address, datagrams: list[bytes], open_udp: Opener
+    ) -> None:
+        """Or a peer would be thought gone that was not there at first, and has answered since."""
+        one, two = open_udp(local), open_udp(local)
+        nobody = open_udp.free_address(local)
+        one.send_nowait([b"lost"], nobody)
+        # That is told of it, so that receiving is not.
+        one.send_nowait(datagrams, two.local)
+        two.send_nowait([b"here I am"], one.local)
+        with trio.fail_after(PATIENCE):
+            arrivals = await one.receive()
+        assert [train.data for train in arrivals.trains] == [b"here I am"]
+        assert [trouble.destination for trouble in arrivals.troubles] == [nobody]
+
+    @both
     async def test_what_a_sender_read_wakes_who_receives(
         self, local: Address, open_udp: Opener, nursery: trio.Nursery
     ) -> None:
