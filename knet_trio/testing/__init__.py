@@ -2,11 +2,14 @@
 
 From the bottom up::
 
-    conditions   what a wire and an interface are like
+    conditions   what a wire, an interface and a route are like
     packets      what became of a packet
     wire         one direction between two addresses: which packets pass, and when
     timeline     what happens later
+    queues       where packets wait on the machine that sends them
     endpoint     the sockets, as a handle sees them
+    sockets      which of them has which address
+    fabric       the way of a packet through all of that
     network      all of it, and what a test can do to it
     running      running a program on it, the same way each time
 
@@ -15,7 +18,7 @@ From the bottom up::
 
 from __future__ import annotations
 
-from knet_trio.testing.conditions import Conditions, Interface
+from knet_trio.testing.conditions import Conditions, Interface, Route
 from knet_trio.testing.network import SimulatedNetwork, open_network
 from knet_trio.testing.packets import Fate, NetworkStatistics, PacketRecord
 from knet_trio.testing.running import run
@@ -26,6 +29,7 @@ __all__ = [
     "Interface",
     "NetworkStatistics",
     "PacketRecord",
+    "Route",
     "SimulatedNetwork",
     "open_network",
     "run",

@@ -77,11 +77,17 @@ class Conditions:
 
 @attrs.frozen(kw_only=True)
 class Interface:
-    """What the interface with an address is like.
+    """What the interface with an address, and a socket there, is like.
 
     ``mtu``: the largest packet it sends and takes, in bytes with IP and UDP headers; the sender is
-    told of larger ones at once. ``rate``: the bytes a second it sends; what it has not sent yet
-    waits in ``send_buffer`` bytes, and when those are full its sockets take no more for a while.
+    told of larger ones at once. ``rate``: the bytes a second it sends.
+
+    ``send_buffer``: the bytes of each socket that may wait on this machine, in whatever queue;
+    when they do, the socket takes no more for a while (EAGAIN). A socket for one peer alone has an
+    eighth of it. ``queue``: the bytes of all sockets that may wait for the interface, and for each
+    of its routes that has a queue of its own; what is sent beyond is refused (ENOBUFS). As it is
+    made, the send buffers are full before.
+
     ``receive_buffer``: the bytes a socket keeps until the handle takes them; more are lost.
 
     Raises InvalidArgumentError for what is out of range.
@@ -90,4 +96,21 @@ class Interface:
     mtu: int = attrs.field(default=ETHERNET_MTU, validator=_mtu)
     rate: float = attrs.field(default=math.inf, validator=_at_least_one)
     send_buffer: float = attrs.field(default=SOCKET_BUFFER, validator=_at_least_one)
+    queue: float = attrs.field(default=math.inf, validator=_at_least_one)
     receive_buffer: float = attrs.field(default=SOCKET_BUFFER, validator=_at_least_one)
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """What the way from an address to others is like while it is on the machine itself.
+
+    ``rate``: the bytes a second that pass. ``queue``: the bytes that may wait before that place,
+    beyond which sending is refused (ENOBUFS); None is as many as the interface's.
+
+    Raises InvalidArgumentError for what is out of range.
+    """
+
+    rate: float = attrs.field(default=math.inf, validator=_at_least_one)
+    queue: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_at_least_one)
+    )

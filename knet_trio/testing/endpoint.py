@@ -1,4 +1,4 @@
-"""Sockets on a simulated network, as a handle sees them, and the interfaces they are bound to."""
+"""Sockets on a simulated network, as a handle sees them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import trio
 from knet_trio._core.sizes import IPV4_HEADER, IPV6_HEADER, UDP_HEADER
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address
-from knet_trio.testing.conditions import Interface
+from knet_trio.testing.queues import InterfaceState, Outgoing
 
 # What is taken at once, as from a real socket (transport/udp.py).
 RECEIVE_TRAINS: Final = 64
 RECEIVE_BYTES: Final = 192 * 1024
 TRAIN_DATAGRAMS: Final = 64
 TRAIN_BYTES: Final = 65535
+# The share of the send buffer that a socket for one peer alone has.
+CONNECTED_SHARE: Final = 1 / 8
 
 
 def onwire_size(destination: Address, datagram: bytes) -> int:
@@ -29,66 +31,46 @@ def onwire_size(destination: Address, datagram: bytes) -> int:
     return headers + len(datagram)
 
 
-class InterfaceState:
-    """The interface with one address, as it is now."""
-
-    def __init__(self, settings: Interface) -> None:
-        self.settings = settings
-        self.up = True
-        self.paused = False
-        # Sockets that were refused an oversized packet here.
-        self.too_big = 0
-        # When it will have sent what it has taken.
-        self._sent_at = 0.0
-
-    def configure(self, settings: Interface) -> None:
-        """It is another from now on; what waits in the old one leaves in its time."""
-        self.settings = settings
-        self._sent_at = 0.0
-
-    def depart(self, size: int, now: float) -> float | None:
-        """When a packet of ``size`` bytes will have been sent; None if there is no room for it."""
-        rate = self.settings.rate
-        begins = max(now, self._sent_at)
-        if begins > now and (begins - now) * rate + size > self.settings.send_buffer:
-            return None
-        self._sent_at = begins + size / rate
-        return self._sent_at
-
-    def room_at(self, now: float) -> float:
-        """When there is room for more."""
-        # Half of it empty, so that a sender is not woken for each packet.
-        return max(now, self._sent_at - self.settings.send_buffer / self.settings.rate / 2)
-
-
-class Carrier(Protocol):
+class Medium(Protocol):
     """The network, as its sockets see it."""
 
     @abstractmethod
-    def carry(
-        self, source: Address, destination: Address, datagram: bytes, size: int, departure: float
-    ) -> None:
-        """Take a packet that leaves its interface at ``departure``."""
+    def connect(
+        self, endpoint: SimulatedEndpoint, destination: Address
+    ) -> SimulatedEndpoint | None:
+        """A socket at the same address for one peer alone, None if that cannot be."""
 
     @abstractmethod
-    def release(self, endpoint: SimulatedEndpoint) -> None:
-        """Forget a socket that is closed."""
+    def forget(self, endpoint: SimulatedEndpoint) -> None:
+        """A socket is closed."""
 
 
 class SimulatedEndpoint(Endpoint):
     """A socket on a simulated network.
 
-    ``seen`` is the address that others see it at, which is ``local`` unless it has moved.
+    ``seen`` is the address that others see it at, which is ``local`` unless it has moved. ``peer``
+    is whom it is for alone, None for everybody.
     """
 
-    def __init__(self, carrier: Carrier, local: Address, interface: InterfaceState) -> None:
+    def __init__(
+        self,
+        medium: Medium,
+        local: Address,
+        interface: InterfaceState,
+        peer: Address | None = None,
+    ) -> None:
         self.local = self.seen = local
         self.interface = interface
-        self._carrier = carrier
+        self.peer = peer
+        self._medium = medium
         self._closed = False
+        # What was sent and is still on this machine, in bytes.
+        self._unsent = 0
         self._datagrams: deque[tuple[bytes, Address]] = deque()
         self._held = 0
-        self._troubles: list[PathTrouble] = []
+        # How many bytes were taken so far, and how many when each trouble came.
+        self._taken = 0
+        self._troubles: list[tuple[PathTrouble, int]] = []
         self._readers = trio.lowlevel.ParkingLot()
         self._senders = trio.lowlevel.ParkingLot()
 
@@ -101,7 +83,7 @@ class SimulatedEndpoint(Endpoint):
         while True:
             self._check_open()
             if self._readable:
-                return Arrivals(self._trains(), self.troubles())
+                return Arrivals(self._trains(), self._due_troubles())
             await self._readers.park()
 
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
@@ -134,32 +116,38 @@ class SimulatedEndpoint(Endpoint):
             to = destination if destination.is_ipv6 else destination._replace(port=0)
             self.tell(PathTrouble(to, errno.EMSGSIZE, mtu, local=True))
             raise _refusal(errno.EMSGSIZE)
-        departure = interface.depart(size, now)
-        if departure is None:
+        if self._unsent >= self._send_buffer:
             return False
-        self._carrier.carry(self.seen, destination, datagram, size, departure)
+        if not interface.send(Outgoing(self, self.seen, destination, datagram, size), now):
+            raise _refusal(errno.ENOBUFS)
         return True
 
     async def wait_sendable(self) -> None:
-        """Wait until the interface has room and is not paused."""
-        if self._closed or not self.interface.paused:
+        """Wait until half of the send buffer is empty and the interface is not paused."""
+        if self._closed or self._writable:
             await trio.lowlevel.checkpoint()
         while True:
             self._check_open()
-            if self.interface.paused:
-                await self._senders.park()
-                continue
-            now = trio.current_time()
-            room_at = self.interface.room_at(now)
-            if room_at <= now:
+            if self._writable:
                 return
-            with trio.move_on_at(room_at):
-                await self._senders.park()
+            await self._senders.park()
+
+    @property
+    def backlog(self) -> float:
+        """How much of the send buffer is in use by what has not left the machine."""
+        return 0.0 if self._closed else min(1.0, self._unsent / self._send_buffer)
+
+    def connect(self, destination: Address) -> SimulatedEndpoint | None:
+        """A socket at the same address for one peer alone, unless the interface is down."""
+        return None if self._closed else self._medium.connect(self, destination)
 
     def troubles(self) -> list[PathTrouble]:
-        """Take what came back of earlier sends."""
-        taken, self._troubles = self._troubles, []
-        return taken
+        """Take what the interface said; what came back waits for what had arrived before."""
+        local = [trouble for trouble, _ in self._troubles if trouble.local]
+        self._troubles = [
+            (trouble, taken) for trouble, taken in self._troubles if not trouble.local
+        ]
+        return local
 
     def set_dscp(self, dscp: int) -> None:
         """Nothing here goes by that."""
@@ -168,7 +156,7 @@ class SimulatedEndpoint(Endpoint):
         """Give the address back, and wake whoever waits."""
         if not self._closed:
             self._closed = True
-            self._carrier.release(self)
+            self._medium.forget(self)
             self.wake()
 
     # What the network does.
@@ -184,17 +172,37 @@ class SimulatedEndpoint(Endpoint):
 
     def tell(self, trouble: PathTrouble) -> None:
         """There is something on the error queue."""
-        self._troubles.append(trouble)
+        self._troubles.append((trouble, self._taken))
         self._readers.unpark_all()
 
+    def queued(self, size: int) -> None:
+        """A packet of ``size`` bytes waits in a queue of the machine."""
+        self._unsent += size
+
+    def left(self, size: int) -> None:
+        """It has left the machine."""
+        self._unsent -= size
+        if self._writable:
+            self._senders.unpark_all()
+
     def wake(self) -> None:
-        """Have those who wait look again: the interface is not paused any more."""
+        """Have those who wait look again: the interface is another, or not paused any more."""
         self._readers.unpark_all()
         self._senders.unpark_all()
 
     @property
     def _readable(self) -> bool:
         return bool(self._datagrams or self._troubles) and not self.interface.paused
+
+    @property
+    def _send_buffer(self) -> float:
+        size = self.interface.settings.send_buffer
+        return size if self.peer is None else size * CONNECTED_SHARE
+
+    @property
+    def _writable(self) -> bool:
+        # As Linux has it, so that a sender is not woken for each packet.
+        return not self.interface.paused and 2 * self._unsent <= self._send_buffer
 
     def _check_open(self) -> None:
         if self._closed:
@@ -219,7 +227,21 @@ class SimulatedEndpoint(Endpoint):
             trains.append(Train(data, size, source))
             room -= len(data)
             self._held -= len(data)
+            self._taken += len(data)
         return trains
+
+    def _due_troubles(self) -> list[PathTrouble]:
+        """Take the troubles that no datagram has to be told before.
+
+        All, once nothing waits, and else those that came as many bytes ago as the buffer holds.
+        """
+        if not self._datagrams:
+            due = len(self._troubles)
+        else:
+            before = self._taken - self.interface.settings.receive_buffer
+            due = sum(taken <= before for _, taken in self._troubles)
+        told, self._troubles = self._troubles[:due], self._troubles[due:]
+        return [trouble for trouble, _ in told]
 
 
 class Binder(Protocol):

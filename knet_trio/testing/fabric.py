@@ -6,7 +6,6 @@ import errno
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -14,15 +13,15 @@ import trio
 
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address
-from knet_trio.errors import InvalidArgumentError, TransportError
+from knet_trio.errors import InvalidArgumentError
 from knet_trio.testing.conditions import Conditions, Interface
-from knet_trio.testing.endpoint import Binder, Carrier, InterfaceState, SimulatedEndpoint
+from knet_trio.testing.endpoint import Binder, Medium, SimulatedEndpoint
 from knet_trio.testing.packets import Fate, NetworkStatistics, PacketRecord
+from knet_trio.testing.queues import InterfaceState, Outgoing
+from knet_trio.testing.sockets import Sockets
 from knet_trio.testing.timeline import Timeline
 from knet_trio.testing.wire import Wire
 
-# Where ports that nobody asked for begin.
-_FIRST_FREE_PORT: Final = 32768
 # An ICMP message with the headers of what it is about.
 _ICMP_SIZE: Final = 56
 
@@ -35,7 +34,7 @@ class _Packet(NamedTuple):
     size: int
 
 
-class Fabric(Carrier, Binder):
+class Fabric(Medium, Binder):
     """Wires, interfaces and sockets.
 
     ``conditions`` are those of wires without any of their own, ``interface`` what interfaces are
@@ -51,7 +50,7 @@ class Fabric(Carrier, Binder):
         self.wires: dict[tuple[str, str], Wire] = {}
         self._interface = interface
         self._interfaces: dict[str, InterfaceState] = {}
-        self._endpoints: dict[Address, SimulatedEndpoint] = {}
+        self._sockets = Sockets()
         self._sent = self._duplicated = self._ended = self._troubles = 0
         self._fates: Counter[Fate] = Counter()
 
@@ -67,12 +66,14 @@ class Fabric(Carrier, Binder):
         """The interface with that address, from now on if there was none."""
         state = self._interfaces.get(host)
         if state is None:
-            state = self._interfaces[host] = InterfaceState(self._interface)
+            state = self._interfaces[host] = InterfaceState(
+                self._interface, self.timeline, self._carry
+            )
         return state
 
     def wake(self, state: InterfaceState) -> None:
         """Have the sockets of an interface look at it again."""
-        for endpoint in self._endpoints.values():
+        for endpoint in self._sockets:
             if endpoint.interface is state:
                 endpoint.wake()
 
@@ -83,10 +84,7 @@ class Fabric(Carrier, Binder):
         if old not in self._interfaces:
             raise InvalidArgumentError(f"nothing is at {old}, so nothing can move")
         self._interfaces[new] = self._interfaces.pop(old)
-        for address in [address for address in self._endpoints if address.host == old]:
-            endpoint = self._endpoints.pop(address)
-            endpoint.seen = address._replace(host=new)
-            self._endpoints[endpoint.seen] = endpoint
+        self._sockets.move(old, new)
 
     def statistics(self) -> NetworkStatistics:
         """The counters now."""
@@ -103,34 +101,32 @@ class Fabric(Carrier, Binder):
 
     def bind(self, local: Address) -> SimulatedEndpoint:
         """A socket at ``local``, with port 0 at a port that is free."""
-        if ip_address(local.host.partition("%")[0]).is_unspecified:
-            raise TransportError(
-                f"cannot bind UDP {local}: a simulated network does not know whose address that"
-                " would be; name one",
-                errno=errno.EADDRNOTAVAIL,
-            )
-        if not local.port:
-            ports = range(_FIRST_FREE_PORT, 65536)
-            free = (port for port in ports if Address(local.host, port) not in self._endpoints)
-            local = local._replace(port=next(free))
-        if local in self._endpoints:
-            raise TransportError(
-                f"cannot bind UDP {local}: it is in use on the simulated network",
-                errno=errno.EADDRINUSE,
-            )
+        local = self._sockets.choose_address(local)
         endpoint = SimulatedEndpoint(self, local, self.state(local.host))
-        self._endpoints[local] = endpoint
+        self._sockets.add(endpoint)
         return endpoint
 
-    def release(self, endpoint: SimulatedEndpoint) -> None:
-        """The socket was closed."""
-        del self._endpoints[endpoint.seen]
+    def connect(
+        self, endpoint: SimulatedEndpoint, destination: Address
+    ) -> SimulatedEndpoint | None:
+        """A socket beside ``endpoint`` for ``destination`` alone."""
+        if endpoint.peer is not None or not endpoint.interface.up:
+            return None
+        if self._sockets.find_connected(endpoint.seen, destination) is not None:
+            return None
+        connected = SimulatedEndpoint(self, endpoint.local, endpoint.interface, destination)
+        connected.seen = endpoint.seen
+        self._sockets.add(connected)
+        return connected
 
-    def carry(
-        self, source: Address, destination: Address, datagram: bytes, size: int, departure: float
-    ) -> None:
+    def forget(self, endpoint: SimulatedEndpoint) -> None:
+        """The socket was closed."""
+        self._sockets.remove(endpoint)
+
+    def _carry(self, outgoing: Outgoing, departure: float) -> None:
         """A packet leaves its interface at ``departure``: find out where it gets."""
         self._sent += 1
+        _, source, destination, datagram, size = outgoing
         packet = _Packet(departure, source, destination, datagram, size)
         wire = self.wire(source.host, destination.host)
         conditions = wire.own or self.conditions
@@ -161,7 +157,7 @@ class Fabric(Carrier, Binder):
             return Fate.TOO_BIG
         if data is None:
             return Fate.CORRUPTED
-        endpoint = self._endpoints.get(packet.destination)
+        endpoint = self._sockets.find(packet.destination, packet.source)
         if endpoint is None:
             self._refuse(packet)
             return Fate.REFUSED
@@ -199,7 +195,7 @@ class Fabric(Carrier, Binder):
 
     def _tell(self, source: Address, trouble: PathTrouble, when: float) -> None:
         def arrive() -> None:
-            endpoint = self._endpoints.get(source)
+            endpoint = self._sockets.find(source, trouble.destination)
             if endpoint is not None and endpoint.interface.up:
                 self._troubles += 1
                 endpoint.tell(trouble)

@@ -11,9 +11,10 @@ from itertools import combinations, product
 import trio
 
 from knet_trio._compress import without_threads
+from knet_trio._state.turns import counted_turns
 from knet_trio._transport import substitute_transports
 from knet_trio.address import parse_address
-from knet_trio.testing.conditions import Conditions, Interface
+from knet_trio.testing.conditions import Conditions, Interface, Route
 from knet_trio.testing.endpoint import SimulatedTransport
 from knet_trio.testing.fabric import Fabric
 from knet_trio.testing.packets import NetworkStatistics, PacketRecord
@@ -107,12 +108,50 @@ class SimulatedNetwork:
     # Interfaces.
 
     def set_interface(self, address: AddressLike, interface: Interface) -> None:
-        """Say what the interface with ``address`` is like."""
-        self._fabric.state(_host(address)).configure(interface)
+        """Say what the interface with ``address`` is like.
+
+        What waits to be sent is sent at the new rate.
+        """
+        state = self._fabric.state(_host(address))
+        state.configure(interface)
+        self._fabric.wake(state)
 
     def get_interface(self, address: AddressLike) -> Interface:
         """What the interface with ``address`` is like."""
         return self._fabric.state(_host(address)).settings
+
+    # Routes.
+
+    def set_route(
+        self,
+        source: AddressLike,
+        destinations: AddressLike | Iterable[AddressLike],
+        route: Route | None,
+    ) -> None:
+        """Have all that ``source`` sends to ``destinations`` wait in one queue, None for in none.
+
+        That is before the queue of its interface, and on its machine: what waits is in the send
+        buffers of the sockets that sent it. What waited before goes on there. A route that is held
+        stays so, and then all with the same queue are.
+        """
+        if isinstance(destinations, AddressLike):
+            destinations = [destinations]
+        hosts = [_host(destination) for destination in destinations]
+        self._fabric.state(_host(source)).set_route(hosts, route or Route())
+
+    def hold(self, a: AddressLike, b: AddressLike, *, one_way: bool = False) -> None:
+        """Let nothing that is sent between two addresses leave its machine, until ``release``.
+
+        It waits there while there is room: see ``Interface``. With ``one_way`` only what ``a``
+        sends to ``b``. Routes with one queue in common are held together.
+        """
+        for source, destination in self._pairs(a, b, one_way):
+            self._fabric.state(source).hold(destination)
+
+    def release(self, a: AddressLike, b: AddressLike, *, one_way: bool = False) -> None:
+        """Undo ``hold``: what waits is sent now."""
+        for source, destination in self._pairs(a, b, one_way):
+            self._fabric.state(source).release(destination)
 
     def take_down(self, *addresses: AddressLike) -> None:
         """Switch interfaces off: sending fails with ENETUNREACH, what arrives is lost silently.
@@ -170,9 +209,13 @@ class SimulatedNetwork:
         return self._fabric.statistics()
 
     def _ways(self, a: AddressLike, b: AddressLike, one_way: bool) -> list[Wire]:
-        source, destination = _host(a), _host(b)
-        there = self._fabric.wire(source, destination)
-        return [there] if one_way else [there, self._fabric.wire(destination, source)]
+        return [self._fabric.wire(*pair) for pair in self._pairs(a, b, one_way)]
+
+    @staticmethod
+    def _pairs(a: AddressLike, b: AddressLike, one_way: bool) -> list[tuple[str, str]]:
+        """Source and destination of each way."""
+        there = _host(a), _host(b)
+        return [there] if one_way else [there, there[::-1]]
 
 
 @asynccontextmanager
@@ -200,7 +243,11 @@ async def open_network(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fabric.timeline.run, name="simulated network")
-            with substitute_transports(SimulatedTransport(fabric)), without_threads():
+            with (
+                substitute_transports(SimulatedTransport(fabric)),
+                without_threads(),
+                counted_turns(),
+            ):
                 yield SimulatedNetwork(fabric)
             nursery.cancel_scope.cancel()
     except BaseException as error:
