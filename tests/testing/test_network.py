@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from ipaddress import ip_address
 
 import pytest
@@ -8,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from knet_trio import CompressConfig, open_handle
+from knet_trio._state.turns import TURN, Turns
 from knet_trio._transport import TRANSPORTS, find_transport
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address
@@ -317,6 +319,17 @@ class TestOpening:
             began = trio.current_time()
             assert await passes(a, b)
             assert trio.current_time() > began
+
+    async def test_turns_end_by_counting(self) -> None:
+        async with open_network():
+            pieces: list[int] = []
+            for pause in (0, 2 * TURN):
+                turns = Turns()
+                pieces.append(0)
+                while not turns.is_over():
+                    pieces[-1] += 1
+                    time.sleep(pause)  # noqa: ASYNC251  # it is not to matter
+        assert pieces[0] == pieces[1] > 1
 
     async def test_slow_compressors_need_no_thread(
         self, network: SimulatedNetwork, autojump_clock: MockClock
