@@ -3,14 +3,15 @@
 ::
 
     Runtime.run                          the nursery of the handle
-      |- end                             tells those outside who wait for the pipeline
+      |- end                             raises a bug of a call, wakes those outside who wait
       |- heartbeat                       pings when due, notices silence
       |- pmtud                           path MTU searches
-      |- tx: filter, compressor, cipher, transport       the pipelines, a task for each stage
-      |- rx: cipher, defrag, decompressor, delivery
+      |- chores                          what concerns many links at once
+      |- tx: compressor, transport       what had to wait on its way out
+      |- rx: lanes, worker               what could not go through as it came in
       |- endpoint (for each socket)
       |    |- receive
-      |    '- outbox                     sends on what the socket had no room for
+      |    '- room                       waits for room when it is full
       '- datafd (for each data fd)
            |- read                       what is read from it is sent
            '- write                      what arrives is written to it
@@ -27,7 +28,7 @@ import attrs
 import trio
 
 from knet_trio._logs.names import LogSubsystem
-from knet_trio._pipeline.rx import Receiver
+from knet_trio._pipeline.receiving import Receiver
 from knet_trio._pipeline.tx import Transmitter
 from knet_trio._state.context import Context
 from knet_trio._state.control import receive_trouble
@@ -35,7 +36,8 @@ from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.link import LinkState
 from knet_trio._state.loopback import LoopbackLinkState
-from knet_trio._state.outlet import Outlet
+from knet_trio._state.network_link import NetworkLinkState
+from knet_trio._state.outlet import Connections, Outlet
 from knet_trio._transport import LOOPBACK, find_transport
 from knet_trio.abc import Endpoint, Transport
 from knet_trio.address import Address
@@ -57,24 +59,27 @@ class _Bound:
     closed: trio.Event = attrs.field(factory=trio.Event)
 
 
-class Runtime:
+class Runtime(Connections):
     """The parts of one handle and the tasks that run them, in ``nursery``."""
 
     def __init__(
         self, context: Context, nursery: trio.Nursery, *, privileged: bool, dscp: int
     ) -> None:
         self.context = context
+        context.connections = self
         self.handle = HandleState(context)
         self.transmitter = Transmitter(self.handle)
         self.receiver = Receiver(self.handle)
-        self.datafds = Datafds(context, self.transmitter, self.receiver.mailboxes, nursery)
+        self.datafds = Datafds(context, self.transmitter, self.receiver.channels, nursery)
         self.ended = False
         self._nursery = nursery
         self._privileged = privileged
         self._dscp = dscp
         self._bound: dict[Endpoint, _Bound] = {}
+        # The same, by where they are bound to.
+        self._bound_to: dict[tuple[Transport, Address], _Bound] = {}
         # Those of single links.
-        self._alone: dict[Endpoint, _Bound] = {}
+        self._connected: dict[Endpoint, _Bound] = {}
 
     def start(self) -> None:
         """Start the tasks that every handle has."""
@@ -82,6 +87,7 @@ class Runtime:
         start(self._await_end, name="end")
         start(self.context.heartbeats.run, name="heartbeat")
         start(self.context.discoveries.run, name="pmtud")
+        start(self.context.chores.run, name="chores")
         start(self.transmitter.run, name="tx")
         start(self.receiver.run, name="rx")
 
@@ -93,8 +99,8 @@ class Runtime:
         for host in self.handle.hosts.values():
             host.close()
         self.datafds.close()
-        for mailbox in self.receiver.mailboxes.values():
-            mailbox.end()
+        for queue in self.receiver.channels.values():
+            queue.end()
         for receiver in self.context.event_receivers:
             receiver.end()
         self._nursery.cancel_scope.cancel()
@@ -116,7 +122,7 @@ class Runtime:
 
     # Links and their sockets.
 
-    def add_link(self, host: HostState, config: LinkConfig) -> LinkState | LoopbackLinkState:
+    def add_link(self, host: HostState, config: LinkConfig) -> LinkState:
         """Set up a link, not enabled yet. On an error nothing has changed."""
         self.check_running()
         if config.link_id in host.links:
@@ -132,16 +138,15 @@ class Runtime:
         bound = self._bind(config, transport)
         bound.outlet.users += 1
         config = attrs.evolve(config, src=bound.endpoint.local)
-        link = LinkState(
+        link = NetworkLinkState(
             self.context,
             host.host_id,
             config,
             transport,
             bound.outlet,
+            host.lane,
             host.refresh,
-            self._connect,
-            self._disconnect,
-            partial(receive_trouble, self.handle, bound.endpoint),
+            partial(receive_trouble, self.handle),
         )
         host.add(link)
         return link
@@ -157,12 +162,10 @@ class Runtime:
                 f"a loopback link has to be the only one of host {me}: remove its other links first"
             )
         link = LoopbackLinkState(self.context, config, self.receiver.deliver, host.refresh)
-        host.add(link)
+        host.add_loopback(link)
         return link
 
-    async def remove_links(
-        self, host: HostState, links: Iterable[LinkState | LoopbackLinkState]
-    ) -> None:
+    async def remove_links(self, host: HostState, links: Iterable[LinkState]) -> None:
         """Take links down and away, and close the sockets that nobody uses any more.
 
         When cancelled, it has done so all the same.
@@ -171,12 +174,13 @@ class Runtime:
         for link in links:
             link.close()
             host.remove(link)
-            if isinstance(link, LoopbackLinkState):
+            if link.endpoint is None:
                 continue
-            bound = self._bound[link.sender.shared.endpoint]
+            bound = self._bound[link.endpoint]
             bound.outlet.users -= 1
             if not bound.outlet.users:
                 del self._bound[bound.endpoint]
+                del self._bound_to[bound.transport, bound.endpoint.local]
                 bound.scope.cancel()
                 closed.append(bound.closed)
         # Their tasks end in a few turns, and then the addresses are free.
@@ -203,49 +207,50 @@ class Runtime:
 
     def _bind(self, config: LinkConfig, transport: Transport) -> _Bound:
         dynamic = config.dst is None
-        for bound in self._bound.values():
-            if bound.endpoint.local == config.src and bound.transport is transport:
-                if bound.dynamic != dynamic:
-                    raise InvalidArgumentError(
-                        f"{config.src} has links with dst or without, not both: give this one"
-                        " a local address or port of its own"
-                    )
-                if config.high_priority and not bound.high_priority:
-                    bound.endpoint.set_dscp(self._dscp)
-                    bound.high_priority = True
-                return bound
+        bound = self._bound_to.get((transport, config.src))
+        if bound is not None:
+            if bound.dynamic != dynamic:
+                raise InvalidArgumentError(
+                    f"{config.src} has links with dst or without, not both: give this one"
+                    " a local address or port of its own"
+                )
+            if config.high_priority and not bound.high_priority:
+                bound.endpoint.set_dscp(self._dscp)
+                bound.high_priority = True
+            return bound
         endpoint = transport.open_endpoint(
             config.src,
             privileged=self._privileged,
             high_priority=config.high_priority,
             dscp=self._dscp,
         )
-        outlet = Outlet(endpoint, self._room)
+        outlet = Outlet(endpoint, self._have_room)
         bound = _Bound(endpoint, outlet, transport, dynamic, config.high_priority)
-        self._bound[endpoint] = bound
+        self._bound[endpoint] = self._bound_to[transport, endpoint.local] = bound
         self.context.log.debug(
             LogSubsystem.TRANSPORT, "%s socket %s is open", transport.name, endpoint.local
         )
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local}")
         return bound
 
-    def _room(self, host_ids: Sequence[int]) -> None:
+    def _have_room(self, host_ids: Sequence[int]) -> None:
         self.context.on_room(host_ids)
 
-    def _connect(self, outlet: Outlet, destination: Address) -> Outlet | None:
-        """Open a socket for one link, at the address of one that it shared."""
+    def connect(self, outlet: Outlet, destination: Address) -> Outlet | None:
+        """Open a socket for one link, at the address of one that it shares."""
         shared = self._bound[outlet.endpoint]
         endpoint = shared.endpoint.connect(destination)
         if endpoint is None:
             return None
-        own = Outlet(endpoint, self._room)
+        own = Outlet(endpoint, self._have_room)
         bound = _Bound(endpoint, own, shared.transport, shared.dynamic, shared.high_priority)
-        self._alone[endpoint] = bound
+        self._connected[endpoint] = bound
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local} alone")
         return own
 
-    def _disconnect(self, outlet: Outlet) -> None:
-        bound = self._alone.pop(outlet.endpoint)
+    def disconnect(self, outlet: Outlet) -> None:
+        """Close the socket of one link."""
+        bound = self._connected.pop(outlet.endpoint)
         bound.scope.cancel()
         bound.endpoint.close()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from inspect import iscoroutinefunction
-from typing import Final
+from typing import Final, cast
 
-from knet_trio._compress import make_compressor
+from knet_trio._compress import make_compressor, wire_id_of
 from knet_trio._core.onwire import VERSION
 from knet_trio._core.sizes import MAX_ONWIRE, MIN_IPV4_MTU, EnvelopeSizes
 from knet_trio._logs import settings
@@ -215,6 +216,21 @@ def make_compression(config: CompressConfig | None) -> Compression | None:
         return None
     threshold = config.threshold or DEFAULT_COMPRESS_THRESHOLD
     return Compression(make_compressor(config), threshold)
+
+
+def check_accept_compression(models: object) -> frozenset[int] | None:
+    """Return the wire ids of compression ``models``, None for None.
+
+    Raises:
+        InvalidArgumentError: ``models`` is no list of names, or one of them is not known.
+    """
+    if models is None:
+        return None
+    if isinstance(models, str | bytes) or not isinstance(models, Iterable):
+        raise InvalidArgumentError(
+            f"accept_compression={models!r} is not a list of models, such as ['zlib']"
+        )
+    return frozenset(wire_id_of(model) for model in cast("Iterable[object]", models))
 
 
 def check_filter(filter: Filter | None) -> Filter | None:

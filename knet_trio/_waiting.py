@@ -1,9 +1,8 @@
-"""Two things tasks wait on: a state that comes and goes, and a bounded queue."""
+"""Two things tasks wait on: a state that comes and goes, and a queue that drops the oldest."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 import trio
@@ -56,16 +55,14 @@ class AsyncBool:
 
 
 class Mailbox(Generic[T]):
-    """A queue that never makes the sender wait.
+    """A queue that never makes the sender wait: when it is full, the oldest item is dropped.
 
-    What does not fit is dropped: the newest with ``keep_oldest``, else the oldest. ``put`` says how
-    many. Receiving takes an item only when it returns, so a cancelled wait takes none.
+    Receiving takes an item only when it returns, so a cancelled wait takes none.
     """
 
-    def __init__(self, limit: int, *, keep_oldest: bool) -> None:
+    def __init__(self, limit: int) -> None:
         self._items: deque[T] = deque()
         self._limit = limit
-        self._keep_oldest = keep_oldest
         self._receivers = trio.lowlevel.ParkingLot()
         self._ended = False
         self._closed = False
@@ -73,20 +70,15 @@ class Mailbox(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, items: Iterable[T]) -> int:
-        """Add ``items`` and return how many were dropped for lack of room."""
+    def put(self, item: T) -> bool:
+        """Add ``item``; True if another was dropped for lack of room."""
         queue = self._items
-        before = len(queue)
-        queue.extend(items)
-        dropped = max(0, len(queue) - self._limit)
-        for _ in range(dropped):
-            if self._keep_oldest:
-                queue.pop()
-            else:
-                queue.popleft()
-        if len(self._receivers):
-            self._receivers.unpark(count=max(1, len(queue) - before))
-        return dropped
+        queue.append(item)
+        self._receivers.unpark()
+        if len(queue) <= self._limit:
+            return False
+        queue.popleft()
+        return True
 
     def put_back(self, item: T) -> None:
         """Undo the taking of ``item``, which was the first."""
@@ -104,28 +96,23 @@ class Mailbox(Generic[T]):
         self._items.clear()
         self._receivers.unpark_all()
 
-    def take_nowait(self, limit: int | None = None) -> list[T]:
-        """One or more items, at most ``limit``; ``trio.WouldBlock`` if there is none."""
-        queue = self._items
+    def take_nowait(self) -> T:
+        """Take the first item; ``trio.WouldBlock`` if there is none."""
         if self._closed:
             raise trio.ClosedResourceError("this channel was closed")
-        if not queue:
+        if not self._items:
             if self._ended:
                 raise trio.EndOfChannel("the handle has ended")
             raise trio.WouldBlock
-        if limit is None or limit >= len(queue):
-            taken = list(queue)
-            queue.clear()
-            return taken
-        return [queue.popleft() for _ in range(limit)]
+        return self._items.popleft()
 
-    async def take(self, limit: int | None = None) -> list[T]:
-        """Wait for one or more items and take at most ``limit``."""
+    async def take(self) -> T:
+        """Wait for an item and take it."""
         # Taking comes last, so that nothing happens between it and the return.
         if self._items or self._ended or self._closed:
             await trio.lowlevel.checkpoint()
         while True:
             try:
-                return self.take_nowait(limit)
+                return self.take_nowait()
             except trio.WouldBlock:
                 await self._receivers.park()

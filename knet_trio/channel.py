@@ -11,7 +11,7 @@ from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio._pipeline.batches import BATCH_MESSAGES, cut, pack
 from knet_trio._pipeline.tx import Owner
 from knet_trio._runtime import Runtime
-from knet_trio._waiting import Mailbox
+from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio.config import check_host_id
 from knet_trio.errors import InvalidArgumentError, UnknownHostError
 from knet_trio.host import Host
@@ -37,10 +37,10 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     A cancelled call has not happened: nothing was sent, nothing was taken.
     """
 
-    def __init__(self, runtime: Runtime, channel: int, mailbox: Mailbox[Message]) -> None:
+    def __init__(self, runtime: Runtime, channel: int, queue: ChannelQueue) -> None:
         self._runtime = runtime
         self._channel = channel
-        self._mailbox = mailbox
+        self._queue = queue
         self._closed = False
         self._owner = Owner()
 
@@ -127,31 +127,55 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         await self._runtime.transmitter.send_sync(_check(data), self._channel, hosts)
 
     async def receive(self) -> Message:
-        """The next message.
+        """Wait for the next message and take it.
 
-        Raises ``trio.EndOfChannel`` once the handle has ended and all is taken,
-        ``trio.ClosedResourceError`` if the channel was closed here. Source: man knet_recv.
+        It always looks for cancellation, but lets other tasks run only if it has to wait, or if
+        the handle has worked for 0.5 ms since it last did. ``async for`` does the same for each
+        message. Tasks that wait get messages in the order in which they began to wait. See
+        knet_recv(3).
+
+        Raises:
+            trio.EndOfChannel: The handle has ended, and all messages are taken.
+            trio.ClosedResourceError: The channel was closed here, before or meanwhile.
         """
-        return (await self._mailbox.take(1))[0]
+        return await self._queue.take()
 
     def receive_nowait(self) -> Message:
-        """The next message if one is there, else ``trio.WouldBlock``."""
-        return self._mailbox.take_nowait(1)[0]
+        """Take the next message if there is one, else raise ``trio.WouldBlock``."""
+        return self._queue.take_nowait()
 
     async def receive_many(self, limit: int | None = None) -> list[Message]:
-        """Wait for a message and take all that are there, at most ``limit``."""
+        """Wait for a message and take all that are there.
+
+        Like ``receive``, with less work for each message.
+
+        Args:
+            limit: How many to take at most, 1 or more. None takes up to 16384.
+
+        Returns:
+            One message or more; those of each host are in their order.
+
+        Raises:
+            InvalidArgumentError: ``limit`` is less than one.
+            trio.EndOfChannel: The handle has ended, and all messages are taken.
+            trio.ClosedResourceError: The channel was closed here, before or meanwhile.
+        """
         if limit is not None and limit < 1:
             raise InvalidArgumentError(f"a limit of {limit} messages is less than one")
-        return await self._mailbox.take(limit)
+        return await self._queue.take_many(limit)
 
     def close(self) -> None:
-        """Send and receive no more; what arrives for the channel is dropped and counted."""
+        """Send and receive no more.
+
+        Whoever waits in ``receive`` gets ``trio.ClosedResourceError``. What is not taken yet is
+        gone, and what arrives for the channel is dropped and counted.
+        """
         if not self._closed:
             self._closed = True
             self._owner.closed = True
-            self._mailbox.close()
+            self._queue.close()
+            self._runtime.receiver.channels.pop(self._channel, None)
             self._runtime.transmitter.close_channel(self._owner)
-            self._runtime.receiver.mailboxes.pop(self._channel, None)
 
     async def aclose(self) -> None:
         """Like ``close``. Source: man knet_handle_remove_datafd."""
@@ -183,7 +207,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
                 return host_id
             raise UnknownHostError(f"host {host_id} was removed, or is another handle's")
         if isinstance(host, str):
-            state = handle.by_name.get(host)
+            state = handle.find(host)
             if state is None:
                 raise UnknownHostError(f"the handle has no host {host!r}; add_host makes one")
             return state.host_id

@@ -27,12 +27,12 @@ from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._pipeline.batches import cut
 from knet_trio._pipeline.tx import Transmitter
+from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.context import Context
-from knet_trio._waiting import Mailbox
 from knet_trio.config import DEFAULT_RECEIVE_BUFFER, check_integer
 from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, TransportError
 from knet_trio.events import ChannelError
-from knet_trio.message import Direction, Message
+from knet_trio.message import Direction
 
 # What one wake-up may read or write: about a millisecond's work.
 BATCH: Final = 64
@@ -57,11 +57,11 @@ class Datafd:
 
 
 class DatafdState:
-    """A data fd at work. ``fd`` is our own, kept until ``close``; ``mailbox`` is what arrived."""
+    """A data fd at work. ``fd`` is our own, kept until ``close``; ``queue`` is what arrived."""
 
     def __init__(self, datafd: Datafd, fd: int, context: Context, transmitter: Transmitter) -> None:
         self.datafd = datafd
-        self.mailbox: Mailbox[Message] = Mailbox(DEFAULT_RECEIVE_BUFFER, keep_oldest=True)
+        self.queue = ChannelQueue(DEFAULT_RECEIVE_BUFFER, context.turns)
         self._fd = fd
         self._keeps_messages_apart = _keeps_messages_apart(fd)
         # The error that left the last message unfinished.
@@ -77,7 +77,7 @@ class DatafdState:
 
     def close(self) -> None:
         """Touch it no more. What was read before still goes out."""
-        self.mailbox.close()
+        self.queue.close()
         fd, self._fd = self._fd, -1
         # The program's descriptor keeps the file open, so closing ours would not end the polling.
         trio.lowlevel.notify_closing(fd)
@@ -138,7 +138,7 @@ class DatafdState:
         told: int | None = None
         while True:
             try:
-                messages = await self.mailbox.take(BATCH)
+                messages = await self.queue.take_many(BATCH)
             except trio.ClosedResourceError:
                 return
             for message in messages:
@@ -208,19 +208,19 @@ class DatafdState:
 class Datafds:
     """The data fds of one handle, each with its task in ``nursery``.
 
-    ``mailboxes`` are the queues of all channels in use.
+    ``channels`` are the queues of all channels in use.
     """
 
     def __init__(
         self,
         context: Context,
         transmitter: Transmitter,
-        mailboxes: dict[int, Mailbox[Message]],
+        channels: dict[int, ChannelQueue],
         nursery: trio.Nursery,
     ) -> None:
         self._context = context
         self._transmitter = transmitter
-        self._mailboxes = mailboxes
+        self._channels = channels
         self._nursery = nursery
         self._states: dict[int, DatafdState] = {}
         # The program's ends of the pairs made here, as they were then.
@@ -246,7 +246,7 @@ class Datafds:
         datafd = Datafd(fd, channel)
         state = DatafdState(datafd, own, self._context, self._transmitter)
         self._states[fd] = state
-        self._mailboxes[channel] = state.mailbox
+        self._channels[channel] = state.queue
         self._nursery.start_soon(state.run, name=f"datafd {fd}")
         return datafd
 
@@ -254,7 +254,7 @@ class Datafds:
         """Let go of it at once, and close it if it is of a pair made here."""
         state = self._find(fd)
         del self._states[fd]
-        del self._mailboxes[state.datafd.channel]
+        del self._channels[state.datafd.channel]
         state.close()
         made = self._pairs.pop(fd, None)
         if made is not None:

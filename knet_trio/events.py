@@ -71,12 +71,12 @@ class EventReceiver(trio.abc.ReceiveChannel[Event]):
     """
 
     def __init__(self) -> None:
-        self._mailbox: Mailbox[Event] = Mailbox(EVENT_BUFFER, keep_oldest=False)
+        self._mailbox: Mailbox[Event] = Mailbox(EVENT_BUFFER)
         self._lost = 0
 
     def put(self, event: Event) -> None:
         """Add ``event``. For the handle."""
-        self._lost += self._mailbox.put((event,))
+        self._lost += self._mailbox.put(event)
 
     def end(self) -> None:
         """No more will come. For the handle."""
@@ -84,7 +84,7 @@ class EventReceiver(trio.abc.ReceiveChannel[Event]):
 
     async def receive(self) -> Event:
         """The next event. Raises ``trio.EndOfChannel`` once the handle has ended."""
-        (event,) = await self._mailbox.take(1)
+        event = await self._mailbox.take()
         if not self._lost:
             return event
         # What was lost, maybe while waiting here, came before it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from types import MappingProxyType
 from typing import Final
@@ -19,6 +19,7 @@ from knet_trio._logs.names import LogLevel, LogSubsystem
 from knet_trio._runtime import Runtime
 from knet_trio._settings import (
     HandleSettings,
+    check_accept_compression,
     check_dscp,
     check_filter,
     check_mtu,
@@ -26,9 +27,8 @@ from knet_trio._settings import (
     check_reconnect_interval,
     make_compression,
 )
+from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.context import Context
-from knet_trio._state.counters import LinkCounters
-from knet_trio._waiting import Mailbox
 from knet_trio.channel import Channel
 from knet_trio.config import (
     DEFAULT_RECEIVE_BUFFER,
@@ -47,7 +47,7 @@ from knet_trio.errors import (
 )
 from knet_trio.events import Event, EventReceiver
 from knet_trio.host import Host, check_name, check_policy
-from knet_trio.message import Filter, Message
+from knet_trio.message import Filter
 from knet_trio.status import HandleStatistics
 
 # What was sent before the block's end still goes out, unless the sockets take nothing.
@@ -101,9 +101,13 @@ class Handle(HandleSettings):
 
         Source: man knet_host_get_id_by_host_name.
         """
-        for host in self.hosts.values():
-            if host_id_or_name in (host.host_id, host.name):
-                return host
+        if isinstance(host_id_or_name, str):
+            state = self._runtime.handle.find(host_id_or_name)
+            host = None if state is None else self._hosts.get(state.host_id)
+        else:
+            host = self._hosts.get(host_id_or_name)
+        if host is not None:
+            return host
         raise UnknownHostError(
             f"the handle has no host {host_id_or_name!r}",
             errno=errno.ENOENT if isinstance(host_id_or_name, str) else None,
@@ -116,26 +120,27 @@ class Handle(HandleSettings):
     ) -> Channel:
         """Open channel 0 to 31, or with None the first that is free.
 
-        Messages wait in it until they are received; when there are ``receive_buffer`` of them, what
-        comes after is dropped and counted. Raises BusyError for a channel that is open,
-        LimitError when all are. Source: man knet_handle_add_datafd.
+        Messages wait in it until they are received, ``receive_buffer`` of them at most. When one
+        more comes, the newest of the host that has most in it is dropped and counted, so a host
+        that sends too much displaces its own messages only. Raises BusyError for a channel that is
+        open, LimitError when all are. Source: man knet_handle_add_datafd.
         """
         self._runtime.check_running()
         check_integer("receive_buffer", receive_buffer, 1, 2**31 - 1)
         channel = self._free_channel(channel)
-        mailbox: Mailbox[Message] = Mailbox(receive_buffer, keep_oldest=True)
-        self._runtime.receiver.mailboxes[channel] = mailbox
-        return Channel(self._runtime, channel, mailbox)
+        queue = ChannelQueue(receive_buffer, self._context.turns)
+        self._runtime.receiver.channels[channel] = queue
+        return Channel(self._runtime, channel, queue)
 
     def _free_channel(self, channel: int | None) -> int:
         """``channel`` if it can be opened, with None the first that can."""
-        mailboxes = self._runtime.receiver.mailboxes
+        channels = self._runtime.receiver.channels
         if channel is None:
-            free = (number for number in range(MAX_CHANNELS) if number not in mailboxes)
+            free = (number for number in range(MAX_CHANNELS) if number not in channels)
             channel = next(free, None)
             if channel is None:
                 raise LimitError(f"all {MAX_CHANNELS} channels are open; close one first")
-        elif check_integer("channel", channel, 0, MAX_CHANNELS - 1) in mailboxes:
+        elif check_integer("channel", channel, 0, MAX_CHANNELS - 1) in channels:
             raise BusyError(f"channel {channel} is open; close it first")
         return channel
 
@@ -247,9 +252,7 @@ class Handle(HandleSettings):
         self._context.counters.clear()
         if links:
             for link in self._runtime.handle.links():
-                link.counters = LinkCounters()
-                link.drops.clear()
-                link.liveness.clear_latency()
+                link.clear_statistics()
 
     def events(self) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Event]]:
         """Everything that changes from now on, as a channel to receive from.
@@ -284,6 +287,7 @@ async def open_handle(
     crypto: CryptoConfig | None = None,
     allow_clear_traffic: bool | None = None,
     compress: CompressConfig | None = None,
+    accept_compression: Iterable[str] | None = None,
     filter: Filter | None = None,
     forwarding: bool = True,
     access_lists: bool = True,
@@ -299,11 +303,13 @@ async def open_handle(
     """Open a handle for this host, whose id is ``host_id`` (0 to 65535, unique in the cluster).
 
     ``crypto`` envelopes all packets; ``allow_clear_traffic`` then says whether clear ones are
-    accepted (None: only without crypto). ``compress`` makes messages smaller. ``filter`` decides
-    where messages go; with ``forwarding=False`` none passes until ``set_forwarding(True)``.
-    ``access_lists=False`` lets every address speak on every link. ``privileged`` insists on socket
-    buffers of 8 MiB. ``mtu`` is the interface MTU to go by, None to discover that of each path
-    every ``pmtud_interval`` seconds. ``reconnect_interval`` is how many seconds after it was lost a
+    accepted (None: only without crypto). ``compress`` makes messages smaller.
+    ``accept_compression`` names the algorithms whose messages are taken, ``[]`` for none; others
+    are dropped and counted (None: all that are installed). ``filter`` decides where messages go;
+    with ``forwarding=False`` none passes until ``set_forwarding(True)``. ``access_lists=False``
+    lets every address speak on every link. ``privileged`` insists on socket buffers of 8 MiB.
+    ``mtu`` is the interface MTU to go by, None to discover that of each path every
+    ``pmtud_interval`` seconds. ``reconnect_interval`` is how many seconds after it was lost a
     connection is tried again, by transports that have connections. ``hedge`` sends over a second
     link too while there is doubt about the first. ``dscp`` marks packets of high-priority links.
 
@@ -336,6 +342,7 @@ async def open_handle(
     )
     with closing(context.log):
         context.compression = make_compression(compress)
+        context.accept_compression = check_accept_compression(accept_compression)
         context.filter = check_filter(filter)
         context.forwarding = forwarding
         context.hedge = hedge

@@ -63,7 +63,7 @@ class Host:
     def name(self, name: str) -> None:
         self._check()
         check_name(self._runtime, name, self._state)
-        self._state.name = name
+        self._runtime.handle.rename(self._state, name)
 
     @property
     def policy(self) -> LinkPolicy:
@@ -166,10 +166,6 @@ class Host:
         self._runtime.handle.remove(self._state)
         await self._runtime.remove_links(self._state, links)
 
-    def refresh(self) -> None:
-        """A link's priority changed."""
-        self._state.refresh()
-
     def _check(self) -> None:
         self._runtime.check_running()
         if self._hosts.get(self.host_id) is not self:
@@ -183,9 +179,9 @@ def check_name(runtime: Runtime, name: str, owner: HostState | None = None) -> N
         raise InvalidArgumentError(
             f"a host's name has 1 to {MAX_NAME_SIZE} bytes; this one has {size}"
         )
-    for host in runtime.handle.hosts.values():
-        if host is not owner and host.name == name:
-            raise AlreadyExistsError(f"host {host.host_id} is already called {name!r}")
+    host = runtime.handle.find(name)
+    if host is not None and host is not owner:
+        raise AlreadyExistsError(f"host {host.host_id} is already called {name!r}")
 
 
 def check_policy(policy: object) -> LinkPolicy:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from knet_trio._core.acl import AccessList
 from knet_trio._runtime import Runtime
-from knet_trio._state.explain import explain
 from knet_trio._state.link import LinkState
-from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio.config import LinkConfig
 from knet_trio.errors import UnknownLinkError
 from knet_trio.status import LinkStatus
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
 class Link:
     """A path to a host over one network. Made by ``Host.add_link``."""
 
-    def __init__(self, runtime: Runtime, host: Host, state: LinkState | LoopbackLinkState) -> None:
+    def __init__(self, runtime: Runtime, host: Host, state: LinkState) -> None:
         self._runtime = runtime
         self._host = host
         self._state = state
@@ -74,8 +70,8 @@ class Link:
 
     @priority.setter
     def priority(self, priority: int) -> None:
-        self._configure(attrs.evolve(self.config, priority=priority))
-        self._host.refresh()
+        self._check()
+        self._state.set_priority(priority)
 
     @property
     def pong_count(self) -> int:
@@ -84,8 +80,8 @@ class Link:
 
     @pong_count.setter
     def pong_count(self, pong_count: int) -> None:
-        self._configure(attrs.evolve(self.config, pong_count=pong_count))
-        self._state.liveness.pong_count = pong_count
+        self._check()
+        self._state.set_pong_count(pong_count)
 
     def set_ping_timers(self, interval: float, timeout: float, samples: int) -> None:
         """Change how often it pings and how long it waits for a pong, in seconds.
@@ -93,11 +89,7 @@ class Link:
         ``samples`` is how many round trips the average latency is of. Raises InvalidArgumentError
         for values out of range; then nothing has changed. Source: man knet_link_set_ping_timers.
         """
-        self._configure(
-            attrs.evolve(
-                self.config, ping_interval=interval, pong_timeout=timeout, latency_samples=samples
-            )
-        )
+        self._check()
         self._state.set_timers(interval, timeout, samples)
 
     async def wait_connected(self) -> None:
@@ -110,7 +102,7 @@ class Link:
 
     def explain(self) -> str:
         """Why it is as it is, in words a person can act on."""
-        return explain(self._state)
+        return self._state.explain()
 
     async def remove(self) -> None:
         """Take it down and away. When cancelled, it has done so all the same.
@@ -119,10 +111,6 @@ class Link:
         """
         self._check()
         await self._host.remove_link(self.link_id)
-
-    def _configure(self, config: LinkConfig) -> None:
-        self._check()
-        self._state.config = config
 
     def _check(self) -> None:
         self._runtime.check_running()

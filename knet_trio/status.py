@@ -107,8 +107,8 @@ class LinkStatus:
 class HandleStatistics:
     """The counters of a handle. Times are seconds, None while there was no sample.
 
-    ``drops`` says for each cause how often something went no further. Source: man
-    knet_handle_get_stats.
+    ``drops`` says for each cause how often something went no further, 0 where nothing did. Source:
+    man knet_handle_get_stats.
     """
 
     tx_uncompressed_packets: int

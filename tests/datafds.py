@@ -20,6 +20,7 @@ from knet_trio import (
 )
 from knet_trio._pipeline.tx import Transmitter
 from tests.cluster import PATIENCE, Pair, open_pair
+from tests.drops import counted
 
 MANY = 100_000
 
@@ -107,7 +108,7 @@ class Setup:
     def drops(self) -> dict[DropCause, int]:
         """What has been dropped, on either side."""
         a, b = self.handle.statistics().drops, self.other.statistics().drops
-        return {cause: a.get(cause, 0) + b.get(cause, 0) for cause in {*a, *b}}
+        return counted({cause: a[cause] + b[cause] for cause in a})
 
     async def error(self) -> ChannelError:
         """The next ChannelError."""

@@ -1,7 +1,7 @@
 """The compression algorithms, by libknet's names and their ids on the wire.
 
-Each family has a module, imported when it is first needed: what is optional is missed only by those
-who use it. Source: man knet_handle_compress.
+Each family has a module, which is left out if the library behind it is not installed: what is
+optional is missed only by those who use it. Source: man knet_handle_compress.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ _MODELS: Final = {
     "bzip2": _Model(6, "bzip2"),
     "zstd": _Model(7, "zstd", "knet-trio[zstd]"),
 }
-_NAMES: Final = {model.wire_id: name for name, model in _MODELS.items()}
 
 MODELS: Final = tuple(_MODELS)
 
@@ -76,6 +75,20 @@ def make_compressor(config: CompressConfig) -> Compressor:
     return _make(model, config.level)
 
 
+def wire_id_of(model: object) -> int:
+    """Return the id that ``model`` has in packets.
+
+    Raises:
+        InvalidArgumentError: It is not known.
+    """
+    found = _MODELS.get(model.lower()) if isinstance(model, str) else None
+    if found is None:
+        raise InvalidArgumentError(
+            f"compression model {model!r} is not known; there are {', '.join(MODELS)}"
+        )
+    return found.wire_id
+
+
 def is_usable(model: str) -> bool:
     """Whether the library behind ``model`` is installed."""
     try:
@@ -86,34 +99,28 @@ def is_usable(model: str) -> bool:
 
 
 class Decompressors:
-    """What opens the messages of peers, whatever this host's own setting."""
+    """What opens the messages of peers, whatever this host's own setting.
+
+    All that are installed are loaded at once: importing one in the moment a message needs it takes
+    longer than a message may.
+    """
 
     def __init__(self) -> None:
         self._ready: dict[int, Compressor] = {}
+        self._missing: dict[int, str] = {}
+        for name, model in _MODELS.items():
+            try:
+                self._ready[model.wire_id] = _make(name, None)
+            except InvalidArgumentError as error:
+                self._missing[model.wire_id] = error.args[0]
 
     def find_untrusted(self, wire_id: int) -> Compressor:
         """The algorithm with that id. Raises PacketError if there is none, or none installed."""
         found = self._ready.get(wire_id)
         if found is not None:
             return found
-        model = _NAMES.get(wire_id)
-        if model is None:
-            raise PacketError(
-                DropCause.UNKNOWN_COMPRESSION, f"compression id {wire_id} is not known"
-            )
-        try:
-            found = _make(model, None)
-        except InvalidArgumentError as error:
-            raise PacketError(DropCause.UNKNOWN_COMPRESSION, error.args[0]) from error
-        self._ready[wire_id] = found
-        return found
-
-    def is_slow(self, wire_id: int) -> bool:
-        """Whether to use a thread for it. False for an unknown one, which is refused at once."""
-        try:
-            return self.find_untrusted(wire_id).slow
-        except PacketError:
-            return False
+        why = self._missing.get(wire_id, f"compression id {wire_id} is not known")
+        raise PacketError(DropCause.UNKNOWN_COMPRESSION, why)
 
 
 def _make(model: str, level: int | None) -> Compressor:

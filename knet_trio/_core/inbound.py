@@ -65,6 +65,23 @@ class InboundSequence:
             window.mark_delivered(seq)
         return payload
 
+    def receive_whole(self, seq: int) -> bool:
+        """Take a message that came in one packet; False if its number was seen."""
+        self._data_since_forced = True
+        if self._in_doubt:
+            self._resolve(seq if self._told is None else self._told)
+        window = self._window
+        # Most come in their order: the next number, that nothing is known of.
+        if window.deliver_next(seq):
+            return True
+        if window.advance(seq):
+            self._reassembly.clear()
+        if window.is_delivered(seq):
+            self._drop(DropCause.DUPLICATE)
+            return False
+        window.mark_delivered(seq)
+        return True
+
     def receive_run(self, run: DataRun) -> list[bytes]:
         """Take data packets that follow each other; the messages that were not seen before."""
         payloads = run.payloads

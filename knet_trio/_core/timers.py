@@ -52,10 +52,15 @@ class TimerQueue(Generic[K]):
             heapq.heappop(self._heap)
         return math.inf
 
-    def pop_due(self, now: float) -> list[K]:
-        """Take out and return the keys whose deadline is not after ``now``, earliest first."""
+    def pop_due(self, now: float, limit: float = math.inf) -> list[K]:
+        """Take out and return keys whose deadline is not after ``now``, earliest first.
+
+        Args:
+            now: The time.
+            limit: How many at most.
+        """
         due: list[K] = []
-        while self._deadlines and self.next() <= now:
+        while self._deadlines and len(due) < limit and self.next() <= now:
             key = heapq.heappop(self._heap)[2]
             del self._deadlines[key]
             due.append(key)

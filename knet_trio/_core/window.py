@@ -57,6 +57,15 @@ class SequenceWindow:
             self._marks[: last + 1] = bytes(last + 1)
         return False
 
+    def deliver_next(self, seq: int) -> bool:
+        """Mark ``seq`` delivered if it is the one after the newest; False if it is not."""
+        newest = self.newest
+        if newest is None or seq != newest + 1:
+            return False
+        self.newest = seq
+        self._marks[seq % WINDOW_SIZE] = _DELIVERED
+        return True
+
     def advance_delivered(self, first: int, count: int) -> bool:
         """Mark ``count`` numbers from ``first`` delivered, if all of them are new.
 

@@ -26,18 +26,14 @@ class CryptoSlots:
         self.allow_clear_traffic = allow_clear_traffic
         self._ciphers: dict[int, Cipher] = {}
         self._in_use = CLEAR
-        # In the order in which they are tried on what arrives.
-        self._openers: tuple[Cipher, ...] = ()
+        # In the order in which they are tried on what arrives. Without any, packets are taken as
+        # they come, if clear ones are allowed.
+        self.openers: tuple[Cipher, ...] = ()
 
     @property
     def in_use(self) -> int:
         """The slot that seals, 0 for none."""
         return self._in_use
-
-    @property
-    def reads_plainly(self) -> bool:
-        """Whether packets are taken as they come, since there is no configuration."""
-        return not self._openers and self.allow_clear_traffic
 
     @property
     def sealer(self) -> Cipher | None:
@@ -92,12 +88,12 @@ class CryptoSlots:
 
     def open_many_untrusted(self, datagrams: Sequence[bytes]) -> list[bytes | PacketError]:
         """The packets in ``datagrams``; an error in the place of what no configuration opens."""
-        if not self._openers:
+        if not self.openers:
             if self.allow_clear_traffic:
                 return list(datagrams)
             refusal = PacketError(DropCause.CLEAR_TRAFFIC, "clear packets are not allowed")
             return [refusal] * len(datagrams)
-        first, *others = self._openers
+        first, *others = self.openers
         packets = first.open_many_untrusted(datagrams)
         for i, packet in enumerate(packets):
             if isinstance(packet, PacketError):
@@ -123,4 +119,4 @@ class CryptoSlots:
 
     def _order(self) -> None:
         slots = sorted(self._ciphers, key=lambda slot: slot != self._in_use)
-        self._openers = tuple(self._ciphers[slot] for slot in slots)
+        self.openers = tuple(self._ciphers[slot] for slot in slots)

@@ -11,8 +11,9 @@ from knet_trio._core.onwire import next_seq
 from knet_trio._core.sizes import CLEAR, EnvelopeSizes
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._logs.log import HandleLog
+from knet_trio._state.chores import Chores
 from knet_trio._state.counters import HandleCounters
-from knet_trio._state.outlet import BufferTimer
+from knet_trio._state.outlet import BufferTimer, Connections
 from knet_trio._state.refusals import TOLD
 from knet_trio._state.schedule import Schedule
 from knet_trio._state.turns import Turns
@@ -55,6 +56,8 @@ class Context:
         self.fixed_mtu = fixed_mtu
         self.filter: Filter | None = None
         self.compression: Compression | None = None
+        # The wire ids of the algorithms whose messages are taken, None for all there are.
+        self.accept_compression: frozenset[int] | None = None
         self.forwarding = True
         self.hedge = True
         self.reconnect_interval = DEFAULT_RECONNECT_INTERVAL
@@ -66,10 +69,13 @@ class Context:
         self.turns = Turns()
         # Told which hosts' lanes may go on, since there is room again.
         self.on_room: Callable[[Sequence[int]], None] = lambda _: None
+        # Opens sockets for single links.
+        self.connections = Connections()
         self.bug: Exception | None = None
         self.bug_found = trio.Event()
-        self.heartbeats: Schedule = Schedule()
-        self.discoveries: Schedule = Schedule()
+        self.heartbeats = Schedule(self.turns)
+        self.discoveries = Schedule(self.turns)
+        self.chores = Chores(self.turns)
         self.buffers = BufferTimer(self.heartbeats, lambda host_ids: self.on_room(host_ids))
         self.log = HandleLog(host_id, level=log_level, fd=log_fd, remind=self.heartbeats.set)
 
@@ -112,7 +118,7 @@ class Context:
         """
         self.counters.drops[cause] += times
         if link is not None:
-            link.drops[cause] += times
+            link.counters.drop(cause, times)
         told = TOLD.get(cause)
         if told is None:
             return

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
+from functools import partial
 
 from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
-from knet_trio._state.link import UNREACHABLE_ERRNOS, LinkState
+from knet_trio._state.network_link import UNREACHABLE_ERRNOS, NetworkLinkState
 from knet_trio.abc import Endpoint, PathTrouble
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
@@ -25,135 +27,91 @@ def receive_control(handle: HandleState, packet: Control, size: int, source: Add
     context = handle.context
     host = handle.hosts.get(packet.node)
     if host is None:
-        context.counters.drop(DropCause.UNKNOWN_HOST)
-        context.log.info(
-            LogSubsystem.RX,
-            "a packet from %s is of host %d, which the handle does not have",
-            source,
-            packet.node,
-            key=DropCause.UNKNOWN_HOST,
-        )
+        context.refuse(DropCause.UNKNOWN_HOST, source, packet.node)
         return
     link = host.network_links.get(packet.link)
     if link is None:
-        context.counters.drop(DropCause.UNKNOWN_LINK)
-        context.log.info(
-            LogSubsystem.RX,
-            "a packet from %s is for link %d to host %d, which the handle does not have",
-            source,
-            packet.link,
-            packet.node,
-            key=(DropCause.UNKNOWN_LINK, packet.node),
-        )
+        context.refuse(DropCause.UNKNOWN_LINK, source, packet.link, packet.node, key=packet.node)
         return
     # The packet says itself which link it is for, so the address must be one that may speak on
     # that link: else whoever reaches one link could act on another (CVE-2026-15812).
     if context.access_lists and not link.acl.accepts(source.host):
-        link.drop(DropCause.ACCESS_LIST)
-        link.note(f"packets for this link from {source}, which its access list does not accept")
-        context.log.warning(
-            LogSubsystem.RX,
-            "%s: a packet from %s is refused by the access list",
-            link.title,
-            source,
-            key=(DropCause.ACCESS_LIST, link.title),
+        context.refuse(DropCause.ACCESS_LIST, source, link=link)
+        link.counters.note(
+            f"packets for this link from {source}, which its access list does not accept",
+            context.now(),
         )
         return
     if not link.enabled:
-        # Silence, so that the peer takes its end down too and uses another link.
-        link.drop(DropCause.LINK_DISABLED)
-        context.log.debug(
-            LogSubsystem.RX,
-            "%s: the peer is trying to reach it, but it is disabled",
-            link.title,
-            key=(DropCause.LINK_DISABLED, link.title),
-        )
+        # Silence, so that the other end takes its end down too and uses another link.
+        context.refuse(DropCause.LINK_DISABLED, link=link)
         return
-    # Ports are none of an access list's business, but a static link's peer has just one.
+    # Ports are none of an access list's business, but a static link's host has just one.
     from_host = source == link.destination
     if not from_host:
         if isinstance(packet, Pong):
             moved = link.take_move(source, packet)
             if moved is not None:
                 _count(link, packet, size)
-                if not _is_copy(link, moved):
+                if not link.address.is_copy(moved):
                     _ping_received(host, link, moved)
                 return
         if isinstance(packet, Pong | PmtudReply):
-            link.drop(DropCause.UNKNOWN_ADDRESS)
-            context.log.info(
-                LogSubsystem.RX,
-                "%s: an answer from %s is refused, the peer is at %s",
-                link.title,
-                source,
-                link.destination,
-                key=(DropCause.UNKNOWN_ADDRESS, link.title),
+            context.refuse(
+                DropCause.UNKNOWN_ADDRESS, "an answer", source, link.destination, link=link
             )
             return
-    is_news = not from_host and link.dynamic and not link.connected.is_on
-    if isinstance(packet, Ping) and (from_host or is_news) and _is_copy(link, packet):
-        link.drop(DropCause.REPLAYED)
-        context.log.info(
-            LogSubsystem.RX,
-            "%s: a copy of an earlier ping from %s is refused",
-            link.title,
-            source,
-            key=(DropCause.REPLAYED, link.title),
-        )
+    is_news = not from_host and link.address.dynamic and not link.connected.is_on
+    if isinstance(packet, Ping) and (from_host or is_news) and link.address.is_copy(packet):
+        context.refuse(DropCause.REPLAYED, source, link=link)
         return
     if is_news:
         link.learn(source)
         from_host = True
+    _count(link, packet, size)
     if isinstance(packet, Ping):
-        _count(link, packet, size)
         if from_host:
             _ping_received(host, link, packet)
-        elif link.dynamic:
+        elif link.address.dynamic:
             link.ask_moved(source, packet)
         else:
-            link.ping_received(packet)
-        return
-    _count(link, packet, size)
-    if isinstance(packet, Pong):
+            link.output.pong(packet)
+    elif isinstance(packet, Pong):
         link.pong_received(packet, context.now())
     elif isinstance(packet, PmtudProbe):
-        link.probe_received(packet)
-    else:
-        link.reply_received(packet, context.now())
+        link.output.reply(packet.size)
+    elif not link.path_mtu.reply_received(packet, context.now()):
+        context.refuse(DropCause.UNEXPECTED_PMTUD_REPLY, link=link)
 
 
-def _count(link: LinkState, packet: Control, size: int) -> None:
-    tally = link.counters.tallies[_KINDS[type(packet)]]
-    tally.rx_packets += 1
-    tally.rx_bytes += size
+def _count(link: NetworkLinkState, packet: Control, size: int) -> None:
+    link.counters.received(_KINDS[type(packet)], 1, size)
 
 
-def _is_copy(link: LinkState, ping: Ping) -> bool:
-    """Whether it came before, if it is of the kind that has an effect worth having twice."""
-    may_start_afresh = not ping.timed or ping.seq == 0
-    return may_start_afresh and link.seen_pings.is_copy(ping.time)
-
-
-def _ping_received(host: HostState, link: LinkState, ping: Ping) -> None:
+def _ping_received(host: HostState, link: NetworkLinkState, ping: Ping) -> None:
     host.inbound.ping_received(ping.seq, timed=ping.timed, link=link.link_id)
-    link.ping_received(ping)
+    link.output.pong(ping)
+
+
+def receive_troubles(
+    handle: HandleState, endpoint: Endpoint, troubles: Iterable[PathTrouble]
+) -> None:
+    """Act on troubles of one endpoint: on the first ones now, on many in turns."""
+    handle.context.chores.add(
+        partial(receive_trouble, handle, endpoint, trouble) for trouble in troubles
+    )
 
 
 def receive_trouble(handle: HandleState, endpoint: Endpoint, trouble: PathTrouble) -> None:
     """Act on what the system or the network says of packets that were sent."""
     now = handle.context.now()
-    for link in list(handle.network_links()):
-        if endpoint not in (
-            link.sender.outlet.endpoint,
-            link.sender.shared.endpoint,
-        ) or not trouble.concerns(link.destination):
-            continue
+    for link in handle.links_concerned(endpoint, trouble.destination):
         if trouble.errno == errno.EMSGSIZE:
             _too_big(link, trouble, now)
         elif trouble.errno in UNREACHABLE_ERRNOS:
             who = "this machine" if trouble.local else "the network"
             reason = f"{who} says of {trouble.destination}: {os.strerror(trouble.errno)}"
-            link.note(reason)
+            link.counters.note(reason, now)
             if link.connected.is_on:
                 link.take_down(now, reason)
             else:
@@ -162,11 +120,11 @@ def receive_trouble(handle: HandleState, endpoint: Endpoint, trouble: PathTroubl
                 )
 
 
-def _too_big(link: LinkState, trouble: PathTrouble, now: float) -> None:
-    known = link.pmtud.onwire
+def _too_big(link: NetworkLinkState, trouble: PathTrouble, now: float) -> None:
+    known = link.path_mtu.search.onwire
     if known is None or trouble.mtu is None or trouble.mtu >= known:
         return
     if trouble.local:
-        link.narrowed(trouble.mtu, now)
+        link.path_mtu.narrowed(trouble.mtu, now)
     else:
-        link.hinted(trouble.mtu, now)
+        link.path_mtu.hinted(trouble.mtu, now)

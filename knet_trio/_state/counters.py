@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
+import time
 from collections import Counter, deque
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -37,18 +38,75 @@ class Tally:
     rx_bytes: int = 0
 
 
+class Trouble(NamedTuple):
+    """The last thing that went wrong on a link, and when, on Trio's clock."""
+
+    what: str
+    at: float
+
+
 class LinkCounters:
-    """All that one link counts. Bytes are those handed to and taken from the socket."""
+    """All that one link counts. Bytes are those handed to and taken from the socket.
+
+    Attributes:
+        tallies: Packets by their ``Kind``.
+        drops: What went no further, by cause.
+        trouble: What went wrong last, None while nothing did.
+    """
 
     def __init__(self) -> None:
+        self.trouble: Trouble | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Start again; the last trouble stays."""
         self.tallies = [Tally() for _ in Kind]
+        self.drops: Counter[DropCause] = Counter()
         self.up_count = 0
         self.down_count = 0
         self.up_times: deque[float] = deque(maxlen=STATUS_TIMES)
         self.down_times: deque[float] = deque(maxlen=STATUS_TIMES)
 
-    def snapshot(self, liveness: Liveness) -> LinkStatistics:
-        """The counters now, with the latencies that ``liveness`` keeps."""
+    def sent(self, kind: Kind, packets: int, size: int) -> None:
+        """The socket took packets, of ``size`` bytes together."""
+        tally = self.tallies[kind]
+        tally.tx_packets += packets
+        tally.tx_bytes += size
+
+    def delayed(self, kind: Kind, packets: int) -> None:
+        """The socket had no room for packets."""
+        self.tallies[kind].tx_retries += packets
+
+    def failed(self, kind: Kind) -> None:
+        """The system refused to send a packet."""
+        self.tallies[kind].tx_errors += 1
+
+    def received(self, kind: Kind, packets: int, size: int) -> None:
+        """Packets came in, of ``size`` bytes together."""
+        tally = self.tallies[kind]
+        tally.rx_packets += packets
+        tally.rx_bytes += size
+
+    def drop(self, cause: DropCause, times: int = 1) -> None:
+        """Something went no further; ``Context.refuse`` counts it for the handle too."""
+        self.drops[cause] += times
+
+    def note(self, what: str, at: float) -> None:
+        """Remember trouble, for ``explain``."""
+        self.trouble = Trouble(what, at)
+
+    def went_up(self) -> None:
+        """The link is up."""
+        self.up_count += 1
+        self.up_times.append(time.time())
+
+    def went_down(self) -> None:
+        """The link is down."""
+        self.down_count += 1
+        self.down_times.append(time.time())
+
+    def snapshot(self, liveness: Liveness | None = None) -> LinkStatistics:
+        """Return the counters now, with the latencies that ``liveness`` keeps."""
         tallies = self.tallies
         total = Tally(
             **{
@@ -64,10 +122,10 @@ class LinkCounters:
                 numbers[f"{direction}_{name}_{what}"] = value
         return LinkStatistics(
             **numbers,
-            latency_min=liveness.latency_min,
-            latency_max=liveness.latency_max,
-            latency_ave=liveness.latency if liveness.latency_samples else None,
-            latency_samples=liveness.latency_samples,
+            latency_min=liveness.latency_min if liveness else None,
+            latency_max=liveness.latency_max if liveness else None,
+            latency_ave=liveness.latency if liveness and liveness.latency_samples else None,
+            latency_samples=liveness.latency_samples if liveness else 0,
             up_count=self.up_count,
             down_count=self.down_count,
             last_up_times=tuple(self.up_times),
@@ -162,5 +220,5 @@ class HandleCounters:
             rx_crypt_time_ave=self.rx_crypt.ave,
             rx_crypt_time_min=self.rx_crypt.min,
             rx_crypt_time_max=self.rx_crypt.max,
-            drops=MappingProxyType(dict(self.drops)),
+            drops=MappingProxyType({cause: self.drops[cause] for cause in DropCause}),
         )

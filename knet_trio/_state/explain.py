@@ -1,11 +1,15 @@
-"""Why a link is as it is, in words a person can act on."""
+"""Why a link over the network is as it is, in words a person can act on."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from knet_trio._state.counters import Kind
-from knet_trio._state.link import LinkState
-from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio.errors import DropCause
+
+if TYPE_CHECKING:
+    # A link explains itself with this.
+    from knet_trio._state.network_link import NetworkLinkState
 
 # What drops on a link mean to who runs the cluster, the most telling first.
 _ADVICE = {
@@ -24,20 +28,19 @@ _ADVICE = {
 }
 
 
-def explain(link: LinkState | LoopbackLinkState) -> str:
-    """One line on the state, then one for each thing that has a part in it."""
-    if isinstance(link, LoopbackLinkState):
-        return _explain_loopback(link)
+def explain(link: NetworkLinkState) -> str:
+    """Return a line on the state, then one for each thing that has a part in it."""
     now = link.context.now()
-    liveness = link.liveness
-    name = f"link {link.link_id} to host {link.host_id}"
+    liveness = link.heartbeat.liveness
+    search, counters = link.path_mtu.search, link.counters
+    name = link.title
     where = f"{link.config.src} -> {link.destination or 'a peer that has not spoken yet'}"
     lines: list[str] = []
     if link.usable:
-        mtu = "searching for the path MTU" if link.pmtud.onwire is None else "path MTU known"
+        mtu = "searching for the path MTU" if search.onwire is None else "path MTU known"
         lines.append(
             f"{name} ({where}) is up: {link.reason}; round trip {liveness.latency * 1e3:.2f} ms,"
-            f" {link.pmtud.mtu} bytes a packet ({mtu})"
+            f" {search.mtu} bytes a packet ({mtu})"
         )
     elif not link.enabled:
         lines.append(f"{name} ({where}) is down: {link.reason}; set enabled = True to start it")
@@ -50,21 +53,16 @@ def explain(link: LinkState | LoopbackLinkState) -> str:
         lines.append(f"{name} ({where}) is down: {link.reason}")
         lines += _why_down(link, now)
     for cause, advice in _ADVICE.items():
-        if link.drops[cause]:
-            lines.append(f"  {cause.value} x {link.drops[cause]}: {advice}")
-    if link.trouble is not None and not link.usable and link.trouble.what != link.reason:
-        lines.append(f"  {now - link.trouble.at:.1f} s ago: {link.trouble.what}")
+        if counters.drops[cause]:
+            lines.append(f"  {cause.value} x {counters.drops[cause]}: {advice}")
+    trouble = counters.trouble
+    if trouble is not None and not link.usable and trouble.what != link.reason:
+        lines.append(f"  {now - trouble.at:.1f} s ago: {trouble.what}")
     return "\n".join(lines)
 
 
-def _explain_loopback(link: LoopbackLinkState) -> str:
-    if link.enabled:
-        return f"{link} is up: {link.reason}"
-    return f"{link} is down: {link.reason}; set enabled = True to start it"
-
-
-def _why_down(link: LinkState, now: float) -> list[str]:
-    liveness = link.liveness
+def _why_down(link: NetworkLinkState, now: float) -> list[str]:
+    liveness = link.heartbeat.liveness
     tallies = link.counters.tallies
     pings, pongs = tallies[Kind.PING], tallies[Kind.PONG]
     if link.destination is None:
@@ -78,8 +76,9 @@ def _why_down(link: LinkState, now: float) -> list[str]:
             f" {liveness.pong_count} in a row"
         )
     elif not pongs.rx_packets:
+        seconds = now - link.heartbeat.started_at
         lines.append(
-            f"  {pings.tx_packets} pings sent in {now - link.enabled_at:.1f} s, not one answered:"
+            f"  {pings.tx_packets} pings sent in {seconds:.1f} s, not one answered:"
             " is the peer running, is its link the mirror of this one, does a firewall drop UDP?"
         )
     elif liveness.last_pong is not None:

@@ -1,66 +1,91 @@
-"""This host at work: its peers, and what follows from the state of all of them."""
+"""What is behind a handle: its hosts, and what follows from the state of all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from knet_trio._core.onwire import MAX_SEQ
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._core.sizes import minimum_data_mtu
 from knet_trio._logs.names import LogSubsystem
+from knet_trio._state.chores import Piece
 from knet_trio._state.context import Context
+from knet_trio._state.data_mtu import DataMtus
 from knet_trio._state.host import HostState
 from knet_trio._state.link import LinkState
+from knet_trio._state.link_index import LinkIndex
 from knet_trio._state.loopback import LoopbackLinkState
+from knet_trio._state.network_link import NetworkLinkState
+from knet_trio.abc import Endpoint
 from knet_trio.address import Address
 from knet_trio.config import DefragBuffers
 from knet_trio.events import DataMtuChanged
 
-# Often enough that no peer's window can be half the number space off unnoticed.
+# Often enough that no host's window can be half the number space off unnoticed.
 FORCED_PING_EVERY: Final = 8191
 
 
 class HandleState:
-    """The peers of a handle and the data MTU they have in common."""
+    """The hosts of a handle, and the data MTU they have in common.
+
+    Nothing here walks all hosts or links for a packet, an error, or a change of one. What a setting
+    does to all links is a chore, see ``Context.chores``.
+
+    Attributes:
+        hosts: The hosts by their ids.
+        by_address: Links by where they lead to, for what is wrong with a packet before its sender
+            is known.
+        data_mtu: The user bytes that one packet carries on every link in use.
+        reachable: The hosts to which a link over the network can carry data.
+        on_host_lost: Told of a host that is not reachable any more.
+        on_links_changed: Told of a host whose messages may go another way now.
+    """
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.hosts: dict[int, HostState] = {}
-
+        self.by_address: LinkIndex[Address] = LinkIndex()
+        self.data_mtu = minimum_data_mtu(context.envelope)
         self.reachable: dict[int, HostState] = {}
         self.on_host_lost: Callable[[HostState], None] = lambda _: None
         self.on_links_changed: Callable[[HostState], None] = lambda _: None
-        # Whose address it is, for what is wrong with a packet before its sender is known.
-        self.by_address: dict[Address, LinkState] = {}
-        self.data_mtu = minimum_data_mtu(context.envelope)
+        self._names: dict[str, HostState] = {}
+        # Troubles tell of a socket and a destination, some without its port.
+        self._by_way: LinkIndex[tuple[Endpoint, Address]] = LinkIndex()
+        self._mtus = DataMtus()
+        self._envelope = context.envelope
+
+    # Hosts.
 
     def add(self, host_id: int, name: str, policy: LinkPolicy) -> HostState:
-        """Take in a new peer."""
-        host = HostState(self.context, host_id, name, policy, self.links_changed)
-        self.hosts[host_id] = host
+        """Take in a new host."""
+        host = HostState(self.context, host_id, name, policy, self.update, self._forget)
+        self.hosts[host_id] = self._names[name] = host
         self.context.log.debug(LogSubsystem.HOST, "host %d (%s) is added", host_id, name)
         return host
 
     def remove(self, host: HostState) -> None:
-        """Let go of a peer that has no path left."""
+        """Let go of a host whose links are about to be closed and removed."""
         host.close()
         del self.hosts[host.host_id]
+        del self._names[host.name]
         if self.reachable.pop(host.host_id, None) is not None:
             self.on_host_lost(host)
         self.context.log.debug(
             LogSubsystem.HOST, "host %d (%s) is removed", host.host_id, host.name
         )
 
-    def network_links(self) -> Iterator[LinkState]:
-        """Every path over the network."""
-        for host in self.hosts.values():
-            yield from host.network_links.values()
+    def find(self, name: str) -> HostState | None:
+        """Return the host of that name, if there is one."""
+        return self._names.get(name)
 
-    def links(self) -> Iterator[LinkState | LoopbackLinkState]:
-        """Every link there is."""
-        for host in self.hosts.values():
-            yield from host.links.values()
+    def rename(self, host: HostState, name: str) -> None:
+        """Give a host another name, which no other has."""
+        del self._names[host.name]
+        host.name = name
+        self._names[name] = host
 
     @property
     def loopback(self) -> LoopbackLinkState | None:
@@ -69,57 +94,108 @@ class HandleState:
         loopback = None if own is None else own.loopback
         return loopback if loopback is not None and loopback.enabled else None
 
-    @property
-    def by_name(self) -> dict[str, HostState]:
-        return {host.name: host for host in self.hosts.values()}
+    # Links.
 
-    def links_changed(self, host: HostState) -> None:
-        """What the links of a host can carry has changed."""
+    def network_links(self) -> Iterator[NetworkLinkState]:
+        """Every link over the network."""
+        for host in self.hosts.values():
+            yield from host.network_links.values()
+
+    def links(self) -> Iterator[LinkState]:
+        """Every link there is."""
+        for host in self.hosts.values():
+            yield from host.links.values()
+
+    def links_concerned(
+        self, endpoint: Endpoint, destination: Address
+    ) -> Sequence[NetworkLinkState]:
+        """Return the links that send through ``endpoint`` to ``destination``.
+
+        Port 0 stands for any: refusing an IPv4 packet for its size, the kernel tells of the path,
+        and of no port.
+        """
+        return self._by_way.find((endpoint, destination))
+
+    def update(self, host: HostState) -> None:
+        """Take over what has changed in the links of one host."""
+        if self.hosts.get(host.host_id) is host:
+            self._settle_reachable(host)
+        for link in host.network_links.values():
+            destination = link.destination
+            if destination is None:
+                self.by_address.discard(link)
+                self._by_way.discard(link)
+            else:
+                self.by_address.put(link, (destination,))
+                anywhere = destination._replace(port=0)
+                endpoints = link.sender.endpoints
+                ways = [(one, to) for one in endpoints for to in (destination, anywhere)]
+                self._by_way.put(link, tuple(ways))
+            if link.usable:
+                # A search that has not ended holds everybody to what every path carries.
+                self._mtus.put(link, link.path_mtu.found)
+            else:
+                self._mtus.discard(link)
+        self._settle_data_mtu()
+
+    def _settle_reachable(self, host: HostState) -> None:
         if host.ranked:
             self.reachable[host.host_id] = host
             self.on_links_changed(host)
         elif self.reachable.pop(host.host_id, None) is not None:
             self.on_host_lost(host)
-        self.refresh()
 
-    def refresh(self) -> None:
-        """Work out anew what follows from the peers; the data MTU is the smallest in use."""
-        self.by_address = {
-            address: link
-            for host in self.hosts.values()
-            for address, link in host.by_address.items()
-        }
-        minimum = minimum_data_mtu(self.context.envelope)
-        searches = [link.pmtud for link in self.network_links() if link.usable]
-        # A search that has not ended holds everybody to what every path carries.
-        mtus = [search.mtu if search.onwire else minimum for search in searches]
-        data_mtu = min((mtu for mtu in mtus if mtu is not None), default=minimum)
+    def _forget(self, link: NetworkLinkState) -> None:
+        """Let go of a link that is being removed."""
+        self.by_address.discard(link)
+        self._by_way.discard(link)
+        self._mtus.discard(link)
+
+    def _settle_data_mtu(self) -> None:
+        data_mtu = self._mtus.smallest(minimum_data_mtu(self._envelope))
         if data_mtu != self.data_mtu:
             self.data_mtu = data_mtu
             self.context.log.info(LogSubsystem.PMTUD, "the data MTU is %d bytes", data_mtu)
             self.context.tell(DataMtuChanged(data_mtu))
 
+    # Settings of all hosts and links.
+
     def set_defrag_buffers(self, buffers: DefragBuffers) -> None:
-        """Put no more messages together at once for each peer than ``buffers`` says."""
+        """Put no more messages together at once for each host than ``buffers`` says."""
         self.context.defrag_buffers = buffers
-        for host in self.hosts.values():
-            host.inbound.set_buffers(buffers.maximum)
+        hosts = list(self.hosts.values())
+        self.context.chores.add(
+            (partial(host.inbound.set_buffers, buffers.maximum) for host in hosts),
+            key=self.set_defrag_buffers,
+        )
 
     def set_pmtud_interval(self, interval: float) -> None:
-        """Search every path again every ``interval`` seconds."""
+        """Search the path MTU of each link every ``interval`` seconds."""
         self.context.pmtud_interval = interval
-        for link in self.network_links():
-            link.set_pmtud_interval(interval)
+        now = self.context.now()
+        links = list(self.network_links())
+        self.context.chores.add(
+            (partial(link.path_mtu.set_interval, interval, now) for link in links),
+            key=self.set_pmtud_interval,
+        )
 
     def restart_discovery(self) -> None:
-        """The envelope or the MTU settings changed: every path is searched again."""
-        now = self.context.now()
+        """Search every path MTU again: the envelope or the MTU settings changed."""
+        envelope = self.context.envelope
+        if envelope != self._envelope:
+            self._envelope = envelope
+            self._mtus.doubt_all()
+            self._settle_data_mtu()
+        self.context.chores.add(self._restarts(), key=self.restart_discovery)
+
+    def _restarts(self) -> Iterator[Piece]:
         for link in list(self.network_links()):
-            link.restart_discovery(now)
-        self.refresh()
+            yield partial(link.path_mtu.restart, self.context.now())
+
+    # Numbers.
 
     def next_seqs(self, count: int) -> Sequence[int]:
-        """The numbers of the next messages; now and then one is told to every peer at once."""
+        """The numbers of the next messages; now and then one is told to every host at once."""
         before = self.context.seq
         last = before + count
         if last <= MAX_SEQ:
@@ -130,8 +206,10 @@ class HandleState:
             seqs = [self.context.advance_seq() for _ in range(count)]
             tell = any(seq % FORCED_PING_EVERY == 0 for seq in seqs)
         if tell:
-            now = self.context.now()
-            for link in self.network_links():
-                if link.enabled:
-                    link.send_ping(now, timed=False)
+            self.context.chores.add(self._forced_pings())
         return seqs
+
+    def _forced_pings(self) -> Iterator[Piece]:
+        for link in list(self.network_links()):
+            if link.enabled:
+                yield partial(link.heartbeat.ping, self.context.now(), timed=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from knet_trio._core.inbound import InboundSequence
 from knet_trio._core.policy import LinkPolicy, hedge, rank, select
@@ -11,13 +11,32 @@ from knet_trio._state.context import Context
 from knet_trio._state.lane import SendLane
 from knet_trio._state.link import LinkState
 from knet_trio._state.loopback import LoopbackLinkState
+from knet_trio._state.network_link import NetworkLinkState
+from knet_trio._state.receive_lane import ReceiveLane
 from knet_trio._waiting import AsyncBool
 from knet_trio.address import Address
+from knet_trio.errors import DropCause
 from knet_trio.events import HostStatusChanged
 
 
 class HostState:
-    """Another host. ``changed`` is called when a path's use or MTU has changed."""
+    """A host.
+
+    ``changed`` is called when the use, the MTU or the address of a link has changed, ``forget``
+    when a link over the network is removed.
+
+    Attributes:
+        links: All its links by their ids.
+        network_links: Those over the network.
+        loopback: The one within this host. Only the own host has it, and then no other.
+        by_address: The links over the network by where they lead to.
+        inbound: The order of its data.
+        reachable: Whether a link can carry data, and how to wait for that.
+        ranked: The links over the network that can carry data now, best first.
+        turn: Which of them is next, with the round-robin policy.
+        lane: What waits to be sent to it.
+        receive_lane: What it has sent, and waits to be worked on.
+    """
 
     def __init__(
         self,
@@ -26,56 +45,50 @@ class HostState:
         name: str,
         policy: LinkPolicy,
         changed: Callable[[HostState], None],
+        forget: Callable[[NetworkLinkState], None],
     ) -> None:
         self.context = context
         self.host_id = host_id
         self.name = name
         self.policy = policy
-        self.network_links: dict[int, LinkState] = {}
-        # Only the own host has one, and then no other link.
+        self.links: dict[int, LinkState] = {}
+        self.network_links: dict[int, NetworkLinkState] = {}
         self.loopback: LoopbackLinkState | None = None
-        self.by_address: dict[Address, LinkState] = {}
+        self.by_address: dict[Address, NetworkLinkState] = {}
         self.inbound = InboundSequence(context.counters.drop, context.defrag_buffers.maximum)
         self.reachable = AsyncBool()
-        # The paths that can carry data now, best first.
-        self.ranked: tuple[LinkState, ...] = ()
-        # Which link is next, with the round-robin policy.
+        self.ranked: tuple[NetworkLinkState, ...] = ()
         self.turn = 0
         self.lane = SendLane(context.seq)
+        self.receive_lane = ReceiveLane(host_id)
         self._changed = changed
+        self._forget = forget
 
-    @property
-    def links(self) -> Mapping[int, LinkState | LoopbackLinkState]:
-        """All its links by their ids: those over the network, or the one within this host."""
-        return (
-            self.network_links if self.loopback is None else {self.loopback.link_id: self.loopback}
-        )
-
-    def add(self, link: LinkState | LoopbackLinkState) -> None:
-        """Take in a new path."""
-        if isinstance(link, LoopbackLinkState):
-            self.loopback = link
-        else:
-            self.network_links[link.link_id] = link
-            link.lane = self.lane
+    def add(self, link: NetworkLinkState) -> None:
+        """Take in a link over the network."""
+        self.links[link.link_id] = self.network_links[link.link_id] = link
         self.refresh()
 
-    def remove(self, link: LinkState | LoopbackLinkState) -> None:
-        """Let go of a closed path."""
-        if isinstance(link, LoopbackLinkState):
+    def add_loopback(self, link: LoopbackLinkState) -> None:
+        """Take in the link within this host."""
+        self.links[link.link_id] = self.loopback = link
+        self.refresh()
+
+    def remove(self, link: LinkState) -> None:
+        """Let go of a closed link."""
+        del self.links[link.link_id]
+        network_link = self.network_links.pop(link.link_id, None)
+        if network_link is None:
             self.loopback = None
         else:
-            del self.network_links[link.link_id]
+            self._forget(network_link)
         self.refresh()
 
     def refresh(self) -> None:
-        """Work out anew what follows from the state of the paths."""
-        self.by_address = {
-            link.destination: link
-            for link in self.network_links.values()
-            if link.destination is not None
-        }
-        self.ranked = rank(link for link in self.network_links.values() if link.usable)
+        """Work out anew what follows from the state of its links."""
+        links = self.network_links.values()
+        self.by_address = {link.destination: link for link in links if link.destination is not None}
+        self.ranked = rank(link for link in links if link.usable)
         reachable = bool(self.ranked) or (self.loopback is not None and self.loopback.enabled)
         if reachable != self.reachable.is_on:
             if reachable:
@@ -98,18 +111,18 @@ class HostState:
         say(LogSubsystem.HOST, "host %d (%s) is unreachable", self.host_id, self.name)
 
     @property
-    def next_links(self) -> Sequence[LinkState]:
+    def next_links(self) -> Sequence[NetworkLinkState]:
         """The links for the next message; none if the host cannot be reached."""
         if len(self.ranked) < 2:
             return self.ranked
         return self.links_of_turn(self.turn)
 
-    def links_of_turn(self, turn: int) -> Sequence[LinkState]:
+    def links_of_turn(self, turn: int) -> Sequence[NetworkLinkState]:
         """The links that carry message number ``turn``, with the round-robin policy."""
         chosen = select(self.policy, self.ranked, turn)
         if self.context.hedge and len(self.ranked) > 1:
             now = self.context.now()
-            return hedge(chosen, self.ranked, lambda link: link.liveness.suspect(now))
+            return hedge(chosen, self.ranked, lambda link: link.heartbeat.suspect(now))
         return chosen
 
     def set_policy(self, policy: LinkPolicy) -> None:
@@ -120,3 +133,13 @@ class HostState:
     def close(self) -> None:
         """It is being removed."""
         self.reachable.close()
+        # What waits was sent by a host that is gone, and is not to be taken for a new one's.
+        lost = self.receive_lane.close()
+        if lost:
+            self.context.counters.drop(DropCause.UNKNOWN_HOST, lost)
+            self.context.log.info(
+                LogSubsystem.RX,
+                "%d messages of host %d are lost, it was removed before they were worked on",
+                lost,
+                self.host_id,
+            )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import math
 import os
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from knet_trio._state.context import Context
-from knet_trio._state.counters import Kind, Tally
+from knet_trio._state.counters import Kind, LinkCounters
+from knet_trio._state.link_address import LinkAddress
 from knet_trio._state.outlet import FIRST_RETRY, LAST_POLL, LAST_RETRY, Outlet
+from knet_trio.abc import Endpoint
 from knet_trio.address import Address
 
 
@@ -34,38 +35,14 @@ class SendResult(NamedTuple):
     refusals: Sequence[Refusal]
 
 
-class Sender(Protocol):
-    """The link, as its sender sees it."""
-
-    @property
-    @abstractmethod
-    def host_id(self) -> int:
-        """The host it leads to."""
-
-    @property
-    @abstractmethod
-    def destination(self) -> Address | None:
-        """Where to send to, None while that is not known."""
-
-    @property
-    @abstractmethod
-    def tallies(self) -> Sequence[Tally]:
-        """What is counted, by the kind of packet."""
-
-    @abstractmethod
-    def send_failed(self, error: OSError) -> None:
-        """The system refused a datagram, and not for its size."""
-
-    @abstractmethod
-    def send_too_large(self) -> None:
-        """The system refused a datagram of data for its size."""
-
-
 class LinkSender:
     """The sending part of a link.
 
     A link shares a socket with others at first. When the buffer of that is full because of what
     they send, the link opens a socket for itself by ``connect``, if the transport has such.
+
+    ``refused`` is told of what the system would not send, ``too_large`` of data that is larger than
+    it takes, ``rerouted`` of another socket.
 
     Attributes:
         outlet: The socket in use.
@@ -75,16 +52,23 @@ class LinkSender:
     def __init__(
         self,
         context: Context,
-        link: Sender,
+        host_id: int,
         outlet: Outlet,
-        connect: Callable[[Outlet, Address], Outlet | None],
-        disconnect: Callable[[Outlet], None],
+        address: LinkAddress,
+        counters: LinkCounters,
+        *,
+        refused: Callable[[OSError], None],
+        too_large: Callable[[], None],
+        rerouted: Callable[[], None],
     ) -> None:
         self.outlet = self.shared = outlet
         self._context = context
-        self._link = link
-        self._connect = connect
-        self._disconnect = disconnect
+        self._host_id = host_id
+        self._address = address
+        self._counters = counters
+        self._refused = refused
+        self._too_large = too_large
+        self._rerouted = rerouted
         # Whether a queue behind the socket was full, and how long to wait before the next try.
         self._no_buffers = False
         self._delay = FIRST_RETRY
@@ -92,15 +76,19 @@ class LinkSender:
         # Where a socket of its own could not be had.
         self._unconnectable: Address | None = None
 
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """The sockets that it has sent through."""
+        return list(dict.fromkeys((self.shared.endpoint, self.outlet.endpoint)))
+
     def flows(self, since: float) -> bool:
         """Whether its way out is at most half full, and has not been full after ``since``."""
         return self._blocked_at <= since and self.outlet.endpoint.backlog < 0.5
 
     def send_data(self, datagrams: Sequence[bytes]) -> SendResult:
         """Send datagrams of data, as many as there is room for."""
-        link = self._link
-        destination = link.destination
-        tally = link.tallies[Kind.DATA]
+        destination = self._address.destination
+        counters = self._counters
         if destination is None:
             # It went down meanwhile and forgot where its peer is.
             nowhere = OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
@@ -117,25 +105,24 @@ class LinkSender:
                 if error.errno == errno.ENOBUFS:
                     self._wait_for_buffers()
                     break
-                tally.tx_errors += 1
+                counters.failed(Kind.DATA)
                 refusals.append(Refusal(done, error))
+                self._refused(error)
                 if error.errno == errno.EMSGSIZE:
                     # The path has become narrower than the last search found it.
-                    link.send_too_large()
-                else:
-                    link.send_failed(error)
+                    self._too_large()
                 done += 1
             else:
                 if taken:
                     self._delay = FIRST_RETRY
-                tally.tx_packets += taken
-                tally.tx_bytes += len(rest[0]) if taken == 1 else sum(map(len, rest[:taken]))
+                    size = len(rest[0]) if taken == 1 else sum(map(len, rest[:taken]))
+                    counters.sent(Kind.DATA, taken, size)
                 done += taken
                 if not taken and not self._go_alone(destination):
                     break
             if done == len(datagrams):
                 return SendResult(done, refusals)
-        tally.tx_retries += len(datagrams) - done
+        counters.delayed(Kind.DATA, len(datagrams) - done)
         return SendResult(done, refusals)
 
     def send_control(self, kind: Kind, datagram: bytes, destination: Address) -> OSError | None:
@@ -144,38 +131,38 @@ class LinkSender:
         Returns:
             Why the system refused it, None if it did not.
         """
-        tally = self._link.tallies[kind]
+        counters = self._counters
         try:
             taken = self.outlet.endpoint.send_nowait((datagram,), destination)
-            if not taken and destination == self._link.destination and self._go_alone(destination):
+            is_its_own = destination == self._address.destination
+            if not taken and is_its_own and self._go_alone(destination):
                 taken = self.outlet.endpoint.send_nowait((datagram,), destination)
         except OSError as error:
             if error.errno == errno.ENOBUFS:
-                tally.tx_retries += 1
+                counters.delayed(kind, 1)
                 return None
-            tally.tx_errors += 1
+            counters.failed(kind)
             if error.errno != errno.EMSGSIZE:
-                self._link.send_failed(error)
+                self._refused(error)
             return error
         if taken:
-            tally.tx_packets += 1
-            tally.tx_bytes += len(datagram)
+            counters.sent(kind, 1, len(datagram))
         else:
-            tally.tx_retries += 1
+            counters.delayed(kind, 1)
         return None
 
     def wait_for_room(self) -> None:
         """Wake the lane of the host when the link may take something again."""
         # A queue that was full behind the socket is tried again by a timer that runs already.
         if self.outlet.full:
-            self.outlet.wait(self._link.host_id)
+            self.outlet.wait(self._host_id)
 
     def moved(self) -> None:
         """The peer is somewhere else, or nowhere: a socket for its old address is of no use."""
         self._unconnectable = None
         if self.outlet is not self.shared:
             own, self.outlet = self.outlet, self.shared
-            self._disconnect(own)
+            self._context.connections.disconnect(own)
 
     def close(self) -> None:
         """The link is being removed."""
@@ -190,9 +177,10 @@ class LinkSender:
         """
         outlet = self.outlet
         if outlet is self.shared and outlet.users > 1 and destination != self._unconnectable:
-            own = self._connect(outlet, destination)
+            own = self._context.connections.connect(outlet, destination)
             if own is not None:
                 self.outlet = own
+                self._rerouted()
                 return True
             self._unconnectable = destination
         outlet.mark_full()
@@ -210,7 +198,7 @@ class LinkSender:
 
     def _retry_later(self) -> None:
         context = self._context
-        context.buffers.wait(self._link.host_id, self._try_again, context.now(), self._delay)
+        context.buffers.wait(self._host_id, self._try_again, context.now(), self._delay)
         self._delay = min(2 * self._delay, LAST_RETRY)
 
     def _try_again(self) -> None:

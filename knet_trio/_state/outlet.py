@@ -9,6 +9,7 @@ import trio
 
 from knet_trio._state.schedule import Schedule
 from knet_trio.abc import Endpoint
+from knet_trio.address import Address
 
 # Seconds until a queue of the system that was full is tried again, at first and at most. A socket's
 # buffer is tried no more when that takes longer than LAST_POLL: the system says when there is room.
@@ -56,6 +57,17 @@ class Outlet:
             self.full = False
             waiting, self._waiting = self._waiting, {}
             self._wake(list(waiting))
+
+
+class Connections:
+    """Opens sockets for single links; this one has none, for a transport without."""
+
+    def connect(self, outlet: Outlet, destination: Address) -> Outlet | None:
+        """Open a socket at the address of ``outlet`` for one peer alone, None if that cannot be."""
+        return None
+
+    def disconnect(self, outlet: Outlet) -> None:
+        """Close a socket that ``connect`` has opened."""
 
 
 class BufferTimer:

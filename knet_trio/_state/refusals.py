@@ -38,6 +38,8 @@ _MESSAGE = Told(
 TOLD: Final[dict[DropCause, Told]] = {
     # Details: the source, and what is wrong.
     DropCause.MALFORMED: _PACKET,
+    DropCause.BAD_FRAGMENT: _PACKET,
+    DropCause.BAD_FRAGMENT: _PACKET,
     DropCause.WRONG_VERSION: _PACKET,
     DropCause.UNKNOWN_TYPE: _PACKET,
     DropCause.HOST_INFO: _PACKET,
@@ -98,8 +100,8 @@ TOLD: Final[dict[DropCause, Told]] = {
     # What is wrong.
     DropCause.UNKNOWN_DESTINATION: Told(_WARNING, LogSubsystem.TX, "a message is lost: %s"),
     DropCause.HOST_DOWN: Told(_INFO, LogSubsystem.TX, "a message is lost: %s"),
-    DropCause.FILTER_DROP: Told(_DEBUG, LogSubsystem.TX, "a message is not sent: %s"),
-    DropCause.FORWARDING_DISABLED: Told(_DEBUG, LogSubsystem.TX, "a message is not sent: %s"),
+    DropCause.FILTER_DROP: Told(_DEBUG, LogSubsystem.TX, "a message goes no further: %s"),
+    DropCause.FORWARDING_DISABLED: Told(_DEBUG, LogSubsystem.TX, "a message goes no further: %s"),
     DropCause.SEND_FAILED: Told(
         _WARNING, LogSubsystem.TX, "data to host %s is lost, no link took it: %s"
     ),

@@ -8,18 +8,20 @@ from typing import Final
 import trio
 
 from knet_trio._core.timers import TimerQueue
+from knet_trio._state.turns import Turns
 
 Action = Callable[[float], None]
 """Something to be done at a time, and told what time it is."""
 
-# How many things are done before other tasks get a turn.
-_BATCH: Final = 32
+# How many are taken out of the heap at a time.
+_TAKEN: Final = 32
 
 
 class Schedule:
     """Does each action once when its deadline has come; the action sets its next one itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
         self._timers: TimerQueue[Action] = TimerQueue()
         # What has come due and is not done yet: it can still be moved or discarded.
         self._due: dict[Action, None] = {}
@@ -40,18 +42,24 @@ class Schedule:
         self._timers.discard(action)
 
     async def run(self) -> None:
-        """Keep the deadlines until cancelled."""
+        """Keep the deadlines until cancelled, in turns."""
+        turns = self._turns
         while True:
             now = trio.current_time()
-            self._due = dict.fromkeys(self._timers.pop_due(now))
-            done = 0
-            while self._due:
-                action = next(iter(self._due))
-                del self._due[action]
-                action(now)
-                done += 1
-                if done % _BATCH == 0:
-                    await trio.lowlevel.checkpoint()
+            self._due = dict.fromkeys(self._timers.pop_due(now, _TAKEN))
+            if self._due:
+                await self._run_due(now)
+                continue
             self._sooner = trio.Event()
+            before = turns.round
             with trio.move_on_at(self._timers.next()):
                 await self._sooner.wait()
+            turns.resumed(before)
+
+    async def _run_due(self, now: float) -> None:
+        while self._due:
+            action = next(iter(self._due))
+            del self._due[action]
+            action(now)
+            if self._turns.is_over():
+                await self._turns.give_up()

@@ -366,7 +366,8 @@ class _Demo:
         drops: Counter[str] = Counter()
         for node in self._nodes.values():
             for cause, times in node.handle.statistics().drops.items():
-                drops[cause.value] += times
+                if times:
+                    drops[cause.value] += times
         return account(
             self._settings,
             self._ledger,

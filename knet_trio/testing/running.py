@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import trio
 from trio.testing import MockClock
 
+from knet_trio._state.turns import counted_turns
 from knet_trio.testing.conditions import Conditions, Interface
 from knet_trio.testing.network import SimulatedNetwork, open_network
 
@@ -45,7 +46,7 @@ def run(
             return await main(network)
 
     clock = MockClock(autojump_threshold=0)
-    with _decided_by(seed):
+    with _decided_by(seed), counted_turns():
         return trio.run(on_network, clock=clock, instruments=[_WaitForThreads(clock)])
 
 

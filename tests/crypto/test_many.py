@@ -234,21 +234,6 @@ def test_slots_open_any_mixture_as_one_by_one(
             assert one == (datagram if clear else refused)
 
 
-def test_slots_read_plainly_only_where_nothing_is_to_be_opened() -> None:
-    slots = CryptoSlots()
-
-    def plainly() -> bool:
-        return slots.reads_plainly
-
-    assert plainly()
-    slots.set(A, 1)
-    assert not plainly()
-    slots.set(None, 1)
-    assert plainly()
-    slots.allow_clear_traffic = False
-    assert not plainly()
-
-
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
 def test_an_error_holds_nothing_but_what_it_says(config: CryptoConfig) -> None:
     cipher = make_cipher(config)

@@ -24,9 +24,9 @@ from knet_trio import (
 from knet_trio._core.onwire import Data, Ping, encode_data
 from knet_trio._core.rate_limit import FIRST
 from knet_trio._logs.log import HandleLog
-from knet_trio._pipeline.rx import Receiver
-from knet_trio._state.link import LinkState
-from knet_trio._waiting import Mailbox
+from knet_trio._pipeline.receiving import Receiver
+from knet_trio._state.channel_queue import ChannelQueue
+from knet_trio._state.network_link import NetworkLinkState
 from tests.cluster import KEY, open_pair, wait_for
 from tests.logs.reading import Line, Logged, LogPipe
 from tests.logs.told import make_world, no_reminders
@@ -38,7 +38,7 @@ DATA = Data(2, 1, 0, True, 1, 0, 0, b"hello")
 HOME = address(2)
 
 
-def add_home(world: World, *, up: bool = True) -> LinkState:
+def add_home(world: World, *, up: bool = True) -> NetworkLinkState:
     link = world.add_link(world.add_host(), dst=HOME)
     if up:
         world.bring_up(link)
@@ -70,7 +70,7 @@ async def test_a_flood_is_told_once_and_then_its_count(
         world.receive(PING, stranger)
         assert logged() == [("rx", "WARNING", f"[host 1] {refused}")]
         nursery.cancel_scope.cancel()
-    assert link.drops[DropCause.ACCESS_LIST] == 39
+    assert link.counters.drops[DropCause.ACCESS_LIST] == 39
     assert [record.text for record in pipe.read()] == [refused, counted, refused]
     world.context.log.close()
 
@@ -174,7 +174,7 @@ async def test_what_a_path_mtu_search_has_found(
         link = add_home(world)
         logged()
         await trio.sleep(30)
-        assert not link.pmtud.searching
+        assert not link.path_mtu.search.searching
         nursery.cancel_scope.cancel()
     assert logged() == told
 
@@ -283,7 +283,7 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
             ),
             (
                 "INFO",
-                f"link 0 to host 2: an answer from {HOME.host}:1 is refused, the peer is at {HOME}",
+                f"link 0 to host 2: an answer from {HOME.host}:1 is refused, it has to come from {HOME}",
             ),
             ("DEBUG", "link 0 to host 2: the peer is trying to reach it, but it is disabled"),
         )
@@ -296,7 +296,7 @@ class Inbox:
     def __init__(self, world: World, nursery: trio.Nursery) -> None:
         self._world = world
         receiver = Receiver(world.handle)
-        receiver.mailboxes[0] = Mailbox(2, keep_oldest=True)
+        receiver.channels[0] = ChannelQueue(2, world.context.turns)
         nursery.start_soon(receiver.run)
         nursery.start_soon(receiver.receive_from, world.endpoint)
 
@@ -322,12 +322,18 @@ async def test_data_that_is_refused(logged: Logged) -> None:
     assert logged() == [
         ("rx", level, f"[host 1] {text}")
         for level, text in (
-            ("INFO", f"data from {HOME} is of host 3, which the handle does not have"),
-            ("INFO", f"data of host 2 from {address(3)} is refused, none of its links is there"),
+            ("INFO", f"a packet from {HOME} is of host 3, which the handle does not have"),
+            (
+                "INFO",
+                (
+                    f"data of host 2 from {address(3)} is refused,"
+                    " it has to come from an address of one of its links"
+                ),
+            ),
             ("DEBUG", "link 0 to host 2: data is refused, the host is unreachable"),
             (
                 "WARNING",
-                f"link 0 to host 2: data from {HOME} is refused by the access list",
+                f"link 0 to host 2: a packet from {HOME} is refused by the access list",
             ),
         )
     ]
@@ -367,7 +373,7 @@ async def test_messages_that_are_lost_on_their_way_in(logged: Logged) -> None:
         Line(
             "rx",
             "WARNING",
-            "[host 1] 3 messages for channel 0 are lost, its reader is too slow",
+            "[host 1] messages for channel 0 are lost, its reader is too slow",
         ),
     ]
 
@@ -396,7 +402,7 @@ async def test_another_key(logged: Logged) -> None:
             ("filter", "ERROR", "lost: the filter failed: ZeroDivisionError('oops')"),
         ),
         (Unicast([]), ("tx", "WARNING", "lost: the filter answered Unicast without a host")),
-        (Drop(), ("tx", "DEBUG", "not sent: the filter dropped the message")),
+        (Drop(), ("tx", "DEBUG", "goes no further: the filter dropped the message")),
         (
             Unicast([3]),
             ("tx", "WARNING", "a message is lost: the handle has no host 3"),

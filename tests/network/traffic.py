@@ -164,7 +164,8 @@ def below(limit: int) -> Callable[[int], bool]:
 
 def counted(pair: Pair) -> dict[str, int]:
     """What our side has dropped, by the names of the causes."""
-    return {str(cause): times for cause, times in pair.ours.handle.statistics().drops.items()}
+    drops = pair.ours.handle.statistics().drops
+    return {str(cause): times for cause, times in drops.items() if times}
 
 
 # Why a message, or a packet of it, never left.

@@ -8,7 +8,7 @@ import trio
 
 from knet_trio._core.onwire import MAX_MESSAGE, encode_message
 from knet_trio._pipeline.compressor import AT_ONCE
-from knet_trio._pipeline.rx import Receiver
+from knet_trio._pipeline.receiving import Receiver
 from knet_trio._pipeline.tx import Transmitter
 from knet_trio._state.context import Compression
 from knet_trio._state.turns import TURN, CountedClock
@@ -16,7 +16,7 @@ from knet_trio.abc import Compressor
 from knet_trio.errors import DropCause, PacketError
 from knet_trio.message import Message
 from tests.pipeline.sending import Outgoing, data, drops, make, message, running, send
-from tests.pipeline.test_rx import HOME, PEER, receiving
+from tests.pipeline.test_receiving import HOME, PEER, receiving
 from tests.state.fakes import World
 
 THRESHOLD = 100
@@ -213,8 +213,8 @@ class TestReceiving:
                 *[(packet, HOME) for packet in self.packets(b"x" * 3000)],
                 *[(packet, HOME) for packet in self.packets(b"plain", seq=2, compress=0)],
             )
-            mailbox = rx.receiver.mailboxes[0]
-            got = [*await mailbox.take(1), *await mailbox.take(1)]
+            queue = rx.receiver.channels[0]
+            got = [await queue.take(), await queue.take()]
             assert got == [Message(b"x" * 6000, PEER, 0), Message(b"plain", PEER, 0)]
             shown = rx.world.context.counters.snapshot()
             assert shown.rx_compressed_packets == 1
@@ -235,12 +235,12 @@ class TestReceiving:
                 for seq, payload in enumerate(payloads, start=1)
                 for datagram in self.packets(payload, seq=seq, size=len(payload))
             ]
-            mailbox = rx.receiver.mailboxes[0]
+            queue = rx.receiver.channels[0]
             # A train each, and what is too long.
             for start, end in ((0, 7), (7, 8), (8, 20)):
                 world.endpoint.arrive(*[(datagram, HOME) for datagram in datagrams[start:end]])
             with trio.fail_after(5):
-                got = [(await mailbox.take(1))[0] for _ in range(19)]
+                got = [await queue.take() for _ in range(19)]
             assert [message.data for message in got] == [
                 bytes([i]) * MAX_MESSAGE for i in range(20) if i != 7
             ]

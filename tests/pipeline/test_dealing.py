@@ -74,7 +74,7 @@ async def test_round_robin_is_what_it_is_one_by_one(links: int) -> None:
 async def suspect(policy: LinkPolicy) -> Dealing:
     """The first of three links has not answered for longer than it ever took."""
     dealing = Dealing(policy, 3)
-    dealing.world.handle.hosts[2].network_links[0].send_ping(trio.current_time(), timed=True)
+    dealing.world.handle.hosts[2].network_links[0].heartbeat.ping(trio.current_time(), timed=True)
     await trio.sleep(0.5)
     return dealing
 

@@ -102,7 +102,7 @@ class TestHedging:
         world = make(2, policy=policy, links=3)
         world.context.hedge = hedge
         link = world.handle.hosts[2].network_links[0]
-        link.send_ping(trio.current_time(), timed=True)
+        link.heartbeat.ping(trio.current_time(), timed=True)
         await trio.sleep(0.5)
         world.endpoint.sent.clear()
         return world
@@ -117,7 +117,7 @@ class TestHedging:
     async def test_an_answer_ends_the_doubt(self, autojump_clock: MockClock) -> None:
         world = await self.overdue()
         link = world.handle.hosts[2].network_links[0]
-        world.pong(link, link.liveness.stamp(trio.current_time()))
+        world.pong(link, link.heartbeat.liveness.stamp(trio.current_time()))
         await send(world, message())
         assert [over(world, link_id) for link_id in range(3)] == [[1], [], []]
 

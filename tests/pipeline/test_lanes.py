@@ -15,7 +15,7 @@ from knet_trio._core.onwire import Data, Ping
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._pipeline.tx import Owner, Transmitter
 from knet_trio._state.lane import LANE_BYTES, LANE_MESSAGES
-from knet_trio._state.outlet import Outlet
+from knet_trio._state.outlet import Connections, Outlet
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
@@ -38,7 +38,7 @@ class Sockets:
             )
             now = self.world.context.now()
             for _ in range(2):
-                self.world.pong(link, link.liveness.stamp(now))
+                self.world.pong(link, link.heartbeat.liveness.stamp(now))
             endpoint.sent.clear()
 
     def hold(self, *hosts: int) -> None:
@@ -408,13 +408,13 @@ class TestNumbers:
                 await transmitter.send((b"%d" % number,), 0)
             await wait_all_tasks_blocked()
             sockets.endpoints[2].room = 1
-            world.handle.hosts[2].network_links[0].send_ping(world.context.now(), timed=True)
+            world.handle.hosts[2].network_links[0].heartbeat.ping(world.context.now(), timed=True)
             pings = [one for one in sockets.endpoints[2].packets() if isinstance(one, Ping)]
             assert pings[-1].seq == 1
             sockets.release(2)
             await wait_all_tasks_blocked()
             assert all(packet.seq > 1 for packet in sockets.data(2)[1:])
-            world.handle.hosts[2].network_links[0].send_ping(world.context.now(), timed=True)
+            world.handle.hosts[2].network_links[0].heartbeat.ping(world.context.now(), timed=True)
             pings = [one for one in sockets.endpoints[2].packets() if isinstance(one, Ping)]
             assert pings[-1].seq == world.context.seq
 
@@ -463,7 +463,7 @@ class TestFullQueuesOfTheSystem:
         link = world.handle.hosts[2].network_links[0]
         assert drops(world) == {}
         assert link.status().stats.tx_data_errors == 0
-        assert link.trouble is None
+        assert link.counters.trouble is None
 
 
 class TestCopies:
@@ -481,7 +481,7 @@ class TestCopies:
             await wait_all_tasks_blocked()
             assert len([one for one in other.packets() if isinstance(one, Data)]) == 10
             assert drops(world) == {}
-            assert host.network_links[0].drops == {DropCause.SEND_QUEUE_FULL: 10}
+            assert host.network_links[0].counters.drops == {DropCause.SEND_QUEUE_FULL: 10}
 
 
 async def test_links_that_share_a_full_socket_get_their_own() -> None:
@@ -489,12 +489,12 @@ async def test_links_that_share_a_full_socket_get_their_own() -> None:
     own = FakeEndpoint()
     opened: list[Address] = []
 
-    def connect(outlet: Outlet, destination: Address) -> Outlet:
-        opened.append(destination)
-        return world.make_outlet(own)
+    class OfTheTest(Connections):
+        def connect(self, outlet: Outlet, destination: Address) -> Outlet:
+            opened.append(destination)
+            return world.make_outlet(own)
 
-    for host in world.handle.hosts.values():
-        host.network_links[0].sender._connect = connect
+    world.context.connections = OfTheTest()
     async with running(world) as transmitter:
         world.endpoint.room = 0
         await transmitter.send(*message(b"to 2", to=[2]))

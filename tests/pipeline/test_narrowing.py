@@ -13,7 +13,7 @@ from knet_trio._core.inbound import InboundSequence
 from knet_trio._core.onwire import Data, decode_untrusted
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._pipeline.tx import Transmitter
-from knet_trio._state.link import LinkState
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause, NoProgressError
@@ -30,14 +30,14 @@ WIDE = 9000
 NARROW = 1500
 
 
-def find_mtu(link: LinkState, onwire: int) -> None:
+def find_mtu(link: NetworkLinkState, onwire: int) -> None:
     """Let a search end at ``onwire``."""
     now = trio.current_time()
-    link.pmtud.start(now)
+    link.path_mtu.search.start(now)
     link.sender.outlet.endpoint.limit_mtu(onwire)  # type: ignore[attr-defined]
-    link.discover(now)
-    link.reply_received(reply_to_last_probe(link), now)
-    assert link.pmtud.onwire == onwire
+    link.path_mtu.discover(now)
+    assert link.path_mtu.reply_received(reply_to_last_probe(link), now)
+    assert link.path_mtu.search.onwire == onwire
 
 
 def narrowing(

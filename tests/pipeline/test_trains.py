@@ -13,8 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from knet_trio._core.onwire import MAX_SEQ, Ping, encode_messages, encode_ping
 from knet_trio._crypto.envelope import make_cipher
-from knet_trio._pipeline.rx import Receiver
-from knet_trio._waiting import Mailbox
+from knet_trio._pipeline.receiving import Receiver
+from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
 from knet_trio.message import Broadcast, Drop, FilterPacket, FilterResult, Message
@@ -148,7 +148,8 @@ async def receive(
     world.endpoint.coalesces = coalesces
     receiver = Receiver(world.handle)
     # One of them is too small now and then.
-    receiver.mailboxes |= {0: Mailbox(10000, keep_oldest=True), 1: Mailbox(20, keep_oldest=True)}
+    receiver.channels[0] = ChannelQueue(10000, world.context.turns)
+    receiver.channels[1] = ChannelQueue(20, world.context.turns)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(receiver.run)
         nursery.start_soon(receiver.receive_from, world.endpoint)
@@ -160,11 +161,11 @@ async def receive(
         nursery.cancel_scope.cancel()
     links = list(world.handle.network_links())
     return Outcome(
-        [mailbox.take_nowait() if len(mailbox) else [] for mailbox in receiver.mailboxes.values()],
+        [[queue.take_nowait() for _ in range(len(queue))] for queue in receiver.channels.values()],
         dict(world.context.counters.drops),
         counts(world.context.counters.snapshot()),
         [counts(link.status().stats) for link in links],
-        [dict(link.drops) for link in links],
+        [dict(link.counters.drops) for link in links],
         len(world.endpoint.sent),
     )
 

@@ -232,7 +232,7 @@ class TestDrops:
         world.endpoint.refuse = refuse
         await send(world, message(), message())
         assert drops(world) == {DropCause.SEND_FAILED: 2}
-        assert world.handle.hosts[2].network_links[0].drops == drops(world)
+        assert world.handle.hosts[2].network_links[0].counters.drops == drops(world)
 
     async def test_what_the_cipher_fails_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
         world = World(crypto=CryptoConfig(KEY))

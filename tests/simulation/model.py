@@ -10,6 +10,7 @@ import trio
 
 from knet_trio import DropCause
 from knet_trio.testing import Fate
+from tests.drops import counted
 from tests.simulation.cluster import Cluster
 from tests.simulation.messages import Name, Sent, read_name
 from tests.simulation.node import Life
@@ -402,4 +403,4 @@ def _total(life: Life, causes: Iterable[DropCause]) -> int:
 
 
 def _drops(life: Life) -> dict[str, int]:
-    return {str(cause): count for cause, count in life.running.statistics().drops.items()}
+    return {str(cause): count for cause, count in counted(life.running.statistics().drops).items()}

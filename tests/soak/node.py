@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from knet_trio import Channel, CryptoConfig, Handle, LinkPolicy, open_handle
+from tests.drops import counted
 from tests.soak.messages import Name, check_message, choose_size, make_message
 from tests.soak.wires import HOSTS, NETWORKS, PORT, address
 
@@ -148,7 +149,7 @@ class Node:
         drops = self._handle.statistics().drops
         return {
             "links": links,
-            "drops": {str(cause): count for cause, count in drops.items()},
+            "drops": {str(cause): count for cause, count in counted(drops).items()},
             "sent": self._sent,
             "bad": self._bad,
             "resident": _resident(),

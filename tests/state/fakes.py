@@ -18,7 +18,7 @@ from knet_trio._state.context import Context
 from knet_trio._state.control import receive_control, receive_trouble
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
-from knet_trio._state.link import LinkState
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.outlet import Outlet
 from knet_trio._transport.offload import MOST_DATAGRAMS
 from knet_trio._transport.udp import UdpTransport
@@ -203,7 +203,7 @@ class World:
         self.context.event_receivers.add(self._recorder)
 
     def make_outlet(self, endpoint: Endpoint) -> Outlet:
-        """A socket that wakes the lanes of this node."""
+        """A socket that wakes the lanes of this handle."""
         return Outlet(endpoint, lambda host_ids: self.context.on_room(host_ids))
 
     def add_host(self, host_id: int = 2, policy: LinkPolicy = LinkPolicy.PASSIVE) -> HostState:
@@ -220,7 +220,7 @@ class World:
         ping_interval: float = 1.0,
         pong_timeout: float = 2.0,
         outlet: Outlet | None = None,
-    ) -> LinkState:
+    ) -> NetworkLinkState:
         """A link that is enabled. Without ``dst`` it is dynamic and accepts every address."""
         config = LinkConfig(
             link_id=link_id,
@@ -232,14 +232,15 @@ class World:
             pong_timeout=pong_timeout,
         )
         outlet = outlet or self.outlet
-        link = LinkState(
+        link = NetworkLinkState(
             self.context,
             host.host_id,
             config,
             UDP,
             outlet,
+            host.lane,
             host.refresh,
-            report=partial(receive_trouble, self.handle, outlet.endpoint),
+            partial(receive_trouble, self.handle),
         )
         outlet.users += 1
         host.add(link)
@@ -250,20 +251,20 @@ class World:
         """A control packet comes in."""
         receive_control(self.handle, packet, 26, source)
 
-    def bring_up(self, link: LinkState) -> None:
+    def bring_up(self, link: NetworkLinkState) -> None:
         """Have the peer answer at once until the link is up."""
-        for _ in range(link.liveness.pong_count + 1):
+        for _ in range(link.heartbeat.liveness.pong_count + 1):
             now = self.context.now()
-            self.pong(link, link.liveness.stamp(now))
+            self.pong(link, link.heartbeat.liveness.stamp(now))
         assert link.connected.is_on
 
-    def pong(self, link: LinkState, stamp: bytes, source: Address | None = None) -> None:
+    def pong(self, link: NetworkLinkState, stamp: bytes, source: Address | None = None) -> None:
         """The peer answers a ping."""
         source = source or link.destination
         assert source is not None
         self.receive(Pong(link.host_id, link.link_id, stamp, 0, True), source)
 
-    def reply(self, link: LinkState) -> None:
+    def reply(self, link: NetworkLinkState) -> None:
         """The peer answers the last probe."""
         assert link.destination is not None
         self.receive(reply_to_last_probe(link), link.destination)
@@ -280,7 +281,7 @@ class World:
         return told
 
 
-def reply_to_last_probe(link: LinkState) -> PmtudReply:
+def reply_to_last_probe(link: NetworkLinkState) -> PmtudReply:
     """What the peer answers the last probe that was sent to it."""
     endpoint = link.sender.outlet.endpoint
     assert isinstance(endpoint, FakeEndpoint)

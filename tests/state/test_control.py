@@ -9,7 +9,7 @@ from knet_trio._core.acl import AclEntry
 from knet_trio._core.onwire import Data, Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio._state.control import Control, receive_control, receive_trouble
 from knet_trio._state.host import HostState
-from knet_trio._state.link import LinkState
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.abc import PathTrouble
 from knet_trio.errors import DropCause
 from tests.state.fakes import FakeEndpoint, World, address
@@ -27,7 +27,7 @@ def control(link: int, node: int = 2) -> list[Control]:
     ]
 
 
-def rx_counts(link: LinkState) -> tuple[int, int, int, int]:
+def rx_counts(link: NetworkLinkState) -> tuple[int, int, int, int]:
     stats = link.status().stats
     return (
         stats.rx_ping_packets,
@@ -62,12 +62,12 @@ class TestRejected:
         other = world.add_link(host, 1, dst=address(11))
         for packet in control(1):
             world.receive(packet, address(10))
-        assert other.drops == {DropCause.ACCESS_LIST: 4}
+        assert other.counters.drops == {DropCause.ACCESS_LIST: 4}
         assert world.context.counters.drops == {DropCause.ACCESS_LIST: 4}
         assert rx_counts(other) == (0, 0, 0, 0)
         assert world.endpoint.sent == []
-        assert other.trouble is not None
-        assert str(address(10)) in other.trouble.what
+        assert other.counters.trouble is not None
+        assert str(address(10)) in other.counters.trouble.what
 
     async def test_a_dynamic_link_is_not_taken_over_from_another_address(self) -> None:
         world = World()
@@ -78,7 +78,7 @@ class TestRejected:
         world.receive(Ping(2, 0, STAMP, 0, True), address(7))
         world.receive(Ping(2, 0, STAMP, 0, True), address(8))
         assert link.destination == address(7)
-        assert link.drops[DropCause.ACCESS_LIST] == 2
+        assert link.counters.drops[DropCause.ACCESS_LIST] == 2
 
     async def test_without_access_lists_every_address_may_speak(self) -> None:
         world = World(access_lists=False)
@@ -92,7 +92,7 @@ class TestRejected:
         link.set_enabled(False)
         for packet in control(0):
             world.receive(packet, address(2))
-        assert link.drops == {DropCause.LINK_DISABLED: 4}
+        assert link.counters.drops == {DropCause.LINK_DISABLED: 4}
         assert world.endpoint.sent == []
         assert link.destination is None
 
@@ -100,11 +100,11 @@ class TestRejected:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
         elsewhere = address(2)._replace(port=9999)
-        stamp = link.liveness.stamp(world.context.now())
+        stamp = link.heartbeat.liveness.stamp(world.context.now())
         world.pong(link, stamp, source=elsewhere)
         world.receive(PmtudReply(2, 0, 1000), elsewhere)
-        assert link.drops == {DropCause.UNKNOWN_ADDRESS: 2}
-        assert link.liveness.counted == 0
+        assert link.counters.drops == {DropCause.UNKNOWN_ADDRESS: 2}
+        assert link.heartbeat.liveness.counted == 0
 
 
 async def test_what_is_accepted_is_counted_with_its_size() -> None:
@@ -157,11 +157,11 @@ class TestPings:
             world.receive(ping, address(2))
             assert newest(host) == 500
             assert len(world.endpoint.sent) == before
-        assert host.network_links[0].drops == {DropCause.REPLAYED: 2}
+        assert host.network_links[0].counters.drops == {DropCause.REPLAYED: 2}
         # Another link has pings of its own.
         world.add_link(host, 1, dst=address(3))
         world.receive(Ping(2, 1, STAMP, 0, True), address(3))
-        assert host.network_links[1].drops == {}
+        assert host.network_links[1].counters.drops == {}
 
     async def test_one_from_another_port_starts_nothing_afresh(self) -> None:
         world = World()

@@ -13,6 +13,7 @@ from knet_trio._state.counters import (
     Timing,
 )
 from knet_trio.errors import DropCause
+from tests.drops import counted
 
 FIELDS = [field.name for field in attrs.fields(Tally)]
 
@@ -86,7 +87,17 @@ class TestHandleCounters:
         counters.drop(DropCause.DUPLICATE)
         counters.drop(DropCause.DUPLICATE, 3)
         counters.drop(DropCause.HOST_DOWN)
-        assert counters.snapshot().drops == {DropCause.DUPLICATE: 4, DropCause.HOST_DOWN: 1}
+        assert counted(counters.snapshot().drops) == {
+            DropCause.DUPLICATE: 4,
+            DropCause.HOST_DOWN: 1,
+        }
+
+    def test_every_cause_is_shown(self) -> None:
+        counters = HandleCounters()
+        counters.drop(DropCause.DUPLICATE)
+        drops = counters.snapshot().drops
+        assert list(drops) == list(DropCause)
+        assert sum(drops.values()) == 1
 
     def test_a_snapshot_stays_as_it_was_and_cannot_be_changed(self) -> None:
         counters = HandleCounters()

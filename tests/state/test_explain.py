@@ -8,14 +8,14 @@ from trio.testing import MockClock
 
 from knet_trio._core.onwire import Ping
 from knet_trio._state.explain import explain
-from knet_trio._state.link import LinkState
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.errors import DropCause
 from tests.state.fakes import HEADERS, World, address, refusal
 
 STAMP = bytes(16)
 
 
-def make() -> tuple[World, LinkState]:
+def make() -> tuple[World, NetworkLinkState]:
     world = World()
     return world, world.add_link(world.add_host(), 3, dst=address(2), pong_count=2)
 
@@ -39,7 +39,7 @@ class TestUp:
 
     async def test_old_trouble_is_over(self) -> None:
         world, link = make()
-        link.note("something")
+        link.counters.note("something", trio.current_time())
         world.bring_up(link)
         assert "something" not in explain(link)
 
@@ -91,7 +91,7 @@ class TestDown:
 
     async def test_on_its_way_up(self) -> None:
         world, link = make()
-        world.pong(link, link.liveness.stamp(world.context.now()))
+        world.pong(link, link.heartbeat.liveness.stamp(world.context.now()))
         assert "1 pongs have come; it comes up with the one after 2 in a row" in explain(link)
 
     async def test_silence(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
@@ -146,12 +146,12 @@ class TestDown:
 async def test_what_was_dropped_is_told_with_advice(cause: DropCause, advice: str) -> None:
     _, link = make()
     assert advice not in explain(link)
-    link.drop(cause, 3)
+    link.counters.drop(cause, 3)
     line = next(line for line in explain(link).splitlines() if advice in line)
     assert line.startswith(f"  {cause.value} x 3: ")
 
 
 async def test_what_says_nothing_of_the_link_is_left_out() -> None:
     _, link = make()
-    link.drop(DropCause.DUPLICATE)
+    link.counters.drop(DropCause.DUPLICATE)
     assert "duplicate" not in explain(link)

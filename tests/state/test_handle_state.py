@@ -7,7 +7,7 @@ from trio.testing import MockClock
 from knet_trio._core.onwire import Ping
 from knet_trio._core.sizes import minimum_data_mtu
 from knet_trio._state.handle import FORCED_PING_EVERY
-from knet_trio._state.link import LinkState
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.config import CryptoConfig
 from knet_trio.events import DataMtuChanged
 from tests.state.fakes import HEADERS, KEY, ME, World, address
@@ -21,15 +21,15 @@ def payload(onwire: int) -> int:
     return onwire - HEADERS - 26
 
 
-def search(world: World, link: LinkState, onwire: int) -> None:
+def search(world: World, link: NetworkLinkState, onwire: int) -> None:
     """Let the path find out that it carries ``onwire`` bytes."""
     world.endpoint.limit_mtu(onwire)
-    link.narrowed(None, world.context.now())
-    link.discover(world.context.now())
+    link.path_mtu.narrowed(None, world.context.now())
+    link.path_mtu.discover(world.context.now())
     world.reply(link)
     # A search that began with what was known tries one step more.
-    link.discover(world.context.now())
-    assert link.pmtud.onwire == onwire
+    link.path_mtu.discover(world.context.now())
+    assert link.path_mtu.search.onwire == onwire
 
 
 class TestDataMtu:
@@ -64,7 +64,7 @@ class TestDataMtu:
         for link in (one, two):
             search(world, link, 1500)
         assert mtu_events(world) == [payload(1500)]
-        world.handle.refresh()
+        world.handle.update(world.handle.hosts[2])
         search(world, one, 1500)
         two.take_down(0.0, "for the test")
         assert mtu_events(world) == []
@@ -86,11 +86,11 @@ async def test_a_removed_peer_holds_nobody_back() -> None:
     host = world.add_host(2)
     link = world.add_link(host, dst=address(2))
     world.bring_up(link)
-    assert world.handle.by_address == {address(2): link}
+    assert world.handle.by_address.get(address(2)) is link
     world.handle.remove(host)
     link.close()
     host.remove(link)
-    assert world.handle.by_address == {}
+    assert len(world.handle.by_address) == 0
     assert list(world.handle.network_links()) == []
     assert world.handle.data_mtu == 482
 

@@ -7,12 +7,12 @@ from trio.testing import wait_all_tasks_blocked
 from knet_trio._core.onwire import Data, Ping
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._state.host import HostState
-from knet_trio._state.link import LinkState
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.events import HostStatusChanged
 from tests.state.fakes import World, address
 
 
-def make(policy: LinkPolicy, *priorities: int) -> tuple[World, HostState, list[LinkState]]:
+def make(policy: LinkPolicy, *priorities: int) -> tuple[World, HostState, list[NetworkLinkState]]:
     world = World()
     host = world.add_host(policy=policy)
     links = [
@@ -93,7 +93,7 @@ class TestReachable:
 
 
 class TestPolicies:
-    def up(self, policy: LinkPolicy, *priorities: int) -> tuple[HostState, list[LinkState]]:
+    def up(self, policy: LinkPolicy, *priorities: int) -> tuple[HostState, list[NetworkLinkState]]:
         world, host, links = make(policy, *priorities)
         for link in links:
             world.bring_up(link)

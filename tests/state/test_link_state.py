@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
-from knet_trio._state.link import LinkState
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
 from knet_trio.events import LinkStatusChanged
@@ -144,14 +144,14 @@ class TestHeartbeat:
         link = world.add_link(world.add_host(), dst=address(2), ping_interval=0.5)
         world.bring_up(link)
         await trio.sleep(59.5)
-        stamp = link.liveness.stamp(trio.current_time())
+        stamp = link.heartbeat.liveness.stamp(trio.current_time())
         # Nothing has run for a minute: neither the heartbeat nor the receiving of pongs.
         await trio.sleep(0.5)
-        link.heartbeat(trio.current_time())
+        link.heartbeat.beat(trio.current_time())
         assert link.connected.is_on
         world.pong(link, stamp)
         await trio.sleep(1.5)
-        link.heartbeat(trio.current_time())
+        link.heartbeat.beat(trio.current_time())
         assert reasons(world) == [(True, "the peer answers pings")]
 
     async def test_but_not_for_long(self, autojump_clock: MockClock) -> None:
@@ -159,13 +159,13 @@ class TestHeartbeat:
         link = world.add_link(world.add_host(), dst=address(2))
         world.bring_up(link)
         await trio.sleep(60)
-        link.heartbeat(trio.current_time())
+        link.heartbeat.beat(trio.current_time())
         assert len(reasons(world)) == 1
         # As long as the pong timeout once more.
         for _ in range(2):
             assert link.connected.is_on
-            await trio.sleep_until(link.liveness.deadline)
-            link.heartbeat(trio.current_time())
+            await trio.sleep_until(link.heartbeat.liveness.deadline)
+            link.heartbeat.beat(trio.current_time())
         ((connected, reason),) = reasons(world)
         assert not connected
         assert reason.startswith("no pong for 62.")
@@ -175,11 +175,11 @@ class TestHeartbeat:
     ) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2), pong_timeout=2.0)
-        stamp = link.liveness.stamp(0.0)
+        stamp = link.heartbeat.liveness.stamp(0.0)
         await trio.sleep(2.5)
         world.pong(link, stamp)
         world.pong(link, b"\xff" * 16)
-        assert link.drops[DropCause.UNEXPECTED_PONG] == 2
+        assert link.counters.drops[DropCause.UNEXPECTED_PONG] == 2
         assert world.context.counters.drops[DropCause.UNEXPECTED_PONG] == 2
         assert not link.connected.is_on
 
@@ -212,8 +212,8 @@ class TestEnabling:
         await trio.sleep(30)
         assert len(world.endpoint.sent) == before
         # A timer that fires all the same finds nothing to do.
-        link.heartbeat(trio.current_time())
-        link.discover(trio.current_time())
+        link.heartbeat.beat(trio.current_time())
+        link.path_mtu.discover(trio.current_time())
         assert len(world.endpoint.sent) == before
         nursery.cancel_scope.cancel()
 
@@ -284,14 +284,14 @@ class TestTrouble:
         world.trouble(address(2), errno.EPROTO)
         world.trouble(address(3), errno.ECONNREFUSED)
         assert link.connected.is_on
-        assert link.trouble is None
+        assert link.counters.trouble is None
 
     async def test_a_link_that_is_down_remembers_it(self) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
         world.trouble(address(2), errno.ECONNREFUSED)
-        assert link.trouble is not None
-        assert "refused" in link.trouble.what
+        assert link.counters.trouble is not None
+        assert "refused" in link.counters.trouble.what
         assert link.reason == "enabled, and no pong has come yet"
 
     async def test_a_ping_the_system_refuses(
@@ -304,8 +304,8 @@ class TestTrouble:
         await trio.sleep(1.5)
         stats = link.status().stats
         assert (stats.tx_ping_packets, stats.tx_ping_errors) == (0, 2)
-        assert link.trouble is not None
-        assert "this machine refuses to send: Network is unreachable" in link.trouble.what
+        assert link.counters.trouble is not None
+        assert "this machine refuses to send: Network is unreachable" in link.counters.trouble.what
         nursery.cancel_scope.cancel()
 
     async def test_a_ping_there_is_no_room_for_is_lost(
@@ -344,18 +344,18 @@ class TestData:
         stats = link.status().stats
         assert (stats.tx_data_packets, stats.tx_data_bytes) == (4, 301)
         assert (stats.tx_data_retries, stats.tx_data_errors) == (2, 1)
-        assert link.trouble is not None
+        assert link.counters.trouble is not None
 
     async def test_too_large_a_datagram_starts_a_search(self) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2), pong_count=1)
         world.bring_up(link)
-        link.discover(trio.current_time())
+        link.path_mtu.discover(trio.current_time())
         world.reply(link)
-        assert link.pmtud.onwire == 65535
+        assert link.path_mtu.search.onwire == 65535
         world.endpoint.limit_mtu(1400)
-        link.send_too_large()
-        assert link.pmtud.searching
+        link.sender.send_data([bytes(2000)])
+        assert link.path_mtu.search.searching
         last = world.endpoint.packets()[-1]
         assert isinstance(last, PmtudProbe)
         assert last.length == 1400 - HEADERS
@@ -363,16 +363,21 @@ class TestData:
     async def test_nothing_is_searched_while_it_is_down(self) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
-        link.send_too_large()
+        world.endpoint.limit_mtu(1400)
+        link.sender.send_data([bytes(2000)])
         assert world.endpoint.sent == []
 
-    async def test_a_refusal_makes_the_link_suspect(self) -> None:
+    @pytest.mark.parametrize(("number", "suspect"), [(errno.EPERM, True), (errno.EMSGSIZE, False)])
+    async def test_a_refusal_makes_the_link_suspect(self, number: int, suspect: bool) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
-        link.send_too_large()
-        assert not link.liveness.suspect(trio.current_time())
-        link.send_failed(refusal(errno.EPERM))
-        assert link.liveness.suspect(trio.current_time())
+
+        def refuse(_: bytes, __: object) -> None:
+            raise refusal(number)
+
+        world.endpoint.refuse = refuse
+        link.sender.send_data([b"x"])
+        assert link.heartbeat.liveness.suspect(trio.current_time()) is suspect
 
 
 def ping(stamp: bytes, seq: int = 5) -> Ping:
@@ -382,12 +387,12 @@ def ping(stamp: bytes, seq: int = 5) -> Ping:
 class TestMoves:
     """The peer of a dynamic link that is up may have moved, or somebody has recorded its pings."""
 
-    def up(self) -> tuple[World, LinkState]:
+    def up(self) -> tuple[World, NetworkLinkState]:
         world = World(access_lists=False)
         link = world.add_link(world.add_host(), dst=None)
         world.receive(ping(STAMP), address(7))
         world.bring_up(link)
-        link.discover(trio.current_time())
+        link.path_mtu.discover(trio.current_time())
         world.reply(link)
         world.endpoint.sent.clear()
         return world, link
@@ -403,7 +408,7 @@ class TestMoves:
         # What was asked from there is answered now, and the way there is searched.
         answer = Pong(ME, 0, b"a new ping      ", 5, timed=True)
         assert world.endpoint.packets(address(8)) == [question, answer]
-        assert link.pmtud.searching
+        assert link.path_mtu.search.searching
         stats = link.status().stats
         assert (stats.rx_ping_packets, stats.rx_pong_packets) == (2, 3)
 
@@ -428,8 +433,8 @@ class TestMoves:
             world.receive(PmtudProbe(2, 0, 9000, 900), address(number))
         after = link.status()
         assert (after.dst_ipaddr, after.mtu) == (before.dst_ipaddr, before.mtu)
-        assert not link.pmtud.searching
-        assert not link.liveness.suspect(trio.current_time() + 1)
+        assert not link.path_mtu.search.searching
+        assert not link.heartbeat.liveness.suspect(trio.current_time() + 1)
 
     async def test_only_the_pong_to_that_question_from_there_counts(self) -> None:
         world, link = self.up()
@@ -438,14 +443,14 @@ class TestMoves:
         assert isinstance(question, Ping)
         for stamp, source in (
             (question.time, address(9)),
-            (link.liveness.stamp(trio.current_time()), address(8)),
+            (link.heartbeat.liveness.stamp(trio.current_time()), address(8)),
             (STAMP, address(8)),
         ):
             world.pong(link, stamp, source=source)
-        assert link.drops == {DropCause.UNKNOWN_ADDRESS: 3}
+        assert link.counters.drops == {DropCause.UNKNOWN_ADDRESS: 3}
         # Where the peer is known to be it says nothing: it is no stamp of the heartbeat.
         world.pong(link, question.time)
-        assert link.drops[DropCause.UNEXPECTED_PONG] == 1
+        assert link.counters.drops[DropCause.UNEXPECTED_PONG] == 1
         assert link.destination == address(7)
 
     async def test_an_answer_alone_moves_nothing(self) -> None:
@@ -454,7 +459,7 @@ class TestMoves:
         world.pong(link, STAMP, source=address(8))
         world.receive(PmtudReply(2, 0, 1500), address(8))
         assert link.destination is None
-        assert link.drops == {DropCause.UNKNOWN_ADDRESS: 2}
+        assert link.counters.drops == {DropCause.UNKNOWN_ADDRESS: 2}
 
     async def test_the_ping_by_which_it_moved_may_be_a_copy(self) -> None:
         world = World(access_lists=False)
@@ -486,7 +491,7 @@ class TestDynamic:
         world = World(access_lists=False)
         start(world, nursery)
         link = world.add_link(world.add_host(), dst=None)
-        assert link.dynamic
+        assert link.address.dynamic
         await trio.sleep(10)
         assert world.endpoint.sent == []
         assert link.status().dst_ipaddr is None
@@ -506,7 +511,8 @@ class TestDynamic:
         for number, where in enumerate((address(7), address(8), address(8))):
             world.receive(ping(number.to_bytes(16, "big"), seq=0), where)
             assert host.by_address == {where: link}
-            assert world.handle.by_address == {where: link}
+            assert world.handle.by_address.find(where) == (link,)
+            assert len(world.handle.by_address) == 1
 
     async def test_does_not_follow_a_copy(self) -> None:
         world = World(access_lists=False)
@@ -514,7 +520,7 @@ class TestDynamic:
         for where in (address(7), address(8)):
             world.receive(ping(STAMP, seq=0), where)
         assert link.destination == address(7)
-        assert link.drops == {DropCause.REPLAYED: 1}
+        assert link.counters.drops == {DropCause.REPLAYED: 1}
 
     async def test_forgets_the_peer_when_it_goes_down(
         self, autojump_clock: MockClock, nursery: trio.Nursery
@@ -529,7 +535,7 @@ class TestDynamic:
         await link.connected.wait(False)
         assert link.destination is None
         assert host.by_address == {}
-        assert world.handle.by_address == {}
+        assert len(world.handle.by_address) == 0
         before = len(world.endpoint.sent)
         await trio.sleep(10)
         assert len(world.endpoint.sent) == before
@@ -540,7 +546,7 @@ class TestDynamic:
         link = world.add_link(world.add_host(), dst=address(2))
         world.receive(Ping(2, 0, STAMP, 0, True), address(7))
         assert link.destination == address(2)
-        assert not link.dynamic
+        assert not link.address.dynamic
         assert world.endpoint.sent[-1].destination == address(2)
 
 

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio._core.onwire import PmtudProbe, PmtudReply
-from knet_trio._state.link import LinkState
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.abc import PathTrouble
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
@@ -17,7 +17,9 @@ from tests.state.fakes import HEADERS, KEY, ME, Answerer, Sent, World, address, 
 
 
 class TestPathMtu:
-    async def discovered(self, world: World, nursery: trio.Nursery) -> tuple[LinkState, Answerer]:
+    async def discovered(
+        self, world: World, nursery: trio.Nursery
+    ) -> tuple[NetworkLinkState, Answerer]:
         answerer = start(world, nursery)
         link = world.add_link(world.add_host(), dst=address(2))
         await link.connected.wait(True)
@@ -32,7 +34,7 @@ class TestPathMtu:
         world.endpoint.limit_mtu(mtu, tells=tells)
         link, _ = await self.discovered(world, nursery)
         await trio.sleep(5)
-        assert link.pmtud.onwire == mtu
+        assert link.path_mtu.search.onwire == mtu
         assert link.status().mtu == mtu - HEADERS - 26
         assert link.status().proto_overhead == HEADERS + 26
         assert world.handle.data_mtu == mtu - HEADERS - 26
@@ -40,7 +42,7 @@ class TestPathMtu:
         if tells and mtu < 65535:
             # It is refused once, told the size, and asks for that.
             assert (stats.tx_pmtu_errors, stats.tx_pmtu_packets) == (1, 1)
-        assert link.trouble is None
+        assert link.counters.trouble is None
         nursery.cancel_scope.cancel()
 
     @pytest.mark.parametrize("mtu", [576, 1000, 1473])
@@ -56,7 +58,7 @@ class TestPathMtu:
         nursery.start_soon(answerer.run)
         link = world.add_link(world.add_host(), dst=address(2))
         await trio.sleep(30)
-        assert link.pmtud.onwire == mtu
+        assert link.path_mtu.search.onwire == mtu
         assert answerer.lost
         nursery.cancel_scope.cancel()
 
@@ -71,7 +73,7 @@ class TestPathMtu:
         await wait_all_tasks_blocked()
         # The peer cannot read clear probes here, so the test answers for it.
         with trio.fail_after(100):
-            while link.pmtud.searching:
+            while link.path_mtu.search.searching:
                 world.reply(link)
                 await trio.sleep(0.1)
         # 1472 less salt and hash is 1424, 89 blocks; one byte at least is padding.
@@ -88,9 +90,9 @@ class TestPathMtu:
         await trio.sleep(10)
         world.endpoint.limit_mtu(9000)
         await trio.sleep(10)
-        assert link.pmtud.onwire == 1500
+        assert link.path_mtu.search.onwire == 1500
         await trio.sleep(20)
-        assert link.pmtud.onwire == 9000
+        assert link.path_mtu.search.onwire == 9000
         nursery.cancel_scope.cancel()
 
     async def test_a_shorter_interval_counts_from_now(
@@ -103,9 +105,9 @@ class TestPathMtu:
         world.endpoint.limit_mtu(9000)
         world.handle.set_pmtud_interval(5.0)
         await trio.sleep(4.9)
-        assert link.pmtud.onwire == 1500
+        assert link.path_mtu.search.onwire == 1500
         await trio.sleep(0.2)
-        assert link.pmtud.onwire == 9000
+        assert link.path_mtu.search.onwire == 9000
         assert world.context.pmtud_interval == 5.0
         nursery.cancel_scope.cancel()
 
@@ -114,12 +116,12 @@ class TestPathMtu:
     ) -> None:
         world = World(fixed_mtu=1400)
         link = world.add_link(world.add_host(), dst=address(2))
-        link.set_pmtud_interval(5.0)
-        assert link.pmtud.deadline == math.inf
+        world.handle.set_pmtud_interval(5.0)
+        assert link.path_mtu.search.deadline == math.inf
         world.bring_up(link)
-        link.set_pmtud_interval(6.0)
-        assert link.pmtud.deadline == math.inf
-        assert link.pmtud.interval == 6.0
+        world.handle.set_pmtud_interval(6.0)
+        assert link.path_mtu.search.deadline == math.inf
+        assert link.path_mtu.search.interval == 6.0
 
     async def test_a_fixed_one_is_not_probed(
         self, autojump_clock: MockClock, nursery: trio.Nursery
@@ -129,13 +131,13 @@ class TestPathMtu:
         await trio.sleep(200)
         assert link.status().mtu == 1400 - HEADERS - 26
         assert link.status().stats.tx_pmtu_packets == 0
-        link.narrowed(1300, trio.current_time())
-        link.hinted(1300, trio.current_time())
+        link.path_mtu.narrowed(1300, trio.current_time())
+        link.path_mtu.hinted(1300, trio.current_time())
         assert link.status().stats.tx_pmtu_packets == 0
         world.context.fixed_mtu = None
         world.handle.restart_discovery()
         await trio.sleep(1)
-        assert link.pmtud.onwire == 65535
+        assert link.path_mtu.search.onwire == 65535
         nursery.cancel_scope.cancel()
 
     async def test_a_narrower_path_the_network_tells_of_is_found_at_once(
@@ -161,7 +163,7 @@ class TestPathMtu:
         world.endpoint.on_sent = relay
         nursery.start_soon(complain)
         await trio.sleep(10)
-        assert link.pmtud.onwire == 1400
+        assert link.path_mtu.search.onwire == 1400
         assert world.events() == [DataMtuChanged(1400 - HEADERS - 26)]
         nursery.cancel_scope.cancel()
 
@@ -176,7 +178,7 @@ class TestPathMtu:
         await trio.sleep(5)
         before = link.status().stats.tx_pmtu_packets
         world.trouble(address(2), errno.EMSGSIZE, mtu)
-        assert not link.pmtud.searching
+        assert not link.path_mtu.search.searching
         assert link.status().stats.tx_pmtu_packets == before
         nursery.cancel_scope.cancel()
 
@@ -191,7 +193,7 @@ class TestPathMtu:
         world.endpoint.queue_trouble(PathTrouble(address(3), errno.ECONNREFUSED, None, False))
         # Not the size of this path.
         world.endpoint.queue_trouble(PathTrouble(address(4), errno.EMSGSIZE, 600, True))
-        link.discover(trio.current_time())
+        link.path_mtu.discover(trio.current_time())
         assert not other.connected.is_on
         last = world.endpoint.packets()[-1]
         assert isinstance(last, PmtudProbe)
@@ -203,9 +205,9 @@ class TestPathMtu:
         world.bring_up(link)
         world.endpoint.limit_mtu(1500)
         world.endpoint.queue_trouble(PathTrouble(address(2), errno.ECONNREFUSED, None, False))
-        link.discover(trio.current_time())
+        link.path_mtu.discover(trio.current_time())
         assert not link.connected.is_on
-        assert not link.pmtud.searching
+        assert not link.path_mtu.search.searching
         assert world.endpoint.packets() == []
 
     async def test_a_path_too_narrow_for_any_data(
@@ -232,15 +234,15 @@ class TestPathMtu:
         world.endpoint.limit_mtu(1500)
         await link.connected.wait(True)
         await trio.sleep(10)
-        assert link.pmtud.onwire == 1500
+        assert link.path_mtu.search.onwire == 1500
         world.endpoint.limit_mtu(1400)
         # The way back to where it was is another one again.
         for place in (2, 1):
             link.learn(address(place))
-            assert link.pmtud.searching
-            assert link.pmtud.onwire is None
+            assert link.path_mtu.search.searching
+            assert link.path_mtu.search.onwire is None
         await trio.sleep(10)
-        assert link.pmtud.onwire == 1400
+        assert link.path_mtu.search.onwire == 1400
         nursery.cancel_scope.cancel()
 
     async def test_goes_back_to_the_minimum_when_it_goes_down(
@@ -251,7 +253,7 @@ class TestPathMtu:
         await trio.sleep(5)
         assert link.status().mtu == 65535 - HEADERS - 26
         link.take_down(trio.current_time(), "for the test")
-        assert link.pmtud.onwire is None
+        assert link.path_mtu.search.onwire is None
         assert link.status().mtu == 576 - HEADERS - 26
         assert link.status().proto_overhead == 0
         nursery.cancel_scope.cancel()
@@ -267,8 +269,8 @@ class TestPathMtu:
         link = world.add_link(world.add_host(), dst=address(2))
         world.bring_up(link)
         world.receive(PmtudReply(2, 0, 9000), address(2))
-        assert link.drops[DropCause.UNEXPECTED_PMTUD_REPLY] == 1
-        assert link.pmtud.onwire is None
+        assert link.counters.drops[DropCause.UNEXPECTED_PMTUD_REPLY] == 1
+        assert link.path_mtu.search.onwire is None
 
 
 async def test_changing_the_envelope_searches_again(
@@ -285,6 +287,6 @@ async def test_changing_the_envelope_searches_again(
     nursery.cancel_scope.cancel()
     world.endpoint.on_sent = None
     world.handle.restart_discovery()
-    assert link.pmtud.searching
-    assert link.pmtud.sizes.envelope == world.context.envelope
+    assert link.path_mtu.search.searching
+    assert link.path_mtu.search.sizes.envelope == world.context.envelope
     assert [type(event) for event in world.events()] == [DataMtuChanged]

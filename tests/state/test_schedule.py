@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio._state.schedule import Action, Schedule
+from knet_trio._state.turns import Turns, counted_turns
 
 
 class Log:
@@ -26,7 +27,7 @@ class Log:
 
 
 async def test_deadlines_are_kept_exactly(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    schedule, log = Schedule(), Log()
+    schedule, log = Schedule(Turns()), Log()
     for name, deadline in [("c", 2.75), ("a", 0.001), ("b", 1.5), ("d", 5000.0)]:
         schedule.set(log.action(name), deadline)
     nursery.start_soon(schedule.run)
@@ -36,7 +37,7 @@ async def test_deadlines_are_kept_exactly(autojump_clock: MockClock, nursery: tr
 
 
 async def test_set_while_nothing_is_due(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    schedule, log = Schedule(), Log()
+    schedule, log = Schedule(Turns()), Log()
     nursery.start_soon(schedule.run)
     await trio.sleep(5)
     schedule.set(log.action("a"), 7)
@@ -48,7 +49,7 @@ async def test_set_while_nothing_is_due(autojump_clock: MockClock, nursery: trio
 async def test_moved_earlier_while_it_waits(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    schedule, log = Schedule(), Log()
+    schedule, log = Schedule(Turns()), Log()
     action = log.action("a")
     schedule.set(action, 10)
     nursery.start_soon(schedule.run)
@@ -60,7 +61,7 @@ async def test_moved_earlier_while_it_waits(
 
 
 async def test_moved_later_while_it_waits(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    schedule, log = Schedule(), Log()
+    schedule, log = Schedule(Turns()), Log()
     action = log.action("a")
     schedule.set(action, 3)
     nursery.start_soon(schedule.run)
@@ -72,7 +73,7 @@ async def test_moved_later_while_it_waits(autojump_clock: MockClock, nursery: tr
 
 
 async def test_discarded_while_it_waits(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    schedule, log = Schedule(), Log()
+    schedule, log = Schedule(Turns()), Log()
     gone, infinite, kept = log.action("gone"), log.action("infinite"), log.action("kept")
     for action in (gone, infinite, kept):
         schedule.set(action, 3)
@@ -89,7 +90,7 @@ async def test_discarded_while_it_waits(autojump_clock: MockClock, nursery: trio
 async def test_a_deadline_in_the_past_is_due_at_once(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    schedule, log = Schedule(), Log()
+    schedule, log = Schedule(Turns()), Log()
     nursery.start_soon(schedule.run)
     await trio.sleep(5)
     schedule.set(log.action("a"), 1)
@@ -101,7 +102,7 @@ async def test_a_deadline_in_the_past_is_due_at_once(
 async def test_an_action_that_sets_itself_again(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    schedule = Schedule()
+    schedule = Schedule(Turns())
     times: list[float] = []
 
     def tick(now: float) -> None:
@@ -116,7 +117,7 @@ async def test_an_action_that_sets_itself_again(
 
 
 async def test_one_that_is_always_due_does_not_starve_others(nursery: trio.Nursery) -> None:
-    schedule = Schedule()
+    schedule = Schedule(Turns())
     rounds = 0
 
     def again(now: float) -> None:
@@ -135,7 +136,7 @@ async def test_one_that_is_always_due_does_not_starve_others(nursery: trio.Nurse
 async def test_an_action_may_discard_or_move_others_that_are_due(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    schedule, log = Schedule(), Log()
+    schedule, log = Schedule(Turns()), Log()
     gone, moved = log.action("gone"), log.action("moved")
 
     def first(now: float) -> None:
@@ -153,7 +154,8 @@ async def test_an_action_may_discard_or_move_others_that_are_due(
 
 @pytest.mark.parametrize("count", [31, 32, 33, 200])
 async def test_many_at_once_let_other_tasks_have_a_turn(count: int, nursery: trio.Nursery) -> None:
-    schedule = Schedule()
+    with counted_turns():
+        schedule = Schedule(Turns())
     done = 0
     seen: list[int] = []
 

@@ -18,8 +18,8 @@ from knet_trio._core.onwire import (
     encode_ping,
 )
 from knet_trio._crypto.envelope import make_cipher
-from knet_trio._pipeline.rx import Receiver
-from knet_trio._waiting import Mailbox
+from knet_trio._pipeline.receiving import Receiver
+from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
@@ -56,11 +56,11 @@ class Receiving:
             self.open(channel)
 
     def open(self, channel: int, size: int = 1000) -> None:
-        self.receiver.mailboxes[channel] = Mailbox(size, keep_oldest=True)
+        self.receiver.channels[channel] = ChannelQueue(size, self.world.context.turns)
 
     def got(self, channel: int = 0) -> list[Message]:
-        mailbox = self.receiver.mailboxes[channel]
-        return mailbox.take_nowait() if len(mailbox) else []
+        queue = self.receiver.channels[channel]
+        return [queue.take_nowait() for _ in range(len(queue))]
 
     @property
     def drops(self) -> dict[DropCause, int]:
@@ -239,7 +239,7 @@ class TestAdmission:
             link = rx.world.handle.hosts[PEER].network_links[0]
             link.acl.clear()
             await rx.arrive(*packets())
-            assert link.drops == {DropCause.ACCESS_LIST: 1}
+            assert link.counters.drops == {DropCause.ACCESS_LIST: 1}
             rx.world.context.access_lists = False
             await rx.arrive(*packets())
             assert len(rx.got()) == 1
@@ -264,21 +264,21 @@ class TestAdmission:
             link = rx.world.handle.hosts[PEER].network_links[0]
             (good,) = packets()
             await rx.arrive(b"", good[:5], b"\x02" + good[1:], good[:1] + b"\x77" + good[2:])
-            assert link.drops == {
+            assert link.counters.drops == {
                 DropCause.MALFORMED: 2,
                 DropCause.WRONG_VERSION: 1,
                 DropCause.UNKNOWN_TYPE: 1,
             }
-            assert rx.drops == link.drops
-            assert link.trouble is not None
-            assert "was refused" in link.trouble.what
-            assert str(HOME) in link.trouble.what
+            assert rx.drops == link.counters.drops
+            assert link.counters.trouble is not None
+            assert "was refused" in link.counters.trouble.what
+            assert str(HOME) in link.counters.trouble.what
 
     async def test_nor_of_one_from_nowhere(self) -> None:
         async with receiving(World()) as rx:
             await rx.arrive(b"junk", source=address(99))
             assert rx.drops == {DropCause.MALFORMED: 1}
-            assert rx.world.handle.hosts[PEER].network_links[0].drops == {}
+            assert rx.world.handle.hosts[PEER].network_links[0].counters.drops == {}
 
     async def test_a_fragment_outside_of_its_message(self) -> None:
         # CVE-2026-15813.
@@ -355,14 +355,14 @@ class TestBeforeTheLinkIsUp:
         async with receiving(World(), up=False) as rx:
             await rx.arrive(*packets())
             link = rx.world.handle.hosts[PEER].network_links[0]
-            assert link.drops == {DropCause.PEER_UNREACHABLE: 1}
+            assert link.counters.drops == {DropCause.PEER_UNREACHABLE: 1}
             assert rx.got() == []
 
     async def test_data_of_one_that_answers_is_not(self) -> None:
         # It may have found this host before this host has found it.
         async with receiving(World(), up=False) as rx:
             link = rx.world.handle.hosts[PEER].network_links[0]
-            rx.world.pong(link, link.liveness.stamp(rx.world.context.now()))
+            rx.world.pong(link, link.heartbeat.liveness.stamp(rx.world.context.now()))
             await rx.arrive(*packets())
             assert not link.connected.is_on
             assert len(rx.got()) == 1

@@ -1,0 +1,91 @@
+"""The last part of the way in: the filter, then the queue of the channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+
+from knet_trio._pipeline.filtering import ask_filter
+from knet_trio._state.channel_queue import ChannelQueue
+from knet_trio._state.context import Context
+from knet_trio.errors import DropCause, FilterError
+from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Message
+
+
+class Delivery:
+    """Puts messages where they are received.
+
+    Attributes:
+        channels: The queues of the open channels, by their numbers.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.channels: dict[int, ChannelQueue] = {}
+        self._context = context
+
+    def deliver(self, data: bytes, source: int, channel: int) -> None:
+        """Ask the filter about one message of host ``source``, and put it into its channel."""
+        # What a NamedTuple does, without its two calls.
+        message = tuple.__new__(Message, (data, source, channel))
+        if self._context.filter is not None:
+            admitted = self._filter(message)
+            if admitted is None:
+                return
+            message = admitted
+            channel = message.channel
+        queue = self.channels.get(channel)
+        if queue is None:
+            self._context.refuse(DropCause.NO_CHANNEL, channel, key=channel)
+        elif queue.put_one(message):
+            self._context.refuse(DropCause.CHANNEL_FULL, channel, key=channel)
+
+    def deliver_run(self, datas: Sequence[bytes], source: int, channel: int) -> None:
+        """Put messages of one host, which no filter has to see, into their channel."""
+        messages = list(map(Message._make, zip(datas, repeat(source), repeat(channel))))
+        self._put(messages, source, channel)
+
+    def deliver_own(self, messages: Iterable[Message]) -> None:
+        """Put what this host sent to itself into the channels.
+
+        The filter has seen it on its way out and is not asked again, as in C.
+        """
+        together: dict[int, list[Message]] = {}
+        for message in messages:
+            together.setdefault(message.channel, []).append(message)
+        for channel, several in together.items():
+            self._put(several, self._context.host_id, channel)
+
+    def _put(self, messages: Sequence[Message], source: int, channel: int) -> None:
+        queue = self.channels.get(channel)
+        if queue is None:
+            self._context.refuse(DropCause.NO_CHANNEL, channel, times=len(messages), key=channel)
+            return
+        lost = queue.put(source, messages)
+        if lost:
+            self._context.refuse(DropCause.CHANNEL_FULL, channel, times=lost, key=channel)
+
+    def _filter(self, message: Message) -> Message | None:
+        """Return the message on the channel where it belongs, if this host takes it."""
+        context = self._context
+        decide = context.filter
+        if decide is None:
+            return message
+        me = context.host_id
+        packet = FilterPacket(message.data, Direction.RX, me, message.source, message.channel)
+        try:
+            answer = ask_filter(decide, packet)
+        except FilterError as error:
+            cause = error.__cause__
+            key = (Direction.RX, type(cause).__name__)
+            context.refuse(error.cause, "in", error.args[0], key=key, error=cause)
+            return None
+        if isinstance(answer, Drop):
+            context.refuse(DropCause.FILTER_DROP, "the filter dropped it on its way in")
+            return None
+        # The filter here decides, even about what its sender meant for everybody: so does C's.
+        if not isinstance(answer, Broadcast) and me not in answer.hosts:
+            context.refuse(DropCause.NOT_FOR_THIS_HOST)
+            return None
+        if answer.channel is None or answer.channel == message.channel:
+            return message
+        return message._replace(channel=answer.channel)

@@ -1,0 +1,297 @@
+"""The way in of a message.
+
+::
+
+    a receive task for each socket
+      1. cipher        out of the envelope; control packets act here
+      2. window        each message once
+      3. defrag        and whole
+    a lane for each host, for what cannot go through at once (receive_lanes)
+      4. decompressor  as its sender's user gave it (decompression)
+      5. delivery      filter, then the channel's queue (delivery)
+
+A receive task waits for nothing but its socket, so that control packets act in the order in which
+they came, however much data there is. What comes in is hostile until the cipher has opened it, and
+with crypto off all the way: each step may find something wrong, counts why, and goes on with the
+next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final, cast
+
+from knet_trio._core.onwire import (
+    DATA_HEADER_SIZE,
+    Data,
+    DataRun,
+    decode_run_untrusted,
+    decode_untrusted,
+    read_whole_untrusted,
+)
+from knet_trio._pipeline.decompression import Decompression
+from knet_trio._pipeline.delivery import Delivery
+from knet_trio._pipeline.receive_lanes import ReceiveLanes
+from knet_trio._state.channel_queue import ChannelQueue
+from knet_trio._state.control import receive_control, receive_troubles
+from knet_trio._state.counters import Kind
+from knet_trio._state.handle import HandleState
+from knet_trio._state.host import HostState
+from knet_trio._state.receive_lane import WaitingMessage
+from knet_trio.abc import Endpoint, Train
+from knet_trio.address import Address
+from knet_trio.errors import DropCause, PacketError
+from knet_trio.message import Message
+
+PACKETS_AT_ONCE: Final = 16
+"""Packets that are read one by one before the turn is looked at."""
+
+OPENED_AT_ONCE: Final = 64
+"""Envelopes that are opened before the turn is looked at."""
+
+
+class Receiver:
+    """The way in of one handle."""
+
+    def __init__(self, handle: HandleState) -> None:
+        self._handle = handle
+        self._context = handle.context
+        self._turns = handle.context.turns
+        self._decompression = Decompression(handle.context)
+        self._delivery = Delivery(handle.context)
+        self._lanes = ReceiveLanes(handle.context, self._decompression, self._delivery)
+
+    @property
+    def channels(self) -> dict[int, ChannelQueue]:
+        """The queues of the open channels, by their numbers."""
+        return self._delivery.channels
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Deliver what this host sent to itself."""
+        self._delivery.deliver_own(messages)
+
+    async def run(self) -> None:
+        """Take further what cannot go through at once, until cancelled."""
+        await self._lanes.run()
+
+    async def receive_from(self, endpoint: Endpoint) -> None:
+        """Take in what arrives at ``endpoint``, until cancelled: a task for each of them."""
+        turns = self._turns
+        while True:
+            before = turns.round
+            trains, troubles = await endpoint.receive()
+            turns.resumed(before)
+            # A piece of work comes before the turn is looked at: so every task gets on, whatever
+            # the others do.
+            for train in trains:
+                data, size, source = train
+                if len(data) <= size:
+                    self._receive_one(data, source)
+                else:
+                    await self._receive_train(train)
+                if turns.is_over():
+                    await turns.give_up()
+            # What has arrived is worth more than what is said of its sender.
+            if troubles:
+                receive_troubles(self._handle, endpoint, troubles)
+
+    # 1. Out of the envelope.
+
+    def _receive_one(self, datagram: bytes, source: Address) -> None:
+        """Take in a datagram that came alone."""
+        crypto = self._context.crypto
+        if not crypto.openers and crypto.allow_clear_traffic:
+            self._receive_packet(datagram, len(datagram), source)
+            return
+        began = time.perf_counter()
+        try:
+            packet = crypto.open_untrusted(datagram)
+        except PacketError as error:
+            self._refuse(error, datagram, source)
+            return
+        if packet is not datagram:
+            self._context.counters.rx_crypt.add(time.perf_counter() - began, 1)
+        self._receive_packet(packet, len(datagram), source)
+
+    async def _receive_train(self, train: Train) -> None:
+        """Take in datagrams that came together, in turns."""
+        turns = self._turns
+        crypto = self._context.crypto
+        if not crypto.openers and crypto.allow_clear_traffic:
+            if not self._receive_run(train.data, train.size, len(train.data), train.source):
+                datagrams = train.datagrams()
+                await self._receive_each(datagrams, datagrams, train.source)
+            return
+        datagrams = train.datagrams()
+        for start in range(0, len(datagrams), OPENED_AT_ONCE):
+            if start and turns.is_over():
+                await turns.give_up()
+            await self._open(datagrams[start : start + OPENED_AT_ONCE], train.source)
+
+    async def _open(self, datagrams: Sequence[bytes], source: Address) -> None:
+        """Take in datagrams of which most are expected to be sealed."""
+        began = time.perf_counter()
+        opened = self._context.crypto.open_many_untrusted(datagrams)
+        elapsed = time.perf_counter() - began
+        sealed = sum(
+            packet is not datagram and isinstance(packet, bytes)
+            for packet, datagram in zip(opened, datagrams, strict=True)
+        )
+        self._context.counters.rx_crypt.add(elapsed, sealed)
+        if sealed == len(datagrams) > 1:
+            packets = cast("list[bytes]", opened)
+            size = len(packets[0])
+            if all(len(packet) == size for packet in packets[:-1]) and 0 < len(packets[-1]) <= size:
+                onwire = sum(map(len, datagrams))
+                if self._receive_run(b"".join(packets), size, onwire, source):
+                    return
+        await self._receive_each(opened, datagrams, source)
+
+    async def _receive_each(
+        self,
+        opened: Sequence[bytes | PacketError],
+        datagrams: Sequence[bytes],
+        source: Address,
+    ) -> None:
+        """Take in packets that may be of any kind, or none, in turns."""
+        turns = self._turns
+        for number, (packet, datagram) in enumerate(zip(opened, datagrams, strict=True), start=1):
+            if isinstance(packet, PacketError):
+                self._refuse(packet, datagram, source)
+            else:
+                self._receive_packet(packet, len(datagram), source)
+            if not number % PACKETS_AT_ONCE and turns.is_over():
+                await turns.give_up()
+
+    # Packets, and who may send them.
+
+    def _receive_run(self, packets: bytes, size: int, onwire: int, source: Address) -> bool:
+        """Take in data packets that follow each other; False if they are no such run.
+
+        Args:
+            packets: The packets, coupled.
+            size: What each of them has, the last may have less, in bytes.
+            onwire: The bytes that their datagrams had together.
+            source: Where they came from.
+        """
+        # A filter sees messages one by one, which takes its time.
+        if self._context.filter is not None:
+            return False
+        run = decode_run_untrusted(packets, size)
+        if run is None:
+            return False
+        host = self._admit(run.node, len(run.payloads), onwire, source)
+        if host is not None:
+            datas = host.inbound.receive_run(run)
+            if datas:
+                self._pass_run(host, datas, run)
+        return True
+
+    def _receive_packet(self, packet: bytes, onwire: int, source: Address) -> None:
+        """Take in one packet, whose datagram had ``onwire`` bytes."""
+        fields = read_whole_untrusted(packet)
+        if fields is None:
+            self._receive_other(packet, onwire, source)
+            return
+        _, _, host_id, _, _, seq, compress, _, _, _, _, channel = fields
+        host = self._admit(host_id, 1, onwire, source)
+        if host is not None and host.inbound.receive_whole(seq):
+            data = packet[DATA_HEADER_SIZE:]
+            if compress or host.receive_lane.count:
+                self._pass_later(host, data, channel, compress)
+            else:
+                self._delivery.deliver(data, host_id, channel)
+
+    def _receive_other(self, packet: bytes, onwire: int, source: Address) -> None:
+        """Take in a packet that is no whole message."""
+        try:
+            decoded = decode_untrusted(packet)
+        except PacketError as error:
+            self._refuse(error, packet, source)
+            return
+        if not isinstance(decoded, Data):
+            receive_control(self._handle, decoded, onwire, source)
+            return
+        host = self._admit(decoded.node, 1, onwire, source)
+        if host is None:
+            return
+        data = host.inbound.receive(decoded)
+        if data is not None:
+            self._pass(host, data, decoded.channel, decoded.compress)
+
+    def _admit(self, host_id: int, packets: int, onwire: int, source: Address) -> HostState | None:
+        """Return the host that sent data packets, if they may come from it and from there."""
+        context = self._context
+        host = self._handle.hosts.get(host_id)
+        if host is None:
+            context.refuse(DropCause.UNKNOWN_HOST, source, host_id, times=packets)
+            return None
+        link = host.by_address.get(source)
+        if link is None:
+            context.refuse(
+                DropCause.UNKNOWN_ADDRESS,
+                f"data of host {host_id}",
+                source,
+                "an address of one of its links",
+                times=packets,
+                key=host_id,
+            )
+            return None
+        if context.access_lists and not link.acl.accepts(source.host):
+            context.refuse(DropCause.ACCESS_LIST, source, times=packets, link=link)
+            return None
+        if not context.forwarding:
+            context.refuse(DropCause.FORWARDING_DISABLED, "it came in", times=packets)
+            return None
+        # A peer that has begun to answer may have found this host before this host found it: its
+        # first messages are not to be lost for that.
+        if not host.ranked and not link.heartbeat.counted:
+            context.refuse(DropCause.PEER_UNREACHABLE, times=packets, link=link)
+            return None
+        link.counters.received(Kind.DATA, packets, onwire)
+        return host
+
+    def _refuse(self, error: PacketError, packet: bytes, source: Address) -> None:
+        """Count bytes that are no packet, with the link they came over if that is known."""
+        why = error.args[0]
+        link = self._handle.by_address.get(source)
+        if link is not None:
+            link.counters.note(f"a packet from {source} was refused: {why}", self._context.now())
+        details: tuple[object, ...] = (source, why)
+        if error.cause is DropCause.UNKNOWN_LINK:
+            details = (source, packet[6], int.from_bytes(packet[2:4], "big"))
+        self._context.refuse(error.cause, *details, link=link)
+
+    # 4 and 5. Into the lane of the host, or past it.
+
+    def _pass_run(self, host: HostState, datas: Sequence[bytes], run: DataRun) -> None:
+        """Hand over messages that came in packets that follow each other."""
+        if run.compress or host.receive_lane.count:
+            for data in datas:
+                self._pass_later(host, data, run.channel, run.compress)
+        else:
+            self._delivery.deliver_run(datas, host.host_id, run.channel)
+
+    def _pass(self, host: HostState, data: bytes, channel: int, compress: int) -> None:
+        """Hand over a message: nothing overtakes what waits in its host's lane."""
+        if compress or host.receive_lane.count:
+            self._pass_later(host, data, channel, compress)
+        else:
+            self._delivery.deliver(data, host.host_id, channel)
+
+    def _pass_later(self, host: HostState, data: bytes, channel: int, compress: int) -> None:
+        """Hand over a message that may have to wait in its host's lane."""
+        compressor = None
+        if compress:
+            compressor = self._decompression.find(compress, host.host_id)
+            if compressor is None:
+                return
+        lane = host.receive_lane
+        if compressor is None or lane.count or compressor.slow or self._turns.is_over():
+            self._lanes.put(lane, WaitingMessage(data, channel, compressor))
+            return
+        opened = self._decompression.open(compressor, data)
+        plain = self._decompression.count(opened, host.host_id)
+        if plain is not None:
+            self._delivery.deliver(plain, host.host_id, channel)

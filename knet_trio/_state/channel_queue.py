@@ -1,0 +1,272 @@
+"""The queue of a channel: what has arrived for it and is not taken yet.
+
+It is bounded, and within the bound each host that sends has a queue of its own. Taking goes round
+the hosts. When there is no room, the newest message of the host that has most in the queue is
+dropped. So a host that floods a channel whose reader is slow displaces its own messages only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from typing import Final, cast
+
+import attrs
+import trio
+
+from knet_trio._state.turns import Turns
+from knet_trio.message import Message
+
+MOST_AT_ONCE: Final = 16384
+"""Messages that are taken in one call at most: more would make the turn too long."""
+
+_BLOCK: Final = 64
+"""Messages of one host in a row, when many of several hosts are taken at once."""
+
+
+@attrs.define(eq=False)
+class _Waiter:
+    """A task that waits while there is nothing.
+
+    ``wanted`` is how many messages it takes at most, None for one that is not in a list; what it
+    gets is put into ``handed``.
+    """
+
+    task: trio.lowlevel.Task
+    wanted: int | None
+    handed: Message | list[Message] | None = None
+
+    def hand(self, messages: Message | list[Message] | None) -> None:
+        """Wake it with ``messages``."""
+        self.handed = messages
+        trio.lowlevel.reschedule(self.task)
+
+
+class ChannelQueue:
+    """Messages in the order in which they came, for each host that sent some.
+
+    Whoever waits gets messages in the order in which they began to wait. A message is handed over
+    as it is put, so nobody else can take it, and who was handed one is not cancelled any more.
+
+    Args:
+        limit: How many messages it holds at most.
+        turns: Those of the handle, which taking takes part in.
+    """
+
+    def __init__(self, limit: int, turns: Turns) -> None:
+        self._limit = limit
+        self._turns = turns
+        self._size = 0
+        # Those of the hosts that have something here, by id, and in the order of their turns.
+        self._queues: dict[int, deque[Message]] = {}
+        self._round: deque[deque[Message]] = deque()
+        # There are some only while there is nothing to take.
+        self._waiting: deque[_Waiter] = deque()
+        self._ended = False
+        self._closed = False
+
+    def __len__(self) -> int:
+        return self._size
+
+    def put_one(self, message: Message) -> int:
+        """Add a message, and return how many were dropped for lack of room."""
+        if self._waiting:
+            waiter = self._waiting.popleft()
+            waiter.hand(message if waiter.wanted is None else [message])
+            return 0
+        source = message.source
+        queue = self._queues.get(source)
+        if queue is None:
+            self._queues[source] = queue = deque((message,))
+            self._round.append(queue)
+        else:
+            queue.append(message)
+        self._size += 1
+        if self._size > self._limit:
+            self._drop_newest(1)
+            return 1
+        return 0
+
+    def put(self, source: int, messages: Sequence[Message]) -> int:
+        """Add messages of the host ``source``, and return how many were dropped."""
+        start = 0
+        while self._waiting and start < len(messages):
+            waiter = self._waiting.popleft()
+            if waiter.wanted is None:
+                waiter.hand(messages[start])
+                start += 1
+            else:
+                waiter.hand(list(messages[start : start + waiter.wanted]))
+                start += waiter.wanted
+        if start:
+            messages = messages[start:]
+        if not messages:
+            return 0
+        queue = self._queues.get(source)
+        if queue is None:
+            self._queues[source] = queue = deque(messages)
+            self._round.append(queue)
+        else:
+            queue.extend(messages)
+        self._size += len(messages)
+        excess = self._size - self._limit
+        if excess > 0:
+            self._drop_newest(excess)
+            return excess
+        return 0
+
+    def take_nowait(self) -> Message:
+        """Take the next message.
+
+        Raises:
+            trio.WouldBlock: There is none now.
+            trio.EndOfChannel: There is none, and no more will come.
+            trio.ClosedResourceError: The queue is closed.
+        """
+        self._check()
+        return self._take()
+
+    async def take(self) -> Message:
+        """Wait for a message and take it.
+
+        Looks for cancellation, and lets other tasks run if it has to wait or the turn is over.
+        Raises what ``take_nowait`` does, but never ``trio.WouldBlock``.
+        """
+        if self._size:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._turns.is_over():
+                await self._turns.give_up()
+            if self._size:
+                return self._take()
+        return cast("Message", await self._wait(None))
+
+    async def take_many(self, limit: int | None = None) -> list[Message]:
+        """Wait for a message, and take what is there, at most ``limit``. Like ``take``."""
+        wanted = MOST_AT_ONCE if limit is None else min(limit, MOST_AT_ONCE)
+        if self._size:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._turns.is_over():
+                await self._turns.give_up()
+            if self._size:
+                return self._take_many(wanted)
+        return cast("list[Message]", await self._wait(wanted))
+
+    def end(self) -> None:
+        """No more will come: what is here can be taken, then there is ``trio.EndOfChannel``."""
+        self._ended = True
+        self._wake_all()
+
+    def close(self) -> int:
+        """Drop what is here; taking raises ``trio.ClosedResourceError`` from now on.
+
+        Returns:
+            How many messages were dropped.
+        """
+        self._closed = True
+        dropped, self._size = self._size, 0
+        self._queues.clear()
+        self._round.clear()
+        self._wake_all()
+        return dropped
+
+    async def _wait(self, wanted: int | None) -> Message | list[Message]:
+        """Wait until somebody puts what is ``wanted``."""
+        if self._closed or self._ended:
+            await trio.lowlevel.checkpoint()
+            self._check()
+        waiter = _Waiter(trio.lowlevel.current_task(), wanted)
+        waiting = self._waiting
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            waiting.remove(waiter)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        waiting.append(waiter)
+        before = self._turns.round
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        self._turns.resumed(before)
+        if waiter.handed is None:
+            raise self._error()
+        return waiter.handed
+
+    def _error(self) -> Exception:
+        """Return what a task is told that can take nothing more."""
+        if self._closed:
+            return trio.ClosedResourceError("this channel was closed")
+        return trio.EndOfChannel("the handle has ended")
+
+    def _check(self) -> None:
+        if self._closed or (self._ended and not self._size):
+            raise self._error()
+        if not self._size:
+            raise trio.WouldBlock
+
+    def _take(self) -> Message:
+        queue = self._round[0]
+        message = queue.popleft()
+        self._size -= 1
+        if not queue:
+            self._round.popleft()
+            del self._queues[message.source]
+        elif queue is not self._round[-1]:
+            self._round.rotate(-1)
+        return message
+
+    def _take_many(self, wanted: int) -> list[Message]:
+        if len(self._round) == 1 and self._size <= wanted:
+            taken = list(self._round.popleft())
+            self._queues.clear()
+            self._size = 0
+            return taken
+        taken = []
+        # Few at once are taken one from each host, many in blocks, which takes less time.
+        block = max(1, min(_BLOCK, wanted // (4 * len(self._round))))
+        while self._round and len(taken) < wanted:
+            queue = self._round.popleft()
+            count = min(block, wanted - len(taken), len(queue))
+            source = queue[0].source
+            taken += [queue.popleft() for _ in range(count)]
+            if queue:
+                self._round.append(queue)
+            else:
+                del self._queues[source]
+        self._size -= len(taken)
+        return taken
+
+    def _drop_newest(self, count: int) -> None:
+        """Drop ``count`` messages, each the newest of the host that has most here then."""
+        self._size -= count
+        if count == 1:
+            self._shorten(max(self._round, key=len), 1)
+            return
+        queues = sorted(self._round, key=len, reverse=True)
+        # The longest are cut to one length, that of the next, until it is enough.
+        cut = 0
+        level = len(queues[0])
+        surplus = 0
+        while surplus < count:
+            while cut < len(queues) and len(queues[cut]) >= level:
+                cut += 1
+            following = len(queues[cut]) if cut < len(queues) else 0
+            # A level is not gone below the point where what is cut off is enough.
+            down = min(level - following, -(-(count - surplus) // cut))
+            level -= down
+            surplus += down * cut
+        for queue in islice(queues, cut):
+            # What the last step cut too much is left to the first ones.
+            keep = 1 if surplus > count else 0
+            surplus -= keep
+            self._shorten(queue, len(queue) - level - keep)
+
+    def _shorten(self, queue: deque[Message], count: int) -> None:
+        source = queue[0].source
+        for _ in range(count):
+            queue.pop()
+        if not queue:
+            self._round.remove(queue)
+            del self._queues[source]
+
+    def _wake_all(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().hand(None)

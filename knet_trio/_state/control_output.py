@@ -1,0 +1,101 @@
+"""The control packets that a link sends."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from functools import partial
+
+from knet_trio._core.onwire import (
+    Ping,
+    PmtudProbe,
+    PmtudReply,
+    Pong,
+    encode_ping,
+    encode_pmtud,
+    encode_pmtud_reply,
+    encode_pong,
+)
+from knet_trio._state.context import Context
+from knet_trio._state.counters import Kind
+from knet_trio._state.lane import SendLane
+from knet_trio._state.link_address import LinkAddress
+from knet_trio._state.link_sender import LinkSender
+from knet_trio.abc import Endpoint, PathTrouble
+from knet_trio.address import Address
+
+
+class ControlOutput:
+    """Sends the pings, pongs, probes and replies of one link, or loses them.
+
+    Nothing waits for room in the socket: the next packet comes anyway. ``lane`` is that of its
+    host, ``report`` is told of troubles of others that are found on the way.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        link_id: int,
+        sender: LinkSender,
+        address: LinkAddress,
+        lane: SendLane,
+        report: Callable[[Endpoint, PathTrouble], None],
+    ) -> None:
+        self._context = context
+        self._link_id = link_id
+        self._sender = sender
+        self._address = address
+        self._lane = lane
+        self._report = report
+
+    def ping(self, stamp: bytes, *, timed: bool, to: Address | None = None) -> None:
+        """Ask for a sign of life, and tell the number of the last message."""
+        context = self._context
+        lane = self._lane
+        number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)
+        ping = Ping(context.host_id, self._link_id, stamp, number, timed)
+        self._send(Kind.PING, encode_ping(ping), to)
+
+    def pong(self, ping: Ping) -> None:
+        """Answer ``ping`` with its own fields."""
+        pong = Pong(self._context.host_id, self._link_id, ping.time, ping.seq, ping.timed)
+        self._send(Kind.PONG, encode_pong(pong))
+
+    def probe(self, number: int, length: int) -> OSError | None:
+        """Send ``length`` bytes, to see if they come through.
+
+        Returns:
+            What the system says where it does not send them.
+        """
+        probe = PmtudProbe(self._context.host_id, self._link_id, number, length)
+        return self._send(Kind.PMTU, encode_pmtud(probe))
+
+    def reply(self, number: int) -> None:
+        """Tell the other end that its probe came through."""
+        reply = PmtudReply(self._context.host_id, self._link_id, number)
+        self._send(Kind.PMTU, encode_pmtud_reply(reply))
+
+    def kernel_mtu(self) -> int | None:
+        """Return how much this machine sends that way, in bytes on the wire, None if unknown.
+
+        It has just refused a packet for its size, and queued that: the smallest of what is queued
+        for this destination counts.
+        """
+        sizes: list[int] = []
+        others: list[PathTrouble] = []
+        endpoint = self._sender.outlet.endpoint
+        for trouble in endpoint.troubles():
+            if trouble.errno == errno.EMSGSIZE and trouble.concerns(self._address.destination):
+                if trouble.mtu is not None:
+                    sizes.append(trouble.mtu)
+            else:
+                others.append(trouble)
+        self._context.chores.add([partial(self._report, endpoint, trouble) for trouble in others])
+        return min(sizes, default=None)
+
+    def _send(self, kind: Kind, packet: bytes, to: Address | None = None) -> OSError | None:
+        destination = to or self._address.destination
+        if destination is None:
+            return None
+        datagram = self._context.crypto.seal((packet,))[0]
+        return self._sender.send_control(kind, datagram, destination)

@@ -1,0 +1,51 @@
+"""The data MTU of a handle, kept up as its links change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+
+
+class DataMtus:
+    """The MTUs of the links in use. A change costs the same with many links as with few."""
+
+    def __init__(self) -> None:
+        # None stands for an MTU that is not known yet.
+        self._of: dict[Hashable, int | None] = {}
+        self._counts: Counter[int | None] = Counter()
+        self._smallest: int | None = None
+
+    def put(self, link: Hashable, mtu: int | None) -> None:
+        """Take in what ``link`` carries, None while that is not known."""
+        if link in self._of:
+            if self._of[link] == mtu:
+                return
+            self.discard(link)
+        self._of[link] = mtu
+        self._counts[mtu] += 1
+        if mtu is not None and (self._smallest is None or mtu < self._smallest):
+            self._smallest = mtu
+
+    def discard(self, link: Hashable) -> None:
+        """Leave ``link`` out, which is not in use."""
+        if link not in self._of:
+            return
+        mtu = self._of.pop(link)
+        self._counts[mtu] -= 1
+        if not self._counts[mtu]:
+            del self._counts[mtu]
+            if mtu == self._smallest:
+                # Among different MTUs, of which there are few.
+                self._smallest = min((one for one in self._counts if one is not None), default=None)
+
+    def doubt_all(self) -> None:
+        """Take none of them for known: the envelope has changed."""
+        self._of = dict.fromkeys(self._of)
+        self._counts = Counter({None: len(self._of)} if self._of else {})
+        self._smallest = None
+
+    def smallest(self, minimum: int) -> int:
+        """Return what every link in use carries; one that is not known carries ``minimum``."""
+        if self._smallest is None:
+            return minimum
+        return min(minimum, self._smallest) if self._counts[None] else self._smallest

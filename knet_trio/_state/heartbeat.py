@@ -1,0 +1,115 @@
+"""The heartbeat of a link: pings when they are due, and silence noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from knet_trio._core.liveness import STALL, Liveness, PongOutcome
+from knet_trio._core.onwire import Pong
+from knet_trio._state.context import Context
+from knet_trio._state.control_output import ControlOutput
+from knet_trio.config import LinkConfig
+
+
+class Heartbeat:
+    """Sends pings while it runs. ``silent`` is told when none was answered for too long, and why.
+
+    Attributes:
+        liveness: What the pongs say, to look at.
+        running: Whether pings are sent.
+        started_at: When that began, on Trio's clock.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        config: LinkConfig,
+        output: ControlOutput,
+        silent: Callable[[float, str], None],
+    ) -> None:
+        now = context.now()
+        self.liveness = Liveness(
+            now,
+            interval=config.ping_interval,
+            timeout=config.pong_timeout,
+            samples=config.latency_samples,
+            pong_count=config.pong_count,
+        )
+        self.running = False
+        self.started_at = now
+        self._heartbeats = context.heartbeats
+        self._output = output
+        self._silent = silent
+
+    @property
+    def connected(self) -> bool:
+        """Whether pongs come in."""
+        return self.liveness.connected
+
+    @property
+    def counted(self) -> int:
+        """How many pongs have come in a row while it is down."""
+        return self.liveness.counted
+
+    def start(self, now: float) -> None:
+        """Begin anew, with a ping at once."""
+        self.running = True
+        self.started_at = now
+        self.liveness.restart(now)
+        self._heartbeats.set(self.beat, now)
+
+    def stop(self) -> None:
+        """Send no more pings."""
+        self.running = False
+        self._heartbeats.discard(self.beat)
+
+    def fail(self, now: float) -> None:
+        """Count pongs from the first one again: the link is down."""
+        self.liveness.fail(now)
+
+    def beat(self, now: float) -> None:
+        """Send the ping that is due and notice silence."""
+        if not self.running:
+            return
+        if now - self.liveness.deadline > STALL:
+            self.liveness.excuse(now)
+        ping_due, went_down = self.liveness.poll(now)
+        if went_down:
+            self._silent(now, f"no pong for {self.liveness.overdue(now):.3f} s")
+        if ping_due:
+            self.ping(now, timed=True)
+        self._heartbeats.set(self.beat, self.liveness.deadline)
+
+    def ping(self, now: float, *, timed: bool) -> None:
+        """Ask for a sign of life, and tell the number of the last message."""
+        self._output.ping(self.liveness.stamp(now), timed=timed)
+
+    def pong_received(self, pong: Pong, now: float) -> PongOutcome:
+        """Take a sign of life, and return what it meant."""
+        outcome = self.liveness.pong_received(now, pong.time)
+        self._heartbeats.set(self.beat, self.liveness.deadline)
+        return outcome
+
+    def suspect(self, now: float) -> bool:
+        """Whether there is reason to think that the link may be dead, though it is not yet down."""
+        return self.liveness.suspect(now)
+
+    def doubt(self, now: float) -> None:
+        """A send has failed: suspect the link until a ping from now on is answered."""
+        self.liveness.doubt(now)
+
+    def set_timers(self, now: float, config: LinkConfig) -> None:
+        """Go by the timers of ``config`` from now on."""
+        self.liveness.set_timers(
+            now, config.ping_interval, config.pong_timeout, config.latency_samples
+        )
+        if self.running:
+            self._heartbeats.set(self.beat, self.liveness.deadline)
+
+    def set_pong_count(self, pong_count: int) -> None:
+        """Count that many pongs before the link is up."""
+        self.liveness.pong_count = pong_count
+
+    def clear_latency(self) -> None:
+        """Start the latency statistics again."""
+        self.liveness.clear_latency()

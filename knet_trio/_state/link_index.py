@@ -1,0 +1,50 @@
+"""Links by a property that several may share and that can change."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from knet_trio._state.network_link import NetworkLinkState
+
+K = TypeVar("K", bound=Hashable)
+
+
+class LinkIndex(Generic[K]):
+    """Finds links by their keys, of which each may have several."""
+
+    def __init__(self) -> None:
+        self._links: dict[K, dict[NetworkLinkState, None]] = {}
+        self._keys: dict[NetworkLinkState, tuple[K, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def put(self, link: NetworkLinkState, keys: Iterable[K]) -> None:
+        """Have ``link`` found by ``keys``, and by no other any more."""
+        keys = tuple(keys)
+        if self._keys.get(link, ()) == keys:
+            return
+        self.discard(link)
+        if keys:
+            self._keys[link] = keys
+        for key in keys:
+            self._links.setdefault(key, {})[link] = None
+
+    def discard(self, link: NetworkLinkState) -> None:
+        """Have ``link`` not found any more."""
+        for key in self._keys.pop(link, ()):
+            links = self._links[key]
+            del links[link]
+            if not links:
+                del self._links[key]
+
+    def find(self, key: K) -> Sequence[NetworkLinkState]:
+        """Return all with that key, the latest last."""
+        return tuple(self._links.get(key, ()))
+
+    def get(self, key: K) -> NetworkLinkState | None:
+        """Return the latest with that key, if there is one."""
+        links = self._links.get(key)
+        return None if links is None else next(reversed(links))

@@ -1,0 +1,276 @@
+"""A link over the network."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final
+
+from knet_trio._core.acl import AccessList
+from knet_trio._core.liveness import PongOutcome
+from knet_trio._core.onwire import Ping, Pong
+from knet_trio._core.sizes import PathSizes
+from knet_trio._logs.names import LogSubsystem
+from knet_trio._state.context import Context
+from knet_trio._state.control_output import ControlOutput
+from knet_trio._state.explain import explain
+from knet_trio._state.heartbeat import Heartbeat
+from knet_trio._state.lane import SendLane
+from knet_trio._state.link import LinkState
+from knet_trio._state.link_address import LinkAddress
+from knet_trio._state.link_sender import LinkSender
+from knet_trio._state.outlet import Outlet
+from knet_trio._state.path_mtu import PathMtu
+from knet_trio.abc import Endpoint, PathTrouble, Transport
+from knet_trio.address import Address
+from knet_trio.config import LinkConfig
+from knet_trio.errors import DropCause
+from knet_trio.events import LinkStatusChanged
+from knet_trio.status import LinkStatus
+
+# What the network says of a destination that makes waiting for the pong timeout pointless.
+UNREACHABLE_ERRNOS: Final = frozenset(
+    {
+        errno.ECONNREFUSED,
+        errno.ECONNABORTED,
+        errno.ENONET,
+        errno.ENETUNREACH,
+        errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+    }
+)
+
+
+class NetworkLinkState(LinkState):
+    """A link over the network: how it goes up and down, with what its parts find out.
+
+    ``changed`` is called when what it can carry, or where it leads to, has changed; ``report`` is
+    told of troubles of other links that it comes upon.
+
+    Attributes:
+        address: Where it leads to, and who may speak on it.
+        sender: How it sends.
+        output: Its control packets.
+        heartbeat: Its pings, and what their pongs say.
+        path_mtu: How large its packets can be.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        host_id: int,
+        config: LinkConfig,
+        transport: Transport,
+        outlet: Outlet,
+        lane: SendLane,
+        changed: Callable[[], None],
+        report: Callable[[Endpoint, PathTrouble], None],
+    ) -> None:
+        super().__init__(context, host_id, config)
+        self._changed = changed
+        self.address = LinkAddress(config.dst)
+        self.sender = LinkSender(
+            context,
+            host_id,
+            outlet,
+            self.address,
+            self.counters,
+            refused=self._refused,
+            too_large=self._too_large,
+            rerouted=changed,
+        )
+        self.output = ControlOutput(
+            context, config.link_id, self.sender, self.address, lane, report
+        )
+        self.heartbeat = Heartbeat(context, config, self.output, self.take_down)
+        sizes = PathSizes(config.src.is_ipv6, transport.header_size, context.envelope)
+        self.path_mtu = PathMtu(
+            context, self.title, sizes, self.heartbeat, self.output, self._changed
+        )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether its heartbeat runs."""
+        return self.heartbeat.running
+
+    @property
+    def acl(self) -> AccessList:
+        """Which addresses may speak on it."""
+        return self.address.acl
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The socket that it shares with others."""
+        return self.sender.shared.endpoint
+
+    @property
+    def destination(self) -> Address | None:
+        """Where it leads to, None while a dynamic link has not learned it."""
+        return self.address.destination
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can carry data now."""
+        heartbeat = self.heartbeat
+        return heartbeat.running and heartbeat.connected and self.path_mtu.mtu is not None
+
+    def status(self) -> LinkStatus:
+        """Return the state and the counters of now."""
+        dst = self.address.destination
+        liveness, search = self.heartbeat.liveness, self.path_mtu.search
+        return LinkStatus(
+            src_ipaddr=self.config.src.host,
+            src_port=self.config.src.port,
+            dst_ipaddr=dst.host if dst else None,
+            dst_port=dst.port if dst else None,
+            enabled=self.enabled,
+            connected=liveness.connected,
+            dynconnected=self.address.dynamic and dst is not None,
+            latency=liveness.latency,
+            pong_last=liveness.last_pong,
+            mtu=search.mtu or 0,
+            proto_overhead=search.overhead,
+            stats=self.counters.snapshot(liveness),
+        )
+
+    def explain(self) -> str:
+        """Return why it is as it is, in words a person can act on."""
+        return explain(self)
+
+    # Settings.
+
+    def set_priority(self, priority: int) -> None:
+        """Prefer it to links of lower priority. Raises InvalidArgumentError if out of range."""
+        super().set_priority(priority)
+        self._changed()
+
+    def set_pong_count(self, pong_count: int) -> None:
+        """Have that many pongs take it up. Raises InvalidArgumentError if out of range."""
+        super().set_pong_count(pong_count)
+        self.heartbeat.set_pong_count(pong_count)
+
+    def set_timers(self, interval: float, timeout: float, samples: int) -> None:
+        """Change the timers of its heartbeat, in seconds.
+
+        Raises:
+            InvalidArgumentError: A value is out of range; nothing has changed.
+        """
+        super().set_timers(interval, timeout, samples)
+        self.heartbeat.set_timers(self.context.now(), self.config)
+
+    def clear_statistics(self) -> None:
+        """Start the counters and the latencies again."""
+        super().clear_statistics()
+        self.heartbeat.clear_latency()
+
+    # Up and down.
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Start or stop its heartbeat."""
+        if enabled == self.enabled:
+            return
+        now = self.context.now()
+        if enabled:
+            self.heartbeat.start(now)
+            self.reason = "enabled, and no pong has come yet"
+            self.context.log.debug(LogSubsystem.LINK, "%s is enabled", self.title)
+        else:
+            self.heartbeat.stop()
+            self.take_down(now, "it was disabled here")
+
+    def pong_received(self, pong: Pong, now: float) -> None:
+        """Take a sign of life."""
+        outcome = self.heartbeat.pong_received(pong, now)
+        if outcome is PongOutcome.UNEXPECTED or outcome is PongOutcome.LATE:
+            self.context.refuse(DropCause.UNEXPECTED_PONG, link=self)
+        elif outcome is PongOutcome.WENT_UP:
+            self.reason = "the peer answers pings"
+            self.counters.went_up()
+            self.path_mtu.begin(now)
+            self.context.log.info(LogSubsystem.LINK, "%s is up: %s", self.title, self.reason)
+            self._tell_connected(True)
+
+    def take_down(self, now: float, reason: str) -> None:
+        """Have it down from now on, because of ``reason``."""
+        was_up = self.connected.is_on
+        self.heartbeat.fail(now)
+        self.reason = reason
+        if not was_up:
+            return
+        self.path_mtu.stop()
+        if self.address.dynamic:
+            self.address.forget()
+            self.sender.moved()
+        self.counters.went_down()
+        # Nobody has to look into what was done on purpose.
+        log = self.context.log
+        say = log.warning if self.enabled else log.info
+        say(LogSubsystem.LINK, "%s is down: %s", self.title, reason)
+        self._tell_connected(False)
+
+    def close(self) -> None:
+        """Take it down for good: it is being removed."""
+        self.set_enabled(False)
+        self.path_mtu.stop()
+        self.sender.close()
+        super().close()
+
+    def _tell_connected(self, connected: bool) -> None:
+        self.connected.set(connected)
+        self.context.tell(LinkStatusChanged(self.host_id, self.link_id, connected, self.reason))
+        self._changed()
+
+    # Where it leads to.
+
+    def learn(self, source: Address) -> None:
+        """Lead to ``source`` from now on: the host of a dynamic link is there."""
+        self.address.learn(source)
+        self.sender.moved()
+        self.context.log.info(
+            LogSubsystem.LINK,
+            "%s: the peer is at %s",
+            self.title,
+            source,
+            key=("learn", self.title),
+        )
+        if self.connected.is_on:
+            # The way there is another one, and a search under way was told of the old one.
+            self.path_mtu.begin(self.context.now())
+        self._changed()
+
+    def ask_moved(self, source: Address, ping: Ping) -> None:
+        """Find out whether the host, which answers elsewhere, has moved to ``source``."""
+        self.output.ping(self.address.ask_moved(source, ping), timed=True, to=source)
+
+    def take_move(self, source: Address, pong: Pong) -> Ping | None:
+        """Follow the host to ``source`` if ``pong`` shows that it is there.
+
+        Returns:
+            The ping by which it moved, None if it did not.
+        """
+        ping = self.address.find_move(source, pong)
+        if ping is not None:
+            self.learn(source)
+        return ping
+
+    # Data, and what the system says of it.
+
+    def copies_missed(self, packets: int) -> None:
+        """Other links took datagrams that this one had no room for."""
+        self.counters.drop(DropCause.SEND_QUEUE_FULL, packets)
+
+    def _too_large(self) -> None:
+        self.path_mtu.narrowed(self.output.kernel_mtu(), self.context.now())
+
+    def _refused(self, error: OSError) -> None:
+        now = self.context.now()
+        if error.errno != errno.EMSGSIZE:
+            self.heartbeat.doubt(now)
+        reason = f"this machine refuses to send: {os.strerror(error.errno or 0)}"
+        self.counters.note(reason, now)
+        # How path MTU searches find out, and no trouble.
+        log = self.context.log
+        say = log.debug if error.errno == errno.EMSGSIZE else log.warning
+        say(LogSubsystem.TX, "%s: %s", self.title, reason, key=(error.errno, self.title))

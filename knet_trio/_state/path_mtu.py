@@ -1,0 +1,160 @@
+"""The path MTU of a link: probes when they are due, and what their answers say."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from collections.abc import Callable
+
+from knet_trio._core.freshness import ProbeNumbers
+from knet_trio._core.onwire import PmtudReply
+from knet_trio._core.pmtud import PathMtuSearch
+from knet_trio._core.sizes import PathSizes
+from knet_trio._logs.names import LogSubsystem
+from knet_trio._state.context import Context
+from knet_trio._state.control_output import ControlOutput
+from knet_trio._state.heartbeat import Heartbeat
+
+
+class PathMtu:
+    """Searches the path MTU while the link is up. ``changed`` is called with each new result.
+
+    Attributes:
+        search: The state of the search, to look at.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        title: str,
+        sizes: PathSizes,
+        heartbeat: Heartbeat,
+        output: ControlOutput,
+        changed: Callable[[], None],
+    ) -> None:
+        self.search = PathMtuSearch(sizes, context.pmtud_interval)
+        self._context = context
+        self._title = title
+        self._heartbeat = heartbeat
+        self._output = output
+        self._changed = changed
+        self._numbers = ProbeNumbers(secrets.randbelow)
+
+    @property
+    def mtu(self) -> int | None:
+        """The user bytes that one packet carries, None while the path is not fit for data."""
+        return self.search.mtu
+
+    @property
+    def found(self) -> int | None:
+        """``mtu`` once it is known for the envelope in use, else None."""
+        search = self.search
+        if search.onwire is None or search.sizes.envelope != self._context.envelope:
+            return None
+        return search.mtu
+
+    def begin(self, now: float) -> None:
+        """Forget the result and search: the link is up, or leads elsewhere."""
+        self.search.reset()
+        self.search.fix(self._context.fixed_mtu, now)
+        self._schedule()
+
+    def stop(self) -> None:
+        """Forget the result, and search no more."""
+        self.search.reset()
+        self._context.discoveries.discard(self.discover)
+
+    def restart(self, now: float) -> None:
+        """Forget the result, since the envelope or the settings changed, and search again."""
+        self.search.reset(self.search.sizes._replace(envelope=self._context.envelope))
+        self._changed()
+        if self._heartbeat.connected:
+            self.begin(now)
+            self._changed()
+
+    def set_interval(self, interval: float, now: float) -> None:
+        """Search again every ``interval`` seconds, counted from now if that is sooner."""
+        search = self.search
+        search.interval = interval
+        if self._heartbeat.connected:
+            if not search.searching and search.fixed is None:
+                search.deadline = min(search.deadline, now + interval)
+            self._schedule()
+
+    def discover(self, now: float) -> None:
+        """Send the probe that is due, if one is, and take over a result."""
+        liveness = self._heartbeat.liveness
+        if not liveness.connected:
+            return
+        search = self.search
+        before = search.mtu, search.onwire
+        while True:
+            probe = search.poll(now, latency=liveness.latency, pong_timeout=liveness.timeout)
+            if probe is None:
+                break
+            # The size field is for nobody but this end, which knows what it asked about.
+            number = self._numbers.draw(probe.onwire)
+            error = self._output.probe(number, probe.length)
+            if error is not None and error.errno == errno.EMSGSIZE:
+                self._numbers.take(number)
+                search.refused(probe.onwire, self._output.kernel_mtu(), now)
+        self._settle(before)
+
+    def narrowed(self, onwire: int | None, now: float) -> None:
+        """This machine sends no more than ``onwire`` bytes that way, None if it did not say.
+
+        It is believed at once: whatever is larger is refused. A search shows if it is even less.
+        """
+        if not self._heartbeat.connected:
+            return
+        search = self.search
+        before = search.mtu, search.onwire
+        if onwire is not None and search.limited(onwire, now):
+            self._settle(before)
+        elif not search.searching:
+            search.start(now)
+        self.discover(now)
+
+    def hinted(self, onwire: int, now: float) -> None:
+        """Somebody on the way says that it takes no more than ``onwire`` bytes.
+
+        It may be anybody: a probe of that size comes first.
+        """
+        if self._heartbeat.connected and self.search.hinted(onwire, now):
+            self.discover(now)
+
+    def reply_received(self, reply: PmtudReply, now: float) -> bool:
+        """Take the answer to a probe.
+
+        Returns:
+            Whether it is one.
+        """
+        search = self.search
+        before = search.mtu, search.onwire
+        onwire = self._numbers.take(reply.size)
+        if onwire is None or not search.reply_received(onwire, now):
+            return False
+        self._settle(before)
+        return True
+
+    def _schedule(self) -> None:
+        self._context.discoveries.set(self.discover, self.search.deadline)
+
+    def _settle(self, before: tuple[int | None, int | None]) -> None:
+        self._schedule()
+        # A first search that ends where it began is news too: what was assumed is now known.
+        if (self.search.mtu, self.search.onwire) != before:
+            self._log_result()
+            self._changed()
+
+    def _log_result(self) -> None:
+        log, onwire = self._context.log, self.search.onwire
+        if self.search.mtu is None:
+            log.warning(
+                LogSubsystem.PMTUD,
+                "%s: the path takes up to %s bytes, too small for data",
+                self._title,
+                onwire,
+            )
+        else:
+            log.debug(LogSubsystem.PMTUD, "%s: the path MTU is %s bytes", self._title, onwire)

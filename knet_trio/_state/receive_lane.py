@@ -1,0 +1,78 @@
+"""What one host has sent and nobody has had the time for yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from knet_trio.abc import Compressor
+
+MOST_MESSAGES: Final = 4096
+"""Messages that a lane holds at most."""
+
+MOST_BYTES: Final = 4 * 1024 * 1024
+"""Bytes that a lane holds at most, as they came."""
+
+
+class WaitingMessage(NamedTuple):
+    """A message as it came: whole, and maybe compressed."""
+
+    data: bytes
+    channel: int
+    compressor: Compressor | None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether opening it takes so long that a thread has to do it."""
+        return self.compressor is not None and self.compressor.slow
+
+
+class ReceiveLane:
+    """The messages of one host on their way in, in their order.
+
+    A lane is bounded, and its host's alone: what does not fit is lost to nobody else. The message
+    that is being worked on counts until ``done``.
+
+    Attributes:
+        host_id: The host that sent them.
+        count: How many there are, with the one that is being worked on.
+        closed: The host was removed, or the handle has ended; nothing goes through any more.
+    """
+
+    __slots__ = ("_messages", "_size", "closed", "count", "host_id")
+
+    def __init__(self, host_id: int) -> None:
+        self.host_id = host_id
+        self.count = 0
+        self.closed = False
+        self._size = 0
+        self._messages: deque[WaitingMessage] = deque()
+
+    @property
+    def first(self) -> WaitingMessage:
+        """The next one to be worked on."""
+        return self._messages[0]
+
+    def offer(self, message: WaitingMessage) -> bool:
+        """Add ``message``, and return True, if there is room for it."""
+        size = self._size + len(message.data)
+        if self.count >= MOST_MESSAGES or size > MOST_BYTES:
+            return False
+        self._messages.append(message)
+        self._size = size
+        self.count += 1
+        return True
+
+    def done(self) -> WaitingMessage:
+        """Take the first message, which has been worked on."""
+        message = self._messages.popleft()
+        self._size -= len(message.data)
+        self.count -= 1
+        return message
+
+    def close(self) -> int:
+        """Let go of everything; return how many messages that were."""
+        self.closed = True
+        lost, self.count, self._size = self.count, 0, 0
+        self._messages.clear()
+        return lost
