@@ -108,7 +108,7 @@ class Host:
         high_priority: bool = False,
         enabled: bool = True,
     ) -> Link:
-        """Add a path to the host; ``src`` here and ``dst`` there are mirrored on its side.
+        """Add a link to the host; ``src`` here and ``dst`` there are mirrored on its side.
 
         ``src`` with port 0 takes a free port, shown in ``link.config.src``. Without ``dst`` the
         link is dynamic: silent until the peer speaks, and its access list, empty at first, says who

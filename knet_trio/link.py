@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """A path to a host over one network. Made by ``Host.add_link``."""
+    """A link to a host, over one network. Made by ``Host.add_link``."""
 
     def __init__(self, runtime: Runtime, host: Host, state: LinkState) -> None:
         self._runtime = runtime
