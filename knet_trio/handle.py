@@ -103,9 +103,10 @@ class Handle(HandleSettings):
         """
         if isinstance(host_id_or_name, str):
             state = self._runtime.handle.find(host_id_or_name)
-            host = None if state is None else self._hosts.get(state.host_id)
+            host_id = None if state is None else state.host_id
         else:
-            host = self._hosts.get(host_id_or_name)
+            host_id = host_id_or_name
+        host = self._hosts.get(host_id) if isinstance(host_id, int) else None
         if host is not None:
             return host
         raise UnknownHostError(

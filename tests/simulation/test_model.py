@@ -13,7 +13,7 @@ from knet_trio import DropCause, Message
 from knet_trio._core.liveness import Liveness
 from knet_trio._pipeline.transport import TransportStage
 from knet_trio._state.counters import HandleCounters
-from knet_trio._state.link import LinkState
+from knet_trio._state.network_link import NetworkLinkState
 from tests.simulation.cluster import Cluster
 from tests.simulation.messages import Name, read_name
 from tests.simulation.model import BrokenPromiseError
@@ -88,9 +88,9 @@ def never(*_: object) -> None:
     """Do nothing."""
 
 
-def is_enabled(path: LinkState) -> bool:
+def is_enabled(link: NetworkLinkState) -> bool:
     """Whether it should work."""
-    return path.enabled
+    return link.enabled
 
 
 def at_the_end_of_time(_: Liveness) -> float:
@@ -174,7 +174,7 @@ class TestLosses:
     def test_a_dead_link_that_is_used_though_it_is_known(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(LinkState, "usable", property(is_enabled))
+        monkeypatch.setattr(NetworkLinkState, "usable", property(is_enabled))
         assert "which was down since" in broken(CUT)
 
     def test_what_became_too_large_has_another_number(self) -> None:
