@@ -283,7 +283,7 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
             ),
             (
                 "INFO",
-                f"link 0 to host 2: an answer from {HOME.host}:1 is refused, it has to come from {HOME}",
+                f"{link.title}: an answer from {HOME.host}:1 is refused, it has to come from {HOME}",
             ),
             ("DEBUG", "link 0 to host 2: the peer is trying to reach it, but it is disabled"),
         )
