@@ -395,12 +395,51 @@ async def test_every_call_that_can_be_awaited_is_a_checkpoint() -> None:
                 await call()
 
 
-async def test_receiving_what_is_there_is_a_checkpoint() -> None:
+def of_messages(sender: Channel, receiver: Channel) -> list[Call]:
+    """Calls that need not wait."""
+    return [
+        lambda: sender.send(b"x"),
+        lambda: sender.send_many([b"x"]),
+        lambda: sender.send_many([]),
+        receiver.receive,
+        receiver.receive_many,
+        receiver.__anext__,
+    ]
+
+
+@pytest.mark.parametrize("index", range(6))
+async def test_calls_that_need_not_wait_look_for_cancellation(index: int) -> None:
     async with open_pair() as pair:
         sender, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
         await sender.send_many([b"1", b"2"])
         await wait_for(lambda: arrived(pair) == 2)
-        with assert_checkpoints():
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await of_messages(sender, receiver)[index]()
+        assert scope.cancelled_caught
+        # Nothing was sent, and nothing taken.
+        assert sent(pair) == 2
+        assert [message.data for message in await receiver.receive_many()] == [b"1", b"2"]
+
+
+async def test_calls_that_need_not_wait_let_others_run_now_and_then() -> None:
+    async with open_pair() as pair, trio.open_nursery() as nursery:
+        sender, receiver = pair.a.open_channel(0), pair.b.open_channel(0, receive_buffer=100_000)
+        rounds = 0
+
+        async def count() -> None:
+            nonlocal rounds
+            while True:
+                await trio.lowlevel.checkpoint()
+                rounds += 1
+
+        nursery.start_soon(count)
+        for _ in range(2000):
+            await sender.send(bytes(1000))
+        assert rounds > 10
+        await wait_for(lambda: arrived(pair) == 2000)
+        rounds = 0
+        for _ in range(2000):
             await receiver.receive()
-        with assert_checkpoints():
-            await receiver.receive_many()
+        assert rounds > 0
+        nursery.cancel_scope.cancel()

@@ -270,7 +270,8 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
     logged()
     world.receive(PING._replace(node=3), HOME)
     world.receive(PING._replace(link=1), HOME)
-    world.pong(link, bytes(16), HOME._replace(port=1))
+    elsewhere = HOME._replace(port=1)
+    world.pong(link, bytes(16), elsewhere)
     link.set_enabled(False)
     world.receive(PING, HOME)
     assert logged() == [
@@ -283,7 +284,7 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
             ),
             (
                 "INFO",
-                f"{link.title}: an answer from {HOME.host}:1 is refused, it has to come from {HOME}",
+                f"{link.title}: an answer from {elsewhere} is refused, it has to come from {HOME}",
             ),
             ("DEBUG", "link 0 to host 2: the peer is trying to reach it, but it is disabled"),
         )
