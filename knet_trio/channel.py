@@ -74,7 +74,8 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
 
         See knet_send(3).
         """
-        self._check_open()
+        if self._closed or self._runtime.ended:
+            self._check_open()
         hosts = None if to is None else self._check_hosts(to)
         datas = (data if type(data) is bytes and 0 < len(data) <= MAX_MESSAGE else _check(data),)
         await self._runtime.transmitter.send(datas, self._channel, hosts, self._owner)

@@ -29,16 +29,13 @@ class CryptoSlots:
         # In the order in which they are tried on what arrives. Without any, packets are taken as
         # they come, if clear ones are allowed.
         self.openers: tuple[Cipher, ...] = ()
+        # The cipher in use.
+        self.sealer: Cipher | None = None
 
     @property
     def in_use(self) -> int:
         """The slot that seals, 0 for none."""
         return self._in_use
-
-    @property
-    def sealer(self) -> Cipher | None:
-        """The cipher in use."""
-        return self._ciphers.get(self._in_use)
 
     def set(self, config: CryptoConfig | None, slot: int) -> None:
         """Put ``config`` into ``slot``, or clear it with None.
@@ -118,5 +115,6 @@ class CryptoSlots:
         self._order()
 
     def _order(self) -> None:
+        self.sealer = self._ciphers.get(self._in_use)
         slots = sorted(self._ciphers, key=lambda slot: slot != self._in_use)
         self.openers = tuple(self._ciphers[slot] for slot in slots)

@@ -47,7 +47,7 @@ class Lanes:
         self.transport: TransportStage
         self.compress: Callable[[Batch], bool]
         self.submit: Callable[[Batch, tuple[int, ...]], None]
-        self._gathering: _Gathering | None = None
+        self.gathering: _Gathering | None = None
 
     @property
     def gathers(self) -> bool:
@@ -66,7 +66,7 @@ class Lanes:
         Returns:
             Whether it did; if not, nothing has happened.
         """
-        gathering = self._gathering
+        gathering = self.gathering
         if gathering is None:
             return False
         batch, hosts, gathering_to = gathering
@@ -109,7 +109,7 @@ class Lanes:
         for host in hosts:
             host.lane.append(LaneItem(batch))
             self.transport.wake(host.host_id)
-        self._gathering = _Gathering(batch, hosts, to)
+        self.gathering = _Gathering(batch, hosts, to)
         return True
 
     def enter(self, batch: Batch, hosts: Sequence[HostState]) -> bool:
@@ -292,12 +292,15 @@ class Lanes:
                 self.progressed(host)
 
     def _put(self, batch: Batch, hosts: Sequence[HostState]) -> None:
-        if not self.compress(batch):
+        context = self._context
+        if context.compression is None:
+            context.counters.tx_uncompressed += len(batch.datas)
+        elif not self.compress(batch):
             for host in hosts:
                 host.lane.append(LaneItem(batch))
             self.submit(batch, tuple(host.host_id for host in hosts))
             return
-        turns = self._context.turns
+        turns = context.turns
         for host in hosts:
             item = LaneItem(batch)
             lane = host.lane

@@ -70,18 +70,34 @@ class Sealer:
         mtu = self._handle.data_mtu
         compress = batch.compress
         if isinstance(compress, int):
-            packets = self._encode(batch, datas, seqs, compress)
+            packets = encode_messages(
+                datas,
+                node=context.host_id,
+                seqs=seqs,
+                compress=compress,
+                broadcast=batch.broadcast,
+                channel=batch.channel,
+                fragment_size=mtu,
+            )
         else:
             packets = []
             start = 0
             for kind, group in groupby(compress[first:]):
                 end = start + len(list(group))
-                packets += self._encode(batch, datas[start:end], seqs[start:end], kind)
+                packets += encode_messages(
+                    datas[start:end],
+                    node=context.host_id,
+                    seqs=seqs[start:end],
+                    compress=kind,
+                    broadcast=batch.broadcast,
+                    channel=batch.channel,
+                    fragment_size=mtu,
+                )
                 start = end
         owners = None if len(packets) == len(datas) else _owners(datas, mtu)
         cipher = context.crypto.sealer
         if cipher is None:
-            return Sealed(packets, owners, seqs[0], first, None, mtu)
+            return Sealed(packets, owners, seqs[0], seqs[-1], first, None, mtu)
         began = time.perf_counter()
         try:
             datagrams = cipher.seal(packets)
@@ -93,20 +109,7 @@ class Sealer:
             counters.tx_crypt_overhead += len(datagrams[0]) - len(packets[0])
         else:
             counters.tx_crypt_overhead += sum(map(len, datagrams)) - sum(map(len, packets))
-        return Sealed(datagrams, owners, seqs[0], first, cipher, mtu)
-
-    def _encode(
-        self, batch: Batch, datas: Sequence[bytes], seqs: Sequence[int], compress: int
-    ) -> list[bytes]:
-        return encode_messages(
-            datas,
-            node=self._context.host_id,
-            seqs=seqs,
-            compress=compress,
-            broadcast=batch.broadcast,
-            channel=batch.channel,
-            fragment_size=self._handle.data_mtu,
-        )
+        return Sealed(datagrams, owners, seqs[0], seqs[-1], first, cipher, mtu)
 
 
 def _owners(datas: Sequence[bytes], mtu: int) -> list[int]:

@@ -107,7 +107,7 @@ class TransportStage(Stage[int]):
         if len(ranked) > 1 and host.policy is LinkPolicy.ROUND_ROBIN:
             return self._deal(host, item, sealed)
         datagrams = sealed.datagrams[item.start :] if item.start else sealed.datagrams
-        links = host.next_links
+        links = ranked if len(ranked) == 1 else host.next_links
         done, refusals = links[0].sender.send_data(datagrams)
         if done < len(datagrams) or refusals or len(links) > 1:
             results = [(links[0], done, refusals)]
@@ -115,7 +115,9 @@ class TransportStage(Stage[int]):
             done, refusals = _together(results)
             if done < len(datagrams) or refusals:
                 done, refusals = self._divert(host, links, datagrams, done, refusals)
-        if done:
+        if done == len(datagrams):
+            lane.last_seq = sealed.last
+        elif done:
             lane.last_seq = sealed.number(sealed.owner(item.start + done - 1))
         item.start += done
         if refusals:
@@ -297,6 +299,7 @@ def _keep(host: HostState, item: LaneItem, sealed: Sealed, left: Sequence[int]) 
         [sealed.datagrams[index] for index in left],
         [places[owner] for owner in owners],
         sealed.number(messages[0]),
+        sealed.number(messages[-1]),
         0,
         sealed.cipher,
         sealed.fragment_size,

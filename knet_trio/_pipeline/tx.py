@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 import trio
 
 from knet_trio._pipeline.compressor import CompressorStage
-from knet_trio._pipeline.filter import Addressed, FilterStage
+from knet_trio._pipeline.filter import FilterStage
 from knet_trio._pipeline.lanes import Lanes
 from knet_trio._pipeline.sealing import Sealer
 from knet_trio._pipeline.transport import TransportStage
@@ -38,7 +38,9 @@ from knet_trio.errors import (
 )
 from knet_trio.message import Message
 
-To = tuple[int, ...] | None
+To: TypeAlias = tuple[int, ...] | None
+_Entry: TypeAlias = tuple[Batch, list[HostState], Sequence[bytes] | None]
+"""A batch, the hosts whose lanes it enters, and the messages that this host gets itself."""
 
 
 class Owner:
@@ -101,16 +103,19 @@ class Transmitter:
             await turns.give_up()
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
-        self._check_open()
+        if self._closed:
+            raise _ended()
         if owner is not None and owner.closed:
             raise trio.ClosedResourceError("this channel was closed")
-        if len(datas) == 1 and self._lanes.gather(datas[0], channel, to):
+        lanes = self._lanes
+        if lanes.gathering is not None and len(datas) == 1 and lanes.gather(datas[0], channel, to):
             return
         for entry in self._send_now(datas, channel, to):
             # Of several entries the later ones may find room meanwhile.
             if not self._enter(entry):
                 before = turns.round
-                await self._lanes.wait_to_enter(entry.batch, entry.hosts, owner)
+                batch, hosts, _ = entry
+                await lanes.wait_to_enter(batch, hosts, owner)
                 turns.resumed(before)
                 self._keep_own(entry)
 
@@ -127,17 +132,18 @@ class Transmitter:
                 "send_sync takes exactly one destination",
                 errno=errno.EINVAL if hosts == () else errno.E2BIG,
             )
-        entry = self._prepare(addressed)
+        entry = self._prepare(*addressed)
         if entry is None:
             raise HostDownError("the destination is not reachable")
-        if not entry.hosts:
+        batch, hosts_found, _ = entry
+        if not hosts_found:
             self._keep_own(entry)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        await self._compressor.compress(entry.batch)
+        await self._compressor.compress(batch)
         self._check_open()
-        (host,) = entry.hosts
-        item = LaneItem(entry.batch, urgent=True)
+        (host,) = hosts_found
+        item = LaneItem(batch, urgent=True)
         if not host.ranked:
             raise HostDownError("the destination is not reachable")
         if not host.lane.urgent and self._transport.send(host, item):
@@ -217,33 +223,41 @@ class Transmitter:
     @trio.lowlevel.enable_ki_protection
     def _send_now(self, datas: Sequence[bytes], channel: int, to: To) -> Sequence[_Entry]:
         """Hand over messages as far as there is room, and return what has to wait."""
+        context = self._context
         try:
+            if context.forwarding and (to is not None or context.filter is None):
+                return self._send_together(datas, channel, to)
             addressed = self._filter.address_all(datas, channel, to)
-            if len(addressed) == 1:
-                entry = self._prepare(addressed[0])
-                if entry is None:
-                    return ()
-                before, self._sent_in = self._sent_in, self._turns.round
-                behind = before == self._sent_in or (entry.hosts[:1] and entry.hosts[0].lane.items)
-                if behind and len(datas) == 1 and self._lanes.gathers:
-                    # Another one in the same turn: there may be more, and they go together.
-                    entered = self._lanes.enter_later(entry.batch, entry.hosts, to)
-                else:
-                    entered = self._enter(entry)
-                return () if entered else (entry,)
-            entries = [entry for entry in map(self._prepare, addressed) if entry is not None]
-            for i, entry in enumerate(entries):
-                if not self._enter(entry):
-                    return entries[i:]
+            entries = [self._prepare(*one) for one in addressed]
+            waiting = [entry for entry in entries if entry is not None]
+            while waiting and self._enter(waiting[0]):
+                del waiting[0]
         except Exception as error:
             # A bug, which ends the handle, whoever came upon it.
-            self._context.crash(error)
+            context.crash(error)
             raise _ended() from None
-        return ()
+        return waiting
 
-    def _prepare(self, addressed: Addressed) -> _Entry | None:
+    def _send_together(self, datas: Sequence[bytes], channel: int, to: To) -> Sequence[_Entry]:
+        """Hand over messages that all go the same way, or return that they have to wait."""
+        entry = self._prepare(datas, channel, to)
+        if entry is None:
+            return ()
+        batch, hosts, own = entry
+        lanes = self._lanes
+        before, self._sent_in = self._sent_in, self._turns.round
+        behind = before == self._sent_in or (hosts and hosts[0].lane.items)
+        if behind and hosts and len(datas) == 1 and lanes.gathers:
+            # Another one in the same turn: there may be more, and they go together.
+            entered = lanes.enter_later(batch, hosts, to)
+        elif own is None:
+            entered = lanes.enter(batch, hosts)
+        else:
+            entered = self._enter(entry)
+        return () if entered else (entry,)
+
+    def _prepare(self, datas: Sequence[bytes], channel: int, ids: To) -> _Entry | None:
         """Find the hosts that messages go to; None, and counted, if there is none."""
-        datas, channel, ids = addressed
         handle = self._handle
         broadcast = ids is None
         if ids is None:
@@ -270,21 +284,23 @@ class Transmitter:
             if broadcast:
                 self._context.refuse(DropCause.HOST_DOWN, "no host is reachable", times=len(datas))
             return None
-        return _Entry(Batch(datas, channel, broadcast=broadcast), hosts, datas if own else None)
+        return Batch(datas, channel, broadcast=broadcast), hosts, datas if own else None
 
     def _enter(self, entry: _Entry) -> bool:
-        if entry.hosts and not self._lanes.enter(entry.batch, entry.hosts):
+        batch, hosts, own = entry
+        if hosts and not self._lanes.enter(batch, hosts):
             return False
-        if entry.own is not None:
+        if own is not None:
             self._keep_own(entry)
         return True
 
     def _keep_own(self, entry: _Entry) -> None:
         """Deliver what this host itself gets."""
+        batch, _, own = entry
         loopback = self._handle.loopback
-        if entry.own is not None and loopback is not None:
-            me, channel = self._context.host_id, entry.batch.channel
-            loopback.carry([Message(data, me, channel) for data in entry.own])
+        if own is not None and loopback is not None:
+            me, channel = self._context.host_id, batch.channel
+            loopback.carry([Message(data, me, channel) for data in own])
 
     def _compressed(self, host_ids: tuple[int, ...]) -> None:
         for host_id in host_ids:
@@ -297,14 +313,6 @@ class Transmitter:
     def _check_open(self) -> None:
         if self._closed:
             raise _ended()
-
-
-class _Entry(NamedTuple):
-    """A batch, the hosts whose lanes it enters, and the messages that this host gets itself."""
-
-    batch: Batch
-    hosts: list[HostState]
-    own: Sequence[bytes] | None
 
 
 def _ended() -> trio.ClosedResourceError:

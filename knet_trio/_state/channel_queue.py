@@ -139,7 +139,7 @@ class ChannelQueue:
                 await self._turns.give_up()
             if self._size:
                 return self._take()
-        return cast("Message", await self._wait(None))
+        return await self._wait(None)  # type: ignore[return-value]
 
     async def take_many(self, limit: int | None = None) -> list[Message]:
         """Wait for a message, and take what is there, at most ``limit``. Like ``take``."""

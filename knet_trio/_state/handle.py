@@ -38,6 +38,7 @@ class HandleState:
         by_address: Links by where they lead to, for what is wrong with a packet before its sender
             is known.
         data_mtu: The user bytes that one packet carries on every link in use.
+        loopback: The link of this host to itself, if it has one that is up.
         reachable: The hosts to which a link over the network can carry data.
         on_host_lost: Told of a host that is not reachable any more.
         on_links_changed: Told of a host whose messages may go another way now.
@@ -49,6 +50,7 @@ class HandleState:
         self.by_address: LinkIndex[Address] = LinkIndex()
         self.data_mtu = minimum_data_mtu(context.envelope)
         self.reachable: dict[int, HostState] = {}
+        self.loopback: LoopbackLinkState | None = None
         self.on_host_lost: Callable[[HostState], None] = lambda _: None
         self.on_links_changed: Callable[[HostState], None] = lambda _: None
         self._names: dict[str, HostState] = {}
@@ -87,13 +89,6 @@ class HandleState:
         host.name = name
         self._names[name] = host
 
-    @property
-    def loopback(self) -> LoopbackLinkState | None:
-        """The link of this host to itself, if it has one that is up."""
-        own = self.hosts.get(self.context.host_id)
-        loopback = None if own is None else own.loopback
-        return loopback if loopback is not None and loopback.enabled else None
-
     # Links.
 
     def network_links(self) -> Iterator[NetworkLinkState]:
@@ -120,6 +115,9 @@ class HandleState:
         """Take over what has changed in the links of one host."""
         if self.hosts.get(host.host_id) is host:
             self._settle_reachable(host)
+        if host.host_id == self.context.host_id:
+            loopback = host.loopback
+            self.loopback = loopback if loopback is not None and loopback.enabled else None
         for link in host.network_links.values():
             destination = link.destination
             if destination is None:

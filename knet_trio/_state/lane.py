@@ -36,6 +36,7 @@ class Sealed(NamedTuple):
         owners: For each datagram which message it is of, 0 for the first one here; None if each
             message has one datagram.
         first: The number of the first message.
+        last: The number of the last message.
         base: The index of that message in its batch.
         cipher: What sealed them, None for clear packets.
         fragment_size: The data MTU by which they were cut.
@@ -44,6 +45,7 @@ class Sealed(NamedTuple):
     datagrams: Sequence[bytes]
     owners: Sequence[int] | None
     first: int
+    last: int
     base: int
     cipher: Cipher | None
     fragment_size: int
