@@ -18,6 +18,17 @@ from knet_trio.address import Address
 IP_RECVERR: Final = 11
 IPV6_RECVERR: Final = 25
 
+TOLD_LATE: Final = {
+    errno.ECONNREFUSED,
+    errno.EMSGSIZE,
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.ECONNABORTED,
+}
+"""What a call may be told that is about an earlier datagram."""
+
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")
 _ORIGIN_LOCAL: Final = 1
 _ANCILLARY_SIZE: Final = 512

@@ -25,6 +25,25 @@ SO_SNDBUFFORCE: Final = 32
 SO_RCVBUFFORCE: Final = 33
 
 
+def new_socket(family: int) -> socket.socket:
+    """Make a UDP socket for IPv4 or IPv6."""
+    return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+
+def set_all(sock: socket.socket, send_buffer: int, mark: int | None) -> str | None:
+    """Set what all sockets have in common, with a DSCP of ``mark`` those that have priority.
+
+    Returns:
+        What ``set_buffers`` says.
+    """
+    sock.setblocking(False)
+    small = set_buffers(sock, receive=SOCKET_BUFFER, send=send_buffer)
+    set_path_options(sock)
+    if mark is not None:
+        set_priority(sock, mark)
+    return small
+
+
 def set_buffers(sock: socket.socket, *, receive: int, send: int) -> str | None:
     """Ask for buffers of ``receive`` and ``send`` bytes.
 

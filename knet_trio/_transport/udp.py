@@ -9,9 +9,11 @@ call where the kernel can do that (``offload``).
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import sys
 import termios
+import time
 from collections.abc import Sequence
 from fcntl import ioctl
 from ipaddress import ip_address
@@ -21,7 +23,7 @@ import trio
 
 from knet_trio._core.sizes import UDP_HEADER
 from knet_trio._transport import offload, options
-from knet_trio._transport.errqueue import read_errors, received_address
+from knet_trio._transport.errqueue import TOLD_LATE, read_errors, received_address
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address, socket_address
 from knet_trio.errors import TransportError
@@ -30,6 +32,13 @@ from knet_trio.errors import TransportError
 # work for the stages behind it.
 RECEIVE_CALLS: Final = 64
 RECEIVE_BYTES: Final = 192 * 1024
+# Falling asleep and waking up takes longer than all the work on a message. So where single
+# datagrams have come that close, in seconds, so many times in a row, the next one is awaited awake
+# for a few turns of the loop: as long as a round trip takes on a fast network. If it has not come
+# by then, they have to come closely for so many times again.
+CLOSE: Final = 0.0005
+AWAKE_AFTER: Final = 16
+AWAKE_TURNS: Final = 24
 _DATAGRAM: Final = 65536
 _MOST_DESTINATIONS: Final = 4096
 # Trains refused in a row, though each of their datagrams was taken, that show that this will stay.
@@ -56,11 +65,11 @@ class UdpTransport(Transport):
         mark = dscp if high_priority else None
         try:
             name = socket_address(local)
-            sock = _new_socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET)
+            sock = options.new_socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET)
         except OSError as error:
             raise TransportError.from_os_error(doing, error) from error
         try:
-            small = _set_options(sock, options.SOCKET_BUFFER, mark)
+            small = options.set_all(sock, options.SOCKET_BUFFER, mark)
             if privileged and small is not None:
                 raise TransportError(
                     f"{small}, or leave out privileged=True", errno=errno.ENAMETOOLONG
@@ -112,17 +121,26 @@ class UdpEndpoint(Endpoint):
         # receive buffer has been taken since they were put here or there were none.
         self._held: list[PathTrouble] = []
         self._taken = 0
+        # When something last arrived, and how often in a row closely after the time before.
+        self._arrived_at = -math.inf
+        self._in_a_row = 0
 
     # Receiving.
 
     async def receive(self) -> Arrivals:
         """Wait for the socket and drain it, up to a bound."""
+        turns = AWAKE_TURNS if self.is_awake else 0
         while True:
             if self._sock.fileno() < 0:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the endpoint was closed")
             if self._held:
                 # The kernel has told them, and does not wake anybody for them again.
+                await trio.lowlevel.checkpoint()
+            elif turns:
+                turns -= 1
+                if not turns:
+                    self._in_a_row = 0
                 await trio.lowlevel.checkpoint()
             else:
                 try:
@@ -134,7 +152,20 @@ class UdpEndpoint(Endpoint):
                 continue
             arrivals = self._drain()
             if arrivals.trains or arrivals.troubles:
+                self._count_close(arrivals.trains)
                 return arrivals
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether what arrives next is expected so soon that it is not slept for."""
+        return self._in_a_row >= AWAKE_AFTER
+
+    def _count_close(self, trains: Sequence[Train]) -> None:
+        now = time.perf_counter()
+        # More than one at once is a stream, which waits for nobody.
+        alone = len(trains) == 1 and len(trains[0].data) == trains[0].size
+        self._in_a_row = self._in_a_row + 1 if alone and now - self._arrived_at < CLOSE else 0
+        self._arrived_at = now
 
     def _drain(self) -> Arrivals:
         trains: list[Train] = []
@@ -238,7 +269,7 @@ class UdpEndpoint(Endpoint):
             else:
                 self._sock.sendto(datagram, name)
         except OSError as error:
-            if error.errno not in _TOLD_LATE:
+            if error.errno not in TOLD_LATE:
                 raise
         else:
             return
@@ -328,11 +359,11 @@ class UdpEndpoint(Endpoint):
             return None
         try:
             name = socket_address(destination)
-            sock = _new_socket(self._sock.family)
+            sock = options.new_socket(self._sock.family)
         except OSError:
             return None
         try:
-            _set_options(sock, options.CONNECTED_SEND_BUFFER, self._mark)
+            options.set_all(sock, options.CONNECTED_SEND_BUFFER, self._mark)
             self._bind_beside(sock)
             sock.connect(name)
             endpoint = UdpEndpoint(sock, self._mark, self, destination)
@@ -381,28 +412,3 @@ class UdpEndpoint(Endpoint):
             self._shared._connected.pop(self._peer, None)
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
-
-
-def _new_socket(family: int) -> socket.socket:
-    return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-
-
-def _set_options(sock: socket.socket, send_buffer: int, mark: int | None) -> str | None:
-    """Set all that sockets have in common; what there is to say about the buffers."""
-    sock.setblocking(False)
-    small = options.set_buffers(sock, receive=options.SOCKET_BUFFER, send=send_buffer)
-    options.set_path_options(sock)
-    if mark is not None:
-        options.set_priority(sock, mark)
-    return small
-
-
-_TOLD_LATE: Final = {
-    errno.ECONNREFUSED,
-    errno.EMSGSIZE,
-    errno.ENETUNREACH,
-    errno.EHOSTUNREACH,
-    errno.EHOSTDOWN,
-    errno.ENONET,
-    errno.ECONNABORTED,
-}

@@ -214,8 +214,9 @@ class SimulatedNetwork:
     @staticmethod
     def _pairs(a: AddressLike, b: AddressLike, one_way: bool) -> list[tuple[str, str]]:
         """Source and destination of each way."""
-        there = _host(a), _host(b)
-        return [there] if one_way else [there, there[::-1]]
+        source, destination = _host(a), _host(b)
+        there = [(source, destination)]
+        return there if one_way else [*there, (destination, source)]
 
 
 @asynccontextmanager

@@ -82,9 +82,13 @@ class Opener:
         return endpoint
 
     def socket(self, endpoint: UdpEndpoint) -> Socket:
-        """What the endpoint sends through."""
+        """What the endpoint sends through, the first of its address."""
+        return self.sockets(endpoint)[0]
+
+    def sockets(self, endpoint: UdpEndpoint) -> list[Socket]:
+        """The sockets with the address of the endpoint, in the order in which they were made."""
         name = (endpoint.local.host, endpoint.local.port)
-        return next(s for s in self._made if s.fileno() >= 0 and s.getsockname()[:2] == name)
+        return [s for s in self._made if s.fileno() >= 0 and s.getsockname()[:2] == name]
 
     @property
     def left_open(self) -> int:

@@ -207,17 +207,17 @@ class TestOptions:
         level = socket.IPPROTO_IPV6 if local.is_ipv6 else socket.IPPROTO_IP
         names = (23, 25, 78, 26) if local.is_ipv6 else (10, 11, 15)
         try:
-            socks = [open_udp.socket(shared), connected._sock]
+            socks = open_udp.sockets(shared)
+            assert len(socks) == 2
             assert (
                 len({tuple(sock.getsockopt(level, name) for name in names) for sock in socks}) == 1
             )
-            assert not connected._sock.getblocking()
-            assert not connected._sock.get_inheritable()
+            assert not any(sock.getblocking() or sock.get_inheritable() for sock in socks)
             assert [priority(sock) for sock in socks] == [(6, 0xB8)] * 2
             shared.set_dscp(63)
             assert [priority(sock) for sock in socks] == [(6, 0xFC)] * 2
             late = connect(shared, other.local)
-            assert priority(late._sock) == (6, 0xFC)
+            assert priority(open_udp.sockets(shared)[-1]) == (6, 0xFC)
             late.close()
             # What is closed is not marked any more.
             shared.set_dscp(46)
@@ -232,8 +232,9 @@ class TestOptions:
         monkeypatch.setattr(options, "CONNECTED_SEND_BUFFER", 32 * 1024)
         shared, peer = open_udp(V4), open_udp(V4)
         connected = connect(shared, peer.local)
+        sock = open_udp.sockets(shared)[-1]
         sizes = [
-            connected._sock.getsockopt(socket.SOL_SOCKET, option)
+            sock.getsockopt(socket.SOL_SOCKET, option)
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF)
         ]
         connected.close()

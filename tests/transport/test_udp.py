@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from knet_trio._transport import TRANSPORTS, find_transport, options
+from knet_trio._transport import TRANSPORTS, find_transport, options, udp
 from knet_trio._transport.options import SOCKET_BUFFER
 from knet_trio._transport.udp import (
     RECEIVE_BYTES,
@@ -149,8 +149,21 @@ class TestBuffers:
         self, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(options, "SOCKET_BUFFER", IMPOSSIBLE)
-        sizes = self.sizes(open_udp.socket(open_udp(V4)))
+        endpoint = open_udp(V4)
+        sizes = self.sizes(open_udp.socket(endpoint))
         assert all(0 < size < IMPOSSIBLE for size in sizes)
+        # Whoever opened it may say so.
+        said = endpoint.small_buffers
+        assert said is not None
+        for part in (*(f"{size // 2} bytes" for size in sizes), "rmem_max", "wmem_max"):
+            assert part in said
+
+    async def test_that_are_as_wanted_are_nothing_to_speak_of(
+        self, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Below what any system allows.
+        monkeypatch.setattr(options, "SOCKET_BUFFER", 32 * 1024)
+        assert open_udp(V4).small_buffers is None
 
     @pytest.mark.usefixtures("unprivileged")
     async def test_insisting_on_them_fails_and_says_what_to_do(
@@ -261,6 +274,20 @@ class TestDatagrams:
         one, two = open_udp(V4), open_udp(V4)
         assert one.send_nowait([b"", bytes(65507)], two.local) == 2
         assert [len(data) for data, _ in await receive(two, 2)] == [0, 65507]
+
+    @both
+    async def test_what_is_remembered_of_others_is_bounded(
+        self, local: Address, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(udp, "_MOST_DESTINATIONS", 2)
+        one = open_udp(local)
+        for other in [open_udp(local) for _ in range(5)] * 2:
+            one.send_nowait([b"there"], other.local)
+            other.send_nowait([b"back"], one.local)
+            assert await receive(other, 1) == [(b"there", one.local)]
+            assert await receive(one, 1) == [(b"back", other.local)]
+            kept = vars(one)
+            assert max(len(kept["_names"]), len(kept["_sources"])) <= 2
 
     async def test_nothing_to_send(self, open_udp: Opener) -> None:
         one, two = open_udp(V4), open_udp(V4)
