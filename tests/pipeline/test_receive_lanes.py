@@ -67,9 +67,9 @@ class Way:
 
         monkeypatch.setattr("knet_trio._compress.Decompressors.find_untrusted", find)
         for host_id in self._seqs:
-            link = world.add_path(world.add_peer(host_id), dst=address(host_id))
+            link = world.add_link(world.add_host(host_id), dst=address(host_id))
             world.bring_up(link)
-        self.receiver = Receiver(world.node)
+        self.receiver = Receiver(world.handle)
         self.queue = self.open_channel(0, 100_000)
 
     def open_channel(self, channel: int, limit: int) -> ChannelQueue:
@@ -300,14 +300,14 @@ class TestLosses:
             way.send(2, b"in the thread", b"behind it", compress=SLOW)
             way.send(2, b"and this")
             await way.wait_in_thread()
-            host = way.world.node.peers[2]
-            link = host.paths[0]
+            host = way.world.handle.hosts[2]
+            link = host.network_links[0]
             link.close()
             host.remove(link)
-            way.world.node.remove(host)
+            way.world.handle.remove(host)
             assert way.drops == {DropCause.UNKNOWN_HOST: 3}
             # Another host takes its name and place.
-            way.world.bring_up(way.world.add_path(way.world.add_peer(2), dst=address(2)))
+            way.world.bring_up(way.world.add_link(way.world.add_host(2), dst=address(2)))
             way.held = False
             way.send(2, b"new")
             way.send(2, b"slow", compress=SLOW)
