@@ -185,7 +185,12 @@ class CbcEnvelope(HashEnvelope):
         """Check the hash, then decrypt and take the padding off."""
         (packet,) = self.open_many_untrusted((envelope,))
         if isinstance(packet, PacketError):
-            raise packet
+            try:
+                raise packet
+            finally:
+                # Its traceback leads to this frame: together they would be a ring, which keeps the
+                # bytes until the garbage collector comes by.
+                del packet
         return packet
 
     def open_many_untrusted(self, envelopes: Sequence[bytes]) -> list[bytes | PacketError]:

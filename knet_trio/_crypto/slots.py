@@ -80,7 +80,12 @@ class CryptoSlots:
         """The packet in ``datagram``. Raises PacketError if no configuration opens it."""
         (packet,) = self.open_many_untrusted((datagram,))
         if isinstance(packet, PacketError):
-            raise packet
+            try:
+                raise packet
+            finally:
+                # Its traceback leads to this frame: together they would be a ring, which keeps the
+                # bytes until the garbage collector comes by.
+                del packet
         return packet
 
     def open_many_untrusted(self, datagrams: Sequence[bytes]) -> list[bytes | PacketError]:

@@ -105,10 +105,9 @@ class Receiver:
             self._receive_packet(datagram, len(datagram), source)
             return
         began = time.perf_counter()
-        try:
-            packet = crypto.open_untrusted(datagram)
-        except PacketError as error:
-            self._refuse(error, datagram, source)
+        (packet,) = crypto.open_many_untrusted((datagram,))
+        if isinstance(packet, PacketError):
+            self._refuse(packet, datagram, source)
             return
         if packet is not datagram:
             self._context.counters.rx_crypt.add(time.perf_counter() - began, 1)
