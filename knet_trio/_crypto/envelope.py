@@ -183,15 +183,14 @@ class CbcEnvelope(HashEnvelope):
 
     def open_untrusted(self, envelope: bytes) -> bytes:
         """Check the hash, then decrypt and take the padding off."""
-        (packet,) = self.open_many_untrusted((envelope,))
-        if isinstance(packet, PacketError):
-            try:
-                raise packet
-            finally:
-                # Its traceback leads to this frame: together they would be a ring, which keeps the
-                # bytes until the garbage collector comes by.
-                del packet
-        return packet
+        body = super().open_untrusted(envelope)
+        if len(body) < SALT_SIZE + AES_BLOCK or len(body) % AES_BLOCK:
+            raise PacketError(DropCause.NOT_AUTHENTIC, "not a whole number of cipher blocks")
+        stream = self._decryptor.update(body)
+        padding = stream[-1]
+        if 1 <= padding <= AES_BLOCK and stream.endswith(_PADDING[-padding]):
+            return stream[SALT_SIZE:-padding]
+        raise PacketError(DropCause.NOT_AUTHENTIC, "the padding is not right")
 
     def open_many_untrusted(self, envelopes: Sequence[bytes]) -> list[bytes | PacketError]:
         """Check the hash of each, then decrypt those that are right in one go."""

@@ -78,15 +78,26 @@ class CryptoSlots:
 
     def open_untrusted(self, datagram: bytes) -> bytes:
         """The packet in ``datagram``. Raises PacketError if no configuration opens it."""
-        (packet,) = self.open_many_untrusted((datagram,))
+        packet = self.open_one_untrusted(datagram)
         if isinstance(packet, PacketError):
-            try:
-                raise packet
-            finally:
-                # Its traceback leads to this frame: together they would be a ring, which keeps the
-                # bytes until the garbage collector comes by.
-                del packet
+            raise PacketError(packet.cause, packet.args[0])
         return packet
+
+    def open_one_untrusted(self, datagram: bytes) -> bytes | PacketError:
+        """Return the packet in ``datagram``, or the error if no configuration opens it.
+
+        An error that is raised and kept leads to the bytes that it is about, by its traceback, and
+        those would stay until the garbage collector comes by.
+        """
+        openers = self.openers
+        if openers:
+            try:
+                return openers[0].open_untrusted(datagram)
+            except PacketError:
+                return self._open_otherwise(datagram, openers[1:])
+        if self.allow_clear_traffic:
+            return datagram
+        return PacketError(DropCause.CLEAR_TRAFFIC, "clear packets are not allowed")
 
     def open_many_untrusted(self, datagrams: Sequence[bytes]) -> list[bytes | PacketError]:
         """The packets in ``datagrams``; an error in the place of what no configuration opens."""

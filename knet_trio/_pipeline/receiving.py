@@ -105,7 +105,7 @@ class Receiver:
             self._receive_packet(datagram, len(datagram), source)
             return
         began = time.perf_counter()
-        (packet,) = crypto.open_many_untrusted((datagram,))
+        packet = crypto.open_one_untrusted(datagram)
         if isinstance(packet, PacketError):
             self._refuse(packet, datagram, source)
             return
