@@ -9,11 +9,9 @@ call where the kernel can do that (``offload``).
 from __future__ import annotations
 
 import errno
-import math
 import socket
 import sys
 import termios
-import time
 from collections.abc import Sequence
 from fcntl import ioctl
 from ipaddress import ip_address
@@ -32,13 +30,6 @@ from knet_trio.errors import TransportError
 # work for the stages behind it.
 RECEIVE_CALLS: Final = 64
 RECEIVE_BYTES: Final = 192 * 1024
-# Falling asleep and waking up takes longer than all the work on a message. So where single
-# datagrams have come that close, in seconds, so many times in a row, the next one is awaited awake
-# for a few turns of the loop: as long as a round trip takes on a fast network. If it has not come
-# by then, they have to come closely for so many times again.
-CLOSE: Final = 0.0005
-AWAKE_AFTER: Final = 16
-AWAKE_TURNS: Final = 24
 _DATAGRAM: Final = 65536
 _MOST_DESTINATIONS: Final = 4096
 # Trains refused in a row, though each of their datagrams was taken, that show that this will stay.
@@ -121,26 +112,17 @@ class UdpEndpoint(Endpoint):
         # receive buffer has been taken since they were put here or there were none.
         self._held: list[PathTrouble] = []
         self._taken = 0
-        # When something last arrived, and how often in a row closely after the time before.
-        self._arrived_at = -math.inf
-        self._in_a_row = 0
 
     # Receiving.
 
     async def receive(self) -> Arrivals:
         """Wait for the socket and drain it, up to a bound."""
-        turns = AWAKE_TURNS if self.is_awake else 0
         while True:
             if self._sock.fileno() < 0:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the endpoint was closed")
             if self._held:
                 # The kernel has told them, and does not wake anybody for them again.
-                await trio.lowlevel.checkpoint()
-            elif turns:
-                turns -= 1
-                if not turns:
-                    self._in_a_row = 0
                 await trio.lowlevel.checkpoint()
             else:
                 try:
@@ -152,20 +134,7 @@ class UdpEndpoint(Endpoint):
                 continue
             arrivals = self._drain()
             if arrivals.trains or arrivals.troubles:
-                self._count_close(arrivals.trains)
                 return arrivals
-
-    @property
-    def is_awake(self) -> bool:
-        """Whether what arrives next is expected so soon that it is not slept for."""
-        return self._in_a_row >= AWAKE_AFTER
-
-    def _count_close(self, trains: Sequence[Train]) -> None:
-        now = time.perf_counter()
-        # More than one at once is a stream, which waits for nobody.
-        alone = len(trains) == 1 and len(trains[0].data) == trains[0].size
-        self._in_a_row = self._in_a_row + 1 if alone and now - self._arrived_at < CLOSE else 0
-        self._arrived_at = now
 
     def _drain(self) -> Arrivals:
         trains: list[Train] = []
