@@ -74,6 +74,8 @@ class Lanes:
             gathering_to != to
             or not self.gathers
             or batch.channel != channel
+            # Its datagrams exist already, though the socket had no room for them.
+            or batch.sealed is not None
             or len(batch.datas) >= BATCH_MESSAGES
             or batch.size >= BATCH_BYTES
         ):
@@ -109,8 +111,14 @@ class Lanes:
         for host in hosts:
             host.lane.append(LaneItem(batch))
             self.transport.wake(host.host_id)
-        self.gathering = _Gathering(batch, hosts, to)
+        # Where hosts are missing, each message is counted for them.
+        complete = to is None or len(hosts) == len(to)
+        self.gathering = _Gathering(batch, hosts, to) if complete else None
         return True
+
+    def stop_gathering(self) -> None:
+        """A host can be reached now that could not be: the next message may have to go there."""
+        self.gathering = None
 
     def enter(self, batch: Batch, hosts: Sequence[HostState]) -> bool:
         """Put ``batch`` into the lanes of ``hosts`` if it need not wait, and send what can be sent.

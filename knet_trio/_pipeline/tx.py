@@ -307,6 +307,7 @@ class Transmitter:
             self._transport.wake(host_id)
 
     def _links_changed(self, host: HostState) -> None:
+        self._lanes.stop_gathering()
         if host.lane.items or host.lane.urgent or host.lane.waiters:
             self._transport.wake(host.host_id)
 
