@@ -11,7 +11,7 @@ from tests.pipeline.test_lanes import Sockets
 
 
 @pytest.fixture
-def sockets(monkeypatch: pytest.MonkeyPatch) -> Sockets:
+async def sockets(monkeypatch: pytest.MonkeyPatch) -> Sockets:
     """Hosts 2 and 3, and a turn that time does not end."""
     sockets = Sockets(2, 3)
     monkeypatch.setattr(sockets.world.context.turns, "_clock", lambda: 0.0)
