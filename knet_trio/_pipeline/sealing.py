@@ -9,11 +9,9 @@ from typing import Final
 
 from knet_trio._core.onwire import encode_messages
 from knet_trio._state.handle import HandleState
-from knet_trio._state.lane import Batch, LaneItem, Sealed, SendLane
+from knet_trio._state.lane import MOST_BEHIND, Batch, LaneItem, Sealed, SendLane
 from knet_trio.errors import SealError
 
-# A receiver remembers so many numbers (wire.md 6.2): what is older is not sent under its number.
-_WINDOW: Final = 4096
 _HALF: Final = 0x8000
 
 
@@ -60,7 +58,7 @@ class Sealer:
         return (
             sealed.cipher is context.crypto.sealer
             and sealed.fragment_size <= self._handle.data_mtu
-            and (context.seq - sealed.first) & 0xFFFF < _WINDOW
+            and (context.seq - sealed.first) & 0xFFFF < MOST_BEHIND
         )
 
     def _seal(self, batch: Batch, first: int) -> Sealed:

@@ -116,9 +116,9 @@ class TransportStage(Stage[int]):
             if done < len(datagrams) or refusals:
                 done, refusals = self._divert(host, links, datagrams, done, refusals)
         if done == len(datagrams):
-            lane.last_seq = sealed.last
+            lane.hand_on(sealed.last)
         elif done:
-            lane.last_seq = sealed.number(sealed.owner(item.start + done - 1))
+            lane.hand_on(sealed.number(sealed.owner(item.start + done - 1)))
         item.start += done
         if refusals:
             before = item.start - done
@@ -188,7 +188,7 @@ class TransportStage(Stage[int]):
                 break
             self._send_some(link, sealed, list(left), left, errors)
         if len(left) < len(sealed.datagrams) - item.start:
-            host.lane.last_seq = sealed.number(len(item.batch.datas) - 1)
+            host.lane.hand_on(sealed.number(len(item.batch.datas) - 1))
         refusals = [Refusal(index, errors[index]) for index in left if index in errors]
         if refusals:
             again = self._give_up(host, item, sealed, refusals)

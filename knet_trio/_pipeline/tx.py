@@ -22,7 +22,7 @@ from typing import TypeAlias
 import trio
 
 from knet_trio._pipeline.compressor import CompressorStage
-from knet_trio._pipeline.filter import FilterStage
+from knet_trio._pipeline.filter import Addressed, FilterStage
 from knet_trio._pipeline.lanes import Lanes
 from knet_trio._pipeline.sealing import Sealer
 from knet_trio._pipeline.transport import TransportStage
@@ -32,6 +32,7 @@ from knet_trio._state.lane import Batch, LaneItem
 from knet_trio.errors import (
     DestinationError,
     DropCause,
+    ForwardingDisabledError,
     HostDownError,
     NoFilterError,
     SendError,
@@ -41,6 +42,8 @@ from knet_trio.message import Message
 To: TypeAlias = tuple[int, ...] | None
 _Entry: TypeAlias = tuple[Batch, list[HostState], Sequence[bytes] | None]
 """A batch, the hosts whose lanes it enters, and the messages that this host gets itself."""
+_Stuck: TypeAlias = tuple[_Entry, Sequence[Addressed]]
+"""What has to wait for room, and what comes after it."""
 
 
 class Owner:
@@ -81,7 +84,7 @@ class Transmitter:
     def send_nowait(self, datas: Sequence[bytes], channel: int, to: To = None) -> None:
         """Hand over a message, or raise ``trio.WouldBlock`` if there is no room."""
         self._check_open()
-        if self._send_now(datas, channel, to):
+        if self._send_now(datas, channel, to) is not None:
             raise trio.WouldBlock
 
     async def send(
@@ -110,14 +113,15 @@ class Transmitter:
         lanes = self._lanes
         if lanes.gathering is not None and len(datas) == 1 and lanes.gather(datas[0], channel, to):
             return
-        for entry in self._send_now(datas, channel, to):
-            # Of several entries the later ones may find room meanwhile.
-            if not self._enter(entry):
-                before = turns.round
-                batch, hosts, _ = entry
-                await lanes.wait_to_enter(batch, hosts, owner)
-                turns.resumed(before)
-                self._keep_own(entry)
+        stuck = self._send_now(datas, channel, to)
+        while stuck is not None:
+            entry, rest = stuck
+            before = turns.round
+            batch, hosts, _ = entry
+            await lanes.wait_to_enter(batch, hosts, owner)
+            turns.resumed(before)
+            self._keep_own(entry)
+            stuck = self._go_on(rest)
 
     async def send_sync(self, data: bytes, channel: int, to: To = None) -> None:
         """Send one message to one host, past its lane, and raise the SendError of what fails."""
@@ -142,6 +146,8 @@ class Transmitter:
             return
         await self._compressor.compress(batch)
         self._check_open()
+        if not self._context.forwarding:
+            raise ForwardingDisabledError("data forwarding was turned off")
         (host,) = hosts_found
         item = LaneItem(batch, urgent=True)
         if not host.ranked:
@@ -159,14 +165,21 @@ class Transmitter:
     async def _wait_sent(self, host: HostState, item: LaneItem) -> None:
         """Wait until the links of ``host`` have taken ``item``, or will not take it any more."""
         task = trio.lowlevel.current_task()
+        cancelled = False
 
         def on_end(error: SendError | None) -> None:
             item.error = error
-            trio.lowlevel.reschedule(task)
+            if not cancelled:
+                trio.lowlevel.reschedule(task)
 
         def abort(_: object) -> trio.lowlevel.Abort:
+            nonlocal cancelled
+            cancelled = True
             if item in host.lane.urgent:
                 host.lane.urgent.remove(item)
+                # For those who wait until the lane is empty.
+                if item.on_end is not None:
+                    item.on_end(None)
             if item.started:
                 # Some of it has gone, and nobody can put the message together any more.
                 self._context.refuse(
@@ -221,28 +234,47 @@ class Transmitter:
                 nursery.start_soon(stage.run, name=f"tx {stage.name}")
 
     @trio.lowlevel.enable_ki_protection
-    def _send_now(self, datas: Sequence[bytes], channel: int, to: To) -> Sequence[_Entry]:
+    def _send_now(self, datas: Sequence[bytes], channel: int, to: To) -> _Stuck | None:
         """Hand over messages as far as there is room, and return what has to wait."""
         context = self._context
         try:
             if context.forwarding and (to is not None or context.filter is None):
                 return self._send_together(datas, channel, to)
             addressed = self._filter.address_all(datas, channel, to)
-            entries = [self._prepare(*one) for one in addressed]
-            waiting = [entry for entry in entries if entry is not None]
-            while waiting and self._enter(waiting[0]):
-                del waiting[0]
+            return self._enter_all(addressed)
         except Exception as error:
             # A bug, which ends the handle, whoever came upon it.
             context.crash(error)
             raise _ended() from None
-        return waiting
 
-    def _send_together(self, datas: Sequence[bytes], channel: int, to: To) -> Sequence[_Entry]:
+    @trio.lowlevel.enable_ki_protection
+    def _go_on(self, addressed: Sequence[Addressed]) -> _Stuck | None:
+        """Hand over what is left of messages of which some had to wait."""
+        try:
+            if self._context.forwarding:
+                return self._enter_all(addressed)
+            for one in addressed:
+                why = "data forwarding was turned off while those before it waited"
+                self._context.refuse(DropCause.FORWARDING_DISABLED, why, times=len(one.datas))
+        except Exception as error:
+            self._context.crash(error)
+            raise _ended() from None
+        return None
+
+    def _enter_all(self, addressed: Sequence[Addressed]) -> _Stuck | None:
+        """Let messages enter up to the first that have to wait; return these, and the rest."""
+        for number, one in enumerate(addressed, start=1):
+            # Only now, since hosts may go while those before it wait.
+            entry = self._prepare(*one)
+            if entry is not None and not self._enter(entry):
+                return entry, addressed[number:]
+        return None
+
+    def _send_together(self, datas: Sequence[bytes], channel: int, to: To) -> _Stuck | None:
         """Hand over messages that all go the same way, or return that they have to wait."""
         entry = self._prepare(datas, channel, to)
         if entry is None:
-            return ()
+            return None
         batch, hosts, own = entry
         lanes = self._lanes
         before, self._sent_in = self._sent_in, self._turns.round
@@ -254,7 +286,7 @@ class Transmitter:
             entered = lanes.enter(batch, hosts)
         else:
             entered = self._enter(entry)
-        return () if entered else (entry,)
+        return None if entered else (entry, ())
 
     def _prepare(self, datas: Sequence[bytes], channel: int, ids: To) -> _Entry | None:
         """Find the hosts that messages go to; None, and counted, if there is none."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LANE_MESSAGES: Final = 1024
 LANE_BYTES: Final = 4 * 1024 * 1024
 
+# A receiver remembers so many numbers (wire.md 6.2): what is older is not sent under its number.
+MOST_BEHIND: Final = 4096
 
 OnEnd = Callable[[SendError | None], None]
 
@@ -245,7 +247,16 @@ class SendLane:
         Nothing that waits here has been handed on yet. Where nothing waits, what others were sent
         since, up to number ``newest``, has passed this host by.
         """
-        return self.last_seq if self.items else newest
+        return self.last_seq if self.items or self.urgent else newest
+
+    def hand_on(self, number: int) -> None:
+        """Message ``number`` is handed to the host's links.
+
+        One that was begun goes on under its number after a ``send_sync`` that overtook it, and that
+        is the newer one.
+        """
+        if (self.last_seq - number) & 0xFFFF >= MOST_BEHIND:
+            self.last_seq = number
 
     def force_number(self, newest: int) -> int:
         """Return what a forced ping tells: ``newest``, which is always another one.

@@ -1,0 +1,137 @@
+"""What changes while messages wait on their way out."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from knet_trio._state.context import Compression
+from knet_trio.abc import Compressor
+from knet_trio.errors import DropCause, ForwardingDisabledError
+from knet_trio.message import FilterPacket, Unicast
+from tests.pipeline.sending import drops
+from tests.pipeline.test_lanes import Sockets, fill
+
+
+def to_host_named_first(packet: FilterPacket) -> Unicast:
+    return Unicast((int(packet.data[:1]),))
+
+
+class TestOfMessagesThatGoToDifferentHosts:
+    """The first of them waits."""
+
+    async def test_a_later_host_is_lost(self, nursery: trio.Nursery) -> None:
+        sockets = Sockets(2, 3)
+        world = sockets.world
+        async with sockets.running() as transmitter:
+            sockets.hold(2)
+            await fill(transmitter, 2)
+            world.context.filter = to_host_named_first
+            nursery.start_soon(transmitter.send, (b"2 a", b"3 b", b"2 c"), 0)
+            await wait_all_tasks_blocked()
+            world.handle.hosts[3].network_links[0].take_down(0.0, "the test says so")
+            sockets.release(2)
+            await wait_all_tasks_blocked()
+            assert sockets.payloads(2)[-2:] == [b"2 a", b"2 c"]
+            assert drops(world) == {DropCause.HOST_DOWN: 1}
+
+    async def test_forwarding_is_turned_off(self, nursery: trio.Nursery) -> None:
+        sockets = Sockets(2, 3)
+        world = sockets.world
+        async with sockets.running() as transmitter:
+            sockets.hold(2)
+            waiting = await fill(transmitter, 2)
+            world.context.filter = to_host_named_first
+            nursery.start_soon(transmitter.send, (b"2 a", b"3 b"), 0)
+            await wait_all_tasks_blocked()
+            world.context.forwarding = False
+            transmitter.stop()
+            await wait_all_tasks_blocked()
+            assert sockets.payloads(3) == []
+            assert drops(world) == {DropCause.FORWARDING_DISABLED: waiting + 2}
+
+
+class TestSendSync:
+    async def test_cancelled_while_somebody_waits_for_the_lane(
+        self, nursery: trio.Nursery, autojump_clock: MockClock
+    ) -> None:
+        sockets = Sockets(2)
+        flushed = trio.Event()
+        async with sockets.running() as transmitter:
+            sockets.hold(2)
+            scope = trio.CancelScope()
+
+            async def send() -> None:
+                with scope:
+                    await transmitter.send_sync(b"x", 0, (2,))
+
+            async def flush() -> None:
+                await transmitter.flush()
+                flushed.set()
+
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(flush)
+            await wait_all_tasks_blocked()
+            scope.cancel()
+            with trio.fail_after(1):
+                await flushed.wait()
+
+    async def test_forwarding_is_turned_off_while_it_is_compressed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sockets = Sockets(2)
+        context = sockets.world.context
+
+        class TurnsOff(Compressor):
+            wire_id = 1
+            slow = True
+
+            def compress(self, message: bytes) -> bytes:
+                context.forwarding = False
+                return message
+
+            def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
+                raise NotImplementedError
+
+        context.compression = Compression(TurnsOff(), 0)
+        async with sockets.running() as transmitter:
+            with pytest.raises(ForwardingDisabledError):
+                await transmitter.send_sync(b"x", 0, (2,))
+            assert sockets.payloads(2) == []
+
+    async def test_the_numbers_that_pings_tell_do_not_go_back(self, nursery: trio.Nursery) -> None:
+        sockets = Sockets(2)
+        lane = sockets.world.handle.hosts[2].lane
+        newest = sockets.world.context
+
+        def told() -> int:
+            return lane.number_to_tell(newest.seq)
+
+        async with sockets.running() as transmitter:
+            sockets.endpoints[2].room = 1
+            # Begun, and not more.
+            await transmitter.send((bytes(2000),), 0, (2,))
+            await wait_all_tasks_blocked()
+            assert told() == 1
+            nursery.start_soon(transmitter.send_sync, b"overtakes it", 0, (2,))
+            await wait_all_tasks_blocked()
+            assert told() == 1
+            for _ in range(2):
+                sockets.endpoints[2].give_room(1)
+                await wait_all_tasks_blocked()
+                assert told() == 2
+            assert [packet.seq for packet in sockets.data(2)] == [1, 2, 1]
+
+    async def test_what_waits_for_room_is_not_told(self, nursery: trio.Nursery) -> None:
+        sockets = Sockets(2)
+        lane = sockets.world.handle.hosts[2].lane
+        async with sockets.running() as transmitter:
+            sockets.hold(2)
+            nursery.start_soon(transmitter.send_sync, b"x", 0, (2,))
+            await wait_all_tasks_blocked()
+            assert lane.number_to_tell(sockets.world.context.seq) == 0
+            sockets.release(2)
+            await wait_all_tasks_blocked()
+            assert lane.number_to_tell(sockets.world.context.seq) == 1
