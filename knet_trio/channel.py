@@ -127,6 +127,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         hosts = None if to is None else self._check_hosts(to)
         await self._runtime.transmitter.send_sync(_check(data), self._channel, hosts)
 
+    @trio.lowlevel.enable_ki_protection
     async def receive(self) -> Message:
         """Wait for the next message and take it.
 
@@ -141,10 +142,12 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         """
         return await self._queue.take()
 
+    @trio.lowlevel.enable_ki_protection
     def receive_nowait(self) -> Message:
         """Take the next message if there is one, else raise ``trio.WouldBlock``."""
         return self._queue.take_nowait()
 
+    @trio.lowlevel.enable_ki_protection
     async def receive_many(self, limit: int | None = None) -> list[Message]:
         """Wait for a message and take all that are there.
 

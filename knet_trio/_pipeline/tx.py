@@ -87,6 +87,7 @@ class Transmitter:
         if self._send_now(datas, channel, to) is not None:
             raise trio.WouldBlock
 
+    @trio.lowlevel.enable_ki_protection
     async def send(
         self, datas: Sequence[bytes], channel: int, to: To = None, owner: Owner | None = None
     ) -> None:
@@ -123,6 +124,7 @@ class Transmitter:
             self._keep_own(entry)
             stuck = self._go_on(rest)
 
+    @trio.lowlevel.enable_ki_protection
     async def send_sync(self, data: bytes, channel: int, to: To = None) -> None:
         """Send one message to one host, past its lane, and raise the SendError of what fails."""
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -194,6 +196,7 @@ class Transmitter:
         host.lane.urgent.append(item)
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    @trio.lowlevel.enable_ki_protection
     async def flush(self) -> None:
         """Wait until all that was handed over before has left its lane.
 
@@ -214,6 +217,7 @@ class Transmitter:
         """Give up what waits in the lanes, since forwarding is off."""
         self._lanes.give_up(DropCause.FORWARDING_DISABLED)
 
+    @trio.lowlevel.enable_ki_protection
     def close_channel(self, owner: object) -> None:
         """Wake those who wait to send on a channel: they raise ``trio.ClosedResourceError``."""
         self._lanes.close(owner)

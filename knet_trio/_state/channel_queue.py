@@ -49,6 +49,8 @@ class ChannelQueue:
     Whoever waits gets messages in the order in which they began to wait. A message is handed over
     as it is put, so nobody else can take it, and who was handed one is not cancelled any more.
 
+    A KeyboardInterrupt comes before or after a message is taken, and not in the middle of it.
+
     Args:
         limit: How many messages it holds at most.
         turns: Those of the handle, which taking takes part in.
@@ -116,6 +118,7 @@ class ChannelQueue:
             return excess
         return 0
 
+    @trio.lowlevel.enable_ki_protection
     def take_nowait(self) -> Message:
         """Take the next message.
 
@@ -127,6 +130,7 @@ class ChannelQueue:
         self._check()
         return self._take()
 
+    @trio.lowlevel.enable_ki_protection
     async def take(self) -> Message:
         """Wait for a message and take it.
 
@@ -141,6 +145,7 @@ class ChannelQueue:
                 return self._take()
         return await self._wait(None)  # type: ignore[return-value]
 
+    @trio.lowlevel.enable_ki_protection
     async def take_many(self, limit: int | None = None) -> list[Message]:
         """Wait for a message, and take what is there, at most ``limit``. Like ``take``."""
         wanted = MOST_AT_ONCE if limit is None else min(limit, MOST_AT_ONCE)
@@ -157,6 +162,7 @@ class ChannelQueue:
         self._ended = True
         self._wake_all()
 
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> int:
         """Drop what is here; taking raises ``trio.ClosedResourceError`` from now on.
 
