@@ -111,9 +111,11 @@ class Runtime(Connections):
         That may be long before ``end``, which has to wait for what the block does in a shield.
         """
         try:
-            await self.context.wait_bug()
+            await self.context.bug_found.wait()
         finally:
             self.transmitter.close()
+            # Also if the call that came upon it has ended the block before this could.
+            self.context.raise_bug()
 
     def check_running(self) -> None:
         """Raise ``trio.ClosedResourceError`` once the handle has ended."""

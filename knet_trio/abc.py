@@ -59,11 +59,17 @@ class Cipher(ABC):
 class Compressor(ABC):
     """Makes messages smaller, and large again.
 
-    ``wire_id`` names the algorithm in packets, 1 to 255. ``slow`` ones are run in a thread.
+    Attributes:
+        wire_id: Names the algorithm in packets, 1 to 255.
+        slow: Whether opening 64 KiB takes more than a millisecond: then a thread does it, and
+            compresses too.
+        compress_at_once: Messages of up to this length, in bytes, are compressed in less than half
+            a millisecond. A thread compresses longer ones.
     """
 
     wire_id: int
     slow: bool = False
+    compress_at_once: int = 65536
 
     @abstractmethod
     def compress(self, message: bytes) -> bytes:

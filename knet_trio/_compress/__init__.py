@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, NamedTuple, Protocol, cast
 
+from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio.abc import Compressor
 from knet_trio.config import CompressConfig
 from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
@@ -134,4 +135,5 @@ def _make(model: str, level: int | None) -> Compressor:
     compressor = cast("_Module", loaded).make(model, wire_id, level)
     if not _threads.get():
         compressor.slow = False
+        compressor.compress_at_once = MAX_MESSAGE
     return compressor

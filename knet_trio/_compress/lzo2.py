@@ -43,6 +43,8 @@ class Lzo2(Compressor):
     def __init__(self, wire_id: int, level: int) -> None:
         self.wire_id = wire_id
         self._level = level
+        if level == _LZO1X_999:
+            self.compress_at_once = 2048
 
     def compress(self, message: bytes) -> bytes:
         """A raw block."""

@@ -27,6 +27,11 @@ class Zstd(Compressor):
     def __init__(self, wire_id: int, level: int) -> None:
         self.wire_id = wire_id
         self._level = level
+        # Measured for 64 KiB on a fast machine: level 3 0.4 ms, 5 0.7, 9 1.0, 15 6, 19 24.
+        if level > 9:
+            self.compress_at_once = 0
+        elif level > 3:
+            self.compress_at_once = 16384
 
     def compress(self, message: bytes) -> bytes:
         """A frame."""

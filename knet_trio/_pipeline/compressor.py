@@ -13,8 +13,6 @@ from knet_trio._pipeline.stage import Stage
 from knet_trio._state.context import Compression, Context
 from knet_trio._state.lane import Batch
 
-# Bytes that a fast algorithm may work on in the turn of whoever sends.
-AT_ONCE: Final = 64 * 1024
 # How many batches are compressed at the same time, each for other hosts.
 WORKERS: Final = 2
 NOT_COMPRESSED: Final = 0
@@ -53,7 +51,7 @@ class CompressorStage(Stage[Hosts]):
         if all(len(data) <= threshold for data in batch.datas):
             context.counters.tx_uncompressed += len(batch.datas)
             return True
-        if compression.compressor.slow or batch.size > AT_ONCE or len(batch.datas) > 1:
+        if len(batch.datas) > 1 or _needs_thread(compression, batch.datas[0]):
             return False
         (data,) = batch.datas
         batch.set_compressed([self._take(data, compression, _timed(compression, data))])
@@ -63,18 +61,21 @@ class CompressorStage(Stage[Hosts]):
         """Compress ``batch``, which waits in the lanes of ``hosts``."""
         compression = self._context.compression
         if compression is None:
+            # It was turned off while the batch waited for room.
+            batch.ready = True
+            self._context.counters.tx_uncompressed += len(batch.datas)
+            self._done(hosts)
             return
-        batch.ready = False
         self._lanes.setdefault(hosts, deque()).append((batch, compression))
         if hosts not in self._busy:
             self.wake(hosts)
 
     async def compress(self, batch: Batch) -> None:
-        """Compress a batch that is in no lane, in a thread if that takes long."""
-        if not self.compress_now(batch):
-            compression = self._context.compression
-            assert compression is not None
+        """Compress a batch that is in no lane and not ready."""
+        compression = self._context.compression
+        if compression is not None:
             await self._compress(batch, compression)
+        batch.ready = True
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -105,7 +106,7 @@ class CompressorStage(Stage[Hosts]):
                 self._context.counters.tx_uncompressed += 1
                 compressed.append((data, NOT_COMPRESSED))
                 continue
-            if compression.compressor.slow:
+            if _needs_thread(compression, data):
                 # One at a time, since what a thread does cannot be cancelled.
                 made = await trio.to_thread.run_sync(_timed, compression, data)
                 # The thread went on when this was cancelled, and the sockets may be closed.
@@ -128,6 +129,12 @@ class CompressorStage(Stage[Hosts]):
             return data, NOT_COMPRESSED
         counters.tx_compress.add(len(data), len(smaller), elapsed)
         return smaller, compression.compressor.wire_id
+
+
+def _needs_thread(compression: Compression, data: bytes) -> bool:
+    """Whether compressing ``data`` takes too long for a turn."""
+    compressor = compression.compressor
+    return compressor.slow or len(data) > compressor.compress_at_once
 
 
 def _timed(compression: Compression, data: bytes) -> tuple[bytes, float]:

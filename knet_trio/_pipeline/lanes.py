@@ -38,14 +38,13 @@ class _Gathering(NamedTuple):
 class Lanes:
     """The lanes of all hosts of a handle.
 
-    ``submit`` hands a batch to the compressor; it says whether the batch is ready at once.
+    ``submit`` hands a batch to the compressor that is in its lanes and not ready.
     """
 
     def __init__(self, handle: HandleState) -> None:
         self._handle = handle
         self._context = handle.context
         self.transport: TransportStage
-        self.compress: Callable[[Batch], bool]
         self.submit: Callable[[Batch, tuple[int, ...]], None]
         self.gathering: _Gathering | None = None
 
@@ -301,13 +300,13 @@ class Lanes:
 
     def _put(self, batch: Batch, hosts: Sequence[HostState]) -> None:
         context = self._context
-        if context.compression is None:
-            context.counters.tx_uncompressed += len(batch.datas)
-        elif not self.compress(batch):
+        if not batch.ready:
             for host in hosts:
                 host.lane.append(LaneItem(batch))
             self.submit(batch, tuple(host.host_id for host in hosts))
             return
+        if context.compression is None:
+            context.counters.tx_uncompressed += len(batch.datas)
         turns = context.turns
         for host in hosts:
             item = LaneItem(batch)

@@ -71,7 +71,6 @@ class Transmitter:
         self._compressor = CompressorStage(handle.context, self._compressed)
         self._transport = TransportStage(handle, Sealer(handle), lanes.progressed, lanes.blocked)
         lanes.transport = self._transport
-        lanes.compress = self._compressor.compress_now
         lanes.submit = self._compressor.submit
         handle.context.on_room = self._transport.wake_all
         handle.on_host_lost = lanes.host_lost
@@ -146,8 +145,9 @@ class Transmitter:
             self._keep_own(entry)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        await self._compressor.compress(batch)
-        self._check_open()
+        if not batch.ready:
+            await self._compressor.compress(batch)
+            self._check_open()
         if not self._context.forwarding:
             raise ForwardingDisabledError("data forwarding was turned off")
         (host,) = hosts_found
@@ -296,6 +296,9 @@ class Transmitter:
         """Find the hosts that messages go to; None, and counted, if there is none."""
         handle = self._handle
         broadcast = ids is None
+        batch = Batch(datas, channel, broadcast=broadcast)
+        if self._context.compression is not None:
+            batch.ready = self._compressor.compress_now(batch)
         if ids is None:
             hosts = list(handle.reachable.values())
             own = handle.loopback is not None
@@ -320,7 +323,7 @@ class Transmitter:
             if broadcast:
                 self._context.refuse(DropCause.HOST_DOWN, "no host is reachable", times=len(datas))
             return None
-        return Batch(datas, channel, broadcast=broadcast), hosts, datas if own else None
+        return batch, hosts, datas if own else None
 
     def _enter(self, entry: _Entry) -> bool:
         batch, hosts, own = entry

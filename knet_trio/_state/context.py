@@ -137,11 +137,10 @@ class Context:
             self.bug = error
             self.bug_found.set()
 
-    async def wait_bug(self) -> None:
-        """Raise the bug that ends the handle, if there ever is one: a task of the handle does."""
-        await self.bug_found.wait()
-        assert self.bug is not None
-        raise self.bug
+    def raise_bug(self) -> None:
+        """Raise the bug that ends the handle, if there is one: a task of the handle does."""
+        if self.bug is not None:
+            raise self.bug
 
     @staticmethod
     def now() -> float:

@@ -7,7 +7,6 @@ import pytest
 import trio
 
 from knet_trio._core.onwire import MAX_MESSAGE, encode_message
-from knet_trio._pipeline.compressor import AT_ONCE
 from knet_trio._pipeline.receiving import Receiver
 from knet_trio._pipeline.tx import Transmitter
 from knet_trio._state.context import Compression
@@ -100,7 +99,7 @@ class TestSending:
         assert [packet.payload[0] for packet in data(world)] == list(range(200))
 
     @slow_or_not
-    @pytest.mark.parametrize("size", [120, 2 * AT_ONCE // 30])
+    @pytest.mark.parametrize("size", [120, 2 * MAX_MESSAGE // 30])
     async def test_many_at_once(self, slow: bool, size: int) -> None:
         world, halver = self.compressing(slow=slow)
         world.context.fixed_mtu = 65535
@@ -142,7 +141,7 @@ class TestSending:
                 await transmitter.flush()
                 flushed.set()
 
-            await transmitter.send([bytes(AT_ONCE // 16)] * 32, 0)
+            await transmitter.send([bytes(MAX_MESSAGE // 16)] * 32, 0)
             nursery.start_soon(count)
             nursery.start_soon(flush)
             with trio.fail_after(5):

@@ -362,7 +362,7 @@ class TestBugs:
         with pytest.raises(trio.ClosedResourceError):
             await transmitter.send(*message())
         with pytest.raises(RuntimeError, match="a bug"):
-            await world.context.wait_bug()
+            world.context.raise_bug()
 
 
 class TestSendSync:

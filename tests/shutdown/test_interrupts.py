@@ -65,11 +65,11 @@ def test_a_message_is_handed_over_whole(monkeypatch: pytest.MonkeyPatch) -> None
         async with running(world) as transmitter:
             protected: list[bool] = []
 
-            def gather(*args: object) -> bool:
+            def enter(*args: object) -> bool:
                 protected.append(trio.lowlevel.currently_ki_protected())
-                return False
+                return True
 
-            monkeypatch.setattr(transmitter._lanes, "gather", gather)
+            monkeypatch.setattr(transmitter._lanes, "enter", enter)
             assert not trio.lowlevel.currently_ki_protected()
             await transmitter.send((b"x",), 0)
             assert protected == [True]
