@@ -7,7 +7,7 @@ wait for it: then the batch is dropped for the host that is behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import trio
@@ -47,6 +47,8 @@ class Lanes:
         self.transport: TransportStage
         self.submit: Callable[[Batch, tuple[int, ...]], None]
         self.gathering: _Gathering | None = None
+        # Those who may go on as time passes, though no lane moves.
+        self._undecided: dict[Waiter, None] = {}
 
     @property
     def gathers(self) -> bool:
@@ -147,6 +149,8 @@ class Lanes:
         waiter = Waiter(batch, list(hosts), channel, trio.lowlevel.current_task())
         for host in hosts:
             host.lane.waiters[waiter] = None
+        if len(hosts) > 1:
+            self._undecided[waiter] = None
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._forget(waiter)
@@ -161,24 +165,12 @@ class Lanes:
 
     def progressed(self, host: HostState) -> None:
         """The lane of ``host`` has moved on: let those enter who wait for that."""
-        todo = [host]
-        while todo:
-            waiters = todo.pop().lane.waiters
-            while waiters:
-                waiter = next(iter(waiters))
-                hosts = waiter.hosts
-                if not self._try_enter(waiter.batch, hosts, waiter):
-                    break
-                self._release(waiter)
-                todo += [other for other in hosts if other.lane.waiters]
+        self._let_in([host])
 
     def blocked(self, host: HostState) -> None:
         """The links of ``host`` have no room any more: others may not have to wait for it."""
         if host.lane.full:
-            waiters = list(host.lane.waiters)
-            for other in dict.fromkeys(other for waiter in waiters for other in waiter.hosts):
-                if other is not host:
-                    self.progressed(other)
+            self._try_again([one for one in host.lane.waiters if len(one.hosts) > 1])
 
     def host_lost(self, host: HostState) -> None:
         """Nothing reaches ``host`` any more.
@@ -198,9 +190,8 @@ class Lanes:
             waiter.hosts.remove(host)
             others.update(dict.fromkeys(waiter.hosts))
             if not waiter.hosts:
-                trio.lowlevel.reschedule(waiter.task)
-        for other in others:
-            self.progressed(other)
+                self._release(waiter)
+        self._let_in(others)
 
     def close(self, channel: object = None) -> None:
         """Wake those who wait to send on ``channel``, all if None, with ClosedResourceError."""
@@ -218,8 +209,7 @@ class Lanes:
                     if item.on_end is not None:
                         item.on_end(None)
         else:
-            for host in dict.fromkeys(host for waiter in closed for host in waiter.hosts):
-                self.progressed(host)
+            self._let_in(dict.fromkeys(host for waiter in closed for host in waiter.hosts))
 
     def give_up(self, cause: DropCause) -> None:
         """Count what is in the lanes and in front of them, and will not be sent, under ``cause``.
@@ -248,6 +238,33 @@ class Lanes:
                 events.append(event)
         return events
 
+    def _let_in(self, hosts: Iterable[HostState]) -> None:
+        """Let enter who waits at the head of these lanes, and who then is."""
+        todo = list(hosts)
+        # Who waits for many hosts is at the head of many lanes, and is tried once.
+        failed: set[Waiter] = set()
+        while todo:
+            waiters = todo.pop().lane.waiters
+            while waiters:
+                waiter = next(iter(waiters))
+                if waiter in failed:
+                    break
+                if not self._try_enter(waiter.batch, waiter.hosts, waiter):
+                    failed.add(waiter)
+                    break
+                failed.clear()
+                self._release(waiter)
+                todo += [other for other in waiter.hosts if other.lane.waiters]
+
+    def _try_again(self, waiters: Iterable[Waiter]) -> None:
+        """Let those of ``waiters`` enter who can, wherever in the lanes they wait."""
+        for waiter in waiters:
+            # Those before it may have let it in.
+            waits = waiter.hosts and waiter in waiter.hosts[0].lane.waiters
+            if waits and self._try_enter(waiter.batch, waiter.hosts, waiter):
+                self._release(waiter)
+                self._let_in(waiter.hosts)
+
     def _try_enter(self, batch: Batch, hosts: Sequence[HostState], waiter: Waiter | None) -> bool:
         open_: list[HostState] = []
         full: list[HostState] = []
@@ -264,6 +281,8 @@ class Lanes:
             else:
                 open_.append(host)
         if full and not self._any_flows(open_, full):
+            if waiter is not None and open_:
+                self._undecided[waiter] = None
             return False
         for host in full:
             self._context.refuse(
@@ -294,9 +313,8 @@ class Lanes:
         return False
 
     def _look_again(self, _: float) -> None:
-        for host in list(self._handle.hosts.values()):
-            if host.lane.waiters:
-                self.progressed(host)
+        undecided, self._undecided = self._undecided, {}
+        self._try_again(undecided)
 
     def _put(self, batch: Batch, hosts: Sequence[HostState]) -> None:
         context = self._context
@@ -327,8 +345,8 @@ class Lanes:
         self._forget(waiter)
         trio.lowlevel.reschedule(waiter.task)
 
-    @staticmethod
-    def _forget(waiter: Waiter) -> None:
+    def _forget(self, waiter: Waiter) -> None:
+        self._undecided.pop(waiter, None)
         for host in waiter.hosts:
             host.lane.waiters.pop(waiter, None)
 

@@ -1,0 +1,60 @@
+"""What it takes to look after those who wait in front of many lanes: it goes by their number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from knet_trio._pipeline.tx import Transmitter
+from knet_trio._state.host import HostState
+from knet_trio._state.lane import Batch, Waiter
+from tests.pipeline.test_lanes import Sockets, fill
+
+HOSTS = range(2, 25)
+WAITING = 3
+
+
+class Tries:
+    """Counts how often it is looked whether something may enter."""
+
+    def __init__(self, transmitter: Transmitter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        try_enter = transmitter._lanes._try_enter
+
+        def try_noted(batch: Batch, hosts: Sequence[HostState], waiter: Waiter | None) -> bool:
+            self.count += 1
+            return try_enter(batch, hosts, waiter)
+
+        monkeypatch.setattr(transmitter._lanes, "_try_enter", try_noted)
+
+
+@pytest.mark.parametrize("event", ["time passes", "a lane is stuck", "a host is lost"])
+async def test_each_is_looked_at_once(
+    event: str, nursery: trio.Nursery, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets = Sockets(*HOSTS)
+    hosts = sockets.world.handle.hosts
+    async with sockets.running() as transmitter:
+        lanes = transmitter._lanes
+        sockets.hold(*HOSTS)
+        await fill(transmitter)
+        for number in range(WAITING):
+            nursery.start_soon(transmitter.send, (b"%d" % number,), 0)
+        await wait_all_tasks_blocked()
+        # The others have had room a moment ago, and none now.
+        for host_id in HOSTS[1:]:
+            hosts[host_id].lane.clear()
+            hosts[host_id].network_links[0].sender._blocked_at = trio.current_time() + 1
+        tries = Tries(transmitter, monkeypatch)
+        if event == "time passes":
+            lanes._look_again(0.0)
+        elif event == "a lane is stuck":
+            lanes.blocked(hosts[2])
+        else:
+            hosts[3].network_links[0].take_down(0.0, "the test says so")
+        assert tries.count <= WAITING
+        assert len(hosts[2].lane.waiters) == WAITING
+    nursery.cancel_scope.cancel()
