@@ -39,6 +39,7 @@ class Sealer:
             # From the message on that has not been sent whole, if need be under a new number.
             item.first = sealed.owner(item.start)
             item.start = 0
+            item.sealed = None
         elif item.first == 0:
             sealed = item.batch.sealed
             if (

@@ -146,7 +146,9 @@ class LaneItem:
     @property
     def left(self) -> int:
         """How many messages are not sent whole."""
-        return len(self.batch.datas) - self.first
+        sealed = self.sealed
+        first = self.first if sealed is None else sealed.owner(self.start)
+        return len(self.batch.datas) - first
 
 
 class Waiter:

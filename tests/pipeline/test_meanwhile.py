@@ -135,3 +135,15 @@ class TestSendSync:
             sockets.release(2)
             await wait_all_tasks_blocked()
             assert lane.number_to_tell(sockets.world.context.seq) == 1
+
+
+async def test_what_was_sent_before_the_host_was_lost_is_not_counted() -> None:
+    sockets = Sockets(2)
+    world = sockets.world
+    async with sockets.running() as transmitter:
+        sockets.endpoints[2].room = 4
+        await transmitter.send([b"%d" % number for number in range(10)], 0, (2,))
+        await wait_all_tasks_blocked()
+        world.handle.hosts[2].network_links[0].take_down(0.0, "the test says so")
+        assert len(sockets.payloads(2)) == 4
+        assert drops(world) == {DropCause.HOST_DOWN: 6}
