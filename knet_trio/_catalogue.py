@@ -1,7 +1,7 @@
-"""What there is to choose from, by libknet's names and numbers.
+"""Lists of transports, algorithms and models, with libknet's names and numbers.
 
 Names are in lower case, as the options take them; where they are taken, case does not matter.
-Source: the knet_get pages of the manual.
+See the knet_get pages of libknet's manual.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from knet_trio.errors import InvalidArgumentError
 
 
 def get_transport_list() -> list[str]:
-    """The transports for ``add_link``, in the order of their ids.
+    """Return the transports for ``add_link``, in the order of their ids.
 
-    Source: man knet_get_transport_list.
+    See knet_get_transport_list(3).
     """
     return sorted(TRANSPORT_IDS, key=TRANSPORT_IDS.__getitem__)
 
 
 def get_transport_name(transport_id: int) -> str:
-    """The name of a transport: 0 is ``loopback``, 1 ``udp``.
+    """Return the name of a transport: 0 is ``loopback``, 1 ``udp``.
 
-    Raises InvalidArgumentError for a number that none has here. Source: man
-    knet_get_transport_name_by_id.
+    Raises:
+        InvalidArgumentError: There is no transport of that number.
+
+    See knet_get_transport_name_by_id(3).
     """
     for name, number in TRANSPORT_IDS.items():
         if number == transport_id and not isinstance(transport_id, bool):
@@ -34,10 +36,12 @@ def get_transport_name(transport_id: int) -> str:
 
 
 def get_transport_id(name: str) -> int:
-    """The number of a transport.
+    """Return the number of a transport, by its name in small letters or capitals.
 
-    Raises InvalidArgumentError for a name that none has here. Source: man
-    knet_get_transport_id_by_name.
+    Raises:
+        InvalidArgumentError: There is no transport of that name.
+
+    See knet_get_transport_id_by_name(3).
     """
     try:
         return TRANSPORT_IDS[name.lower()]
@@ -48,27 +52,27 @@ def get_transport_id(name: str) -> int:
 
 
 def get_crypto_list() -> list[str]:
-    """The models for ``CryptoConfig``. Source: man knet_get_crypto_list."""
+    """Return the models for ``CryptoConfig``. See knet_get_crypto_list(3)."""
     return list(CRYPTO_MODELS)
 
 
 def get_cipher_list() -> list[str]:
-    """The ciphers for ``CryptoConfig``; those with hyphens are not for the model ``nss``.
+    """Return the ciphers for ``CryptoConfig``; those with hyphens are not for model ``nss``.
 
-    Source: knet_get_crypto_cipher_list.
+    See knet_get_crypto_cipher_list(3).
     """
     return list(CIPHER_NAMES)
 
 
 def get_hash_list() -> list[str]:
-    """The hashes for ``CryptoConfig``. Source: knet_get_crypto_hash_list."""
+    """Return the hashes for ``CryptoConfig``. See knet_get_crypto_hash_list(3)."""
     return list(HASH_NAMES)
 
 
 def get_compress_list() -> list[str]:
-    """The models for ``CompressConfig`` whose libraries are installed, in the order of their ids.
+    """Return the models for ``CompressConfig`` that are installed, in the order of their ids.
 
-    Source: man knet_get_compress_list.
+    See knet_get_compress_list(3).
     """
     return [model for model in _compress.MODELS if _compress.is_usable(model)]
 

@@ -1,4 +1,4 @@
-"""The settings of a handle, which can change while it runs."""
+"""The settings of a handle that can change while it runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEFAULT_TIMER_RESOLUTION: Final = 0.2
 
 
 class HandleSettings:
-    """What can be set on a handle: ``Handle`` adds hosts and messages."""
+    """The part of ``Handle`` that has its settings."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -44,20 +44,32 @@ class HandleSettings:
     # Crypto.
 
     def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
-        """Put a configuration into slot 1 or 2, or clear the slot with None.
+        """Put a configuration into a slot, or clear the slot.
 
-        Packets of both slots are accepted from then on. Raises BusyError for the slot in use,
-        InvalidArgumentError for unknown names; then nothing has changed. Source: man
-        knet_handle_crypto_set_config.
+        Packets of both slots are accepted from then on.
+
+        Args:
+            config: None clears the slot.
+            slot: 1 or 2, but not the one in use.
+
+        Raises:
+            BusyError: The slot is in use.
+            InvalidArgumentError: A name in ``config`` is unknown.
+
+        On an error nothing has changed. See knet_handle_crypto_set_config(3).
         """
         self._context.crypto.set(config, slot)
         settings.log_slot(self._context.log, slot, config)
 
     def use_crypto(self, slot: int) -> None:
-        """Send with slot 1 or 2 from now on, with 0 in the clear.
+        """Send with slot 1 or 2 from now on, or with 0 in the clear.
 
-        The path MTUs are searched anew, since the envelope's size may differ. Raises
-        InvalidArgumentError for an empty slot. Source: man knet_handle_crypto_use_config.
+        Where the size of the envelope changes with it, the path MTUs are searched anew.
+
+        Raises:
+            InvalidArgumentError: The slot is empty.
+
+        See knet_handle_crypto_use_config(3).
         """
         before = self._context.envelope
         self._context.crypto.use(slot)
@@ -67,11 +79,17 @@ class HandleSettings:
     def replace_crypto(self, config: CryptoConfig | None) -> None:
         """Put a configuration into slot 1 and send with it, even if slot 1 is in use.
 
-        The old key is dropped at once, so packets that peers still seal with it are lost:
-        ``set_crypto`` and ``use_crypto`` change keys without loss. With None slot 1 is cleared and
-        packets go in the clear. Slot 2 and ``allow_clear_traffic`` stay as they are. Raises
-        InvalidArgumentError for unknown names; then nothing has changed. Source: man
-        knet_handle_crypto.
+        The old key is dropped at once, so packets that peers still seal with it are lost;
+        ``set_crypto`` and ``use_crypto`` change keys without loss. Slot 2 and
+        ``allow_clear_traffic`` stay as they are.
+
+        Args:
+            config: None clears slot 1, and packets go in the clear.
+
+        Raises:
+            InvalidArgumentError: A name in ``config`` is unknown; nothing has changed.
+
+        See knet_handle_crypto(3).
         """
         before = self._context.envelope
         self._context.crypto.replace(config)
@@ -85,7 +103,10 @@ class HandleSettings:
 
     @property
     def allow_clear_traffic(self) -> bool:
-        """Whether clear packets are accepted. Source: man knet_handle_crypto_rx_clear_traffic."""
+        """Whether clear packets are accepted.
+
+        See knet_handle_crypto_rx_clear_traffic(3).
+        """
         return self._context.crypto.allow_clear_traffic
 
     @allow_clear_traffic.setter
@@ -94,10 +115,14 @@ class HandleSettings:
         settings.log_clear_traffic(self._context.log, allow)
 
     def set_compress(self, config: CompressConfig | None) -> None:
-        """Make messages smaller before they are sent, or with None leave them as they are.
+        """Compress messages before they are sent, or with None leave them as they are.
 
-        What peers compressed is read whatever is set here. Raises InvalidArgumentError for a model
-        or level that there is not; then nothing has changed. Source: man knet_handle_compress.
+        What peers compressed is read whatever is set here.
+
+        Raises:
+            InvalidArgumentError: There is no such model or level; nothing has changed.
+
+        See knet_handle_compress(3).
         """
         self._context.compression = make_compression(config)
         settings.log_compression(self._context.log, config)
@@ -106,12 +131,18 @@ class HandleSettings:
 
     @property
     def data_mtu(self) -> int:
-        """Messages of up to so many bytes go in one packet. Source: man knet_handle_pmtud_get."""
+        """The largest message that goes in one packet on every link in use, in bytes.
+
+        See knet_handle_pmtud_get(3).
+        """
         return self._runtime.handle.data_mtu
 
     @property
     def mtu(self) -> int | None:
-        """The interface MTU to go by, None to discover it. Source: man knet_handle_pmtud_set."""
+        """The interface MTU to go by, in bytes; None discovers the MTU of each path.
+
+        See knet_handle_pmtud_set(3).
+        """
         return self._context.fixed_mtu
 
     @mtu.setter
@@ -121,7 +152,7 @@ class HandleSettings:
 
     @property
     def pmtud_interval(self) -> float:
-        """Seconds between path MTU searches, 1 to 86400. Source: man knet_handle_pmtud_setfreq."""
+        """Seconds between path MTU searches, 1 to 86400. See knet_handle_pmtud_setfreq(3)."""
         return self._context.pmtud_interval
 
     @pmtud_interval.setter
@@ -130,7 +161,10 @@ class HandleSettings:
 
     @property
     def access_lists(self) -> bool:
-        """Whether links heed their access lists. Source: man knet_handle_enable_access_lists."""
+        """Whether access lists decide which addresses may speak on a link.
+
+        See knet_handle_enable_access_lists(3).
+        """
         return self._context.access_lists
 
     @access_lists.setter
@@ -153,10 +187,11 @@ class HandleSettings:
 
     @property
     def dscp(self) -> int:
-        """What marks the packets of high-priority links for the network, 0 to 63.
+        """The DSCP that marks the packets of high-priority links for the network, 0 to 63.
 
-        With 0 they have the low-delay type of service. Links that are up change too. Source:
-        knet_handle_setprio_dscp.
+        With 0 they have the low-delay type of service. Links that are up change too.
+
+        See knet_handle_setprio_dscp(3).
         """
         return self._runtime.dscp
 
@@ -167,9 +202,9 @@ class HandleSettings:
 
     @property
     def reconnect_interval(self) -> float:
-        """Seconds until a lost connection is tried again, of links whose transport has such.
+        """Seconds until a lost connection is tried again, by transports that have connections.
 
-        UDP has none and does not use it. Source: man knet_handle_set_transport_reconnect_interval.
+        UDP has none. See knet_handle_set_transport_reconnect_interval(3).
         """
         return self._context.reconnect_interval
 
@@ -179,10 +214,11 @@ class HandleSettings:
 
     @property
     def defrag_buffers(self) -> DefragBuffers:
-        """How many messages of each host may be waiting for fragments at once.
+        """How many messages of each host may wait for fragments at once.
 
-        Where there are too many when it is lowered, the oldest are given up and counted. Source:
-        knet_handle_set_host_defrag_bufs.
+        When it is lowered, the oldest of those that are too many are given up and counted.
+
+        See knet_handle_set_host_defrag_bufs(3).
         """
         return self._context.defrag_buffers
 
@@ -192,9 +228,9 @@ class HandleSettings:
 
     @property
     def timer_resolution(self) -> float:
-        """Seconds. It can be set and has no effect: timers here are exact.
+        """Seconds. It can be set and read, and has no effect: timers here are exact.
 
-        Source: knet_handle_set_threads_timer_res.
+        See knet_handle_set_threads_timer_res(3).
         """
         return self._timer_resolution
 
@@ -206,12 +242,15 @@ class HandleSettings:
 
     @property
     def onwire_versions(self) -> OnwireVersions:
-        """The versions of the wire protocol: there is one. Source: knet_handle_get_onwire_ver."""
+        """The versions of the wire protocol, of which there is one.
+
+        See knet_handle_get_onwire_ver(3).
+        """
         return OnwireVersions(minimum=VERSION, maximum=VERSION, in_use=VERSION)
 
 
 def make_compression(config: CompressConfig | None) -> Compression | None:
-    """What ``config`` describes; raises InvalidArgumentError if there is no such thing."""
+    """Return what ``config`` describes; raise InvalidArgumentError if there is no such thing."""
     if config is None:
         return None
     threshold = config.threshold or DEFAULT_COMPRESS_THRESHOLD
@@ -222,7 +261,7 @@ def check_accept_compression(models: object) -> frozenset[int] | None:
     """Return the wire ids of compression ``models``, None for None.
 
     Raises:
-        InvalidArgumentError: ``models`` is no list of names, or one of them is not known.
+        InvalidArgumentError: ``models`` is not a list of names, or one of them is not known.
     """
     if models is None:
         return None
@@ -234,7 +273,7 @@ def check_accept_compression(models: object) -> frozenset[int] | None:
 
 
 def check_filter(filter: Filter | None) -> Filter | None:
-    """``filter`` if it can be one, else InvalidArgumentError."""
+    """Return ``filter`` if it can be one, else raise InvalidArgumentError."""
     if iscoroutinefunction(filter):
         raise InvalidArgumentError(f"the filter {filter!r} must not be async def: it cannot wait")
     if filter is None or callable(filter):
@@ -243,27 +282,27 @@ def check_filter(filter: Filter | None) -> Filter | None:
 
 
 def check_mtu(mtu: int | None) -> int | None:
-    """``mtu`` if it is 576 to 65535, None for 0 and None, which both mean discovery."""
+    """Return ``mtu`` if it is 576 to 65535 bytes, None for 0 and None, which mean discovery."""
     return None if not mtu else check_integer("mtu", mtu, MIN_IPV4_MTU, MAX_ONWIRE)
 
 
 def check_defrag_buffers(buffers: object) -> DefragBuffers:
-    """``buffers`` if they are that, else InvalidArgumentError."""
+    """Return ``buffers`` if it is a DefragBuffers, else raise InvalidArgumentError."""
     if isinstance(buffers, DefragBuffers):
         return buffers
     raise InvalidArgumentError(f"{buffers!r} is not a DefragBuffers(minimum, maximum)")
 
 
 def check_dscp(dscp: int) -> int:
-    """``dscp`` if it is 0 to 63, else InvalidArgumentError."""
+    """Return ``dscp`` if it is 0 to 63, else raise InvalidArgumentError."""
     return check_integer("dscp", dscp, 0, MAX_DSCP)
 
 
 def check_reconnect_interval(interval: float) -> float:
-    """``interval`` if it is a number of seconds in range, else InvalidArgumentError."""
+    """Return ``interval`` if it is 0.001 to 86400 seconds, else raise InvalidArgumentError."""
     return check_seconds("reconnect_interval", interval, MIN_SECONDS, MAX_SECONDS)
 
 
 def check_pmtud_interval(interval: float) -> float:
-    """``interval`` if it is 1 to 86400 seconds, else InvalidArgumentError."""
+    """Return ``interval`` if it is 1 to 86400 seconds, else raise InvalidArgumentError."""
     return check_seconds("pmtud_interval", interval, MIN_PMTUD_INTERVAL, MAX_PMTUD_INTERVAL)

@@ -1,4 +1,4 @@
-"""The channel a user sends to and receives from."""
+"""The channel object that a program holds."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ _CHECKED_AT_ONCE: Final = 1024
 
 
 class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
-    """One of a handle's 32 channels. Made by ``Handle.open_channel``.
+    """One of a handle's 32 channels. ``Handle.open_channel`` makes it.
 
-    What is sent on a channel arrives on the channel of the same number of other hosts. Sending
-    hands a message of 1 to 65536 bytes to the handle, waiting while that is behind; what becomes
-    of it later is counted in ``Handle.statistics()``. ``to`` names the hosts it is for, in place of
-    the filter; with neither it is for everybody.
+    What is sent on a channel arrives on the channel of the same number of other hosts. A message
+    has 1 to 65536 bytes. Sending puts it into a queue for each of its hosts, and waits for room
+    there; a message that is dropped later is counted in ``Handle.statistics()``. ``to`` names the
+    hosts that get it, in place of the filter. Without both, every host gets it.
 
-    A cancelled call has not happened: nothing was sent, nothing was taken.
+    A cancelled call has not happened: nothing was sent, nothing was taken. ``send_many`` and
+    ``send_sync`` say what cancelling them means.
     """
 
     def __init__(self, runtime: Runtime, channel: int, queue: ChannelQueue) -> None:
@@ -57,9 +58,10 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     ) -> None:
         """Hand over a message.
 
-        It waits while too much waits to be sent to one of its hosts already. It looks for
-        cancellation, and lets other tasks run when it has to wait or the handle has worked for half
-        a millisecond.
+        Waits while the queue of one of its hosts is full. If that host alone is behind, while the
+        queue of another one has room, the message is dropped for it, and counted as
+        ``send_queue_full``. Always looks for cancellation; lets other tasks run if it has to wait,
+        or if the handle has worked for 0.5 ms since it last did.
 
         Args:
             data: 1 to 65536 bytes.
@@ -67,8 +69,8 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
                 to the filter; without a filter everybody gets it.
 
         Raises:
-            InvalidArgumentError: A message or ``to`` that cannot be.
-            UnknownHostError: A host in ``to`` that the handle does not have.
+            InvalidArgumentError: ``data`` is no message, or ``to`` no host.
+            UnknownHostError: The handle does not have a host in ``to``.
             trio.ClosedResourceError: The channel was closed, also while this waited, or the handle
                 has ended.
 
@@ -89,12 +91,12 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     async def send_many(
         self, datas: Iterable[BytesLike], *, to: Destinations | None = None
     ) -> None:
-        """Hand over any number of messages, in their order, in turns.
+        """Hand over any number of messages in their order, in turns.
 
-        Each costs a fraction of a ``send``. A sequence is checked as a whole before anything goes;
-        of another iterable messages are taken as they go, and an error in it leaves its beginning
-        sent. Cancelled in the middle, a beginning was handed over, each message of it whole, as
-        with ``trio.abc.SendStream.send_all``.
+        Each costs a fraction of a ``send``. A sequence is checked as a whole before anything is
+        sent. Any other iterable is consumed as the messages go, so an error in it leaves a
+        beginning of them sent. Cancelled in the middle, it has handed over a beginning, each
+        message of it whole, as ``trio.abc.SendStream.send_all`` may.
 
         Raises what ``send`` does.
         """
@@ -113,13 +115,15 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     async def send_sync(self, data: BytesLike, *, to: Destinations | None = None) -> None:
         """Send a message to one host, and raise what went wrong.
 
-        Returns when a link's socket has taken the whole message, which is not yet that it arrived.
-        It waits for room as long as the host can be reached, and may overtake messages that were
-        handed over before. Cancelled before its first packet has gone, it has not happened; after
-        that, the rest is given up and counted.
+        Returns when the socket of a link has taken the whole message, which does not mean that it
+        has arrived. Waits for room as long as the host can be reached, and may overtake messages
+        that were handed over before. Cancelled before its first packet has gone, it has not
+        happened; after that, the rest is given up and counted.
 
         Raises:
             SendError: Why it could not be sent.
+            InvalidArgumentError: ``data`` is no message, or ``to`` no host.
+            trio.ClosedResourceError: The channel was closed before, or the handle has ended.
 
         See knet_send_sync(3).
         """
@@ -131,14 +135,15 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     async def receive(self) -> Message:
         """Wait for the next message and take it.
 
-        It always looks for cancellation, but lets other tasks run only if it has to wait, or if
-        the handle has worked for 0.5 ms since it last did. ``async for`` does the same for each
-        message. Tasks that wait get messages in the order in which they began to wait. See
-        knet_recv(3).
+        Always looks for cancellation; lets other tasks run if it has to wait, or if the handle has
+        worked for 0.5 ms since it last did. ``async for`` does the same for each message. Tasks
+        that wait get messages in the order in which they began to wait.
 
         Raises:
             trio.EndOfChannel: The handle has ended, and all messages are taken.
             trio.ClosedResourceError: The channel was closed here, before or meanwhile.
+
+        See knet_recv(3).
         """
         return await self._queue.take()
 
@@ -171,8 +176,8 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     def close(self) -> None:
         """Send and receive no more.
 
-        Whoever waits in ``receive`` gets ``trio.ClosedResourceError``. What is not taken yet is
-        gone, and what arrives for the channel is dropped and counted.
+        Whoever waits in a call of the channel gets ``trio.ClosedResourceError``. Messages that are
+        not taken yet are lost, and what arrives for the channel is dropped and counted.
         """
         if not self._closed:
             self._closed = True
@@ -182,7 +187,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
             self._runtime.transmitter.close_channel(self._owner)
 
     async def aclose(self) -> None:
-        """Like ``close``. Source: man knet_handle_remove_datafd."""
+        """Do what ``close`` does, and a checkpoint. See knet_handle_remove_datafd(3)."""
         self.close()
         await trio.lowlevel.checkpoint()
 

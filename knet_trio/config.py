@@ -1,4 +1,4 @@
-"""Frozen settings, checked when they are made: a wrong one never gets further."""
+"""Frozen settings. They are checked when they are made, so a wrong one never gets further."""
 
 from __future__ import annotations
 
@@ -34,26 +34,29 @@ MAX_DEFRAG_BUFFERS: Final = 1024
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> int:
-    """``value`` if it is an integer from ``low`` to ``high``, else InvalidArgumentError."""
+    """Return ``value`` if it is an integer from ``low`` to ``high``, else raise an error."""
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
         return value
     raise InvalidArgumentError(f"{name} {value!r} is not an integer from {low} to {high}")
 
 
 def check_seconds(name: str, value: object, low: float, high: float) -> float:
-    """``value`` if it is a number from ``low`` to ``high``, else InvalidArgumentError."""
+    """Return ``value`` if it is a number from ``low`` to ``high``, else raise an error."""
     if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
         return float(value)
     raise InvalidArgumentError(f"{name} {value!r} is not {low:g} to {high:g} seconds")
 
 
 def check_host_id(value: object) -> int:
-    """``value`` if it is a host id, else InvalidArgumentError."""
+    """Return ``value`` if it is a host id, else raise InvalidArgumentError."""
     return check_integer("host id", value, 0, MAX_HOST_ID)
 
 
 def check_pong_timeout(value: object) -> float:
-    """``value`` as a pong timeout. Zero is reserved for a calculated one that nobody makes."""
+    """Return ``value`` if it is a pong timeout in seconds, else raise an error.
+
+    Zero is reserved by libknet for a timeout that is calculated, which nobody does.
+    """
     if value == 0:
         raise NotImplementedByKnetError(
             "a pong timeout of 0, calculated from the latency, is reserved: give it in seconds"
@@ -98,15 +101,19 @@ def _check_key(_: Any, __: attrs.Attribute[Any], key: object) -> None:
 
 @attrs.frozen
 class CryptoConfig:
-    """How packets are enveloped; the same on every host. Source: man knet_handle_crypto_set_config.
+    """How packets are enveloped; the same on every host. See knet_handle_crypto_set_config(3).
 
-    ``key``: the shared key, 128 to 4096 bytes; never shown. ``cipher``: ``aes128``, ``aes192``,
-    ``aes256``, with model ``openssl`` also its own names such as ``aes-256-ctr``, or ``none`` for
-    authentication alone. ``hash``: ``md5``, ``sha1``, ``sha224``, ``sha256``, ``sha384``,
-    ``sha512``. ``model``: ``openssl``, ``nss`` or ``gcrypt``, which are the same on the wire.
+    Which names there are is checked by the handle.
 
-    Raises InvalidArgumentError for a key of another size, or a name that is no text; which names
-    there are is checked by the handle.
+    Attributes:
+        key: The shared key, 128 to 4096 bytes; never shown.
+        cipher: ``aes128``, ``aes192``, ``aes256``, with model ``openssl`` also its own names such
+            as ``aes-256-ctr``, or ``none`` for authentication alone.
+        hash: ``md5``, ``sha1``, ``sha224``, ``sha256``, ``sha384`` or ``sha512``.
+        model: ``openssl``, ``nss`` or ``gcrypt``, which are the same on the wire.
+
+    Raises:
+        InvalidArgumentError: The key has another size, or a name is not text.
     """
 
     key: bytes = attrs.field(repr=False, validator=_check_key)
@@ -117,14 +124,17 @@ class CryptoConfig:
 
 @attrs.frozen
 class CompressConfig:
-    """How messages are made smaller. Source: man knet_handle_compress.
+    """How messages are compressed. See knet_handle_compress(3).
 
-    ``model``: ``zlib``, ``lz4``, ``lz4hc``, ``lzma``, ``bzip2``, ``zstd`` or ``lzo2``. ``level``:
-    what the algorithm makes of it, None for its usual one. ``threshold``: messages of up to so
-    many bytes are left as they are, 0 for the default of 100.
+    Model and level are checked by the handle.
 
-    Raises InvalidArgumentError for a threshold out of range; model and level are checked by the
-    handle.
+    Attributes:
+        model: ``zlib``, ``lz4``, ``lz4hc``, ``lzma``, ``bzip2``, ``zstd`` or ``lzo2``.
+        level: What the algorithm takes, None for its usual one.
+        threshold: Messages of up to this many bytes are left as they are; 0 for the default of 100.
+
+    Raises:
+        InvalidArgumentError: The threshold is out of range.
     """
 
     model: str = attrs.field(validator=_check_text)
@@ -136,12 +146,19 @@ class CompressConfig:
 
 @attrs.frozen
 class LinkConfig:
-    """How a link is set up. Source: man knet_link_set_config and the other knet_link_set pages.
+    """The settings of a link. See knet_link_set_config(3) and the other knet_link_set pages.
 
-    ``src`` and ``dst`` are where it sends from and to; ``priority`` 0 to 255, the highest is
-    preferred; ``ping_interval`` and ``pong_timeout`` in seconds; ``latency_samples`` is how many
-    round trips the average is of; ``pong_count`` how many pongs take it up; ``high_priority``
-    marks its packets for the network.
+    Attributes:
+        link_id: 0 to 7, the same on both sides.
+        src: The local address that it sends from.
+        dst: The address that it sends to, None for a dynamic link.
+        transport: The name of the transport.
+        priority: 0 to 255; the passive policy prefers the highest.
+        ping_interval: Seconds between pings.
+        pong_timeout: Seconds without a pong after which the link is down.
+        latency_samples: How many round trips the average latency is made of.
+        pong_count: After this many pongs, one more takes the link up.
+        high_priority: Whether its packets are marked for the network.
     """
 
     link_id: int = attrs.field(validator=_integer(0, MAX_LINKS - 1))
@@ -160,14 +177,18 @@ class LinkConfig:
 
 @attrs.frozen
 class DefragBuffers:
-    """How many messages of one host may be waiting for fragments at once, each 4 to 1024.
+    """How many messages of one host may wait for fragments at once.
 
-    Memory is taken when a fragment comes and given back when the message is whole, so ``maximum``
-    is the limit and ``minimum`` is kept only because libknet has it. When a message more begins,
-    the one that was least recently added to is given up, and counted.
+    Memory is taken when a fragment comes and given back when the message is whole. When one more
+    message begins than ``maximum`` allows, the one that was least recently added to is given up,
+    and counted. See knet_handle_set_host_defrag_bufs(3).
 
-    Raises InvalidArgumentError for numbers out of range, or a minimum above the maximum. Source:
-    knet_handle_set_host_defrag_bufs.
+    Attributes:
+        minimum: 4 to 1024. Kept because libknet has it, without effect.
+        maximum: The limit, 4 to 1024.
+
+    Raises:
+        InvalidArgumentError: A number is out of range, or the minimum above the maximum.
     """
 
     minimum: int = attrs.field(

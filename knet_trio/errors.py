@@ -25,7 +25,7 @@
 Trio's own errors keep their meaning and stay outside the tree: ``trio.ClosedResourceError``,
 ``trio.EndOfChannel``, ``trio.WouldBlock``.
 
-Source: the RETURN VALUE parts of libknet's manual pages.
+See the RETURN VALUE parts of libknet's manual pages.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class TransportError(KnetError):
 class SendError(KnetError):
     """A message goes no further. ``send_sync`` raises it, ``send`` counts it under ``cause``.
 
-    Source: man knet_send_sync.
+    See knet_send_sync(3).
     """
 
     cause: ClassVar[DropCause] = DropCause.SEND_FAILED

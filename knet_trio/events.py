@@ -1,4 +1,8 @@
-"""What a handle tells of itself while it runs. Source: the knet_..._notify manual pages."""
+"""What a handle reports while it runs.
+
+See knet_handle_enable_sock_notify(3), knet_handle_enable_pmtud_notify(3),
+knet_host_enable_status_change_notify(3) and knet_link_enable_status_change_notify(3).
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ class LinkStatusChanged:
 
 @attrs.frozen
 class DataMtuChanged:
-    """Messages of up to ``data_mtu`` bytes now go in one packet."""
+    """The largest message that goes in one packet now has ``data_mtu`` bytes."""
 
     data_mtu: int
 
@@ -45,8 +49,8 @@ class DataMtuChanged:
 class ChannelError:
     """The data fd of a channel failed, or came to its end if ``error`` is None.
 
-    With ``Direction.TX`` it is not read on, until it is removed and added again. With
-    ``Direction.RX`` it refused a message; later ones are tried, and counted where they fail too.
+    With ``Direction.TX`` nothing more is read from it until it is removed and added again. With
+    ``Direction.RX`` it refused a message; later ones are tried, and counted if they fail too.
     """
 
     channel: int
@@ -65,9 +69,10 @@ Event = HostStatusChanged | LinkStatusChanged | DataMtuChanged | ChannelError | 
 
 
 class EventReceiver(trio.abc.ReceiveChannel[Event]):
-    """One reader of a handle's events. It never slows the handle: being slow, it loses the oldest.
+    """One reader of a handle's events.
 
-    When it has, the next event it receives is an EventsLost that says how many.
+    It never slows the handle: a slow reader loses the oldest events, and the next one that it
+    receives is an EventsLost that says how many.
     """
 
     def __init__(self) -> None:
@@ -75,15 +80,19 @@ class EventReceiver(trio.abc.ReceiveChannel[Event]):
         self._lost = 0
 
     def put(self, event: Event) -> None:
-        """Add ``event``. For the handle."""
+        """Add ``event``. Called by the handle."""
         self._lost += self._mailbox.put(event)
 
     def end(self) -> None:
-        """No more will come. For the handle."""
+        """Have ``receive`` raise ``trio.EndOfChannel`` after what is left. Called by the handle."""
         self._mailbox.end()
 
     async def receive(self) -> Event:
-        """The next event. Raises ``trio.EndOfChannel`` once the handle has ended."""
+        """Wait for the next event and take it.
+
+        Raises:
+            trio.EndOfChannel: The handle has ended.
+        """
         event = await self._mailbox.take()
         if not self._lost:
             return event

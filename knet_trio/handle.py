@@ -57,7 +57,7 @@ _LAST_WORDS: Final = 1.0
 class Handle(HandleSettings):
     """This host in its cluster: hosts and their links, channels, and the settings of all.
 
-    Made by ``open_handle``.
+    ``open_handle`` makes it.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -76,15 +76,24 @@ class Handle(HandleSettings):
 
     @property
     def hosts(self) -> Mapping[int, Host]:
-        """The other hosts by their ids. Source: man knet_host_get_host_list."""
+        """The hosts that were added, by their ids. See knet_host_get_host_list(3)."""
         return MappingProxyType(self._hosts)
 
     def add_host(
         self, host_id: int, *, name: str | None = None, policy: LinkPolicy = LinkPolicy.PASSIVE
     ) -> Host:
-        """Add a host, to be given links. Its name is its id unless another is given.
+        """Add a host; ``Host.add_link`` then gives it links.
 
-        Raises AlreadyExistsError for an id or name in use. Source: man knet_host_add.
+        Args:
+            host_id: 0 to 65535. The handle's own id is for a loopback link.
+            name: 1 to 255 bytes, unique among the hosts. None takes the id in decimal.
+            policy: How the host's links share its messages.
+
+        Raises:
+            AlreadyExistsError: The id or the name is in use.
+            InvalidArgumentError: An argument is out of range.
+
+        See knet_host_add(3).
         """
         self._runtime.check_running()
         check_host_id(host_id)
@@ -97,9 +106,12 @@ class Handle(HandleSettings):
         return host
 
     def get_host(self, host_id_or_name: int | str) -> Host:
-        """The host of that id or name. Raises UnknownHostError (a LookupError) if there is none.
+        """Return the host of that id or name.
 
-        Source: man knet_host_get_id_by_host_name.
+        Raises:
+            UnknownHostError: There is none. It is a LookupError too.
+
+        See knet_host_get_id_by_host_name(3).
         """
         if isinstance(host_id_or_name, str):
             state = self._runtime.handle.find(host_id_or_name)
@@ -119,12 +131,19 @@ class Handle(HandleSettings):
     def open_channel(
         self, channel: int | None = None, *, receive_buffer: int = DEFAULT_RECEIVE_BUFFER
     ) -> Channel:
-        """Open channel 0 to 31, or with None the first that is free.
+        """Open a channel.
 
-        Messages wait in it until they are received, ``receive_buffer`` of them at most. When one
-        more comes, the newest of the host that has most in it is dropped and counted, so a host
-        that sends too much displaces its own messages only. Raises BusyError for a channel that is
-        open, LimitError when all are. Source: man knet_handle_add_datafd.
+        Args:
+            channel: 0 to 31, None for the first that is free.
+            receive_buffer: How many messages wait in it at most until they are received. When one
+                more comes, the newest of the host that has most in it is dropped and counted, so a
+                host that sends too much displaces its own messages only.
+
+        Raises:
+            BusyError: The channel is open.
+            LimitError: All channels are open.
+
+        See knet_handle_add_datafd(3).
         """
         self._runtime.check_running()
         check_integer("receive_buffer", receive_buffer, 1, 2**31 - 1)
@@ -134,7 +153,7 @@ class Handle(HandleSettings):
         return Channel(self._runtime, channel, queue)
 
     def _free_channel(self, channel: int | None) -> int:
-        """``channel`` if it can be opened, with None the first that can."""
+        """Return ``channel`` if it is not open, with None the first that is not."""
         channels = self._runtime.receiver.channels
         if channel is None:
             free = (number for number in range(MAX_CHANNELS) if number not in channels)
@@ -146,61 +165,73 @@ class Handle(HandleSettings):
         return channel
 
     def add_datafd(self, fd: int | None = None, channel: int | None = None) -> Datafd:
-        """Make a descriptor a channel: 0 to 31, or with None the first that is free.
+        """Make a file descriptor a channel.
 
         What is read from ``fd``, up to 65536 bytes at a time, is sent as a message; what arrives is
-        written to it. It becomes non-blocking and close-on-exec, stays the program's to close, and
-        has to be removed before. With None a socket pair is made that keeps messages apart; the
-        program's end is ``fd`` of the answer, and the handle closes it. When reading ends or
-        something fails there is a ChannelError among the ``events()``.
+        written to it. The descriptor becomes non-blocking and close-on-exec. It stays the program's
+        to close, after ``remove_datafd``. When reading ends or something fails, there is a
+        ChannelError among the ``events()``.
 
-        Raises BusyError for a channel or descriptor in use, LimitError when all channels are,
-        InvalidArgumentError for a descriptor that is not open or cannot be waited for. Source: man
-        knet_handle_add_datafd.
+        Args:
+            fd: None makes a socket pair that keeps messages apart. The program's end of it is the
+                ``fd`` of what is returned, and the handle closes it.
+            channel: 0 to 31, None for the first that is free.
+
+        Raises:
+            BusyError: The channel or the descriptor is in use.
+            LimitError: All channels are in use.
+            InvalidArgumentError: The descriptor is not open, or cannot be waited for.
+
+        See knet_handle_add_datafd(3).
         """
         self._runtime.check_running()
         return self._runtime.datafds.add(fd, self._free_channel(channel))
 
     def remove_datafd(self, fd: int) -> None:
-        """Let go of ``fd`` at once. Raises InvalidArgumentError if it is no data fd.
+        """Let go of ``fd`` at once.
 
-        What was read from it still goes out; what arrived and is not written yet is gone. Source:
-        man knet_handle_remove_datafd.
+        What was read from it still goes out; what arrived and is not written yet is lost.
+
+        Raises:
+            InvalidArgumentError: It is not a data fd of this handle.
+
+        See knet_handle_remove_datafd(3).
         """
         self._runtime.check_running()
         self._runtime.datafds.remove(fd)
 
     def get_datafd(self, channel: int) -> int:
-        """The data fd of a channel, InvalidArgumentError if it has none.
+        """Return the data fd of a channel; raise InvalidArgumentError if it has none.
 
-        Source: man knet_handle_get_datafd.
+        See knet_handle_get_datafd(3).
         """
         return self._runtime.datafds.get_fd(channel)
 
     def get_channel(self, fd: int) -> int:
-        """The channel of a data fd, InvalidArgumentError if it is none.
+        """Return the channel of a data fd; raise InvalidArgumentError if it is not one.
 
-        Source: man knet_handle_get_channel.
+        See knet_handle_get_channel(3).
         """
         return self._runtime.datafds.get_channel(fd)
 
     def set_filter(self, filter: Filter | None) -> None:
-        """Ask ``filter`` where each message goes, or with None send them to everybody.
+        """Have ``filter`` decide where each message goes; None sends them to every host.
 
-        Source: man knet_handle_enable_filter.
+        See knet_handle_enable_filter(3).
         """
         self._context.filter = check_filter(filter)
 
     @property
     def forwarding(self) -> bool:
-        """Whether messages are sent and received."""
+        """Whether messages are sent and received; ``set_forwarding`` changes it."""
         return self._context.forwarding
 
     async def set_forwarding(self, forwarding: bool) -> None:
         """Let messages pass, or stop them.
 
-        Before they are stopped, those handed over before go out, as far as there is room within a
-        second. While it is off messages are dropped and counted, both ways.
+        Before they are stopped, those handed over earlier go out, as far as there is room for them
+        within a second; the rest is dropped and counted. While forwarding is off, messages are
+        dropped and counted both ways.
 
         Raises:
             trio.ClosedResourceError: The handle ended meanwhile.
@@ -219,36 +250,42 @@ class Handle(HandleSettings):
             self._runtime.transmitter.stop()
         settings.log_forwarding(self._context.log, forwarding)
 
-    # What it tells.
+    # The log, counters and events.
 
     def set_log_level(self, subsystem: int | str, level: int | str) -> None:
-        """Log what a subsystem says up to ``level``: ``error``, ``warning``, ``info``, ``debug``.
+        """Log what a subsystem says up to ``level``.
 
-        Both are names or numbers. Raises InvalidArgumentError for one that is not known. Source:
-        man knet_log_set_loglevel.
+        Args:
+            subsystem: A name such as ``"link"``, or libknet's number.
+            level: ``"error"``, ``"warning"``, ``"info"``, ``"debug"``, or libknet's number.
+
+        Raises:
+            InvalidArgumentError: One of them is not known.
+
+        See knet_log_set_loglevel(3).
         """
         self._context.log.set_level(subsystem, level)
 
     def get_log_level(self, subsystem: int | str) -> LogLevel:
-        """The level of a subsystem. Raises InvalidArgumentError for one that is not known.
+        """Return the level of a subsystem; raise InvalidArgumentError if it is not known.
 
-        Source: man knet_log_get_loglevel.
+        See knet_log_get_loglevel(3).
         """
         return self._context.log.get_level(subsystem)
 
     @property
     def log_lost(self) -> int:
-        """How many records ``log_fd`` had no room for."""
+        """How many log records were lost because ``log_fd`` had no room for them."""
         return self._context.log.lost
 
     def statistics(self) -> HandleStatistics:
-        """The counters now. Source: man knet_handle_get_stats."""
+        """Return the counters as they are now. See knet_handle_get_stats(3)."""
         return self._context.counters.snapshot()
 
     def clear_statistics(self, *, links: bool = False) -> None:
-        """Start the counters again, with ``links`` those of every link too.
+        """Set the counters to zero, with ``links`` those of every link too.
 
-        Source: man knet_handle_clear_stats.
+        See knet_handle_clear_stats(3).
         """
         self._context.counters.clear()
         if links:
@@ -256,7 +293,7 @@ class Handle(HandleSettings):
                 link.clear_statistics()
 
     def events(self) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Event]]:
-        """Everything that changes from now on, as a channel to receive from.
+        """Receive everything that changes from now on.
 
         ::
 
@@ -264,7 +301,7 @@ class Handle(HandleSettings):
                 async for event in events:
                     ...
 
-        A slow reader loses the oldest and receives an EventsLost saying how many.
+        A slow reader loses the oldest events, and receives an EventsLost that says how many.
         """
         return self._events()
 
@@ -301,28 +338,41 @@ async def open_handle(
     log_fd: int | None = None,
     log_level: int | str | None = None,
 ) -> AsyncGenerator[Handle, None]:
-    """Open a handle for this host, whose id is ``host_id`` (0 to 65535, unique in the cluster).
-
-    ``crypto`` envelopes all packets; ``allow_clear_traffic`` then says whether clear ones are
-    accepted (None: only without crypto). ``compress`` makes messages smaller.
-    ``accept_compression`` names the algorithms whose messages are taken, ``[]`` for none; others
-    are dropped and counted (None: all that are installed). ``filter`` decides where messages go;
-    with ``forwarding=False`` none passes until ``set_forwarding(True)``. ``access_lists=False``
-    lets every address speak on every link. ``privileged`` insists on socket buffers of 8 MiB.
-    ``mtu`` is the interface MTU to go by, None to discover that of each path every
-    ``pmtud_interval`` seconds. ``reconnect_interval`` is how many seconds after it was lost a
-    connection is tried again, by transports that have connections. ``hedge`` sends over a second
-    link too while there is doubt about the first. ``dscp`` marks packets of high-priority links.
-
-    What happens is told to ``logging`` as ``knet_trio.<subsystem>``, and to ``log_fd`` as libknet's
-    records (None or 0: only to ``logging``). Both get what ``log_level`` lets through, None for
-    ``info``. What ``log_fd`` has no room for is lost and counted; it is the caller's, who reads
-    the other end and closes it.
+    """Open a handle for this host.
 
     Leaving the block, by its end, an exception or cancellation, stops every task and closes every
-    socket; at its end, messages handed over before still go out. It owns a nursery, so errors
-    leave it in exception groups. Raises InvalidArgumentError for what does not fit. Source: man
-    knet_handle_new_ex.
+    socket. At its normal end, messages handed over before still go out, as far as there is room for
+    them within a second. The block owns a nursery, so errors leave it in exception groups.
+
+    What happens is logged to ``logging`` as ``knet_trio.<subsystem>``, and to ``log_fd`` as
+    libknet's records.
+
+    Args:
+        host_id: The id of this host, 0 to 65535, unique in the cluster.
+        crypto: The envelope of all packets, None for none.
+        allow_clear_traffic: Whether packets without envelope are accepted. None: only without
+            ``crypto``.
+        compress: How messages are compressed before they are sent, None for not at all.
+        accept_compression: The algorithms whose messages are opened, ``[]`` for none; others are
+            dropped and counted. None: all that are installed.
+        filter: Decides where messages go. None: to every host, or to those in ``to=``.
+        forwarding: False lets no message pass until ``set_forwarding(True)``.
+        access_lists: False lets every address speak on every link.
+        privileged: Insist on socket buffers of 8 MiB.
+        mtu: The interface MTU to go by, in bytes. None discovers the MTU of each path.
+        pmtud_interval: Seconds between such discoveries, 1 to 86400.
+        reconnect_interval: Seconds until a lost connection is tried again, by transports that have
+            connections; UDP has none.
+        hedge: Send over a second link too while there is doubt about the first.
+        dscp: Marks the packets of high-priority links, 0 to 63.
+        log_fd: Where libknet's log records go; the caller reads and closes the other end. What it
+            has no room for is lost and counted. None or 0: only to ``logging``.
+        log_level: What is logged, None for ``info``.
+
+    Raises:
+        InvalidArgumentError: An argument is out of its range.
+
+    See knet_handle_new_ex(3).
     """
     check_host_id(host_id)
     check_dscp(dscp)

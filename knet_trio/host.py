@@ -1,4 +1,4 @@
-"""The host a user holds."""
+"""The host object that a program holds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AddressLike = tuple[str | IPv4Address | IPv6Address, int]
 
 
 class Host:
-    """Another host and the links to it. Made by ``Handle.add_host``, which has it in ``hosts``."""
+    """Another host and the links to it. ``Handle.add_host`` makes it."""
 
     def __init__(self, runtime: Runtime, state: HostState, hosts: dict[int, Host]) -> None:
         self._runtime = runtime
@@ -46,17 +46,17 @@ class Host:
 
     @property
     def state(self) -> HostState:
-        """What is behind it."""
+        """For the package itself: the state behind this object."""
         return self._state
 
     @property
     def host_id(self) -> int:
-        """0 to 65535, unique among the hosts."""
+        """The id of the host, 0 to 65535, unique in the cluster."""
         return self._state.host_id
 
     @property
     def name(self) -> str:
-        """Up to 255 bytes, unique among the hosts. Source: man knet_host_set_name."""
+        """Its name, 1 to 255 bytes, unique among the hosts. See knet_host_set_name(3)."""
         return self._state.name
 
     @name.setter
@@ -67,7 +67,7 @@ class Host:
 
     @property
     def policy(self) -> LinkPolicy:
-        """How its links share its messages. Source: man knet_host_set_policy."""
+        """How its links share its messages. See knet_host_set_policy(3)."""
         return self._state.policy
 
     @policy.setter
@@ -82,15 +82,23 @@ class Host:
 
     @property
     def status(self) -> HostStatus:
-        """Whether it can be reached. Source: man knet_host_get_status."""
+        """Whether it can be reached. See knet_host_get_status(3)."""
         return HostStatus(reachable=self._state.reachable.is_on)
 
     async def wait_reachable(self) -> None:
-        """Return once a link to it can carry data; ``trio.ClosedResourceError`` if removed."""
+        """Wait until a link to the host can carry data.
+
+        Raises:
+            trio.ClosedResourceError: The host was removed, or the handle has ended.
+        """
         await self._state.reachable.wait(True)
 
     async def wait_unreachable(self) -> None:
-        """Return once no link to it can carry data; ``trio.ClosedResourceError`` if removed."""
+        """Wait until no link to the host can carry data.
+
+        Raises:
+            trio.ClosedResourceError: The host was removed, or the handle has ended.
+        """
         await self._state.reachable.wait(False)
 
     async def add_link(
@@ -108,17 +116,32 @@ class Host:
         high_priority: bool = False,
         enabled: bool = True,
     ) -> Link:
-        """Add a link to the host; ``src`` here and ``dst`` there are mirrored on its side.
+        """Add a link to the host. The other side has the mirror image of ``src`` and ``dst``.
 
-        ``src`` with port 0 takes a free port, shown in ``link.config.src``. Without ``dst`` the
-        link is dynamic: silent until the peer speaks, and its access list, empty at first, says who
-        may. ``transport="loopback"`` gives this host itself, added with the handle's own id, its
-        only link: what is sent to it or to everybody is then delivered here too, and nothing is
-        bound to ``src``. The other options are described at LinkConfig.
+        ``transport="loopback"`` gives this host itself, added with the handle's own id, its only
+        link: what is sent to it, or to everybody, is then delivered here too.
 
-        Raises InvalidArgumentError for what does not fit, BusyError for a link id in use,
-        TransportError if the system refuses the address. Then nothing has changed. Source: man
-        knet_link_set_config.
+        Args:
+            link_id: 0 to 7, the same on both sides.
+            src: The local address and port. Port 0 takes a free one, shown in ``link.config.src``.
+                A loopback link binds nothing to it.
+            dst: The address and port of the peer. None makes a dynamic link: it is silent until the
+                peer speaks, and its access list, empty at first, says who may.
+            transport: ``"udp"`` or ``"loopback"``.
+            priority: 0 to 255; the passive policy prefers the highest.
+            ping_interval: Seconds between pings.
+            pong_timeout: Seconds without a pong after which the link is down.
+            latency_samples: How many round trips the average latency is made of.
+            pong_count: After this many pongs, one more takes the link up.
+            high_priority: Mark its packets for the network, see ``Handle.dscp``.
+            enabled: False makes a link that stays silent until ``enabled`` is set.
+
+        Raises:
+            InvalidArgumentError: An argument is out of range, or does not fit the others.
+            BusyError: The host has a link of that id.
+            TransportError: The system refuses the address.
+
+        On an error nothing has changed. See knet_link_set_config(3).
         """
         await trio.lowlevel.checkpoint()
         self._check()
@@ -144,9 +167,10 @@ class Host:
         return link
 
     async def remove_link(self, link_id: int) -> None:
-        """Take a link down and away: what ``Link.remove`` does.
+        """Take a link down and remove it, as ``Link.remove`` does.
 
-        Raises UnknownLinkError if there is no such link.
+        Raises:
+            UnknownLinkError: There is no such link.
         """
         self._check()
         if self._links.pop(link_id, None) is None:
@@ -154,9 +178,9 @@ class Host:
         await self._runtime.remove_links(self._state, [self._state.links[link_id]])
 
     async def remove(self) -> None:
-        """Take the host away, with its links. When cancelled, it has done so all the same.
+        """Remove the host, with its links. It is removed even if the call is cancelled.
 
-        Source: man knet_host_remove.
+        What waits to be sent to it is counted as ``host_down``. See knet_host_remove(3).
         """
         self._check()
         # First out of sight, so that no message starts on its way to it.
@@ -173,7 +197,17 @@ class Host:
 
 
 def check_name(runtime: Runtime, name: str, owner: HostState | None = None) -> None:
-    """Refuse a name that is too long, empty, or another host's than ``owner``'s."""
+    """Check the name of a host.
+
+    Args:
+        runtime: Whose hosts may have the name already.
+        name: The name.
+        owner: The host that is renamed, which may keep its name.
+
+    Raises:
+        InvalidArgumentError: It is empty or too long.
+        AlreadyExistsError: Another host has it.
+    """
     size = len(name.encode())
     if not 0 < size <= MAX_NAME_SIZE:
         raise InvalidArgumentError(
@@ -185,7 +219,7 @@ def check_name(runtime: Runtime, name: str, owner: HostState | None = None) -> N
 
 
 def check_policy(policy: object) -> LinkPolicy:
-    """``policy`` if it is one."""
+    """Return ``policy`` if it is a LinkPolicy, else raise InvalidArgumentError."""
     if not isinstance(policy, LinkPolicy):
         raise InvalidArgumentError(f"{policy!r} is not a LinkPolicy, such as LinkPolicy.PASSIVE")
     return policy

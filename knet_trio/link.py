@@ -1,4 +1,4 @@
-"""The link a user holds."""
+"""The link object that a program holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """A link to a host, over one network. Made by ``Host.add_link``."""
+    """A link to a host, over one network. ``Host.add_link`` makes it."""
 
     def __init__(self, runtime: Runtime, host: Host, state: LinkState) -> None:
         self._runtime = runtime
@@ -30,7 +30,7 @@ class Link:
 
     @property
     def link_id(self) -> int:
-        """0 to 7, the same on both ends."""
+        """The id of the link, 0 to 7, the same on both sides."""
         return self._state.link_id
 
     @property
@@ -45,17 +45,20 @@ class Link:
 
     @property
     def status(self) -> LinkStatus:
-        """How it is now, with its counters. Source: man knet_link_get_status."""
+        """The state of the link now, with its counters. See knet_link_get_status(3)."""
         return self._state.status()
 
     @property
     def acl(self) -> AccessList:
-        """Which addresses may speak on it; that of its peer to begin with, if it has ``dst``."""
+        """The access list: which addresses may speak on the link.
+
+        At first that is the peer's address; nobody for a dynamic link.
+        """
         return self._state.acl
 
     @property
     def enabled(self) -> bool:
-        """Whether it runs. A disabled link is silent. Source: man knet_link_set_enable."""
+        """Whether the link is in use. A disabled link is silent. See knet_link_set_enable(3)."""
         return self._state.enabled
 
     @enabled.setter
@@ -65,7 +68,7 @@ class Link:
 
     @property
     def priority(self) -> int:
-        """0 to 255: the passive policy prefers the highest. Source: man knet_link_set_priority."""
+        """0 to 255: the passive policy prefers the highest. See knet_link_set_priority(3)."""
         return self._state.config.priority
 
     @priority.setter
@@ -75,7 +78,7 @@ class Link:
 
     @property
     def pong_count(self) -> int:
-        """How many pongs take it up. Source: man knet_link_set_pong_count."""
+        """After how many pongs one more takes it up. See knet_link_set_pong_count(3)."""
         return self._state.config.pong_count
 
     @pong_count.setter
@@ -84,30 +87,45 @@ class Link:
         self._state.set_pong_count(pong_count)
 
     def set_ping_timers(self, interval: float, timeout: float, samples: int) -> None:
-        """Change how often it pings and how long it waits for a pong, in seconds.
+        """Change how often the link pings and how long it waits for a pong.
 
-        ``samples`` is how many round trips the average latency is of. Raises InvalidArgumentError
-        for values out of range; then nothing has changed. Source: man knet_link_set_ping_timers.
+        Args:
+            interval: Seconds between pings, 0.001 to 86400.
+            timeout: Seconds without a pong after which the link is down, 0.001 to 86400.
+            samples: How many round trips the average latency is made of.
+
+        Raises:
+            InvalidArgumentError: A value is out of range; nothing has changed.
+
+        See knet_link_set_ping_timers(3).
         """
         self._check()
         self._state.set_timers(interval, timeout, samples)
 
     async def wait_connected(self) -> None:
-        """Return once it is up. ``trio.ClosedResourceError`` if it is removed meanwhile."""
+        """Wait until the link is up.
+
+        Raises:
+            trio.ClosedResourceError: The link was removed, or the handle has ended.
+        """
         await self._state.connected.wait(True)
 
     async def wait_disconnected(self) -> None:
-        """Return once it is down. ``trio.ClosedResourceError`` if it is removed meanwhile."""
+        """Wait until the link is down.
+
+        Raises:
+            trio.ClosedResourceError: The link was removed, or the handle has ended.
+        """
         await self._state.connected.wait(False)
 
     def explain(self) -> str:
-        """Why it is as it is, in words a person can act on."""
+        """Say why the link is up or down, in words that a person can act on."""
         return self._state.explain()
 
     async def remove(self) -> None:
-        """Take it down and away. When cancelled, it has done so all the same.
+        """Take the link down and remove it. It is removed even if the call is cancelled.
 
-        Source: man knet_link_clear_config.
+        See knet_link_clear_config(3).
         """
         self._check()
         await self._host.remove_link(self.link_id)

@@ -1,4 +1,4 @@
-"""What goes through a handle: messages, and what a filter is asked and answers."""
+"""Messages, and the questions and answers of a filter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from knet_trio.config import check_host_id
 
 
 class Message(NamedTuple):
-    """A message as it arrived: its bytes, the id of the host that sent it, and the channel."""
+    """A message as it arrived.
+
+    Attributes:
+        data: Its bytes.
+        source: The id of the host that sent it.
+        channel: The channel, 0 to 31.
+    """
 
     data: bytes
     source: int
@@ -27,7 +33,15 @@ class Direction(enum.Enum):
 
 
 class FilterPacket(NamedTuple):
-    """What a filter decides on. ``source`` is the host that sent it, ``this_host`` for TX."""
+    """A message that a filter decides on.
+
+    Attributes:
+        data: Its bytes.
+        direction: Whether it is on its way out (TX) or in (RX).
+        this_host: The id of the host on which the filter runs.
+        source: The host that sent it; ``this_host`` for TX.
+        channel: The channel it was sent on.
+    """
 
     data: bytes
     direction: Direction
@@ -38,7 +52,7 @@ class FilterPacket(NamedTuple):
 
 @attrs.frozen
 class Broadcast:
-    """To every host, on ``channel`` if that is given, else on the one it was sent on."""
+    """Send it to every host, on ``channel``; None is the one it was sent on."""
 
     channel: int | None = None
 
@@ -50,7 +64,7 @@ def _host_ids(hosts: Iterable[int]) -> tuple[int, ...]:
 
 @attrs.frozen
 class Unicast:
-    """To these hosts, on ``channel`` if that is given, else on the one it was sent on."""
+    """Send it to these hosts, on ``channel``; None is the one it was sent on."""
 
     hosts: tuple[int, ...] = attrs.field(converter=_host_ids)
     channel: int | None = None
@@ -58,7 +72,7 @@ class Unicast:
 
 @attrs.frozen
 class Drop:
-    """To nobody."""
+    """Send it to nobody."""
 
 
 FilterResult = Broadcast | Unicast | Drop
@@ -67,6 +81,7 @@ Filter = Callable[[FilterPacket], FilterResult]
 """Decides where a message goes (TX) and whether this host takes it (RX).
 
 It is called for each message in the middle of the pipeline, so it must not block. An exception
-out of it drops the message, is counted, and makes ``send_sync`` raise. Source: man
-knet_handle_enable_filter.
+out of it drops the message, is counted, and makes ``send_sync`` raise.
+
+See knet_handle_enable_filter(3).
 """

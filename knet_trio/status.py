@@ -1,4 +1,4 @@
-"""Frozen answers to "how is it?". Field names are libknet's."""
+"""Frozen records of states and counters. Their fields have libknet's names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from knet_trio.errors import DropCause
 
 @attrs.frozen
 class HostStatus:
-    """Whether a host can be reached. Source: man knet_host_get_status."""
+    """Whether a host can be reached. See knet_host_get_status(3)."""
 
     reachable: bool
     remote: bool = False
@@ -22,7 +22,7 @@ class HostStatus:
 class OnwireVersions:
     """The versions of the wire protocol that a handle can speak, and the one it does speak.
 
-    Source: knet_handle_get_onwire_ver.
+    See knet_handle_get_onwire_ver(3).
     """
 
     minimum: int
@@ -32,11 +32,11 @@ class OnwireVersions:
 
 @attrs.frozen(kw_only=True)
 class LinkStatistics:
-    """The counters of one link. Latencies are seconds, None while there was no sample.
+    """The counters of one link. See knet_link_get_status(3).
 
-    ``*_errors`` are packets the system refused, ``*_retries`` those it took only at a later try.
-    ``last_up_times`` and ``last_down_times`` are up to 16 times of day (``time.time()``), oldest
-    first. Source: man knet_link_get_status.
+    Latencies are seconds, None while there was no sample. ``*_errors`` are packets that the system
+    refused, ``*_retries`` those that it took only at a later try. ``last_up_times`` and
+    ``last_down_times`` are up to 16 times of day (``time.time()``), oldest first.
     """
 
     tx_data_packets: int
@@ -81,12 +81,21 @@ class LinkStatistics:
 
 @attrs.frozen(kw_only=True)
 class LinkStatus:
-    """How a link is. Source: man knet_link_get_status.
+    """The state of a link. See knet_link_get_status(3).
 
-    ``latency``: the average round trip in seconds. ``pong_last``: when the last pong came, on
-    trio's clock, None before the first. ``mtu``: the user bytes one packet carries, 0 while the
-    link is not fit for data. ``proto_overhead``: the bytes around them on the wire, 0 before the
-    path MTU is known. The ``dst`` fields are None while a dynamic link has no peer.
+    Attributes:
+        src_ipaddr: The local address.
+        src_port: Its port.
+        dst_ipaddr: The address of the peer, None while a dynamic link has no peer.
+        dst_port: Its port, None likewise.
+        enabled: Whether the link is in use.
+        connected: Whether it is up.
+        dynconnected: Whether it is dynamic and has a peer.
+        latency: The average round trip in seconds.
+        pong_last: When the last pong came, on Trio's clock, None before the first.
+        mtu: The user bytes that one packet carries, 0 while the link cannot carry data.
+        proto_overhead: The bytes around them on the wire, 0 before the path MTU is known.
+        stats: The counters.
     """
 
     src_ipaddr: str
@@ -105,10 +114,10 @@ class LinkStatus:
 
 @attrs.frozen(kw_only=True)
 class HandleStatistics:
-    """The counters of a handle. Times are seconds, None while there was no sample.
+    """The counters of a handle. See knet_handle_get_stats(3).
 
-    ``drops`` says for each cause how often something went no further, 0 where nothing did. Source:
-    man knet_handle_get_stats.
+    Times are seconds, None while there was no sample. ``drops`` has a number for each cause: how
+    many packets or messages were dropped because of it.
     """
 
     tx_uncompressed_packets: int

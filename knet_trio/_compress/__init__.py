@@ -1,7 +1,7 @@
 """The compression algorithms, by libknet's names and their ids on the wire.
 
 Each family has a module, which is left out if the library behind it is not installed: what is
-optional is missed only by those who use it. Source: man knet_handle_compress.
+optional is missed only by those who use it. See knet_handle_compress(3).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Access lists: which addresses may speak on a link.
 
 Entries are asked in order and the first that matches answers; an address that none matches is
-rejected. Ports are not compared. Source: man knet_link_insert_acl, knet_handle_enable_access_lists.
+rejected. Ports are not compared. See knet_link_insert_acl(3), knet_handle_enable_access_lists(3).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 
 class LinkPolicy(enum.Enum):
-    """How a host's links share its messages. Source: man knet_host_set_policy.
+    """How a host's links share its messages. See knet_host_set_policy(3).
 
     PASSIVE: the link with the highest priority carries all, the lowest id on a tie.
     ACTIVE: every link carries every message; the receiver delivers it once.

@@ -73,7 +73,7 @@ class PathSizes(NamedTuple):
     def overhead(self) -> int:
         """Bytes of all headers, salt and hash; what pads the ciphertext is not counted.
 
-        Source: man knet_link_get_status (proto_overhead).
+        See knet_link_get_status(3), ``proto_overhead``.
         """
         return self.headers + FULL_HEADER_SIZE + self.envelope.salt + self.envelope.hash
 

@@ -1,7 +1,7 @@
 """The two crypto configurations of a handle, so that a key can change while messages flow.
 
 Both open packets, one seals them. To rekey: put the new key into the free slot on every host, then
-have every host use that slot, then clear the old one. Source: man knet_handle_crypto_set_config.
+have every host use that slot, then clear the old one. See knet_handle_crypto_set_config(3).
 """
 
 from __future__ import annotations

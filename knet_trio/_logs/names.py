@@ -71,7 +71,7 @@ _LEVELS: Final = {name.lower(): level for level, name in _LEVEL_NAMES.items()}
 def get_log_subsystem_name(id: int) -> str:
     """The name of the subsystem with that number (0 to 255), ``unknown`` if there is none.
 
-    Source: man knet_log_get_subsystem_name.
+    See knet_log_get_subsystem_name(3).
     """
     check_integer("subsystem id", id, 0, MAX_ID)
     return _SUBSYSTEM_NAMES[LogSubsystem(id) if id in _SUBSYSTEM_NAMES else LogSubsystem.UNKNOWN]
@@ -80,7 +80,7 @@ def get_log_subsystem_name(id: int) -> str:
 def get_log_subsystem_id(name: str) -> LogSubsystem:
     """The subsystem of that name, in capitals or not; ``UNKNOWN`` (254) if there is none.
 
-    Source: man knet_log_get_subsystem_id.
+    See knet_log_get_subsystem_id(3).
     """
     return _SUBSYSTEMS.get(_lower("subsystem", name), LogSubsystem.UNKNOWN)
 
@@ -88,7 +88,7 @@ def get_log_subsystem_id(name: str) -> LogSubsystem:
 def get_log_level_name(id: int) -> str:
     """The name of the level with that number (0 to 255), ``ERROR`` if there is none.
 
-    Source: man knet_log_get_loglevel_name.
+    See knet_log_get_loglevel_name(3).
     """
     check_integer("log level id", id, 0, MAX_ID)
     return _LEVEL_NAMES[LogLevel(id) if id in _LEVEL_NAMES else LogLevel.ERROR]
@@ -97,7 +97,7 @@ def get_log_level_name(id: int) -> str:
 def get_log_level_id(name: str) -> LogLevel:
     """The level of that name, in capitals or not; ``ERROR`` (0) if there is none.
 
-    Source: man knet_log_get_loglevel_id.
+    See knet_log_get_loglevel_id(3).
     """
     return _LEVELS.get(_lower("log level", name), LogLevel.ERROR)
 
