@@ -1,4 +1,4 @@
-"""Two things tasks wait on: a state that comes and goes, and a queue that drops the oldest."""
+"""What tasks wait for: a condition that changes, and a queue that drops the oldest item."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class AsyncBool:
 
     @property
     def is_on(self) -> bool:
-        """The state now."""
+        """Whether it is on now."""
         return self._is_on
 
     def set(self, is_on: bool) -> None:
@@ -32,12 +32,16 @@ class AsyncBool:
             self._wake()
 
     def close(self) -> None:
-        """Nothing will change any more: waiting raises ``trio.ClosedResourceError``."""
+        """End it: nothing will change any more, and waiting raises ``trio.ClosedResourceError``."""
         self._closed = True
         self._wake()
 
     async def wait(self, is_on: bool) -> None:
-        """Return once the state is ``is_on``, also if it was so only for a moment."""
+        """Wait until it is ``is_on``. Returns too if it was so only for a moment.
+
+        Raises:
+            trio.ClosedResourceError: It was closed.
+        """
         if self._is_on != is_on and not self._closed:
             seen = self._flips
             await self._changed.wait()
@@ -71,7 +75,7 @@ class Mailbox(Generic[T]):
         return len(self._items)
 
     def put(self, item: T) -> bool:
-        """Add ``item``; True if another was dropped for lack of room."""
+        """Add ``item``, and return whether the oldest one was dropped for lack of room."""
         queue = self._items
         queue.append(item)
         self._receivers.unpark()
@@ -81,23 +85,29 @@ class Mailbox(Generic[T]):
         return True
 
     def put_back(self, item: T) -> None:
-        """Undo the taking of ``item``, which was the first."""
+        """Put ``item``, which was taken first, back to the front."""
         self._items.appendleft(item)
         self._receivers.unpark()
 
     def end(self) -> None:
-        """No more will come: what is left can be taken, then ``trio.EndOfChannel``."""
+        """Have receiving raise ``trio.EndOfChannel`` after what is left."""
         self._ended = True
         self._receivers.unpark_all()
 
     def close(self) -> None:
-        """The receiver is done: what is left is gone, receiving raises ClosedResourceError."""
+        """Drop what is left, and have receiving raise ``trio.ClosedResourceError``."""
         self._closed = True
         self._items.clear()
         self._receivers.unpark_all()
 
     def take_nowait(self) -> T:
-        """Take the first item; ``trio.WouldBlock`` if there is none."""
+        """Take the first item.
+
+        Raises:
+            trio.WouldBlock: There is none now.
+            trio.EndOfChannel: There is none, and no more will come.
+            trio.ClosedResourceError: It was closed.
+        """
         if self._closed:
             raise trio.ClosedResourceError("this channel was closed")
         if not self._items:

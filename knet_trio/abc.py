@@ -1,4 +1,4 @@
-"""What a handle is made of and can be given another kind of: ciphers, transports, filters."""
+"""The interfaces of what a handle is made of: ciphers, compressors, transports, filters."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ __all__ = [
 class Cipher(ABC):
     """Puts packets into envelopes and takes them out.
 
-    ``salt_size`` and ``hash_size`` are the bytes an envelope adds, ``block_size`` what it pads to
-    (0: nothing, 1: a stream).
+    Attributes:
+        salt_size: The bytes of salt that an envelope has.
+        hash_size: The bytes of hash that an envelope has.
+        block_size: The bytes to whose multiple a packet is padded; 0 for no padding, 1 for a
+            stream cipher.
     """
 
     salt_size: int
@@ -35,16 +38,20 @@ class Cipher(ABC):
 
     @abstractmethod
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
-        """The envelopes of ``packets``, in their order."""
+        """Return the envelopes of ``packets``, in their order."""
 
     @abstractmethod
     def open_untrusted(self, envelope: bytes) -> bytes:
-        """The packet in ``envelope``. Raises PacketError, and nothing else, if it is not one."""
+        """Return the packet in ``envelope``.
+
+        Raises:
+            PacketError: It is not an envelope of this cipher and key. Nothing else is raised.
+        """
 
     def open_many_untrusted(self, envelopes: Sequence[bytes]) -> list[bytes | PacketError]:
-        """The packets in ``envelopes``, in their order; an error in the place of one that is none.
+        """Return the packets in ``envelopes``, in their order; an error in the place of a bad one.
 
-        For ciphers that open many with little more work than one.
+        A cipher that opens many with little more work than one overrides this.
         """
         packets: list[bytes | PacketError] = []
         for envelope in envelopes:
@@ -57,7 +64,7 @@ class Cipher(ABC):
 
 
 class Compressor(ABC):
-    """Makes messages smaller, and large again.
+    """Compresses messages and decompresses them.
 
     Attributes:
         wire_id: Names the algorithm in packets, 1 to 255.
@@ -73,22 +80,27 @@ class Compressor(ABC):
 
     @abstractmethod
     def compress(self, message: bytes) -> bytes:
-        """A shorter form of ``message``, or one that is not shorter if there is none."""
+        """Return ``message`` compressed. If that is not shorter, the message is sent as it is."""
 
     @abstractmethod
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """The message in ``data``.
+        """Return the message in ``data``.
 
-        Raises PacketError, and nothing else, if it is none or has more than ``limit`` bytes; no
-        more memory than that is used in finding out.
+        No more memory than ``limit`` bytes is used for the message, whatever is in ``data``.
+
+        Raises:
+            PacketError: It is no message, or has more than ``limit`` bytes. Nothing else is raised.
         """
 
 
 class PathTrouble(NamedTuple):
     """What the network, or this machine's kernel, says of packets sent to ``destination``.
 
-    ``errno`` is the system's number for it. With EMSGSIZE, ``mtu`` is the largest on-wire size that
-    would have gone, None if nobody said. ``local`` is True when this machine itself said so.
+    Attributes:
+        destination: Where they were sent.
+        errno: The system's number of the error.
+        mtu: With EMSGSIZE the largest on-wire size that would have gone, in bytes; None if unknown.
+        local: Whether this machine itself said so.
     """
 
     destination: Address
@@ -105,9 +117,12 @@ class PathTrouble(NamedTuple):
 
 
 class Train(NamedTuple):
-    """Datagrams that came in a row from one source, coupled in ``data``.
+    """Datagrams of one size that came in a row from one source. One on its own is a train too.
 
-    Each has ``size`` bytes; the last may have fewer. One datagram on its own is a train too.
+    Attributes:
+        data: The datagrams, one after the other.
+        size: The bytes of each; the last may have fewer.
+        source: Where they came from.
     """
 
     data: bytes
@@ -115,7 +130,7 @@ class Train(NamedTuple):
     source: Address
 
     def datagrams(self) -> list[bytes]:
-        """The datagrams one by one."""
+        """Return the datagrams one by one."""
         data, size = self.data, self.size
         if len(data) <= size:
             return [data]
@@ -137,8 +152,10 @@ class Arrivals(NamedTuple):
 class Endpoint(ABC):
     """One local address that datagrams go out of and come in at; links may share it.
 
-    ``small_buffers`` says what is wrong and what helps if the system gives it smaller buffers than
-    the protocol wants, else it is None.
+    Attributes:
+        local: The address.
+        small_buffers: What is wrong and what helps, in words, if the system gives it smaller
+            buffers than the protocol wants; else None.
     """
 
     local: Address
@@ -148,7 +165,8 @@ class Endpoint(ABC):
     async def receive(self) -> Arrivals:
         """Wait until something arrives, and take what is there, up to a bound.
 
-        Raises ``trio.ClosedResourceError`` once the endpoint is closed.
+        Raises:
+            trio.ClosedResourceError: The endpoint is closed.
         """
 
     @abstractmethod
@@ -166,7 +184,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     async def wait_sendable(self) -> None:
-        """Return when there may be room again."""
+        """Wait until there may be room in the send buffer again."""
 
     @property
     def backlog(self) -> float:
@@ -199,17 +217,26 @@ class Endpoint(ABC):
     def set_dscp(self, dscp: int) -> None:
         """Mark what is sent from now on for the network, ahead of other traffic.
 
-        With ``dscp`` (1 to 63), or with the low-delay type of service when that is 0. Raises
-        TransportError if the system refuses.
+        Args:
+            dscp: 1 to 63, or 0 for the low-delay type of service.
+
+        Raises:
+            TransportError: The system refuses.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Give the address back; whoever waits is woken with ClosedResourceError."""
+        """Close it; whoever waits gets ``trio.ClosedResourceError``."""
 
 
 class Transport(ABC):
-    """A way of carrying datagrams. ``header_size`` is what it adds to the IP header."""
+    """A way of carrying datagrams.
+
+    Attributes:
+        name: Its name, as ``add_link`` takes it.
+        transport_id: Its number in libknet.
+        header_size: The bytes that it adds to the IP header.
+    """
 
     name: ClassVar[str]
     transport_id: ClassVar[int]
@@ -219,9 +246,14 @@ class Transport(ABC):
     def open_endpoint(
         self, local: Address, *, privileged: bool, high_priority: bool, dscp: int
     ) -> Endpoint:
-        """Bind ``local``; port 0 takes a free one.
+        """Bind a local address.
 
-        ``privileged`` insists on large socket buffers (ENAMETOOLONG when refused);
-        ``high_priority`` marks packets for the network with ``dscp``, or with the low-delay type of
-        service when that is 0. Raises TransportError if the system refuses.
+        Args:
+            local: The address; port 0 takes a free one.
+            privileged: Insist on large socket buffers.
+            high_priority: Mark packets for the network.
+            dscp: The mark, 1 to 63, or 0 for the low-delay type of service.
+
+        Raises:
+            TransportError: The system refuses; ENAMETOOLONG if it refuses the buffers.
         """

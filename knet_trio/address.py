@@ -29,11 +29,15 @@ class Address(NamedTuple):
 
 
 def parse_address(host: str | IPv4Address | IPv6Address, port: int | str) -> Address:
-    """The canonical form of a numeric address.
+    """Return the canonical form of a numeric address.
 
-    Raises InvalidArgumentError if ``host`` is no IP address, names no interface where one is
-    needed or an unknown one, or ``port`` is not 0 to 65535. Source: man knet_strtoaddr; host
-    names are not looked up here, since that may block: ``trio.socket.getaddrinfo`` does it.
+    Host names are not looked up, since that may block: ``trio.socket.getaddrinfo`` does it.
+
+    Raises:
+        InvalidArgumentError: ``host`` is not an IP address, names no interface where one is needed
+            or an unknown one, or ``port`` is not 0 to 65535.
+
+    See knet_strtoaddr(3).
     """
     text, percent, scope = str(host).partition("%")
     try:

@@ -101,7 +101,7 @@ class KnetError(Exception):
 
 
 class InvalidArgumentError(KnetError, ValueError):
-    """An argument is out of its range, or does not fit the state of things."""
+    """An argument is out of its range, or does not fit the state of the object."""
 
     errno = _errno.EINVAL
 
@@ -115,7 +115,7 @@ class UnknownLinkError(InvalidArgumentError, LookupError):
 
 
 class NotImplementedByKnetError(KnetError, ValueError):
-    """The protocol reserves this value and nobody implements it."""
+    """The protocol reserves this value, and no implementation has it."""
 
     errno = _errno.ENOSYS
 
@@ -127,13 +127,13 @@ class AlreadyExistsError(KnetError):
 
 
 class BusyError(KnetError):
-    """The thing is in use and cannot change under its user."""
+    """Something cannot change because it is in use."""
 
     errno = _errno.EBUSY
 
 
 class LimitError(KnetError):
-    """A fixed number of things is used up."""
+    """All of something that there is a fixed number of are in use."""
 
     errno = _errno.ENOSPC
 
@@ -143,7 +143,7 @@ class TransportError(KnetError):
 
     @classmethod
     def from_os_error(cls, doing: str, error: OSError) -> TransportError:
-        """The system's refusal of ``doing``, in words."""
+        """Return the error for a system call that was refused while ``doing`` something."""
         number = error.errno or 0
         return cls(f"{doing}: {os.strerror(number) if number else error}", errno=number)
 

@@ -27,10 +27,12 @@ _BLOCK: Final = 64
 
 @attrs.define(eq=False)
 class _Waiter:
-    """A task that waits while there is nothing.
+    """A task that waits for messages.
 
-    ``wanted`` is how many messages it takes at most, None for one that is not in a list; what it
-    gets is put into ``handed``.
+    Attributes:
+        task: The task.
+        wanted: How many messages it takes at most; None for a single one, not in a list.
+        handed: What it was given.
     """
 
     task: trio.lowlevel.Task
@@ -38,7 +40,7 @@ class _Waiter:
     handed: Message | list[Message] | None = None
 
     def hand(self, messages: Message | list[Message] | None) -> None:
-        """Wake it with ``messages``."""
+        """Wake the task with ``messages``, None if there will be no more."""
         self.handed = messages
         trio.lowlevel.reschedule(self.task)
 
@@ -46,14 +48,15 @@ class _Waiter:
 class ChannelQueue:
     """Messages in the order in which they came, for each host that sent some.
 
-    Whoever waits gets messages in the order in which they began to wait. A message is handed over
-    as it is put, so nobody else can take it, and who was handed one is not cancelled any more.
+    Tasks that wait get messages in the order in which they began to wait. A message that is put is
+    handed to the first of them at once, so nobody else can take it. A task that was handed one is
+    not cancelled any more.
 
     A KeyboardInterrupt comes before or after a message is taken, and not in the middle of it.
 
     Args:
         limit: How many messages it holds at most.
-        turns: Those of the handle, which taking takes part in.
+        turns: The turns of the handle; taking ends one when it is over.
     """
 
     def __init__(self, limit: int, turns: Turns) -> None:
@@ -147,7 +150,10 @@ class ChannelQueue:
 
     @trio.lowlevel.enable_ki_protection
     async def take_many(self, limit: int | None = None) -> list[Message]:
-        """Wait for a message, and take what is there, at most ``limit``. Like ``take``."""
+        """Wait for a message, and take all that are there, at most ``limit``.
+
+        Looks for cancellation, lets other tasks run, and raises as ``take`` does.
+        """
         wanted = MOST_AT_ONCE if limit is None else min(limit, MOST_AT_ONCE)
         if self._size:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -158,7 +164,7 @@ class ChannelQueue:
         return cast("list[Message]", await self._wait(wanted))
 
     def end(self) -> None:
-        """No more will come: what is here can be taken, then there is ``trio.EndOfChannel``."""
+        """Take no more messages: when those here are taken, there is ``trio.EndOfChannel``."""
         self._ended = True
         self._wake_all()
 
@@ -177,7 +183,7 @@ class ChannelQueue:
         return dropped
 
     async def _wait(self, wanted: int | None) -> Message | list[Message]:
-        """Wait until somebody puts what is ``wanted``."""
+        """Wait until a message is handed over, or a list of ``wanted`` at most."""
         if self._closed or self._ended:
             await trio.lowlevel.checkpoint()
             self._check()
@@ -197,7 +203,7 @@ class ChannelQueue:
         return waiter.handed
 
     def _error(self) -> Exception:
-        """Return what a task is told that can take nothing more."""
+        """Return the error for a task that waits though nothing more will come."""
         if self._closed:
             return trio.ClosedResourceError("this channel was closed")
         return trio.EndOfChannel("the handle has ended")

@@ -1,4 +1,4 @@
-"""Work on many links at once, cut into pieces that leave other tasks their turn."""
+"""Work on many links at once, cut into pieces so that other tasks run in between."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import trio
 from knet_trio._state.turns import Turns
 
 Piece = Callable[[], object]
-"""A little work: on one link, as a rule."""
+"""A small part of the work, mostly that on one link."""
 
 AT_ONCE: Final = 16
-"""How many pieces are done before ``Chores.add`` returns. So with few links a setting has its whole
-effect at once."""
+"""How many pieces are done before ``Chores.add`` returns, so that with few links a setting has its
+whole effect at once."""
 
 
 class _Chore(NamedTuple):
@@ -24,7 +24,7 @@ class _Chore(NamedTuple):
 
 
 class Chores:
-    """Does the work that it is given, in order, in turns."""
+    """Does the work that it is given, in order and in turns."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -38,8 +38,8 @@ class Chores:
         """Do ``pieces``: the first ``AT_ONCE`` of them now if nothing waits, the others in turns.
 
         Args:
-            pieces: The work. An iterator is asked for each piece when its time has come.
-            key: Takes the place of what waits under the same key, which it makes superfluous.
+            pieces: The work. An iterator is asked for each piece only when it is due.
+            key: Work that waits under the same key is dropped, since this makes it superfluous.
         """
         if key is not None:
             self._waiting = deque(chore for chore in self._waiting if chore.key != key)
@@ -49,7 +49,7 @@ class Chores:
             self._work.set()
 
     async def run(self) -> None:
-        """Do what waits, until cancelled."""
+        """Do the work, until cancelled."""
         turns = self._turns
         while True:
             before = turns.round
@@ -70,7 +70,7 @@ class Chores:
 
     @staticmethod
     def _begin(pieces: Iterator[Piece]) -> bool:
-        """Whether all of them are done now."""
+        """Do the first ``AT_ONCE`` pieces, and return whether those were all."""
         for _ in range(AT_ONCE):
             piece = next(pieces, None)
             if piece is None:

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class Compression(NamedTuple):
-    """How messages of more than ``threshold`` bytes are made smaller."""
+    """The compressor in use, and the size in bytes above which messages are compressed."""
 
     compressor: Compressor
     threshold: int
 
 
 class Context:
-    """Identity, settings, counters and clockwork of one handle."""
+    """What all parts of one handle share: its id, settings, counters, timers and log."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Context:
 
     @property
     def envelope(self) -> EnvelopeSizes:
-        """What the envelope in use adds to a packet."""
+        """The bytes that the envelope in use adds to a packet."""
         cipher = self.crypto.sealer
         if cipher is None:
             return CLEAR
@@ -93,7 +93,7 @@ class Context:
         return self.seq
 
     def tell(self, event: Event) -> None:
-        """Pass ``event`` to whoever listens."""
+        """Pass ``event`` to everybody who listens."""
         for receiver in self.event_receivers:
             receiver.put(event)
 
@@ -106,15 +106,15 @@ class Context:
         key: Hashable = None,
         error: BaseException | None = None,
     ) -> None:
-        """Count what goes no further, and log it.
+        """Count packets or messages that are dropped, and log that.
 
         Args:
-            cause: The counter, and what ``refusals.TOLD`` has to say.
-            details: For the words of that table.
+            cause: Why: the counter, and the words in ``refusals.TOLD``.
+            details: The values for those words.
             times: How many packets or messages.
-            link: The link that counts it too, where one is concerned.
-            key: What tells this flood of one cause from another, where no link does.
-            error: Goes into the log with its traceback.
+            link: The link they came or should have gone over, which counts them too.
+            key: Tells apart floods of the same cause in the log, where there is no ``link``.
+            error: Is logged with its traceback.
         """
         self.counters.drops[cause] += times
         if link is not None:
@@ -132,7 +132,7 @@ class Context:
             )
 
     def crash(self, error: Exception) -> None:
-        """Have the handle end with ``error``, a bug that came up in a call of the program."""
+        """End the handle with ``error``, a bug that came up in a call of the program."""
         if self.bug is None:
             self.bug = error
             self.bug_found.set()
@@ -144,5 +144,5 @@ class Context:
 
     @staticmethod
     def now() -> float:
-        """Seconds on the clock everything here goes by."""
+        """Return the time in seconds, on the clock that everything here goes by."""
         return trio.current_time()

@@ -1,4 +1,4 @@
-"""What control packets, and the network's complaints, do."""
+"""What control packets do, and the errors that the system and the network report."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ def _ping_received(host: HostState, link: NetworkLinkState, ping: Ping) -> None:
 def receive_troubles(
     handle: HandleState, endpoint: Endpoint, troubles: Iterable[PathTrouble]
 ) -> None:
-    """Act on troubles of one endpoint: on the first ones now, on many in turns."""
+    """Act on the troubles of one endpoint: the first ones now, many in turns."""
     handle.context.chores.add(
         partial(receive_trouble, handle, endpoint, trouble) for trouble in troubles
     )
 
 
 def receive_trouble(handle: HandleState, endpoint: Endpoint, trouble: PathTrouble) -> None:
-    """Act on what the system or the network says of packets that were sent."""
+    """Act on an error that the system or the network reports for packets that were sent."""
     now = handle.context.now()
     for link in handle.links_concerned(endpoint, trouble.destination):
         if trouble.errno == errno.EMSGSIZE:

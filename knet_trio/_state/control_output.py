@@ -26,10 +26,13 @@ from knet_trio.address import Address
 
 
 class ControlOutput:
-    """Sends the pings, pongs, probes and replies of one link, or loses them.
+    """Sends the pings, pongs, probes and replies of one link.
 
-    Nothing waits for room in the socket: the next packet comes anyway. ``lane`` is that of its
-    host, ``report`` is told of troubles of others that are found on the way.
+    A packet that finds no room in the socket is lost: the next one comes anyway.
+
+    Args:
+        lane: The lane of the host, which knows the number that a ping tells.
+        report: Called with troubles of other links that are found on the way.
     """
 
     def __init__(
@@ -49,7 +52,13 @@ class ControlOutput:
         self._report = report
 
     def ping(self, stamp: bytes, *, timed: bool, to: Address | None = None) -> None:
-        """Ask for a sign of life, and tell the number of the last message."""
+        """Send a ping, which tells the number of the last message.
+
+        Args:
+            stamp: The 16 bytes that the pong brings back.
+            timed: Whether it is a scheduled ping; False for one that is forced in between.
+            to: Another destination than the link's.
+        """
         context = self._context
         lane = self._lane
         number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)
@@ -62,24 +71,28 @@ class ControlOutput:
         self._send(Kind.PONG, encode_pong(pong))
 
     def probe(self, number: int, length: int) -> OSError | None:
-        """Send ``length`` bytes, to see if they come through.
+        """Send a path MTU probe.
+
+        Args:
+            number: What the reply brings back, 16 bits.
+            length: The bytes of the packet, before its envelope.
 
         Returns:
-            What the system says where it does not send them.
+            The system's error if it refuses to send it.
         """
         probe = PmtudProbe(self._context.host_id, self._link_id, number, length)
         return self._send(Kind.PMTU, encode_pmtud(probe))
 
     def reply(self, number: int) -> None:
-        """Tell the other end that its probe came through."""
+        """Answer a path MTU probe that came through."""
         reply = PmtudReply(self._context.host_id, self._link_id, number)
         self._send(Kind.PMTU, encode_pmtud_reply(reply))
 
     def kernel_mtu(self) -> int | None:
-        """Return how much this machine sends that way, in bytes on the wire, None if unknown.
+        """Return the largest packet that this machine sends to the peer, in bytes on the wire.
 
-        It has just refused a packet for its size, and queued that: the smallest of what is queued
-        for this destination counts.
+        Called when the system has just refused a packet for its size, and put that on the error
+        queue. The smallest size there for this destination counts; None if there is none.
         """
         sizes: list[int] = []
         others: list[PathTrouble] = []

@@ -1,4 +1,4 @@
-"""What is counted, and the frozen answers made of it."""
+"""What is counted, and the frozen records made of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATUS_TIMES: Final = 16
 
 
 class Kind(enum.IntEnum):
-    """What a packet is, for counting; the number is the place in ``LinkCounters.tallies``."""
+    """The kind of a packet, for counting; the number is its place in ``LinkCounters.tallies``."""
 
     DATA = 0
     PING = 1
@@ -39,19 +39,23 @@ class Tally:
 
 
 class Trouble(NamedTuple):
-    """The last thing that went wrong on a link, and when, on Trio's clock."""
+    """The last thing that went wrong on a link, and when, in seconds on Trio's clock."""
 
     what: str
     at: float
 
 
 class LinkCounters:
-    """All that one link counts. Bytes are those handed to and taken from the socket.
+    """Everything that one link counts. Bytes are those handed to and taken from the socket.
 
     Attributes:
+        trouble: What went wrong last, None if nothing did.
         tallies: Packets by their ``Kind``.
-        drops: What went no further, by cause.
-        trouble: What went wrong last, None while nothing did.
+        drops: Packets that were dropped, by cause.
+        up_count: How often the link went up.
+        down_count: How often it went down.
+        up_times: Times of day of the last times it went up.
+        down_times: Times of day of the last times it went down.
     """
 
     def __init__(self) -> None:
@@ -59,7 +63,7 @@ class LinkCounters:
         self.clear()
 
     def clear(self) -> None:
-        """Start again; the last trouble stays."""
+        """Set all counters to zero. The last trouble stays."""
         self.tallies = [Tally() for _ in Kind]
         self.drops: Counter[DropCause] = Counter()
         self.up_count = 0
@@ -68,45 +72,45 @@ class LinkCounters:
         self.down_times: deque[float] = deque(maxlen=STATUS_TIMES)
 
     def sent(self, kind: Kind, packets: int, size: int) -> None:
-        """The socket took packets, of ``size`` bytes together."""
+        """Count packets that the socket took, of ``size`` bytes together."""
         tally = self.tallies[kind]
         tally.tx_packets += packets
         tally.tx_bytes += size
 
     def delayed(self, kind: Kind, packets: int) -> None:
-        """The socket had no room for packets."""
+        """Count packets that the socket had no room for."""
         self.tallies[kind].tx_retries += packets
 
     def failed(self, kind: Kind) -> None:
-        """The system refused to send a packet."""
+        """Count a packet that the system refused to send."""
         self.tallies[kind].tx_errors += 1
 
     def received(self, kind: Kind, packets: int, size: int) -> None:
-        """Packets came in, of ``size`` bytes together."""
+        """Count packets that came in, of ``size`` bytes together."""
         tally = self.tallies[kind]
         tally.rx_packets += packets
         tally.rx_bytes += size
 
     def drop(self, cause: DropCause, times: int = 1) -> None:
-        """Something went no further; ``Context.refuse`` counts it for the handle too."""
+        """Count packets that were dropped; ``Context.refuse`` counts them for the handle too."""
         self.drops[cause] += times
 
     def note(self, what: str, at: float) -> None:
-        """Remember trouble, for ``explain``."""
+        """Remember what went wrong, for ``explain``."""
         self.trouble = Trouble(what, at)
 
     def went_up(self) -> None:
-        """The link is up."""
+        """Count that the link went up."""
         self.up_count += 1
         self.up_times.append(time.time())
 
     def went_down(self) -> None:
-        """The link is down."""
+        """Count that the link went down."""
         self.down_count += 1
         self.down_times.append(time.time())
 
     def snapshot(self, liveness: Liveness | None = None) -> LinkStatistics:
-        """Return the counters now, with the latencies that ``liveness`` keeps."""
+        """Return the counters as they are now, with the latencies that ``liveness`` keeps."""
         tallies = self.tallies
         total = Tally(
             **{
@@ -135,7 +139,7 @@ class LinkCounters:
 
 @attrs.define
 class Timing:
-    """How long something takes, in seconds."""
+    """How long an operation takes, in seconds."""
 
     count: int = 0
     total: float = 0.0
@@ -143,7 +147,7 @@ class Timing:
     max: float | None = None
 
     def add(self, seconds: float, times: int) -> None:
-        """``times`` of it took ``seconds`` together: each is taken for the average of them."""
+        """Add ``times`` operations that took ``seconds`` together."""
         if times:
             each = seconds / times
             self.count += times
@@ -167,7 +171,7 @@ class CompressionTally:
     time: Timing = attrs.field(factory=Timing)
 
     def add(self, original: int, size: int, seconds: float) -> None:
-        """One message of ``original`` bytes was, or had been, made into ``size``."""
+        """Add a message of ``original`` bytes, and ``size`` bytes compressed."""
         self.packets += 1
         self.original_bytes += original
         self.size_bytes += size
@@ -175,13 +179,13 @@ class CompressionTally:
 
 
 class HandleCounters:
-    """All that a handle counts."""
+    """Everything that a handle counts."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Start again."""
+        """Set all counters to zero."""
         self.drops: Counter[DropCause] = Counter()
         self.tx_uncompressed = 0
         self.tx_compress = CompressionTally()
@@ -191,11 +195,11 @@ class HandleCounters:
         self.rx_crypt = Timing()
 
     def drop(self, cause: DropCause, times: int = 1) -> None:
-        """Something went no further."""
+        """Count packets or messages that were dropped."""
         self.drops[cause] += times
 
     def snapshot(self) -> HandleStatistics:
-        """The counters now."""
+        """Return the counters as they are now."""
         tx, rx = self.tx_compress, self.rx_compress
         return HandleStatistics(
             tx_uncompressed_packets=self.tx_uncompressed,

@@ -1,4 +1,4 @@
-"""The data MTU of a handle, kept up as its links change."""
+"""The data MTU of a handle, kept up to date as its links change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DataMtus:
         self._smallest: int | None = None
 
     def put(self, link: Hashable, mtu: int | None) -> None:
-        """Take in what ``link`` carries, None while that is not known."""
+        """Set the MTU of ``link``, which is in use; None while it is not known."""
         if link in self._of:
             if self._of[link] == mtu:
                 return
@@ -27,7 +27,7 @@ class DataMtus:
             self._smallest = mtu
 
     def discard(self, link: Hashable) -> None:
-        """Leave ``link`` out, which is not in use."""
+        """Leave out ``link``, which is not in use any more."""
         if link not in self._of:
             return
         mtu = self._of.pop(link)
@@ -39,13 +39,13 @@ class DataMtus:
                 self._smallest = min((one for one in self._counts if one is not None), default=None)
 
     def doubt_all(self) -> None:
-        """Take none of them for known: the envelope has changed."""
+        """Treat all MTUs as not known: the envelope has changed."""
         self._of = dict.fromkeys(self._of)
         self._counts = Counter({None: len(self._of)} if self._of else {})
         self._smallest = None
 
     def smallest(self, minimum: int) -> int:
-        """Return what every link in use carries; one that is not known carries ``minimum``."""
+        """Return the MTU that every link in use has; an unknown one counts as ``minimum``."""
         if self._smallest is None:
             return minimum
         return min(minimum, self._smallest) if self._counts[None] else self._smallest

@@ -1,4 +1,4 @@
-"""Why a link over the network is as it is, in words a person can act on."""
+"""Why a link over the network is up or down, in words that a person can act on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ADVICE = {
 
 
 def explain(link: NetworkLinkState) -> str:
-    """Return a line on the state, then one for each thing that has a part in it."""
+    """Return a line on the state of the link, then one for each thing that explains it."""
     now = link.context.now()
     liveness = link.heartbeat.liveness
     search, counters = link.path_mtu.search, link.counters

@@ -30,18 +30,19 @@ FORCED_PING_EVERY: Final = 8191
 class HandleState:
     """The hosts of a handle, and the data MTU they have in common.
 
-    Nothing here walks all hosts or links for a packet, an error, or a change of one. What a setting
-    does to all links is a chore, see ``Context.chores``.
+    Nothing here walks all hosts or links for a packet, an error, or a change of one. Settings of
+    all links are work for ``Context.chores``.
 
     Attributes:
+        context: What all parts of the handle share.
         hosts: The hosts by their ids.
-        by_address: Links by where they lead to, for what is wrong with a packet before its sender
+        by_address: Links by their destinations, for what is wrong with a packet before its sender
             is known.
-        data_mtu: The user bytes that one packet carries on every link in use.
+        data_mtu: The largest message that goes in one packet on every link in use, in bytes.
         loopback: The link of this host to itself, if it has one that is up.
         reachable: The hosts to which a link over the network can carry data.
-        on_host_lost: Told of a host that is not reachable any more.
-        on_links_changed: Told of a host whose messages may go another way now.
+        on_host_lost: Called with a host that is not reachable any more.
+        on_links_changed: Called with a host whose messages may go over other links now.
     """
 
     def __init__(self, context: Context) -> None:
@@ -62,14 +63,14 @@ class HandleState:
     # Hosts.
 
     def add(self, host_id: int, name: str, policy: LinkPolicy) -> HostState:
-        """Take in a new host."""
+        """Add a host."""
         host = HostState(self.context, host_id, name, policy, self.update, self._forget)
         self.hosts[host_id] = self._names[name] = host
         self.context.log.debug(LogSubsystem.HOST, "host %d (%s) is added", host_id, name)
         return host
 
     def remove(self, host: HostState) -> None:
-        """Let go of a host whose links are about to be closed and removed."""
+        """Remove a host, whose links are about to be closed and removed."""
         host.close()
         del self.hosts[host.host_id]
         del self._names[host.name]
@@ -80,11 +81,11 @@ class HandleState:
         )
 
     def find(self, name: str) -> HostState | None:
-        """Return the host of that name, if there is one."""
+        """Return the host of that name, None if there is none."""
         return self._names.get(name)
 
     def rename(self, host: HostState, name: str) -> None:
-        """Give a host another name, which no other has."""
+        """Change the name of a host to one that no other host has."""
         del self._names[host.name]
         host.name = name
         self._names[name] = host
@@ -92,12 +93,12 @@ class HandleState:
     # Links.
 
     def network_links(self) -> Iterator[NetworkLinkState]:
-        """Every link over the network."""
+        """Yield every link over the network."""
         for host in self.hosts.values():
             yield from host.network_links.values()
 
     def links(self) -> Iterator[LinkState]:
-        """Every link there is."""
+        """Yield every link."""
         for host in self.hosts.values():
             yield from host.links.values()
 
@@ -106,13 +107,13 @@ class HandleState:
     ) -> Sequence[NetworkLinkState]:
         """Return the links that send through ``endpoint`` to ``destination``.
 
-        Port 0 stands for any: refusing an IPv4 packet for its size, the kernel tells of the path,
-        and of no port.
+        Port 0 stands for any: refusing an IPv4 packet for its size, the kernel names the address
+        alone.
         """
         return self._by_way.find((endpoint, destination))
 
     def update(self, host: HostState) -> None:
-        """Take over what has changed in the links of one host."""
+        """Bring the indexes, the data MTU and the reachable hosts in line with a host's links."""
         if self.hosts.get(host.host_id) is host:
             self._settle_reachable(host)
         if host.host_id == self.context.host_id:
@@ -144,7 +145,7 @@ class HandleState:
             self.on_host_lost(host)
 
     def _forget(self, link: NetworkLinkState) -> None:
-        """Let go of a link that is being removed."""
+        """Remove a link from the indexes and the data MTU."""
         self.by_address.discard(link)
         self._by_way.discard(link)
         self._mtus.discard(link)
@@ -159,7 +160,7 @@ class HandleState:
     # Settings of all hosts and links.
 
     def set_defrag_buffers(self, buffers: DefragBuffers) -> None:
-        """Put no more messages together at once for each host than ``buffers`` says."""
+        """Set how many messages of each host may wait for fragments at once."""
         self.context.defrag_buffers = buffers
         hosts = list(self.hosts.values())
         self.context.chores.add(
@@ -193,7 +194,10 @@ class HandleState:
     # Numbers.
 
     def next_seqs(self, count: int) -> Sequence[int]:
-        """The numbers of the next messages; now and then one is told to every host at once."""
+        """Return the numbers of the next ``count`` messages.
+
+        Every 8191 messages a forced ping tells the number to every host.
+        """
         before = self.context.seq
         last = before + count
         if last <= MAX_SEQ:

@@ -12,12 +12,15 @@ from knet_trio.config import LinkConfig
 
 
 class Heartbeat:
-    """Sends pings while it runs. ``silent`` is told when none was answered for too long, and why.
+    """Sends pings while it runs, and notices when they are not answered.
+
+    Args:
+        silent: Called with the time and a reason when no pong has come for too long.
 
     Attributes:
-        liveness: What the pongs say, to look at.
+        liveness: What follows from the pongs, to be read only.
         running: Whether pings are sent.
-        started_at: When that began, on Trio's clock.
+        started_at: When it was started last, on Trio's clock.
     """
 
     def __init__(
@@ -43,16 +46,16 @@ class Heartbeat:
 
     @property
     def connected(self) -> bool:
-        """Whether pongs come in."""
+        """Whether the link is up, as far as its pongs say."""
         return self.liveness.connected
 
     @property
     def counted(self) -> int:
-        """How many pongs have come in a row while it is down."""
+        """How many pongs have come in a row while the link is down."""
         return self.liveness.counted
 
     def start(self, now: float) -> None:
-        """Begin anew, with a ping at once."""
+        """Start from the beginning, with a ping at once."""
         self.running = True
         self.started_at = now
         self.liveness.restart(now)
@@ -64,11 +67,11 @@ class Heartbeat:
         self._heartbeats.discard(self.beat)
 
     def fail(self, now: float) -> None:
-        """Count pongs from the first one again: the link is down."""
+        """Take the link down, so that pongs are counted from the first one again."""
         self.liveness.fail(now)
 
     def beat(self, now: float) -> None:
-        """Send the ping that is due and notice silence."""
+        """Send the ping that is due, and notice silence."""
         if not self.running:
             return
         if now - self.liveness.deadline > STALL:
@@ -81,25 +84,25 @@ class Heartbeat:
         self._heartbeats.set(self.beat, self.liveness.deadline)
 
     def ping(self, now: float, *, timed: bool) -> None:
-        """Ask for a sign of life, and tell the number of the last message."""
+        """Send a ping: a scheduled one if ``timed``, else a forced one."""
         self._output.ping(self.liveness.stamp(now), timed=timed)
 
     def pong_received(self, pong: Pong, now: float) -> PongOutcome:
-        """Take a sign of life, and return what it meant."""
+        """Take a pong into account, and return what it meant."""
         outcome = self.liveness.pong_received(now, pong.time)
         self._heartbeats.set(self.beat, self.liveness.deadline)
         return outcome
 
     def suspect(self, now: float) -> bool:
-        """Whether there is reason to think that the link may be dead, though it is not yet down."""
+        """Return whether the link may be dead, though it is not yet down."""
         return self.liveness.suspect(now)
 
     def doubt(self, now: float) -> None:
-        """A send has failed: suspect the link until a ping from now on is answered."""
+        """Suspect the link, since a send has failed, until a ping from now on is answered."""
         self.liveness.doubt(now)
 
     def set_timers(self, now: float, config: LinkConfig) -> None:
-        """Go by the timers of ``config`` from now on."""
+        """Use the timers of ``config`` from now on."""
         self.liveness.set_timers(
             now, config.ping_interval, config.pong_timeout, config.latency_samples
         )
@@ -107,7 +110,7 @@ class Heartbeat:
             self._heartbeats.set(self.beat, self.liveness.deadline)
 
     def set_pong_count(self, pong_count: int) -> None:
-        """Count that many pongs before the link is up."""
+        """Set after how many pongs one more takes the link up."""
         self.liveness.pong_count = pong_count
 
     def clear_latency(self) -> None:

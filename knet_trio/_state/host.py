@@ -1,4 +1,4 @@
-"""One host at work: its links, the order of its data, and whether it can be reached."""
+"""The state of one host: its links, the order of its data, and whether it can be reached."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from knet_trio.events import HostStatusChanged
 
 
 class HostState:
-    """A host.
+    """What is behind a ``Host``.
 
-    ``changed`` is called when the use, the MTU or the address of a link has changed, ``forget``
-    when a link over the network is removed.
+    Args:
+        changed: Called when the use, the MTU or the address of a link has changed.
+        forget: Called when a link over the network is removed.
 
     Attributes:
         links: All its links by their ids.
         network_links: Those over the network.
-        loopback: The one within this host. Only the own host has it, and then no other.
-        by_address: The links over the network by where they lead to.
-        inbound: The order of its data.
+        loopback: The link of this host to itself, its only one; None for other hosts.
+        by_address: The links over the network by their destinations.
+        inbound: The order of the data that it sends.
         reachable: Whether a link can carry data, and how to wait for that.
         ranked: The links over the network that can carry data now, best first.
-        turn: Which of them is next, with the round-robin policy.
+        turn: Counts messages, with the round-robin policy, to choose their links.
         lane: What waits to be sent to it.
-        receive_lane: What it has sent, and waits to be worked on.
+        receive_lane: What it has sent and waits to be decompressed.
     """
 
     def __init__(
@@ -65,17 +66,17 @@ class HostState:
         self._forget = forget
 
     def add(self, link: NetworkLinkState) -> None:
-        """Take in a link over the network."""
+        """Add a link over the network."""
         self.links[link.link_id] = self.network_links[link.link_id] = link
         self.refresh()
 
     def add_loopback(self, link: LoopbackLinkState) -> None:
-        """Take in the link within this host."""
+        """Add the link of this host to itself."""
         self.links[link.link_id] = self.loopback = link
         self.refresh()
 
     def remove(self, link: LinkState) -> None:
-        """Let go of a closed link."""
+        """Remove a closed link."""
         del self.links[link.link_id]
         network_link = self.network_links.pop(link.link_id, None)
         if network_link is None:
@@ -85,7 +86,7 @@ class HostState:
         self.refresh()
 
     def refresh(self) -> None:
-        """Work out anew what follows from the state of its links."""
+        """Work out again what follows from the state of its links."""
         links = self.network_links.values()
         self.by_address = {link.destination: link for link in links if link.destination is not None}
         self.ranked = rank(link for link in links if link.usable)
@@ -112,13 +113,13 @@ class HostState:
 
     @property
     def next_links(self) -> Sequence[NetworkLinkState]:
-        """The links for the next message; none if the host cannot be reached."""
+        """The links for the next message; none if the host is unreachable."""
         if len(self.ranked) < 2:
             return self.ranked
         return self.links_of_turn(self.turn)
 
     def links_of_turn(self, turn: int) -> Sequence[NetworkLinkState]:
-        """The links that carry message number ``turn``, with the round-robin policy."""
+        """Return the links for message number ``turn`` (for the round-robin policy)."""
         chosen = select(self.policy, self.ranked, turn)
         if self.context.hedge and len(self.ranked) > 1:
             now = self.context.now()
@@ -126,12 +127,12 @@ class HostState:
         return chosen
 
     def set_policy(self, policy: LinkPolicy) -> None:
-        """Choose the links of messages in another way from now on."""
+        """Change how the links of messages are chosen."""
         self.policy = policy
         self._changed(self)
 
     def close(self) -> None:
-        """It is being removed."""
+        """End it: the host is being removed."""
         self.reachable.close()
         # What waits was sent by a host that is gone, and is not to be taken for a new one's.
         lost = self.receive_lane.close()

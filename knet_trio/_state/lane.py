@@ -35,13 +35,13 @@ class Sealed(NamedTuple):
 
     Attributes:
         datagrams: In the order in which they are sent.
-        owners: For each datagram which message it is of, 0 for the first one here; None if each
+        owners: The message that each datagram belongs to, 0 for the first one here; None if each
             message has one datagram.
         first: The number of the first message.
         last: The number of the last message.
         base: The index of that message in its batch.
-        cipher: What sealed them, None for clear packets.
-        fragment_size: The data MTU by which they were cut.
+        cipher: The cipher that sealed them, None for clear packets.
+        fragment_size: The data MTU by which the messages were cut, in bytes.
     """
 
     datagrams: Sequence[bytes]
@@ -53,11 +53,11 @@ class Sealed(NamedTuple):
     fragment_size: int
 
     def owner(self, index: int) -> int:
-        """Return the index, in the batch, of the message that datagram ``index`` is of."""
+        """Return the message that datagram ``index`` belongs to, as its index in the batch."""
         return self.base + (index if self.owners is None else self.owners[index])
 
     def number(self, owner: int) -> int:
-        """Return the number of message ``owner`` of the batch."""
+        """Return the sequence number of message ``owner`` of the batch."""
         return seq_after(self.first, owner - self.base)
 
 
@@ -65,12 +65,14 @@ class Batch:
     """Messages to the same hosts on the same channel, which are handed over together.
 
     Attributes:
-        datas: The messages, compressed where that was worth it.
-        compress: For each message the id of what compressed it, 0 for nothing; one number if that
-            is the same for all.
+        datas: The messages, compressed where that made them smaller.
+        channel: The channel, 0 to 31.
+        compress: For each message the wire id of its compression, 0 for none; one number if all
+            have the same.
         broadcast: Whether they are for every host.
         ready: False while they wait for the compressor.
         sealed: The datagrams that were made of them last; hosts share them.
+        size: The bytes of the messages before compression.
     """
 
     __slots__ = ("broadcast", "channel", "compress", "datas", "ready", "sealed", "size")
@@ -101,7 +103,7 @@ class Batch:
         self.size += len(data)
 
     def set_compressed(self, compressed: Sequence[tuple[bytes, int]]) -> None:
-        """Take the messages as the compressor made them, each with its id."""
+        """Set the messages as the compressor made them, each with its wire id."""
         self.datas = [data for data, _ in compressed]
         kinds = [kind for _, kind in compressed]
         self.compress = kinds[0] if kinds.count(kinds[0]) == len(kinds) else kinds
@@ -116,14 +118,15 @@ class Batch:
 
 
 class LaneItem:
-    """A batch in the lane of one host, as far as it has not been sent.
+    """What is left of a batch for one host.
 
     Attributes:
+        batch: The batch.
+        urgent: Whether ``send_sync`` sends it, before all others.
+        error: Why some of it was given up, None if nothing was.
         first: The index of the first message of the batch that is not sent whole.
         sealed: The datagrams of the messages from ``first`` on, None before they are made.
         start: The index of the first datagram that is not sent.
-        error: Why some of it was given up, None if nothing was.
-        urgent: Whether it goes before all others, and whoever sent it is told of an error.
         on_end: Called with ``error`` when nothing of it waits any more.
     """
 
@@ -152,7 +155,15 @@ class LaneItem:
 
 
 class Waiter:
-    """A task that waits to hand over a batch to ``hosts``; ``error`` is what it then raises."""
+    """A task that waits to hand over a batch.
+
+    Attributes:
+        batch: The batch.
+        hosts: The hosts that it is for.
+        channel: Stands for the channel that it is sent on; closing that ends the waiting.
+        task: The task.
+        error: What the task raises when it runs again, None for nothing.
+    """
 
     __slots__ = ("batch", "channel", "error", "hosts", "task")
 
@@ -167,15 +178,18 @@ class Waiter:
 
 
 class SendLane:
-    """What is on its way to one host.
+    """The messages that wait to be sent to one host.
 
     Attributes:
         items: What waits, in order.
         urgent: What ``send_sync`` sends, which goes first.
-        waiters: Who waits to enter, in the order in which they began to.
-        last_seq: The number of the last message that was handed to the host's links, or told.
-        blocked: Whether no link of the host has room, as far as is known.
-        moved_at: When something that had to wait in it was sent last.
+        waiters: The tasks that wait for room, in the order in which they began to.
+        messages: How many messages are in ``items``.
+        size: How many bytes are in ``items``.
+        last_seq: The number of the last message that was handed to the host's links, or told to it
+            by a forced ping.
+        blocked: Whether no link of the host had room when it was tried last.
+        moved_at: When something that had waited in it was sent last, on Trio's clock.
     """
 
     __slots__ = (
@@ -201,7 +215,7 @@ class SendLane:
 
     @property
     def full(self) -> bool:
-        """Whether nothing may enter."""
+        """Whether it is full: nothing may enter."""
         return self.messages >= LANE_MESSAGES or self.size >= LANE_BYTES
 
     @property
@@ -210,33 +224,33 @@ class SendLane:
         return 2 * self.messages < LANE_MESSAGES and 2 * self.size < LANE_BYTES
 
     def append(self, item: LaneItem) -> None:
-        """Add what has to wait."""
+        """Add an item at the end."""
         self.items.append(item)
         self.messages += len(item.batch.datas)
         self.size += item.batch.size
 
     def insert_second(self, item: LaneItem) -> None:
-        """Add what comes next after the first item."""
+        """Add an item behind the first one."""
         self.items.insert(1, item)
         self.messages += len(item.batch.datas)
         self.size += item.batch.size
 
     def replace(self, item: LaneItem, batch: Batch) -> None:
-        """Make ``batch``, a part of it, what ``item`` holds."""
+        """Set what ``item`` holds to ``batch``, which is a part of it."""
         if self.items and self.items[0] is item:
             self.messages += len(batch.datas) - len(item.batch.datas)
             self.size += batch.size - item.batch.size
         item.batch = batch
 
     def popleft(self) -> LaneItem:
-        """Take out the first item."""
+        """Remove the first item, and return it."""
         item = self.items.popleft()
         self.messages -= len(item.batch.datas)
         self.size -= item.batch.size
         return item
 
     def clear(self) -> list[LaneItem]:
-        """Take out everything."""
+        """Remove all items, and return them."""
         items = [*self.urgent, *self.items]
         self.urgent.clear()
         self.items.clear()
@@ -244,10 +258,10 @@ class SendLane:
         return items
 
     def number_to_tell(self, newest: int) -> int:
-        """Return what a scheduled ping tells: the number of the last message handed on.
+        """Return the number for a scheduled ping: that of the last message handed to the links.
 
-        Nothing that waits here has been handed on yet. Where nothing waits, what others were sent
-        since, up to number ``newest``, has passed this host by.
+        What waits here has not been handed to them yet. Where nothing waits, the messages up to
+        number ``newest`` that were sent since were for other hosts.
         """
         return self.last_seq if self.items or self.urgent else newest
 
@@ -261,9 +275,9 @@ class SendLane:
             self.last_seq = number
 
     def force_number(self, newest: int) -> int:
-        """Return what a forced ping tells: ``newest``, which is always another one.
+        """Return the number for a forced ping: ``newest``.
 
-        What waits, and has a lower number already, is given a new one.
+        What waits and has a lower number already is given a new one.
         """
         self.last_seq = newest
         return newest

@@ -16,12 +16,14 @@ from knet_trio.status import LinkStatus
 
 
 class LinkState(ABC):
-    """A link of a host: its settings, whether it is up, and what it counts.
+    """A link of a host: its settings, whether it is up, and its counters.
 
     Attributes:
+        context: What all parts of the handle share.
+        host_id: The id of its host.
         config: The settings in force.
-        title: What the log calls it, which may keep that long after the link is gone.
-        counters: What it counts.
+        title: Its name in the log, which may keep it long after the link is gone.
+        counters: Its counters.
         connected: Whether it is up, and how to wait for that.
         reason: Why it is up or down, in words.
     """
@@ -37,18 +39,18 @@ class LinkState(ABC):
 
     @property
     def link_id(self) -> int:
-        """0 to 7."""
+        """The id of the link, 0 to 7."""
         return self.config.link_id
 
     @property
     def priority(self) -> int:
-        """0 to 255, more is better."""
+        """0 to 255; the passive policy prefers the highest."""
         return self.config.priority
 
     @property
     @abstractmethod
     def enabled(self) -> bool:
-        """Whether it runs."""
+        """Whether it is in use."""
 
     @property
     @abstractmethod
@@ -62,22 +64,26 @@ class LinkState(ABC):
 
     @abstractmethod
     def status(self) -> LinkStatus:
-        """Return the state and the counters of now."""
+        """Return its state and its counters as they are now."""
 
     @abstractmethod
     def explain(self) -> str:
-        """Return why it is as it is, in words a person can act on."""
+        """Return why it is up or down, in words that a person can act on."""
 
     @abstractmethod
     def set_enabled(self, enabled: bool) -> None:
-        """Start or stop it."""
+        """Take it into use, or out of use."""
 
     def set_priority(self, priority: int) -> None:
-        """Prefer it to links of lower priority. Raises InvalidArgumentError if out of range."""
+        """Set its priority. Raises InvalidArgumentError if that is out of range."""
         self.config = attrs.evolve(self.config, priority=priority)
 
     def set_pong_count(self, pong_count: int) -> None:
-        """Have that many pongs take it up. Raises InvalidArgumentError if out of range."""
+        """Set after how many pongs one more takes it up.
+
+        Raises:
+            InvalidArgumentError: The number is out of range.
+        """
         self.config = attrs.evolve(self.config, pong_count=pong_count)
 
     def set_timers(self, interval: float, timeout: float, samples: int) -> None:
@@ -91,7 +97,7 @@ class LinkState(ABC):
         )
 
     def clear_statistics(self) -> None:
-        """Start the counters again."""
+        """Set the counters to zero."""
         self.counters.clear()
 
     def close(self) -> None:

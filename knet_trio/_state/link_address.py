@@ -12,7 +12,13 @@ from knet_trio.address import Address
 
 
 class _Move(NamedTuple):
-    """A ping came from ``source``; whether its host is there shows when ``stamp`` is back."""
+    """A question whether the host has moved.
+
+    Attributes:
+        source: The address that ``ping`` came from.
+        stamp: What the question carries; the host is there when a pong brings it back from there.
+        ping: The ping.
+    """
 
     source: Address
     stamp: bytes
@@ -22,8 +28,11 @@ class _Move(NamedTuple):
 class LinkAddress:
     """The address at the other end of a link, fixed or learned.
 
+    Args:
+        dst: The fixed address, None if it is to be learned.
+
     Attributes:
-        acl: Which addresses may speak on the link.
+        acl: The access list: which addresses may speak on the link.
         dynamic: Whether the address is learned from the host that is there.
         destination: The address, None while a dynamic link has not learned it.
     """
@@ -43,20 +52,23 @@ class LinkAddress:
         self._move = None
 
     def forget(self) -> None:
-        """Forget what was learned."""
+        """Forget the address if it was learned."""
         if self.dynamic:
             self.destination = self._move = None
 
     def is_copy(self, ping: Ping) -> bool:
-        """Whether ``ping`` came before, if it is of a kind that must not have its effect twice."""
+        """Return whether ``ping`` came before, and could start the numbers of its host afresh.
+
+        Other pings have no effect that a copy could repeat: for them it is always False.
+        """
         may_start_afresh = not ping.timed or ping.seq == 0
         return may_start_afresh and self._seen_pings.is_copy(ping.time)
 
     def ask_moved(self, source: Address, ping: Ping) -> bytes:
-        """Return the stamp for a question that shows whether the host has moved to ``source``.
+        """Return the stamp for a ping to ``source`` that shows whether the host has moved there.
 
-        Anybody could have recorded ``ping`` and sent it from there. The pong to a ping that goes
-        there comes from there only if the host is there.
+        Anybody could have recorded ``ping`` and sent it from there. The pong to a ping that is sent
+        there comes back from there only if the host is there.
         """
         asked = self._move
         if asked is not None and asked.source == source:
@@ -68,7 +80,7 @@ class LinkAddress:
         return stamp
 
     def find_move(self, source: Address, pong: Pong) -> Ping | None:
-        """Return the ping by which the host moved to ``source``, if ``pong`` shows that it did."""
+        """Return the ping of the host that ``pong`` shows to be at ``source``, else None."""
         move = self._move
         if move is None or move.source != source or move.stamp != pong.time:
             return None

@@ -1,4 +1,4 @@
-"""Links by a property that several may share and that can change."""
+"""An index of links by keys that several links may share and that can change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class LinkIndex(Generic[K]):
-    """Finds links by their keys, of which each may have several."""
+    """Finds links by their keys. A link may have several keys, and a key several links."""
 
     def __init__(self) -> None:
         self._links: dict[K, dict[NetworkLinkState, None]] = {}
@@ -22,7 +22,7 @@ class LinkIndex(Generic[K]):
         return len(self._links)
 
     def put(self, link: NetworkLinkState, keys: Iterable[K]) -> None:
-        """Have ``link`` found by ``keys``, and by no other any more."""
+        """Set the keys of ``link``."""
         keys = tuple(keys)
         if self._keys.get(link, ()) == keys:
             return
@@ -33,7 +33,7 @@ class LinkIndex(Generic[K]):
             self._links.setdefault(key, {})[link] = None
 
     def discard(self, link: NetworkLinkState) -> None:
-        """Have ``link`` not found any more."""
+        """Remove ``link``."""
         for key in self._keys.pop(link, ()):
             links = self._links[key]
             del links[link]
@@ -41,10 +41,10 @@ class LinkIndex(Generic[K]):
                 del self._links[key]
 
     def find(self, key: K) -> Sequence[NetworkLinkState]:
-        """Return all with that key, the latest last."""
+        """Return all links with that key, the one put last at the end."""
         return tuple(self._links.get(key, ()))
 
     def get(self, key: K) -> NetworkLinkState | None:
-        """Return the latest with that key, if there is one."""
+        """Return the link with that key that was put last, None if there is none."""
         links = self._links.get(key)
         return None if links is None else next(reversed(links))

@@ -1,4 +1,4 @@
-"""How one link sends: over which socket, what was taken, and what the system refused."""
+"""How one link sends: over which socket, what that took, and what the system refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from knet_trio.address import Address
 
 
 class Refusal(NamedTuple):
-    """The system would not send datagram number ``place``."""
+    """The error with which the system refused to send datagram number ``place``."""
 
     place: int
     error: OSError
@@ -27,7 +27,7 @@ class SendResult(NamedTuple):
     """What became of datagrams.
 
     Attributes:
-        done: How many of them, from the first, are dealt with; the rest found no room.
+        done: How many of them, from the first, were taken or refused. The others found no room.
         refusals: Those of them that the system refused.
     """
 
@@ -39,14 +39,16 @@ class LinkSender:
     """The sending part of a link.
 
     A link shares a socket with others at first. When the buffer of that is full because of what
-    they send, the link opens a socket for itself by ``connect``, if the transport has such.
+    they send, the link opens a socket of its own, if the transport has such.
 
-    ``refused`` is told of what the system would not send, ``too_large`` of data that is larger than
-    it takes, ``rerouted`` of another socket.
+    Args:
+        refused: Called with the error when the system refuses to send.
+        too_large: Called when it refuses data for its size.
+        rerouted: Called when the link sends over another socket.
 
     Attributes:
         outlet: The socket in use.
-        shared: The one that it shares.
+        shared: The socket that it shares.
     """
 
     def __init__(
@@ -82,7 +84,10 @@ class LinkSender:
         return list(dict.fromkeys((self.shared.endpoint, self.outlet.endpoint)))
 
     def flows(self, since: float) -> bool:
-        """Whether its way out is at most half full, and has not been full after ``since``."""
+        """Return whether its way out is at most half full, and has not been full after ``since``.
+
+        ``since`` is a time in seconds on Trio's clock.
+        """
         return self._blocked_at <= since and self.outlet.endpoint.backlog < 0.5
 
     def send_data(self, datagrams: Sequence[bytes]) -> SendResult:
@@ -126,10 +131,10 @@ class LinkSender:
         return SendResult(done, refusals)
 
     def send_control(self, kind: Kind, datagram: bytes, destination: Address) -> OSError | None:
-        """Send a control packet, or lose it: the next one comes anyway.
+        """Send a control packet. One that finds no room is lost: the next one comes anyway.
 
         Returns:
-            Why the system refused it, None if it did not.
+            The error with which the system refused it, None if it did not.
         """
         counters = self._counters
         try:
@@ -152,25 +157,25 @@ class LinkSender:
         return None
 
     def wait_for_room(self) -> None:
-        """Wake the lane of the host when the link may take something again."""
+        """Wake the lane of the host when the link may have room again."""
         # A queue that was full behind the socket is tried again by a timer that runs already.
         if self.outlet.full:
             self.outlet.wait(self._host_id)
 
     def moved(self) -> None:
-        """The peer is somewhere else, or nowhere: a socket for its old address is of no use."""
+        """Send to another address, or to none: a socket connected to the old one is closed."""
         self._unconnectable = None
         if self.outlet is not self.shared:
             own, self.outlet = self.outlet, self.shared
             self._context.connections.disconnect(own)
 
     def close(self) -> None:
-        """The link is being removed."""
+        """Stop sending: the link is being removed."""
         self._context.buffers.forget(self._try_again)
         self.moved()
 
     def _go_alone(self, destination: Address) -> bool:
-        """There is no room: open a socket for this link if others have filled the one they share.
+        """Open a socket for this link, if it found one full that others share.
 
         Returns:
             Whether it is worth trying again at once.

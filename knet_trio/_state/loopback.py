@@ -1,7 +1,7 @@
 """The link of a host to itself: messages are copied, and nothing goes over the network.
 
 So it has no heartbeat, no path MTU to find and no socket, is up as long as it is enabled, and plays
-no part in the data MTU. Source: man knet_link_set_config (KNET_TRANSPORT_LOOPBACK).
+no part in the data MTU. See knet_link_set_config(3), KNET_TRANSPORT_LOOPBACK.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from knet_trio.status import LinkStatus
 
 
 class LoopbackLinkState(LinkState):
-    """The only link of the own host. ``deliver`` puts messages into the channels' queues.
+    """The only link of the own host.
 
-    ``changed`` is called when it goes up or down. Its access list and its heartbeat's settings can
-    be read and changed like those of other links, and mean nothing.
+    Its access list and its heartbeat's settings can be read and changed like those of other links,
+    and mean nothing.
+
+    Args:
+        deliver: Puts messages into the queues of the channels.
+        changed: Called when it goes up or down.
     """
 
     def __init__(
@@ -41,16 +45,16 @@ class LoopbackLinkState(LinkState):
 
     @property
     def enabled(self) -> bool:
-        """Whether it runs, which is the same as being up."""
+        """Whether it is in use, which is the same as being up."""
         return self.connected.is_on
 
     @property
     def acl(self) -> AccessList:
-        """Addresses that mean nothing here."""
+        """An access list without effect."""
         return self._acl
 
     def status(self) -> LinkStatus:
-        """Return its state. The addresses are those it was given; nothing is bound to them."""
+        """Return its state. The addresses are those that were given; nothing is bound to them."""
         src, dst = self.config.src, self.config.dst
         return LinkStatus(
             src_ipaddr=src.host,
@@ -89,14 +93,14 @@ class LoopbackLinkState(LinkState):
         self._changed()
 
     def explain(self) -> str:
-        """Return why it is up or down, in words a person can act on."""
+        """Return why it is up or down, in words that a person can act on."""
         title = f"link {self.link_id} of host {self.host_id} to itself"
         if self.enabled:
             return f"{title} is up: {self.reason}"
         return f"{title} is down: {self.reason}; set enabled = True to start it"
 
     def carry(self, messages: Sequence[Message]) -> None:
-        """Give copies of ``messages`` to this host's own channels."""
+        """Deliver ``messages`` to this host's own channels."""
         size = sum(len(message.data) for message in messages)
         self.counters.sent(Kind.DATA, len(messages), size)
         self._deliver(messages)

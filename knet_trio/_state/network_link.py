@@ -1,4 +1,4 @@
-"""A link over the network."""
+"""The state of a link over the network."""
 
 from __future__ import annotations
 
@@ -44,17 +44,18 @@ UNREACHABLE_ERRNOS: Final = frozenset(
 
 
 class NetworkLinkState(LinkState):
-    """A link over the network: how it goes up and down, with what its parts find out.
+    """A link over the network: how it goes up and down, by what its parts find out.
 
-    ``changed`` is called when what it can carry, or where it leads to, has changed; ``report`` is
-    told of troubles of other links that it comes upon.
+    Args:
+        changed: Called when its use, its MTU or its destination has changed.
+        report: Called with troubles of other links that are found on the way.
 
     Attributes:
         address: Where it leads to, and who may speak on it.
         sender: How it sends.
         output: Its control packets.
-        heartbeat: Its pings, and what their pongs say.
-        path_mtu: How large its packets can be.
+        heartbeat: Its pings, and what follows from their pongs.
+        path_mtu: The search for its path MTU.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class NetworkLinkState(LinkState):
 
     @property
     def enabled(self) -> bool:
-        """Whether its heartbeat runs."""
+        """Whether it is in use: its heartbeat runs."""
         return self.heartbeat.running
 
     @property
@@ -117,7 +118,7 @@ class NetworkLinkState(LinkState):
         return heartbeat.running and heartbeat.connected and self.path_mtu.mtu is not None
 
     def status(self) -> LinkStatus:
-        """Return the state and the counters of now."""
+        """Return its state and its counters as they are now."""
         dst = self.address.destination
         liveness, search = self.heartbeat.liveness, self.path_mtu.search
         return LinkStatus(
@@ -136,18 +137,22 @@ class NetworkLinkState(LinkState):
         )
 
     def explain(self) -> str:
-        """Return why it is as it is, in words a person can act on."""
+        """Return why it is up or down, in words that a person can act on."""
         return explain(self)
 
     # Settings.
 
     def set_priority(self, priority: int) -> None:
-        """Prefer it to links of lower priority. Raises InvalidArgumentError if out of range."""
+        """Set its priority. Raises InvalidArgumentError if that is out of range."""
         super().set_priority(priority)
         self._changed()
 
     def set_pong_count(self, pong_count: int) -> None:
-        """Have that many pongs take it up. Raises InvalidArgumentError if out of range."""
+        """Set after how many pongs one more takes it up.
+
+        Raises:
+            InvalidArgumentError: The number is out of range.
+        """
         super().set_pong_count(pong_count)
         self.heartbeat.set_pong_count(pong_count)
 
@@ -161,7 +166,7 @@ class NetworkLinkState(LinkState):
         self.heartbeat.set_timers(self.context.now(), self.config)
 
     def clear_statistics(self) -> None:
-        """Start the counters and the latencies again."""
+        """Set the counters to zero, and start the latencies again."""
         super().clear_statistics()
         self.heartbeat.clear_latency()
 
@@ -181,7 +186,7 @@ class NetworkLinkState(LinkState):
             self.take_down(now, "it was disabled here")
 
     def pong_received(self, pong: Pong, now: float) -> None:
-        """Take a sign of life."""
+        """Take a pong into account, which may take the link up."""
         outcome = self.heartbeat.pong_received(pong, now)
         if outcome is PongOutcome.UNEXPECTED or outcome is PongOutcome.LATE:
             self.context.refuse(DropCause.UNEXPECTED_PONG, link=self)
@@ -193,7 +198,7 @@ class NetworkLinkState(LinkState):
             self._tell_connected(True)
 
     def take_down(self, now: float, reason: str) -> None:
-        """Have it down from now on, because of ``reason``."""
+        """Take it down because of ``reason``."""
         was_up = self.connected.is_on
         self.heartbeat.fail(now)
         self.reason = reason
@@ -225,7 +230,7 @@ class NetworkLinkState(LinkState):
     # Where it leads to.
 
     def learn(self, source: Address) -> None:
-        """Lead to ``source`` from now on: the host of a dynamic link is there."""
+        """Send to ``source`` from now on: the host of a dynamic link is there."""
         self.address.learn(source)
         self.sender.moved()
         self.context.log.info(
@@ -258,7 +263,7 @@ class NetworkLinkState(LinkState):
     # Data, and what the system says of it.
 
     def copies_missed(self, packets: int) -> None:
-        """Other links took datagrams that this one had no room for."""
+        """Count datagrams that other links took and this one had no room for."""
         self.counters.drop(DropCause.SEND_QUEUE_FULL, packets)
 
     def _too_large(self) -> None:

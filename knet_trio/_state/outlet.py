@@ -1,4 +1,4 @@
-"""The sockets of links, as those see them who send: with room, or full."""
+"""The sockets of links as seen by those who send: with room, or full."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ LAST_POLL: Final = 0.008
 LAST_RETRY: Final = 0.032
 
 Wake = Callable[[Sequence[int]], None]
-"""Told the ids of hosts whose lanes may go on."""
+"""Called with the ids of hosts whose lanes may go on."""
 
 
 class Outlet:
     """A socket that data goes out of.
 
     Attributes:
+        endpoint: The socket.
         users: How many links send over it.
         full: Whether its buffer was full when it was tried last, and has not had room since.
     """
@@ -43,13 +44,13 @@ class Outlet:
         self._waiting[host_id] = None
 
     def mark_full(self) -> None:
-        """Its buffer is full."""
+        """Note that its buffer is full, so that ``run`` waits for room."""
         if not self.full:
             self.full = True
             self._work.set()
 
     async def run(self) -> None:
-        """Look out for room when it is full, until cancelled."""
+        """Wait for room whenever it is full, and wake the lanes that wait; until cancelled."""
         while True:
             await self._work.wait()
             await self.endpoint.wait_sendable()
@@ -60,10 +61,13 @@ class Outlet:
 
 
 class Connections:
-    """Opens sockets for single links; this one has none, for a transport without."""
+    """Opens sockets for single links.
+
+    This base class opens none, for transports that have no such sockets.
+    """
 
     def connect(self, outlet: Outlet, destination: Address) -> Outlet | None:
-        """Open a socket at the address of ``outlet`` for one peer alone, None if that cannot be."""
+        """Open a socket at the address of ``outlet`` for one peer; None if that is impossible."""
         return None
 
     def disconnect(self, outlet: Outlet) -> None:
@@ -73,8 +77,8 @@ class Connections:
 class BufferTimer:
     """Tries again where a queue of the system behind a socket was full (ENOBUFS).
 
-    Nobody says when there is room in it, and links that share it find it full at the same time: so
-    all of them try again together, and ``wake`` sees to their order.
+    The system does not say when there is room in it, and links that share it find it full at the
+    same time: so all of them try again together, and ``wake`` decides on their order.
     """
 
     def __init__(self, schedule: Schedule, wake: Wake) -> None:
@@ -92,7 +96,7 @@ class BufferTimer:
         self._waiting[again] = host_id
 
     def forget(self, again: Callable[[], None]) -> None:
-        """The link is going away."""
+        """Do not call ``again`` any more: the link is being removed."""
         self._waiting.pop(again, None)
 
     def _retry(self, now: float) -> None:

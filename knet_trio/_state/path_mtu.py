@@ -1,4 +1,4 @@
-"""The path MTU of a link: probes when they are due, and what their answers say."""
+"""The search for the path MTU of a link: probes when they are due, and their replies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from knet_trio._state.heartbeat import Heartbeat
 
 
 class PathMtu:
-    """Searches the path MTU while the link is up. ``changed`` is called with each new result.
+    """Searches the path MTU while the link is up.
+
+    Args:
+        changed: Called with each new result.
 
     Attributes:
-        search: The state of the search, to look at.
+        search: The state of the search, to be read only.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class PathMtu:
 
     @property
     def mtu(self) -> int | None:
-        """The user bytes that one packet carries, None while the path is not fit for data."""
+        """The user bytes that one packet carries, None while the path cannot carry data."""
         return self.search.mtu
 
     @property
@@ -101,9 +104,10 @@ class PathMtu:
         self._settle(before)
 
     def narrowed(self, onwire: int | None, now: float) -> None:
-        """This machine sends no more than ``onwire`` bytes that way, None if it did not say.
+        """Take into account that this machine refuses more than ``onwire`` bytes, None if unknown.
 
-        It is believed at once: whatever is larger is refused. A search shows if it is even less.
+        The size is believed at once, since whatever is larger is refused. A search shows whether
+        the path carries even that.
         """
         if not self._heartbeat.connected:
             return
@@ -116,18 +120,18 @@ class PathMtu:
         self.discover(now)
 
     def hinted(self, onwire: int, now: float) -> None:
-        """Somebody on the way says that it takes no more than ``onwire`` bytes.
+        """Take into account that somebody on the way says that it takes at most ``onwire`` bytes.
 
-        It may be anybody: a probe of that size comes first.
+        Anybody can say that, so a probe of that size goes first, and its answer settles it.
         """
         if self._heartbeat.connected and self.search.hinted(onwire, now):
             self.discover(now)
 
     def reply_received(self, reply: PmtudReply, now: float) -> bool:
-        """Take the answer to a probe.
+        """Take the reply to a probe into account.
 
         Returns:
-            Whether it is one.
+            Whether such a probe was sent.
         """
         search = self.search
         before = search.mtu, search.onwire

@@ -1,4 +1,4 @@
-"""What one host has sent and nobody has had the time for yet."""
+"""The messages that one host has sent and that wait to be decompressed or delivered."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ MOST_MESSAGES: Final = 4096
 """Messages that a lane holds at most."""
 
 MOST_BYTES: Final = 4 * 1024 * 1024
-"""Bytes that a lane holds at most, as they came."""
+"""Bytes that a lane holds at most, as they came: maybe compressed."""
 
 
 class WaitingMessage(NamedTuple):
-    """A message as it came: whole, and maybe compressed."""
+    """A message as it came.
+
+    Attributes:
+        data: Its bytes, maybe compressed.
+        channel: The channel, 0 to 31.
+        compressor: What decompresses it, None if it is not compressed.
+    """
 
     data: bytes
     channel: int
@@ -23,20 +29,21 @@ class WaitingMessage(NamedTuple):
 
     @property
     def is_slow(self) -> bool:
-        """Whether opening it takes so long that a thread has to do it."""
+        """Whether decompressing it takes so long that a thread has to do it."""
         return self.compressor is not None and self.compressor.slow
 
 
 class ReceiveLane:
     """The messages of one host on their way in, in their order.
 
-    A lane is bounded, and its host's alone: what does not fit is lost to nobody else. The message
+    A lane is bounded, and its host's alone: what does not fit is lost to no other host. The message
     that is being worked on counts until ``done``.
 
     Attributes:
         host_id: The host that sent them.
         count: How many there are, with the one that is being worked on.
-        closed: The host was removed, or the handle has ended; nothing goes through any more.
+        closed: Whether the host was removed or the handle has ended, so that nothing more goes
+            through.
     """
 
     __slots__ = ("_messages", "_size", "closed", "count", "host_id")
@@ -54,7 +61,7 @@ class ReceiveLane:
         return self._messages[0]
 
     def offer(self, message: WaitingMessage) -> bool:
-        """Add ``message``, and return True, if there is room for it."""
+        """Add ``message`` if there is room for it, and return whether there was."""
         size = self._size + len(message.data)
         if self.count >= MOST_MESSAGES or size > MOST_BYTES:
             return False
@@ -64,14 +71,14 @@ class ReceiveLane:
         return True
 
     def done(self) -> WaitingMessage:
-        """Take the first message, which has been worked on."""
+        """Remove the first message, which has been worked on, and return it."""
         message = self._messages.popleft()
         self._size -= len(message.data)
         self.count -= 1
         return message
 
     def close(self) -> int:
-        """Let go of everything; return how many messages that were."""
+        """Drop all messages, and return how many that were."""
         self.closed = True
         lost, self.count, self._size = self.count, 0, 0
         self._messages.clear()

@@ -1,6 +1,6 @@
-"""What the log says about packets and messages that go no further, by cause.
+"""What the log says about packets and messages that are dropped, by cause.
 
-One table, so that a cause is counted and told in one call: ``Context.refuse``.
+One table, so that a drop is counted and logged in one call: ``Context.refuse``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from knet_trio.errors import DropCause
 
 
 class Told(NamedTuple):
-    """A line of the log. ``words`` has a ``%s`` for each detail that ``refuse`` is given.
+    """A line of the log. In front of it stands the link, if the drop concerns one.
 
-    A cause that concerns a link has the link's title in front.
+    Attributes:
+        level: Its level.
+        subsystem: Its subsystem.
+        words: The text, with a ``%s`` for each detail that ``Context.refuse`` is given.
     """
 
     level: LogLevel

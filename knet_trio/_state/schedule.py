@@ -11,14 +11,14 @@ from knet_trio._core.timers import TimerQueue
 from knet_trio._state.turns import Turns
 
 Action = Callable[[float], None]
-"""Something to be done at a time, and told what time it is."""
+"""Called with the time in seconds when its deadline has come."""
 
 # How many are taken out of the heap at a time.
 _TAKEN: Final = 32
 
 
 class Schedule:
-    """Does each action once when its deadline has come; the action sets its next one itself."""
+    """Calls each action once when its deadline has come; the action sets its next deadline."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -28,7 +28,7 @@ class Schedule:
         self._sooner = trio.Event()
 
     def set(self, action: Action, deadline: float) -> None:
-        """Move the deadline of ``action``; ``math.inf`` for none."""
+        """Set the deadline of ``action``; ``math.inf`` for none."""
         if deadline == self._timers.get(action):
             return
         if deadline < self._timers.next():
@@ -37,7 +37,7 @@ class Schedule:
         self._timers.set(action, deadline)
 
     def discard(self, action: Action) -> None:
-        """Forget ``action``."""
+        """Remove ``action``."""
         self._due.pop(action, None)
         self._timers.discard(action)
 

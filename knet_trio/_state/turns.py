@@ -1,4 +1,4 @@
-"""How long a handle works before other tasks of the program get their turn.
+"""How long a handle works before other tasks of the program run.
 
 A turn is what runs between two moments at which the event loop goes round. All the work of one
 handle in one round of the loop shares one budget: that of its tasks, and that of the program's
@@ -42,7 +42,7 @@ class Turns:
         self.round = 0
 
     def is_over(self) -> bool:
-        """Whether the handle has used up its time in this round of the loop."""
+        """Return whether the handle has used up its time in this round of the loop."""
         return self._clock() - self._began > TURN
 
     async def give_up(self) -> None:
@@ -52,10 +52,10 @@ class Turns:
         self.resumed(before)
 
     def resumed(self, before: int) -> None:
-        """A task runs again that fell asleep in round ``before``.
+        """Note that a task runs again that fell asleep in round ``before``.
 
-        The first to say so has noticed that the loop has gone round, and a new turn begins. Those
-        after it share that turn.
+        The first task to say so has noticed that the loop has gone round, and a new turn begins.
+        The tasks after it share that turn.
         """
         if before == self.round:
             self.round += 1
@@ -63,9 +63,9 @@ class Turns:
 
 
 class CountedClock:
-    """A clock that goes on by ``step`` seconds whenever it is read.
+    """A clock that moves on by ``step`` seconds whenever it is read.
 
-    With it turns end after a number of pieces of work, however fast the machine is.
+    With it, turns end after a number of pieces of work, however fast the machine is.
     """
 
     def __init__(self, step: float = TURN / 32) -> None:
@@ -80,7 +80,7 @@ class CountedClock:
 
 @contextmanager
 def counted_turns() -> Generator[None, None, None]:
-    """Have the turns of handles that are opened in this context end by counting, not by time."""
+    """End the turns of handles that are opened in this context by counting, not by time."""
     token = _clock.set(CountedClock())
     try:
         yield
