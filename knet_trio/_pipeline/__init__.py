@@ -1,5 +1,6 @@
-"""The way of a message, as typed stages over memory channels.
+"""The ways of a message, out and in.
 
-``stage`` is what they have in common, ``tx`` the way out and ``rx`` the way in, each in the order
-in which a message passes through; both ask the user's filter by ``filtering``.
+``tx`` is the way out and ``receiving`` the way in: the text at the top of each numbers its steps.
+``stage`` is what the steps with tasks of their own have in common; both ways ask the user's filter
+through ``filtering``.
 """

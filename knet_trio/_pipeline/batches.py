@@ -1,7 +1,7 @@
-"""How many messages go together.
+"""How many messages are handled together.
 
-A batch is little enough work for one turn of the loop, and enough to make a hop or a system call
-worth its price.
+A batch is little enough work for one turn of the loop, and enough to make the price of a hop or a
+system call small for each message.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ BATCH_BYTES: Final = 192 * 1024
 
 
 def pack(datas: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
-    """Yield ``datas`` in batches, none of which is too large, as they come."""
+    """Yield ``datas`` in batches of at most 64 messages and 192 KiB, as they come."""
     batch: list[bytes] = []
     size = 0
     for data in datas:
@@ -31,7 +31,7 @@ def pack(datas: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def cut(datas: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Yield at most ``BATCH_MESSAGES`` messages in batches: mostly one."""
+    """Yield at most 64 messages in batches: as one, unless they have more than 192 KiB."""
     if len(datas) == 1 or sum(map(len, datas)) <= BATCH_BYTES:
         yield datas
     else:

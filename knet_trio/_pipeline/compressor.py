@@ -1,4 +1,4 @@
-"""The second stage of the way out: messages made smaller, where that is worth it."""
+"""The third step of the way out: messages are compressed, where that makes them smaller."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class CompressorStage(Stage[Hosts]):
     """Compresses batches that are in their lanes already, and holds up only those lanes.
 
     Batches to the same hosts are compressed one after the other, those to others in between.
-    ``done`` is called when a batch may go on.
+
+    Args:
+        done: Called with the hosts of a batch when it may go on.
     """
 
     name: ClassVar[str] = "compressor"
@@ -37,10 +39,10 @@ class CompressorStage(Stage[Hosts]):
         self._busy: set[Hosts] = set()
 
     def compress_now(self, batch: Batch) -> bool:
-        """Compress ``batch`` if it need not wait for that.
+        """Compress ``batch`` if that takes little time.
 
         Returns:
-            Whether it is ready. If not, ``submit`` has to be called once it is in its lanes.
+            Whether it is ready to be sent. If not, call ``submit`` once it is in its lanes.
         """
         context = self._context
         compression = context.compression
@@ -121,7 +123,7 @@ class CompressorStage(Stage[Hosts]):
     def _take(
         self, data: bytes, compression: Compression, made: tuple[bytes, float]
     ) -> tuple[bytes, int]:
-        """Return the shorter form of ``data``, and the id of what made it so."""
+        """Return the shorter form of ``data`` with its compression's wire id, and count it."""
         counters = self._context.counters
         smaller, elapsed = made
         if len(smaller) >= len(data):
@@ -138,7 +140,7 @@ def _needs_thread(compression: Compression, data: bytes) -> bool:
 
 
 def _timed(compression: Compression, data: bytes) -> tuple[bytes, float]:
-    """Return what the compressor makes of ``data``, and how many seconds that took."""
+    """Return ``data`` compressed, and how many seconds that took."""
     began = time.perf_counter()
     smaller = compression.compressor.compress(data)
     return smaller, time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Opening compressed messages, which come from anybody who can send data."""
+"""Decompressing messages, which may come from anybody who can send data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from knet_trio.errors import DropCause, PacketError
 
 
 class Opened(NamedTuple):
-    """A decompressed message, its size before, and how many seconds it took."""
+    """A decompressed message.
+
+    Attributes:
+        data: Its bytes.
+        size: How many bytes it had before.
+        elapsed: How many seconds it took.
+    """
 
     data: bytes
     size: int
@@ -21,14 +27,18 @@ class Opened(NamedTuple):
 
 
 class Decompression:
-    """What opens messages, whatever this host itself compresses with."""
+    """Decompresses messages, whatever this host itself compresses with."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._decompressors = Decompressors()
 
     def find(self, wire_id: int, host_id: int, times: int = 1) -> Compressor | None:
-        """Return what opens messages of that algorithm; count ``times`` of them if nothing does."""
+        """Return what decompresses messages of algorithm ``wire_id``.
+
+        None, with ``times`` messages of that host counted as dropped, if there is nothing, or if
+        ``accept_compression`` leaves it out.
+        """
         accepted = self._context.accept_compression
         try:
             if accepted is None or wire_id in accepted:
@@ -46,7 +56,7 @@ class Decompression:
         return None
 
     def open(self, compressor: Compressor, data: bytes) -> Opened | PacketError:
-        """Decompress ``data``. Touches nothing else, so that a thread can do it."""
+        """Decompress ``data``. Has no side effects, so that a thread can do it."""
         began = time.perf_counter()
         try:
             plain = compressor.decompress_untrusted(data, MAX_MESSAGE)
@@ -62,7 +72,7 @@ class Decompression:
         return Opened(plain, len(data), time.perf_counter() - began)
 
     def count(self, opened: Opened | PacketError, host_id: int) -> bytes | None:
-        """Count a message of that host, and return it if it could be opened."""
+        """Count a message of that host, and return its bytes; None if it could not be opened."""
         if isinstance(opened, PacketError):
             self._context.refuse(opened.cause, host_id, opened.args[0], key=host_id)
             return None

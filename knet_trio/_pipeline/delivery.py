@@ -1,4 +1,4 @@
-"""The last part of the way in: the filter, then the queue of the channel."""
+"""The last step of the way in: the filter, then the queue of the channel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Message
 
 
 class Delivery:
-    """Puts messages where they are received.
+    """Puts messages into the queues of their channels.
 
     Attributes:
         channels: The queues of the open channels, by their numbers.
@@ -40,14 +40,14 @@ class Delivery:
             self._context.refuse(DropCause.CHANNEL_FULL, channel, key=channel)
 
     def deliver_run(self, datas: Sequence[bytes], source: int, channel: int) -> None:
-        """Put messages of one host, which no filter has to see, into their channel."""
+        """Put messages of one host into their channel, while no filter is set."""
         messages = list(map(Message._make, zip(datas, repeat(source), repeat(channel))))
         self._put(messages, source, channel)
 
     def deliver_own(self, messages: Iterable[Message]) -> None:
         """Put what this host sent to itself into the channels.
 
-        The filter has seen it on its way out and is not asked again, as in C.
+        The filter has seen it on its way out and is not asked again, as in libknet.
         """
         together: dict[int, list[Message]] = {}
         for message in messages:
@@ -65,7 +65,7 @@ class Delivery:
             self._context.refuse(DropCause.CHANNEL_FULL, channel, times=lost, key=channel)
 
     def _filter(self, message: Message) -> Message | None:
-        """Return the message on the channel where it belongs, if this host takes it."""
+        """Return the message, on the channel that the filter says; None if it is dropped."""
         context = self._context
         decide = context.filter
         if decide is None:

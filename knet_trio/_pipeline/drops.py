@@ -1,4 +1,4 @@
-"""Messages that went no further, on their way out."""
+"""Counting messages that are dropped on their way out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from knet_trio.errors import FilterError, SendError
 
 
 def count_lost(context: Context, error: SendError, messages: int = 1) -> None:
-    """Count ``messages`` that ``error`` stopped, and tell the log."""
+    """Count ``messages`` that were dropped because of ``error``, and log that."""
     why = error.args[0]
     cause = error.__cause__
     if isinstance(error, FilterError):

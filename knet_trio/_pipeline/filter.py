@@ -1,4 +1,4 @@
-"""The first stage of the way out: who gets a message, on which channel."""
+"""The first step of the way out: who gets a message, on which channel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from knet_trio.message import Broadcast, Direction, Drop, FilterPacket
 
 
 class Addressed(NamedTuple):
-    """Messages that go the same way; ``hosts`` None is everybody."""
+    """Messages that go the same way.
+
+    Attributes:
+        datas: The messages.
+        channel: The channel, 0 to 31.
+        hosts: The hosts that get them, None for every host.
+    """
 
     datas: Sequence[bytes]
     channel: int
@@ -35,7 +41,7 @@ class FilterStage:
     def address_all(
         self, datas: Sequence[bytes], channel: int, to: tuple[int, ...] | None
     ) -> list[Addressed]:
-        """Return where messages go; those that go nowhere are counted."""
+        """Return where messages go; those that are dropped are counted."""
         context = self._context
         if context.forwarding and (to is not None or context.filter is None):
             return [Addressed(datas, channel, to)]
@@ -52,7 +58,7 @@ class FilterStage:
         return addressed
 
     def address(self, data: bytes, channel: int, to: tuple[int, ...] | None) -> Addressed:
-        """Return where one message goes, or raise SendError."""
+        """Return where one message goes; raise SendError if it is dropped."""
         if not self._context.forwarding:
             raise ForwardingDisabledError(
                 "data forwarding is off: set_forwarding(True) turns it on"

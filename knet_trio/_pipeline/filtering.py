@@ -1,4 +1,4 @@
-"""Asking the user's filter, which may do anything."""
+"""Calling the user's filter, which may do anything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from knet_trio.message import Direction, Drop, Filter, FilterPacket, FilterResul
 
 
 def ask_filter(decide: Filter, packet: FilterPacket) -> FilterResult:
-    """What the user's filter says. Raises FilterError for whatever comes out of it instead."""
+    """Return what the user's filter answers.
+
+    Raises:
+        FilterError: It raised an exception, or its answer is not valid.
+    """
     try:
         answer = cast("Callable[[FilterPacket], object]", decide)(packet)
         if not isinstance(answer, FilterResult):
@@ -27,7 +31,7 @@ def ask_filter(decide: Filter, packet: FilterPacket) -> FilterResult:
 
 
 def log_filter_error(log: HandleLog, error: FilterError, direction: Direction) -> None:
-    """Say that the user's filter failed, the first time with the traceback."""
+    """Log that the user's filter failed, the first time with the traceback."""
     cause = error.__cause__
     log.error(
         LogSubsystem.FILTER,

@@ -1,4 +1,4 @@
-"""The way into the lanes of hosts, and who waits in front of them.
+"""The way into the lanes of hosts, and the tasks that wait in front of them.
 
 A batch enters the lanes of all its hosts in one step, so a ``send`` that is cancelled went to
 nobody. It waits while one of them is full; but where that one is behind the others, those do not
@@ -28,7 +28,13 @@ _SETTLED: Final = 0.1
 
 
 class _Gathering(NamedTuple):
-    """A batch that may be added to, and where it goes."""
+    """A batch that messages may still be added to.
+
+    Attributes:
+        batch: The batch.
+        hosts: The hosts that it goes to.
+        to: What the sender said: host ids, or None for every host.
+    """
 
     batch: Batch
     hosts: Sequence[HostState]
@@ -38,7 +44,11 @@ class _Gathering(NamedTuple):
 class Lanes:
     """The lanes of all hosts of a handle.
 
-    ``submit`` hands a batch to the compressor that is in its lanes and not ready.
+    Attributes:
+        transport: Sends what is in the lanes.
+        submit: Hands a batch that is in its lanes and not ready to the compressor, with the ids of
+            its hosts.
+        gathering: The batch that messages may be added to, None if there is none.
     """
 
     def __init__(self, handle: HandleState) -> None:
@@ -52,7 +62,7 @@ class Lanes:
 
     @property
     def gathers(self) -> bool:
-        """Whether messages go as they are given, wherever they are sent."""
+        """Whether messages go where ``to`` says and as they are: nothing looks at each one."""
         context = self._context
         return (
             context.filter is None
@@ -65,7 +75,7 @@ class Lanes:
         """Add a message to the batch that is gathering, if it goes the same way.
 
         Returns:
-            Whether it did; if not, nothing has happened.
+            Whether it was added; if not, nothing has happened.
         """
         gathering = self.gathering
         if gathering is None:
@@ -141,7 +151,8 @@ class Lanes:
     ) -> None:
         """Wait until ``batch`` has entered; when cancelled, it has not.
 
-        Returns as well when none of the hosts can be reached any more; the message is counted.
+        Returns as well when none of the hosts can be reached any more; the messages are counted
+        then.
 
         Raises:
             trio.ClosedResourceError: ``channel`` was closed, or the handle has ended.
@@ -164,16 +175,19 @@ class Lanes:
             raise waiter.error
 
     def progressed(self, host: HostState) -> None:
-        """The lane of ``host`` has moved on: let those enter who wait for that."""
+        """Let those enter who wait for room in the lane of ``host``, which has moved on."""
         self._let_in([host])
 
     def blocked(self, host: HostState) -> None:
-        """The links of ``host`` have no room any more: others may not have to wait for it."""
+        """Note that no link of ``host`` has room any more.
+
+        If its lane is full too, batches to other hosts may not have to wait for it.
+        """
         if host.lane.full:
             self._try_again([one for one in host.lane.waiters if len(one.hosts) > 1])
 
     def host_lost(self, host: HostState) -> None:
-        """Nothing reaches ``host`` any more.
+        """Give up what waits for ``host``, which cannot be reached any more.
 
         What is in its lane is counted, and those who wait for room in it return.
         """
@@ -194,7 +208,7 @@ class Lanes:
         self._let_in(others)
 
     def close(self, channel: object = None) -> None:
-        """Wake those who wait to send on ``channel``, all if None, with ClosedResourceError."""
+        """Wake those who wait to send on ``channel``, or all, with ClosedResourceError."""
         hosts = self._handle.hosts.values()
         waiters = dict.fromkeys(waiter for host in hosts for waiter in host.lane.waiters)
         closed = [waiter for waiter in waiters if channel is None or waiter.channel is channel]
@@ -212,7 +226,7 @@ class Lanes:
             self._let_in(dict.fromkeys(host for waiter in closed for host in waiter.hosts))
 
     def give_up(self, cause: DropCause) -> None:
-        """Count what is in the lanes and in front of them, and will not be sent, under ``cause``.
+        """Drop what is in the lanes and in front of them, counted under ``cause``.
 
         Those who wait return.
         """
@@ -295,10 +309,11 @@ class Lanes:
         return True
 
     def _any_flows(self, hosts: Sequence[HostState], full: Sequence[HostState]) -> bool:
-        """Whether less than half of what may wait for one of ``hosts`` does.
+        """Return whether one of ``hosts`` has less than half of what may wait for it.
 
-        That is in its lane and in the system's queues. The lanes ``full`` are behind it then. As
-        long as they move on, a host whose way out was full a moment ago may be no faster.
+        What waits is in its lane and in the system's queues. Then the hosts ``full``, whose lanes
+        are full, are behind it. As long as those move on, a host whose way out was full a moment
+        ago may be no faster.
         """
         now = self._context.now()
         moving = any(now - host.lane.moved_at < _MOVING for host in full)

@@ -2,8 +2,8 @@
 
 Decompressing takes time, and one host's messages are worked on in their order. What others sent
 does not wait for that: there is a lane for each host, and the work goes round them, one message at
-a time. What takes longer than a turn may take is done by one worker thread, which the lanes take
-turns at as well. Meanwhile a lane waits for its message, and all others go on.
+a time. Slow algorithms have one worker thread, which goes round the lanes as well. Meanwhile a lane
+waits for its message, and all others go on.
 
 ::
 
@@ -25,14 +25,14 @@ from knet_trio.errors import DropCause, PacketError
 
 
 class _Line:
-    """Lanes that have something, in the order of their turns, and one task that works on them."""
+    """Lanes that wait for a task, in the order of their turns."""
 
     def __init__(self) -> None:
         self.lanes: deque[ReceiveLane] = deque()
         self._filled = trio.Event()
 
     def append(self, lane: ReceiveLane) -> None:
-        """Put ``lane`` at the end."""
+        """Add ``lane`` at the end."""
         self.lanes.append(lane)
         self._filled.set()
 
@@ -44,7 +44,7 @@ class _Line:
 
 
 class ReceiveLanes:
-    """Takes what waits in the lanes further."""
+    """Decompresses and delivers what waits in the lanes."""
 
     def __init__(self, context: Context, decompression: Decompression, delivery: Delivery) -> None:
         self._context = context
@@ -55,7 +55,7 @@ class ReceiveLanes:
         self._slow = _Line()
 
     def put(self, lane: ReceiveLane, message: WaitingMessage) -> None:
-        """Let ``message`` wait in ``lane``, or drop and count it if that is full."""
+        """Add ``message`` to ``lane``; if that is full, drop it and count that."""
         if not lane.offer(message):
             host_id = lane.host_id
             self._context.refuse(DropCause.RECEIVE_QUEUE_FULL, host_id, key=host_id)
@@ -78,7 +78,7 @@ class ReceiveLanes:
         line.append(lane)
 
     async def _work(self) -> None:
-        """Open and deliver, one message of a lane and then one of the next, in turns."""
+        """Decompress and deliver one message of each lane after the other, in turns."""
         line, turns = self._fast, self._context.turns
         while True:
             before = turns.round
@@ -97,7 +97,7 @@ class ReceiveLanes:
                     await turns.give_up()
 
     async def _work_in_thread(self) -> None:
-        """Have a thread open messages, one of a lane and then one of the next."""
+        """Have a thread decompress one message of each lane after the other."""
         line, turns = self._slow, self._context.turns
         while True:
             await line.wait_filled()
@@ -129,7 +129,7 @@ class ReceiveLanes:
             self._delivery.deliver(data, lane.host_id, message.channel)
 
     def _next(self, line: _Line) -> None:
-        """The first lane of ``line`` has had its turn."""
+        """Move the first lane of ``line`` to the end of its line, if it has more."""
         lane = line.lanes.popleft()
         if lane.count:
             self._line_up(lane)

@@ -3,12 +3,12 @@
 ::
 
     a receive task for each socket
-      1. cipher        out of the envelope; control packets act here
-      2. window        each message once
-      3. defrag        and whole
+      1. cipher        opens the envelope; control packets act here
+      2. window        lets each message pass once
+      3. defrag        puts fragments together
     a lane for each host, for what cannot go through at once (receive_lanes)
-      4. decompressor  as its sender's user gave it (decompression)
-      5. delivery      filter, then the channel's queue (delivery)
+      4. decompressor  restores what the sender compressed (decompression)
+      5. delivery      asks the filter, then fills the channel's queue (delivery)
 
 A receive task waits for nothing but its socket, so that control packets act in the order in which
 they came, however much data there is. What comes in is hostile until the cipher has opened it, and
@@ -45,14 +45,14 @@ from knet_trio.errors import DropCause, PacketError
 from knet_trio.message import Message
 
 PACKETS_AT_ONCE: Final = 16
-"""Packets that are read one by one before the turn is looked at."""
+"""Packets that are read one by one between two looks at whether the turn is over."""
 
 OPENED_AT_ONCE: Final = 64
-"""Envelopes that are opened before the turn is looked at."""
+"""Envelopes that are opened between two looks at whether the turn is over."""
 
 
 class Receiver:
-    """The way in of one handle."""
+    """Receives the packets of one handle."""
 
     def __init__(self, handle: HandleState) -> None:
         self._handle = handle
@@ -72,11 +72,11 @@ class Receiver:
         self._delivery.deliver_own(messages)
 
     async def run(self) -> None:
-        """Take further what cannot go through at once, until cancelled."""
+        """Work on what cannot go through at once, until cancelled."""
         await self._lanes.run()
 
     async def receive_from(self, endpoint: Endpoint) -> None:
-        """Take in what arrives at ``endpoint``, until cancelled: a task for each of them."""
+        """Receive what arrives at ``endpoint``, until cancelled."""
         turns = self._turns
         while True:
             before = turns.round
@@ -99,7 +99,7 @@ class Receiver:
     # 1. Out of the envelope.
 
     def _receive_one(self, datagram: bytes, source: Address) -> None:
-        """Take in a datagram that came alone."""
+        """Receive a datagram that came alone."""
         crypto = self._context.crypto
         if not crypto.openers and crypto.allow_clear_traffic:
             self._receive_packet(datagram, len(datagram), source)
@@ -114,7 +114,7 @@ class Receiver:
         self._receive_packet(packet, len(datagram), source)
 
     async def _receive_train(self, train: Train) -> None:
-        """Take in datagrams that came together, in turns."""
+        """Receive datagrams that came together, in turns."""
         turns = self._turns
         crypto = self._context.crypto
         if not crypto.openers and crypto.allow_clear_traffic:
@@ -129,7 +129,7 @@ class Receiver:
             await self._open(datagrams[start : start + OPENED_AT_ONCE], train.source)
 
     async def _open(self, datagrams: Sequence[bytes], source: Address) -> None:
-        """Take in datagrams of which most are expected to be sealed."""
+        """Receive datagrams of which most are expected to be sealed."""
         began = time.perf_counter()
         opened = self._context.crypto.open_many_untrusted(datagrams)
         elapsed = time.perf_counter() - began
@@ -153,7 +153,7 @@ class Receiver:
         datagrams: Sequence[bytes],
         source: Address,
     ) -> None:
-        """Take in packets that may be of any kind, or none, in turns."""
+        """Receive packets of any kind, or errors in their place, in turns."""
         turns = self._turns
         for number, (packet, datagram) in enumerate(zip(opened, datagrams, strict=True), start=1):
             if isinstance(packet, PacketError):
@@ -166,13 +166,16 @@ class Receiver:
     # Packets, and who may send them.
 
     def _receive_run(self, packets: bytes, size: int, onwire: int, source: Address) -> bool:
-        """Take in data packets that follow each other; False if they are no such run.
+        """Receive data packets that differ only in what counts up.
 
         Args:
-            packets: The packets, coupled.
-            size: What each of them has, the last may have less, in bytes.
-            onwire: The bytes that their datagrams had together.
+            packets: The packets, one after the other.
+            size: The bytes of each; the last may have fewer.
+            onwire: The bytes of their datagrams together.
             source: Where they came from.
+
+        Returns:
+            False if they are no such run; then nothing has happened.
         """
         # A filter sees messages one by one, which takes its time.
         if self._context.filter is not None:
@@ -188,7 +191,7 @@ class Receiver:
         return True
 
     def _receive_packet(self, packet: bytes, onwire: int, source: Address) -> None:
-        """Take in one packet, whose datagram had ``onwire`` bytes."""
+        """Receive one packet, whose datagram had ``onwire`` bytes."""
         fields = read_whole_untrusted(packet)
         if fields is None:
             self._receive_other(packet, onwire, source)
@@ -203,7 +206,7 @@ class Receiver:
                 self._delivery.deliver(data, host_id, channel)
 
     def _receive_other(self, packet: bytes, onwire: int, source: Address) -> None:
-        """Take in a packet that is no whole message."""
+        """Receive a packet that is not a whole message."""
         try:
             decoded = decode_untrusted(packet)
         except PacketError as error:
@@ -220,7 +223,7 @@ class Receiver:
             self._pass(host, data, decoded.channel, decoded.compress)
 
     def _admit(self, host_id: int, packets: int, onwire: int, source: Address) -> HostState | None:
-        """Return the host that sent data packets, if they may come from it and from there."""
+        """Return the host that sent data packets; None, and counted, if it may not send them."""
         context = self._context
         host = self._handle.hosts.get(host_id)
         if host is None:
@@ -265,7 +268,7 @@ class Receiver:
     # 4 and 5. Into the lane of the host, or past it.
 
     def _pass_run(self, host: HostState, datas: Sequence[bytes], run: DataRun) -> None:
-        """Hand over messages that came in packets that follow each other."""
+        """Hand over messages that came in one run of packets."""
         if run.compress or host.receive_lane.count:
             for data in datas:
                 self._pass_later(host, data, run.channel, run.compress)

@@ -1,4 +1,4 @@
-"""The third stage of the way out: numbers, fragments and envelopes."""
+"""The fourth step of the way out: sequence numbers, fragments and envelopes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HALF: Final = 0x8000
 
 
 class Sealer:
-    """Makes messages what goes on the wire, when they leave.
+    """Makes datagrams of messages, when they leave their lanes.
 
     A message to several hosts is sealed once, as long as all of them are at the same place. A host
-    that is behind, whose later messages have been handed on already, gets it under a new number.
+    that is not, since later messages have been handed to it already, gets it under a new number.
     """
 
     def __init__(self, handle: HandleState) -> None:

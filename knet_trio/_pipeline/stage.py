@@ -1,4 +1,4 @@
-"""Stages that have a task, since what they do may have to wait.
+"""Stages: steps that have a task, since what they do may have to wait.
 
 What passes between the stages are batches of messages. Where nothing has to wait, a batch goes
 through all of them in the turn of whoever sends it. Where something has to, it waits in a lane, and
@@ -41,14 +41,14 @@ class Stage(ABC, Generic[Key]):
             self._send_channel.send_nowait(key)
 
     def close(self) -> None:
-        """Take nothing more: the task has ended, or is about to."""
+        """Take no more keys: the task has ended, or is about to."""
         self._closed = True
         self._send_channel.close()
         self._receive_channel.close()
 
     @abstractmethod
     async def work(self, key: Key) -> bool:
-        """Do one piece of the work of that lane, and return whether there is more to do now.
+        """Do one piece of the work of a lane, and return whether there is more to do now.
 
         Not a checkpoint unless it has to wait.
         """

@@ -1,4 +1,4 @@
-"""The last stage of the way out: the links that carry a batch to a host, and what they refuse."""
+"""The last step of the way out: the links that carry a batch to a host, and what they refuse."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from knet_trio.errors import DropCause, NoProgressError, SealError
 
 
 class TransportStage(Stage[int]):
-    """Sends what waits in the lanes of hosts, which are its keys.
+    """Sends what waits in the lanes of hosts. Its keys are their ids.
 
-    ``progressed`` is called for a host whose lane has room, or may have; ``blocked`` for one whose
-    links have no room any more.
+    Args:
+        progressed: Called with a host whose lane has room, or may have.
+        blocked: Called with a host whose links have no room any more.
     """
 
     name: ClassVar[str] = "transport"
@@ -43,7 +44,7 @@ class TransportStage(Stage[int]):
         self._blocked = blocked
 
     def wake_all(self, host_ids: Sequence[int]) -> None:
-        """Several lanes may go on: first the one in which most waits, so that none falls behind."""
+        """Wake several lanes, the fullest first, so that none falls behind."""
         hosts = self._handle.hosts
         found = [hosts[host_id] for host_id in host_ids if host_id in hosts]
         found.sort(key=lambda host: host.lane.messages, reverse=True)
@@ -94,7 +95,8 @@ class TransportStage(Stage[int]):
         """Send what is left of ``item``, as far as there is room.
 
         Returns:
-            Whether it is done with: sent or, where the system or the cipher refuses it, counted.
+            Whether nothing is left: everything was sent or, where the system or the cipher refused
+            it, counted.
         """
         lane = host.lane
         try:
@@ -219,7 +221,7 @@ class TransportStage(Stage[int]):
     def _give_up(
         self, host: HostState, item: LaneItem, sealed: Sealed, refusals: Sequence[Refusal]
     ) -> Sequence[int]:
-        """No link takes these datagrams.
+        """Give up datagrams that no link takes.
 
         Messages that have become too large for their path go once more, in smaller fragments and
         under a new number: nobody has all fragments of the old one. The others are lost.
@@ -268,7 +270,7 @@ class TransportStage(Stage[int]):
 def _together(
     results: Sequence[tuple[NetworkLinkState, int, Sequence[Refusal]]],
 ) -> tuple[int, Sequence[Refusal]]:
-    """What became of datagrams that were given to several links: one that took it is enough.
+    """Combine the results of giving datagrams to several links: one that took it is enough.
 
     The copies that the others had no room for are counted at them.
     """
@@ -288,7 +290,7 @@ def _together(
 
 
 def _keep(host: HostState, item: LaneItem, sealed: Sealed, left: Sequence[int]) -> None:
-    """Make ``item`` what is left: the datagrams ``left``, and the messages that they are of."""
+    """Reduce ``item`` to what is left: the datagrams ``left``, and the messages they belong to."""
     owners = [sealed.owner(index) for index in left]
     messages = list(dict.fromkeys(owners))
     places = {owner: place for place, owner in enumerate(messages)}

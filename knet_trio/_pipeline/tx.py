@@ -3,11 +3,11 @@
 ::
 
     Channel.send
-      1. filter      who gets it, on which channel; what this host itself gets stays here
-      2. lanes       into the lane of each of its hosts, in one step, when there is room
-      3. compressor  smaller, if that is worth it
-      4. cipher      number, fragments, envelope: when it leaves its lane
-      5. transport   the links that the policy of the host chooses
+      1. filter      decides who gets it, on which channel; what this host itself gets stays here
+      2. lanes       take it into the lane of each of its hosts, in one step, when there is room
+      3. compressor  compresses it, if that makes it smaller
+      4. cipher      gives it a number, cuts it and seals it, when it leaves its lane
+      5. transport   sends it over the links that the policy of the host chooses
 
 Where nothing has to wait, all of it happens in the turn of whoever sends. The compressor and the
 transport are stages with tasks: they work on what had to wait.
@@ -47,7 +47,7 @@ _Stuck: TypeAlias = tuple[_Entry, Sequence[Addressed]]
 
 
 class Owner:
-    """Whom the messages of a channel belong to, while they wait to be handed over.
+    """Stands for a channel, while messages sent on it wait to be handed over.
 
     Attributes:
         closed: Whether the channel was closed.
@@ -60,7 +60,7 @@ class Owner:
 
 
 class Transmitter:
-    """Sends messages of one handle."""
+    """Sends the messages of one handle."""
 
     def __init__(self, handle: HandleState) -> None:
         self._handle = handle
@@ -81,7 +81,11 @@ class Transmitter:
         self._flushes: set[trio.Event] = set()
 
     def send_nowait(self, datas: Sequence[bytes], channel: int, to: To = None) -> None:
-        """Hand over a message, or raise ``trio.WouldBlock`` if there is no room."""
+        """Hand over messages.
+
+        Raises:
+            trio.WouldBlock: There is no room now.
+        """
         self._check_open()
         if self._send_now(datas, channel, to) is not None:
             raise trio.WouldBlock
@@ -125,7 +129,12 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     async def send_sync(self, data: bytes, channel: int, to: To = None) -> None:
-        """Send one message to one host, past its lane, and raise the SendError of what fails."""
+        """Send one message to one host, past its lane.
+
+        Raises:
+            SendError: Why it could not be sent.
+            trio.ClosedResourceError: The handle has ended.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
         if to is None and self._context.filter is None:
@@ -165,7 +174,7 @@ class Transmitter:
             raise item.error
 
     async def _wait_sent(self, host: HostState, item: LaneItem) -> None:
-        """Wait until the links of ``host`` have taken ``item``, or will not take it any more."""
+        """Wait until the links of ``host`` have taken ``item``, or it is given up."""
         task = trio.lowlevel.current_task()
         cancelled = False
 
@@ -198,7 +207,7 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     async def flush(self) -> None:
-        """Wait until all that was handed over before has left its lane.
+        """Wait until everything that was handed over before has left its lane.
 
         Raises:
             trio.ClosedResourceError: The handle ended meanwhile.
@@ -214,7 +223,7 @@ class Transmitter:
         self._check_open()
 
     def stop(self) -> None:
-        """Give up what waits in the lanes, since forwarding is off."""
+        """Drop what waits in the lanes, since forwarding is off."""
         self._lanes.give_up(DropCause.FORWARDING_DISABLED)
 
     @trio.lowlevel.enable_ki_protection
@@ -223,7 +232,10 @@ class Transmitter:
         self._lanes.close(owner)
 
     def close(self) -> None:
-        """Take nothing more, once ``run`` was cancelled: who waits gets ClosedResourceError."""
+        """Take no more messages; those who wait get ``trio.ClosedResourceError``.
+
+        Called when ``run`` was cancelled.
+        """
         self._closed = True
         self._lanes.close()
         self._compressor.close()
