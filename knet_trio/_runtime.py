@@ -48,7 +48,17 @@ from knet_trio.errors import BusyError, InvalidArgumentError
 
 @attrs.define(eq=False)
 class _Bound:
-    """A socket in use, by how many links, and the scope of its tasks."""
+    """A socket in use.
+
+    Attributes:
+        endpoint: The socket.
+        outlet: Its sending side; it counts the links that use it.
+        transport: The transport it was made by.
+        dynamic: Whether its links have no ``dst``.
+        high_priority: Whether its packets are marked for the network.
+        scope: Cancels its tasks.
+        closed: Set when it is closed.
+    """
 
     endpoint: Endpoint
     outlet: Outlet
@@ -60,7 +70,7 @@ class _Bound:
 
 
 class Runtime(Connections):
-    """The parts of one handle and the tasks that run them, in ``nursery``."""
+    """The parts of one handle, and the tasks that run them in ``nursery``."""
 
     def __init__(
         self, context: Context, nursery: trio.Nursery, *, privileged: bool, dscp: int
@@ -92,7 +102,7 @@ class Runtime(Connections):
         start(self.receiver.run, name="rx")
 
     def end(self) -> None:
-        """Nothing more will happen: wake whoever waits, and stop all tasks."""
+        """End the handle: wake whoever waits, and stop all tasks."""
         self.ended = True
         for link in self.handle.links():
             link.connected.close()
@@ -106,7 +116,7 @@ class Runtime(Connections):
         self._nursery.cancel_scope.cancel()
 
     async def _await_end(self) -> None:
-        """Once the tasks are cancelled nobody takes what is sent, so nobody must wait for it.
+        """Wait for the end, and wake those who wait for room then: there will be none.
 
         That may be long before ``end``, which has to wait for what the block does in a shield.
         """
@@ -168,9 +178,9 @@ class Runtime(Connections):
         return link
 
     async def remove_links(self, host: HostState, links: Iterable[LinkState]) -> None:
-        """Take links down and away, and close the sockets that nobody uses any more.
+        """Take links down, remove them, and close the sockets that no link uses any more.
 
-        When cancelled, it has done so all the same.
+        They are removed even if the call is cancelled.
         """
         closed: list[trio.Event] = []
         for link in links:
@@ -193,18 +203,18 @@ class Runtime(Connections):
 
     @property
     def dscp(self) -> int:
-        """What packets of high-priority links are marked with, 0 for the low-delay service."""
+        """The DSCP of high-priority links, 0 for the low-delay type of service."""
         return self._dscp
 
     def set_dscp(self, dscp: int) -> None:
-        """Mark them with ``dscp``, those of open sockets too."""
+        """Set the DSCP of high-priority links, those of open sockets too."""
         self._dscp = dscp
         for bound in self._bound.values():
             if bound.high_priority:
                 bound.endpoint.set_dscp(dscp)
 
     async def flush(self) -> None:
-        """Wait until the sockets have taken all messages handed over before."""
+        """Wait until the sockets have taken all messages that were handed over before."""
         await self.transmitter.flush()
 
     def _bind(self, config: LinkConfig, transport: Transport) -> _Bound:
@@ -239,7 +249,7 @@ class Runtime(Connections):
         self.context.on_room(host_ids)
 
     def connect(self, outlet: Outlet, destination: Address) -> Outlet | None:
-        """Open a socket for one link, at the address of one that it shares."""
+        """Open a socket for one link, at the address of the one that it shares."""
         shared = self._bound[outlet.endpoint]
         endpoint = shared.endpoint.connect(destination)
         if endpoint is None:

@@ -1,10 +1,10 @@
-"""Data fds: descriptors of the program's as channels.
+"""Data fds: file descriptors of the program that are channels.
 
-What is read from one is sent on its channel, each read as a message, and what arrives there is
-written to it. A program, a tap device or a pipe takes part so, and need not know of knet_trio.
+Each read from one is sent as a message on its channel, and what arrives there is written to it. So
+a program, a tap device or a pipe takes part without knowing of knet_trio.
 
 Everything is done on a duplicate of the program's descriptor. Its number stays ours until we close
-it, whatever the program does to its own; and once that is done, nothing can touch the program's.
+it, whatever the program does with its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from knet_trio.message import Direction
 
 # What one wake-up may read or write: about a millisecond's work.
 BATCH: Final = 64
-# Reading stops at so many bytes too: the sockets of the peers have to take what follows at once.
+# Reading stops at this many bytes too: the peers' sockets have to take what follows at once.
 BATCH_BYTES: Final = 256 * 1024
 # Room for many of the largest messages; the system may grant less.
 PAIR_BUFFER: Final = 8 * 1024 * 1024
@@ -46,10 +46,11 @@ SO_SNDBUFFORCE: Final = 32
 
 @attrs.frozen
 class Datafd:
-    """A descriptor that is a channel. Made by ``Handle.add_datafd``.
+    """A file descriptor that is a channel. ``Handle.add_datafd`` makes it.
 
-    ``fd`` is the program's own, or its end of the socket pair that was made for it; ``channel`` is
-    0 to 31.
+    Attributes:
+        fd: The program's own descriptor, or its end of the socket pair that was made for it.
+        channel: The channel, 0 to 31.
     """
 
     fd: int
@@ -57,7 +58,12 @@ class Datafd:
 
 
 class DatafdState:
-    """A data fd at work. ``fd`` is our own, kept until ``close``; ``queue`` is what arrived."""
+    """What is behind a data fd.
+
+    Attributes:
+        datafd: The record that the program has.
+        queue: What arrived and is not written yet.
+    """
 
     def __init__(self, datafd: Datafd, fd: int, context: Context, transmitter: Transmitter) -> None:
         self.datafd = datafd
@@ -76,7 +82,7 @@ class DatafdState:
             nursery.start_soon(self._write, name="write")
 
     def close(self) -> None:
-        """Touch it no more. What was read before still goes out."""
+        """Use the descriptor no more. What was read before still goes out."""
         self.queue.close()
         fd, self._fd = self._fd, -1
         # The program's descriptor keeps the file open, so closing ours would not end the polling.
@@ -86,7 +92,8 @@ class DatafdState:
     async def _read(self) -> None:
         """Send what can be read, until that ends or fails.
 
-        While the handle is behind, nothing is read: whoever writes at the other end has to wait.
+        While what was read waits for room, nothing more is read, so whoever writes at the other end
+        has to wait.
         """
         ended = False
         error: OSError | None = None
@@ -104,7 +111,7 @@ class DatafdState:
         self._tell(Direction.TX, error)
 
     def _drain(self, batch: list[bytes]) -> bool:
-        """Read into ``batch`` what is there, up to a bound; whether that was the last."""
+        """Read into ``batch`` what is there, up to a bound; return whether that was the last."""
         # One byte more tells the messages that are too long, and would be cut off.
         size = MAX_MESSAGE + self._keeps_messages_apart
         taken = 0
@@ -125,7 +132,7 @@ class DatafdState:
         return False
 
     def _at_end(self) -> bool:
-        """Whether reading nothing was the end, and not an empty message."""
+        """Return whether reading nothing meant the end, and not an empty message."""
         if not self._keeps_messages_apart:
             return True
         poll = select.poll()
@@ -155,10 +162,11 @@ class DatafdState:
                     told = None
 
     async def _write_whole(self, data: bytes) -> bool:
-        """Write a message to its end before anything else; False if the data fd was closed.
+        """Write a message to its end before anything else; return False if the data fd was closed.
 
-        Raises OSError if it is refused. The next may be taken all the same: a device refuses a
-        frame for its size, or while it is down.
+        Raises:
+            OSError: It is refused. The next one may be taken all the same: a device refuses a
+                frame for its size, or while it is down.
         """
         if self._cut_short is not None:
             raise OSError(self._cut_short, os.strerror(self._cut_short))
@@ -178,7 +186,7 @@ class DatafdState:
         return True
 
     async def _wait(self, ready: Callable[[int], Awaitable[None]]) -> bool:
-        """Wait until the descriptor is ready; False if it was closed."""
+        """Wait until the descriptor is ready; return False if it was closed."""
         if self._fd >= 0:
             with suppress(trio.ClosedResourceError):
                 await ready(self._fd)
@@ -206,9 +214,11 @@ class DatafdState:
 
 
 class Datafds:
-    """The data fds of one handle, each with its task in ``nursery``.
+    """The data fds of one handle.
 
-    ``channels`` are the queues of all channels in use.
+    Args:
+        channels: The queues of all channels in use, by their numbers.
+        nursery: Where the task of each data fd runs.
     """
 
     def __init__(
@@ -227,7 +237,7 @@ class Datafds:
         self._pairs: dict[int, os.stat_result] = {}
 
     def add(self, fd: int | None, channel: int) -> Datafd:
-        """Make ``fd``, or a new socket pair, that channel. On an error nothing has changed."""
+        """Make ``fd``, or a new socket pair, a channel. On an error nothing has changed."""
         if fd is None:
             fd, own = _open_pair()
             self._pairs[fd] = os.fstat(fd)
@@ -251,7 +261,7 @@ class Datafds:
         return datafd
 
     def remove(self, fd: int) -> None:
-        """Let go of it at once, and close it if it is of a pair made here."""
+        """Let go of ``fd`` at once, and close it if it is of a pair made here."""
         state = self._find(fd)
         del self._states[fd]
         del self._channels[state.datafd.channel]
@@ -261,16 +271,16 @@ class Datafds:
             _close_if_same(fd, made)
 
     def close(self) -> None:
-        """Let go of all."""
+        """Let go of all data fds."""
         for fd in list(self._states):
             self.remove(fd)
 
     def get_channel(self, fd: int) -> int:
-        """The channel of a data fd."""
+        """Return the channel of a data fd."""
         return self._find(fd).datafd.channel
 
     def get_fd(self, channel: int) -> int:
-        """The data fd of a channel."""
+        """Return the data fd of a channel."""
         for fd, state in self._states.items():
             if state.datafd.channel == channel:
                 return fd
@@ -284,7 +294,7 @@ class Datafds:
 
 
 def _keeps_messages_apart(fd: int) -> bool:
-    """Whether it is a socket that gives each message as it was sent, an empty one too."""
+    """Return whether ``fd`` is a socket that gives each message as it was sent."""
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         return False
     sock = socket.socket(fileno=fd)
@@ -294,7 +304,7 @@ def _keeps_messages_apart(fd: int) -> bool:
 
 
 def _take_up(fd: int) -> int:
-    """A duplicate of the program's ``fd``, which is made non-blocking and close-on-exec."""
+    """Return a duplicate of the program's ``fd``, which is made non-blocking and close-on-exec."""
     try:
         own = os.dup(fd)
         try:
@@ -320,7 +330,7 @@ def _take_up(fd: int) -> int:
 
 
 def _open_pair() -> tuple[int, int]:
-    """The program's and our end of a socket pair that keeps messages apart."""
+    """Return the program's and our end of a socket pair that keeps messages apart."""
     try:
         pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -346,7 +356,7 @@ def _grow(sock: socket.socket) -> None:
 
 
 def _close_if_same(fd: int, made: os.stat_result) -> None:
-    """Close the program's end of a pair, unless the program has: its number may be another's."""
+    """Close the program's end of a pair, unless the program did: its number may be another's."""
     try:
         same = os.path.samestat(os.fstat(fd), made)
     except OSError:

@@ -8,10 +8,12 @@ again. Modules import nothing of the package but ``errors`` and each other:
     sizes       how much fits into a packet
     window      which numbers were delivered
     defrag      fragments to messages
-    source      window and defrag of one sending host, and when to forget them
+    inbound     window and defrag of one sending host, and when to forget them
+    freshness   copies of control packets that somebody recorded
     liveness    pings and pongs to up and down
     pmtud       the search for the path MTU
     policy      which links carry a message
     acl         which addresses may speak on a link
-    timers      whose turn it is next
+    timers      deadlines of many things
+    rate_limit  log messages that are repeated again and again
 """

@@ -18,7 +18,7 @@ IpAddress = IPv4Address | IPv6Address
 
 @attrs.frozen
 class AclEntry:
-    """The addresses from ``first`` to ``last``, of one IP version, and what is said to them."""
+    """The addresses from ``first`` to ``last``, of one IP version, and whether they may speak."""
 
     first: IpAddress
     last: IpAddress
@@ -26,13 +26,18 @@ class AclEntry:
 
     @classmethod
     def address(cls, address: str | IpAddress, *, accept: bool = True) -> AclEntry:
-        """One address."""
+        """Return an entry for one address."""
         one = _parse_address(address)
         return cls(one, one, accept)
 
     @classmethod
     def network(cls, network: str | IPv4Network | IPv6Network, *, accept: bool = True) -> AclEntry:
-        """A network: ``"10.0.0.0/8"``, ``"fd00::/64"``, ``"10.0.0.0/255.0.0.0"``."""
+        """Return an entry for a network.
+
+        Args:
+            network: Such as ``"10.0.0.0/8"``, ``"fd00::/64"`` or ``"10.0.0.0/255.0.0.0"``.
+            accept: Whether its addresses may speak.
+        """
         try:
             parsed = ip_network(network)
         except ValueError as error:
@@ -46,14 +51,14 @@ class AclEntry:
     def range(
         cls, first: str | IpAddress, last: str | IpAddress, *, accept: bool = True
     ) -> AclEntry:
-        """Every address from ``first`` to ``last``, both included."""
+        """Return an entry for every address from ``first`` to ``last``, both included."""
         a, b = _parse_address(first), _parse_address(last)
         if a.version != b.version or int(a) > int(b):
             raise InvalidArgumentError(f"{a} to {b} is no range: give the lower address first")
         return cls(a, b, accept)
 
     def matches(self, address: IpAddress) -> bool:
-        """Whether the entry speaks of ``address``."""
+        """Return whether the entry is about ``address``."""
         return (
             self.first.version == address.version
             and int(self.first) <= int(address) <= int(self.last)
@@ -74,14 +79,19 @@ class AccessList:
         return len(self._entries)
 
     def append(self, entry: AclEntry) -> None:
-        """Ask ``entry`` last. EEXIST if an entry for the same addresses is there."""
+        """Add ``entry`` at the end.
+
+        Raises:
+            AlreadyExistsError: The list has an entry for the same addresses.
+        """
         self.insert(len(self._entries), entry)
 
     def insert(self, index: int, entry: AclEntry) -> None:
-        """Ask ``entry`` at position ``index``, 0 being first.
+        """Insert ``entry`` at position ``index``; 0 is the first.
 
-        Raises AlreadyExistsError for addresses that have an entry, InvalidArgumentError for an
-        index past the end.
+        Raises:
+            AlreadyExistsError: The list has an entry for the same addresses.
+            InvalidArgumentError: The index is past the end.
         """
         if not 0 <= index <= len(self._entries):
             raise InvalidArgumentError(
@@ -95,7 +105,11 @@ class AccessList:
         self._answers.clear()
 
     def remove(self, entry: AclEntry) -> None:
-        """Take ``entry`` out. ENOENT if it is not in."""
+        """Remove ``entry``.
+
+        Raises:
+            KnetError: It is not in the list (ENOENT).
+        """
         try:
             self._entries.remove(entry)
         except ValueError:
@@ -103,12 +117,12 @@ class AccessList:
         self._answers.clear()
 
     def clear(self) -> None:
-        """Take all entries out: every address is rejected."""
+        """Remove all entries: every address is rejected then."""
         self._entries.clear()
         self._answers.clear()
 
     def accepts(self, address: str) -> bool:
-        """Whether ``address``, as the socket gives it (a scope id is ignored), may speak."""
+        """Return whether ``address``, as the socket gives it, may speak. Scope ids are ignored."""
         answer = self._answers.get(address)
         if answer is None:
             parsed = ip_address(address.partition("%")[0])

@@ -18,7 +18,7 @@ DEFAULT_BUFFERS: Final = 32
 
 
 class _Partial:
-    """One message of which some fragments are here. ``size`` is 0 until a fragment told it."""
+    """One message of which some fragments are here. ``size`` is 0 until a fragment shows it."""
 
     __slots__ = ("broadcast", "channel", "compress", "count", "missing", "parts", "size")
 
@@ -74,9 +74,10 @@ class _Partial:
 class Reassembly:
     """The messages of one host that are being put together.
 
-    ``drop`` is told the cause of everything that is given up. ``window`` is the host's, and has
-    seen the number of each fragment before ``add`` gets it. ``limit`` is how many messages may be
-    in the making at once.
+    Args:
+        drop: Called with the cause of each message or fragment that is given up.
+        window: The window of the host, which has seen the number of each fragment before ``add``.
+        limit: How many messages may wait for fragments at once.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Reassembly:
         return len(self._partials)
 
     def add(self, fragment: Data) -> bytes | None:
-        """Take one fragment of several; the whole message once it was the last one missing."""
+        """Add one fragment of several; return the message if it was the last one missing."""
         seq = fragment.seq
         partial = self._partials.get(seq)
         if not self._window.is_started(seq):
@@ -125,7 +126,7 @@ class Reassembly:
         return self._whole(seq, partial)
 
     def can_add_rest(self, run: DataRun) -> bool:
-        """Whether all fragments of ``run`` but the first, which ``add`` had, go in at once."""
+        """Return whether the fragments of ``run`` after its first, which is here, can be added."""
         partial = self._partials.get(run.seq)
         # Of a delivered number, what is here is another message's of 65535 ago.
         return (
@@ -135,7 +136,7 @@ class Reassembly:
         )
 
     def add_rest(self, run: DataRun) -> bytes | None:
-        """Add them; the whole message if none is missing any more."""
+        """Add them; return the message if no fragment is missing any more."""
         partial = self._partials[run.seq]
         rest = run.payloads[1:]
         partial.parts[run.frag_seq : run.frag_seq + len(rest)] = rest
@@ -150,12 +151,12 @@ class Reassembly:
         return b"".join(part for part in partial.parts if part is not None)
 
     def set_limit(self, limit: int) -> None:
-        """Allow ``limit`` messages at once from now on; what is too many is given up."""
+        """Allow ``limit`` messages at once from now on, and give up those that are too many."""
         self.limit = limit
         self._give_up_oldest(limit)
 
     def clear(self) -> None:
-        """Give everything up: the host is gone or starts again."""
+        """Give up all messages: the host is gone or starts again."""
         for _ in self._partials:
             self._drop(DropCause.REASSEMBLY_GIVEN_UP)
         self._partials.clear()

@@ -1,7 +1,7 @@
-"""What shows that a control packet is new, and no copy of one that somebody recorded.
+"""Recognising copies of control packets that somebody recorded.
 
-The protocol has no field for that. What it has are fields that come back as they were sent, and
-fields that no host sends twice.
+The protocol has no field for that. It has fields that come back as they were sent, and fields that
+no host sends twice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SeenPings:
         return len(self._stamps)
 
     def is_copy(self, stamp: bytes) -> bool:
-        """Whether a ping with ``stamp`` came before; from now on one has."""
+        """Return whether a ping with ``stamp`` came before, and remember it."""
         if stamp in self._stamps:
             return True
         self._stamps[stamp] = None
@@ -41,11 +41,11 @@ class SeenPings:
 
 
 class ProbeNumbers:
-    """What the probes of one link say in their two bytes that the peer sends back: a number.
+    """Numbers that take the place of the size in path MTU probes, which the peer sends back.
 
-    Were it the size itself, the answer to an earlier probe of that size would do for the next one.
-    Each number is drawn by ``randbelow`` and good for one answer. Of more than ``limit``
-    that have none, the oldest is forgotten.
+    If it were the size itself, the reply to an earlier probe of that size would do for the next.
+    Each number is drawn by ``randbelow`` and good for one reply. Of more than ``limit`` without a
+    reply, the oldest is forgotten.
     """
 
     def __init__(self, randbelow: Callable[[int], int], limit: int = MAX_PROBES) -> None:
@@ -57,7 +57,7 @@ class ProbeNumbers:
         return len(self._sizes)
 
     def draw(self, size: int) -> int:
-        """The number for a probe that asks about ``size``."""
+        """Return a number for a probe of ``size`` bytes."""
         number = self._randbelow(_NUMBERS)
         while number in self._sizes:
             number = self._randbelow(_NUMBERS)
@@ -67,5 +67,5 @@ class ProbeNumbers:
         return number
 
     def take(self, number: int) -> int | None:
-        """The size that the probe with ``number`` asked about; None for one that never left."""
+        """Return the size that the probe with ``number`` asked about; None if there was none."""
         return self._sizes.pop(number, None)

@@ -1,4 +1,4 @@
-"""What one sending host's data needs: each message once, whole, and a fresh start when due."""
+"""One host's data on its way in: each message once, whole, and a fresh start when it is due."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _HALF: Final = 0x8000
 class InboundSequence:
     """The receiving end of one host's sequence of messages.
 
-    ``drop`` is told the cause of everything that goes no further.
+    Args:
+        drop: Called with the cause of each packet or message that is dropped.
     """
 
     def __init__(self, drop: Callable[[DropCause], None], buffers: int = DEFAULT_BUFFERS) -> None:
@@ -36,20 +37,20 @@ class InboundSequence:
 
     @property
     def newest(self) -> int | None:
-        """The newest number seen, None when there was none since the last fresh start."""
+        """The newest number seen, None if there was none since the last fresh start."""
         return self._window.newest
 
     @property
     def pending(self) -> int:
-        """How many messages are waiting for fragments."""
+        """How many messages wait for fragments."""
         return len(self._reassembly)
 
     def set_buffers(self, buffers: int) -> None:
-        """Put no more than ``buffers`` messages together at once from now on."""
+        """Set how many messages may wait for fragments at once."""
         self._reassembly.set_limit(buffers)
 
     def receive(self, data: Data) -> bytes | None:
-        """Take one data packet; the whole message if this completes one not seen before."""
+        """Take one data packet; return the message if this completes one not seen before."""
         self._data_since_forced = True
         seq = data.seq
         if self._in_doubt:
@@ -66,7 +67,7 @@ class InboundSequence:
         return payload
 
     def receive_whole(self, seq: int) -> bool:
-        """Take a message that came in one packet; False if its number was seen."""
+        """Take a message that came in one packet; return False if its number was seen."""
         self._data_since_forced = True
         if self._in_doubt:
             self._resolve(seq if self._told is None else self._told)
@@ -83,7 +84,7 @@ class InboundSequence:
         return True
 
     def receive_run(self, run: DataRun) -> list[bytes]:
-        """Take data packets that follow each other; the messages that were not seen before."""
+        """Take data packets of one run; return the messages that were not seen before."""
         payloads = run.payloads
         if run.frag_num > 1:
             return self._receive_fragments(run)
@@ -133,14 +134,14 @@ class InboundSequence:
             self._data_since_forced = False
 
     def contact_found(self) -> None:
-        """A link to the host has come up."""
+        """Note that a link to the host has come up."""
         self._contact = True
 
     def contact_lost(self) -> None:
-        """The last link to the host went down: unfinished messages are given up.
+        """Note that the last link to the host went down: unfinished messages are given up.
 
         Its numbers are kept until it shows whether it is still the same: copies of old messages
-        that a slow network delivers only then are not to be taken for new ones.
+        that a slow network delivers only then must not pass for new ones.
         """
         self._reassembly.clear()
         self._contact = False

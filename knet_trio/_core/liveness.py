@@ -28,7 +28,7 @@ DEFAULT_PONG_TIMEOUT: Final = 2.0
 DEFAULT_LATENCY_SAMPLES: Final = 2048
 DEFAULT_PONG_COUNT: Final = 5
 INITIAL_BACKOFF: Final = 10
-# A poll so many seconds late says that this process was not running. What arrived meanwhile has
+# A poll this many seconds late says that this process was not running. What arrived meanwhile has
 # not been looked at, and gets at least as long for that.
 STALL: Final = 0.05
 # What a busy machine adds to a round trip now and then, in seconds.
@@ -87,25 +87,25 @@ class Liveness:
 
     @property
     def deadline(self) -> float:
-        """When ``poll`` wants to be called next."""
+        """When ``poll`` has to be called next."""
         if not self.connected or not self._may_go_down(self.next_ping):
             return self.next_ping
         return min(self.next_ping, self._down_at())
 
     def backoff(self, now: float) -> int:
-        """By how much the pong timeout is stretched at ``now``."""
+        """Return the factor by which the pong timeout is stretched at ``now``."""
         return max(1, INITIAL_BACKOFF - int(now - self._backoff_since))
 
     def adjusted_timeout(self, now: float) -> float:
-        """How many seconds without a pong take the link down."""
+        """Return after how many seconds without a pong the link is down."""
         return self.timeout * self.backoff(now) + 2 * self.latency
 
     def overdue(self, now: float) -> float:
-        """Seconds since the last pong, or since the start while there was none."""
+        """Return the seconds since the last pong, or since the start while there was none."""
         return now - (self._since if self.last_pong is None else self.last_pong)
 
     def suspect(self, now: float) -> bool:
-        """Whether there is reason to think that the link may be dead, though it is not yet down."""
+        """Return whether the link may be dead, though it is not yet down."""
         if self._doubted_at is not None:
             return True
         if self._waiting_since is None:
@@ -114,20 +114,20 @@ class Liveness:
         return now - self._waiting_since > patience
 
     def doubt(self, now: float) -> None:
-        """A send has failed: the link is suspect until a ping from now on is answered."""
+        """Suspect the link, since a send has failed, until a ping from now on is answered."""
         self._doubted_at = now
 
     def excuse(self, now: float) -> None:
-        """The caller has not been running since ``deadline``: that was no silence of the peer's.
+        """Do not count the time since ``deadline`` as silence: this process was not running.
 
-        Who was away gives the peer as long to answer a new ping, but no longer than ``timeout``.
-        Call it instead of trusting a ``poll`` that is ``STALL`` seconds behind ``deadline``.
+        The peer has as long to answer a new ping as the process was away, but no longer than
+        ``timeout``. Call it before a ``poll`` that is ``STALL`` seconds behind ``deadline``.
         """
         patience = max(STALL, min(now - self.deadline, self.timeout))
         self._excused_until = now + patience + 2 * self.latency
 
     def poll(self, now: float) -> tuple[bool, bool]:
-        """Whether a ping is due, and whether the link has just gone down."""
+        """Return whether a ping is due, and whether the link has just gone down."""
         ping_due = now >= self.next_ping
         if ping_due:
             # Links of one interval share the moments of their pings, so that a process wakes once
@@ -142,14 +142,14 @@ class Liveness:
         return ping_due, went_down
 
     def stamp(self, now: float) -> bytes:
-        """The 16 opaque bytes of a ping sent at ``now``."""
+        """Return the 16 opaque bytes of a ping sent at ``now``."""
         self._pings += 1
         if self._waiting_since is None:
             self._waiting_since = now
         return _TIME.pack(now, self._pings)
 
     def pong_received(self, now: float, stamp: bytes) -> PongOutcome:
-        """Take the stamp a pong brought back."""
+        """Take the stamp of a pong into account, and return what it meant."""
         sent, serial = _TIME.unpack(stamp)
         # A stamp this link never wrote is somebody else's, or of an earlier life. Not-a-number
         # fails the comparison, as it must.
@@ -177,13 +177,13 @@ class Liveness:
         return PongOutcome.COUNTED
 
     def fail(self, now: float) -> None:
-        """The link is down from now on."""
+        """Take the link down."""
         self.connected = False
         self.counted = 0
         self._backoff_since = now
 
     def restart(self, now: float) -> None:
-        """Begin anew, as after being enabled: down, pinging at once, older pongs not counted."""
+        """Start from the beginning: down, pinging at once, with no pongs counted."""
         self.fail(now)
         self.last_pong = None
         self.next_ping = now

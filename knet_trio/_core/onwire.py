@@ -96,7 +96,7 @@ class DataRun(NamedTuple):
     payloads: list[bytes]
 
     def packets(self) -> list[Data]:
-        """The same, one by one."""
+        """Return them one by one."""
         node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads = self
         if frag_num == 1:
             return [
@@ -230,10 +230,10 @@ def _decode_data(packet: bytes) -> Data:
 
 
 def decode_run_untrusted(data: bytes, size: int) -> DataRun | None:
-    """Read packets of ``size`` bytes each, the last maybe shorter, that follow each other in one.
+    """Read packets of ``size`` bytes each, the last maybe shorter, that follow each other.
 
-    None if they are no such run: then each has to be read on its own. That would find the same, so
-    this is only for speed: a byte of the header is compared in all packets at once.
+    None if they are not a run of data packets: then each has to be read on its own. That would find
+    the same, so this is only for speed: a byte of the header is compared in all packets at once.
     """
     count = -(-len(data) // size) if size else 0
     if not 2 <= count <= MAX_RUN or len(data) - (count - 1) * size <= DATA_HEADER_SIZE:
@@ -283,7 +283,7 @@ def _check_link(link: int) -> None:
 
 
 def encode_data(packet: Data) -> bytes:
-    """One data packet."""
+    """Return one data packet."""
     node, seq, compress, broadcast, frag_num, frag_seq, channel, payload = packet
     header = _DATA.pack(
         VERSION, TYPE_DATA, node, 0, 0, seq, compress, 0, broadcast, frag_num, frag_seq, channel
@@ -301,7 +301,7 @@ def encode_message(
     channel: int,
     fragment_size: int,
 ) -> list[bytes]:
-    """The data packets of one message."""
+    """Return the data packets of one message."""
     return encode_messages(
         (payload,),
         node=node,
@@ -323,10 +323,12 @@ def encode_messages(
     channel: int,
     fragment_size: int,
 ) -> list[bytes]:
-    """The data packets of messages, numbered ``seqs``.
+    """Return the data packets of messages, numbered ``seqs``.
 
-    Every fragment of a message but its last carries ``fragment_size`` bytes. Raises PacketError
-    when that takes more than 255 fragments.
+    Every fragment of a message but its last carries ``fragment_size`` bytes.
+
+    Raises:
+        PacketError: A message would take more than 255 fragments.
     """
     if len(payloads) == 1 and len(payloads[0]) <= fragment_size:
         header = _DATA.pack(
@@ -365,32 +367,32 @@ def encode_messages(
 
 
 def encode_ping(packet: Ping) -> bytes:
-    """One ping."""
+    """Return a ping as a packet."""
     return _PING.pack(VERSION, TYPE_PING, packet.node, 0, 0, *packet[1:])
 
 
 def encode_pong(packet: Pong) -> bytes:
-    """One pong."""
+    """Return a pong as a packet."""
     return _PING.pack(VERSION, TYPE_PONG, packet.node, 0, 0, *packet[1:])
 
 
 def encode_pmtud(packet: PmtudProbe) -> bytes:
-    """One probe, filled up with zeros to ``length`` bytes."""
+    """Return a probe as a packet, filled up with zeros to ``length`` bytes."""
     header = _PMTUD.pack(VERSION, TYPE_PMTUD, packet.node, 0, 0, packet.link, packet.size)
     return header.ljust(packet.length, b"\0")
 
 
 def encode_pmtud_reply(packet: PmtudReply) -> bytes:
-    """One answer to a probe."""
+    """Return the reply to a probe as a packet."""
     return _PMTUD.pack(VERSION, TYPE_PMTUD_REPLY, packet.node, 0, 0, packet.link, packet.size)
 
 
 def next_seq(seq: int) -> int:
-    """The sequence number after ``seq``: 16 bits, and 0 is skipped when it wraps."""
+    """Return the sequence number after ``seq``: 16 bits, without 0."""
     return seq + 1 if seq < MAX_SEQ else 1
 
 
 def seq_after(seq: int, messages: int) -> int:
-    """The number of the message that comes so many messages after number ``seq``."""
+    """Return the sequence number that comes ``messages`` numbers after ``seq``."""
     later = seq + messages
     return later if later <= MAX_SEQ else later - MAX_SEQ

@@ -29,7 +29,7 @@ SECOND_LOOK: Final = 1.0
 
 
 class Probe(NamedTuple):
-    """What to send: a PMTUD packet of ``length`` bytes whose size field says ``onwire``."""
+    """A PMTUD packet to send, of ``length`` bytes; it asks whether ``onwire`` bytes get through."""
 
     onwire: int
     length: int
@@ -73,7 +73,7 @@ class PathMtuSearch:
         return 0 if self.onwire is None else self.sizes.overhead
 
     def start(self, now: float) -> None:
-        """Search from ``now`` on, afresh if a search is under way; ``mtu`` stays till it ends."""
+        """Start a search, or start it again; ``mtu`` stays until it ends."""
         if self.fixed is not None:
             self._found(self.fixed, now)
             return
@@ -83,7 +83,7 @@ class PathMtuSearch:
         self._begin(known if known is not None and fit else MAX_ONWIRE, now)
 
     def reset(self, sizes: PathSizes | None = None) -> None:
-        """Back to the minimum, not searching: the link went down or changes its envelope."""
+        """Go back to the minimum, and do not search: the link is down or its envelope changes."""
         if sizes is not None:
             self.sizes = sizes
         self.mtu = max(self.sizes.minimum_payload, 1)
@@ -93,12 +93,15 @@ class PathMtuSearch:
         self.deadline = math.inf
 
     def fix(self, onwire: int | None, now: float) -> None:
-        """Take ``onwire`` as the MTU of the path instead of searching; None searches again."""
+        """Use ``onwire`` as the MTU of the path instead of searching; None searches again."""
         self.fixed = onwire
         self.start(now)
 
     def poll(self, now: float, *, latency: float, pong_timeout: float) -> Probe | None:
-        """The probe to send at ``now``, if one is due. ``latency`` is the link's round trip."""
+        """Return the probe to send at ``now``, None if none is due.
+
+        ``latency`` is the round trip of the link in seconds.
+        """
         if now < self.deadline:
             return None
         if self._candidate is None:
@@ -119,10 +122,10 @@ class PathMtuSearch:
         return Probe(candidate, self.sizes.probe_length(candidate))
 
     def limited(self, onwire: int, now: float) -> bool:
-        """This machine sends no more than ``onwire`` bytes that way: so much is the MTU from now.
+        """Take ``onwire`` as the MTU from now on: this machine sends no more bytes that way.
 
-        What the path carries of that is searched for afresh. False, and nothing done, if it is no
-        news or less than any path carries.
+        How much of that the path carries is searched for. Returns False, and does nothing, if it
+        is no news or less than any path carries.
         """
         if not self._is_news(onwire):
             return False
@@ -132,10 +135,10 @@ class PathMtuSearch:
         return True
 
     def hinted(self, onwire: int, now: float) -> bool:
-        """Something on the way says that it takes no more than ``onwire`` bytes: try just that.
+        """Try whether the path carries ``onwire`` bytes, since something on the way says so.
 
-        ``mtu`` stays until that is answered. False, and nothing done, if it is no news, less than
-        any path carries, or a search is under way, whose own probes cause such news.
+        ``mtu`` stays until that is answered. Returns False, and does nothing, if it is no news,
+        less than any path carries, or a search is under way, whose own probes cause such news.
         """
         if self.searching or not self._is_news(onwire):
             return False
@@ -144,9 +147,9 @@ class PathMtuSearch:
         return True
 
     def refused(self, onwire: int, kernel_mtu: int | None, now: float) -> None:
-        """The system would not send the probe of ``onwire`` (EMSGSIZE).
+        """Note that the system would not send the probe of ``onwire`` bytes (EMSGSIZE).
 
-        ``kernel_mtu`` is what it knows of the way out, None when it did not say.
+        ``kernel_mtu`` is the MTU that it knows of the way out, None if it did not say.
         """
         if self._candidate is None or onwire != self._candidate:
             return
@@ -161,7 +164,7 @@ class PathMtuSearch:
             self._is_bad(onwire, now)
 
     def reply_received(self, onwire: int, now: float) -> bool:
-        """Take the size an answer brought back; False if this search never asked for it."""
+        """Take a reply into account; return False if this search did not ask for its size."""
         if onwire not in self._asked:
             return False
         if self._candidate is not None and onwire > self._good:

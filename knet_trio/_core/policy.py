@@ -22,29 +22,32 @@ class LinkPolicy(enum.Enum):
 
 
 class Ranked(Protocol):
-    """What the policies look at in a link."""
+    """The attributes of a link that the policies look at."""
 
     @property
     @abstractmethod
     def link_id(self) -> int:
-        """0 to 7."""
+        """The id of the link, 0 to 7."""
 
     @property
     @abstractmethod
     def priority(self) -> int:
-        """0 to 255, more is better."""
+        """0 to 255; the highest is preferred."""
 
 
 L = TypeVar("L", bound=Ranked)
 
 
 def rank(links: Iterable[L]) -> tuple[L, ...]:
-    """The links that may carry data, best first."""
+    """Return the links that may carry data, best first."""
     return tuple(sorted(links, key=lambda link: (-link.priority, link.link_id)))
 
 
 def select(policy: LinkPolicy, ranked: Sequence[L], turn: int) -> Sequence[L]:
-    """The links that carry message number ``turn`` of a host, from ``ranked`` (may be empty)."""
+    """Return the links that carry message number ``turn`` of a host.
+
+    ``ranked`` are the links to choose from, best first; there may be none.
+    """
     if policy is LinkPolicy.ACTIVE or len(ranked) < 2:
         return ranked
     if policy is LinkPolicy.PASSIVE:
@@ -54,7 +57,7 @@ def select(policy: LinkPolicy, ranked: Sequence[L], turn: int) -> Sequence[L]:
 
 
 def hedge(chosen: Sequence[L], ranked: Sequence[L], suspect: Callable[[L], bool]) -> Sequence[L]:
-    """``chosen``, and the next best link beside one that is suspect.
+    """Return ``chosen``, and the next best link too if one of them is suspect.
 
     The receiver drops the copies, so the price is their bandwidth while there is doubt.
     """

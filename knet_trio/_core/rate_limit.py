@@ -1,8 +1,8 @@
-"""The same thing again and again is told once, and then how often it was.
+"""Log messages that are repeated again and again: told once, and then counted.
 
-The first time is told at once. What follows is counted, and the count told when ``FIRST`` seconds
-are over; while it goes on, each next count comes after twice as long, up to ``LONGEST``. When an
-interval brought nothing, it is over, and the next time is a first one again.
+The first one is told at once. Those that follow are counted, and the count is told when ``FIRST``
+seconds are over; while it goes on, each next count comes after twice as long, up to ``LONGEST``.
+When an interval brought none, it is over, and the next one is a first one again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ LIMIT: Final = 1024
 
 
 class Repeated(NamedTuple, Generic[T]):
-    """``last`` was the last of so many of its kind, in so many seconds, that were not told."""
+    """Repetitions that were counted and not told.
+
+    Attributes:
+        last: The last of them.
+        times: How many there were.
+        seconds: In how many seconds.
+    """
 
     last: T
     times: int
@@ -41,7 +47,7 @@ class _Flood(Generic[T]):
 
 
 class RateLimiter(Generic[T]):
-    """Says what to tell. Times are seconds, on any clock that does not go back."""
+    """Decides what is told. Times are seconds, on any clock that does not go back."""
 
     def __init__(self) -> None:
         self._floods: dict[Hashable, _Flood[T]] = {}
@@ -54,11 +60,11 @@ class RateLimiter(Generic[T]):
 
     @property
     def deadline(self) -> float:
-        """When ``due`` wants to be called next, ``math.inf`` for never."""
+        """When ``due`` has to be called next, ``math.inf`` for never."""
         return self._timers.next()
 
     def first(self, kind: Hashable, what: T, now: float) -> bool:
-        """Whether ``what`` is to be told now; else it was counted."""
+        """Return whether ``what`` is to be told now; if not, it was counted."""
         flood = self._floods.get(kind)
         if flood is None:
             if len(self._floods) >= LIMIT:
@@ -72,7 +78,7 @@ class RateLimiter(Generic[T]):
         return False
 
     def due(self, now: float) -> list[Repeated[T]]:
-        """The counts to tell now."""
+        """Return the counts to tell now."""
         counts, self._ousted = self._ousted, []
         for kind in self._timers.pop_due(now):
             flood = self._floods[kind]
@@ -87,7 +93,7 @@ class RateLimiter(Generic[T]):
         return counts
 
     def end(self) -> list[Repeated[T]]:
-        """All that was counted and not told, to be told now; nothing is known any more."""
+        """Return all that was counted and not told, and forget everything."""
         counts = self._ousted + [_count(flood) for flood in self._floods.values() if flood.count]
         self._ousted = []
         self._floods.clear()

@@ -27,7 +27,7 @@ class EnvelopeSizes(NamedTuple):
     block: int = 0
 
     def largest_plaintext(self, room: int) -> int:
-        """The longest packet whose envelope fits into ``room`` bytes; under 1 if none does.
+        """Return the longest packet whose envelope fits into ``room`` bytes; under 1 if none does.
 
         Padding always takes at least one byte, so a full last block is never plaintext. A stream
         cipher counts as ``block`` 1 and gives one byte away, as the C library has it, so that
@@ -51,22 +51,22 @@ class PathSizes(NamedTuple):
 
     @property
     def headers(self) -> int:
-        """Bytes of IP and transport headers."""
+        """The bytes of IP and transport headers."""
         return (IPV6_HEADER if self.ipv6 else IPV4_HEADER) + self.transport
 
     def probe_length(self, onwire: int) -> int:
-        """How long a PMTUD packet, before its envelope, fills ``onwire`` bytes of path."""
+        """Return how long a PMTUD packet, before its envelope, fills ``onwire`` bytes of path."""
         length = self.envelope.largest_plaintext(onwire - self.headers)
         # The byte that a stream cipher gives away must be there to ask for a size exactly.
         return length + 1 if self.envelope.block == 1 else length
 
     def payload(self, onwire: int) -> int:
-        """User bytes a data packet carries over a path of ``onwire`` bytes; under 1 if none."""
+        """Return the user bytes of a packet of ``onwire`` bytes on this path; under 1 if none."""
         return self.envelope.largest_plaintext(onwire - self.headers) - FULL_HEADER_SIZE
 
     @property
     def minimum_payload(self) -> int:
-        """What every path of this IP version carries, known before any discovery."""
+        """The user bytes that every path of this IP version carries."""
         return self.payload(MIN_IPV6_MTU if self.ipv6 else MIN_IPV4_MTU)
 
     @property
@@ -79,6 +79,6 @@ class PathSizes(NamedTuple):
 
 
 def minimum_data_mtu(envelope: EnvelopeSizes) -> int:
-    """The data MTU of a handle before discovery: the smallest path, the largest headers."""
+    """Return the data MTU before discovery: of the smallest path, with the largest headers."""
     room = MIN_IPV4_MTU - IPV6_HEADER - SCTP_HEADERS
     return envelope.largest_plaintext(room) - FULL_HEADER_SIZE

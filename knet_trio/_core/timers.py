@@ -1,4 +1,4 @@
-"""Whose turn it is next: deadlines of many things, cheap to move."""
+"""Deadlines of many things, which are cheap to move."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class TimerQueue(Generic[K]):
         return len(self._deadlines)
 
     def get(self, key: K) -> float | None:
-        """The deadline of ``key``, None if it has none."""
+        """Return the deadline of ``key``, None if it has none."""
         return self._deadlines.get(key)
 
     def set(self, key: K, deadline: float) -> None:
-        """Set the deadline of ``key``; ``math.inf`` takes it out."""
+        """Set the deadline of ``key``; ``math.inf`` removes it."""
         if deadline == math.inf:
             self.discard(key)
             return
@@ -40,11 +40,11 @@ class TimerQueue(Generic[K]):
             self._compact()
 
     def discard(self, key: K) -> None:
-        """Take ``key`` out, if it is in."""
+        """Remove ``key`` if it is there."""
         self._deadlines.pop(key, None)
 
     def next(self) -> float:
-        """The earliest deadline, ``math.inf`` when there is none."""
+        """Return the earliest deadline, ``math.inf`` if there is none."""
         while self._heap:
             deadline, _, key = self._heap[0]
             if self._deadlines.get(key) == deadline:
@@ -53,7 +53,7 @@ class TimerQueue(Generic[K]):
         return math.inf
 
     def pop_due(self, now: float, limit: float = math.inf) -> list[K]:
-        """Take out and return keys whose deadline is not after ``now``, earliest first.
+        """Remove and return keys whose deadline is not after ``now``, earliest first.
 
         Args:
             now: The time.

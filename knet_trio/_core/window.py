@@ -1,4 +1,4 @@
-"""The dedup window: how far the messages of one host got, by their sequence numbers.
+"""The dedup window: which messages of one host were delivered, by their sequence numbers.
 
 Messages arrive over several links, so the same number arrives several times and out of order. The
 window holds the newest number and one mark for each of the 4096 numbers up to it: nothing is here,
@@ -8,8 +8,8 @@ its first fragment is here (started), it was delivered::
     ---------|--------- window ---------|-----------------|-----------
      too far |   deliver if unmarked    |  moves the window |  too far
 
-"Too far", either way, can only be a peer that restarted (or a very long silence): the window
-starts again there.
+A number that is too far off, either way, comes from a host that has started again (or after a very
+long silence): the window starts again there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SequenceWindow:
         self._marks = bytearray(WINDOW_SIZE)
 
     def advance(self, seq: int) -> bool:
-        """Make room for ``seq``; True when the window started again because it is too far off."""
+        """Make room for ``seq``; return whether the window started again, as it is too far off."""
         newest = self.newest
         if newest is None:
             self.newest = seq
@@ -58,7 +58,7 @@ class SequenceWindow:
         return False
 
     def deliver_next(self, seq: int) -> bool:
-        """Mark ``seq`` delivered if it is the one after the newest; False if it is not."""
+        """Mark ``seq`` delivered if it is the one after the newest, and return whether it is."""
         newest = self.newest
         if newest is None or seq != newest + 1:
             return False
@@ -67,9 +67,10 @@ class SequenceWindow:
         return True
 
     def advance_delivered(self, first: int, count: int) -> bool:
-        """Mark ``count`` numbers from ``first`` delivered, if all of them are new.
+        """Mark ``count`` numbers from ``first`` delivered, if all are just ahead of the newest.
 
-        False, and nothing done, if they are not all just ahead of the newest.
+        Returns:
+            Whether they are; if not, nothing has happened.
         """
         newest = self.newest
         last = (first + count - 1) & 0xFFFF
@@ -85,19 +86,19 @@ class SequenceWindow:
         return True
 
     def is_started(self, seq: int) -> bool:
-        """Whether ``seq`` was started, or even delivered, since it came into the window."""
+        """Return whether ``seq`` was started, or delivered, since it came into the window."""
         return self._marks[seq % WINDOW_SIZE] != 0
 
     def is_delivered(self, seq: int) -> bool:
-        """Whether ``seq`` was delivered since it came into the window."""
+        """Return whether ``seq`` was delivered since it came into the window."""
         return self._marks[seq % WINDOW_SIZE] == _DELIVERED
 
     def mark_started(self, seq: int) -> None:
-        """A fragment of ``seq``, which is not delivered, is here."""
+        """Mark that a fragment of ``seq``, which is not delivered, is here."""
         self._marks[seq % WINDOW_SIZE] = _STARTED
 
     def mark_delivered(self, seq: int) -> None:
-        """``seq`` has been handed on whole."""
+        """Mark that ``seq`` was handed on whole."""
         self._marks[seq % WINDOW_SIZE] = _DELIVERED
 
     def clear(self) -> None:

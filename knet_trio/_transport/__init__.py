@@ -1,4 +1,4 @@
-"""The ways datagrams travel, by libknet's names and numbers."""
+"""The transports, by libknet's names and numbers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _substitutes: ContextVar[dict[str, Transport] | None] = ContextVar("substitutes"
 
 @contextmanager
 def substitute_transports(*transports: Transport) -> Generator[None, None, None]:
-    """Have links in this context, and in tasks started from it, find ``transports`` and no others.
+    """Have links in this context, and in tasks started from it, find only ``transports``.
 
-    So a program is tested on a network that is not there, and no packet gets out by mistake.
+    So a program is tested on a simulated network, and no packet gets out by mistake.
     """
     token = _substitutes.set({transport.name: transport for transport in transports})
     try:
@@ -40,7 +40,7 @@ def substitute_transports(*transports: Transport) -> Generator[None, None, None]
 
 
 def find_transport(name: str) -> Transport:
-    """The transport over the network called ``name``, else InvalidArgumentError."""
+    """Return the transport over the network called ``name``, else raise InvalidArgumentError."""
     substitutes = _substitutes.get()
     try:
         return (TRANSPORTS if substitutes is None else substitutes)[name.lower()]

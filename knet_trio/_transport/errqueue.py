@@ -45,7 +45,7 @@ def keep_errors(sock: socket.socket) -> None:
 
 
 def read_errors(sock: socket.socket) -> list[PathTrouble]:
-    """Take the errors that are queued on ``sock``, never waiting."""
+    """Take the errors that are queued on ``sock``, without waiting."""
     troubles: list[PathTrouble] = []
     for _ in range(_MOST_AT_ONCE):
         try:
@@ -71,7 +71,7 @@ _KINDS: Final = {(socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_REC
 
 
 def received_address(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
-    """A socket address from the kernel in the canonical form."""
+    """Return a socket address from the kernel in the canonical form."""
     if len(name) == 2:
         return Address._make(name)
     host, port, _, scope = name

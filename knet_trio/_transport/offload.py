@@ -39,7 +39,7 @@ Ancillary = list[tuple[int, int, bytes]]
 
 
 def receive_coalesced(sock: socket.socket) -> bool:
-    """Have trains received uncut from now on; False if the kernel does not do that."""
+    """Receive trains uncut from now on; return False if the kernel does not do that."""
     try:
         sock.setsockopt(SOL_UDP, UDP_GRO, 1)
     except OSError:
@@ -49,12 +49,12 @@ def receive_coalesced(sock: socket.socket) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def cut_into(size: int) -> Ancillary:
-    """What to tell ``sendmsg`` to have the buffer cut into datagrams of ``size`` bytes."""
+    """Return the ancillary data by which ``sendmsg`` cuts its buffer into ``size`` bytes each."""
     return [(SOL_UDP, UDP_SEGMENT, _SIZE_OUT.pack(size))]
 
 
 def received_size(ancillary: Ancillary) -> int | None:
-    """The size of the datagrams in what ``recvmsg`` returned, None if it is a single one."""
+    """Return the size of the datagrams that ``recvmsg`` returned, None for a single one."""
     for level, kind, data in ancillary:
         if level == SOL_UDP and kind == UDP_GRO and len(data) == _SIZE_IN.size:
             return int(_SIZE_IN.unpack(data)[0])
@@ -62,7 +62,7 @@ def received_size(ancillary: Ancillary) -> int | None:
 
 
 def train_length(datagrams: Sequence[bytes], start: int) -> int:
-    """How many of ``datagrams``, from ``start``, can go in one call: at least one."""
+    """Return how many of ``datagrams``, from ``start``, can go in one call: at least one."""
     size = len(datagrams[start])
     most = min(MOST_DATAGRAMS, MOST_BYTES // size) if size else 1
     length = 1
@@ -75,10 +75,10 @@ def train_length(datagrams: Sequence[bytes], start: int) -> int:
 
 
 class Crowded:
-    """The destinations that no trains are sent to for a while, since the way there was full.
+    """The destinations to which no trains are sent for a while, since the way there was full.
 
-    Where a queue is nearly full, the kernel drops parts of a train and says nothing. Of single
-    datagrams it says so (ENOBUFS).
+    Where a queue is nearly full, the kernel drops parts of a train without an error. For single
+    datagrams it reports one (ENOBUFS).
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Crowded:
         self._until: dict[Address, float] = {}
 
     def add(self, destination: Address) -> None:
-        """The way to ``destination`` is full."""
+        """Add ``destination``: the way there is full."""
         if len(self._until) >= _MOST_CROWDED:
             self._until.clear()
         self._until[destination] = time.monotonic() + CROWDED

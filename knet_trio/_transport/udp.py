@@ -26,8 +26,7 @@ from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address, socket_address
 from knet_trio.errors import TransportError
 
-# What one wake-up may take from a socket, in calls and about so many bytes: under a millisecond's
-# work for the stages behind it.
+# What one wake-up takes from a socket at most, in calls and in bytes; the last train may go beyond.
 RECEIVE_CALLS: Final = 64
 RECEIVE_BYTES: Final = 192 * 1024
 _DATAGRAM: Final = 65536
@@ -80,8 +79,11 @@ class UdpTransport(Transport):
 class UdpEndpoint(Endpoint):
     """A bound UDP socket.
 
-    ``mark`` is the DSCP its packets have, None for those without priority. ``shared`` is the
-    endpoint it was connected beside, to send to ``peer``.
+    Args:
+        sock: The socket.
+        mark: The DSCP of its packets, None for those without priority.
+        shared: The endpoint beside which it was connected, None if it is not connected.
+        peer: The address that it is connected to.
     """
 
     def __init__(
@@ -168,10 +170,10 @@ class UdpEndpoint(Endpoint):
         return Arrivals(trains, self._troubles_in_flood(trains))
 
     def _troubles_in_flood(self, trains: Sequence[Train]) -> list[PathTrouble]:
-        """The troubles to tell though there is more to be read.
+        """Return the troubles that may be told though there is more to be read.
 
-        Once as much has been read as the receive buffer holds, all that was in it when the error
-        queue was read has been.
+        Once as much has been read as the receive buffer holds, everything has been read that was in
+        it when the error queue was read.
         """
         self._taken += sum(len(train.data) + _BOOKKEEPING for train in trains)
         if self._taken < self._receive_buffer:
@@ -253,7 +255,7 @@ class UdpEndpoint(Endpoint):
     def _send_train(
         self, train: Sequence[bytes], name: SocketName | None, destination: Address
     ) -> int:
-        """Send ``train`` in one call, or else one by one; how many were taken."""
+        """Send ``train`` in one call, or else one by one; return how many were taken."""
         try:
             self._sock.sendmsg([b"".join(train)], offload.cut_into(len(train[0])), 0, name)
         except BlockingIOError:
@@ -319,8 +321,8 @@ class UdpEndpoint(Endpoint):
     def connect(self, destination: Address) -> UdpEndpoint | None:
         """Bind a socket to the same address and connect it.
 
-        None also for an address that stands for all of the machine's: the kernel would settle on
-        one of them once and for all.
+        Returns None also for a wildcard address: the kernel would settle on one of this machine's
+        addresses once and for all.
         """
         if self._shared is not None or destination in self._connected:
             return None
