@@ -1,6 +1,7 @@
-"""knet_trio: many links, one conversation. libknet's protocol for Trio programs.
+"""Messages between the hosts of a cluster, over several networks at once, for Trio programs.
 
-``open_handle`` is where to begin; ``docs/`` and the README show the rest.
+It speaks the wire protocol of libknet (kronosnet). ``open_handle`` is where to begin; ``docs/`` and
+the README show the rest.
 """
 
 from __future__ import annotations

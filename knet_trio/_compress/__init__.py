@@ -45,7 +45,7 @@ _threads: ContextVar[bool] = ContextVar("threads", default=True)
 
 @contextmanager
 def without_threads() -> Generator[None, None, None]:
-    """Have compressors made in this context, and in tasks started from it, ask for no threads.
+    """Have compressors made in this context, and in tasks started from it, use no threads.
 
     For simulated time, which would go on while a thread works.
     """
@@ -59,14 +59,15 @@ def without_threads() -> Generator[None, None, None]:
 class _Module(Protocol):
     @abstractmethod
     def make(self, model: str, wire_id: int, level: int | None) -> Compressor:
-        """The compressor called ``model``. Raises InvalidArgumentError for a level it lacks."""
+        """Return the compressor called ``model``; raise InvalidArgumentError for a wrong level."""
 
 
 def make_compressor(config: CompressConfig) -> Compressor:
-    """The compressor that ``config`` describes.
+    """Return the compressor that ``config`` describes.
 
-    Raises InvalidArgumentError for an unknown model, one whose library is not installed, or a level
-    that the model does not have.
+    Raises:
+        InvalidArgumentError: The model is unknown or its library is not installed, or it does not
+            have that level.
     """
     model = config.model.lower()
     if model not in _MODELS:
@@ -91,7 +92,7 @@ def wire_id_of(model: object) -> int:
 
 
 def is_usable(model: str) -> bool:
-    """Whether the library behind ``model`` is installed."""
+    """Return whether the library behind ``model`` is installed."""
     try:
         _make(model, None)
     except InvalidArgumentError:
@@ -100,10 +101,10 @@ def is_usable(model: str) -> bool:
 
 
 class Decompressors:
-    """What opens the messages of peers, whatever this host's own setting.
+    """The algorithms that open the messages of peers, whatever this host's own setting.
 
-    All that are installed are loaded at once: importing one in the moment a message needs it takes
-    longer than a message may.
+    All that are installed are loaded at once: importing one in the moment a message needs it would
+    take too long.
     """
 
     def __init__(self) -> None:
@@ -116,7 +117,7 @@ class Decompressors:
                 self._missing[model.wire_id] = error.args[0]
 
     def find_untrusted(self, wire_id: int) -> Compressor:
-        """The algorithm with that id. Raises PacketError if there is none, or none installed."""
+        """Return the algorithm with that id; raise PacketError if there is none here."""
         found = self._ready.get(wire_id)
         if found is not None:
             return found

@@ -1,4 +1,4 @@
-"""What the algorithms have in common."""
+"""What the compression algorithms have in common."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
 
 
 def check_level(model: str, level: object, default: int, low: int, high: int) -> int:
-    """``level``, or the default for None; InvalidArgumentError if the model does not have it."""
+    """Return ``level``, or the default for None; raise InvalidArgumentError if it is not one."""
     if level is None:
         return default
     if isinstance(level, int) and not isinstance(level, bool) and low <= level <= high:
@@ -15,10 +15,10 @@ def check_level(model: str, level: object, default: int, low: int, high: int) ->
 
 
 def bad_data(model: str, why: object) -> PacketError:
-    """For bytes that are not what the model makes."""
+    """Return the error for bytes that the algorithm did not make."""
     return PacketError(DropCause.BAD_COMPRESSION, f"not {model} data: {why}")
 
 
 def too_large(model: str, limit: int) -> PacketError:
-    """For data that would become more than the limit."""
+    """Return the error for data that would become larger than the limit."""
     return PacketError(DropCause.BAD_COMPRESSION, f"{model} data of more than {limit} bytes")

@@ -18,11 +18,11 @@ class Bzip2(Compressor):
         self._level = level
 
     def compress(self, message: bytes) -> bytes:
-        """A bzip2 stream."""
+        """Return ``message`` as a bzip2 stream."""
         return bz2.compress(message, self._level)
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """What is in a bzip2 stream, stopping at the limit."""
+        """Return the message in a bzip2 stream, stopping at the limit."""
         stream = bz2.BZ2Decompressor()
         try:
             message = stream.decompress(data, limit + 1)
@@ -36,5 +36,5 @@ class Bzip2(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """The compressor at that level."""
+    """Return the compressor at that level."""
     return Bzip2(wire_id, check_level(model, level, 9, 1, 9))

@@ -57,7 +57,7 @@ class Lz4(Compressor):
             self.compress_at_once = 8192
 
     def compress(self, message: bytes) -> bytes:
-        """A raw block."""
+        """Return ``message`` as a raw block."""
         if self._strength is None:
             return _library.compress(
                 message, mode="fast", acceleration=self._acceleration, store_size=False
@@ -68,7 +68,7 @@ class Lz4(Compressor):
         )
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """What is in a raw block; the library never writes past the limit."""
+        """Return the message in a raw block; the library never writes past the limit."""
         try:
             return _library.decompress(data, uncompressed_size=limit)
         except _library.LZ4BlockError as error:
@@ -76,7 +76,7 @@ class Lz4(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """lz4 or lz4hc at that level."""
+    """Return lz4 or lz4hc at that level."""
     if model == "lz4hc":
         return Lz4(wire_id, strength=check_level(model, level, HC_DEFAULT, 0, HC_MAX))
     acceleration = check_level(model, level, 1, 0, MAX_ACCELERATION)

@@ -23,13 +23,13 @@ class Lzma(Compressor):
         self._level = level
 
     def compress(self, message: bytes) -> bytes:
-        """An .xz container."""
+        """Return ``message`` as an .xz container."""
         return lzma.compress(
             message, format=lzma.FORMAT_XZ, check=lzma.CHECK_NONE, preset=self._level
         )
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """What is in an .xz container, stopping at the limit."""
+        """Return the message in an .xz container, stopping at the limit."""
         stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT)
         try:
             message = stream.decompress(data, limit + 1)
@@ -43,5 +43,5 @@ class Lzma(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """The compressor at that level."""
+    """Return the compressor at that level."""
     return Lzma(wire_id, check_level(model, level, 6, 0, 9))

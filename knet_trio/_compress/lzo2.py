@@ -47,11 +47,11 @@ class Lzo2(Compressor):
             self.compress_at_once = 2048
 
     def compress(self, message: bytes) -> bytes:
-        """A raw block."""
+        """Return ``message`` as a raw block."""
         return _library.compress(message, self._level, False)
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """What is in a raw block; the library never writes past the limit."""
+        """Return the message in a raw block; the library never writes past the limit."""
         try:
             return _library.decompress(data, False, limit)
         except _library.error as error:
@@ -59,6 +59,6 @@ class Lzo2(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """The compressor at that level."""
+    """Return the compressor at that level."""
     del model
     return Lzo2(wire_id, _LZO1X_999 if level == BEST else _LZO1X_1)

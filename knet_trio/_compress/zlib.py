@@ -19,11 +19,11 @@ class Zlib(Compressor):
             self.compress_at_once = 8192
 
     def compress(self, message: bytes) -> bytes:
-        """A zlib stream."""
+        """Return ``message`` as a zlib stream."""
         return zlib.compress(message, self._level)
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """What is in a zlib stream, stopping at the limit."""
+        """Return the message in a zlib stream, stopping at the limit."""
         stream = zlib.decompressobj()
         try:
             message = stream.decompress(data, limit + 1)
@@ -37,5 +37,5 @@ class Zlib(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """The compressor at that level."""
+    """Return the compressor at that level."""
     return Zlib(wire_id, check_level(model, level, -1, -1, 9))

@@ -34,11 +34,11 @@ class Zstd(Compressor):
             self.compress_at_once = 16384
 
     def compress(self, message: bytes) -> bytes:
-        """A frame."""
+        """Return ``message`` as a frame."""
         return zstd.compress(message, self._level)
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """What is in a frame, stopping at the limit."""
+        """Return the message in a frame, stopping at the limit."""
         options = {int(zstd.DecompressionParameter.window_log_max): MAX_WINDOW_LOG}
         stream = zstd.ZstdDecompressor(options=options)
         try:
@@ -53,5 +53,5 @@ class Zstd(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """The compressor at that level."""
+    """Return the compressor at that level."""
     return Zstd(wire_id, min(check_level(model, level, 3, 0, STRONGEST + 1), STRONGEST))

@@ -47,9 +47,10 @@ HASH_NAMES: Final = tuple(_HASHES)
 
 
 def make_cipher(config: CryptoConfig) -> Cipher:
-    """The envelope that ``config`` describes.
+    """Return the envelope that ``config`` describes.
 
-    Raises InvalidArgumentError for names that are not known, or that make no envelope together.
+    Raises:
+        InvalidArgumentError: A name is not known, or the names make no envelope together.
     """
     model, cipher, digest = config.model.lower(), config.cipher.lower(), config.hash.lower()
     if model not in MODELS:

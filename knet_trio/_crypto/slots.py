@@ -20,7 +20,7 @@ SLOTS: Final = 2
 
 
 class CryptoSlots:
-    """Configurations 1 and 2, and which of them seals (0: none, packets go in the clear)."""
+    """The configurations 1 and 2, and which of them seals: 0 for none, packets go in the clear."""
 
     def __init__(self, *, allow_clear_traffic: bool = True) -> None:
         self.allow_clear_traffic = allow_clear_traffic
@@ -40,7 +40,8 @@ class CryptoSlots:
     def set(self, config: CryptoConfig | None, slot: int) -> None:
         """Put ``config`` into ``slot``, or clear it with None.
 
-        Raises BusyError if the slot is in use: use the other one, or none, first.
+        Raises:
+            BusyError: The slot is in use.
         """
         check_integer("crypto slot", slot, FIRST, SLOTS)
         cipher = None if config is None else make_cipher(config)
@@ -54,7 +55,8 @@ class CryptoSlots:
     def use(self, slot: int) -> None:
         """Seal with ``slot`` from now on, 0 for clear packets.
 
-        Raises InvalidArgumentError if nothing is in that slot.
+        Raises:
+            InvalidArgumentError: Nothing is in that slot.
         """
         check_integer("crypto slot", slot, CLEAR, SLOTS)
         if slot != CLEAR and slot not in self._ciphers:
@@ -72,7 +74,7 @@ class CryptoSlots:
         self._put(cipher, FIRST)
 
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
-        """``packets`` as they go out."""
+        """Return ``packets`` as datagrams: sealed, or as they are where no slot is in use."""
         cipher = self.sealer
         return list(packets) if cipher is None else cipher.seal(packets)
 
@@ -100,7 +102,7 @@ class CryptoSlots:
         return PacketError(DropCause.CLEAR_TRAFFIC, "clear packets are not allowed")
 
     def open_many_untrusted(self, datagrams: Sequence[bytes]) -> list[bytes | PacketError]:
-        """The packets in ``datagrams``; an error in the place of what no configuration opens."""
+        """Return the packets in ``datagrams``, an error in the place of each that does not open."""
         if not self.openers:
             if self.allow_clear_traffic:
                 return list(datagrams)

@@ -1,10 +1,10 @@
-"""libknet's log records, for whoever reads the other end of a descriptor.
+"""libknet's log records, for the reader at the other end of a descriptor.
 
 ::
 
     | text, ended by a zero byte 254 | subsystem 1 | level 1 |
 
-Source: man knet_handle_new_ex, and ``struct knet_log_msg`` as the C compiler lays it out.
+See knet_handle_new_ex(3). The layout is that of ``struct knet_log_msg``.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ _MAX_FD: Final = 2**31 - 1
 
 
 class LogDescriptor:
-    """Writes records to a descriptor and never waits: what finds no room is lost and counted.
+    """Writes records to a descriptor, and never waits: what finds no room is lost and counted.
 
-    Its flags stay as the user set them. Raises InvalidArgumentError for one that is not open for
-    writing. ``close`` leaves the user's descriptor open.
+    The descriptor's flags stay as the user set them, and ``close`` leaves it open.
+
+    Raises:
+        InvalidArgumentError: It is not open for writing.
     """
 
     def __init__(self, fd: int) -> None:
@@ -63,11 +65,11 @@ class LogDescriptor:
             self.lost += 1
 
     def close(self) -> None:
-        """Write no more."""
+        """Write no more records."""
         os.close(self._fd)
 
     def _put(self, record: bytes) -> bool:
-        """Write it if there is room for all of it; a pipe takes so little whole or not at all."""
+        """Write a record if there is room for it: a pipe takes that little whole or not at all."""
         try:
             if self._nowait:
                 try:
@@ -87,7 +89,7 @@ class LogDescriptor:
 
 
 def encode_record(subsystem: LogSubsystem, level: LogLevel, text: str) -> bytes:
-    """One record, 256 bytes."""
+    """Return one record of 256 bytes."""
     data = text.encode("utf-8", "replace")
     if len(data) >= _TEXT:
         # No half character at the end.

@@ -1,4 +1,4 @@
-"""What a handle tells, and to whom: Python's ``logging``, and the reader of ``log_fd``."""
+"""The log of a handle: to Python's ``logging``, and to the reader of ``log_fd``."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class _Said(NamedTuple):
 class HandleLog:
     """The log of one handle.
 
-    ``message`` and ``args`` are put together, as ``%`` does, only if somebody gets to see it. What
-    a peer, the network or the messages sent can repeat as often as they like has a ``key``: of one
-    subsystem and key the first is told, then how many there were. Arguments are plain values, since
+    ``message`` and ``args`` are formatted, as ``%`` does, only if the message is logged. What a
+    peer, the network or the program can repeat as often as they like has a ``key``: of one
+    subsystem and key the first message is logged, then how many there were. Arguments are plain values, since
     whoever collects records keeps them; no key of a cipher and no user's data may be among them.
     """
 
@@ -69,15 +69,15 @@ class HandleLog:
 
     @property
     def lost(self) -> int:
-        """How many records the descriptor had no room for."""
+        """How many records were lost because the descriptor had no room for them."""
         return self._lost if self._descriptor is None else self._descriptor.lost
 
     def get_level(self, subsystem: int | str) -> LogLevel:
-        """The level of a subsystem, else InvalidArgumentError."""
+        """Return the level of a subsystem; raise InvalidArgumentError if it is not known."""
         return self._levels[find_subsystem(subsystem)]
 
     def set_level(self, subsystem: int | str, level: int | str) -> None:
-        """Tell what a subsystem says up to ``level``, else InvalidArgumentError."""
+        """Log what a subsystem says up to ``level``; raise InvalidArgumentError if not known."""
         self._levels[find_subsystem(subsystem)] = find_level(level)
 
     def error(
@@ -88,27 +88,27 @@ class HandleLog:
         key: Hashable = None,
         cause: BaseException | None = None,
     ) -> None:
-        """Something in this program is wrong. ``logging`` is given the traceback of ``cause``."""
+        """Log that something in this program is wrong, with the traceback of ``cause``."""
         self._say(_ERROR, subsystem, message, args, key, cause)
 
     def warning(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
-        """Something is not as whoever runs the cluster wants it."""
+        """Log what an administrator should know."""
         if self._levels[subsystem] >= _WARNING:
             self._say(_WARNING, subsystem, message, args, key)
 
     def info(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
-        """Something has changed."""
+        """Log that something has changed."""
         if self._levels[subsystem] >= _INFO:
             self._say(_INFO, subsystem, message, args, key)
 
     def debug(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
-        """What helps to find out why."""
+        """Log what helps to find the cause of a problem."""
         if self._levels[subsystem] >= _DEBUG:
             self._say(_DEBUG, subsystem, message, args, key)
 
@@ -121,12 +121,12 @@ class HandleLog:
         key: Hashable = None,
         cause: BaseException | None = None,
     ) -> None:
-        """Say it on a level that is not known before."""
+        """Log on a level that is a variable."""
         if self._levels[subsystem] >= level:
             self._say(level, subsystem, message, args, key, cause)
 
     def close(self) -> None:
-        """Tell what has been counted, and write no more to the descriptor."""
+        """Log what has been counted, and write no more to the descriptor."""
         for repeated in self._repeats.end():
             self._tell_repeated(repeated)
         if self._descriptor is not None:

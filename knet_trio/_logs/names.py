@@ -1,7 +1,7 @@
-"""Subsystems and levels of the log, by the names and numbers that libknet 1.25 answers with.
+"""Subsystems and levels of the log, by the names and numbers of libknet 1.25.
 
-Source: the knet_log_get manual pages, and the library where it says otherwise: it calls what it
-does not know ``unknown``.
+See the knet_log_get manual pages. Where the library differs from them this does as the library: an
+unknown subsystem is called ``unknown``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_ID: Final = 255
 
 
 class LogSubsystem(enum.IntEnum):
-    """Who says it. libknet's name for it is that here in lower case."""
+    """The part of a handle that logs. libknet's names are these in lower case."""
 
     COMMON = 0
     HANDLE = 1
@@ -48,7 +48,7 @@ class LogSubsystem(enum.IntEnum):
 
 
 class LogLevel(enum.IntEnum):
-    """How much it matters; a level lets through itself and those with a lower number."""
+    """The importance of a message. A level lets through itself and those with a lower number."""
 
     ERROR = 0
     WARNING = 1
@@ -69,7 +69,7 @@ _LEVELS: Final = {name.lower(): level for level, name in _LEVEL_NAMES.items()}
 
 
 def get_log_subsystem_name(id: int) -> str:
-    """The name of the subsystem with that number (0 to 255), ``unknown`` if there is none.
+    """Return the name of the subsystem with that number (0 to 255), ``unknown`` if there is none.
 
     See knet_log_get_subsystem_name(3).
     """
@@ -78,15 +78,15 @@ def get_log_subsystem_name(id: int) -> str:
 
 
 def get_log_subsystem_id(name: str) -> LogSubsystem:
-    """The subsystem of that name, in capitals or not; ``UNKNOWN`` (254) if there is none.
+    """Return the number of the subsystem of that name, in capitals or not.
 
-    See knet_log_get_subsystem_id(3).
+    ``UNKNOWN`` (254) if there is none. See knet_log_get_subsystem_id(3).
     """
     return _SUBSYSTEMS.get(_lower("subsystem", name), LogSubsystem.UNKNOWN)
 
 
 def get_log_level_name(id: int) -> str:
-    """The name of the level with that number (0 to 255), ``ERROR`` if there is none.
+    """Return the name of the level with that number (0 to 255), ``ERROR`` if there is none.
 
     See knet_log_get_loglevel_name(3).
     """
@@ -95,7 +95,7 @@ def get_log_level_name(id: int) -> str:
 
 
 def get_log_level_id(name: str) -> LogLevel:
-    """The level of that name, in capitals or not; ``ERROR`` (0) if there is none.
+    """Return the number of the level of that name, in capitals or not; ``ERROR`` (0) if none.
 
     See knet_log_get_loglevel_id(3).
     """
@@ -103,7 +103,7 @@ def get_log_level_id(name: str) -> LogLevel:
 
 
 def find_subsystem(subsystem: int | str) -> LogSubsystem:
-    """The subsystem of that name or number, else InvalidArgumentError."""
+    """Return the subsystem of that name or number, else raise InvalidArgumentError."""
     if isinstance(subsystem, str):
         found = _SUBSYSTEMS.get(subsystem.lower())
     else:
@@ -116,7 +116,7 @@ def find_subsystem(subsystem: int | str) -> LogSubsystem:
 
 
 def find_level(level: int | str) -> LogLevel:
-    """The level of that name or number, else InvalidArgumentError."""
+    """Return the level of that name or number, else raise InvalidArgumentError."""
     if isinstance(level, str):
         found = _LEVELS.get(level.lower())
     else:

@@ -1,4 +1,4 @@
-"""What is told of a handle's settings. A cipher's key is not among it."""
+"""Logging changes of a handle's settings. The key of a cipher is never logged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from knet_trio.config import CompressConfig, CryptoConfig
 
 
 def log_slot(log: HandleLog, slot: int, config: CryptoConfig | None) -> None:
-    """A crypto slot was set, or cleared."""
+    """Log that a crypto slot was set or cleared."""
     if config is None:
         log.info(LogSubsystem.CRYPTO, "crypto slot %d is cleared", slot)
     else:
@@ -23,7 +23,7 @@ def log_slot(log: HandleLog, slot: int, config: CryptoConfig | None) -> None:
 
 
 def log_sealing(log: HandleLog, slot: int) -> None:
-    """Another crypto slot is in use, or none."""
+    """Log that another crypto slot is in use, or none."""
     if slot:
         log.info(LogSubsystem.CRYPTO, "crypto slot %d is in use", slot)
     else:
@@ -31,12 +31,12 @@ def log_sealing(log: HandleLog, slot: int) -> None:
 
 
 def log_clear_traffic(log: HandleLog, allowed: bool) -> None:
-    """Clear packets are accepted, or not."""
+    """Log whether clear packets are accepted."""
     log.info(LogSubsystem.CRYPTO, "clear packets are %s", "accepted" if allowed else "refused")
 
 
 def log_compression(log: HandleLog, config: CompressConfig | None) -> None:
-    """Messages are compressed, or not."""
+    """Log whether messages are compressed."""
     if config is None:
         log.info(LogSubsystem.COMPRESS, "messages are not compressed")
     else:
@@ -49,10 +49,10 @@ def log_compression(log: HandleLog, config: CompressConfig | None) -> None:
 
 
 def log_forwarding(log: HandleLog, forwarding: bool) -> None:
-    """Messages pass, or not."""
+    """Log whether messages pass."""
     log.info(LogSubsystem.HANDLE, "data forwarding is %s", "on" if forwarding else "off")
 
 
 def log_access_lists(log: HandleLog, enabled: bool) -> None:
-    """Links heed their access lists, or not."""
+    """Log whether access lists are in force."""
     log.info(LogSubsystem.HANDLE, "access lists are %s", "on" if enabled else "off")
