@@ -47,8 +47,9 @@ class HandleLog:
 
     ``message`` and ``args`` are formatted, as ``%`` does, only if the message is logged. What a
     peer, the network or the program can repeat as often as they like has a ``key``: of one
-    subsystem and key the first message is logged, then how many there were. Arguments are plain values, since
-    whoever collects records keeps them; no key of a cipher and no user's data may be among them.
+    subsystem and key the first message is logged, then how many there were. Arguments are plain
+    values, since whoever collects records keeps them; no key of a cipher and no user's data may be
+    among them.
     """
 
     def __init__(
