@@ -118,7 +118,8 @@ class SimulatedEndpoint(Endpoint):
             raise _refusal(errno.EMSGSIZE)
         if self._unsent >= self._send_buffer:
             return False
-        if not interface.send(Outgoing(self, self.seen, destination, datagram, size), now):
+        packet = Outgoing(self, self.seen, destination, datagram, size, now)
+        if not interface.send(packet, now):
             raise _refusal(errno.ENOBUFS)
         return True
 

@@ -32,6 +32,7 @@ class _Packet(NamedTuple):
     destination: Address
     data: bytes
     size: int
+    taken: float
 
 
 class Fabric(Medium, Binder):
@@ -126,8 +127,8 @@ class Fabric(Medium, Binder):
     def _carry(self, outgoing: Outgoing, departure: float) -> None:
         """A packet leaves its interface at ``departure``: find out where it gets."""
         self._sent += 1
-        _, source, destination, datagram, size = outgoing
-        packet = _Packet(departure, source, destination, datagram, size)
+        _, source, destination, datagram, size, taken = outgoing
+        packet = _Packet(departure, source, destination, datagram, size, taken)
         wire = self.wire(source.host, destination.host)
         conditions = wire.own or self.conditions
         outcome = wire.carry(conditions, size, departure)
@@ -169,8 +170,8 @@ class Fabric(Medium, Binder):
         self._ended += 1
         self._fates[fate] += 1
         if self.trace is not None:
-            sent, source, destination, data, _ = packet
-            self.trace(PacketRecord(sent, now, source, destination, data, fate))
+            sent, source, destination, data, _, taken = packet
+            self.trace(PacketRecord(sent, now, source, destination, data, fate, taken))
 
     # ICMP.
 

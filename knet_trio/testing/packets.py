@@ -41,7 +41,8 @@ class Fate(enum.StrEnum):
 class PacketRecord(NamedTuple):
     """One packet on its way, or one of two copies of it.
 
-    ``sent`` and ``ended`` are seconds on trio's clock; ``data`` is what was sent.
+    ``taken`` (by the socket), ``sent`` (from the machine's interface) and ``ended`` are seconds on
+    trio's clock; ``data`` is what was sent.
     """
 
     sent: float
@@ -50,6 +51,7 @@ class PacketRecord(NamedTuple):
     destination: Address
     data: bytes
     fate: Fate
+    taken: float
 
 
 @attrs.frozen(kw_only=True)

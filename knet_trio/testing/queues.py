@@ -26,13 +26,14 @@ class Sender(Protocol):
 
 
 class Outgoing(NamedTuple):
-    """A packet of ``size`` bytes with its headers that a socket has sent."""
+    """A packet of ``size`` bytes with its headers that a socket took at ``taken``."""
 
     sender: Sender
     source: Address
     destination: Address
     data: bytes
     size: int
+    taken: float
 
 
 Forward = Callable[[Outgoing, float], None]
