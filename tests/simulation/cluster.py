@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from knet_trio import CompressConfig, CryptoConfig, LinkPolicy
-from knet_trio.testing import Conditions, Interface, SimulatedNetwork
+from knet_trio.testing import Conditions, Interface, Route, SimulatedNetwork
+from knet_trio.testing.conditions import SOCKET_BUFFER
 from tests.simulation.messages import Name, Sent
 from tests.simulation.node import Life, Node
 from tests.simulation.scenario import CIPHERS, MODELS, STORM, Fault, Kind, Scenario
@@ -36,6 +38,9 @@ class Cluster:
         self.broken: dict[tuple[int, int, int], Timeline] = {}
         self.paused = {host: Timeline() for host in self.hosts}
         self.disabled: dict[tuple[int, int, int], Timeline] = {}
+        # Whether what is sent waits on its machine: for as long as that, or for its turn.
+        self.held: dict[tuple[int, int, int], Timeline] = {}
+        self.slow: dict[tuple[int, int, int], Timeline] = {}
         # When it was last that the receiver, or the sender, got another address; and a link
         # another MTU.
         self.moved: dict[tuple[int, int, int], list[float]] = defaultdict(list)
@@ -46,6 +51,9 @@ class Cluster:
         self._conditions = Conditions()
         self._cut: Counter[tuple[int, int, int]] = Counter()
         self._tells = False
+        self._held: Counter[tuple[int, int, int]] = Counter()
+        self._rates: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        self._rate: dict[tuple[str, str], float] = {}
         self._down: Counter[tuple[int, int]] = Counter()
         self._paused: Counter[int] = Counter()
         self._disabled: Counter[tuple[int, int, int]] = Counter()
@@ -62,6 +70,8 @@ class Cluster:
         for a, b, link in self.ways():
             self.broken[a, b, link] = Timeline()
             self.disabled[a, b, link] = Timeline()
+            self.held[a, b, link] = Timeline()
+            self.slow[a, b, link] = Timeline()
         if scenario.cipher is not None:
             self._make_key(scenario.cipher, scenario.hash)
             self.slots, self.slot_in_use = {1: self.keys[0]}, 1
@@ -99,6 +109,18 @@ class Cluster:
             and not self.broken[b, a, link].now
             and not (self._paused[a] or self._paused[b])
             and not (self._disabled[a, b, link] or self._disabled[b, a, link])
+        )
+
+    def is_slow(self, a: int, b: int, link: int) -> bool:
+        """Whether pings and pongs may come too late."""
+        return self.slow[a, b, link].now or self.slow[b, a, link].now
+
+    def is_stuck(self, a: int, b: int, begin: float, end: float) -> bool:
+        """Whether messages for a host had to wait at some time."""
+        return self.paused[a].ever(True, begin, end) or any(
+            waits[a, b, link].ever(True, begin, end)
+            for waits in (self.held, self.slow)
+            for link in range(self.scenario.links)
         )
 
     def reaches(self, a: int, b: int) -> bool:
@@ -193,6 +215,7 @@ class Cluster:
             case Kind.MOVE:
                 self._moves += 1
                 address = f"10.{fault.link}.{1 + self._moves // 250}.{1 + self._moves % 250}"
+                self._let_go(fault.a, fault.link)
                 self.network.move(self._at[fault.a, fault.link], address)
                 self._place(fault.a, fault.link, address)
                 self.apply()
@@ -201,6 +224,8 @@ class Cluster:
                     self.came_from[fault.a, other, fault.link].append(trio.current_time())
             case Kind.NUMBERS:
                 node.skip = fault.value
+            case Kind.FLOOD:
+                node.flood(None if fault.flag else fault.b, fault.value)
             case _:
                 return False
         return True
@@ -218,6 +243,17 @@ class Cluster:
                 for one, other, each in self.ways():
                     if (fault.value >> one & 1) != (fault.value >> other & 1):
                         self._cut[one, other, each] += step
+            case Kind.HOLD:
+                for each in range(self.scenario.links) if fault.flag else (link,):
+                    self._held[a, b, each] += step
+                    if not fault.value:
+                        self._held[b, a, each] += step
+            case Kind.RATE:
+                rates = self._rates[a, b, link]
+                if step > 0:
+                    rates.append(fault.value)
+                else:
+                    rates.remove(fault.value)
             case Kind.DOWN:
                 self._down[a, link] += step
             case Kind.PAUSE:
@@ -256,8 +292,13 @@ class Cluster:
             else:
                 network.resume(address)
             mtu = min([max(1500, self._mtus()[link]), *self._interfaces[host, link]])
-            if network.get_interface(address).mtu != mtu:
-                network.set_interface(address, Interface(mtu=mtu))
+            interface = Interface(
+                mtu=mtu,
+                send_buffer=self.scenario.send_buffer or SOCKET_BUFFER,
+                queue=self.scenario.queue or math.inf,
+            )
+            if network.get_interface(address) != interface:
+                network.set_interface(address, interface)
         for host, paused in self.paused.items():
             paused.set(now, bool(self._paused[host]))
         mtus = [min([mtu, *self._narrowed[link]]) for link, mtu in enumerate(self._mtus())]
@@ -271,16 +312,43 @@ class Cluster:
                 network.cut(here, there, one_way=True, tells=self._tells)
             else:
                 network.mend(here, there, one_way=True)
+            self._let_wait(a, b, link)
             self._enable(a, b, link)
             self.disabled[a, b, link].set(now, bool(self._disabled[a, b, link]))
             broken = bool(
                 self._cut[a, b, link]
+                or self._held[a, b, link]
                 or self._down[a, link]
                 or self._down[b, link]
                 or self.nodes[b].life is None
                 or self.nodes[a].life is None
             )
             self.broken[a, b, link].set(now, broken)
+
+    def _let_wait(self, a: int, b: int, link: int) -> None:
+        """Have what one host sends to another wait on its machine, or go on."""
+        now = trio.current_time()
+        network, here, there = self.network, self._at[a, link], self._at[b, link]
+        rate = min(self._rates[a, b, link], default=math.inf)
+        if self._rate.get((here, there), math.inf) != rate:
+            self._rate[here, there] = rate
+            network.set_route(here, there, Route(rate=rate))
+        if self._held[a, b, link]:
+            network.hold(here, there, one_way=True)
+        else:
+            network.release(here, there, one_way=True)
+        self.held[a, b, link].set(now, bool(self._held[a, b, link]))
+        self.slow[a, b, link].set(now, rate < math.inf)
+
+    def _let_go(self, host: int, link: int) -> None:
+        """Have nothing wait for an address, or there, that is going to be another."""
+        here = self._at[host, link]
+        for other in self.nodes[host].peers():
+            there = self._at[other, link]
+            self.network.release(here, there)
+            for way in ((here, there), (there, here)):
+                if self._rate.pop(way, math.inf) < math.inf:
+                    self.network.set_route(*way, None)
 
     def _enable(self, a: int, b: int, link: int) -> None:
         life = self.nodes[a].life
@@ -311,6 +379,7 @@ class Cluster:
             for link in links:
                 self._down[host, link] -= 1
         for link in links:
+            self._let_go(host, link)
             self._place(host, link, self.address(host, link))
         for other in node.peers():
             for link in links:
@@ -338,8 +407,9 @@ class Cluster:
         self.slot_in_use = new
         for life in self._each_in_turn():
             life.running.use_crypto(new)
-        # Longer than anything is on its way.
+        # Longer than anything is on its way that does not have to wait.
         await trio.sleep(5)
+        self.witness.withdrawn.add(self.slots[old].key)
         del self.slots[old]
         for life in self._each_in_turn():
             life.running.set_crypto(None, old)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import attrs
@@ -16,6 +18,7 @@ _HEADER: Final = struct.Struct(">4sHHIHB?")
 _MAGIC: Final = b"knet"
 MIN_SIZE: Final = _HEADER.size
 MAX_SIZE: Final = 65536
+SIZES: Final = (0, 0, 100, 100, 1000, 1000, 3000, 3000, 10000, 10000, 30000, MAX_SIZE)
 
 
 class Name(NamedTuple):
@@ -24,6 +27,23 @@ class Name(NamedTuple):
     sender: int
     life: int
     number: int
+
+
+@attrs.define(eq=False)
+class Call:
+    """A call that sends messages, by one of the tasks of a host.
+
+    ``one``: whether it sends a single message, which is all or nothing. ``sync``: whether it may
+    overtake others. ``done``: when it returned or was ``cancelled``.
+    """
+
+    life: tuple[int, int]
+    talker: int
+    began: float
+    one: bool = True
+    sync: bool = False
+    done: float = math.inf
+    cancelled: bool = False
 
 
 @attrs.frozen
@@ -39,6 +59,7 @@ class Sent:
     channel: int
     data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
     explicit: bool
+    call: Call = attrs.field(repr=False)
     must: bool = False
     refused: bool = False
 
@@ -52,21 +73,22 @@ def _hosts(bits: int) -> tuple[int, ...]:
 
 
 def make_data(
-    rng: random.Random, name: Name, to: frozenset[int] | None, channel: int, *, wide: bool
+    rng: random.Random,
+    name: Name,
+    to: frozenset[int] | None,
+    channel: int,
+    *,
+    wide: bool,
+    sizes: Sequence[int] = SIZES,
 ) -> bytes:
-    """A message of some size, compressible or not."""
+    """A message of one of ``sizes`` or up to half of it less, compressible or not."""
     header = _HEADER.pack(_MAGIC, *name, _bits(to or frozenset()), channel, wide)
-    size = rng.choice((0, 0, 100, 100, 1000, 1000, 3000, 3000, 10000, 10000, 30000, MAX_SIZE))
+    size = rng.choice(sizes)
     if size:
         size = rng.randint(size // 2, size)
     rest = max(0, size - len(header))
     filler = rng.randbytes(rest) if rng.random() < 0.5 else (b"%d " % name.number * rest)[:rest]
     return header + filler
-
-
-def make_waste(host: int) -> bytes:
-    """A message that nobody misses, for a host that nobody reaches."""
-    return _HEADER.pack(_MAGIC, 0, 0, 0, 1 << host, 0, False)
 
 
 def read_name(data: bytes) -> Name | None:

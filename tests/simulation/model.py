@@ -14,7 +14,7 @@ from tests.drops import counted
 from tests.simulation.cluster import Cluster
 from tests.simulation.messages import Name, Sent, read_name
 from tests.simulation.node import Life
-from tests.simulation.numbers import Numbers
+from tests.simulation.numbers import Numbers, is_behind
 from tests.simulation.witness import Crossing, Sender, Track
 
 # Causes counted before a packet is counted as received on its link.
@@ -38,11 +38,14 @@ AT_THE_DOOR = frozenset(
 )
 # Those of a message that never left, by host or by packet.
 NOT_SENT = (DropCause.SEND_FAILED, DropCause.SEND_QUEUE_FULL, DropCause.HOST_DOWN)
+# Of a host that gets more at once than it can work on.
+OVERFLOW = (DropCause.RECEIVE_QUEUE_FULL, DropCause.CHANNEL_FULL)
 # Those that excuse a message whose every fragment came through to its host.
 NOT_TAKEN = (
     DropCause.PEER_UNREACHABLE,
     DropCause.REASSEMBLY_GIVEN_UP,
     DropCause.STALE_FRAGMENT,
+    *OVERFLOW,
     # A dynamic link that is down forgot where its peer is.
     DropCause.UNKNOWN_ADDRESS,
 )
@@ -54,6 +57,10 @@ FRAGMENTS = (
 )
 # What a clock and a sum of floats may be off.
 SLACK = 0.05
+# Seconds in which it is known which of several hosts are behind the others.
+AT_ONCE = 0.5
+# Bytes of a message that fit into a packet of every path here.
+ALWAYS_FITS = 400
 
 
 class BrokenPromiseError(AssertionError):
@@ -84,7 +91,8 @@ class Model:
                 works = cluster.works(life.host, peer, link)
                 if calm and not works:
                     raise AssertionError(f"the scenario is not over: {life.host} {peer} {link}")
-                if seen.now != works and (calm or not (works and self._scenario.lossy)):
+                doubtful = self._scenario.lossy or cluster.is_slow(life.host, peer, link)
+                if seen.now != works and (calm or not (works and doubtful)):
                     raise BrokenPromiseError(
                         f"{trio.current_time():.3f}: host {life.host} has link {link} to host"
                         f" {peer} {'up' if seen.now else 'down'}, which"
@@ -93,7 +101,10 @@ class Model:
                     )
             for peer, seen in life.reach.items():
                 reaches = cluster.reaches(life.host, peer)
-                if seen.now != reaches and (calm or not (reaches and self._scenario.lossy)):
+                doubtful = self._scenario.lossy or any(
+                    cluster.is_slow(life.host, peer, link) for link in range(self._scenario.links)
+                )
+                if seen.now != reaches and (calm or not (reaches and doubtful)):
                     raise BrokenPromiseError(
                         f"{trio.current_time():.3f}: host {life.host} finds host {peer}"
                         f" {'reachable' if seen.now else 'unreachable'}, and it is not"
@@ -124,13 +135,69 @@ class Model:
         for node in cluster.nodes.values():
             for life in node.lives:
                 self._check_receipts(life, tracks)
+        self._check_order(tracks)
         for sent in cluster.ledger.values():
+            if sent.call.cancelled and sent.call.one and not sent.call.sync and tracks[sent.name]:
+                raise BrokenPromiseError(f"{sent} was sent, though its call was cancelled")
             for host in sent.recipients:
                 self._check_sent(sent, host, tracks[sent.name])
+                self._check_isolation(sent, host, tracks[sent.name])
         for life in cluster.lives():
             self._check_accounts(life)
         cluster.ledger.clear()
         cluster.witness.clear()
+
+    def check_calls(self) -> None:
+        """Nobody waits for a host any more, since all can be reached."""
+        for life in self._cluster.lives():
+            for call in life.calls:
+                raise BrokenPromiseError(f"a call of {call.began:.3f} has not returned: {call}")
+
+    def _check_order(self, tracks: dict[Name, list[Track]]) -> None:
+        """What a task sends to a host leaves in that order, whoever else gets some of it."""
+        last: dict[tuple[Sender, int, int], tuple[float, Sent, Track]] = {}
+        for sent in self._cluster.ledger.values():
+            if sent.call.sync or len(tracks[sent.name]) != 1:
+                continue
+            (track,) = tracks[sent.name]
+            for host in sent.recipients:
+                left = _first_left(track, host)
+                if left is None or self._may_go_again(sent, left):
+                    continue
+                way = track.sender, sent.call.talker, host
+                if way in last:
+                    before, earlier, other = last[way]
+                    behind = left == before and is_behind(track.number, other.number)
+                    if left < before or behind:
+                        raise BrokenPromiseError(
+                            f"{sent} left for host {host} at {left:.3f} with number"
+                            f" {track.number}, before {earlier}: {before:.3f}, {other.number}"
+                        )
+                last[way] = left, sent, track
+
+    def _may_go_again(self, sent: Sent, left: float) -> bool:
+        """Whether no socket may have taken a message at first, since it was too large for all."""
+        since = sent.at - self._scenario.pmtud_interval - 40 * max(0.1, 16 * self._scenario.trip)
+        return len(sent.data) > ALWAYS_FITS and any(
+            since <= changed <= left
+            for changes in self._cluster.mtu_changed.values()
+            for changed in changes
+        )
+
+    def _check_isolation(self, sent: Sent, host: int, tracks: list[Track]) -> None:
+        """A message waits for the host that gets it, and for no other."""
+        call = sent.call
+        if call.sync or not (call.one or sent.recipients == {host}):
+            return
+        times = [_first_left(track, host) for track in tracks]
+        left = min((time for time in times if time is not None), default=None)
+        if left is None or left <= sent.at + AT_ONCE:
+            return
+        for link in range(self._scenario.links):
+            if self._worked(sent, host, link, sent.at - AT_ONCE, left):
+                raise BrokenPromiseError(
+                    f"{sent} left for host {host} at {left:.3f} only, though link {link} worked"
+                )
 
     def _check_receipts(self, life: Life, tracks: dict[Name, list[Track]]) -> None:
         me = Sender(life.host, life.number)
@@ -157,6 +224,9 @@ class Model:
                 raise BrokenPromiseError(f"{what} from {message.source}")
             if not whole:
                 raise BrokenPromiseError(f"{what}, of which something was lost")
+            came = max(crossing.ended for crossing in whole[0].arrived(me))
+            if at > came + SLACK and not self._cluster.paused[me.host].ever(True, came, at):
+                raise BrokenPromiseError(f"{what}, of which nothing came after {came:.3f}")
             self._fragments[me] += len(whole[0].fragments)
             for track in tracks[name]:
                 copies = track.arrived(me)
@@ -237,24 +307,30 @@ class Model:
         left = paused.until(sent.at) if paused.at(sent.at) else sent.at
         if life.ended <= left + 1 + SLACK:
             return
+        if self._cluster.is_stuck(sender.host, host, max(sent.at, life.ended - 1), life.ended):
+            return
+        if sent.call.cancelled:
+            # A beginning of them was sent.
+            return
+        end = min(sent.call.done, life.ended) + SLACK
         for link in range(self._scenario.links):
-            if self._worked(sent, host, link):
+            if self._worked(sent, host, link, sent.at, end):
                 raise BrokenPromiseError(f"{what}: it was not even sent, though link {link} worked")
         if sent.refused:
             return
         # Of those that everybody gets, the ones that are not there are no loss.
-        if not sent.explicit and life.reach[host].ever(False, sent.at, sent.at + SLACK):
+        if not sent.explicit and life.reach[host].ever(False, sent.at, sent.call.done + SLACK):
             return
         self._unsent[sender] += 1
-        dropped = _total(life, NOT_SENT) - life.wasted
+        dropped = _total(life, NOT_SENT)
         if self._unsent[sender] > dropped:
             raise BrokenPromiseError(
                 f"{what}: it was not even sent, and only {dropped} are accounted for"
             )
 
-    def _worked(self, sent: Sent, host: int, link: int) -> bool:
+    def _worked(self, sent: Sent, host: int, link: int, begin: float, end: float) -> bool:
         """Whether a message could have been sent over a link."""
-        sender, begin, end = sent.name.sender, sent.at, sent.at + SLACK
+        sender = sent.name.sender
         life = self._life(Sender(sender, sent.name.life))
         up = life.links[host, link]
         return (
@@ -262,7 +338,7 @@ class Model:
             # Where no probe is answered, the path seems to carry nothing.
             and not life.reach[host].ever(False, begin, end)
             and not self._cluster.broken[sender, host, link].ever(True, begin, end)
-            and not self._cluster.paused[sender].ever(True, begin, end)
+            and not self._cluster.is_stuck(sender, host, begin, end)
         )
 
     def _check_untaken(self, to: Sender, sent: Sent, track: Track, what: str) -> None:
@@ -290,6 +366,7 @@ class Model:
             doubted |= any(
                 life.links[peer, c.link].ever(False, c.ended, c.ended + SLACK) for c in arrived
             )
+        doubted |= _total(life, OVERFLOW) > 0
         if not doubted or self._untaken[to] > dropped:
             raise BrokenPromiseError(
                 f"{what}, though every fragment came through from {first:.3f} to {last:.3f}:"
@@ -300,12 +377,15 @@ class Model:
         """Whether a packet came from an address that its host had not been found at yet."""
         sender, to, link = track.sender, crossing.to, crossing.link
         moves = self._cluster.came_from[sender.host, to.host, link]
-        moved = max((time for time in moves if time <= crossing.sent), default=-math.inf)
+        moved = max((time for time in moves if time <= crossing.taken), default=-math.inf)
+        if any(crossing.taken < time <= crossing.ended for time in moves):
+            # It waited until its sender was somewhere else.
+            return True
         up = self._life(to).links[sender.host, link]
         # Its pong to a ping that went there; a link that is down believes the first packet.
         return moved > -math.inf and not any(
             control.link == link
-            and moved <= control.sent
+            and moved <= control.taken
             # Of those that come at once it may be the last.
             and control.ended < crossing.ended
             and (control.is_pong or up.ever(False, control.ended, control.ended))
@@ -328,39 +408,44 @@ class Model:
         sender = Sender(sent.name.sender, sent.name.life)
         life = self._life(sender)
         a, b, link = sender.host, crossing.to.host, crossing.link
-        where = f"{what}: on link {link} at {crossing.sent:.3f} it was {crossing.fate}"
+        where = f"{what}: on link {link} at {crossing.taken:.3f} it was {crossing.fate}"
         trip = scenario.trip
         if crossing.fate is Fate.TOO_BIG:
             # Nobody may know before the next search, of which every probe may time out.
             probes = 40 * max(0.1, 16 * trip)
             changes = cluster.mtu_changed[link]
             changed = max((time for time in changes if time <= crossing.ended), default=-math.inf)
-            if crossing.sent > changed + scenario.pmtud_interval + probes:
+            if crossing.taken > changed + scenario.pmtud_interval + probes:
                 raise BrokenPromiseError(f"{where}, which was no news")
             return
         if crossing.fate in (Fate.NO_HOST, Fate.REFUSED):
             # It is somewhere else now, of which only its next ping tells.
             soon = 2 * scenario.ping_interval + 12 * trip + SLACK
             moves = cluster.moved[a, b, link]
-            if any(moved <= crossing.ended and crossing.sent <= moved + soon for moved in moves):
+            if any(moved <= crossing.ended and crossing.taken <= moved + soon for moved in moves):
                 return
-        broken = cluster.broken[a, b, link]
-        if not broken.ever(True, crossing.sent, crossing.ended):
-            raise BrokenPromiseError(f"{where}, and nothing was broken")
-        since = broken.since(crossing.sent)
-        if not broken.at(crossing.sent) or crossing.sent < since:
+        if crossing.fate is Fate.BUFFER_FULL and cluster.paused[b].at(crossing.ended):
             return
-        up = life.links[b, link].since(crossing.sent)
+        broken = cluster.broken[a, b, link]
+        if crossing.fate is Fate.DAMAGED and crossing.ended > crossing.taken + trip + 1:
+            # It waited until its key was gone.
+            return
+        if not broken.ever(True, crossing.taken, crossing.ended):
+            raise BrokenPromiseError(f"{where}, and nothing was broken")
+        since = broken.since(crossing.taken)
+        if not broken.at(crossing.taken) or crossing.taken < since:
+            return
+        up = life.links[b, link].since(crossing.taken)
         if (
-            not life.links[b, link].at(crossing.sent)
-            and up + SLACK < crossing.sent
+            not life.links[b, link].at(crossing.taken)
+            and up + SLACK < crossing.taken
             # What waits for room is with its link already.
-            and not cluster.paused[a].ever(True, sent.at, crossing.sent)
+            and not cluster.paused[a].ever(True, sent.at, crossing.taken)
         ):
             raise BrokenPromiseError(f"{where}, which was down since {up:.3f}")
         backoff = max(1, 10 - int(since - up)) if since > up else 10
         known = since + scenario.pong_timeout * backoff + scenario.ping_interval + 12 * trip + SLACK
-        if crossing.sent > known:
+        if crossing.taken > known:
             raise BrokenPromiseError(
                 f"{where}, which was broken since {since:.3f}, known by {known:.3f}"
             )
@@ -395,6 +480,11 @@ class Model:
                 f"{me} got {data} fragments, of which {known} are accounted for, and"
                 f" {self._unfinished[me]} may be of unfinished messages: {_drops(life)}"
             )
+
+
+def _first_left(track: Track, host: int) -> float | None:
+    """When the first of a message was taken by a socket, on its way to a host."""
+    return min((c.taken for c in track.crossings if c.to.host == host), default=None)
 
 
 def _total(life: Life, causes: Iterable[DropCause]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import attrs
@@ -23,8 +23,17 @@ from knet_trio import (
     SendError,
     open_handle,
 )
-from tests.simulation.messages import Name, Sent, decide, make_data, make_waste
-from tests.simulation.scenario import CHANNELS, NOBODY, Scenario
+from knet_trio._pipeline.batches import BATCH_MESSAGES
+from tests.simulation.messages import (
+    SIZES,
+    Call,
+    Name,
+    Sent,
+    decide,
+    make_data,
+    read_name,
+)
+from tests.simulation.scenario import CHANNELS, Scenario
 from tests.simulation.timeline import Timeline
 
 PORT = 5405
@@ -53,8 +62,9 @@ class Life:
     reach: dict[int, Timeline] = attrs.field(factory=dict[int, Timeline])
     links: dict[tuple[int, int], Timeline] = attrs.field(factory=dict[tuple[int, int], Timeline])
     sent: int = 0
-    # Messages for a host that nobody reaches.
-    wasted: int = 0
+    # Calls that have not returned yet.
+    calls: dict[Call, None] = attrs.field(factory=dict[Call, None])
+    talkers: int = 0
 
     @property
     def running(self) -> Handle:
@@ -98,6 +108,9 @@ class Node:
         self._leave = trio.Event()
         self.ended = trio.Event()
         self._channels: list[Channel] = []
+        # For what is not in every scenario.
+        self._dice = random.Random(f"{scenario.seed} calls of host {host}")
+        self._nursery: trio.Nursery | None = None
 
     @property
     def life(self) -> Life | None:
@@ -144,7 +157,9 @@ class Node:
                         await self._join(life)
                         for channel in self._channels:
                             nursery.start_soon(self._read, life, channel)
-                        nursery.start_soon(self._talk, life)
+                        self._nursery = nursery
+                        for _ in range(scenario.talkers):
+                            nursery.start_soon(self._talk, life)
                         world.apply()
                         task_status.started()
                         await self._leave.wait()
@@ -160,7 +175,6 @@ class Node:
 
     async def _join(self, life: Life) -> None:
         scenario = self._world.scenario
-        life.running.add_host(NOBODY)
         for peer in self.peers():
             host = life.running.add_host(peer, policy=self.policy)
             life.reach[peer] = Timeline()
@@ -206,25 +220,81 @@ class Node:
             life.receipts += [Receipt(now, channel.channel, message) for message in messages]
 
     async def _talk(self, life: Life) -> None:
+        talker = _new_talker(life)
         while True:
             await trio.sleep(self._rng.expovariate(self._world.scenario.traffic))
             await self._world.talking.wait()
-            await self._say(life)
+            await self._say(life, talker)
             if self.skip:
                 # Copies of what it said are still on their way.
                 await self._waste(life)
-                await self._say(life)
+                await self._say(life, talker)
+
+    def flood(self, host: int | None, count: int) -> None:
+        """Send many messages to a host, or to everybody."""
+        life = self.life
+        if life is not None and self._nursery is not None:
+            self._nursery.start_soon(self._flood, life, host, count)
+
+    async def _flood(self, life: Life, host: int | None, count: int) -> None:
+        talker, dice, channel = _new_talker(life), self._dice, self._dice.randrange(CHANNELS)
+        to = None if host is None else frozenset({host})
+        sizes = SIZES if count <= 50 else (0, 100)
+        recipients = None if self._world.scenario.filters or to is None else sorted(to)
+        while count > 0:
+            some = min(count, dice.choice((1, 2, 10, 100, 1000, 3000)))
+            count -= some
+            call = self._call(life, talker, one=some == 1)
+            datas = [
+                self._record(life, call, to, channel, wide=False, sizes=sizes) for _ in range(some)
+            ]
+            await self._make(life, call, self._channels[channel], datas, recipients)
+
+    @staticmethod
+    def _call(life: Life, talker: int, *, one: bool, sync: bool = False) -> Call:
+        call = Call((life.host, life.number), talker, trio.current_time(), one=one, sync=sync)
+        life.calls[call] = None
+        return call
+
+    async def _make(
+        self,
+        life: Life,
+        call: Call,
+        channel: Channel,
+        datas: Sequence[bytes],
+        to: Sequence[int] | None,
+    ) -> None:
+        """Send messages, maybe for as long only as there is time for that."""
+        patience = math.inf
+        hurried = self._world.scenario.hurried
+        if hurried and self._dice.random() < hurried:
+            patience = self._dice.choice((0.0, 0.001, 0.1, 1.0, 10.0))
+        with trio.move_on_after(patience) as scope:
+            if call.sync:
+                try:
+                    await channel.send_sync(datas[0], to=to)
+                except SendError:
+                    name = read_name(datas[0])
+                    assert name is not None
+                    ledger = self._world.ledger
+                    ledger[name] = attrs.evolve(ledger[name], refused=True)
+            elif len(datas) == 1:
+                await channel.send(datas[0], to=to)
+            else:
+                await channel.send_many(datas, to=to)
+        call.cancelled = scope.cancelled_caught
+        call.done = trio.current_time()
+        del life.calls[call]
 
     async def _waste(self, life: Life) -> None:
-        """Use up numbers, as messages for others do."""
-        life.wasted += self.skip
-        datas = [make_waste(NOBODY)] * self.skip
-        self.skip = 0
-        await self._channels[0].send_many(
-            datas, to=None if self._world.scenario.filters else [NOBODY]
-        )
+        """Use up numbers, as messages do that others get."""
+        handle = life.running._runtime.handle
+        skip, self.skip = self.skip, 0
+        for used in range(0, skip, BATCH_MESSAGES):
+            handle.next_seqs(min(BATCH_MESSAGES, skip - used))
+            await trio.lowlevel.checkpoint()
 
-    async def _say(self, life: Life) -> None:
+    async def _say(self, life: Life, talker: int) -> None:
         rng = self._rng
         peers = list(self.peers())
         to = None
@@ -235,30 +305,29 @@ class Node:
         if not filters:
             meant = channel
         wide = filters and rng.random() < 0.3
-        datas: list[bytes] = []
-        for _ in range(rng.choice((1, 1, 1, 5))):
-            data = self._record(life, to, meant, wide=wide)
-            datas.append(data)
+        some = rng.choice((1, 1, 1, 5))
+        call = self._call(life, talker, one=some == 1)
+        datas = [self._record(life, call, to, meant, wide=wide) for _ in range(some)]
         recipients = None if filters or to is None else sorted(to)
         sender = self._channels[channel]
-        if len(datas) == 1 and to is not None and len(to) == 1 and not wide and rng.random() < 0.3:
-            try:
-                await sender.send_sync(datas[0], to=recipients)
-            except SendError:
-                name = Name(self.host, life.number, life.sent)
-                ledger = self._world.ledger
-                ledger[name] = attrs.evolve(ledger[name], refused=True)
-        elif len(datas) == 1:
-            await sender.send(datas[0], to=recipients)
-        else:
-            await sender.send_many(datas, to=recipients)
+        if len(datas) == 1 and to is not None and len(to) == 1 and not wide:
+            call.sync = rng.random() < 0.3
+        await self._make(life, call, sender, datas, recipients)
 
     def _record(
-        self, life: Life, to: frozenset[int] | None, channel: int, *, wide: bool, must: bool = False
+        self,
+        life: Life,
+        call: Call,
+        to: frozenset[int] | None,
+        channel: int,
+        *,
+        wide: bool,
+        must: bool = False,
+        sizes: Sequence[int] = SIZES,
     ) -> bytes:
         life.sent += 1
         name = Name(self.host, life.number, life.sent)
-        data = make_data(self._rng, name, to, channel, wide=wide)
+        data = make_data(self._rng, name, to, channel, wide=wide, sizes=sizes)
         everybody = frozenset(self.peers())
         self._world.ledger[name] = Sent(
             name=name,
@@ -267,6 +336,7 @@ class Node:
             channel=channel,
             data=data,
             explicit=to is not None and not wide,
+            call=call,
             must=must,
         )
         return data
@@ -275,5 +345,13 @@ class Node:
         """Send a message to everybody that has to arrive."""
         life = self.life
         assert life is not None
-        data = self._record(life, None, 0, wide=False, must=True)
+        call = self._call(life, _new_talker(life), one=True)
+        data = self._record(life, call, None, 0, wide=False, must=True)
         await self._channels[0].send(data)
+        call.done = trio.current_time()
+        del life.calls[call]
+
+
+def _new_talker(life: Life) -> int:
+    life.talkers += 1
+    return life.talkers

@@ -35,6 +35,7 @@ def play(scenario: Scenario, tamper: Callable[[Cluster], None] | None = None) ->
                 await trio.sleep(scenario.patience)
                 await wait_all_tasks_blocked()
                 model.check_links(calm=True)
+                model.check_calls()
                 for node in cluster.nodes.values():
                     await node.probe()
                 await trio.sleep(LAST_MESSAGES)

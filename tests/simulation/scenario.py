@@ -17,8 +17,6 @@ STORM: Final = 40.0
 # Seconds in which the last messages of an act arrive, of which some take their time.
 LAST_MESSAGES: Final = 3.0
 CHANNELS: Final = 3
-# A host that everybody has and nobody reaches.
-NOBODY: Final = 15
 CIPHERS: Final = (
     ("aes128", "sha1"),
     ("aes192", "md5"),
@@ -50,6 +48,9 @@ class Kind(enum.StrEnum):
     COMPRESS = "compress"
     PRIORITY = "priority"
     NUMBERS = "numbers"
+    HOLD = "hold"
+    RATE = "rate"
+    FLOOD = "flood"
 
 
 @attrs.frozen
@@ -120,8 +121,15 @@ class Scenario:
     burst: float = 1.0
     corrupt: float = 0.0
     checksum: bool = True
+    # Bytes that the send buffer of a socket, and the queue of an interface or a route, have room
+    # for; 0 for more than is ever needed.
+    send_buffer: int = 0
+    queue: int = 0
     # Messages a second of each host.
     traffic: float = 1.0
+    # How many tasks of each host send messages; the share of calls that get only so much time.
+    talkers: int = 1
+    hurried: float = 0.0
     acts: tuple[tuple[Fault, ...], ...] = attrs.field(converter=_acts, default=())
 
     @property
@@ -230,6 +238,10 @@ def make_scenario(seed: int, hours: float = 0.0) -> Scenario:
         # In the clear, altered packets are altered messages.
         checksum=cipher is None or rng.random() < 0.5,
         traffic=rng.choice((0.5, 1.0, 2.0)) / (hosts - 1),
+        send_buffer=rng.choice((0, 8_000, 60_000, 400_000)),
+        queue=rng.choice((0, 0, 4_000, 30_000)),
+        talkers=rng.choice((1, 1, 2)),
+        hurried=rng.choice((0.0, 0.3)),
     )
     acts = max(1, round(hours * 3600 / scenario.act_seconds))
     return attrs.evolve(scenario, acts=[_make_act(rng, scenario) for _ in range(acts)])
@@ -240,7 +252,33 @@ def _make_act(rng: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
     if scenario.cipher is None:
         kinds.remove(Kind.REKEY)
     faults = [_make_fault(rng, scenario, rng.choice(kinds)) for _ in range(rng.randint(0, 6))]
+    if rng.random() < 0.7:
+        faults += _make_crowd(rng, scenario)
     return tuple(sorted(faults, key=lambda fault: fault.begin))
+
+
+def _make_crowd(rng: random.Random, scenario: Scenario) -> list[Fault]:
+    """A host that takes nothing for a while, or little, and many messages for it meanwhile."""
+    kind = rng.choice((Kind.HOLD, Kind.HOLD, Kind.RATE, Kind.PAUSE))
+    stuck = _make_fault(rng, scenario, kind)
+    stuck = attrs.evolve(stuck, flag=rng.random() < 0.8)
+    # Its links are up for some time still.
+    soon = rng.choice((0.2, 0.8, 3)) * scenario.pong_timeout
+    floods = [_make_fault(rng, scenario, Kind.FLOOD) for _ in range(rng.randint(1, 3))]
+    return [
+        stuck,
+        *(
+            attrs.evolve(
+                flood,
+                begin=min(STORM, round(stuck.begin + rng.uniform(0, soon), 3)),
+                a=stuck.a,
+                b=stuck.b if rng.random() < 0.7 else flood.b if flood.b != stuck.a else flood.a,
+                value=rng.choice((flood.value, 2500, 4000)),
+                flag=rng.random() < 0.5,
+            )
+            for flood in floods
+        ),
+    ]
 
 
 def _make_fault(rng: random.Random, scenario: Scenario, kind: Kind) -> Fault:
@@ -263,6 +301,12 @@ def _make_fault(rng: random.Random, scenario: Scenario, kind: Kind) -> Fault:
         Kind.CUT: rng.randrange(3),
         # 0: in good order, 1: killed, 2: the power failed.
         Kind.RESTART: rng.randrange(3),
+        # 0: both ways, else one way; the flag: all links.
+        Kind.HOLD: rng.randrange(3),
+        # Bytes a second, one way.
+        Kind.RATE: rng.choice((1_000, 10_000, 100_000)),
+        # How many messages; the flag: for everybody.
+        Kind.FLOOD: rng.choice((5, 50, 300, 1100, 2500)),
     }.get(kind, 0)
     return Fault(
         kind=kind,

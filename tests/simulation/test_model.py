@@ -12,6 +12,7 @@ import pytest
 from knet_trio import DropCause, Message
 from knet_trio._core.liveness import Liveness
 from knet_trio._pipeline.transport import TransportStage
+from knet_trio._state.context import Context
 from knet_trio._state.counters import HandleCounters
 from knet_trio._state.network_link import NetworkLinkState
 from tests.simulation.cluster import Cluster
@@ -77,11 +78,6 @@ def alter(cluster: Cluster, **changes: object) -> None:
     # Any value: some of them are what is wrong.
     message: Message = first.message._replace(**cast("dict[str, Any]", changes))
     receipts(cluster)[0] = first._replace(message=message)
-
-
-def nothing(*_: object) -> tuple[()]:
-    """What is lost: nothing, it seems."""
-    return ()
 
 
 def never(*_: object) -> None:
@@ -190,7 +186,7 @@ class TestLosses:
         assert {name.sender for name in again} == {1}
 
     def test_too_large_and_not_sent_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(TransportStage, "_recover", nothing)
+        monkeypatch.setattr(TransportStage, "_send_again", never)
         assert "it was not even sent, though link 0 worked" in broken(NARROW)
 
     def test_beyond_the_window_copies_are_not_known_for_that(self) -> None:
@@ -213,13 +209,13 @@ class TestLinks:
 
 class TestCounters:
     def test_a_destination_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        drop = HandleCounters.drop
+        refuse = Context.refuse
 
-        def forget(self: HandleCounters, cause: DropCause, times: int = 1) -> None:
+        def forget(self: Context, cause: DropCause, *details: object, **more: Any) -> None:
             if cause is not DropCause.HOST_DOWN:
-                drop(self, cause, times)
+                refuse(self, cause, *details, **more)
 
-        monkeypatch.setattr(HandleCounters, "drop", forget)
+        monkeypatch.setattr(Context, "refuse", forget)
         assert "it was not even sent" in broken(attrs.evolve(CUT, links=1))
 
     def test_a_drop_that_nobody_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,12 +36,15 @@ class Sender(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """One copy of one fragment, on its way to a host in its life (0: it had none)."""
+    """One copy of one fragment, on its way to a host in its life (0: it had none).
+
+    ``taken``, the time at which a socket of its sender took it: then it may have had to wait.
+    """
 
     to: Sender
     link: int
     fragment: int
-    sent: float
+    taken: float
     ended: float
     fate: Fate
 
@@ -51,7 +54,7 @@ class Control(NamedTuple):
 
     link: int
     is_pong: bool
-    sent: float
+    taken: float
     ended: float
     number: int | None
     timed: bool
@@ -90,6 +93,7 @@ class Track:
 
 class _Control(NamedTuple):
     node: int
+    key: bytes
     is_pong: bool
     number: int | None
     timed: bool
@@ -97,6 +101,7 @@ class _Control(NamedTuple):
 
 class _Data(NamedTuple):
     node: int
+    key: bytes
     seq: int
     compress: int
     fragments: int
@@ -118,6 +123,8 @@ class Witness:
         # Datagrams that sockets of a host in its life got, and those of them that were damaged.
         self.arrived: dict[Sender, int] = {}
         self.damaged: dict[Sender, int] = {}
+        # Keys that no host has any more.
+        self.withdrawn: set[bytes] = set()
         self._locate = locate
         self._keys = keys
         # What was seen already: copies are the same bytes.
@@ -137,17 +144,22 @@ class Witness:
         packet = self._seen[data]
         there = self._locate(passage.destination.host, passage.ended)
         to = Sender(0, 0) if there is None else Sender(there[0], there[1])
-        if passage.fate in (Fate.DELIVERED, Fate.DAMAGED):
+        fate = passage.fate
+        if fate is Fate.DELIVERED and packet.key in self.withdrawn:
+            # It waited somewhere until nobody had its key any more.
+            fate = Fate.DAMAGED
+        if fate in (Fate.DELIVERED, Fate.DAMAGED):
             self.arrived[to] = self.arrived.get(to, 0) + 1
-            self.damaged[to] = self.damaged.get(to, 0) + (passage.fate is Fate.DAMAGED)
-        here = self._locate(passage.source.host, passage.sent)
+            self.damaged[to] = self.damaged.get(to, 0) + (fate is Fate.DAMAGED)
+        # A program may be gone before what it sent.
+        here = self._locate(passage.source.host, passage.taken)
         assert here is not None, passage
         assert here[0] == packet.node, (here, packet.node)
         sender = Sender(here[0], here[1])
         if isinstance(packet, _Control):
-            if passage.fate is Fate.DELIVERED:
-                _, is_pong, number, timed = packet
-                control = Control(here[2], is_pong, passage.sent, passage.ended, number, timed)
+            if fate is Fate.DELIVERED:
+                _, _, is_pong, number, timed = packet
+                control = Control(here[2], is_pong, passage.taken, passage.ended, number, timed)
                 self.controls[sender, to].append(control)
             return
         track = self.tracks.get((sender, packet.seq))
@@ -156,23 +168,23 @@ class Witness:
             self.tracks[sender, packet.seq] = track
         track.fragments[packet.fragment] = packet.payload
         track.crossings.append(
-            Crossing(to, here[2], packet.fragment, passage.sent, passage.ended, passage.fate)
+            Crossing(to, here[2], packet.fragment, passage.taken, passage.ended, fate)
         )
 
     def _read(self, data: bytes) -> _Data | _Control:
-        plain = data
+        plain, key = data, b""
         if self._keys:
-            opened = (_open(config, data) for config in self._keys)
-            plain = next(plain for plain in opened if plain is not None)
+            opened = ((_open(config, data), config.key) for config in self._keys)
+            plain, key = next((plain, key) for plain, key in opened if plain is not None)
         if plain[1] != _TYPE_DATA:
             node = int.from_bytes(plain[2:4], "big")
             if plain[1] == _TYPE_PING:
                 *_, number, timed = _PING.unpack(plain)
-                return _Control(node, False, number, bool(timed))
-            return _Control(node, plain[1] == _TYPE_PONG, None, False)
+                return _Control(node, key, False, number, bool(timed))
+            return _Control(node, key, plain[1] == _TYPE_PONG, None, False)
         _, _, node, _, _, seq, compress, _, _, count, index, _ = _DATA_HEADER.unpack_from(plain)
         payload = plain[_DATA_HEADER.size :]
-        return _Data(node, seq, compress, count, max(0, index - 1), payload)
+        return _Data(node, key, seq, compress, count, max(0, index - 1), payload)
 
 
 def _open(config: CryptoConfig, data: bytes) -> bytes | None:
