@@ -24,6 +24,8 @@ def numbers(*of: int) -> list[bytes]:
 
 async def test_nothing_is_added_to_what_has_been_sealed(sockets: Sockets) -> None:
     async with sockets.running() as transmitter:
+        # The first pings have gone.
+        await wait_all_tasks_blocked()
         # One goes at once, so that those behind it are the first of what waits.
         sockets.endpoints[2].room = 1
         for data in numbers(3):

@@ -110,6 +110,8 @@ class TestSendSync:
             return lane.number_to_tell(newest.seq)
 
         async with sockets.running() as transmitter:
+            # The first pings have gone.
+            await wait_all_tasks_blocked()
             sockets.endpoints[2].room = 1
             # Begun, and not more.
             await transmitter.send((bytes(2000),), 0, (2,))
@@ -141,6 +143,8 @@ async def test_what_was_sent_before_the_host_was_lost_is_not_counted() -> None:
     sockets = Sockets(2)
     world = sockets.world
     async with sockets.running() as transmitter:
+        # The first pings have gone.
+        await wait_all_tasks_blocked()
         sockets.endpoints[2].room = 4
         await transmitter.send([b"%d" % number for number in range(10)], 0, (2,))
         await wait_all_tasks_blocked()
