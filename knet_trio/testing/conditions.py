@@ -1,4 +1,4 @@
-"""What a simulated network is like: frozen settings, checked when they are made."""
+"""Frozen settings of a simulated network, checked when they are made."""
 
 from __future__ import annotations
 
@@ -40,24 +40,25 @@ def _at_least_one(_: Any, attribute: attrs.Attribute[Any], value: object) -> Non
 
 @attrs.frozen(kw_only=True)
 class Conditions:
-    """What a wire does to packets, in one direction. As it is made, it does nothing but take 1 ms.
+    """What a wire does to packets, in one direction. The defaults only take 1 ms.
 
-    ``latency``: the seconds every packet takes. ``jitter``: up to so many seconds more, for each
-    packet anew; none overtakes another for that. ``reorder``: the share of packets, 0 to 1, that
-    are held back for up to ``reorder_delay`` seconds more, so that others do overtake them.
+    Attributes:
+        latency: Seconds that every packet takes.
+        jitter: More seconds at most, drawn for each packet; none overtakes another for that.
+        reorder: The share of packets, 0 to 1, that are held back, so that others overtake them.
+        reorder_delay: For how many seconds at most.
+        loss: The share of packets that get lost.
+        burst: How many in a row on average; 1 loses each on its own.
+        duplicate: The share of packets that arrive twice.
+        corrupt: The share of packets that are damaged on the way.
+        checksum: True drops damaged packets, as UDP's checksum does; with False they arrive.
+        mtu: The largest packet that passes, in bytes with IP and UDP headers.
+        black_hole: Whether larger packets are lost silently; else a router says so (ICMP).
+        rate: Bytes a second that pass at the narrowest place.
+        queue: Bytes that may wait there; beyond them packets are lost.
 
-    ``loss``: the share of packets that get lost; ``burst``: how many in a row on average, 1 for
-    each on its own account. ``duplicate``: the share that arrives twice. ``corrupt``: the share
-    that is damaged on the way, which UDP's checksum finds, so that the packet is dropped; with
-    ``checksum=False`` it does not, and they arrive damaged.
-
-    ``mtu``: the largest packet that passes, in bytes with IP and UDP headers. A router says so of
-    larger ones (ICMP), or with ``black_hole`` nobody does.
-
-    ``rate``: the bytes a second that pass at the narrowest place; ``queue``: how many bytes may
-    wait there, beyond which packets are lost.
-
-    Raises InvalidArgumentError for what is out of range.
+    Raises:
+        InvalidArgumentError: A value is out of range.
     """
 
     latency: float = attrs.field(default=0.001, validator=_seconds)
@@ -77,20 +78,21 @@ class Conditions:
 
 @attrs.frozen(kw_only=True)
 class Interface:
-    """What the interface with an address, and a socket there, is like.
+    """The interface with an address, and the buffers of the sockets there.
 
-    ``mtu``: the largest packet it sends and takes, in bytes with IP and UDP headers; the sender is
-    told of larger ones at once. ``rate``: the bytes a second it sends.
+    Attributes:
+        mtu: The largest packet it sends and takes, in bytes with IP and UDP headers. The sender is
+            told of larger ones at once.
+        rate: Bytes a second that it sends.
+        send_buffer: Bytes of each socket that may wait on this machine, in whatever queue; then the
+            socket takes no more for a while (EAGAIN). A socket for one peer alone has an eighth.
+        queue: Bytes of all sockets that may wait for the interface, and for each of its routes that
+            has a queue of its own; what is sent beyond is refused (ENOBUFS). With the default, the
+            send buffers are full before.
+        receive_buffer: Bytes that a socket keeps until the handle takes them; more are lost.
 
-    ``send_buffer``: the bytes of each socket that may wait on this machine, in whatever queue;
-    when they do, the socket takes no more for a while (EAGAIN). A socket for one peer alone has an
-    eighth of it. ``queue``: the bytes of all sockets that may wait for the interface, and for each
-    of its routes that has a queue of its own; what is sent beyond is refused (ENOBUFS). As it is
-    made, the send buffers are full before.
-
-    ``receive_buffer``: the bytes a socket keeps until the handle takes them; more are lost.
-
-    Raises InvalidArgumentError for what is out of range.
+    Raises:
+        InvalidArgumentError: A value is out of range.
     """
 
     mtu: int = attrs.field(default=ETHERNET_MTU, validator=_mtu)
@@ -102,12 +104,15 @@ class Interface:
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """What the way from an address to others is like while it is on the machine itself.
+    """The way from an address to others, as long as it is on the sending machine.
 
-    ``rate``: the bytes a second that pass. ``queue``: the bytes that may wait before that place,
-    beyond which sending is refused (ENOBUFS); None is as many as the interface's.
+    Attributes:
+        rate: Bytes a second that pass.
+        queue: Bytes that may wait before that place; beyond them sending is refused (ENOBUFS). None
+            is as many as the interface's.
 
-    Raises InvalidArgumentError for what is out of range.
+    Raises:
+        InvalidArgumentError: A value is out of range.
     """
 
     rate: float = attrs.field(default=math.inf, validator=_at_least_one)

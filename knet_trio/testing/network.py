@@ -1,4 +1,4 @@
-"""A network that exists in this program only, and does what it is told."""
+"""The simulated network that a test holds."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ AddressLike = str | IPv4Address | IPv6Address
 class SimulatedNetwork:
     """Addresses, a wire each way between every two of them, and what happens to packets there.
 
-    Made by ``open_network``. An address, ``"10.0.0.1"``, is there once a link is bound to it or it
-    was named here. Changes apply to what is sent from then on; what is on its way arrives.
+    ``open_network`` makes it. An address, ``"10.0.0.1"``, is there once a link is bound to it or it
+    was named here. Changes apply to what is sent from then on; what is on its way arrives. All
+    methods raise InvalidArgumentError for what is not an IP address.
     """
 
     def __init__(self, fabric: Fabric) -> None:
@@ -39,14 +40,14 @@ class SimulatedNetwork:
 
     @property
     def seed(self) -> int:
-        """What decides everything that is left to chance."""
+        """The number that decides everything that is left to chance."""
         return self._fabric.seed
 
     # Wires.
 
     @property
     def conditions(self) -> Conditions:
-        """Those of every wire that was not given its own. Settable."""
+        """The conditions of every wire that was not given its own. Settable."""
         return self._fabric.conditions
 
     @conditions.setter
@@ -61,16 +62,15 @@ class SimulatedNetwork:
         *,
         one_way: bool = False,
     ) -> None:
-        """Give the wire between two addresses conditions of its own, None for the network's.
+        """Give the wire between two addresses conditions of its own; None for the network's.
 
-        With ``one_way`` only the direction from ``a`` to ``b``. Raises InvalidArgumentError, as
-        everything here does, for what is no IP address.
+        With ``one_way`` only the direction from ``a`` to ``b``.
         """
         for wire in self._ways(a, b, one_way):
             wire.own = conditions
 
     def get_wire(self, source: AddressLike, destination: AddressLike) -> Conditions:
-        """The conditions from ``source`` to ``destination``."""
+        """Return the conditions from ``source`` to ``destination``."""
         (wire,) = self._ways(source, destination, one_way=True)
         return wire.own or self.conditions
 
@@ -80,7 +80,7 @@ class SimulatedNetwork:
         """Let nothing pass between two addresses, until ``mend`` or ``heal``.
 
         With ``one_way`` only from ``a`` to ``b``. With ``tells`` a router answers that the host is
-        unreachable, else nobody says anything.
+        unreachable; else packets are lost silently.
         """
         for wire in self._ways(a, b, one_way):
             wire.cut = True
@@ -108,7 +108,7 @@ class SimulatedNetwork:
     # Interfaces.
 
     def set_interface(self, address: AddressLike, interface: Interface) -> None:
-        """Say what the interface with ``address`` is like.
+        """Set the properties of the interface with ``address``.
 
         What waits to be sent is sent at the new rate.
         """
@@ -117,7 +117,7 @@ class SimulatedNetwork:
         self._fabric.wake(state)
 
     def get_interface(self, address: AddressLike) -> Interface:
-        """What the interface with ``address`` is like."""
+        """Return the properties of the interface with ``address``."""
         return self._fabric.state(_host(address)).settings
 
     # Routes.
@@ -128,11 +128,11 @@ class SimulatedNetwork:
         destinations: AddressLike | Iterable[AddressLike],
         route: Route | None,
     ) -> None:
-        """Have all that ``source`` sends to ``destinations`` wait in one queue, None for in none.
+        """Have all that ``source`` sends to ``destinations`` wait in one queue; None for no queue.
 
-        That is before the queue of its interface, and on its machine: what waits is in the send
-        buffers of the sockets that sent it. What waited before goes on there. A route that is held
-        stays so, and then all with the same queue are.
+        That queue is on the sending machine, before that of the interface: what waits in it is in
+        the send buffers of the sockets that sent it. What waited before goes on in it. If one of
+        the routes was held, all with the same queue are.
         """
         if isinstance(destinations, AddressLike):
             destinations = [destinations]
@@ -185,11 +185,13 @@ class SimulatedNetwork:
             self._fabric.wake(state)
 
     def move(self, old: AddressLike, new: AddressLike) -> None:
-        """Have what is at one address at another from now on, as a NAT does that maps it anew.
+        """Have what is at address ``old`` at ``new`` from now on, like a NAT that maps it anew.
 
         Its sockets stay open and do not notice; others see packets come from ``new``, and reach
-        it there. Sockets that are bound to ``old`` later are at ``old``. Raises
-        InvalidArgumentError if nothing is at ``old``, or something at ``new``.
+        it there. Sockets that are bound to ``old`` later are at ``old``.
+
+        Raises:
+            InvalidArgumentError: Nothing is at ``old``, or something is at ``new``.
         """
         self._fabric.move(_host(old), _host(new))
 
@@ -205,7 +207,7 @@ class SimulatedNetwork:
         self._fabric.trace = trace
 
     def statistics(self) -> NetworkStatistics:
-        """The counters now."""
+        """Return the counters as they are now."""
         return self._fabric.statistics()
 
     def _ways(self, a: AddressLike, b: AddressLike, one_way: bool) -> list[Wire]:
@@ -226,18 +228,20 @@ async def open_network(
     conditions: Conditions = Conditions(),  # noqa: B008  # frozen
     interface: Interface = Interface(),  # noqa: B008  # frozen
 ) -> AsyncGenerator[SimulatedNetwork, None]:
-    """Open a simulated network, on which are the UDP links added in the block.
+    """Open a simulated network, which carries the UDP links that are added in the block.
 
-    Also those added by tasks that were started in it; there is no other transport there. Open
-    handles in the block, and close them in it.
-
-    ``seed`` decides everything that is left to chance, None for one that nobody knows before; an
-    error that leaves the block has a note that tells it. ``conditions`` are those of every wire
-    and ``interface`` what every interface is like, until they are given others.
+    Links added by tasks that were started in it are on it too; there is no other transport there.
+    Open handles in the block, and close them in it.
 
     It works with every clock. ``knet_trio.testing.run`` brings one that jumps from event to event,
-    and has the whole program run the same way each time. It owns a nursery, so errors leave it in
-    exception groups.
+    and has the whole program run the same way each time. The block owns a nursery, so errors leave
+    it in exception groups.
+
+    Args:
+        seed: Decides everything that is left to chance. None draws one; an error that leaves the
+            block has a note that tells it.
+        conditions: Those of every wire until it is given others.
+        interface: The properties of every interface until it is given others.
     """
     seed = secrets.randbelow(2**32) if seed is None else seed
     fabric = Fabric(seed, conditions, interface)

@@ -1,4 +1,4 @@
-"""What became of packets."""
+"""Packets of a simulated network, and how their ways ended."""
 
 from __future__ import annotations
 
@@ -56,12 +56,15 @@ class PacketRecord(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class NetworkStatistics:
-    """What a simulated network has carried.
+    """The counters of a simulated network.
 
-    ``sent``: packets that left an interface. ``duplicated``: copies made of them.
-    ``in_flight``: packets and copies on their way. ``fates``: how many of the others ended how.
-    ``too_big``: packets an interface did not send because of its MTU. ``troubles``: ICMP messages
-    that reached a sender.
+    Attributes:
+        sent: Packets that left an interface.
+        duplicated: Copies made of them.
+        in_flight: Packets and copies on their way.
+        fates: How many of the others ended how.
+        too_big: Packets that an interface did not send because of its MTU.
+        troubles: ICMP messages that reached a sender.
     """
 
     sent: int

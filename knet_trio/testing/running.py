@@ -30,14 +30,17 @@ def run(
 ) -> T:
     """Run ``main`` on a simulated network, in simulated time, and return what it returns.
 
-    Time jumps from one event to the next, so an hour takes as long as what happens in it. A task
-    that works takes no time at all. ``seed`` decides everything that is left to chance: on the
-    network, in the order in which Trio runs tasks, and in the ``random`` module. A run with the
-    same seed is the same run. With None it is another each time; an error that leaves ``main`` has
-    a note that tells the seed. The other options are those of ``open_network``.
+    Time jumps from one event to the next, so an hour takes as long as what happens in it. Work
+    takes no time at all. While a thread of ``trio.to_thread`` works, time stands still, but how long it
+    works is up to the machine: such a run may not repeat exactly.
 
-    While a thread of ``trio.to_thread`` works, time stands still, but how long it works is up to
-    the machine: such a run may not repeat exactly.
+    Args:
+        main: An async function that gets the network.
+        seed: Decides everything that is left to chance: on the network, in the order in which Trio
+            runs tasks, and in the ``random`` module. A run with the same seed is the same run. None
+            draws one; an error that leaves ``main`` has a note that tells it.
+        conditions: Those of every wire until it is given others.
+        interface: The properties of every interface until it is given others.
     """
     seed = secrets.randbelow(2**32) if seed is None else seed
 
