@@ -14,7 +14,7 @@ from tests.drops import counted
 from tests.simulation.cluster import Cluster
 from tests.simulation.messages import Name, Sent, read_name
 from tests.simulation.node import Life
-from tests.simulation.numbers import Numbers, is_behind
+from tests.simulation.numbers import NUMBERS, WINDOW, Numbers
 from tests.simulation.witness import Crossing, Sender, Track
 
 # Causes counted before a packet is counted as received on its link.
@@ -167,7 +167,7 @@ class Model:
                 way = track.sender, sent.call.talker, host
                 if way in last:
                     before, earlier, other = last[way]
-                    behind = left == before and is_behind(track.number, other.number)
+                    behind = left == before and (other.number - track.number) % NUMBERS < WINDOW
                     if left < before or behind:
                         raise BrokenPromiseError(
                             f"{sent} left for host {host} at {left:.3f} with number"
@@ -413,6 +413,9 @@ class Model:
         if crossing.fate is Fate.TOO_BIG:
             # Nobody may know before the next search, of which every probe may time out.
             probes = 40 * max(0.1, 16 * trip)
+            if any(cluster.is_stuck(*way, -math.inf, crossing.taken) for way in ((a, b), (b, a))):
+                # Pongs to pings that had to wait make the latency seem long, and probes patient.
+                probes += 60
             changes = cluster.mtu_changed[link]
             changed = max((time for time in changes if time <= crossing.ended), default=-math.inf)
             if crossing.taken > changed + scenario.pmtud_interval + probes:

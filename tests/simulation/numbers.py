@@ -19,18 +19,18 @@ from tests.simulation.timeline import Timeline
 from tests.simulation.witness import Control, Sender, Track
 
 WINDOW: Final = 4096
-_NUMBERS: Final = 65536
+NUMBERS: Final = 65536
 
 
 def is_behind(number: int, other: int) -> bool:
     """Whether ``number`` is before ``other``: up to half of all are."""
-    return (number - other) % _NUMBERS >= _NUMBERS // 2
+    return (number - other) % NUMBERS >= NUMBERS // 2
 
 
 def distance(number: int, other: int) -> int:
     """How far two numbers are from each other."""
-    ahead = (number - other) % _NUMBERS
-    return min(ahead, _NUMBERS - ahead)
+    ahead = (number - other) % NUMBERS
+    return min(ahead, NUMBERS - ahead)
 
 
 class _Told(NamedTuple):

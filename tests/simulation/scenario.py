@@ -273,7 +273,7 @@ def _make_crowd(rng: random.Random, scenario: Scenario) -> list[Fault]:
                 begin=min(STORM, round(stuck.begin + rng.uniform(0, soon), 3)),
                 a=stuck.a,
                 b=stuck.b if rng.random() < 0.7 else flood.b if flood.b != stuck.a else flood.a,
-                value=rng.choice((flood.value, 2500, 4000)),
+                value=rng.choice((flood.value, 1300, 2500)),
                 flag=rng.random() < 0.5,
             )
             for flood in floods

@@ -1,0 +1,77 @@
+"""The checks of who waits for whom find what they are for."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from knet_trio._pipeline.lanes import Lanes
+from knet_trio._state.lane import LaneItem, SendLane
+from tests.simulation.cluster import Cluster
+from tests.simulation.play import play
+from tests.simulation.scenario import Fault, Kind, Scenario
+from tests.simulation.test_model import QUIET, broken, never, receipts
+
+# More for everybody than the lane of one who takes nothing has room for.
+STUCK = attrs.evolve(
+    QUIET,
+    links=1,
+    pong_timeout=5.0,
+    send_buffer=8000,
+    acts=(
+        (
+            Fault(kind=Kind.HOLD, begin=15.0, end=17.0, a=1, b=2),
+            Fault(kind=Kind.FLOOD, begin=15.5, end=15.5, a=1, b=3, value=1400, flag=True),
+        ),
+    ),
+)
+# All that a host sends to the only other one has to wait.
+ALONE = attrs.evolve(STUCK, hosts=2)
+
+
+def no(*_: object) -> bool:
+    """Whether anything is so."""
+    return False
+
+
+@pytest.mark.parametrize("scenario", [STUCK, ALONE])
+def test_where_nothing_is_wrong_nothing_is_found(scenario: Scenario) -> None:
+    play(scenario)
+
+
+def test_one_host_that_holds_up_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lanes, "_any_flows", no)
+    assert "only, though link 0 worked" in broken(STUCK)
+
+
+def test_a_wait_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lanes, "progressed", never)
+    assert "has not returned" in broken(ALONE)
+
+
+def test_messages_that_overtake_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    append = SendLane.append
+
+    def append_before(self: SendLane, item: LaneItem) -> None:
+        append(self, item)
+        if len(self.items) > 2 and not self.items[-2].started:
+            self.items[-1], self.items[-2] = self.items[-2], self.items[-1]
+
+    monkeypatch.setattr(SendLane, "append", append_before)
+    assert "left for host 2" in broken(ALONE)
+
+
+def test_a_message_whose_send_was_cancelled() -> None:
+    def tamper(cluster: Cluster) -> None:
+        calls = [sent.call for sent in cluster.ledger.values()]
+        next(call for call in calls if call.one and not call.sync).cancelled = True
+
+    assert "was sent, though its call was cancelled" in broken(QUIET, tamper)
+
+
+def test_a_message_that_is_delivered_too_late() -> None:
+    def tamper(cluster: Cluster) -> None:
+        first = receipts(cluster)[0]
+        receipts(cluster)[0] = first._replace(at=first.at + 0.1)
+
+    assert "of which nothing came after" in broken(QUIET, tamper)
