@@ -40,6 +40,11 @@ class _Told(NamedTuple):
     timed: bool
 
 
+def _offset(number: int, reference: int) -> int:
+    """How far ``number`` is after ``reference``, less than 0 if it is before."""
+    return (number - reference + NUMBERS // 2) % NUMBERS - NUMBERS // 2
+
+
 def _when(said: tuple[float, ...]) -> float:
     return said[0]
 
@@ -81,6 +86,8 @@ class Numbers:
         self._heard: dict[tuple[int, Sender], dict[int, _Heard]] = defaultdict(
             lambda: defaultdict(_Heard)
         )
+        # The last answers: a number, and how far before and after it others were at that time.
+        self._spreads: dict[tuple[Sender, Sender, float, float], tuple[int, int, int]] = {}
 
     def note(
         self,
@@ -89,6 +96,7 @@ class Numbers:
         disabled: dict[tuple[int, int, int], Timeline],
     ) -> None:
         """Add what was seen on the network."""
+        self._spreads.clear()
         for track in tracks:
             sender = track.sender
             for crossing in track.crossings:
@@ -113,18 +121,25 @@ class Numbers:
     def left_window(
         self, sender: Sender, to: Sender, number: int, begin: float, end: float
     ) -> bool:
-        """Whether a host heard a number a window away from ``number`` at some time between.
+        """Whether numbers that a host heard between, and ``number``, are a window apart.
 
-        A scheduled ping does not move the window.
+        Then the window began anew for one of them. A scheduled ping does not move the window.
         """
-        heard = self._heard[sender.host, to][sender.life]
-        return any(
-            distance(each[1], number) >= WINDOW
-            for said in (heard.data, heard.forced)
-            for each in said[
-                bisect_left(said, begin, key=_when) : bisect_right(said, end, key=_when)
+        spread = self._spreads.get((sender, to, begin, end))
+        if spread is None:
+            heard = self._heard[sender.host, to][sender.life]
+            offsets = [
+                _offset(each[1], number)
+                for said in (heard.data, heard.forced)
+                for each in said[
+                    bisect_left(said, begin, key=_when) : bisect_right(said, end, key=_when)
+                ]
             ]
-        )
+            low, high = min(offsets, default=0), max(offsets, default=0)
+            self._spreads[sender, to, begin, end] = spread = number, low, high
+        reference, low, high = spread
+        own = _offset(number, reference)
+        return max(own, high) - min(own, low) >= WINDOW
 
     def began_anew(self, sender: Sender, to: Sender, begin: float, end: float) -> bool:
         """Whether a host heard of a later life of ``sender`` at some time between."""
