@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -20,6 +21,7 @@ from knet_trio import (
     LinkStatusChanged,
     open_handle,
 )
+from knet_trio._state.turns import counted_turns
 from tests.cancelled_messages import arrived, sent
 from tests.cancelling import Call, at_every_step, nothing_left
 from tests.cluster import KEY, LOCALHOST, PATIENCE, open_pair, receive, wait_for
@@ -443,3 +445,67 @@ async def test_calls_that_need_not_wait_let_others_run_now_and_then() -> None:
             await receiver.receive()
         assert rounds > 0
         nursery.cancel_scope.cancel()
+
+
+class Moments(trio.abc.Instrument):
+    """Counts how often the loop went on to another task."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.steps += 1
+
+
+async def test_receiving_what_is_there_looks_for_cancellation_and_lets_nobody_run() -> None:
+    with counted_turns():
+        async with open_pair() as pair:
+            sender, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
+            await sender.send_many([b"1", b"2", b"3", b"4", b"5"])
+            await wait_for(lambda: arrived(pair) == 5)
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await receiver.receive()
+            with trio.CancelScope() as scope_of_many:
+                scope_of_many.cancel()
+                await receiver.receive_many()
+            assert scope.cancelled_caught
+            assert scope_of_many.cancelled_caught
+            # A turn begins, and goes on for 32 looks at the clock.
+            await pair.b._context.turns.give_up()
+            moments = Moments()
+            trio.lowlevel.add_instrument(moments)
+            try:
+                taken = [await receiver.receive(), *await receiver.receive_many(3)]
+            finally:
+                trio.lowlevel.remove_instrument(moments)
+            assert [message.data for message in taken] == [b"1", b"2", b"3", b"4"]
+            assert moments.steps == 0
+            async for message in receiver:
+                assert message.data == b"5"
+                break
+
+
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is not signal.default_int_handler,
+    reason="interrupts are ignored here",
+)
+def test_an_interrupt_ends_a_loop_that_receives_what_is_there() -> None:
+    async def main() -> None:
+        async with open_pair() as pair:
+            sender, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
+            await sender.send_many([b"x"] * 50)
+            await wait_for(lambda: arrived(pair) == 50)
+            count = 0
+            async for _ in receiver:
+                count += 1
+                if count == 10:
+                    signal.raise_signal(signal.SIGINT)
+                assert count <= 10
+
+    with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)) as caught:
+        trio.run(main)
+    error: BaseException | None = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, KeyboardInterrupt)

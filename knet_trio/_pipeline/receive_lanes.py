@@ -71,7 +71,8 @@ class ReceiveLanes:
         finally:
             # Nobody takes it any more.
             lost = sum(lane.close() for lane in (*self._fast.lanes, *self._slow.lanes))
-            self._context.counters.drop(DropCause.NO_CHANNEL, lost)
+            if lost:
+                self._context.counters.drop(DropCause.NO_CHANNEL, lost)
 
     def _line_up(self, lane: ReceiveLane) -> None:
         line = self._slow if lane.first.is_slow else self._fast
