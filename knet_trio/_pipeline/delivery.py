@@ -17,11 +17,36 @@ class Delivery:
 
     Attributes:
         channels: The queues of the open channels, by their numbers.
+        crowded: A queue that is more than half full, so that its reader should run before more is
+            put; None once ``let_readers_run`` has been called.
     """
 
     def __init__(self, context: Context) -> None:
         self.channels: dict[int, ChannelQueue] = {}
+        self.crowded: ChannelQueue | None = None
         self._context = context
+
+    async def let_readers_run(self, most: int) -> int:
+        """Give up turns while a queue is more than half full and its reader takes from it.
+
+        Reading a message takes longer than putting it there, so readers need most of the turns
+        then. A reader that does not get on is not waited for.
+
+        Args:
+            most: How many turns to give up at most.
+
+        Returns:
+            How many were given up.
+        """
+        given_up = 0
+        queue, self.crowded = self.crowded, None
+        while queue is not None and queue.size > queue.half and given_up < most:
+            before = queue.size
+            await self._context.turns.give_up()
+            given_up += 1
+            if queue.size >= before:
+                break
+        return given_up
 
     def deliver(self, data: bytes, source: int, channel: int) -> None:
         """Ask the filter about one message of host ``source``, and put it into its channel."""
@@ -36,8 +61,11 @@ class Delivery:
         queue = self.channels.get(channel)
         if queue is None:
             self._context.refuse(DropCause.NO_CHANNEL, channel, key=channel)
-        elif queue.put_one(message):
+            return
+        if queue.put_one(message):
             self._context.refuse(DropCause.CHANNEL_FULL, channel, key=channel)
+        if queue.size > queue.half:
+            self.crowded = queue
 
     def deliver_run(self, datas: Sequence[bytes], source: int, channel: int) -> None:
         """Put messages of one host into their channel, while no filter is set."""
@@ -63,6 +91,8 @@ class Delivery:
         lost = queue.put(source, messages)
         if lost:
             self._context.refuse(DropCause.CHANNEL_FULL, channel, times=lost, key=channel)
+        if queue.size > queue.half:
+            self.crowded = queue
 
     def _filter(self, message: Message) -> Message | None:
         """Return the message, on the channel that the filter says; None if it is dropped."""

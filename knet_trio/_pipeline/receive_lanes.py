@@ -94,6 +94,8 @@ class ReceiveLanes:
                         opened = self._decompression.open(message.compressor, message.data)
                     self._deliver(lane, opened)
                 self._next(line)
+                if self._delivery.crowded is not None:
+                    await self._delivery.let_readers_run(1)
                 if turns.is_over():
                     await turns.give_up()
 

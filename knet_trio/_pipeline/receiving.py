@@ -50,6 +50,10 @@ PACKETS_AT_ONCE: Final = 16
 OPENED_AT_ONCE: Final = 64
 """Envelopes that are opened between two looks at whether the turn is over."""
 
+READERS_FIRST: Final = 16
+"""Turns that are left to readers of crowded channels, for what a socket gives at once. Pings wait
+in that socket too, so it cannot be many."""
+
 
 class Receiver:
     """Receives the packets of one handle."""
@@ -77,19 +81,22 @@ class Receiver:
 
     async def receive_from(self, endpoint: Endpoint) -> None:
         """Receive what arrives at ``endpoint``, until cancelled."""
-        turns = self._turns
+        turns, delivery = self._turns, self._delivery
         while True:
             before = turns.round
             trains, troubles = await endpoint.receive()
             turns.resumed(before)
             # A piece of work comes before the turn is looked at: so every task gets on, whatever
             # the others do.
+            patience = READERS_FIRST
             for train in trains:
                 data, size, source = train
                 if len(data) <= size:
                     self._receive_one(data, source)
                 else:
                     await self._receive_train(train)
+                if delivery.crowded is not None:
+                    patience -= await delivery.let_readers_run(patience)
                 if turns.is_over():
                     await turns.give_up()
             # What has arrived is worth more than what is said of its sender.

@@ -57,12 +57,17 @@ class ChannelQueue:
     Args:
         limit: How many messages it holds at most.
         turns: The turns of the handle; taking ends one when it is over.
+
+    Attributes:
+        size: How many messages there are.
+        half: With more, it is time to let those run who take them.
     """
 
     def __init__(self, limit: int, turns: Turns) -> None:
+        self.half = limit // 2
         self._limit = limit
         self._turns = turns
-        self._size = 0
+        self.size = 0
         # Those of the hosts that have something here, by id, and in the order of their turns.
         self._queues: dict[int, deque[Message]] = {}
         self._round: deque[deque[Message]] = deque()
@@ -72,7 +77,7 @@ class ChannelQueue:
         self._closed = False
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def put_one(self, message: Message) -> int:
         """Add a message, and return how many were dropped for lack of room."""
@@ -87,8 +92,8 @@ class ChannelQueue:
             self._round.append(queue)
         else:
             queue.append(message)
-        self._size += 1
-        if self._size > self._limit:
+        self.size += 1
+        if self.size > self._limit:
             self._drop_newest(1)
             return 1
         return 0
@@ -114,8 +119,8 @@ class ChannelQueue:
             self._round.append(queue)
         else:
             queue.extend(messages)
-        self._size += len(messages)
-        excess = self._size - self._limit
+        self.size += len(messages)
+        excess = self.size - self._limit
         if excess > 0:
             self._drop_newest(excess)
             return excess
@@ -140,11 +145,11 @@ class ChannelQueue:
         Looks for cancellation, and lets other tasks run if it has to wait or the turn is over.
         Raises what ``take_nowait`` does, but never ``trio.WouldBlock``.
         """
-        if self._size:
+        if self.size:
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._turns.is_over():
                 await self._turns.give_up()
-            if self._size:
+            if self.size:
                 return self._take()
         return await self._wait(None)  # type: ignore[return-value]
 
@@ -155,11 +160,11 @@ class ChannelQueue:
         Looks for cancellation, lets other tasks run, and raises as ``take`` does.
         """
         wanted = MOST_AT_ONCE if limit is None else min(limit, MOST_AT_ONCE)
-        if self._size:
+        if self.size:
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._turns.is_over():
                 await self._turns.give_up()
-            if self._size:
+            if self.size:
                 return self._take_many(wanted)
         return cast("list[Message]", await self._wait(wanted))
 
@@ -176,7 +181,7 @@ class ChannelQueue:
             How many messages were dropped.
         """
         self._closed = True
-        dropped, self._size = self._size, 0
+        dropped, self.size = self.size, 0
         self._queues.clear()
         self._round.clear()
         self._wake_all()
@@ -209,15 +214,15 @@ class ChannelQueue:
         return trio.EndOfChannel("the handle has ended")
 
     def _check(self) -> None:
-        if self._closed or (self._ended and not self._size):
+        if self._closed or (self._ended and not self.size):
             raise self._error()
-        if not self._size:
+        if not self.size:
             raise trio.WouldBlock
 
     def _take(self) -> Message:
         queue = self._round[0]
         message = queue.popleft()
-        self._size -= 1
+        self.size -= 1
         if not queue:
             self._round.popleft()
             del self._queues[message.source]
@@ -226,10 +231,10 @@ class ChannelQueue:
         return message
 
     def _take_many(self, wanted: int) -> list[Message]:
-        if len(self._round) == 1 and self._size <= wanted:
+        if len(self._round) == 1 and self.size <= wanted:
             taken = list(self._round.popleft())
             self._queues.clear()
-            self._size = 0
+            self.size = 0
             return taken
         taken = []
         # Few at once are taken one from each host, many in blocks, which takes less time.
@@ -243,12 +248,12 @@ class ChannelQueue:
                 self._round.append(queue)
             else:
                 del self._queues[source]
-        self._size -= len(taken)
+        self.size -= len(taken)
         return taken
 
     def _drop_newest(self, count: int) -> None:
         """Drop ``count`` messages, each the newest of the host that has most here then."""
-        self._size -= count
+        self.size -= count
         if count == 1:
             self._shorten(max(self._round, key=len), 1)
             return

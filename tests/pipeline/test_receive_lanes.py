@@ -11,12 +11,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from knet_trio._core.onwire import Data, Ping, Pong, encode_data, encode_ping
-from knet_trio._pipeline.receiving import Receiver
+from knet_trio._pipeline.receiving import READERS_FIRST, Receiver
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.receive_lane import MOST_BYTES, MOST_MESSAGES, ReceiveLane, WaitingMessage
 from knet_trio._state.turns import counted_turns
 from knet_trio.abc import Compressor
 from knet_trio.errors import DropCause, PacketError
+from knet_trio.message import Message
 from tests.state.fakes import World, address
 
 # Wire ids that the compressors here have.
@@ -227,6 +228,56 @@ class TestOneHostHoldsUpNoOther:
             # two turns may pass from one moment of this task to its next.
             assert max(rounds) <= 2 * 33
             assert len(rounds) > 2000 // 66
+
+
+class TestReadersOfCrowdedChannels:
+    async def test_get_their_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with open_way(monkeypatch) as way:
+            way.queue = way.open_channel(0, 256)
+            got: list[Message] = []
+
+            async def read() -> None:
+                while True:
+                    got.append(await way.queue.take())
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await wait_all_tasks_blocked()
+                way.world.endpoint.coalesces = True
+                # Four times what there is room for. A reader takes 32 in a turn.
+                packets = [
+                    encode_data(Data(2, seq, 0, False, 1, 0, 0, b"x")) for seq in range(1, 961)
+                ]
+                for start in range(0, 960, 64):
+                    train = [(packet, address(2)) for packet in packets[start : start + 64]]
+                    way.world.endpoint.arrive(*train)
+                await wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            assert len(got) == 960
+            assert way.drops == {}
+
+    async def test_but_not_all_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with open_way(monkeypatch) as way:
+            way.queue = way.open_channel(0, 64)
+
+            async def read_slowly() -> None:
+                while True:
+                    await way.queue.take()
+                    await trio.lowlevel.checkpoint()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read_slowly)
+                rounds = 0
+                for _ in range(100):
+                    way.send(2, *[b"x"] * 32)
+                way.ping(3)
+                while way.pongs() != [0, 1, 0]:
+                    await trio.lowlevel.checkpoint()
+                    rounds += 1
+                nursery.cancel_scope.cancel()
+            # 17 turns for each of those 100 at most, and one for each 32 messages.
+            assert 100 < rounds < 100 * (READERS_FIRST + 2)
+            assert way.drops[DropCause.CHANNEL_FULL] > 0
 
 
 class TestOrder:
