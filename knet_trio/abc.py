@@ -68,14 +68,17 @@ class Compressor(ABC):
 
     Attributes:
         wire_id: Names the algorithm in packets, 1 to 255.
-        slow: Whether opening 64 KiB takes more than a millisecond: then a thread does it, and
-            compresses too.
+        slow: Whether its work may take more than a millisecond, so that a thread does it.
+        slow_from: Where decompressing is quick but for what somebody has made to be slow: messages
+            of that many compressed bytes, and more, are decompressed in a thread. None for no such
+            size.
         compress_at_once: Messages of up to this length, in bytes, are compressed in less than half
             a millisecond. A thread compresses longer ones.
     """
 
     wire_id: int
     slow: bool = False
+    slow_from: int | None = None
     compress_at_once: int = 65536
 
     @abstractmethod

@@ -137,4 +137,5 @@ def _make(model: str, level: int | None) -> Compressor:
     if not _threads.get():
         compressor.slow = False
         compressor.compress_at_once = MAX_MESSAGE
+        compressor.slow_from = None
     return compressor

@@ -291,14 +291,15 @@ class Receiver:
 
     def _pass_later(self, host: HostState, data: bytes, channel: int, compress: int) -> None:
         """Hand over a message that may have to wait in its host's lane."""
+        lane = host.receive_lane
         compressor = None
         if compress:
             compressor = self._decompression.find(compress, host.host_id)
             if compressor is None:
                 return
-        lane = host.receive_lane
-        if compressor is None or lane.count or compressor.slow or self._turns.is_over():
-            self._lanes.put(lane, WaitingMessage(data, channel, compressor))
+        message = WaitingMessage(data, channel, compressor)
+        if compressor is None or lane.count or message.is_slow or self._turns.is_over():
+            self._lanes.put(lane, message)
             return
         opened = self._decompression.open(compressor, data)
         plain = self._decompression.count(opened, host.host_id)

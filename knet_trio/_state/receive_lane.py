@@ -30,7 +30,11 @@ class WaitingMessage(NamedTuple):
     @property
     def is_slow(self) -> bool:
         """Whether decompressing it takes so long that a thread has to do it."""
-        return self.compressor is not None and self.compressor.slow
+        compressor = self.compressor
+        if compressor is None:
+            return False
+        size = compressor.slow_from
+        return compressor.slow or (size is not None and len(self.data) >= size)
 
 
 class ReceiveLane:
