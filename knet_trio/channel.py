@@ -13,7 +13,7 @@ from knet_trio._pipeline.tx import Owner
 from knet_trio._runtime import Runtime
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio.config import check_host_id
-from knet_trio.errors import InvalidArgumentError, UnknownHostError
+from knet_trio.errors import DropCause, InvalidArgumentError, UnknownHostError
 from knet_trio.host import Host
 from knet_trio.message import Message
 
@@ -176,13 +176,15 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     def close(self) -> None:
         """Send and receive no more.
 
-        Whoever waits in a call of the channel gets ``trio.ClosedResourceError``. Messages that are
-        not taken yet are lost, and what arrives for the channel is dropped and counted.
+        Whoever waits in a call of the channel gets ``trio.ClosedResourceError``. What is not taken
+        yet, and what arrives for the channel from now on, is dropped and counted.
         """
         if not self._closed:
             self._closed = True
             self._owner.closed = True
-            self._queue.close()
+            lost = self._queue.close()
+            if lost:
+                self._runtime.context.counters.drop(DropCause.NO_CHANNEL, lost)
             self._runtime.receiver.channels.pop(self._channel, None)
             self._runtime.transmitter.close_channel(self._owner)
 

@@ -83,7 +83,9 @@ class DatafdState:
 
     def close(self) -> None:
         """Use the descriptor no more. What was read before still goes out."""
-        self.queue.close()
+        lost = self.queue.close()
+        if lost:
+            self._context.counters.drop(DropCause.NO_CHANNEL, lost)
         fd, self._fd = self._fd, -1
         # The program's descriptor keeps the file open, so closing ours would not end the polling.
         trio.lowlevel.notify_closing(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from knet_trio import (
     CompressConfig,
     CryptoConfig,
     InvalidArgumentError,
+    _compress,
     get_cipher_list,
     get_compress_list,
     get_crypto_list,
@@ -91,6 +93,8 @@ def test_compression_whose_library_is_missing_is_left_out(monkeypatch: pytest.Mo
     for module, library in (("lzo2", "lzo"), ("zstd", "backports"), ("zstd", "compression")):
         monkeypatch.delitem(sys.modules, f"knet_trio._compress.{module}", raising=False)
         monkeypatch.setitem(sys.modules, library, None)
+    # As in a new process: what was tried before is remembered.
+    monkeypatch.setattr("knet_trio._compress._load", cache(_compress._load.__wrapped__))
     assert get_compress_list() == everywhere
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
@@ -30,7 +30,7 @@ from knet_trio import (
     UnknownHostError,
     open_handle,
 )
-from tests.cluster import KEY, PATIENCE, connect, open_pair, receive, wait_dropped
+from tests.cluster import KEY, PATIENCE, connect, open_pair, receive, wait_dropped, wait_for
 from tests.drops import counted
 from tests.holding import held
 
@@ -208,6 +208,33 @@ async def test_sending_to_a_host_that_the_handle_does_not_have_is_refused() -> N
         assert caught.value.errno == errno.EINVAL
 
 
+@pytest.mark.parametrize("how", ["close", "aclose"])
+async def test_closing_wakes_whoever_waits_to_receive(how: str) -> None:
+    async with open_handle(1) as handle:
+        channel = handle.open_channel(0)
+        woken: list[str] = []
+
+        async def wait(name: str, receiving: Callable[[], Awaitable[object]]) -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await receiving()
+            woken.append(name)
+
+        async def iterate() -> None:
+            async for message in channel:
+                pytest.fail(f"{message} came from nowhere")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, "one", channel.receive)
+            nursery.start_soon(wait, "many", channel.receive_many)
+            nursery.start_soon(wait, "all", iterate)
+            await trio.testing.wait_all_tasks_blocked()
+            if how == "close":
+                channel.close()
+            else:
+                await channel.aclose()
+        assert sorted(woken) == ["all", "many", "one"]
+
+
 async def test_a_closed_channel_says_so_and_frees_its_number() -> None:
     async with open_handle(1) as handle:
         channel = handle.open_channel(4)
@@ -221,17 +248,14 @@ async def test_a_closed_channel_says_so_and_frees_its_number() -> None:
         assert "closed" in repr(channel)
 
 
-async def test_closing_a_channel_wakes_its_receiver() -> None:
-    async with open_handle(1) as handle, trio.open_nursery() as nursery:
-        channel = handle.open_channel()
-
-        async def wait() -> None:
-            with pytest.raises(trio.ClosedResourceError):
-                await channel.receive()
-
-        nursery.start_soon(wait)
-        await trio.testing.wait_all_tasks_blocked()
+async def test_what_a_closed_channel_held_is_counted() -> None:
+    async with open_pair() as pair:
+        channel = pair.b.open_channel(0)
+        await pair.a.open_channel(0).send_many([b"1", b"2", b"3"])
+        assert await receive(channel, 1) == [b"1"]
+        await wait_for(lambda: len(channel._queue) == 2)
         channel.close()
+        assert pair.b.statistics().drops == {DropCause.NO_CHANNEL: 2}
 
 
 async def test_a_channel_ends_with_its_handle_after_what_has_arrived() -> None:

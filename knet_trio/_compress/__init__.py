@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Final, NamedTuple, Protocol, cast
 
 from knet_trio._core.onwire import MAX_MESSAGE
@@ -127,15 +128,23 @@ class Decompressors:
 
 def _make(model: str, level: int | None) -> Compressor:
     wire_id, module, package = _MODELS[model]
-    try:
-        loaded = importlib.import_module(f"knet_trio._compress.{module}")
-    except ImportError as error:
+    loaded = _load(module)
+    if loaded is None:
         raise InvalidArgumentError(
             f"compression model {model!r} needs a library: pip install '{package}'"
-        ) from error
-    compressor = cast("_Module", loaded).make(model, wire_id, level)
+        )
+    compressor = loaded.make(model, wire_id, level)
     if not _threads.get():
         compressor.slow = False
         compressor.compress_at_once = MAX_MESSAGE
         compressor.slow_from = None
     return compressor
+
+
+@cache
+def _load(module: str) -> _Module | None:
+    """Import a family's module; None if its library is not installed, which is tried once."""
+    try:
+        return cast("_Module", importlib.import_module(f"knet_trio._compress.{module}"))
+    except ImportError:
+        return None

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from typing import cast
 
 from knet_trio._core.onwire import MAX_CHANNELS
-from knet_trio._logs.log import HandleLog
-from knet_trio._logs.names import LogSubsystem
 from knet_trio.config import check_integer
 from knet_trio.errors import FilterError
-from knet_trio.message import Direction, Drop, Filter, FilterPacket, FilterResult
+from knet_trio.message import Drop, Filter, FilterPacket, FilterResult
 
 
 def ask_filter(decide: Filter, packet: FilterPacket) -> FilterResult:
@@ -28,16 +26,3 @@ def ask_filter(decide: Filter, packet: FilterPacket) -> FilterResult:
     except Exception as error:
         raise FilterError(f"the filter failed: {error!r}") from error
     return answer
-
-
-def log_filter_error(log: HandleLog, error: FilterError, direction: Direction) -> None:
-    """Log that the user's filter failed, the first time with the traceback."""
-    cause = error.__cause__
-    log.error(
-        LogSubsystem.FILTER,
-        "a message on its way %s is lost: %s",
-        "out" if direction is Direction.TX else "in",
-        error.args[0],
-        key=(direction, type(cause).__name__),
-        cause=cause,
-    )

@@ -42,7 +42,6 @@ TOLD: Final[dict[DropCause, Told]] = {
     # Details: the source, and what is wrong.
     DropCause.MALFORMED: _PACKET,
     DropCause.BAD_FRAGMENT: _PACKET,
-    DropCause.BAD_FRAGMENT: _PACKET,
     DropCause.WRONG_VERSION: _PACKET,
     DropCause.UNKNOWN_TYPE: _PACKET,
     DropCause.HOST_INFO: _PACKET,
