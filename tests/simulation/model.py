@@ -157,7 +157,11 @@ class Model:
         """What a task sends to a host leaves in that order, whoever else gets some of it."""
         last: dict[tuple[Sender, int, int], tuple[float, Sent, Track]] = {}
         for sent in self._cluster.ledger.values():
-            if sent.call.sync or len(tracks[sent.name]) != 1:
+            if (
+                sent.call.sync
+                or len(tracks[sent.name]) != 1
+                or self._scenario.deals(sent.name.sender)
+            ):
                 continue
             (track,) = tracks[sent.name]
             for host in sent.recipients:

@@ -169,6 +169,20 @@ class Scenario:
         """How a host uses its links."""
         return LinkPolicy(self.policies[host_id - 1]) if self.policies else LinkPolicy.PASSIVE
 
+    def deals(self, host_id: int) -> bool:
+        """Whether a host ever gives one message to one link and the next to another.
+
+        Then one waits where its link is full, while the other goes.
+        """
+        policies = list(LinkPolicy)
+        return self.policy(host_id) is LinkPolicy.ROUND_ROBIN or any(
+            fault.kind is Kind.POLICY
+            and fault.a == host_id
+            and policies[fault.value] is LinkPolicy.ROUND_ROBIN
+            for act in self.acts
+            for fault in act
+        )
+
     @property
     def act_seconds(self) -> float:
         """How long an act takes, in simulated time."""
