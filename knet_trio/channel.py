@@ -129,7 +129,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         """
         self._check_open()
         hosts = None if to is None else self._check_hosts(to)
-        await self._runtime.transmitter.send_sync(_check(data), self._channel, hosts)
+        await self._runtime.transmitter.send_sync(_check(data), self._channel, hosts, self._owner)
 
     @trio.lowlevel.enable_ki_protection
     async def receive(self) -> Message:

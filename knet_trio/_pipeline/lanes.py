@@ -223,6 +223,18 @@ class Lanes:
                     if item.on_end is not None:
                         item.on_end(None)
         else:
+            for host in hosts:
+                for item in [one for one in host.lane.urgent if one.channel is channel]:
+                    host.lane.urgent.remove(item)
+                    if item.started:
+                        self._context.refuse(
+                            DropCause.SEND_FAILED,
+                            host.host_id,
+                            "its channel was closed",
+                            key=host.host_id,
+                        )
+                    if item.on_end is not None:
+                        item.on_end(None)
             self._let_in(dict.fromkeys(host for waiter in closed for host in waiter.hosts))
 
     def give_up(self, cause: DropCause) -> None:

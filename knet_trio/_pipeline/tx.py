@@ -128,12 +128,14 @@ class Transmitter:
             stuck = self._go_on(rest)
 
     @trio.lowlevel.enable_ki_protection
-    async def send_sync(self, data: bytes, channel: int, to: To = None) -> None:
+    async def send_sync(
+        self, data: bytes, channel: int, to: To = None, owner: Owner | None = None
+    ) -> None:
         """Send one message to one host, past its lane.
 
         Raises:
             SendError: Why it could not be sent.
-            trio.ClosedResourceError: The handle has ended.
+            trio.ClosedResourceError: The handle has ended, or ``owner`` was closed.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
@@ -161,6 +163,7 @@ class Transmitter:
             raise ForwardingDisabledError("data forwarding was turned off")
         (host,) = hosts_found
         item = LaneItem(batch, urgent=True)
+        item.channel = owner
         if not host.ranked:
             raise HostDownError("the destination is not reachable")
         if not host.lane.urgent and self._transport.send(host, item):
@@ -170,6 +173,8 @@ class Transmitter:
             # An error of its own comes first.
             if item.error is None:
                 self._check_open()
+                if owner is not None and owner.closed:
+                    raise trio.ClosedResourceError("this channel was closed")
         if item.error is not None:
             raise item.error
 
@@ -309,8 +314,6 @@ class Transmitter:
         handle = self._handle
         broadcast = ids is None
         batch = Batch(datas, channel, broadcast=broadcast)
-        if self._context.compression is not None:
-            batch.ready = self._compressor.compress_now(batch)
         if ids is None:
             hosts = list(handle.reachable.values())
             own = handle.loopback is not None
@@ -331,6 +334,8 @@ class Transmitter:
                 else:
                     why = f"host {host_id} is unreachable"
                     self._context.refuse(DropCause.HOST_DOWN, why, times=len(datas), key=host_id)
+        if self._context.compression is not None and (hosts or not own):
+            batch.ready = self._compressor.compress_now(batch)
         if not hosts and not own:
             if broadcast:
                 self._context.refuse(DropCause.HOST_DOWN, "no host is reachable", times=len(datas))

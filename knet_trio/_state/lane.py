@@ -123,6 +123,7 @@ class LaneItem:
     Attributes:
         batch: The batch.
         urgent: Whether ``send_sync`` sends it, before all others.
+        channel: Stands for the channel that it is sent on, where closing that gives it up.
         error: Why some of it was given up, None if nothing was.
         first: The index of the first message of the batch that is not sent whole.
         sealed: The datagrams of the messages from ``first`` on, None before they are made.
@@ -130,10 +131,11 @@ class LaneItem:
         on_end: Called with ``error`` when nothing of it waits any more.
     """
 
-    __slots__ = ("batch", "error", "first", "on_end", "sealed", "start", "urgent")
+    __slots__ = ("batch", "channel", "error", "first", "on_end", "sealed", "start", "urgent")
 
     def __init__(self, batch: Batch, on_end: OnEnd | None = None, *, urgent: bool = False) -> None:
         self.batch = batch
+        self.channel: object = None
         self.urgent = urgent
         self.error: SendError | None = None
         self.first = 0

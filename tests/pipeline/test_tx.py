@@ -13,7 +13,7 @@ from knet_trio._core.onwire import Data, decode_untrusted
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._crypto.envelope import make_cipher
 from knet_trio._pipeline.batches import BATCH_MESSAGES
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.tx import Owner, Transmitter
 from knet_trio._state.turns import TURN, CountedClock
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
@@ -513,3 +513,22 @@ class TestSendSync:
             # What has not begun has not happened; the rest of what has is given up.
             assert len(data(world)) == begun
             assert drops(world) == ({DropCause.SEND_FAILED: 1} if begun else {})
+
+    async def test_its_channel_is_closed(self, nursery: trio.Nursery) -> None:
+        world = make(2)
+        owner = Owner()
+        async with running(world) as transmitter:
+            world.endpoint.room = 0
+
+            async def wait() -> None:
+                with pytest.raises(trio.ClosedResourceError, match="this channel was closed"):
+                    await transmitter.send_sync(b"x", 0, (2,), owner)
+
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            owner.closed = True
+            transmitter.close_channel(owner)
+            await wait_all_tasks_blocked()
+            world.endpoint.give_room(math.inf)
+            await wait_all_tasks_blocked()
+            assert data(world) == []

@@ -183,7 +183,10 @@ async def test_a_thread_that_compresses(leave: Leave, monkeypatch: pytest.Monkey
             assert waiters.outcomes == {}
             waiters.when("send", go_on.set)
             await leave(scope)
-        assert set(counted(pair.a.statistics().drops)) <= {DropCause.HOST_DOWN}
+        assert set(counted(pair.a.statistics().drops)) <= {
+            DropCause.HOST_DOWN,
+            DropCause.FORWARDING_DISABLED,
+        }
         assert pair.a.get_host(2).links[0].status.stats.tx_data_packets == 0
     check_forwarding(waiters, pair)
     # At its end the other handle ends first, and who waits for room in its lane returns.
