@@ -9,9 +9,11 @@ call where the kernel can do that (``offload``).
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import sys
 import termios
+import time
 from collections.abc import Sequence
 from fcntl import ioctl
 from ipaddress import ip_address
@@ -29,6 +31,13 @@ from knet_trio.errors import TransportError
 # What one wake-up takes from a socket at most, in calls and in bytes; the last train may go beyond.
 RECEIVE_CALLS: Final = 64
 RECEIVE_BYTES: Final = 192 * 1024
+# Falling asleep and waking up takes longer than all the work on a message. So where single
+# datagrams have come that close, in seconds, so many times in a row, the next one is awaited awake
+# for a few turns of the loop: as long as a round trip takes on a fast network. If it has not come
+# by then, they have to come closely for so many times again.
+CLOSE: Final = 0.00025
+AWAKE_AFTER: Final = 16
+AWAKE_TURNS: Final = 64
 _DATAGRAM: Final = 65536
 _MOST_DESTINATIONS: Final = 4096
 # Trains refused in a row, though each of their datagrams was taken, that show that this will stay.
@@ -114,17 +123,27 @@ class UdpEndpoint(Endpoint):
         # receive buffer has been taken since they were put here or there were none.
         self._held: list[PathTrouble] = []
         self._taken = 0
+        self._closed = False
+        # When something last arrived, and how often in a row closely after the time before.
+        self._arrived_at = -math.inf
+        self._in_a_row = 0
 
     # Receiving.
 
     async def receive(self) -> Arrivals:
         """Wait for the socket and drain it, up to a bound."""
+        turns = AWAKE_TURNS if self._in_a_row >= AWAKE_AFTER else 0
         while True:
-            if self._sock.fileno() < 0:
+            if self._closed:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the endpoint was closed")
             if self._held:
                 # The kernel has told them, and does not wake anybody for them again.
+                await trio.lowlevel.checkpoint()
+            elif turns:
+                turns -= 1
+                if not turns:
+                    self._in_a_row = 0
                 await trio.lowlevel.checkpoint()
             else:
                 try:
@@ -132,13 +151,18 @@ class UdpEndpoint(Endpoint):
                 except trio.ClosedResourceError:
                     # Or ``troubles`` has read something for us.
                     continue
-            if self._sock.fileno() < 0:
+            if self._closed:
                 continue
-            arrivals = self._drain()
+            arrivals = self._drain(is_woken=not turns)
             if arrivals.trains or arrivals.troubles:
+                now = time.perf_counter()
+                # More than one at once is a stream, which waits for nobody.
+                is_close = len(arrivals.trains) == 1 and now - self._arrived_at < CLOSE
+                self._in_a_row = self._in_a_row + 1 if is_close else 0
+                self._arrived_at = now
                 return arrivals
 
-    def _drain(self) -> Arrivals:
+    def _drain(self, *, is_woken: bool) -> Arrivals:
         trains: list[Train] = []
         receive, ancillary_size, sources = self._sock.recvmsg, self._ancillary_size, self._sources
         room = RECEIVE_BYTES
@@ -146,7 +170,7 @@ class UdpEndpoint(Endpoint):
             try:
                 data, ancillary, _, name = receive(_DATAGRAM, ancillary_size)
             except BlockingIOError:
-                if self._told or not (trains or self._held):
+                if self._told or (is_woken and not (trains or self._held)):
                     # There is something on the error queue, also if this is all there was to wake
                     # up for. What has arrived until now comes first.
                     self._told = False
@@ -286,20 +310,20 @@ class UdpEndpoint(Endpoint):
 
     async def wait_sendable(self) -> None:
         """Wait for room in the socket's buffer."""
-        if self._sock.fileno() < 0:
+        if self._closed:
             await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError("the endpoint was closed")
         try:
             await trio.lowlevel.wait_writable(self._sock)
         except trio.ClosedResourceError:
             # Or ``troubles`` has woken everybody. Nobody relies on there being room.
-            if self._sock.fileno() < 0:
+            if self._closed:
                 raise
 
     @property
     def backlog(self) -> float:
         """How much of the send buffer is in use by what has not left the machine."""
-        if self._sock.fileno() < 0:
+        if self._closed:
             return 0.0
         used = int.from_bytes(ioctl(self._sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
         return min(1.0, used / self._send_buffer)
@@ -375,8 +399,9 @@ class UdpEndpoint(Endpoint):
 
     def close(self) -> None:
         """Close the socket."""
-        if self._sock.fileno() < 0:
+        if self._closed:
             return
+        self._closed = True
         for endpoint in self._connected.values():
             options.allow_sharing(endpoint._sock, False)
         if self._shared is not None and self._peer is not None:
