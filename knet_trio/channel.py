@@ -200,10 +200,9 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
             self._runtime.check_running()
 
     def _check_hosts(self, to: Destinations) -> tuple[int, ...]:
-        hosts = self._runtime.handle.hosts
-        if type(to) is list and len(to) == 1 and type(to[0]) is int and to[0] in hosts:
-            return (to[0],)
-        several = to if isinstance(to, Iterable) and not isinstance(to, str | bytes) else (to,)
+        several: Iterable[object] = (to,)
+        if isinstance(to, Iterable) and not isinstance(to, str | bytes):
+            several = cast("Iterable[object]", to)
         found = dict.fromkeys(map(self._find_host, several))
         if not found:
             raise InvalidArgumentError("to=[] names no host; leave it out to send to everybody")
@@ -212,6 +211,8 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     def _find_host(self, host: object) -> int:
         """Return the id of a host that the handle has."""
         handle = self._runtime.handle
+        if type(host) is int and host in handle.hosts:
+            return host
         if isinstance(host, Host):
             host_id = host.host_id
             if handle.hosts.get(host_id) is host.state:

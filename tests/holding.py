@@ -14,11 +14,11 @@ from knet_trio._state.link_sender import LinkSender, SendResult
 @contextmanager
 def held(handle: Handle) -> Generator[None, None, None]:
     """Have no link of ``handle`` have room for data."""
-    context = handle._runtime.context
+    context = handle._runtime.context  # pyright: ignore[reportPrivateUsage]
     send_data = LinkSender.send_data
 
     def send(sender: LinkSender, datagrams: Sequence[bytes]) -> SendResult:
-        if sender._context is context:
+        if sender._context is context:  # pyright: ignore[reportPrivateUsage]
             return SendResult(0, ())
         return send_data(sender, datagrams)
 

@@ -24,7 +24,7 @@ async def receive_with(accepted: Iterable[str] | None) -> tuple[list[bytes], int
         def refused() -> int:
             return b.statistics().drops.get(DropCause.COMPRESSION_REFUSED, 0)
 
-        await wait_for(lambda: len(receiver._queue) + refused() == 2)
+        await wait_for(lambda: len(receiver._queue) + refused() == 2)  # pyright: ignore[reportPrivateUsage]
         return [message.data for message in await receiver.receive_many()], refused()
 
 

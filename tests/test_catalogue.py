@@ -94,7 +94,7 @@ def test_compression_whose_library_is_missing_is_left_out(monkeypatch: pytest.Mo
         monkeypatch.delitem(sys.modules, f"knet_trio._compress.{module}", raising=False)
         monkeypatch.setitem(sys.modules, library, None)
     # As in a new process: what was tried before is remembered.
-    monkeypatch.setattr("knet_trio._compress._load", cache(_compress._load.__wrapped__))
+    monkeypatch.setattr("knet_trio._compress._load", cache(_compress._load.__wrapped__))  # pyright: ignore[reportPrivateUsage]
     assert get_compress_list() == everywhere
 
 

@@ -253,7 +253,7 @@ async def test_what_a_closed_channel_held_is_counted() -> None:
         channel = pair.b.open_channel(0)
         await pair.a.open_channel(0).send_many([b"1", b"2", b"3"])
         assert await receive(channel, 1) == [b"1"]
-        await wait_for(lambda: len(channel._queue) == 2)
+        await wait_for(lambda: len(channel._queue) == 2)  # pyright: ignore[reportPrivateUsage]
         channel.close()
         assert counted(pair.b.statistics().drops) == {DropCause.NO_CHANNEL: 2}
 

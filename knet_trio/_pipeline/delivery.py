@@ -51,7 +51,7 @@ class Delivery:
     def deliver(self, data: bytes, source: int, channel: int) -> None:
         """Ask the filter about one message of host ``source``, and put it into its channel."""
         # What a NamedTuple does, without its two calls.
-        message = tuple.__new__(Message, (data, source, channel))
+        message = tuple.__new__(Message, (data, source, channel))  # pyright: ignore[reportUnknownMemberType]
         if self._context.filter is not None:
             admitted = self._filter(message)
             if admitted is None:

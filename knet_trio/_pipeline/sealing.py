@@ -68,6 +68,7 @@ class Sealer:
         seqs = self._handle.next_seqs(len(datas))
         mtu = self._handle.data_mtu
         compress = batch.compress
+        packets: list[bytes]
         if isinstance(compress, int):
             packets = encode_messages(
                 datas,

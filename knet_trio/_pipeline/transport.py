@@ -113,7 +113,9 @@ class TransportStage(Stage[int]):
         done, refusals = links[0].sender.send_data(datagrams)
         if done < len(datagrams) or refusals or len(links) > 1:
             results = [(links[0], done, refusals)]
-            results += [(link, *link.sender.send_data(datagrams)) for link in links[1:]]
+            for link in links[1:]:
+                one, refused_there = link.sender.send_data(datagrams)
+                results.append((link, one, refused_there))
             done, refusals = _together(results)
             if done < len(datagrams) or refusals:
                 done, refusals = self._divert(host, links, datagrams, done, refusals)

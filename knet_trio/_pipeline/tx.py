@@ -314,6 +314,7 @@ class Transmitter:
         handle = self._handle
         broadcast = ids is None
         batch = Batch(datas, channel, broadcast=broadcast)
+        hosts: list[HostState]
         if ids is None:
             hosts = list(handle.reachable.values())
             own = handle.loopback is not None

@@ -232,11 +232,11 @@ class ChannelQueue:
 
     def _take_many(self, wanted: int) -> list[Message]:
         if len(self._round) == 1 and self.size <= wanted:
-            taken = list(self._round.popleft())
+            all_of_it = list(self._round.popleft())
             self._queues.clear()
             self.size = 0
-            return taken
-        taken = []
+            return all_of_it
+        taken: list[Message] = []
         # Few at once are taken one from each host, many in blocks, which takes less time.
         block = max(1, min(_BLOCK, wanted // (4 * len(self._round))))
         while self._round and len(taken) < wanted:

@@ -152,7 +152,8 @@ class UdpEndpoint(Endpoint):
                     # Or ``troubles`` has read something for us.
                     continue
             if self._closed:
-                continue
+                # mypy does not know what may happen in an await.
+                continue  # type: ignore[unreachable]
             arrivals = self._drain(is_woken=not turns)
             if arrivals.trains or arrivals.troubles:
                 now = time.perf_counter()

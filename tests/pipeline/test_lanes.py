@@ -271,7 +271,7 @@ class TestBehindAnother:
                 transmitter.send_nowait((b"to both",), 0)
             nursery.start_soon(transmitter.send, (b"to both",), 0)
             await wait_all_tasks_blocked()
-            transmitter._transport.wake(2)
+            transmitter._transport.wake(2)  # pyright: ignore[reportPrivateUsage]
             await wait_all_tasks_blocked()
             assert sockets.payloads(3) == [b"to both"]
             assert drops(sockets.world) == {DropCause.SEND_QUEUE_FULL: 1}

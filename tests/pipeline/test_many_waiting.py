@@ -22,13 +22,13 @@ class Tries:
 
     def __init__(self, transmitter: Transmitter, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        try_enter = transmitter._lanes._try_enter
+        try_enter = transmitter._lanes._try_enter  # pyright: ignore[reportPrivateUsage]
 
         def try_noted(batch: Batch, hosts: Sequence[HostState], waiter: Waiter | None) -> bool:
             self.count += 1
             return try_enter(batch, hosts, waiter)
 
-        monkeypatch.setattr(transmitter._lanes, "_try_enter", try_noted)
+        monkeypatch.setattr(transmitter._lanes, "_try_enter", try_noted)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("event", ["time passes", "a lane is stuck", "a host is lost"])
@@ -38,7 +38,7 @@ async def test_each_is_looked_at_once(
     sockets = Sockets(*HOSTS)
     hosts = sockets.world.handle.hosts
     async with sockets.running() as transmitter:
-        lanes = transmitter._lanes
+        lanes = transmitter._lanes  # pyright: ignore[reportPrivateUsage]
         sockets.hold(*HOSTS)
         await fill(transmitter)
         for number in range(WAITING):
@@ -47,10 +47,10 @@ async def test_each_is_looked_at_once(
         # The others have had room a moment ago, and none now.
         for host_id in HOSTS[1:]:
             hosts[host_id].lane.clear()
-            hosts[host_id].network_links[0].sender._blocked_at = trio.current_time() + 1
+            hosts[host_id].network_links[0].sender._blocked_at = trio.current_time() + 1  # pyright: ignore[reportPrivateUsage]
         tries = Tries(transmitter, monkeypatch)
         if event == "time passes":
-            lanes._look_again(0.0)
+            lanes._look_again(0.0)  # pyright: ignore[reportPrivateUsage]
         elif event == "a lane is stuck":
             lanes.blocked(hosts[2])
         else:

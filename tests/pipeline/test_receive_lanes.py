@@ -52,7 +52,7 @@ class Way:
         self.world = world
         self.opened: list[bytes] = []
         self.held = False
-        self._seqs = dict.fromkeys((2, 3, 4), 0)
+        self._seqs: dict[int, int] = dict.fromkeys((2, 3, 4), 0)
         self._released = threading.Semaphore(0)
         self._at_work = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
@@ -312,7 +312,7 @@ class TestOrder:
             await way.wait_in_thread()
             way.ping(2, seq=0)
             await wait_all_tasks_blocked()
-            way._seqs[2] = 0
+            way._seqs[2] = 0  # pyright: ignore[reportPrivateUsage]
             way.send(2, b"new")
             await wait_all_tasks_blocked()
             way.release()

@@ -47,10 +47,10 @@ def test_what_is_taken_is_returned(
         queue = ChannelQueue(10, turns)
         queue.put(2, messages)
         # Read in the middle of taking.
-        turns._clock = interrupt
+        turns._clock = interrupt  # pyright: ignore[reportPrivateUsage]
         assert await taking(queue) == messages[0]
         assert len(queue) == 2
-        turns._clock = lambda: 0.0
+        turns._clock = lambda: 0.0  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(KeyboardInterrupt):
             await taking(queue)
         assert len(queue) == 2
@@ -69,7 +69,7 @@ def test_a_message_is_handed_over_whole(monkeypatch: pytest.MonkeyPatch) -> None
                 protected.append(trio.lowlevel.currently_ki_protected())
                 return True
 
-            monkeypatch.setattr(transmitter._lanes, "enter", enter)
+            monkeypatch.setattr(transmitter._lanes, "enter", enter)  # pyright: ignore[reportPrivateUsage]
             assert not trio.lowlevel.currently_ki_protected()
             await transmitter.send((b"x",), 0)
             assert protected == [True]

@@ -191,7 +191,7 @@ class Model:
     def _check_isolation(self, sent: Sent, host: int, tracks: list[Track]) -> None:
         """A message waits for the host that gets it, and for no other."""
         call = sent.call
-        if call.sync or not (call.one or sent.recipients == {host}):
+        if call.sync or not (call.one or set(sent.recipients) == {host}):
             return
         times = [_first_left(track, host) for track in tracks]
         left = min((time for time in times if time is not None), default=None)

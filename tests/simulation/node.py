@@ -288,7 +288,7 @@ class Node:
 
     async def _waste(self, life: Life) -> None:
         """Use up numbers, as messages do that others get."""
-        handle = life.running._runtime.handle
+        handle = life.running._runtime.handle  # pyright: ignore[reportPrivateUsage]
         skip, self.skip = self.skip, 0
         for used in range(0, skip, BATCH_MESSAGES):
             handle.next_seqs(min(BATCH_MESSAGES, skip - used))

@@ -372,7 +372,7 @@ class NoScheduling:
 
     def __enter__(self) -> None:
         self._task = trio.lowlevel.current_task()
-        self._points = self._task._schedule_points
+        self._points = self._task._schedule_points  # pyright: ignore[reportPrivateUsage]
 
     def __exit__(self, *_: object) -> None:
-        assert self._task._schedule_points == self._points
+        assert self._task._schedule_points == self._points  # pyright: ignore[reportPrivateUsage]
