@@ -110,5 +110,9 @@ class ControlOutput:
         destination = to or self._address.destination
         if destination is None:
             return None
-        datagram = self._context.crypto.seal((packet,))[0]
+        try:
+            datagram = self._context.crypto.seal((packet,))[0]
+        except OSError as error:
+            # The system gave no random bytes. The next packet comes anyway.
+            return self._sender.control_failed(kind, error)
         return self._sender.send_control(kind, datagram, destination)

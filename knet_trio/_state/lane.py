@@ -256,6 +256,7 @@ class SendLane:
         items = [*self.urgent, *self.items]
         self.urgent.clear()
         self.items.clear()
+        self.blocked = False
         self.messages = self.size = 0
         return items
 

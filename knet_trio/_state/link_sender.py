@@ -156,6 +156,12 @@ class LinkSender:
             counters.delayed(kind, 1)
         return None
 
+    def control_failed(self, kind: Kind, error: OSError) -> OSError:
+        """Count a control packet that could not be made, and return why."""
+        self._counters.failed(kind)
+        self._refused(error)
+        return error
+
     def wait_for_room(self) -> None:
         """Wake the lane of the host when the link may have room again."""
         # A queue that was full behind the socket is tried again by a timer that runs already.

@@ -10,9 +10,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
+from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
 from knet_trio.events import LinkStatusChanged
-from tests.state.fakes import HEADERS, ME, World, address, refusal, start
+from tests.state.fakes import HEADERS, KEY, ME, World, address, refusal, start
 
 STAMP = bytes(16)
 
@@ -560,3 +561,20 @@ async def test_status_shows_both_ends() -> None:
     assert not status.connected
     assert not status.dynconnected
     assert status.pong_last is None
+
+
+class TestControl:
+    async def test_a_packet_that_cannot_be_sealed_is_counted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = World(crypto=CryptoConfig(KEY))
+        link = world.add_link(world.add_host(), dst=address(2))
+
+        def fail(_: object) -> list[bytes]:
+            raise OSError(errno.EIO, "no random bytes")
+
+        monkeypatch.setattr(world.context.crypto.sealer, "seal", fail)
+        link.heartbeat.ping(trio.current_time(), timed=True)
+        assert world.endpoint.sent == []
+        assert link.status().stats.tx_ping_errors == 1
+        assert link.counters.trouble is not None
