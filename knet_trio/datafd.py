@@ -150,18 +150,25 @@ class DatafdState:
                 messages = await self.queue.take_many(BATCH)
             except trio.ClosedResourceError:
                 return
-            for message in messages:
-                try:
-                    if not await self._write_whole(message.data):
-                        return
-                except OSError as error:
-                    self._context.counters.drop(DropCause.CHANNEL_ERROR)
-                    # Once, and not with each message: other events would be lost for that.
-                    if error.errno != told:
-                        self._tell(Direction.RX, error)
-                    told = error.errno
-                else:
-                    told = None
+            left = len(messages)
+            try:
+                for message in messages:
+                    try:
+                        if not await self._write_whole(message.data):
+                            return
+                    except OSError as error:
+                        self._context.counters.drop(DropCause.CHANNEL_ERROR)
+                        # Once, and not with each message: other events would be lost for that.
+                        if error.errno != told:
+                            self._tell(Direction.RX, error)
+                        told = error.errno
+                    else:
+                        told = None
+                    left -= 1
+            finally:
+                # The one that is cut off too: nobody got the whole of it.
+                if left:
+                    self._context.counters.drop(DropCause.NO_CHANNEL, left)
 
     async def _write_whole(self, data: bytes) -> bool:
         """Write a message to its end before anything else; return False if the data fd was closed.
