@@ -10,7 +10,7 @@ import attrs
 from knet_trio.cli.bench.bed import Bed, Timers
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.kinds.throughput import CREDITS, LEAD, TAIL, per_second, window
-from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.network import Network
 
 _SIZE: Final = 64
 
@@ -34,11 +34,6 @@ class BroadcastCost(Case):
     def name(self) -> str:
         """Such as ``broadcast/16``."""
         return f"{self.kind}/{self.hosts}"
-
-    @property
-    def network(self) -> str:
-        """Loopback."""
-        return Loopback.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Measure as for throughput; the source waits for the slowest sink."""

@@ -8,7 +8,7 @@ import attrs
 
 from knet_trio.cli.bench.bed import BARE, OURS, Bed, Dressing
 from knet_trio.cli.bench.case import Case, Measured, Metric
-from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import open_peer
 
 
@@ -31,11 +31,6 @@ class Calls(Case):
     def name(self) -> str:
         """Such as ``calls/clear``."""
         return f"{self.kind}/{self.dressing.name}"
-
-    @property
-    def network(self) -> str:
-        """Loopback."""
-        return Loopback.name
 
     @property
     def contenders(self) -> tuple[str, ...]:

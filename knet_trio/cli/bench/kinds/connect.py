@@ -8,7 +8,7 @@ import attrs
 
 from knet_trio.cli.bench.bed import Bed, Timers, join, wait_up
 from knet_trio.cli.bench.case import Case, Measured, Metric
-from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.network import Network
 
 
 @attrs.frozen
@@ -25,11 +25,6 @@ class Connect(Case):
     def name(self) -> str:
         """``connect``."""
         return self.kind
-
-    @property
-    def network(self) -> str:
-        """Loopback."""
-        return Loopback.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Enable a link at both ends and wait for it."""

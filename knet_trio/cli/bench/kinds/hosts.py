@@ -9,7 +9,7 @@ import trio
 
 from knet_trio.cli.bench.bed import OURS, Bed, Timers, wait_up
 from knet_trio.cli.bench.case import Case, Measured, Metric
-from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.peer.nobody import nobody
 from knet_trio.cli.bench.process import open_peer
 from knet_trio.cli.bench.result import quantile
@@ -43,11 +43,6 @@ class RefusingHosts(Case):
     def name(self) -> str:
         """Such as ``hosts/refusing/1000``."""
         return f"{self.kind}/{self.hosts}"
-
-    @property
-    def network(self) -> str:
-        """Loopback."""
-        return Loopback.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Stream to the live host while the others refuse."""
@@ -103,11 +98,6 @@ class AddingHosts(Case):
     def name(self) -> str:
         """Such as ``hosts/adding/2000``."""
         return f"{self.kind}/{self.hosts}"
-
-    @property
-    def network(self) -> str:
-        """Loopback."""
-        return Loopback.name
 
     @property
     def contenders(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import trio
 
 from knet_trio.cli.bench.bed import Bed, Timers
 from knet_trio.cli.bench.case import Case, Measured, Metric
-from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.network import Network
 
 _HOSTS: Final = 8
 _LINKS: Final = 8
@@ -35,11 +35,6 @@ class Idle(Case):
     def name(self) -> str:
         """``idle``."""
         return self.kind
-
-    @property
-    def network(self) -> str:
-        """Loopback."""
-        return Loopback.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Measure the CPU time while nothing is sent."""

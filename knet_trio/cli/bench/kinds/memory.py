@@ -9,7 +9,7 @@ import trio
 
 from knet_trio.cli.bench.bed import Bed
 from knet_trio.cli.bench.case import Case, Measured, Metric
-from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import open_peer
 
 _MIB: Final = 1024 * 1024
@@ -35,11 +35,6 @@ class Memory(Case):
     def name(self) -> str:
         """Such as ``memory/512``."""
         return f"{self.kind}/{self.hosts}"
-
-    @property
-    def network(self) -> str:
-        """Loopback."""
-        return Loopback.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Measure the resident memory before and after the hosts are added."""

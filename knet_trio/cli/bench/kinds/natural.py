@@ -10,7 +10,7 @@ import attrs
 from knet_trio.cli.bench.bed import OURS, Bed, Dressing
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.kinds.throughput import CREDITS, LEAD, TAIL, per_second, window
-from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.network import Network
 
 _SIZE: Final = 64
 # The sink's mode for each call that receives, and the source's for each that sends.
@@ -44,11 +44,6 @@ class Natural(Case):
         """Such as ``natural/async-for/clear`` or ``natural/send/tens/clear``."""
         extra = "" if self.beside == "many" else f"/{self.beside}"
         return f"{self.kind}/{self.call}{extra}/{self.dressing.name}"
-
-    @property
-    def network(self) -> str:
-        """Loopback."""
-        return Loopback.name
 
     @property
     def contenders(self) -> tuple[str, ...]:

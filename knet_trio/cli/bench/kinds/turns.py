@@ -11,7 +11,7 @@ import trio
 from knet_trio.cli.bench.bed import CLEAR, OURS, Bed, Dressing, Timers, wait_up
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.dam import open_dam
-from knet_trio.cli.bench.network import Loopback, Network
+from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import BenchError, PeerProcess
 
 _MESSAGES: Final = 500_000
@@ -61,11 +61,6 @@ class LongTurns(Case):
     def name(self) -> str:
         """Such as ``turns/send-many`` or ``turns/flood/lz4``."""
         return "/".join(filter(None, (self.kind, self.what, self.algorithm)))
-
-    @property
-    def network(self) -> str:
-        """Loopback."""
-        return Loopback.name
 
     @property
     def contenders(self) -> tuple[str, ...]:
