@@ -13,13 +13,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from knet_trio import (
-    Channel,
-    CompressConfig,
-    DropCause,
-    ForwardingDisabledError,
-    open_handle,
-)
+from knet_trio import Channel, CompressConfig, DropCause, open_handle
 from tests.cancelling import nothing_left
 from tests.cluster import LOCALHOST, PATIENCE, Pair, open_pair, wait_for
 from tests.drops import counted
@@ -52,7 +46,7 @@ class Waiters:
     async def _wait(self, name: str, call: Callable[[], Awaitable[object]]) -> None:
         try:
             await call()
-        except (trio.ClosedResourceError, trio.EndOfChannel, ForwardingDisabledError) as error:
+        except (trio.ClosedResourceError, trio.EndOfChannel) as error:
             self.outcomes[name] = type(error)
         else:
             self.outcomes[name] = "returned"
@@ -187,7 +181,9 @@ async def test_a_thread_that_compresses(leave: Leave, monkeypatch: pytest.Monkey
             waiters.start("send_sync", lambda: channel.send_sync(LARGE, to=[2]))
             await wait_for(lambda: threads_at_work() == 2)
             assert waiters.outcomes == {}
-            waiters.when("send", go_on.set)
+            # Told when the handle itself ends. Whoever sends may be told earlier.
+            waiters.start("receive", channel.receive)
+            waiters.when("receive", go_on.set)
             await leave(scope)
         assert set(counted(pair.a.statistics().drops)) <= {
             DropCause.HOST_DOWN,
@@ -197,10 +193,12 @@ async def test_a_thread_that_compresses(leave: Leave, monkeypatch: pytest.Monkey
     check_forwarding(waiters, pair)
     # At its end the other handle ends first, and who waits for room in its lane returns.
     lost = "returned" if leave is by_its_end else CLOSED
-    alone = waiters.outcomes.pop("send_sync")
-    assert waiters.outcomes == {"send": lost, "send_many": lost}
-    # The thread may be done between the end of the forwarding and that of the handle.
-    assert alone is CLOSED or (alone is ForwardingDisabledError and not pair.a.forwarding)
+    assert waiters.outcomes == {
+        "send": lost,
+        "send_many": lost,
+        "send_sync": CLOSED,
+        "receive": trio.EndOfChannel,
+    }
 
 
 async def test_a_handle_that_is_cancelled_and_sent_to_in_a_shield() -> None:
