@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from knet_trio._core.policy import LinkPolicy
@@ -13,7 +13,7 @@ from knet_trio._pipeline.sealing import Sealer
 from knet_trio._pipeline.stage import Stage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
-from knet_trio._state.lane import Batch, LaneItem, Sealed
+from knet_trio._state.lane import LaneItem, Sealed
 from knet_trio._state.link_sender import Refusal
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.errors import DropCause, NoProgressError, SealError
@@ -99,43 +99,48 @@ class TransportStage(Stage[int]):
             it, counted.
         """
         lane = host.lane
-        try:
-            sealed = self._sealer.seal(lane, item)
-        except SealError as error:
-            count_lost(self._context, error, item.left)
-            item.error = error
-            return True
-        ranked = host.ranked
-        if len(ranked) > 1 and host.policy is LinkPolicy.ROUND_ROBIN:
-            return self._deal(host, item, sealed)
-        datagrams = sealed.datagrams[item.start :] if item.start else sealed.datagrams
-        links = ranked if len(ranked) == 1 else host.next_links
-        done, refusals = links[0].sender.send_data(datagrams)
-        if done < len(datagrams) or refusals or len(links) > 1:
-            results = [(links[0], done, refusals)]
-            for link in links[1:]:
-                one, refused_there = link.sender.send_data(datagrams)
-                results.append((link, one, refused_there))
-            done, refusals = _together(results)
-            if done < len(datagrams) or refusals:
-                done, refusals = self._divert(host, links, datagrams, done, refusals)
-        if done == len(datagrams):
-            lane.hand_on(sealed.last)
-        elif done:
-            lane.hand_on(sealed.number(sealed.owner(item.start + done - 1)))
-        item.start += done
-        if refusals:
-            before = item.start - done
-            refused = [Refusal(before + index, error) for index, error in refusals]
-            again = self._give_up(host, item, sealed, refused)
-            # The rest of a message that goes once more is not wanted.
-            while item.start < len(sealed.datagrams) and sealed.owner(item.start) in again:
-                item.start += 1
-        if item.start >= len(sealed.datagrams):
-            return True
-        if not item.start:
-            # It has no number yet as far as this host is concerned.
-            item.sealed = None
+        while True:
+            try:
+                sealed = self._sealer.seal(lane, item)
+            except SealError as error:
+                count_lost(self._context, error, item.left)
+                item.error = error
+                return True
+            ranked = host.ranked
+            if len(ranked) > 1 and host.policy is LinkPolicy.ROUND_ROBIN:
+                left, errors = self._send_round_robin(host, item, sealed)
+                if not left:
+                    return True
+            else:
+                start = item.start
+                datagrams = sealed.datagrams[start:] if start else sealed.datagrams
+                links = ranked if len(ranked) == 1 else host.next_links
+                if len(links) == 1:
+                    done, refusals = links[0].sender.send_data(datagrams)
+                else:
+                    done, refusals = _send_to_each(links, datagrams)
+                if done < len(datagrams) or refusals:
+                    done, refusals = self._divert(host, links, datagrams, done, refusals)
+                if done == len(datagrams):
+                    lane.hand_on(sealed.last)
+                elif done:
+                    lane.hand_on(sealed.number(sealed.owner(start + done - 1)))
+                item.start += done
+                if not refusals:
+                    if done == len(datagrams):
+                        return True
+                    if not item.start:
+                        # It has no number yet as far as this host is concerned.
+                        item.sealed = None
+                    break
+                errors = {start + place: error for place, error in refusals}
+                left = [*errors, *range(item.start, len(sealed.datagrams))]
+            left = self._give_up(host, item, sealed, left, errors)
+            if not left:
+                return True
+            if not _too_large(errors.values()) or not host.ranked:
+                break
+            # There may be room for what comes behind a datagram that was too large.
         self._wait_for_room(host)
         return False
 
@@ -165,7 +170,8 @@ class TransportStage(Stage[int]):
                 tried, refused = link.sender.send_data(again)
                 still = {index for index, _ in refused}
                 refusals = [one for i, one in enumerate(refusals) if i >= tried or i in still]
-            if done < len(datagrams):
+            # Nothing overtakes what may go once more in smaller fragments.
+            if done < len(datagrams) and not _too_large(one.error for one in refusals):
                 more, refused = link.sender.send_data(datagrams[done:])
                 refusals = [*refusals, *(Refusal(done + i, error) for i, error in refused)]
                 done += more
@@ -173,9 +179,14 @@ class TransportStage(Stage[int]):
                 break
         return done, refusals
 
-    def _deal(self, host: HostState, item: LaneItem, sealed: Sealed) -> bool:
-        """Send each message over the next link in turn; what finds no room there, over others."""
-        ranked = host.ranked
+    def _send_round_robin(
+        self, host: HostState, item: LaneItem, sealed: Sealed
+    ) -> tuple[list[int], dict[int, OSError]]:
+        """Send each message over the next link in turn; what finds no room there, over others.
+
+        Returns:
+            The datagrams that no link has taken, and why for those that were refused.
+        """
         first = sealed.owner(item.start)
         shares: dict[NetworkLinkState, list[int]] = {}
         for index in range(item.start, len(sealed.datagrams)):
@@ -187,23 +198,13 @@ class TransportStage(Stage[int]):
         errors: dict[int, OSError] = {}
         for link, indices in shares.items():
             self._send_some(link, sealed, indices, left, errors)
-        for link in ranked:
+        for link in host.ranked:
             if not left:
                 break
             self._send_some(link, sealed, list(left), left, errors)
         if len(left) < len(sealed.datagrams) - item.start:
             host.lane.hand_on(sealed.number(len(item.batch.datas) - 1))
-        refusals = [Refusal(index, errors[index]) for index in left if index in errors]
-        if refusals:
-            again = self._give_up(host, item, sealed, refusals)
-            for index in list(left):
-                if index in errors or sealed.owner(index) in again:
-                    del left[index]
-        if not left:
-            return True
-        _keep(host, item, sealed, list(left))
-        self._wait_for_room(host)
-        return False
+        return list(left), {index: errors[index] for index in left if index in errors}
 
     @staticmethod
     def _send_some(
@@ -213,7 +214,8 @@ class TransportStage(Stage[int]):
         left: dict[int, None],
         errors: dict[int, OSError],
     ) -> None:
-        done, refusals = link.sender.send_data([sealed.datagrams[index] for index in indices])
+        datagrams = [sealed.datagrams[index] for index in indices]
+        done, refusals = link.sender.send_data(datagrams, in_order=False)
         refused = {indices[i]: error for i, error in refusals}
         for index in indices[:done]:
             if index not in refused:
@@ -221,29 +223,41 @@ class TransportStage(Stage[int]):
         errors.update(refused)
 
     def _give_up(
-        self, host: HostState, item: LaneItem, sealed: Sealed, refusals: Sequence[Refusal]
-    ) -> Sequence[int]:
-        """Give up datagrams that no link takes.
+        self,
+        host: HostState,
+        item: LaneItem,
+        sealed: Sealed,
+        left: Sequence[int],
+        errors: Mapping[int, OSError],
+    ) -> list[int]:
+        """Give up messages that no link takes, and reduce ``item`` to the others.
 
         Messages that have become too large for their path go once more, in smaller fragments and
         under a new number: nobody has all fragments of the old one. The others are lost.
 
+        Args:
+            host: The host that they are for.
+            item: What they are part of.
+            sealed: Its datagrams.
+            left: The datagrams that were not sent.
+            errors: Why, for those of them that were refused.
+
         Returns:
-            The messages that go once more, by their indices in the batch.
+            The datagrams of the messages that are left.
         """
-        owners: Sequence[int] = ()
-        too_large = [one for one in refusals if one.error.errno == errno.EMSGSIZE]
+        again: set[int] = set()
+        lost: dict[int, OSError] = {}
         # Else they would be refused again.
-        if too_large and self._handle.data_mtu < sealed.fragment_size:
-            owners = list(dict.fromkeys(sealed.owner(index) for index, _ in too_large))
-            self._send_again(host, item.batch.part(owners))
-            refusals = [
-                one
-                for one in refusals
-                if one.error.errno != errno.EMSGSIZE and sealed.owner(one.place) not in owners
-            ]
-        if refusals:
-            number = refusals[0].error.errno or errno.EIO
+        narrower = self._handle.data_mtu < sealed.fragment_size
+        for index, error in errors.items():
+            if narrower and error.errno == errno.EMSGSIZE:
+                again.add(sealed.owner(index))
+            else:
+                lost.setdefault(sealed.owner(index), error)
+        for owner in again:
+            lost.pop(owner, None)
+        if lost:
+            number = next(iter(lost.values())).errno or errno.EIO
             why = os.strerror(number)
             links = host.ranked or tuple(host.network_links.values())
             link = links[0] if links else None
@@ -251,22 +265,38 @@ class TransportStage(Stage[int]):
                 DropCause.SEND_FAILED,
                 host.host_id,
                 why,
-                times=len(refusals),
+                times=len(lost),
                 link=link,
                 key=host.host_id,
             )
             item.error = NoProgressError(
                 f"no link to host {host.host_id} takes it: {why}", errno=number
             )
-        return owners
+        left = [index for index in left if sealed.owner(index) not in lost]
+        if again:
+            messages = list(dict.fromkeys(map(sealed.owner, left)))
+            host.lane.replace(item, item.batch.part(messages))
+            item.first = item.start = 0
+            item.sealed = None
+        elif left:
+            _keep(host, item, sealed, left)
+        return left
 
-    def _send_again(self, host: HostState, batch: Batch) -> None:
-        item = LaneItem(batch)
-        if host.ranked and self.send(host, item):
-            return
-        # Behind the item that it was a part of, which is the first one.
-        host.lane.insert_second(item)
-        self.wake(host.host_id)
+
+def _too_large(errors: Iterable[OSError]) -> bool:
+    """Return whether one of ``errors`` says that a datagram was too large."""
+    return any(error.errno == errno.EMSGSIZE for error in errors)
+
+
+def _send_to_each(
+    links: Sequence[NetworkLinkState], datagrams: Sequence[bytes]
+) -> tuple[int, Sequence[Refusal]]:
+    """Give datagrams to several links; it is enough if one takes them."""
+    results: list[tuple[NetworkLinkState, int, Sequence[Refusal]]] = []
+    for link in links:
+        done, refusals = link.sender.send_data(datagrams, in_order=False)
+        results.append((link, done, refusals))
+    return _together(results)
 
 
 def _together(

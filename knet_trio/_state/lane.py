@@ -231,12 +231,6 @@ class SendLane:
         self.messages += len(item.batch.datas)
         self.size += item.batch.size
 
-    def insert_second(self, item: LaneItem) -> None:
-        """Add an item behind the first one."""
-        self.items.insert(1, item)
-        self.messages += len(item.batch.datas)
-        self.size += item.batch.size
-
     def replace(self, item: LaneItem, batch: Batch) -> None:
         """Set what ``item`` holds to ``batch``, which is a part of it."""
         if self.items and self.items[0] is item:

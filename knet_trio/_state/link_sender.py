@@ -90,8 +90,14 @@ class LinkSender:
         """
         return self._blocked_at <= since and self.outlet.endpoint.backlog < 0.5
 
-    def send_data(self, datagrams: Sequence[bytes]) -> SendResult:
-        """Send datagrams of data, as many as there is room for."""
+    def send_data(self, datagrams: Sequence[bytes], *, in_order: bool = True) -> SendResult:
+        """Send datagrams of data, as many as there is room for.
+
+        Args:
+            datagrams: What to send.
+            in_order: Whether to stop behind one that is too large for the path: in smaller
+                fragments it may go before the others.
+        """
         destination = self._address.destination
         counters = self._counters
         if destination is None:
@@ -113,10 +119,12 @@ class LinkSender:
                 counters.failed(Kind.DATA)
                 refusals.append(Refusal(done, error))
                 self._refused(error)
+                done += 1
                 if error.errno == errno.EMSGSIZE:
                     # The path has become narrower than the last search found it.
                     self._too_large()
-                done += 1
+                    if in_order:
+                        return SendResult(done, refusals)
             else:
                 if taken:
                     self._delay = FIRST_RETRY

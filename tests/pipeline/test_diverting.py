@@ -43,6 +43,13 @@ class TestRefused:
         await send(world, message(), message())
         assert drops(world) == {DropCause.SEND_FAILED: 2}
 
+    @SINGLE
+    async def test_messages_are_counted_and_not_their_fragments(self, policy: LinkPolicy) -> None:
+        world = make(2, policy=policy, links=2)
+        world.endpoint.refuse = refusing(address(20), address(21))
+        await send(world, message(bytes(1000)), message(bytes(2000)), message())
+        assert drops(world) == {DropCause.SEND_FAILED: 3}
+
     async def test_a_fragment_that_is_refused_goes_over_the_other_link(self) -> None:
         world = make(2, links=2)
         first = True

@@ -186,7 +186,7 @@ class TestLosses:
         assert {name.sender for name in again} == {1}
 
     def test_too_large_and_not_sent_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(TransportStage, "_send_again", never)
+        monkeypatch.setattr(TransportStage, "_give_up", never)
         assert "it was not even sent, though link 0 worked" in broken(NARROW)
 
     def test_beyond_the_window_copies_are_not_known_for_that(self) -> None:
