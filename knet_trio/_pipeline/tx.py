@@ -40,8 +40,11 @@ from knet_trio.errors import (
 from knet_trio.message import Message
 
 To: TypeAlias = tuple[int, ...] | None
-_Entry: TypeAlias = tuple[Batch, list[HostState], Sequence[bytes] | None]
-"""A batch, the hosts whose lanes it enters, and the messages that this host gets itself."""
+_Missing: TypeAlias = Sequence[tuple[DropCause, str, int]]
+"""For hosts that do not get messages why that is, in words, and their ids."""
+_Entry: TypeAlias = tuple[Batch, list[HostState], Sequence[bytes] | None, _Missing]
+"""A batch, the hosts whose lanes it enters, the messages that this host gets itself, and hosts that
+do not get it. It is counted for those when it enters: until then it may be cancelled."""
 _Stuck: TypeAlias = tuple[_Entry, Sequence[Addressed]]
 """What has to wait for room, and what comes after it."""
 
@@ -121,10 +124,10 @@ class Transmitter:
         while stuck is not None:
             entry, rest = stuck
             before = turns.round
-            batch, hosts, _ = entry
+            batch, hosts, *_ = entry
             await lanes.wait_to_enter(batch, hosts, owner)
             turns.resumed(before)
-            self._keep_own(entry)
+            self._entered(entry)
             stuck = self._go_on(rest)
 
     @trio.lowlevel.enable_ki_protection
@@ -151,9 +154,9 @@ class Transmitter:
         entry = self._prepare(*addressed)
         if entry is None:
             raise HostDownError("the destination is not reachable")
-        batch, hosts_found, _ = entry
+        batch, hosts_found, *_ = entry
         if not hosts_found:
-            self._keep_own(entry)
+            self._entered(entry)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         if not batch.ready:
@@ -296,18 +299,20 @@ class Transmitter:
         entry = self._prepare(datas, channel, to)
         if entry is None:
             return None
-        batch, hosts, own = entry
+        batch, hosts, own, missing = entry
         lanes = self._lanes
         before, self._sent_in = self._sent_in, self._turns.round
         behind = before == self._sent_in or (hosts and hosts[0].lane.items)
         if behind and hosts and len(datas) == 1 and lanes.gathers:
             # Another one in the same turn: there may be more, and they go together.
             entered = lanes.enter_later(batch, hosts, to)
-        elif own is None:
-            entered = lanes.enter(batch, hosts)
         else:
-            entered = self._enter(entry)
-        return None if entered else (entry, ())
+            entered = lanes.enter(batch, hosts) if hosts else True
+        if not entered:
+            return entry, ()
+        if own is not None or missing:
+            self._entered(entry)
+        return None
 
     def _prepare(self, datas: Sequence[bytes], channel: int, ids: To) -> _Entry | None:
         """Find the hosts that messages go to; None, and counted, if there is none."""
@@ -315,6 +320,7 @@ class Transmitter:
         broadcast = ids is None
         batch = Batch(datas, channel, broadcast=broadcast)
         hosts: list[HostState]
+        missing: list[tuple[DropCause, str, int]] = []
         if ids is None:
             hosts = list(handle.reachable.values())
             own = handle.loopback is not None
@@ -325,35 +331,38 @@ class Transmitter:
                 host = handle.hosts.get(host_id)
                 if host is None:
                     why = f"the handle has no host {host_id}"
-                    self._context.refuse(
-                        DropCause.UNKNOWN_DESTINATION, why, times=len(datas), key=host_id
-                    )
+                    missing.append((DropCause.UNKNOWN_DESTINATION, why, host_id))
                 elif host.ranked:
                     hosts.append(host)
                 elif host_id == self._context.host_id and handle.loopback is not None:
                     own = True
                 else:
                     why = f"host {host_id} is unreachable"
-                    self._context.refuse(DropCause.HOST_DOWN, why, times=len(datas), key=host_id)
+                    missing.append((DropCause.HOST_DOWN, why, host_id))
         if self._context.compression is not None and (hosts or not own):
             batch.ready = self._compressor.compress_now(batch)
         if not hosts and not own:
             if broadcast:
                 self._context.refuse(DropCause.HOST_DOWN, "no host is reachable", times=len(datas))
+            self._count_missing(missing, len(datas))
             return None
-        return batch, hosts, datas if own else None
+        return batch, hosts, datas if own else None, missing
 
     def _enter(self, entry: _Entry) -> bool:
-        batch, hosts, own = entry
+        batch, hosts, *_ = entry
         if hosts and not self._lanes.enter(batch, hosts):
             return False
-        if own is not None:
-            self._keep_own(entry)
+        self._entered(entry)
         return True
 
-    def _keep_own(self, entry: _Entry) -> None:
-        """Deliver what this host itself gets."""
-        batch, _, own = entry
+    def _count_missing(self, missing: _Missing, messages: int) -> None:
+        for cause, why, host_id in missing:
+            self._context.refuse(cause, why, times=messages, key=host_id)
+
+    def _entered(self, entry: _Entry) -> None:
+        """Count a batch for hosts that do not get it, and deliver what this host gets itself."""
+        batch, _, own, missing = entry
+        self._count_missing(missing, len(batch.datas))
         loopback = self._handle.loopback
         if own is not None and loopback is not None:
             me, channel = self._context.host_id, batch.channel

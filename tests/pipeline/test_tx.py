@@ -223,6 +223,19 @@ class TestDrops:
         assert drops(world) == {DropCause.HOST_DOWN: 2, DropCause.UNKNOWN_DESTINATION: 1}
         assert len(data(world)) == 1
 
+    async def test_a_host_that_is_missing_counts_only_what_was_sent(self) -> None:
+        world = make(2)
+        world.endpoint.room = 0
+        transmitter = Transmitter(world.handle)
+        sent = 0
+        with pytest.raises(trio.WouldBlock):
+            while True:
+                transmitter.send_nowait([b"x"], 0, (2, 3))
+                sent += 1
+        with trio.move_on_after(0):
+            await transmitter.send([b"x"], 0, (2, 3))
+        assert drops(world) == {DropCause.UNKNOWN_DESTINATION: sent}
+
     async def test_what_the_system_refuses(self) -> None:
         world = make(2)
 
