@@ -13,17 +13,35 @@ from knet_trio._pipeline.stage import Stage
 from knet_trio._state.context import Compression, Context
 from knet_trio._state.lane import Batch
 
-# How many batches are compressed at the same time, each for other hosts.
+# How many messages are compressed at the same time, each for other hosts.
 WORKERS: Final = 2
 NOT_COMPRESSED: Final = 0
 
 Hosts = tuple[int, ...]
 
 
+class _Job:
+    """A batch that waits to be compressed.
+
+    Attributes:
+        batch: The batch.
+        compression: How it is compressed.
+        made: The messages that are done, each with its wire id.
+    """
+
+    __slots__ = ("batch", "compression", "made")
+
+    def __init__(self, batch: Batch, compression: Compression) -> None:
+        self.batch = batch
+        self.compression = compression
+        self.made: list[tuple[bytes, int]] = []
+
+
 class CompressorStage(Stage[Hosts]):
     """Compresses batches that are in their lanes already, and holds up only those lanes.
 
-    Batches to the same hosts are compressed one after the other, those to others in between.
+    Batches to the same hosts are compressed one after the other. Where there are others, the work
+    goes round them: a message that takes long at a time.
 
     Args:
         done: Called with the hosts of a batch when it may go on.
@@ -35,7 +53,7 @@ class CompressorStage(Stage[Hosts]):
         super().__init__(context.turns)
         self._context = context
         self._done = done
-        self._lanes: dict[Hosts, deque[tuple[Batch, Compression]]] = {}
+        self._lanes: dict[Hosts, deque[_Job]] = {}
         self._busy: set[Hosts] = set()
 
     def compress_now(self, batch: Batch) -> bool:
@@ -68,7 +86,7 @@ class CompressorStage(Stage[Hosts]):
             self._context.counters.tx_uncompressed += len(batch.datas)
             self._done(hosts)
             return
-        self._lanes.setdefault(hosts, deque()).append((batch, compression))
+        self._lanes.setdefault(hosts, deque()).append(_Job(batch, compression))
         if hosts not in self._busy:
             self.wake(hosts)
 
@@ -76,7 +94,9 @@ class CompressorStage(Stage[Hosts]):
         """Compress a batch that is in no lane and not ready."""
         compression = self._context.compression
         if compression is not None:
-            await self._compress(batch, compression)
+            job = _Job(batch, compression)
+            while not await self._compress(job):
+                pass
         batch.ready = True
 
     async def run(self) -> None:
@@ -86,39 +106,51 @@ class CompressorStage(Stage[Hosts]):
                 nursery.start_soon(super().run)
 
     async def work(self, key: Hosts) -> bool:
-        """Compress the first batch to those hosts."""
+        """Compress some of the first batch to those hosts."""
         if key in self._busy:
             return False
         lane = self._lanes[key]
         self._busy.add(key)
-        batch, compression = lane[0]
-        await self._compress(batch, compression)
+        job = lane[0]
+        done = await self._compress(job)
         self._busy.discard(key)
+        if not done:
+            return True
         lane.popleft()
-        batch.ready = True
+        job.batch.ready = True
         if not lane:
             del self._lanes[key]
         self._done(key)
         return bool(lane)
 
-    async def _compress(self, batch: Batch, compression: Compression) -> None:
-        compressed: list[tuple[bytes, int]] = []
-        for data in batch.datas:
+    async def _compress(self, job: _Job) -> bool:
+        """Compress messages, until one takes long or the turn is over.
+
+        Returns:
+            Whether all of the batch is done.
+        """
+        made, compression, datas = job.made, job.compression, job.batch.datas
+        while len(made) < len(datas):
+            data = datas[len(made)]
             if len(data) <= compression.threshold:
                 self._context.counters.tx_uncompressed += 1
-                compressed.append((data, NOT_COMPRESSED))
+                made.append((data, NOT_COMPRESSED))
                 continue
-            if _needs_thread(compression, data):
+            slow = _needs_thread(compression, data)
+            if slow:
                 # One at a time, since what a thread does cannot be cancelled.
-                made = await trio.to_thread.run_sync(_timed, compression, data)
+                timed = await trio.to_thread.run_sync(_timed, compression, data)
                 # The thread went on when this was cancelled, and the sockets may be closed.
                 await trio.lowlevel.checkpoint_if_cancelled()
             else:
-                made = _timed(compression, data)
-                if self._turns.is_over():
-                    await self._turns.give_up()
-            compressed.append(self._take(data, compression, made))
-        batch.set_compressed(compressed)
+                timed = _timed(compression, data)
+            made.append(self._take(data, compression, timed))
+            if slow or self._turns.is_over():
+                break
+        if len(made) < len(datas):
+            return False
+        job.batch.set_compressed(made)
+        return True
 
     def _take(
         self, data: bytes, compression: Compression, made: tuple[bytes, float]

@@ -161,6 +161,34 @@ class TestSending:
         assert world.context.counters.snapshot().tx_uncompressed_packets == 3
 
 
+class Noting(Halver):
+    """A slow one that notes which messages it gets, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__(slow=True)
+        self.begun: list[bytes] = []
+
+    def compress(self, message: bytes) -> bytes:
+        self.begun.append(message[:1])
+        return super().compress(message)
+
+
+async def test_slow_messages_of_others_do_not_wait_for_all_of_a_batch() -> None:
+    world, noting = make(2, 3, 4), Noting()
+    world.context.compression = Compression(noting, THRESHOLD)
+    batches = {2: b"aaa", 3: b"bbb", 4: b"c"}
+    await send(
+        world,
+        *[
+            Outgoing([name.to_bytes() * 300 for name in names], to=(host,))
+            for host, names in batches.items()
+        ],
+    )
+    assert set(noting.begun[:3]) == {b"a", b"b", b"c"}
+    assert sorted(noting.begun) == sorted(name.to_bytes() for name in b"aaabbbc")
+    assert drops(world) == {}
+
+
 class TestReceiving:
     def install(self, monkeypatch: pytest.MonkeyPatch, *, slow: bool = False) -> Halver:
         halver = Halver(slow=slow)
