@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import importlib
 from abc import abstractmethod
-from collections.abc import Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from typing import Final, NamedTuple, Protocol, cast
 
-from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio.abc import Compressor
 from knet_trio.config import CompressConfig
 from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
@@ -39,22 +35,6 @@ _MODELS: Final = {
 }
 
 MODELS: Final = tuple(_MODELS)
-
-
-_threads: ContextVar[bool] = ContextVar("threads", default=True)
-
-
-@contextmanager
-def without_threads() -> Generator[None, None, None]:
-    """Have compressors made in this context, and in tasks started from it, use no threads.
-
-    For simulated time, which would go on while a thread works.
-    """
-    token = _threads.set(False)
-    try:
-        yield
-    finally:
-        _threads.reset(token)
 
 
 class _Module(Protocol):
@@ -133,12 +113,7 @@ def _make(model: str, level: int | None) -> Compressor:
         raise InvalidArgumentError(
             f"compression model {model!r} needs a library: pip install '{package}'"
         )
-    compressor = loaded.make(model, wire_id, level)
-    if not _threads.get():
-        compressor.slow = False
-        compressor.compress_at_once = MAX_MESSAGE
-        compressor.slow_from = None
-    return compressor
+    return loaded.make(model, wire_id, level)
 
 
 @cache

@@ -139,7 +139,7 @@ class CompressorStage(Stage[Hosts]):
             slow = _needs_thread(compression, data)
             if slow:
                 # One at a time, since what a thread does cannot be cancelled.
-                timed = await trio.to_thread.run_sync(_timed, compression, data)
+                timed = await self._context.worker(_timed, compression, data)
                 # The thread went on when this was cancelled, and the sockets may be closed.
                 await trio.lowlevel.checkpoint_if_cancelled()
             else:

@@ -111,7 +111,7 @@ class ReceiveLanes:
             message = lane.first
             assert message.compressor is not None
             before = turns.round
-            opened = await trio.to_thread.run_sync(
+            opened = await self._context.worker(
                 self._decompression.open, message.compressor, message.data
             )
             turns.resumed(before)

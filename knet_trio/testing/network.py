@@ -10,8 +10,8 @@ from itertools import combinations, product
 
 import trio
 
-from knet_trio._compress import without_threads
 from knet_trio._state.turns import counted_turns
+from knet_trio._state.workers import simulated_workers
 from knet_trio._transport import substitute_transports
 from knet_trio.address import parse_address
 from knet_trio.testing.conditions import Conditions, Interface, Route
@@ -250,7 +250,7 @@ async def open_network(
             nursery.start_soon(fabric.timeline.run, name="simulated network")
             with (
                 substitute_transports(SimulatedTransport(fabric)),
-                without_threads(),
+                simulated_workers(),
                 counted_turns(),
             ):
                 yield SimulatedNetwork(fabric)

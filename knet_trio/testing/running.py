@@ -31,8 +31,9 @@ def run(
     """Run ``main`` on a simulated network, in simulated time, and return what it returns.
 
     Time jumps from one event to the next, so an hour takes as long as what happens in it. Work
-    takes no time at all. While a thread of ``trio.to_thread`` works, time stands still,
-    but how long it works is up to the machine: such a run may not repeat exactly.
+    takes no time at all, except for compression that would need a thread: that takes 5 ms a
+    message. While a thread of ``trio.to_thread`` works, time stands still, but how long it works
+    is up to the machine: such a run may not repeat exactly.
 
     Args:
         main: An async function that gets the network.

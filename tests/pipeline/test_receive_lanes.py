@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from knet_trio._compress import Decompressors, without_threads
+from knet_trio._compress import Decompressors
 from knet_trio._core.onwire import Data, Ping, Pong, encode_data, encode_ping
 from knet_trio._pipeline.receiving import READERS_FIRST, Receiver
 from knet_trio._state.channel_queue import ChannelQueue
@@ -418,10 +418,3 @@ class TestSlowness:
         zlib = Decompressors().find_untrusted(1)
         assert WaitingMessage(bytes(size), 0, zlib).is_slow is slow
         assert not WaitingMessage(bytes(size), 0, None).is_slow
-
-    def test_none_is_where_there_are_no_threads(self) -> None:
-        with without_threads():
-            decompressors = Decompressors()
-        for wire_id in (1, 2, 5, 6, 7):
-            compressor = decompressors.find_untrusted(wire_id)
-            assert not WaitingMessage(bytes(60000), 0, compressor).is_slow

@@ -16,7 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 from knet_trio import CompressConfig, CryptoConfig, LinkPolicy
 from knet_trio.testing import Conditions, Interface, Route, SimulatedNetwork
 from knet_trio.testing.conditions import SOCKET_BUFFER
-from tests.simulation.messages import Name, Sent
+from tests.simulation.messages import BULK_SIZES, SIZES, Name, Sent
 from tests.simulation.node import Life, Node
 from tests.simulation.scenario import CIPHERS, MODELS, STORM, Fault, Kind, Scenario
 from tests.simulation.timeline import Timeline
@@ -225,7 +225,13 @@ class Cluster:
             case Kind.NUMBERS:
                 node.skip = fault.value
             case Kind.FLOOD:
-                node.flood(None if fault.flag else fault.b, fault.value)
+                count = fault.value
+                sizes = SIZES if count <= 50 else (0, 100)
+                node.flood(None if fault.flag else fault.b, count, sizes)
+            case Kind.BULK:
+                # Else they are many fragments, of which a host keeps only so many.
+                if node.compress:
+                    node.flood(None if fault.flag else fault.b, fault.value, BULK_SIZES)
             case _:
                 return False
         return True

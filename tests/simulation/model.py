@@ -59,6 +59,8 @@ FRAGMENTS = (
 SLACK = 0.05
 # Seconds in which it is known which of several hosts are behind the others.
 AT_ONCE = 0.5
+# For as long as that what a host compresses may wait to be compressed or opened.
+COMPRESSION = 15.0
 # Bytes of a message that fit into a packet of every path here.
 ALWAYS_FITS = 400
 
@@ -193,6 +195,8 @@ class Model:
         call = sent.call
         if call.sync or not (call.one or set(sent.recipients) == {host}):
             return
+        if self._scenario.compresses(sent.name.sender):
+            return
         times = [_first_left(track, host) for track in tracks]
         left = min((time for time in times if time is not None), default=None)
         if left is None or left <= sent.at + AT_ONCE:
@@ -229,7 +233,9 @@ class Model:
             if not whole:
                 raise BrokenPromiseError(f"{what}, of which something was lost")
             came = max(crossing.ended for crossing in whole[0].arrived(me))
-            if at > came + SLACK and not self._cluster.paused[me.host].ever(True, came, at):
+            # What others send takes no time from those whose messages are opened at once.
+            late = came + SLACK + self._compression(name.sender)
+            if at > late and not self._cluster.paused[me.host].ever(True, came, at):
                 raise BrokenPromiseError(f"{what}, of which nothing came after {came:.3f}")
             self._fragments[me] += len(whole[0].fragments)
             for track in tracks[name]:
@@ -299,6 +305,10 @@ class Model:
                 if crossing.fate is not Fate.DELIVERED:
                     self._check_lost(sent, crossing, what)
 
+    def _compression(self, host: int) -> float:
+        """How long what a host sends may wait since it is compressed, in seconds."""
+        return COMPRESSION if self._scenario.compresses(host) else 0.0
+
     def _life(self, sender: Sender) -> Life:
         return self._cluster.nodes[sender.host].lives[sender.life - 1]
 
@@ -309,21 +319,22 @@ class Model:
         # With what was still on its way within the handle, or waited while that stood still.
         paused = self._cluster.paused[sender.host]
         left = paused.until(sent.at) if paused.at(sent.at) else sent.at
-        if life.ended <= left + 1 + SLACK:
+        compression = self._compression(sender.host)
+        if life.ended <= left + 1 + SLACK + compression:
             return
         if self._cluster.is_stuck(sender.host, host, max(sent.at, life.ended - 1), life.ended):
             return
         if sent.call.cancelled:
             # A beginning of them was sent.
             return
-        end = min(sent.call.done, life.ended) + SLACK
+        end = min(sent.call.done, life.ended) + SLACK + compression
         for link in range(self._scenario.links):
             if self._worked(sent, host, link, sent.at, end):
                 raise BrokenPromiseError(f"{what}: it was not even sent, though link {link} worked")
         if sent.refused:
             return
         # Of those that everybody gets, the ones that are not there are no loss.
-        if not sent.explicit and life.reach[host].ever(False, sent.at, sent.call.done + SLACK):
+        if not sent.explicit and life.reach[host].ever(False, sent.at, end):
             return
         self._unsent[sender] += 1
         dropped = _total(life, NOT_SENT)
@@ -354,7 +365,7 @@ class Model:
         paused = self._cluster.paused[to.host]
         if paused.at(last):
             last = paused.until(last)
-        if life.ended <= last + SLACK:
+        if life.ended <= last + SLACK + self._compression(sent.name.sender):
             return
         known = [crossing for crossing in arrived if not self._from_nowhere(track, crossing)]
         if not track.is_whole(known) or self._is_mistaken(track, to, first):

@@ -230,16 +230,15 @@ class Node:
                 await self._waste(life)
                 await self._say(life, talker)
 
-    def flood(self, host: int | None, count: int) -> None:
+    def flood(self, host: int | None, count: int, sizes: Sequence[int]) -> None:
         """Send many messages to a host, or to everybody."""
         life = self.life
         if life is not None and self._nursery is not None:
-            self._nursery.start_soon(self._flood, life, host, count)
+            self._nursery.start_soon(self._flood, life, host, count, sizes)
 
-    async def _flood(self, life: Life, host: int | None, count: int) -> None:
+    async def _flood(self, life: Life, host: int | None, count: int, sizes: Sequence[int]) -> None:
         talker, dice, channel = _new_talker(life), self._dice, self._dice.randrange(CHANNELS)
         to = None if host is None else frozenset({host})
-        sizes = SIZES if count <= 50 else (0, 100)
         recipients = None if self._world.scenario.filters or to is None else sorted(to)
         while count > 0:
             some = min(count, dice.choice((1, 2, 10, 100, 1000, 3000)))

@@ -51,6 +51,7 @@ class Kind(enum.StrEnum):
     HOLD = "hold"
     RATE = "rate"
     FLOOD = "flood"
+    BULK = "bulk"
 
 
 @attrs.frozen
@@ -179,6 +180,14 @@ class Scenario:
             fault.kind is Kind.POLICY
             and fault.a == host_id
             and policies[fault.value] is LinkPolicy.ROUND_ROBIN
+            for act in self.acts
+            for fault in act
+        )
+
+    def compresses(self, host_id: int) -> bool:
+        """Whether a host ever compresses: large messages then take their time, at both ends."""
+        return bool(self.compress and self.compress[host_id - 1]) or any(
+            fault.kind is Kind.COMPRESS and fault.a == host_id and fault.flag
             for act in self.acts
             for fault in act
         )
@@ -321,6 +330,8 @@ def _make_fault(rng: random.Random, scenario: Scenario, kind: Kind) -> Fault:
         Kind.RATE: rng.choice((1_000, 10_000, 100_000)),
         # How many messages; the flag: for everybody.
         Kind.FLOOD: rng.choice((5, 50, 300, 1100, 2500)),
+        # How many large messages of a host that compresses; the flag: for everybody.
+        Kind.BULK: rng.choice((5, 50, 200)),
     }.get(kind, 0)
     return Fault(
         kind=kind,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import attrs
 import pytest
 
 from knet_trio._pipeline.lanes import Lanes
 from knet_trio._state.lane import LaneItem, SendLane
 from tests.simulation.cluster import Cluster
+from tests.simulation.messages import Name, read_name
 from tests.simulation.play import play
 from tests.simulation.scenario import Fault, Kind, Scenario
 from tests.simulation.test_model import QUIET, broken, never, receipts
+from tests.simulation.witness import Sender
 
 # More for everybody than the lane of one who takes nothing has room for.
 STUCK = attrs.evolve(
@@ -75,3 +79,38 @@ def test_a_message_that_is_delivered_too_late() -> None:
         receipts(cluster)[0] = first._replace(at=first.at + 0.1)
 
     assert "of which nothing came after" in broken(QUIET, tamper)
+
+
+# Two hosts send what takes longer to open than to make; a third one sends meanwhile.
+SLOW_TO_OPEN = attrs.evolve(
+    QUIET,
+    hosts=4,
+    links=1,
+    duplicate=0.0,
+    traffic=5.0,
+    compress=("", "bzip2", "bzip2", ""),
+    acts=(
+        tuple(
+            Fault(kind=Kind.BULK, begin=15.5, end=15.5, a=sender, b=1, value=200)
+            for sender in (2, 3)
+        ),
+    ),
+)
+
+
+def test_messages_that_take_long_to_open_hold_up_no_others() -> None:
+    waited: dict[int, float] = {}
+
+    def look(cluster: Cluster) -> None:
+        me = Sender(1, 1)
+        arrived: dict[Name | None, list[float]] = defaultdict(list)
+        for track in cluster.witness.tracks.values():
+            arrived[track.name()] += [crossing.ended for crossing in track.arrived(me)]
+        for at, _, message in receipts(cluster):
+            came = max(arrived[read_name(message.data)])
+            waited[message.source] = max(waited.get(message.source, 0), at - came)
+
+    play(SLOW_TO_OPEN, look)
+    assert waited[2] > 0.5
+    assert waited[3] > 0.5
+    assert waited[4] < 0.01
