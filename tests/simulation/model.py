@@ -249,7 +249,16 @@ class Model:
         """Whether a copy came when a host could not know it for one any more."""
         return self._left_window(me, tracks, at) or any(
             self._numbers.began_anew(track.sender, me, track.arrived(me)[0].ended, at)
+            or self._seems_new(me, track, at)
             for track in tracks
+        )
+
+    def _seems_new(self, me: Sender, track: Track, at: float) -> bool:
+        """Whether a host was lost meanwhile, and a late ping of it told a number from before."""
+        first = track.arrived(me)[0].ended
+        reach = self._life(me).reach[track.sender.host]
+        return reach.ever(False, first, at) and self._numbers.went_back(
+            track.sender, me, track.number, first, at
         )
 
     def _left_window(self, me: Sender, tracks: list[Track], until: float) -> bool:

@@ -151,6 +151,13 @@ class Numbers:
             if life > sender.life
         )
 
+    def went_back(self, sender: Sender, to: Sender, number: int, begin: float, end: float) -> bool:
+        """Whether a ping that a host heard between told a number from before ``number``."""
+        return any(
+            begin <= ping.at <= end and is_behind(ping.number, number)
+            for ping in self._heard[sender.host, to][sender.life].pings
+        )
+
     def is_mistaken(self, sender: Sender, to: Sender, number: int, at: float, lost: float) -> bool:
         """Whether a message that came at ``at`` can only be taken for one of an earlier life.
 
