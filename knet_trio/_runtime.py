@@ -28,8 +28,8 @@ import attrs
 import trio
 
 from knet_trio._logs.names import LogSubsystem
-from knet_trio._pipeline.receiving import Receiver
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.receiver import Receiver
+from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio._state.context import Context
 from knet_trio._state.control import receive_trouble
 from knet_trio._state.handle import HandleState

@@ -9,7 +9,7 @@ import trio
 
 from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio._pipeline.batches import BATCH_MESSAGES, cut, pack
-from knet_trio._pipeline.tx import Owner
+from knet_trio._pipeline.transmitter import Owner
 from knet_trio._runtime import Runtime
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio.config import check_host_id

@@ -26,7 +26,7 @@ import trio
 from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._pipeline.batches import cut
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.context import Context
 from knet_trio.config import DEFAULT_RECEIVE_BUFFER, check_integer

@@ -18,7 +18,7 @@ from knet_trio import (
     Event,
     Handle,
 )
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.transmitter import Transmitter
 from tests.cluster import PATIENCE, Pair, open_pair
 from tests.drops import counted
 

@@ -22,7 +22,7 @@ from knet_trio import (
     InvalidArgumentError,
     open_handle,
 )
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio.config import DEFAULT_RECEIVE_BUFFER
 from knet_trio.datafd import BATCH_BYTES
 from tests.cluster import receive, wait_dropped, wait_for

@@ -33,7 +33,7 @@ from knet_trio import (
     open_handle,
 )
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig

@@ -24,7 +24,7 @@ from knet_trio import (
 from knet_trio._core.onwire import Data, Ping, encode_data
 from knet_trio._core.rate_limit import FIRST
 from knet_trio._logs.log import HandleLog
-from knet_trio._pipeline.receiving import Receiver
+from knet_trio._pipeline.receiver import Receiver
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.network_link import NetworkLinkState
 from tests.cluster import KEY, open_pair, wait_for

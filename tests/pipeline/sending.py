@@ -11,7 +11,7 @@ import trio
 
 from knet_trio._core.onwire import Data
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
 from tests.state.fakes import World, address, refusal

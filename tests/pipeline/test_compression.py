@@ -7,15 +7,15 @@ import pytest
 import trio
 
 from knet_trio._core.onwire import MAX_MESSAGE, encode_message
-from knet_trio._pipeline.receiving import Receiver
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.receiver import Receiver
+from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio._state.context import Compression
 from knet_trio._state.turns import TURN, CountedClock
 from knet_trio.abc import Compressor
 from knet_trio.errors import DropCause, PacketError
 from knet_trio.message import Message
 from tests.pipeline.sending import Outgoing, data, drops, make, message, running, send
-from tests.pipeline.test_receiving import HOME, PEER, receiving
+from tests.pipeline.test_receiver import HOME, PEER, receiving
 from tests.state.fakes import World
 
 THRESHOLD = 100

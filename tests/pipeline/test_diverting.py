@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio.errors import DropCause, NoProgressError
 from tests.pipeline.sending import data, drops, make, message, refusing, send
 from tests.state.fakes import FakeEndpoint, World, address, refusal

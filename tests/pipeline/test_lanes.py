@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio._core.onwire import Data, Ping
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._pipeline.tx import Owner, Transmitter
+from knet_trio._pipeline.transmitter import Owner, Transmitter
 from knet_trio._state.lane import LANE_BYTES, LANE_MESSAGES
 from knet_trio._state.outlet import Connections, Outlet
 from knet_trio.address import Address

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio._state.host import HostState
 from knet_trio._state.lane import Batch, Waiter
 from tests.pipeline.test_lanes import Sockets, fill

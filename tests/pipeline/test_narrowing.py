@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from knet_trio._core.inbound import InboundSequence
 from knet_trio._core.onwire import Data, decode_untrusted
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._pipeline.tx import Transmitter
+from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig

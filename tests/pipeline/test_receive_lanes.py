@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from knet_trio._compress import Decompressors
 from knet_trio._core.onwire import Data, Ping, Pong, encode_data, encode_ping
-from knet_trio._pipeline.receiving import READERS_FIRST, Receiver
+from knet_trio._pipeline.receiver import READERS_FIRST, Receiver
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.receive_lane import MOST_BYTES, MOST_MESSAGES, ReceiveLane, WaitingMessage
 from knet_trio._state.turns import counted_turns

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from knet_trio._core.onwire import MAX_SEQ, Ping, encode_messages, encode_ping
 from knet_trio._crypto.envelope import make_cipher
-from knet_trio._pipeline.receiving import Receiver
+from knet_trio._pipeline.receiver import Receiver
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause

@@ -13,7 +13,7 @@ from knet_trio._core.onwire import Data, decode_untrusted
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._crypto.envelope import make_cipher
 from knet_trio._pipeline.batches import BATCH_MESSAGES
-from knet_trio._pipeline.tx import Owner, Transmitter
+from knet_trio._pipeline.transmitter import Owner, Transmitter
 from knet_trio._state.turns import TURN, CountedClock
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig

@@ -18,7 +18,7 @@ from knet_trio._core.onwire import (
     encode_ping,
 )
 from knet_trio._crypto.envelope import make_cipher
-from knet_trio._pipeline.receiving import Receiver
+from knet_trio._pipeline.receiver import Receiver
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address
