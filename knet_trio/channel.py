@@ -148,6 +148,14 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         return await self._queue.take()
 
     @trio.lowlevel.enable_ki_protection
+    async def __anext__(self) -> Message:
+        """Do what ``receive`` does, in fewer calls than Trio's own."""
+        try:
+            return await self._queue.take()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    @trio.lowlevel.enable_ki_protection
     def receive_nowait(self) -> Message:
         """Take the next message if there is one, else raise ``trio.WouldBlock``."""
         return self._queue.take_nowait()
