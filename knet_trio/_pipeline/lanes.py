@@ -362,7 +362,11 @@ class Lanes:
                 lane.append(item)
                 self.transport.wake(host.host_id)
             elif not self.transport.send(host, item):
-                lane.append(item)
+                if host.ranked:
+                    lane.append(item)
+                else:
+                    # What the system said of it has taken the last link down.
+                    self._count_lost(host, item.left)
 
     def _count_lost(self, host: HostState, messages: int) -> None:
         why = f"host {host.host_id} is unreachable"

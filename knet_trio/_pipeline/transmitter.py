@@ -171,6 +171,10 @@ class Transmitter:
             raise HostDownError("the destination is not reachable")
         if not host.lane.urgent and self._transport.send(host, item):
             await trio.lowlevel.cancel_shielded_checkpoint()
+        elif not host.ranked:
+            # What the system said of it has taken the last link down.
+            item.error = item.error or HostDownError("the destination is not reachable any more")
+            await trio.lowlevel.cancel_shielded_checkpoint()
         else:
             await self._wait_sent(host, item)
             # An error of its own comes first.

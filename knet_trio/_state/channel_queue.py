@@ -146,10 +146,9 @@ class ChannelQueue:
         Raises what ``take_nowait`` does, but never ``trio.WouldBlock``.
         """
         if self.size:
+            await trio.lowlevel.checkpoint_if_cancelled()
             if self._turns.is_over():
                 await self._turns.give_up()
-            else:
-                await trio.lowlevel.checkpoint_if_cancelled()
             round_ = self._round
             if len(round_) == 1 and self.size > 1:
                 # There are no others to go round, and it does not become empty.

@@ -480,7 +480,7 @@ async def test_the_system_refuses_to_send(number: int, level: str, logged: Logge
 
     world.endpoint.refuse = refuse
     reason = os.strerror(number)
-    await send(world, Outgoing((b"one", b"two"), 0, None))
+    await send(world, Outgoing((b"one",), 0, None))
     tx = [line for line in logged() if line.logger == "tx"]
     assert tx == [
         (

@@ -16,8 +16,8 @@ from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
-from knet_trio.errors import DropCause, NoProgressError
-from tests.pipeline.sending import data, drops, make, message, running, send
+from knet_trio.errors import DropCause, NoProgressError, SendError
+from tests.pipeline.sending import Outgoing, data, drops, make, message, running, send
 from tests.state.fakes import (
     HEADERS,
     FakeEndpoint,
@@ -235,3 +235,18 @@ class TestLost:
         with pytest.raises(NoProgressError) as caught:
             await transmitter.send_sync(TEXT[:4000], 0, (2,))
         assert caught.value.errno == errno.EMSGSIZE
+
+    async def test_a_path_too_narrow_for_any_data_takes_the_host_down(self) -> None:
+        world = narrowing(2)
+        world.endpoint.limit_mtu(HEADERS + 20)
+        await send(world, Outgoing([TEXT[:4000]] * 3))
+        assert not world.handle.hosts[2].ranked
+        assert sum(drops(world).values()) == 3
+        assert drops(world)[DropCause.HOST_DOWN] >= 2
+
+    async def test_sync_raises_then_too(self) -> None:
+        world = narrowing(2)
+        world.endpoint.limit_mtu(HEADERS + 20)
+        with trio.fail_after(5), pytest.raises(SendError):
+            await Transmitter(world.handle).send_sync(TEXT[:4000], 0, (2,))
+        assert not world.handle.hosts[2].ranked
