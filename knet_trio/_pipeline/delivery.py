@@ -17,7 +17,7 @@ class Delivery:
 
     Attributes:
         channels: The queues of the open channels, by their numbers.
-        crowded: A queue that is more than half full, so that its reader should run before more is
+        crowded: A queue above its high-water mark, so that its reader should run before more is
             put; None once ``let_readers_run`` has been called.
     """
 
@@ -27,7 +27,7 @@ class Delivery:
         self._context = context
 
     async def let_readers_run(self, most: int) -> int:
-        """Give up turns while a queue is more than half full and its reader takes from it.
+        """Give up turns while a queue is above its high-water mark and its reader takes from it.
 
         Reading a message takes longer than putting it there, so readers need most of the turns
         then. A reader that does not get on is not waited for.
@@ -40,7 +40,7 @@ class Delivery:
         """
         given_up = 0
         queue, self.crowded = self.crowded, None
-        while queue is not None and queue.size > queue.half and given_up < most:
+        while queue is not None and queue.size > queue.high_water and given_up < most:
             before = queue.size
             await self._context.turns.give_up()
             given_up += 1
@@ -64,7 +64,7 @@ class Delivery:
             return
         if queue.put_one(message):
             self._context.refuse(DropCause.CHANNEL_FULL, channel, key=channel)
-        if queue.size > queue.half:
+        if queue.size > queue.high_water:
             self.crowded = queue
 
     def deliver_run(self, datas: Sequence[bytes], source: int, channel: int) -> None:
@@ -91,7 +91,7 @@ class Delivery:
         lost = queue.put(source, messages)
         if lost:
             self._context.refuse(DropCause.CHANNEL_FULL, channel, times=lost, key=channel)
-        if queue.size > queue.half:
+        if queue.size > queue.high_water:
             self.crowded = queue
 
     def _filter(self, message: Message) -> Message | None:

@@ -21,6 +21,10 @@ from knet_trio.message import Message
 MOST_AT_ONCE: Final = 16384
 """Messages that are taken in one call at most: more would make the turn too long."""
 
+HIGH_WATER: Final = 1024
+"""With more messages, those who take them run first, though the queue may have room for many more:
+what waits behind thousands is no longer in the processor's caches when it is taken."""
+
 _BLOCK: Final = 64
 """Messages of one host in a row, when many of several hosts are taken at once."""
 
@@ -60,11 +64,11 @@ class ChannelQueue:
 
     Attributes:
         size: How many messages there are.
-        half: With more, it is time to let those run who take them.
+        high_water: With more messages, it is time to let those run who take them.
     """
 
     def __init__(self, limit: int, turns: Turns) -> None:
-        self.half = limit // 2
+        self.high_water = min(limit // 2, HIGH_WATER)
         self._limit = limit
         self._turns = turns
         self.size = 0

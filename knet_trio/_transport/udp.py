@@ -32,12 +32,12 @@ from knet_trio.errors import TransportError
 RECEIVE_CALLS: Final = 64
 RECEIVE_BYTES: Final = 192 * 1024
 # Falling asleep and waking up takes longer than all the work on a message. So where single
-# datagrams have come that close, in seconds, so many times in a row, the next one is awaited awake
-# for a few turns of the loop: as long as a round trip takes on a fast network. If it has not come
-# by then, they have to come closely for so many times again.
-CLOSE: Final = 0.00025
+# datagrams have come that close, in seconds, so many times in a row, and the thread slept in
+# between, the next ones are awaited awake, each for a few turns of the loop: as long as a peer on a
+# fast network takes to answer. If one has not come by then, it is as it was at first.
+CLOSE: Final = 0.001
 AWAKE_AFTER: Final = 16
-AWAKE_TURNS: Final = 64
+AWAKE_TURNS: Final = 32
 _DATAGRAM: Final = 65536
 _MOST_DESTINATIONS: Final = 4096
 # Trains refused in a row, though each of their datagrams was taken, that show that this will stay.
@@ -124,15 +124,17 @@ class UdpEndpoint(Endpoint):
         self._held: list[PathTrouble] = []
         self._taken = 0
         self._closed = False
-        # When something last arrived, and how often in a row closely after the time before.
+        # When something last arrived, and how often in a row closely after the time before; whether
+        # to stay awake for the next.
         self._arrived_at = -math.inf
         self._in_a_row = 0
+        self._stays_awake = False
 
     # Receiving.
 
     async def receive(self) -> Arrivals:
         """Wait for the socket and drain it, up to a bound."""
-        turns = AWAKE_TURNS if self._in_a_row >= AWAKE_AFTER else 0
+        turns = AWAKE_TURNS if self._stays_awake else 0
         while True:
             if self._closed:
                 await trio.lowlevel.checkpoint()
@@ -144,13 +146,20 @@ class UdpEndpoint(Endpoint):
                 turns -= 1
                 if not turns:
                     self._in_a_row = 0
+                    self._stays_awake = False
                 await trio.lowlevel.checkpoint()
             else:
+                began = self._look_at_clocks() if self._in_a_row >= AWAKE_AFTER else None
                 try:
                     await trio.lowlevel.wait_readable(self._sock)
                 except trio.ClosedResourceError:
                     # Or ``troubles`` has read something for us.
                     continue
+                if began is not None:
+                    self._in_a_row = 0
+                    wall, cpu = self._look_at_clocks()
+                    # While other tasks had work to do, nobody slept who could have been awake.
+                    self._stays_awake = 2 * (cpu - began[1]) < wall - began[0]
             if self._closed:
                 # mypy does not know what may happen in an await.
                 continue  # type: ignore[unreachable]
@@ -158,10 +167,18 @@ class UdpEndpoint(Endpoint):
             if arrivals.trains or arrivals.troubles:
                 now = time.perf_counter()
                 # More than one at once is a stream, which waits for nobody.
-                is_close = len(arrivals.trains) == 1 and now - self._arrived_at < CLOSE
-                self._in_a_row = self._in_a_row + 1 if is_close else 0
+                if len(arrivals.trains) == 1 and now - self._arrived_at < CLOSE:
+                    self._in_a_row += 1
+                else:
+                    self._in_a_row = 0
+                    self._stays_awake = False
                 self._arrived_at = now
                 return arrivals
+
+    @staticmethod
+    def _look_at_clocks() -> tuple[float, float]:
+        """Return the time, and the CPU time of this thread, in seconds."""
+        return time.perf_counter(), time.thread_time()
 
     def _drain(self, *, is_woken: bool) -> Arrivals:
         trains: list[Train] = []
@@ -187,9 +204,10 @@ class UdpEndpoint(Endpoint):
                 self._told = True
                 continue
             source = sources.get(name) or self._remember(name)
+            length = len(data)
             size = offload.received_size(ancillary) if ancillary else None
-            trains.append(Train(data, size or len(data), source))
-            room -= len(data)
+            trains.append(Train(data, size or length, source))
+            room -= length
             if room < 0:
                 break
         return Arrivals(trains, self._troubles_in_flood(trains))

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from knet_trio._compress import Decompressors
 from knet_trio._core.onwire import Data, Ping, Pong, encode_data, encode_ping
 from knet_trio._pipeline.receiver import READERS_FIRST, Receiver
-from knet_trio._state.channel_queue import ChannelQueue
+from knet_trio._state.channel_queue import HIGH_WATER, ChannelQueue
 from knet_trio._state.receive_lane import MOST_BYTES, MOST_MESSAGES, ReceiveLane, WaitingMessage
 from knet_trio._state.turns import counted_turns
 from knet_trio.abc import Compressor
@@ -256,6 +256,33 @@ class TestReadersOfCrowdedChannels:
                 nursery.cancel_scope.cancel()
             assert len(got) == 960
             assert way.drops == {}
+
+    async def test_also_where_the_queue_has_room_for_more(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_way(monkeypatch) as way:
+            way.queue = way.open_channel(0, 65536)
+            sizes: list[int] = []
+
+            async def read() -> None:
+                while True:
+                    await way.queue.take()
+                    sizes.append(len(way.queue))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await wait_all_tasks_blocked()
+                way.world.endpoint.coalesces = True
+                packets = [
+                    encode_data(Data(2, seq, 0, False, 1, 0, 0, b"x")) for seq in range(1, 4001)
+                ]
+                for start in range(0, 4000, 400):
+                    train = [(packet, address(2)) for packet in packets[start : start + 400]]
+                    way.world.endpoint.arrive(*train)
+                await wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            assert len(sizes) == 4000
+            assert HIGH_WATER < max(sizes) <= HIGH_WATER + 400
 
     async def test_but_not_all_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async with open_way(monkeypatch) as way:
