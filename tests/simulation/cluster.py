@@ -41,6 +41,8 @@ class Cluster:
         # Whether what is sent waits on its machine: for as long as that, or for its turn.
         self.held: dict[tuple[int, int, int], Timeline] = {}
         self.slow: dict[tuple[int, int, int], Timeline] = {}
+        # Whether a host has removed another.
+        self.removed = {way: Timeline() for way in permutations(self.hosts, 2)}
         # When it was last that the receiver, or the sender, got another address; and a link
         # another MTU.
         self.moved: dict[tuple[int, int, int], list[float]] = defaultdict(list)
@@ -99,6 +101,10 @@ class Cluster:
     def address(self, host: int, link: int) -> str:
         """Where a host binds a link."""
         return f"10.{link}.0.{host}"
+
+    def here(self, host: int, link: int) -> str:
+        """Where a link of a host is now."""
+        return self._at[host, link]
 
     # What is true.
 
@@ -186,6 +192,8 @@ class Cluster:
             await self._rekey(other=fault.flag)
         elif fault.kind is Kind.RESTART:
             await self._restart(nursery, fault, began)
+        elif fault.kind is Kind.REMOVE:
+            await self._remove(fault, began)
         elif not self._change(fault):
             self._count(fault, 1)
             if fault.end < STORM:
@@ -210,7 +218,7 @@ class Cluster:
                     config = CompressConfig(node.compress) if node.compress else None
                     life.running.set_compress(config)
             case Kind.PRIORITY:
-                if life is not None:
+                if life is not None and fault.b in life.running.hosts:
                     life.running.hosts[fault.b].links[fault.link].priority = fault.value
             case Kind.MOVE:
                 self._moves += 1
@@ -326,10 +334,16 @@ class Cluster:
                 or self._held[a, b, link]
                 or self._down[a, link]
                 or self._down[b, link]
-                or self.nodes[b].life is None
-                or self.nodes[a].life is None
+                or not (self._has(a, b) and self._has(b, a))
             )
             self.broken[a, b, link].set(now, broken)
+        for (a, b), removed in self.removed.items():
+            removed.set(now, self.nodes[a].life is not None and not self._has(a, b))
+
+    def _has(self, a: int, b: int) -> bool:
+        """Whether a host runs and has another."""
+        life = self.nodes[a].life
+        return life is not None and b in life.running.hosts
 
     def _let_wait(self, a: int, b: int, link: int) -> None:
         """Have what one host sends to another wait on its machine, or go on."""
@@ -397,6 +411,29 @@ class Cluster:
             self.apply()
         await nursery.start(node.live)
         self._busy.discard(host)
+
+    async def _remove(self, fault: Fault, began: float) -> None:
+        """Have a host remove another, and add it again."""
+        a, b = fault.a, fault.b
+        node = self.nodes[a]
+        life = node.life
+        if life is None or a in self._busy or self._paused[a] or not self._has(a, b):
+            return
+        self._busy.add(a)
+        await node.remove(life, b)
+        self._busy.discard(a)
+        self.apply()
+        if fault.end < STORM:
+            await trio.sleep_until(max(trio.current_time(), began + fault.end))
+        else:
+            await self._over.wait()
+        if a in self._busy or node.life is not life or self._has(a, b):
+            # It started again meanwhile, with all hosts.
+            return
+        self._busy.add(a)
+        await node.join(life, b)
+        self._busy.discard(a)
+        self.apply()
 
     async def _rekey(self, *, other: bool) -> None:
         if self._rekeying or any(self._paused.values()):

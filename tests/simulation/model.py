@@ -37,12 +37,19 @@ AT_THE_DOOR = frozenset(
     }
 )
 # Those of a message that never left, by host or by packet.
-NOT_SENT = (DropCause.SEND_FAILED, DropCause.SEND_QUEUE_FULL, DropCause.HOST_DOWN)
+NOT_SENT = (
+    DropCause.SEND_FAILED,
+    DropCause.SEND_QUEUE_FULL,
+    DropCause.HOST_DOWN,
+    DropCause.UNKNOWN_DESTINATION,
+)
 # Of a host that gets more at once than it can work on.
 OVERFLOW = (DropCause.RECEIVE_QUEUE_FULL, DropCause.CHANNEL_FULL)
 # Those that excuse a message whose every fragment came through to its host.
 NOT_TAKEN = (
     DropCause.PEER_UNREACHABLE,
+    # Its host was removed.
+    DropCause.UNKNOWN_HOST,
     DropCause.REASSEMBLY_GIVEN_UP,
     DropCause.STALE_FRAGMENT,
     *OVERFLOW,
@@ -77,6 +84,8 @@ class Model:
         self._scenario = cluster.scenario
         # Of every life: what it delivered, and counts of what its drops have to account for.
         self._numbers = Numbers()
+        # When the act began.
+        self._began = -math.inf
         self._delivered: dict[Sender, set[Name]] = defaultdict(set)
         self._fragments: Counter[Sender] = Counter()
         self._unsent: Counter[Sender] = Counter()
@@ -99,7 +108,7 @@ class Model:
                         f"{trio.current_time():.3f}: host {life.host} has link {link} to host"
                         f" {peer} {'up' if seen.now else 'down'}, which"
                         f" {'works' if works else 'does not work'}:"
-                        f" {life.running.hosts[peer].links[link].explain()}"
+                        f" {_explain(life, peer, link)}"
                     )
             for peer, seen in life.reach.items():
                 reaches = cluster.reaches(life.host, peer)
@@ -111,7 +120,8 @@ class Model:
                         f"{trio.current_time():.3f}: host {life.host} finds host {peer}"
                         f" {'reachable' if seen.now else 'unreachable'}, and it is not"
                     )
-                if seen.now != life.running.hosts[peer].status.reachable:
+                host = life.running.hosts.get(peer)
+                if seen.now != (host is not None and host.status.reachable):
                     raise BrokenPromiseError(f"host {life.host} was not told of host {peer}")
 
     # Messages.
@@ -148,6 +158,7 @@ class Model:
             self._check_accounts(life)
         cluster.ledger.clear()
         cluster.witness.clear()
+        self._began = trio.current_time()
 
     def check_calls(self) -> None:
         """Nobody waits for a host any more, since all can be reached."""
@@ -248,10 +259,18 @@ class Model:
     def _is_forgotten(self, me: Sender, tracks: list[Track], at: float) -> bool:
         """Whether a copy came when a host could not know it for one any more."""
         return self._left_window(me, tracks, at) or any(
-            self._numbers.began_anew(track.sender, me, track.arrived(me)[0].ended, at)
+            self._was_removed(me, track.sender, at)
+            or self._numbers.began_anew(track.sender, me, track.arrived(me)[0].ended, at)
             or self._seems_new(me, track, at)
             for track in tracks
         )
+
+    def _was_removed(self, me: Sender, sender: Sender, at: float) -> bool:
+        """Whether one of two hosts had removed the other: both begin to count anew then."""
+        removed, begin = self._cluster.removed, self._began
+        return removed[me.host, sender.host].ever(True, begin, at) or removed[
+            sender.host, me.host
+        ].ever(True, begin, at)
 
     def _seems_new(self, me: Sender, track: Track, at: float) -> bool:
         """Whether a host was lost meanwhile, and a late ping of it told a number from before."""
@@ -488,9 +507,9 @@ class Model:
             link.status.stats
             for host in life.running.hosts.values()
             for link in host.links.values()
-        ]
+        ] + life.gone
         received = sum(stats.rx_total_packets for stats in links)
-        at_the_door = sum(drops.get(cause, 0) for cause in AT_THE_DOOR)
+        at_the_door = sum(drops.get(cause, 0) for cause in AT_THE_DOOR) - life.forgotten
         arrived = witness.arrived.get(me, 0)
         if received + at_the_door != arrived:
             raise BrokenPromiseError(
@@ -512,6 +531,12 @@ class Model:
 def _first_left(track: Track, host: int) -> float | None:
     """When the first of a message was taken by a socket, on its way to a host."""
     return min((c.taken for c in track.crossings if c.to.host == host), default=None)
+
+
+def _explain(life: Life, host: int, link: int) -> str:
+    if host not in life.running.hosts:
+        return "it was removed"
+    return life.running.hosts[host].links[link].explain()
 
 
 def _total(life: Life, causes: Iterable[DropCause]) -> int:

@@ -18,9 +18,11 @@ from knet_trio import (
     Event,
     Handle,
     HostStatusChanged,
+    LinkStatistics,
     LinkStatusChanged,
     Message,
     SendError,
+    UnknownHostError,
     open_handle,
 )
 from knet_trio._pipeline.batches import BATCH_MESSAGES
@@ -62,6 +64,10 @@ class Life:
     reach: dict[int, Timeline] = attrs.field(factory=dict[int, Timeline])
     links: dict[tuple[int, int], Timeline] = attrs.field(factory=dict[tuple[int, int], Timeline])
     sent: int = 0
+    # Of hosts that were removed: what their links counted, and the messages of theirs that waited
+    # to be worked on.
+    gone: list[LinkStatistics] = attrs.field(factory=list[LinkStatistics])
+    forgotten: int = 0
     # Calls that have not returned yet.
     calls: dict[Call, None] = attrs.field(factory=dict[Call, None])
     talkers: int = 0
@@ -83,6 +89,10 @@ class World(Protocol):
     slot_in_use: int
 
     def address(self, host: int, link: int) -> str:
+        """Where the links of a host lead to, unless it roams."""
+        ...
+
+    def here(self, host: int, link: int) -> str:
         """Where a host binds a link."""
         ...
 
@@ -154,7 +164,8 @@ class Node:
                     async with trio.open_nursery() as nursery:
                         self._channels = [handle.open_channel(n) for n in range(CHANNELS)]
                         await nursery.start(self._watch, life)
-                        await self._join(life)
+                        for peer in self.peers():
+                            await self.join(life, peer)
                         for channel in self._channels:
                             nursery.start_soon(self._read, life, channel)
                         self._nursery = nursery
@@ -173,27 +184,37 @@ class Node:
         """The other hosts."""
         yield from (n for n in range(1, self._world.scenario.hosts + 1) if n != self.host)
 
-    async def _join(self, life: Life) -> None:
+    async def join(self, life: Life, peer: int) -> None:
+        """Add a host, with its links."""
         scenario = self._world.scenario
-        for peer in self.peers():
-            host = life.running.add_host(peer, policy=self.policy)
-            life.reach[peer] = Timeline()
-            roams = scenario.roaming and peer == scenario.hosts
-            waits = scenario.roaming and self.host == scenario.hosts
-            for link in range(scenario.links):
-                life.links[peer, link] = Timeline()
-                added = await host.add_link(
-                    link,
-                    (self._world.address(self.host, link), DYNAMIC_PORT if roams else PORT),
-                    None
-                    if roams
-                    else (self._world.address(peer, link), DYNAMIC_PORT if waits else PORT),
-                    ping_interval=scenario.ping_interval,
-                    pong_timeout=scenario.pong_timeout,
-                    pong_count=scenario.pong_count,
-                )
-                if roams:
-                    added.acl.append(AclEntry.network("10.0.0.0/8"))
+        host = life.running.add_host(peer, policy=self.policy)
+        life.reach.setdefault(peer, Timeline())
+        roams = scenario.roaming and peer == scenario.hosts
+        waits = scenario.roaming and self.host == scenario.hosts
+        for link in range(scenario.links):
+            life.links.setdefault((peer, link), Timeline())
+            added = await host.add_link(
+                link,
+                (self._world.here(self.host, link), DYNAMIC_PORT if roams else PORT),
+                None
+                if roams
+                else (self._world.address(peer, link), DYNAMIC_PORT if waits else PORT),
+                ping_interval=scenario.ping_interval,
+                pong_timeout=scenario.pong_timeout,
+                pong_count=scenario.pong_count,
+            )
+            if roams:
+                added.acl.append(AclEntry.network("10.0.0.0/8"))
+
+    @staticmethod
+    async def remove(life: Life, peer: int) -> None:
+        """Remove a host, and keep what was counted of it."""
+        host = life.running.hosts[peer]
+        links = list(host.links.values())
+        state = life.running._runtime.handle.hosts[peer]  # pyright: ignore[reportPrivateUsage]
+        life.forgotten += state.receive_lane.count
+        await host.remove()
+        life.gone += [link.status.stats for link in links]
 
     async def _watch(self, life: Life, task_status: trio.TaskStatus[None]) -> None:
         async with life.running.events() as events:
@@ -264,6 +285,7 @@ class Node:
         to: Sequence[int] | None,
     ) -> None:
         """Send messages, maybe for as long only as there is time for that."""
+        unknown = False
         patience = math.inf
         hurried = self._world.scenario.hurried
         if hurried and self._dice.random() < hurried:
@@ -272,16 +294,21 @@ class Node:
             if call.sync:
                 try:
                     await channel.send_sync(datas[0], to=to)
-                except SendError:
+                except (SendError, UnknownHostError):
                     name = read_name(datas[0])
                     assert name is not None
                     ledger = self._world.ledger
                     ledger[name] = attrs.evolve(ledger[name], refused=True)
-            elif len(datas) == 1:
-                await channel.send(datas[0], to=to)
             else:
-                await channel.send_many(datas, to=to)
-        call.cancelled = scope.cancelled_caught
+                try:
+                    if len(datas) == 1:
+                        await channel.send(datas[0], to=to)
+                    else:
+                        await channel.send_many(datas, to=to)
+                except UnknownHostError:
+                    # One of them was removed: nobody gets it.
+                    unknown = True
+        call.cancelled = scope.cancelled_caught or unknown
         call.done = trio.current_time()
         del life.calls[call]
 

@@ -52,6 +52,7 @@ class Kind(enum.StrEnum):
     RATE = "rate"
     FLOOD = "flood"
     BULK = "bulk"
+    REMOVE = "remove"
 
 
 @attrs.frozen
@@ -288,8 +289,16 @@ def _make_crowd(rng: random.Random, scenario: Scenario) -> list[Fault]:
     # Its links are up for some time still.
     soon = rng.choice((0.2, 0.8, 3)) * scenario.pong_timeout
     floods = [_make_fault(rng, scenario, Kind.FLOOD) for _ in range(rng.randint(1, 3))]
+    removed = _make_fault(rng, scenario, Kind.REMOVE)
+    removed = attrs.evolve(
+        removed,
+        begin=min(STORM, round(stuck.begin + rng.uniform(0, 2 * soon), 3)),
+        a=stuck.a,
+        b=stuck.b,
+    )
     return [
         stuck,
+        *([removed] if rng.random() < 0.3 else []),
         *(
             attrs.evolve(
                 flood,

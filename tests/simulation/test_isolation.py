@@ -7,8 +7,9 @@ from collections import defaultdict
 import attrs
 import pytest
 
+from knet_trio import DropCause
 from knet_trio._pipeline.lanes import Lanes
-from knet_trio._state.lane import LaneItem, SendLane
+from knet_trio._state.lane import LANE_MESSAGES, LaneItem, SendLane
 from tests.simulation.cluster import Cluster
 from tests.simulation.messages import Name, read_name
 from tests.simulation.play import play
@@ -31,6 +32,17 @@ STUCK = attrs.evolve(
 )
 # All that a host sends to the only other one has to wait.
 ALONE = attrs.evolve(STUCK, hosts=2)
+# The one whose lane is full is removed, and added again later.
+REMOVED = attrs.evolve(
+    STUCK,
+    acts=(
+        (
+            Fault(kind=Kind.HOLD, begin=15.0, end=25.0, a=1, b=2),
+            Fault(kind=Kind.FLOOD, begin=15.5, end=15.5, a=1, b=2, value=2500),
+            Fault(kind=Kind.REMOVE, begin=15.6, end=30.0, a=1, b=2),
+        ),
+    ),
+)
 
 
 def no(*_: object) -> bool:
@@ -38,7 +50,7 @@ def no(*_: object) -> bool:
     return False
 
 
-@pytest.mark.parametrize("scenario", [STUCK, ALONE])
+@pytest.mark.parametrize("scenario", [STUCK, ALONE, REMOVED])
 def test_where_nothing_is_wrong_nothing_is_found(scenario: Scenario) -> None:
     play(scenario)
 
@@ -51,6 +63,18 @@ def test_one_host_that_holds_up_another(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_wait_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lanes, "progressed", never)
     assert "has not returned" in broken(ALONE)
+
+
+def test_who_waits_for_a_host_that_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(cluster: Cluster) -> None:
+        (sender,) = (life for life in cluster.lives() if life.host == 1)
+        drops = sender.running.statistics().drops
+        # A lane full of them, and the one that waited for room.
+        assert drops[DropCause.HOST_DOWN] > LANE_MESSAGES
+
+    play(REMOVED, look)
+    monkeypatch.setattr(Lanes, "host_lost", never)
+    assert "has not returned" in broken(REMOVED)
 
 
 def test_messages_that_overtake_others(monkeypatch: pytest.MonkeyPatch) -> None:
