@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from knet_trio._state.context import Context
-from knet_trio.errors import FilterError, SendError
+from knet_trio._state.lane import LaneItem
+from knet_trio.errors import DropCause, FilterError, HostDownError, SendError
 
 
 def count_lost(context: Context, error: SendError, messages: int = 1) -> None:
@@ -16,3 +17,18 @@ def count_lost(context: Context, error: SendError, messages: int = 1) -> None:
     else:
         key = ("", type(cause).__name__)
         context.refuse(error.cause, why, times=messages, key=key, error=cause)
+
+
+def count_unreachable(context: Context, host_id: int, messages: int) -> None:
+    """Count ``messages`` that were dropped because a host is not reachable any more."""
+    why = f"host {host_id} is unreachable"
+    context.refuse(DropCause.HOST_DOWN, why, times=messages, key=host_id)
+
+
+def give_up_unreachable(context: Context, host_id: int, item: LaneItem) -> None:
+    """Give up what is left of ``item``, since its host is not reachable any more."""
+    # A ``send_sync`` of which nothing has gone raises instead.
+    if item.started or not item.urgent:
+        count_unreachable(context, host_id, item.left)
+    if item.on_end is not None:
+        item.on_end(HostDownError(f"host {host_id} is not reachable any more"))

@@ -13,11 +13,12 @@ from typing import Final, NamedTuple
 import trio
 
 from knet_trio._pipeline.batches import BATCH_BYTES, BATCH_MESSAGES
+from knet_trio._pipeline.drops import count_unreachable, give_up_unreachable
 from knet_trio._pipeline.transport import TransportStage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.lane import Batch, LaneItem, OnEnd, Waiter
-from knet_trio.errors import DropCause, ForwardingDisabledError, HostDownError, SendError
+from knet_trio.errors import DropCause, ForwardingDisabledError, SendError
 
 # Seconds until those who wait are looked at again where no lane will say that it has moved on.
 _LOOK_AGAIN: Final = 0.002
@@ -192,15 +193,12 @@ class Lanes:
         What is in its lane is counted, and those who wait for room in it return.
         """
         for item in host.lane.clear():
-            if item.started or not item.urgent:
-                self._count_lost(host, item.left)
-            if item.on_end is not None:
-                item.on_end(HostDownError(f"host {host.host_id} is not reachable any more"))
+            give_up_unreachable(self._context, host.host_id, item)
         waiters = list(host.lane.waiters)
         host.lane.waiters.clear()
         others: dict[HostState, None] = {}
         for waiter in waiters:
-            self._count_lost(host, len(waiter.batch.datas))
+            count_unreachable(self._context, host.host_id, len(waiter.batch.datas))
             waiter.hosts.remove(host)
             others.update(dict.fromkeys(waiter.hosts))
             if not waiter.hosts:
@@ -366,11 +364,7 @@ class Lanes:
                     lane.append(item)
                 else:
                     # What the system said of it has taken the last link down.
-                    self._count_lost(host, item.left)
-
-    def _count_lost(self, host: HostState, messages: int) -> None:
-        why = f"host {host.host_id} is unreachable"
-        self._context.refuse(DropCause.HOST_DOWN, why, times=messages, key=host.host_id)
+                    give_up_unreachable(context, host.host_id, item)
 
     def _release(self, waiter: Waiter) -> None:
         self._forget(waiter)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._pipeline.drops import count_lost
+from knet_trio._pipeline.drops import count_lost, give_up_unreachable
 from knet_trio._pipeline.sealing import Sealer
 from knet_trio._pipeline.stage import Stage
 from knet_trio._state.handle import HandleState
@@ -66,30 +66,28 @@ class TransportStage(Stage[int]):
 
     def _advance(self, host: HostState) -> bool:
         lane = host.lane
-        if lane.urgent:
-            item = lane.urgent[0]
-        elif lane.items and lane.items[0].batch.ready:
-            item = lane.items[0]
-        else:
+        item = lane.take()
+        if item is None:
             return False
         start = item.start
-        done = self.send(host, item)
+        try:
+            done = self.send(host, item)
+        except BaseException:
+            # A bug, which ends the handle: who waits for this item is woken then.
+            lane.put_back(item)
+            raise
         if done or item.start != start:
             lane.moved_at = self._context.now()
         if done:
             lane.blocked = False
-        if not done:
-            return False
-        # What is sent may have taken the host down, and its lane with it.
-        if lane.urgent and lane.urgent[0] is item:
-            lane.urgent.popleft()
-        elif lane.items and lane.items[0] is item:
-            lane.popleft()
+            if item.on_end is not None:
+                item.on_end(item.error)
+        elif host.ranked:
+            lane.put_back(item)
         else:
-            return False
-        if item.on_end is not None:
-            item.on_end(item.error)
-        return True
+            # What the system said of it has taken the last link down.
+            give_up_unreachable(self._context, host.host_id, item)
+        return done
 
     def send(self, host: HostState, item: LaneItem) -> bool:
         """Send what is left of ``item``, as far as there is room.
@@ -275,11 +273,11 @@ class TransportStage(Stage[int]):
         left = [index for index in left if sealed.owner(index) not in lost]
         if again:
             messages = list(dict.fromkeys(map(sealed.owner, left)))
-            host.lane.replace(item, item.batch.part(messages))
+            item.batch = item.batch.part(messages)
             item.first = item.start = 0
             item.sealed = None
         elif left:
-            _keep(host, item, sealed, left)
+            _keep(item, sealed, left)
         return left
 
 
@@ -321,12 +319,12 @@ def _together(
     return done, refusals
 
 
-def _keep(host: HostState, item: LaneItem, sealed: Sealed, left: Sequence[int]) -> None:
+def _keep(item: LaneItem, sealed: Sealed, left: Sequence[int]) -> None:
     """Reduce ``item`` to what is left: the datagrams ``left``, and the messages they belong to."""
     owners = [sealed.owner(index) for index in left]
     messages = list(dict.fromkeys(owners))
     places = {owner: place for place, owner in enumerate(messages)}
-    host.lane.replace(item, item.batch.part(messages))
+    item.batch = item.batch.part(messages)
     item.first = 0
     item.start = 0
     item.sealed = Sealed(

@@ -231,19 +231,28 @@ class SendLane:
         self.messages += len(item.batch.datas)
         self.size += item.batch.size
 
-    def replace(self, item: LaneItem, batch: Batch) -> None:
-        """Set what ``item`` holds to ``batch``, which is a part of it."""
-        if self.items and self.items[0] is item:
-            self.messages += len(batch.datas) - len(item.batch.datas)
-            self.size += batch.size - item.batch.size
-        item.batch = batch
+    def take(self) -> LaneItem | None:
+        """Take out what is to be sent next, None if there is nothing or it is not ready.
 
-    def popleft(self) -> LaneItem:
-        """Remove the first item, and return it."""
+        While it is being sent it is nobody else's; what is left of it is ``put_back``.
+        """
+        if self.urgent:
+            return self.urgent.popleft()
+        if not self.items or not self.items[0].batch.ready:
+            return None
         item = self.items.popleft()
         self.messages -= len(item.batch.datas)
         self.size -= item.batch.size
         return item
+
+    def put_back(self, item: LaneItem) -> None:
+        """Put back the rest of what was taken."""
+        if item.urgent:
+            self.urgent.appendleft(item)
+            return
+        self.items.appendleft(item)
+        self.messages += len(item.batch.datas)
+        self.size += item.batch.size
 
     def clear(self) -> list[LaneItem]:
         """Remove all items, and return them."""

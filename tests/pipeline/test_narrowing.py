@@ -23,6 +23,7 @@ from tests.state.fakes import (
     FakeEndpoint,
     World,
     address,
+    refusal,
     reply_to_last_probe,
 )
 
@@ -243,6 +244,36 @@ class TestLost:
         assert not world.handle.hosts[2].ranked
         assert sum(drops(world).values()) == 3
         assert drops(world)[DropCause.HOST_DOWN] >= 2
+
+    async def test_what_waits_in_its_lane_then_is_counted_once(
+        self, autojump_clock: MockClock
+    ) -> None:
+        world = narrowing(2)
+        world.endpoint.room = 0
+        host = world.handle.hosts[2]
+        async with running(world) as transmitter, trio.open_nursery() as nursery:
+            nursery.start_soon(world.outlet.run)
+            await transmitter.send(*Outgoing([TEXT[:100], TEXT[:200], TEXT[:4000]]))
+            await transmitter.send(*message(TEXT[:100]))
+            world.endpoint.limit_mtu(HEADERS + 20)
+            too_large = world.endpoint.refuse
+            forbidden: list[bytes] = []
+
+            def refuse(datagram: bytes, destination: Address) -> None:
+                if not forbidden:
+                    forbidden.append(datagram)
+                    raise refusal(errno.EPERM)
+                assert too_large is not None
+                too_large(datagram, destination)
+
+            world.endpoint.refuse = refuse
+            world.endpoint.give_room(math.inf)
+            with trio.fail_after(5):
+                await transmitter.flush()
+            nursery.cancel_scope.cancel()
+        assert not host.ranked
+        assert drops(world) == {DropCause.SEND_FAILED: 1, DropCause.HOST_DOWN: 3}
+        assert host.lane.messages == host.lane.size == 0
 
     async def test_sync_raises_then_too(self) -> None:
         world = narrowing(2)

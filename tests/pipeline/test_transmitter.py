@@ -14,6 +14,7 @@ from knet_trio._core.policy import LinkPolicy
 from knet_trio._crypto.envelope import make_cipher
 from knet_trio._pipeline.batches import BATCH_MESSAGES
 from knet_trio._pipeline.transmitter import Owner, Transmitter
+from knet_trio._state.link_sender import LinkSender
 from knet_trio._state.turns import TURN, CountedClock
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
@@ -376,6 +377,33 @@ class TestBugs:
             await transmitter.send(*message())
         with pytest.raises(RuntimeError, match="a bug"):
             world.context.raise_bug()
+
+    async def test_in_a_stage_end_the_waiting_of_send_sync(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = make(2)
+        world.endpoint.room = 0
+        transmitter = Transmitter(world.handle)
+
+        def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("a bug")
+
+        async def send_sync() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await transmitter.send_sync(b"hello", 0, (2,))
+
+        bug = pytest.RaisesExc(RuntimeError, match="a bug")
+        with trio.fail_after(5), pytest.RaisesGroup(bug, flatten_subgroups=True):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(world.outlet.run)
+                nursery.start_soon(send_sync)
+                await wait_all_tasks_blocked()
+                monkeypatch.setattr(LinkSender, "send_data", fail)
+                world.endpoint.give_room(math.inf)
+                try:
+                    await transmitter.run()
+                finally:
+                    transmitter.close()
 
 
 class TestSendSync:
