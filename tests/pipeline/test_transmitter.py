@@ -391,7 +391,9 @@ class TestBugs:
         async def send_sync() -> None:
             with pytest.raises(trio.ClosedResourceError):
                 await transmitter.send_sync(b"hello", 0, (2,))
+            woken.set()
 
+        woken = trio.Event()
         bug = pytest.RaisesExc(RuntimeError, match="a bug")
         with trio.fail_after(5), pytest.RaisesGroup(bug, flatten_subgroups=True):
             async with trio.open_nursery() as nursery:
@@ -404,6 +406,7 @@ class TestBugs:
                     await transmitter.run()
                 finally:
                     transmitter.close()
+        assert woken.is_set()
 
 
 class TestSendSync:
