@@ -23,6 +23,7 @@ import trio
 
 from knet_trio._core.sizes import UDP_HEADER
 from knet_trio._transport import offload, options
+from knet_trio._transport.backlog import Backlogs
 from knet_trio._transport.errqueue import TOLD_LATE, read_errors, received_address
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address, socket_address
@@ -45,6 +46,8 @@ _MOST_REFUSALS: Final = 3
 # Less than a datagram takes of the receive buffer beside its bytes (struct sk_buff and what it
 # ends with).
 _BOOKKEEPING: Final = 512
+
+_backlogs: Final = Backlogs()
 
 SocketName = tuple[str, int] | tuple[str, int, int, int]
 
@@ -252,6 +255,8 @@ class UdpEndpoint(Endpoint):
                 length = 1
                 if self._segmented and destination not in self._crowded:
                     length = offload.train_length(datagrams, sent)
+                    if length > 1 and not _backlogs.allow_train(self):
+                        length = 1
                 if length == 1:
                     self._send(datagrams[sent], name)
                     sent += 1
@@ -344,8 +349,11 @@ class UdpEndpoint(Endpoint):
         """How much of the send buffer is in use by what has not left the machine."""
         if self._closed:
             return 0.0
-        used = int.from_bytes(ioctl(self._sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        return min(1.0, used / self._send_buffer)
+        return min(1.0, self.unsent() / self._send_buffer)
+
+    def unsent(self) -> int:
+        """Return the bytes that wait in this machine to be sent, with the kernel's bookkeeping."""
+        return int.from_bytes(ioctl(self._sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def troubles(self) -> list[PathTrouble]:
         """Read the error queue: what the network says is kept for ``receive``."""
@@ -421,6 +429,7 @@ class UdpEndpoint(Endpoint):
         if self._closed:
             return
         self._closed = True
+        _backlogs.forget(self)
         for endpoint in self._connected.values():
             options.allow_sharing(endpoint._sock, False)
         if self._shared is not None and self._peer is not None:

@@ -60,12 +60,14 @@ async def test_a_full_queue_in_this_machine(program: str) -> None:
             async with open_traffic(pair, SIZE, INTERVAL) as traffic:
                 with wires.namespaces.slow(0, RATE, QUEUE) as dropped:
                     await traffic.flow(SOME)
-                    # A datagram alone is refused (ENOBUFS) and counted by us. Of a train the kernel
-                    # says nothing as long as one datagram finds room, and it alone has the count.
+                    # A datagram alone is refused (ENOBUFS), and tried again. Of a train, which here
+                    # is larger than the queue, the kernel says nothing as long as one datagram
+                    # finds room: how many such trains there are is a matter of chance.
                     known = dropped()
                 await wires.mend()
                 ours, theirs = await traffic.finish()
-            assert 64 < len(ours.lost) <= known
+            assert known > 0
+            assert len(ours.lost) <= known
             # It was the way out that was narrow.
             assert theirs.lost == []
             await assert_bounded(wires, pair, ours, theirs)
