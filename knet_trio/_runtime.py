@@ -8,7 +8,9 @@
       |- pmtud                           path MTU searches
       |- chores                          what concerns many links at once
       |- tx: compressor, transport       what had to wait on its way out
-      |- rx: lanes, worker               what could not go through as it came in
+      |    '- slow                       waits for a thread that compresses
+      |- rx: lanes                       what could not go through as it came in
+      |    '- slow                       waits for the thread that decompresses
       |- endpoint (for each socket)
       |    |- receive
       |    '- room                       waits for room when it is full
@@ -105,9 +107,9 @@ class Runtime(Connections):
         """End the handle: wake whoever waits, and stop all tasks."""
         self.ended = True
         for link in self.handle.links():
-            link.connected.close()
+            link.end()
         for host in self.handle.hosts.values():
-            host.close()
+            host.end()
         self.datafds.close()
         for queue in self.receiver.channels.values():
             queue.end()

@@ -36,6 +36,11 @@ class AsyncBool:
         self._closed = True
         self._wake()
 
+    def close_off(self) -> None:
+        """End it, and have it off from then on. Nobody is told of that change."""
+        self._is_on = False
+        self.close()
+
     async def wait(self, is_on: bool) -> None:
         """Wait until it is ``is_on``. Returns too if it was so only for a moment.
 

@@ -170,7 +170,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
             limit: How many to take at most, 1 or more. None takes up to 16384.
 
         Returns:
-            One message or more; those of each host are in their order.
+            One message or more; those of each host are in the order in which they arrived.
 
         Raises:
             InvalidArgumentError: ``limit`` is less than one.

@@ -25,6 +25,7 @@ from knet_trio import (
     UnknownHostError,
     open_handle,
 )
+from knet_trio._transport.udp import UdpEndpoint
 from tests.cluster import KEY, PATIENCE, connect, open_pair, receive, wait_dropped, wait_for
 
 OTHER_KEY = KEY[::-1]
@@ -357,3 +358,29 @@ async def test_a_cancelled_block_ends_at_once() -> None:
             assert isinstance(handle, Handle)
             await trio.sleep_forever()
     assert scope.cancelled_caught
+
+
+async def test_what_has_ended_says_so() -> None:
+    async with open_handle(1) as a, open_handle(2) as b:
+        await connect(a, b)
+        host = a.get_host(2)
+        me = await a.add_host(1).add_link(0, ("127.0.0.1", 0), transport="loopback")
+    for link in (host.links[0], me):
+        assert not link.status.connected
+        assert link.explain().endswith("the handle has ended")
+    assert not host.status.reachable
+    assert "unreachable" in repr(host)
+    with pytest.raises(trio.ClosedResourceError):
+        await host.wait_unreachable()
+
+
+async def test_what_is_left_when_a_handle_is_cancelled_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with trio.CancelScope() as scope:
+        async with open_handle(1) as a, open_handle(2) as b:
+            await connect(a, b)
+            monkeypatch.setattr(UdpEndpoint, "send_nowait", lambda *_: 0)
+            await a.open_channel(0).send_many([b"x"] * 70)
+            scope.cancel()
+    assert a.statistics().drops[DropCause.SEND_FAILED] == 70

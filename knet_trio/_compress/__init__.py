@@ -43,6 +43,12 @@ class _Module(Protocol):
         """Return the compressor called ``model``; raise InvalidArgumentError for a wrong level."""
 
 
+def model_of(wire_id: int) -> str:
+    """Return the name of the model with that id on the wire."""
+    names = [name for name, model in _MODELS.items() if model.wire_id == wire_id]
+    return names[0] if names else f"compression id {wire_id}"
+
+
 def make_compressor(config: CompressConfig) -> Compressor:
     """Return the compressor that ``config`` describes.
 

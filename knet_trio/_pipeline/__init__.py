@@ -1,6 +1,6 @@
 """The ways of a message, out and in.
 
-``tx`` is the way out and ``receiving`` the way in: the text at the top of each numbers its steps.
-``stage`` is what the steps with tasks of their own have in common; both ways ask the user's filter
-through ``filtering``.
+``transmitter`` is the way out and ``receiver`` the way in: the text at the top of each numbers its
+steps, and says which modules they are in. ``stage`` is what the steps with tasks of their own have
+in common; both ways ask the user's filter through ``filtering``.
 """

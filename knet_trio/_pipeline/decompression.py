@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from knet_trio._compress import Decompressors
+from knet_trio._compress import Decompressors, model_of
 from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio._state.context import Context
 from knet_trio.abc import Compressor
@@ -49,7 +49,7 @@ class Decompression:
             self._context.refuse(
                 DropCause.COMPRESSION_REFUSED,
                 host_id,
-                f"compression id {wire_id} is not in accept_compression",
+                f"{model_of(wire_id)} is not in accept_compression",
                 times=times,
                 key=host_id,
             )

@@ -217,9 +217,21 @@ class Lanes:
             self._release(waiter)
         if channel is None:
             for host in hosts:
+                left = 0
                 for item in host.lane.clear():
+                    # A ``send_sync`` of which nothing has gone raises instead.
+                    if item.started or not item.urgent:
+                        left += item.left
                     if item.on_end is not None:
                         item.on_end(None)
+                if left:
+                    self._context.refuse(
+                        DropCause.SEND_FAILED,
+                        host.host_id,
+                        "the handle has ended",
+                        times=left,
+                        key=host.host_id,
+                    )
         else:
             for host in hosts:
                 for item in [one for one in host.lane.urgent if one.channel is channel]:

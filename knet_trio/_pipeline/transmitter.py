@@ -153,7 +153,7 @@ class Transmitter:
             )
         entry = self._prepare(*addressed)
         if entry is None:
-            raise HostDownError("the destination is not reachable")
+            raise HostDownError(f"host {hosts[0]} is not reachable")
         batch, hosts_found, *_ = entry
         if not hosts_found:
             self._entered(entry)
@@ -168,12 +168,13 @@ class Transmitter:
         item = LaneItem(batch, urgent=True)
         item.channel = owner
         if not host.ranked:
-            raise HostDownError("the destination is not reachable")
+            raise HostDownError(f"host {host.host_id} is not reachable any more")
         if not host.lane.urgent and self._transport.send(host, item):
             await trio.lowlevel.cancel_shielded_checkpoint()
         elif not host.ranked:
             # What the system said of it has taken the last link down.
-            item.error = item.error or HostDownError("the destination is not reachable any more")
+            why = f"host {host.host_id} is not reachable any more"
+            item.error = item.error or HostDownError(why)
             await trio.lowlevel.cancel_shielded_checkpoint()
         else:
             await self._wait_sent(host, item)

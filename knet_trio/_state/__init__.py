@@ -2,6 +2,7 @@
 
 From the bottom up::
 
+    workers         where slow work runs: in a thread, or in simulated time
     turns           how long a handle works before other tasks run
     schedule        deadlines of many things, and the task that keeps them
     chores          work on many links at once, in turns

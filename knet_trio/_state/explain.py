@@ -24,7 +24,8 @@ _ADVICE = {
     DropCause.ACCESS_LIST: "its packets come from an address that the link's access list rejects",
     DropCause.LINK_DISABLED: "the peer is trying to reach it",
     DropCause.SEND_FAILED: "data could not be sent over it",
-    DropCause.SEND_QUEUE_FULL: "it is slower than what is sent over it",
+    DropCause.SEND_QUEUE_FULL: "copies that other links took found no room on this one: it is"
+    " slower than what is sent over it",
 }
 
 
@@ -43,7 +44,7 @@ def explain(link: NetworkLinkState) -> str:
             f" {search.mtu} bytes a packet ({mtu})"
         )
     elif not link.enabled:
-        lines.append(f"{name} ({where}) is down: {link.reason}; set enabled = True to start it")
+        lines.append(f"{name} ({where}) is down: {link.reason}{link.how_to_start}")
     elif liveness.connected:
         lines.append(
             f"{name} ({where}) is up but carries no data: the path does not even take packets of"

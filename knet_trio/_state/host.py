@@ -131,6 +131,12 @@ class HostState:
         self.policy = policy
         self._changed(self)
 
+    def end(self) -> None:
+        """End it: the handle has ended."""
+        self.ranked = ()
+        self.reachable.close_off()
+        self.close()
+
     def close(self) -> None:
         """End it: the host is being removed."""
         self.reachable.close()

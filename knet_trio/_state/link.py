@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Final
 
 import attrs
 
@@ -13,6 +14,8 @@ from knet_trio._waiting import AsyncBool
 from knet_trio.abc import Endpoint
 from knet_trio.config import LinkConfig
 from knet_trio.status import LinkStatus
+
+_ENDED: Final = "the handle has ended"
 
 
 class LinkState(ABC):
@@ -62,6 +65,11 @@ class LinkState(ABC):
         """The socket it sends through, None if it needs none."""
         return None
 
+    @property
+    def how_to_start(self) -> str:
+        """What to do about a link that is disabled, to be said after the reason."""
+        return "" if self.reason == _ENDED else "; set enabled = True to start it"
+
     @abstractmethod
     def status(self) -> LinkStatus:
         """Return its state and its counters as they are now."""
@@ -99,6 +107,11 @@ class LinkState(ABC):
     def clear_statistics(self) -> None:
         """Set the counters to zero."""
         self.counters.clear()
+
+    def end(self) -> None:
+        """Take it down without a word: the handle has ended."""
+        self.reason = _ENDED
+        self.connected.close_off()
 
     def close(self) -> None:
         """Take it down for good: it is being removed."""

@@ -97,7 +97,7 @@ class LoopbackLinkState(LinkState):
         title = f"link {self.link_id} of host {self.host_id} to itself"
         if self.enabled:
             return f"{title} is up: {self.reason}"
-        return f"{title} is down: {self.reason}; set enabled = True to start it"
+        return f"{title} is down: {self.reason}{self.how_to_start}"
 
     def carry(self, messages: Sequence[Message]) -> None:
         """Deliver ``messages`` to this host's own channels."""

@@ -215,6 +215,12 @@ class NetworkLinkState(LinkState):
         say(LogSubsystem.LINK, "%s is down: %s", self.title, reason)
         self._tell_connected(False)
 
+    def end(self) -> None:
+        """Take it down without a word: the handle has ended."""
+        super().end()
+        self.heartbeat.stop()
+        self.heartbeat.fail(self.context.now())
+
     def close(self) -> None:
         """Take it down for good: it is being removed."""
         self.set_enabled(False)

@@ -185,10 +185,13 @@ async def test_a_thread_that_compresses(leave: Leave, monkeypatch: pytest.Monkey
             waiters.start("receive", channel.receive)
             waiters.when("receive", go_on.set)
             await leave(scope)
+        # It is counted: where the handle was cut off, as what could not be sent.
         assert set(counted(pair.a.statistics().drops)) <= {
             DropCause.HOST_DOWN,
             DropCause.FORWARDING_DISABLED,
+            DropCause.SEND_FAILED,
         }
+        assert counted(pair.a.statistics().drops)
         assert pair.a.get_host(2).links[0].status.stats.tx_data_packets == 0
     check_forwarding(waiters, pair)
     # At its end the other handle ends first, and who waits for room in its lane returns.

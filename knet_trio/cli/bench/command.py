@@ -60,8 +60,8 @@ class Request:
     "patterns",
     multiple=True,
     metavar="NAME",
-    help="Measure only this case, or those that a pattern such as 'throughput/*/64' fits. May be"
-    " given several times.",
+    help="Measure only this case, those whose names begin with it, or those that a pattern such as"
+    " 'throughput/*/64' fits. May be given several times.",
 )
 @click.option("--list", "as_list", is_flag=True, help="Print the names of all cases.")
 @click.option(
