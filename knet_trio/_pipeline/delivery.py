@@ -26,27 +26,28 @@ class Delivery:
         self.crowded: ChannelQueue | None = None
         self._context = context
 
-    async def let_readers_run(self, most: int) -> int:
+    async def let_readers_run(self, seconds: float) -> float:
         """Give up turns while a queue is above its high-water mark and its reader takes from it.
 
-        Reading a message takes longer than putting it there, so readers need most of the turns
-        then. A reader that does not get on is not waited for.
+        A reader that does not get on is not waited for.
 
         Args:
-            most: How many turns to give up at most.
+            seconds: For how long at most; the last turn may end later.
 
         Returns:
-            How many were given up.
+            How many seconds that took.
         """
-        given_up = 0
+        turns = self._context.turns
         queue, self.crowded = self.crowded, None
-        while queue is not None and queue.size > queue.high_water and given_up < most:
+        began = turns.now()
+        spent = 0.0
+        while queue is not None and queue.size > queue.high_water and spent < seconds:
             before = queue.size
-            await self._context.turns.give_up()
-            given_up += 1
+            await turns.give_up()
+            spent = turns.now() - began
             if queue.size >= before:
                 break
-        return given_up
+        return spent
 
     def deliver(self, data: bytes, source: int, channel: int) -> None:
         """Ask the filter about one message of host ``source``, and put it into its channel."""

@@ -45,14 +45,18 @@ from knet_trio.errors import DropCause, PacketError
 from knet_trio.message import Message
 
 PACKETS_AT_ONCE: Final = 16
-"""Packets that are read one by one between two looks at whether the turn is over."""
+"""Packets that are read one by one between two looks at whether the turn is over. So many get on in
+each round of the loop, however much of it the program takes."""
+
+LARGE_PACKET: Final = 4096
+"""Bytes of a packet that are as much work as a small packet."""
 
 OPENED_AT_ONCE: Final = 64
 """Envelopes that are opened between two looks at whether the turn is over."""
 
-READERS_FIRST: Final = 16
-"""Turns that are left to readers of crowded channels, for what a socket gives at once. Pings wait
-in that socket too, so it cannot be many."""
+READERS_FIRST: Final = 0.002
+"""Seconds that readers of crowded channels are given at once, at most. They get as much time as the
+receive tasks take. With more, a socket from which pings come too would become full."""
 
 
 class Receiver:
@@ -82,23 +86,35 @@ class Receiver:
     async def receive_from(self, endpoint: Endpoint) -> None:
         """Receive what arrives at ``endpoint``, until cancelled."""
         turns, delivery = self._turns, self._delivery
+        # The time that readers may still have, and when that was worked out last.
+        credit = 0.0
+        since = turns.now()
         while True:
             before = turns.round
             trains, troubles = await endpoint.receive()
             turns.resumed(before)
+            # A debt is forgotten, so that they get a turn for whatever comes.
+            credit = max(credit, 0.0)
             # A piece of work comes before the turn is looked at: so every task gets on, whatever
             # the others do.
-            patience = READERS_FIRST
+            piece = 0
             for train in trains:
                 data, size, source = train
                 if len(data) <= size:
                     self._receive_one(data, source)
+                    piece += 1 + len(data) // LARGE_PACKET
                 else:
                     await self._receive_train(train)
+                    piece = PACKETS_AT_ONCE
                 if delivery.crowded is not None:
-                    patience -= await delivery.let_readers_run(patience)
-                if turns.is_over():
-                    await turns.give_up()
+                    worked = turns.now() - max(since, turns.began)
+                    credit = min(credit + worked, READERS_FIRST)
+                    credit -= await delivery.let_readers_run(credit)
+                    since = turns.now()
+                if piece >= PACKETS_AT_ONCE:
+                    piece = 0
+                    if turns.is_over():
+                        await turns.give_up()
             # What has arrived is worth more than what is said of its sender.
             if troubles:
                 receive_troubles(self._handle, endpoint, troubles)

@@ -31,19 +31,26 @@ class Turns:
             await turns.give_up()
 
     A task that has slept for another reason calls ``resumed`` with the ``round`` it fell asleep in.
+
+    Attributes:
+        began: When the turn began, as ``now`` tells it.
+        round: The number of the round of the loop, of those that the handle has noticed.
     """
 
-    __slots__ = ("_began", "_clock", "round")
+    __slots__ = ("_clock", "began", "round")
 
     def __init__(self) -> None:
         self._clock = _clock.get()
-        self._began = self._clock()
-        # Counts the rounds of the loop that the handle has noticed.
+        self.began = self._clock()
         self.round = 0
+
+    def now(self) -> float:
+        """Return the time by which turns are measured, in seconds."""
+        return self._clock()
 
     def is_over(self) -> bool:
         """Return whether the handle has used up its time in this round of the loop."""
-        return self._clock() - self._began > TURN
+        return self._clock() - self.began > TURN
 
     async def give_up(self) -> None:
         """Let other tasks run. A checkpoint."""
@@ -59,7 +66,7 @@ class Turns:
         """
         if before == self.round:
             self.round += 1
-            self._began = self._clock()
+            self.began = self._clock()
 
 
 class CountedClock:
