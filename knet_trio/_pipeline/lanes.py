@@ -60,6 +60,7 @@ class Lanes:
         self.gathering: _Gathering | None = None
         # Those who may go on as time passes, though no lane moves.
         self._undecided: dict[Waiter, None] = {}
+        self._looks_again = False
 
     @property
     def gathers(self) -> bool:
@@ -182,10 +183,9 @@ class Lanes:
     def blocked(self, host: HostState) -> None:
         """Note that no link of ``host`` has room any more.
 
-        If its lane is full too, batches to other hosts may not have to wait for it.
+        Batches that go to other hosts too may not have to wait for it.
         """
-        if host.lane.full:
-            self._try_again([one for one in host.lane.waiters if len(one.hosts) > 1])
+        self._try_again([one for one in host.lane.waiters if len(one.hosts) > 1])
 
     def host_lost(self, host: HostState) -> None:
         """Give up what waits for ``host``, which cannot be reached any more.
@@ -306,14 +306,12 @@ class Lanes:
         full: list[HostState] = []
         for host in hosts:
             lane = host.lane
-            if lane.full:
+            # It must not overtake who began to wait before.
+            if lane.full or (lane.waiters and next(iter(lane.waiters)) is not waiter):
                 if not lane.blocked:
                     # It is not the host that is behind, but this program.
                     return False
                 full.append(host)
-            elif lane.waiters and next(iter(lane.waiters)) is not waiter:
-                # It must not overtake who began to wait before.
-                return False
             else:
                 open_.append(host)
         if full and not self._any_flows(open_, full):
@@ -339,17 +337,23 @@ class Lanes:
         """
         now = self._context.now()
         moving = any(now - host.lane.moved_at < _MOVING for host in full)
-        since = now - _SETTLED if moving else now
         under_half = [host for host in hosts if host.lane.under_half]
-        if any(link.sender.flows(since) for host in under_half for link in host.ranked):
-            return True
         if not under_half:
             return False
+        if not moving:
+            # Nobody is as slow as a host that stands still.
+            return True
+        since = now - _SETTLED
+        if any(link.sender.flows(since) for host in under_half for link in host.ranked):
+            return True
         # The system's queue moves on without a word.
-        self._context.heartbeats.set(self._look_again, now + _LOOK_AGAIN)
+        if not self._looks_again:
+            self._looks_again = True
+            self._context.heartbeats.set(self._look_again, now + _LOOK_AGAIN)
         return False
 
     def _look_again(self, _: float) -> None:
+        self._looks_again = False
         undecided, self._undecided = self._undecided, {}
         self._try_again(undecided)
 

@@ -88,7 +88,13 @@ class LinkSender:
 
         ``since`` is a time in seconds on Trio's clock.
         """
-        return self._blocked_at <= since and self.outlet.endpoint.backlog < 0.5
+        if self._blocked_at > since:
+            return False
+        if self.outlet.endpoint.backlog < 0.5:
+            return True
+        # What fills a shared socket may all be for another peer, which takes nothing.
+        destination = self._address.destination
+        return destination is not None and self._open_own(destination)
 
     def send_data(self, datagrams: Sequence[bytes], *, in_order: bool = True) -> SendResult:
         """Send datagrams of data, as many as there is room for.
@@ -194,21 +200,28 @@ class LinkSender:
         Returns:
             Whether it is worth trying again at once.
         """
-        outlet = self.outlet
-        if outlet is self.shared and outlet.users > 1 and destination != self._unconnectable:
-            own = self._context.connections.connect(outlet, destination)
-            if own is not None:
-                self.outlet = own
-                self._rerouted()
-                return True
-            self._unconnectable = destination
-        outlet.mark_full()
+        if self._open_own(destination):
+            return True
+        self.outlet.mark_full()
         self._blocked_at = self._context.now()
         # The system speaks of room when half of the buffer is free. Until then others that are no
         # faster would be far ahead, so a buffer that does empty is filled up meanwhile.
         if self._delay <= LAST_POLL:
             self._retry_later()
         return False
+
+    def _open_own(self, destination: Address) -> bool:
+        """Open a socket for this link, if it shares one with others; return whether it was."""
+        outlet = self.outlet
+        if outlet is not self.shared or outlet.users < 2 or destination == self._unconnectable:
+            return False
+        own = self._context.connections.connect(outlet, destination)
+        if own is None:
+            self._unconnectable = destination
+            return False
+        self.outlet = own
+        self._rerouted()
+        return True
 
     def _wait_for_buffers(self) -> None:
         self._no_buffers = True

@@ -48,6 +48,7 @@ async def test_each_is_looked_at_once(
         for host_id in HOSTS[1:]:
             hosts[host_id].lane.clear()
             hosts[host_id].network_links[0].sender._blocked_at = trio.current_time() + 1  # pyright: ignore[reportPrivateUsage]
+        hosts[2].lane.moved_at = trio.current_time()
         tries = Tries(transmitter, monkeypatch)
         if event == "time passes":
             lanes._look_again(0.0)  # pyright: ignore[reportPrivateUsage]

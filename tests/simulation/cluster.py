@@ -7,6 +7,7 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import permutations
 
 import attrs
@@ -376,7 +377,9 @@ class Cluster:
         if peer is not None and link in peer.links:
             enabled = not self._disabled[a, b, link]
             if peer.links[link].enabled != enabled:
-                peer.links[link].enabled = enabled
+                # All handles end at the same time, and one of them is the first to say so.
+                with suppress(trio.ClosedResourceError):
+                    peer.links[link].enabled = enabled
 
     async def _restart(self, nursery: trio.Nursery, fault: Fault, began: float) -> None:
         host = fault.a
