@@ -52,6 +52,11 @@ _backlogs: Final = Backlogs()
 SocketName = tuple[str, int] | tuple[str, int, int, int]
 
 
+def _room_taken(train: Train) -> int:
+    """Return about how many bytes of a receive buffer a train took, less rather than more."""
+    return len(train.data) + _BOOKKEEPING
+
+
 class UdpTransport(Transport):
     """Plain UDP over IPv4 or IPv6."""
 
@@ -110,6 +115,11 @@ class UdpEndpoint(Endpoint):
         self._mark = mark
         self._shared = shared
         self._connected: dict[Address, UdpEndpoint] = {}
+        # Those of them that are not read yet, since packets from before may wait here: each with
+        # what is to be read here before that, in bytes.
+        self._behind: dict[trio.Event, int] = {}
+        # Set once everything that came to the shared socket before has been worked on.
+        self._may_read: trio.Event | None = None if shared is None else trio.Event()
         # What the socket is given for them, None for the one it is connected to; and back.
         self._names: dict[Address, SocketName | None] = {} if peer is None else {peer: None}
         self._sources: dict[SocketName, Address] = {}
@@ -127,6 +137,8 @@ class UdpEndpoint(Endpoint):
         self._held: list[PathTrouble] = []
         self._taken = 0
         self._closed = False
+        # Whether somebody works on what was received last.
+        self._at_work = False
         # When something last arrived, and how often in a row closely after the time before; whether
         # to stay awake for the next.
         self._arrived_at = -math.inf
@@ -137,11 +149,16 @@ class UdpEndpoint(Endpoint):
 
     async def receive(self) -> Arrivals:
         """Wait for the socket and drain it, up to a bound."""
+        if self._may_read is not None:
+            await self._wait_for_shared()
+        self._at_work = False
         turns = AWAKE_TURNS if self._stays_awake else 0
         while True:
             if self._closed:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the endpoint was closed")
+            if self._behind:
+                self._let_others_read()
             if self._held:
                 # The kernel has told them, and does not wake anybody for them again.
                 await trio.lowlevel.checkpoint()
@@ -167,6 +184,8 @@ class UdpEndpoint(Endpoint):
                 # mypy does not know what may happen in an await.
                 continue  # type: ignore[unreachable]
             arrivals = self._drain(is_woken=not turns)
+            for event in self._behind:
+                self._behind[event] -= sum(map(_room_taken, arrivals.trains))
             if arrivals.trains or arrivals.troubles:
                 now = time.perf_counter()
                 # More than one at once is a stream, which waits for nobody.
@@ -176,12 +195,46 @@ class UdpEndpoint(Endpoint):
                     self._in_a_row = 0
                     self._stays_awake = False
                 self._arrived_at = now
+                self._at_work = True
                 return arrivals
 
     @staticmethod
     def _look_at_clocks() -> tuple[float, float]:
         """Return the time, and the CPU time of this thread, in seconds."""
         return time.perf_counter(), time.thread_time()
+
+    async def _wait_for_shared(self) -> None:
+        """Wait until what came to the shared socket before this one was connected has been read.
+
+        The peer sent it before what comes here.
+        """
+        shared, may_read = self._shared, self._may_read
+        if shared is not None and may_read is not None and not shared._closed:
+            if shared._at_work or not shared._is_empty():
+                shared._behind[may_read] = shared._receive_buffer
+                # It may wait for room alone, or not at all, if an error is all there is.
+                trio.lowlevel.notify_closing(shared._sock)
+                await may_read.wait()
+        self._may_read = None
+
+    def _is_empty(self) -> bool:
+        """Return whether there is nothing to be read."""
+        try:
+            self._sock.recvmsg(0, 0, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            # It is on the error queue, and says nothing of what there is to be read.
+            self._told = True
+        return False
+
+    def _let_others_read(self) -> None:
+        """Let connected sockets be read, if what came here before them has been worked on."""
+        is_empty = self._is_empty()
+        for event, left in list(self._behind.items()):
+            if is_empty or left <= 0:
+                del self._behind[event]
+                event.set()
 
     def _drain(self, *, is_woken: bool) -> Arrivals:
         trains: list[Train] = []
@@ -221,7 +274,7 @@ class UdpEndpoint(Endpoint):
         Once as much has been read as the receive buffer holds, everything has been read that was in
         it when the error queue was read.
         """
-        self._taken += sum(len(train.data) + _BOOKKEEPING for train in trains)
+        self._taken += sum(map(_room_taken, trains))
         if self._taken < self._receive_buffer:
             return []
         self._taken = 0
@@ -430,6 +483,8 @@ class UdpEndpoint(Endpoint):
             return
         self._closed = True
         _backlogs.forget(self)
+        for event in self._behind:
+            event.set()
         for endpoint in self._connected.values():
             options.allow_sharing(endpoint._sock, False)
         if self._shared is not None and self._peer is not None:

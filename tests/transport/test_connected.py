@@ -46,6 +46,89 @@ def bind_elsewhere(address: Address, *, reuse: bool) -> None:
         sock.bind(socket_address(address))
 
 
+async def expect(endpoint: UdpEndpoint, datagrams: list[tuple[bytes, Address]]) -> None:
+    """Receive just these, and nothing after them."""
+    assert await receive(endpoint, len(datagrams)) == datagrams
+    with trio.move_on_after(0) as scope:
+        await endpoint.receive()
+    assert scope.cancelled_caught
+
+
+class TestOrder:
+    """What came to the shared socket first is worked on first."""
+
+    @both
+    async def test_a_connected_socket_is_read_when_the_shared_one_has_been(
+        self, local: Address, open_udp: Opener
+    ) -> None:
+        shared, peer = open_udp(local), open_udp(local)
+        got: list[bytes] = []
+
+        async def read(endpoint: UdpEndpoint, turns: int) -> None:
+            while True:
+                trains = (await endpoint.receive()).trains
+                for _ in range(turns):
+                    await trio.lowlevel.checkpoint()
+                got.extend(datagram for train in trains for datagram in train.datagrams())
+
+        peer.send_nowait([b"%d" % number for number in range(300)], shared.local)
+        connected = connect(shared, peer.local)
+        try:
+            peer.send_nowait([b"%d" % number for number in range(300, 600)], shared.local)
+            with trio.fail_after(PATIENCE):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(read, connected, 0)
+                    await wait_all_tasks_blocked()
+                    assert got == []
+                    # It takes its time.
+                    nursery.start_soon(read, shared, 10)
+                    while len(got) < 600:
+                        await trio.lowlevel.checkpoint()
+                    nursery.cancel_scope.cancel()
+        finally:
+            connected.close()
+        assert got == [b"%d" % number for number in range(600)]
+
+    async def test_a_flood_of_others_does_not_hold_it_up_for_good(self, open_udp: Opener) -> None:
+        shared, peer, stranger = (open_udp(V4) for _ in range(3))
+        size = 60_000
+        stranger.send_nowait([bytes(size)], shared.local)
+        connected = connect(shared, peer.local)
+        received = 0
+        try:
+            peer.send_nowait([b"x"], shared.local)
+
+            async def flood() -> None:
+                nonlocal received
+                while True:
+                    await shared.receive()
+                    received += size
+                    # There is always something.
+                    stranger.send_nowait([bytes(size)] * 4, shared.local)
+
+            with trio.fail_after(PATIENCE):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(flood)
+                    assert await receive(connected, 1) == [(b"x", peer.local)]
+                    nursery.cancel_scope.cancel()
+        finally:
+            connected.close()
+        assert received > size
+
+    async def test_or_when_the_shared_one_is_closed(self, open_udp: Opener) -> None:
+        shared, peer, stranger = (open_udp(V4) for _ in range(3))
+        stranger.send_nowait([b"x"], shared.local)
+        connected = connect(shared, peer.local)
+        try:
+            peer.send_nowait([b"y"], shared.local)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(expect, connected, [(b"y", peer.local)])
+                await wait_all_tasks_blocked()
+                shared.close()
+        finally:
+            connected.close()
+
+
 class TestPackets:
     @both
     async def test_of_the_peer_arrive_there_and_others_do_not(
@@ -58,14 +141,12 @@ class TestPackets:
             peer.send_nowait([b"one"], shared.local)
             stranger.send_nowait([b"two"], shared.local)
             peer.send_nowait([b"3"] * 40, shared.local)
-            assert (
-                await receive(connected, 41) == [(b"one", peer.local)] + [(b"3", peer.local)] * 40
-            )
-            assert await receive(shared, 1) == [(b"two", stranger.local)]
-            for endpoint in (shared, connected):
-                with trio.move_on_after(0) as scope:
-                    await endpoint.receive()
-                assert scope.cancelled_caught
+            # Each has a task that reads it.
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(expect, shared, [(b"two", stranger.local)])
+                nursery.start_soon(
+                    expect, connected, [(b"one", peer.local)] + [(b"3", peer.local)] * 40
+                )
         finally:
             connected.close()
 
