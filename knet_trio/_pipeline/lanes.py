@@ -370,7 +370,10 @@ class Lanes:
         for host in hosts:
             item = LaneItem(batch)
             lane = host.lane
-            if lane.items:
+            if not host.ranked:
+                # What the system said of an earlier one's has taken its last link down.
+                give_up_unreachable(context, host.host_id, item)
+            elif lane.items:
                 lane.append(item)
             elif len(hosts) > 1 and turns.is_over():
                 lane.append(item)

@@ -16,7 +16,8 @@ transport are stages with tasks: they work on what had to wait.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import trio
@@ -34,6 +35,7 @@ from knet_trio.errors import (
     DropCause,
     ForwardingDisabledError,
     HostDownError,
+    KnetError,
     NoFilterError,
     SendError,
 )
@@ -127,8 +129,7 @@ class Transmitter:
             batch, hosts, *_ = entry
             await lanes.wait_to_enter(batch, hosts, owner)
             turns.resumed(before)
-            self._entered(entry)
-            stuck = self._go_on(rest)
+            stuck = self._go_on(entry, rest, owner)
 
     @trio.lowlevel.enable_ki_protection
     async def send_sync(
@@ -144,14 +145,16 @@ class Transmitter:
         self._check_open()
         if to is None and self._context.filter is None:
             raise NoFilterError("say where to with to=[host_id], or set a filter")
-        addressed = self._filter.address(data, channel, to)
+        with self._guard():
+            addressed = self._filter.address(data, channel, to)
         hosts = addressed.hosts
         if hosts is None or len(hosts) != 1:
             raise DestinationError(
                 "send_sync takes exactly one destination",
                 errno=errno.EINVAL if hosts == () else errno.E2BIG,
             )
-        entry = self._prepare(*addressed)
+        with self._guard():
+            entry = self._prepare(*addressed)
         if entry is None:
             raise HostDownError(f"host {hosts[0]} is not reachable")
         batch, hosts_found, *_ = entry
@@ -160,8 +163,11 @@ class Transmitter:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         if not batch.ready:
-            await self._compressor.compress(batch)
+            with self._guard():
+                await self._compressor.compress(batch)
             self._check_open()
+            if owner is not None and owner.closed:
+                raise trio.ClosedResourceError("this channel was closed")
         if not self._context.forwarding:
             raise ForwardingDisabledError("data forwarding was turned off")
         (host,) = hosts_found
@@ -169,7 +175,9 @@ class Transmitter:
         item.channel = owner
         if not host.ranked:
             raise HostDownError(f"host {host.host_id} is not reachable any more")
-        if not host.lane.urgent and self._transport.send(host, item):
+        with self._guard():
+            sent = not host.lane.urgent and self._transport.send(host, item)
+        if sent:
             await trio.lowlevel.cancel_shielded_checkpoint()
         elif not host.ranked:
             # What the system said of it has taken the last link down.
@@ -277,18 +285,31 @@ class Transmitter:
             raise _ended() from None
 
     @trio.lowlevel.enable_ki_protection
-    def _go_on(self, addressed: Sequence[Addressed]) -> _Stuck | None:
-        """Hand over what is left of messages of which some had to wait."""
-        try:
+    def _go_on(
+        self, entry: _Entry, addressed: Sequence[Addressed], owner: Owner | None
+    ) -> _Stuck | None:
+        """Hand over what is left of messages of which ``entry`` had to wait."""
+        with self._guard():
             if self._context.forwarding:
+                self._entered(entry)
+                if addressed and owner is not None and owner.closed:
+                    raise trio.ClosedResourceError("this channel was closed")
                 return self._enter_all(addressed)
             for one in addressed:
                 why = "data forwarding was turned off while those before it waited"
                 self._context.refuse(DropCause.FORWARDING_DISABLED, why, times=len(one.datas))
+        return None
+
+    @contextmanager
+    def _guard(self) -> Generator[None, None, None]:
+        """Have a bug end the handle, whoever comes upon it: he is told that it has ended."""
+        try:
+            yield
+        except (KnetError, trio.ClosedResourceError):
+            raise
         except Exception as error:
             self._context.crash(error)
             raise _ended() from None
-        return None
 
     def _enter_all(self, addressed: Sequence[Addressed]) -> _Stuck | None:
         """Let messages enter up to the first that have to wait; return these, and the rest."""

@@ -69,14 +69,14 @@ class TransportStage(Stage[int]):
         item = lane.take()
         if item is None:
             return False
-        start = item.start
+        sent = item.sent
         try:
             done = self.send(host, item)
         except BaseException:
             # A bug, which ends the handle: who waits for this item is woken then.
             lane.put_back(item)
             raise
-        if done or item.start != start:
+        if done or item.sent != sent:
             lane.moved_at = self._context.now()
         if done:
             lane.blocked = False
@@ -97,7 +97,8 @@ class TransportStage(Stage[int]):
             it, counted.
         """
         lane = host.lane
-        while True:
+        # Another host's message may have told that this one cannot be reached.
+        while host.ranked:
             try:
                 sealed = self._sealer.seal(lane, item)
             except SealError as error:
@@ -123,6 +124,7 @@ class TransportStage(Stage[int]):
                     lane.hand_on(sealed.last)
                 elif done:
                     lane.hand_on(sealed.number(sealed.owner(start + done - 1)))
+                item.sent += done - len(refusals)
                 item.start += done
                 if not refusals:
                     if done == len(datagrams):
@@ -139,6 +141,8 @@ class TransportStage(Stage[int]):
             if not _too_large(errors.values()) or not host.ranked:
                 break
             # There may be room for what comes behind a datagram that was too large.
+        else:
+            return False
         self._wait_for_room(host)
         return False
 
@@ -200,7 +204,9 @@ class TransportStage(Stage[int]):
             if not left:
                 break
             self._send_some(link, sealed, list(left), left, errors)
-        if len(left) < len(sealed.datagrams) - item.start:
+        sent = len(sealed.datagrams) - item.start - len(left)
+        if sent:
+            item.sent += sent
             host.lane.hand_on(sealed.number(len(item.batch.datas) - 1))
         return list(left), {index: errors[index] for index in left if index in errors}
 

@@ -128,10 +128,21 @@ class LaneItem:
         first: The index of the first message of the batch that is not sent whole.
         sealed: The datagrams of the messages from ``first`` on, None before they are made.
         start: The index of the first datagram that is not sent.
+        sent: How many of its datagrams have been sent, the old ones of what was cut again too.
         on_end: Called with ``error`` when nothing of it waits any more.
     """
 
-    __slots__ = ("batch", "channel", "error", "first", "on_end", "sealed", "start", "urgent")
+    __slots__ = (
+        "batch",
+        "channel",
+        "error",
+        "first",
+        "on_end",
+        "sealed",
+        "sent",
+        "start",
+        "urgent",
+    )
 
     def __init__(self, batch: Batch, on_end: OnEnd | None = None, *, urgent: bool = False) -> None:
         self.batch = batch
@@ -141,12 +152,13 @@ class LaneItem:
         self.first = 0
         self.sealed: Sealed | None = None
         self.start = 0
+        self.sent = 0
         self.on_end = on_end
 
     @property
     def started(self) -> bool:
         """Whether some of its datagrams have been sent."""
-        return self.start > 0
+        return self.sent > 0
 
     @property
     def left(self) -> int:

@@ -209,12 +209,13 @@ class UdpEndpoint(Endpoint):
         The peer sent it before what comes here.
         """
         shared, may_read = self._shared, self._may_read
-        if shared is not None and may_read is not None and not shared._closed:
-            if shared._at_work or not shared._is_empty():
-                shared._behind[may_read] = shared._receive_buffer
-                # It may wait for room alone, or not at all, if an error is all there is.
-                trio.lowlevel.notify_closing(shared._sock)
-                await may_read.wait()
+        assert shared is not None
+        assert may_read is not None
+        if not shared._closed and (shared._at_work or not shared._is_empty()):
+            shared._behind[may_read] = shared._receive_buffer
+            # It may be asleep though there is something, of which another has read an error.
+            trio.lowlevel.notify_closing(shared._sock)
+            await may_read.wait()
         self._may_read = None
 
     def _is_empty(self) -> bool:

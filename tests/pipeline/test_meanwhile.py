@@ -6,12 +6,18 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from knet_trio._pipeline.compressor import CompressorStage
+from knet_trio._pipeline.transmitter import Owner, Transmitter
 from knet_trio._state.context import Compression
+from knet_trio._state.lane import Batch
 from knet_trio.abc import Compressor
+from knet_trio.address import Address
 from knet_trio.errors import DropCause, ForwardingDisabledError
 from knet_trio.message import FilterPacket, Unicast
-from tests.pipeline.sending import drops
+from tests.pipeline.sending import data, drops, make, message, send
+from tests.pipeline.test_compression import Halver
 from tests.pipeline.test_lanes import Sockets, fill
+from tests.state.fakes import address
 
 
 def to_host_named_first(packet: FilterPacket) -> Unicast:
@@ -51,8 +57,75 @@ class TestOfMessagesThatGoToDifferentHosts:
             assert sockets.payloads(3) == []
             assert drops(world) == {DropCause.FORWARDING_DISABLED: waiting + 2}
 
+    async def test_their_channel_is_closed_as_the_first_goes(self, nursery: trio.Nursery) -> None:
+        sockets = Sockets(2, 3, 4)
+        world = sockets.world
+        owner = Owner()
+        async with sockets.running() as transmitter:
+            sockets.hold(2, 4)
+            await fill(transmitter, 2)
+            await fill(transmitter, 4)
+            world.context.filter = to_host_named_first
+            closed: list[bool] = []
+
+            async def send() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await transmitter.send((b"2 a", b"4 b"), 0, None, owner)
+                closed.append(True)
+
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            world.handle.hosts[2].network_links[0].take_down(0.0, "the test says so")
+            owner.closed = True
+            transmitter.close_channel(owner)
+            await wait_all_tasks_blocked()
+            assert closed == [True]
+
+
+async def test_a_host_that_is_lost_by_what_is_said_of_another() -> None:
+    world = make(2, 3)
+    lost = world.handle.hosts[3].network_links[0]
+
+    def refuse(_: bytes, destination: Address) -> None:
+        if destination == address(20) and lost.connected.is_on:
+            lost.take_down(0.0, "the system says so")
+
+    world.endpoint.refuse = refuse
+    await send(world, message())
+    assert len(data(world, address(20))) == 1
+    assert drops(world) == {DropCause.HOST_DOWN: 1}
+
 
 class TestSendSync:
+    async def test_its_channel_is_closed_while_it_is_compressed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = make(2)
+        owner = Owner()
+
+        async def compress(_: CompressorStage, batch: Batch) -> None:
+            await trio.lowlevel.checkpoint()
+            batch.ready = owner.closed = True
+
+        monkeypatch.setattr(CompressorStage, "compress", compress)
+        monkeypatch.setattr(CompressorStage, "compress_now", lambda *_: False)
+        world.context.compression = Compression(Halver(), 1)
+        with pytest.raises(trio.ClosedResourceError):
+            await Transmitter(world.handle).send_sync(b"hello", 0, (2,), owner)
+        assert data(world) == []
+
+    async def test_a_bug_ends_the_handle(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        world = make(2)
+
+        def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr("knet_trio._pipeline.sealing.encode_messages", fail)
+        with pytest.raises(trio.ClosedResourceError):
+            await Transmitter(world.handle).send_sync(b"hello", 0, (2,))
+        with pytest.raises(RuntimeError, match="a bug"):
+            world.context.raise_bug()
+
     async def test_cancelled_while_somebody_waits_for_the_lane(
         self, nursery: trio.Nursery, autojump_clock: MockClock
     ) -> None:

@@ -542,9 +542,10 @@ class TestSendSync:
             world.handle.hosts[2].network_links[0].set_enabled(False)
         assert drops(world) == {}
 
+    @pytest.mark.parametrize("policy", LinkPolicy)
     @pytest.mark.parametrize("begun", [0, 1])
-    async def test_cancelled(self, begun: int) -> None:
-        world = make(2)
+    async def test_cancelled(self, begun: int, policy: LinkPolicy) -> None:
+        world = make(2, policy=policy, links=2)
         async with running(world) as transmitter:
             world.endpoint.room = begun
             with trio.CancelScope() as scope:
