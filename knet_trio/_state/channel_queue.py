@@ -200,7 +200,10 @@ class ChannelQueue:
         """Wait until a message is handed over, or a list of ``wanted`` at most."""
         if self._closed or self._ended:
             await trio.lowlevel.checkpoint()
-            self._check()
+            # What was put meanwhile may be the last that comes, so nobody would be woken for it.
+            if self._closed or not self.size:
+                raise self._error()
+            return self._take() if wanted is None else self._take_many(wanted)
         waiter = _Waiter(trio.lowlevel.current_task(), wanted)
         waiting = self._waiting
 

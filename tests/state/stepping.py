@@ -1,4 +1,4 @@
-"""Cancelling an async call at each of its steps."""
+"""Doing something, such as cancelling it, at each of the steps of an async call."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import trio
 T = TypeVar("T")
 
 
-class CancelAt(Generic[T]):
-    """Awaits what ``call`` returns and cancels ``scope`` as its step number ``step`` begins.
+class DoAt(Generic[T]):
+    """Awaits what ``call`` returns and calls ``do`` as its step number ``step`` begins.
 
-    Step 0 is before it does anything, step n after it was resumed for the n-th time: a cancel there
-    hits the next checkpoint. ``reached`` says whether there was such a step.
+    Step 0 is before it does anything, step n after it was resumed for the n-th time. ``reached``
+    says whether there was such a step.
     """
 
-    def __init__(self, call: Callable[[], Awaitable[T]], step: int, scope: trio.CancelScope):
+    def __init__(self, call: Callable[[], Awaitable[T]], step: int, do: Callable[[], object]):
         self._call = call
         self._step = step
-        self._scope = scope
+        self._do = do
         self.reached = False
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -31,7 +31,7 @@ class CancelAt(Generic[T]):
         while True:
             if number == self._step:
                 self.reached = True
-                self._scope.cancel()
+                self._do()
             number += 1
             try:
                 if error is None:
@@ -45,3 +45,10 @@ class CancelAt(Generic[T]):
                 value = yield trap
             except BaseException as thrown:
                 error = thrown
+
+
+class CancelAt(DoAt[T]):
+    """Cancels ``scope`` at that step: that hits the next checkpoint."""
+
+    def __init__(self, call: Callable[[], Awaitable[T]], step: int, scope: trio.CancelScope):
+        super().__init__(call, step, scope.cancel)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
@@ -12,7 +14,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 from knet_trio._state.channel_queue import MOST_AT_ONCE, ChannelQueue
 from knet_trio._state.turns import Turns, counted_turns
 from knet_trio.message import Message
-from tests.state.stepping import CancelAt
+from tests.state.stepping import CancelAt, DoAt
 
 
 def message(number: int, source: int = 2) -> Message:
@@ -336,6 +338,28 @@ class TestEnds:
             await queue.take()
         with assert_checkpoints(), pytest.raises(trio.EndOfChannel):
             await queue.take_many()
+
+    @both
+    async def test_nobody_waits_beside_what_is_put_after_the_end(
+        self, many: bool, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        """At whatever step of taking it is put."""
+        taken: list[list[int]] = []
+        step, reached = 0, True
+        while reached:
+            queue = ChannelQueue(10, Turns())
+            queue.end()
+            reader = Reader(queue, None if many else 0)
+            two = [message(0), message(1)]
+            at = DoAt(reader.once, step, partial(queue.put, 2, two))
+            with trio.fail_after(1), suppress(trio.EndOfChannel):
+                await at
+            taken.append(numbers(reader.got))
+            assert len(queue) == (2 if at.reached else 0) - len(reader.got)
+            reached = at.reached
+            step += 1
+        assert taken == [[0, 1] if many else [0]] * (step - 1) + [[]]
+        assert step > 2
 
     async def test_what_is_left_is_gone_after_closing(self) -> None:
         queue = filled(3)
