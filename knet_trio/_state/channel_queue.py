@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 from typing import Final, cast
 
 import attrs
@@ -49,6 +48,99 @@ class _Waiter:
         trio.lowlevel.reschedule(self.task)
 
 
+class _Lengths:
+    """Which hosts have most messages in a queue, found without looking at all hosts.
+
+    Each host is in the bucket of a number that is its messages or more: what is put has to be noted
+    here, what is taken need not be. Who is found in too high a bucket moves down then.
+
+    Args:
+        queues: The messages of each host, by its id; none of them is empty.
+    """
+
+    def __init__(self, queues: dict[int, deque[Message]]) -> None:
+        self._queues = queues
+        self._bucket_of: dict[int, int] = {}
+        # The hosts of each bucket that has some.
+        self._buckets: dict[int, dict[int, None]] = {}
+        # No host has more.
+        self._highest = 0
+        for source, queue in queues.items():
+            self.note(source, len(queue))
+
+    def __len__(self) -> int:
+        """Return how many hosts are noted, also of those that have nothing left."""
+        return len(self._bucket_of)
+
+    def note(self, source: int, length: int) -> None:
+        """Note that the host ``source`` has ``length`` messages now, one or more."""
+        before = self._bucket_of.get(source, 0)
+        if length > before:
+            if before:
+                bucket = self._buckets[before]
+                del bucket[source]
+                if not bucket:
+                    del self._buckets[before]
+            self._join(source, length)
+
+    def drop_newest(self, source: int, count: int) -> None:
+        """Drop ``count`` messages, each the newest of the host that has most then.
+
+        Args:
+            source: The host whose messages came last, at least as many as are to be dropped. If it
+                has as many as any other, it is the one that loses.
+            count: How many to drop.
+        """
+        queue = self._queues[source]
+        while count:
+            length, highest = len(queue), self._highest
+            if length >= highest:
+                dropped = min(count, length - highest + 1)
+                for _ in range(dropped):
+                    queue.pop()
+                count -= dropped
+            else:
+                count -= self._cut_highest(count, length)
+
+    def _cut_highest(self, count: int, floor: int) -> int:
+        """Drop up to ``count`` messages of a host of the highest bucket; return how many.
+
+        It is left with no less than ``floor``, which is below that bucket, and the next bucket. If
+        it turns out to belong in a lower one, it moves there, and nothing is dropped.
+        """
+        highest = self._highest
+        bucket = self._buckets.get(highest)
+        if bucket is None:
+            self._highest -= 1
+            return 0
+        source, _ = bucket.popitem()
+        if not bucket:
+            del self._buckets[highest]
+        queue = self._queues.get(source)
+        if queue is None:
+            del self._bucket_of[source]
+            return 0
+        dropped = 0
+        if len(queue) == highest:
+            # One at least; more as long as it has more than everybody else.
+            dropped = 1
+            while (
+                dropped < count
+                and highest - dropped > floor
+                and highest - dropped + 1 not in self._buckets
+            ):
+                dropped += 1
+            for _ in range(dropped):
+                queue.pop()
+        self._join(source, len(queue))
+        return dropped
+
+    def _join(self, source: int, length: int) -> None:
+        self._bucket_of[source] = length
+        self._buckets.setdefault(length, {})[source] = None
+        self._highest = max(self._highest, length)
+
+
 class ChannelQueue:
     """Messages in the order in which they came, for each host that sent some.
 
@@ -72,6 +164,10 @@ class ChannelQueue:
         self._limit = limit
         self._turns = turns
         self.size = 0
+        # With more messages than this, those who put have more to do than that: the limit, less
+        # than none while ``_lengths`` are kept. They are built when there is too much.
+        self._simple_up_to = limit
+        self._lengths: _Lengths | None = None
         # Those of the hosts that have something here, by id, and in the order of their turns.
         self._queues: dict[int, deque[Message]] = {}
         self._round: deque[deque[Message]] = deque()
@@ -97,9 +193,8 @@ class ChannelQueue:
         else:
             queue.append(message)
         self.size += 1
-        if self.size > self._limit:
-            self._drop_newest(1)
-            return 1
+        if self.size > self._simple_up_to:
+            return self._make_room(source, queue)
         return 0
 
     def put(self, source: int, messages: Sequence[Message]) -> int:
@@ -124,10 +219,8 @@ class ChannelQueue:
         else:
             queue.extend(messages)
         self.size += len(messages)
-        excess = self.size - self._limit
-        if excess > 0:
-            self._drop_newest(excess)
-            return excess
+        if self.size > self._simple_up_to:
+            return self._make_room(source, queue)
         return 0
 
     @trio.lowlevel.enable_ki_protection
@@ -193,6 +286,7 @@ class ChannelQueue:
         dropped, self.size = self.size, 0
         self._queues.clear()
         self._round.clear()
+        self._forget_lengths()
         self._wake_all()
         return dropped
 
@@ -263,38 +357,34 @@ class ChannelQueue:
         self.size -= len(taken)
         return taken
 
-    def _drop_newest(self, count: int) -> None:
-        """Drop ``count`` messages, each the newest of the host that has most here then."""
-        self.size -= count
-        if count == 1:
-            self._shorten(max(self._round, key=len), 1)
-            return
-        queues = sorted(self._round, key=len, reverse=True)
-        # The longest are cut to one length, that of the next, until it is enough.
-        cut = 0
-        level = len(queues[0])
-        surplus = 0
-        while surplus < count:
-            while cut < len(queues) and len(queues[cut]) >= level:
-                cut += 1
-            following = len(queues[cut]) if cut < len(queues) else 0
-            # A level is not gone below the point where what is cut off is enough.
-            down = min(level - following, -(-(count - surplus) // cut))
-            level -= down
-            surplus += down * cut
-        for queue in islice(queues, cut):
-            # What the last step cut too much is left to the first ones.
-            keep = 1 if surplus > count else 0
-            surplus -= keep
-            self._shorten(queue, len(queue) - level - keep)
-
-    def _shorten(self, queue: deque[Message], count: int) -> None:
-        source = queue[0].source
-        for _ in range(count):
-            queue.pop()
-        if not queue:
-            self._round.remove(queue)
+    def _make_room(self, source: int, queue: deque[Message]) -> int:
+        """Drop what is too much after ``source`` got more into its ``queue``; return how many."""
+        excess = self.size - self._limit
+        lengths = self._lengths
+        if excess <= 0:
+            if lengths is not None:
+                # To build them takes as long as there are hosts, which many puts have to pay for.
+                if -excess >= len(self._queues) or len(lengths) > 2 * self._limit:
+                    self._forget_lengths()
+                else:
+                    lengths.note(source, len(queue))
+            return 0
+        if lengths is None:
+            lengths = self._lengths = _Lengths(self._queues)
+            self._simple_up_to = -1
+        lengths.drop_newest(source, excess)
+        self.size -= excess
+        if queue:
+            lengths.note(source, len(queue))
+        else:
+            # It had nothing here before, so it came last.
+            self._round.pop()
             del self._queues[source]
+        return excess
+
+    def _forget_lengths(self) -> None:
+        self._lengths = None
+        self._simple_up_to = self._limit
 
     def _wake_all(self) -> None:
         while self._waiting:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -65,6 +67,12 @@ class TestRoom:
         assert queue.put_one(message(0, 3)) == 1
         assert 3 in [one.source for one in drain(queue)]
 
+    def test_among_equals_the_one_that_comes_last_finds_none(self) -> None:
+        queue = filled(1, 1, 1, 1, limit=4)
+        assert queue.put_one(message(0, 5)) == 1
+        assert queue.put(6, [message(0, 6), message(1, 6)]) == 2
+        assert [one.source for one in drain(queue)] == [1, 2, 3, 4]
+
     def test_a_host_of_many_whose_only_message_goes_is_forgotten(self) -> None:
         queue = ChannelQueue(2, Turns())
         for source in range(5):
@@ -75,47 +83,118 @@ class TestRoom:
         assert numbers(drain(queue)) == [1]
 
 
-class Model:
-    """The same rules, in the simplest form."""
+def lengths(queue: ChannelQueue) -> dict[int, int]:
+    """How many messages of each host there are."""
+    own = queue._queues  # pyright: ignore[reportPrivateUsage]
+    assert [own[messages[0].source] for messages in own.values()] == list(own.values())
+    return {source: len(messages) for source, messages in own.items()}
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.queues: dict[int, list[Message]] = {}
 
-    def put(self, messages: list[Message]) -> None:
-        for one in messages:
-            self.queues.setdefault(one.source, []).append(one)
-        while sum(map(len, self.queues.values())) > self.limit:
-            max(self.queues.values(), key=len).pop()
+def after(before: dict[int, int], source: int, count: int, limit: int) -> dict[int, int]:
+    """How many there are after ``count`` more of ``source``: the same rules in the simplest form.
 
-    def lengths(self) -> list[int]:
-        return sorted(len(queue) for queue in self.queues.values() if queue)
+    Among others that have as much as each other, either may be the one that loses.
+    """
+    have = {source: 0, **before}
+    have[source] += count
+    while sum(have.values()) > limit:
+        loser = max(have, key=lambda host: (have[host], host == source))
+        have[loser] -= 1
+    return have
 
 
 PUTS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 12)), max_size=12)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(1, 9), st.integers(1, 12)),
+        st.tuples(st.just("put"), st.integers(1, 9), st.just(1)),
+        st.tuples(st.just("take"), st.just(0), st.integers(1, 12)),
+        st.tuples(st.just("take many"), st.just(0), st.integers(1, 12)),
+    ),
+    max_size=60,
+)
 
 
-@given(PUTS, st.integers(1, 20))
-def test_it_drops_from_who_has_most_and_keeps_the_oldest(
-    puts: list[tuple[int, int]], limit: int
+@given(STEPS, st.integers(1, 20))
+async def test_it_drops_from_who_has_most_and_keeps_the_oldest(
+    steps: list[tuple[str, int, int]], limit: int
 ) -> None:
-    queue, model = ChannelQueue(limit, Turns()), Model(limit)
+    queue = ChannelQueue(limit, Turns())
     put, lost, number = 0, 0, 0
-    for source, count in puts:
-        several = [message(number + i, source) for i in range(count)]
-        number += count
-        put += count
-        lost += queue.put(source, several) if count > 1 else queue.put_one(several[0])
-        model.put(several)
-        assert len(queue) == put - lost <= limit
-    taken = drain(queue)
+    taken: list[Message] = []
+    for what, source, count in steps:
+        before = lengths(queue)
+        if what == "put":
+            several = [message(number + i, source) for i in range(count)]
+            number += count
+            put += count
+            lost += queue.put(source, several) if count > 1 else queue.put_one(several[0])
+            now, wanted = lengths(queue), after(before, source, count, limit)
+            assert now.pop(source, 0) == wanted.pop(source)
+            assert sorted(now.values()) == sorted(wanted.values())
+        elif what == "take":
+            taken += [queue.take_nowait() for _ in range(min(count, len(queue)))]
+        elif len(queue):
+            taken += await queue.take_many(count)
+        assert len(queue) == put - lost - len(taken) <= limit
+        assert sum(lengths(queue).values()) == len(queue)
+    taken += drain(queue)
     by_source: dict[int, list[int]] = {}
     for one in taken:
         by_source.setdefault(one.source, []).append(int(one.data))
-    # Among hosts that have as much as each other, either may be the one that loses.
-    assert sorted(map(len, by_source.values())) == model.lengths()
     for kept in by_source.values():
-        assert kept == sorted(kept)
+        assert kept == sorted(set(kept))
+
+
+@pytest.mark.parametrize(("count", "taken"), [(1, 0), (2, 0), (2, 1)])
+def test_the_work_of_a_full_queue_does_not_grow_with_the_hosts(count: int, taken: int) -> None:
+    calls: list[int] = []
+    for hosts in (10, 1000):
+        queue = ChannelQueue(2000, Turns())
+        for number in range(2000):
+            queue.put_one(message(number, number % hosts))
+        # What has to be looked at once, is.
+        queue.put_one(message(0, 0))
+        queue._round = Walked(queue._round)  # pyright: ignore[reportPrivateUsage]
+        with Calls() as counted:
+            for number in range(200):
+                # Of a host that has many, and of one that has none.
+                source = number % hosts if number % 2 else 2000 + number
+                for _ in range(taken):
+                    queue.take_nowait()
+                queue.put(source, [message(number, source)] * count)
+        assert len(queue) == 2000
+        calls.append(counted.number)
+    few, many = calls
+    assert many < 2 * few
+
+
+class Walked(deque[deque[Message]]):
+    """A deque that does not walk in C, where ``Calls`` would not see it."""
+
+    def __iter__(self) -> Iterator[deque[Message]]:
+        yield from map(self.__getitem__, range(len(self)))
+
+
+class Calls:
+    """Counts the functions that are called in the block, those of Python and of C.
+
+    To resume a generator counts too.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __enter__(self) -> Calls:
+        sys.setprofile(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _count(self, frame: object, event: str, argument: object) -> None:
+        del frame, argument
+        self.number += event in ("call", "c_call")
 
 
 @given(PUTS, st.integers(1, 40), st.booleans())
