@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias, TypeGuard, cast
 
 import trio
 
@@ -22,8 +22,9 @@ Destination: TypeAlias = int | str | Host
 """A host: its id, its name, or what ``Handle.add_host`` returned."""
 Destinations: TypeAlias = Destination | Iterable[Destination]
 
-# Messages whose types and lengths are checked in one go.
+# Messages whose types and lengths are checked in one go: lists and tuples are quicker.
 _CHECKED_AT_ONCE: Final = 1024
+_CHECKED_SINGLY: Final = 128
 
 
 class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
@@ -103,10 +104,9 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         self._check_open()
         hosts = None if to is None else self._check_hosts(to)
         await trio.lowlevel.checkpoint_if_cancelled()
-        turns = self._runtime.context.turns
         if isinstance(datas, Sequence):
-            for start in range(0, len(datas), _CHECKED_AT_ONCE):
-                _check_messages(datas[start : start + _CHECKED_AT_ONCE])
+            turns = self._runtime.context.turns
+            for _ in _check_in_parts(datas):
                 if turns.is_over():
                     await turns.give_up()
         for batch in _batches(datas):
@@ -242,28 +242,59 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
 
 
 def _check(data: object) -> bytes:
-    if not isinstance(data, bytes):
-        if not isinstance(data, bytearray | memoryview):
-            raise InvalidArgumentError(f"a message is bytes, not {type(data).__name__}")
-        data = bytes(cast("bytearray", data))
-    if not 0 < len(data) <= MAX_MESSAGE:
-        raise InvalidArgumentError(f"a message has 1 to {MAX_MESSAGE} bytes, not {len(data)}")
-    return data
+    """Return ``data`` as a message: a copy, if it can change."""
+    if isinstance(data, bytes) and 0 < len(data) <= MAX_MESSAGE:
+        return data
+    _check_one(data)
+    return bytes(cast("bytearray", data))
 
 
-def _check_messages(datas: Sequence[object]) -> Sequence[bytes]:
+def _check_one(data: object) -> None:
+    """Raise InvalidArgumentError if ``data`` is no message."""
+    if isinstance(data, bytes | bytearray):
+        length = len(data)
+    elif isinstance(data, memoryview):
+        length = data.nbytes
+    else:
+        raise InvalidArgumentError(f"a message is bytes, not {type(data).__name__}")
+    if not 0 < length <= MAX_MESSAGE:
+        raise InvalidArgumentError(f"a message has 1 to {MAX_MESSAGE} bytes, not {length}")
+
+
+def _are_messages(datas: Sequence[object]) -> TypeGuard[Sequence[bytes]]:
+    """Return whether ``datas`` are messages as they are; if not, some may be after all."""
     # Asked of all at once, since there may be many.
-    if set(map(type, datas)) == {bytes}:
-        checked = cast("Sequence[bytes]", datas)
-        if min(map(len, checked)) > 0 and max(map(len, checked)) <= MAX_MESSAGE:
-            return checked
-    return [_check(data) for data in datas]
+    if set(map(type, datas)) != {bytes}:
+        return False
+    lengths = list(map(len, cast("Sequence[bytes]", datas)))
+    return min(lengths) > 0 and max(lengths) <= MAX_MESSAGE
+
+
+def _check_in_parts(datas: Sequence[object]) -> Iterator[None]:
+    """Raise InvalidArgumentError if not all are messages. Between two parts, others may run."""
+    if isinstance(datas, list | tuple):
+        for start in range(0, len(datas), _CHECKED_AT_ONCE):
+            part = datas[start : start + _CHECKED_AT_ONCE]
+            if not _are_messages(part):
+                for data in part:
+                    _check_one(data)
+            yield
+    else:
+        # Not each can be sliced, and to look for an item by its number may take long.
+        for number, data in enumerate(datas, start=1):
+            _check_one(data)
+            if not number % _CHECKED_SINGLY:
+                yield
 
 
 def _batches(datas: Iterable[object]) -> Iterator[Sequence[bytes]]:
-    """Yield messages in batches, checked as they come."""
-    if not isinstance(datas, Sequence):
+    """Yield messages in batches, checked as they come, and copied then if they can change."""
+    if not isinstance(datas, list | tuple):
         yield from pack(map(_check, datas))
         return
     for start in range(0, len(datas), BATCH_MESSAGES):
-        yield from cut(_check_messages(datas[start : start + BATCH_MESSAGES]))
+        part = datas[start : start + BATCH_MESSAGES]
+        if _are_messages(part):
+            yield from cut(part)
+        else:
+            yield from pack(map(_check, part))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -140,55 +140,6 @@ async def test_a_message_that_cannot_be_is_refused_before_anything_is_sent(data:
             await channel.send_many([b"fine", data])
         with pytest.raises(InvalidArgumentError):
             channel.send_nowait(data)
-
-
-async def test_many_messages_may_come_from_anywhere() -> None:
-    async with open_pair() as pair:
-        sender, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
-        wanted = [b"%d" % number for number in range(200)]
-        await sender.send_many(data for data in wanted)
-        assert await receive(receiver, 200) == wanted
-        # What is bytes in another form is sent as it is now, whatever becomes of it later.
-        changing = bytearray(b"before")
-        await sender.send_many(
-            [b"bytes", changing, memoryview(b"a view")[2:], memoryview(changing)]
-        )
-        changing[:] = b"after!"
-        assert await receive(receiver, 4) == [b"bytes", b"before", b"view", b"before"]
-        await sender.send_many({b"one": 1})
-        await sender.send_many(())
-        await sender.send_many([bytes(65536)] * 7)
-        assert await receive(receiver, 8) == [b"one", *[bytes(65536)] * 7]
-
-
-@pytest.mark.parametrize("position", [0, 1, 99])
-@pytest.mark.parametrize(
-    "wrong", [b"", bytes(65537), bytearray(), memoryview(b""), "text", 5, None]
-)
-async def test_one_of_many_that_cannot_be_has_none_of_them_sent(
-    wrong: bytes, position: int
-) -> None:
-    async with open_pair() as pair:
-        sender, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
-        messages: list[bytes] = [b"fine"] * 99
-        messages.insert(position, wrong)
-        with pytest.raises(InvalidArgumentError, match=r"a message (is bytes|has 1 to 65536)"):
-            await sender.send_many(messages)
-        await sender.send(b"next")
-        assert await receive(receiver, 1) == [b"next"]
-
-
-async def test_what_the_messages_come_from_may_fail() -> None:
-    def messages() -> Iterator[bytes]:
-        yield b"fine"
-        raise ZeroDivisionError
-
-    async with open_pair() as pair:
-        sender, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
-        with pytest.raises(ZeroDivisionError):
-            await sender.send_many(messages())
-        await sender.send(b"next")
-        assert await receive(receiver, 1) == [b"next"]
 
 
 @pytest.mark.parametrize("to", [[], 2, "2", [70000], [-1], [True], ["2"]])
