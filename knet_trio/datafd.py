@@ -107,10 +107,24 @@ class DatafdState:
                 ended = self._drain(batch)
             except OSError as failure:
                 ended, error = True, failure
-            if batch:
-                for messages in cut(batch):
-                    await self._transmitter.send(messages, self.datafd.channel)
+            if not await self._send(batch):
+                return
         self._tell(Direction.TX, error)
+
+    async def _send(self, batch: list[bytes]) -> bool:
+        """Send what was read; return False if the handle has ended before all is handed over."""
+        left = len(batch)
+        try:
+            for messages in cut(batch) if batch else ():
+                await self._transmitter.send(messages, self.datafd.channel)
+                left -= len(messages)
+        except trio.ClosedResourceError:
+            # Nobody is told here: it ends with what ends the handle.
+            return False
+        finally:
+            if left:
+                self._context.counters.drop(DropCause.SEND_FAILED, left)
+        return True
 
     def _drain(self, batch: list[bytes]) -> bool:
         """Read into ``batch`` what is there, up to a bound; return whether that was the last."""

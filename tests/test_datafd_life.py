@@ -16,13 +16,14 @@ from knet_trio import (
     AlreadyExistsError,
     BusyError,
     DropCause,
+    Handle,
     InvalidArgumentError,
     KnetError,
     LimitError,
     TransportError,
     open_handle,
 )
-from tests.cancelling import at_every_step
+from tests.cancelling import at_every_step, leaves
 from tests.cluster import open_pair, receive, wait_dropped, wait_for
 from tests.datafds import (
     End,
@@ -34,6 +35,7 @@ from tests.datafds import (
     sent_to_us,
     sockets,
 )
+from tests.holding import held
 
 # Numbers.
 
@@ -235,6 +237,35 @@ async def test_removal_ends_the_tasks_whatever_they_wait_for(messages: list[byte
             setup.handle.add_datafd(theirs.fileno(), 0)
             setup.handle.remove_datafd(theirs.fileno())
             assert setup.handle.add_datafd(theirs.fileno(), 0).channel == 0
+
+
+@pytest.mark.parametrize("place", ["block", "call"])
+async def test_one_that_waits_for_room_ends_with_the_handle_and_says_nothing(place: str) -> None:
+    error = RuntimeError("a bug")
+    in_lane = 0
+    handles: list[Handle] = []
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_pair() as pair:
+            handle = pair.a
+            handles.append(handle)
+            channel = handle.open_channel()
+            lane = handle.get_host(2).state.lane
+            with held(handle):
+                with pytest.raises(trio.WouldBlock):
+                    while True:
+                        channel.send_nowait(b"fills the lane")
+                        in_lane += 1
+                fd = handle.add_datafd().fd
+                for _ in range(3):
+                    os.write(fd, b"has to wait")
+                await wait_for(lambda: bool(lane.waiters))
+                if place == "block":
+                    raise error
+                handle._context.crash(error)  # pyright: ignore[reportPrivateUsage]
+                await trio.sleep_forever()
+    assert leaves(caught.value) == [error]
+    # What was read is lost as well, and the program cannot know of it otherwise.
+    assert handles[0].statistics().drops[DropCause.SEND_FAILED] == in_lane + 3
 
 
 async def test_nothing_is_left_of_data_fds_that_were_in_use() -> None:
