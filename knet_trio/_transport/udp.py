@@ -378,9 +378,9 @@ class UdpEndpoint(Endpoint):
                 if not taken:
                     raise
             else:
-                if not is_full:
+                # What may be about an earlier datagram says nothing of trains.
+                if not is_full and error.errno not in TOLD_LATE:
                     self._trains_refused += 1
-                    # An error of an earlier packet refuses one; what refuses all is for good.
                     self._segmented = self._trains_refused < _MOST_REFUSALS
             return taken
         self._trains_refused = 0
