@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from traceback import clear_frames
 from types import MappingProxyType
 from typing import Final
 
@@ -42,6 +43,7 @@ from knet_trio.datafd import Datafd
 from knet_trio.errors import (
     AlreadyExistsError,
     BusyError,
+    InvalidArgumentError,
     LimitError,
     UnknownHostError,
 )
@@ -374,34 +376,44 @@ async def open_handle(
 
     See knet_handle_new_ex(3).
     """
-    check_host_id(host_id)
-    check_dscp(dscp)
-    slots = CryptoSlots(
-        allow_clear_traffic=crypto is None if allow_clear_traffic is None else allow_clear_traffic
-    )
-    if crypto is not None:
-        slots.set(crypto, 1)
-        slots.use(1)
-    context = Context(
-        host_id,
-        crypto=slots,
-        access_lists=access_lists,
-        pmtud_interval=check_pmtud_interval(pmtud_interval),
-        fixed_mtu=check_mtu(mtu),
-        log_fd=log_fd,
-        log_level=log_level,
-    )
-    with closing(context.log):
-        context.compression = make_compression(compress)
-        context.accept_compression = check_accept_compression(accept_compression)
-        context.filter = check_filter(filter)
-        context.forwarding = forwarding
-        context.hedge = hedge
-        context.reconnect_interval = check_reconnect_interval(reconnect_interval)
-        context.log.info(LogSubsystem.HANDLE, "the handle is open")
-        if crypto is not None:
-            settings.log_slot(context.log, 1, crypto)
-            settings.log_sealing(context.log, 1)
+    with ExitStack() as at_end:
+        try:
+            check_host_id(host_id)
+            check_dscp(dscp)
+            context = Context(
+                host_id,
+                crypto=CryptoSlots(
+                    allow_clear_traffic=(
+                        crypto is None if allow_clear_traffic is None else allow_clear_traffic
+                    )
+                ),
+                access_lists=access_lists,
+                pmtud_interval=check_pmtud_interval(pmtud_interval),
+                fixed_mtu=check_mtu(mtu),
+                log_fd=log_fd,
+                log_level=log_level,
+            )
+            at_end.callback(context.log.close)
+            context.compression = make_compression(compress)
+            context.accept_compression = check_accept_compression(accept_compression)
+            context.filter = check_filter(filter)
+            context.forwarding = forwarding
+            context.hedge = hedge
+            context.reconnect_interval = check_reconnect_interval(reconnect_interval)
+            # The last, so that no other wrong argument finds the key in the slots.
+            if crypto is not None:
+                _check_crypto(crypto)
+                context.crypto.set(crypto, 1)
+                context.crypto.use(1)
+            context.log.info(LogSubsystem.HANDLE, "the handle is open")
+            if crypto is not None:
+                settings.log_slot(context.log, 1, crypto)
+                settings.log_sealing(context.log, 1)
+        except BaseException as error:
+            # Whoever keeps the error keeps the frames that it went through, and what is in them.
+            clear_frames(error.__traceback__)
+            raise
+        finally:
             # This frame lives as long as the handle, and the key only until it is replaced.
             crypto = None
         async with trio.open_nursery() as nursery:
@@ -415,3 +427,9 @@ async def open_handle(
             finally:
                 runtime.end()
                 context.log.info(LogSubsystem.HANDLE, "the handle has ended")
+
+
+def _check_crypto(config: object) -> None:
+    """Raise InvalidArgumentError, which does not show ``config``, if it is no CryptoConfig."""
+    if not isinstance(config, CryptoConfig):
+        raise InvalidArgumentError(f"crypto is a CryptoConfig or None, not {type(config).__name__}")
