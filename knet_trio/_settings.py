@@ -19,6 +19,7 @@ from knet_trio.config import (
     CompressConfig,
     CryptoConfig,
     DefragBuffers,
+    check_boolean,
     check_integer,
     check_seconds,
 )
@@ -46,7 +47,8 @@ class HandleSettings:
     def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
         """Put a configuration into a slot, or clear the slot.
 
-        Packets of both slots are accepted from then on.
+        Packets of both slots are accepted from then on. Clear packets are too until a slot is
+        used, see ``allow_clear_traffic``.
 
         Args:
             config: None clears the slot.
@@ -80,8 +82,7 @@ class HandleSettings:
         """Put a configuration into slot 1 and send with it, even if slot 1 is in use.
 
         The old key is dropped at once, so packets that peers still seal with it are lost;
-        ``set_crypto`` and ``use_crypto`` change keys without loss. Slot 2 and
-        ``allow_clear_traffic`` stay as they are.
+        ``set_crypto`` and ``use_crypto`` change keys without loss. Slot 2 stays as it is.
 
         Args:
             config: None clears slot 1, and packets go in the clear.
@@ -103,16 +104,19 @@ class HandleSettings:
 
     @property
     def allow_clear_traffic(self) -> bool:
-        """Whether clear packets are accepted.
+        """Whether clear packets are accepted now.
+
+        Set it to True or False, or to None to accept them only while no key is in use. Going from
+        clear packets to encrypted ones without losing any takes True on every host meanwhile.
 
         See knet_handle_crypto_rx_clear_traffic(3).
         """
         return self._context.crypto.allow_clear_traffic
 
     @allow_clear_traffic.setter
-    def allow_clear_traffic(self, allow: bool) -> None:
-        self._context.crypto.allow_clear_traffic = allow
-        settings.log_clear_traffic(self._context.log, allow)
+    def allow_clear_traffic(self, allow: bool | None) -> None:
+        self._context.crypto.set_clear_traffic(check_clear_traffic(allow))
+        settings.log_clear_traffic(self._context.log, self._context.crypto.allow_clear_traffic)
 
     def set_compress(self, config: CompressConfig | None) -> None:
         """Compress messages before they are sent, or with None leave them as they are.
@@ -169,7 +173,7 @@ class HandleSettings:
 
     @access_lists.setter
     def access_lists(self, enabled: bool) -> None:
-        self._context.access_lists = enabled
+        self._context.access_lists = check_boolean("access_lists", enabled)
         settings.log_access_lists(self._context.log, enabled)
 
     @property
@@ -183,7 +187,7 @@ class HandleSettings:
 
     @hedge.setter
     def hedge(self, enabled: bool) -> None:
-        self._context.hedge = enabled
+        self._context.hedge = check_boolean("hedge", enabled)
 
     @property
     def dscp(self) -> int:
@@ -279,6 +283,11 @@ def check_filter(filter: Filter | None) -> Filter | None:
     if filter is None or callable(filter):
         return filter
     raise InvalidArgumentError(f"the filter {filter!r} is not callable")
+
+
+def check_clear_traffic(allow: object) -> bool | None:
+    """Return ``allow`` if it is True, False or None, else raise an error."""
+    return None if allow is None else check_boolean("allow_clear_traffic", allow)
 
 
 def check_mtu(mtu: int | None) -> int | None:

@@ -40,6 +40,13 @@ def check_integer(name: str, value: object, low: int, high: int) -> int:
     raise InvalidArgumentError(f"{name} {value!r} is not an integer from {low} to {high}")
 
 
+def check_boolean(name: str, value: object) -> bool:
+    """Return ``value`` if it is True or False, else raise an error."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidArgumentError(f"{name} {value!r} is neither True nor False")
+
+
 def check_seconds(name: str, value: object, low: float, high: float) -> float:
     """Return ``value`` if it is a number from ``low`` to ``high``, else raise an error."""
     if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
@@ -72,6 +79,10 @@ def _integer(low: int, high: int) -> _Validate:
         check_integer(attribute.name, value, low, high)
 
     return validate
+
+
+def _check_boolean(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
+    check_boolean(attribute.name, value)
 
 
 def _check_text(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -172,7 +183,7 @@ class LinkConfig:
         default=DEFAULT_LATENCY_SAMPLES, validator=_integer(1, MAX_LATENCY_SAMPLES)
     )
     pong_count: int = attrs.field(default=DEFAULT_PONG_COUNT, validator=_integer(1, MAX_PONG_COUNT))
-    high_priority: bool = False
+    high_priority: bool = attrs.field(default=False, validator=_check_boolean)
 
 
 @attrs.frozen

@@ -21,6 +21,7 @@ from knet_trio._runtime import Runtime
 from knet_trio._settings import (
     HandleSettings,
     check_accept_compression,
+    check_clear_traffic,
     check_dscp,
     check_filter,
     check_mtu,
@@ -36,6 +37,7 @@ from knet_trio.config import (
     DEFAULT_RECONNECT_INTERVAL,
     CompressConfig,
     CryptoConfig,
+    check_boolean,
     check_host_id,
     check_integer,
 )
@@ -241,6 +243,7 @@ class Handle(HandleSettings):
         See knet_handle_setfwd(3).
         """
         self._runtime.check_running()
+        check_boolean("forwarding", forwarding)
         if forwarding:
             await trio.lowlevel.checkpoint()
         else:
@@ -289,6 +292,7 @@ class Handle(HandleSettings):
 
         See knet_handle_clear_stats(3).
         """
+        check_boolean("links", links)
         self._context.counters.clear()
         if links:
             for link in self._runtime.handle.links():
@@ -352,8 +356,8 @@ async def open_handle(
     Args:
         host_id: The id of this host, 0 to 65535, unique in the cluster.
         crypto: The envelope of all packets, None for none.
-        allow_clear_traffic: Whether packets without envelope are accepted. None: only without
-            ``crypto``.
+        allow_clear_traffic: Whether packets without envelope are accepted. None: only while no key
+            is in use, whenever that came.
         compress: How messages are compressed before they are sent, None for not at all.
         accept_compression: The algorithms whose messages are opened, ``[]`` for none; others are
             dropped and counted. None: all that are installed.
@@ -380,14 +384,11 @@ async def open_handle(
         try:
             check_host_id(host_id)
             check_dscp(dscp)
+            check_boolean("privileged", privileged)
             context = Context(
                 host_id,
-                crypto=CryptoSlots(
-                    allow_clear_traffic=(
-                        crypto is None if allow_clear_traffic is None else allow_clear_traffic
-                    )
-                ),
-                access_lists=access_lists,
+                crypto=CryptoSlots(allow_clear_traffic=check_clear_traffic(allow_clear_traffic)),
+                access_lists=check_boolean("access_lists", access_lists),
                 pmtud_interval=check_pmtud_interval(pmtud_interval),
                 fixed_mtu=check_mtu(mtu),
                 log_fd=log_fd,
@@ -397,8 +398,8 @@ async def open_handle(
             context.compression = make_compression(compress)
             context.accept_compression = check_accept_compression(accept_compression)
             context.filter = check_filter(filter)
-            context.forwarding = forwarding
-            context.hedge = hedge
+            context.forwarding = check_boolean("forwarding", forwarding)
+            context.hedge = check_boolean("hedge", hedge)
             context.reconnect_interval = check_reconnect_interval(reconnect_interval)
             # The last, so that no other wrong argument finds the key in the slots.
             if crypto is not None:

@@ -18,7 +18,7 @@ from knet_trio._core.policy import LinkPolicy
 from knet_trio._runtime import Runtime
 from knet_trio._state.host import HostState
 from knet_trio.address import Address, parse_address
-from knet_trio.config import MAX_NAME_SIZE, LinkConfig
+from knet_trio.config import MAX_NAME_SIZE, LinkConfig, check_boolean
 from knet_trio.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
@@ -145,6 +145,7 @@ class Host:
         """
         await trio.lowlevel.checkpoint()
         self._check()
+        check_boolean("enabled", enabled)
         config = LinkConfig(
             link_id=link_id,
             src=parse_address(*src),

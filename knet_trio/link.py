@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from knet_trio._core.acl import AccessList
 from knet_trio._runtime import Runtime
 from knet_trio._state.link import LinkState
-from knet_trio.config import LinkConfig
+from knet_trio.config import LinkConfig, check_boolean
 from knet_trio.errors import UnknownLinkError
 from knet_trio.status import LinkStatus
 
@@ -64,7 +64,7 @@ class Link:
     @enabled.setter
     def enabled(self, enabled: bool) -> None:
         self._check()
-        self._state.set_enabled(enabled)
+        self._state.set_enabled(check_boolean("enabled", enabled))
 
     @property
     def priority(self) -> int:

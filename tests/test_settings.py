@@ -169,6 +169,65 @@ class TestSeconds:
             assert getattr(handle, setting.name) == setting.default
 
 
+class TestBooleans:
+    @pytest.mark.parametrize("name", ["access_lists", "hedge", "allow_clear_traffic"])
+    @pytest.mark.parametrize("value", ["no", 0, 1, b"", [True]])
+    async def test_are_booleans_or_an_error(self, name: str, value: Any) -> None:
+        async with open_handle(1) as handle:
+            before = getattr(handle, name)
+            with pytest.raises(InvalidArgumentError, match=f"{name}.*neither True nor False"):
+                setattr(handle, name, value)
+            assert getattr(handle, name) is before
+
+    @pytest.mark.parametrize(
+        "name", ["access_lists", "hedge", "allow_clear_traffic", "forwarding", "privileged"]
+    )
+    async def test_a_handle_is_opened_with_them(self, name: str) -> None:
+        arguments: dict[str, Any] = {name: "false"}
+        with pytest.raises(InvalidArgumentError, match=name):
+            async with open_handle(1, **arguments):
+                pass
+
+    async def test_those_of_calls_and_links(self) -> None:
+        wrong: Any = "off"
+        async with open_handle(1) as handle:
+            with pytest.raises(InvalidArgumentError, match="forwarding"):
+                await handle.set_forwarding(wrong)
+            assert handle.forwarding is True
+            with pytest.raises(InvalidArgumentError, match="links"):
+                handle.clear_statistics(links=wrong)
+            host = handle.add_host(2)
+            ends = ("127.0.0.1", 0), ("127.0.0.1", 9)
+            for name in ("enabled", "high_priority"):
+                arguments: dict[str, Any] = {name: wrong}
+                with pytest.raises(InvalidArgumentError, match=name):
+                    await host.add_link(0, *ends, **arguments)
+            link = await host.add_link(0, *ends, enabled=False)
+            with pytest.raises(InvalidArgumentError, match="enabled"):
+                link.enabled = wrong
+            assert link.enabled is False
+
+
+async def test_clear_traffic_ends_with_the_first_key_in_use() -> None:
+    async with open_handle(1) as handle:
+
+        def allowed() -> bool:
+            return handle.allow_clear_traffic
+
+        assert allowed()
+        handle.set_crypto(CryptoConfig(key=bytes(128)))
+        assert allowed()
+        handle.use_crypto(1)
+        assert not allowed()
+        handle.allow_clear_traffic = True
+        handle.use_crypto(1)
+        assert allowed()
+        handle.allow_clear_traffic = None
+        assert not allowed()
+        handle.replace_crypto(None)
+        assert allowed()
+
+
 async def test_a_handle_is_opened_with_a_reconnect_interval() -> None:
     async with open_handle(1, reconnect_interval=0.5) as handle:
         assert handle.reconnect_interval == 0.5

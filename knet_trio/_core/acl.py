@@ -16,13 +16,32 @@ from knet_trio.errors import AlreadyExistsError, InvalidArgumentError, KnetError
 IpAddress = IPv4Address | IPv6Address
 
 
+def _check_address(_: object, __: object, value: object) -> None:
+    if not isinstance(value, IPv4Address | IPv6Address):
+        raise InvalidArgumentError(
+            f"{value!r} is no IPv4Address or IPv6Address; AclEntry.address, AclEntry.network and"
+            " AclEntry.range take text"
+        )
+
+
+def _check_accept(_: object, __: object, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"accept {value!r} is neither True nor False")
+
+
 @attrs.frozen
 class AclEntry:
     """The addresses from ``first`` to ``last``, of one IP version, and whether they may speak."""
 
-    first: IpAddress
-    last: IpAddress
-    accept: bool = True
+    first: IpAddress = attrs.field(validator=_check_address)
+    last: IpAddress = attrs.field(validator=_check_address)
+    accept: bool = attrs.field(default=True, validator=_check_accept)
+
+    def __attrs_post_init__(self) -> None:
+        if self.first.version != self.last.version or int(self.first) > int(self.last):
+            raise InvalidArgumentError(
+                f"{self.first} to {self.last} is no range: give the lower address first"
+            )
 
     @classmethod
     def address(cls, address: str | IpAddress, *, accept: bool = True) -> AclEntry:
@@ -52,10 +71,7 @@ class AclEntry:
         cls, first: str | IpAddress, last: str | IpAddress, *, accept: bool = True
     ) -> AclEntry:
         """Return an entry for every address from ``first`` to ``last``, both included."""
-        a, b = _parse_address(first), _parse_address(last)
-        if a.version != b.version or int(a) > int(b):
-            raise InvalidArgumentError(f"{a} to {b} is no range: give the lower address first")
-        return cls(a, b, accept)
+        return cls(_parse_address(first), _parse_address(last), accept)
 
     def matches(self, address: IpAddress) -> bool:
         """Return whether the entry is about ``address``."""

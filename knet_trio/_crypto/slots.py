@@ -20,22 +20,35 @@ SLOTS: Final = 2
 
 
 class CryptoSlots:
-    """The configurations 1 and 2, and which of them seals: 0 for none, packets go in the clear."""
+    """The configurations 1 and 2, and which of them seals: 0 for none, packets go in the clear.
 
-    def __init__(self, *, allow_clear_traffic: bool = True) -> None:
-        self.allow_clear_traffic = allow_clear_traffic
+    Args:
+        allow_clear_traffic: Whether clear packets are accepted; None while no slot is in use.
+
+    Attributes:
+        allow_clear_traffic: Whether clear packets are accepted now.
+        openers: The ciphers in the order in which they are tried on what arrives. Without any,
+            packets are taken as they come, if clear ones are accepted.
+        sealer: The cipher in use, None for none.
+    """
+
+    def __init__(self, *, allow_clear_traffic: bool | None = None) -> None:
+        self._clear_traffic = allow_clear_traffic
         self._ciphers: dict[int, Cipher] = {}
         self._in_use = CLEAR
-        # In the order in which they are tried on what arrives. Without any, packets are taken as
-        # they come, if clear ones are allowed.
         self.openers: tuple[Cipher, ...] = ()
-        # The cipher in use.
         self.sealer: Cipher | None = None
+        self._apply()
 
     @property
     def in_use(self) -> int:
         """The slot that seals, 0 for none."""
         return self._in_use
+
+    def set_clear_traffic(self, allow: bool | None) -> None:
+        """Accept clear packets or not; with None while no slot is in use."""
+        self._clear_traffic = allow
+        self._apply()
 
     def set(self, config: CryptoConfig | None, slot: int) -> None:
         """Put ``config`` into ``slot``, or clear it with None.
@@ -62,7 +75,7 @@ class CryptoSlots:
         if slot != CLEAR and slot not in self._ciphers:
             raise InvalidArgumentError(f"crypto slot {slot} is empty: set it before using it")
         self._in_use = slot
-        self._order()
+        self._apply()
 
     def replace(self, config: CryptoConfig | None) -> None:
         """Put ``config`` into slot 1 and seal with it, or with None clear slot 1 and seal no more.
@@ -130,9 +143,11 @@ class CryptoSlots:
             self._ciphers.pop(slot, None)
         else:
             self._ciphers[slot] = cipher
-        self._order()
+        self._apply()
 
-    def _order(self) -> None:
+    def _apply(self) -> None:
+        clear = self._clear_traffic
+        self.allow_clear_traffic = self._in_use == CLEAR if clear is None else clear
         self.sealer = self._ciphers.get(self._in_use)
         slots = sorted(self._ciphers, key=lambda slot: slot != self._in_use)
         self.openers = tuple(self._ciphers[slot] for slot in slots)

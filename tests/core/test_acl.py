@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import tracemalloc
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -192,3 +193,18 @@ def test_a_flood_of_addresses_does_not_fill_memory() -> None:
         tracemalloc.stop()
     # To remember all of them would take more than a hundred bytes each.
     assert after - before < 500_000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("10.0.0.1", "10.0.0.9"),
+        (IPv4Address("10.0.0.1"), None),
+        (IPv4Address("10.0.0.9"), IPv4Address("10.0.0.1")),
+        (IPv4Address("10.0.0.1"), IPv6Address("::1")),
+        (IPv4Address("10.0.0.1"), IPv4Address("10.0.0.9"), "no"),
+    ],
+)
+def test_an_entry_that_could_match_nothing_is_not_made(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        AclEntry(*arguments)

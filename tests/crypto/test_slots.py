@@ -177,7 +177,22 @@ class TestClearTraffic:
 
     def test_it_can_be_forbidden_while_packets_come(self) -> None:
         slots = slots_with(OLD, use=1, clear=True)
-        slots.allow_clear_traffic = False
+        slots.set_clear_traffic(False)
+        assert cause_of_refusing(slots, PACKET) is DropCause.NOT_AUTHENTIC
+
+    def test_unless_something_else_is_said_a_key_in_use_is_the_end_of_it(self) -> None:
+        slots = CryptoSlots()
+        slots.set(OLD, 1)
+        assert slots.open_untrusted(PACKET) == PACKET
+        slots.use(1)
+        assert cause_of_refusing(slots, PACKET) is DropCause.NOT_AUTHENTIC
+        slots.use(0)
+        assert slots.open_untrusted(PACKET) == PACKET
+        slots.replace(NEW)
+        assert cause_of_refusing(slots, PACKET) is DropCause.NOT_AUTHENTIC
+        slots.set_clear_traffic(True)
+        assert slots.open_untrusted(PACKET) == PACKET
+        slots.set_clear_traffic(None)
         assert cause_of_refusing(slots, PACKET) is DropCause.NOT_AUTHENTIC
 
 

@@ -128,6 +128,7 @@ async def turn_everything(a: Handle, b: Handle) -> None:
     b.replace_crypto(wrong)
     await wait_dropped(a, DropCause.NOT_AUTHENTIC, 2)
     await wait_dropped(b, DropCause.NOT_AUTHENTIC, 2)
+    b.allow_clear_traffic = False
     b.use_crypto(0)
     await wait_dropped(b, DropCause.NOT_AUTHENTIC, 4)
     b.replace_crypto(None)
