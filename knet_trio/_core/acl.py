@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
 import attrs
 
@@ -16,7 +17,7 @@ from knet_trio.errors import AlreadyExistsError, InvalidArgumentError, KnetError
 IpAddress = IPv4Address | IPv6Address
 
 
-def _check_address(_: object, __: object, value: object) -> None:
+def _check_address(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, IPv4Address | IPv6Address):
         raise InvalidArgumentError(
             f"{value!r} is no IPv4Address or IPv6Address; AclEntry.address, AclEntry.network and"
@@ -24,7 +25,7 @@ def _check_address(_: object, __: object, value: object) -> None:
         )
 
 
-def _check_accept(_: object, __: object, value: object) -> None:
+def _check_accept(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, bool):
         raise InvalidArgumentError(f"accept {value!r} is neither True nor False")
 
