@@ -318,11 +318,12 @@ class TestCrypto:
 
     async def test_clear_packets_if_they_are_allowed(self) -> None:
         async with receiving(World(crypto=CryptoConfig(KEY))) as rx:
+            rx.world.context.crypto.set_clear_traffic(True)
             await rx.arrive(*packets(seq=1))
             assert len(rx.got()) == 1
             rx.world.context.crypto.use(0)
             rx.world.context.crypto.set(None, 1)
-            rx.world.context.crypto.allow_clear_traffic = False
+            rx.world.context.crypto.set_clear_traffic(False)
             await rx.arrive(*packets(seq=2))
             assert rx.drops == {DropCause.CLEAR_TRAFFIC: 1}
 
