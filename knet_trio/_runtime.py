@@ -33,7 +33,7 @@ from knet_trio._logs.names import LogSubsystem
 from knet_trio._pipeline.receiver import Receiver
 from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio._state.context import Context
-from knet_trio._state.control import receive_trouble
+from knet_trio._state.control import receive_troubles
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.link import LinkState
@@ -160,7 +160,7 @@ class Runtime(Connections):
             bound.outlet,
             host.lane,
             host.refresh,
-            partial(receive_trouble, self.handle),
+            partial(receive_troubles, self.handle),
         )
         host.add(link)
         return link

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.counters import Kind
-from knet_trio._state.handle import HandleState
+from knet_trio._state.handle import HandleState, TroubleKey
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import UNREACHABLE_ERRNOS, NetworkLinkState
 from knet_trio.abc import Endpoint, PathTrouble
@@ -96,28 +96,68 @@ def _ping_received(host: HostState, link: NetworkLinkState, ping: Ping) -> None:
 def receive_troubles(
     handle: HandleState, endpoint: Endpoint, troubles: Iterable[PathTrouble]
 ) -> None:
-    """Act on the troubles of one endpoint: the first ones now, many in turns."""
-    handle.context.chores.add(
-        partial(receive_trouble, handle, endpoint, trouble) for trouble in troubles
-    )
+    """Act on errors that the system or the network reports for packets that were sent.
+
+    The first ones are acted on now, many in turns. Those that say the same are one while they
+    wait, and what concerns no link never waits: so there are only as many as the links allow.
+    """
+    waiting = handle.troubles
+    news: list[TroubleKey] = []
+    for trouble in troubles:
+        if not _tells_something(handle, endpoint, trouble):
+            continue
+        key = (endpoint, trouble.destination, trouble.errno, trouble.local)
+        earlier = waiting.get(key)
+        if earlier is None:
+            waiting[key] = trouble
+            news.append(key)
+        elif trouble.errno == errno.EMSGSIZE:
+            # They differ in their MTUs alone, and what fits the smaller one fits the other.
+            waiting[key] = min(earlier, trouble)
+    if news:
+        handle.context.chores.add(receive_troubles, news, partial(_act, handle))
 
 
-def receive_trouble(handle: HandleState, endpoint: Endpoint, trouble: PathTrouble) -> None:
-    """Act on an error that the system or the network reports for packets that were sent."""
+def _tells_something(handle: HandleState, endpoint: Endpoint, trouble: PathTrouble) -> bool:
+    """Whether some link may have to do something about it."""
+    link = handle.find_concerned(endpoint, trouble.destination)
+    if link is None:
+        return False
+    if trouble.errno != errno.EMSGSIZE:
+        return trouble.errno in UNREACHABLE_ERRNOS
+    if trouble.mtu is None:
+        return False
+    # Anybody can make the network say nonsense, which must not take the place of what is true.
+    sizes = link.path_mtu.search.sizes
+    return trouble.local or sizes.payload(trouble.mtu) >= sizes.minimum_payload
+
+
+def _act(handle: HandleState, key: TroubleKey) -> Iterator[None]:
+    """Act on the trouble that waits under ``key``, one link for each item."""
+    trouble = handle.troubles.pop(key)
+    endpoint, destination = key[:2]
+    for number, link in enumerate(handle.links_concerned(endpoint, destination)):
+        if number:
+            yield
+        # It may have been removed meanwhile, or lead elsewhere.
+        if handle.is_concerned(link, endpoint, destination):
+            _act_on_link(handle, link, trouble)
+
+
+def _act_on_link(handle: HandleState, link: NetworkLinkState, trouble: PathTrouble) -> None:
     now = handle.context.now()
-    for link in handle.links_concerned(endpoint, trouble.destination):
-        if trouble.errno == errno.EMSGSIZE:
-            _too_big(link, trouble, now)
-        elif trouble.errno in UNREACHABLE_ERRNOS:
-            who = "this machine" if trouble.local else "the network"
-            reason = f"{who} says of {trouble.destination}: {os.strerror(trouble.errno)}"
-            link.counters.note(reason, now)
-            if link.connected.is_on:
-                link.take_down(now, reason)
-            else:
-                handle.context.log.info(
-                    LogSubsystem.LINK, "%s: %s", link.title, reason, key=(trouble.errno, link.title)
-                )
+    if trouble.errno == errno.EMSGSIZE:
+        _too_big(link, trouble, now)
+        return
+    who = "this machine" if trouble.local else "the network"
+    reason = f"{who} says of {trouble.destination}: {os.strerror(trouble.errno)}"
+    link.counters.note(reason, now)
+    if link.connected.is_on:
+        link.take_down(now, reason)
+    else:
+        handle.context.log.info(
+            LogSubsystem.LINK, "%s: %s", link.title, reason, key=(trouble.errno, link.title)
+        )
 
 
 def _too_big(link: NetworkLinkState, trouble: PathTrouble, now: float) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 from knet_trio._core.onwire import (
     Ping,
@@ -42,7 +41,7 @@ class ControlOutput:
         sender: LinkSender,
         address: LinkAddress,
         lane: SendLane,
-        report: Callable[[Endpoint, PathTrouble], None],
+        report: Callable[[Endpoint, Sequence[PathTrouble]], None],
     ) -> None:
         self._context = context
         self._link_id = link_id
@@ -103,7 +102,7 @@ class ControlOutput:
                     sizes.append(trouble.mtu)
             else:
                 others.append(trouble)
-        self._context.chores.add([partial(self._report, endpoint, trouble) for trouble in others])
+        self._report(endpoint, others)
         return min(sizes, default=None)
 
     def _send(self, kind: Kind, packet: bytes, to: Address | None = None) -> OSError | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Final
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Final, TypeVar
 
 from knet_trio._core.onwire import MAX_SEQ
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._core.sizes import minimum_data_mtu
 from knet_trio._logs.names import LogSubsystem
-from knet_trio._state.chores import Piece
 from knet_trio._state.context import Context
 from knet_trio._state.data_mtu import DataMtus
 from knet_trio._state.host import HostState
@@ -18,13 +16,20 @@ from knet_trio._state.link import LinkState
 from knet_trio._state.link_index import LinkIndex
 from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio._state.network_link import NetworkLinkState
-from knet_trio.abc import Endpoint
+from knet_trio.abc import Endpoint, PathTrouble
 from knet_trio.address import Address
 from knet_trio.config import DefragBuffers
 from knet_trio.events import DataMtuChanged
 
 # Often enough that no host's window can be half the number space off unnoticed.
 FORCED_PING_EVERY: Final = 8191
+
+TroubleKey = tuple[Endpoint, Address, int, bool]
+"""What two troubles have in common that say the same but for an MTU: the socket, the destination,
+the error, and whether it is this machine's."""
+
+
+L = TypeVar("L", bound=LinkState)
 
 
 class HandleState:
@@ -41,6 +46,7 @@ class HandleState:
         data_mtu: The largest message that goes in one packet on every link in use, in bytes.
         loopback: The link of this host to itself, if it has one that is up.
         reachable: The hosts to which a link over the network can carry data.
+        troubles: What the system and the network said of sends, and nobody has acted on yet.
         on_host_lost: Called with a host that is not reachable any more.
         on_links_changed: Called with a host whose messages may go over other links now.
     """
@@ -52,6 +58,7 @@ class HandleState:
         self.data_mtu = minimum_data_mtu(context.envelope)
         self.reachable: dict[int, HostState] = {}
         self.loopback: LoopbackLinkState | None = None
+        self.troubles: dict[TroubleKey, PathTrouble] = {}
         self.on_host_lost: Callable[[HostState], None] = lambda _: None
         self.on_links_changed: Callable[[HostState], None] = lambda _: None
         self._names: dict[str, HostState] = {}
@@ -112,6 +119,16 @@ class HandleState:
         """
         return self._by_way.find((endpoint, destination))
 
+    def find_concerned(self, endpoint: Endpoint, destination: Address) -> NetworkLinkState | None:
+        """Return one of ``links_concerned``, None if there are none."""
+        return self._by_way.get((endpoint, destination))
+
+    def is_concerned(
+        self, link: NetworkLinkState, endpoint: Endpoint, destination: Address
+    ) -> bool:
+        """Whether ``link`` is one of ``links_concerned``."""
+        return self._by_way.has(link, (endpoint, destination))
+
     def update(self, host: HostState) -> None:
         """Bring the indexes, the data MTU and the reachable hosts in line with a host's links."""
         if self.hosts.get(host.host_id) is host:
@@ -162,20 +179,18 @@ class HandleState:
     def set_defrag_buffers(self, buffers: DefragBuffers) -> None:
         """Set how many messages of each host may wait for fragments at once."""
         self.context.defrag_buffers = buffers
-        hosts = list(self.hosts.values())
         self.context.chores.add(
-            (partial(host.inbound.set_buffers, buffers.maximum) for host in hosts),
-            key=self.set_defrag_buffers,
+            self.set_defrag_buffers,
+            self.hosts.values(),
+            lambda host: host.inbound.set_buffers(buffers.maximum),
         )
 
     def set_pmtud_interval(self, interval: float) -> None:
         """Search the path MTU of each link every ``interval`` seconds."""
         self.context.pmtud_interval = interval
         now = self.context.now()
-        links = list(self.network_links())
-        self.context.chores.add(
-            (partial(link.path_mtu.set_interval, interval, now) for link in links),
-            key=self.set_pmtud_interval,
+        self._do_to_network_links(
+            self.set_pmtud_interval, lambda link: link.path_mtu.set_interval(interval, now)
         )
 
     def restart_discovery(self) -> None:
@@ -185,11 +200,18 @@ class HandleState:
             self._envelope = envelope
             self._mtus.doubt_all()
             self._settle_data_mtu()
-        self.context.chores.add(self._restarts(), key=self.restart_discovery)
+        self._do_to_network_links(
+            self.restart_discovery, lambda link: link.path_mtu.restart(self.context.now())
+        )
 
-    def _restarts(self) -> Iterator[Piece]:
-        for link in list(self.network_links()):
-            yield partial(link.path_mtu.restart, self.context.now())
+    def _do_to_network_links(
+        self, kind: Hashable, act: Callable[[NetworkLinkState], object]
+    ) -> None:
+        """Do ``act`` to every link over the network, as a chore."""
+        # The links are looked for when it is their turn: there may be thousands.
+        self.context.chores.add(
+            kind, self.hosts.values(), lambda host: _each(host.network_links.values(), act)
+        )
 
     # Numbers.
 
@@ -208,10 +230,18 @@ class HandleState:
             seqs = [self.context.advance_seq() for _ in range(count)]
             tell = any(seq % FORCED_PING_EVERY == 0 for seq in seqs)
         if tell:
-            self.context.chores.add(self._forced_pings())
+            self._do_to_network_links(self._force_ping, self._force_ping)
         return seqs
 
-    def _forced_pings(self) -> Iterator[Piece]:
-        for link in list(self.network_links()):
-            if link.enabled:
-                yield partial(link.heartbeat.ping, self.context.now(), timed=False)
+    def _force_ping(self, link: NetworkLinkState) -> None:
+        """Tell the number of the last message there is by now."""
+        if link.enabled:
+            link.heartbeat.ping(self.context.now(), timed=False)
+
+
+def _each(links: Iterable[L], act: Callable[[L], object]) -> Iterator[None]:
+    """Do ``act`` to each of ``links``, one for each item."""
+    for number, link in enumerate(tuple(links)):
+        if number:
+            yield
+        act(link)

@@ -48,3 +48,7 @@ class LinkIndex(Generic[K]):
         """Return the link with that key that was put last, None if there is none."""
         links = self._links.get(key)
         return None if links is None else next(reversed(links))
+
+    def has(self, link: NetworkLinkState, key: K) -> bool:
+        """Whether ``link`` has that key."""
+        return link in self._links.get(key, ())

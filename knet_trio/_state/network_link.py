@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from knet_trio._core.acl import AccessList
@@ -67,7 +67,7 @@ class NetworkLinkState(LinkState):
         outlet: Outlet,
         lane: SendLane,
         changed: Callable[[], None],
-        report: Callable[[Endpoint, PathTrouble], None],
+        report: Callable[[Endpoint, Sequence[PathTrouble]], None],
     ) -> None:
         super().__init__(context, host_id, config)
         self._changed = changed

@@ -15,7 +15,7 @@ from knet_trio._core.onwire import Packet, Ping, PmtudProbe, PmtudReply, Pong, d
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._state.context import Context
-from knet_trio._state.control import receive_control, receive_trouble
+from knet_trio._state.control import receive_control, receive_troubles
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
@@ -240,7 +240,7 @@ class World:
             outlet,
             host.lane,
             host.refresh,
-            partial(receive_trouble, self.handle),
+            partial(receive_troubles, self.handle),
         )
         outlet.users += 1
         host.add(link)
@@ -271,8 +271,8 @@ class World:
 
     def trouble(self, destination: Address, number: int, mtu: int | None = None) -> None:
         """The network complains."""
-        receive_trouble(
-            self.handle, self.endpoint, PathTrouble(destination, number, mtu, local=False)
+        receive_troubles(
+            self.handle, self.endpoint, [PathTrouble(destination, number, mtu, local=False)]
         )
 
     def events(self) -> list[Event]:

@@ -7,7 +7,7 @@ import trio
 
 from knet_trio._core.acl import AclEntry
 from knet_trio._core.onwire import Data, Ping, PmtudProbe, PmtudReply, Pong
-from knet_trio._state.control import Control, receive_control, receive_trouble
+from knet_trio._state.control import Control, receive_control, receive_troubles
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.abc import PathTrouble
@@ -176,9 +176,8 @@ class TestTrouble:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
         world.bring_up(link)
-        receive_trouble(
-            world.handle, world.endpoint, PathTrouble(address(2), errno.EHOSTUNREACH, None, local)
-        )
+        trouble = PathTrouble(address(2), errno.EHOSTUNREACH, None, local)
+        receive_troubles(world.handle, world.endpoint, [trouble])
         assert link.reason == f"{who} says of 198.51.100.2:5405: No route to host"
 
     async def test_concerns_the_links_of_that_endpoint_and_destination_only(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from knet_trio._core.onwire import Ping
+from knet_trio._core.onwire import Ping, PmtudProbe
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._state.chores import AT_ONCE
 from knet_trio._state.control import receive_troubles
@@ -19,20 +19,29 @@ from knet_trio._state.handle import FORCED_PING_EVERY
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.turns import counted_turns
 from knet_trio.abc import PathTrouble
+from knet_trio.address import Address
 from knet_trio.config import CryptoConfig, DefragBuffers
 from knet_trio.events import DataMtuChanged
-from tests.state.fakes import KEY, World, address
+from tests.state.fakes import HEADERS, KEY, World, address
 
 FEW = 3
 MANY = 150
 
 
-def make(hosts: int, *, up: bool = True) -> tuple[World, list[NetworkLinkState]]:
-    """A world with a link to each host; its turns end after so many pieces of work."""
+def make(
+    hosts: int, *, up: bool = True, ports: bool = False
+) -> tuple[World, list[NetworkLinkState]]:
+    """A world with a link to each host; its turns end after so many pieces of work.
+
+    With ``ports`` the hosts have the same address, and ports of their own.
+    """
     with counted_turns():
         world = World(fixed_mtu=1500)
     links = [
-        world.add_link(world.add_host(number), dst=address(number))
+        world.add_link(
+            world.add_host(number),
+            dst=address(2)._replace(port=5000 + number) if ports else address(number),
+        )
         for number in range(2, 2 + hosts)
     ]
     if up:
@@ -147,15 +156,127 @@ class TestTroubles:
 
     async def test_many_at_once_are_acted_on_in_turns(self, nursery: trio.Nursery) -> None:
         world, links = make(MANY)
-        troubles = [
-            PathTrouble(link.destination, errno.ECONNREFUSED, None, False)
-            for link in links
-            if link.destination is not None
-        ]
-        receive_troubles(world.handle, world.endpoint, troubles)
+        receive_troubles(world.handle, world.endpoint, trouble_all(links))
         assert sum(not link.connected.is_on for link in links) == AT_ONCE
         await work_off(world, nursery)
         assert not any(link.connected.is_on for link in links)
+
+    async def test_a_flood_waits_as_one(self, nursery: trio.Nursery) -> None:
+        world, links = make(MANY)
+        for _ in range(50):
+            for number in (errno.ECONNREFUSED, errno.EHOSTUNREACH):
+                receive_troubles(world.handle, world.endpoint, trouble_all(links, number))
+        assert len(world.handle.troubles) <= 2 * MANY
+        await work_off(world, nursery)
+        assert not any(link.connected.is_on for link in links)
+        assert world.handle.troubles == {}
+
+    async def test_what_concerns_no_link_does_not_wait(self) -> None:
+        world, links = make(MANY)
+        nowhere = [Address(f"203.0.113.{number}", 7) for number in range(250)]
+        receive_troubles(world.handle, world.endpoint, trouble_all(links))
+        waiting = len(world.handle.troubles)
+        told = [PathTrouble(place, errno.ECONNREFUSED, None, False) for place in nowhere]
+        # Neither do errors that mean nothing, and sizes that nobody knows or that no path has.
+        told += trouble_all(links, errno.EACCES)
+        told += trouble_all(links, errno.EMSGSIZE)
+        told += trouble_all(links, errno.EMSGSIZE, 300)
+        receive_troubles(world.handle, world.endpoint, told)
+        assert len(world.handle.troubles) == waiting
+
+    async def test_no_flood_makes_more_wait_than_the_links_allow(
+        self, nursery: trio.Nursery
+    ) -> None:
+        world, links = make(FEW)
+        told = [
+            PathTrouble(to, number, mtu, local)
+            for place in (link.destination for link in links)
+            if place is not None
+            for to in (place, place._replace(port=0), place._replace(port=1))
+            for number in range(1, 134)
+            for mtu in (None, *range(500, 1500, 50))
+            for local in (False, True)
+        ]
+        for _ in range(2):
+            receive_troubles(world.handle, world.endpoint, told)
+        # Eight kinds of errors from here or elsewhere, with and without the port.
+        assert len(world.handle.troubles) == 8 * 2 * 2 * FEW
+        nursery.start_soon(world.context.chores.run)
+        await wait_all_tasks_blocked()
+        assert world.handle.troubles == {}
+        nursery.cancel_scope.cancel()
+
+    async def test_the_smallest_mtu_counts(self, nursery: trio.Nursery) -> None:
+        world, links = make_searched(MANY)
+        for mtu in (1400, 1300, 1350):
+            receive_troubles(
+                world.handle, world.endpoint, trouble_all(links, errno.EMSGSIZE, mtu, local=True)
+            )
+        assert len(world.handle.troubles) == MANY
+        await work_off(world, nursery)
+        assert {link.path_mtu.search.onwire for link in links} == {1300}
+
+    async def test_nonsense_takes_the_place_of_no_true_size(self, nursery: trio.Nursery) -> None:
+        world, links = make_searched(MANY)
+        last = links[-1]
+        for mtu in (1400, 300, None):
+            receive_troubles(world.handle, world.endpoint, trouble_all(links, errno.EMSGSIZE, mtu))
+        await work_off(world, nursery)
+        assert last.destination is not None
+        assert onwire_sizes(world, last.destination) == [1400]
+
+    async def test_what_the_network_says_does_not_hide_what_this_machine_says(
+        self, nursery: trio.Nursery
+    ) -> None:
+        world, links = make_searched(MANY)
+        for local, mtu in ((True, 1400), (False, 1000)):
+            receive_troubles(
+                world.handle, world.endpoint, trouble_all(links, errno.EMSGSIZE, mtu, local=local)
+            )
+        await work_off(world, nursery)
+        assert {link.path_mtu.search.onwire for link in links} == {1400}
+
+    async def test_one_that_concerns_many_links_is_cut_up(self, nursery: trio.Nursery) -> None:
+        world, links = make(MANY, ports=True)
+        trouble = PathTrouble(address(2)._replace(port=0), errno.ECONNREFUSED, None, False)
+        receive_troubles(world.handle, world.endpoint, [trouble])
+        assert sum(not link.connected.is_on for link in links) == AT_ONCE
+        # What leads elsewhere by the time it is its turn is left alone.
+        links[-1].learn(address(250))
+        await work_off(world, nursery)
+        assert [link.connected.is_on for link in links] == [False] * (MANY - 1) + [True]
+
+
+def trouble_all(
+    links: list[NetworkLinkState],
+    number: int = errno.ECONNREFUSED,
+    mtu: int | None = None,
+    *,
+    local: bool = False,
+) -> list[PathTrouble]:
+    """The same trouble with every link."""
+    return [
+        PathTrouble(link.destination, number, mtu, local)
+        for link in links
+        if link.destination is not None
+    ]
+
+
+def make_searched(hosts: int) -> tuple[World, list[NetworkLinkState]]:
+    """As ``make``, with links that hold 1500 bytes to be what they have found themselves."""
+    world, links = make(hosts)
+    for link in links:
+        link.path_mtu.search.fixed = None
+    return world, links
+
+
+def onwire_sizes(world: World, destination: Address) -> list[int]:
+    """The sizes of the probes that were sent there."""
+    return [
+        packet.length + HEADERS
+        for packet in world.endpoint.packets(destination)
+        if isinstance(packet, PmtudProbe)
+    ]
 
 
 async def work_off(world: World, nursery: trio.Nursery) -> None:
@@ -229,6 +350,18 @@ class TestSettings:
         await work_off(world, nursery)
         assert {link.path_mtu.search.interval for link in links} == {5.0}
 
+    async def test_hosts_with_several_links(self, nursery: trio.Nursery) -> None:
+        world, links = make(MANY)
+        for number in range(2, 12):
+            links += [
+                world.add_link(world.handle.hosts[number], link_id, dst=address(number))
+                for link_id in range(1, 8)
+            ]
+        world.handle.set_pmtud_interval(5.0)
+        assert sum(link.path_mtu.search.interval == 5.0 for link in links) == AT_ONCE
+        await work_off(world, nursery)
+        assert {link.path_mtu.search.interval for link in links} == {5.0}
+
     async def test_the_buffers_of_hosts(
         self, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -256,15 +389,72 @@ class TestSettings:
         assert world.handle.data_mtu == 1346
 
 
-async def test_forced_pings_go_out_in_turns(nursery: trio.Nursery) -> None:
-    world, _ = make(MANY)
-    world.context.seq = FORCED_PING_EVERY - 1
-    world.handle.next_seqs(1)
-    assert len(world.endpoint.sent) == AT_ONCE
-    await work_off(world, nursery)
-    pings = [packet for packet in world.endpoint.packets() if isinstance(packet, Ping)]
-    assert len(pings) == MANY
-    assert {ping.seq for ping in pings} == {FORCED_PING_EVERY}
+class TestForcedPings:
+    async def test_they_go_out_in_turns(self, nursery: trio.Nursery) -> None:
+        world, _ = make(MANY)
+        world.context.seq = FORCED_PING_EVERY - 1
+        world.handle.next_seqs(1)
+        assert len(world.endpoint.sent) == AT_ONCE
+        await work_off(world, nursery)
+        pings = forced_pings(world)
+        assert len(pings) == MANY
+        assert {ping.seq for ping in pings} == {FORCED_PING_EVERY}
+
+    async def test_they_do_not_pile_up(self, nursery: trio.Nursery) -> None:
+        world, _ = make(MANY)
+        for _ in range(7):
+            world.handle.next_seqs(FORCED_PING_EVERY)
+        assert len(world.context.chores) == 1
+        await work_off(world, nursery)
+        # Those that went out at once are told again what was sent since.
+        pings = forced_pings(world)
+        assert len(pings) == MANY + AT_ONCE
+        assert {ping.seq for ping in pings[AT_ONCE:]} == {7 * FORCED_PING_EVERY}
+        assert len({ping.time for ping in pings[AT_ONCE:]}) == MANY
+
+    async def test_every_link_has_its_turn_however_many_messages_there_are(
+        self, nursery: trio.Nursery
+    ) -> None:
+        world, links = make(MANY)
+        nursery.start_soon(world.context.chores.run)
+        for _ in range(20):
+            world.handle.next_seqs(FORCED_PING_EVERY)
+            await trio.lowlevel.checkpoint()
+        told = {sent.destination for sent in world.endpoint.sent}
+        assert told == {link.destination for link in links}
+        nursery.cancel_scope.cancel()
+
+    async def test_a_setting_does_not_wait_for_them(self, nursery: trio.Nursery) -> None:
+        world, links = make(MANY)
+        nursery.start_soon(world.context.chores.run)
+        for _ in range(7):
+            world.handle.next_seqs(FORCED_PING_EVERY)
+        world.handle.set_pmtud_interval(5.0)
+        for _ in range(20):
+            # A fast sender all the time.
+            world.handle.next_seqs(FORCED_PING_EVERY)
+            await trio.lowlevel.checkpoint()
+            if links[-1].path_mtu.search.interval == 5.0:
+                break
+        assert links[-1].path_mtu.search.interval == 5.0
+        assert len(forced_pings(world)) <= MANY + 66
+        nursery.cancel_scope.cancel()
+
+    async def test_what_is_disabled_meanwhile_sends_none(self, nursery: trio.Nursery) -> None:
+        world, links = make(MANY)
+        world.handle.next_seqs(FORCED_PING_EVERY)
+        links[-1].set_enabled(False)
+        await work_off(world, nursery)
+        assert len(forced_pings(world)) == MANY - 1
+
+
+def forced_pings(world: World) -> list[Ping]:
+    """What was sent of them."""
+    return [
+        packet
+        for packet in world.endpoint.packets()
+        if isinstance(packet, Ping) and not packet.timed
+    ]
 
 
 async def test_names_are_found() -> None:
