@@ -290,13 +290,14 @@ class Handle(HandleSettings):
     def clear_statistics(self, *, links: bool = False) -> None:
         """Set the counters to zero, with ``links`` those of every link too.
 
+        With many links, those of some are set to zero a little later: as soon as it is their turn.
+
         See knet_handle_clear_stats(3).
         """
         check_boolean("links", links)
         self._context.counters.clear()
         if links:
-            for link in self._runtime.handle.links():
-                link.clear_statistics()
+            self._runtime.handle.clear_link_statistics()
 
     def events(self) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Event]]:
         """Receive everything that changes from now on.

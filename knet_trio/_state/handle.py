@@ -204,6 +204,14 @@ class HandleState:
             self.restart_discovery, lambda link: link.path_mtu.restart(self.context.now())
         )
 
+    def clear_link_statistics(self) -> None:
+        """Set the counters of every link to zero."""
+        self.context.chores.add(
+            self.clear_link_statistics,
+            self.hosts.values(),
+            lambda host: _each(host.links.values(), lambda link: link.clear_statistics()),
+        )
+
     def _do_to_network_links(
         self, kind: Hashable, act: Callable[[NetworkLinkState], object]
     ) -> None:

@@ -350,6 +350,18 @@ class TestSettings:
         await work_off(world, nursery)
         assert {link.path_mtu.search.interval for link in links} == {5.0}
 
+    async def test_the_counters(self, nursery: trio.Nursery) -> None:
+        world, links = make(MANY)
+
+        def cleared() -> int:
+            return sum(link.status().stats.rx_pong_packets == 0 for link in links)
+
+        assert cleared() == 0
+        world.handle.clear_link_statistics()
+        assert cleared() == AT_ONCE
+        await work_off(world, nursery)
+        assert cleared() == MANY
+
     async def test_hosts_with_several_links(self, nursery: trio.Nursery) -> None:
         world, links = make(MANY)
         for number in range(2, 12):
