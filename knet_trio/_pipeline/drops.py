@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from knet_trio._state.context import Context
 from knet_trio._state.lane import LaneItem
 from knet_trio.errors import DropCause, FilterError, HostDownError, SendError
@@ -25,10 +27,25 @@ def count_unreachable(context: Context, host_id: int, messages: int) -> None:
     context.refuse(DropCause.HOST_DOWN, why, times=messages, key=host_id)
 
 
-def give_up_unreachable(context: Context, host_id: int, item: LaneItem) -> None:
-    """Give up what is left of ``item``, since its host is not reachable any more."""
-    # A ``send_sync`` of which nothing has gone raises instead.
-    if item.started or not item.urgent:
-        count_unreachable(context, host_id, item.left)
-    if item.on_end is not None:
-        item.on_end(HostDownError(f"host {host_id} is not reachable any more"))
+def give_up_unreachable(context: Context, host_id: int, *items: LaneItem) -> None:
+    """Give up what is left of ``items``, since their host is not reachable any more."""
+    why = HostDownError(f"host {host_id} is not reachable any more")
+    left = end_items(items, why)
+    if left:
+        count_unreachable(context, host_id, left)
+
+
+def end_items(items: Iterable[LaneItem], error: SendError | None) -> int:
+    """Tell those who wait for ``items`` that these are given up because of ``error``.
+
+    Returns:
+        How many messages are to be counted.
+    """
+    left = 0
+    for item in items:
+        # A ``send_sync`` of which nothing has gone raises instead.
+        if item.started or not item.urgent:
+            left += item.left
+        if item.on_end is not None:
+            item.on_end(error)
+    return left

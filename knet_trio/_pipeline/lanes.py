@@ -8,12 +8,13 @@ wait for it: then the batch is dropped for the host that is behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import trio
 
 from knet_trio._pipeline.batches import BATCH_BYTES, BATCH_MESSAGES
-from knet_trio._pipeline.drops import count_unreachable, give_up_unreachable
+from knet_trio._pipeline.drops import count_unreachable, end_items, give_up_unreachable
 from knet_trio._pipeline.transport import TransportStage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
@@ -150,11 +151,12 @@ class Lanes:
 
     async def wait_to_enter(
         self, batch: Batch, hosts: Sequence[HostState], channel: object
-    ) -> None:
+    ) -> bool:
         """Wait until ``batch`` has entered; when cancelled, it has not.
 
-        Returns as well when none of the hosts can be reached any more; the messages are counted
-        then.
+        Returns:
+            False if it was dropped and counted because forwarding was turned off. True as well when
+            none of the hosts can be reached any more; it is counted then too.
 
         Raises:
             trio.ClosedResourceError: ``channel`` was closed, or the handle has ended.
@@ -175,6 +177,7 @@ class Lanes:
         await trio.lowlevel.wait_task_rescheduled(abort)
         if waiter.error is not None:
             raise waiter.error
+        return not waiter.dropped
 
     def progressed(self, host: HostState) -> None:
         """Let those enter who wait for room in the lane of ``host``, which has moved on."""
@@ -192,18 +195,21 @@ class Lanes:
 
         What is in its lane is counted, and those who wait for room in it return.
         """
-        for item in host.lane.clear():
-            give_up_unreachable(self._context, host.host_id, item)
+        give_up_unreachable(self._context, host.host_id, *host.lane.clear())
         waiters = list(host.lane.waiters)
         host.lane.waiters.clear()
-        others: dict[HostState, None] = {}
-        for waiter in waiters:
-            count_unreachable(self._context, host.host_id, len(waiter.batch.datas))
-            waiter.hosts.remove(host)
-            others.update(dict.fromkeys(waiter.hosts))
-            if not waiter.hosts:
-                self._release(waiter)
-        self._let_in(others)
+        self._context.chores.add(("lost", host), waiters, partial(self._leave_out, host))
+
+    def _leave_out(self, host: HostState, waiter: Waiter) -> None:
+        """Have ``waiter`` wait no more for ``host``, which cannot be reached."""
+        if waiter.over:
+            return
+        count_unreachable(self._context, host.host_id, len(waiter.batch.datas))
+        waiter.hosts.remove(host)
+        if waiter.hosts:
+            self._let_in(waiter.hosts)
+        else:
+            self._release(waiter)
 
     def close(self, channel: object = None) -> None:
         """Wake those who wait to send on ``channel``, or all, with ClosedResourceError."""
@@ -217,13 +223,7 @@ class Lanes:
             self._release(waiter)
         if channel is None:
             for host in hosts:
-                left = 0
-                for item in host.lane.clear():
-                    # A ``send_sync`` of which nothing has gone raises instead.
-                    if item.started or not item.urgent:
-                        left += item.left
-                    if item.on_end is not None:
-                        item.on_end(None)
+                left = end_items(host.lane.clear(), None)
                 if left:
                     self._context.refuse(
                         DropCause.SEND_FAILED,
@@ -253,16 +253,22 @@ class Lanes:
         Those who wait return.
         """
         why = "it waited until data forwarding was turned off"
+        error = ForwardingDisabledError("data forwarding was turned off")
         waiters: dict[Waiter, None] = {}
         for host in self._handle.hosts.values():
-            for item in host.lane.clear():
-                self._context.refuse(cause, why, times=item.left)
-                if item.on_end is not None:
-                    item.on_end(ForwardingDisabledError("data forwarding was turned off"))
+            left = end_items(host.lane.clear(), error)
+            if left:
+                self._context.refuse(cause, why, times=left)
             waiters.update(host.lane.waiters)
-        for waiter in waiters:
-            self._context.refuse(cause, why, times=len(waiter.batch.datas))
-            self._release(waiter)
+            host.lane.waiters.clear()
+
+        def drop(waiter: Waiter) -> None:
+            if not waiter.over:
+                waiter.dropped = True
+                self._context.refuse(cause, why, times=len(waiter.batch.datas))
+                self._release(waiter)
+
+        self._context.chores.add(("given up", cause), waiters, drop)
 
     def flushed(self) -> list[trio.Event]:
         """Return an event for each lane, set when what is in it now has left."""
@@ -325,7 +331,7 @@ class Lanes:
                 times=len(batch.datas),
                 key=host.host_id,
             )
-        self._put(batch, open_)
+        self._put(batch, open_, waits=waiter is not None)
         return True
 
     def _any_flows(self, hosts: Sequence[HostState], full: Sequence[HostState]) -> bool:
@@ -357,7 +363,14 @@ class Lanes:
         undecided, self._undecided = self._undecided, {}
         self._try_again(undecided)
 
-    def _put(self, batch: Batch, hosts: Sequence[HostState]) -> None:
+    def _put(self, batch: Batch, hosts: Sequence[HostState], *, waits: bool = False) -> None:
+        """Put ``batch`` into lanes, and send it at once where nothing waits.
+
+        Args:
+            batch: The batch.
+            hosts: Its hosts.
+            waits: Whether it is one of many, maybe, that waited to enter.
+        """
         context = self._context
         if not batch.ready:
             for host in hosts:
@@ -375,7 +388,7 @@ class Lanes:
                 give_up_unreachable(context, host.host_id, item)
             elif lane.items:
                 lane.append(item)
-            elif len(hosts) > 1 and turns.is_over():
+            elif (waits or len(hosts) > 1) and turns.is_over():
                 lane.append(item)
                 self.transport.wake(host.host_id)
             elif not self.transport.send(host, item):
@@ -390,6 +403,7 @@ class Lanes:
         trio.lowlevel.reschedule(waiter.task)
 
     def _forget(self, waiter: Waiter) -> None:
+        waiter.over = True
         self._undecided.pop(waiter, None)
         for host in waiter.hosts:
             host.lane.waiters.pop(waiter, None)

@@ -48,6 +48,10 @@ PACKETS_AT_ONCE: Final = 16
 """Packets that are read one by one between two looks at whether the turn is over. So many get on in
 each round of the loop, however much of it the program takes."""
 
+RECEIVED_AT_ONCE: Final = 128 * 1024
+"""Bytes that all receive tasks together work on in a round of the loop, and then a train more. So
+other tasks do not wait for a piece from each of many sockets."""
+
 LARGE_PACKET: Final = 4096
 """Bytes of a packet that are as much work as a small packet."""
 
@@ -100,6 +104,9 @@ class Receiver:
             piece = 0
             for train in trains:
                 data, size, source = train
+                while turns.received > RECEIVED_AT_ONCE:
+                    await turns.give_up()
+                turns.received += len(data)
                 if len(data) <= size:
                     self._receive_one(data, source)
                     piece += 1 + len(data) // LARGE_PACKET

@@ -127,9 +127,9 @@ class Transmitter:
             entry, rest = stuck
             before = turns.round
             batch, hosts, *_ = entry
-            await lanes.wait_to_enter(batch, hosts, owner)
+            entered = await lanes.wait_to_enter(batch, hosts, owner)
             turns.resumed(before)
-            stuck = self._go_on(entry, rest, owner)
+            stuck = self._go_on(entry if entered else None, rest, owner)
 
     @trio.lowlevel.enable_ki_protection
     async def send_sync(
@@ -286,12 +286,19 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     def _go_on(
-        self, entry: _Entry, addressed: Sequence[Addressed], owner: Owner | None
+        self, entry: _Entry | None, addressed: Sequence[Addressed], owner: Owner | None
     ) -> _Stuck | None:
-        """Hand over what is left of messages of which ``entry`` had to wait."""
+        """Hand over what is left of messages of which some had to wait, and then entered.
+
+        Args:
+            entry: Those that had to wait, None if they were dropped.
+            addressed: The others.
+            owner: The channel that they are sent on.
+        """
         with self._guard():
-            if self._context.forwarding:
+            if entry is not None:
                 self._entered(entry)
+            if self._context.forwarding:
                 if addressed and owner is not None and owner.closed:
                     raise trio.ClosedResourceError("this channel was closed")
                 return self._enter_all(addressed)

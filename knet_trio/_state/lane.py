@@ -177,9 +177,11 @@ class Waiter:
         channel: Stands for the channel that it is sent on; closing that ends the waiting.
         task: The task.
         error: What the task raises when it runs again, None for nothing.
+        over: Whether it waits no more.
+        dropped: Whether the batch was dropped for all of its hosts.
     """
 
-    __slots__ = ("batch", "channel", "error", "hosts", "task")
+    __slots__ = ("batch", "channel", "dropped", "error", "hosts", "over", "task")
 
     def __init__(
         self, batch: Batch, hosts: list[HostState], channel: object, task: trio.lowlevel.Task
@@ -189,6 +191,8 @@ class Waiter:
         self.channel = channel
         self.task = task
         self.error: Exception | None = None
+        self.over = False
+        self.dropped = False
 
 
 class SendLane:

@@ -35,14 +35,16 @@ class Turns:
     Attributes:
         began: When the turn began, as ``now`` tells it.
         round: The number of the round of the loop, of those that the handle has noticed.
+        received: The bytes that receive tasks have worked on in it.
     """
 
-    __slots__ = ("_clock", "began", "round")
+    __slots__ = ("_clock", "began", "received", "round")
 
     def __init__(self) -> None:
         self._clock = _clock.get()
         self.began = self._clock()
         self.round = 0
+        self.received = 0
 
     def now(self) -> float:
         """Return the time by which turns are measured, in seconds."""
@@ -66,6 +68,7 @@ class Turns:
         """
         if before == self.round:
             self.round += 1
+            self.received = 0
             self.began = self._clock()
 
 
