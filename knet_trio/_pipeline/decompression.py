@@ -33,10 +33,10 @@ class Decompression:
         self._context = context
         self._decompressors = Decompressors()
 
-    def find(self, wire_id: int, host_id: int, times: int = 1) -> Compressor | None:
+    def find(self, wire_id: int, host_id: int) -> Compressor | None:
         """Return what decompresses messages of algorithm ``wire_id``.
 
-        None, with ``times`` messages of that host counted as dropped, if there is nothing, or if
+        None, with a message of that host counted as dropped, if there is nothing, or if
         ``accept_compression`` leaves it out.
         """
         accepted = self._context.accept_compression
@@ -44,13 +44,12 @@ class Decompression:
             if accepted is None or wire_id in accepted:
                 return self._decompressors.find_untrusted(wire_id)
         except PacketError as error:
-            self._context.refuse(error.cause, host_id, error.args[0], times=times, key=host_id)
+            self._context.refuse(error.cause, host_id, error.args[0], key=host_id)
         else:
             self._context.refuse(
                 DropCause.COMPRESSION_REFUSED,
                 host_id,
                 f"{model_of(wire_id)} is not in accept_compression",
-                times=times,
                 key=host_id,
             )
         return None
