@@ -10,6 +10,7 @@ from typing import cast
 import attrs
 import trio
 
+from knet_trio._state.workers import threads_at_work
 from tests.datafds import living_tasks, open_fds
 
 Call = Callable[[], Awaitable[object]]
@@ -88,4 +89,4 @@ def nothing_left() -> Generator[None]:
 
 def _held() -> tuple[set[int], int, int]:
     working = trio.to_thread.current_default_thread_limiter().borrowed_tokens
-    return open_fds(), living_tasks(), int(working)
+    return open_fds(), living_tasks(), int(working) + threads_at_work()

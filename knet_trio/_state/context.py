@@ -17,7 +17,7 @@ from knet_trio._state.outlet import BufferTimer, Connections
 from knet_trio._state.refusals import TOLD
 from knet_trio._state.schedule import Schedule
 from knet_trio._state.turns import Turns
-from knet_trio._state.workers import current_worker
+from knet_trio._state.workers import new_worker
 from knet_trio.abc import Compressor
 from knet_trio.config import DEFAULT_RECONNECT_INTERVAL, DefragBuffers
 from knet_trio.errors import DropCause
@@ -68,7 +68,7 @@ class Context:
         self.counters = HandleCounters()
         self.event_receivers: set[EventReceiver] = set()
         self.turns = Turns()
-        self.worker = current_worker()
+        self.worker = new_worker()
         # Told which hosts' lanes may go on, since there is room again.
         self.on_room: Callable[[Sequence[int]], None] = lambda _: None
         # Opens sockets for single links.

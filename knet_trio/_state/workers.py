@@ -12,8 +12,16 @@ import trio
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+COMPRESSING: Final = 2
+"""How many messages of a handle threads compress at the same time, each for other hosts."""
+
+DECOMPRESSING: Final = 1
+"""How many messages of a handle threads decompress at the same time."""
+
 SIMULATED_WORK: Final = 0.005
 """Simulated seconds that a thread would work for."""
+
+_at_work: trio.lowlevel.RunVar[int] = trio.lowlevel.RunVar("threads of handles at work", 0)
 
 
 class Worker(Protocol):
@@ -24,8 +32,22 @@ class Worker(Protocol):
         ...
 
 
-async def _work_in_thread(work: Callable[[Unpack[Ts]], T], /, *args: *Ts) -> T:
-    return await trio.to_thread.run_sync(work, *args)
+class _Threads:
+    """The threads of one handle.
+
+    They do not count towards Trio's default limit: what the program has its own threads do holds up
+    no messages, and the other way round.
+    """
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(COMPRESSING + DECOMPRESSING)
+
+    async def __call__(self, work: Callable[[Unpack[Ts]], T], /, *args: *Ts) -> T:
+        _at_work.set(_at_work.get() + 1)
+        try:
+            return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
+        finally:
+            _at_work.set(_at_work.get() - 1)
 
 
 async def _work_in_simulated_time(work: Callable[[Unpack[Ts]], T], /, *args: *Ts) -> T:
@@ -35,12 +57,21 @@ async def _work_in_simulated_time(work: Callable[[Unpack[Ts]], T], /, *args: *Ts
     return done
 
 
-_worker: ContextVar[Worker] = ContextVar("worker", default=_work_in_thread)
+def _simulated() -> Worker:
+    return _work_in_simulated_time
 
 
-def current_worker() -> Worker:
-    """Return what works for handles that are opened in this context."""
-    return _worker.get()
+_new_worker: ContextVar[Callable[[], Worker]] = ContextVar("new worker", default=_Threads)
+
+
+def new_worker() -> Worker:
+    """Return what works for a handle that is opened in this context, and for no other."""
+    return _new_worker.get()()
+
+
+def threads_at_work() -> int:
+    """Return how many threads work for handles in this run of Trio, or are about to."""
+    return _at_work.get()
 
 
 @contextmanager
@@ -49,8 +80,8 @@ def simulated_workers() -> Generator[None, None, None]:
 
     Each piece takes ``SIMULATED_WORK`` seconds on Trio's clock, however long the machine works.
     """
-    token = _worker.set(_work_in_simulated_time)
+    token = _new_worker.set(_simulated)
     try:
         yield
     finally:
-        _worker.reset(token)
+        _new_worker.reset(token)

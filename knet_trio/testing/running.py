@@ -15,6 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from knet_trio._state.turns import counted_turns
+from knet_trio._state.workers import threads_at_work
 from knet_trio.testing.conditions import Conditions, Interface
 from knet_trio.testing.network import SimulatedNetwork, open_network
 
@@ -66,7 +67,8 @@ class _WaitForThreads(trio.abc.Instrument):
         """Threads are started by a task, and their results are taken by one."""
         if self._limiter is None:
             self._limiter = trio.to_thread.current_default_thread_limiter()
-        waiting = self._limiter.borrowed_tokens > 0
+        # Those of handles have limits of their own.
+        waiting = self._limiter.borrowed_tokens > 0 or threads_at_work() > 0
         if waiting != self._waiting:
             self._waiting = waiting
             self._clock.autojump_threshold = math.inf if waiting else 0

@@ -17,6 +17,7 @@ from knet_trio.message import Message
 from tests.pipeline.sending import Outgoing, data, drops, make, message, running, send
 from tests.pipeline.test_receiver import HOME, PEER, receiving
 from tests.state.fakes import World
+from tests.state.test_workers import no_thread_left
 
 THRESHOLD = 100
 
@@ -79,6 +80,16 @@ class TestSending:
         assert shown.tx_compressed_original_bytes == 101
         assert shown.tx_compressed_size_bytes == 51
         assert (halver.threads != {threading.get_ident()}) is slow
+
+    async def test_the_programs_own_threads_hold_nothing_up(self) -> None:
+        world, halver = self.compressing(slow=True)
+        with no_thread_left():
+            await send(world, message(b"a" * 200))
+            async with running(world) as transmitter:
+                with trio.fail_after(5):
+                    await transmitter.send_sync(b"b" * 200, 0, (2,))
+        assert [packet.payload for packet in data(world)] == [b"a" * 100, b"b" * 100]
+        assert threading.get_ident() not in halver.threads
 
     async def test_what_gets_no_smaller_goes_as_it_is(self) -> None:
         world, _ = self.compressing()
@@ -250,6 +261,17 @@ class TestReceiving:
             assert shown.rx_compressed_original_bytes == 6000
             assert shown.rx_compressed_size_bytes == 3000
         assert (halver.threads != {threading.get_ident()}) is slow
+
+    async def test_the_programs_own_threads_hold_nothing_up(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.install(monkeypatch, slow=True)
+        with no_thread_left():
+            async with receiving(World()) as rx:
+                rx.world.endpoint.arrive(*[(packet, HOME) for packet in self.packets(b"x")])
+                with trio.fail_after(5):
+                    got = await rx.receiver.channels[0].take()
+                assert got == Message(b"xx", PEER, 0)
 
     @slow_or_not
     async def test_many_at_once(self, slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from knet_trio import Channel, CompressConfig, DropCause, open_handle
+from knet_trio._state.workers import threads_at_work
 from tests.cancelling import nothing_left
 from tests.cluster import LOCALHOST, PATIENCE, Pair, open_pair, wait_for
 from tests.drops import counted
@@ -26,7 +27,6 @@ from tests.shutdown.ways import (
     fill,
     left_by,
     open_far_pair,
-    threads_at_work,
 )
 
 CLOSED: Final = trio.ClosedResourceError

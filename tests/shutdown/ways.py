@@ -12,6 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from knet_trio import CompressConfig, CryptoConfig, DropCause, open_handle
+from knet_trio._state.workers import threads_at_work
 from knet_trio.testing import Conditions, Interface, open_network
 from tests.cancelling import kinds
 from tests.cluster import (
@@ -167,10 +168,6 @@ async def with_a_slow_compressor() -> AsyncGenerator[Pair]:
         await fill(pair)
         await wait_for(lambda: threads_at_work() > 0)
         yield pair
-
-
-def threads_at_work() -> float:
-    return trio.to_thread.current_default_thread_limiter().borrowed_tokens
 
 
 async def fill(pair: Pair) -> None:

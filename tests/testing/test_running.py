@@ -7,12 +7,14 @@ import random
 import subprocess
 import sys
 import threading
+from contextvars import Context
 from typing import Any
 
 import pytest
 import trio
 
 from knet_trio import CompressConfig, CryptoConfig, Handle, LinkPolicy
+from knet_trio._state.workers import new_worker
 from knet_trio.testing import Conditions, Interface, PacketRecord, SimulatedNetwork, run
 from tests.testing.nodes import at, open_nodes
 
@@ -148,8 +150,11 @@ class TestTime:
 
         assert run(sleep_a_year) == 365 * 86400
 
-    def test_it_stands_still_while_a_thread_works(self) -> None:
+    @pytest.mark.parametrize("whose", ["program", "handle"])
+    def test_it_stands_still_while_a_thread_works(self, whose: str) -> None:
         finish = threading.Event()
+        # Where nothing says that work takes simulated time.
+        of_handle = Context().run(new_worker)
 
         def work() -> None:
             assert finish.wait(20)
@@ -158,7 +163,10 @@ class TestTime:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.sleep, 1)
                 threading.Timer(0.05, finish.set).start()
-                await trio.to_thread.run_sync(work)
+                if whose == "handle":
+                    await of_handle(work)
+                else:
+                    await trio.to_thread.run_sync(work)
                 worked = trio.current_time()
             return worked, trio.current_time()
 
