@@ -8,7 +8,7 @@
       |- pmtud                           path MTU searches
       |- chores                          what concerns many links at once
       |- tx: compressor, transport       what had to wait on its way out
-      |    '- slow                       waits for a thread that compresses
+      |    '- slow (two)                 waits for a thread that compresses
       |- rx: lanes                       what could not go through as it came in
       |    '- slow                       waits for the thread that decompresses
       |- endpoint (for each socket)

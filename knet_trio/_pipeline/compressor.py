@@ -1,47 +1,142 @@
-"""The third step of the way out: messages are compressed, where that makes them smaller."""
+"""The third step of the way out: messages are compressed, where that makes them smaller.
+
+Compressing takes time, and messages to the same hosts are compressed in their order. What goes to
+others does not wait for that: there is a lane for each set of hosts, and the work goes round them.
+What takes long is done by threads, and the lanes that need one wait in a line of their own, so that
+no others wait behind them.
+
+::
+
+    submit -> lane of the hosts --+-- fast: one task, in turns ---------------+-> done
+                                  '-- slow: two threads, one message a time --'
+"""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import ClassVar, Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import ClassVar, Final, NamedTuple
 
 import trio
 
+from knet_trio._logs.names import LogSubsystem
 from knet_trio._pipeline.stage import Stage
 from knet_trio._state.context import Compression, Context
 from knet_trio._state.lane import Batch
+from knet_trio._state.turns import Turns
+from knet_trio._state.workers import COMPRESSING
 
-# How many messages are compressed at the same time, each for other hosts.
-WORKERS: Final = 2
 NOT_COMPRESSED: Final = 0
 
 Hosts = tuple[int, ...]
+
+
+class _Key(NamedTuple):
+    """What a lane is for.
+
+    Attributes:
+        hosts: The hosts that its messages go to, sorted.
+        sync: Whether ``send_sync`` sends them, past what else waits for the hosts.
+    """
+
+    hosts: Hosts
+    sync: bool
+
+
+class _Made(NamedTuple):
+    """What a compressor made of a message.
+
+    Attributes:
+        data: The bytes.
+        elapsed: How many seconds it took.
+        error: Why it failed, None if it did not.
+    """
+
+    data: bytes
+    elapsed: float
+    error: Exception | None = None
 
 
 class _Job:
     """A batch that waits to be compressed.
 
     Attributes:
+        key: The lane it is in.
         batch: The batch.
         compression: How it is compressed.
+        on_done: Called when the batch may go on.
         made: The messages that are done, each with its wire id.
     """
 
-    __slots__ = ("batch", "compression", "made")
+    __slots__ = ("batch", "compression", "key", "made", "on_done")
 
-    def __init__(self, batch: Batch, compression: Compression) -> None:
+    def __init__(
+        self, key: _Key, batch: Batch, compression: Compression, on_done: Callable[[], None]
+    ) -> None:
+        self.key = key
         self.batch = batch
         self.compression = compression
+        self.on_done = on_done
         self.made: list[tuple[bytes, int]] = []
 
+    @property
+    def done(self) -> bool:
+        """Whether all of its messages are done."""
+        return len(self.made) == len(self.batch.datas)
 
-class CompressorStage(Stage[Hosts]):
+    @property
+    def next(self) -> bytes:
+        """The next message to be worked on."""
+        return self.batch.datas[len(self.made)]
+
+    @property
+    def needs_thread(self) -> bool:
+        """Whether its next message takes too long for a turn."""
+        return _needs_thread(self.compression, self.next)
+
+
+class _Lane:
+    """Batches to the same hosts.
+
+    Attributes:
+        jobs: What waits, in order. The first one is worked on.
+        in_thread: That one, while a thread works on it; None while none does.
+    """
+
+    __slots__ = ("in_thread", "jobs")
+
+    def __init__(self) -> None:
+        self.jobs: dict[_Job, None] = {}
+        self.in_thread: _Job | None = None
+
+    @property
+    def first(self) -> _Job:
+        """The job to work on."""
+        return next(iter(self.jobs))
+
+
+class _ThreadLine(Stage[_Key]):
+    """The lanes whose next message needs a thread."""
+
+    name: ClassVar[str] = "compressor threads"
+
+    def __init__(self, turns: Turns, work: Callable[[_Key], Awaitable[None]]) -> None:
+        super().__init__(turns)
+        self._work = work
+
+    async def work(self, key: _Key) -> bool:
+        """Have a thread compress the next message; the lane lines up again by itself."""
+        await self._work(key)
+        return False
+
+
+class CompressorStage(Stage[_Key]):
     """Compresses batches that are in their lanes already, and holds up only those lanes.
 
     Batches to the same hosts are compressed one after the other. Where there are others, the work
-    goes round them: a message that takes long at a time.
+    goes round them: some small messages, or one that needs a thread, at a time. A batch that is
+    dropped from all the lanes of hosts that it was in is dropped here too.
 
     Args:
         done: Called with the hosts of a batch when it may go on.
@@ -53,8 +148,10 @@ class CompressorStage(Stage[Hosts]):
         super().__init__(context.turns)
         self._context = context
         self._done = done
-        self._lanes: dict[Hosts, deque[_Job]] = {}
-        self._busy: set[Hosts] = set()
+        self._lanes: dict[_Key, _Lane] = {}
+        # A lane that has something, and that no thread works on, is in the line of this stage or
+        # in that one.
+        self._threads = _ThreadLine(context.turns, self._work_in_thread)
 
     def compress_now(self, batch: Batch) -> bool:
         """Compress ``batch`` if that takes little time.
@@ -62,19 +159,15 @@ class CompressorStage(Stage[Hosts]):
         Returns:
             Whether it is ready to be sent. If not, call ``submit`` once it is in its lanes.
         """
-        context = self._context
-        compression = context.compression
-        if compression is None:
-            context.counters.tx_uncompressed += len(batch.datas)
-            return True
+        compression = self._compression
         threshold = compression.threshold
         if all(len(data) <= threshold for data in batch.datas):
-            context.counters.tx_uncompressed += len(batch.datas)
+            self._context.counters.tx_uncompressed += len(batch.datas)
             return True
         if len(batch.datas) > 1 or _needs_thread(compression, batch.datas[0]):
             return False
         (data,) = batch.datas
-        batch.set_compressed([self._take(data, compression, _timed(compression, data))])
+        batch.set_compressed([self._take(data, compression, _compress(compression, data))])
         return True
 
     def submit(self, batch: Batch, hosts: Hosts) -> None:
@@ -86,93 +179,162 @@ class CompressorStage(Stage[Hosts]):
             self._context.counters.tx_uncompressed += len(batch.datas)
             self._done(hosts)
             return
-        self._lanes.setdefault(hosts, deque()).append(_Job(batch, compression))
-        if hosts not in self._busy:
-            self.wake(hosts)
+        # The order of hosts changes as they go and come.
+        key = _Key(tuple(sorted(hosts)), sync=False)
+        job = _Job(key, batch, compression, partial(self._done, hosts))
+        batch.on_dropped = partial(self._drop, job)
+        self._add(job)
 
-    async def compress(self, batch: Batch) -> None:
-        """Compress a batch that is in no lane and not ready."""
-        compression = self._context.compression
-        if compression is not None:
-            job = _Job(batch, compression)
-            while not await self._compress(job):
-                pass
-        batch.ready = True
+    async def compress(self, batch: Batch, hosts: Hosts) -> None:
+        """Compress a batch that ``send_sync`` sends to ``hosts``, which is in no lane.
+
+        It is not ready if the stage was closed meanwhile.
+        """
+        ended = trio.Event()
+        job = _Job(_Key(hosts, sync=True), batch, self._compression, ended.set)
+        self._add(job)
+        turns = self._turns
+        before = turns.round
+        try:
+            await ended.wait()
+        finally:
+            self._drop(job)
+        turns.resumed(before)
+
+    def close(self) -> None:
+        """Take no more batches, and wake those who wait in ``compress``."""
+        super().close()
+        self._threads.close()
+        for key, lane in self._lanes.items():
+            if key.sync:
+                for job in lane.jobs:
+                    job.on_done()
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with trio.open_nursery() as nursery:
-            for _ in range(WORKERS):
-                nursery.start_soon(super().run)
+            nursery.start_soon(super().run)
+            for _ in range(COMPRESSING):
+                nursery.start_soon(self._threads.run)
 
-    async def work(self, key: Hosts) -> bool:
-        """Compress some of the first batch to those hosts."""
-        if key in self._busy:
+    async def work(self, key: _Key) -> bool:
+        """Compress messages of the first batch, until one needs a thread or the turn is over."""
+        lane = self._lanes.get(key)
+        if lane is None or lane.in_thread is not None:
             return False
-        lane = self._lanes[key]
-        self._busy.add(key)
-        job = lane[0]
-        done = await self._compress(job)
-        self._busy.discard(key)
-        if not done:
-            return True
-        lane.popleft()
-        job.batch.ready = True
-        if not lane:
-            del self._lanes[key]
-        self._done(key)
-        return bool(lane)
-
-    async def _compress(self, job: _Job) -> bool:
-        """Compress messages, until one takes long or the turn is over.
-
-        Returns:
-            Whether all of the batch is done.
-        """
-        made, compression, datas = job.made, job.compression, job.batch.datas
-        while len(made) < len(datas):
-            data = datas[len(made)]
-            if len(data) <= compression.threshold:
-                self._context.counters.tx_uncompressed += 1
-                made.append((data, NOT_COMPRESSED))
-                continue
-            slow = _needs_thread(compression, data)
-            if slow:
-                # One at a time, since what a thread does cannot be cancelled.
-                timed = await self._context.worker(_timed, compression, data)
-                # The thread went on when this was cancelled, and the sockets may be closed.
-                await trio.lowlevel.checkpoint_if_cancelled()
-            else:
-                timed = _timed(compression, data)
-            made.append(self._take(data, compression, timed))
-            if slow or self._turns.is_over():
+        job = lane.first
+        while not job.needs_thread:
+            self._made(job, _compress(job.compression, job.next))
+            if job.done or self._turns.is_over():
                 break
-        if len(made) < len(datas):
-            return False
-        job.batch.set_compressed(made)
-        return True
+        self._go_on(lane, job)
+        return False
 
-    def _take(
-        self, data: bytes, compression: Compression, made: tuple[bytes, float]
-    ) -> tuple[bytes, int]:
+    async def _work_in_thread(self, key: _Key) -> None:
+        """Have a thread compress the next message of a lane.
+
+        It is one at a time, since what a thread does cannot be cancelled.
+        """
+        lane = self._lanes.get(key)
+        if lane is None or lane.in_thread is not None:
+            return
+        job = lane.first
+        # What needed a thread may have been dropped while the lane waited here.
+        if job.needs_thread:
+            lane.in_thread = job
+            before = self._turns.round
+            made = await self._context.worker(_compress, job.compression, job.next)
+            self._turns.resumed(before)
+            # The thread went on when this was cancelled, and the sockets may be closed.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if lane.in_thread is not job:
+                # It was dropped, and others may be at work on what came after it.
+                return
+            lane.in_thread = None
+            self._made(job, made)
+        self._go_on(lane, job)
+
+    @property
+    def _compression(self) -> Compression:
+        compression = self._context.compression
+        assert compression is not None, "whoever has something compressed has looked"
+        return compression
+
+    def _add(self, job: _Job) -> None:
+        lane = self._lanes.get(job.key)
+        if lane is None:
+            lane = self._lanes[job.key] = _Lane()
+        lane.jobs[job] = None
+        self._line_up(job.key, lane)
+
+    def _drop(self, job: _Job) -> None:
+        """Forget a job, if it is not done."""
+        lane = self._lanes.get(job.key)
+        if lane is None or job not in lane.jobs:
+            return
+        del lane.jobs[job]
+        if lane.in_thread is job:
+            # Nothing waits for what the thread makes.
+            lane.in_thread = None
+        self._line_up(job.key, lane)
+
+    def _go_on(self, lane: _Lane, job: _Job) -> None:
+        """Line up a lane again, after a piece of ``job``, its first one."""
+        if job.done:
+            del lane.jobs[job]
+            batch = job.batch
+            batch.set_compressed(job.made)
+            batch.ready = True
+            batch.on_dropped = None
+            job.on_done()
+        self._line_up(job.key, lane)
+
+    def _line_up(self, key: _Key, lane: _Lane) -> None:
+        """Put a lane into the line that it belongs in, if it has anything to do."""
+        if not lane.jobs:
+            del self._lanes[key]
+        elif lane.in_thread is None:
+            line = self._threads if lane.first.needs_thread else self
+            line.wake(key)
+
+    def _made(self, job: _Job, made: _Made) -> None:
+        job.made.append(self._take(job.next, job.compression, made))
+
+    def _take(self, data: bytes, compression: Compression, made: _Made) -> tuple[bytes, int]:
         """Return the shorter form of ``data`` with its compression's wire id, and count it."""
         counters = self._context.counters
-        smaller, elapsed = made
-        if len(smaller) >= len(data):
+        if made.error is not None:
+            self._context.log.error(
+                LogSubsystem.COMPRESS,
+                "a message is sent as it is, the compressor failed: %s",
+                repr(made.error),
+                key="compressor failed",
+                cause=made.error,
+            )
+        if len(made.data) >= len(data):
             counters.tx_uncompressed += 1
             return data, NOT_COMPRESSED
-        counters.tx_compress.add(len(data), len(smaller), elapsed)
-        return smaller, compression.compressor.wire_id
+        counters.tx_compress.add(len(data), len(made.data), made.elapsed)
+        return made.data, compression.compressor.wire_id
 
 
 def _needs_thread(compression: Compression, data: bytes) -> bool:
     """Whether compressing ``data`` takes too long for a turn."""
+    size = len(data)
+    if size <= compression.threshold:
+        return False
     compressor = compression.compressor
-    return compressor.slow or len(data) > compressor.compress_at_once
+    return compressor.slow or size > compressor.compress_at_once
 
 
-def _timed(compression: Compression, data: bytes) -> tuple[bytes, float]:
-    """Return ``data`` compressed, and how many seconds that took."""
+def _compress(compression: Compression, data: bytes) -> _Made:
+    """Compress ``data`` if it is over the threshold. Has no side effects: threads do it too."""
+    if len(data) <= compression.threshold:
+        return _Made(data, 0.0)
     began = time.perf_counter()
-    smaller = compression.compressor.compress(data)
-    return smaller, time.perf_counter() - began
+    try:
+        smaller = compression.compressor.compress(data)
+    except Exception as error:
+        # No memory, above all: that concerns this message, and not the handle.
+        return _Made(data, 0.0, error)
+    return _Made(smaller, time.perf_counter() - began)

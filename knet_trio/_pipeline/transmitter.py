@@ -164,7 +164,7 @@ class Transmitter:
             return
         if not batch.ready:
             with self._guard():
-                await self._compressor.compress(batch)
+                await self._compressor.compress(batch, hosts)
             self._check_open()
             if owner is not None and owner.closed:
                 raise trio.ClosedResourceError("this channel was closed")

@@ -71,11 +71,23 @@ class Batch:
             have the same.
         broadcast: Whether they are for every host.
         ready: False while they wait for the compressor.
+        lanes: In how many lanes it waits.
+        on_dropped: Called when it was dropped from the last of them; None if nobody has to know.
         sealed: The datagrams that were made of them last; hosts share them.
         size: The bytes of the messages before compression.
     """
 
-    __slots__ = ("broadcast", "channel", "compress", "datas", "ready", "sealed", "size")
+    __slots__ = (
+        "broadcast",
+        "channel",
+        "compress",
+        "datas",
+        "lanes",
+        "on_dropped",
+        "ready",
+        "sealed",
+        "size",
+    )
 
     def __init__(
         self,
@@ -90,6 +102,8 @@ class Batch:
         self.broadcast = broadcast
         self.compress = compress
         self.ready = True
+        self.lanes = 0
+        self.on_dropped: Callable[[], None] | None = None
         self.sealed: Sealed | None = None
         # Of the messages as they were given, whatever the compressor makes of them.
         self.size = len(datas[0]) if len(datas) == 1 else sum(map(len, datas))
@@ -107,6 +121,13 @@ class Batch:
         self.datas = [data for data, _ in compressed]
         kinds = [kind for _, kind in compressed]
         self.compress = kinds[0] if kinds.count(kinds[0]) == len(kinds) else kinds
+
+    def drop(self) -> None:
+        """Note that it was dropped from a lane."""
+        self.lanes -= 1
+        if not self.lanes and self.on_dropped is not None:
+            self.on_dropped()
+            self.on_dropped = None
 
     def part(self, indices: Sequence[int]) -> Batch:
         """Return some of the messages as a batch of their own."""
@@ -244,8 +265,10 @@ class SendLane:
     def append(self, item: LaneItem) -> None:
         """Add an item at the end."""
         self.items.append(item)
-        self.messages += len(item.batch.datas)
-        self.size += item.batch.size
+        batch = item.batch
+        batch.lanes += 1
+        self.messages += len(batch.datas)
+        self.size += batch.size
 
     def take(self) -> LaneItem | None:
         """Take out what is to be sent next, None if there is nothing or it is not ready.
@@ -257,8 +280,10 @@ class SendLane:
         if not self.items or not self.items[0].batch.ready:
             return None
         item = self.items.popleft()
-        self.messages -= len(item.batch.datas)
-        self.size -= item.batch.size
+        batch = item.batch
+        batch.lanes -= 1
+        self.messages -= len(batch.datas)
+        self.size -= batch.size
         return item
 
     def put_back(self, item: LaneItem) -> None:
@@ -267,11 +292,15 @@ class SendLane:
             self.urgent.appendleft(item)
             return
         self.items.appendleft(item)
-        self.messages += len(item.batch.datas)
-        self.size += item.batch.size
+        batch = item.batch
+        batch.lanes += 1
+        self.messages += len(batch.datas)
+        self.size += batch.size
 
     def clear(self) -> list[LaneItem]:
-        """Remove all items, and return them."""
+        """Remove all items, and return them: what they are of is dropped for this host."""
+        for item in self.items:
+            item.batch.drop()
         items = [*self.urgent, *self.items]
         self.urgent.clear()
         self.items.clear()

@@ -7,7 +7,6 @@ import os
 import signal
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -132,23 +131,36 @@ async def test_what_is_no_exception_ends_the_handle_and_comes_out(direction: Dir
 
 
 @pytest.mark.parametrize("model", ["zlib", "lzma"])
-async def test_a_compressor_that_breaks_ends_the_handle(
-    model: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [MemoryError(), zlib.error("no memory"), ValueError("a bug")])
+async def test_a_compressor_that_breaks_loses_no_message_and_says_so(
+    error: Exception,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """In a thread or not, and whoever waits behind it does not wait for ever."""
+    """In a thread or not, alone or among others, and past the lane too."""
 
     def fail(*_: object, **__: object) -> bytes:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(zlib, "compress", fail)
     monkeypatch.setattr(lzma, "compress", fail)
-    with nothing_left(), trio.fail_after(PATIENCE), pytest.raises(ExceptionGroup) as caught:
+    with nothing_left(), trio.fail_after(PATIENCE):
         async with open_pair() as pair:
             pair.a.set_compress(CompressConfig(model))
-            with suppress(trio.ClosedResourceError):
-                await pair.a.open_channel(0).send(b"x" * 1000)
-            await trio.sleep_forever()
-    assert kinds(caught.value) == [MemoryError]
+            channel, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
+            await channel.send(b"1" * 1000)
+            await channel.send_many([b"2" * 1000, b"3" * 1000])
+            assert await receive(receiver, 3) == [b"1" * 1000, b"2" * 1000, b"3" * 1000]
+            await channel.send_sync(b"4" * 1000, to=[2])
+            assert await receive(receiver, 1) == [b"4" * 1000]
+            assert pair.a.statistics().tx_uncompressed_packets == 4
+            assert pair.a.statistics().tx_compressed_packets == 0
+    failures = [one for one in caplog.records if "the compressor failed" in one.message]
+    # One, and how many there were when the handle ends.
+    assert repr(error) in failures[0].message
+    assert failures[0].levelname == "ERROR"
+    assert failures[0].exc_info is not None
 
 
 async def test_a_cipher_that_breaks_loses_messages_and_says_so(
