@@ -103,7 +103,7 @@ class TestSendSync:
         world = make(2)
         owner = Owner()
 
-        async def compress(_: CompressorStage, batch: Batch) -> None:
+        async def compress(_: CompressorStage, batch: Batch, __: object) -> None:
             await trio.lowlevel.checkpoint()
             batch.ready = owner.closed = True
 
