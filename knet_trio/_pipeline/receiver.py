@@ -106,10 +106,11 @@ class Receiver:
                 data, size, source = train
                 while turns.received > RECEIVED_AT_ONCE:
                     await turns.give_up()
-                turns.received += len(data)
-                if len(data) <= size:
+                length = len(data)
+                turns.received += length
+                if length <= size:
                     self._receive_one(data, source)
-                    piece += 1 + len(data) // LARGE_PACKET
+                    piece += 1 + length // LARGE_PACKET
                 else:
                     await self._receive_train(train)
                     piece = PACKETS_AT_ONCE

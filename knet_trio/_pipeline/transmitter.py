@@ -372,7 +372,7 @@ class Transmitter:
                 else:
                     why = f"host {host_id} is unreachable"
                     missing.append((DropCause.HOST_DOWN, why, host_id))
-        if self._context.compression is not None and (hosts or not own):
+        if self._context.compression is not None and hosts:
             batch.ready = self._compressor.compress_now(batch)
         if not hosts and not own:
             if broadcast:

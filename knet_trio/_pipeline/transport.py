@@ -124,7 +124,7 @@ class TransportStage(Stage[int]):
                     lane.hand_on(sealed.last)
                 elif done:
                     lane.hand_on(sealed.number(sealed.owner(start + done - 1)))
-                item.sent += done - len(refusals)
+                item.sent += done - len(refusals) if refusals else done
                 item.start += done
                 if not refusals:
                     if done == len(datagrams):

@@ -20,6 +20,10 @@ from tests.pipeline.test_lanes import Sockets, fill
 from tests.state.fakes import address
 
 
+def no(*_: object) -> bool:
+    return False
+
+
 def to_host_named_first(packet: FilterPacket) -> Unicast:
     return Unicast((int(packet.data[:1]),))
 
@@ -108,7 +112,7 @@ class TestSendSync:
             batch.ready = owner.closed = True
 
         monkeypatch.setattr(CompressorStage, "compress", compress)
-        monkeypatch.setattr(CompressorStage, "compress_now", lambda *_: False)
+        monkeypatch.setattr(CompressorStage, "compress_now", no)
         world.context.compression = Compression(Halver(), 1)
         with pytest.raises(trio.ClosedResourceError):
             await Transmitter(world.handle).send_sync(b"hello", 0, (2,), owner)

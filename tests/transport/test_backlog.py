@@ -93,7 +93,11 @@ async def test_a_closed_socket_is_forgotten(
     open_udp: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = open_udp(V4), open_udp(V4)
-    monkeypatch.setattr(UdpEndpoint, "unsent", lambda _: TRAINS_BELOW)
+
+    def unsent(_: object) -> int:
+        return TRAINS_BELOW
+
+    monkeypatch.setattr(UdpEndpoint, "unsent", unsent)
     assert one.send_nowait([b"x"] * 4, two.local) == 4
     one.close()
     assert two.send_nowait([b"x"] * 4, two.local) == 4
