@@ -62,7 +62,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         Waits while the queue of one of its hosts is full. If that host alone is behind, while the
         queue of another one has room, the message is dropped for it, and counted as
         ``send_queue_full``. Always looks for cancellation; lets other tasks run if it has to wait,
-        or if the handle has worked for 0.5 ms since it last did.
+        or if 0.5 ms have passed since the handle last noticed that they did.
 
         Args:
             data: 1 to 65536 bytes.
@@ -135,9 +135,9 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     async def receive(self) -> Message:
         """Wait for the next message and take it.
 
-        Always looks for cancellation; lets other tasks run if it has to wait, or if the handle has
-        worked for 0.5 ms since it last did. ``async for`` does the same for each message. Tasks
-        that wait get messages in the order in which they began to wait.
+        Always looks for cancellation; lets other tasks run if it has to wait, or if 0.5 ms have
+        passed since the handle last noticed that they did. ``async for`` does the same for each
+        message. Tasks that wait get messages in the order in which they began to wait.
 
         Raises:
             trio.EndOfChannel: The handle has ended, and all messages are taken.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from knet_trio import CryptoConfig, open_handle
+from knet_trio import CryptoConfig, DropCause, open_handle
 from tests.cluster import KEY, PATIENCE
 
 ROOT = Path(__file__).parents[1]
@@ -108,3 +108,8 @@ async def test_the_guide_runs_from_top_to_bottom(
     assert "is up" in said
     assert "thanks for" in said
     assert "LinkStatusChanged" in said
+
+
+def test_every_cause_of_a_drop_has_its_row() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "drops.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(cause.value for cause in DropCause)

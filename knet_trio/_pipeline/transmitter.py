@@ -6,8 +6,10 @@
       1. filter      decides who gets it, on which channel; what this host itself gets stays here
       2. lanes       take it into the lane of each of its hosts, in one step, when there is room
       3. compressor  compresses it, if that makes it smaller
-      4. cipher      gives it a number, cuts it and seals it, when it leaves its lane
+      4. sealing     gives it a number, cuts it and seals it, when it leaves its lane
       5. transport   sends it over the links that the policy of the host chooses
+
+Each step is a module of that name.
 
 Where nothing has to wait, all of it happens in the turn of whoever sends. The compressor and the
 transport are stages with tasks: they work on what had to wait.
