@@ -39,7 +39,7 @@ from knet_trio._state.host import HostState
 from knet_trio._state.link import LinkState
 from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio._state.network_link import NetworkLinkState
-from knet_trio._state.outlet import Connections, Outlet
+from knet_trio._state.send_socket import Connections, SendSocket
 from knet_trio._transport import LOOPBACK, find_transport
 from knet_trio.abc import Endpoint, Transport
 from knet_trio.address import Address
@@ -54,7 +54,7 @@ class _Bound:
 
     Attributes:
         endpoint: The socket.
-        outlet: Its sending side; it counts the links that use it.
+        send_socket: Its sending side; it counts the links that use it.
         transport: The transport it was made by.
         dynamic: Whether its links have no ``dst``.
         high_priority: Whether its packets are marked for the network.
@@ -63,7 +63,7 @@ class _Bound:
     """
 
     endpoint: Endpoint
-    outlet: Outlet
+    send_socket: SendSocket
     transport: Transport
     dynamic: bool
     high_priority: bool
@@ -150,14 +150,14 @@ class Runtime(Connections):
             return self._add_loopback(host, config)
         transport = find_transport(config.transport)
         bound = self._bind(config, transport)
-        bound.outlet.users += 1
+        bound.send_socket.users += 1
         config = attrs.evolve(config, src=bound.endpoint.local)
         link = NetworkLinkState(
             self.context,
             host.host_id,
             config,
             transport,
-            bound.outlet,
+            bound.send_socket,
             host.lane,
             host.refresh,
             partial(receive_troubles, self.handle),
@@ -191,8 +191,8 @@ class Runtime(Connections):
             if link.endpoint is None:
                 continue
             bound = self._bound[link.endpoint]
-            bound.outlet.users -= 1
-            if not bound.outlet.users:
+            bound.send_socket.users -= 1
+            if not bound.send_socket.users:
                 del self._bound[bound.endpoint]
                 del self._bound_to[bound.transport, bound.endpoint.local]
                 bound.scope.cancel()
@@ -238,8 +238,8 @@ class Runtime(Connections):
             high_priority=config.high_priority,
             dscp=self._dscp,
         )
-        outlet = Outlet(endpoint, self._have_room)
-        bound = _Bound(endpoint, outlet, transport, dynamic, config.high_priority)
+        send_socket = SendSocket(endpoint, self._have_room)
+        bound = _Bound(endpoint, send_socket, transport, dynamic, config.high_priority)
         self._bound[endpoint] = self._bound_to[transport, endpoint.local] = bound
         self.context.log.debug(
             LogSubsystem.TRANSPORT, "%s socket %s is open", transport.name, endpoint.local
@@ -250,21 +250,21 @@ class Runtime(Connections):
     def _have_room(self, host_ids: Sequence[int]) -> None:
         self.context.on_room(host_ids)
 
-    def connect(self, outlet: Outlet, destination: Address) -> Outlet | None:
+    def connect(self, send_socket: SendSocket, destination: Address) -> SendSocket | None:
         """Open a socket for one link, at the address of the one that it shares."""
-        shared = self._bound[outlet.endpoint]
+        shared = self._bound[send_socket.endpoint]
         endpoint = shared.endpoint.connect(destination)
         if endpoint is None:
             return None
-        own = Outlet(endpoint, self._have_room)
+        own = SendSocket(endpoint, self._have_room)
         bound = _Bound(endpoint, own, shared.transport, shared.dynamic, shared.high_priority)
         self._connected[endpoint] = bound
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local} alone")
         return own
 
-    def disconnect(self, outlet: Outlet) -> None:
+    def disconnect(self, send_socket: SendSocket) -> None:
         """Close the socket of one link."""
-        bound = self._connected.pop(outlet.endpoint)
+        bound = self._connected.pop(send_socket.endpoint)
         bound.scope.cancel()
         bound.endpoint.close()
 
@@ -273,7 +273,7 @@ class Runtime(Connections):
             with bound.scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self.receiver.receive_from, bound.endpoint, name="receive")
-                    nursery.start_soon(bound.outlet.run, name="room")
+                    nursery.start_soon(bound.send_socket.run, name="room")
         finally:
             bound.endpoint.close()
             bound.closed.set()

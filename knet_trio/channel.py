@@ -9,7 +9,7 @@ import trio
 
 from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio._pipeline.batches import BATCH_MESSAGES, cut, pack
-from knet_trio._pipeline.transmitter import Owner
+from knet_trio._pipeline.transmitter import ChannelState
 from knet_trio._runtime import Runtime
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio.config import check_host_id
@@ -44,7 +44,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         self._channel = channel
         self._queue = queue
         self._closed = False
-        self._owner = Owner()
+        self._owner = ChannelState()
 
     def __repr__(self) -> str:
         return f"<Channel {self._channel}{' closed' if self._closed else ''}>"

@@ -23,7 +23,7 @@ import trio
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._pipeline.stage import Stage
 from knet_trio._state.context import Compression, Context
-from knet_trio._state.lane import Batch
+from knet_trio._state.send_lane import Batch
 from knet_trio._state.turns import Turns
 from knet_trio._state.workers import COMPRESSING
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import repeat
 
-from knet_trio._pipeline.filtering import ask_filter
+from knet_trio._pipeline.ask_filter import ask_filter
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.context import Context
 from knet_trio.errors import DropCause, FilterError

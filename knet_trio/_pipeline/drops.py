@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from knet_trio._state.context import Context
-from knet_trio._state.lane import LaneItem
+from knet_trio._state.send_lane import LaneItem
 from knet_trio.errors import DropCause, FilterError, HostDownError, SendError
 
 

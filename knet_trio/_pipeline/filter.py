@@ -6,8 +6,8 @@ import errno
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from knet_trio._pipeline.ask_filter import ask_filter
 from knet_trio._pipeline.drops import count_lost
-from knet_trio._pipeline.filtering import ask_filter
 from knet_trio._state.handle import HandleState
 from knet_trio.errors import (
     DestinationError,

@@ -9,7 +9,7 @@ from typing import Final
 
 from knet_trio._core.onwire import encode_messages
 from knet_trio._state.handle import HandleState
-from knet_trio._state.lane import MOST_BEHIND, Batch, LaneItem, Sealed, SendLane
+from knet_trio._state.send_lane import MOST_BEHIND, Batch, LaneItem, Sealed, SendLane
 from knet_trio.errors import SealError
 
 _HALF: Final = 0x8000

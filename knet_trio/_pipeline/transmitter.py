@@ -26,12 +26,12 @@ import trio
 
 from knet_trio._pipeline.compressor import CompressorStage
 from knet_trio._pipeline.filter import Addressed, FilterStage
-from knet_trio._pipeline.lanes import Lanes
 from knet_trio._pipeline.sealing import Sealer
+from knet_trio._pipeline.send_lanes import SendLanes
 from knet_trio._pipeline.transport import TransportStage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
-from knet_trio._state.lane import Batch, LaneItem
+from knet_trio._state.send_lane import Batch, LaneItem
 from knet_trio.errors import (
     DestinationError,
     DropCause,
@@ -53,7 +53,7 @@ _Stuck: TypeAlias = tuple[_Entry, Sequence[Addressed]]
 """What has to wait for room, and what comes after it."""
 
 
-class Owner:
+class ChannelState:
     """Stands for a channel, while messages sent on it wait to be handed over.
 
     Attributes:
@@ -74,7 +74,7 @@ class Transmitter:
         self._context = handle.context
         self._turns = handle.context.turns
         self._filter = FilterStage(handle)
-        self._lanes = lanes = Lanes(handle)
+        self._lanes = lanes = SendLanes(handle)
         self._compressor = CompressorStage(handle.context, self._compressed)
         self._transport = TransportStage(handle, Sealer(handle), lanes.progressed, lanes.blocked)
         lanes.transport = self._transport
@@ -99,7 +99,7 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     async def send(
-        self, datas: Sequence[bytes], channel: int, to: To = None, owner: Owner | None = None
+        self, datas: Sequence[bytes], channel: int, to: To = None, owner: ChannelState | None = None
     ) -> None:
         """Hand over messages once there is room; when cancelled, none was.
 
@@ -135,7 +135,7 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     async def send_sync(
-        self, data: bytes, channel: int, to: To = None, owner: Owner | None = None
+        self, data: bytes, channel: int, to: To = None, owner: ChannelState | None = None
     ) -> None:
         """Send one message to one host, past its lane.
 
@@ -288,7 +288,7 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     def _go_on(
-        self, entry: _Entry | None, addressed: Sequence[Addressed], owner: Owner | None
+        self, entry: _Entry | None, addressed: Sequence[Addressed], owner: ChannelState | None
     ) -> _Stuck | None:
         """Hand over what is left of messages of which some had to wait, and then entered.
 

@@ -13,9 +13,9 @@ from knet_trio._pipeline.sealing import Sealer
 from knet_trio._pipeline.stage import Stage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
-from knet_trio._state.lane import LaneItem, Sealed
 from knet_trio._state.link_sender import Refusal
 from knet_trio._state.network_link import NetworkLinkState
+from knet_trio._state.send_lane import LaneItem, Sealed
 from knet_trio.errors import DropCause, NoProgressError, SealError
 
 

@@ -8,10 +8,10 @@ From the bottom up::
     chores          work on many links at once, in turns
     counters        what is counted, and the frozen records made of it
     refusals        what the log says of packets and messages that are dropped
-    outlet          sockets that have room or are full
+    send_socket     sockets that have room or are full
     context         what all parts of one handle share
     channel_queue   what has arrived for a channel and is not taken yet
-    lane            what waits to be sent to one host
+    send_lane       what waits to be sent to one host
     receive_lane    what one host has sent and waits to be decompressed
     link            what every kind of link has
     link_address    where a link leads to, and who may speak on it

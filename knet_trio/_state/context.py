@@ -13,9 +13,9 @@ from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._logs.log import HandleLog
 from knet_trio._state.chores import Chores
 from knet_trio._state.counters import HandleCounters
-from knet_trio._state.outlet import BufferTimer, Connections
 from knet_trio._state.refusals import TOLD
 from knet_trio._state.schedule import Schedule
+from knet_trio._state.send_socket import BufferTimer, Connections
 from knet_trio._state.turns import Turns
 from knet_trio._state.workers import new_worker
 from knet_trio.abc import Compressor

@@ -17,9 +17,9 @@ from knet_trio._core.onwire import (
 )
 from knet_trio._state.context import Context
 from knet_trio._state.counters import Kind
-from knet_trio._state.lane import SendLane
 from knet_trio._state.link_address import LinkAddress
 from knet_trio._state.link_sender import LinkSender
+from knet_trio._state.send_lane import SendLane
 from knet_trio.abc import Endpoint, PathTrouble
 from knet_trio.address import Address
 
@@ -95,7 +95,7 @@ class ControlOutput:
         """
         sizes: list[int] = []
         others: list[PathTrouble] = []
-        endpoint = self._sender.outlet.endpoint
+        endpoint = self._sender.send_socket.endpoint
         for trouble in endpoint.troubles():
             if trouble.errno == errno.EMSGSIZE and trouble.concerns(self._address.destination):
                 if trouble.mtu is not None:

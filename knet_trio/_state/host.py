@@ -8,11 +8,11 @@ from knet_trio._core.inbound import InboundSequence
 from knet_trio._core.policy import LinkPolicy, hedge, rank, select
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.context import Context
-from knet_trio._state.lane import SendLane
 from knet_trio._state.link import LinkState
 from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.receive_lane import ReceiveLane
+from knet_trio._state.send_lane import SendLane
 from knet_trio._waiting import AsyncBool
 from knet_trio.address import Address
 from knet_trio.errors import DropCause

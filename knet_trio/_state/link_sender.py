@@ -11,7 +11,7 @@ from typing import NamedTuple
 from knet_trio._state.context import Context
 from knet_trio._state.counters import Kind, LinkCounters
 from knet_trio._state.link_address import LinkAddress
-from knet_trio._state.outlet import FIRST_RETRY, LAST_POLL, LAST_RETRY, Outlet
+from knet_trio._state.send_socket import FIRST_RETRY, LAST_POLL, LAST_RETRY, SendSocket
 from knet_trio.abc import Endpoint
 from knet_trio.address import Address
 
@@ -47,7 +47,7 @@ class LinkSender:
         rerouted: Called when the link sends over another socket.
 
     Attributes:
-        outlet: The socket in use.
+        send_socket: The socket in use.
         shared: The socket that it shares.
     """
 
@@ -55,7 +55,7 @@ class LinkSender:
         self,
         context: Context,
         host_id: int,
-        outlet: Outlet,
+        send_socket: SendSocket,
         address: LinkAddress,
         counters: LinkCounters,
         *,
@@ -63,7 +63,7 @@ class LinkSender:
         too_large: Callable[[], None],
         rerouted: Callable[[], None],
     ) -> None:
-        self.outlet = self.shared = outlet
+        self.send_socket = self.shared = send_socket
         self._context = context
         self._host_id = host_id
         self._address = address
@@ -81,7 +81,7 @@ class LinkSender:
     @property
     def endpoints(self) -> list[Endpoint]:
         """The sockets that it has sent through."""
-        return list(dict.fromkeys((self.shared.endpoint, self.outlet.endpoint)))
+        return list(dict.fromkeys((self.shared.endpoint, self.send_socket.endpoint)))
 
     def flows(self, since: float) -> bool:
         """Return whether its way out is at most half full, and has not been full after ``since``.
@@ -90,7 +90,7 @@ class LinkSender:
         """
         if self._blocked_at > since:
             return False
-        if self.outlet.endpoint.backlog < 0.5:
+        if self.send_socket.endpoint.backlog < 0.5:
             return True
         # What fills a shared socket may all be for another peer, which takes nothing.
         destination = self._address.destination
@@ -113,11 +113,11 @@ class LinkSender:
         refusals: list[Refusal] = []
         done = 0
         while not self._no_buffers:
-            if self.outlet.full and not self._go_alone(destination):
+            if self.send_socket.full and not self._go_alone(destination):
                 break
             rest = datagrams[done:] if done else datagrams
             try:
-                taken = self.outlet.endpoint.send_nowait(rest, destination)
+                taken = self.send_socket.endpoint.send_nowait(rest, destination)
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
                     self._wait_for_buffers()
@@ -152,10 +152,10 @@ class LinkSender:
         """
         counters = self._counters
         try:
-            taken = self.outlet.endpoint.send_nowait((datagram,), destination)
+            taken = self.send_socket.endpoint.send_nowait((datagram,), destination)
             is_its_own = destination == self._address.destination
             if not taken and is_its_own and self._go_alone(destination):
-                taken = self.outlet.endpoint.send_nowait((datagram,), destination)
+                taken = self.send_socket.endpoint.send_nowait((datagram,), destination)
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 counters.delayed(kind, 1)
@@ -179,14 +179,14 @@ class LinkSender:
     def wait_for_room(self) -> None:
         """Wake the lane of the host when the link may have room again."""
         # A queue that was full behind the socket is tried again by a timer that runs already.
-        if self.outlet.full:
-            self.outlet.wait(self._host_id)
+        if self.send_socket.full:
+            self.send_socket.wait(self._host_id)
 
     def moved(self) -> None:
         """Send to another address, or to none: a socket connected to the old one is closed."""
         self._unconnectable = None
-        if self.outlet is not self.shared:
-            own, self.outlet = self.outlet, self.shared
+        if self.send_socket is not self.shared:
+            own, self.send_socket = self.send_socket, self.shared
             self._context.connections.disconnect(own)
 
     def close(self) -> None:
@@ -202,7 +202,7 @@ class LinkSender:
         """
         if self._open_own(destination):
             return True
-        self.outlet.mark_full()
+        self.send_socket.mark_full()
         self._blocked_at = self._context.now()
         # The system speaks of room when half of the buffer is free. Until then others that are no
         # faster would be far ahead, so a buffer that does empty is filled up meanwhile.
@@ -212,14 +212,18 @@ class LinkSender:
 
     def _open_own(self, destination: Address) -> bool:
         """Open a socket for this link, if it shares one with others; return whether it was."""
-        outlet = self.outlet
-        if outlet is not self.shared or outlet.users < 2 or destination == self._unconnectable:
+        send_socket = self.send_socket
+        if (
+            send_socket is not self.shared
+            or send_socket.users < 2
+            or destination == self._unconnectable
+        ):
             return False
-        own = self._context.connections.connect(outlet, destination)
+        own = self._context.connections.connect(send_socket, destination)
         if own is None:
             self._unconnectable = destination
             return False
-        self.outlet = own
+        self.send_socket = own
         self._rerouted()
         return True
 
@@ -235,4 +239,4 @@ class LinkSender:
 
     def _try_again(self) -> None:
         self._no_buffers = False
-        self.outlet.full = False
+        self.send_socket.full = False

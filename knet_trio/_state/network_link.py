@@ -16,12 +16,12 @@ from knet_trio._state.context import Context
 from knet_trio._state.control_output import ControlOutput
 from knet_trio._state.explain import explain
 from knet_trio._state.heartbeat import Heartbeat
-from knet_trio._state.lane import SendLane
 from knet_trio._state.link import LinkState
 from knet_trio._state.link_address import LinkAddress
 from knet_trio._state.link_sender import LinkSender
-from knet_trio._state.outlet import Outlet
 from knet_trio._state.path_mtu import PathMtu
+from knet_trio._state.send_lane import SendLane
+from knet_trio._state.send_socket import SendSocket
 from knet_trio.abc import Endpoint, PathTrouble, Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
@@ -64,7 +64,7 @@ class NetworkLinkState(LinkState):
         host_id: int,
         config: LinkConfig,
         transport: Transport,
-        outlet: Outlet,
+        send_socket: SendSocket,
         lane: SendLane,
         changed: Callable[[], None],
         report: Callable[[Endpoint, Sequence[PathTrouble]], None],
@@ -75,7 +75,7 @@ class NetworkLinkState(LinkState):
         self.sender = LinkSender(
             context,
             host_id,
-            outlet,
+            send_socket,
             self.address,
             self.counters,
             refused=self._refused,

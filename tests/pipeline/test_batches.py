@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from knet_trio._pipeline.batches import BATCH_BYTES, BATCH_MESSAGES, cut, pack
 from knet_trio._pipeline.transmitter import Transmitter
-from knet_trio._state.lane import LANE_MESSAGES
+from knet_trio._state.send_lane import LANE_MESSAGES
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
 from knet_trio.message import Broadcast, Drop, FilterPacket, FilterResult, Unicast

@@ -16,7 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio._state.context import Compression
 from knet_trio._state.host import HostState
-from knet_trio._state.lane import LANE_MESSAGES, Batch, LaneItem, SendLane
+from knet_trio._state.send_lane import LANE_MESSAGES, Batch, LaneItem, SendLane
 from knet_trio._state.workers import COMPRESSING
 from knet_trio.abc import Compressor
 from knet_trio.errors import DropCause

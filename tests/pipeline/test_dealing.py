@@ -105,7 +105,7 @@ async def test_round_robin_sends_each_once_where_there_is_little_room(
     dealing = Dealing(LinkPolicy.ROUND_ROBIN, 3)
     world = dealing.world
     async with running(world) as transmitter, trio.open_nursery() as nursery:
-        nursery.start_soon(world.outlet.run)
+        nursery.start_soon(world.send_socket.run)
         world.endpoint.room = 0
         await transmitter.send([bytes(size)] * 20, 0)
         for _ in range(50):

@@ -81,7 +81,9 @@ class TestRefused:
         world = make(2)
         other = FakeEndpoint()
         host = world.handle.hosts[2]
-        world.bring_up(world.add_link(host, 1, dst=address(21), outlet=world.make_outlet(other)))
+        world.bring_up(
+            world.add_link(host, 1, dst=address(21), send_socket=world.make_send_socket(other))
+        )
         world.endpoint.room = 0
         await send(world, message(), message())
         assert [sent.destination for sent in other.sent] == [address(21)] * 2

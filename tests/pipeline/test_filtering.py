@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from knet_trio._pipeline.filtering import ask_filter
+from knet_trio._pipeline.ask_filter import ask_filter
 from knet_trio.errors import FilterError
 from knet_trio.message import (
     Broadcast,

@@ -7,7 +7,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from knet_trio.errors import DropCause
 from tests.pipeline.sending import drops
-from tests.pipeline.test_lanes import Sockets
+from tests.pipeline.test_send_lanes import Sockets
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio._pipeline.transmitter import Transmitter
 from knet_trio._state.host import HostState
-from knet_trio._state.lane import Batch, Waiter
-from tests.pipeline.test_lanes import Sockets, fill
+from knet_trio._state.send_lane import Batch, Waiter
+from tests.pipeline.test_send_lanes import Sockets, fill
 
 HOSTS = range(2, 25)
 WAITING = 3

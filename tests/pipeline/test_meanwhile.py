@@ -7,16 +7,16 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio._pipeline.compressor import CompressorStage
-from knet_trio._pipeline.transmitter import Owner, Transmitter
+from knet_trio._pipeline.transmitter import ChannelState, Transmitter
 from knet_trio._state.context import Compression
-from knet_trio._state.lane import Batch
+from knet_trio._state.send_lane import Batch
 from knet_trio.abc import Compressor
 from knet_trio.address import Address
 from knet_trio.errors import DropCause, ForwardingDisabledError
 from knet_trio.message import FilterPacket, Unicast
 from tests.pipeline.sending import data, drops, make, message, send
 from tests.pipeline.test_compression import Halver
-from tests.pipeline.test_lanes import Sockets, fill
+from tests.pipeline.test_send_lanes import Sockets, fill
 from tests.state.fakes import address
 
 
@@ -64,7 +64,7 @@ class TestOfMessagesThatGoToDifferentHosts:
     async def test_their_channel_is_closed_as_the_first_goes(self, nursery: trio.Nursery) -> None:
         sockets = Sockets(2, 3, 4)
         world = sockets.world
-        owner = Owner()
+        owner = ChannelState()
         async with sockets.running() as transmitter:
             sockets.hold(2, 4)
             await fill(transmitter, 2)
@@ -105,7 +105,7 @@ class TestSendSync:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         world = make(2)
-        owner = Owner()
+        owner = ChannelState()
 
         async def compress(_: CompressorStage, batch: Batch, __: object) -> None:
             await trio.lowlevel.checkpoint()

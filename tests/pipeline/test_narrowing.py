@@ -35,7 +35,7 @@ def find_mtu(link: NetworkLinkState, onwire: int) -> None:
     """Let a search end at ``onwire``."""
     now = trio.current_time()
     link.path_mtu.search.start(now)
-    link.sender.outlet.endpoint.limit_mtu(onwire)  # type: ignore[attr-defined]
+    link.sender.send_socket.endpoint.limit_mtu(onwire)  # type: ignore[attr-defined]
     link.path_mtu.discover(now)
     assert link.path_mtu.reply_received(reply_to_last_probe(link), now)
     assert link.path_mtu.search.onwire == onwire
@@ -127,7 +127,7 @@ class TestFragmentedAgain:
         world = make(2, 3)
         near, far = world.handle.hosts[2], world.handle.hosts[3]
         wide = FakeEndpoint()
-        near.network_links[0].sender.outlet = world.make_outlet(wide)
+        near.network_links[0].sender.send_socket = world.make_send_socket(wide)
         for link in (near.network_links[0], far.network_links[0]):
             find_mtu(link, WIDE)
         world.endpoint.limit_mtu(NARROW)
@@ -144,7 +144,9 @@ class TestOtherLinks:
         world = make(2)
         host = world.handle.hosts[2]
         wide = FakeEndpoint()
-        world.bring_up(world.add_link(host, 1, dst=address(21), outlet=world.make_outlet(wide)))
+        world.bring_up(
+            world.add_link(host, 1, dst=address(21), send_socket=world.make_send_socket(wide))
+        )
         for link in host.network_links.values():
             find_mtu(link, WIDE)
         world.endpoint.limit_mtu(NARROW)
@@ -167,7 +169,7 @@ class TestWhileItWaits:
         world = narrowing(2)
         world.endpoint.room = 0
         async with running(world) as transmitter, trio.open_nursery() as nursery:
-            nursery.start_soon(world.outlet.run)
+            nursery.start_soon(world.send_socket.run)
             await transmitter.send(*message(TEXT[:4000]))
             assert world.endpoint.sent == []
             world.endpoint.give_room(math.inf)
@@ -184,7 +186,7 @@ class TestWhileItWaits:
         world.endpoint.sent.clear()
         world.endpoint.room = 2
         async with running(world) as transmitter, trio.open_nursery() as nursery:
-            nursery.start_soon(world.outlet.run)
+            nursery.start_soon(world.send_socket.run)
             await transmitter.send(*message(TEXT))
             world.endpoint.limit_mtu(NARROW)
             world.endpoint.give_room(math.inf)
@@ -201,7 +203,7 @@ class TestWhileItWaits:
         returned = trio.Event()
 
         async with running(world) as transmitter, trio.open_nursery() as nursery:
-            nursery.start_soon(world.outlet.run)
+            nursery.start_soon(world.send_socket.run)
 
             async def send_sync() -> None:
                 await transmitter.send_sync(TEXT[:4000], 0, (2,))
@@ -252,7 +254,7 @@ class TestLost:
         world.endpoint.room = 0
         host = world.handle.hosts[2]
         async with running(world) as transmitter, trio.open_nursery() as nursery:
-            nursery.start_soon(world.outlet.run)
+            nursery.start_soon(world.send_socket.run)
             await transmitter.send(*Outgoing([TEXT[:100], TEXT[:200], TEXT[:4000]]))
             await transmitter.send(*message(TEXT[:100]))
             world.endpoint.limit_mtu(HEADERS + 20)

@@ -341,7 +341,9 @@ class TestEndpoints:
         world = World()
         other = FakeEndpoint()
         world.bring_up(
-            world.add_link(world.add_host(3), dst=address(30), outlet=world.make_outlet(other))
+            world.add_link(
+                world.add_host(3), dst=address(30), send_socket=world.make_send_socket(other)
+            )
         )
         async with receiving(world) as rx, trio.open_nursery() as nursery:
             nursery.start_soon(rx.receiver.receive_from, other)

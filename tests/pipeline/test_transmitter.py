@@ -13,7 +13,7 @@ from knet_trio._core.onwire import Data, decode_untrusted
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._crypto.envelope import make_cipher
 from knet_trio._pipeline.batches import BATCH_MESSAGES
-from knet_trio._pipeline.transmitter import Owner, Transmitter
+from knet_trio._pipeline.transmitter import ChannelState, Transmitter
 from knet_trio._state.link_sender import LinkSender
 from knet_trio._state.turns import TURN, CountedClock
 from knet_trio.address import Address
@@ -327,7 +327,7 @@ class TestFlush:
     async def test_waits_for_all_lanes(self) -> None:
         world = make(2, 3)
         async with running(world) as transmitter, trio.open_nursery() as nursery:
-            nursery.start_soon(world.outlet.run)
+            nursery.start_soon(world.send_socket.run)
             world.endpoint.room = 0
             for count in range(3):
                 await transmitter.send(*message(b"%d" % count))
@@ -397,7 +397,7 @@ class TestBugs:
         bug = pytest.RaisesExc(RuntimeError, match="a bug")
         with trio.fail_after(5), pytest.RaisesGroup(bug, flatten_subgroups=True):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(world.outlet.run)
+                nursery.start_soon(world.send_socket.run)
                 nursery.start_soon(send_sync)
                 await wait_all_tasks_blocked()
                 monkeypatch.setattr(LinkSender, "send_data", fail)
@@ -511,7 +511,7 @@ class TestSendSync:
 
     async def test_it_waits_for_room(self, nursery: trio.Nursery) -> None:
         world = make(2)
-        nursery.start_soon(world.outlet.run)
+        nursery.start_soon(world.send_socket.run)
         async with running(world) as transmitter:
             world.endpoint.room = 0
             transmitter.send_nowait(*message(b"in the lane"))
@@ -561,7 +561,7 @@ class TestSendSync:
 
     async def test_its_channel_is_closed(self, nursery: trio.Nursery) -> None:
         world = make(2)
-        owner = Owner()
+        owner = ChannelState()
         async with running(world) as transmitter:
             world.endpoint.room = 0
 

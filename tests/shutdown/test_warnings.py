@@ -24,13 +24,13 @@ def test_forgets():
 SOCKET_IN_A_CIRCLE: Final = """
 import socket
 
-class Owner:
+class ChannelState:
     def __init__(self):
         self.me = self
         self.socket = socket.socket()
 
 def test_forgets():
-    Owner()
+    ChannelState()
 """
 
 ENDPOINT: Final = """
@@ -43,12 +43,12 @@ def test_forgets():
 """
 
 FINALISER: Final = """
-class Owner:
+class ChannelState:
     def __del__(self):
         raise ValueError("in a finaliser")
 
 def test_forgets():
-    Owner()
+    ChannelState()
 """
 
 COROUTINE: Final = """

@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from knet_trio import DropCause
-from knet_trio._pipeline.lanes import Lanes
-from knet_trio._state.lane import LANE_MESSAGES, LaneItem, SendLane
+from knet_trio._pipeline.send_lanes import SendLanes
+from knet_trio._state.send_lane import LANE_MESSAGES, LaneItem, SendLane
 from tests.simulation.cluster import Cluster
 from tests.simulation.messages import Name, read_name
 from tests.simulation.play import play
@@ -56,12 +56,12 @@ def test_where_nothing_is_wrong_nothing_is_found(scenario: Scenario) -> None:
 
 
 def test_one_host_that_holds_up_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Lanes, "_any_flows", no)
+    monkeypatch.setattr(SendLanes, "_any_flows", no)
     assert "only, though link 0 worked" in broken(STUCK)
 
 
 def test_a_wait_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Lanes, "progressed", never)
+    monkeypatch.setattr(SendLanes, "progressed", never)
     assert "has not returned" in broken(ALONE)
 
 
@@ -73,7 +73,7 @@ def test_who_waits_for_a_host_that_is_removed(monkeypatch: pytest.MonkeyPatch) -
         assert drops[DropCause.HOST_DOWN] > LANE_MESSAGES
 
     play(REMOVED, look)
-    monkeypatch.setattr(Lanes, "host_lost", never)
+    monkeypatch.setattr(SendLanes, "host_lost", never)
     assert "has not returned" in broken(REMOVED)
 
 

@@ -19,7 +19,7 @@ from knet_trio._state.control import receive_control, receive_troubles
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
-from knet_trio._state.outlet import Outlet
+from knet_trio._state.send_socket import SendSocket
 from knet_trio._transport.offload import MOST_DATAGRAMS
 from knet_trio._transport.udp import UdpTransport
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train
@@ -198,13 +198,13 @@ class World:
         )
         self.handle = HandleState(self.context)
         self.endpoint = FakeEndpoint()
-        self.outlet = self.make_outlet(self.endpoint)
+        self.send_socket = self.make_send_socket(self.endpoint)
         self._recorder = Recorder()
         self.context.event_receivers.add(self._recorder)
 
-    def make_outlet(self, endpoint: Endpoint) -> Outlet:
+    def make_send_socket(self, endpoint: Endpoint) -> SendSocket:
         """A socket that wakes the lanes of this handle."""
-        return Outlet(endpoint, lambda host_ids: self.context.on_room(host_ids))
+        return SendSocket(endpoint, lambda host_ids: self.context.on_room(host_ids))
 
     def add_host(self, host_id: int = 2, policy: LinkPolicy = LinkPolicy.PASSIVE) -> HostState:
         return self.handle.add(host_id, f"host{host_id}", policy)
@@ -219,7 +219,7 @@ class World:
         pong_count: int = 1,
         ping_interval: float = 1.0,
         pong_timeout: float = 2.0,
-        outlet: Outlet | None = None,
+        send_socket: SendSocket | None = None,
     ) -> NetworkLinkState:
         """A link that is enabled. Without ``dst`` it is dynamic and accepts every address."""
         config = LinkConfig(
@@ -231,18 +231,18 @@ class World:
             ping_interval=ping_interval,
             pong_timeout=pong_timeout,
         )
-        outlet = outlet or self.outlet
+        send_socket = send_socket or self.send_socket
         link = NetworkLinkState(
             self.context,
             host.host_id,
             config,
             UDP,
-            outlet,
+            send_socket,
             host.lane,
             host.refresh,
             partial(receive_troubles, self.handle),
         )
-        outlet.users += 1
+        send_socket.users += 1
         host.add(link)
         link.set_enabled(True)
         return link
@@ -283,7 +283,7 @@ class World:
 
 def reply_to_last_probe(link: NetworkLinkState) -> PmtudReply:
     """What the peer answers the last probe that was sent to it."""
-    endpoint = link.sender.outlet.endpoint
+    endpoint = link.sender.send_socket.endpoint
     assert isinstance(endpoint, FakeEndpoint)
     packets = [
         decode_untrusted(link.context.crypto.open_untrusted(sent.datagram))

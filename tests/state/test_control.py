@@ -186,7 +186,7 @@ class TestTrouble:
         one = world.add_link(world.add_host(2), dst=address(2))
         two = world.add_link(world.add_host(3), dst=address(3))
         three = world.add_link(
-            world.add_host(4), dst=address(2), outlet=world.make_outlet(elsewhere)
+            world.add_host(4), dst=address(2), send_socket=world.make_send_socket(elsewhere)
         )
         for link in (one, two, three):
             world.bring_up(link)

@@ -339,7 +339,7 @@ class TestData:
 
         world.endpoint.refuse = refuse
         world.endpoint.give_room(10)
-        sender.outlet.full = False
+        sender.send_socket.full = False
         (done, refusals) = sender.send_data([b"y"])
         assert (done, refusals[0].place, refusals[0].error.errno) == (1, 0, errno.EPERM)
         stats = link.status().stats

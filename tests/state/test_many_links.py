@@ -138,8 +138,8 @@ class TestTroubles:
     async def test_a_socket_tells_only_of_its_own_links(self) -> None:
         world = World()
         here = world.add_link(world.add_host(2), dst=address(7))
-        outbox = world.make_outlet(type(world.endpoint)())
-        there = world.add_link(world.add_host(3), dst=address(7), outlet=outbox)
+        outbox = world.make_send_socket(type(world.endpoint)())
+        there = world.add_link(world.add_host(3), dst=address(7), send_socket=outbox)
         for link in (here, there):
             world.bring_up(link)
         world.trouble(address(7), errno.ECONNREFUSED)

@@ -13,9 +13,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio._core.onwire import Data, Ping
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._pipeline.transmitter import Owner, Transmitter
-from knet_trio._state.lane import LANE_BYTES, LANE_MESSAGES
-from knet_trio._state.outlet import Connections, Outlet
+from knet_trio._pipeline.transmitter import ChannelState, Transmitter
+from knet_trio._state.send_lane import LANE_BYTES, LANE_MESSAGES
+from knet_trio._state.send_socket import Connections, SendSocket
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
@@ -29,12 +29,12 @@ class Sockets:
     def __init__(self, *hosts: int, crypto: CryptoConfig | None = None) -> None:
         self.world = World(crypto=crypto)
         self.endpoints: dict[int, FakeEndpoint] = {}
-        self.outlets: dict[int, Outlet] = {}
+        self.send_sockets: dict[int, SendSocket] = {}
         for host_id in hosts:
             endpoint = self.endpoints[host_id] = FakeEndpoint()
-            outlet = self.outlets[host_id] = self.world.make_outlet(endpoint)
+            send_socket = self.send_sockets[host_id] = self.world.make_send_socket(endpoint)
             link = self.world.add_link(
-                self.world.add_host(host_id), dst=address(10 * host_id), outlet=outlet
+                self.world.add_host(host_id), dst=address(10 * host_id), send_socket=send_socket
             )
             now = self.world.context.now()
             for _ in range(2):
@@ -62,8 +62,8 @@ class Sockets:
     async def running(self) -> AsyncGenerator[Transmitter]:
         async with running(self.world) as transmitter, trio.open_nursery() as nursery:
             nursery.start_soon(self.world.context.heartbeats.run)
-            for outlet in self.outlets.values():
-                nursery.start_soon(outlet.run)
+            for send_socket in self.send_sockets.values():
+                nursery.start_soon(send_socket.run)
             yield transmitter
             nursery.cancel_scope.cancel()
 
@@ -331,7 +331,7 @@ class TestLostHosts:
         world = sockets.world
         host = world.handle.hosts[2]
         other = FakeEndpoint()
-        link = world.add_link(host, 1, dst=address(21), outlet=world.make_outlet(other))
+        link = world.add_link(host, 1, dst=address(21), send_socket=world.make_send_socket(other))
         if change == "policy":
             world.bring_up(link)
         async with sockets.running() as transmitter:
@@ -342,7 +342,7 @@ class TestLostHosts:
             await wait_all_tasks_blocked()
             other.give_room(math.inf)
             if change == "policy":
-                link.sender.outlet.full = False
+                link.sender.send_socket.full = False
                 host.set_policy(LinkPolicy.ROUND_ROBIN)
             else:
                 world.bring_up(link)
@@ -357,10 +357,10 @@ class TestEnds:
         async with sockets.running() as transmitter:
             sockets.hold(2)
             await fill(transmitter, 2)
-            ours, other = Owner(), Owner()
+            ours, other = ChannelState(), ChannelState()
             closed: list[str] = []
 
-            async def send(owner: Owner, name: str) -> None:
+            async def send(owner: ChannelState, name: str) -> None:
                 try:
                     await transmitter.send((name.encode(),), 0, (2,), owner)
                 except trio.ClosedResourceError:
@@ -473,7 +473,9 @@ class TestCopies:
         host = world.handle.hosts[2]
         host.policy = LinkPolicy.ACTIVE
         other = FakeEndpoint()
-        world.bring_up(world.add_link(host, 1, dst=address(21), outlet=world.make_outlet(other)))
+        world.bring_up(
+            world.add_link(host, 1, dst=address(21), send_socket=world.make_send_socket(other))
+        )
         async with sockets.running() as transmitter:
             sockets.hold(2)
             for number in range(10):
@@ -490,9 +492,9 @@ async def test_links_that_share_a_full_socket_get_their_own() -> None:
     opened: list[Address] = []
 
     class OfTheTest(Connections):
-        def connect(self, outlet: Outlet, destination: Address) -> Outlet:
+        def connect(self, send_socket: SendSocket, destination: Address) -> SendSocket:
             opened.append(destination)
-            return world.make_outlet(own)
+            return world.make_send_socket(own)
 
     world.context.connections = OfTheTest()
     async with running(world) as transmitter:

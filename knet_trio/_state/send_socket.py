@@ -21,7 +21,7 @@ Wake = Callable[[Sequence[int]], None]
 """Called with the ids of hosts whose lanes may go on."""
 
 
-class Outlet:
+class SendSocket:
     """A socket that data goes out of.
 
     Attributes:
@@ -66,11 +66,11 @@ class Connections:
     This base class opens none, for transports that have no such sockets.
     """
 
-    def connect(self, outlet: Outlet, destination: Address) -> Outlet | None:
-        """Open a socket at the address of ``outlet`` for one peer; None if that is impossible."""
+    def connect(self, send_socket: SendSocket, destination: Address) -> SendSocket | None:
+        """Open a socket at the same address for one peer; None if that is impossible."""
         return None
 
-    def disconnect(self, outlet: Outlet) -> None:
+    def disconnect(self, send_socket: SendSocket) -> None:
         """Close a socket that ``connect`` has opened."""
 
 

@@ -18,7 +18,7 @@ from knet_trio._pipeline.drops import count_unreachable, end_items, give_up_unre
 from knet_trio._pipeline.transport import TransportStage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
-from knet_trio._state.lane import Batch, LaneItem, OnEnd, Waiter
+from knet_trio._state.send_lane import Batch, LaneItem, OnEnd, Waiter
 from knet_trio.errors import DropCause, ForwardingDisabledError, SendError
 
 # Seconds until those who wait are looked at again where no lane will say that it has moved on.
@@ -43,7 +43,7 @@ class _Gathering(NamedTuple):
     to: tuple[int, ...] | None
 
 
-class Lanes:
+class SendLanes:
     """The lanes of all hosts of a handle.
 
     Attributes:
