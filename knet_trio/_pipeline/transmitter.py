@@ -375,7 +375,7 @@ class Transmitter:
                     why = f"host {host_id} is unreachable"
                     missing.append((DropCause.HOST_DOWN, why, host_id))
         if self._context.compression is not None and hosts:
-            batch.ready = self._compressor.compress_now(batch)
+            batch.ready = not self._turns.is_over() and self._compressor.compress_now(batch)
         if not hosts and not own:
             if broadcast:
                 self._context.refuse(DropCause.HOST_DOWN, "no host is reachable", times=len(datas))
