@@ -244,6 +244,16 @@ class Runtime(Connections):
         self.context.log.debug(
             LogSubsystem.TRANSPORT, "%s socket %s is open", transport.name, endpoint.local
         )
+        if endpoint.small_buffers is not None:
+            # The same for all of them.
+            self.context.log.warning(
+                LogSubsystem.TRANSPORT,
+                "%s socket %s may lose packets: %s",
+                transport.name,
+                endpoint.local,
+                endpoint.small_buffers,
+                key="small buffers",
+            )
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local}")
         return bound
 

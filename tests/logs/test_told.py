@@ -27,6 +27,7 @@ from knet_trio._logs.log import HandleLog
 from knet_trio._pipeline.receiver import Receiver
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.network_link import NetworkLinkState
+from knet_trio._transport import options
 from tests.cluster import KEY, open_pair, wait_for
 from tests.logs.reading import Line, Logged, LogPipe
 from tests.logs.told import make_world, no_reminders
@@ -500,3 +501,19 @@ async def test_the_system_refuses_to_send(number: int, level: str, logged: Logge
             else []
         ),
     ]
+
+
+async def test_buffers_that_came_out_too_small(
+    logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_buffers(*_: object, **__: object) -> str:
+        return "the receive buffer is 1 bytes instead of 2: raise it"
+
+    monkeypatch.setattr(options, "set_buffers", set_buffers)
+    async with open_handle(1, log_level="warning") as handle:
+        host = handle.add_host(2)
+        for link_id in range(3):
+            await host.add_link(link_id, ("127.0.0.1", 0), ("127.0.0.1", 9), enabled=False)
+        (line,) = logged()
+    assert line.level == "WARNING"
+    assert "may lose packets: the receive buffer is 1 bytes instead of 2: raise it" in line.text
