@@ -422,6 +422,9 @@ class Cluster:
         life = node.life
         if life is None or a in self._busy or self._paused[a] or not self._has(a, b):
             return
+        if self.scenario.roaming and a == self.scenario.hosts:
+            # Its sockets have moved with it, which those of a real system cannot.
+            return
         self._busy.add(a)
         await node.remove(life, b)
         self._busy.discard(a)

@@ -401,6 +401,8 @@ class Model:
         # One from beyond the window has it begin anew.
         if self._left_window(to, [track], last):
             return
+        if self._numbers.is_mixed(track.sender, to, track.number, last):
+            return
         self._untaken[to] += 1
         dropped = _total(life, NOT_TAKEN)
         peer = sent.name.sender

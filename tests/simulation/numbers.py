@@ -7,6 +7,7 @@ not hear that it did takes its messages for copies.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
@@ -152,10 +153,36 @@ class Numbers:
         )
 
     def went_back(self, sender: Sender, to: Sender, number: int, begin: float, end: float) -> bool:
-        """Whether a ping that a host heard between told a number from before ``number``."""
+        """Whether a ping that a host heard between told a number from before another one.
+
+        That is ``number``, or one that was heard earlier.
+        """
+        heard = self._heard[sender.host, to][sender.life]
+        newest = number
+        said = sorted((*heard.data, *((ping.at, ping.number) for ping in heard.pings)))
+        pings = {(ping.at, ping.number) for ping in heard.pings}
+        for at, each in said:
+            if at > end:
+                break
+            if not is_behind(each, newest):
+                newest = each
+            elif at >= begin and (at, each) in pings:
+                return True
+        return False
+
+    def is_mixed(self, sender: Sender, to: Sender, number: int, end: float) -> bool:
+        """Whether something with ``number`` came of an earlier life of ``sender`` after this began.
+
+        It takes the place of a message that has the number now.
+        """
+        lives = self._heard[sender.host, to]
+        own = lives[sender.life]
+        began = min((each[0] for said in (own.data, own.pings) for each in said), default=math.inf)
         return any(
-            begin <= ping.at <= end and is_behind(ping.number, number)
-            for ping in self._heard[sender.host, to][sender.life].pings
+            each == number and began <= at <= end
+            for life, heard in lives.items()
+            if life < sender.life
+            for at, each in heard.data
         )
 
     def is_mistaken(self, sender: Sender, to: Sender, number: int, at: float, lost: float) -> bool:
