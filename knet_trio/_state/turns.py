@@ -89,9 +89,13 @@ class CountedClock:
 
 
 @contextmanager
-def counted_turns() -> Generator[None, None, None]:
-    """End the turns of handles that are opened in this context by counting, not by time."""
-    token = _clock.set(CountedClock())
+def counted_turns(step: float = TURN / 32) -> Generator[None, None, None]:
+    """End the turns of handles that are opened in this context by counting, not by time.
+
+    Args:
+        step: The seconds that each look at the clock takes; with 0 no turn ends.
+    """
+    token = _clock.set(CountedClock(step))
     try:
         yield
     finally:

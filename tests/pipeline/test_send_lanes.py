@@ -403,6 +403,8 @@ class TestNumbers:
         world = sockets.world
         async with sockets.running() as transmitter:
             await transmitter.send((b"handed on",), 0)
+            # Where the turn is over, it waits a moment.
+            await transmitter.flush()
             sockets.hold(2)
             for number in range(10):
                 await transmitter.send((b"%d" % number,), 0)
