@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import trio
 
 from knet_trio import DropCause
+from knet_trio._core.defrag import DEFAULT_BUFFERS
 from knet_trio.testing import Fate
 from tests.drops import counted
 from tests.simulation.cluster import Cluster
@@ -412,11 +413,25 @@ class Model:
                 life.links[peer, c.link].ever(False, c.ended, c.ended + SLACK) for c in arrived
             )
         doubted |= _total(life, OVERFLOW) > 0
+        doubted |= self._may_be_given_up(track, to, first, last)
         if not doubted or self._untaken[to] > dropped:
             raise BrokenPromiseError(
                 f"{what}, though every fragment came through from {first:.3f} to {last:.3f}:"
                 f" {_drops(life)}"
             )
+
+    def _may_be_given_up(self, track: Track, to: Sender, first: float, last: float) -> bool:
+        """Whether so many others in fragments came meanwhile that a host gives up the oldest."""
+        if len(track.fragments) < 2:
+            return False
+        others = sum(
+            len(other.fragments) > 1
+            and other is not track
+            and any(first <= crossing.ended <= last for crossing in other.arrived(to))
+            for other in self._cluster.witness.tracks.values()
+            if other.sender == track.sender
+        )
+        return others >= DEFAULT_BUFFERS
 
     def _from_nowhere(self, track: Track, crossing: Crossing) -> bool:
         """Whether a packet came from an address that its host had not been found at yet."""
