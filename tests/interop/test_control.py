@@ -19,7 +19,7 @@ from knet_trio import (
     Unicast,
     open_handle,
 )
-from tests.drops import counted
+from tests.drops import counted_messages
 from tests.interop.c_node import CNode
 from tests.interop.pairs import (
     OURS,
@@ -173,7 +173,7 @@ async def test_our_filter_on_sending() -> None:
                 await pair.ours.channel.send(data)
             moved = (5, b"all, moved"), (5, b"one, moved")
             await expect_at_c(pair.c, (0, b"all"), (0, b"one"), (0, b"last"), *moved)
-            assert counted(pair.ours.handle.statistics().drops) == {
+            assert counted_messages(pair.ours.handle.statistics().drops) == {
                 DropCause.UNKNOWN_DESTINATION: 1
             }
             pair.ours.handle.set_filter(None)
@@ -203,7 +203,7 @@ async def test_their_filter_on_sending() -> None:
             await c.set_filter(None)
             await c.send(b"last")
             await expect_at_ours(ours, (0, b"last"))
-            assert counted(ours.handle.statistics().drops) == {}
+            assert counted_messages(ours.handle.statistics().drops) == {}
 
 
 async def test_our_filter_on_receiving() -> None:
@@ -229,7 +229,7 @@ async def test_our_filter_on_receiving() -> None:
                 for data in (b"for anybody", b"unheard of", b"for another", b"for us", b"moved"):
                     await pair.c.send(data)
                 await expect_at_ours(pair.ours, (0, b"for anybody"), (0, b"for us"), (5, b"moved"))
-                assert counted(pair.ours.handle.statistics().drops) == {
+                assert counted_messages(pair.ours.handle.statistics().drops) == {
                     DropCause.FILTER_ERROR: turn,
                     DropCause.NOT_FOR_THIS_HOST: turn,
                 }
@@ -263,7 +263,7 @@ async def test_a_channel_that_is_not_open() -> None:
             await c.send(b"nowhere", 5)
             await c.send(b"here")
             await expect_at_ours(ours, (0, b"here"))
-            assert counted(ours.handle.statistics().drops) == {DropCause.NO_CHANNEL: 1}
+            assert counted_messages(ours.handle.statistics().drops) == {DropCause.NO_CHANNEL: 1}
             await ours.handle.open_channel(7).send(b"nowhere")
             await ours.channel.send(b"here")
             await expect_at_c(c, (0, b"here"))
@@ -286,7 +286,10 @@ async def test_our_forwarding_off_and_on() -> None:
                 await pair.ours.channel.send(b"from us")
                 await pair.c.send(b"to us")
                 await wait_for(
-                    lambda: counted(handle.statistics().drops) == {DropCause.FORWARDING_DISABLED: 2}
+                    lambda: (
+                        counted_messages(handle.statistics().drops)
+                        == {DropCause.FORWARDING_DISABLED: 2}
+                    )
                 )
                 await handle.set_forwarding(True)
             await exchange(pair, [b"after"])
@@ -337,7 +340,7 @@ async def test_more_messages_than_there_are_numbers() -> None:
         async with open_pair(on_loopback()) as pair, trio.open_nursery() as nursery:
             nursery.start_soon(pour_ours, pair.ours.channel, pair.c, 0, count)
             nursery.start_soon(pour_theirs, pair.c, pair.ours.channel, 0, count)
-        assert counted(pair.ours.handle.statistics().drops) == {}
+        assert counted_messages(pair.ours.handle.statistics().drops) == {}
         assert pair.ours.host.links[0].status.stats.down_count == 0
 
 
@@ -353,7 +356,8 @@ async def test_our_numbers_come_round_to_a_peer_that_got_none_of_them() -> None:
                 await ours.channel.send_many([b"to nobody"] * count, to=[NOBODY])
             await wait_for(
                 lambda: (
-                    counted(ours.handle.statistics().drops) == {DropCause.HOST_DOWN: NUMBERS - 10}
+                    counted_messages(ours.handle.statistics().drops)
+                    == {DropCause.HOST_DOWN: NUMBERS - 10}
                 )
             )
             await pour_ours(ours.channel, pair.c, NUMBERS, NUMBERS + 10)
