@@ -59,8 +59,9 @@ OPENED_AT_ONCE: Final = 64
 """Envelopes that are opened between two looks at whether the turn is over."""
 
 READERS_FIRST: Final = 0.002
-"""Seconds that readers of crowded channels are given at once, at most. They get as much time as the
-receive tasks take. With more, a socket from which pings come too would become full."""
+"""Seconds that readers of crowded channels are given for what a socket gives at once, at most. As
+long as a queue is less than half full, they get as much time as the receive tasks take. With more,
+a socket from which pings come too would become full."""
 
 
 class Receiver:
@@ -102,6 +103,7 @@ class Receiver:
             # A piece of work comes before the turn is looked at: so every task gets on, whatever
             # the others do.
             piece = 0
+            patience = READERS_FIRST
             for train in trains:
                 data, size, source = train
                 while turns.received > RECEIVED_AT_ONCE:
@@ -114,10 +116,14 @@ class Receiver:
                 else:
                     await self._receive_train(train)
                     piece = PACKETS_AT_ONCE
-                if delivery.crowded is not None:
+                crowded = delivery.crowded
+                if crowded is not None:
                     worked = turns.now() - max(since, turns.began)
                     credit = min(credit + worked, READERS_FIRST)
-                    credit -= await delivery.let_readers_run(credit)
+                    most = patience if crowded.is_half_full else min(credit, patience)
+                    spent = await delivery.let_readers_run(most)
+                    credit -= spent
+                    patience -= spent
                     since = turns.now()
                 if piece >= PACKETS_AT_ONCE:
                     piece = 0

@@ -179,6 +179,11 @@ class ChannelQueue:
     def __len__(self) -> int:
         return self.size
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether it has room for fewer messages than it holds."""
+        return 2 * self.size > self._limit
+
     def put_one(self, message: Message) -> int:
         """Add a message, and return how many were dropped for lack of room."""
         if self._waiting:

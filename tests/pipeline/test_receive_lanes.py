@@ -297,7 +297,7 @@ class TestReadersOfCrowdedChannels:
                 nursery.start_soon(read_slowly)
                 rounds = 0
                 for _ in range(100):
-                    way.send(2, *[b"x"] * 32)
+                    way.send(2, *[b"x"] * 128)
                 way.ping(3)
                 while way.pongs() != [0, 1, 0]:
                     await trio.lowlevel.checkpoint()
