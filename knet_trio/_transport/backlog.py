@@ -39,6 +39,8 @@ class Backlogs(threading.local):
         """Return whether ``sender`` may send a train now."""
         busy = self._busy
         total = sender.unsent()
+        if not total and not busy:
+            return True
         now = time.monotonic()
         if total:
             busy[sender] = total, now
