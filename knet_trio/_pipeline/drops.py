@@ -21,6 +21,11 @@ def count_lost(context: Context, error: SendError, messages: int = 1) -> None:
         context.refuse(error.cause, why, times=messages, key=key, error=cause)
 
 
+def count_failed(context: Context, host_id: int, why: str, messages: int) -> None:
+    """Count ``messages`` for a host that were given up because of ``why``."""
+    context.refuse(DropCause.SEND_FAILED, host_id, why, times=messages, key=host_id)
+
+
 def count_unreachable(context: Context, host_id: int, messages: int) -> None:
     """Count ``messages`` that were dropped because a host is not reachable any more."""
     why = f"host {host_id} is unreachable"

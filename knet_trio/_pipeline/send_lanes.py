@@ -14,7 +14,12 @@ from typing import Final, NamedTuple
 import trio
 
 from knet_trio._pipeline.batches import BATCH_BYTES, BATCH_MESSAGES
-from knet_trio._pipeline.drops import count_unreachable, end_items, give_up_unreachable
+from knet_trio._pipeline.drops import (
+    count_failed,
+    count_unreachable,
+    end_items,
+    give_up_unreachable,
+)
 from knet_trio._pipeline.transport import TransportStage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
@@ -62,6 +67,8 @@ class SendLanes:
         # Those who may go on as time passes, though no lane moves.
         self._undecided: dict[Waiter, None] = {}
         self._looks_again = False
+        # Those who are about to be told that they wait no more.
+        self._leaving: dict[Waiter, None] = {}
 
     @property
     def gathers(self) -> bool:
@@ -198,6 +205,7 @@ class SendLanes:
         give_up_unreachable(self._context, host.host_id, *host.lane.clear())
         waiters = list(host.lane.waiters)
         host.lane.waiters.clear()
+        self._leaving.update(dict.fromkeys(waiters))
         self._context.chores.add(("lost", host), waiters, partial(self._leave_out, host))
 
     def _leave_out(self, host: HostState, waiter: Waiter) -> None:
@@ -215,6 +223,7 @@ class SendLanes:
         """Wake those who wait to send on ``channel``, or all, with ClosedResourceError."""
         hosts = self._handle.hosts.values()
         waiters = dict.fromkeys(waiter for host in hosts for waiter in host.lane.waiters)
+        waiters.update(self._leaving)
         closed = [waiter for waiter in waiters if channel is None or waiter.channel is channel]
         for waiter in closed:
             waiter.error = trio.ClosedResourceError(
@@ -225,24 +234,13 @@ class SendLanes:
             for host in hosts:
                 left = end_items(host.lane.clear(), None)
                 if left:
-                    self._context.refuse(
-                        DropCause.SEND_FAILED,
-                        host.host_id,
-                        "the handle has ended",
-                        times=left,
-                        key=host.host_id,
-                    )
+                    count_failed(self._context, host.host_id, "the handle has ended", left)
         else:
             for host in hosts:
                 for item in [one for one in host.lane.urgent if one.channel is channel]:
                     host.lane.urgent.remove(item)
                     if item.started:
-                        self._context.refuse(
-                            DropCause.SEND_FAILED,
-                            host.host_id,
-                            "its channel was closed",
-                            key=host.host_id,
-                        )
+                        count_failed(self._context, host.host_id, "its channel was closed", 1)
                     if item.on_end is not None:
                         item.on_end(None)
             self._let_in(dict.fromkeys(host for waiter in closed for host in waiter.hosts))
@@ -268,6 +266,7 @@ class SendLanes:
                 self._context.refuse(cause, why, times=len(waiter.batch.datas))
                 self._release(waiter)
 
+        self._leaving.update(waiters)
         self._context.chores.add(("given up", cause), waiters, drop)
 
     def flushed(self) -> list[trio.Event]:
@@ -404,6 +403,7 @@ class SendLanes:
 
     def _forget(self, waiter: Waiter) -> None:
         waiter.over = True
+        self._leaving.pop(waiter, None)
         self._undecided.pop(waiter, None)
         for host in waiter.hosts:
             host.lane.waiters.pop(waiter, None)

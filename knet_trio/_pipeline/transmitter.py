@@ -25,6 +25,7 @@ from typing import TypeAlias
 import trio
 
 from knet_trio._pipeline.compressor import CompressorStage
+from knet_trio._pipeline.drops import count_failed
 from knet_trio._pipeline.filter import Addressed, FilterStage
 from knet_trio._pipeline.sealing import Sealer
 from knet_trio._pipeline.send_lanes import SendLanes
@@ -216,12 +217,7 @@ class Transmitter:
                     item.on_end(None)
             if item.started:
                 # Some of it has gone, and nobody can put the message together any more.
-                self._context.refuse(
-                    DropCause.SEND_FAILED,
-                    host.host_id,
-                    "its send_sync was cancelled",
-                    key=host.host_id,
-                )
+                count_failed(self._context, host.host_id, "its send_sync was cancelled", 1)
             return trio.lowlevel.Abort.SUCCEEDED
 
         item.on_end = on_end

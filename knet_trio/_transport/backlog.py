@@ -21,8 +21,8 @@ STANDS_STILL: Final = 0.25
 _MOST_BUSY: Final = 16
 
 
-class SendingSocket(Protocol):
-    """A socket that sends."""
+class Backlogged(Protocol):
+    """A socket from which something may wait to be sent."""
 
     def unsent(self) -> int:
         """Return the bytes that wait in this machine to be sent, with the kernel's bookkeeping."""
@@ -33,9 +33,9 @@ class Backlogs(threading.local):
     """The sockets of one thread that have something waiting, and since when that is how much."""
 
     def __init__(self) -> None:
-        self._busy: dict[SendingSocket, tuple[int, float]] = {}
+        self._busy: dict[Backlogged, tuple[int, float]] = {}
 
-    def allow_train(self, sender: SendingSocket) -> bool:
+    def allow_train(self, sender: Backlogged) -> bool:
         """Return whether ``sender`` may send a train now."""
         busy = self._busy
         total = sender.unsent()
@@ -62,6 +62,6 @@ class Backlogs(threading.local):
                 total += unsent
         return total <= TRAINS_BELOW and len(busy) <= _MOST_BUSY
 
-    def forget(self, sender: SendingSocket) -> None:
+    def forget(self, sender: Backlogged) -> None:
         """Forget a socket that is closed."""
         self._busy.pop(sender, None)

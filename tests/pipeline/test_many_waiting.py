@@ -59,3 +59,36 @@ async def test_each_is_looked_at_once(
         assert tries.count <= WAITING
         assert len(hosts[2].lane.waiters) == WAITING
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("event", ["a host is lost", "forwarding is off"])
+async def test_who_is_told_in_turns_is_told_at_the_end_at_the_latest(event: str) -> None:
+    sockets = Sockets(2)
+    ended: list[str] = []
+    async with sockets.running() as transmitter, trio.open_nursery() as nursery:
+        sockets.hold(2)
+        await fill(transmitter)
+
+        async def wait() -> None:
+            try:
+                await transmitter.send((b"x",), 0, (2,))
+            except trio.ClosedResourceError:
+                ended.append("closed")
+            else:
+                ended.append("returned")
+
+        for _ in range(100):
+            nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        if event == "a host is lost":
+            sockets.world.handle.hosts[2].network_links[0].take_down(0.0, "the test says so")
+        else:
+            sockets.world.context.forwarding = False
+            transmitter.stop()
+        # Nobody does the rest of the work.
+        transmitter.close()
+        with trio.fail_after(5):
+            while len(ended) < 100:
+                await trio.lowlevel.checkpoint()
+    assert set(ended) == {"closed", "returned"}
+    assert ended.count("closed") > 50
