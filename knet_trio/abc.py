@@ -38,7 +38,12 @@ class Cipher(ABC):
 
     @abstractmethod
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Return the envelopes of ``packets``, in their order."""
+        """Return the envelopes of ``packets``, in their order.
+
+        Raises:
+            OSError, MemoryError: No random bytes, or no memory: the packets are lost. Anything
+                else that is raised is a bug, and ends the handle.
+        """
 
     @abstractmethod
     def open_untrusted(self, envelope: bytes) -> bytes:
@@ -83,7 +88,12 @@ class Compressor(ABC):
 
     @abstractmethod
     def compress(self, message: bytes) -> bytes:
-        """Return ``message`` compressed. If that is not shorter, the message is sent as it is."""
+        """Return ``message`` compressed. If that is not shorter, the message is sent as it is.
+
+        Raises:
+            MemoryError: There is not enough memory: the message is sent as it is. Anything else
+                that is raised is a bug, and ends the handle.
+        """
 
     @abstractmethod
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
@@ -92,7 +102,9 @@ class Compressor(ABC):
         No more memory than ``limit`` bytes is used for the message, whatever is in ``data``.
 
         Raises:
-            PacketError: It is no message, or has more than ``limit`` bytes. Nothing else is raised.
+            PacketError: It is no message, or has more than ``limit`` bytes.
+            MemoryError: There is not enough memory: the message is dropped. Anything else that is
+                raised is a bug, and ends the handle.
         """
 
 

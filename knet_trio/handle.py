@@ -424,8 +424,9 @@ async def open_handle(
             runtime.start()
             try:
                 yield handle
-                with trio.move_on_after(_LAST_WORDS):
-                    await runtime.flush()
+                if context.bug is None:
+                    with trio.move_on_after(_LAST_WORDS):
+                        await runtime.flush()
             finally:
                 runtime.end()
                 context.log.info(LogSubsystem.HANDLE, "the handle has ended")

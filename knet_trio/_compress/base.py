@@ -19,6 +19,11 @@ def bad_data(model: str, why: object) -> PacketError:
     return PacketError(DropCause.BAD_COMPRESSION, f"not {model} data: {why}")
 
 
+def no_memory(model: str, why: object) -> MemoryError:
+    """Return the error for an algorithm that fails, which valid levels leave one reason for."""
+    return MemoryError(f"{model}: {why}")
+
+
 def too_large(model: str, limit: int) -> PacketError:
     """Return the error for data that would become larger than the limit."""
     return PacketError(DropCause.BAD_COMPRESSION, f"{model} data of more than {limit} bytes")

@@ -10,7 +10,7 @@ from typing import Final, Protocol, cast
 
 import lz4.block
 
-from knet_trio._compress.base import bad_data, check_level
+from knet_trio._compress.base import bad_data, check_level, no_memory
 from knet_trio.abc import Compressor
 
 MAX_ACCELERATION: Final = 65537
@@ -58,14 +58,17 @@ class Lz4(Compressor):
 
     def compress(self, message: bytes) -> bytes:
         """Return ``message`` as a raw block."""
-        if self._strength is None:
+        try:
+            if self._strength is None:
+                return _library.compress(
+                    message, mode="fast", acceleration=self._acceleration, store_size=False
+                )
+            strength = min(self._strength, HC_STRONGEST)
             return _library.compress(
-                message, mode="fast", acceleration=self._acceleration, store_size=False
+                message, mode="high_compression", compression=strength, store_size=False
             )
-        strength = min(self._strength, HC_STRONGEST)
-        return _library.compress(
-            message, mode="high_compression", compression=strength, store_size=False
-        )
+        except _library.LZ4BlockError as error:
+            raise no_memory("lz4", error) from error
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
         """Return the message in a raw block; the library never writes past the limit."""

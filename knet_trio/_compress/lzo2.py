@@ -11,7 +11,7 @@ from typing import Final, Protocol, cast
 
 import lzo  # pyright: ignore[reportMissingImports]
 
-from knet_trio._compress.base import bad_data
+from knet_trio._compress.base import bad_data, no_memory
 from knet_trio.abc import Compressor
 
 
@@ -48,7 +48,10 @@ class Lzo2(Compressor):
 
     def compress(self, message: bytes) -> bytes:
         """Return ``message`` as a raw block."""
-        return _library.compress(message, self._level, False)
+        try:
+            return _library.compress(message, self._level, False)
+        except _library.error as error:
+            raise no_memory("lzo2", error) from error
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
         """Return the message in a raw block; the library never writes past the limit."""

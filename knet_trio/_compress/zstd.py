@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from knet_trio._compress.base import bad_data, check_level, too_large
+from knet_trio._compress.base import bad_data, check_level, no_memory, too_large
 from knet_trio.abc import Compressor
 
 if sys.version_info >= (3, 14):
@@ -35,7 +35,10 @@ class Zstd(Compressor):
 
     def compress(self, message: bytes) -> bytes:
         """Return ``message`` as a frame."""
-        return zstd.compress(message, self._level)
+        try:
+            return zstd.compress(message, self._level)
+        except zstd.ZstdError as error:
+            raise no_memory("zstd", error) from error
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
         """Return the message in a frame, stopping at the limit."""

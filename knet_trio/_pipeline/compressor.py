@@ -55,7 +55,7 @@ class _Made(NamedTuple):
 
     data: bytes
     elapsed: float
-    error: Exception | None = None
+    error: MemoryError | None = None
 
 
 class _Job:
@@ -334,7 +334,7 @@ def _compress(compression: Compression, data: bytes) -> _Made:
     began = time.perf_counter()
     try:
         smaller = compression.compressor.compress(data)
-    except Exception as error:
-        # No memory, above all: that concerns this message, and not the handle.
+    except MemoryError as error:
+        # That concerns this message, and not the handle. Anything else is a bug.
         return _Made(data, 0.0, error)
     return _Made(smaller, time.perf_counter() - began)

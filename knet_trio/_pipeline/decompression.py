@@ -63,8 +63,8 @@ class Decompression:
             # A new one: that one's traceback keeps all that the decompressor took, 64 MiB with
             # lzma.
             return PacketError(error.cause, error.args[0])
-        except Exception as error:
-            # No memory, above all: that concerns this message, and not the handle.
+        except MemoryError as error:
+            # That concerns this message, and not the handle. Anything else is a bug.
             return PacketError(DropCause.BAD_COMPRESSION, f"the decompressor failed: {error!r}")
         if not plain:
             return PacketError(DropCause.BAD_COMPRESSION, "nothing is left of it")

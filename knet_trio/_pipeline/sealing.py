@@ -101,7 +101,7 @@ class Sealer:
         began = time.perf_counter()
         try:
             datagrams = cipher.seal(packets)
-        except Exception as error:
+        except (MemoryError, OSError) as error:
             raise SealError(f"the cipher failed: {error!r}") from error
         counters = context.counters
         counters.tx_crypt.add(time.perf_counter() - began, len(packets))

@@ -278,8 +278,7 @@ class Transmitter:
             addressed = self._filter.address_all(datas, channel, to)
             return self._enter_all(addressed)
         except Exception as error:
-            # A bug, which ends the handle, whoever came upon it.
-            context.crash(error)
+            self._crash(error)
             raise _ended() from None
 
     @trio.lowlevel.enable_ki_protection
@@ -313,8 +312,13 @@ class Transmitter:
         except (KnetError, trio.ClosedResourceError):
             raise
         except Exception as error:
-            self._context.crash(error)
+            self._crash(error)
             raise _ended() from None
+
+    def _crash(self, error: Exception) -> None:
+        """End the handle with a bug, whoever came upon it; nothing is taken from now on."""
+        self._closed = True
+        self._context.crash(error)
 
     def _enter_all(self, addressed: Sequence[Addressed]) -> _Stuck | None:
         """Let messages enter up to the first that have to wait; return these, and the rest."""

@@ -259,7 +259,7 @@ class TestDrops:
 
 def break_cipher(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> list[bytes]:
-        raise RuntimeError("out of entropy")
+        raise OSError("out of entropy")
 
     monkeypatch.setattr(world.context.crypto.sealer, "seal", fail)
 

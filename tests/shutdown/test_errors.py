@@ -6,7 +6,8 @@ import lzma
 import os
 import signal
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from knet_trio import (
     Broadcast,
+    Channel,
     CompressConfig,
     CryptoConfig,
     Direction,
@@ -131,9 +133,7 @@ async def test_what_is_no_exception_ends_the_handle_and_comes_out(direction: Dir
 
 
 @pytest.mark.parametrize("model", ["zlib", "lzma"])
-@pytest.mark.parametrize("error", [MemoryError(), zlib.error("no memory"), ValueError("a bug")])
-async def test_a_compressor_that_breaks_loses_no_message_and_says_so(
-    error: Exception,
+async def test_a_compressor_without_memory_loses_no_message_and_says_so(
     model: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -141,7 +141,7 @@ async def test_a_compressor_that_breaks_loses_no_message_and_says_so(
     """In a thread or not, alone or among others, and past the lane too."""
 
     def fail(*_: object, **__: object) -> bytes:
-        raise error
+        raise MemoryError("no room")
 
     monkeypatch.setattr(zlib, "compress", fail)
     monkeypatch.setattr(lzma, "compress", fail)
@@ -158,9 +158,104 @@ async def test_a_compressor_that_breaks_loses_no_message_and_says_so(
             assert pair.a.statistics().tx_compressed_packets == 0
     failures = [one for one in caplog.records if "the compressor failed" in one.message]
     # One, and how many there were when the handle ends.
-    assert repr(error) in failures[0].message
+    assert "MemoryError('no room')" in failures[0].message
     assert failures[0].levelname == "ERROR"
     assert failures[0].exc_info is not None
+
+
+async def _sends(channel: Channel) -> None:
+    await channel.send(b"1" * 1000)
+
+
+async def _sends_in_thousands(channel: Channel) -> None:
+    await channel.send_many([b"1" * 1000] * 1000)
+
+
+async def _sends_without_waiting(channel: Channel) -> None:
+    channel.send_nowait(b"1" * 1000)
+
+
+async def _sends_past_the_lane(channel: Channel) -> None:
+    await channel.send_sync(b"1" * 1000, to=[2])
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["idle", "busy"])
+@pytest.mark.parametrize("model", ["zlib", "lzma"])
+@pytest.mark.parametrize(
+    "send", [_sends, _sends_in_thousands, _sends_without_waiting, _sends_past_the_lane]
+)
+async def test_a_bug_in_a_compressor_ends_the_handle_and_only_there(
+    send: Callable[[Channel], Awaitable[None]],
+    model: str,
+    idle: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever sends is told that the handle has ended, and nothing else."""
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(zlib, "compress", fail)
+    monkeypatch.setattr(lzma, "compress", fail)
+    with nothing_left(), trio.fail_after(PATIENCE), pytest.raises(ExceptionGroup) as caught:
+        async with open_pair() as pair:
+            channel = pair.a.open_channel(0)
+            pair.a.set_compress(CompressConfig(model))
+            with suppress(trio.ClosedResourceError):
+                for _ in range(1 if idle else 3):
+                    await send(channel)
+            await trio.sleep_forever()
+    assert kinds(caught.value) == [RuntimeError]
+
+
+@pytest.mark.parametrize("model", ["zlib", "lzma"])
+async def test_a_bug_in_a_decompressor_ends_the_handle(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(zlib, "decompressobj", fail)
+    monkeypatch.setattr(lzma, "LZMADecompressor", fail)
+    with nothing_left(), trio.fail_after(PATIENCE), pytest.raises(ExceptionGroup) as caught:
+        async with open_pair() as pair:
+            pair.a.set_compress(CompressConfig(model))
+            await pair.a.open_channel(0).send(b"1" * 1000)
+            await trio.sleep_forever()
+    assert kinds(caught.value) == [RuntimeError]
+
+
+async def test_a_bug_in_the_last_call_of_the_block_comes_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(zlib, "compress", fail)
+    with nothing_left(), trio.fail_after(PATIENCE), pytest.raises(ExceptionGroup) as caught:
+        async with open_pair() as pair:
+            pair.a.set_compress(CompressConfig("zlib"))
+            with pytest.raises(trio.ClosedResourceError):
+                await pair.a.open_channel(0).send(b"1" * 1000)
+    assert kinds(caught.value) == [RuntimeError]
+
+
+async def test_a_decompressor_without_memory_loses_one_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise MemoryError("no room")
+
+    with nothing_left(), trio.fail_after(PATIENCE):
+        async with open_pair() as pair:
+            channel, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
+            pair.a.set_compress(CompressConfig("zlib"))
+            with monkeypatch.context() as patch:
+                patch.setattr(zlib, "decompressobj", fail)
+                await channel.send(b"1" * 1000)
+                await wait_dropped(pair.b, DropCause.BAD_COMPRESSION)
+            await channel.send(b"2" * 1000)
+            assert await receive(receiver, 1) == [b"2" * 1000]
 
 
 async def test_a_cipher_that_breaks_loses_messages_and_says_so(
