@@ -154,7 +154,7 @@ class CompressorStage(Stage[_Key]):
         self._threads = _ThreadLine(context.turns, self._work_in_thread)
 
     def compress_now(self, batch: Batch) -> bool:
-        """Compress ``batch`` if that takes little time.
+        """Compress ``batch`` if that takes little time; it is counted when it enters its lanes.
 
         Returns:
             Whether it is ready to be sent. If not, call ``submit`` once it is in its lanes.
@@ -162,12 +162,15 @@ class CompressorStage(Stage[_Key]):
         compression = self._compression
         threshold = compression.threshold
         if all(len(data) <= threshold for data in batch.datas):
-            self._context.counters.tx_uncompressed += len(batch.datas)
             return True
         if len(batch.datas) > 1 or _needs_thread(compression, batch.datas[0]):
             return False
         (data,) = batch.datas
-        batch.set_compressed([self._take(data, compression, _compress(compression, data))])
+        made = _compress(compression, data)
+        self._tell_failed(made)
+        if len(made.data) < len(data):
+            batch.set_compressed([(made.data, compression.compressor.wire_id)])
+            batch.compressed = (len(data), len(made.data), made.elapsed)
         return True
 
     def submit(self, batch: Batch, hosts: Hosts) -> None:
@@ -303,6 +306,14 @@ class CompressorStage(Stage[_Key]):
     def _take(self, data: bytes, compression: Compression, made: _Made) -> tuple[bytes, int]:
         """Return the shorter form of ``data`` with its compression's wire id, and count it."""
         counters = self._context.counters
+        self._tell_failed(made)
+        if len(made.data) >= len(data):
+            counters.tx_uncompressed += 1
+            return data, NOT_COMPRESSED
+        counters.tx_compress.add(len(data), len(made.data), made.elapsed)
+        return made.data, compression.compressor.wire_id
+
+    def _tell_failed(self, made: _Made) -> None:
         if made.error is not None:
             self._context.log.error(
                 LogSubsystem.COMPRESS,
@@ -311,11 +322,6 @@ class CompressorStage(Stage[_Key]):
                 key="compressor failed",
                 cause=made.error,
             )
-        if len(made.data) >= len(data):
-            counters.tx_uncompressed += 1
-            return data, NOT_COMPRESSED
-        counters.tx_compress.add(len(data), len(made.data), made.elapsed)
-        return made.data, compression.compressor.wire_id
 
 
 def _needs_thread(compression: Compression, data: bytes) -> bool:

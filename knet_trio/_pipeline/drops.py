@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from knet_trio._state.context import Context
-from knet_trio._state.send_lane import LaneItem
+from knet_trio._state.send_lane import GivenUp, LaneItem
 from knet_trio.errors import DropCause, FilterError, HostDownError, SendError
 
 
@@ -32,7 +32,7 @@ def count_unreachable(context: Context, host_id: int, messages: int) -> None:
     context.refuse(DropCause.HOST_DOWN, why, times=messages, key=host_id)
 
 
-def give_up_unreachable(context: Context, host_id: int, *items: LaneItem) -> None:
+def give_up_unreachable(context: Context, host_id: int, items: Iterable[LaneItem]) -> None:
     """Give up what is left of ``items``, since their host is not reachable any more."""
     why = HostDownError(f"host {host_id} is not reachable any more")
     left = end_items(items, why)
@@ -40,7 +40,7 @@ def give_up_unreachable(context: Context, host_id: int, *items: LaneItem) -> Non
         count_unreachable(context, host_id, left)
 
 
-def end_items(items: Iterable[LaneItem], error: SendError | None) -> int:
+def end_items(items: Iterable[LaneItem], error: GivenUp) -> int:
     """Tell those who wait for ``items`` that these are given up because of ``error``.
 
     Returns:
@@ -51,6 +51,5 @@ def end_items(items: Iterable[LaneItem], error: SendError | None) -> int:
         # A ``send_sync`` of which nothing has gone raises instead.
         if item.started or not item.urgent:
             left += item.left
-        if item.on_end is not None:
-            item.on_end(error)
+        item.end(error)
     return left

@@ -12,6 +12,9 @@ from knet_trio._state.handle import HandleState
 from knet_trio._state.send_lane import MOST_BEHIND, Batch, LaneItem, Sealed, SendLane
 from knet_trio.errors import SealError
 
+SEALED_AT_ONCE: Final = 64
+"""How many full datagrams are sealed at once, but for those of one message, and then sent."""
+
 _HALF: Final = 0x8000
 
 
@@ -27,7 +30,9 @@ class Sealer:
         self._context = handle.context
 
     def seal(self, lane: SendLane, item: LaneItem) -> Sealed:
-        """Return the datagrams of what is left of ``item``, with the key and the MTU of now.
+        """Return datagrams of what is left of ``item``, with the key and the MTU of now.
+
+        They are those of all messages that are left, or of the first ones if that would be many.
 
         Raises:
             SealError: The cipher failed.
@@ -40,8 +45,8 @@ class Sealer:
             item.first = sealed.owner(item.start)
             item.start = 0
             item.sealed = None
-        elif item.first == 0:
-            sealed = item.batch.sealed
+        else:
+            sealed = item.batch.sealed.get(item.first)
             if (
                 sealed is not None
                 and 0 < (sealed.first - lane.last_seq) & 0xFFFF < _HALF
@@ -50,8 +55,7 @@ class Sealer:
                 item.sealed = sealed
                 return sealed
         item.sealed = sealed = self._seal(item.batch, item.first)
-        if item.first == 0:
-            item.batch.sealed = sealed
+        item.batch.sealed[item.first] = sealed
         return sealed
 
     def _is_current(self, sealed: Sealed) -> bool:
@@ -64,9 +68,13 @@ class Sealer:
 
     def _seal(self, batch: Batch, first: int) -> Sealed:
         context = self._context
-        datas = batch.datas[first:] if first else batch.datas
-        seqs = self._handle.next_seqs(len(datas))
         mtu = self._handle.data_mtu
+        datas = batch.datas[first:] if first else batch.datas
+        # So there are at most one datagram a message more.
+        if batch.size > SEALED_AT_ONCE * mtu and len(datas) > 1:
+            datas = datas[: _count_fitting(datas, mtu)]
+        end = first + len(datas)
+        seqs = self._handle.next_seqs(len(datas))
         compress = batch.compress
         packets: list[bytes]
         if isinstance(compress, int):
@@ -82,22 +90,22 @@ class Sealer:
         else:
             packets = []
             start = 0
-            for kind, group in groupby(compress[first:]):
-                end = start + len(list(group))
+            for kind, group in groupby(compress[first:end]):
+                stop = start + len(list(group))
                 packets += encode_messages(
-                    datas[start:end],
+                    datas[start:stop],
                     node=context.host_id,
-                    seqs=seqs[start:end],
+                    seqs=seqs[start:stop],
                     compress=kind,
                     broadcast=batch.broadcast,
                     channel=batch.channel,
                     fragment_size=mtu,
                 )
-                start = end
+                start = stop
         owners = None if len(packets) == len(datas) else _owners(datas, mtu)
         cipher = context.crypto.sealer
         if cipher is None:
-            return Sealed(packets, owners, seqs[0], seqs[-1], first, None, mtu)
+            return Sealed(packets, owners, seqs[0], seqs[-1], first, end, None, mtu)
         began = time.perf_counter()
         try:
             datagrams = cipher.seal(packets)
@@ -109,7 +117,7 @@ class Sealer:
             counters.tx_crypt_overhead += len(datagrams[0]) - len(packets[0])
         else:
             counters.tx_crypt_overhead += sum(map(len, datagrams)) - sum(map(len, packets))
-        return Sealed(datagrams, owners, seqs[0], seqs[-1], first, cipher, mtu)
+        return Sealed(datagrams, owners, seqs[0], seqs[-1], first, end, cipher, mtu)
 
 
 def _owners(datas: Sequence[bytes], mtu: int) -> list[int]:
@@ -117,3 +125,13 @@ def _owners(datas: Sequence[bytes], mtu: int) -> list[int]:
     for index, data in enumerate(datas):
         owners += [index] * -(-len(data) // mtu)
     return owners
+
+
+def _count_fitting(datas: Sequence[bytes], mtu: int) -> int:
+    """Return how many messages, from the first one on, make no more than ``SEALED_AT_ONCE``."""
+    datagrams = 0
+    for count, data in enumerate(datas):
+        datagrams += -(-len(data) // mtu)
+        if datagrams > SEALED_AT_ONCE:
+            return max(count, 1)
+    return len(datas)

@@ -20,11 +20,12 @@ from knet_trio._pipeline.drops import (
     end_items,
     give_up_unreachable,
 )
+from knet_trio._pipeline.leftovers import Leftovers
 from knet_trio._pipeline.transport import TransportStage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
-from knet_trio._state.send_lane import Batch, LaneItem, OnEnd, Waiter
-from knet_trio.errors import DropCause, ForwardingDisabledError, SendError
+from knet_trio._state.send_lane import Batch, LaneItem, Waiter
+from knet_trio.errors import DropCause, ForwardingDisabledError
 
 # Seconds until those who wait are looked at again where no lane will say that it has moved on.
 _LOOK_AGAIN: Final = 0.002
@@ -67,6 +68,7 @@ class SendLanes:
         # Those who may go on as time passes, though no lane moves.
         self._undecided: dict[Waiter, None] = {}
         self._looks_again = False
+        self._leftovers = Leftovers(handle.context)
         # Those who are about to be told that they wait no more.
         self._leaving: dict[Waiter, None] = {}
 
@@ -96,7 +98,7 @@ class SendLanes:
             or not self.gathers
             or batch.channel != channel
             # Its datagrams exist already, though the socket had no room for them.
-            or batch.sealed is not None
+            or batch.sealed
             or len(batch.datas) >= BATCH_MESSAGES
             or batch.size >= BATCH_BYTES
         ):
@@ -128,7 +130,7 @@ class SendLanes:
             lane = host.lane
             if lane.full or lane.waiters:
                 return self._try_enter(batch, hosts, None)
-        self._context.counters.tx_uncompressed += len(batch.datas)
+        self.count(batch)
         for host in hosts:
             host.lane.append(LaneItem(batch))
             self.transport.wake(host.host_id)
@@ -202,22 +204,32 @@ class SendLanes:
 
         What is in its lane is counted, and those who wait for room in it return.
         """
-        give_up_unreachable(self._context, host.host_id, *host.lane.clear())
+        context, host_id = self._context, host.host_id
+        self._leftovers.add(
+            host.lane.take_all(), lambda items: give_up_unreachable(context, host_id, items)
+        )
         waiters = list(host.lane.waiters)
         host.lane.waiters.clear()
         self._leaving.update(dict.fromkeys(waiters))
-        self._context.chores.add(("lost", host), waiters, partial(self._leave_out, host))
+        context.chores.add(("lost", host), waiters, partial(self._leave_out, host))
 
     def _leave_out(self, host: HostState, waiter: Waiter) -> None:
         """Have ``waiter`` wait no more for ``host``, which cannot be reached."""
         if waiter.over:
             return
-        count_unreachable(self._context, host.host_id, len(waiter.batch.datas))
         waiter.hosts.remove(host)
+        # It is counted once it is certain that the call has happened.
+        waiter.lost.append(host)
         if waiter.hosts:
             self._let_in(waiter.hosts)
         else:
             self._release(waiter)
+            self._count_lost(waiter)
+
+    def _count_lost(self, waiter: Waiter) -> None:
+        """Count a batch for the hosts that were lost while it waited."""
+        for host in waiter.lost:
+            count_unreachable(self._context, host.host_id, len(waiter.batch.datas))
 
     def close(self, channel: object = None) -> None:
         """Wake those who wait to send on ``channel``, or all, with ClosedResourceError."""
@@ -225,24 +237,29 @@ class SendLanes:
         waiters = dict.fromkeys(waiter for host in hosts for waiter in host.lane.waiters)
         waiters.update(self._leaving)
         closed = [waiter for waiter in waiters if channel is None or waiter.channel is channel]
+        ended = trio.ClosedResourceError(
+            "the handle has ended" if channel is None else "this channel was closed"
+        )
         for waiter in closed:
-            waiter.error = trio.ClosedResourceError(
-                "the handle has ended" if channel is None else "this channel was closed"
-            )
+            waiter.error = trio.ClosedResourceError(*ended.args)
             self._release(waiter)
         if channel is None:
             for host in hosts:
-                left = end_items(host.lane.clear(), None)
-                if left:
-                    count_failed(self._context, host.host_id, "the handle has ended", left)
+
+                def end(items: Sequence[LaneItem], host_id: int = host.host_id) -> None:
+                    left = end_items(items, ended)
+                    if left:
+                        count_failed(self._context, host_id, "the handle has ended", left)
+
+                self._leftovers.add(host.lane.take_all(), end)
+            self._leftovers.finish()
         else:
             for host in hosts:
                 for item in [one for one in host.lane.urgent if one.channel is channel]:
                     host.lane.urgent.remove(item)
                     if item.started:
                         count_failed(self._context, host.host_id, "its channel was closed", 1)
-                    if item.on_end is not None:
-                        item.on_end(None)
+                    item.end(trio.ClosedResourceError(*ended.args))
             self._let_in(dict.fromkeys(host for waiter in closed for host in waiter.hosts))
 
     def give_up(self, cause: DropCause) -> None:
@@ -252,19 +269,27 @@ class SendLanes:
         """
         why = "it waited until data forwarding was turned off"
         error = ForwardingDisabledError("data forwarding was turned off")
+        refuse = self._context.refuse
+
+        def end(items: Sequence[LaneItem]) -> None:
+            left = end_items(items, error)
+            if left:
+                refuse(cause, why, times=left)
+
         waiters: dict[Waiter, None] = {}
         for host in self._handle.hosts.values():
-            left = end_items(host.lane.clear(), error)
-            if left:
-                self._context.refuse(cause, why, times=left)
             waiters.update(host.lane.waiters)
             host.lane.waiters.clear()
+            if host.lane.items or host.lane.urgent:
+                self._leftovers.add(host.lane.take_all(), end)
 
         def drop(waiter: Waiter) -> None:
             if not waiter.over:
                 waiter.dropped = True
-                self._context.refuse(cause, why, times=len(waiter.batch.datas))
+                # For each host, as it is counted in the lanes.
+                refuse(cause, why, times=len(waiter.hosts) * len(waiter.batch.datas))
                 self._release(waiter)
+                self._count_lost(waiter)
 
         self._leaving.update(waiters)
         self._context.chores.add(("given up", cause), waiters, drop)
@@ -273,19 +298,26 @@ class SendLanes:
         """Return an event for each lane, set when what is in it now has left."""
         events: list[trio.Event] = []
         for host in self._handle.hosts.values():
-            for item in (*host.lane.urgent, *host.lane.items)[-1:]:
-                event = trio.Event()
-                item.on_end = _both(item.on_end, event)
-                events.append(event)
+            lane = host.lane
+            if lane.items or lane.urgent:
+                item = (lane.items or lane.urgent)[-1]
+                if item.flushed is None:
+                    item.flushed = trio.Event()
+                events.append(item.flushed)
         return events
 
     def _let_in(self, hosts: Iterable[HostState]) -> None:
-        """Let enter who waits at the head of these lanes, and who then is."""
+        """Let tasks enter that wait at the head of the lanes of ``hosts``, and those behind them.
+
+        Where many wait, the transport goes on with it in its next turns.
+        """
+        is_over = self._context.turns.is_over
         todo = list(hosts)
         # Who waits for many hosts is at the head of many lanes, and is tried once.
         failed: set[Waiter] = set()
         while todo:
-            waiters = todo.pop().lane.waiters
+            host = todo.pop()
+            waiters = host.lane.waiters
             while waiters:
                 waiter = next(iter(waiters))
                 if waiter in failed:
@@ -294,17 +326,30 @@ class SendLanes:
                     failed.add(waiter)
                     break
                 failed.clear()
-                self._release(waiter)
                 todo += [other for other in waiter.hosts if other.lane.waiters]
+                if is_over():
+                    for one in (host, *todo):
+                        self.transport.wake(one.host_id)
+                    return
 
     def _try_again(self, waiters: Iterable[Waiter]) -> None:
-        """Let those of ``waiters`` enter who can, wherever in the lanes they wait."""
-        for waiter in waiters:
+        """Let those of ``waiters`` enter who can, wherever in the lanes they wait.
+
+        Where they are many, the others are tried a little later.
+        """
+        is_over = self._context.turns.is_over
+        rest = iter(waiters)
+        for waiter in rest:
             # Those before it may have let it in.
-            waits = waiter.hosts and waiter in waiter.hosts[0].lane.waiters
-            if waits and self._try_enter(waiter.batch, waiter.hosts, waiter):
-                self._release(waiter)
+            if not waiter.over and self._try_enter(waiter.batch, waiter.hosts, waiter):
                 self._let_in(waiter.hosts)
+            if is_over():
+                break
+        later = {one: None for one in rest if not one.over}
+        if later:
+            # In front of those that were tried: each gets its turn.
+            self._undecided = later | self._undecided
+            self._look_later()
 
     def _try_enter(self, batch: Batch, hosts: Sequence[HostState], waiter: Waiter | None) -> bool:
         open_: list[HostState] = []
@@ -323,6 +368,10 @@ class SendLanes:
             if waiter is not None and open_:
                 self._undecided[waiter] = None
             return False
+        if waiter is not None:
+            # It waits no more, whatever comes of what is sent now.
+            self._release(waiter)
+            self._count_lost(waiter)
         for host in full:
             self._context.refuse(
                 DropCause.SEND_QUEUE_FULL,
@@ -352,10 +401,13 @@ class SendLanes:
         if any(link.sender.flows(since) for host in under_half for link in host.ranked):
             return True
         # The system's queue moves on without a word.
+        self._look_later()
+        return False
+
+    def _look_later(self) -> None:
         if not self._looks_again:
             self._looks_again = True
-            self._context.heartbeats.set(self._look_again, now + _LOOK_AGAIN)
-        return False
+            self._context.heartbeats.set(self._look_again, self._context.now() + _LOOK_AGAIN)
 
     def _look_again(self, _: float) -> None:
         self._looks_again = False
@@ -365,37 +417,60 @@ class SendLanes:
     def _put(self, batch: Batch, hosts: Sequence[HostState], *, waits: bool = False) -> None:
         """Put ``batch`` into lanes, and send it at once where nothing waits.
 
+        What the system says of a message can take links down, and let others enter meanwhile. So
+        the batch is in all lanes before it is sent to anybody.
+
         Args:
             batch: The batch.
             hosts: Its hosts.
             waits: Whether it is one of many, maybe, that waited to enter.
         """
-        context = self._context
-        if not batch.ready:
-            for host in hosts:
-                host.lane.append(LaneItem(batch))
-            self.submit(batch, tuple(host.host_id for host in hosts))
+        transport = self.transport
+        if batch.ready:
+            self.count(batch)
+        if len(hosts) == 1 and batch.ready:
+            (host,) = hosts
+            lane = host.lane
+            item = LaneItem(batch)
+            if lane.items or lane.urgent:
+                lane.append(item)
+            elif waits and self._context.turns.is_over():
+                lane.append(item)
+                transport.wake(host.host_id)
+            else:
+                transport.send_or_put_back(host, item)
             return
-        if context.compression is None:
-            context.counters.tx_uncompressed += len(batch.datas)
-        turns = context.turns
+        first: list[tuple[HostState, LaneItem]] = []
         for host in hosts:
             item = LaneItem(batch)
-            lane = host.lane
             if not host.ranked:
-                # What the system said of an earlier one's has taken its last link down.
-                give_up_unreachable(context, host.host_id, item)
-            elif lane.items:
-                lane.append(item)
-            elif (waits or len(hosts) > 1) and turns.is_over():
-                lane.append(item)
-                self.transport.wake(host.host_id)
-            elif not self.transport.send(host, item):
-                if host.ranked:
-                    lane.append(item)
-                else:
-                    # What the system said of it has taken the last link down.
-                    give_up_unreachable(context, host.host_id, item)
+                # What the system said of an earlier message has taken its last link down.
+                give_up_unreachable(self._context, host.host_id, [item])
+                continue
+            lane = host.lane
+            if not lane.items and not lane.urgent:
+                first.append((host, item))
+            lane.append(item)
+        if not batch.ready:
+            entered = tuple(host.host_id for host in hosts if host.ranked)
+            if entered:
+                self.submit(batch, entered)
+            return
+        for host, item in first:
+            lane = host.lane
+            if self._context.turns.is_over():
+                transport.wake(host.host_id)
+            elif lane.items and lane.items[0] is item and not lane.urgent:
+                lane.take()
+                transport.send_or_put_back(host, item)
+
+    def count(self, batch: Batch) -> None:
+        """Count what the compressor has made of a batch that enters now, and was ready before."""
+        counters = self._context.counters
+        if batch.compressed is None:
+            counters.tx_uncompressed += len(batch.datas)
+        else:
+            counters.tx_compress.add(*batch.compressed)
 
     def _release(self, waiter: Waiter) -> None:
         self._forget(waiter)
@@ -407,12 +482,3 @@ class SendLanes:
         self._undecided.pop(waiter, None)
         for host in waiter.hosts:
             host.lane.waiters.pop(waiter, None)
-
-
-def _both(first: OnEnd | None, event: trio.Event) -> OnEnd:
-    def on_end(error: SendError | None) -> None:
-        if first is not None:
-            first(error)
-        event.set()
-
-    return on_end

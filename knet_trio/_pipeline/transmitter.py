@@ -9,7 +9,7 @@
       4. sealing     gives it a number, cuts it and seals it, when it leaves its lane
       5. transport   sends it over the links that the policy of the host chooses
 
-Each step is a module of that name.
+Each step is a module of that name, the second one ``send_lanes``.
 
 Where nothing has to wait, all of it happens in the turn of whoever sends. The compressor and the
 transport are stages with tasks: they work on what had to wait.
@@ -32,7 +32,7 @@ from knet_trio._pipeline.send_lanes import SendLanes
 from knet_trio._pipeline.transport import TransportStage
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
-from knet_trio._state.send_lane import Batch, LaneItem
+from knet_trio._state.send_lane import Batch, GivenUp, LaneItem
 from knet_trio.errors import (
     DestinationError,
     DropCause,
@@ -40,7 +40,6 @@ from knet_trio.errors import (
     HostDownError,
     KnetError,
     NoFilterError,
-    SendError,
 )
 from knet_trio.message import Message
 
@@ -132,7 +131,7 @@ class Transmitter:
             batch, hosts, *_ = entry
             entered = await lanes.wait_to_enter(batch, hosts, owner)
             turns.resumed(before)
-            stuck = self._go_on(entry if entered else None, rest, owner)
+            stuck = self._go_on(entry, rest, owner, entered=entered)
 
     @trio.lowlevel.enable_ki_protection
     async def send_sync(
@@ -165,6 +164,7 @@ class Transmitter:
             self._entered(entry)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
+        counted = not batch.ready
         if not batch.ready:
             with self._guard():
                 await self._compressor.compress(batch, hosts)
@@ -182,28 +182,28 @@ class Transmitter:
             sent = not host.lane.urgent and self._transport.send(host, item)
         if sent:
             await trio.lowlevel.cancel_shielded_checkpoint()
+            error: GivenUp | None = item.error
         elif not host.ranked:
             # What the system said of it has taken the last link down.
             why = f"host {host.host_id} is not reachable any more"
-            item.error = item.error or HostDownError(why)
+            error = item.error or HostDownError(why)
             await trio.lowlevel.cancel_shielded_checkpoint()
         else:
-            await self._wait_sent(host, item)
-            # An error of its own comes first.
-            if item.error is None:
-                self._check_open()
-                if owner is not None and owner.closed:
-                    raise trio.ClosedResourceError("this channel was closed")
-        if item.error is not None:
-            raise item.error
+            error = await self._wait_sent(host, item)
+        if error is not None:
+            raise error
+        if not counted:
+            self._lanes.count(batch)
 
-    async def _wait_sent(self, host: HostState, item: LaneItem) -> None:
-        """Wait until the links of ``host`` have taken ``item``, or it is given up."""
+    async def _wait_sent(self, host: HostState, item: LaneItem) -> GivenUp | None:
+        """Wait until the links of ``host`` have taken ``item``; return why it was given up."""
         task = trio.lowlevel.current_task()
         cancelled = False
+        why: GivenUp | None = None
 
-        def on_end(error: SendError | None) -> None:
-            item.error = error
+        def on_end(error: GivenUp | None) -> None:
+            nonlocal why
+            why = error
             if not cancelled:
                 trio.lowlevel.reschedule(task)
 
@@ -213,8 +213,10 @@ class Transmitter:
             if item in host.lane.urgent:
                 host.lane.urgent.remove(item)
                 # For those who wait until the lane is empty.
-                if item.on_end is not None:
-                    item.on_end(None)
+                item.end(None)
+                if not host.lane.items and not host.lane.urgent:
+                    # Nothing is left that could say that there is room.
+                    host.lane.blocked = False
             if item.started:
                 # Some of it has gone, and nobody can put the message together any more.
                 count_failed(self._context, host.host_id, "its send_sync was cancelled", 1)
@@ -223,6 +225,7 @@ class Transmitter:
         item.on_end = on_end
         host.lane.urgent.append(item)
         await trio.lowlevel.wait_task_rescheduled(abort)
+        return why
 
     @trio.lowlevel.enable_ki_protection
     async def flush(self) -> None:
@@ -283,26 +286,43 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     def _go_on(
-        self, entry: _Entry | None, addressed: Sequence[Addressed], owner: ChannelState | None
+        self,
+        entry: _Entry,
+        addressed: Sequence[Addressed],
+        owner: ChannelState | None,
+        *,
+        entered: bool,
     ) -> _Stuck | None:
-        """Hand over what is left of messages of which some had to wait, and then entered.
+        """Hand over what is left of messages of which some had to wait.
 
         Args:
-            entry: Those that had to wait, None if they were dropped.
+            entry: Those that had to wait.
             addressed: The others.
             owner: The channel that they are sent on.
+            entered: Whether those that had to wait have entered; if not, data forwarding was turned
+                off meanwhile.
         """
         with self._guard():
-            if entry is not None:
+            if entered:
                 self._entered(entry)
+            else:
+                batch, _, own, missing = entry
+                self._count_missing(missing, len(batch.datas))
+                if own is not None:
+                    self._refuse_forwarding(len(own))
+            if addressed and self._closed:
+                raise _ended()
             if self._context.forwarding:
                 if addressed and owner is not None and owner.closed:
                     raise trio.ClosedResourceError("this channel was closed")
                 return self._enter_all(addressed)
             for one in addressed:
-                why = "data forwarding was turned off while those before it waited"
-                self._context.refuse(DropCause.FORWARDING_DISABLED, why, times=len(one.datas))
+                self._refuse_forwarding(len(one.datas))
         return None
+
+    def _refuse_forwarding(self, messages: int) -> None:
+        why = "data forwarding was turned off while it, or those before it, waited"
+        self._context.refuse(DropCause.FORWARDING_DISABLED, why, times=messages)
 
     @contextmanager
     def _guard(self) -> Generator[None, None, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,14 @@ from knet_trio._state.link_sender import Refusal
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.send_lane import LaneItem, Sealed
 from knet_trio.errors import DropCause, NoProgressError, SealError
+
+
+class _Progress(enum.Enum):
+    """How far datagrams were sent, or given up."""
+
+    ALL = enum.auto()
+    SOME = enum.auto()
+    NO_ROOM = enum.auto()
 
 
 class TransportStage(Stage[int]):
@@ -79,72 +88,91 @@ class TransportStage(Stage[int]):
         if done or item.sent != sent:
             lane.moved_at = self._context.now()
         if done:
-            lane.blocked = False
-            if item.on_end is not None:
-                item.on_end(item.error)
-        elif host.ranked:
-            lane.put_back(item)
+            item.end(item.error)
         else:
-            # What the system said of it has taken the last link down.
-            give_up_unreachable(self._context, host.host_id, item)
+            self._put_back(host, item)
         return done
 
+    def send_or_put_back(self, host: HostState, item: LaneItem) -> None:
+        """Send ``item``, which is in no lane; what is left of it goes to the head of its lane."""
+        if not self.send(host, item):
+            self._put_back(host, item)
+
+    def _put_back(self, host: HostState, item: LaneItem) -> None:
+        if host.ranked:
+            host.lane.put_back(item)
+        else:
+            # What the system said of it has taken the last link down.
+            give_up_unreachable(self._context, host.host_id, [item])
+
     def send(self, host: HostState, item: LaneItem) -> bool:
-        """Send what is left of ``item``, as far as there is room.
+        """Send what is left of ``item``, as far as there is room and time.
 
         Returns:
             Whether nothing is left: everything was sent or, where the system or the cipher refused
-            it, counted.
+            it, counted. If not, the stage is woken when it can go on.
         """
-        lane = host.lane
         # Another host's message may have told that this one cannot be reached.
         while host.ranked:
             try:
-                sealed = self._sealer.seal(lane, item)
+                sealed = self._sealer.seal(host.lane, item)
             except SealError as error:
                 count_lost(self._context, error, item.left)
                 item.error = error
                 return True
-            ranked = host.ranked
-            if len(ranked) > 1 and host.policy is LinkPolicy.ROUND_ROBIN:
-                left, errors = self._send_round_robin(host, item, sealed)
-                if not left:
+            progress = self._send_part(host, item, sealed)
+            if progress is _Progress.NO_ROOM:
+                self._wait_for_room(host)
+                return False
+            if progress is _Progress.ALL:
+                if sealed.end == len(item.batch.datas):
+                    host.lane.blocked = False
                     return True
-            else:
-                start = item.start
-                datagrams = sealed.datagrams[start:] if start else sealed.datagrams
-                links = ranked if len(ranked) == 1 else host.next_links
-                if len(links) == 1:
-                    done, refusals = links[0].sender.send_data(datagrams)
-                else:
-                    done, refusals = _send_to_each(links, datagrams)
-                if done < len(datagrams) or refusals:
-                    done, refusals = self._divert(host, links, datagrams, done, refusals)
-                if done == len(datagrams):
-                    lane.hand_on(sealed.last)
-                elif done:
-                    lane.hand_on(sealed.number(sealed.owner(start + done - 1)))
-                item.sent += done - len(refusals) if refusals else done
-                item.start += done
-                if not refusals:
-                    if done == len(datagrams):
-                        return True
-                    if not item.start:
-                        # It has no number yet as far as this host is concerned.
-                        item.sealed = None
-                    break
-                errors = {start + place: error for place, error in refusals}
-                left = [*errors, *range(item.start, len(sealed.datagrams))]
-            left = self._give_up(host, item, sealed, left, errors)
-            if not left:
-                return True
-            if not _too_large(errors.values()) or not host.ranked:
-                break
-            # There may be room for what comes behind a datagram that was too large.
-        else:
-            return False
-        self._wait_for_room(host)
+                item.first = sealed.end
+                item.start = 0
+                item.sealed = None
+            if self._context.turns.is_over():
+                self.wake(host.host_id)
+                return False
         return False
+
+    def _send_part(self, host: HostState, item: LaneItem, sealed: Sealed) -> _Progress:
+        """Send what is left of ``sealed``, the next datagrams of ``item``, as far as possible."""
+        lane = host.lane
+        ranked = host.ranked
+        if len(ranked) > 1 and host.policy is LinkPolicy.ROUND_ROBIN:
+            left, errors = self._send_round_robin(host, item, sealed)
+            if not left:
+                return _Progress.ALL
+        else:
+            start = item.start
+            datagrams = sealed.datagrams[start:] if start else sealed.datagrams
+            links = ranked if len(ranked) == 1 else host.next_links
+            if len(links) == 1:
+                done, refusals = links[0].sender.send_data(datagrams)
+            else:
+                done, refusals = _send_to_each(links, datagrams)
+            if done < len(datagrams) or refusals:
+                done, refusals = self._divert(host, links, datagrams, done, refusals)
+            if done == len(datagrams):
+                lane.hand_on(sealed.last)
+            elif done:
+                lane.hand_on(sealed.number(sealed.owner(start + done - 1)))
+            item.sent += done - len(refusals) if refusals else done
+            item.start += done
+            if not refusals:
+                if done == len(datagrams):
+                    return _Progress.ALL
+                if not item.start:
+                    # It has no number yet as far as this host is concerned.
+                    item.sealed = None
+                return _Progress.NO_ROOM
+            errors = {start + place: error for place, error in refusals}
+            left = [*errors, *range(item.start, len(sealed.datagrams))]
+        if not self._give_up(host, item, sealed, left, errors):
+            return _Progress.ALL
+        # There may be room for what comes behind a datagram that was too large.
+        return _Progress.SOME if _too_large(errors.values()) else _Progress.NO_ROOM
 
     @staticmethod
     def _wait_for_room(host: HostState) -> None:
@@ -195,7 +223,7 @@ class TransportStage(Stage[int]):
             turn = host.turn + sealed.owner(index) - first
             for link in host.links_of_turn(turn):
                 shares.setdefault(link, []).append(index)
-        host.turn += len(item.batch.datas) - first
+        host.turn += sealed.end - first
         left = dict.fromkeys(range(item.start, len(sealed.datagrams)))
         errors: dict[int, OSError] = {}
         for link, indices in shares.items():
@@ -207,7 +235,7 @@ class TransportStage(Stage[int]):
         sent = len(sealed.datagrams) - item.start - len(left)
         if sent:
             item.sent += sent
-            host.lane.hand_on(sealed.number(len(item.batch.datas) - 1))
+            host.lane.hand_on(sealed.last)
         return list(left), {index: errors[index] for index in left if index in errors}
 
     @staticmethod
@@ -278,8 +306,8 @@ class TransportStage(Stage[int]):
             )
         left = [index for index in left if sealed.owner(index) not in lost]
         if again:
-            messages = list(dict.fromkeys(map(sealed.owner, left)))
-            item.batch = item.batch.part(messages)
+            messages = dict.fromkeys(map(sealed.owner, left))
+            item.batch = item.batch.part([*messages, *range(sealed.end, len(item.batch.datas))])
             item.first = item.start = 0
             item.sealed = None
         elif left:
@@ -326,11 +354,11 @@ def _together(
 
 
 def _keep(item: LaneItem, sealed: Sealed, left: Sequence[int]) -> None:
-    """Reduce ``item`` to what is left: the datagrams ``left``, and the messages they belong to."""
+    """Reduce ``item`` to the datagrams ``left``, and to what comes after ``sealed``."""
     owners = [sealed.owner(index) for index in left]
     messages = list(dict.fromkeys(owners))
     places = {owner: place for place, owner in enumerate(messages)}
-    item.batch = item.batch.part(messages)
+    item.batch = item.batch.part([*messages, *range(sealed.end, len(item.batch.datas))])
     item.first = 0
     item.start = 0
     item.sealed = Sealed(
@@ -339,6 +367,7 @@ def _keep(item: LaneItem, sealed: Sealed, left: Sequence[int]) -> None:
         sealed.number(messages[0]),
         sealed.number(messages[-1]),
         0,
+        len(messages),
         sealed.cipher,
         sealed.fragment_size,
     )

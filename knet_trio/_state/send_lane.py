@@ -27,7 +27,10 @@ LANE_BYTES: Final = 4 * 1024 * 1024
 # A receiver remembers so many numbers (wire.md 6.2): what is older is not sent under its number.
 MOST_BEHIND: Final = 4096
 
-OnEnd = Callable[[SendError | None], None]
+GivenUp = SendError | trio.ClosedResourceError
+"""Why something that waited was not sent."""
+
+OnEnd = Callable[[GivenUp | None], None]
 
 
 class Sealed(NamedTuple):
@@ -40,6 +43,7 @@ class Sealed(NamedTuple):
         first: The number of the first message.
         last: The number of the last message.
         base: The index of that message in its batch.
+        end: The index of the message after the last one.
         cipher: The cipher that sealed them, None for clear packets.
         fragment_size: The data MTU by which the messages were cut, in bytes.
     """
@@ -49,6 +53,7 @@ class Sealed(NamedTuple):
     first: int
     last: int
     base: int
+    end: int
     cipher: Cipher | None
     fragment_size: int
 
@@ -73,14 +78,18 @@ class Batch:
         ready: False while they wait for the compressor.
         lanes: In how many lanes it waits.
         on_dropped: Called when it was dropped from the last of them; None if nobody has to know.
-        sealed: The datagrams that were made of them last; hosts share them.
+        sealed: The datagrams that were made of them last, in parts by the first message of each;
+            hosts share them.
         size: The bytes of the messages before compression.
+        compressed: For one message that was compressed before it entered a lane: its bytes before
+            and after, and the seconds that it took; else None.
     """
 
     __slots__ = (
         "broadcast",
         "channel",
         "compress",
+        "compressed",
         "datas",
         "lanes",
         "on_dropped",
@@ -104,7 +113,8 @@ class Batch:
         self.ready = True
         self.lanes = 0
         self.on_dropped: Callable[[], None] | None = None
-        self.sealed: Sealed | None = None
+        self.sealed: dict[int, Sealed] = {}
+        self.compressed: tuple[int, int, float] | None = None
         # Of the messages as they were given, whatever the compressor makes of them.
         self.size = len(datas[0]) if len(datas) == 1 else sum(map(len, datas))
 
@@ -145,12 +155,13 @@ class LaneItem:
         batch: The batch.
         urgent: Whether ``send_sync`` sends it, before all others.
         channel: Stands for the channel that it is sent on, where closing that gives it up.
-        error: Why some of it was given up, None if nothing was.
+        error: Why the system or the cipher refused some of it, None if they did not.
         first: The index of the first message of the batch that is not sent whole.
-        sealed: The datagrams of the messages from ``first`` on, None before they are made.
+        sealed: The datagrams of messages from ``first`` on, None before they are made.
         start: The index of the first datagram that is not sent.
         sent: How many of its datagrams have been sent, the old ones of what was cut again too.
-        on_end: Called with ``error`` when nothing of it waits any more.
+        on_end: Called when nothing of it waits any more, with the reason if it was not sent.
+        flushed: Set when nothing of it waits any more.
     """
 
     __slots__ = (
@@ -158,6 +169,7 @@ class LaneItem:
         "channel",
         "error",
         "first",
+        "flushed",
         "on_end",
         "sealed",
         "sent",
@@ -165,7 +177,7 @@ class LaneItem:
         "urgent",
     )
 
-    def __init__(self, batch: Batch, on_end: OnEnd | None = None, *, urgent: bool = False) -> None:
+    def __init__(self, batch: Batch, *, urgent: bool = False) -> None:
         self.batch = batch
         self.channel: object = None
         self.urgent = urgent
@@ -174,7 +186,15 @@ class LaneItem:
         self.sealed: Sealed | None = None
         self.start = 0
         self.sent = 0
-        self.on_end = on_end
+        self.on_end: OnEnd | None = None
+        self.flushed: trio.Event | None = None
+
+    def end(self, error: GivenUp | None) -> None:
+        """Tell those who wait for it that it is over, because of ``error`` if it was not sent."""
+        if self.on_end is not None:
+            self.on_end(error)
+        if self.flushed is not None:
+            self.flushed.set()
 
     @property
     def started(self) -> bool:
@@ -195,6 +215,7 @@ class Waiter:
     Attributes:
         batch: The batch.
         hosts: The hosts that it is for.
+        lost: Those that cannot be reached any more.
         channel: Stands for the channel that it is sent on; closing that ends the waiting.
         task: The task.
         error: What the task raises when it runs again, None for nothing.
@@ -202,13 +223,14 @@ class Waiter:
         dropped: Whether the batch was dropped for all of its hosts.
     """
 
-    __slots__ = ("batch", "channel", "dropped", "error", "hosts", "over", "task")
+    __slots__ = ("batch", "channel", "dropped", "error", "hosts", "lost", "over", "task")
 
     def __init__(
         self, batch: Batch, hosts: list[HostState], channel: object, task: trio.lowlevel.Task
     ) -> None:
         self.batch = batch
         self.hosts = hosts
+        self.lost: list[HostState] = []
         self.channel = channel
         self.task = task
         self.error: Exception | None = None
@@ -297,10 +319,8 @@ class SendLane:
         self.messages += len(batch.datas)
         self.size += batch.size
 
-    def clear(self) -> list[LaneItem]:
-        """Remove all items, and return them: what they are of is dropped for this host."""
-        for item in self.items:
-            item.batch.drop()
+    def take_all(self) -> list[LaneItem]:
+        """Take out all items; the caller drops the batches of those that are not urgent."""
         items = [*self.urgent, *self.items]
         self.urgent.clear()
         self.items.clear()

@@ -350,6 +350,7 @@ class TestBatches:
         assert batch.lanes == 3
         for lane in lanes:
             assert dropped == []
-            lane.clear()
+            for one in lane.take_all():
+                one.batch.drop()
         assert dropped == [0]
         assert batch.on_dropped is None

@@ -46,7 +46,7 @@ async def test_each_is_looked_at_once(
         await wait_all_tasks_blocked()
         # The others have had room a moment ago, and none now.
         for host_id in HOSTS[1:]:
-            hosts[host_id].lane.clear()
+            hosts[host_id].lane.take_all()
             hosts[host_id].network_links[0].sender._blocked_at = trio.current_time() + 1  # pyright: ignore[reportPrivateUsage]
         hosts[2].lane.moved_at = trio.current_time()
         tries = Tries(transmitter, monkeypatch)
