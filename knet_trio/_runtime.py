@@ -23,8 +23,9 @@ Sockets are shared by the links with the same local address, and closed with the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from typing import Final
 
 import attrs
 import trio
@@ -71,6 +72,10 @@ class _Bound:
     closed: trio.Event = attrs.field(factory=trio.Event)
 
 
+_CLOSED_AT_ONCE: Final = 8
+"""Sockets whose tasks end in one round of the loop, when the handle ends."""
+
+
 class Runtime(Connections):
     """The parts of one handle, and the tasks that run them in ``nursery``."""
 
@@ -103,19 +108,45 @@ class Runtime(Connections):
         start(self.transmitter.run, name="tx")
         start(self.receiver.run, name="rx")
 
-    def end(self) -> None:
-        """End the handle: wake whoever waits, and stop all tasks."""
+    async def end(self) -> None:
+        """End the handle: wake whoever waits, and stop all tasks.
+
+        With many hosts and sockets it takes several turns. What a KeyboardInterrupt leaves of it is
+        done at once.
+        """
         self.ended = True
-        for link in self.handle.links():
+        turns = self.context.turns
+        pieces = self._end_in_pieces()
+        try:
+            with trio.CancelScope(shield=True):
+                for tasks_end in pieces:
+                    if tasks_end or turns.is_over():
+                        await turns.give_up()
+        finally:
+            for _ in pieces:
+                pass
+            self._nursery.cancel_scope.cancel()
+
+    def _end_in_pieces(self) -> Iterator[bool]:
+        """End everything but the tasks of the nursery; yield whether tasks end with that piece."""
+        self.transmitter.close()
+        yield False
+        for link in tuple(self.handle.links()):
             link.end()
-        for host in self.handle.hosts.values():
+            yield False
+        for host in tuple(self.handle.hosts.values()):
             host.end()
+            yield False
         self.datafds.close()
         for queue in self.receiver.channels.values():
             queue.end()
         for receiver in self.context.event_receivers:
             receiver.end()
-        self._nursery.cancel_scope.cancel()
+        bound = (*self._connected.values(), *self._bound.values())
+        for number, one in enumerate(bound, start=1):
+            one.scope.cancel()
+            if not number % _CLOSED_AT_ONCE:
+                yield True
 
     async def _await_end(self) -> None:
         """Wait for the end, and wake those who wait for room then: there will be none.
@@ -211,9 +242,13 @@ class Runtime(Connections):
     def set_dscp(self, dscp: int) -> None:
         """Set the DSCP of high-priority links, those of open sockets too."""
         self._dscp = dscp
-        for bound in self._bound.values():
-            if bound.high_priority:
-                bound.endpoint.set_dscp(dscp)
+        self.context.chores.add(self.set_dscp, [*self._bound, *self._connected], self._set_dscp_of)
+
+    def _set_dscp_of(self, endpoint: Endpoint) -> None:
+        bound = self._bound.get(endpoint) or self._connected.get(endpoint)
+        # It may have been closed meanwhile.
+        if bound is not None and bound.high_priority:
+            endpoint.set_dscp(self._dscp)
 
     async def flush(self) -> None:
         """Wait until the sockets have taken all messages that were handed over before."""

@@ -428,7 +428,7 @@ async def open_handle(
                     with trio.move_on_after(_LAST_WORDS):
                         await runtime.flush()
             finally:
-                runtime.end()
+                await runtime.end()
                 context.log.info(LogSubsystem.HANDLE, "the handle has ended")
 
 

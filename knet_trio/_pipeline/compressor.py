@@ -188,12 +188,11 @@ class CompressorStage(Stage[_Key]):
         batch.on_dropped = partial(self._drop, job)
         self._add(job)
 
-    async def compress(self, batch: Batch, hosts: Hosts) -> None:
+    async def compress(self, batch: Batch, hosts: Hosts, ended: trio.Event) -> None:
         """Compress a batch that ``send_sync`` sends to ``hosts``, which is in no lane.
 
-        It is not ready if the stage was closed meanwhile.
+        It is not ready if the stage was closed, or ``ended`` set by somebody else, meanwhile.
         """
-        ended = trio.Event()
         job = _Job(_Key(hosts, sync=True), batch, self._compression, ended.set)
         self._add(job)
         turns = self._turns

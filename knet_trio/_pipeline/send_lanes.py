@@ -245,6 +245,8 @@ class SendLanes:
             self._release(waiter)
         if channel is None:
             for host in hosts:
+                if not host.lane.items and not host.lane.urgent:
+                    continue
 
                 def end(items: Sequence[LaneItem], host_id: int = host.host_id) -> None:
                     left = end_items(items, ended)
@@ -358,7 +360,7 @@ class SendLanes:
             lane = host.lane
             # It must not overtake who began to wait before.
             if lane.full or (lane.waiters and next(iter(lane.waiters)) is not waiter):
-                if not lane.blocked:
+                if not lane.is_behind:
                     # It is not the host that is behind, but this program.
                     return False
                 full.append(host)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import trio
 
@@ -53,6 +53,14 @@ _Stuck: TypeAlias = tuple[_Entry, Sequence[Addressed]]
 """What has to wait for room, and what comes after it."""
 
 
+class _Compressing(NamedTuple):
+    """A ``send_sync`` whose message is being compressed; ``ended`` wakes it."""
+
+    host: HostState
+    owner: ChannelState | None
+    ended: trio.Event
+
+
 class ChannelState:
     """Stands for a channel, while messages sent on it wait to be handed over.
 
@@ -80,12 +88,14 @@ class Transmitter:
         lanes.transport = self._transport
         lanes.submit = self._compressor.submit
         handle.context.on_room = self._transport.wake_all
-        handle.on_host_lost = lanes.host_lost
+        handle.on_host_lost = self._host_lost
         handle.on_links_changed = self._links_changed
         # The round of the loop in which something was sent last.
         self._sent_in = -1
         self._closed = False
         self._flushes: set[trio.Event] = set()
+        # The ``send_sync`` calls whose message is being compressed.
+        self._compressing: dict[_Compressing, None] = {}
 
     def send_nowait(self, datas: Sequence[bytes], channel: int, to: To = None) -> None:
         """Hand over messages.
@@ -165,19 +175,15 @@ class Transmitter:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         counted = not batch.ready
+        (host,) = hosts_found
         if not batch.ready:
-            with self._guard():
-                await self._compressor.compress(batch, hosts)
-            self._check_open()
-            if owner is not None and owner.closed:
-                raise trio.ClosedResourceError("this channel was closed")
+            await self._compress(batch, host, owner)
         if not self._context.forwarding:
             raise ForwardingDisabledError("data forwarding was turned off")
-        (host,) = hosts_found
+        if not host.ranked or not batch.ready:
+            raise HostDownError(f"host {host.host_id} is not reachable any more")
         item = LaneItem(batch, urgent=True)
         item.channel = owner
-        if not host.ranked:
-            raise HostDownError(f"host {host.host_id} is not reachable any more")
         with self._guard():
             sent = not host.lane.urgent and self._transport.send(host, item)
         if sent:
@@ -194,6 +200,22 @@ class Transmitter:
             raise error
         if not counted:
             self._lanes.count(batch)
+
+    async def _compress(self, batch: Batch, host: HostState, owner: ChannelState | None) -> None:
+        """Wait until ``batch`` is compressed.
+
+        It is not ready if the host was lost or forwarding turned off meanwhile.
+        """
+        waiting = _Compressing(host, owner, trio.Event())
+        self._compressing[waiting] = None
+        try:
+            with self._guard():
+                await self._compressor.compress(batch, (host.host_id,), waiting.ended)
+        finally:
+            del self._compressing[waiting]
+        self._check_open()
+        if owner is not None and owner.closed:
+            raise trio.ClosedResourceError("this channel was closed")
 
     async def _wait_sent(self, host: HostState, item: LaneItem) -> GivenUp | None:
         """Wait until the links of ``host`` have taken ``item``; return why it was given up."""
@@ -246,12 +268,26 @@ class Transmitter:
 
     def stop(self) -> None:
         """Drop what waits in the lanes, since forwarding is off."""
-        self._lanes.give_up(DropCause.FORWARDING_DISABLED)
+        with self._crashing():
+            self._lanes.give_up(DropCause.FORWARDING_DISABLED)
+        for waiting in self._compressing:
+            waiting.ended.set()
 
     @trio.lowlevel.enable_ki_protection
     def close_channel(self, owner: object) -> None:
         """Wake those who wait to send on a channel: they raise ``trio.ClosedResourceError``."""
-        self._lanes.close(owner)
+        with self._crashing():
+            self._lanes.close(owner)
+        for waiting in self._compressing:
+            if waiting.owner is owner:
+                waiting.ended.set()
+
+    def _host_lost(self, host: HostState) -> None:
+        with self._crashing():
+            self._lanes.host_lost(host)
+        for waiting in self._compressing:
+            if waiting.host is host:
+                waiting.ended.set()
 
     def close(self) -> None:
         """Take no more messages; those who wait get ``trio.ClosedResourceError``.
@@ -334,6 +370,14 @@ class Transmitter:
         except Exception as error:
             self._crash(error)
             raise _ended() from None
+
+    @contextmanager
+    def _crashing(self) -> Generator[None, None, None]:
+        """Have a bug end the handle, and nothing else: who comes upon it is not sending."""
+        try:
+            yield
+        except Exception as error:
+            self._crash(error)
 
     def _crash(self, error: Exception) -> None:
         """End the handle with a bug, whoever came upon it; nothing is taken from now on."""

@@ -27,6 +27,9 @@ what waits behind thousands is no longer in the processor's caches when it is ta
 _BLOCK: Final = 64
 """Messages of one host in a row, when many of several hosts are taken at once."""
 
+_MOST_VISITS: Final = 512
+"""Blocks that are taken in one call at most: to go round takes longer than to take messages."""
+
 
 @attrs.define(eq=False)
 class _Waiter:
@@ -350,6 +353,7 @@ class ChannelQueue:
         taken: list[Message] = []
         # Few at once are taken one from each host, many in blocks, which takes less time.
         block = max(1, min(_BLOCK, wanted // (4 * len(self._round))))
+        wanted = min(wanted, _MOST_VISITS * block)
         while self._round and len(taken) < wanted:
             queue = self._round.popleft()
             count = min(block, wanted - len(taken), len(queue))

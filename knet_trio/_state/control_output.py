@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Sequence
 
 from knet_trio._core.onwire import (
@@ -111,7 +112,9 @@ class ControlOutput:
             return None
         try:
             datagram = self._context.crypto.seal((packet,))[0]
-        except OSError as error:
-            # The system gave no random bytes. The next packet comes anyway.
+        except (OSError, MemoryError) as error:
+            # The system gave no random bytes, or no memory. The next packet comes anyway.
+            if isinstance(error, MemoryError):
+                error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
             return self._sender.control_failed(kind, error)
         return self._sender.send_control(kind, datagram, destination)

@@ -280,6 +280,11 @@ class SendLane:
         return self.messages >= LANE_MESSAGES or self.size >= LANE_BYTES
 
     @property
+    def is_behind(self) -> bool:
+        """Whether it waits for its links, or for the compressor, and not for a turn."""
+        return self.blocked or (bool(self.items) and not self.items[0].batch.ready)
+
+    @property
     def under_half(self) -> bool:
         """Whether it is less than half full."""
         return 2 * self.messages < LANE_MESSAGES and 2 * self.size < LANE_BYTES
