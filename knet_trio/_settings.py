@@ -121,7 +121,8 @@ class HandleSettings:
     def set_compress(self, config: CompressConfig | None) -> None:
         """Compress messages before they are sent, or with None leave them as they are.
 
-        What peers compressed is read whatever is set here.
+        What peers compressed is read whatever is set here: all, or what ``accept_compression`` of
+        ``open_handle`` names.
 
         Raises:
             InvalidArgumentError: There is no such model or level; nothing has changed.

@@ -123,7 +123,8 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         Raises:
             SendError: Why it could not be sent.
             InvalidArgumentError: ``data`` is no message, or ``to`` no host.
-            trio.ClosedResourceError: The channel was closed before, or the handle has ended.
+            trio.ClosedResourceError: The channel was closed, also while this waited, or the handle
+                has ended.
 
         See knet_send_sync(3).
         """

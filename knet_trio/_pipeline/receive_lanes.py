@@ -25,7 +25,7 @@ from knet_trio.errors import DropCause, PacketError
 
 
 class _Line:
-    """SendLanes that wait for a task, in the order of their turns."""
+    """Lanes that wait for a task, in the order of their turns."""
 
     def __init__(self) -> None:
         self.lanes: deque[ReceiveLane] = deque()
