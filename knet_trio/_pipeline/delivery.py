@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 
 from knet_trio._pipeline.ask_filter import ask_filter
@@ -15,16 +15,23 @@ from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Message
 class Delivery:
     """Puts messages into the queues of their channels.
 
-    Attributes:
+    Args:
         channels: The queues of the open channels, by their numbers.
+
+    Attributes:
         crowded: A queue above its high-water mark, so that its reader should run before more is
-            put; None once ``let_readers_run`` has been called.
+            put; None once ``take_crowded`` or ``let_readers_run`` has been called.
     """
 
-    def __init__(self, context: Context) -> None:
-        self.channels: dict[int, ChannelQueue] = {}
+    def __init__(self, context: Context, channels: Mapping[int, ChannelQueue]) -> None:
         self.crowded: ChannelQueue | None = None
         self._context = context
+        self._channels = channels
+
+    def take_crowded(self) -> ChannelQueue | None:
+        """Return the queue that has become crowded since the last call, None if there is none."""
+        queue, self.crowded = self.crowded, None
+        return queue
 
     async def let_readers_run(self, seconds: float) -> float:
         """Give up turns while a queue is above its high-water mark and its reader takes from it.
@@ -38,7 +45,7 @@ class Delivery:
             How many seconds that took.
         """
         turns = self._context.turns
-        queue, self.crowded = self.crowded, None
+        queue = self.take_crowded()
         began = turns.now()
         spent = 0.0
         while queue is not None and queue.size > queue.high_water and spent < seconds:
@@ -59,7 +66,7 @@ class Delivery:
                 return
             message = admitted
             channel = message.channel
-        queue = self.channels.get(channel)
+        queue = self._channels.get(channel)
         if queue is None:
             self._context.refuse(DropCause.NO_CHANNEL, channel, key=channel)
             return
@@ -85,7 +92,7 @@ class Delivery:
             self._put(several, self._context.host_id, channel)
 
     def _put(self, messages: Sequence[Message], source: int, channel: int) -> None:
-        queue = self.channels.get(channel)
+        queue = self._channels.get(channel)
         if queue is None:
             self._context.refuse(DropCause.NO_CHANNEL, channel, times=len(messages), key=channel)
             return

@@ -3,12 +3,14 @@
 Decompressing takes time, and one host's messages are worked on in their order. What others sent
 does not wait for that: there is a lane for each host, and the work goes round them, one message at
 a time. Slow algorithms have one worker thread, which goes round the lanes as well. Meanwhile a lane
-waits for its message, and all others go on.
+waits for its message, and all others go on. A lane that has crowded a channel waits for its reader,
+as long as that gets on, and the others do not.
 
 ::
 
     put -> lane of the host --+-- fast: the lanes' task, in turns ------+-> delivery
-                              '-- slow: a thread, one message a time ---'
+              ^               '-- slow: a thread, one message a time ---'      |
+              '------------- the reader has taken some <--- crowded -----------'
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import trio
 
 from knet_trio._pipeline.decompression import Decompression, Opened
 from knet_trio._pipeline.delivery import Delivery
+from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.context import Context
 from knet_trio._state.receive_lane import ReceiveLane, WaitingMessage
 from knet_trio.errors import DropCause, PacketError
@@ -43,8 +46,27 @@ class _Line:
             await self._filled.wait()
 
 
+class _Crowd:
+    """Lanes that wait for the reader of a crowded queue.
+
+    Attributes:
+        lanes: The lanes, in the order of their turns. Each has something.
+        size: How many messages the queue held when it was looked at last.
+    """
+
+    __slots__ = ("lanes", "size")
+
+    def __init__(self) -> None:
+        self.lanes: deque[ReceiveLane] = deque()
+        self.size = 0
+
+
 class ReceiveLanes:
-    """Decompresses and delivers what waits in the lanes."""
+    """Decompresses and delivers what waits in the lanes.
+
+    Args:
+        delivery: Tells what was crowded here, so that nobody else delivers with it.
+    """
 
     def __init__(self, context: Context, decompression: Decompression, delivery: Delivery) -> None:
         self._context = context
@@ -53,6 +75,7 @@ class ReceiveLanes:
         # Every lane that has something is in one of them, once.
         self._fast = _Line()
         self._slow = _Line()
+        self._crowds: dict[ChannelQueue, _Crowd] = {}
 
     def put(self, lane: ReceiveLane, message: WaitingMessage) -> None:
         """Add ``message`` to ``lane``; if that is full, drop it and count that."""
@@ -70,7 +93,8 @@ class ReceiveLanes:
                 nursery.start_soon(self._work_in_thread, name="worker")
         finally:
             # Nobody takes it any more.
-            lost = sum(lane.close() for lane in (*self._fast.lanes, *self._slow.lanes))
+            held = [lane for crowd in self._crowds.values() for lane in crowd.lanes]
+            lost = sum(lane.close() for lane in (*self._fast.lanes, *self._slow.lanes, *held))
             if lost:
                 self._context.counters.drop(DropCause.NO_CHANNEL, lost)
 
@@ -82,22 +106,56 @@ class ReceiveLanes:
         """Decompress and deliver one message of each lane after the other, in turns."""
         line, turns = self._fast, self._context.turns
         while True:
-            before = turns.round
-            await line.wait_filled()
-            turns.resumed(before)
+            if not line.lanes and not self._crowds:
+                before = turns.round
+                await line.wait_filled()
+                turns.resumed(before)
             while line.lanes:
-                lane = line.lanes[0]
-                if not lane.closed:
-                    message = lane.first
-                    opened = None
-                    if message.compressor is not None:
-                        opened = self._decompression.open(message.compressor, message.data)
-                    self._deliver(lane, opened)
-                self._next(line)
-                if self._delivery.crowded is not None:
-                    await self._delivery.let_readers_run(1)
+                self._work_on_first()
                 if turns.is_over():
-                    await turns.give_up()
+                    break
+            if line.lanes or self._crowds:
+                await turns.give_up()
+                self._look_at_readers()
+
+    def _work_on_first(self) -> None:
+        """Decompress and deliver the first message of the first lane that needs no thread."""
+        line = self._fast
+        lane = line.lanes[0]
+        crowded = None
+        if not lane.closed:
+            message = lane.first
+            opened = None
+            if message.compressor is not None:
+                opened = self._decompression.open(message.compressor, message.data)
+            crowded = self._deliver(lane, opened)
+        if crowded is None or not lane.count:
+            self._next(line)
+            return
+        line.lanes.popleft()
+        crowd = self._crowds.get(crowded)
+        if crowd is None:
+            crowd = self._crowds[crowded] = _Crowd()
+        crowd.lanes.append(lane)
+        crowd.size = crowded.size
+
+    def _look_at_readers(self) -> None:
+        """Let lanes go on whose channels have room again: as many as there is room for.
+
+        Where a reader does not get on, or has room for many, a lane goes on all the same.
+        """
+        for queue, crowd in list(self._crowds.items()):
+            before, crowd.size = crowd.size, queue.size
+            room = queue.high_water + 1 - queue.size
+            if room <= 0 and queue.is_half_full and queue.size < before:
+                continue
+            for _ in range(min(max(room, 1), len(crowd.lanes))):
+                lane = crowd.lanes.popleft()
+                # Its host may have been removed meanwhile.
+                if lane.count:
+                    self._line_up(lane)
+            if not crowd.lanes:
+                del self._crowds[queue]
 
     async def _work_in_thread(self) -> None:
         """Have a thread decompress one message of each lane after the other."""
@@ -122,14 +180,21 @@ class ReceiveLanes:
                 self._deliver(lane, opened)
             self._next(line)
 
-    def _deliver(self, lane: ReceiveLane, opened: Opened | PacketError | None) -> None:
-        """Deliver the first message of a lane: as it came, or as it was ``opened``."""
+    def _deliver(
+        self, lane: ReceiveLane, opened: Opened | PacketError | None
+    ) -> ChannelQueue | None:
+        """Deliver the first message of a lane: as it came, or as it was ``opened``.
+
+        Returns:
+            The queue that is crowded now, None if it is not.
+        """
         message = lane.done()
         data: bytes | None = message.data
         if opened is not None:
             data = self._decompression.count(opened, lane.host_id)
         if data is not None:
             self._delivery.deliver(data, lane.host_id, message.channel)
+        return self._delivery.take_crowded()
 
     def _next(self, line: _Line) -> None:
         """Move the first lane of ``line`` to the end of its line, if it has more."""

@@ -65,20 +65,22 @@ a socket from which pings come too would become full."""
 
 
 class Receiver:
-    """Receives the packets of one handle."""
+    """Receives the packets of one handle.
+
+    Attributes:
+        channels: The queues of the open channels, by their numbers.
+    """
 
     def __init__(self, handle: HandleState) -> None:
         self._handle = handle
         self._context = handle.context
         self._turns = handle.context.turns
         self._decompression = Decompression(handle.context)
-        self._delivery = Delivery(handle.context)
-        self._lanes = ReceiveLanes(handle.context, self._decompression, self._delivery)
-
-    @property
-    def channels(self) -> dict[int, ChannelQueue]:
-        """The queues of the open channels, by their numbers."""
-        return self._delivery.channels
+        self.channels: dict[int, ChannelQueue] = {}
+        self._delivery = Delivery(handle.context, self.channels)
+        # What the lanes have crowded is up to them.
+        delivery = Delivery(handle.context, self.channels)
+        self._lanes = ReceiveLanes(handle.context, self._decompression, delivery)
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Deliver what this host sent to itself."""

@@ -89,6 +89,14 @@ class Way:
             datagrams.append(encode_data(packet))
         self.world.endpoint.arrive(*[(datagram, address(host_id)) for datagram in datagrams])
 
+    def put(self, host_id: int, *datas: bytes, channel: int = 0) -> None:
+        """Have compressed messages of a host wait in its lane."""
+        lane = self.world.handle.hosts[host_id].receive_lane
+        compressor = Decompressors().find_untrusted(FAST)
+        for data in datas:
+            message = WaitingMessage(b"c" + data, channel, compressor)
+            self.receiver._lanes.put(lane, message)  # pyright: ignore[reportPrivateUsage]
+
     def ping(self, host_id: int, seq: int = 1) -> None:
         """Let a ping come in."""
         ping = Ping(host_id, 0, bytes(16), seq, True)
@@ -308,6 +316,93 @@ class TestReadersOfCrowdedChannels:
             assert way.drops[DropCause.CHANNEL_FULL] > 0
 
 
+class TestLanesOfCrowdedChannels:
+    """Those that lead to a crowded channel wait for its reader, and no others do."""
+
+    async def test_hold_up_no_lane_of_another_channel(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_way(monkeypatch) as way:
+            way.queue = way.open_channel(0, 64)
+            other = way.open_channel(1, 64)
+            got: list[bytes] = []
+            way.queue.put(2, [Message(b"before", 2, 0)] * 33)
+            way.put(2, *[b"%d" % number for number in range(200)])
+            way.put(3, *[b"%d" % number for number in range(20)], channel=1)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read_slowly, way.queue, got)
+                rounds = 0
+                while len(other) < 20:
+                    await trio.lowlevel.checkpoint()
+                    rounds += 1
+                # All in one turn, while the other host's lane waits.
+                assert rounds < 5
+                assert len(got) < 5
+                await wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            assert got == [b"before"] * 33 + [b"%d" % number for number in range(200)]
+            assert [other.take_nowait().data for _ in range(20)] == [b"%d" % n for n in range(20)]
+            assert way.drops == {}
+
+    @pytest.mark.parametrize("hosts", [1, 3])
+    async def test_lose_nothing_to_a_reader_that_gets_on(
+        self, hosts: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_way(monkeypatch) as way:
+            way.queue = way.open_channel(0, 64)
+            got: list[bytes] = []
+            senders = (2, 3, 4)[:hosts]
+            for host_id in senders:
+                way.put(host_id, *[b"%d" % number for number in range(1000)])
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read_slowly, way.queue, got)
+                await wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            assert way.drops == {}
+            assert sorted(got) == sorted([b"%d" % number for number in range(1000)] * hosts)
+
+    async def test_go_on_where_nobody_reads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with open_way(monkeypatch) as way:
+            way.queue = way.open_channel(0, 64)
+            for host_id in (2, 3):
+                way.put(host_id, *[b"x"] * 100)
+            await wait_all_tasks_blocked()
+            assert len(way.got()) == 64
+            assert way.drops == {DropCause.CHANNEL_FULL: 200 - 64}
+
+    async def test_of_a_host_that_is_removed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with open_way(monkeypatch) as way:
+            way.queue = way.open_channel(0, 64)
+            way.queue.put(3, [Message(b"before", 3, 0)] * 33)
+            way.put(2, *[b"x"] * 10)
+            way.put(3, b"x", b"x")
+            lane = way.world.handle.hosts[2].receive_lane
+            while lane.count == 10:
+                await trio.lowlevel.checkpoint()
+            left = lane.count
+            remove(way, 2)
+            await wait_all_tasks_blocked()
+            got = way.got()
+            assert (got.count(b"2x"), got.count(b"3x")) == (10 - left, 2)
+            assert way.drops == {DropCause.UNKNOWN_HOST: left}
+
+
+async def read_slowly(queue: ChannelQueue, got: list[bytes]) -> None:
+    """Take a message in each round of the loop."""
+    while True:
+        got.append((await queue.take()).data)
+        await trio.lowlevel.checkpoint()
+
+
+def remove(way: Way, host_id: int) -> None:
+    """Remove a host with its link."""
+    host = way.world.handle.hosts[host_id]
+    link = host.network_links[0]
+    link.close()
+    host.remove(link)
+    way.world.handle.remove(host)
+
+
 class TestOrder:
     async def test_nothing_overtakes_what_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async with open_way(monkeypatch) as way:
@@ -379,11 +474,7 @@ class TestLosses:
             way.send(2, b"in the thread", b"behind it", compress=SLOW)
             way.send(2, b"and this")
             await way.wait_in_thread()
-            host = way.world.handle.hosts[2]
-            link = host.network_links[0]
-            link.close()
-            host.remove(link)
-            way.world.handle.remove(host)
+            remove(way, 2)
             assert way.drops == {DropCause.UNKNOWN_HOST: 3}
             # Another host takes its name and place.
             way.world.bring_up(way.world.add_link(way.world.add_host(2), dst=address(2)))
