@@ -113,11 +113,18 @@ class DatafdState:
 
     async def _send(self, batch: list[bytes]) -> bool:
         """Send what was read; return False if the handle has ended before all is handed over."""
-        left = len(batch)
+        # Those that are not handed over, and of these the ones that ``send`` does not have yet.
+        left = behind = len(batch)
+
+        def note_waiting(messages: int) -> None:
+            nonlocal left
+            left = messages + behind
+
         try:
             for messages in cut(batch) if batch else ():
-                await self._transmitter.send(messages, self.datafd.channel)
-                left -= len(messages)
+                behind -= len(messages)
+                await self._transmitter.send(messages, self.datafd.channel, on_wait=note_waiting)
+                left = behind
         except trio.ClosedResourceError:
             # Nobody is told here: it ends with what ends the handle.
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import attrs
@@ -145,9 +145,15 @@ def hold_back(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
     go_on = trio.Event()
     send = Transmitter.send
 
-    async def send_later(transmitter: Transmitter, datas: Sequence[bytes], channel: int) -> None:
+    async def send_later(
+        transmitter: Transmitter,
+        datas: Sequence[bytes],
+        channel: int,
+        *,
+        on_wait: Callable[[int], None],
+    ) -> None:
         await go_on.wait()
-        await send(transmitter, datas, channel)
+        await send(transmitter, datas, channel, on_wait=on_wait)
 
     monkeypatch.setattr(Transmitter, "send", send_later)
     return go_on

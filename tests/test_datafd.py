@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -394,9 +394,15 @@ async def test_large_messages_are_not_sent_on_all_in_one_burst(
     batches: list[int] = []
     send = Transmitter.send
 
-    async def send_noted(transmitter: Transmitter, datas: Sequence[bytes], channel: int) -> None:
+    async def send_noted(
+        transmitter: Transmitter,
+        datas: Sequence[bytes],
+        channel: int,
+        *,
+        on_wait: Callable[[int], None],
+    ) -> None:
         batches.append(sum(map(len, datas)))
-        await send(transmitter, datas, channel)
+        await send(transmitter, datas, channel, on_wait=on_wait)
 
     async with open_setup() as setup:
         end = End(setup.handle.add_datafd().fd)

@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import tempfile
+from contextlib import ExitStack
 
 import pytest
 import trio
@@ -16,15 +17,18 @@ from knet_trio import (
     AlreadyExistsError,
     BusyError,
     DropCause,
+    FilterPacket,
+    FilterResult,
     Handle,
     InvalidArgumentError,
     KnetError,
     LimitError,
     TransportError,
+    Unicast,
     open_handle,
 )
 from tests.cancelling import at_every_step, leaves
-from tests.cluster import open_pair, receive, wait_dropped, wait_for
+from tests.cluster import connect, open_pair, receive, wait_dropped, wait_for
 from tests.datafds import (
     End,
     hold_back,
@@ -266,6 +270,36 @@ async def test_one_that_waits_for_room_ends_with_the_handle_and_says_nothing(pla
     assert leaves(caught.value) == [error]
     # What was read is lost as well, and the program cannot know of it otherwise.
     assert handles[0].statistics().drops[DropCause.SEND_FAILED] == in_lane + 3
+
+
+async def test_of_what_was_read_together_only_what_went_nowhere_is_lost_with_the_handle() -> None:
+    def to_host_of_first_byte(packet: FilterPacket) -> FilterResult:
+        return Unicast([packet.data[0]])
+
+    in_lane = 0
+    handles: list[Handle] = []
+    # Nothing leaves the lanes until the handle has ended.
+    with ExitStack() as stack, trio.CancelScope() as scope:
+        async with open_pair(filter=to_host_of_first_byte) as pair, open_handle(3) as third:
+            handle = pair.a
+            handles.append(handle)
+            await connect(handle, third)
+            channel = handle.open_channel()
+            lanes = {host_id: host.state.lane for host_id, host in handle.hosts.items()}
+            stack.enter_context(held(handle))
+            with pytest.raises(trio.WouldBlock):
+                while True:
+                    channel.send_nowait(b"fills the lane", to=[3])
+                    in_lane += 1
+            fd = handle.add_datafd().fd
+            # Some are in their lane, one waits to enter, and some come after that.
+            for host_id in [2] * 10 + [3] + [2] * 5:
+                os.write(fd, bytes([host_id]))
+            await wait_for(lambda: bool(lanes[3].waiters))
+            assert lanes[2].messages == 10
+            scope.cancel()
+            await trio.sleep_forever()
+    assert handles[0].statistics().drops[DropCause.SEND_FAILED] == in_lane + 10 + 1 + 5
 
 
 async def test_nothing_is_left_of_data_fds_that_were_in_use() -> None:

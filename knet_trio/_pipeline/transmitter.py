@@ -18,7 +18,7 @@ transport are stages with tasks: they work on what had to wait.
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, TypeAlias
 
@@ -109,7 +109,12 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     async def send(
-        self, datas: Sequence[bytes], channel: int, to: To = None, owner: ChannelState | None = None
+        self,
+        datas: Sequence[bytes],
+        channel: int,
+        to: To = None,
+        owner: ChannelState | None = None,
+        on_wait: Callable[[int], None] | None = None,
     ) -> None:
         """Hand over messages once there is room; when cancelled, none was.
 
@@ -118,6 +123,7 @@ class Transmitter:
             channel: 0 to 31.
             to: The hosts that get them, None to ask the filter.
             owner: The channel whose closing ends the waiting.
+            on_wait: Called with how many of them are not handed over yet, when one has to wait.
 
         Raises:
             trio.ClosedResourceError: The handle has ended, or ``owner`` was closed.
@@ -139,6 +145,8 @@ class Transmitter:
             entry, rest = stuck
             before = turns.round
             batch, hosts, *_ = entry
+            if on_wait is not None:
+                on_wait(len(batch.datas) + sum(len(one.datas) for one in rest))
             entered = await lanes.wait_to_enter(batch, hosts, owner)
             turns.resumed(before)
             stuck = self._go_on(entry, rest, owner, entered=entered)
