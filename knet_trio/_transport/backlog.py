@@ -19,6 +19,8 @@ STANDS_STILL: Final = 0.25
 """Seconds after which what another socket holds is taken to be in a queue that does not move."""
 
 _MOST_BUSY: Final = 16
+"""Sockets that move and have something waiting, with more of which there are no trains: no more are
+looked at for a train. As many of those that stand still are."""
 
 
 class Backlogged(Protocol):
@@ -30,38 +32,48 @@ class Backlogged(Protocol):
 
 
 class Backlogs(threading.local):
-    """The sockets of one thread that have something waiting, and since when that is how much."""
+    """The sockets of one thread that have something waiting.
+
+    A few are looked at for each train, those first that were looked at longest ago.
+    """
 
     def __init__(self) -> None:
-        self._busy: dict[Backlogged, tuple[int, float]] = {}
+        # How much waits in each, and since when it is that much; looked at longest ago first.
+        self._moving: dict[Backlogged, tuple[int, float]] = {}
+        self._still: dict[Backlogged, tuple[int, float]] = {}
 
     def allow_train(self, sender: Backlogged) -> bool:
         """Return whether ``sender`` may send a train now."""
-        busy = self._busy
-        total = sender.unsent()
-        if not total and not busy:
+        moving, still = self._moving, self._still
+        own = total = sender.unsent()
+        if not total and not moving and not still:
             return True
         now = time.monotonic()
-        if total:
-            busy[sender] = total, now
-        else:
-            busy.pop(sender, None)
-        for other in list(islice(busy, _MOST_BUSY)):
+        self.forget(sender)
+        for other in (*islice(moving, _MOST_BUSY), *islice(still, _MOST_BUSY)):
             if total > TRAINS_BELOW:
-                return False
-            if other is sender:
-                continue
-            before, since = busy[other]
-            unsent = other.unsent()
-            if not unsent:
-                del busy[other]
-            elif unsent != before:
-                busy[other] = unsent, now
-                total += unsent
-            elif now - since < STANDS_STILL:
-                total += unsent
-        return total <= TRAINS_BELOW and len(busy) <= _MOST_BUSY
+                break
+            total += self._look_at(other, now)
+        if own:
+            moving[sender] = own, now
+        return total <= TRAINS_BELOW and len(moving) <= _MOST_BUSY
 
     def forget(self, sender: Backlogged) -> None:
         """Forget a socket that is closed."""
-        self._busy.pop(sender, None)
+        self._moving.pop(sender, None)
+        self._still.pop(sender, None)
+
+    def _look_at(self, other: Backlogged, now: float) -> int:
+        """Return the bytes that wait in another socket, 0 if they stand still."""
+        known = self._moving if other in self._moving else self._still
+        before, since = known.pop(other)
+        unsent = other.unsent()
+        if not unsent:
+            return 0
+        if unsent != before:
+            since = now
+        if now - since < STANDS_STILL:
+            self._moving[other] = unsent, since
+            return unsent
+        self._still[other] = unsent, since
+        return 0

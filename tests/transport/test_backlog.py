@@ -79,6 +79,55 @@ class TestBacklogs:
             socket.waiting = 0
         assert [backlogs.allow_train(one) for _ in range(10)][-1]
 
+    def test_however_many_stand_still_there_are_trains(self, clock: list[float]) -> None:
+        backlogs, one = Backlogs(), Socket()
+        stuck = [Socket(TRAINS_BELOW) for _ in range(100)]
+        for socket in stuck:
+            backlogs.allow_train(socket)
+        assert not backlogs.allow_train(one)
+        clock[0] += 3600
+        # Some are looked at each time, so that it shows after a few.
+        answers = [backlogs.allow_train(one) for _ in range(10)]
+        assert answers[0] is False
+        assert answers[-1] is True
+        # Any of them that moves on is noticed, as early.
+        stuck[70].waiting += 1
+        assert not all(backlogs.allow_train(one) for _ in range(10))
+        assert not backlogs.allow_train(one)
+        clock[0] += STANDS_STILL
+        assert backlogs.allow_train(one)
+
+    def test_those_behind_many_that_stand_still_are_forgotten_too(self, clock: list[float]) -> None:
+        backlogs, one = Backlogs(), Socket()
+        stuck = [Socket(1) for _ in range(16)]
+        busy = [Socket(1) for _ in range(20)]
+        for socket in (*stuck, *busy):
+            backlogs.allow_train(socket)
+        clock[0] += 3600
+        for socket in busy:
+            backlogs.allow_train(socket)
+            socket.waiting = 0
+        assert [backlogs.allow_train(one) for _ in range(3)][-1]
+
+    def test_it_looks_at_few_at_a_time(self, clock: list[float]) -> None:
+        backlogs, one = Backlogs(), Socket()
+        looks: list[Socket] = []
+
+        class Watched(Socket):
+            def unsent(self) -> int:
+                looks.append(self)
+                return super().unsent()
+
+        watched = [Watched(1) for _ in range(1000)]
+        for seconds in (0, 3600):
+            clock[0] += seconds
+            for socket in watched:
+                backlogs.allow_train(socket)
+                clock[0] += STANDS_STILL / 100
+            looks.clear()
+            backlogs.allow_train(one)
+            assert 16 <= len(looks) <= 32
+
     def test_each_thread_has_its_own(self) -> None:
         backlogs, one = Backlogs(), Socket()
         assert not backlogs.allow_train(Socket(TRAINS_BELOW + 1))
