@@ -25,7 +25,7 @@ from knet_trio._pipeline.stage import Stage
 from knet_trio._state.context import Compression, Context
 from knet_trio._state.send_lane import Batch
 from knet_trio._state.turns import Turns
-from knet_trio._state.workers import COMPRESSING
+from knet_trio._state.workers import COMPRESSING, NoThreadError
 
 NOT_COMPRESSED: Final = 0
 
@@ -245,7 +245,11 @@ class CompressorStage(Stage[_Key]):
         if job.needs_thread:
             lane.in_thread = job
             before = self._turns.round
-            made = await self._context.worker(_compress, job.compression, job.next)
+            data = job.next
+            try:
+                made = await self._context.worker(_compress, job.compression, data)
+            except NoThreadError as error:
+                made = _Made(data, 0.0, error)
             self._turns.resumed(before)
             # The thread went on when this was cancelled, and the sockets may be closed.
             await trio.lowlevel.checkpoint_if_cancelled()

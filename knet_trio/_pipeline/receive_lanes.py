@@ -24,6 +24,7 @@ from knet_trio._pipeline.delivery import Delivery
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.context import Context
 from knet_trio._state.receive_lane import ReceiveLane, WaitingMessage
+from knet_trio._state.workers import NoThreadError
 from knet_trio.errors import DropCause, PacketError
 
 
@@ -169,9 +170,13 @@ class ReceiveLanes:
             message = lane.first
             assert message.compressor is not None
             before = turns.round
-            opened = await self._context.worker(
-                self._decompression.open, message.compressor, message.data
-            )
+            opened: Opened | PacketError
+            try:
+                opened = await self._context.worker(
+                    self._decompression.open, message.compressor, message.data
+                )
+            except NoThreadError as error:
+                opened = PacketError(DropCause.BAD_COMPRESSION, str(error))
             turns.resumed(before)
             # What a thread has done cannot be cancelled, but is not acted upon then.
             await trio.lowlevel.checkpoint_if_cancelled()

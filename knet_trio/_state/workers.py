@@ -24,11 +24,19 @@ SIMULATED_WORK: Final = 0.005
 _at_work: trio.lowlevel.RunVar[int] = trio.lowlevel.RunVar("threads of handles at work", 0)
 
 
+class NoThreadError(MemoryError):
+    """There is no thread for a piece of work, which was not begun."""
+
+
 class Worker(Protocol):
     """Does a piece of work, and lets other tasks run meanwhile."""
 
     async def __call__(self, work: Callable[[Unpack[Ts]], T], /, *args: *Ts) -> T:
-        """Return ``work(*args)``. When cancelled, it finishes all the same."""
+        """Return ``work(*args)``. When cancelled, it finishes all the same.
+
+        Raises:
+            NoThreadError: The system gives the process no more threads now.
+        """
         ...
 
 
@@ -43,9 +51,21 @@ class _Threads:
         self._limiter = trio.CapacityLimiter(COMPRESSING + DECOMPRESSING)
 
     async def __call__(self, work: Callable[[Unpack[Ts]], T], /, *args: *Ts) -> T:
+        begun = False
+
+        def begin() -> T:
+            nonlocal begun
+            begun = True
+            return work(*args)
+
         _at_work.set(_at_work.get() + 1)
         try:
-            return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
+            return await trio.to_thread.run_sync(begin, limiter=self._limiter)
+        except (RuntimeError, MemoryError) as error:
+            # The same from the work itself is a bug in that.
+            if begun:
+                raise
+            raise NoThreadError(f"there is no thread for it: {error}") from error
         finally:
             _at_work.set(_at_work.get() - 1)
 

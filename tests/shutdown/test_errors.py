@@ -8,7 +8,7 @@ import signal
 import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import pytest
 import trio
@@ -31,6 +31,10 @@ from knet_trio import (
 from tests.cancelling import kinds, leaves, nothing_left
 from tests.cluster import KEY, PATIENCE, open_pair, receive, wait_dropped
 from tests.drops import counted
+from tests.threads import no_new_threads
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # Filters.
 
@@ -256,6 +260,51 @@ async def test_a_decompressor_without_memory_loses_one_message(
                 await wait_dropped(pair.b, DropCause.BAD_COMPRESSION)
             await channel.send(b"2" * 1000)
             assert await receive(receiver, 1) == [b"2" * 1000]
+
+
+async def test_without_a_thread_a_message_is_sent_as_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with nothing_left(), trio.fail_after(PATIENCE):
+        async with open_pair() as pair:
+            pair.a.set_compress(CompressConfig("lzma"))
+            channel, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
+            with no_new_threads():
+                await channel.send_many([b"1" * 1000, b"2" * 1000])
+                assert await receive(receiver, 2) == [b"1" * 1000, b"2" * 1000]
+                await channel.send_sync(b"3" * 1000, to=[2])
+                assert await receive(receiver, 1) == [b"3" * 1000]
+            assert pair.a.statistics().tx_uncompressed_packets == 3
+            await channel.send(b"4" * 1000)
+            assert await receive(receiver, 1) == [b"4" * 1000]
+            assert pair.a.statistics().tx_compressed_packets == 1
+    told = [one for one in caplog.records if "sent as it is" in one.message]
+    assert "can't start new thread" in told[0].message
+
+
+async def test_without_a_thread_a_message_that_needs_one_to_be_decompressed_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with nothing_left(), trio.fail_after(PATIENCE):
+        async with open_pair() as pair:
+            pair.a.set_compress(CompressConfig("lzma"))
+            channel, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
+            # Both handles are in this process, and the sender needs no thread.
+            pair.a._context.worker = call_at_once  # pyright: ignore[reportPrivateUsage]
+            with no_new_threads():
+                await channel.send(b"1" * 1000)
+                await wait_dropped(pair.b, DropCause.BAD_COMPRESSION)
+                await channel.send(b"short")
+                assert await receive(receiver, 1) == [b"short"]
+            await channel.send(b"2" * 1000)
+            assert await receive(receiver, 1) == [b"2" * 1000]
+            assert counted(pair.b.statistics().drops) == {DropCause.BAD_COMPRESSION: 1}
+    assert any("can't start new thread" in one.message for one in caplog.records)
+
+
+async def call_at_once(work: Callable[[Unpack[Ts]], T], /, *args: *Ts) -> T:
+    await trio.lowlevel.checkpoint()
+    return work(*args)
 
 
 async def test_a_cipher_that_breaks_loses_messages_and_says_so(

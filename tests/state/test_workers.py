@@ -13,11 +13,13 @@ from trio.testing import wait_all_tasks_blocked
 from knet_trio._state.workers import (
     COMPRESSING,
     DECOMPRESSING,
+    NoThreadError,
     Worker,
     new_worker,
     simulated_workers,
     threads_at_work,
 )
+from tests.threads import no_new_threads
 
 
 @contextmanager
@@ -108,6 +110,28 @@ async def test_failing_ends_work_too() -> None:
     with pytest.raises(ValueError, match="threads_at_work"):
         await new_worker()(fail)
     assert threads_at_work() == 0
+
+
+async def test_that_none_can_be_started_is_want_of_memory() -> None:
+    worker = new_worker()
+    with no_new_threads():
+        # None of those that the handle may have is taken for good.
+        for _ in range(2 * (COMPRESSING + DECOMPRESSING)):
+            with pytest.raises(NoThreadError, match="can't start new thread"):
+                await worker(sum, (1, 2))
+    assert issubclass(NoThreadError, MemoryError)
+    assert threads_at_work() == 0
+    assert await worker(sum, (1, 2)) == 3
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError("none")])
+async def test_but_not_if_the_work_says_so(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        await new_worker()(fail)
+    assert caught.value is error
 
 
 async def test_in_simulated_time_there_are_none(autojump_clock: trio.testing.MockClock) -> None:
