@@ -80,24 +80,20 @@ class ReceiveLanes:
 
     def put(self, lane: ReceiveLane, message: WaitingMessage) -> None:
         """Add ``message`` to ``lane``; if that is full, drop it and count that."""
-        if not lane.offer(message):
+        if lane.closed:
+            # It came in the round of the loop in which the handle ended.
+            self._context.counters.drop(DropCause.NO_CHANNEL)
+        elif not lane.offer(message):
             host_id = lane.host_id
             self._context.refuse(DropCause.RECEIVE_QUEUE_FULL, host_id, key=host_id)
         elif lane.count == 1:
             self._line_up(lane)
 
     async def run(self) -> None:
-        """Work on the lanes until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._work, name="lanes")
-                nursery.start_soon(self._work_in_thread, name="worker")
-        finally:
-            # Nobody takes it any more.
-            held = [lane for crowd in self._crowds.values() for lane in crowd.lanes]
-            lost = sum(lane.close() for lane in (*self._fast.lanes, *self._slow.lanes, *held))
-            if lost:
-                self._context.counters.drop(DropCause.NO_CHANNEL, lost)
+        """Work on the lanes until cancelled. What is in them then is counted by their hosts."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._work, name="lanes")
+            nursery.start_soon(self._work_in_thread, name="worker")
 
     def _line_up(self, lane: ReceiveLane) -> None:
         line = self._slow if lane.first.is_slow else self._fast

@@ -135,18 +135,23 @@ class HostState:
         """End it: the handle has ended."""
         self.ranked = ()
         self.reachable.close_off()
-        self.close()
+        self._drop_received(DropCause.NO_CHANNEL, "the handle ended")
 
     def close(self) -> None:
         """End it: the host is being removed."""
         self.reachable.close()
         # What waits was sent by a host that is gone, and is not to be taken for a new one's.
+        self._drop_received(DropCause.UNKNOWN_HOST, "it was removed")
+
+    def _drop_received(self, cause: DropCause, why: str) -> None:
+        """Drop what it has sent and is not delivered yet, and take no more."""
         lost = self.receive_lane.close()
         if lost:
-            self.context.counters.drop(DropCause.UNKNOWN_HOST, lost)
+            self.context.counters.drop(cause, lost)
             self.context.log.info(
                 LogSubsystem.RX,
-                "%d messages of host %d are lost, it was removed before they were worked on",
+                "%d messages of host %d are lost, %s before they were worked on",
                 lost,
                 self.host_id,
+                why,
             )

@@ -8,7 +8,10 @@ from knet_trio._core.onwire import Data, Ping
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
+from knet_trio._state.receive_lane import WaitingMessage
+from knet_trio.errors import DropCause
 from knet_trio.events import HostStatusChanged
+from tests.drops import counted
 from tests.state.fakes import World, address
 
 
@@ -90,6 +93,31 @@ class TestReachable:
         assert world.handle.hosts == {}
         with pytest.raises(trio.ClosedResourceError):
             await host.reachable.wait(False)
+
+
+class TestWhatWaitsToBeDecompressed:
+    """It is lost with the host, and with the handle: under causes that tell these apart."""
+
+    def wait(self, host: HostState) -> None:
+        for _ in range(3):
+            assert host.receive_lane.offer(WaitingMessage(b"x", 0, None))
+
+    async def test_when_the_host_is_removed(self, caplog: pytest.LogCaptureFixture) -> None:
+        world, host, _ = make(LinkPolicy.PASSIVE)
+        self.wait(host)
+        with caplog.at_level("INFO"):
+            world.handle.remove(host)
+        assert counted(world.context.counters.drops) == {DropCause.UNKNOWN_HOST: 3}
+        assert "3 messages of host 2 are lost, it was removed before" in caplog.text
+
+    async def test_when_the_handle_ends(self, caplog: pytest.LogCaptureFixture) -> None:
+        world, host, _ = make(LinkPolicy.PASSIVE)
+        self.wait(host)
+        with caplog.at_level("INFO"):
+            host.end()
+        assert counted(world.context.counters.drops) == {DropCause.NO_CHANNEL: 3}
+        assert "3 messages of host 2 are lost, the handle ended before" in caplog.text
+        assert "removed" not in caplog.text
 
 
 class TestPolicies:
