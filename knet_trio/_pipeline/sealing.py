@@ -46,7 +46,8 @@ class Sealer:
             item.start = 0
             item.sealed = None
         else:
-            sealed = item.batch.sealed.get(item.first)
+            parts = item.batch.sealed
+            sealed = parts.get(item.first) if parts else None
             if (
                 sealed is not None
                 and 0 < (sealed.first - lane.last_seq) & 0xFFFF < _HALF
@@ -70,11 +71,16 @@ class Sealer:
         context = self._context
         mtu = self._handle.data_mtu
         datas = batch.datas[first:] if first else batch.datas
-        # So there are at most one datagram a message more.
-        if batch.size > SEALED_AT_ONCE * mtu and len(datas) > 1:
-            datas = datas[: _count_fitting(datas, mtu)]
-        end = first + len(datas)
-        seqs = self._handle.next_seqs(len(datas))
+        count = len(datas)
+        is_last = True
+        # Else there is at most one datagram more for each message.
+        if batch.size > SEALED_AT_ONCE * mtu and count > 1:
+            fitting = _count_fitting(datas, mtu)
+            is_last = fitting == count
+            count = fitting
+            datas = datas[:count]
+        end = first + count
+        seqs = self._handle.next_seqs(count)
         compress = batch.compress
         packets: list[bytes]
         if isinstance(compress, int):
@@ -102,10 +108,10 @@ class Sealer:
                     fragment_size=mtu,
                 )
                 start = stop
-        owners = None if len(packets) == len(datas) else _owners(datas, mtu)
+        owners = None if len(packets) == count else _owners(datas, mtu)
         cipher = context.crypto.sealer
         if cipher is None:
-            return Sealed(packets, owners, seqs[0], seqs[-1], first, end, None, mtu)
+            return Sealed(packets, owners, seqs[0], seqs[-1], first, end, is_last, None, mtu)
         began = time.perf_counter()
         try:
             datagrams = cipher.seal(packets)
@@ -117,7 +123,7 @@ class Sealer:
             counters.tx_crypt_overhead += len(datagrams[0]) - len(packets[0])
         else:
             counters.tx_crypt_overhead += sum(map(len, datagrams)) - sum(map(len, packets))
-        return Sealed(datagrams, owners, seqs[0], seqs[-1], first, end, cipher, mtu)
+        return Sealed(datagrams, owners, seqs[0], seqs[-1], first, end, is_last, cipher, mtu)
 
 
 def _owners(datas: Sequence[bytes], mtu: int) -> list[int]:

@@ -130,7 +130,7 @@ class SendLanes:
             lane = host.lane
             if lane.full or lane.waiters:
                 return self._try_enter(batch, hosts, None)
-        self.count(batch)
+        self._context.counters.tx_uncompressed += len(batch.datas)
         for host in hosts:
             host.lane.append(LaneItem(batch))
             self.transport.wake(host.host_id)
@@ -428,8 +428,10 @@ class SendLanes:
             waits: Whether it is one of many, maybe, that waited to enter.
         """
         transport = self.transport
-        if batch.ready:
-            self.count(batch)
+        if batch.compressed is not None:
+            self._context.counters.tx_compress.add(*batch.compressed)
+        elif batch.ready:
+            self._context.counters.tx_uncompressed += len(batch.datas)
         if len(hosts) == 1 and batch.ready:
             (host,) = hosts
             lane = host.lane
@@ -439,8 +441,8 @@ class SendLanes:
             elif waits and self._context.turns.is_over():
                 lane.append(item)
                 transport.wake(host.host_id)
-            else:
-                transport.send_or_put_back(host, item)
+            elif not transport.send(host, item):
+                transport.put_back(host, item)
             return
         first: list[tuple[HostState, LaneItem]] = []
         for host in hosts:
@@ -464,15 +466,8 @@ class SendLanes:
                 transport.wake(host.host_id)
             elif lane.items and lane.items[0] is item and not lane.urgent:
                 lane.take()
-                transport.send_or_put_back(host, item)
-
-    def count(self, batch: Batch) -> None:
-        """Count what the compressor has made of a batch that enters now, and was ready before."""
-        counters = self._context.counters
-        if batch.compressed is None:
-            counters.tx_uncompressed += len(batch.datas)
-        else:
-            counters.tx_compress.add(*batch.compressed)
+                if not transport.send(host, item):
+                    transport.put_back(host, item)
 
     def _release(self, waiter: Waiter) -> None:
         self._forget(waiter)

@@ -206,8 +206,10 @@ class Transmitter:
             error = await self._wait_sent(host, item)
         if error is not None:
             raise error
-        if not counted:
-            self._lanes.count(batch)
+        if batch.compressed is not None:
+            self._context.counters.tx_compress.add(*batch.compressed)
+        elif not counted:
+            self._context.counters.tx_uncompressed += 1
 
     async def _compress(self, batch: Batch, host: HostState, owner: ChannelState | None) -> None:
         """Wait until ``batch`` is compressed.

@@ -90,15 +90,11 @@ class TransportStage(Stage[int]):
         if done:
             item.end(item.error)
         else:
-            self._put_back(host, item)
+            self.put_back(host, item)
         return done
 
-    def send_or_put_back(self, host: HostState, item: LaneItem) -> None:
-        """Send ``item``, which is in no lane; what is left of it goes to the head of its lane."""
-        if not self.send(host, item):
-            self._put_back(host, item)
-
-    def _put_back(self, host: HostState, item: LaneItem) -> None:
+    def put_back(self, host: HostState, item: LaneItem) -> None:
+        """Put what is left of ``item``, which is in no lane, at the head of its lane."""
         if host.ranked:
             host.lane.put_back(item)
         else:
@@ -125,7 +121,7 @@ class TransportStage(Stage[int]):
                 self._wait_for_room(host)
                 return False
             if progress is _Progress.ALL:
-                if sealed.end == len(item.batch.datas):
+                if sealed.is_last:
                     host.lane.blocked = False
                     return True
                 item.first = sealed.end
@@ -368,6 +364,7 @@ def _keep(item: LaneItem, sealed: Sealed, left: Sequence[int]) -> None:
         sealed.number(messages[-1]),
         0,
         len(messages),
+        sealed.is_last,
         sealed.cipher,
         sealed.fragment_size,
     )

@@ -44,6 +44,7 @@ class Sealed(NamedTuple):
         last: The number of the last message.
         base: The index of that message in its batch.
         end: The index of the message after the last one.
+        is_last: Whether there is none.
         cipher: The cipher that sealed them, None for clear packets.
         fragment_size: The data MTU by which the messages were cut, in bytes.
     """
@@ -54,6 +55,7 @@ class Sealed(NamedTuple):
     last: int
     base: int
     end: int
+    is_last: bool
     cipher: Cipher | None
     fragment_size: int
 

@@ -208,7 +208,8 @@ async def test_slow_messages_of_others_do_not_wait_for_all_of_a_batch() -> None:
                 await transmitter.send([name.to_bytes() * 300 for name in names], 0, (host,))
             noting.go_on.set()
             await transmitter.flush()
-    assert handed[2] == b"c"
+    # It is third, but two tasks take turns in any order.
+    assert b"c" in handed[:4]
     assert sorted(noting.begun) == sorted(name.to_bytes() for name in b"aaabbbc")
     assert drops(world) == {}
 
