@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import trio
 from knet_trio._core.onwire import Data
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._pipeline.transmitter import Transmitter
+from knet_trio._state.turns import Turns
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
 from tests.state.fakes import World, address, refusal
@@ -75,3 +77,8 @@ def refusing(*destinations: Address) -> Callable[[bytes, Address], None]:
             raise refusal(errno.EPERM)
 
     return refuse
+
+
+def use_up(turns: Turns) -> None:
+    """Have the turn be over, until the loop has gone round."""
+    turns.began = -math.inf
