@@ -32,7 +32,7 @@ Ts = TypeVarTuple("Ts")
 
 HOSTS: Final = (2, 3, 4)
 SEEDS: Final = 40
-STEPS: Final = 150
+STEPS: Final = 130
 # The first bytes of a message are its name.
 NAME: Final = 6
 
