@@ -258,7 +258,7 @@ class SendLanes:
         else:
             for host in hosts:
                 for item in [one for one in host.lane.urgent if one.channel is channel]:
-                    host.lane.urgent.remove(item)
+                    host.lane.withdraw(item)
                     if item.started:
                         count_failed(self._context, host.host_id, "its channel was closed", 1)
                     item.end(trio.ClosedResourceError(*ended.args))
@@ -293,6 +293,8 @@ class SendLanes:
                 self._release(waiter)
                 self._count_lost(waiter)
 
+        # Nobody is let in any more, also not those who are told a little later.
+        self._undecided.clear()
         self._leaving.update(waiters)
         self._context.chores.add(("given up", cause), waiters, drop)
 
@@ -436,7 +438,10 @@ class SendLanes:
             (host,) = hosts
             lane = host.lane
             item = LaneItem(batch)
-            if lane.items or lane.urgent:
+            if not host.ranked:
+                # What the system said of an earlier message has taken its last link down.
+                give_up_unreachable(self._context, host.host_id, [item])
+            elif lane.items or lane.urgent:
                 lane.append(item)
             elif waits and self._context.turns.is_over():
                 lane.append(item)
@@ -448,7 +453,6 @@ class SendLanes:
         for host in hosts:
             item = LaneItem(batch)
             if not host.ranked:
-                # What the system said of an earlier message has taken its last link down.
                 give_up_unreachable(self._context, host.host_id, [item])
                 continue
             lane = host.lane

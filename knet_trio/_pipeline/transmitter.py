@@ -243,12 +243,9 @@ class Transmitter:
             nonlocal cancelled
             cancelled = True
             if item in host.lane.urgent:
-                host.lane.urgent.remove(item)
+                host.lane.withdraw(item)
                 # For those who wait until the lane is empty.
                 item.end(None)
-                if not host.lane.items and not host.lane.urgent:
-                    # Nothing is left that could say that there is room.
-                    host.lane.blocked = False
             if item.started:
                 # Some of it has gone, and nobody can put the message together any more.
                 count_failed(self._context, host.host_id, "its send_sync was cancelled", 1)

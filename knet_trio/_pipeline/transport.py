@@ -172,7 +172,8 @@ class TransportStage(Stage[int]):
 
     @staticmethod
     def _wait_for_room(host: HostState) -> None:
-        host.lane.blocked = True
+        # It may have been lost just now.
+        host.lane.blocked = bool(host.ranked)
         for link in host.ranked:
             link.sender.wait_for_room()
 

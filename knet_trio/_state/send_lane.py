@@ -326,6 +326,13 @@ class SendLane:
         self.messages += len(batch.datas)
         self.size += batch.size
 
+    def withdraw(self, item: LaneItem) -> None:
+        """Take out an urgent item that nobody wants to be sent any more."""
+        self.urgent.remove(item)
+        if not self.items and not self.urgent:
+            # Nothing is left that could say that there is room.
+            self.blocked = False
+
     def take_all(self) -> list[LaneItem]:
         """Take out all items; the caller drops the batches of those that are not urgent."""
         items = [*self.urgent, *self.items]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 
-import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -25,7 +24,6 @@ from tests.state.fakes import refusal
 MANY = 40
 
 
-@pytest.mark.xfail(reason="a batch for one host is put into its lane without a look at its links")
 async def test_nothing_enters_the_lane_of_a_lost_host_when_the_turn_is_over(
     nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
@@ -53,7 +51,6 @@ async def test_nothing_enters_the_lane_of_a_lost_host_when_the_turn_is_over(
     nursery.cancel_scope.cancel()
 
 
-@pytest.mark.xfail(reason="only a cancelled send_sync looks whether it was the last one")
 async def test_a_send_sync_whose_channel_is_closed_drops_nothing_later(
     mock_clock: MockClock,
 ) -> None:
@@ -63,7 +60,6 @@ async def test_a_send_sync_whose_channel_is_closed_drops_nothing_later(
         await check_that_nothing_is_dropped(sync, sends_before=False)
 
 
-@pytest.mark.xfail(reason="a host that is lost while it is sent to is noted as one without room")
 async def test_a_host_that_was_lost_and_comes_back_is_not_behind(mock_clock: MockClock) -> None:
     sockets = Sockets(2, 3)
     world = sockets.world
@@ -88,7 +84,6 @@ async def test_a_host_that_was_lost_and_comes_back_is_not_behind(mock_clock: Moc
         check_that_a_broadcast_waits(sockets, transmitter)
 
 
-@pytest.mark.xfail(reason="those who are told in turns that forwarding is off may go on before")
 async def test_nothing_is_sent_once_forwarding_is_off(
     nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
