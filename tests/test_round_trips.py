@@ -212,7 +212,7 @@ def test_stamps_of_pings(start: float, waits: list[float]) -> None:
     link = Liveness(start, timeout=1e6, pong_count=255)
     now = start
     for wait in waits:
-        stamp = link.stamp(now)
+        stamp = link.ping_time(now)
         now += wait
         assert link.pong_received(now, stamp) is PongOutcome.COUNTED
         assert link.overdue(now) == 0

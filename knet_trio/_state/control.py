@@ -7,8 +7,10 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 
+from knet_trio._core.admission import Action, PacketKind
 from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio._logs.names import LogSubsystem
+from knet_trio._state.admit import admit
 from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState, TroubleKey
 from knet_trio._state.host import HostState
@@ -19,7 +21,18 @@ from knet_trio.errors import DropCause
 
 Control = Ping | Pong | PmtudProbe | PmtudReply
 
-_KINDS = {Ping: Kind.PING, Pong: Kind.PONG, PmtudProbe: Kind.PMTU, PmtudReply: Kind.PMTU}
+_KINDS = {
+    Ping: PacketKind.PING,
+    Pong: PacketKind.PONG,
+    PmtudProbe: PacketKind.PROBE,
+    PmtudReply: PacketKind.REPLY,
+}
+_COUNTED = {
+    PacketKind.PING: Kind.PING,
+    PacketKind.PONG: Kind.PONG,
+    PacketKind.PROBE: Kind.PMTU,
+    PacketKind.REPLY: Kind.PMTU,
+}
 
 
 def receive_control(handle: HandleState, packet: Control, size: int, source: Address) -> None:
@@ -33,64 +46,68 @@ def receive_control(handle: HandleState, packet: Control, size: int, source: Add
     if link is None:
         context.refuse(DropCause.UNKNOWN_LINK, source, packet.link, packet.node, key=packet.node)
         return
-    # The packet says itself which link it is for, so the address must be one that may speak on
-    # that link: else whoever reaches one link could act on another (CVE-2026-15812).
-    if context.access_lists and not link.acl.accepts(source.host):
-        context.refuse(DropCause.ACCESS_LIST, source, link=link)
-        link.counters.note(
-            f"packets for this link from {source}, which its access list does not accept",
-            context.now(),
-        )
+    kind = _KINDS[type(packet)]
+    action = admit(host, link, kind, source)
+    if action is None:
         return
-    if not link.enabled:
-        # Silence, so that the other end takes its end down too and uses another link.
-        context.refuse(DropCause.LINK_DISABLED, link=link)
-        return
-    # Ports are none of an access list's business, but a static link's host has just one.
-    from_host = source == link.destination
-    if not from_host:
-        if isinstance(packet, Pong):
-            moved = link.take_move(source, packet)
-            if moved is not None:
-                _count(link, packet, size)
-                if not link.address.is_copy(moved):
-                    _ping_received(host, link, moved)
-                return
-        if isinstance(packet, Pong | PmtudReply):
-            context.refuse(
-                DropCause.UNKNOWN_ADDRESS, "an answer", source, link.destination, link=link
-            )
-            return
-    is_news = not from_host and link.address.dynamic and not link.connected.is_on
-    if isinstance(packet, Ping) and (from_host or is_news) and link.address.is_copy(packet):
-        context.refuse(DropCause.REPLAYED, source, link=link)
-        return
-    if is_news:
-        link.learn(source)
-        from_host = True
-    _count(link, packet, size)
+    now = context.now()
     if isinstance(packet, Ping):
-        if from_host:
-            _ping_received(host, link, packet)
-        elif link.address.dynamic:
-            link.ask_moved(source, packet)
-        else:
-            link.output.pong(packet)
+        _ping_received(host, link, packet, size, source, action)
     elif isinstance(packet, Pong):
-        link.pong_received(packet, context.now())
-    elif isinstance(packet, PmtudProbe):
-        link.output.reply(packet.size)
-    elif not link.path_mtu.reply_received(packet, context.now()):
-        context.refuse(DropCause.UNEXPECTED_PMTUD_REPLY, link=link)
+        sent = link.output.find_sent(packet, source)
+        if sent is None or (action is Action.FOLLOW and not link.heartbeat.expects(sent)):
+            context.refuse(DropCause.UNEXPECTED_PONG, link=link)
+            return
+        _count(link, kind, size)
+        if action is Action.FOLLOW:
+            ping = link.follow(source)
+            if ping is not None:
+                # It was answered when it came, or its peer has an answer soon: to the next one.
+                _take_number(host, link, ping)
+        link.pong_received(sent, now)
+    else:
+        _count(link, kind, size)
+        if isinstance(packet, PmtudProbe):
+            link.output.reply(packet.size)
+        elif not link.path_mtu.reply_received(packet, now):
+            context.refuse(DropCause.UNEXPECTED_PMTUD_REPLY, link=link)
 
 
-def _count(link: NetworkLinkState, packet: Control, size: int) -> None:
-    link.counters.received(_KINDS[type(packet)], 1, size)
+def _ping_received(
+    host: HostState, link: NetworkLinkState, ping: Ping, size: int, source: Address, action: Action
+) -> None:
+    """Act on a ping, as far as its sender may."""
+    context = link.context
+    address = link.address
+    now = context.now()
+    if action is Action.ACT:
+        if address.is_copy(ping):
+            context.refuse(DropCause.REPLAYED, source, link=link)
+            return
+        _count(link, PacketKind.PING, size)
+        _take_number(host, link, ping)
+        link.output.pong(ping)
+    elif action is Action.ANSWER:
+        _count(link, PacketKind.PING, size)
+        link.output.pong(ping)
+    elif address.is_known(ping):
+        context.refuse(DropCause.REPLAYED, source, link=link)
+    elif not address.challenges.admits(source, now):
+        context.refuse(DropCause.RATE_LIMITED, source, link=link)
+    else:
+        _count(link, PacketKind.PING, size)
+        if action is Action.GREET:
+            link.output.pong(ping, to=source)
+        link.challenge(source, ping, now)
 
 
-def _ping_received(host: HostState, link: NetworkLinkState, ping: Ping) -> None:
+def _take_number(host: HostState, link: NetworkLinkState, ping: Ping) -> None:
+    """Take what a ping of the peer says of the numbers of its data."""
     host.inbound.ping_received(ping.seq, timed=ping.timed, link=link.link_id)
-    link.output.pong(ping)
+
+
+def _count(link: NetworkLinkState, kind: PacketKind, size: int) -> None:
+    link.counters.received(_COUNTED[kind], 1, size)
 
 
 def receive_troubles(

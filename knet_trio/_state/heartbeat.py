@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from knet_trio._core.liveness import STALL, Liveness, PongOutcome
-from knet_trio._core.onwire import Pong
 from knet_trio._state.context import Context
 from knet_trio._state.control_output import ControlOutput
+from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 
 
@@ -85,11 +85,19 @@ class Heartbeat:
 
     def ping(self, now: float, *, timed: bool) -> None:
         """Send a ping: a scheduled one if ``timed``, else a forced one."""
-        self._output.ping(self.liveness.stamp(now), timed=timed)
+        self._output.ping(self.liveness.ping_time(now), timed=timed)
 
-    def pong_received(self, pong: Pong, now: float) -> PongOutcome:
-        """Take a pong into account, and return what it meant."""
-        outcome = self.liveness.pong_received(now, pong.time)
+    def challenge(self, place: Address, now: float) -> None:
+        """Ask at ``place`` whether the peer is there."""
+        self._output.ping(self.liveness.challenge_time(now), timed=True, to=place)
+
+    def expects(self, sent: float) -> bool:
+        """Return whether the pong to a ping of that time may still come."""
+        return self.liveness.expects(sent)
+
+    def pong_received(self, sent: float, now: float) -> PongOutcome:
+        """Take the pong to a ping that was sent at ``sent`` into account; return what it meant."""
+        outcome = self.liveness.pong_received(now, sent)
         self._heartbeats.set(self.beat, self.liveness.deadline)
         return outcome
 
@@ -97,9 +105,9 @@ class Heartbeat:
         """Return whether the link may be dead, though it is not yet down."""
         return self.liveness.suspect(now)
 
-    def doubt(self, now: float) -> None:
+    def doubt(self) -> None:
         """Suspect the link, since a send has failed, until a ping from now on is answered."""
-        self.liveness.doubt(now)
+        self.liveness.doubt()
 
     def set_timers(self, now: float, config: LinkConfig) -> None:
         """Use the timers of ``config`` from now on."""

@@ -1,27 +1,21 @@
-"""Where a link sends to, and from where its packets may come."""
+"""Where a link sends to, and where its peer may have moved to."""
 
 from __future__ import annotations
 
-import secrets
 from typing import NamedTuple
 
 from knet_trio._core.acl import AccessList, AclEntry
+from knet_trio._core.admission import LinkKind
+from knet_trio._core.challenges import ChallengeLimit
 from knet_trio._core.freshness import SeenPings
-from knet_trio._core.onwire import TIME_SIZE, Ping, Pong
+from knet_trio._core.onwire import Ping
 from knet_trio.address import Address
 
 
-class _Move(NamedTuple):
-    """A question whether the host has moved.
+class _Challenged(NamedTuple):
+    """The place that was asked last whether the peer is there, and the ping that came from it."""
 
-    Attributes:
-        source: The address that ``ping`` came from.
-        stamp: What the question carries; the host is there when a pong brings it back from there.
-        ping: The ping.
-    """
-
-    source: Address
-    stamp: bytes
+    place: Address
     ping: Ping
 
 
@@ -33,55 +27,55 @@ class LinkAddress:
 
     Attributes:
         acl: The access list: which addresses may speak on the link.
-        dynamic: Whether the address is learned from the host that is there.
+        kind: Whether the address is fixed or learned.
         destination: The address, None while a dynamic link has not learned it.
+        challenges: How often a dynamic link may ask another place whether the peer is there.
     """
 
     def __init__(self, dst: Address | None) -> None:
         self.acl = AccessList()
         if dst is not None:
             self.acl.append(AclEntry.address(dst.host))
-        self.dynamic = dst is None
+        self.kind = LinkKind.DYNAMIC if dst is None else LinkKind.STATIC
         self.destination = dst
-        self._move: _Move | None = None
+        self.challenges = ChallengeLimit()
+        self._challenged: _Challenged | None = None
         self._seen_pings = SeenPings()
 
-    def learn(self, source: Address) -> None:
-        """Send to ``source`` from now on."""
-        self.destination = source
-        self._move = None
+    @property
+    def dynamic(self) -> bool:
+        """Whether the address is learned from the peer."""
+        return self.kind is LinkKind.DYNAMIC
 
     def forget(self) -> None:
         """Forget the address if it was learned."""
         if self.dynamic:
-            self.destination = self._move = None
+            self.destination = self._challenged = None
 
     def is_copy(self, ping: Ping) -> bool:
         """Return whether ``ping`` came before, and could start the numbers of its host afresh.
 
-        Other pings have no effect that a copy could repeat: for them it is always False.
+        Other pings of the peer have no effect that a copy could repeat: for them it is False.
         """
         may_start_afresh = not ping.timed or ping.seq == 0
         return may_start_afresh and self._seen_pings.is_copy(ping.time)
 
-    def ask_moved(self, source: Address, ping: Ping) -> bytes:
-        """Return the stamp for a ping to ``source`` that shows whether the host has moved there.
+    def is_known(self, ping: Ping) -> bool:
+        """Return whether ``ping``, which came from elsewhere, came before; remember it."""
+        return self._seen_pings.is_copy(ping.time)
 
-        Anybody could have recorded ``ping`` and sent it from there. The pong to a ping that is sent
-        there comes back from there only if the host is there.
+    def challenge(self, place: Address, ping: Ping) -> None:
+        """Remember ``ping``, which came from ``place``, until it is known who is there."""
+        self._challenged = _Challenged(place, ping)
+
+    def follow(self, place: Address) -> Ping | None:
+        """Lead to ``place`` from now on, since the peer has answered from there.
+
+        Returns:
+            The ping by which it showed that it had moved there; None if it is not known any more.
         """
-        asked = self._move
-        if asked is not None and asked.source == source:
-            # The pong may take longer than the next ping, which must not make it worthless.
-            stamp = asked.stamp
-        else:
-            stamp = secrets.token_bytes(TIME_SIZE)
-        self._move = _Move(source, stamp, ping)
-        return stamp
-
-    def find_move(self, source: Address, pong: Pong) -> Ping | None:
-        """Return the ping of the host that ``pong`` shows to be at ``source``, else None."""
-        move = self._move
-        if move is None or move.source != source or move.stamp != pong.time:
+        self.destination = place
+        challenged, self._challenged = self._challenged, None
+        if challenged is None or challenged.place != place:
             return None
-        return move.ping
+        return challenged.ping

@@ -27,7 +27,7 @@ EIGHTHS = st.integers(1, 80).map(lambda n: n / 8)
 
 def answer(link: Liveness, now: float, latency: float = 0.0) -> PongOutcome:
     """A ping sent ``latency`` ago comes back."""
-    return link.pong_received(now, link.stamp(now - latency))
+    return link.pong_received(now, link.ping_time(now - latency))
 
 
 def link_up(
@@ -88,7 +88,7 @@ class TestUp:
 class TestStamps:
     def test_a_stamp_is_sixteen_bytes_and_no_two_are_the_same(self) -> None:
         link = Liveness(START)
-        stamps = [link.stamp(START) for _ in range(3)]
+        stamps = [link.ping_time(START) for _ in range(3)]
         assert {len(stamp) for stamp in stamps} == {16}
         assert len(set(stamps)) == 3
 
@@ -115,14 +115,14 @@ class TestStamps:
     )
     def test_a_forged_stamp_does_nothing(self, sent: float, serial: int) -> None:
         link = Liveness(START)
-        link.stamp(START)
+        link.ping_time(START)
         forged = struct.pack(">dQ", sent, serial)
         assert link.pong_received(START + 1, forged) is PongOutcome.UNEXPECTED
         assert link.last_pong is None
 
     def test_pongs_of_before_a_restart_are_not_counted(self) -> None:
         link = Liveness(START)
-        old = link.stamp(START)
+        old = link.ping_time(START)
         link.restart(START + 1)
         assert link.pong_received(START + 1, old) is PongOutcome.UNEXPECTED
         assert answer(link, START + 1) is PongOutcome.COUNTED
@@ -370,14 +370,14 @@ class TestStall:
         link = Liveness(0.0, interval=1.0, timeout=0.5, pong_count=1)
         for now in (0.0, 1.0, *(float(second) for second in range(2, 21))):
             link.poll(now)
-            link.pong_received(now, link.stamp(now))
+            link.pong_received(now, link.ping_time(now))
         assert link.connected
-        pending = link.stamp(20.0)
+        pending = link.ping_time(20.0)
         link.excuse(30.0)
         assert link.poll(30.0) == (True, False)
         # Silence still counts, once the peer has had its time again.
         assert link.deadline == 30.5
-        link.pong_received(30.4, link.stamp(30.0))
+        link.pong_received(30.4, link.ping_time(30.0))
         assert link.poll(30.5) == (False, False)
         assert link.pong_received(30.6, pending) is PongOutcome.UNEXPECTED
 
@@ -385,7 +385,7 @@ class TestStall:
         link = Liveness(0.0, interval=1.0, timeout=0.5, pong_count=1)
         for now in range(21):
             link.poll(float(now))
-            link.pong_received(float(now), link.stamp(float(now)))
+            link.pong_received(float(now), link.ping_time(float(now)))
         link.excuse(30.0)
         assert link.poll(30.0) == (True, False)
         assert link.poll(30.4) == (False, False)
@@ -396,7 +396,7 @@ class TestStall:
         link = Liveness(0.0, interval=0.5, timeout=1.0, pong_count=1)
         for tick in range(41):
             link.poll(tick / 2)
-            link.pong_received(tick / 2, link.stamp(tick / 2))
+            link.pong_received(tick / 2, link.ping_time(tick / 2))
         assert link.poll(20.5) == (True, False)
         assert link.deadline == 21.0
         link.excuse(21.0 + away)
@@ -409,10 +409,10 @@ class TestSuspicion:
     def test_a_pong_later_than_usual_makes_it_suspect_until_it_comes(self) -> None:
         link = Liveness(0.0, interval=1.0, timeout=10.0, pong_count=1)
         for now in range(5):
-            stamp = link.stamp(float(now))
+            stamp = link.ping_time(float(now))
             assert link.pong_received(now + 0.01, stamp) is not PongOutcome.UNEXPECTED
         assert not link.suspect(4.9)
-        late = link.stamp(5.0)
+        late = link.ping_time(5.0)
         assert not link.suspect(5.02)
         assert link.suspect(5.05)
         link.pong_received(5.5, late)
@@ -421,31 +421,31 @@ class TestSuspicion:
     def test_jitter_is_allowed_for(self) -> None:
         link = Liveness(0.0, interval=1.0, timeout=10.0, pong_count=1)
         for now in range(20):
-            link.pong_received(now + (0.1 if now % 2 else 0.4), link.stamp(float(now)))
-        link.stamp(20.0)
+            link.pong_received(now + (0.1 if now % 2 else 0.4), link.ping_time(float(now)))
+        link.ping_time(20.0)
         assert not link.suspect(20.45)
         assert link.suspect(22.0)
 
     def test_with_several_pings_under_way_the_oldest_counts(self) -> None:
         link = Liveness(0.0, interval=0.1, timeout=10.0, pong_count=1)
-        first = link.stamp(0.0)
-        link.stamp(0.1)
+        first = link.ping_time(0.0)
+        link.ping_time(0.1)
         link.pong_received(0.11, first)
         assert not link.suspect(0.12)
         assert link.suspect(1.0)
 
     def test_a_failed_send_makes_it_suspect_until_a_later_ping_is_answered(self) -> None:
         link = Liveness(0.0, interval=1.0, timeout=10.0, pong_count=1)
-        before = link.stamp(0.0)
+        before = link.ping_time(0.0)
         link.doubt(0.5)
         link.pong_received(0.6, before)
         assert link.suspect(0.6)
-        link.pong_received(1.01, link.stamp(1.0))
+        link.pong_received(1.01, link.ping_time(1.0))
         assert not link.suspect(1.02)
 
     def test_a_restart_begins_without_suspicion(self) -> None:
         link = Liveness(0.0)
-        link.stamp(0.0)
+        link.ping_time(0.0)
         link.doubt(0.0)
         link.restart(100.0)
         assert not link.suspect(200.0)

@@ -107,7 +107,7 @@ class LivenessMachine(RuleBasedStateMachine):
             # The first multiple of the interval that is at least half of one away.
             intervals = math.ceil(self.now / self.interval + Fraction(1, 2))
             self.next_ping = intervals * self.interval
-            self.pings.append(Sent(self.now, self.link.stamp(float(self.now))))
+            self.pings.append(Sent(self.now, self.link.ping_time(float(self.now))))
             if self.waiting is None and self.settled == len(self.pings) - 1:
                 self.waiting = self.now
         return ping_due or went_down

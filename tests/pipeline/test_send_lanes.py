@@ -38,7 +38,7 @@ class Sockets:
             )
             now = self.world.context.now()
             for _ in range(2):
-                self.world.pong(link, link.heartbeat.liveness.stamp(now))
+                self.world.pong(link, link.heartbeat.liveness.ping_time(now))
             endpoint.sent.clear()
 
     def hold(self, *hosts: int) -> None:

@@ -255,7 +255,7 @@ class World:
         """Have the peer answer at once until the link is up."""
         for _ in range(link.heartbeat.liveness.pong_count + 1):
             now = self.context.now()
-            self.pong(link, link.heartbeat.liveness.stamp(now))
+            self.pong(link, link.heartbeat.liveness.ping_time(now))
         assert link.connected.is_on
 
     def pong(self, link: NetworkLinkState, stamp: bytes, source: Address | None = None) -> None:

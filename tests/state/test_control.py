@@ -100,7 +100,7 @@ class TestRejected:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
         elsewhere = address(2)._replace(port=9999)
-        stamp = link.heartbeat.liveness.stamp(world.context.now())
+        stamp = link.heartbeat.liveness.ping_time(world.context.now())
         world.pong(link, stamp, source=elsewhere)
         world.receive(PmtudReply(2, 0, 1000), elsewhere)
         assert link.counters.drops == {DropCause.UNKNOWN_ADDRESS: 2}

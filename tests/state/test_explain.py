@@ -91,7 +91,7 @@ class TestDown:
 
     async def test_on_its_way_up(self) -> None:
         world, link = make()
-        world.pong(link, link.heartbeat.liveness.stamp(world.context.now()))
+        world.pong(link, link.heartbeat.liveness.ping_time(world.context.now()))
         assert "1 pongs have come; it comes up with the one after 2 in a row" in explain(link)
 
     async def test_silence(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:

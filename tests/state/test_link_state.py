@@ -145,7 +145,7 @@ class TestHeartbeat:
         link = world.add_link(world.add_host(), dst=address(2), ping_interval=0.5)
         world.bring_up(link)
         await trio.sleep(59.5)
-        stamp = link.heartbeat.liveness.stamp(trio.current_time())
+        stamp = link.heartbeat.liveness.ping_time(trio.current_time())
         # Nothing has run for a minute: neither the heartbeat nor the receiving of pongs.
         await trio.sleep(0.5)
         link.heartbeat.beat(trio.current_time())
@@ -176,7 +176,7 @@ class TestHeartbeat:
     ) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2), pong_timeout=2.0)
-        stamp = link.heartbeat.liveness.stamp(0.0)
+        stamp = link.heartbeat.liveness.ping_time(0.0)
         await trio.sleep(2.5)
         world.pong(link, stamp)
         world.pong(link, b"\xff" * 16)
@@ -444,7 +444,7 @@ class TestMoves:
         assert isinstance(question, Ping)
         for stamp, source in (
             (question.time, address(9)),
-            (link.heartbeat.liveness.stamp(trio.current_time()), address(8)),
+            (link.heartbeat.liveness.ping_time(trio.current_time()), address(8)),
             (STAMP, address(8)),
         ):
             world.pong(link, stamp, source=source)
