@@ -17,12 +17,11 @@ The table is that of ``docs/security.md``. The first row that fits decides.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
 from ipaddress import IPv4Address, ip_address
 from itertools import product
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Never
 
-from knet_trio.address import Address
+from knet_trio._core.stamps import Place
 from knet_trio.errors import DropCause
 
 
@@ -55,22 +54,22 @@ class LinkPhase(enum.Enum):
 class Origin(enum.Enum):
     """Where a packet came from."""
 
-    PEER = "the address it leads to"
-    SIBLING = "that of another link of its host that is up"
+    PEER = "the address the link leads to"
+    SIBLING = "the address of another link of its host that is up"
     ELSEWHERE = "elsewhere"
     REJECTED = "an address that the access list rejects"
-    IMPOSSIBLE = "an address that is no peer's"
+    IMPOSSIBLE = "an address that no peer has"
 
 
 class Action(enum.Enum):
     """What happens to a packet that is not refused."""
 
-    ACT = "acts, and is answered if it asks"
-    ANSWER = "answered to the address it leads to; changes nothing"
-    CHALLENGE = "a ping goes there, with a stamp for that place"
+    ACT = "is taken; a ping or a probe is answered"
+    ANSWER = "is answered to the address the link leads to; changes nothing"
     GREET = "a pong goes there, and a ping with a stamp for that place"
-    CHECK = "acts if its stamp is one that was sent there"
-    FOLLOW = "if its stamp is one that was sent there, the link leads there from now on"
+    CHALLENGE = "a ping goes there, with a stamp for that place"
+    CHECK = "is taken if its stamp was sent there"
+    FOLLOW = "if its stamp was sent there, the link leads there from now on"
 
 
 class Situation(NamedTuple):
@@ -94,76 +93,98 @@ class Rule(NamedTuple):
         verdict: What happens to the packet, or under which cause it is counted and goes no further.
     """
 
-    packets: Collection[PacketKind]
-    links: Collection[LinkKind]
-    phases: Collection[LinkPhase]
-    reachable: Collection[bool]
-    origins: Collection[Origin]
+    packets: frozenset[PacketKind]
+    links: frozenset[LinkKind]
+    phases: frozenset[LinkPhase]
+    reachable: frozenset[bool]
+    origins: frozenset[Origin]
     verdict: Action | DropCause
 
+    def fits(self, situation: Situation) -> bool:
+        """Return whether it is about ``situation``."""
+        return (
+            (not self.packets or situation.packet in self.packets)
+            and (not self.links or situation.link in self.links)
+            and (not self.phases or situation.phase in self.phases)
+            and (not self.reachable or situation.reachable in self.reachable)
+            and (not self.origins or situation.origin in self.origins)
+        )
 
-_STATIC, _DYNAMIC = {LinkKind.STATIC}, {LinkKind.DYNAMIC}
-_DATA, _PING, _PONG = {PacketKind.DATA}, {PacketKind.PING}, {PacketKind.PONG}
-_PROBE, _REPLY = {PacketKind.PROBE}, {PacketKind.REPLY}
-_DOWN = {LinkPhase.SILENT, LinkPhase.ANSWERED}
-_PEER = {Origin.PEER}
+
+_ANY: Final[frozenset[Never]] = frozenset()
+
+_DATA: Final = frozenset({PacketKind.DATA})
+_PING: Final = frozenset({PacketKind.PING})
+_PONG: Final = frozenset({PacketKind.PONG})
+_PROBE: Final = frozenset({PacketKind.PROBE})
+_REPLY: Final = frozenset({PacketKind.REPLY})
+
+_STATIC: Final = frozenset({LinkKind.STATIC})
+_DYNAMIC: Final = frozenset({LinkKind.DYNAMIC})
+
+_DISABLED: Final = frozenset({LinkPhase.DISABLED})
+_SILENT: Final = frozenset({LinkPhase.SILENT})
+_DOWN: Final = frozenset({LinkPhase.SILENT, LinkPhase.ANSWERED})
+_UP: Final = frozenset({LinkPhase.UP})
+
+_UNREACHABLE: Final = frozenset({False})
+
+_IMPOSSIBLE: Final = frozenset({Origin.IMPOSSIBLE})
+_REJECTED: Final = frozenset({Origin.REJECTED})
+_PEER: Final = frozenset({Origin.PEER})
+_ITS_HOST: Final = frozenset({Origin.PEER, Origin.SIBLING})
 
 # fmt: off
 RULES: Final = (
-    #    packets  links     phases                  reachable origins
-    Rule((),      (),       (),                     (),       {Origin.IMPOSSIBLE}, DropCause.IMPOSSIBLE_SOURCE),
-    Rule((),      (),       (),                     (),       {Origin.REJECTED},   DropCause.ACCESS_LIST),
-    Rule((),      (),       {LinkPhase.DISABLED},   (),       (),                  DropCause.LINK_DISABLED),
+    #    packet  link      it is      host          from         verdict
+    Rule(_ANY,   _ANY,     _ANY,      _ANY,         _IMPOSSIBLE, DropCause.IMPOSSIBLE_SOURCE),
+    Rule(_ANY,   _ANY,     _ANY,      _ANY,         _REJECTED,   DropCause.ACCESS_LIST),
+    # Silence, so that the other end takes its end down too and uses another link.
+    Rule(_ANY,   _ANY,     _DISABLED, _ANY,         _ANY,        DropCause.LINK_DISABLED),
     # A peer that has begun to answer may have found this host before this host found it: its first
-    # messages are not to be lost for that. A link may be down here and still up there.
-    Rule(_DATA,   (),       {LinkPhase.SILENT},     {False},  _PEER,               DropCause.PEER_UNREACHABLE),
-    Rule(_DATA,   (),       (),                     (),       _PEER,               Action.ACT),
-    Rule(_PING,   (),       (),                     (),       _PEER,               Action.ACT),
-    # Its port may be another than that of the link: access lists do not compare ports.
-    Rule(_PING,   _STATIC,  (),                     (),       (),                  Action.ANSWER),
-    # Only a peer that is not reached needs the pong before it is known to be there.
-    Rule(_PING,   _DYNAMIC, {LinkPhase.UP},         (),       (),                  Action.CHALLENGE),
-    Rule(_PING,   _DYNAMIC, _DOWN,                  (),       (),                  Action.GREET),
-    Rule(_PONG,   (),       (),                     (),       _PEER,               Action.CHECK),
-    Rule(_PONG,   _DYNAMIC, (),                     (),       (),                  Action.FOLLOW),
-    Rule(_PROBE,  (),       (),                     (),       _PEER,               Action.ACT),
-    Rule(_PROBE,  _STATIC,  (),                     (),       (),                  Action.ANSWER),
-    # The coming libknet finds the link to reply on by address, without the port. What shows that a
-    # reply is real is the number that was drawn for its probe.
-    Rule(_REPLY,  (),       (),                     (),       {Origin.PEER, Origin.SIBLING}, Action.ACT),
-    Rule((),      (),       (),                     (),       (),                  DropCause.UNKNOWN_ADDRESS),
+    # messages are not to be lost for that. And a link may be down here that is still up there.
+    Rule(_DATA,  _ANY,     _SILENT,   _UNREACHABLE, _PEER,       DropCause.PEER_UNREACHABLE),
+    Rule(_DATA,  _ANY,     _ANY,      _ANY,         _PEER,       Action.ACT),
+    Rule(_PING,  _ANY,     _ANY,      _ANY,         _PEER,       Action.ACT),
+    # Access lists do not compare ports, and without them the link's own address is all there is.
+    Rule(_PING,  _STATIC,  _ANY,      _ANY,         _ANY,        Action.ANSWER),
+    # A peer that is not reached waits for a pong, by which it finds out that this host is there.
+    Rule(_PING,  _DYNAMIC, _DOWN,     _ANY,         _ANY,        Action.GREET),
+    Rule(_PING,  _DYNAMIC, _UP,       _ANY,         _ANY,        Action.CHALLENGE),
+    Rule(_PONG,  _ANY,     _ANY,      _ANY,         _PEER,       Action.CHECK),
+    Rule(_PONG,  _DYNAMIC, _ANY,      _ANY,         _ANY,        Action.FOLLOW),
+    Rule(_PROBE, _ANY,     _ANY,      _ANY,         _PEER,       Action.ACT),
+    Rule(_PROBE, _STATIC,  _ANY,      _ANY,         _ANY,        Action.ANSWER),
+    # The coming libknet finds the link to reply on by address, without the port. That a reply is
+    # real is shown by the number that was drawn for its probe.
+    Rule(_REPLY, _ANY,     _ANY,      _ANY,         _ITS_HOST,   Action.ACT),
+    Rule(_ANY,   _ANY,     _ANY,      _ANY,         _ANY,        DropCause.UNKNOWN_ADDRESS),
 )
 # fmt: on
 
-
-def _decide(situation: Situation) -> Action | DropCause:
-    return next(
-        rule.verdict
-        for rule in RULES
-        if all(
-            not fitting or value in fitting for value, fitting in zip(situation, rule, strict=False)
-        )
-    )
-
-
 VERDICTS: Final[dict[Situation, Action | DropCause]] = {
-    situation: _decide(situation)
+    situation: next(rule.verdict for rule in RULES if rule.fits(situation))
     for situation in map(
         Situation._make, product(PacketKind, LinkKind, LinkPhase, (False, True), Origin)
     )
 }
 """What happens in each situation."""
 
+_BROADCAST: Final = IPv4Address("255.255.255.255")
 
-def is_possible(source: Address, local: Address) -> bool:
-    """Return whether a peer can have the address ``source``, seen from a socket at ``local``.
+
+def is_possible(source: Place, local: Place | None = None) -> bool:
+    """Return whether a peer can have the address ``source``.
 
     Nobody sends from port 0, from a multicast or broadcast address, or from this very socket. Who
     answered such a packet would answer to many, or to itself.
+
+    Args:
+        source: Where a packet came from.
+        local: The address of the socket that it came in at, if that is known.
     """
-    if not source.port or source == local:
+    host, port = source
+    if not port or source == local:
         return False
-    ip = ip_address(source.host.partition("%")[0])
-    if ip.is_multicast or ip.is_unspecified:
-        return False
-    return not (isinstance(ip, IPv4Address) and ip.is_reserved)
+    ip = ip_address(host.partition("%")[0])
+    return not (ip.is_multicast or ip.is_unspecified or ip == _BROADCAST)

@@ -46,7 +46,7 @@ class PongOutcome(enum.Enum):
 class Liveness:
     """The heartbeat of one link. ``interval`` and ``timeout`` are seconds.
 
-    Call ``poll`` when ``deadline`` has come, and send a ping that carries ``ping_time(now)`` when it
+    Call ``poll`` when ``deadline`` has come, and send a ping carrying ``ping_time(now)`` when it
     says so; hand the time that each pong brings back to ``pong_received``.
     """
 
@@ -71,8 +71,8 @@ class Liveness:
         self.last_pong: float | None = None
         self.counted = 0
         self.next_ping = now
-        # When the last ping was sent, to wherever, the last one to where the link leads to, and the
-        # last one that was answered.
+        # The times of the last ping to wherever, of the last one to where the link leads to, and of
+        # the last one that was answered.
         self._newest = self._sent = self._answered = -math.inf
         # When the first ping without an answer was sent, and the last ping before a send failed.
         self._waiting_since: float | None = None
@@ -150,20 +150,21 @@ class Liveness:
         return self._sent
 
     def challenge_time(self, now: float) -> float:
-        """Return the same for a ping to another place, where the peer may be or not."""
+        """Return the same for a ping to another place, from where no answer is waited for."""
         self._newest = max(now, math.nextafter(self._newest, math.inf))
         return self._newest
 
-    def expects(self, sent: float) -> bool:
-        """Return whether the pong to a ping of that time, which this link sent, may still come.
+    def expects(self, now: float, sent: float) -> bool:
+        """Return whether a pong to a ping of that time would count now."""
+        return self._is_news(sent) and now - sent <= self.timeout
 
-        One that came before is a copy, or older than what is known already.
-        """
+    def _is_news(self, sent: float) -> bool:
+        """Whether a ping of that time was sent, and neither it nor a later one was answered."""
         return self._since <= sent <= self._newest and self._answered < sent
 
     def pong_received(self, now: float, sent: float) -> PongOutcome:
         """Take the pong to a ping of that time into account, and return what it meant."""
-        if not self.expects(sent):
+        if not self._is_news(sent):
             return PongOutcome.UNEXPECTED
         self._answered = sent
         # Where several are on their way, the next was sent an interval later.
@@ -197,6 +198,8 @@ class Liveness:
         self.last_pong = None
         self.next_ping = now
         self._since = now
+        # Nobody waits for what was sent before.
+        self._answered = self._newest
         self._waiting_since = self._doubted_after = None
 
     def set_timers(self, now: float, interval: float, timeout: float, samples: int) -> None:

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import hmac
 import struct
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
-from knet_trio.address import Address
+Place: TypeAlias = tuple[str, int]
+"""Where a packet came from or goes to: an IP address and a port."""
 
 SECRET_SIZE: Final = 32
 """Bytes of the secret."""
@@ -35,13 +36,13 @@ class Stamps:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def make(self, time: float, host_id: int, link_id: int, place: Address) -> bytes:
+    def make(self, time: float, host_id: int, link_id: int, place: Place) -> bytes:
         """Return the stamp of a ping that is sent at ``time`` to ``place``, over that link."""
         packed = _TIME.pack(time)
         return packed + self._proof(packed, host_id, link_id, place)
 
     def read_untrusted(
-        self, stamp: bytes, host_id: int, link_id: int, place: Address
+        self, stamp: bytes, host_id: int, link_id: int, place: Place
     ) -> float | None:
         """Return when the ping was sent whose pong came from ``place``.
 
@@ -55,7 +56,7 @@ class Stamps:
         (time,) = _TIME.unpack(packed)
         return float(time)
 
-    def _proof(self, packed: bytes, host_id: int, link_id: int, place: Address) -> bytes:
+    def _proof(self, packed: bytes, host_id: int, link_id: int, place: Place) -> bytes:
         host, port = place
         # All but the last have a fixed size, so no two mean the same bytes.
         what = _WHO.pack(host_id, link_id, port) + packed + host.encode()

@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, cast
 
-from knet_trio._core.admission import PacketKind
+from knet_trio._core.admission import PacketKind, is_possible
 from knet_trio._core.onwire import (
     DATA_HEADER_SIZE,
     Data,
@@ -284,8 +284,10 @@ class Receiver:
     def _look_up(self, host: HostState, source: Address, packets: int) -> NetworkLinkState | None:
         """Return the link over which data came; None, and counted, if it is not taken."""
         link = host.by_address.get(source)
-        if link is None:
-            # Of all its links none leads there.
+        if link is not None:
+            return link if admit(host, link, PacketKind.DATA, source, packets) else None
+        # Data does not say which link it is for, and none leads there.
+        if is_possible(source):
             self._context.refuse(
                 DropCause.UNKNOWN_ADDRESS,
                 f"data of host {host.host_id}",
@@ -294,8 +296,11 @@ class Receiver:
                 times=packets,
                 key=host.host_id,
             )
-            return None
-        return link if admit(host, link, PacketKind.DATA, source, packets) else None
+        else:
+            self._context.refuse(
+                DropCause.IMPOSSIBLE_SOURCE, source, times=packets, key=host.host_id
+            )
+        return None
 
     def _refuse(self, error: PacketError, packet: bytes, source: Address) -> None:
         """Count bytes that are no packet, with the link they came over if that is known."""

@@ -1,4 +1,4 @@
-"""Whether packets may speak on a link: the table of ``_core/admission.py`` asked, and refusals told."""
+"""Whether packets may speak on a link, by the table of ``_core/admission.py``."""
 
 from __future__ import annotations
 
@@ -51,18 +51,26 @@ def admit(
 def _find_origin(
     host: HostState, link: NetworkLinkState, kind: PacketKind, source: Address
 ) -> Origin:
-    list_holds = host.context.access_lists
-    if source == link.destination:
-        origin = Origin.PEER
-    else:
-        sibling = host.by_address.get(source) if kind is PacketKind.REPLY else None
-        if sibling is not None and sibling.phase is LinkPhase.UP:
-            # What it may say is a matter of the list of its own link.
-            link, origin = sibling, Origin.SIBLING
+    judge, origin = link, Origin.PEER
+    if source != link.destination:
+        sibling = _find_sibling(host, source) if kind is PacketKind.REPLY else None
+        if sibling is not None:
+            # Whether it may speak at all is a matter of the list of its own link.
+            judge, origin = sibling, Origin.SIBLING
         elif is_possible(source, link.config.src):
             origin = Origin.ELSEWHERE
         else:
             return Origin.IMPOSSIBLE
     # The packet says itself which link it is for, so the address must be one that may speak on
     # that link: else whoever reaches one link could act on another (CVE-2026-15812).
-    return Origin.REJECTED if list_holds and not link.acl.accepts(source.host) else origin
+    if host.context.access_lists and not judge.acl.accepts(source.host):
+        return Origin.REJECTED
+    return origin
+
+
+def _find_sibling(host: HostState, source: Address) -> NetworkLinkState | None:
+    """Return the link of ``host`` that is up and leads to ``source``."""
+    for link in host.network_links.values():
+        if link.destination == source and link.phase is LinkPhase.UP:
+            return link
+    return None

@@ -50,26 +50,15 @@ def receive_control(handle: HandleState, packet: Control, size: int, source: Add
     action = admit(host, link, kind, source)
     if action is None:
         return
-    now = context.now()
     if isinstance(packet, Ping):
         _ping_received(host, link, packet, size, source, action)
     elif isinstance(packet, Pong):
-        sent = link.output.find_sent(packet, source)
-        if sent is None or (action is Action.FOLLOW and not link.heartbeat.expects(sent)):
-            context.refuse(DropCause.UNEXPECTED_PONG, link=link)
-            return
-        _count(link, kind, size)
-        if action is Action.FOLLOW:
-            ping = link.follow(source)
-            if ping is not None:
-                # It was answered when it came, or its peer has an answer soon: to the next one.
-                _take_number(host, link, ping)
-        link.pong_received(sent, now)
+        _pong_received(host, link, packet, size, source, action)
     else:
         _count(link, kind, size)
         if isinstance(packet, PmtudProbe):
             link.output.reply(packet.size)
-        elif not link.path_mtu.reply_received(packet, now):
+        elif not link.path_mtu.reply_received(packet, context.now()):
             context.refuse(DropCause.UNEXPECTED_PMTUD_REPLY, link=link)
 
 
@@ -78,10 +67,8 @@ def _ping_received(
 ) -> None:
     """Act on a ping, as far as its sender may."""
     context = link.context
-    address = link.address
-    now = context.now()
     if action is Action.ACT:
-        if address.is_copy(ping):
+        if link.address.is_copy(ping):
             context.refuse(DropCause.REPLAYED, source, link=link)
             return
         _count(link, PacketKind.PING, size)
@@ -90,15 +77,41 @@ def _ping_received(
     elif action is Action.ANSWER:
         _count(link, PacketKind.PING, size)
         link.output.pong(ping)
-    elif address.is_known(ping):
-        context.refuse(DropCause.REPLAYED, source, link=link)
-    elif not address.challenges.admits(source, now):
-        context.refuse(DropCause.RATE_LIMITED, source, link=link)
     else:
+        now = context.now()
+        fault = link.address.find_fault(source, ping, now)
+        if fault is not None:
+            context.refuse(fault, source, link=link)
+            return
         _count(link, PacketKind.PING, size)
-        if action is Action.GREET:
+        greeted = action is Action.GREET
+        if greeted:
             link.output.pong(ping, to=source)
-        link.challenge(source, ping, now)
+        link.challenge(source, ping, now, greeted=greeted)
+
+
+def _pong_received(
+    host: HostState, link: NetworkLinkState, pong: Pong, size: int, source: Address, action: Action
+) -> None:
+    """Act on a pong, if it answers a ping that was sent to where it came from."""
+    context = link.context
+    now = context.now()
+    sent = link.output.find_sent(pong, source)
+    if action is Action.FOLLOW:
+        if sent is None or not link.heartbeat.expects(sent, now):
+            context.refuse(DropCause.UNEXPECTED_PONG, link=link)
+            return
+        challenged = link.follow(source)
+        # The ping that was the reason to ask may be a copy of one that came before the link moved.
+        if challenged is not None and not link.address.is_copy(challenged.ping):
+            _take_number(host, link, challenged.ping)
+            if not challenged.greeted:
+                link.output.pong(challenged.ping)
+    _count(link, PacketKind.PONG, size)
+    if sent is None:
+        context.refuse(DropCause.UNEXPECTED_PONG, link=link)
+    else:
+        link.pong_received(sent, now)
 
 
 def _take_number(host: HostState, link: NetworkLinkState, ping: Ping) -> None:

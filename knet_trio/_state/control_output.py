@@ -54,17 +54,19 @@ class ControlOutput:
         self._lane = lane
         self._report = report
 
-    def ping(self, time: float, *, timed: bool, to: Address | None = None) -> None:
-        """Send a ping, which tells the number of the last message.
+    @property
+    def destination(self) -> Address | None:
+        """Where the link leads to, None while a dynamic link has not learned it."""
+        return self._address.destination
+
+    def ping(self, time: float, place: Address, *, timed: bool) -> None:
+        """Send a ping to ``place``, which tells the number of the last message.
 
         Args:
-            time: What the pong brings back, with the proof that this link sent it to there.
+            time: What the pong brings back, with the proof that this link sent it there.
+            place: The destination, that of the link or another one.
             timed: Whether it is a scheduled ping; False for one that is forced in between.
-            to: Another destination than the link's.
         """
-        place = to or self._address.destination
-        if place is None:
-            return
         context = self._context
         lane = self._lane
         number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)

@@ -84,16 +84,21 @@ class Heartbeat:
         self._heartbeats.set(self.beat, self.liveness.deadline)
 
     def ping(self, now: float, *, timed: bool) -> None:
-        """Send a ping: a scheduled one if ``timed``, else a forced one."""
-        self._output.ping(self.liveness.ping_time(now), timed=timed)
+        """Send a ping: a scheduled one if ``timed``, else a forced one.
+
+        A dynamic link that has not learned where its peer is sends none.
+        """
+        place = self._output.destination
+        if place is not None:
+            self._output.ping(self.liveness.ping_time(now), place, timed=timed)
 
     def challenge(self, place: Address, now: float) -> None:
         """Ask at ``place`` whether the peer is there."""
-        self._output.ping(self.liveness.challenge_time(now), timed=True, to=place)
+        self._output.ping(self.liveness.challenge_time(now), place, timed=True)
 
-    def expects(self, sent: float) -> bool:
-        """Return whether the pong to a ping of that time may still come."""
-        return self.liveness.expects(sent)
+    def expects(self, sent: float, now: float) -> bool:
+        """Return whether a pong to a ping of that time would count now."""
+        return self.liveness.expects(now, sent)
 
     def pong_received(self, sent: float, now: float) -> PongOutcome:
         """Take the pong to a ping that was sent at ``sent`` into account; return what it meant."""

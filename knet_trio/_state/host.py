@@ -144,6 +144,7 @@ class HostState:
     def end(self) -> None:
         """End it: the handle has ended."""
         self.ranked = ()
+        self.admitted = {}
         self.reachable.close_off()
         self.close()
 

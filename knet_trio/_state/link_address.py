@@ -10,13 +10,21 @@ from knet_trio._core.challenges import ChallengeLimit
 from knet_trio._core.freshness import SeenPings
 from knet_trio._core.onwire import Ping
 from knet_trio.address import Address
+from knet_trio.errors import DropCause
 
 
-class _Challenged(NamedTuple):
-    """The place that was asked last whether the peer is there, and the ping that came from it."""
+class Challenged(NamedTuple):
+    """What is remembered of a place that was asked whether the peer is there.
+
+    Attributes:
+        place: The place.
+        ping: The ping that came from there last.
+        greeted: Whether it was answered when it came.
+    """
 
     place: Address
     ping: Ping
+    greeted: bool
 
 
 class LinkAddress:
@@ -29,7 +37,6 @@ class LinkAddress:
         acl: The access list: which addresses may speak on the link.
         kind: Whether the address is fixed or learned.
         destination: The address, None while a dynamic link has not learned it.
-        challenges: How often a dynamic link may ask another place whether the peer is there.
     """
 
     def __init__(self, dst: Address | None) -> None:
@@ -38,14 +45,24 @@ class LinkAddress:
             self.acl.append(AclEntry.address(dst.host))
         self.kind = LinkKind.DYNAMIC if dst is None else LinkKind.STATIC
         self.destination = dst
-        self.challenges = ChallengeLimit()
-        self._challenged: _Challenged | None = None
+        # Where the peer has answered from last.
+        self._proven: Address | None = None
+        self._limit = ChallengeLimit()
+        self._challenged: Challenged | None = None
+        # Pings of the peer that may start its numbers afresh, and those from elsewhere: a flood of
+        # the latter must not make the former forgotten.
         self._seen_pings = SeenPings()
+        self._seen_elsewhere = SeenPings()
 
     @property
     def dynamic(self) -> bool:
         """Whether the address is learned from the peer."""
         return self.kind is LinkKind.DYNAMIC
+
+    @property
+    def challenged(self) -> Challenged | None:
+        """The place that was asked last, while it has not answered."""
+        return self._challenged
 
     def forget(self) -> None:
         """Forget the address if it was learned."""
@@ -53,29 +70,43 @@ class LinkAddress:
             self.destination = self._challenged = None
 
     def is_copy(self, ping: Ping) -> bool:
-        """Return whether ``ping`` came before, and could start the numbers of its host afresh.
+        """Return whether ``ping`` of the peer came before, and could start its numbers afresh.
 
-        Other pings of the peer have no effect that a copy could repeat: for them it is False.
+        Other pings have no effect that a copy could repeat: for them it is always False.
         """
         may_start_afresh = not ping.timed or ping.seq == 0
         return may_start_afresh and self._seen_pings.is_copy(ping.time)
 
-    def is_known(self, ping: Ping) -> bool:
-        """Return whether ``ping``, which came from elsewhere, came before; remember it."""
-        return self._seen_pings.is_copy(ping.time)
+    def find_fault(self, place: Address, ping: Ping, now: float) -> DropCause | None:
+        """Return why ``place``, where ``ping`` came from, is not asked whether the peer is there.
 
-    def challenge(self, place: Address, ping: Ping) -> None:
+        A ping that came from elsewhere before gets no second answer, and takes none from others.
+
+        Returns:
+            None if it is to be asked now, which counts.
+        """
+        proven = place == self._proven
+        # What others repeat is not held against the place that the peer has answered from.
+        stamp = ping.time + b" proven" if proven else ping.time
+        if stamp in self._seen_elsewhere:
+            return DropCause.REPLAYED
+        if not self._limit.admits(place, now, proven=proven):
+            return DropCause.RATE_LIMITED
+        self._seen_elsewhere.add(stamp)
+        return None
+
+    def challenge(self, place: Address, ping: Ping, *, greeted: bool) -> None:
         """Remember ``ping``, which came from ``place``, until it is known who is there."""
-        self._challenged = _Challenged(place, ping)
+        self._challenged = Challenged(place, ping, greeted)
 
-    def follow(self, place: Address) -> Ping | None:
+    def follow(self, place: Address) -> Challenged | None:
         """Lead to ``place`` from now on, since the peer has answered from there.
 
         Returns:
-            The ping by which it showed that it had moved there; None if it is not known any more.
+            What is remembered of the place; None if another one was asked since.
         """
-        self.destination = place
+        self.destination = self._proven = place
         challenged, self._challenged = self._challenged, None
         if challenged is None or challenged.place != place:
             return None
-        return challenged.ping
+        return challenged

@@ -18,7 +18,7 @@ from knet_trio._state.control_output import ControlOutput
 from knet_trio._state.explain import explain
 from knet_trio._state.heartbeat import Heartbeat
 from knet_trio._state.link import LinkState
-from knet_trio._state.link_address import LinkAddress
+from knet_trio._state.link_address import Challenged, LinkAddress
 from knet_trio._state.link_sender import LinkSender
 from knet_trio._state.path_mtu import PathMtu
 from knet_trio._state.send_lane import SendLane
@@ -217,12 +217,12 @@ class NetworkLinkState(LinkState):
         was_up = self.connected.is_on
         self.heartbeat.fail(now)
         self.reason = reason
-        if not was_up:
-            return
-        self.path_mtu.stop()
         if self.address.dynamic:
             self.address.forget()
             self.sender.moved()
+        if not was_up:
+            return
+        self.path_mtu.stop()
         self.counters.went_down()
         # Nobody has to look into what was done on purpose.
         log = self.context.log
@@ -250,27 +250,31 @@ class NetworkLinkState(LinkState):
 
     # Where it leads to.
 
-    def challenge(self, place: Address, ping: Ping, now: float) -> None:
+    def challenge(self, place: Address, ping: Ping, now: float, *, greeted: bool) -> None:
         """Ask at ``place``, where ``ping`` came from, whether the peer is there."""
-        self.address.challenge(place, ping)
+        self.address.challenge(place, ping, greeted=greeted)
         self.heartbeat.challenge(place, now)
 
-    def follow(self, place: Address) -> Ping | None:
+    def follow(self, place: Address) -> Challenged | None:
         """Lead to ``place`` from now on: the peer has answered from there.
 
         Returns:
-            The ping by which it showed that it had moved there; None if it is not known any more.
+            What is remembered of the place; None if another one was asked since.
         """
-        ping = self.address.follow(place)
+        challenged = self.address.follow(place)
         self.sender.moved()
-        log = self.context.log
-        text = "%s: the peer is at %s"
-        log.info(LogSubsystem.LINK, text, self.title, place, key=("follow", self.title))
+        self.context.log.info(
+            LogSubsystem.LINK,
+            "%s: the peer is at %s",
+            self.title,
+            place,
+            key=("follow", self.title),
+        )
         if self.connected.is_on:
             # The way there is another one, and a search under way was told of the old one.
             self.path_mtu.begin(self.context.now())
         self._changed()
-        return ping
+        return challenged
 
     # Data, and what the system says of it.
 

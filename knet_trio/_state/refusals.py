@@ -68,7 +68,7 @@ TOLD: Final[dict[DropCause, Told]] = {
         _WARNING, LogSubsystem.RX, "a packet from %s is refused, no peer has that address"
     ),
     DropCause.RATE_LIMITED: Told(
-        _WARNING,
+        _INFO,
         LogSubsystem.RX,
         "a ping from %s is refused, more come from elsewhere than can be looked into",
     ),

@@ -91,7 +91,7 @@ class TestDown:
 
     async def test_on_its_way_up(self) -> None:
         world, link = make()
-        world.pong(link, link.heartbeat.liveness.ping_time(world.context.now()))
+        world.pong(link)
         assert "1 pongs have come; it comes up with the one after 2 in a row" in explain(link)
 
     async def test_silence(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
@@ -117,7 +117,7 @@ class TestDown:
         link = world.add_link(world.add_host(), dst=None)
         text = explain(link)
         assert "-> a peer that has not spoken yet" in text
-        assert "it stays silent until the peer's first packet arrives" in text
+        assert "it stays silent until the peer's first ping arrives" in text
 
     async def test_the_network_says_why(
         self, autojump_clock: MockClock, nursery: trio.Nursery
