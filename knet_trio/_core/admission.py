@@ -68,8 +68,11 @@ class Action(enum.Enum):
     ANSWER = "is answered to the address the link leads to; changes nothing"
     GREET = "a pong goes there, and a ping with a stamp for that place"
     CHALLENGE = "a ping goes there, with a stamp for that place"
-    CHECK = "is taken if its stamp was sent there"
-    FOLLOW = "if its stamp was sent there, the link leads there from now on"
+    CHECK = "is taken if its stamp was sent there; else refused (`unexpected_pong`)"
+    FOLLOW = (
+        "if its stamp was sent there, the link leads there from now on;"
+        " else refused (`unknown_address`)"
+    )
 
 
 class Situation(NamedTuple):

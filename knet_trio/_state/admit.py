@@ -38,14 +38,23 @@ def admit(
     if isinstance(verdict, Action):
         return verdict
     if verdict is DropCause.UNKNOWN_ADDRESS:
-        where = link.destination or "where the peer has answered from"
-        context.refuse(verdict, _WHAT[kind], source, where, times=packets, link=link)
+        refuse_address(link, kind, source, packets)
     elif verdict in (DropCause.ACCESS_LIST, DropCause.IMPOSSIBLE_SOURCE):
         context.refuse(verdict, source, times=packets, link=link)
         link.counters.note(f"packets for this link from {source} were refused", context.now())
     else:
         context.refuse(verdict, times=packets, link=link)
     return None
+
+
+def refuse_address(
+    link: NetworkLinkState, kind: PacketKind, source: Address, packets: int = 1
+) -> None:
+    """Count packets that would have to come from where ``link`` leads to."""
+    where = link.destination or "where the peer has answered from"
+    link.context.refuse(
+        DropCause.UNKNOWN_ADDRESS, _WHAT[kind], source, where, times=packets, link=link
+    )
 
 
 def _find_origin(

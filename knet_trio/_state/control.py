@@ -10,7 +10,7 @@ from functools import partial
 from knet_trio._core.admission import Action, PacketKind
 from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio._logs.names import LogSubsystem
-from knet_trio._state.admit import admit
+from knet_trio._state.admit import admit, refuse_address
 from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState, TroubleKey
 from knet_trio._state.host import HostState
@@ -97,8 +97,15 @@ def _pong_received(
     context = link.context
     now = context.now()
     sent = link.output.find_sent(pong, source)
+    if action is Action.FOLLOW and sent is None:
+        refuse_address(link, PacketKind.PONG, source)
+        return
+    _count(link, PacketKind.PONG, size)
+    if sent is None:
+        context.refuse(DropCause.UNEXPECTED_PONG, link=link)
+        return
     if action is Action.FOLLOW:
-        if sent is None or not link.heartbeat.expects(sent, now):
+        if not link.heartbeat.expects(sent, now):
             context.refuse(DropCause.UNEXPECTED_PONG, link=link)
             return
         challenged = link.follow(source)
@@ -107,11 +114,7 @@ def _pong_received(
             _take_number(host, link, challenged.ping)
             if not challenged.greeted:
                 link.output.pong(challenged.ping)
-    _count(link, PacketKind.PONG, size)
-    if sent is None:
-        context.refuse(DropCause.UNEXPECTED_PONG, link=link)
-    else:
-        link.pong_received(sent, now)
+    link.pong_received(sent, now)
 
 
 def _take_number(host: HostState, link: NetworkLinkState, ping: Ping) -> None:
