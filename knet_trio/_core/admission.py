@@ -64,7 +64,7 @@ class Origin(enum.Enum):
 class Action(enum.Enum):
     """What happens to a packet that is not refused."""
 
-    ACT = "is taken; a ping or a probe is answered"
+    ACT = "is taken"
     ANSWER = "is answered to the address the link leads to; changes nothing"
     GREET = "a pong goes there, and a ping with a stamp for that place"
     CHALLENGE = "a ping goes there, with a stamp for that place"
