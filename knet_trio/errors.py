@@ -48,6 +48,7 @@ class DropCause(enum.StrEnum):
     UNKNOWN_LINK = "unknown_link"
     UNKNOWN_ADDRESS = "unknown_address"
     ACCESS_LIST = "access_list"
+    IMPOSSIBLE_SOURCE = "impossible_source"
     NOT_AUTHENTIC = "not_authentic"
     CLEAR_TRAFFIC = "clear_traffic"
     LINK_DISABLED = "link_disabled"
@@ -55,6 +56,7 @@ class DropCause(enum.StrEnum):
     UNEXPECTED_PONG = "unexpected_pong"
     UNEXPECTED_PMTUD_REPLY = "unexpected_pmtud_reply"
     REPLAYED = "replayed"
+    RATE_LIMITED = "rate_limited"
 
     # Data on its way in.
     DUPLICATE = "duplicate"

@@ -58,7 +58,11 @@ class Link:
 
     @property
     def enabled(self) -> bool:
-        """Whether the link is in use. A disabled link is silent. See knet_link_set_enable(3)."""
+        """Whether the link is in use. See knet_link_set_enable(3).
+
+        A disabled link is silent and takes no data: what the peer still sends over it, until it
+        finds the link down, is lost.
+        """
         return self._state.enabled
 
     @enabled.setter

@@ -208,12 +208,12 @@ def test_numbers_of_messages_go_round_and_leave_out_0(seq: int, steps: int) -> N
 
 
 @given(st.floats(0, 1e9), st.lists(st.floats(0, 10), min_size=1, max_size=5))
-def test_stamps_of_pings(start: float, waits: list[float]) -> None:
+def test_times_of_pings(start: float, waits: list[float]) -> None:
     link = Liveness(start, timeout=1e6, pong_count=255)
     now = start
     for wait in waits:
-        stamp = link.stamp(now)
+        sent = link.ping_time(now)
         now += wait
-        assert link.pong_received(now, stamp) is PongOutcome.COUNTED
+        assert link.pong_received(now, sent) is PongOutcome.COUNTED
         assert link.overdue(now) == 0
     assert link.latency_samples == len(waits)

@@ -17,7 +17,7 @@ _NUMBERS: Final = 0x10000
 
 
 class SeenPings:
-    """The stamps of one link's pings that may start its host's numbers afresh.
+    """The stamps of pings that came before.
 
     No host sends a stamp twice, so the second time it is a copy. With more than ``limit`` the
     oldest is forgotten.
@@ -30,13 +30,20 @@ class SeenPings:
     def __len__(self) -> int:
         return len(self._stamps)
 
+    def __contains__(self, stamp: bytes) -> bool:
+        return stamp in self._stamps
+
+    def add(self, stamp: bytes) -> None:
+        """Remember a ping with ``stamp``."""
+        self._stamps[stamp] = None
+        if len(self._stamps) > self._limit:
+            self._stamps.popitem(last=False)
+
     def is_copy(self, stamp: bytes) -> bool:
         """Return whether a ping with ``stamp`` came before, and remember it."""
         if stamp in self._stamps:
             return True
-        self._stamps[stamp] = None
-        if len(self._stamps) > self._limit:
-            self._stamps.popitem(last=False)
+        self.add(stamp)
         return False
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import enum
 import math
-import struct
 from typing import Final
 
 DEFAULT_PING_INTERVAL: Final = 1.0
@@ -33,8 +32,6 @@ INITIAL_BACKOFF: Final = 10
 STALL: Final = 0.05
 # What a busy machine adds to a round trip now and then, in seconds.
 SUSPECT_SLACK: Final = 0.02
-
-_TIME = struct.Struct(">dQ")
 
 
 class PongOutcome(enum.Enum):
@@ -49,8 +46,8 @@ class PongOutcome(enum.Enum):
 class Liveness:
     """The heartbeat of one link. ``interval`` and ``timeout`` are seconds.
 
-    Call ``poll`` when ``deadline`` has come, and send a ping carrying ``stamp(now)`` when it says
-    so; hand the stamp of each pong to ``pong_received``.
+    Call ``poll`` when ``deadline`` has come, and send a ping carrying ``ping_time(now)`` when it
+    says so; hand the time that each pong brings back to ``pong_received``.
     """
 
     def __init__(
@@ -74,11 +71,12 @@ class Liveness:
         self.last_pong: float | None = None
         self.counted = 0
         self.next_ping = now
-        self._pings = 0
-        self._answered = 0
-        # When the first ping without an answer was sent, and when a send failed.
+        # The times of the last ping to wherever, of the last one to where the link leads to, and of
+        # the last one that was answered.
+        self._newest = self._sent = self._answered = -math.inf
+        # When the first ping without an answer was sent, and the last ping before a send failed.
         self._waiting_since: float | None = None
-        self._doubted_at: float | None = None
+        self._doubted_after: float | None = None
         self._smooth = 0.0
         self._variation = 0.0
         self._backoff_since = now
@@ -106,16 +104,16 @@ class Liveness:
 
     def suspect(self, now: float) -> bool:
         """Return whether the link may be dead, though it is not yet down."""
-        if self._doubted_at is not None:
+        if self._doubted_after is not None:
             return True
         if self._waiting_since is None:
             return False
         patience = self._smooth + max(SUSPECT_SLACK, 4 * self._variation)
         return now - self._waiting_since > patience
 
-    def doubt(self, now: float) -> None:
+    def doubt(self) -> None:
         """Suspect the link, since a send has failed, until a ping from now on is answered."""
-        self._doubted_at = now
+        self._doubted_after = self._newest
 
     def excuse(self, now: float) -> None:
         """Do not count the time since ``deadline`` as silence: this process was not running.
@@ -141,27 +139,39 @@ class Liveness:
             self.fail(now)
         return ping_due, went_down
 
-    def stamp(self, now: float) -> bytes:
-        """Return the 16 opaque bytes of a ping sent at ``now``."""
-        self._pings += 1
+    def ping_time(self, now: float) -> float:
+        """Return what a ping sent at ``now`` carries: the time, different from that of any other.
+
+        The ping goes to where the link leads to, and is waited for.
+        """
+        self._sent = self.challenge_time(now)
         if self._waiting_since is None:
             self._waiting_since = now
-        return _TIME.pack(now, self._pings)
+        return self._sent
 
-    def pong_received(self, now: float, stamp: bytes) -> PongOutcome:
-        """Take the stamp of a pong into account, and return what it meant."""
-        sent, serial = _TIME.unpack(stamp)
-        # A stamp this link never wrote is somebody else's, or of an earlier life. Not-a-number
-        # fails the comparison, as it must.
-        # One that came before is a copy, or older than what is known already.
-        if not self._since <= sent <= now or not self._answered < serial <= self._pings:
+    def challenge_time(self, now: float) -> float:
+        """Return the same for a ping to another place, from where no answer is waited for."""
+        self._newest = max(now, math.nextafter(self._newest, math.inf))
+        return self._newest
+
+    def expects(self, now: float, sent: float) -> bool:
+        """Return whether a pong to a ping of that time would count now."""
+        return self._is_news(sent) and now - sent <= self.timeout
+
+    def _is_news(self, sent: float) -> bool:
+        """Whether a ping of that time was sent, and neither it nor a later one was answered."""
+        return self._since <= sent <= self._newest and self._answered < sent
+
+    def pong_received(self, now: float, sent: float) -> PongOutcome:
+        """Take the pong to a ping of that time into account, and return what it meant."""
+        if not self._is_news(sent):
             return PongOutcome.UNEXPECTED
-        self._answered = serial
+        self._answered = sent
         # Where several are on their way, the next was sent an interval later.
-        self._waiting_since = None if serial == self._pings else sent + self.interval
-        if self._doubted_at is not None and sent > self._doubted_at:
-            self._doubted_at = None
-        latency = now - sent
+        self._waiting_since = None if sent >= self._sent else sent + self.interval
+        if self._doubted_after is not None and sent > self._doubted_after:
+            self._doubted_after = None
+        latency = max(now - sent, 0.0)
         if latency > self.timeout:
             return PongOutcome.LATE
         if not self.connected and self.overdue(now) > self.adjusted_timeout(now):
@@ -188,7 +198,9 @@ class Liveness:
         self.last_pong = None
         self.next_ping = now
         self._since = now
-        self._waiting_since = self._doubted_at = None
+        # Nobody waits for what was sent before.
+        self._answered = self._newest
+        self._waiting_since = self._doubted_after = None
 
     def set_timers(self, now: float, interval: float, timeout: float, samples: int) -> None:
         """Change the timers of a running link; the next ping keeps to the new interval."""

@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, cast
 
+from knet_trio._core.admission import PacketKind, is_possible
 from knet_trio._core.onwire import (
     DATA_HEADER_SIZE,
     Data,
@@ -33,11 +34,13 @@ from knet_trio._core.onwire import (
 from knet_trio._pipeline.decompression import Decompression
 from knet_trio._pipeline.delivery import Delivery
 from knet_trio._pipeline.receive_lanes import ReceiveLanes
+from knet_trio._state.admit import admit
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.control import receive_control, receive_troubles
 from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.receive_lane import WaitingMessage
 from knet_trio.abc import Endpoint, Train
 from knet_trio.address import Address
@@ -268,30 +271,38 @@ class Receiver:
         if host is None:
             context.refuse(DropCause.UNKNOWN_HOST, source, host_id, times=packets)
             return None
-        link = host.by_address.get(source)
-        if link is None:
-            context.refuse(
-                DropCause.UNKNOWN_ADDRESS,
-                f"data of host {host_id}",
-                source,
-                "an address of one of its links",
-                times=packets,
-                key=host_id,
-            )
-            return None
-        if context.access_lists and not link.acl.accepts(source.host):
-            context.refuse(DropCause.ACCESS_LIST, source, times=packets, link=link)
-            return None
+        link = host.admitted.get(source)
+        if link is None or (context.access_lists and not link.acl.accepts(source.host)):
+            # Seldom, so that it may take a closer look.
+            link = self._look_up(host, source, packets)
+            if link is None:
+                return None
         if not context.forwarding:
             context.refuse(DropCause.FORWARDING_DISABLED, "it came in", times=packets)
             return None
-        # A peer that has begun to answer may have found this host before this host found it: its
-        # first messages are not to be lost for that.
-        if not host.ranked and not link.heartbeat.counted:
-            context.refuse(DropCause.PEER_UNREACHABLE, times=packets, link=link)
-            return None
         link.counters.received(Kind.DATA, packets, onwire)
         return host
+
+    def _look_up(self, host: HostState, source: Address, packets: int) -> NetworkLinkState | None:
+        """Return the link over which data came; None, and counted, if it is not taken."""
+        link = host.by_address.get(source)
+        if link is not None:
+            return link if admit(host, link, PacketKind.DATA, source, packets) else None
+        # Data does not say which link it is for, and none leads there.
+        if is_possible(source):
+            self._context.refuse(
+                DropCause.UNKNOWN_ADDRESS,
+                f"data of host {host.host_id}",
+                source,
+                "an address of one of its links",
+                times=packets,
+                key=host.host_id,
+            )
+        else:
+            self._context.refuse(
+                DropCause.IMPOSSIBLE_SOURCE, source, times=packets, key=host.host_id
+            )
+        return None
 
     def _refuse(self, error: PacketError, packet: bytes, source: Address) -> None:
         """Count bytes that are no packet, with the link they came over if that is known."""

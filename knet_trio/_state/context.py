@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,6 +10,7 @@ import trio
 
 from knet_trio._core.onwire import next_seq
 from knet_trio._core.sizes import CLEAR, EnvelopeSizes
+from knet_trio._core.stamps import SECRET_SIZE, Stamps
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._logs.log import HandleLog
 from knet_trio._state.chores import Chores
@@ -65,6 +67,8 @@ class Context:
         self.defrag_buffers = DefragBuffers()
         # The number of the last message sent.
         self.seq = 0
+        # What the pings carry that this handle sends.
+        self.stamps = Stamps(secrets.token_bytes(SECRET_SIZE))
         self.counters = HandleCounters()
         self.event_receivers: set[EventReceiver] = set()
         self.turns = Turns()

@@ -7,8 +7,10 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 
+from knet_trio._core.admission import Action, PacketKind
 from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio._logs.names import LogSubsystem
+from knet_trio._state.admit import admit, refuse_address
 from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState, TroubleKey
 from knet_trio._state.host import HostState
@@ -19,7 +21,18 @@ from knet_trio.errors import DropCause
 
 Control = Ping | Pong | PmtudProbe | PmtudReply
 
-_KINDS = {Ping: Kind.PING, Pong: Kind.PONG, PmtudProbe: Kind.PMTU, PmtudReply: Kind.PMTU}
+_KINDS = {
+    Ping: PacketKind.PING,
+    Pong: PacketKind.PONG,
+    PmtudProbe: PacketKind.PROBE,
+    PmtudReply: PacketKind.REPLY,
+}
+_COUNTED = {
+    PacketKind.PING: Kind.PING,
+    PacketKind.PONG: Kind.PONG,
+    PacketKind.PROBE: Kind.PMTU,
+    PacketKind.REPLY: Kind.PMTU,
+}
 
 
 def receive_control(handle: HandleState, packet: Control, size: int, source: Address) -> None:
@@ -33,64 +46,84 @@ def receive_control(handle: HandleState, packet: Control, size: int, source: Add
     if link is None:
         context.refuse(DropCause.UNKNOWN_LINK, source, packet.link, packet.node, key=packet.node)
         return
-    # The packet says itself which link it is for, so the address must be one that may speak on
-    # that link: else whoever reaches one link could act on another (CVE-2026-15812).
-    if context.access_lists and not link.acl.accepts(source.host):
-        context.refuse(DropCause.ACCESS_LIST, source, link=link)
-        link.counters.note(
-            f"packets for this link from {source}, which its access list does not accept",
-            context.now(),
-        )
+    kind = _KINDS[type(packet)]
+    action = admit(host, link, kind, source)
+    if action is None:
         return
-    if not link.enabled:
-        # Silence, so that the other end takes its end down too and uses another link.
-        context.refuse(DropCause.LINK_DISABLED, link=link)
-        return
-    # Ports are none of an access list's business, but a static link's host has just one.
-    from_host = source == link.destination
-    if not from_host:
-        if isinstance(packet, Pong):
-            moved = link.take_move(source, packet)
-            if moved is not None:
-                _count(link, packet, size)
-                if not link.address.is_copy(moved):
-                    _ping_received(host, link, moved)
-                return
-        if isinstance(packet, Pong | PmtudReply):
-            context.refuse(
-                DropCause.UNKNOWN_ADDRESS, "an answer", source, link.destination, link=link
-            )
-            return
-    is_news = not from_host and link.address.dynamic and not link.connected.is_on
-    if isinstance(packet, Ping) and (from_host or is_news) and link.address.is_copy(packet):
-        context.refuse(DropCause.REPLAYED, source, link=link)
-        return
-    if is_news:
-        link.learn(source)
-        from_host = True
-    _count(link, packet, size)
     if isinstance(packet, Ping):
-        if from_host:
-            _ping_received(host, link, packet)
-        elif link.address.dynamic:
-            link.ask_moved(source, packet)
-        else:
-            link.output.pong(packet)
+        _ping_received(host, link, packet, size, source, action)
     elif isinstance(packet, Pong):
-        link.pong_received(packet, context.now())
-    elif isinstance(packet, PmtudProbe):
-        link.output.reply(packet.size)
-    elif not link.path_mtu.reply_received(packet, context.now()):
-        context.refuse(DropCause.UNEXPECTED_PMTUD_REPLY, link=link)
+        _pong_received(host, link, packet, size, source, action)
+    else:
+        _count(link, kind, size)
+        if isinstance(packet, PmtudProbe):
+            link.output.reply(packet.size)
+        elif not link.path_mtu.reply_received(packet, context.now()):
+            context.refuse(DropCause.UNEXPECTED_PMTUD_REPLY, link=link)
 
 
-def _count(link: NetworkLinkState, packet: Control, size: int) -> None:
-    link.counters.received(_KINDS[type(packet)], 1, size)
+def _ping_received(
+    host: HostState, link: NetworkLinkState, ping: Ping, size: int, source: Address, action: Action
+) -> None:
+    """Act on a ping, as far as its sender may."""
+    context = link.context
+    if action is Action.ACT:
+        if link.address.is_copy(ping):
+            context.refuse(DropCause.REPLAYED, source, link=link)
+            return
+        _count(link, PacketKind.PING, size)
+        _take_number(host, link, ping)
+        link.output.pong(ping)
+    elif action is Action.ANSWER:
+        _count(link, PacketKind.PING, size)
+        link.output.pong(ping)
+    else:
+        now = context.now()
+        fault = link.address.find_fault(source, ping, now)
+        if fault is not None:
+            context.refuse(fault, source, link=link)
+            return
+        _count(link, PacketKind.PING, size)
+        greeted = action is Action.GREET
+        if greeted:
+            link.output.pong(ping, to=source)
+        link.challenge(source, ping, now, greeted=greeted)
 
 
-def _ping_received(host: HostState, link: NetworkLinkState, ping: Ping) -> None:
+def _pong_received(
+    host: HostState, link: NetworkLinkState, pong: Pong, size: int, source: Address, action: Action
+) -> None:
+    """Act on a pong, if it answers a ping that was sent to where it came from."""
+    context = link.context
+    now = context.now()
+    sent = link.output.find_sent(pong, source)
+    if action is Action.FOLLOW and sent is None:
+        refuse_address(link, PacketKind.PONG, source)
+        return
+    _count(link, PacketKind.PONG, size)
+    if sent is None:
+        context.refuse(DropCause.UNEXPECTED_PONG, link=link)
+        return
+    if action is Action.FOLLOW:
+        if not link.heartbeat.expects(sent, now):
+            context.refuse(DropCause.UNEXPECTED_PONG, link=link)
+            return
+        challenged = link.follow(source)
+        # The ping that was the reason to ask may be a copy of one that came before the link moved.
+        if challenged is not None and not link.address.is_copy(challenged.ping):
+            _take_number(host, link, challenged.ping)
+            if not challenged.greeted:
+                link.output.pong(challenged.ping)
+    link.pong_received(sent, now)
+
+
+def _take_number(host: HostState, link: NetworkLinkState, ping: Ping) -> None:
+    """Take what a ping of the peer says of the numbers of its data."""
     host.inbound.ping_received(ping.seq, timed=ping.timed, link=link.link_id)
-    link.output.pong(ping)
+
+
+def _count(link: NetworkLinkState, kind: PacketKind, size: int) -> None:
+    link.counters.received(_COUNTED[kind], 1, size)
 
 
 def receive_troubles(

@@ -31,6 +31,8 @@ class ControlOutput:
     A packet that finds no room in the socket is lost: the next one comes anyway.
 
     Args:
+        host_id: The host at the other end.
+        link_id: The link.
         lane: The lane of the host, which knows the number that a ping tells.
         report: Called with troubles of other links that are found on the way.
     """
@@ -38,6 +40,7 @@ class ControlOutput:
     def __init__(
         self,
         context: Context,
+        host_id: int,
         link_id: int,
         sender: LinkSender,
         address: LinkAddress,
@@ -45,30 +48,46 @@ class ControlOutput:
         report: Callable[[Endpoint, Sequence[PathTrouble]], None],
     ) -> None:
         self._context = context
+        self._host_id = host_id
         self._link_id = link_id
         self._sender = sender
         self._address = address
         self._lane = lane
         self._report = report
 
-    def ping(self, stamp: bytes, *, timed: bool, to: Address | None = None) -> None:
-        """Send a ping, which tells the number of the last message.
+    @property
+    def destination(self) -> Address | None:
+        """Where the link leads to, None while a dynamic link has not learned it."""
+        return self._address.destination
+
+    def ping(self, time: float, place: Address, *, timed: bool) -> None:
+        """Send a ping to ``place``, which tells the number of the last message.
 
         Args:
-            stamp: The 16 bytes that the pong brings back.
+            time: What the pong brings back, with the proof that this link sent it there.
+            place: The destination, that of the link or another one.
             timed: Whether it is a scheduled ping; False for one that is forced in between.
-            to: Another destination than the link's.
         """
         context = self._context
         lane = self._lane
         number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)
+        stamp = context.stamps.make(time, self._host_id, self._link_id, place)
         ping = Ping(context.host_id, self._link_id, stamp, number, timed)
-        self._send(Kind.PING, encode_ping(ping), to)
+        self._send(Kind.PING, encode_ping(ping), place)
 
-    def pong(self, ping: Ping) -> None:
-        """Answer ``ping`` with its own fields."""
+    def find_sent(self, pong: Pong, source: Address) -> float | None:
+        """Return the time of the ping that ``pong`` answers.
+
+        Returns:
+            None if no ping of this link that was sent to ``source`` had its stamp.
+        """
+        stamps = self._context.stamps
+        return stamps.read_untrusted(pong.time, self._host_id, self._link_id, source)
+
+    def pong(self, ping: Ping, to: Address | None = None) -> None:
+        """Answer ``ping`` with its own fields, to the link's destination or to another one."""
         pong = Pong(self._context.host_id, self._link_id, ping.time, ping.seq, ping.timed)
-        self._send(Kind.PONG, encode_pong(pong))
+        self._send(Kind.PONG, encode_pong(pong), to)
 
     def probe(self, number: int, length: int) -> OSError | None:
         """Send a path MTU probe.

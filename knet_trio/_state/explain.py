@@ -22,6 +22,11 @@ _ADVICE = {
     DropCause.WRONG_VERSION: "packets from its address are of another protocol version, or"
     " encrypted while there is no crypto here",
     DropCause.ACCESS_LIST: "its packets come from an address that the link's access list rejects",
+    DropCause.IMPOSSIBLE_SOURCE: "packets came from an address that no peer has: they are forged",
+    DropCause.UNKNOWN_ADDRESS: "packets came from elsewhere than where it leads to: compare"
+    " addresses and ports on both sides",
+    DropCause.RATE_LIMITED: "more pings came from elsewhere than can be looked into: somebody"
+    " floods it",
     DropCause.LINK_DISABLED: "the peer is trying to reach it",
     DropCause.SEND_FAILED: "data could not be sent over it",
     DropCause.SEND_QUEUE_FULL: "copies that other links took found no room on this one: it is"
@@ -62,12 +67,22 @@ def explain(link: NetworkLinkState) -> str:
     return "\n".join(lines)
 
 
+def _why_nowhere(link: NetworkLinkState) -> str:
+    challenged = link.address.challenged
+    if challenged is None:
+        return "  it is dynamic: it stays silent until the peer's first ping arrives"
+    return (
+        f"  pings come from {challenged.place}, which has not answered the ping sent there: does a"
+        f" firewall drop what goes to it, or does somebody repeat old packets?"
+    )
+
+
 def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     liveness = link.heartbeat.liveness
     tallies = link.counters.tallies
     pings, pongs = tallies[Kind.PING], tallies[Kind.PONG]
     if link.destination is None:
-        return ["  it is dynamic: it stays silent until the peer's first packet arrives"]
+        return [_why_nowhere(link)]
     lines: list[str] = []
     if pings.tx_errors and not pings.tx_packets:
         lines.append("  no ping has left this machine: is the interface up, is there a route?")

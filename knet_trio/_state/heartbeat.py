@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from knet_trio._core.liveness import STALL, Liveness, PongOutcome
-from knet_trio._core.onwire import Pong
 from knet_trio._state.context import Context
 from knet_trio._state.control_output import ControlOutput
+from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 
 
@@ -84,12 +84,25 @@ class Heartbeat:
         self._heartbeats.set(self.beat, self.liveness.deadline)
 
     def ping(self, now: float, *, timed: bool) -> None:
-        """Send a ping: a scheduled one if ``timed``, else a forced one."""
-        self._output.ping(self.liveness.stamp(now), timed=timed)
+        """Send a ping: a scheduled one if ``timed``, else a forced one.
 
-    def pong_received(self, pong: Pong, now: float) -> PongOutcome:
-        """Take a pong into account, and return what it meant."""
-        outcome = self.liveness.pong_received(now, pong.time)
+        A dynamic link that has not learned where its peer is sends none.
+        """
+        place = self._output.destination
+        if place is not None:
+            self._output.ping(self.liveness.ping_time(now), place, timed=timed)
+
+    def challenge(self, place: Address, now: float) -> None:
+        """Ask at ``place`` whether the peer is there."""
+        self._output.ping(self.liveness.challenge_time(now), place, timed=True)
+
+    def expects(self, sent: float, now: float) -> bool:
+        """Return whether a pong to a ping of that time would count now."""
+        return self.liveness.expects(now, sent)
+
+    def pong_received(self, sent: float, now: float) -> PongOutcome:
+        """Take the pong to a ping that was sent at ``sent`` into account; return what it meant."""
+        outcome = self.liveness.pong_received(now, sent)
         self._heartbeats.set(self.beat, self.liveness.deadline)
         return outcome
 
@@ -97,9 +110,9 @@ class Heartbeat:
         """Return whether the link may be dead, though it is not yet down."""
         return self.liveness.suspect(now)
 
-    def doubt(self, now: float) -> None:
+    def doubt(self) -> None:
         """Suspect the link, since a send has failed, until a ping from now on is answered."""
-        self.liveness.doubt(now)
+        self.liveness.doubt()
 
     def set_timers(self, now: float, config: LinkConfig) -> None:
         """Use the timers of ``config`` from now on."""

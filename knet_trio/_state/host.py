@@ -31,6 +31,7 @@ class HostState:
         network_links: Those over the network.
         loopback: The link of this host to itself, its only one; None for other hosts.
         by_address: The links over the network by their destinations.
+        admitted: Those whose peers may send data now, as far as the access list does not say no.
         inbound: The order of the data that it sends.
         reachable: Whether a link can carry data, and how to wait for that.
         ranked: The links over the network that can carry data now, best first.
@@ -56,6 +57,7 @@ class HostState:
         self.network_links: dict[int, NetworkLinkState] = {}
         self.loopback: LoopbackLinkState | None = None
         self.by_address: dict[Address, NetworkLinkState] = {}
+        self.admitted: dict[Address, NetworkLinkState] = {}
         self.inbound = InboundSequence(context.counters.drop, context.defrag_buffers.maximum)
         self.reachable = AsyncBool()
         self.ranked: tuple[NetworkLinkState, ...] = ()
@@ -88,8 +90,16 @@ class HostState:
     def refresh(self) -> None:
         """Work out again what follows from the state of its links."""
         links = self.network_links.values()
-        self.by_address = {link.destination: link for link in links if link.destination is not None}
+        self.by_address = by_address = {}
+        for link in links:
+            destination = link.destination
+            # Of two that lead to one address, the one in use takes its data.
+            if destination is not None and (link.enabled or destination not in by_address):
+                by_address[destination] = link
         self.ranked = rank(link for link in links if link.usable)
+        self.admitted = {
+            source: link for source, link in by_address.items() if self.ranked and link.enabled
+        }
         reachable = bool(self.ranked) or (self.loopback is not None and self.loopback.enabled)
         if reachable != self.reachable.is_on:
             if reachable:
@@ -134,6 +144,7 @@ class HostState:
     def end(self) -> None:
         """End it: the handle has ended."""
         self.ranked = ()
+        self.admitted = {}
         self.reachable.close_off()
         self._drop_received(DropCause.NO_CHANNEL, "the handle ended")
 

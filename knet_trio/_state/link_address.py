@@ -1,28 +1,30 @@
-"""Where a link sends to, and from where its packets may come."""
+"""Where a link sends to, and where its peer may have moved to."""
 
 from __future__ import annotations
 
-import secrets
 from typing import NamedTuple
 
 from knet_trio._core.acl import AccessList, AclEntry
+from knet_trio._core.admission import LinkKind
+from knet_trio._core.challenges import ChallengeLimit
 from knet_trio._core.freshness import SeenPings
-from knet_trio._core.onwire import TIME_SIZE, Ping, Pong
+from knet_trio._core.onwire import Ping
 from knet_trio.address import Address
+from knet_trio.errors import DropCause
 
 
-class _Move(NamedTuple):
-    """A question whether the host has moved.
+class Challenged(NamedTuple):
+    """What is remembered of a place that was asked whether the peer is there.
 
     Attributes:
-        source: The address that ``ping`` came from.
-        stamp: What the question carries; the host is there when a pong brings it back from there.
-        ping: The ping.
+        place: The place.
+        ping: The ping that came from there last.
+        greeted: Whether it was answered when it came.
     """
 
-    source: Address
-    stamp: bytes
+    place: Address
     ping: Ping
+    greeted: bool
 
 
 class LinkAddress:
@@ -33,7 +35,7 @@ class LinkAddress:
 
     Attributes:
         acl: The access list: which addresses may speak on the link.
-        dynamic: Whether the address is learned from the host that is there.
+        kind: Whether the address is fixed or learned.
         destination: The address, None while a dynamic link has not learned it.
     """
 
@@ -41,47 +43,70 @@ class LinkAddress:
         self.acl = AccessList()
         if dst is not None:
             self.acl.append(AclEntry.address(dst.host))
-        self.dynamic = dst is None
+        self.kind = LinkKind.DYNAMIC if dst is None else LinkKind.STATIC
         self.destination = dst
-        self._move: _Move | None = None
+        # Where the peer has answered from last.
+        self._proven: Address | None = None
+        self._limit = ChallengeLimit()
+        self._challenged: Challenged | None = None
+        # Pings of the peer that may start its numbers afresh, and those from elsewhere: a flood of
+        # the latter must not make the former forgotten.
         self._seen_pings = SeenPings()
+        self._seen_elsewhere = SeenPings()
 
-    def learn(self, source: Address) -> None:
-        """Send to ``source`` from now on."""
-        self.destination = source
-        self._move = None
+    @property
+    def dynamic(self) -> bool:
+        """Whether the address is learned from the peer."""
+        return self.kind is LinkKind.DYNAMIC
+
+    @property
+    def challenged(self) -> Challenged | None:
+        """The place that was asked last, while it has not answered."""
+        return self._challenged
 
     def forget(self) -> None:
         """Forget the address if it was learned."""
         if self.dynamic:
-            self.destination = self._move = None
+            self.destination = self._challenged = None
 
     def is_copy(self, ping: Ping) -> bool:
-        """Return whether ``ping`` came before, and could start the numbers of its host afresh.
+        """Return whether ``ping`` of the peer came before, and could start its numbers afresh.
 
         Other pings have no effect that a copy could repeat: for them it is always False.
         """
         may_start_afresh = not ping.timed or ping.seq == 0
         return may_start_afresh and self._seen_pings.is_copy(ping.time)
 
-    def ask_moved(self, source: Address, ping: Ping) -> bytes:
-        """Return the stamp for a ping to ``source`` that shows whether the host has moved there.
+    def find_fault(self, place: Address, ping: Ping, now: float) -> DropCause | None:
+        """Return why ``place``, where ``ping`` came from, is not asked whether the peer is there.
 
-        Anybody could have recorded ``ping`` and sent it from there. The pong to a ping that is sent
-        there comes back from there only if the host is there.
+        A ping that came from elsewhere before gets no second answer, and takes none from others.
+
+        Returns:
+            None if it is to be asked now, which counts.
         """
-        asked = self._move
-        if asked is not None and asked.source == source:
-            # The pong may take longer than the next ping, which must not make it worthless.
-            stamp = asked.stamp
-        else:
-            stamp = secrets.token_bytes(TIME_SIZE)
-        self._move = _Move(source, stamp, ping)
-        return stamp
+        proven = place == self._proven
+        # What others repeat is not held against the place that the peer has answered from.
+        stamp = ping.time + b" proven" if proven else ping.time
+        if stamp in self._seen_elsewhere:
+            return DropCause.REPLAYED
+        if not self._limit.admits(place, now, proven=proven):
+            return DropCause.RATE_LIMITED
+        self._seen_elsewhere.add(stamp)
+        return None
 
-    def find_move(self, source: Address, pong: Pong) -> Ping | None:
-        """Return the ping of the host that ``pong`` shows to be at ``source``, else None."""
-        move = self._move
-        if move is None or move.source != source or move.stamp != pong.time:
+    def challenge(self, place: Address, ping: Ping, *, greeted: bool) -> None:
+        """Remember ``ping``, which came from ``place``, until it is known who is there."""
+        self._challenged = Challenged(place, ping, greeted)
+
+    def follow(self, place: Address) -> Challenged | None:
+        """Lead to ``place`` from now on, since the peer has answered from there.
+
+        Returns:
+            What is remembered of the place; None if another one was asked since.
+        """
+        self.destination = self._proven = place
+        challenged, self._challenged = self._challenged, None
+        if challenged is None or challenged.place != place:
             return None
-        return move.ping
+        return challenged

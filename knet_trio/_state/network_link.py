@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from knet_trio._core.acl import AccessList
+from knet_trio._core.admission import LinkPhase
 from knet_trio._core.liveness import PongOutcome
-from knet_trio._core.onwire import Ping, Pong
+from knet_trio._core.onwire import Ping
 from knet_trio._core.sizes import PathSizes
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.context import Context
@@ -17,7 +18,7 @@ from knet_trio._state.control_output import ControlOutput
 from knet_trio._state.explain import explain
 from knet_trio._state.heartbeat import Heartbeat
 from knet_trio._state.link import LinkState
-from knet_trio._state.link_address import LinkAddress
+from knet_trio._state.link_address import Challenged, LinkAddress
 from knet_trio._state.link_sender import LinkSender
 from knet_trio._state.path_mtu import PathMtu
 from knet_trio._state.send_lane import SendLane
@@ -83,7 +84,7 @@ class NetworkLinkState(LinkState):
             rerouted=changed,
         )
         self.output = ControlOutput(
-            context, config.link_id, self.sender, self.address, lane, report
+            context, host_id, config.link_id, self.sender, self.address, lane, report
         )
         self.heartbeat = Heartbeat(context, config, self.output, self.take_down)
         sizes = PathSizes(config.src.is_ipv6, transport.header_size, context.envelope)
@@ -110,6 +111,16 @@ class NetworkLinkState(LinkState):
     def destination(self) -> Address | None:
         """Where it leads to, None while a dynamic link has not learned it."""
         return self.address.destination
+
+    @property
+    def phase(self) -> LinkPhase:
+        """What it is doing, for who may speak on it."""
+        heartbeat = self.heartbeat
+        if not heartbeat.running:
+            return LinkPhase.DISABLED
+        if heartbeat.connected:
+            return LinkPhase.UP
+        return LinkPhase.ANSWERED if heartbeat.counted else LinkPhase.SILENT
 
     @property
     def usable(self) -> bool:
@@ -179,15 +190,19 @@ class NetworkLinkState(LinkState):
         now = self.context.now()
         if enabled:
             self.heartbeat.start(now)
+            self._changed()
             self.reason = "enabled, and no pong has come yet"
             self.context.log.debug(LogSubsystem.LINK, "%s is enabled", self.title)
         else:
             self.heartbeat.stop()
+            was_up = self.connected.is_on
             self.take_down(now, "it was disabled here")
+            if not was_up:
+                self._changed()
 
-    def pong_received(self, pong: Pong, now: float) -> None:
-        """Take a pong into account, which may take the link up."""
-        outcome = self.heartbeat.pong_received(pong, now)
+    def pong_received(self, sent: float, now: float) -> None:
+        """Take the pong to a ping of that time into account, which may take the link up."""
+        outcome = self.heartbeat.pong_received(sent, now)
         if outcome is PongOutcome.UNEXPECTED or outcome is PongOutcome.LATE:
             self.context.refuse(DropCause.UNEXPECTED_PONG, link=self)
         elif outcome is PongOutcome.WENT_UP:
@@ -202,12 +217,12 @@ class NetworkLinkState(LinkState):
         was_up = self.connected.is_on
         self.heartbeat.fail(now)
         self.reason = reason
-        if not was_up:
-            return
-        self.path_mtu.stop()
         if self.address.dynamic:
             self.address.forget()
             self.sender.moved()
+        if not was_up:
+            return
+        self.path_mtu.stop()
         self.counters.went_down()
         # Nobody has to look into what was done on purpose.
         log = self.context.log
@@ -235,36 +250,31 @@ class NetworkLinkState(LinkState):
 
     # Where it leads to.
 
-    def learn(self, source: Address) -> None:
-        """Send to ``source`` from now on: the host of a dynamic link is there."""
-        self.address.learn(source)
+    def challenge(self, place: Address, ping: Ping, now: float, *, greeted: bool) -> None:
+        """Ask at ``place``, where ``ping`` came from, whether the peer is there."""
+        self.address.challenge(place, ping, greeted=greeted)
+        self.heartbeat.challenge(place, now)
+
+    def follow(self, place: Address) -> Challenged | None:
+        """Lead to ``place`` from now on: the peer has answered from there.
+
+        Returns:
+            What is remembered of the place; None if another one was asked since.
+        """
+        challenged = self.address.follow(place)
         self.sender.moved()
         self.context.log.info(
             LogSubsystem.LINK,
             "%s: the peer is at %s",
             self.title,
-            source,
-            key=("learn", self.title),
+            place,
+            key=("follow", self.title),
         )
         if self.connected.is_on:
             # The way there is another one, and a search under way was told of the old one.
             self.path_mtu.begin(self.context.now())
         self._changed()
-
-    def ask_moved(self, source: Address, ping: Ping) -> None:
-        """Find out whether the host, which answers elsewhere, has moved to ``source``."""
-        self.output.ping(self.address.ask_moved(source, ping), timed=True, to=source)
-
-    def take_move(self, source: Address, pong: Pong) -> Ping | None:
-        """Follow the host to ``source`` if ``pong`` shows that it is there.
-
-        Returns:
-            The ping by which it moved, None if it did not.
-        """
-        ping = self.address.find_move(source, pong)
-        if ping is not None:
-            self.learn(source)
-        return ping
+        return challenged
 
     # Data, and what the system says of it.
 
@@ -278,7 +288,7 @@ class NetworkLinkState(LinkState):
     def _refused(self, error: OSError) -> None:
         now = self.context.now()
         if error.errno != errno.EMSGSIZE:
-            self.heartbeat.doubt(now)
+            self.heartbeat.doubt()
         reason = f"this machine refuses to send: {os.strerror(error.errno or 0)}"
         self.counters.note(reason, now)
         # How path MTU searches find out, and no trouble.

@@ -64,6 +64,14 @@ TOLD: Final[dict[DropCause, Told]] = {
     DropCause.ACCESS_LIST: Told(
         _WARNING, LogSubsystem.RX, "a packet from %s is refused by the access list"
     ),
+    DropCause.IMPOSSIBLE_SOURCE: Told(
+        _WARNING, LogSubsystem.RX, "a packet from %s is refused, no peer has that address"
+    ),
+    DropCause.RATE_LIMITED: Told(
+        _INFO,
+        LogSubsystem.RX,
+        "a ping from %s is refused, more come from elsewhere than can be looked into",
+    ),
     DropCause.REPLAYED: Told(
         _INFO, LogSubsystem.RX, "a copy of an earlier ping from %s is refused"
     ),

@@ -59,6 +59,8 @@ REASSEMBLY: Final = 32 * (MAX_MESSAGE + 255 * _PER_FRAGMENT)
 
 CRYPTO: Final = CryptoConfig(key=KEY)
 
+Kinds = type[Packet] | tuple[type[Packet], ...]
+
 Throw = Callable[[bytes], object]
 
 
@@ -284,6 +286,16 @@ def open_socket(host: str, port: int = 0) -> Generator[socket.socket]:
         sock.setblocking(False)
         sock.bind((host, port))
         yield sock
+
+
+def only(arena: Arena, tape: list[bytes], kinds: Kinds) -> list[bytes]:
+    """The datagrams with packets of that kind."""
+    return [datagram for packet, datagram in arena.read(tape) if isinstance(packet, kinds)]
+
+
+def pings_and_pongs(arena: Arena, tape: list[bytes]) -> int:
+    """How many there are at least of each."""
+    return min(len(only(arena, tape, Ping)), len(only(arena, tape, Pong)))
 
 
 class Attack:

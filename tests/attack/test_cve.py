@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 
 import pytest
+import trio
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from knet_trio import (
@@ -20,7 +21,7 @@ from knet_trio import (
     KnetError,
     open_handle,
 )
-from knet_trio._core.onwire import Data, encode_data
+from knet_trio._core.onwire import Data, Ping, Pong, encode_data, encode_pong
 from tests.attack.arena import (
     CRYPTO,
     INSIDER,
@@ -195,8 +196,14 @@ async def test_cve_2026_15812_who_may_speak_on_one_link_does_not_act_on_another(
                     "from an address that the link's access list rejects" in host.links[0].explain()
                 )
                 assert open_link.status.dst_ipaddr is None
-            # On the link that is for everybody, the same is obeyed.
+            # On the link that is for everybody, who answers with the key is the peer.
             throw(one_of_each(PEER, 2)[2])
+            greeting: list[bytes] = []
+            while len(greeting) < 2:
+                await trio.lowlevel.wait_readable(sock)
+                greeting.append(sock.recv(2048))
+            (question,) = [packet for packet, _ in arena.read(greeting) if isinstance(packet, Ping)]
+            throw(encode_pong(Pong(PEER, *question[1:])))
             await wait_for(lambda: open_link.status.dst_ipaddr == STRANGER_ADDRESS)
 
 

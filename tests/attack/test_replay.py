@@ -6,15 +6,14 @@ nobody can tell from a host that starts again; those tests are named for what ha
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 
 import pytest
 import trio
 
-from knet_trio import AclEntry, CryptoConfig, DropCause, Handle, open_handle
+from knet_trio import CryptoConfig, DropCause, Handle, open_handle
 from knet_trio._core.inbound import InboundSequence
-from knet_trio._core.onwire import MAX_SEQ, TYPE_DATA, Data, Packet, Ping, PmtudReply, Pong
+from knet_trio._core.onwire import MAX_SEQ, TYPE_DATA, Data, Ping, PmtudReply, Pong
 from knet_trio._core.window import WINDOW_SIZE
 from knet_trio._crypto.envelope import make_cipher
 from tests.attack.arena import (
@@ -26,10 +25,11 @@ from tests.attack.arena import (
     VICTIM,
     Arena,
     TappedEnd,
-    health,
+    only,
     open_arena,
     open_socket,
     open_wire,
+    pings_and_pongs,
     under_attack,
 )
 from tests.cluster import (
@@ -45,13 +45,6 @@ from tests.drops import counted
 
 both = pytest.mark.parametrize("crypto", [None, CRYPTO], ids=["clear", "crypto"])
 
-Kinds = type[Packet] | tuple[type[Packet], ...]
-
-
-def only(arena: Arena, tape: list[bytes], kinds: Kinds) -> list[bytes]:
-    """The datagrams with packets of that kind."""
-    return [datagram for packet, datagram in arena.read(tape) if isinstance(packet, kinds)]
-
 
 async def record(arena: Arena, messages: int = 20) -> list[bytes]:
     """A stretch of what the peer sends: messages, large ones too, pings and pongs."""
@@ -63,10 +56,6 @@ async def record(arena: Arena, messages: int = 20) -> list[bytes]:
         await wait_for(lambda: pings_and_pongs(arena, tape) >= 4)
     assert link.status.connected
     return tape
-
-
-def pings_and_pongs(arena: Arena, tape: list[bytes]) -> int:
-    return min(len(only(arena, tape, Ping)), len(only(arena, tape, Pong)))
 
 
 # Within the window.
@@ -317,48 +306,6 @@ async def test_from_another_address_nothing_is_taken(crypto: CryptoConfig | None
                 assert attack.dropped == attack.thrown
                 refused = {DropCause.ACCESS_LIST, DropCause.UNKNOWN_ADDRESS}
                 assert set(attack.drops) == refused
-
-
-@both
-async def test_a_dynamic_link_follows_nobody_who_only_repeats(
-    crypto: CryptoConfig | None,
-) -> None:
-    with open_socket(STRANGER_ADDRESS) as sock:
-        async with open_arena(crypto) as arena, open_wire() as (_, far, near):
-            to_peer, to_victim = arena.victim.get_host(PEER), arena.peer.get_host(VICTIM)
-            link = await to_peer.add_link(
-                2, (LOCALHOST, 0), ping_interval=0.05, pong_timeout=1.0, pong_count=1
-            )
-            link.acl.append(AclEntry.network("127.0.0.0/8"))
-            far.plug(link.config.src)
-            back = await add_quick_link(to_victim, 2, (LOCALHOST, 0), near.address)
-            near.plug(back.config.src)
-            await wait_for(lambda: link.status.connected and link.status.proto_overhead > 0)
-            assert (link.status.dst_ipaddr, link.status.dst_port) == far.address
-            before = health(arena.victim, to_peer, link)
-            with far.recording() as tape:
-                await wait_for(lambda: pings_and_pongs(arena, tape) >= 3)
-            questions: list[bytes] = []
-
-            def throw(datagram: bytes) -> None:
-                sock.sendto(datagram, link.config.src)
-                # It is asked whether it is the peer. It has no answer but the question.
-                with contextlib.suppress(BlockingIOError):
-                    questions.append(sock.recv(2048))
-
-            async with under_attack(arena, SLACK) as attack:
-                pinged = link.status.stats.rx_ping_packets
-
-                def done() -> int:
-                    return attack.dropped + link.status.stats.rx_ping_packets - pinged
-
-                await attack.flood(throw, itertools.cycle(only(arena, tape, (Ping, Pong))), done)
-                assert set(attack.drops) == {DropCause.UNKNOWN_ADDRESS}
-                assert questions
-                for question in questions[:10]:
-                    sock.sendto(question, link.config.src)
-                await wait_dropped(arena.victim, DropCause.UNKNOWN_HOST, len(questions[:10]))
-                assert health(arena.victim, to_peer, link) == before
 
 
 @both

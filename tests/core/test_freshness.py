@@ -35,6 +35,15 @@ class TestSeenPings:
         assert not seen.is_copy(stamp(0))
         assert len(seen) == MAX_PINGS
 
+    def test_looking_is_not_remembering(self) -> None:
+        seen = SeenPings(2)
+        assert stamp(1) not in seen
+        assert len(seen) == 0
+        for number in (1, 2, 2, 3):
+            seen.add(stamp(number))
+            assert stamp(number) in seen
+        assert [stamp(number) in seen for number in (1, 2, 3)] == [False, True, True]
+
 
 class TestProbeNumbers:
     def test_each_is_another_and_good_for_one_answer(self) -> None:

@@ -140,6 +140,8 @@ async def test_where_a_dynamic_peer_is(logged: Logged) -> None:
     link = world.add_link(world.add_host(), dst=None)
     link.acl.append(AclEntry.network("198.51.100.0/24"))
     world.receive(PING, address(5))
+    assert logged() == []
+    world.prove(link, address(5))
     assert logged() == [("link", "INFO", f"[host 1] link 0 to host 2: the peer is at {address(5)}")]
 
 
@@ -272,7 +274,7 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
     world.receive(PING._replace(node=3), HOME)
     world.receive(PING._replace(link=1), HOME)
     elsewhere = HOME._replace(port=1)
-    world.pong(link, bytes(16), elsewhere)
+    world.forge(link, bytes(16), elsewhere)
     link.set_enabled(False)
     world.receive(PING, HOME)
     assert logged() == [
@@ -285,7 +287,7 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
             ),
             (
                 "INFO",
-                f"{link.title}: an answer from {elsewhere} is refused, it has to come from {HOME}",
+                f"{link.title}: a pong from {elsewhere} is refused, it has to come from {HOME}",
             ),
             ("DEBUG", "link 0 to host 2: the peer is trying to reach it, but it is disabled"),
         )

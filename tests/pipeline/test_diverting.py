@@ -126,7 +126,7 @@ class TestHedging:
     async def test_an_answer_ends_the_doubt(self, autojump_clock: MockClock) -> None:
         world = await self.overdue()
         link = world.handle.hosts[2].network_links[0]
-        world.pong(link, link.heartbeat.liveness.stamp(trio.current_time()))
+        world.pong(link)
         await send(world, message())
         assert [over(world, link_id) for link_id in range(3)] == [[1], [], []]
 

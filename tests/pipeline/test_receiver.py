@@ -365,7 +365,7 @@ class TestBeforeTheLinkIsUp:
         # It may have found this host before this host has found it.
         async with receiving(World(), up=False) as rx:
             link = rx.world.handle.hosts[PEER].network_links[0]
-            rx.world.pong(link, link.heartbeat.liveness.stamp(rx.world.context.now()))
+            rx.world.pong(link)
             await rx.arrive(*packets())
             assert not link.connected.is_on
             assert len(rx.got()) == 1

@@ -36,9 +36,8 @@ class Sockets:
             link = self.world.add_link(
                 self.world.add_host(host_id), dst=address(10 * host_id), send_socket=send_socket
             )
-            now = self.world.context.now()
             for _ in range(2):
-                self.world.pong(link, link.heartbeat.liveness.stamp(now))
+                self.world.pong(link)
             endpoint.sent.clear()
 
     def hold(self, *hosts: int) -> None:

@@ -29,12 +29,14 @@ AT_THE_DOOR = frozenset(
         DropCause.UNKNOWN_LINK,
         DropCause.UNKNOWN_ADDRESS,
         DropCause.ACCESS_LIST,
+        DropCause.IMPOSSIBLE_SOURCE,
         DropCause.NOT_AUTHENTIC,
         DropCause.CLEAR_TRAFFIC,
         DropCause.LINK_DISABLED,
         DropCause.PEER_UNREACHABLE,
         DropCause.FORWARDING_DISABLED,
         DropCause.REPLAYED,
+        DropCause.RATE_LIMITED,
     }
 )
 # Those of a message that never left, by host or by packet.
@@ -396,7 +398,11 @@ class Model:
             last = paused.until(last)
         if life.ended <= last + SLACK + self._compression(sent.name.sender):
             return
-        known = [crossing for crossing in arrived if not self._from_nowhere(track, crossing)]
+        known = [
+            crossing
+            for crossing in arrived
+            if not (self._from_nowhere(track, crossing) or self._is_disabled(track, crossing))
+        ]
         if not track.is_whole(known) or self._is_mistaken(track, to, first):
             return
         # One from beyond the window has it begin anew.
@@ -441,16 +447,24 @@ class Model:
         if any(crossing.taken < time <= crossing.ended for time in moves):
             # It waited until its sender was somewhere else.
             return True
-        up = self._life(to).links[sender.host, link]
-        # Its pong to a ping that went there; a link that is down believes the first packet.
+        # Its pong to a ping that went there.
         return moved > -math.inf and not any(
             control.link == link
             and moved <= control.taken
             # Of those that come at once it may be the last.
             and control.ended < crossing.ended
-            and (control.is_pong or up.ever(False, control.ended, control.ended))
+            and control.asked is not None
+            and control.ended <= control.asked + self._scenario.pong_timeout
             for control in self._cluster.witness.controls[sender, to]
         )
+
+    def _is_disabled(self, track: Track, crossing: Crossing) -> bool:
+        """Whether a packet came over a link that was disabled where it came to."""
+        disabled = self._cluster.disabled[crossing.to.host, track.sender.host, crossing.link]
+        paused = self._cluster.paused[crossing.to.host]
+        # What waits is looked at later.
+        until = paused.until(crossing.ended) if paused.at(crossing.ended) else crossing.ended
+        return disabled.ever(True, crossing.ended, until + SLACK)
 
     def _is_mistaken(self, track: Track, to: Sender, at: float) -> bool:
         """Whether its sender started again and its host could not know."""

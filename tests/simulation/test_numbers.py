@@ -30,7 +30,7 @@ def heard(
         for at, number in numbers
     ]
     controls = {
-        (sender, ME): [Control(0, False, at, at, number, timed) for at, number in numbers]
+        (sender, ME): [Control(0, None, at, at, number, timed) for at, number in numbers]
         for sender, numbers in pings.items()
     }
     switched_off = Timeline()

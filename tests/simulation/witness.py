@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from knet_trio import CryptoConfig
 from knet_trio._compress import Decompressors
+from knet_trio.address import Address
 from knet_trio.testing import Fate, PacketRecord
 from tests.simulation.messages import MAX_SIZE, Name, read_name
 
@@ -50,10 +51,13 @@ class Crossing(NamedTuple):
 
 
 class Control(NamedTuple):
-    """A control packet that a socket got; of a ping the number it tells."""
+    """A control packet that a socket got; of a ping the number it tells.
+
+    Of a pong, when the ping was taken that was sent with its stamp to where it came from.
+    """
 
     link: int
-    is_pong: bool
+    asked: float | None
     taken: float
     ended: float
     number: int | None
@@ -95,6 +99,7 @@ class _Control(NamedTuple):
     node: int
     key: bytes
     is_pong: bool
+    stamp: bytes
     number: int | None
     timed: bool
 
@@ -127,6 +132,8 @@ class Witness:
         self.withdrawn: set[bytes] = set()
         self._locate = locate
         self._keys = keys
+        # When and where to a ping with that stamp was sent.
+        self._asked: dict[bytes, tuple[float, Address]] = {}
         # What was seen already: copies are the same bytes.
         self._seen: dict[bytes, _Data | _Control] = {}
 
@@ -134,6 +141,7 @@ class Witness:
         """Forget messages, which are all at their ends; go on counting."""
         self.tracks.clear()
         self.controls.clear()
+        self._asked.clear()
         self._seen.clear()
 
     def see(self, passage: PacketRecord) -> None:
@@ -157,10 +165,18 @@ class Witness:
         assert here[0] == packet.node, (here, packet.node)
         sender = Sender(here[0], here[1])
         if isinstance(packet, _Control):
+            if packet.number is not None:
+                self._asked[packet.stamp] = passage.taken, passage.destination
             if fate is Fate.DELIVERED:
-                _, _, is_pong, number, timed = packet
-                control = Control(here[2], is_pong, passage.taken, passage.ended, number, timed)
-                self.controls[sender, to].append(control)
+                asked = None
+                if packet.is_pong and packet.stamp in self._asked:
+                    at, place = self._asked[packet.stamp]
+                    asked = at if place == passage.source else None
+                self.controls[sender, to].append(
+                    Control(
+                        here[2], asked, passage.taken, passage.ended, packet.number, packet.timed
+                    )
+                )
             return
         track = self.tracks.get((sender, packet.seq))
         if track is None:
@@ -179,9 +195,12 @@ class Witness:
         if plain[1] != _TYPE_DATA:
             node = int.from_bytes(plain[2:4], "big")
             if plain[1] == _TYPE_PING:
-                *_, number, timed = _PING.unpack(plain)
-                return _Control(node, key, False, number, bool(timed))
-            return _Control(node, key, plain[1] == _TYPE_PONG, None, False)
+                *_, stamp, number, timed = _PING.unpack(plain)
+                return _Control(node, key, False, stamp, number, bool(timed))
+            if plain[1] == _TYPE_PONG:
+                *_, stamp, _, _ = _PING.unpack(plain)
+                return _Control(node, key, True, stamp, None, False)
+            return _Control(node, key, False, b"", None, False)
         _, _, node, _, _, seq, compress, _, _, count, index, _ = _DATA_HEADER.unpack_from(plain)
         payload = plain[_DATA_HEADER.size :]
         return _Data(node, key, seq, compress, count, max(0, index - 1), payload)

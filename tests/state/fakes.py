@@ -254,15 +254,29 @@ class World:
     def bring_up(self, link: NetworkLinkState) -> None:
         """Have the peer answer at once until the link is up."""
         for _ in range(link.heartbeat.liveness.pong_count + 1):
-            now = self.context.now()
-            self.pong(link, link.heartbeat.liveness.stamp(now))
+            self.pong(link)
         assert link.connected.is_on
 
-    def pong(self, link: NetworkLinkState, stamp: bytes, source: Address | None = None) -> None:
-        """The peer answers a ping."""
-        source = source or link.destination
-        assert source is not None
+    def prove(self, link: NetworkLinkState, place: Address) -> None:
+        """Have the peer of a dynamic link answer a ping that was sent to ``place``."""
+        sent = link.heartbeat.liveness.challenge_time(self.context.now())
+        self.forge(link, self.stamp(link, sent, place), place)
+        assert link.destination == place
+
+    def pong(self, link: NetworkLinkState, sent: float | None = None) -> None:
+        """The peer answers a ping that was sent at that time, or just now."""
+        if sent is None:
+            sent = link.heartbeat.liveness.ping_time(self.context.now())
+        assert link.destination is not None
+        self.forge(link, self.stamp(link, sent, link.destination), link.destination)
+
+    def forge(self, link: NetworkLinkState, stamp: bytes, source: Address) -> None:
+        """A pong with ``stamp`` comes from ``source``."""
         self.receive(Pong(link.host_id, link.link_id, stamp, 0, True), source)
+
+    def stamp(self, link: NetworkLinkState, sent: float, place: Address) -> bytes:
+        """What a ping carries that is sent to ``place`` at that time."""
+        return self.context.stamps.make(sent, link.host_id, link.link_id, place)
 
     def reply(self, link: NetworkLinkState) -> None:
         """The peer answers the last probe."""

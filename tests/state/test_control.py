@@ -75,16 +75,19 @@ class TestRejected:
         link.acl.append(AclEntry.address("198.51.100.7"))
         world.receive(Ping(2, 0, STAMP, 0, True), address(8))
         assert link.status().dst_ipaddr is None
-        world.receive(Ping(2, 0, STAMP, 0, True), address(7))
-        world.receive(Ping(2, 0, STAMP, 0, True), address(8))
+        assert world.endpoint.sent == []
+        world.prove(link, address(7))
+        world.receive(Ping(2, 0, OTHER, 0, True), address(8))
+        # Not even with a stamp that was sent there.
+        sent = link.heartbeat.liveness.challenge_time(world.context.now())
+        world.forge(link, world.stamp(link, sent, address(8)), address(8))
         assert link.destination == address(7)
-        assert link.counters.drops[DropCause.ACCESS_LIST] == 2
+        assert link.counters.drops == {DropCause.ACCESS_LIST: 3}
 
     async def test_without_access_lists_every_address_may_speak(self) -> None:
         world = World(access_lists=False)
         link = world.add_link(world.add_host(), dst=None)
-        world.receive(Ping(2, 0, STAMP, 0, True), address(8))
-        assert link.destination == address(8)
+        world.prove(link, address(8))
 
     async def test_a_disabled_link_stays_silent(self) -> None:
         world = World(access_lists=False)
@@ -100,8 +103,8 @@ class TestRejected:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
         elsewhere = address(2)._replace(port=9999)
-        stamp = link.heartbeat.liveness.stamp(world.context.now())
-        world.pong(link, stamp, source=elsewhere)
+        sent = link.heartbeat.liveness.ping_time(world.context.now())
+        world.forge(link, world.stamp(link, sent, elsewhere), elsewhere)
         world.receive(PmtudReply(2, 0, 1000), elsewhere)
         assert link.counters.drops == {DropCause.UNKNOWN_ADDRESS: 2}
         assert link.heartbeat.liveness.counted == 0
@@ -197,7 +200,7 @@ class TestTrouble:
         world = World(access_lists=False)
         host = world.add_host()
         link = world.add_link(host, dst=None)
-        world.receive(Ping(2, 0, STAMP, 0, True), address(7))
+        world.prove(link, address(7))
         world.bring_up(link)
         world.trouble(address(7), errno.ECONNREFUSED)
         world.trouble(address(7), errno.ECONNREFUSED)

@@ -41,7 +41,7 @@ class TestLinkCounters:
     def test_latencies_come_from_the_heartbeat(self) -> None:
         liveness = Liveness(0.0)
         for sent, answered in [(0.0, 0.25), (1.0, 1.75)]:
-            liveness.pong_received(answered, liveness.stamp(sent))
+            liveness.pong_received(answered, liveness.ping_time(sent))
         snapshot = LinkCounters().snapshot(liveness)
         assert (snapshot.latency_min, snapshot.latency_max) == (0.25, 0.75)
         assert snapshot.latency_ave == 0.5

@@ -6,9 +6,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from knet_trio._core.onwire import Ping
+from knet_trio._core.onwire import Ping, PmtudReply
 from knet_trio._state.explain import explain
 from knet_trio._state.network_link import NetworkLinkState
+from knet_trio.address import Address
 from knet_trio.errors import DropCause
 from tests.state.fakes import HEADERS, World, address, refusal
 
@@ -91,7 +92,7 @@ class TestDown:
 
     async def test_on_its_way_up(self) -> None:
         world, link = make()
-        world.pong(link, link.heartbeat.liveness.stamp(world.context.now()))
+        world.pong(link)
         assert "1 pongs have come; it comes up with the one after 2 in a row" in explain(link)
 
     async def test_silence(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
@@ -117,7 +118,31 @@ class TestDown:
         link = world.add_link(world.add_host(), dst=None)
         text = explain(link)
         assert "-> a peer that has not spoken yet" in text
-        assert "it stays silent until the peer's first packet arrives" in text
+        assert "it stays silent until the peer's first ping arrives" in text
+
+    async def test_dynamic_and_who_pings_does_not_answer(self) -> None:
+        world = World(access_lists=False)
+        link = world.add_link(world.add_host(), dst=None)
+        for number in range(3):
+            world.receive(Ping(2, 0, number.to_bytes(16, "big"), 5, timed=True), address(7))
+        text = explain(link)
+        assert f"pings come from {address(7)}, which has not answered the ping sent there" in text
+        assert "rate_limited x 2: more pings came from elsewhere than can be looked into" in text
+        world.prove(link, address(7))
+        assert "has not answered" not in explain(link)
+
+    @pytest.mark.parametrize(
+        ("source", "told"),
+        [
+            (address(3), "unknown_address x 1: packets came from elsewhere than where it leads to"),
+            (Address("224.0.0.1", 5405), "impossible_source x 1: packets came from an address"),
+        ],
+    )
+    async def test_packets_from_elsewhere(self, source: Address, told: str) -> None:
+        world = World(access_lists=False)
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.receive(PmtudReply(2, 0, 1000), source)
+        assert told in explain(link)
 
     async def test_the_network_says_why(
         self, autojump_clock: MockClock, nursery: trio.Nursery

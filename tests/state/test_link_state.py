@@ -7,8 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
-from knet_trio._state.network_link import NetworkLinkState
+from knet_trio._core.onwire import Ping, PmtudProbe, Pong
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
@@ -145,12 +144,12 @@ class TestHeartbeat:
         link = world.add_link(world.add_host(), dst=address(2), ping_interval=0.5)
         world.bring_up(link)
         await trio.sleep(59.5)
-        stamp = link.heartbeat.liveness.stamp(trio.current_time())
+        sent = link.heartbeat.liveness.ping_time(trio.current_time())
         # Nothing has run for a minute: neither the heartbeat nor the receiving of pongs.
         await trio.sleep(0.5)
         link.heartbeat.beat(trio.current_time())
         assert link.connected.is_on
-        world.pong(link, stamp)
+        world.pong(link, sent)
         await trio.sleep(1.5)
         link.heartbeat.beat(trio.current_time())
         assert reasons(world) == [(True, "the peer answers pings")]
@@ -176,10 +175,10 @@ class TestHeartbeat:
     ) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2), pong_timeout=2.0)
-        stamp = link.heartbeat.liveness.stamp(0.0)
+        sent = link.heartbeat.liveness.ping_time(0.0)
         await trio.sleep(2.5)
-        world.pong(link, stamp)
-        world.pong(link, b"\xff" * 16)
+        world.pong(link, sent)
+        world.forge(link, b"\xff" * 16, address(2))
         assert link.counters.drops[DropCause.UNEXPECTED_PONG] == 2
         assert world.context.counters.drops[DropCause.UNEXPECTED_PONG] == 2
         assert not link.connected.is_on
@@ -379,176 +378,6 @@ class TestData:
         world.endpoint.refuse = refuse
         link.sender.send_data([b"x"])
         assert link.heartbeat.liveness.suspect(trio.current_time()) is suspect
-
-
-def ping(stamp: bytes, seq: int = 5) -> Ping:
-    return Ping(2, 0, stamp, seq, True)
-
-
-class TestMoves:
-    """The peer of a dynamic link that is up may have moved, or somebody has recorded its pings."""
-
-    def up(self) -> tuple[World, NetworkLinkState]:
-        world = World(access_lists=False)
-        link = world.add_link(world.add_host(), dst=None)
-        world.receive(ping(STAMP), address(7))
-        world.bring_up(link)
-        link.path_mtu.discover(trio.current_time())
-        world.reply(link)
-        world.endpoint.sent.clear()
-        return world, link
-
-    async def test_is_asked_where_it_seems_to_be_and_followed_when_it_answers(self) -> None:
-        world, link = self.up()
-        world.receive(ping(b"a new ping      "), address(8))
-        assert link.destination == address(7)
-        (question,) = world.endpoint.packets(address(8))
-        assert isinstance(question, Ping)
-        world.pong(link, question.time, source=address(8))
-        assert link.destination == address(8)
-        # What was asked from there is answered now, and the way there is searched.
-        answer = Pong(ME, 0, b"a new ping      ", 5, timed=True)
-        assert world.endpoint.packets(address(8)) == [question, answer]
-        assert link.path_mtu.search.searching
-        stats = link.status().stats
-        assert (stats.rx_ping_packets, stats.rx_pong_packets) == (2, 3)
-
-    async def test_may_ping_again_before_it_can_answer(self) -> None:
-        world, link = self.up()
-        world.receive(ping(STAMP), address(8))
-        world.receive(ping(b"the next ping   "), address(8))
-        first, second = world.endpoint.packets(address(8))
-        assert isinstance(first, Ping)
-        assert first == second
-        world.pong(link, first.time, source=address(8))
-        assert link.destination == address(8)
-        assert world.endpoint.packets(address(8))[-1] == Pong(
-            ME, 0, b"the next ping   ", 5, timed=True
-        )
-
-    async def test_a_ping_from_elsewhere_changes_nothing(self) -> None:
-        world, link = self.up()
-        before = link.status()
-        for number in range(8, 20):
-            world.receive(ping(STAMP, seq=0), address(number))
-            world.receive(PmtudProbe(2, 0, 9000, 900), address(number))
-        after = link.status()
-        assert (after.dst_ipaddr, after.mtu) == (before.dst_ipaddr, before.mtu)
-        assert not link.path_mtu.search.searching
-        assert not link.heartbeat.liveness.suspect(trio.current_time() + 1)
-
-    async def test_only_the_pong_to_that_question_from_there_counts(self) -> None:
-        world, link = self.up()
-        world.receive(ping(STAMP), address(8))
-        (question,) = world.endpoint.packets(address(8))
-        assert isinstance(question, Ping)
-        for stamp, source in (
-            (question.time, address(9)),
-            (link.heartbeat.liveness.stamp(trio.current_time()), address(8)),
-            (STAMP, address(8)),
-        ):
-            world.pong(link, stamp, source=source)
-        assert link.counters.drops == {DropCause.UNKNOWN_ADDRESS: 3}
-        # Where the peer is known to be it says nothing: it is no stamp of the heartbeat.
-        world.pong(link, question.time)
-        assert link.counters.drops[DropCause.UNEXPECTED_PONG] == 1
-        assert link.destination == address(7)
-
-    async def test_an_answer_alone_moves_nothing(self) -> None:
-        world = World(access_lists=False)
-        link = world.add_link(world.add_host(), dst=None)
-        world.pong(link, STAMP, source=address(8))
-        world.receive(PmtudReply(2, 0, 1500), address(8))
-        assert link.destination is None
-        assert link.counters.drops == {DropCause.UNKNOWN_ADDRESS: 2}
-
-    async def test_the_ping_by_which_it_moved_may_be_a_copy(self) -> None:
-        world = World(access_lists=False)
-        link = world.add_link(world.add_host(), dst=None)
-        world.receive(ping(STAMP, seq=0), address(7))
-        world.bring_up(link)
-        world.endpoint.sent.clear()
-        world.receive(ping(STAMP, seq=0), address(8))
-        (question,) = world.endpoint.packets(address(8))
-        assert isinstance(question, Ping)
-        world.pong(link, question.time, source=address(8))
-        assert link.destination == address(8)
-        assert world.endpoint.packets(address(8)) == [question]
-
-    async def test_what_was_asked_before_it_went_down_is_forgotten(self) -> None:
-        world, link = self.up()
-        world.receive(ping(STAMP), address(8))
-        (question,) = world.endpoint.packets(address(8))
-        assert isinstance(question, Ping)
-        link.take_down(trio.current_time(), "for the test")
-        world.pong(link, question.time, source=address(8))
-        assert link.destination is None
-
-
-class TestDynamic:
-    async def test_is_silent_until_the_peer_speaks(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World(access_lists=False)
-        start(world, nursery)
-        link = world.add_link(world.add_host(), dst=None)
-        assert link.address.dynamic
-        await trio.sleep(10)
-        assert world.endpoint.sent == []
-        assert link.status().dst_ipaddr is None
-        assert not link.status().dynconnected
-        world.receive(Ping(2, 0, STAMP, 0, True), address(7))
-        assert link.destination == address(7)
-        assert (link.status().dst_ipaddr, link.status().dst_port) == address(7)
-        assert link.status().dynconnected
-        await link.connected.wait(True)
-        assert {sent.destination for sent in world.endpoint.sent} == {address(7)}
-        nursery.cancel_scope.cancel()
-
-    async def test_follows_the_peer(self) -> None:
-        world = World(access_lists=False)
-        host = world.add_host()
-        link = world.add_link(host, dst=None)
-        for number, where in enumerate((address(7), address(8), address(8))):
-            world.receive(ping(number.to_bytes(16, "big"), seq=0), where)
-            assert host.by_address == {where: link}
-            assert world.handle.by_address.find(where) == (link,)
-            assert len(world.handle.by_address) == 1
-
-    async def test_does_not_follow_a_copy(self) -> None:
-        world = World(access_lists=False)
-        link = world.add_link(world.add_host(), dst=None)
-        for where in (address(7), address(8)):
-            world.receive(ping(STAMP, seq=0), where)
-        assert link.destination == address(7)
-        assert link.counters.drops == {DropCause.REPLAYED: 1}
-
-    async def test_forgets_the_peer_when_it_goes_down(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World(access_lists=False)
-        answerer = start(world, nursery)
-        host = world.add_host()
-        link = world.add_link(host, dst=None)
-        world.receive(Ping(2, 0, STAMP, 0, True), address(7))
-        await link.connected.wait(True)
-        answerer.alive = False
-        await link.connected.wait(False)
-        assert link.destination is None
-        assert host.by_address == {}
-        assert len(world.handle.by_address) == 0
-        before = len(world.endpoint.sent)
-        await trio.sleep(10)
-        assert len(world.endpoint.sent) == before
-        nursery.cancel_scope.cancel()
-
-    async def test_a_static_link_stays_where_it_is(self) -> None:
-        world = World(access_lists=False)
-        link = world.add_link(world.add_host(), dst=address(2))
-        world.receive(Ping(2, 0, STAMP, 0, True), address(7))
-        assert link.destination == address(2)
-        assert not link.address.dynamic
-        assert world.endpoint.sent[-1].destination == address(2)
 
 
 async def test_status_shows_both_ends() -> None:

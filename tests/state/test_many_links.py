@@ -91,8 +91,8 @@ def narrow(world: World, link: NetworkLinkState) -> None:
     link.path_mtu.restart(world.context.now())
 
 
-def learn(_: World, link: NetworkLinkState) -> None:
-    link.learn(address(250))
+def follow(_: World, link: NetworkLinkState) -> None:
+    link.follow(address(250))
 
 
 def remove(world: World, link: NetworkLinkState) -> None:
@@ -112,7 +112,7 @@ def rename(world: World, _: NetworkLinkState) -> None:
     assert world.handle.find("host2") is None
 
 
-@pytest.mark.parametrize("change", [go_down, stay_down, go_up, narrow, learn, remove, add, rename])
+@pytest.mark.parametrize("change", [go_down, stay_down, go_up, narrow, follow, remove, add, rename])
 async def test_one_link_costs_the_same_among_many(
     change: Callable[[World, NetworkLinkState], None],
 ) -> None:
@@ -242,7 +242,7 @@ class TestTroubles:
         receive_troubles(world.handle, world.endpoint, [trouble])
         assert sum(not link.connected.is_on for link in links) == AT_ONCE
         # What leads elsewhere by the time it is its turn is left alone.
-        links[-1].learn(address(250))
+        links[-1].follow(address(250))
         await work_off(world, nursery)
         assert [link.connected.is_on for link in links] == [False] * (MANY - 1) + [True]
 

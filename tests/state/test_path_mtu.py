@@ -230,7 +230,7 @@ class TestPathMtu:
         world = World(access_lists=False)
         start(world, nursery)
         link = world.add_link(world.add_host(), dst=None)
-        link.learn(address(1))
+        world.prove(link, address(1))
         world.endpoint.limit_mtu(1500)
         await link.connected.wait(True)
         await trio.sleep(10)
@@ -238,7 +238,7 @@ class TestPathMtu:
         world.endpoint.limit_mtu(1400)
         # The way back to where it was is another one again.
         for place in (2, 1):
-            link.learn(address(place))
+            world.prove(link, address(place))
             assert link.path_mtu.search.searching
             assert link.path_mtu.search.onwire is None
         await trio.sleep(10)

@@ -1,0 +1,193 @@
+"""Who may speak on a link: what happens to a packet, by its kind, its link and where it came from.
+
+A packet says itself whose it is and which link it is for, and crypto says only that a member has
+made it, some time. So where it came from decides what it may do:
+
+- Only the address that a link leads to acts for the peer. A static link has it from the program. A
+  dynamic link has it from a pong: to a ping that was sent to that address, with a stamp that nobody
+  else could have made (``stamps``). What was recorded proves nothing.
+- A ping from elsewhere may be of a peer that is there by now: behind a translator of addresses, or
+  after it got another one. The link asks: a ping to that place, a *challenge*. Until its pong has
+  come, nothing has changed.
+- Data and answers from elsewhere are nobody's.
+
+The table is that of ``docs/security.md``. The first row that fits decides.
+"""
+
+from __future__ import annotations
+
+import enum
+from ipaddress import IPv4Address, ip_address
+from itertools import product
+from typing import Final, NamedTuple, Never
+
+from knet_trio._core.stamps import Place
+from knet_trio.errors import DropCause
+
+
+class PacketKind(enum.Enum):
+    """What a packet is."""
+
+    DATA = "data"
+    PING = "ping"
+    PONG = "pong"
+    PROBE = "path MTU probe"
+    REPLY = "path MTU reply"
+
+
+class LinkKind(enum.Enum):
+    """How a link got the address it leads to."""
+
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+
+
+class LinkPhase(enum.Enum):
+    """What a link is doing."""
+
+    DISABLED = "disabled"
+    SILENT = "down"
+    ANSWERED = "down, with pongs counted"
+    UP = "up"
+
+
+class Origin(enum.Enum):
+    """Where a packet came from."""
+
+    PEER = "the address the link leads to"
+    SIBLING = "the address of another link of its host that is up"
+    ELSEWHERE = "elsewhere"
+    REJECTED = "an address that the access list rejects"
+    IMPOSSIBLE = "an address that no peer has"
+
+
+class Action(enum.Enum):
+    """What happens to a packet that is not refused."""
+
+    ACT = "is taken"
+    ANSWER = "is answered to the address the link leads to; changes nothing"
+    GREET = "a pong goes there, and a ping with a stamp for that place"
+    CHALLENGE = "a ping goes there, with a stamp for that place"
+    CHECK = "is taken if its stamp was sent there; else refused (`unexpected_pong`)"
+    FOLLOW = (
+        "if its stamp was sent there, the link leads there from now on;"
+        " else refused (`unknown_address`)"
+    )
+
+
+class Situation(NamedTuple):
+    """What decides about a packet.
+
+    Attributes:
+        reachable: Whether the host can be reached, over whichever link.
+    """
+
+    packet: PacketKind
+    link: LinkKind
+    phase: LinkPhase
+    reachable: bool
+    origin: Origin
+
+
+class Rule(NamedTuple):
+    """A row of the table: where all five fit, ``verdict`` holds. An empty set fits everything.
+
+    Attributes:
+        verdict: What happens to the packet, or under which cause it is counted and goes no further.
+    """
+
+    packets: frozenset[PacketKind]
+    links: frozenset[LinkKind]
+    phases: frozenset[LinkPhase]
+    reachable: frozenset[bool]
+    origins: frozenset[Origin]
+    verdict: Action | DropCause
+
+    def fits(self, situation: Situation) -> bool:
+        """Return whether it is about ``situation``."""
+        return (
+            (not self.packets or situation.packet in self.packets)
+            and (not self.links or situation.link in self.links)
+            and (not self.phases or situation.phase in self.phases)
+            and (not self.reachable or situation.reachable in self.reachable)
+            and (not self.origins or situation.origin in self.origins)
+        )
+
+
+_ANY: Final[frozenset[Never]] = frozenset()
+
+_DATA: Final = frozenset({PacketKind.DATA})
+_PING: Final = frozenset({PacketKind.PING})
+_PONG: Final = frozenset({PacketKind.PONG})
+_PROBE: Final = frozenset({PacketKind.PROBE})
+_REPLY: Final = frozenset({PacketKind.REPLY})
+
+_STATIC: Final = frozenset({LinkKind.STATIC})
+_DYNAMIC: Final = frozenset({LinkKind.DYNAMIC})
+
+_DISABLED: Final = frozenset({LinkPhase.DISABLED})
+_SILENT: Final = frozenset({LinkPhase.SILENT})
+_DOWN: Final = frozenset({LinkPhase.SILENT, LinkPhase.ANSWERED})
+_UP: Final = frozenset({LinkPhase.UP})
+
+_UNREACHABLE: Final = frozenset({False})
+
+_IMPOSSIBLE: Final = frozenset({Origin.IMPOSSIBLE})
+_REJECTED: Final = frozenset({Origin.REJECTED})
+_PEER: Final = frozenset({Origin.PEER})
+_ITS_HOST: Final = frozenset({Origin.PEER, Origin.SIBLING})
+
+# fmt: off
+RULES: Final = (
+    #    packet  link      it is      host          from         verdict
+    Rule(_ANY,   _ANY,     _ANY,      _ANY,         _IMPOSSIBLE, DropCause.IMPOSSIBLE_SOURCE),
+    Rule(_ANY,   _ANY,     _ANY,      _ANY,         _REJECTED,   DropCause.ACCESS_LIST),
+    # Silence, so that the other end takes its end down too and uses another link.
+    Rule(_ANY,   _ANY,     _DISABLED, _ANY,         _ANY,        DropCause.LINK_DISABLED),
+    # A peer that has begun to answer may have found this host before this host found it: its first
+    # messages are not to be lost for that. And a link may be down here that is still up there.
+    Rule(_DATA,  _ANY,     _SILENT,   _UNREACHABLE, _PEER,       DropCause.PEER_UNREACHABLE),
+    Rule(_DATA,  _ANY,     _ANY,      _ANY,         _PEER,       Action.ACT),
+    Rule(_PING,  _ANY,     _ANY,      _ANY,         _PEER,       Action.ACT),
+    # Access lists do not compare ports, and without them the link's own address is all there is.
+    Rule(_PING,  _STATIC,  _ANY,      _ANY,         _ANY,        Action.ANSWER),
+    # A peer that is not reached waits for a pong, by which it finds out that this host is there.
+    Rule(_PING,  _DYNAMIC, _DOWN,     _ANY,         _ANY,        Action.GREET),
+    Rule(_PING,  _DYNAMIC, _UP,       _ANY,         _ANY,        Action.CHALLENGE),
+    Rule(_PONG,  _ANY,     _ANY,      _ANY,         _PEER,       Action.CHECK),
+    Rule(_PONG,  _DYNAMIC, _ANY,      _ANY,         _ANY,        Action.FOLLOW),
+    Rule(_PROBE, _ANY,     _ANY,      _ANY,         _PEER,       Action.ACT),
+    Rule(_PROBE, _STATIC,  _ANY,      _ANY,         _ANY,        Action.ANSWER),
+    # The coming libknet finds the link to reply on by address, without the port. That a reply is
+    # real is shown by the number that was drawn for its probe.
+    Rule(_REPLY, _ANY,     _ANY,      _ANY,         _ITS_HOST,   Action.ACT),
+    Rule(_ANY,   _ANY,     _ANY,      _ANY,         _ANY,        DropCause.UNKNOWN_ADDRESS),
+)
+# fmt: on
+
+VERDICTS: Final[dict[Situation, Action | DropCause]] = {
+    situation: next(rule.verdict for rule in RULES if rule.fits(situation))
+    for situation in map(
+        Situation._make, product(PacketKind, LinkKind, LinkPhase, (False, True), Origin)
+    )
+}
+"""What happens in each situation."""
+
+_BROADCAST: Final = IPv4Address("255.255.255.255")
+
+
+def is_possible(source: Place, local: Place | None = None) -> bool:
+    """Return whether a peer can have the address ``source``.
+
+    Nobody sends from port 0, from a multicast or broadcast address, or from this very socket. Who
+    answered such a packet would answer to many, or to itself.
+
+    Args:
+        source: Where a packet came from.
+        local: The address of the socket that it came in at, if that is known.
+    """
+    host, port = source
+    if not port or source == local:
+        return False
+    ip = ip_address(host.partition("%")[0])
+    return not (ip.is_multicast or ip.is_unspecified or ip == _BROADCAST)

@@ -1,0 +1,85 @@
+"""Whether packets may speak on a link, by the table of ``_core/admission.py``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from knet_trio._core.admission import (
+    VERDICTS,
+    Action,
+    LinkPhase,
+    Origin,
+    PacketKind,
+    Situation,
+    is_possible,
+)
+from knet_trio._state.host import HostState
+from knet_trio._state.network_link import NetworkLinkState
+from knet_trio.address import Address
+from knet_trio.errors import DropCause
+
+_WHAT: Final = {
+    PacketKind.DATA: "data",
+    PacketKind.PING: "a ping",
+    PacketKind.PONG: "a pong",
+    PacketKind.PROBE: "a path MTU probe",
+    PacketKind.REPLY: "a path MTU reply",
+}
+
+
+def admit(
+    host: HostState, link: NetworkLinkState, kind: PacketKind, source: Address, packets: int = 1
+) -> Action | None:
+    """Return what happens to packets of ``host`` for ``link``; None, and counted, for nothing."""
+    context = host.context
+    reachable = bool(host.ranked)
+    origin = _find_origin(host, link, kind, source)
+    verdict = VERDICTS[Situation(kind, link.address.kind, link.phase, reachable, origin)]
+    if isinstance(verdict, Action):
+        return verdict
+    if verdict is DropCause.UNKNOWN_ADDRESS:
+        refuse_address(link, kind, source, packets)
+    elif verdict in (DropCause.ACCESS_LIST, DropCause.IMPOSSIBLE_SOURCE):
+        context.refuse(verdict, source, times=packets, link=link)
+        link.counters.note(f"packets for this link from {source} were refused", context.now())
+    else:
+        context.refuse(verdict, times=packets, link=link)
+    return None
+
+
+def refuse_address(
+    link: NetworkLinkState, kind: PacketKind, source: Address, packets: int = 1
+) -> None:
+    """Count packets that would have to come from where ``link`` leads to."""
+    where = link.destination or "where the peer has answered from"
+    link.context.refuse(
+        DropCause.UNKNOWN_ADDRESS, _WHAT[kind], source, where, times=packets, link=link
+    )
+
+
+def _find_origin(
+    host: HostState, link: NetworkLinkState, kind: PacketKind, source: Address
+) -> Origin:
+    judge, origin = link, Origin.PEER
+    if source != link.destination:
+        sibling = _find_sibling(host, source) if kind is PacketKind.REPLY else None
+        if sibling is not None:
+            # Whether it may speak at all is a matter of the list of its own link.
+            judge, origin = sibling, Origin.SIBLING
+        elif is_possible(source, link.config.src):
+            origin = Origin.ELSEWHERE
+        else:
+            return Origin.IMPOSSIBLE
+    # The packet says itself which link it is for, so the address must be one that may speak on
+    # that link: else whoever reaches one link could act on another (CVE-2026-15812).
+    if host.context.access_lists and not judge.acl.accepts(source.host):
+        return Origin.REJECTED
+    return origin
+
+
+def _find_sibling(host: HostState, source: Address) -> NetworkLinkState | None:
+    """Return the link of ``host`` that is up and leads to ``source``."""
+    for link in host.network_links.values():
+        if link.destination == source and link.phase is LinkPhase.UP:
+            return link
+    return None
