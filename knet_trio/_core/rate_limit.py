@@ -63,18 +63,21 @@ class RateLimiter(Generic[T]):
         """When ``due`` has to be called next, ``math.inf`` for never."""
         return self._timers.next()
 
-    def first(self, kind: Hashable, what: T, now: float) -> bool:
-        """Return whether ``what`` is to be told now; if not, it was counted."""
+    def first(self, kind: Hashable, what: T, now: float, times: int = 1) -> bool:
+        """Return whether ``what``, which came ``times`` times, is to be told now.
+
+        If it is, all but one of them were counted, else all.
+        """
         flood = self._floods.get(kind)
         if flood is None:
             if len(self._floods) >= LIMIT:
                 self._oust()
-            self._floods[kind] = _Flood(what, now, now)
+            self._floods[kind] = _Flood(what, now, now, count=times - 1)
             self._timers.set(kind, now + FIRST)
             return True
         flood.last = what
         flood.last_at = now
-        flood.count += 1
+        flood.count += times
         return False
 
     def due(self, now: float) -> list[Repeated[T]]:

@@ -121,10 +121,11 @@ class HandleLog:
         *args: object,
         key: Hashable = None,
         cause: BaseException | None = None,
+        times: int = 1,
     ) -> None:
-        """Log on a level that is a variable."""
+        """Log, on a level that is a variable, what has happened ``times`` times."""
         if self._levels[subsystem] >= level:
-            self._say(level, subsystem, message, args, key, cause)
+            self._say(level, subsystem, message, args, key, cause, times)
 
     def close(self) -> None:
         """Log what has been counted, and write no more to the descriptor."""
@@ -143,13 +144,14 @@ class HandleLog:
         args: tuple[object, ...],
         key: Hashable,
         cause: BaseException | None = None,
+        times: int = 1,
     ) -> None:
         wanted = _LOGGERS[subsystem].isEnabledFor(_LOGGING_LEVELS[level])
         if self._descriptor is None and not wanted:
             return
         said = _Said(level, subsystem, message, args)
         if key is not None:
-            if not self._repeats.first((subsystem, key), said, trio.current_time()):
+            if not self._repeats.first((subsystem, key), said, trio.current_time(), times):
                 return
             self._remind(self._tell_counts, self._repeats.deadline)
         self._tell(said, cause)

@@ -130,12 +130,12 @@ class Context:
             return
         level, subsystem, words = told
         if link is None:
-            self.log.tell(level, subsystem, words, *details, key=(cause, key), cause=error)
+            key = (cause, key)
         else:
-            title = link.title
-            self.log.tell(
-                level, subsystem, f"%s: {words}", title, *details, key=(cause, title), cause=error
-            )
+            words = f"%s: {words}"
+            details = (link.title, *details)
+            key = (cause, link.title)
+        self.log.tell(level, subsystem, words, *details, key=key, cause=error, times=times)
 
     def crash(self, error: Exception) -> None:
         """End the handle with ``error``, a bug that came up in a call of the program."""

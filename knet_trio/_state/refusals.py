@@ -49,16 +49,16 @@ TOLD: Final[dict[DropCause, Told]] = {
     DropCause.CLEAR_TRAFFIC: _PACKET,
     # The source, and what is not known.
     DropCause.UNKNOWN_HOST: Told(
-        _INFO, LogSubsystem.RX, "a packet from %s is of host %s, which the handle does not have"
+        _WARNING, LogSubsystem.RX, "a packet from %s is of host %s, which the handle does not have"
     ),
     DropCause.UNKNOWN_LINK: Told(
-        _INFO,
+        _WARNING,
         LogSubsystem.RX,
         "a packet from %s is for link %s to host %s, which the handle does not have",
     ),
     # What came, its source, and where it would have had to come from.
     DropCause.UNKNOWN_ADDRESS: Told(
-        _INFO, LogSubsystem.RX, "%s from %s is refused, it has to come from %s"
+        _WARNING, LogSubsystem.RX, "%s from %s is refused, it has to come from %s"
     ),
     # The source.
     DropCause.ACCESS_LIST: Told(
@@ -96,7 +96,7 @@ TOLD: Final[dict[DropCause, Told]] = {
     ),
     # The channel.
     DropCause.NO_CHANNEL: Told(
-        _INFO, LogSubsystem.RX, "messages for channel %s are lost, it is not open"
+        _WARNING, LogSubsystem.RX, "messages for channel %s are lost, it is not open"
     ),
     DropCause.CHANNEL_FULL: Told(
         _WARNING, LogSubsystem.RX, "messages for channel %s are lost, its reader is too slow"
@@ -109,7 +109,7 @@ TOLD: Final[dict[DropCause, Told]] = {
     DropCause.SEAL_FAILED: Told(_ERROR, LogSubsystem.CRYPTO, "a message is lost: %s"),
     # What is wrong.
     DropCause.UNKNOWN_DESTINATION: Told(_WARNING, LogSubsystem.TX, "a message is lost: %s"),
-    DropCause.HOST_DOWN: Told(_INFO, LogSubsystem.TX, "a message is lost: %s"),
+    DropCause.HOST_DOWN: Told(_WARNING, LogSubsystem.TX, "a message is lost: %s"),
     DropCause.FILTER_DROP: Told(_DEBUG, LogSubsystem.TX, "a message goes no further: %s"),
     DropCause.FORWARDING_DISABLED: Told(_DEBUG, LogSubsystem.TX, "a message goes no further: %s"),
     DropCause.SEND_FAILED: Told(

@@ -104,6 +104,9 @@ def test_a_case_is_measured_told_and_drawn(tmp_path: Path) -> None:
 def test_the_list_and_what_does_not_fit() -> None:
     done = run("--list")
     assert done.stdout.split() == [case.name for case in CASES]
+    done = run("--list", "--case", "roundtrip/*/64/clear")
+    assert "roundtrip/loopback/64/clear" in done.stdout.split()
+    assert all(name.startswith("roundtrip/") for name in done.stdout.split())
     done = run("--case", "throughput/moon")
     assert done.returncode == 2
     assert "no case fits 'throughput/moon'" in done.stderr
@@ -117,6 +120,20 @@ def test_without_the_c_source_there_is_no_libknet(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"{LIBKNET} does not take part: " in done.stdout
     assert "nobody is left to measure" in done.stderr
+
+
+def test_who_takes_part_in_no_case_is_told_so() -> None:
+    done = run("--quick", "--case", "echo/clear", "--contender", "sockets")
+    assert done.returncode == 1
+    assert "there is nothing to measure: sockets takes part in none of the cases" in done.stderr
+
+
+def test_quick_leaves_alone_what_is_given() -> None:
+    arguments = ("--quick", "--pairs", "1", "--case", "throughput/loopback/64/clear/one")
+    done = run(*arguments, "--contender", OURS, "--json")
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert (result["pairs"], result["seconds"]) == (1, 0.5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -21,6 +21,13 @@ def test_the_first_is_told_and_the_next_ones_are_counted() -> None:
     assert repeats.due(100.0 + FIRST) == [Repeated("c", 2, 2.0)]
 
 
+def test_what_came_several_times_at_once_is_counted_that_often() -> None:
+    repeats: RateLimiter[str] = RateLimiter()
+    assert repeats.first("kind", "a", 0.0, times=10)
+    assert not repeats.first("kind", "b", 1.0, times=5)
+    assert repeats.due(FIRST) == [Repeated("b", 14, 1.0)]
+
+
 def test_kinds_do_not_touch_each_other() -> None:
     repeats: RateLimiter[str] = RateLimiter()
     assert repeats.first("one", "a", 0.0)

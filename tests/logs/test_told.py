@@ -280,13 +280,13 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
     assert logged() == [
         ("rx", level, f"[host 1] {text}")
         for level, text in (
-            ("INFO", f"a packet from {HOME} is of host 3, which the handle does not have"),
+            ("WARNING", f"a packet from {HOME} is of host 3, which the handle does not have"),
             (
-                "INFO",
+                "WARNING",
                 f"a packet from {HOME} is for link 1 to host 2, which the handle does not have",
             ),
             (
-                "INFO",
+                "WARNING",
                 f"{link.title}: a pong from {elsewhere} is refused, it has to come from {HOME}",
             ),
             ("DEBUG", "link 0 to host 2: the peer is trying to reach it, but it is disabled"),
@@ -326,9 +326,9 @@ async def test_data_that_is_refused(logged: Logged) -> None:
     assert logged() == [
         ("rx", level, f"[host 1] {text}")
         for level, text in (
-            ("INFO", f"a packet from {HOME} is of host 3, which the handle does not have"),
+            ("WARNING", f"a packet from {HOME} is of host 3, which the handle does not have"),
             (
-                "INFO",
+                "WARNING",
                 (
                     f"data of host 2 from {address(3)} is refused,"
                     " it has to come from an address of one of its links"
@@ -373,12 +373,12 @@ async def test_messages_that_are_lost_on_their_way_in(logged: Logged) -> None:
             "[host 1] a message on its way in is lost:"
             " the filter failed: ZeroDivisionError(<Direction.RX: 'rx'>)",
         ),
-        Line("rx", "INFO", "[host 1] messages for channel 1 are lost, it is not open"),
         Line(
             "rx",
             "WARNING",
             "[host 1] messages for channel 0 are lost, its reader is too slow",
         ),
+        Line("rx", "WARNING", "[host 1] messages for channel 1 are lost, it is not open"),
     ]
 
 
@@ -411,8 +411,8 @@ async def test_another_key(logged: Logged) -> None:
             Unicast([3]),
             ("tx", "WARNING", "a message is lost: the handle has no host 3"),
         ),
-        (Unicast([2]), ("tx", "INFO", "a message is lost: host 2 is unreachable")),
-        (None, ("tx", "INFO", "a message is lost: no host is reachable")),
+        (Unicast([2]), ("tx", "WARNING", "a message is lost: host 2 is unreachable")),
+        (None, ("tx", "WARNING", "a message is lost: no host is reachable")),
     ],
 )
 async def test_messages_that_are_lost_on_their_way_out(
@@ -498,7 +498,7 @@ async def test_the_system_refuses_to_send(number: int, level: str, logged: Logge
         ),
         # A path that takes nothing has taken the link down, before the second message.
         *(
-            [("tx", "INFO", "[host 1] a message is lost: host 2 is unreachable")]
+            [("tx", "WARNING", "[host 1] a message is lost: host 2 is unreachable")]
             if number == errno.EMSGSIZE
             else []
         ),

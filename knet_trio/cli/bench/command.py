@@ -16,12 +16,13 @@ from typing import Any, Final
 import attrs
 import click
 import trio
+from click.core import ParameterSource
 
 import knet_trio
 from knet_trio.cli.bench import libknet
 from knet_trio.cli.bench.bed import BARE, LIBKNET, OURS, PLAIN, Bed
 from knet_trio.cli.bench.case import Case
-from knet_trio.cli.bench.cases import CASES, choose
+from knet_trio.cli.bench.cases import choose
 from knet_trio.cli.bench.network import Veth, namespaces_missing
 from knet_trio.cli.bench.plot import draw
 from knet_trio.cli.bench.process import PYTHON_PEER, BenchError
@@ -88,7 +89,8 @@ class Request:
 @click.option(
     "--quick",
     is_flag=True,
-    help="Short turns and few, only to see that it works: links get no time to settle.",
+    help="Short turns and few unless they are given, only to see that it works: links get no time"
+    " to settle.",
 )
 @click.option(
     "--contender",
@@ -142,22 +144,22 @@ def bench(
 
     Exit status: 0 if all was measured, 1 if not, 2 for wrong arguments, 130 after Ctrl-C.
     """
-    if as_list:
-        for case in CASES:
-            click.echo(case.name)
-        return
     try:
         cases = choose(patterns)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--case") from error
+    if as_list:
+        for case in cases:
+            click.echo(case.name)
+        return
     if plot is not None and find_spec("matplotlib") is None:
         raise click.UsageError("--plot needs matplotlib: pip install 'knet-trio[bench]'")
     request = Request(
         cases,
         contenders or CONTENDERS,
-        _QUICK_ROUNDS if quick else pairs,
-        _QUICK_SECONDS if quick else seconds,
-        _QUICK_LOAD_SECONDS if quick else load_seconds,
+        _QUICK_ROUNDS if quick and not _is_given("pairs") else pairs,
+        _QUICK_SECONDS if quick and not _is_given("seconds") else seconds,
+        _QUICK_LOAD_SECONDS if quick and not _is_given("load_seconds") else load_seconds,
         _QUICK_SETTLE_SECONDS if quick else _SETTLE_SECONDS,
         pin,
         source,
@@ -176,6 +178,12 @@ def bench(
     sys.exit(FAILED if any(result.failure for result in outcome) else 0)
 
 
+def _is_given(option: str) -> bool:
+    """Return whether the option was given, and does not have its default."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not ParameterSource.DEFAULT
+
+
 async def _measure(request: Request, report: BenchReport) -> list[CaseResult]:
     with TemporaryDirectory(prefix="knet-trio-bench-") as folder:
         commands = await _contenders(request, Path(folder), report)
@@ -187,6 +195,9 @@ async def _measure(request: Request, report: BenchReport) -> list[CaseResult]:
             pin=request.pin,
         )
         cases = [case for case in _possible(request.cases, report) if case_contenders(case, bed)]
+        if not cases:
+            who = ", ".join(commands) or "nobody"
+            raise BenchError(f"there is nothing to measure: {who} takes part in none of the cases")
         return await run_cases(cases, bed, rounds=request.rounds, progress=report)
 
 
