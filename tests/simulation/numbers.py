@@ -69,14 +69,24 @@ class _Heard:
     pings: list[_Told] = attrs.field(factory=list["_Told"])
     # Of the pings that are not scheduled.
     forced: list[tuple[float, int]] = attrs.field(factory=list[tuple[float, int]])
+    # With each of its data, the newest number of what had come by then.
+    newest: list[int] = attrs.field(factory=list[int])
 
-    def newest(self) -> int:
-        """The newest number of its data."""
-        newest = self.data[0][1]
-        for _, number in self.data:
+    def sort(self) -> None:
+        """Put what was added in its order; it came after what was there before."""
+        self.data.sort()
+        self.pings.sort()
+        self.forced = [(ping.at, ping.number) for ping in self.pings if not ping.timed]
+        for _, number in self.data[len(self.newest) :]:
+            newest = self.newest[-1] if self.newest else number
             if not is_behind(number, newest) or distance(number, newest) >= WINDOW:
                 newest = number
-        return newest
+            self.newest.append(newest)
+
+    def newest_before(self, time: float) -> int | None:
+        """Return the newest number of the data that came before ``time``, None without any."""
+        count = bisect_left(self.data, time, key=_when)
+        return self.newest[count - 1] if count else None
 
 
 class Numbers:
@@ -115,20 +125,20 @@ class Numbers:
             ]
         for lives in self._heard.values():
             for heard in lives.values():
-                heard.data.sort()
-                heard.pings.sort()
-                heard.forced = [(ping.at, ping.number) for ping in heard.pings if not ping.timed]
+                heard.sort()
 
     def left_window(
         self, sender: Sender, to: Sender, number: int, begin: float, end: float
     ) -> bool:
         """Whether numbers that a host heard between, and ``number``, are a window apart.
 
-        Then the window began anew for one of them. A scheduled ping does not move the window.
+        Then the window began anew for one of them. A scheduled ping does not move the window. The
+        newest number of before counts as well, if ``number`` is in the window that ends there: what
+        is beyond that window, though near to ``number``, has it begin anew and forget ``number``.
         """
+        heard = self._heard[sender.host, to][sender.life]
         spread = self._spreads.get((sender, to, begin, end))
         if spread is None:
-            heard = self._heard[sender.host, to][sender.life]
             offsets = [
                 _offset(each[1], number)
                 for said in (heard.data, heard.forced)
@@ -140,6 +150,9 @@ class Numbers:
             self._spreads[sender, to, begin, end] = spread = number, low, high
         reference, low, high = spread
         own = _offset(number, reference)
+        newest = heard.newest_before(begin)
+        if newest is not None and (newest - number) % NUMBERS < WINDOW:
+            high = max(high, _offset(newest, reference))
         return max(own, high) - min(own, low) >= WINDOW
 
     def began_anew(self, sender: Sender, to: Sender, begin: float, end: float) -> bool:
@@ -195,7 +208,7 @@ class Numbers:
         earlier = [lives[life] for life in sorted(lives) if life < sender.life]
         if not any(number == other for heard in earlier for _, other in heard.data):
             return False
-        newest = [heard.newest() for heard in earlier if heard.data][-1]
+        newest = [heard.newest[-1] for heard in earlier if heard.data][-1]
         told = [ping for ping in lives[sender.life].pings if ping.at <= at]
         counting = _counting(ping for heard in earlier for ping in heard.pings)
         if any(ping.timed and ping.number == 0 and ping.link in counting for ping in told):

@@ -59,6 +59,31 @@ def test_a_number_leaves_the_window_when_one_far_off_is_heard(said_by: str) -> N
     assert not heard({}, said).left_window(FIRST, ME, 1, 4.0, 6.0)
 
 
+class TestForgottenForAnother:
+    """A number leaves the window, too, when another one that is near to it leaves it."""
+
+    newest: ClassVar = (3.0, WINDOW)
+
+    def test_that_is_far_behind_what_came_before_both(self) -> None:
+        numbers = heard({FIRST: [self.newest, (4.0, 102), (5.0, 0)]}, {})
+        assert numbers.left_window(FIRST, ME, 102, 4.0, 6.0)
+        # It was not there yet, or the other one came first.
+        assert not numbers.left_window(FIRST, ME, 102, 4.0, 4.5)
+        assert not numbers.left_window(FIRST, ME, 102, 5.5, 6.0)
+
+    def test_but_not_when_that_is_in_the_window_still(self) -> None:
+        numbers = heard({FIRST: [self.newest, (4.0, 102), (5.0, 1)]}, {})
+        assert not numbers.left_window(FIRST, ME, 102, 4.0, 6.0)
+
+    def test_or_the_number_itself_had_it_begin_anew(self) -> None:
+        numbers = heard({FIRST: [self.newest, (4.0, 0), (5.0, 1)]}, {})
+        assert not numbers.left_window(FIRST, ME, 0, 4.0, 6.0)
+
+    def test_or_the_number_itself_became_the_newest(self) -> None:
+        numbers = heard({FIRST: [(3.0, 1), (4.0, 90), (5.0, 1 + WINDOW)]}, {})
+        assert not numbers.left_window(FIRST, ME, 90, 4.0, 6.0)
+
+
 def test_a_copy_may_come_when_its_sender_has_begun_anew() -> None:
     for numbers in (heard({SECOND: [(5.0, 1)]}, {}), heard({}, {SECOND: [(5.0, 0)]})):
         assert numbers.began_anew(FIRST, ME, 4.0, 6.0)
