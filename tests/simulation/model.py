@@ -254,10 +254,23 @@ class Model:
             self._fragments[me] += len(whole[0].fragments)
             for track in tracks[name]:
                 copies = track.arrived(me)
-                # Of copies that are not known for that, some may be left alone.
-                if track is not whole[0] or self._left_window(me, whole[:1], copies[-1].ended):
+                if track is not whole[0]:
                     self._unfinished[me] += len(copies)
+                else:
+                    self._unfinished[me] += self._count_again(me, track, copies)
         life.receipts.clear()
+
+    def _count_again(self, me: Sender, track: Track, copies: list[Crossing]) -> int:
+        """How many fragments of a delivered message may wait for others, or did for a while.
+
+        They are copies that came when the host could not know them for that: they begin the message
+        again, of which the rest may never have come. Those that it was made of are not among them.
+        """
+        more = copies[len(track.fragments) :]
+        if not more or not self._is_forgotten(me, [track], more[-1].ended):
+            return 0
+        # If that is so of one, it is of all that came later.
+        return sum(self._is_forgotten(me, [track], copy.ended) for copy in more)
 
     def _is_forgotten(self, me: Sender, tracks: list[Track], at: float) -> bool:
         """Whether a copy came when a host could not know it for one any more."""
