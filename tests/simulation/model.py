@@ -275,18 +275,21 @@ class Model:
     def _is_forgotten(self, me: Sender, tracks: list[Track], at: float) -> bool:
         """Whether a copy came when a host could not know it for one any more."""
         return self._left_window(me, tracks, at) or any(
-            self._was_removed(me, track.sender, at)
+            self._was_removed(me, track, at)
             or self._numbers.began_anew(track.sender, me, track.arrived(me)[0].ended, at)
             or self._seems_new(me, track, at)
             for track in tracks
         )
 
-    def _was_removed(self, me: Sender, sender: Sender, at: float) -> bool:
-        """Whether one of two hosts had removed the other: both begin to count anew then."""
-        removed, begin = self._cluster.removed, self._began
-        return removed[me.host, sender.host].ever(True, begin, at) or removed[
-            sender.host, me.host
-        ].ever(True, begin, at)
+    def _was_removed(self, me: Sender, track: Track, at: float) -> bool:
+        """Whether one of two hosts had removed the other: both begin to count anew then.
+
+        A host itself forgets at once what came before, its sender tells it by a later ping.
+        """
+        removed, here, there = self._cluster.removed, me.host, track.sender.host
+        return removed[here, there].ever(True, track.arrived(me)[0].ended, at) or removed[
+            there, here
+        ].ever(True, self._began, at)
 
     def _seems_new(self, me: Sender, track: Track, at: float) -> bool:
         """Whether a host was lost meanwhile, and a late ping of it told a number from before."""
