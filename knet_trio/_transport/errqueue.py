@@ -11,8 +11,8 @@ import socket
 import struct
 from typing import Final
 
+from knet_trio._transport.interfaces import Interfaces
 from knet_trio.abc import PathTrouble
-from knet_trio.address import Address
 
 # Not named by the socket module of every supported Python.
 IP_RECVERR: Final = 11
@@ -44,7 +44,7 @@ def keep_errors(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
 
 
-def read_errors(sock: socket.socket) -> list[PathTrouble]:
+def read_errors(sock: socket.socket, interfaces: Interfaces) -> list[PathTrouble]:
     """Take the errors that are queued on ``sock``, without waiting."""
     troubles: list[PathTrouble] = []
     for _ in range(_MOST_AT_ONCE):
@@ -62,23 +62,9 @@ def read_errors(sock: socket.socket) -> list[PathTrouble]:
                 continue
             number, origin, _, _, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
             mtu = info if number == errno.EMSGSIZE and info else None
-            destination = received_address(name)
+            destination = interfaces.from_kernel(name)
             troubles.append(PathTrouble(destination, number, mtu, origin == _ORIGIN_LOCAL))
     return troubles
 
 
 _KINDS: Final = {(socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)}
-
-
-def received_address(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
-    """Return a socket address from the kernel in the canonical form."""
-    if len(name) == 2:
-        return Address._make(name)
-    host, port, _, scope = name
-    if scope and "%" not in host:
-        try:
-            host = f"{host}%{socket.if_indextoname(scope)}"
-        except OSError:
-            # The interface went away meanwhile: no link has such an address any more.
-            host = f"{host}%{scope}"
-    return Address(host, port)

@@ -24,7 +24,8 @@ import trio
 from knet_trio._core.sizes import UDP_HEADER
 from knet_trio._transport import offload, options
 from knet_trio._transport.backlog import Backlogs
-from knet_trio._transport.errqueue import TOLD_LATE, read_errors, received_address
+from knet_trio._transport.errqueue import TOLD_LATE, read_errors
+from knet_trio._transport.interfaces import GONE, Interfaces, SocketName
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address, socket_address
 from knet_trio.errors import TransportError
@@ -48,8 +49,6 @@ _MOST_REFUSALS: Final = 3
 _BOOKKEEPING: Final = 512
 
 _backlogs: Final = Backlogs()
-
-SocketName = tuple[str, int] | tuple[str, int, int, int]
 
 
 def _room_taken(train: Train) -> int:
@@ -111,7 +110,10 @@ class UdpEndpoint(Endpoint):
         peer: Address | None = None,
     ) -> None:
         self._sock = sock
-        self.local = shared.local if shared else received_address(sock.getsockname())
+        self._interfaces = Interfaces()
+        self.local = shared.local if shared else self._interfaces.from_kernel(sock.getsockname())
+        # So that it is known by that name from now on.
+        self._interfaces.to_kernel(self.local)
         self._mark = mark
         self._shared = shared
         self._connected: dict[Address, UdpEndpoint] = {}
@@ -249,7 +251,7 @@ class UdpEndpoint(Endpoint):
                     # There is something on the error queue, also if this is all there was to wake
                     # up for. What has arrived until now comes first.
                     self._told = False
-                    told = read_errors(self._sock)
+                    told = read_errors(self._sock, self._interfaces)
                     self._held += told
                     if told:
                         continue
@@ -280,16 +282,14 @@ class UdpEndpoint(Endpoint):
             return []
         self._taken = 0
         self._told = False
-        troubles, self._held = self._held, read_errors(self._sock)
+        troubles, self._held = self._held, read_errors(self._sock, self._interfaces)
         return troubles
 
     def _remember(self, name: SocketName) -> Address:
-        source = received_address(name)
-        # What an interface is called may change.
-        if len(name) == 2 or not name[3]:
-            if len(self._sources) >= _MOST_DESTINATIONS:
-                self._sources.clear()
-            self._sources[name] = source
+        source = self._interfaces.from_kernel(name)
+        if len(self._sources) >= _MOST_DESTINATIONS:
+            self._sources.clear()
+        self._sources[name] = source
         return source
 
     # Sending.
@@ -324,16 +324,61 @@ class UdpEndpoint(Endpoint):
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 self._crowded.add(destination)
+            elif error.errno in GONE and "%" in destination.host:
+                # The interface may come back, under the same name and with another index.
+                self._names.pop(destination, None)
             if not sent:
                 raise
         return sent
 
-    def _find_name(self, destination: Address) -> SocketName:
-        name = socket_address(destination)
-        if len(self._names) >= _MOST_DESTINATIONS:
-            self._names = {} if self._peer is None else {self._peer: None}
-        self._names[destination] = name
+    def _find_name(self, destination: Address) -> SocketName | None:
+        is_bound = "%" not in destination.host or self._come_back()
+        if destination == self._peer:
+            name = None
+        else:
+            name = self._interfaces.to_kernel(destination)
+            if len(self._names) >= _MOST_DESTINATIONS:
+                self._names.clear()
+        if is_bound:
+            self._names[destination] = name
         return name
+
+    def _come_back(self) -> bool:
+        """Open the socket anew if its interface has come back: it is bound to the one it lost.
+
+        Returns:
+            Whether it is bound to the interface that has the name now.
+        """
+        interface = self.local.host.partition("%")[2]
+        if not interface:
+            return True
+        shared = self._shared
+        if shared is not None:
+            shared._come_back()
+        try:
+            if socket.if_nametoindex(interface) == self._sock.getsockname()[3]:
+                return True
+            sock = options.new_socket(socket.AF_INET6)
+        except OSError:
+            # It is gone, or has another name.
+            return False
+        try:
+            if shared is None or self._peer is None:
+                options.set_all(sock, options.SOCKET_BUFFER, self._mark)
+                sock.bind(self._interfaces.to_kernel(self.local))
+            else:
+                options.set_all(sock, options.CONNECTED_SEND_BUFFER, self._mark)
+                shared._bind_beside(sock)
+                sock.connect(self._interfaces.to_kernel(self._peer))
+            offload.receive_coalesced(sock)
+        except OSError:
+            # The next send tries again.
+            sock.close()
+            return False
+        old, self._sock = self._sock, sock
+        trio.lowlevel.notify_closing(old)
+        old.close()
+        return True
 
     def _send(self, datagram: bytes, name: SocketName | None) -> None:
         try:
@@ -411,7 +456,7 @@ class UdpEndpoint(Endpoint):
 
     def troubles(self) -> list[PathTrouble]:
         """Read the error queue: what the network says is kept for ``receive``."""
-        told = read_errors(self._sock)
+        told = read_errors(self._sock, self._interfaces)
         self._told = False
         held = [trouble for trouble in told if not trouble.local]
         if held and not self._held:
@@ -434,7 +479,7 @@ class UdpEndpoint(Endpoint):
         if ip_address(self.local.host.partition("%")[0]).is_unspecified:
             return None
         try:
-            name = socket_address(destination)
+            name = self._interfaces.to_kernel(destination)
             sock = options.new_socket(self._sock.family)
         except OSError:
             return None

@@ -132,6 +132,20 @@ class NamespacePair:
         if up:
             self._add_v6(side, i)
 
+    def rename(self, i: int, name: str, *, side: int) -> None:
+        """Give one side's interface another name, up as it is."""
+        self._ip(side, "link", "set", self.device(i), "name", name)
+
+    def take_away(self, i: int) -> None:
+        """Delete the interfaces of pair i."""
+        self._ip(0, "link", "delete", self.device(i))
+
+    def bring_back(self, i: int, *, mtu: int) -> None:
+        """Make them anew, with the same names and addresses."""
+        self._join(i)
+        for side in (0, 1):
+            self._dress(side, i, mtu)
+
     def set_mtu(self, i: int, mtu: int, *, side: int | None = None) -> None:
         """Set the MTU of pair i, on one side or (None) on both."""
         for each in (0, 1) if side is None else (side,):

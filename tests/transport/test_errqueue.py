@@ -12,8 +12,8 @@ from knet_trio._transport.errqueue import (
     IP_RECVERR,
     IPV6_RECVERR,
     read_errors,
-    received_address,
 )
+from knet_trio._transport.interfaces import Interfaces
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address
 
@@ -55,7 +55,7 @@ def entry(
 
 def read(*entries: object) -> list[PathTrouble]:
     with Scripted(*entries) as sock:
-        return read_errors(sock)
+        return read_errors(sock, Interfaces())
 
 
 class TestReading:
@@ -95,8 +95,8 @@ class TestReading:
 
     def test_but_only_so_many_at_once(self) -> None:
         with Scripted(*[entry(extended(errno.ECONNREFUSED, ICMP))] * 100) as sock:
-            first = read_errors(sock)
-            second = read_errors(sock)
+            first = read_errors(sock, Interfaces())
+            second = read_errors(sock, Interfaces())
         assert 0 < len(first) < 100
         assert len(first) + len(second) == 100
 
@@ -133,6 +133,6 @@ class TestReceivedAddress:
     def test_is_canonical(
         self, name: tuple[str, int] | tuple[str, int, int, int], address: tuple[str, int]
     ) -> None:
-        received = received_address(name)
+        received = Interfaces().from_kernel(name)
         assert received == address
         assert isinstance(received, Address)
