@@ -90,12 +90,13 @@ class HostState:
     def refresh(self) -> None:
         """Work out again what follows from the state of its links."""
         links = self.network_links.values()
-        self.by_address = by_address = {}
+        by_address: dict[Address, NetworkLinkState] = {}
         for link in links:
             destination = link.destination
             # Of two that lead to one address, the one in use takes its data.
             if destination is not None and (link.enabled or destination not in by_address):
                 by_address[destination] = link
+        self.by_address = by_address
         self.ranked = rank(link for link in links if link.usable)
         self.admitted = {
             source: link for source, link in by_address.items() if self.ranked and link.enabled

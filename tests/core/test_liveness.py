@@ -92,7 +92,8 @@ class TestTimes:
         self, pings: list[tuple[bool, float]]
     ) -> None:
         link = Liveness(START)
-        now, times = START, []
+        now = START
+        times: list[float] = []
         for asks, wait in pings:
             now += wait
             times.append(link.challenge_time(now) if asks else link.ping_time(now))
