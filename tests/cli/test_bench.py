@@ -40,7 +40,7 @@ from knet_trio.cli.bench.report import BenchReport
 from knet_trio.cli.bench.runner import run_cases
 from tests.cli.processes import ended
 
-COMMAND: Final = [sys.executable, "-W", "error", "-m", "knet_trio", "bench"]
+COMMAND: Final = [sys.executable, "-W", "error", "-P", "-m", "knet_trio", "bench"]
 OUR_PEER: Final = (*PYTHON_PEER, "knet")
 BARE_PEER: Final = (*PYTHON_PEER, "trio")
 SEALED: Final = Dressing("sealed", "aes256", "sha256")
@@ -59,9 +59,12 @@ needs_libknet = pytest.mark.skipif(
 )
 
 
-def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, env: Mapping[str, str] | None = None, directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
+        cwd=directory,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -126,6 +129,15 @@ def test_who_takes_part_in_no_case_is_told_so() -> None:
     done = run("--quick", "--case", "echo/clear", "--contender", "sockets")
     assert done.returncode == 1
     assert "there is nothing to measure: sockets takes part in none of the cases" in done.stderr
+
+
+def test_no_module_of_the_current_directory_is_run(tmp_path: Path) -> None:
+    # Both are imported by what the peer imports.
+    for name in ("random", "trio"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not the real one')")
+    arguments = ("--quick", "--pairs", "1", "--case", "throughput/loopback/64/clear/one")
+    done = run(*arguments, "--contender", OURS, directory=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_quick_leaves_alone_what_is_given() -> None:

@@ -21,7 +21,8 @@ _READ: Final = 65536
 _LAST_WORDS: Final = 2000
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
-PYTHON_PEER: Final = (sys.executable, "-m", "knet_trio.cli.bench.peer")
+# -P: no module of the directory that it is started in is taken for one of Python's.
+PYTHON_PEER: Final = (sys.executable, "-P", "-m", "knet_trio.cli.bench.peer")
 
 
 class BenchError(Exception):
