@@ -118,9 +118,10 @@ class CryptoConfig:
 
     Attributes:
         key: The shared key, 128 to 4096 bytes; never shown.
-        cipher: ``aes128``, ``aes192``, ``aes256``, with model ``openssl`` also its own names such
-            as ``aes-256-ctr``, or ``none`` for authentication alone.
-        hash: ``md5``, ``sha1``, ``sha224``, ``sha256``, ``sha384`` or ``sha512``.
+        cipher: ``aes128``, ``aes192`` or ``aes256``, with ``-cbc`` for the same and ``-ctr`` for
+            another mode; ``aes-128`` and so on are the same too. ``none`` for authentication alone.
+        hash: ``md5``, ``sha1``, ``sha224`` (not with model ``nss``), ``sha256``, ``sha384`` or
+            ``sha512``.
         model: ``openssl``, ``nss`` or ``gcrypt``, which are the same on the wire.
 
     Raises:
