@@ -245,8 +245,8 @@ class _CipherKind(NamedTuple):
     envelope: type[CbcEnvelope] | type[CtrEnvelope]
 
 
-# CBC is the mode without a name. libknet 1.25 has ``aes256`` and its like with every model, and what
-# OpenSSL knows with its own; later releases have all of these with every model.
+# Without a name the mode is CBC. libknet 1.25 has ``aes256`` and its like with every model, and the
+# names of OpenSSL with its own; later releases have all of these with every model.
 _CIPHERS: Final = {
     f"aes{dash}{bits}{mode}": _CipherKind(bits // 8, envelope)
     for mode, envelope in (("", CbcEnvelope), ("-cbc", CbcEnvelope), ("-ctr", CtrEnvelope))
