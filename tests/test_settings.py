@@ -461,3 +461,26 @@ async def test_another_cipher_under_the_same_key_loses_nothing(
             causes = {DropCause.NOT_AUTHENTIC, DropCause.WRONG_VERSION, DropCause.MALFORMED}
             assert not any(handle.statistics().drops[cause] for cause in causes)
             assert handle.statistics().rx_crypt_packets > 0
+
+
+async def test_the_mtu_changes_at_once_and_never_by_way_of_the_minimum() -> None:
+    async with open_pair() as pair:
+        await wait_for(lambda: pair.a.data_mtu == 65481)
+        async with pair.a.events() as events:
+
+            async def changed() -> int:
+                with trio.fail_after(PATIENCE):
+                    event = await events.receive()
+                assert isinstance(event, DataMtuChanged)
+                assert pair.a.data_mtu == event.data_mtu
+                return event.data_mtu
+
+            for _ in range(2):
+                pair.a.mtu = 1500
+                assert await changed() == 1446
+                pair.a.mtu = 9000
+                assert await changed() == 8946
+                # What is set stays until the search has ended.
+                pair.a.mtu = None
+                assert await changed() == 65481
+            await greet(pair)
