@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from traceback import clear_frames
 from typing import Any, Final
 
 import attrs
@@ -132,6 +133,19 @@ class CryptoConfig:
     cipher: str = attrs.field(default="aes256", validator=_check_text)
     hash: str = attrs.field(default="sha256", validator=_check_text)
     model: str = attrs.field(default="openssl", validator=_check_text)
+
+    def __init__(
+        self, key: bytes, cipher: str = "aes256", hash: str = "sha256", model: str = "openssl"
+    ) -> None:
+        try:
+            # attrs makes it where a class has an __init__ of its own.
+            self.__attrs_init__(key, cipher, hash, model)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        except InvalidArgumentError as error:
+            # Whoever keeps the error keeps the frames that it went through, and what is in them:
+            # the key, which may also stand in the place of a name.
+            clear_frames(error.__traceback__)
+            del self, key, cipher, hash, model
+            raise
 
 
 @attrs.frozen
