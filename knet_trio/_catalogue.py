@@ -57,7 +57,9 @@ def get_crypto_list() -> list[str]:
 
 
 def get_cipher_list() -> list[str]:
-    """Return the ciphers for ``CryptoConfig``; those with hyphens are not for model ``nss``.
+    """Return the ciphers for ``CryptoConfig``, which every model has.
+
+    Several names are one cipher: ``aes256``, ``aes-256``, ``aes256-cbc`` and ``aes-256-cbc`` are.
 
     See knet_get_crypto_cipher_list(3).
     """
@@ -65,7 +67,10 @@ def get_cipher_list() -> list[str]:
 
 
 def get_hash_list() -> list[str]:
-    """Return the hashes for ``CryptoConfig``. See knet_get_crypto_hash_list(3)."""
+    """Return the hashes for ``CryptoConfig``; model ``nss`` has no ``sha224``.
+
+    See knet_get_crypto_hash_list(3).
+    """
     return list(HASH_NAMES)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from traceback import clear_frames
 from typing import Any, Final
 
 import attrs
@@ -118,9 +119,10 @@ class CryptoConfig:
 
     Attributes:
         key: The shared key, 128 to 4096 bytes; never shown.
-        cipher: ``aes128``, ``aes192``, ``aes256``, with model ``openssl`` also its own names such
-            as ``aes-256-ctr``, or ``none`` for authentication alone.
-        hash: ``md5``, ``sha1``, ``sha224``, ``sha256``, ``sha384`` or ``sha512``.
+        cipher: ``aes128``, ``aes192`` or ``aes256``, with ``-cbc`` for the same and ``-ctr`` for
+            another mode; ``aes-128`` and so on are the same too. ``none`` for authentication alone.
+        hash: ``md5``, ``sha1``, ``sha224`` (not with model ``nss``), ``sha256``, ``sha384`` or
+            ``sha512``.
         model: ``openssl``, ``nss`` or ``gcrypt``, which are the same on the wire.
 
     Raises:
@@ -131,6 +133,19 @@ class CryptoConfig:
     cipher: str = attrs.field(default="aes256", validator=_check_text)
     hash: str = attrs.field(default="sha256", validator=_check_text)
     model: str = attrs.field(default="openssl", validator=_check_text)
+
+    def __init__(
+        self, key: bytes, cipher: str = "aes256", hash: str = "sha256", model: str = "openssl"
+    ) -> None:
+        try:
+            # attrs makes it where a class has an __init__ of its own.
+            self.__attrs_init__(key, cipher, hash, model)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        except InvalidArgumentError as error:
+            # Whoever keeps the error keeps the frames that it went through, and what is in them:
+            # the key, which may also stand in the place of a name.
+            clear_frames(error.__traceback__)
+            del self, key, cipher, hash, model
+            raise
 
 
 @attrs.frozen

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import select
 import socket
 import stat
+import struct
 import termios
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -32,7 +34,7 @@ from knet_trio._state.context import Context
 from knet_trio.config import DEFAULT_RECEIVE_BUFFER, check_integer
 from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, TransportError
 from knet_trio.events import ChannelError
-from knet_trio.message import Direction
+from knet_trio.message import Direction, Message
 
 # What one wake-up may read or write: about a millisecond's work.
 BATCH: Final = 64
@@ -42,6 +44,12 @@ BATCH_BYTES: Final = 256 * 1024
 PAIR_BUFFER: Final = 8 * 1024 * 1024
 # Not named by the socket module. Source: asm-generic/socket.h.
 SO_SNDBUFFORCE: Final = 32
+# Seconds between two events that say that a descriptor has no room.
+FULL_TOLD_EVERY: Final = 1.0
+
+# libknet's structure in front of a message, as a C compiler lays it out: its own size, the sender's
+# host id, and what fills it up.
+_RETURN_INFO: Final = struct.Struct("@NH0N")
 
 
 @attrs.frozen
@@ -51,10 +59,13 @@ class Datafd:
     Attributes:
         fd: The program's own descriptor, or its end of the socket pair that was made for it.
         channel: The channel, 0 to 31.
+        return_info: Whether what says who sent it stands before each message that is read from
+            ``fd``.
     """
 
     fd: int
     channel: int
+    return_info: bool = False
 
 
 class DatafdState:
@@ -72,6 +83,8 @@ class DatafdState:
         self._keeps_messages_apart = _keeps_messages_apart(fd)
         # The error that left the last message unfinished.
         self._cut_short: int | None = None
+        # When it was told last that there is no room.
+        self._full_told = -math.inf
         self._context = context
         self._transmitter = transmitter
 
@@ -175,7 +188,7 @@ class DatafdState:
             try:
                 for message in messages:
                     try:
-                        if not await self._write_whole(message.data):
+                        if not await self._write_whole(self._framed(message)):
                             return
                     except OSError as error:
                         self._context.counters.drop(DropCause.CHANNEL_ERROR)
@@ -190,6 +203,12 @@ class DatafdState:
                 # The one that is cut off too: nobody got the whole of it.
                 if left:
                     self._context.counters.drop(DropCause.NO_CHANNEL, left)
+
+    def _framed(self, message: Message) -> bytes:
+        """Return what is written for a message."""
+        if not self.datafd.return_info:
+            return message.data
+        return _RETURN_INFO.pack(_RETURN_INFO.size, message.source) + message.data
 
     async def _write_whole(self, data: bytes) -> bool:
         """Write a message to its end before anything else; return False if the data fd was closed.
@@ -206,7 +225,8 @@ class DatafdState:
                 return False
             try:
                 rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:
+            except BlockingIOError as error:
+                self._tell_full(error)
                 await self._wait(trio.lowlevel.wait_writable)
             except OSError as error:
                 if len(rest) < len(data):
@@ -221,6 +241,22 @@ class DatafdState:
             with suppress(trio.ClosedResourceError):
                 await ready(self._fd)
         return self._fd >= 0
+
+    def _tell_full(self, error: BlockingIOError) -> None:
+        """Tell, now and then, that there is no room for a message, which waits for some."""
+        now = self._context.now()
+        if now < self._full_told + FULL_TOLD_EVERY:
+            return
+        self._full_told = now
+        channel = self.datafd.channel
+        self._context.tell(ChannelError(channel, Direction.RX, error.with_traceback(None)))
+        self._context.log.info(
+            LogSubsystem.HANDLE,
+            "fd %d of channel %d has no room, what arrives has to wait",
+            self.datafd.fd,
+            channel,
+            key=("no room", channel),
+        )
 
     def _tell(self, direction: Direction, error: OSError | None) -> None:
         if self._fd < 0:
@@ -266,7 +302,7 @@ class Datafds:
         # The program's ends of the pairs made here, as they were then.
         self._pairs: dict[int, os.stat_result] = {}
 
-    def add(self, fd: int | None, channel: int) -> Datafd:
+    def add(self, fd: int | None, channel: int, *, return_info: bool = False) -> Datafd:
         """Make ``fd``, or a new socket pair, a channel. On an error nothing has changed."""
         if fd is None:
             fd, own = _open_pair()
@@ -283,7 +319,7 @@ class Datafds:
                     errno=errno.EEXIST,
                 )
             own = _take_up(fd)
-        datafd = Datafd(fd, channel)
+        datafd = Datafd(fd, channel, return_info)
         state = DatafdState(datafd, own, self._context, self._transmitter)
         self._states[fd] = state
         self._channels[channel] = state.queue

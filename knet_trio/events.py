@@ -50,7 +50,9 @@ class ChannelError:
     """The data fd of a channel failed, or came to its end if ``error`` is None.
 
     With ``Direction.TX`` nothing more is read from it until it is removed and added again. With
-    ``Direction.RX`` it refused a message; later ones are tried, and counted if they fail too.
+    ``Direction.RX`` it refused a message; later ones are tried, and counted if they fail too. With
+    EAGAIN (a BlockingIOError) nothing failed: the descriptor has no room, and messages wait until
+    it is read from, at most 1024. That is told once a second at most.
     """
 
     channel: int

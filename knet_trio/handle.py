@@ -168,18 +168,23 @@ class Handle(HandleSettings):
             raise BusyError(f"channel {channel} is open; close it first")
         return channel
 
-    def add_datafd(self, fd: int | None = None, channel: int | None = None) -> Datafd:
+    def add_datafd(
+        self, fd: int | None = None, channel: int | None = None, *, return_info: bool = False
+    ) -> Datafd:
         """Make a file descriptor a channel.
 
         What is read from ``fd``, up to 65536 bytes at a time, is sent as a message; what arrives is
         written to it. The descriptor becomes non-blocking and close-on-exec. It stays the program's
-        to close, after ``remove_datafd``. When reading ends or something fails, there is a
-        ChannelError among the ``events()``.
+        to close, after ``remove_datafd``. When reading ends, something fails or there is no room
+        for what arrives, there is a ChannelError among the ``events()``.
 
         Args:
             fd: None makes a socket pair that keeps messages apart. The program's end of it is the
                 ``fd`` of what is returned, and the handle closes it.
             channel: 0 to 31, None for the first that is free.
+            return_info: Write libknet's structure before each message that arrives, in one piece
+                with it and in the machine's byte order: the structure's own size (``size_t``),
+                the sender's host id (16 bits), and padding; 16 bytes on 64-bit machines.
 
         Raises:
             BusyError: The channel or the descriptor is in use.
@@ -189,7 +194,9 @@ class Handle(HandleSettings):
         See knet_handle_add_datafd(3).
         """
         self._runtime.check_running()
-        return self._runtime.datafds.add(fd, self._free_channel(channel))
+        check_boolean("return_info", return_info)
+        channel = self._free_channel(channel)
+        return self._runtime.datafds.add(fd, channel, return_info=return_info)
 
     def remove_datafd(self, fd: int) -> None:
         """Let go of ``fd`` at once.

@@ -116,8 +116,10 @@ class LinkStatus:
 class HandleStatistics:
     """The counters of a handle. See knet_handle_get_stats(3).
 
-    Times are seconds, None while there was no sample. ``drops`` has a number for each cause: how
-    many packets or messages were dropped because of it.
+    Times are seconds, None while there was no sample. ``tx_failed_to_compress`` are messages that
+    went as they were because the compressor failed, ``tx_unable_to_compress`` those that it did not
+    make smaller, ``rx_failed_to_decompress`` those that were dropped because they did not open.
+    ``drops`` has a number for each cause: how many packets or messages were dropped because of it.
     """
 
     tx_uncompressed_packets: int
@@ -142,4 +144,7 @@ class HandleStatistics:
     rx_crypt_time_ave: float | None
     rx_crypt_time_min: float | None
     rx_crypt_time_max: float | None
+    tx_failed_to_compress: int
+    tx_unable_to_compress: int
+    rx_failed_to_decompress: int
     drops: Mapping[DropCause, int]

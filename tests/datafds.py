@@ -111,7 +111,13 @@ class Setup:
         return counted({cause: a[cause] + b[cause] for cause in a})
 
     async def error(self) -> ChannelError:
-        """The next ChannelError."""
+        """The next ChannelError of something that failed."""
+        while isinstance((error := await self.told()).error, BlockingIOError):
+            pass
+        return error
+
+    async def told(self) -> ChannelError:
+        """The next ChannelError, also one of a descriptor that has no room."""
         with trio.fail_after(PATIENCE):
             while True:
                 event = await self.events.receive()

@@ -65,6 +65,11 @@ async def test_every_transport_can_be_asked_for() -> None:
 @pytest.mark.parametrize("hash_name", get_hash_list())
 async def test_every_model_and_hash_can_be_used(model: str, hash_name: str) -> None:
     config = CryptoConfig(KEY, model=model, hash=hash_name)
+    if (model, hash_name) == ("nss", "sha224"):
+        with pytest.raises(InvalidArgumentError, match="nss"):
+            async with open_handle(1, crypto=config):
+                pytest.fail("the NSS library has no such hash")
+        return
     async with open_handle(1, crypto=config) as handle:
         assert handle.data_mtu > 0
 
@@ -77,7 +82,12 @@ async def test_every_cipher_can_be_used(cipher: str) -> None:
 
 def test_the_names_of_crypto_are_libknets() -> None:
     assert set(get_crypto_list()) >= {"openssl", "nss"}
-    assert set(get_cipher_list()) >= {"aes128", "aes192", "aes256"}
+    assert set(get_cipher_list()) == {
+        f"aes{dash}{bits}{mode}"
+        for dash in ("", "-")
+        for bits in (128, 192, 256)
+        for mode in ("", "-cbc", "-ctr")
+    }
     assert set(get_hash_list()) >= {"md5", "sha1", "sha256", "sha384", "sha512"}
 
 

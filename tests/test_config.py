@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 import traceback
 from typing import Any
@@ -29,7 +30,59 @@ def link(**settings: Any) -> LinkConfig:
     return LinkConfig(**{**defaults, **settings})
 
 
+KEY = SECRET.encode() * 100
+Arguments = tuple[object, ...]
+
+
+def held(error: BaseException) -> list[object]:
+    """What is in the frames that ``error`` went through, but for the test's own."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    others = [frame for frame in frames if frame.f_code.co_filename != __file__]
+    assert others
+    values = [value for frame in others for value in frame.f_locals.values()]
+    for other in (error.__cause__, error.__context__):
+        if other is not None:
+            values += held(other)
+    return values
+
+
 class TestCryptoConfig:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            (KEY[:100],),
+            (KEY * 100,),
+            (KEY.decode(),),
+            (KEY, None),
+            (KEY, "aes256", 256),
+            (KEY, "aes256", "sha256", b"openssl"),
+            # In the wrong place.
+            ("aes256", KEY),
+            (KEY, KEY),
+        ],
+        ids=["short", "long", "text", "cipher", "hash", "model", "exchanged", "twice"],
+    )
+    def test_an_error_does_not_lead_to_the_key(self, arguments: Arguments) -> None:
+        config: Any = CryptoConfig
+        with pytest.raises(InvalidArgumentError) as caught:
+            config(*arguments)
+        assert not [value for value in held(caught.value) if SECRET in repr(value)]
+        assert not [value for value in held(caught.value) if isinstance(value, CryptoConfig)]
+
+    def test_nor_does_one_of_changing_it(self) -> None:
+        config = CryptoConfig(KEY)
+        with pytest.raises(InvalidArgumentError) as caught:
+            attrs.evolve(config, key=KEY[:5])
+        # What evolve() itself was called with is its caller's.
+        ours = [value for value in held(caught.value) if value is not config]
+        assert not [value for value in ours if value == KEY[:5]]
+
+    def test_it_is_made_by_position_and_by_name(self) -> None:
+        by_name = CryptoConfig(key=KEY, cipher="aes128", hash="md5", model="nss")
+        assert CryptoConfig(KEY, "aes128", "md5", "nss") == by_name
+        assert attrs.evolve(by_name, model="openssl").cipher == "aes128"
+        assert copy.deepcopy(by_name) == by_name
+
     @pytest.mark.parametrize("size", [128, 129, 4095, 4096])
     def test_takes_a_key_of_the_right_size(self, size: int) -> None:
         assert len(CryptoConfig(b"k" * size).key) == size

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import socket
+import struct
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from knet_trio import (
     Direction,
     DropCause,
     InvalidArgumentError,
+    datafd,
     open_handle,
 )
 from knet_trio._pipeline.transmitter import Transmitter
@@ -39,6 +41,8 @@ from tests.datafds import (
 )
 
 SIZES = [1, 100, 1446, 5000, 65536]
+# The bytes of ``size_t``, twice: the second one has the host id, and padding.
+RETURN_INFO = 2 * struct.calcsize("N")
 WMEM_MAX = int(Path("/proc/sys/net/core/wmem_max").read_text())
 
 # The pair that the handle makes.
@@ -130,6 +134,45 @@ async def test_the_end_of_the_handle_closes_pairs_and_wakes_who_waits_for_them()
         handle.remove_datafd(fd)
     with pytest.raises(InvalidArgumentError):
         handle.get_channel(fd)
+
+
+# Who sent it.
+
+
+async def test_each_message_can_be_preceded_by_who_sent_it() -> None:
+    messages = [bytes([size % 251]) * size for size in SIZES]
+    async with open_setup() as setup:
+        datafd = setup.handle.add_datafd(return_info=True)
+        assert datafd == Datafd(datafd.fd, 0, return_info=True)
+        end = End(datafd.fd)
+        await setup.channel.send_many(messages)
+        for message in messages:
+            got = await end.read(RETURN_INFO + 65536)
+            size, source = struct.unpack_from("@NH", got)
+            assert (size, source) == (RETURN_INFO, 2)
+            assert not any(got[struct.calcsize("@NH") : size])
+            assert got[size:] == message
+        # What is written has nothing before it.
+        await end.write(b"plain")
+        assert await receive(setup.channel, 1) == [b"plain"]
+
+
+async def test_who_sent_it_stands_before_it_on_a_stream_too() -> None:
+    with sockets() as (theirs, ours):
+        async with open_setup() as setup:
+            setup.handle.add_datafd(theirs.fileno(), 0, return_info=True)
+            await setup.channel.send_many([b"one", b"two"])
+            frame = struct.pack("@NH0N", RETURN_INFO, 2)
+            expected = frame + b"one" + frame + b"two"
+            assert await End(ours.fileno()).read_exactly(len(expected)) == expected
+
+
+async def test_whether_it_is_wanted_is_a_boolean() -> None:
+    async with open_handle(1) as handle:
+        with pytest.raises(InvalidArgumentError, match="return_info"):
+            handle.add_datafd(return_info=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        # Nothing has become a channel.
+        assert handle.add_datafd().channel == 0
 
 
 # The program's own descriptors.
@@ -277,6 +320,42 @@ async def test_a_descriptor_that_is_full_for_a_while_loses_nothing() -> None:
             await wait_all_tasks_blocked()
             end = End(ours.fileno())
             assert [await end.read() for _ in messages] == messages
+            assert setup.drops == {}
+
+
+async def test_one_that_has_no_room_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = [bytes(4000) for _ in range(100)]
+    with sockets(socket.SOCK_SEQPACKET, buffer=20_000) as (theirs, ours):
+        async with open_setup() as setup:
+            setup.handle.add_datafd(theirs.fileno(), 0)
+            end = End(ours.fileno())
+
+            async def overfill() -> None:
+                before = sent_to_us(setup)
+                await setup.channel.send_many(messages)
+                await wait_for(lambda: sent_to_us(setup) >= before + len(messages))
+                await wait_all_tasks_blocked()
+
+            async def empty() -> None:
+                assert [await end.read() for _ in messages] == messages
+
+            monkeypatch.setattr(datafd, "FULL_TOLD_EVERY", 3600.0)
+            await overfill()
+            told = await setup.told()
+            assert isinstance(told.error, BlockingIOError)
+            assert told == ChannelError(0, Direction.RX, told.error)
+            assert number(told) == errno.EAGAIN
+            # Full again and again, each time that a little is read.
+            await empty()
+            await overfill()
+            await empty()
+            monkeypatch.setattr(datafd, "FULL_TOLD_EVERY", 0.0)
+            await overfill()
+            later = await setup.told()
+            assert number(later) == errno.EAGAIN
+            assert later.error is not told.error
+            await empty()
+            # Nothing was dropped for it, and it works on.
             assert setup.drops == {}
 
 

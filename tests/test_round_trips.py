@@ -79,7 +79,7 @@ def compressor(model: str, level: int | None) -> Compressor:
 def test_every_cipher_with_every_hash(
     cipher: str, digest: str, key: bytes, batches: list[list[bytes]], model: str
 ) -> None:
-    if "-" in cipher and model == "nss":
+    if digest == "sha224" and model == "nss":
         model = "openssl"
     here, there = (
         make_cipher(CryptoConfig(key, cipher=cipher, hash=digest, model=model)) for _ in range(2)

@@ -424,3 +424,63 @@ class TestReplacingCrypto:
                     handle.set_crypto(OLD, slot)
             handle.use_crypto(1)
             assert handle.data_mtu == 421
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+@pytest.mark.parametrize(
+    ("before", "after"), [("none", "aes256"), ("aes-128-ctr", "aes-256-ctr"), ("aes256", "aes128")]
+)
+async def test_another_cipher_under_the_same_key_loses_nothing(
+    before: str, after: str, first: str
+) -> None:
+    """The hash of a packet is right for both slots, so that alone it cannot tell them apart."""
+    old, new = CryptoConfig(KEY, cipher=before), CryptoConfig(KEY, cipher=after)
+    async with open_pair(crypto=old) as pair:
+        handles = (pair.a, pair.b) if first == "a" else (pair.b, pair.a)
+        channels = [handle.open_channel(0) for handle in handles]
+
+        async def talk() -> None:
+            # Single packets, trains of them, and fragments.
+            sent = [b"%d " % i * size for size in (1, 400, 20_000) for i in range(20)]
+            for sender, receiver in (channels, reversed(channels)):
+                await sender.send_many(sent)
+                assert await receive(receiver, len(sent)) == sent
+
+        await talk()
+        for handle in handles:
+            handle.set_crypto(new, 2)
+            await talk()
+        for handle in handles:
+            handle.use_crypto(2)
+            await talk()
+        for handle in handles:
+            handle.set_crypto(None, 1)
+            await talk()
+        for handle in handles:
+            # One is counted that is dropped, and one that has become something else.
+            causes = {DropCause.NOT_AUTHENTIC, DropCause.WRONG_VERSION, DropCause.MALFORMED}
+            assert not any(handle.statistics().drops[cause] for cause in causes)
+            assert handle.statistics().rx_crypt_packets > 0
+
+
+async def test_the_mtu_changes_at_once_and_never_by_way_of_the_minimum() -> None:
+    async with open_pair() as pair:
+        await wait_for(lambda: pair.a.data_mtu == 65481)
+        async with pair.a.events() as events:
+
+            async def changed() -> int:
+                with trio.fail_after(PATIENCE):
+                    event = await events.receive()
+                assert isinstance(event, DataMtuChanged)
+                assert pair.a.data_mtu == event.data_mtu
+                return event.data_mtu
+
+            for _ in range(2):
+                pair.a.mtu = 1500
+                assert await changed() == 1446
+                pair.a.mtu = 9000
+                assert await changed() == 8946
+                # What is set stays until the search has ended.
+                pair.a.mtu = None
+                assert await changed() == 65481
+            await greet(pair)

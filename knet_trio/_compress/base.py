@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
+
+# What C's ``int`` holds. Where libknet looks at no level, the library behind the model takes all.
+MIN_INT: Final = -(2**31)
+MAX_INT: Final = 2**31 - 1
 
 
 def check_level(model: str, level: object, default: int, low: int, high: int) -> int:

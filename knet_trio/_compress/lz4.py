@@ -1,6 +1,7 @@
 """lz4 and lz4hc: raw blocks, whose size the receiver does not know beforehand.
 
-lz4's level is its acceleration, 1 (smallest) and up; lz4hc's is 1 (quickest) to 12 or more.
+lz4's level is its acceleration, 1 (smallest) to 65537; lz4hc's is 1 (quickest) to 12. The library
+takes less and more as libknet does: less than 1 as the usual one, and more as the last there is.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ from typing import Final, Protocol, cast
 
 import lz4.block
 
-from knet_trio._compress.base import bad_data, check_level, no_memory
+from knet_trio._compress.base import MAX_INT, MIN_INT, bad_data, check_level, no_memory
 from knet_trio.abc import Compressor
 
 MAX_ACCELERATION: Final = 65537
 HC_DEFAULT: Final = 9
 HC_STRONGEST: Final = 12
-# Levels that older releases of the library had; it takes them as its strongest.
-HC_MAX: Final = 16
 
 
 class _Block(Protocol):
@@ -63,9 +62,8 @@ class Lz4(Compressor):
                 return _library.compress(
                     message, mode="fast", acceleration=self._acceleration, store_size=False
                 )
-            strength = min(self._strength, HC_STRONGEST)
             return _library.compress(
-                message, mode="high_compression", compression=strength, store_size=False
+                message, mode="high_compression", compression=self._strength, store_size=False
             )
         except _library.LZ4BlockError as error:
             raise no_memory("lz4", error) from error
@@ -81,6 +79,7 @@ class Lz4(Compressor):
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
     """Return lz4 or lz4hc at that level."""
     if model == "lz4hc":
-        return Lz4(wire_id, strength=check_level(model, level, HC_DEFAULT, 0, HC_MAX))
-    acceleration = check_level(model, level, 1, 0, MAX_ACCELERATION)
-    return Lz4(wire_id, acceleration=max(acceleration, 1))
+        strength = check_level(model, level, HC_DEFAULT, MIN_INT, MAX_INT)
+        return Lz4(wire_id, strength=min(strength, HC_STRONGEST) if strength > 0 else HC_DEFAULT)
+    acceleration = check_level(model, level, 1, MIN_INT, MAX_INT)
+    return Lz4(wire_id, acceleration=min(max(acceleration, 1), MAX_ACCELERATION))

@@ -1,11 +1,14 @@
-"""lzma: level 0 (quickest) to 9 (smallest). An .xz container without integrity check."""
+"""lzma: level 0 (quickest) to 9 (smallest). An .xz container without integrity check.
+
+The level may have the library's flag for extreme levels, which in C's ``int`` makes it negative.
+"""
 
 from __future__ import annotations
 
 import lzma
 from typing import Final
 
-from knet_trio._compress.base import bad_data, check_level, too_large
+from knet_trio._compress.base import MIN_INT, bad_data, check_level, too_large
 from knet_trio.abc import Compressor
 
 # Level 9 says that its receiver needs a dictionary of 64 MiB, however short the message. More
@@ -44,4 +47,6 @@ class Lzma(Compressor):
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
     """Return the compressor at that level."""
+    if isinstance(level, int) and MIN_INT <= level <= MIN_INT + 9:
+        return Lzma(wire_id, (level - MIN_INT) | lzma.PRESET_EXTREME)
     return Lzma(wire_id, check_level(model, level, 6, 0, 9))

@@ -11,7 +11,7 @@ from typing import Final, Protocol, cast
 
 import lzo  # pyright: ignore[reportMissingImports]
 
-from knet_trio._compress.base import bad_data, no_memory
+from knet_trio._compress.base import MAX_INT, MIN_INT, bad_data, check_level, no_memory
 from knet_trio.abc import Compressor
 
 
@@ -63,5 +63,5 @@ class Lzo2(Compressor):
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
     """Return the compressor at that level."""
-    del model
+    level = check_level(model, level, 1, MIN_INT, MAX_INT)
     return Lzo2(wire_id, _LZO1X_999 if level == BEST else _LZO1X_1)

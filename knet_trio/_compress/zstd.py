@@ -1,4 +1,6 @@
-"""zstd: level 1 (quickest) to 22 (smallest), 0 for the usual. A Zstandard frame.
+"""zstd: level -131072 (quickest) to 22 (smallest), 0 for the usual. A Zstandard frame.
+
+Less and more than that is taken as the last there is, as libknet has it.
 
 From Python 3.14 on it is in the standard library, before that in ``backports.zstd``.
 """
@@ -8,7 +10,14 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from knet_trio._compress.base import bad_data, check_level, no_memory, too_large
+from knet_trio._compress.base import (
+    MAX_INT,
+    MIN_INT,
+    bad_data,
+    check_level,
+    no_memory,
+    too_large,
+)
 from knet_trio.abc import Compressor
 
 if sys.version_info >= (3, 14):
@@ -16,7 +25,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+QUICKEST: Final = -131072
 STRONGEST: Final = 22
+DEFAULT: Final = 3
 # The window a frame may ask for, as a power of two: 8 MiB, as much as every decoder must grant.
 MAX_WINDOW_LOG: Final = 23
 
@@ -60,4 +71,5 @@ class Zstd(Compressor):
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
     """Return the compressor at that level."""
-    return Zstd(wire_id, min(check_level(model, level, 3, 0, STRONGEST + 1), STRONGEST))
+    level = check_level(model, level, DEFAULT, MIN_INT, MAX_INT)
+    return Zstd(wire_id, min(max(level, QUICKEST), STRONGEST))

@@ -40,6 +40,8 @@ MAX_LINKS: Final = 8
 MAX_CHANNELS: Final = 32
 MAX_MESSAGE: Final = 65536
 MAX_FRAGMENTS: Final = 255
+# libknet has had trouble with the last one: releases since 1.34 refuse it.
+MAX_SENT_FRAGMENTS: Final = 254
 
 COMMON_HEADER_SIZE: Final = 6
 DATA_HEADER_SIZE: Final = 14
@@ -328,7 +330,7 @@ def encode_messages(
     Every fragment of a message but its last carries ``fragment_size`` bytes.
 
     Raises:
-        PacketError: A message would take more than 255 fragments.
+        PacketError: A message would take more than 254 fragments.
     """
     if len(payloads) == 1 and len(payloads[0]) <= fragment_size:
         header = _DATA.pack(
@@ -346,11 +348,11 @@ def encode_messages(
             continue
         total = len(payload)
         count = -(-total // fragment_size)
-        if count > MAX_FRAGMENTS:
+        if count > MAX_SENT_FRAGMENTS:
             raise PacketError(
                 DropCause.BAD_FRAGMENT,
                 f"{total} bytes at {fragment_size} a fragment are {count} fragments,"
-                f" more than {MAX_FRAGMENTS}",
+                f" more than {MAX_SENT_FRAGMENTS}",
             )
         head = before + seq.to_bytes(2, "big") + after
         packets += [

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from knet_trio._crypto.envelope import make_cipher
+from knet_trio._crypto.alike import AlikePair
+from knet_trio._crypto.envelope import HashEnvelope, make_cipher
 from knet_trio.abc import Cipher
 from knet_trio.config import CryptoConfig, check_integer
 from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketError
@@ -27,14 +28,15 @@ class CryptoSlots:
 
     Attributes:
         allow_clear_traffic: Whether clear packets are accepted now.
-        openers: The ciphers in the order in which they are tried on what arrives. Without any,
-            packets are taken as they come, if clear ones are accepted.
+        openers: The ciphers in the order in which they are tried on what arrives; as one, two
+            that have the same hash. Without any, packets are taken as they come, if clear ones are
+            accepted.
         sealer: The cipher in use, None for none.
     """
 
     def __init__(self, *, allow_clear_traffic: bool | None = None) -> None:
         self._clear_traffic = allow_clear_traffic
-        self._ciphers: dict[int, Cipher] = {}
+        self._ciphers: dict[int, HashEnvelope] = {}
         self._in_use = CLEAR
         self.openers: tuple[Cipher, ...] = ()
         self.sealer: Cipher | None = None
@@ -138,7 +140,7 @@ class CryptoSlots:
             return datagram
         return PacketError(DropCause.NOT_AUTHENTIC, "no crypto configuration opens it")
 
-    def _put(self, cipher: Cipher | None, slot: int) -> None:
+    def _put(self, cipher: HashEnvelope | None, slot: int) -> None:
         if cipher is None:
             self._ciphers.pop(slot, None)
         else:
@@ -150,4 +152,8 @@ class CryptoSlots:
         self.allow_clear_traffic = self._in_use == CLEAR if clear is None else clear
         self.sealer = self._ciphers.get(self._in_use)
         slots = sorted(self._ciphers, key=lambda slot: slot != self._in_use)
-        self.openers = tuple(self._ciphers[slot] for slot in slots)
+        ciphers = [self._ciphers[slot] for slot in slots]
+        if len(ciphers) == SLOTS and ciphers[0].has_same_hash(ciphers[1]):
+            self.openers = (AlikePair(*ciphers),)
+        else:
+            self.openers = tuple(ciphers)

@@ -167,7 +167,7 @@ class CompressorStage(Stage[_Key]):
             return False
         (data,) = batch.datas
         made = _compress(compression, data)
-        self._tell_failed(made)
+        self._count_vain(data, compression, made)
         if len(made.data) < len(data):
             batch.set_compressed([(made.data, compression.compressor.wire_id)])
             batch.compressed = (len(data), len(made.data), made.elapsed)
@@ -309,15 +309,20 @@ class CompressorStage(Stage[_Key]):
     def _take(self, data: bytes, compression: Compression, made: _Made) -> tuple[bytes, int]:
         """Return the shorter form of ``data`` with its compression's wire id, and count it."""
         counters = self._context.counters
-        self._tell_failed(made)
+        self._count_vain(data, compression, made)
         if len(made.data) >= len(data):
             counters.tx_uncompressed += 1
             return data, NOT_COMPRESSED
         counters.tx_compress.add(len(data), len(made.data), made.elapsed)
         return made.data, compression.compressor.wire_id
 
-    def _tell_failed(self, made: _Made) -> None:
-        if made.error is not None:
+    def _count_vain(self, data: bytes, compression: Compression, made: _Made) -> None:
+        """Count a message that the compressor was tried on in vain."""
+        if made.error is None:
+            if len(made.data) >= len(data) > compression.threshold:
+                self._context.counters.tx_unable_to_compress += 1
+        else:
+            self._context.counters.tx_failed_to_compress += 1
             self._context.log.error(
                 LogSubsystem.COMPRESS,
                 "a message is sent as it is, the compressor failed: %s",

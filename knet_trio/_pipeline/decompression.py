@@ -44,6 +44,7 @@ class Decompression:
             if accepted is None or wire_id in accepted:
                 return self._decompressors.find_untrusted(wire_id)
         except PacketError as error:
+            self._context.counters.rx_failed_to_decompress += 1
             self._context.refuse(error.cause, host_id, error.args[0], key=host_id)
         else:
             self._context.refuse(
@@ -73,6 +74,7 @@ class Decompression:
     def count(self, opened: Opened | PacketError, host_id: int) -> bytes | None:
         """Count a message of that host, and return its bytes; None if it could not be opened."""
         if isinstance(opened, PacketError):
+            self._context.counters.rx_failed_to_decompress += 1
             self._context.refuse(opened.cause, host_id, opened.args[0], key=host_id)
             return None
         self._context.counters.rx_compress.add(len(opened.data), opened.size, opened.elapsed)

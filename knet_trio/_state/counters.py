@@ -193,6 +193,9 @@ class HandleCounters:
         self.tx_crypt_overhead = 0
         self.tx_crypt = Timing()
         self.rx_crypt = Timing()
+        self.tx_failed_to_compress = 0
+        self.tx_unable_to_compress = 0
+        self.rx_failed_to_decompress = 0
 
     def drop(self, cause: DropCause, times: int = 1) -> None:
         """Count packets or messages that were dropped."""
@@ -224,5 +227,8 @@ class HandleCounters:
             rx_crypt_time_ave=self.rx_crypt.ave,
             rx_crypt_time_min=self.rx_crypt.min,
             rx_crypt_time_max=self.rx_crypt.max,
+            tx_failed_to_compress=self.tx_failed_to_compress,
+            tx_unable_to_compress=self.tx_unable_to_compress,
+            rx_failed_to_decompress=self.rx_failed_to_decompress,
             drops=MappingProxyType({cause: self.drops[cause] for cause in DropCause}),
         )

@@ -68,8 +68,17 @@ class PathMtu:
         self._context.discoveries.discard(self.discover)
 
     def restart(self, now: float) -> None:
-        """Forget the result, since the envelope or the settings changed, and search again."""
-        self.search.reset(self.search.sizes._replace(envelope=self._context.envelope))
+        """Search again, or take the fixed MTU over: the envelope or the settings changed.
+
+        With the same envelope the result stays until there is another.
+        """
+        search = self.search
+        if search.sizes.envelope == self._context.envelope and self._heartbeat.connected:
+            before = search.mtu, search.onwire
+            search.fix(self._context.fixed_mtu, now)
+            self._settle(before)
+            return
+        search.reset(search.sizes._replace(envelope=self._context.envelope))
         self._changed()
         if self._heartbeat.connected:
             self.begin(now)

@@ -19,13 +19,15 @@ from knet_trio.abc import Compressor
 TEXT = b"The quick brown knet jumps over the lazy link. " * 100
 LIMIT = 65536
 WIRE_IDS = {"zlib": 1, "lz4": 2, "lz4hc": 3, "lzo2": 4, "lzma": 5, "bzip2": 6, "zstd": 7}
+INTEGERS = (-(2**31), 2**31 - 1)
 LEVELS = {
     "zlib": (-1, 9),
-    "lz4": (0, 65537),
-    "lz4hc": (0, 16),
+    "lz4": INTEGERS,
+    "lz4hc": INTEGERS,
+    "lzo2": INTEGERS,
     "lzma": (0, 9),
     "bzip2": (1, 9),
-    "zstd": (0, 23),
+    "zstd": INTEGERS,
 }
 
 
@@ -54,7 +56,7 @@ def test_a_message_comes_back_as_it_was(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", LEVELS)
-def test_levels_are_those_of_the_manual(model: str) -> None:
+def test_levels_are_those_of_libknet(model: str) -> None:
     low, high = LEVELS[model]
     for level in (low, high):
         algorithm = compressor(model, level)
@@ -63,6 +65,44 @@ def test_levels_are_those_of_the_manual(model: str) -> None:
     for level in wrong:
         with pytest.raises(InvalidArgumentError, match="levels"):
             compressor(model, level)
+
+
+@pytest.mark.parametrize(
+    ("model", "level", "same"),
+    [
+        ("lz4", -1, 1),
+        ("lz4", 0, 1),
+        ("lz4", 65538, 65537),
+        ("lz4hc", -1, 9),
+        ("lz4hc", 0, 9),
+        ("lz4hc", 17, 12),
+        ("zstd", -131073, -131072),
+        ("zstd", 0, 3),
+        ("zstd", 23, 22),
+        ("lzo2", -1, 1),
+        ("lzo2", 1000, 1),
+    ],
+)
+def test_a_level_that_there_is_not_is_another(model: str, level: int, same: int) -> None:
+    assert compressor(model, level).compress(TEXT) == compressor(model, same).compress(TEXT)
+
+
+@pytest.mark.parametrize("level", [0, 9])
+def test_lzma_has_extreme_levels(level: int) -> None:
+    algorithm = compressor("lzma", -(2**31) + level)
+    packed = algorithm.compress(TEXT)
+    extreme = lzma.PRESET_EXTREME | level
+    assert packed == lzma.compress(TEXT, check=lzma.CHECK_NONE, preset=extreme)
+    assert algorithm.decompress_untrusted(packed, LIMIT) == TEXT
+    with pytest.raises(InvalidArgumentError, match="levels"):
+        compressor("lzma", -(2**31) + 10)
+
+
+def test_negative_levels_of_zstd_are_quicker_and_larger() -> None:
+    message = bytes(range(256)) * 4 + TEXT
+    sizes = [len(compressor("zstd", level).compress(message)) for level in (-100, -5, 3)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
 
 
 @pytest.mark.parametrize("level", [None, 1, 11, 12, 15, 999, 7])

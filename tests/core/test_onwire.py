@@ -10,6 +10,7 @@ from knet_trio._core.onwire import (
     DATA_HEADER_SIZE,
     MAX_FRAGMENTS,
     MAX_MESSAGE,
+    MAX_SENT_FRAGMENTS,
     PING_SIZE,
     PMTUD_HEADER_SIZE,
     Data,
@@ -23,6 +24,7 @@ from knet_trio._core.onwire import (
     encode_message,
     next_seq,
 )
+from knet_trio._core.sizes import EnvelopeSizes, PathSizes, minimum_data_mtu
 from knet_trio.errors import DropCause, PacketError
 from tests.packets import encode
 
@@ -243,16 +245,29 @@ def test_a_message_becomes_equal_fragments_and_a_shorter_last_one(
     }
 
 
-def test_a_message_of_255_fragments_goes_and_one_of_256_does_not() -> None:
+def test_a_message_of_254_fragments_goes_and_one_of_255_does_not() -> None:
     def fragments(message: bytes) -> list[bytes]:
         return encode_message(
             message, node=1, seq=1, compress=0, broadcast=False, channel=0, fragment_size=10
         )
 
-    assert len(fragments(bytes(2550))) == MAX_FRAGMENTS
-    with pytest.raises(PacketError, match="256 fragments") as caught:
-        fragments(bytes(2551))
+    assert len(fragments(bytes(2540))) == MAX_SENT_FRAGMENTS
+    with pytest.raises(PacketError, match="255 fragments") as caught:
+        fragments(bytes(2541))
     assert caught.value.cause is DropCause.BAD_FRAGMENT
+
+
+def test_no_path_is_so_narrow_that_a_message_would_need_more_fragments_than_are_sent() -> None:
+    largest = EnvelopeSizes(salt=16, hash=64, block=16)
+    # The narrowest interface that can be set, with the largest headers.
+    narrow = PathSizes(ipv6=True, transport=28, envelope=largest).payload(576)
+    for size in (narrow, minimum_data_mtu(largest)):
+        assert -(-MAX_MESSAGE // size) <= MAX_SENT_FRAGMENTS
+
+
+def test_a_fragment_of_255_is_read_all_the_same() -> None:
+    packet = Data(1, 1, 0, False, 255, 255, 0, b"last")
+    assert decode_untrusted(encode_data(packet)) == packet
 
 
 def test_numbers_count_up_from_1_and_skip_0_when_they_wrap() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 
-from knet_trio import CompressConfig
+from knet_trio import CompressConfig, InvalidArgumentError
+from knet_trio._compress import make_compressor
+from tests.interop import libknet
 from tests.interop.pairs import on_loopback, open_pair
 
 pytestmark = pytest.mark.usefixtures("segmentation")
@@ -37,3 +41,25 @@ async def test_both_directions(model: str) -> None:
         sent = counted.tx_compressed_size_bytes
         assert theirs["rx_compressed_size_bytes"] == sent + 8 * packed
         assert counted.rx_compressed_size_bytes == theirs["tx_compressed_size_bytes"]
+
+
+@pytest.mark.parametrize("model", LEVELS)
+def test_levels(model: str) -> None:
+    """What the C library takes, and nothing else, is a level here."""
+    if model == "lzo2":
+        pytest.importorskip("lzo", reason="pip install 'knet-trio[lzo2]'")
+    numbers = {*range(-12, 26), 999, 1000, 65537, 65538, 131072, 2**31 - 1}
+    numbers |= {-number for number in numbers} | {-131073, -(2**31), -(2**31) + 9, -(2**31) + 10}
+    theirs, ours = set[int](), set[int]()
+    handle = libknet.Handle(1)
+    try:
+        for level in numbers:
+            with suppress(OSError):
+                handle.compress(model, level, 0)
+                theirs.add(level)
+            with suppress(InvalidArgumentError):
+                make_compressor(CompressConfig(model, level))
+                ours.add(level)
+    finally:
+        handle.free()
+    assert ours == theirs

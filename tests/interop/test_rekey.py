@@ -19,6 +19,7 @@ from tests.interop.pairs import (
     Pair,
     Setup,
     Stream,
+    exchange,
     finish_ours,
     finish_theirs,
     in_namespaces,
@@ -121,6 +122,48 @@ async def test_rekey(
             await flow.some()
             assert ours.handle.statistics().drops[DropCause.NOT_AUTHENTIC] == 0
             assert ours.host.links[0].status.stats.down_count == 0
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("aes-128-ctr", "aes-256-ctr"), ("aes256", "aes-256-ctr")],
+)
+async def test_another_cipher_under_the_same_key(
+    namespaces: NamespacePair, first: str, before: str, after: str
+) -> None:
+    """The hash is right for both. The C library loses what comes in by the other; we do not."""
+    key = os.urandom(1024)
+    old, new = CCrypto(key=key, cipher=before), CCrypto(key=key, cipher=after)
+    setup = in_namespaces(namespaces, crypto=old, pong_timeout=PATIENCE)
+    with trio.fail_after(LIMIT):
+        async with open_pair(setup) as pair:
+            ours, c = pair.ours, pair.c
+            received: list[int] = []
+
+            async def some() -> None:
+                datas = await ours.receive_count(SOME)
+                received.extend(number_of(data, SIZE) for data in datas)
+
+            await c.start_stream(FOREVER, SIZE, interval=INTERVAL)
+            await some()
+            set_ours(ours, new, 2)
+            await set_theirs(c, new, 2)
+            await some()
+            for side in ("ours", "theirs") if first == "ours" else ("theirs", "ours"):
+                if side == "ours":
+                    ours.handle.use_crypto(2)
+                else:
+                    await c.use_crypto(2)
+                await some()
+            ours.handle.set_crypto(None, 1)
+            await some()
+            end = await c.stop_stream()
+            received += await finish_theirs(pair, SIZE)
+            assert received == list(range(end))
+            for cause in (DropCause.NOT_AUTHENTIC, DropCause.WRONG_VERSION, DropCause.MALFORMED):
+                assert ours.handle.statistics().drops[cause] == 0
+            await exchange(pair, [b"both are there"])
 
 
 async def test_many_rekeys() -> None:

@@ -79,6 +79,8 @@ class TestSending:
         ]
         shown = world.context.counters.snapshot()
         assert shown.tx_uncompressed_packets == 1
+        # Nobody tried to make it smaller.
+        assert shown.tx_unable_to_compress == shown.tx_failed_to_compress == 0
         assert shown.tx_compressed_packets == 1
         assert shown.tx_compressed_original_bytes == 101
         assert shown.tx_compressed_size_bytes == 51
@@ -98,7 +100,9 @@ class TestSending:
         world, _ = self.compressing()
         await send(world, message(b"noise" * 50))
         assert [(packet.compress, packet.payload) for packet in data(world)] == [(0, b"noise" * 50)]
-        assert world.context.counters.snapshot().tx_uncompressed_packets == 1
+        shown = world.context.counters.snapshot()
+        assert (shown.tx_uncompressed_packets, shown.tx_unable_to_compress) == (1, 1)
+        assert shown.tx_failed_to_compress == 0
 
     async def test_before_fragmenting(self) -> None:
         world, _ = self.compressing()
@@ -132,6 +136,8 @@ class TestSending:
         assert shown.tx_compressed_packets == smaller
         assert shown.tx_compressed_original_bytes == smaller * size
         assert shown.tx_uncompressed_packets == 30 - smaller
+        noise = sum(message == kinds[2] for message in messages)
+        assert shown.tx_unable_to_compress == noise > 0
         assert (halver.threads != {threading.get_ident()}) is slow
 
     async def test_others_get_a_turn_while_much_is_compressed(
@@ -333,6 +339,8 @@ class TestReceiving:
             wanted = [b"%02d" % seq for seq in range(1, 41) if seq % 3]
             assert [message.data for message in rx.got()] == wanted
             assert drops(world) == {DropCause.BAD_COMPRESSION: 40 - len(wanted)}
+            failed = world.context.counters.snapshot().rx_failed_to_decompress
+            assert failed == 40 - len(wanted)
             assert world.context.counters.snapshot().rx_compressed_packets == len(wanted)
 
     @pytest.mark.parametrize(

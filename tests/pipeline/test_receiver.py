@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from knet_trio._core.onwire import (
     encode_ping,
 )
 from knet_trio._crypto.envelope import make_cipher
+from knet_trio._pipeline import receiver
 from knet_trio._pipeline.receiver import Receiver
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio.abc import PathTrouble
@@ -296,6 +299,30 @@ class TestCrypto:
             shown = rx.world.context.counters.snapshot()
             assert shown.rx_crypt_packets == 13
             assert shown.rx_crypt_time_ave is not None
+
+    @pytest.mark.parametrize(("good", "bad"), [(b"x" * 1000, b"n" * 1100), (b"x", b"n" * 1100)])
+    async def test_the_time_of_what_does_not_open_is_not_counted(
+        self, monkeypatch: pytest.MonkeyPatch, good: bytes, bad: bytes
+    ) -> None:
+        # A second passes between two looks at this clock, however much is done in it.
+        clock = SimpleNamespace(perf_counter=itertools.count(0.0, 1.0).__next__)
+        monkeypatch.setattr(receiver, "time", clock)
+        async with receiving(World(crypto=CryptoConfig(KEY))) as rx:
+            rx.world.context.crypto.allow_clear_traffic = False
+            (sealed,) = make_cipher(CryptoConfig(KEY)).seal(packets(good))
+            trains = rx.world.endpoint.coalesces
+            size = max(len(bad), len(sealed))
+            await rx.arrive(*[bad.ljust(size, b"n")] * 49, sealed)
+            assert rx.got() == [Message(good, PEER, 0)]
+            assert rx.drops == {DropCause.NOT_AUTHENTIC: 49}
+            shown = rx.world.context.counters.snapshot()
+            assert shown.rx_crypt_packets == 1
+            assert shown.rx_crypt_time_max is not None
+            if trains:
+                # Of one of fifty, which is the smallest.
+                assert shown.rx_crypt_time_max <= 1 / 50
+            else:
+                assert shown.rx_crypt_time_max == 1
 
     async def test_an_empty_packet_in_a_train_counts(self) -> None:
         world = World(crypto=CryptoConfig(KEY))

@@ -159,6 +159,8 @@ async def test_a_compressor_without_memory_loses_no_message_and_says_so(
             await channel.send_sync(b"4" * 1000, to=[2])
             assert await receive(receiver, 1) == [b"4" * 1000]
             assert pair.a.statistics().tx_uncompressed_packets == 4
+            assert pair.a.statistics().tx_failed_to_compress == 4
+            assert pair.a.statistics().tx_unable_to_compress == 0
             assert pair.a.statistics().tx_compressed_packets == 0
     failures = [one for one in caplog.records if "the compressor failed" in one.message]
     # One, and how many there were when the handle ends.
@@ -299,6 +301,7 @@ async def test_without_a_thread_a_message_that_needs_one_to_be_decompressed_is_l
             await channel.send(b"2" * 1000)
             assert await receive(receiver, 1) == [b"2" * 1000]
             assert counted(pair.b.statistics().drops) == {DropCause.BAD_COMPRESSION: 1}
+            assert pair.b.statistics().rx_failed_to_decompress == 1
     assert any("can't start new thread" in one.message for one in caplog.records)
 
 
