@@ -25,8 +25,8 @@ from knet_trio._logs.names import (
     get_log_subsystem_id,
     get_log_subsystem_name,
 )
-from knet_trio.address import format_address, parse_address
-from knet_trio.channel import Channel
+from knet_trio.address import AddressLike, format_address, parse_address
+from knet_trio.channel import BytesLike, Channel
 from knet_trio.config import CompressConfig, CryptoConfig, DefragBuffers, LinkConfig
 from knet_trio.datafd import Datafd
 from knet_trio.errors import (
@@ -44,10 +44,12 @@ from knet_trio.errors import (
     NoFilterError,
     NoProgressError,
     NotImplementedByKnetError,
+    OutsideTrioError,
     PacketError,
     SealError,
     SendError,
     TransportError,
+    UnknownAttributeError,
     UnknownHostError,
     UnknownLinkError,
 )
@@ -60,7 +62,7 @@ from knet_trio.events import (
     LinkStatusChanged,
 )
 from knet_trio.handle import Handle, open_handle
-from knet_trio.host import Host
+from knet_trio.host import Destination, Destinations, Host
 from knet_trio.link import Link
 from knet_trio.message import (
     Broadcast,
@@ -85,9 +87,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessList",
     "AclEntry",
+    "AddressLike",
     "AlreadyExistsError",
     "Broadcast",
     "BusyError",
+    "BytesLike",
     "Channel",
     "ChannelError",
     "CompressConfig",
@@ -95,7 +99,9 @@ __all__ = [
     "DataMtuChanged",
     "Datafd",
     "DefragBuffers",
+    "Destination",
     "DestinationError",
+    "Destinations",
     "Direction",
     "Drop",
     "DropCause",
@@ -129,11 +135,13 @@ __all__ = [
     "NoProgressError",
     "NotImplementedByKnetError",
     "OnwireVersions",
+    "OutsideTrioError",
     "PacketError",
     "SealError",
     "SendError",
     "TransportError",
     "Unicast",
+    "UnknownAttributeError",
     "UnknownHostError",
     "UnknownLinkError",
     "format_address",
