@@ -27,9 +27,9 @@ def check_in_trio() -> trio.lowlevel.TrioToken:
 def outside_error() -> OutsideTrioError:
     """Return the error for a call that does not come from the Trio program that it has to."""
     return OutsideTrioError(
-        "this is not the Trio program that the handle runs in: under trio.run, call it from that"
-        " thread; from other threads, by trio.from_thread.run_sync(function, ...), or"
-        " trio.from_thread.run for what has an await"
+        "this call does not come from the Trio program of the handle: run that with trio.run (not"
+        " asyncio.run), and call from within it; other threads call by"
+        " trio.from_thread.run_sync(function, ...), or trio.from_thread.run for what has an await"
     )
 
 

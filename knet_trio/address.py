@@ -89,16 +89,9 @@ def parse_address_like(address: object) -> Address:
     """
     if isinstance(address, str):
         return parse_address(*_split(address))
-    parts: Sequence[object] = ()
     if isinstance(address, tuple | list):
-        parts = cast("Sequence[object]", address)
-    if len(parts) == 2:
-        host, port = parts
-        return parse_address(cast("str", host), cast("int", port))
-    raise InvalidArgumentError(
-        f"{shown(address)} is no address: give a pair such as ('10.0.0.1', 5405), or text such as"
-        " '10.0.0.1:5405'"
-    )
+        return _parse_parts(cast("Sequence[object]", address))
+    raise _no_address(address)
 
 
 def to_address(address: AddressLike) -> Address:
@@ -108,6 +101,20 @@ def to_address(address: AddressLike) -> Address:
         InvalidArgumentError: It is no address.
     """
     return address if isinstance(address, Address) else parse_address_like(address)
+
+
+def _parse_parts(parts: Sequence[object]) -> Address:
+    if len(parts) != 2:
+        raise _no_address(parts)
+    host, port = parts
+    return parse_address(cast("str", host), cast("int", port))
+
+
+def _no_address(address: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{shown(address)} is no address: give a pair such as ('10.0.0.1', 5405), or text such as"
+        " '10.0.0.1:5405'"
+    )
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -16,7 +16,6 @@ from knet_trio._pipeline.transmitter import ChannelState
 from knet_trio._runtime import Runtime
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.destinations import find_host
-from knet_trio.config import check_integer
 from knet_trio.errors import DropCause, InvalidArgumentError, shown
 from knet_trio.host import Destinations
 from knet_trio.message import Message
@@ -27,7 +26,6 @@ BytesLike: TypeAlias = bytes | bytearray | memoryview
 # Messages whose types and lengths are checked in one go: lists and tuples are quicker.
 _CHECKED_AT_ONCE: Final = 1024
 _CHECKED_SINGLY: Final = 128
-_MAX_LIMIT: Final = 2**63 - 1
 
 
 class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
@@ -207,7 +205,7 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
         """
         self._runtime.check_here()
         if limit is not None:
-            check_integer("limit", limit, 1, _MAX_LIMIT)
+            _check_limit(limit)
         return await self._queue.take_many(limit)
 
     def close(self) -> None:
@@ -279,11 +277,18 @@ def _check_one(data: object) -> None:
         raise InvalidArgumentError(f"a message has 1 to {MAX_MESSAGE} bytes, not {length}")
 
 
+def _check_limit(limit: object) -> None:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InvalidArgumentError(
+            f"a limit of {shown(limit)} messages is none: give 1 or more, or None"
+        )
+
+
 def _check_iterable(datas: object) -> None:
     """Raise InvalidArgumentError if ``datas`` are not several messages."""
     if isinstance(datas, bytes | bytearray | memoryview | str):
         raise InvalidArgumentError(
-            "send_many takes several messages, and this is one: give a list of messages, or use send"
+            "send_many takes several messages, not one: give a list of messages, or use send"
         )
     if isinstance(datas, AsyncIterable):
         raise InvalidArgumentError(

@@ -186,6 +186,8 @@ class AccessList:
 
 _ENOENT = 2
 _MAX_ANSWERS = 1024
+# How much of what the ipaddress module says an error repeats: it repeats what it was given.
+_EXPLAINED = 80
 
 
 def _is_number(value: object) -> bool:
@@ -201,7 +203,7 @@ def _parse_network(network: object) -> IPv4Network | IPv6Network:
     except ValueError as error:
         raise InvalidArgumentError(
             f"{shown(network)} is not a network; write an address, '/' and a prefix length,"
-            f" with no host bits set: {error}"
+            f" with no host bits set: {str(error)[:_EXPLAINED]}"
         ) from error
 
 

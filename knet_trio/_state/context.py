@@ -152,8 +152,8 @@ class Context:
         why = "the handle has ended"
         if self.bug is not None:
             why = (
-                f"a bug has ended the handle, a {type(self.bug).__name__}: the block of"
-                " open_handle raises it"
+                f"a bug has ended the handle ({type(self.bug).__name__}): leave the block of"
+                " open_handle, which raises it"
             )
         return trio.ClosedResourceError(why)
 
