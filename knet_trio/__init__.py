@@ -2,6 +2,16 @@
 
 It speaks the wire protocol of libknet (kronosnet). ``open_handle`` is where to begin; ``docs/`` and
 the README show the rest.
+
+Names that stand in signatures, for annotations:
+
+- ``AddressLike``: a numeric IP address and a port, as a pair or as text: ``("10.0.0.1", 5405)``,
+  ``"10.0.0.1:5405"``, ``"[fd00::1]:5405"``.
+- ``BytesLike``: a message to be sent, ``bytes``, ``bytearray`` or ``memoryview``.
+- ``Destination``: a host, by its id, its name, or what ``Handle.add_host`` returned.
+- ``Destinations``: one ``Destination``, or several.
+- ``FilterResult``: what a ``Filter`` answers, ``Broadcast``, ``Unicast`` or ``Drop``.
+- ``Event``: one of the records that ``Handle.events`` gives.
 """
 
 from __future__ import annotations
