@@ -2,6 +2,16 @@
 
 It speaks the wire protocol of libknet (kronosnet). ``open_handle`` is where to begin; ``docs/`` and
 the README show the rest.
+
+Names that stand in signatures, for annotations:
+
+- ``AddressLike``: a numeric IP address and a port, as a pair or as text: ``("10.0.0.1", 5405)``,
+  ``"10.0.0.1:5405"``, ``"[fd00::1]:5405"``.
+- ``BytesLike``: a message to be sent, ``bytes``, ``bytearray`` or ``memoryview``.
+- ``Destination``: a host, by its id, its name, or what ``Handle.add_host`` returned.
+- ``Destinations``: one ``Destination``, or several.
+- ``FilterResult``: what a ``Filter`` answers, ``Broadcast``, ``Unicast`` or ``Drop``.
+- ``Event``: one of the records that ``Handle.events`` gives.
 """
 
 from __future__ import annotations
@@ -25,8 +35,8 @@ from knet_trio._logs.names import (
     get_log_subsystem_id,
     get_log_subsystem_name,
 )
-from knet_trio.address import format_address, parse_address
-from knet_trio.channel import Channel
+from knet_trio.address import AddressLike, format_address, parse_address
+from knet_trio.channel import BytesLike, Channel
 from knet_trio.config import CompressConfig, CryptoConfig, DefragBuffers, LinkConfig
 from knet_trio.datafd import Datafd
 from knet_trio.errors import (
@@ -44,10 +54,12 @@ from knet_trio.errors import (
     NoFilterError,
     NoProgressError,
     NotImplementedByKnetError,
+    OutsideTrioError,
     PacketError,
     SealError,
     SendError,
     TransportError,
+    UnknownAttributeError,
     UnknownHostError,
     UnknownLinkError,
 )
@@ -60,7 +72,7 @@ from knet_trio.events import (
     LinkStatusChanged,
 )
 from knet_trio.handle import Handle, open_handle
-from knet_trio.host import Host
+from knet_trio.host import Destination, Destinations, Host
 from knet_trio.link import Link
 from knet_trio.message import (
     Broadcast,
@@ -85,9 +97,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessList",
     "AclEntry",
+    "AddressLike",
     "AlreadyExistsError",
     "Broadcast",
     "BusyError",
+    "BytesLike",
     "Channel",
     "ChannelError",
     "CompressConfig",
@@ -95,7 +109,9 @@ __all__ = [
     "DataMtuChanged",
     "Datafd",
     "DefragBuffers",
+    "Destination",
     "DestinationError",
+    "Destinations",
     "Direction",
     "Drop",
     "DropCause",
@@ -129,11 +145,13 @@ __all__ = [
     "NoProgressError",
     "NotImplementedByKnetError",
     "OnwireVersions",
+    "OutsideTrioError",
     "PacketError",
     "SealError",
     "SendError",
     "TransportError",
     "Unicast",
+    "UnknownAttributeError",
     "UnknownHostError",
     "UnknownLinkError",
     "format_address",

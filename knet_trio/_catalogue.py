@@ -10,7 +10,7 @@ from knet_trio import _compress
 from knet_trio._crypto.envelope import CIPHER_NAMES, HASH_NAMES
 from knet_trio._crypto.envelope import MODELS as CRYPTO_MODELS
 from knet_trio._transport import TRANSPORT_IDS
-from knet_trio.errors import InvalidArgumentError
+from knet_trio.errors import InvalidArgumentError, shown
 
 
 def get_transport_list() -> list[str]:
@@ -32,7 +32,9 @@ def get_transport_name(transport_id: int) -> str:
     for name, number in TRANSPORT_IDS.items():
         if number == transport_id and not isinstance(transport_id, bool):
             return name
-    raise InvalidArgumentError(f"there is no transport {transport_id!r} here; there are {_known()}")
+    raise InvalidArgumentError(
+        f"there is no transport {shown(transport_id)} here; there are {_known()}"
+    )
 
 
 def get_transport_id(name: str) -> int:
@@ -47,7 +49,7 @@ def get_transport_id(name: str) -> int:
         return TRANSPORT_IDS[name.lower()]
     except (KeyError, AttributeError):
         raise InvalidArgumentError(
-            f"there is no transport {name!r} here; there are {_known()}"
+            f"there is no transport {shown(name)} here; there are {_known()}"
         ) from None
 
 

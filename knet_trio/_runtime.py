@@ -42,6 +42,7 @@ from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.send_socket import Connections, SendSocket
 from knet_trio._transport import LOOPBACK, find_transport
+from knet_trio._waiting import check_in_trio, outside_error
 from knet_trio.abc import Endpoint, Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
@@ -89,6 +90,7 @@ class Runtime(Connections):
         self.receiver = Receiver(self.handle)
         self.datafds = Datafds(context, self.transmitter, self.receiver.channels, nursery)
         self.ended = False
+        self._token = trio.lowlevel.current_trio_token()
         self._nursery = nursery
         self._privileged = privileged
         self._dscp = dscp
@@ -161,9 +163,20 @@ class Runtime(Connections):
             self.context.raise_bug()
 
     def check_running(self) -> None:
-        """Raise ``trio.ClosedResourceError`` once the handle has ended."""
+        """Check that the handle can take a call.
+
+        Raises:
+            trio.ClosedResourceError: It has ended.
+            OutsideTrioError: The call comes from another thread, another loop, or none.
+        """
         if self.ended:
-            raise trio.ClosedResourceError("the handle has ended")
+            raise self.context.ended_error()
+        self.check_here()
+
+    def check_here(self) -> None:
+        """Raise OutsideTrioError if this is not the Trio program that the handle runs in."""
+        if check_in_trio() is not self._token:
+            raise outside_error()
 
     # Links and their sockets.
 

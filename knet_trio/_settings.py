@@ -9,6 +9,7 @@ from typing import Final, cast
 from knet_trio._compress import make_compressor, wire_id_of
 from knet_trio._core.onwire import VERSION
 from knet_trio._core.sizes import MAX_ONWIRE, MIN_IPV4_MTU, EnvelopeSizes
+from knet_trio._facade import Facade
 from knet_trio._logs import settings
 from knet_trio._runtime import Runtime
 from knet_trio._state.context import Compression
@@ -23,7 +24,7 @@ from knet_trio.config import (
     check_integer,
     check_seconds,
 )
-from knet_trio.errors import InvalidArgumentError
+from knet_trio.errors import InvalidArgumentError, shown
 from knet_trio.message import Filter
 from knet_trio.status import OnwireVersions
 
@@ -34,8 +35,10 @@ MAX_DSCP: Final = 63
 DEFAULT_TIMER_RESOLUTION: Final = 0.2
 
 
-class HandleSettings:
+class HandleSettings(Facade):
     """The part of ``Handle`` that has its settings."""
+
+    __slots__ = ("_context", "_runtime", "_timer_resolution")
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -60,7 +63,8 @@ class HandleSettings:
 
         On an error nothing has changed. See knet_handle_crypto_set_config(3).
         """
-        self._context.crypto.set(config, slot)
+        self._runtime.check_running()
+        self._context.crypto.set(check_crypto(config), slot)
         settings.log_slot(self._context.log, slot, config)
 
     def use_crypto(self, slot: int) -> None:
@@ -73,6 +77,7 @@ class HandleSettings:
 
         See knet_handle_crypto_use_config(3).
         """
+        self._runtime.check_running()
         before = self._context.envelope
         self._context.crypto.use(slot)
         settings.log_sealing(self._context.log, slot)
@@ -92,8 +97,9 @@ class HandleSettings:
 
         See knet_handle_crypto(3).
         """
+        self._runtime.check_running()
         before = self._context.envelope
-        self._context.crypto.replace(config)
+        self._context.crypto.replace(check_crypto(config))
         settings.log_slot(self._context.log, 1, config)
         settings.log_sealing(self._context.log, self._context.crypto.in_use)
         self._envelope_changed(before)
@@ -115,6 +121,7 @@ class HandleSettings:
 
     @allow_clear_traffic.setter
     def allow_clear_traffic(self, allow: bool | None) -> None:
+        self._runtime.check_running()
         self._context.crypto.set_clear_traffic(check_clear_traffic(allow))
         settings.log_clear_traffic(self._context.log, self._context.crypto.allow_clear_traffic)
 
@@ -129,6 +136,7 @@ class HandleSettings:
 
         See knet_handle_compress(3).
         """
+        self._runtime.check_running()
         self._context.compression = make_compression(config)
         settings.log_compression(self._context.log, config)
 
@@ -152,6 +160,7 @@ class HandleSettings:
 
     @mtu.setter
     def mtu(self, mtu: int | None) -> None:
+        self._runtime.check_running()
         self._context.fixed_mtu = check_mtu(mtu)
         self._runtime.handle.restart_discovery()
 
@@ -162,6 +171,7 @@ class HandleSettings:
 
     @pmtud_interval.setter
     def pmtud_interval(self, interval: float) -> None:
+        self._runtime.check_running()
         self._runtime.handle.set_pmtud_interval(check_pmtud_interval(interval))
 
     @property
@@ -174,6 +184,7 @@ class HandleSettings:
 
     @access_lists.setter
     def access_lists(self, enabled: bool) -> None:
+        self._runtime.check_running()
         self._context.access_lists = check_boolean("access_lists", enabled)
         settings.log_access_lists(self._context.log, enabled)
 
@@ -188,6 +199,7 @@ class HandleSettings:
 
     @hedge.setter
     def hedge(self, enabled: bool) -> None:
+        self._runtime.check_running()
         self._context.hedge = check_boolean("hedge", enabled)
 
     @property
@@ -215,6 +227,7 @@ class HandleSettings:
 
     @reconnect_interval.setter
     def reconnect_interval(self, interval: float) -> None:
+        self._runtime.check_running()
         self._context.reconnect_interval = check_reconnect_interval(interval)
 
     @property
@@ -229,6 +242,7 @@ class HandleSettings:
 
     @defrag_buffers.setter
     def defrag_buffers(self, buffers: DefragBuffers) -> None:
+        self._runtime.check_running()
         self._runtime.handle.set_defrag_buffers(check_defrag_buffers(buffers))
 
     @property
@@ -241,6 +255,7 @@ class HandleSettings:
 
     @timer_resolution.setter
     def timer_resolution(self, resolution: float) -> None:
+        self._runtime.check_running()
         self._timer_resolution = check_seconds(
             "timer_resolution", resolution, MIN_SECONDS, MAX_SECONDS
         )
@@ -258,8 +273,31 @@ def make_compression(config: CompressConfig | None) -> Compression | None:
     """Return what ``config`` describes; raise InvalidArgumentError if there is no such thing."""
     if config is None:
         return None
+    _check_compress(config)
     threshold = config.threshold or DEFAULT_COMPRESS_THRESHOLD
     return Compression(make_compressor(config), threshold)
+
+
+def check_crypto(config: CryptoConfig | None) -> CryptoConfig | None:
+    """Return ``config`` if it can be one; raise InvalidArgumentError, which does not show it."""
+    _check_crypto(config)
+    return config
+
+
+def _check_crypto(config: object) -> None:
+    if config is not None and not isinstance(config, CryptoConfig):
+        raise InvalidArgumentError(
+            f"crypto is a CryptoConfig or None, not {type(config).__name__}: write"
+            " CryptoConfig(key=...)"
+        )
+
+
+def _check_compress(config: object) -> None:
+    if not isinstance(config, CompressConfig):
+        raise InvalidArgumentError(
+            f"compress {shown(config)} is neither a CompressConfig nor None: write"
+            " CompressConfig('lz4')"
+        )
 
 
 def check_accept_compression(models: object) -> frozenset[int] | None:
@@ -272,7 +310,7 @@ def check_accept_compression(models: object) -> frozenset[int] | None:
         return None
     if isinstance(models, str | bytes) or not isinstance(models, Iterable):
         raise InvalidArgumentError(
-            f"accept_compression={models!r} is not a list of models, such as ['zlib']"
+            f"accept_compression={shown(models)} is not a list of models, such as ['zlib']"
         )
     return frozenset(wire_id_of(model) for model in cast("Iterable[object]", models))
 
@@ -280,10 +318,15 @@ def check_accept_compression(models: object) -> frozenset[int] | None:
 def check_filter(filter: Filter | None) -> Filter | None:
     """Return ``filter`` if it can be one, else raise InvalidArgumentError."""
     if iscoroutinefunction(filter):
-        raise InvalidArgumentError(f"the filter {filter!r} must not be async def: it cannot wait")
+        raise InvalidArgumentError(
+            f"the filter {shown(filter)} must not be async def: it cannot wait"
+        )
     if filter is None or callable(filter):
         return filter
-    raise InvalidArgumentError(f"the filter {filter!r} is not callable")
+    raise InvalidArgumentError(
+        f"the filter {shown(filter)} is not callable: give a function that takes a FilterPacket and"
+        " returns Broadcast(), Unicast(hosts) or Drop(), or None for no filter"
+    )
 
 
 def check_clear_traffic(allow: object) -> bool | None:
@@ -293,14 +336,16 @@ def check_clear_traffic(allow: object) -> bool | None:
 
 def check_mtu(mtu: int | None) -> int | None:
     """Return ``mtu`` if it is 576 to 65535 bytes, None for 0 and None, which mean discovery."""
-    return None if not mtu else check_integer("mtu", mtu, MIN_IPV4_MTU, MAX_ONWIRE)
+    if mtu is None or (type(mtu) is int and mtu == 0):
+        return None
+    return check_integer("mtu", mtu, MIN_IPV4_MTU, MAX_ONWIRE)
 
 
 def check_defrag_buffers(buffers: object) -> DefragBuffers:
     """Return ``buffers`` if it is a DefragBuffers, else raise InvalidArgumentError."""
     if isinstance(buffers, DefragBuffers):
         return buffers
-    raise InvalidArgumentError(f"{buffers!r} is not a DefragBuffers(minimum, maximum)")
+    raise InvalidArgumentError(f"{shown(buffers)} is not a DefragBuffers(minimum, maximum)")
 
 
 def check_dscp(dscp: int) -> int:

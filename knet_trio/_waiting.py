@@ -7,7 +7,30 @@ from typing import Generic, TypeVar
 
 import trio
 
+from knet_trio.errors import OutsideTrioError
+
 T = TypeVar("T")
+
+
+def check_in_trio() -> trio.lowlevel.TrioToken:
+    """Return the token of the Trio program that runs in this thread.
+
+    Raises:
+        OutsideTrioError: There is none, or what runs now is not a part of it.
+    """
+    try:
+        return trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        raise outside_error() from None
+
+
+def outside_error() -> OutsideTrioError:
+    """Return the error for a call that does not come from the Trio program that it has to."""
+    return OutsideTrioError(
+        "this call does not come from the Trio program of the handle: run that with trio.run (not"
+        " asyncio.run), and call from within it; other threads call by"
+        " trio.from_thread.run_sync(function, ...), or trio.from_thread.run for what has an await"
+    )
 
 
 class AsyncBool:
@@ -15,7 +38,7 @@ class AsyncBool:
 
     def __init__(self) -> None:
         self._is_on = False
-        self._closed = False
+        self._why_closed: str | None = None
         self._flips = 0
         self._changed = trio.Event()
 
@@ -31,15 +54,19 @@ class AsyncBool:
             self._flips += 1
             self._wake()
 
-    def close(self) -> None:
-        """End it: nothing will change any more, and waiting raises ``trio.ClosedResourceError``."""
-        self._closed = True
+    def close(self, why: str) -> None:
+        """End it: nothing will change any more, and waiting raises ``trio.ClosedResourceError``.
+
+        Args:
+            why: What has ended, for those who wait.
+        """
+        self._why_closed = why
         self._wake()
 
-    def close_off(self) -> None:
+    def close_off(self, why: str) -> None:
         """End it, and have it off from then on. Nobody is told of that change."""
         self._is_on = False
-        self.close()
+        self.close(why)
 
     async def wait(self, is_on: bool) -> None:
         """Wait until it is ``is_on``. Returns too if it was so only for a moment.
@@ -47,7 +74,7 @@ class AsyncBool:
         Raises:
             trio.ClosedResourceError: It was closed.
         """
-        if self._is_on != is_on and not self._closed:
+        if self._is_on != is_on and self._why_closed is None:
             seen = self._flips
             await self._changed.wait()
             # The first flip is the one waited for, even if a closing followed at once.
@@ -55,8 +82,8 @@ class AsyncBool:
                 return
         else:
             await trio.lowlevel.checkpoint()
-        if self._closed:
-            raise trio.ClosedResourceError("it was removed, or its handle has ended")
+        if self._why_closed is not None:
+            raise trio.ClosedResourceError(self._why_closed)
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, trio.Event()

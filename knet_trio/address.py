@@ -1,13 +1,18 @@
-"""Socket addresses as ``(host, port)`` pairs of text and number."""
+"""Socket addresses: ``(host, port)`` pairs of text and number, or one text with both."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, cast
 
-from knet_trio.errors import InvalidArgumentError
+from knet_trio.errors import InvalidArgumentError, shown
+
+AddressLike: TypeAlias = str | tuple[str | IPv4Address | IPv6Address, int]
+"""A numeric IP address and a port: ``("10.0.0.1", 5405)``, or what ``format_address`` makes of it:
+``"10.0.0.1:5405"``, ``"[fd00::1]:5405"``."""
 
 
 class Address(NamedTuple):
@@ -34,21 +39,26 @@ def parse_address(host: str | IPv4Address | IPv6Address, port: int | str) -> Add
     Host names are not looked up, since that may block: ``trio.socket.getaddrinfo`` does it.
 
     Raises:
-        InvalidArgumentError: ``host`` is not an IP address, names no interface where one is needed
-            or an unknown one, or ``port`` is not 0 to 65535.
+        InvalidArgumentError: ``host`` is not an IP address, or is an IPv4 one written as IPv6; it
+            names no interface where one is needed, or an unknown one; ``port`` is not 0 to 65535.
 
     See knet_strtoaddr(3).
     """
-    text, percent, scope = str(host).partition("%")
+    text, percent, scope = _text_of(host).partition("%")
     try:
         parsed = ip_address(text)
     except ValueError as error:
         raise InvalidArgumentError(
-            f"{host!r} is not an IP address; look host names up first"
+            f"{shown(host)} is not an IP address; look host names up first"
         ) from error
     number = _port_number(port)
     if not 0 <= number <= 0xFFFF:
-        raise InvalidArgumentError(f"port {number} is not 0 to 65535")
+        raise InvalidArgumentError(f"port {shown(number)} is not 0 to 65535")
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        raise InvalidArgumentError(
+            f"{host} is an IPv4 address written as IPv6, and nobody sends from it: write"
+            f" '{parsed.ipv4_mapped}'"
+        )
     if isinstance(parsed, IPv6Address) and parsed.is_link_local:
         if not scope:
             raise InvalidArgumentError(
@@ -60,12 +70,76 @@ def parse_address(host: str | IPv4Address | IPv6Address, port: int | str) -> Add
     return Address(str(parsed), number)
 
 
-def format_address(address: tuple[str, int]) -> str:
-    """An address as people write it: ``10.0.0.1:5405``, ``[fd00::1]:5405``.
+def format_address(address: AddressLike) -> str:
+    """Return an address as people write it: ``10.0.0.1:5405``, ``[fd00::1]:5405``.
 
-    Raises InvalidArgumentError for a pair that is no address.
+    Raises:
+        InvalidArgumentError: It is no address.
+
+    See knet_addrtostr(3).
     """
-    return str(parse_address(*address))
+    return str(parse_address_like(address))
+
+
+def parse_address_like(address: object) -> Address:
+    """Return the canonical form of an ``AddressLike``.
+
+    Raises:
+        InvalidArgumentError: It is no address.
+    """
+    if isinstance(address, str):
+        return parse_address(*_split(address))
+    if isinstance(address, tuple | list):
+        return _parse_parts(cast("Sequence[object]", address))
+    raise _no_address(address)
+
+
+def to_address(address: AddressLike) -> Address:
+    """Return ``address`` as it is if it is an Address, else its canonical form.
+
+    Raises:
+        InvalidArgumentError: It is no address.
+    """
+    return address if isinstance(address, Address) else parse_address_like(address)
+
+
+def _parse_parts(parts: Sequence[object]) -> Address:
+    if len(parts) != 2:
+        raise _no_address(parts)
+    host, port = parts
+    return parse_address(cast("str", host), cast("int", port))
+
+
+def _no_address(address: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{shown(address)} is no address: give a pair such as ('10.0.0.1', 5405), or text such as"
+        " '10.0.0.1:5405'"
+    )
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return the address and the port of ``10.0.0.1:5405`` or ``[fd00::1]:5405``."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+        if not bracket or (rest and colon != ":"):
+            raise InvalidArgumentError(
+                f"{shown(text)} is no address: write '[', the IPv6 address, ']:' and the port"
+            )
+    else:
+        host, colon, port = text.rpartition(":")
+        if ":" in host:
+            raise InvalidArgumentError(
+                f"{shown(text)} is no address and port: put an IPv6 address in brackets, as in"
+                " '[fd00::1]:5405'"
+            )
+    if not colon:
+        raise InvalidArgumentError(
+            f"{shown(text)} has no port: write it behind a colon, as in '10.0.0.1:5405'"
+        )
+    if not (port.isascii() and port.isdecimal()):
+        raise InvalidArgumentError(f"the port of {shown(text)} is not a number")
+    return host, port
 
 
 def socket_address(address: Address) -> tuple[str, int] | tuple[str, int, int, int]:
@@ -76,12 +150,18 @@ def socket_address(address: Address) -> tuple[str, int] | tuple[str, int, int, i
     return (host, address.port, 0, socket.if_nametoindex(scope) if scope else 0)
 
 
+def _text_of(host: object) -> str:
+    if isinstance(host, str | IPv4Address | IPv6Address):
+        return str(host)
+    raise InvalidArgumentError(f"{shown(host)} is not an IP address: give it as text")
+
+
 def _port_number(port: object) -> int:
     # A bool is an int, and a float would lose its fraction.
     if isinstance(port, int | str) and not isinstance(port, bool):
         with suppress(ValueError):
             return int(port)
-    raise InvalidArgumentError(f"port {port!r} is not a number")
+    raise InvalidArgumentError(f"port {shown(port)} is not a number")
 
 
 def _interface_name(scope: str) -> str:
@@ -90,5 +170,7 @@ def _interface_name(scope: str) -> str:
             return socket.if_indextoname(int(scope))
         socket.if_nametoindex(scope)
     except (OSError, OverflowError, ValueError) as error:
-        raise InvalidArgumentError(f"this machine has no network interface {scope!r}") from error
+        raise InvalidArgumentError(
+            f"this machine has no network interface {shown(scope)}"
+        ) from error
     return scope

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from threading import get_ident
+from types import MappingProxyType
 from typing import Final, TypeAlias, TypeGuard, cast
 
 import trio
 
 from knet_trio._core.onwire import MAX_MESSAGE
+from knet_trio._facade import Facade
 from knet_trio._pipeline.batches import BATCH_MESSAGES, cut, pack
 from knet_trio._pipeline.transmitter import ChannelState
 from knet_trio._runtime import Runtime
 from knet_trio._state.channel_queue import ChannelQueue
-from knet_trio.config import check_host_id
-from knet_trio.errors import DropCause, InvalidArgumentError, UnknownHostError
-from knet_trio.host import Host
+from knet_trio._state.destinations import find_host
+from knet_trio.errors import DropCause, InvalidArgumentError, shown
+from knet_trio.host import Destinations
 from knet_trio.message import Message
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
-Destination: TypeAlias = int | str | Host
-"""A host: its id, its name, or what ``Handle.add_host`` returned."""
-Destinations: TypeAlias = Destination | Iterable[Destination]
+"""A message, of 1 to 65536 bytes."""
 
 # Messages whose types and lengths are checked in one go: lists and tuples are quicker.
 _CHECKED_AT_ONCE: Final = 1024
 _CHECKED_SINGLY: Final = 128
 
 
-class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
+class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     """One of a handle's 32 channels. ``Handle.open_channel`` makes it.
 
     What is sent on a channel arrives on the channel of the same number of other hosts. A message
@@ -39,12 +40,17 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
     ``send_sync`` say what cancelling them means.
     """
 
+    __slots__ = ("_channel", "_closed", "_owner", "_queue", "_runtime", "_thread")
+    _SET_OTHERWISE = MappingProxyType({"channel": "open another channel with `open_channel(...)`"})
+
     def __init__(self, runtime: Runtime, channel: int, queue: ChannelQueue) -> None:
         self._runtime = runtime
         self._channel = channel
         self._queue = queue
         self._closed = False
         self._owner = ChannelState()
+        # The one of the handle.
+        self._thread = get_ident()
 
     def __repr__(self) -> str:
         return f"<Channel {self._channel}{' closed' if self._closed else ''}>"
@@ -81,10 +87,16 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
             self._check_open()
         hosts = None if to is None else self._check_hosts(to)
         datas = (data if type(data) is bytes and 0 < len(data) <= MAX_MESSAGE else _check(data),)
-        await self._runtime.transmitter.send(datas, self._channel, hosts, self._owner)
+        try:
+            await self._runtime.transmitter.send(datas, self._channel, hosts, self._owner)
+        except RuntimeError:
+            # Trio's, if there is no Trio here. To ask beforehand would cost every message.
+            self._runtime.check_here()
+            raise
 
     def send_nowait(self, data: BytesLike, *, to: Destinations | None = None) -> None:
         """Hand over a message now, or raise ``trio.WouldBlock`` where ``send`` would wait."""
+        self._check_thread()
         self._check_open()
         hosts = None if to is None else self._check_hosts(to)
         self._runtime.transmitter.send_nowait((_check(data),), self._channel, hosts)
@@ -102,6 +114,8 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         Raises what ``send`` does.
         """
         self._check_open()
+        self._runtime.check_here()
+        _check_iterable(datas)
         hosts = None if to is None else self._check_hosts(to)
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(datas, Sequence):
@@ -123,12 +137,14 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         Raises:
             SendError: Why it could not be sent.
             InvalidArgumentError: ``data`` is no message, or ``to`` no host.
+            UnknownHostError: The handle does not have the host that ``to`` or the filter names.
             trio.ClosedResourceError: The channel was closed, also while this waited, or the handle
                 has ended.
 
         See knet_send_sync(3).
         """
         self._check_open()
+        self._runtime.check_here()
         hosts = None if to is None else self._check_hosts(to)
         await self._runtime.transmitter.send_sync(_check(data), self._channel, hosts, self._owner)
 
@@ -146,7 +162,12 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
 
         See knet_recv(3).
         """
-        return await self._queue.take()
+        try:
+            return await self._queue.take()
+        except RuntimeError:
+            # Trio's, if there is no Trio here.
+            self._runtime.check_here()
+            raise
 
     @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> Message:
@@ -155,10 +176,14 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
             return await self._queue.take()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
+        except RuntimeError:
+            self._runtime.check_here()
+            raise
 
     @trio.lowlevel.enable_ki_protection
     def receive_nowait(self) -> Message:
         """Take the next message if there is one, else raise ``trio.WouldBlock``."""
+        self._check_thread()
         return self._queue.take_nowait()
 
     @trio.lowlevel.enable_ki_protection
@@ -174,12 +199,13 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
             One message or more; those of each host are in the order in which they arrived.
 
         Raises:
-            InvalidArgumentError: ``limit`` is less than one.
+            InvalidArgumentError: ``limit`` is no number, or less than one.
             trio.EndOfChannel: The handle has ended, and all messages are taken.
             trio.ClosedResourceError: The channel was closed here, before or meanwhile.
         """
-        if limit is not None and limit < 1:
-            raise InvalidArgumentError(f"a limit of {limit} messages is less than one")
+        self._runtime.check_here()
+        if limit is not None:
+            _check_limit(limit)
         return await self._queue.take_many(limit)
 
     def close(self) -> None:
@@ -189,6 +215,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         yet, and what arrives for the channel from now on, is dropped and counted.
         """
         if not self._closed:
+            self._check_thread()
             self._closed = True
             self._owner.closed = True
             lost = self._queue.close()
@@ -208,6 +235,10 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         if self._runtime.ended:
             self._runtime.check_running()
 
+    def _check_thread(self) -> None:
+        if get_ident() != self._thread:
+            self._runtime.check_here()
+
     def _check_hosts(self, to: Destinations) -> tuple[int, ...]:
         several: Iterable[object] = (to,)
         if isinstance(to, Iterable) and not isinstance(to, str | bytes):
@@ -222,24 +253,7 @@ class Channel(trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
         handle = self._runtime.handle
         if type(host) is int and host in handle.hosts:
             return host
-        if isinstance(host, Host):
-            host_id = host.host_id
-            if handle.hosts.get(host_id) is host.state:
-                return host_id
-            raise UnknownHostError(f"host {host_id} was removed, or is another handle's")
-        if isinstance(host, str):
-            state = handle.find(host)
-            if state is None:
-                raise UnknownHostError(f"the handle has no host {host!r}; add_host makes one")
-            return state.host_id
-        if not isinstance(host, int) or isinstance(host, bool):
-            raise InvalidArgumentError(
-                f"to={host!r} is no host: give ids, names or Host objects, such as to=[2]"
-            )
-        check_host_id(host)
-        if host not in handle.hosts:
-            raise UnknownHostError(f"the handle has no host {host}; add_host({host}) makes one")
-        return host
+        return find_host(handle, host).host_id
 
 
 def _check(data: object) -> bytes:
@@ -257,9 +271,32 @@ def _check_one(data: object) -> None:
     elif isinstance(data, memoryview):
         length = data.nbytes
     else:
-        raise InvalidArgumentError(f"a message is bytes, not {type(data).__name__}")
+        advice = ": encode it first" if isinstance(data, str) else ""
+        raise InvalidArgumentError(f"a message is bytes, not {type(data).__name__}{advice}")
     if not 0 < length <= MAX_MESSAGE:
         raise InvalidArgumentError(f"a message has 1 to {MAX_MESSAGE} bytes, not {length}")
+
+
+def _check_limit(limit: object) -> None:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InvalidArgumentError(
+            f"a limit of {shown(limit)} messages is none: give 1 or more, or None"
+        )
+
+
+def _check_iterable(datas: object) -> None:
+    """Raise InvalidArgumentError if ``datas`` are not several messages."""
+    if isinstance(datas, bytes | bytearray | memoryview | str):
+        raise InvalidArgumentError(
+            "send_many takes several messages, not one: give a list of messages, or use send"
+        )
+    if isinstance(datas, AsyncIterable):
+        raise InvalidArgumentError(
+            "send_many takes no async iterable: write `async for data in ...: await"
+            " channel.send(data)`"
+        )
+    if not isinstance(datas, Iterable):
+        raise InvalidArgumentError(f"{shown(datas)} are no messages: give a list of messages")
 
 
 def _are_messages(datas: Sequence[object]) -> TypeGuard[Sequence[bytes]]:

@@ -16,8 +16,8 @@ from knet_trio._core.liveness import (
     DEFAULT_PONG_TIMEOUT,
 )
 from knet_trio._core.onwire import MAX_HOST_ID, MAX_LINKS, MAX_MESSAGE
-from knet_trio.address import Address
-from knet_trio.errors import InvalidArgumentError, NotImplementedByKnetError
+from knet_trio.address import Address, AddressLike, to_address
+from knet_trio.errors import InvalidArgumentError, NotImplementedByKnetError, shown
 
 MIN_KEY_SIZE: Final = 128
 MAX_KEY_SIZE: Final = 4096
@@ -38,21 +38,21 @@ def check_integer(name: str, value: object, low: int, high: int) -> int:
     """Return ``value`` if it is an integer from ``low`` to ``high``, else raise an error."""
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
         return value
-    raise InvalidArgumentError(f"{name} {value!r} is not an integer from {low} to {high}")
+    raise InvalidArgumentError(f"{name} {shown(value)} is not an integer from {low} to {high}")
 
 
 def check_boolean(name: str, value: object) -> bool:
     """Return ``value`` if it is True or False, else raise an error."""
     if isinstance(value, bool):
         return value
-    raise InvalidArgumentError(f"{name} {value!r} is neither True nor False")
+    raise InvalidArgumentError(f"{name} {shown(value)} is neither True nor False")
 
 
 def check_seconds(name: str, value: object, low: float, high: float) -> float:
     """Return ``value`` if it is a number from ``low`` to ``high``, else raise an error."""
     if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
         return float(value)
-    raise InvalidArgumentError(f"{name} {value!r} is not {low:g} to {high:g} seconds")
+    raise InvalidArgumentError(f"{name} {shown(value)} is not {low:g} to {high:g} seconds")
 
 
 def check_host_id(value: object) -> int:
@@ -65,7 +65,7 @@ def check_pong_timeout(value: object) -> float:
 
     Zero is reserved by libknet for a timeout that is calculated, which nobody does.
     """
-    if value == 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
         raise NotImplementedByKnetError(
             "a pong timeout of 0, calculated from the latency, is reserved: give it in seconds"
         )
@@ -90,6 +90,15 @@ def _check_text(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str):
         # The value is not shown: beside a key, it may be one that stands in the wrong place.
         raise InvalidArgumentError(f"{attribute.name} is {type(value).__name__}, not text")
+
+
+def _check_level(_: Any, attribute: attrs.Attribute[Any], level: object) -> None:
+    if level is not None and (not isinstance(level, int) or isinstance(level, bool)):
+        raise InvalidArgumentError(f"{attribute.name} {shown(level)} is no integer and not None")
+
+
+def _to_destination(dst: AddressLike | None) -> Address | None:
+    return None if dst is None else to_address(dst)
 
 
 def _check_interval(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -160,11 +169,11 @@ class CompressConfig:
         threshold: Messages of up to this many bytes are left as they are; 0 for the default of 100.
 
     Raises:
-        InvalidArgumentError: The threshold is out of range.
+        InvalidArgumentError: The threshold is out of range, or something is of the wrong type.
     """
 
     model: str = attrs.field(validator=_check_text)
-    level: int | None = None
+    level: int | None = attrs.field(default=None, validator=_check_level)
     threshold: int = attrs.field(
         default=DEFAULT_COMPRESS_THRESHOLD, validator=_integer(0, MAX_MESSAGE)
     )
@@ -188,8 +197,8 @@ class LinkConfig:
     """
 
     link_id: int = attrs.field(validator=_integer(0, MAX_LINKS - 1))
-    src: Address
-    dst: Address | None
+    src: Address = attrs.field(converter=to_address)
+    dst: Address | None = attrs.field(converter=_to_destination)
     transport: str = attrs.field(default="udp", validator=_check_text)
     priority: int = attrs.field(default=0, validator=_integer(0, MAX_PRIORITY))
     ping_interval: float = attrs.field(default=DEFAULT_PING_INTERVAL, validator=_check_interval)

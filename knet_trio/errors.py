@@ -5,12 +5,14 @@
     KnetError                        any failure libknet reports with an errno, kept in ``.errno``
     ├── InvalidArgumentError         EINVAL; also a ValueError
     │   ├── UnknownHostError         no such host; also a LookupError
-    │   └── UnknownLinkError         no such link on that host; also a LookupError
+    │   ├── UnknownLinkError         no such link on that host; also a LookupError
+    │   └── UnknownAttributeError    nothing that can be set; also an AttributeError
     ├── NotImplementedByKnetError    ENOSYS; also a ValueError
     ├── AlreadyExistsError           EEXIST: a host id, name or access list entry is taken
     ├── BusyError                    EBUSY: a link, channel or crypto slot is in use
     ├── LimitError                   ENOSPC: every channel is taken
     ├── TransportError               the socket could not be made; the system's own errno
+    ├── OutsideTrioError             EPERM: called from elsewhere; also a RuntimeError
     ├── SendError                    ``send_sync`` could not send
     │   ├── ForwardingDisabledError  ECANCELED
     │   ├── FilterError              EFAULT: the filter failed
@@ -33,7 +35,7 @@ from __future__ import annotations
 import enum
 import errno as _errno
 import os
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class DropCause(enum.StrEnum):
@@ -87,6 +89,20 @@ class DropCause(enum.StrEnum):
     SEND_QUEUE_FULL = "send_queue_full"
 
 
+_SHOWN: Final = 80
+"""How many characters of a wrong value an error shows."""
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as an error shows it: in few characters, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:
+        # A number of thousands of digits has no text either.
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
 class KnetError(Exception):
     """The root of every error that libknet would report with an errno."""
 
@@ -114,6 +130,10 @@ class UnknownHostError(InvalidArgumentError, LookupError):
 
 class UnknownLinkError(InvalidArgumentError, LookupError):
     """The host has no such link (or has it no longer)."""
+
+
+class UnknownAttributeError(InvalidArgumentError, AttributeError):
+    """An attribute is set that is not there, or cannot be set."""
 
 
 class NotImplementedByKnetError(KnetError, ValueError):
@@ -148,6 +168,15 @@ class TransportError(KnetError):
         """Return the error for a system call that was refused while ``doing`` something."""
         number = error.errno or 0
         return cls(f"{doing}: {os.strerror(number) if number else error}", errno=number)
+
+
+class OutsideTrioError(KnetError, RuntimeError):
+    """The call does not come from the Trio program that the handle runs in.
+
+    It comes from another thread, from another event loop, or from none.
+    """
+
+    errno = _errno.EPERM
 
 
 class SendError(KnetError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from traceback import clear_frames
@@ -22,6 +21,7 @@ from knet_trio._settings import (
     HandleSettings,
     check_accept_compression,
     check_clear_traffic,
+    check_crypto,
     check_dscp,
     check_filter,
     check_mtu,
@@ -31,6 +31,8 @@ from knet_trio._settings import (
 )
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.context import Context
+from knet_trio._state.destinations import find_host
+from knet_trio._waiting import check_in_trio
 from knet_trio.channel import Channel
 from knet_trio.config import (
     DEFAULT_RECEIVE_BUFFER,
@@ -45,9 +47,7 @@ from knet_trio.datafd import Datafd
 from knet_trio.errors import (
     AlreadyExistsError,
     BusyError,
-    InvalidArgumentError,
     LimitError,
-    UnknownHostError,
 )
 from knet_trio.events import Event, EventReceiver
 from knet_trio.host import Host, check_name, check_policy
@@ -56,6 +56,7 @@ from knet_trio.status import HandleStatistics
 
 # What was sent before the block's end still goes out, unless the sockets take nothing.
 _LAST_WORDS: Final = 1.0
+_MAX_FD: Final = 2**31 - 1
 
 
 class Handle(HandleSettings):
@@ -63,6 +64,15 @@ class Handle(HandleSettings):
 
     ``open_handle`` makes it.
     """
+
+    __slots__ = ("_hosts",)
+    _SET_OTHERWISE = MappingProxyType(
+        {
+            "forwarding": "write `await handle.set_forwarding(False)`, or True",
+            "data_mtu": "it follows from the path MTUs; `mtu` can be set",
+            "hosts": "`add_host` and `await host.remove()` change them",
+        }
+    )
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime)
@@ -90,7 +100,8 @@ class Handle(HandleSettings):
 
         Args:
             host_id: 0 to 65535. The handle's own id is for a loopback link.
-            name: 1 to 255 bytes, unique among the hosts. None takes the id in decimal.
+            name: Text of 1 to 255 bytes in UTF-8, unique among the hosts. None takes the id in
+                decimal.
             policy: How the host's links share its messages.
 
         Raises:
@@ -102,33 +113,35 @@ class Handle(HandleSettings):
         self._runtime.check_running()
         check_host_id(host_id)
         if host_id in self._hosts:
-            raise AlreadyExistsError(f"host {host_id} is there already")
-        name = str(host_id) if name is None else name
+            raise AlreadyExistsError(
+                f"host {host_id} is there already: get_host({host_id}) returns it"
+            )
+        check_policy(policy)
+        if name is None:
+            name = str(host_id)
+            other = self._runtime.handle.find(name)
+            if other is not None:
+                raise AlreadyExistsError(
+                    f"host {other.host_id} is called {name!r}, as host {host_id} would be if it is"
+                    " given no name: give it one with name=, or the other one another"
+                )
         check_name(self._runtime, name)
-        state = self._runtime.handle.add(host_id, name, check_policy(policy))
+        state = self._runtime.handle.add(host_id, name, policy)
         host = self._hosts[host_id] = Host(self._runtime, state, self._hosts)
         return host
 
     def get_host(self, host_id_or_name: int | str) -> Host:
         """Return the host of that id or name.
 
+        A name is never taken for an id: ``"2"`` is the host that is called so.
+
         Raises:
             UnknownHostError: There is none. It is a LookupError too.
+            InvalidArgumentError: It is neither an id nor a name.
 
         See knet_host_get_id_by_host_name(3).
         """
-        if isinstance(host_id_or_name, str):
-            state = self._runtime.handle.find(host_id_or_name)
-            host_id = None if state is None else state.host_id
-        else:
-            host_id = host_id_or_name
-        host = self._hosts.get(host_id) if isinstance(host_id, int) else None
-        if host is not None:
-            return host
-        raise UnknownHostError(
-            f"the handle has no host {host_id_or_name!r}",
-            errno=errno.ENOENT if isinstance(host_id_or_name, str) else None,
-        )
+        return self._hosts[find_host(self._runtime.handle, host_id_or_name).host_id]
 
     # Messages.
 
@@ -209,27 +222,28 @@ class Handle(HandleSettings):
         See knet_handle_remove_datafd(3).
         """
         self._runtime.check_running()
-        self._runtime.datafds.remove(fd)
+        self._runtime.datafds.remove(check_integer("fd", fd, 0, _MAX_FD))
 
     def get_datafd(self, channel: int) -> int:
         """Return the data fd of a channel; raise InvalidArgumentError if it has none.
 
         See knet_handle_get_datafd(3).
         """
-        return self._runtime.datafds.get_fd(channel)
+        return self._runtime.datafds.get_fd(check_integer("channel", channel, 0, MAX_CHANNELS - 1))
 
     def get_channel(self, fd: int) -> int:
         """Return the channel of a data fd; raise InvalidArgumentError if it is not one.
 
         See knet_handle_get_channel(3).
         """
-        return self._runtime.datafds.get_channel(fd)
+        return self._runtime.datafds.get_channel(check_integer("fd", fd, 0, _MAX_FD))
 
     def set_filter(self, filter: Filter | None) -> None:
         """Have ``filter`` decide where each message goes; None sends them to every host.
 
         See knet_handle_enable_filter(3).
         """
+        self._runtime.check_running()
         self._context.filter = check_filter(filter)
 
     @property
@@ -276,6 +290,7 @@ class Handle(HandleSettings):
 
         See knet_log_set_loglevel(3).
         """
+        self._runtime.check_running()
         self._context.log.set_level(subsystem, level)
 
     def get_log_level(self, subsystem: int | str) -> LogLevel:
@@ -301,6 +316,7 @@ class Handle(HandleSettings):
 
         See knet_handle_clear_stats(3).
         """
+        self._runtime.check_running()
         check_boolean("links", links)
         self._context.counters.clear()
         if links:
@@ -390,8 +406,10 @@ async def open_handle(
     """
     with ExitStack() as at_end:
         try:
+            check_in_trio()
             check_host_id(host_id)
             check_dscp(dscp)
+            _check_log_fd(log_fd)
             check_boolean("privileged", privileged)
             context = Context(
                 host_id,
@@ -411,8 +429,7 @@ async def open_handle(
             context.reconnect_interval = check_reconnect_interval(reconnect_interval)
             # The last, so that no other wrong argument finds the key in the slots.
             if crypto is not None:
-                _check_crypto(crypto)
-                context.crypto.set(crypto, 1)
+                context.crypto.set(check_crypto(crypto), 1)
                 context.crypto.use(1)
             context.log.info(LogSubsystem.HANDLE, "the handle is open")
             if crypto is not None:
@@ -439,7 +456,7 @@ async def open_handle(
                 context.log.info(LogSubsystem.HANDLE, "the handle has ended")
 
 
-def _check_crypto(config: object) -> None:
-    """Raise InvalidArgumentError, which does not show ``config``, if it is no CryptoConfig."""
-    if not isinstance(config, CryptoConfig):
-        raise InvalidArgumentError(f"crypto is a CryptoConfig or None, not {type(config).__name__}")
+def _check_log_fd(fd: object) -> None:
+    """Raise InvalidArgumentError if ``fd`` is no descriptor; 0 is none, as it is libknet's."""
+    if fd is not None:
+        check_integer("log_fd", fd, 0, _MAX_FD)

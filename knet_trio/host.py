@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
+from typing import Final, TypeAlias
 
 import trio
 
@@ -15,24 +16,37 @@ from knet_trio._core.liveness import (
     DEFAULT_PONG_TIMEOUT,
 )
 from knet_trio._core.policy import LinkPolicy
+from knet_trio._facade import Facade
+from knet_trio._logs.names import LogSubsystem
 from knet_trio._runtime import Runtime
 from knet_trio._state.host import HostState
-from knet_trio.address import Address, parse_address
+from knet_trio._transport import LOOPBACK
+from knet_trio.address import Address, AddressLike, parse_address_like
 from knet_trio.config import MAX_NAME_SIZE, LinkConfig, check_boolean
 from knet_trio.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
     UnknownHostError,
     UnknownLinkError,
+    shown,
 )
 from knet_trio.link import Link
 from knet_trio.status import HostStatus
 
-AddressLike = tuple[str | IPv4Address | IPv6Address, int]
+_BROADCAST: Final = IPv4Address("255.255.255.255")
+_POLICIES: Final = ", ".join(f"LinkPolicy.{policy.name}" for policy in LinkPolicy)
 
 
-class Host:
+class Host(Facade):
     """Another host and the links to it. ``Handle.add_host`` makes it."""
+
+    __slots__ = ("_hosts", "_links", "_runtime", "_state")
+    _SET_OTHERWISE = MappingProxyType(
+        {
+            "host_id": "remove the host and add another one",
+            "links": "`await host.add_link(...)` and `await link.remove()` change them",
+        }
+    )
 
     def __init__(self, runtime: Runtime, state: HostState, hosts: dict[int, Host]) -> None:
         self._runtime = runtime
@@ -91,6 +105,7 @@ class Host:
         Raises:
             trio.ClosedResourceError: The host was removed, or the handle has ended.
         """
+        self._runtime.check_here()
         await self._state.reachable.wait(True)
 
     async def wait_unreachable(self) -> None:
@@ -99,6 +114,7 @@ class Host:
         Raises:
             trio.ClosedResourceError: The host was removed, or the handle has ended.
         """
+        self._runtime.check_here()
         await self._state.reachable.wait(False)
 
     async def add_link(
@@ -123,8 +139,9 @@ class Host:
 
         Args:
             link_id: 0 to 7, the same on both sides.
-            src: The local address and port. Port 0 takes a free one, shown in ``link.config.src``.
-                A loopback link binds nothing to it.
+            src: The local address and port, a pair or text: ``("10.0.0.1", 5405)`` or
+                ``"10.0.0.1:5405"``. Port 0 takes a free one, shown in ``link.config.src``. A
+                loopback link binds nothing to it.
             dst: The address and port of the peer. None makes a dynamic link: it is silent until the
                 peer speaks, and its access list, empty at first, says who may.
             transport: ``"udp"`` or ``"loopback"``.
@@ -143,13 +160,14 @@ class Host:
 
         On an error nothing has changed. See knet_link_set_config(3).
         """
+        self._check()
         await trio.lowlevel.checkpoint()
         self._check()
         check_boolean("enabled", enabled)
         config = LinkConfig(
             link_id=link_id,
-            src=parse_address(*src),
-            dst=None if dst is None else _check_destination(parse_address(*dst)),
+            src=parse_address_like(src),
+            dst=None if dst is None else parse_address_like(dst),
             transport=transport,
             priority=priority,
             ping_interval=ping_interval,
@@ -158,10 +176,8 @@ class Host:
             pong_count=pong_count,
             high_priority=high_priority,
         )
-        if config.dst is not None and config.dst.is_ipv6 != config.src.is_ipv6:
-            raise InvalidArgumentError(
-                f"{config.src} and {config.dst} are of different IP versions"
-            )
+        _check_addresses(config)
+        self._warn_of_twin(config)
         state = self._runtime.add_link(self._state, config)
         link = self._links[link_id] = Link(self._runtime, self, state)
         state.set_enabled(enabled)
@@ -174,8 +190,12 @@ class Host:
             UnknownLinkError: There is no such link.
         """
         self._check()
-        if self._links.pop(link_id, None) is None:
-            raise UnknownLinkError(f"host {self.host_id} has no link {link_id!r}")
+        if type(link_id) is not int or link_id not in self._links:
+            there = ", ".join(map(str, self._links)) or "none"
+            raise UnknownLinkError(
+                f"host {self.host_id} has no link {shown(link_id)}; of those it has: {there}"
+            )
+        del self._links[link_id]
         await self._runtime.remove_links(self._state, [self._state.links[link_id]])
 
     async def remove(self) -> None:
@@ -190,6 +210,21 @@ class Host:
         del self._hosts[self.host_id]
         self._runtime.handle.remove(self._state)
         await self._runtime.remove_links(self._state, links)
+
+    def _warn_of_twin(self, config: LinkConfig) -> None:
+        """Warn of a link to the same place: it is no other way there, and fails with the first."""
+        way = config.src, config.dst
+        for link_id, other in self._state.network_links.items():
+            if link_id != config.link_id and (other.config.src, other.config.dst) == way:
+                self._runtime.context.log.warning(
+                    LogSubsystem.LINK,
+                    "link %d to host %d has the same addresses as link %d, and fails with it:"
+                    " use another network for it",
+                    config.link_id,
+                    self.host_id,
+                    link_id,
+                )
+                return
 
     def _check(self) -> None:
         self._runtime.check_running()
@@ -206,29 +241,82 @@ def check_name(runtime: Runtime, name: str, owner: HostState | None = None) -> N
         owner: The host that is renamed, which may keep its name.
 
     Raises:
-        InvalidArgumentError: It is empty or too long.
+        InvalidArgumentError: It is no text, empty or too long.
         AlreadyExistsError: Another host has it.
     """
-    size = len(name.encode())
+    _check_text(name)
+    host = runtime.handle.find(name)
+    if host is not None and host is not owner:
+        raise AlreadyExistsError(
+            f"host {host.host_id} is already called {shown(name)}: names are unique, choose another"
+        )
+
+
+def _check_text(name: object) -> None:
+    if not isinstance(name, str):
+        raise InvalidArgumentError(f"a host's name is text, and {shown(name)} is none")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(
+            f"the name {shown(name)} has characters that are none, and cannot be written as UTF-8"
+        ) from None
     if not 0 < size <= MAX_NAME_SIZE:
         raise InvalidArgumentError(
             f"a host's name has 1 to {MAX_NAME_SIZE} bytes; this one has {size}"
         )
-    host = runtime.handle.find(name)
-    if host is not None and host is not owner:
-        raise AlreadyExistsError(f"host {host.host_id} is already called {name!r}")
+    if "\0" in name:
+        raise InvalidArgumentError(
+            f"the name {shown(name)} has a zero byte, where it would end for others"
+        )
 
 
 def check_policy(policy: object) -> LinkPolicy:
     """Return ``policy`` if it is a LinkPolicy, else raise InvalidArgumentError."""
     if not isinstance(policy, LinkPolicy):
-        raise InvalidArgumentError(f"{policy!r} is not a LinkPolicy, such as LinkPolicy.PASSIVE")
+        raise InvalidArgumentError(f"{shown(policy)} is not a LinkPolicy: there are {_POLICIES}")
     return policy
 
 
-def _check_destination(dst: Address) -> Address:
+def _check_addresses(config: LinkConfig) -> None:
+    """Raise InvalidArgumentError if a link cannot lead from ``src`` to ``dst``."""
+    src, dst = config.src, config.dst
+    if _is_of_many(src):
+        raise InvalidArgumentError(f"src {src} is of many machines: name an address of this one")
+    if dst is None:
+        return
+    if dst.is_ipv6 != src.is_ipv6:
+        raise InvalidArgumentError(
+            f"{src} and {dst} are of different IP versions: give both as IPv4, or both as IPv6"
+        )
     if not dst.port:
         raise InvalidArgumentError(f"{dst} has no port: name the one the peer is bound to")
-    if ip_address(dst.host.partition("%")[0]).is_unspecified:
+    if _is_of_many(dst) or _ip(dst).is_unspecified:
         raise InvalidArgumentError(f"{dst} is no destination: name one address of the peer")
-    return dst
+    if (dst == src or _reaches_itself(src, dst)) and config.transport.lower() != LOOPBACK:
+        raise InvalidArgumentError(
+            f"a link from {src} to {dst} leads to itself: give the peer's address as dst, or"
+            " transport='loopback' for messages to this host itself"
+        )
+
+
+def _reaches_itself(src: Address, dst: Address) -> bool:
+    """Return whether ``src`` is every address of this machine, and ``dst`` one of those."""
+    return _ip(src).is_unspecified and _ip(dst).is_loopback and dst.port == src.port
+
+
+def _ip(address: Address) -> IPv4Address | IPv6Address:
+    return ip_address(address.host.partition("%")[0])
+
+
+def _is_of_many(address: Address) -> bool:
+    """Return whether it is a multicast address, or the broadcast address."""
+    ip = _ip(address)
+    return ip.is_multicast or ip == _BROADCAST
+
+
+Destination: TypeAlias = int | str | Host
+"""A host: its id, its name, or what ``Handle.add_host`` returned."""
+
+Destinations: TypeAlias = Destination | Iterable[Destination]
+"""One host, or several."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from knet_trio._core.acl import AccessList
+from knet_trio._facade import Facade
 from knet_trio._runtime import Runtime
 from knet_trio._state.link import LinkState
 from knet_trio.config import LinkConfig, check_boolean
@@ -16,8 +18,17 @@ if TYPE_CHECKING:
     from knet_trio.host import Host
 
 
-class Link:
+class Link(Facade):
     """A link to a host, over one network. ``Host.add_link`` makes it."""
+
+    __slots__ = ("_host", "_runtime", "_state")
+    _SET_OTHERWISE = MappingProxyType(
+        {
+            "acl": "`link.acl.append(entry)` and its other methods change it",
+            "config": "`enabled`, `priority`, `pong_count` and set_ping_timers() change what can be"
+            " changed; for the rest, remove the link and add another one",
+        }
+    )
 
     def __init__(self, runtime: Runtime, host: Host, state: LinkState) -> None:
         self._runtime = runtime
@@ -112,6 +123,7 @@ class Link:
         Raises:
             trio.ClosedResourceError: The link was removed, or the handle has ended.
         """
+        self._runtime.check_here()
         await self._state.connected.wait(True)
 
     async def wait_disconnected(self) -> None:
@@ -120,6 +132,7 @@ class Link:
         Raises:
             trio.ClosedResourceError: The link was removed, or the handle has ended.
         """
+        self._runtime.check_here()
         await self._state.connected.wait(False)
 
     def explain(self) -> str:

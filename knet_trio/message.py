@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, cast
 
 import attrs
 
 from knet_trio.config import check_host_id
+from knet_trio.errors import InvalidArgumentError, shown
+
+if TYPE_CHECKING:
+    # A host is far above a message.
+    from knet_trio.host import Destination, Destinations
 
 
 class Message(NamedTuple):
@@ -57,16 +62,38 @@ class Broadcast:
     channel: int | None = None
 
 
-def _host_ids(hosts: Iterable[int]) -> tuple[int, ...]:
+def _to_hosts(hosts: Destinations) -> tuple[Destination, ...]:
+    several: Iterable[object] = (hosts,)
+    if isinstance(hosts, Iterable) and not isinstance(hosts, str | bytes):
+        several = cast("Iterable[object]", hosts)
     # Each once: a host that is named twice still gets one message.
-    return tuple(dict.fromkeys(check_host_id(host) for host in hosts))
+    return tuple(dict.fromkeys(map(_check_host, several)))
+
+
+def _check_host(host: object) -> Destination:
+    if isinstance(host, int):
+        return check_host_id(host)
+    # Which hosts there are is known to the handle, when it gets the answer.
+    if isinstance(host, str) or hasattr(host, "host_id"):
+        return cast("Destination", host)
+    raise InvalidArgumentError(
+        f"{shown(host)} is no host: give ids, names or Host objects, such as Unicast([2])"
+    )
 
 
 @attrs.frozen
 class Unicast:
-    """Send it to these hosts, on ``channel``; None is the one it was sent on."""
+    """Send it to these hosts, on ``channel``; None is the one it was sent on.
 
-    hosts: tuple[int, ...] = attrs.field(converter=_host_ids)
+    Attributes:
+        hosts: The hosts: given as one or several, by ids, names or ``Host`` objects.
+        channel: 0 to 31.
+
+    Raises:
+        InvalidArgumentError: Something in ``hosts`` is no host.
+    """
+
+    hosts: tuple[Destination, ...] = attrs.field(converter=_to_hosts)
     channel: int | None = None
 
 
@@ -75,13 +102,26 @@ class Drop:
     """Send it to nobody."""
 
 
-FilterResult = Broadcast | Unicast | Drop
+FilterResult: TypeAlias = Broadcast | Unicast | Drop
+"""What a filter answers."""
 
-Filter = Callable[[FilterPacket], FilterResult]
-"""Decides where a message goes (TX) and whether this host takes it (RX).
 
-It is called for each message in the middle of the pipeline, so it must not block. An exception
-out of it drops the message, is counted, and makes ``send_sync`` raise.
+class Filter(Protocol):
+    """Any callable that decides where a message goes (TX) and whether this host takes it (RX).
 
-See knet_handle_enable_filter(3).
-"""
+    ::
+
+        def by_first_byte(packet: FilterPacket) -> FilterResult:
+            if packet.direction is Direction.RX:
+                return Broadcast()
+            return Unicast([2]) if packet.data.startswith(b"!") else Drop()
+
+    It is called for each message in the middle of the pipeline, so it must not block. An exception
+    out of it drops the message, is counted, and makes ``send_sync`` raise.
+
+    See knet_handle_enable_filter(3).
+    """
+
+    def __call__(self, packet: FilterPacket, /) -> FilterResult:
+        """Return ``Broadcast()``, ``Unicast(hosts)`` or ``Drop()``."""
+        ...

@@ -86,8 +86,8 @@ async def test_sequences_of_any_kind_are_sent() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [deque([b"fine"] * 1500 + [b""]), Twice(bytes(65537)), "text", b"bytes", range(3)],
-    ids=["deque", "own", "str", "bytes", "range"],
+    [deque([b"fine"] * 1500 + [b""]), Twice(bytes(65537)), range(3)],
+    ids=["deque", "own", "range"],
 )
 async def test_of_sequences_of_any_kind_all_are_sent_or_none(wrong: Sequence[bytes]) -> None:
     async with open_pair() as pair:

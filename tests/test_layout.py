@@ -29,7 +29,7 @@ LAYERS: Final = (
     ("_pipeline",),
     ("datafd",),
     ("_runtime",),
-    ("_settings", "link", "host", "channel", "handle", "_catalogue"),
+    ("_facade", "_settings", "link", "host", "channel", "handle", "_catalogue"),
     ("",),
     ("testing", "cli", "__main__"),
 )

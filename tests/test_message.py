@@ -18,6 +18,11 @@ def test_a_filter_sees_the_whole_packet() -> None:
 
 
 class TestUnicast:
+    def test_takes_one_host_or_several_by_id_or_name(self) -> None:
+        assert Unicast(2).hosts == (2,)
+        assert Unicast("beta").hosts == ("beta",)
+        assert Unicast(["beta", 2]).hosts == ("beta", 2)
+
     def test_takes_any_iterable_of_host_ids(self) -> None:
         assert Unicast([2, 3]).hosts == (2, 3)
         assert Unicast({2}).hosts == (2,)
@@ -29,9 +34,9 @@ class TestUnicast:
     def test_may_be_empty(self) -> None:
         assert Unicast(()).hosts == ()
 
-    @pytest.mark.parametrize("host", [-1, 65536, "2", None, True])
+    @pytest.mark.parametrize("host", [-1, 65536, None, True, 2.0, b"beta", [2]])
     def test_refuses_what_is_no_host_id(self, host: object) -> None:
-        with pytest.raises(InvalidArgumentError, match="host id"):
+        with pytest.raises(InvalidArgumentError, match=r"host id|is no host"):
             Unicast([2, host])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 
     def test_keeps_the_channel_unless_told(self) -> None:

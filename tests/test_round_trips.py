@@ -61,7 +61,10 @@ LEVELS = {
 }
 HOSTS = st.one_of(
     st.ip_addresses(v=4),
-    st.ip_addresses(v=6).filter(lambda address: not address.is_link_local),
+    # Those that stand for IPv4 ones are refused.
+    st.ip_addresses(v=6).filter(
+        lambda address: not (address.is_link_local or IPv6Address(int(address)).ipv4_mapped)
+    ),
 )
 PORTS = st.integers(0, 65535)
 

@@ -72,7 +72,7 @@ class TestSwitch:
                 nursery.start_soon(switch.wait, True)
                 await wait_all_tasks_blocked()
                 switch.set(True)
-                switch.close()
+                switch.close("it was removed")
 
     async def test_closing_wakes_who_waits(self) -> None:
         switch = AsyncBool()
@@ -87,14 +87,14 @@ class TestSwitch:
             nursery.start_soon(wait)
             nursery.start_soon(wait)
             await wait_all_tasks_blocked()
-            switch.close()
+            switch.close("it was removed")
         assert closed == ["closed", "closed"]
 
     @pytest.mark.parametrize("state", [True, False])
     async def test_after_closing_every_wait_says_so(self, state: bool) -> None:
         switch = AsyncBool()
-        switch.close()
-        with assert_checkpoints(), pytest.raises(trio.ClosedResourceError):
+        switch.close("it was removed")
+        with assert_checkpoints(), pytest.raises(trio.ClosedResourceError, match="it was removed"):
             await switch.wait(state)
 
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol, cast
 
 from knet_trio.abc import Compressor
 from knet_trio.config import CompressConfig
-from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
+from knet_trio.errors import DropCause, InvalidArgumentError, PacketError, shown
 
 
 class _Model(NamedTuple):
@@ -59,7 +59,7 @@ def make_compressor(config: CompressConfig) -> Compressor:
     model = config.model.lower()
     if model not in _MODELS:
         raise InvalidArgumentError(
-            f"compression model {config.model!r} is not known; there are {', '.join(MODELS)}"
+            f"compression model {shown(config.model)} is not known; there are {', '.join(MODELS)}"
         )
     return _make(model, config.level)
 
@@ -73,7 +73,7 @@ def wire_id_of(model: object) -> int:
     found = _MODELS.get(model.lower()) if isinstance(model, str) else None
     if found is None:
         raise InvalidArgumentError(
-            f"compression model {model!r} is not known; there are {', '.join(MODELS)}"
+            f"compression model {shown(model)} is not known; there are {', '.join(MODELS)}"
         )
     return found.wire_id
 
@@ -117,7 +117,7 @@ def _make(model: str, level: int | None) -> Compressor:
     loaded = _load(module)
     if loaded is None:
         raise InvalidArgumentError(
-            f"compression model {model!r} needs a library: pip install '{package}'"
+            f"compression model {shown(model)} needs a library: pip install '{package}'"
         )
     return loaded.make(model, wire_id, level)
 

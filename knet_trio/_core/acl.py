@@ -6,13 +6,13 @@ rejected. Ports are not compared. See knet_link_insert_acl(3), knet_handle_enabl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import attrs
 
-from knet_trio.errors import AlreadyExistsError, InvalidArgumentError, KnetError
+from knet_trio.errors import AlreadyExistsError, InvalidArgumentError, KnetError, shown
 
 IpAddress = IPv4Address | IPv6Address
 
@@ -20,14 +20,14 @@ IpAddress = IPv4Address | IPv6Address
 def _check_address(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, IPv4Address | IPv6Address):
         raise InvalidArgumentError(
-            f"{value!r} is no IPv4Address or IPv6Address; AclEntry.address, AclEntry.network and"
-            " AclEntry.range take text"
+            f"{shown(value)} is no IPv4Address or IPv6Address; AclEntry.address, AclEntry.network"
+            " and AclEntry.range take text"
         )
 
 
 def _check_accept(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, bool):
-        raise InvalidArgumentError(f"accept {value!r} is neither True nor False")
+        raise InvalidArgumentError(f"accept {shown(value)} is neither True nor False")
 
 
 @attrs.frozen
@@ -42,6 +42,11 @@ class AclEntry:
         if self.first.version != self.last.version or int(self.first) > int(self.last):
             raise InvalidArgumentError(
                 f"{self.first} to {self.last} is no range: give the lower address first"
+            )
+        if _is_mapped(self.first) and _is_mapped(self.last):
+            raise InvalidArgumentError(
+                f"{self.first} is an IPv4 address written as IPv6, and nobody sends from it: write"
+                " it as IPv4"
             )
 
     @classmethod
@@ -58,13 +63,7 @@ class AclEntry:
             network: Such as ``"10.0.0.0/8"``, ``"fd00::/64"`` or ``"10.0.0.0/255.0.0.0"``.
             accept: Whether its addresses may speak.
         """
-        try:
-            parsed = ip_network(network)
-        except ValueError as error:
-            raise InvalidArgumentError(
-                f"{network!r} is not a network; write an address, '/' and a prefix length,"
-                f" with no host bits set: {error}"
-            ) from error
+        parsed = _parse_network(network)
         return cls(parsed[0], parsed[-1], accept)
 
     @classmethod
@@ -88,6 +87,7 @@ class AccessList:
     def __init__(self) -> None:
         self._entries: list[AclEntry] = []
         self._answers: dict[str, bool] = {}
+        self._why_closed: Callable[[], Exception] | None = None
 
     def __iter__(self) -> Iterator[AclEntry]:
         return iter(tuple(self._entries))
@@ -100,6 +100,8 @@ class AccessList:
 
         Raises:
             AlreadyExistsError: The list has an entry for the same addresses.
+            UnknownLinkError: The link was removed.
+            trio.ClosedResourceError: The handle has ended.
         """
         self.insert(len(self._entries), entry)
 
@@ -108,11 +110,15 @@ class AccessList:
 
         Raises:
             AlreadyExistsError: The list has an entry for the same addresses.
-            InvalidArgumentError: The index is past the end.
+            InvalidArgumentError: The index is past the end, or ``entry`` is no AclEntry.
+            UnknownLinkError: The link was removed.
+            trio.ClosedResourceError: The handle has ended.
         """
-        if not 0 <= index <= len(self._entries):
+        self._check(entry)
+        if not _is_number(index) or not 0 <= index <= len(self._entries):
             raise InvalidArgumentError(
-                f"index {index} is not 0 to {len(self._entries)}, the length of the access list"
+                f"index {shown(index)} is not 0 to {len(self._entries)}, the length of the access"
+                " list"
             )
         if any((e.first, e.last) == (entry.first, entry.last) for e in self._entries):
             raise AlreadyExistsError(
@@ -126,7 +132,11 @@ class AccessList:
 
         Raises:
             KnetError: It is not in the list (ENOENT).
+            InvalidArgumentError: It is no AclEntry.
+            UnknownLinkError: The link was removed.
+            trio.ClosedResourceError: The handle has ended.
         """
+        self._check(entry)
         try:
             self._entries.remove(entry)
         except ValueError:
@@ -134,9 +144,19 @@ class AccessList:
         self._answers.clear()
 
     def clear(self) -> None:
-        """Remove all entries: every address is rejected then."""
+        """Remove all entries: every address is rejected then.
+
+        Raises:
+            UnknownLinkError: The link was removed.
+            trio.ClosedResourceError: The handle has ended.
+        """
+        self._check_open()
         self._entries.clear()
         self._answers.clear()
+
+    def close(self, why: Callable[[], Exception]) -> None:
+        """Take no more changes: they raise what ``why`` returns. Called by the handle."""
+        self._why_closed = why
 
     def accepts(self, address: str) -> bool:
         """Return whether ``address``, as the socket gives it, may speak. Scope ids are ignored."""
@@ -151,13 +171,50 @@ class AccessList:
             self._answers[address] = answer
         return answer
 
+    def _check(self, entry: object) -> None:
+        self._check_open()
+        if not isinstance(entry, AclEntry):
+            raise InvalidArgumentError(
+                f"{shown(entry)} is no AclEntry: write AclEntry.address('10.0.0.1'),"
+                " AclEntry.network('10.0.0.0/8') or AclEntry.range('10.0.0.1', '10.0.0.9')"
+            )
+
+    def _check_open(self) -> None:
+        if self._why_closed is not None:
+            raise self._why_closed()
+
 
 _ENOENT = 2
 _MAX_ANSWERS = 1024
+# How much of what the ipaddress module says an error repeats: it repeats what it was given.
+_EXPLAINED = 80
 
 
-def _parse_address(address: str | IpAddress) -> IpAddress:
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _parse_network(network: object) -> IPv4Network | IPv6Network:
     try:
+        # The ipaddress module would take numbers and bytes, which nobody means here.
+        if not isinstance(network, str | IPv4Network | IPv6Network):
+            raise ValueError("it is not text")
+        return ip_network(network)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"{shown(network)} is not a network; write an address, '/' and a prefix length,"
+            f" with no host bits set: {str(error)[:_EXPLAINED]}"
+        ) from error
+
+
+def _parse_address(address: object) -> IpAddress:
+    try:
+        if not isinstance(address, str | IPv4Address | IPv6Address):
+            raise ValueError("it is not text")
         return ip_address(str(address).partition("%")[0])
     except ValueError as error:
-        raise InvalidArgumentError(f"{address!r} is not an IP address") from error
+        raise InvalidArgumentError(f"{shown(address)} is not an IP address") from error
+
+
+def _is_mapped(address: IpAddress) -> bool:
+    return isinstance(address, IPv6Address) and address.ipv4_mapped is not None

@@ -10,7 +10,7 @@ import enum
 from typing import Final
 
 from knet_trio.config import check_integer
-from knet_trio.errors import InvalidArgumentError
+from knet_trio.errors import InvalidArgumentError, shown
 
 MAX_ID: Final = 255
 
@@ -111,7 +111,9 @@ def find_subsystem(subsystem: int | str) -> LogSubsystem:
         found = LogSubsystem(number) if number in _SUBSYSTEM_NAMES else None
     if found is None:
         known = ", ".join(f"{name} ({member:d})" for name, member in _SUBSYSTEMS.items())
-        raise InvalidArgumentError(f"log subsystem {subsystem!r} is not known; there are {known}")
+        raise InvalidArgumentError(
+            f"log subsystem {shown(subsystem)} is not known; there are {known}"
+        )
     return found
 
 
@@ -124,11 +126,11 @@ def find_level(level: int | str) -> LogLevel:
         found = LogLevel(number) if number in _LEVEL_NAMES else None
     if found is None:
         known = ", ".join(f"{name} ({member:d})" for name, member in _LEVELS.items())
-        raise InvalidArgumentError(f"log level {level!r} is not known; there are {known}")
+        raise InvalidArgumentError(f"log level {shown(level)} is not known; there are {known}")
     return found
 
 
 def _lower(what: str, name: object) -> str:
     if not isinstance(name, str):
-        raise InvalidArgumentError(f"the {what} name {name!r} is not text")
+        raise InvalidArgumentError(f"the {what} name {shown(name)} is not text")
     return name.lower()

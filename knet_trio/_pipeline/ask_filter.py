@@ -7,7 +7,7 @@ from typing import cast
 
 from knet_trio._core.onwire import MAX_CHANNELS
 from knet_trio.config import check_integer
-from knet_trio.errors import FilterError
+from knet_trio.errors import FilterError, shown
 from knet_trio.message import Drop, Filter, FilterPacket, FilterResult
 
 
@@ -20,7 +20,7 @@ def ask_filter(decide: Filter, packet: FilterPacket) -> FilterResult:
     try:
         answer = cast("Callable[[FilterPacket], object]", decide)(packet)
         if not isinstance(answer, FilterResult):
-            raise TypeError(f"a filter answers Broadcast, Unicast or Drop, not {answer!r}")
+            raise TypeError(f"a filter answers Broadcast, Unicast or Drop, not {shown(answer)}")
         if not isinstance(answer, Drop) and answer.channel is not None:
             check_integer("channel", answer.channel, 0, MAX_CHANNELS - 1)
     except Exception as error:

@@ -7,9 +7,9 @@ from itertools import repeat
 
 from knet_trio._pipeline.ask_filter import ask_filter
 from knet_trio._state.channel_queue import ChannelQueue
-from knet_trio._state.context import Context
+from knet_trio._state.handle import HandleState
 from knet_trio.errors import DropCause, FilterError
-from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Message
+from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Message, Unicast
 
 
 class Delivery:
@@ -23,9 +23,10 @@ class Delivery:
             put; None once ``take_crowded`` or ``let_readers_run`` has been called.
     """
 
-    def __init__(self, context: Context, channels: Mapping[int, ChannelQueue]) -> None:
+    def __init__(self, handle: HandleState, channels: Mapping[int, ChannelQueue]) -> None:
         self.crowded: ChannelQueue | None = None
-        self._context = context
+        self._handle = handle
+        self._context = handle.context
         self._channels = channels
 
     def take_crowded(self) -> ChannelQueue | None:
@@ -102,6 +103,20 @@ class Delivery:
         if queue.size > queue.high_water:
             self.crowded = queue
 
+    def _names_me(self, answer: Unicast) -> bool:
+        """Return whether this host is one of those that are meant."""
+        me = self._context.host_id
+        if me in answer.hosts:
+            return True
+        # By a name, or as an object, it is known if it was added as a host itself.
+        myself = self._handle.hosts.get(me)
+        if myself is None:
+            return False
+        return any(
+            host == myself.name if isinstance(host, str) else getattr(host, "state", None) is myself
+            for host in answer.hosts
+        )
+
     def _filter(self, message: Message) -> Message | None:
         """Return the message, on the channel that the filter says; None if it is dropped."""
         context = self._context
@@ -121,7 +136,7 @@ class Delivery:
             context.refuse(DropCause.FILTER_DROP, "the filter dropped it on its way in")
             return None
         # The filter here decides, even about what its sender meant for everybody: so does C's.
-        if not isinstance(answer, Broadcast) and me not in answer.hosts:
+        if not isinstance(answer, Broadcast) and not self._names_me(answer):
             context.refuse(DropCause.NOT_FOR_THIS_HOST)
             return None
         if answer.channel is None or answer.channel == message.channel:

@@ -8,14 +8,20 @@ from typing import NamedTuple
 
 from knet_trio._pipeline.ask_filter import ask_filter
 from knet_trio._pipeline.drops import count_lost
+from knet_trio._state.destinations import find_host
 from knet_trio._state.handle import HandleState
 from knet_trio.errors import (
     DestinationError,
+    DropCause,
     DroppedByFilterError,
+    FilterError,
     ForwardingDisabledError,
+    InvalidArgumentError,
     SendError,
+    UnknownHostError,
+    shown,
 )
-from knet_trio.message import Broadcast, Direction, Drop, FilterPacket
+from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Unicast
 
 
 class Addressed(NamedTuple):
@@ -36,6 +42,7 @@ class FilterStage:
     """Asks the user's filter, unless the sender has said who gets the message."""
 
     def __init__(self, handle: HandleState) -> None:
+        self._handle = handle
         self._context = handle.context
 
     def address_all(
@@ -52,13 +59,21 @@ class FilterStage:
             except SendError as error:
                 count_lost(context, error)
                 continue
+            except UnknownHostError:
+                # It is counted.
+                continue
             if addressed and addressed[-1][1:] == one[1:]:
                 one = one._replace(datas=[*addressed.pop().datas, data])
             addressed.append(one)
         return addressed
 
     def address(self, data: bytes, channel: int, to: tuple[int, ...] | None) -> Addressed:
-        """Return where one message goes; raise SendError if it is dropped."""
+        """Return where one message goes.
+
+        Raises:
+            SendError: It is dropped.
+            UnknownHostError: It is for nobody but hosts that are not there, and counted for them.
+        """
         if not self._context.forwarding:
             raise ForwardingDisabledError(
                 "data forwarding is off: set_forwarding(True) turns it on"
@@ -76,4 +91,28 @@ class FilterStage:
             return Addressed((data,), channel, None)
         if not answer.hosts:
             raise DestinationError("the filter answered Unicast without a host", errno=errno.EINVAL)
-        return Addressed((data,), channel, answer.hosts)
+        return Addressed((data,), channel, self._find_hosts(answer))
+
+    def _find_hosts(self, answer: Unicast) -> tuple[int, ...]:
+        """Return the ids of the hosts that are meant; the others are counted.
+
+        Raises:
+            UnknownHostError: There are no others.
+        """
+        unknown: UnknownHostError | None = None
+        found: dict[int, None] = {}
+        for host in answer.hosts:
+            if type(host) is int and host in self._handle.hosts:
+                found[host] = None
+                continue
+            try:
+                found[find_host(self._handle, host).host_id] = None
+            except UnknownHostError as error:
+                unknown = error
+                cause = DropCause.UNKNOWN_DESTINATION
+                self._context.refuse(cause, error.args[0], key=shown(host))
+            except InvalidArgumentError as error:
+                raise FilterError(f"the filter failed: {error.args[0]}") from error
+        if unknown is not None and not found:
+            raise unknown
+        return tuple(found)

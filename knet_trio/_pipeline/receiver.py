@@ -80,9 +80,9 @@ class Receiver:
         self._turns = handle.context.turns
         self._decompression = Decompression(handle.context)
         self.channels: dict[int, ChannelQueue] = {}
-        self._delivery = Delivery(handle.context, self.channels)
+        self._delivery = Delivery(handle, self.channels)
         # What the lanes have crowded is up to them.
-        delivery = Delivery(handle.context, self.channels)
+        delivery = Delivery(handle, self.channels)
         self._lanes = ReceiveLanes(handle.context, self._decompression, delivery)
 
     def deliver(self, messages: Sequence[Message]) -> None:

@@ -134,7 +134,7 @@ class Transmitter:
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
-            raise _ended()
+            raise self._context.ended_error()
         if owner is not None and owner.closed:
             raise trio.ClosedResourceError("this channel was closed")
         lanes = self._lanes
@@ -325,7 +325,7 @@ class Transmitter:
             return self._enter_all(addressed)
         except Exception as error:
             self._crash(error)
-            raise _ended() from None
+            raise self._context.ended_error() from None
 
     @trio.lowlevel.enable_ki_protection
     def _go_on(
@@ -354,7 +354,7 @@ class Transmitter:
                 if own is not None:
                     self._refuse_forwarding(len(own))
             if addressed and self._closed:
-                raise _ended()
+                raise self._context.ended_error()
             if self._context.forwarding:
                 if addressed and owner is not None and owner.closed:
                     raise trio.ClosedResourceError("this channel was closed")
@@ -376,7 +376,7 @@ class Transmitter:
             raise
         except Exception as error:
             self._crash(error)
-            raise _ended() from None
+            raise self._context.ended_error() from None
 
     @contextmanager
     def _crashing(self) -> Generator[None, None, None]:
@@ -388,8 +388,8 @@ class Transmitter:
 
     def _crash(self, error: Exception) -> None:
         """End the handle with a bug, whoever came upon it; nothing is taken from now on."""
-        self._closed = True
         self._context.crash(error)
+        self._closed = True
 
     def _enter_all(self, addressed: Sequence[Addressed]) -> _Stuck | None:
         """Let messages enter up to the first that have to wait; return these, and the rest."""
@@ -485,8 +485,4 @@ class Transmitter:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise _ended()
-
-
-def _ended() -> trio.ClosedResourceError:
-    return trio.ClosedResourceError("the handle has ended")
+            raise self._context.ended_error()

@@ -20,6 +20,7 @@ from knet_trio._state.schedule import Schedule
 from knet_trio._state.send_socket import BufferTimer, Connections
 from knet_trio._state.turns import Turns
 from knet_trio._state.workers import new_worker
+from knet_trio._waiting import check_in_trio
 from knet_trio.abc import Compressor
 from knet_trio.config import DEFAULT_RECONNECT_INTERVAL, DefragBuffers
 from knet_trio.errors import DropCause
@@ -139,9 +140,22 @@ class Context:
 
     def crash(self, error: Exception) -> None:
         """End the handle with ``error``, a bug that came up in a call of the program."""
+        # Trio's refusal of a call from another thread is no bug of ours, and this thread must not
+        # end anything.
+        check_in_trio()
         if self.bug is None:
             self.bug = error
             self.bug_found.set()
+
+    def ended_error(self) -> trio.ClosedResourceError:
+        """Return what calls raise once the handle has ended."""
+        why = "the handle has ended"
+        if self.bug is not None:
+            why = (
+                f"a bug has ended the handle ({type(self.bug).__name__}): leave the block of"
+                " open_handle, which raises it"
+            )
+        return trio.ClosedResourceError(why)
 
     def raise_bug(self) -> None:
         """Raise the bug that ends the handle, if there is one: a task of the handle does."""

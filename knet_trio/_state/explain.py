@@ -87,10 +87,8 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     if pings.tx_errors and not pings.tx_packets:
         lines.append("  no ping has left this machine: is the interface up, is there a route?")
     elif liveness.counted:
-        lines.append(
-            f"  {liveness.counted} pongs have come; it comes up with the one after"
-            f" {liveness.pong_count} in a row"
-        )
+        needed = liveness.pong_count + 1
+        lines.append(f"  {liveness.counted} of the {needed} pongs in a row that take it up came")
     elif not pongs.rx_packets:
         seconds = now - link.heartbeat.started_at
         lines.append(

@@ -146,12 +146,12 @@ class HostState:
         """End it: the handle has ended."""
         self.ranked = ()
         self.admitted = {}
-        self.reachable.close_off()
+        self.reachable.close_off("the handle has ended")
         self._drop_received(DropCause.NO_CHANNEL, "the handle ended")
 
     def close(self) -> None:
         """End it: the host is being removed."""
-        self.reachable.close()
+        self.reachable.close(f"host {self.host_id} was removed; add it again")
         # What waits was sent by a host that is gone, and is not to be taken for a new one's.
         self._drop_received(DropCause.UNKNOWN_HOST, "it was removed")
 

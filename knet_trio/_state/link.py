@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 import attrs
+import trio
 
 from knet_trio._core.acl import AccessList
 from knet_trio._state.context import Context
@@ -13,9 +14,12 @@ from knet_trio._state.counters import LinkCounters
 from knet_trio._waiting import AsyncBool
 from knet_trio.abc import Endpoint
 from knet_trio.config import LinkConfig
+from knet_trio.errors import UnknownLinkError
 from knet_trio.status import LinkStatus
 
 _ENDED: Final = "the handle has ended"
+_REMOVED: Final = "it was removed"
+_NEXT: Final = {_ENDED: "", _REMOVED: "; add_link makes another one"}
 
 
 class LinkState(ABC):
@@ -68,7 +72,7 @@ class LinkState(ABC):
     @property
     def how_to_start(self) -> str:
         """What to do about a link that is disabled, to be said after the reason."""
-        return "" if self.reason == _ENDED else "; set enabled = True to start it"
+        return _NEXT.get(self.reason, "; set enabled = True to start it")
 
     @abstractmethod
     def status(self) -> LinkStatus:
@@ -111,9 +115,13 @@ class LinkState(ABC):
     def end(self) -> None:
         """Take it down without a word: the handle has ended."""
         self.reason = _ENDED
-        self.connected.close_off()
+        self.connected.close_off(_ENDED)
+        self.acl.close(lambda: trio.ClosedResourceError(_ENDED))
 
     def close(self) -> None:
         """Take it down for good: it is being removed."""
         self.set_enabled(False)
-        self.connected.close()
+        self.reason = _REMOVED
+        why = f"{self.title} was removed; add it again"
+        self.connected.close(why)
+        self.acl.close(lambda: UnknownLinkError(why))

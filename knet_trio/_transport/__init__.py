@@ -9,7 +9,7 @@ from typing import Final
 
 from knet_trio._transport.udp import UdpTransport
 from knet_trio.abc import Transport
-from knet_trio.errors import InvalidArgumentError
+from knet_trio.errors import InvalidArgumentError, shown
 
 TRANSPORTS: Final[dict[str, Transport]] = {
     transport.name: transport for transport in (UdpTransport(),)
@@ -46,5 +46,5 @@ def find_transport(name: str) -> Transport:
         return (TRANSPORTS if substitutes is None else substitutes)[name.lower()]
     except KeyError:
         raise InvalidArgumentError(
-            f"there is no transport {name!r} here; there are {', '.join(TRANSPORT_IDS)}"
+            f"there is no transport {shown(name)} here; there are {', '.join(TRANSPORT_IDS)}"
         ) from None

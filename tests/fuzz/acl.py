@@ -17,6 +17,7 @@ from tests.fuzz.script import Script
 
 OPERATIONS: Final = 100
 LENGTHS: Final = {4: 4, 6: 16}
+MAPPED: Final = bytes(10) + b"\xff\xff"
 FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -148,6 +149,9 @@ def address(script: Script) -> str:
         raw = bytes([10]) + bytes(length - 2) + script.take(1).ljust(1, b"\0")
     else:
         raw = script.take(length).ljust(length, b"\0")
+        if raw.startswith(MAPPED):
+            # What stands for an IPv4 address is refused.
+            raw = b"\x20" + raw[1:]
     return socket.inet_ntop(FAMILIES[version], raw)
 
 
@@ -197,11 +201,11 @@ def read_address(text: str) -> None:
 
 
 def is_address(text: str) -> bool:
-    """Whether the system takes ``text`` for an address."""
+    """Whether the system takes ``text`` for an address, and it is none of IPv4 in IPv6."""
     for family in FAMILIES.values():
         try:
-            socket.inet_pton(family, text)
+            raw = socket.inet_pton(family, text)
         except (OSError, ValueError):
             continue
-        return True
+        return not (len(raw) == 16 and raw.startswith(MAPPED))
     return False

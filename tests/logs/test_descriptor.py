@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import trio
 
 from knet_trio import (
     CompressConfig,
@@ -159,7 +160,8 @@ async def test_the_handle_gives_back_what_it_took_and_leaves_the_users_open(
         assert handle.log_lost == 1
     # What it told of its end is lost too, and can still be asked for.
     assert handle.log_lost == 2
-    handle.set_crypto(CryptoConfig(key=KEY))
+    with pytest.raises(trio.ClosedResourceError):
+        handle.set_crypto(CryptoConfig(key=KEY))
     assert descriptors() == before
     with pytest.raises(InvalidArgumentError):
         await open_handle(1, log_fd=pipe.writer, mtu=1).__aenter__()

@@ -409,7 +409,7 @@ async def test_another_key(logged: Logged) -> None:
         (Drop(), ("tx", "DEBUG", "goes no further: the filter dropped the message")),
         (
             Unicast([3]),
-            ("tx", "WARNING", "a message is lost: the handle has no host 3"),
+            ("tx", "WARNING", "the handle has no host 3; it has 2 (host2); add_host(3) makes one"),
         ),
         (Unicast([2]), ("tx", "WARNING", "a message is lost: host 2 is unreachable")),
         (None, ("tx", "WARNING", "a message is lost: no host is reachable")),

@@ -63,7 +63,7 @@ def answers(answer: object) -> Callable[[FilterPacket], Any]:
 
 
 def names_no_host(_: FilterPacket) -> FilterResult:
-    return Unicast(["beta"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    return Unicast([None])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 
 
 NONSENSE: list[Callable[[FilterPacket], FilterResult]] = [

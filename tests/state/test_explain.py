@@ -93,7 +93,7 @@ class TestDown:
     async def test_on_its_way_up(self) -> None:
         world, link = make()
         world.pong(link)
-        assert "1 pongs have come; it comes up with the one after 2 in a row" in explain(link)
+        assert "1 of the 3 pongs in a row that take it up came" in explain(link)
 
     async def test_silence(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
         world, link = make()
