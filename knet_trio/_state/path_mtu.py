@@ -122,7 +122,8 @@ class PathMtu:
     def hinted(self, onwire: int, now: float) -> None:
         """Take into account that somebody on the way says that it takes at most ``onwire`` bytes.
 
-        Anybody can say that, so a probe of that size goes first, and its answer settles it.
+        Anybody can say that, so a probe of the size known before goes first, and its answer settles
+        it.
         """
         if self._heartbeat.connected and self.search.hinted(onwire, now):
             self.discover(now)
