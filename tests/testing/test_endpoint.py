@@ -52,6 +52,21 @@ class TestBinding:
 
 
 class TestReceiving:
+    async def test_it_is_known_whether_all_has_been_worked_on(
+        self, network: SimulatedNetwork, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        a, b = bind(A), bind(B)
+        assert b.drained
+        a.send_nowait([b"one"], B)
+        await trio.sleep(1)
+        assert not b.drained
+        assert await receive(b) == [(b"one", A)]
+        assert not b.drained
+        nursery.start_soon(b.receive)
+        await wait_all_tasks_blocked()
+        assert b.drained
+        nursery.cancel_scope.cancel()
+
     async def test_it_is_always_a_checkpoint(
         self, network: SimulatedNetwork, autojump_clock: MockClock
     ) -> None:
