@@ -126,6 +126,13 @@ class PathMtu:
         it.
         """
         if self._heartbeat.connected and self.search.hinted(onwire, now):
+            self._context.log.debug(
+                LogSubsystem.PMTUD,
+                "%s: the network says that it takes %s bytes, a probe of %s is out",
+                self._title,
+                onwire,
+                self.search.onwire,
+            )
             self.discover(now)
 
     def reply_received(self, reply: PmtudReply, now: float) -> bool:
