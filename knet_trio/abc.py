@@ -206,6 +206,11 @@ class Endpoint(ABC):
         """How full the send buffer is: 0.0 is empty, 1.0 full; 0.0 where nobody can tell."""
         return 0.0
 
+    @property
+    def drained(self) -> bool:
+        """Whether all that has arrived was taken and worked on; True where nobody can tell."""
+        return True
+
     def connect(self, destination: Address) -> Endpoint | None:
         """Open an endpoint at the same local address for one peer alone.
 

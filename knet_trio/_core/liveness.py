@@ -5,7 +5,8 @@
     DOWN --- a pong after `pong_count` counted ones ---> UP
      ^                                                   |
      +--- no pong within the adjusted timeout, or -------+
-          the network says the peer cannot be reached
+          this machine says the peer cannot be reached, or
+          the network does, and the peer does not answer
 
 The adjusted timeout is ``pong_timeout * backoff + 2 * latency``. ``backoff`` is 10 when the link is
 configured and each time it goes down, and falls by one a second to 1, so that a link that has
@@ -13,7 +14,8 @@ just come back is not declared dead again by its first hiccup.
 
 Long before that a link that is up can be ``suspect``: a pong is later than the usual round trip and
 its variation (as RFC 6298 smooths them) allow, or a send has failed since the last ping that was
-answered. It is still up; whoever has another link will use that too.
+answered, or the network says that the peer cannot be reached. It is still up; whoever has another
+link will use that too. What the network says is anybody's word: `inquiry` has what follows from it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from __future__ import annotations
 import enum
 import math
 from typing import Final
+
+from knet_trio._core.inquiry import PATIENCE, PATIENCE_ROUND_TRIPS, Inquiry
 
 DEFAULT_PING_INTERVAL: Final = 1.0
 DEFAULT_PONG_TIMEOUT: Final = 2.0
@@ -48,6 +52,9 @@ class Liveness:
 
     Call ``poll`` when ``deadline`` has come, and send a ping carrying ``ping_time(now)`` when it
     says so; hand the time that each pong brings back to ``pong_received``.
+
+    Attributes:
+        inquiry: What is done about an error of the network, to be read only.
     """
 
     def __init__(
@@ -82,13 +89,15 @@ class Liveness:
         self._backoff_since = now
         self._since = now
         self._excused_until = now
+        self.inquiry = Inquiry()
 
     @property
     def deadline(self) -> float:
         """When ``poll`` has to be called next."""
-        if not self.connected or not self._may_go_down(self.next_ping):
-            return self.next_ping
-        return min(self.next_ping, self._down_at())
+        due = min(self.next_ping, self.inquiry.deadline)
+        if not self.connected or not self._may_go_down(due):
+            return due
+        return min(due, self._down_at())
 
     def backoff(self, now: float) -> int:
         """Return the factor by which the pong timeout is stretched at ``now``."""
@@ -115,6 +124,36 @@ class Liveness:
         """Suspect the link, since a send has failed, until a ping from now on is answered."""
         self._doubted_after = self._newest
 
+    def question(self, now: float, grace: float = 0.0) -> bool:
+        """Ask the peer of a link that is up whether it is there: the network says that it is not.
+
+        The link is in doubt until a ping from now on is answered, and goes down if none is in time.
+        ``poll`` says when to send one; tell ``asked`` that it has left.
+
+        Args:
+            now: The time in seconds.
+            grace: Seconds that the peer has beyond the usual.
+
+        Returns:
+            Whether that is news; it is not while the peer is being asked.
+        """
+        if not self.connected:
+            return False
+        patience = max(PATIENCE, PATIENCE_ROUND_TRIPS * self._smooth) + grace
+        if not self.inquiry.report(now, self._newest, patience):
+            return False
+        self.doubt()
+        return True
+
+    def asked(self, now: float, *, left: bool) -> None:
+        """Note that a ping was sent to where the link leads to, or found no room there."""
+        self.inquiry.asked(now, left=left)
+
+    def moved(self) -> None:
+        """Forget what was said of where the link led to: it leads elsewhere."""
+        self.inquiry.reset()
+        self._doubted_after = None
+
     def excuse(self, now: float) -> None:
         """Do not count the time since ``deadline`` as silence: this process was not running.
 
@@ -123,6 +162,7 @@ class Liveness:
         """
         patience = max(STALL, min(now - self.deadline, self.timeout))
         self._excused_until = now + patience + 2 * self.latency
+        self.inquiry.excuse(now, self._excused_until)
 
     def poll(self, now: float) -> tuple[bool, bool]:
         """Return whether a ping is due, and whether the link has just gone down."""
@@ -134,10 +174,12 @@ class Liveness:
             self.next_ping = math.ceil(now / self.interval) * self.interval
             if self.next_ping - now < self.interval / 2:
                 self.next_ping += self.interval
-        went_down = self.connected and self._may_go_down(now) and now >= self._down_at()
+        asks, gone = self.inquiry.poll(now)
+        silent = self.connected and self._may_go_down(now) and now >= self._down_at()
+        went_down = gone or silent
         if went_down:
             self.fail(now)
-        return ping_due, went_down
+        return ping_due or asks, went_down
 
     def ping_time(self, now: float) -> float:
         """Return what a ping sent at ``now`` carries: the time, different from that of any other.
@@ -171,6 +213,7 @@ class Liveness:
         self._waiting_since = None if sent >= self._sent else sent + self.interval
         if self._doubted_after is not None and sent > self._doubted_after:
             self._doubted_after = None
+        self.inquiry.answered(sent)
         latency = max(now - sent, 0.0)
         if latency > self.timeout:
             return PongOutcome.LATE
@@ -191,6 +234,7 @@ class Liveness:
         self.connected = False
         self.counted = 0
         self._backoff_since = now
+        self.inquiry.reset()
 
     def restart(self, now: float) -> None:
         """Start from the beginning: down, pinging at once, with no pongs counted."""

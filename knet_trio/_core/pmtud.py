@@ -9,6 +9,10 @@ the kernel knows the MTU of the way out it says so in refusing a probe, and that
 searches are two probes. A later search begins with what the last one found. A lost probe is tried
 again before it counts as bad, since a wrong MTU stays wrong for a whole interval. One too small for
 data does not: no path is like that, but one that was interrupted for as long as a search takes.
+
+What something on the way says of the size it takes is anybody's word. So the size known before is
+asked for first, and only if that is not answered (as often as it takes to hold a size for bad) the
+search begins, at the size that was said. An answer refutes it, and nothing has changed.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ MIN_PROBE_TIMEOUT: Final = 0.1
 PROBE_TIMEOUT_LATENCIES: Final = 8
 # Seconds until a path that seemed too small is searched again: twice as many each time.
 SECOND_LOOK: Final = 1.0
+# Seconds after a refuted hint in which others are not looked into: each costs a large probe.
+HINT_PAUSE: Final = 1.0
 
 
 class Probe(NamedTuple):
@@ -61,6 +67,11 @@ class PathMtuSearch:
         self._bads: set[int] = set()
         self._asked: set[int] = set()
         self._second_look = SECOND_LOOK
+        # The size that was said, while the one known before is asked for; when the search that this
+        # delays was due, and until when no other hint is looked into.
+        self._hint: int | None = None
+        self._resumes_at = math.inf
+        self._hints_after = -math.inf
 
     @property
     def searching(self) -> bool:
@@ -88,7 +99,7 @@ class PathMtuSearch:
             self.sizes = sizes
         self.mtu = max(self.sizes.minimum_payload, 1)
         self.onwire = None
-        self._candidate = None
+        self._candidate = self._hint = None
         self._second_look = SECOND_LOOK
         self.deadline = math.inf
 
@@ -135,15 +146,19 @@ class PathMtuSearch:
         return True
 
     def hinted(self, onwire: int, now: float) -> bool:
-        """Try whether the path carries ``onwire`` bytes, since something on the way says so.
+        """Find out whether the path carries what it did, since something on the way says no.
 
-        ``mtu`` stays until that is answered. Returns False, and does nothing, if it is no news,
-        less than any path carries, or a search is under way, whose own probes cause such news.
+        It says ``onwire`` bytes. ``mtu`` stays until the size known before is not answered, and a
+        smaller one is. Returns False, and does nothing, if it is no news, less than any path
+        carries, another hint was refuted just now, or a search is under way, whose own probes cause
+        such news.
         """
-        if self.searching or not self._is_news(onwire):
+        known = self.onwire
+        if known is None or self.searching or now < self._hints_after or not self._is_news(onwire):
             return False
-        self._begin(onwire, now)
-        self._bads.add(onwire + 1)
+        self._resumes_at = self.deadline
+        self._begin(known, now)
+        self._hint = onwire
         return True
 
     def refused(self, onwire: int, kernel_mtu: int | None, now: float) -> None:
@@ -158,6 +173,7 @@ class PathMtuSearch:
         # A hint is as bounded as everything else: it may be wrong each time.
         useful = self.probes < MAX_PROBES
         if useful and kernel_mtu is not None and self._good < kernel_mtu < onwire:
+            self._hint = None
             self._bads.add(kernel_mtu + 1)
             self._try(kernel_mtu, now)
         else:
@@ -167,7 +183,9 @@ class PathMtuSearch:
         """Take a reply into account; return False if this search did not ask for its size."""
         if onwire not in self._asked:
             return False
-        if self._candidate is not None and onwire > self._good:
+        if self._hint is not None:
+            self._refute(now)
+        elif self._candidate is not None and onwire > self._good:
             self._good = onwire
             # An answer that comes late proves as much as one in time.
             self._bads = {bad for bad in self._bads if bad > onwire}
@@ -188,6 +206,7 @@ class PathMtuSearch:
 
     def _begin(self, onwire: int, now: float) -> None:
         """Search afresh, with ``onwire`` as the first size."""
+        self._hint = None
         self._good = self._floor()
         self._bads = {MAX_ONWIRE + 1}
         self.probes = 0
@@ -200,8 +219,25 @@ class PathMtuSearch:
         self.deadline = now
 
     def _is_bad(self, onwire: int, now: float) -> None:
+        if self._hint is not None:
+            self._believe(self._hint, onwire, now)
+            return
         self._bads.add(onwire)
         self._next(now)
+
+    def _believe(self, hint: int, known: int, now: float) -> None:
+        """Search from ``hint`` on: the path does not carry the size ``known`` before any more."""
+        # Its answer may come yet, and would prove as much as in time.
+        asked = self._asked & {known}
+        self._begin(hint, now)
+        self._asked |= asked
+        self._bads |= {hint + 1, known}
+
+    def _refute(self, now: float) -> None:
+        """Go on as before the hint: the path carries as much as it did."""
+        self._candidate = self._hint = None
+        self._hints_after = now + HINT_PAUSE
+        self.deadline = max(now, min(self._resumes_at, now + self.interval))
 
     def _next(self, now: float) -> None:
         bad = min(self._bads)
@@ -229,7 +265,7 @@ class PathMtuSearch:
 
     def _found(self, onwire: int, now: float) -> None:
         fit = self._adopt(onwire)
-        self._candidate = None
+        self._candidate = self._hint = None
         if self.fixed is not None:
             self.deadline = math.inf
         elif fit:

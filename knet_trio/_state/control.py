@@ -186,7 +186,10 @@ def _act_on_link(handle: HandleState, link: NetworkLinkState, trouble: PathTroub
     reason = f"{who} says of {trouble.destination}: {os.strerror(trouble.errno)}"
     link.counters.note(reason, now)
     if link.connected.is_on:
-        link.take_down(now, reason)
+        if trouble.local:
+            link.take_down(now, reason)
+        else:
+            link.question(now, reason)
     else:
         handle.context.log.info(
             LogSubsystem.LINK, "%s: %s", link.title, reason, key=(trouble.errno, link.title)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from knet_trio._core.onwire import (
     Ping,
@@ -23,6 +24,8 @@ from knet_trio._state.link_sender import LinkSender
 from knet_trio._state.send_lane import SendLane
 from knet_trio.abc import Endpoint, PathTrouble
 from knet_trio.address import Address
+
+_NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS})
 
 
 class ControlOutput:
@@ -60,20 +63,29 @@ class ControlOutput:
         """Where the link leads to, None while a dynamic link has not learned it."""
         return self._address.destination
 
-    def ping(self, time: float, place: Address, *, timed: bool) -> None:
+    @property
+    def drained(self) -> bool:
+        """Whether all that has come to the sockets of the link has been worked on."""
+        return self._sender.drained
+
+    def ping(self, time: float, place: Address, *, timed: bool) -> bool:
         """Send a ping to ``place``, which tells the number of the last message.
 
         Args:
             time: What the pong brings back, with the proof that this link sent it there.
             place: The destination, that of the link or another one.
             timed: Whether it is a scheduled ping; False for one that is forced in between.
+
+        Returns:
+            False if it found no room in the socket, so that nobody has been asked.
         """
         context = self._context
         lane = self._lane
         number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)
         stamp = context.stamps.make(time, self._host_id, self._link_id, place)
         ping = Ping(context.host_id, self._link_id, stamp, number, timed)
-        self._send(Kind.PING, encode_ping(ping), place)
+        error = self._send(Kind.PING, encode_ping(ping), place)
+        return error is None or error.errno not in _NO_ROOM
 
     def find_sent(self, pong: Pong, source: Address) -> float | None:
         """Return the time of the ping that ``pong`` answers.
@@ -97,7 +109,7 @@ class ControlOutput:
             length: The bytes of the packet, before its envelope.
 
         Returns:
-            The system's error if it refuses to send it.
+            The system's error if it refuses to send it, or has no room.
         """
         probe = PmtudProbe(self._context.host_id, self._link_id, number, length)
         return self._send(Kind.PMTU, encode_pmtud(probe))

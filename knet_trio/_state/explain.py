@@ -58,6 +58,9 @@ def explain(link: NetworkLinkState) -> str:
     else:
         lines.append(f"{name} ({where}) is down: {link.reason}")
         lines += _why_down(link, now)
+    accusation = link.heartbeat.accusation
+    if accusation is not None:
+        lines.append(f"  doubted because {accusation}, a ping is out")
     for cause, advice in _ADVICE.items():
         if counters.drops[cause]:
             lines.append(f"  {cause.value} x {counters.drops[cause]}: {advice}")

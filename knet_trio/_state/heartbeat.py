@@ -43,6 +43,8 @@ class Heartbeat:
         self._heartbeats = context.heartbeats
         self._output = output
         self._silent = silent
+        # What the network said that the peer is asked for.
+        self._said = ""
 
     @property
     def connected(self) -> bool:
@@ -53,6 +55,11 @@ class Heartbeat:
     def counted(self) -> int:
         """How many pongs have come in a row while the link is down."""
         return self.liveness.counted
+
+    @property
+    def accusation(self) -> str | None:
+        """What the network says of the peer, which is being asked about it; None if nothing."""
+        return self._said if self.liveness.inquiry.active else None
 
     def start(self, now: float) -> None:
         """Start from the beginning, with a ping at once."""
@@ -76,9 +83,17 @@ class Heartbeat:
             return
         if now - self.liveness.deadline > STALL:
             self.liveness.excuse(now)
+        inquiry = self.liveness.inquiry
+        if inquiry.is_over(now) and not self._output.drained:
+            inquiry.postpone(now)
+        asked_for = now - inquiry.began_at
         ping_due, went_down = self.liveness.poll(now)
         if went_down:
-            self._silent(now, f"no pong for {self.liveness.overdue(now):.3f} s")
+            if asked_for > 0:
+                reason = f"{self._said}, and the peer has not answered a ping for {asked_for:.3f} s"
+            else:
+                reason = f"no pong for {self.liveness.overdue(now):.3f} s"
+            self._silent(now, reason)
         if ping_due:
             self.ping(now, timed=True)
         self._heartbeats.set(self.beat, self.liveness.deadline)
@@ -90,7 +105,29 @@ class Heartbeat:
         """
         place = self._output.destination
         if place is not None:
-            self._output.ping(self.liveness.ping_time(now), place, timed=timed)
+            left = self._output.ping(self.liveness.ping_time(now), place, timed=timed)
+            self.liveness.asked(now, left=left)
+
+    def question(self, now: float, said: str, grace: float) -> bool:
+        """Ask the peer at once whether it is there, since the network says that it is not.
+
+        Args:
+            now: The time in seconds.
+            said: What the network says, in words.
+            grace: Seconds that the peer has to answer beyond the usual.
+
+        Returns:
+            Whether that is news; it is not while the peer is being asked.
+        """
+        if not self.liveness.question(now, grace):
+            return False
+        self._said = said
+        self.beat(now)
+        return True
+
+    def moved(self) -> None:
+        """Forget what was said of where the link led to: it leads elsewhere."""
+        self.liveness.moved()
 
     def challenge(self, place: Address, now: float) -> None:
         """Ask at ``place`` whether the peer is there."""

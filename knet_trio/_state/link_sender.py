@@ -79,6 +79,11 @@ class LinkSender:
         self._unconnectable: Address | None = None
 
     @property
+    def drained(self) -> bool:
+        """Whether all that has come to its sockets has been worked on."""
+        return all(endpoint.drained for endpoint in self.endpoints)
+
+    @property
     def endpoints(self) -> list[Endpoint]:
         """The sockets that it has sent through."""
         return list(dict.fromkeys((self.shared.endpoint, self.send_socket.endpoint)))
@@ -148,7 +153,8 @@ class LinkSender:
         """Send a control packet. One that finds no room is lost: the next one comes anyway.
 
         Returns:
-            The error with which the system refused it, None if it did not.
+            The error with which the system refused it; EAGAIN or ENOBUFS if it found no room; None
+            if it was taken.
         """
         counters = self._counters
         try:
@@ -159,16 +165,16 @@ class LinkSender:
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 counters.delayed(kind, 1)
-                return None
+                return error
             counters.failed(kind)
             if error.errno != errno.EMSGSIZE:
                 self._refused(error)
             return error
         if taken:
             counters.sent(kind, 1, len(datagram))
-        else:
-            counters.delayed(kind, 1)
-        return None
+            return None
+        counters.delayed(kind, 1)
+        return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def control_failed(self, kind: Kind, error: OSError) -> OSError:
         """Count a control packet that could not be made, and return why."""

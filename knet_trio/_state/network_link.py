@@ -30,7 +30,8 @@ from knet_trio.errors import DropCause
 from knet_trio.events import LinkStatusChanged
 from knet_trio.status import LinkStatus
 
-# What the network says of a destination that makes waiting for the pong timeout pointless.
+# What is said of a destination that makes waiting for the pong timeout pointless: at once if this
+# machine says so, and if it is the network, when the peer does not answer a ping either.
 UNREACHABLE_ERRNOS: Final = frozenset(
     {
         errno.ECONNREFUSED,
@@ -212,6 +213,22 @@ class NetworkLinkState(LinkState):
             self.context.log.info(LogSubsystem.LINK, "%s is up: %s", self.title, self.reason)
             self._tell_connected(True)
 
+    def question(self, now: float, said: str) -> None:
+        """Doubt it while it is up, and ask the peer, since the network says that it is not there.
+
+        The peer of a dynamic link may have another address (a NAT gave it another port), which
+        shows with its next ping: so long it has in addition.
+        """
+        grace = self.config.ping_interval if self.address.dynamic else 0.0
+        if self.heartbeat.question(now, said, grace):
+            self.context.log.info(
+                LogSubsystem.LINK,
+                "%s is doubted because %s, a ping is out",
+                self.title,
+                said,
+                key=("doubt", self.title),
+            )
+
     def take_down(self, now: float, reason: str) -> None:
         """Take it down because of ``reason``."""
         was_up = self.connected.is_on
@@ -263,6 +280,7 @@ class NetworkLinkState(LinkState):
         """
         challenged = self.address.follow(place)
         self.sender.moved()
+        self.heartbeat.moved()
         self.context.log.info(
             LogSubsystem.LINK,
             "%s: the peer is at %s",

@@ -131,9 +131,17 @@ class PathMtu:
     def hinted(self, onwire: int, now: float) -> None:
         """Take into account that somebody on the way says that it takes at most ``onwire`` bytes.
 
-        Anybody can say that, so a probe of that size goes first, and its answer settles it.
+        Anybody can say that, so a probe of the size known before goes first, and its answer settles
+        it.
         """
         if self._heartbeat.connected and self.search.hinted(onwire, now):
+            self._context.log.debug(
+                LogSubsystem.PMTUD,
+                "%s: the network says that it takes %s bytes, a probe of %s is out",
+                self._title,
+                onwire,
+                self.search.onwire,
+            )
             self.discover(now)
 
     def reply_received(self, reply: PmtudReply, now: float) -> bool:

@@ -44,6 +44,8 @@ _DATAGRAM: Final = 65536
 _MOST_DESTINATIONS: Final = 4096
 # Trains refused in a row, though each of their datagrams was taken, that show that this will stay.
 _MOST_REFUSALS: Final = 3
+# Times that an error may be told before what there is to be read.
+_LOOKS: Final = 3
 # Less than a datagram takes of the receive buffer beside its bytes (struct sk_buff and what it
 # ends with).
 _BOOKKEEPING: Final = 512
@@ -219,6 +221,16 @@ class UdpEndpoint(Endpoint):
             trio.lowlevel.notify_closing(shared._sock)
             await may_read.wait()
         self._may_read = None
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that has arrived was taken and worked on."""
+        if self._closed:
+            return True
+        if self._at_work:
+            return False
+        # An error that is told first says nothing of what there is to be read.
+        return any(self._is_empty() for _ in range(_LOOKS))
 
     def _is_empty(self) -> bool:
         """Return whether there is nothing to be read."""

@@ -64,6 +64,8 @@ class SimulatedEndpoint(Endpoint):
         self.peer = peer
         self._medium = medium
         self._closed = False
+        # Whether somebody works on what was received last.
+        self._at_work = False
         # What was sent and is still on this machine, in bytes.
         self._unsent = 0
         self._datagrams: deque[tuple[bytes, Address]] = deque()
@@ -78,11 +80,13 @@ class SimulatedEndpoint(Endpoint):
 
     async def receive(self) -> Arrivals:
         """Wait until there is something, unless the interface is paused, and take it."""
+        self._at_work = False
         if self._closed or self._readable:
             await trio.lowlevel.checkpoint()
         while True:
             self._check_open()
             if self._readable:
+                self._at_work = True
                 return Arrivals(self._trains(), self._due_troubles())
             await self._readers.park()
 
@@ -137,6 +141,11 @@ class SimulatedEndpoint(Endpoint):
     def backlog(self) -> float:
         """How much of the send buffer is in use by what has not left the machine."""
         return 0.0 if self._closed else min(1.0, self._unsent / self._send_buffer)
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that has arrived was taken and worked on."""
+        return self._closed or not (self._at_work or self._datagrams)
 
     def connect(self, destination: Address) -> SimulatedEndpoint | None:
         """A socket at the same address for one peer alone, unless the interface is down."""

@@ -13,6 +13,15 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from knet_trio._core.inquiry import (
+    LOOK_AGAIN,
+    PATIENCE,
+    PATIENCE_ROUND_TRIPS,
+    PAUSE,
+    PINGS,
+    RETRY,
+    SPACING,
+)
 from knet_trio._core.liveness import STALL, SUSPECT_SLACK, Liveness, PongOutcome
 
 TICK = Fraction(1, 64)
@@ -29,6 +38,21 @@ class Sent(NamedTuple):
 
     at: Fraction
     time: float
+
+
+class Question(NamedTuple):
+    """What the peer is asked since the network says that it cannot be reached.
+
+    Of the pings, those from number ``after`` on prove something; ``sent`` is how many have left.
+    Without any the time has not begun.
+    """
+
+    after: int
+    patience: Fraction
+    due: Fraction | None
+    asking: bool = False
+    sent: int = 0
+    ends: Fraction | None = None
 
 
 class LivenessMachine(RuleBasedStateMachine):
@@ -64,6 +88,11 @@ class LivenessMachine(RuleBasedStateMachine):
         self.waiting: Fraction | None = None
         # How many pings were sent before a send failed.
         self.doubted: int | None = None
+        self.smooth = Fraction(0)
+        self.question: Question | None = None
+        # When the next may be asked, and whether the socket takes pings.
+        self.pause_ends = Fraction(0)
+        self.has_room = True
 
     # What the protocol says.
 
@@ -87,7 +116,21 @@ class LivenessMachine(RuleBasedStateMachine):
     def must_go_down(self) -> bool:
         return self.up and self.silence >= self.patience and self.now >= self.excused
 
+    def must_be_gone(self) -> bool:
+        ends = self.question and self.question.ends
+        return ends is not None and self.now >= ends
+
+    def must_ask(self) -> bool:
+        due = self.question and self.question.due
+        return due is not None and self.now >= due and not self.must_be_gone()
+
+    def is_close(self) -> bool:
+        """Whether a time of the question is met to within the last bits."""
+        times = (self.question.due, self.question.ends) if self.question else ()
+        return any(time is not None and 0 < abs(self.now - time) < NEARLY for time in times)
+
     def goes_down(self) -> None:
+        self.question = None
         self.up = False
         self.counted = 0
         self.slowed = self.now
@@ -96,21 +139,41 @@ class LivenessMachine(RuleBasedStateMachine):
 
     def poll(self) -> bool:
         """Do what is due; whether anything was."""
-        ping, down = self.must_ping(), self.must_go_down()
+        while self.is_close():
+            self.now += TICK
+        down = self.must_go_down() or self.must_be_gone()
+        asks = self.must_ask()
+        ping = self.must_ping() or asks
         undecided = self.up and self.is_undecided()
         ping_due, went_down = self.link.poll(float(self.now))
         assert ping_due == ping
         assert went_down == down or undecided
+        if asks and self.question is not None:
+            if not self.question.asking:
+                self.pause_ends = self.now + Fraction(PAUSE)
+            self.question = self.question._replace(asking=True, due=self.now + Fraction(RETRY))
         if went_down:
             self.goes_down()
-        if ping_due:
+        if self.must_ping():
             # The first multiple of the interval that is at least half of one away.
             intervals = math.ceil(self.now / self.interval + Fraction(1, 2))
             self.next_ping = intervals * self.interval
+        if ping_due:
             self.pings.append(Sent(self.now, self.link.ping_time(float(self.now))))
+            self.link.asked(float(self.now), left=self.has_room)
+            self._asked()
             if self.waiting is None and self.settled == len(self.pings) - 1:
                 self.waiting = self.now
         return ping_due or went_down
+
+    def _asked(self) -> None:
+        question = self.question
+        if question is None or not question.asking or not self.has_room:
+            return
+        sent = question.sent + 1
+        due = self.now + Fraction(SPACING) * question.patience if sent < PINGS else None
+        ends = question.ends if question.sent else self.now + question.patience
+        self.question = question._replace(sent=sent, due=due, ends=ends)
 
     @rule(ticks=WAITS)
     def time_passes(self, ticks: int) -> None:
@@ -126,6 +189,7 @@ class LivenessMachine(RuleBasedStateMachine):
         if self.now < deadline - NEARLY:
             assert not self.must_ping()
             assert not self.must_go_down()
+            assert self.is_close() or not (self.must_ask() or self.must_be_gone())
         self.now = max(now, math.ceil(deadline / TICK) * TICK)
         assert self.poll()
 
@@ -136,7 +200,28 @@ class LivenessMachine(RuleBasedStateMachine):
         self.link.excuse(float(self.now))
         patience = max(Fraction(STALL), min(away, self.timeout))
         self.excused = self.now + patience + 2 * self.latency
+        if self.question is not None and self.question.ends is not None:
+            self.question = self.question._replace(
+                ends=max(self.question.ends, self.excused),
+                sent=min(self.question.sent, PINGS - 1),
+                due=min(self.question.due or self.now, self.now),
+            )
         self.poll()
+
+    @precondition(lambda self: self.question is not None and self.question.ends is not None)
+    @rule()
+    def the_time_is_over_and_something_is_unread(self) -> None:
+        assert self.question is not None
+        assert self.question.ends is not None
+        self.now = max(self.now, math.ceil(self.question.ends / TICK) * TICK + TICK)
+        assert self.link.inquiry.is_over(float(self.now))
+        self.link.inquiry.postpone(float(self.now))
+        self.question = self.question._replace(ends=self.now + Fraction(LOOK_AGAIN))
+        self.poll()
+
+    @rule(has_room=st.booleans())
+    def the_socket_has_room_or_not(self, has_room: bool) -> None:
+        self.has_room = has_room
 
     # What comes back.
 
@@ -182,6 +267,8 @@ class LivenessMachine(RuleBasedStateMachine):
         self.waiting = None
         if self.doubted is not None and index >= self.doubted:
             self.doubted = None
+        if self.question is not None and index >= self.question.after:
+            self.question = None
         latency = self.now - ping.at
         if latency > self.timeout:
             return PongOutcome.LATE
@@ -192,6 +279,7 @@ class LivenessMachine(RuleBasedStateMachine):
         # With more samples allowed than before, the mean still stands for no more than it did.
         self.weight = min(self.weight + 1, self.samples)
         self.latency += (latency - self.latency) / self.weight
+        self.smooth += (latency - self.smooth) / (8 if self.smooth else 1)
         self.last_pong = self.now
         if self.up:
             return PongOutcome.COUNTED
@@ -217,8 +305,24 @@ class LivenessMachine(RuleBasedStateMachine):
 
     # What others do to it.
 
+    @rule(times=st.integers(1, 3), grace=st.sampled_from([Fraction(0), TICK, Fraction(1)]))
+    def the_network_says_that_nobody_is_there(self, times: int, grace: Fraction) -> None:
+        for _ in range(times):
+            is_news = self.up and self.question is None
+            assert self.link.question(float(self.now), float(grace)) is is_news
+            if is_news:
+                after = self.doubted = len(self.pings)
+                patience = max(Fraction(PATIENCE), PATIENCE_ROUND_TRIPS * self.smooth) + grace
+                self.question = Question(after, patience, max(self.now, self.pause_ends))
+            self.poll()
+
     @rule()
-    def the_network_says_that_nobody_is_there(self) -> None:
+    def it_leads_elsewhere(self) -> None:
+        self.link.moved()
+        self.question = self.doubted = None
+
+    @rule()
+    def this_machine_says_that_nobody_is_there(self) -> None:
         self.link.fail(float(self.now))
         self.goes_down()
 
@@ -274,6 +378,17 @@ class LivenessMachine(RuleBasedStateMachine):
     def it_wants_to_be_called_no_later_than_for_the_next_ping(self) -> None:
         assert self.link.deadline <= self.next_ping
         assert self.up or self.link.deadline == self.next_ping
+
+    @invariant()
+    def it_is_asked_about_what_the_network_says_and_no_more(self) -> None:
+        question = self.question
+        assert self.link.inquiry.active is (question is not None)
+        if question is not None:
+            assert self.up
+            # In doubt until the question is answered.
+            assert self.link.suspect(float(self.now))
+            if question.ends is not None:
+                assert self.link.deadline <= question.ends + NEARLY
 
     @invariant()
     def it_is_suspect_where_there_is_reason_and_only_there(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knet_trio._core.onwire import PING_SIZE
-from knet_trio._core.pmtud import ATTEMPTS, MAX_PROBES, PathMtuSearch, Probe
+from knet_trio._core.pmtud import ATTEMPTS, HINT_PAUSE, MAX_PROBES, PathMtuSearch, Probe
 from knet_trio._core.sizes import CLEAR, MAX_ONWIRE, UDP_HEADER, EnvelopeSizes, PathSizes
 
 CBC = EnvelopeSizes(salt=16, hash=32, block=16)
@@ -428,6 +428,89 @@ class TestFixed:
         search.fix(None, START + 1)
         assert search.searching
         assert search.deadline == START + 1
+
+
+class TestHints:
+    """What something on the way says of the size it takes."""
+
+    def found(self, mtu: int = 1500) -> tuple[PathMtuSearch, SimulatedPath]:
+        search = PathMtuSearch(PathSizes(False, UDP_HEADER, CLEAR), interval=60.0)
+        path = SimulatedPath(search, mtu)
+        path.run()
+        path.sent.clear()
+        return search, path
+
+    def finish(self, search: PathMtuSearch, path: SimulatedPath) -> list[int]:
+        """The sizes that are asked for until nothing is."""
+        while search.searching:
+            path.step()
+        return [probe.onwire for probe in path.sent]
+
+    def test_one_that_is_forged_costs_a_probe_and_changes_nothing(self) -> None:
+        search, path = self.found()
+        before = (search.mtu, search.onwire, search.deadline)
+        assert search.hinted(600, path.now)
+        assert search.mtu == before[0]
+        assert self.finish(search, path) == [1500]
+        assert (search.mtu, search.onwire, search.deadline) == before
+
+    def test_one_that_is_true_is_believed_when_the_old_size_is_not_answered(self) -> None:
+        search, path = self.found()
+        path.mtu = 1400
+        began = path.now
+        assert search.hinted(1400, path.now)
+        assert self.finish(search, path) == [1500] * ATTEMPTS + [1400]
+        assert search.onwire == 1400
+        assert path.now - began < 4 * 0.1
+
+    def test_a_lost_probe_is_no_proof_of_it(self) -> None:
+        search, path = self.found()
+        losses = iter([True] * (ATTEMPTS - 1))
+        path.lost = lambda _: next(losses, False)
+        search.hinted(600, path.now)
+        assert self.finish(search, path) == [1500] * ATTEMPTS
+        assert search.onwire == 1500
+
+    def test_an_answer_that_comes_late_takes_it_back(self) -> None:
+        search, path = self.found()
+        path.lost = lambda probe: probe.onwire == 1500
+        search.hinted(600, path.now)
+        while path.sent.count(path.sent[-1] if path.sent else Probe(0, 0)) < ATTEMPTS:
+            path.step()
+        now = search.deadline
+        probe = search.poll(now, latency=LATENCY, pong_timeout=PONG_TIMEOUT)
+        assert probe is not None
+        assert probe.onwire == 600
+        assert search.reply_received(1500, now)
+        path.lost = lambda _: False
+        self.finish(search, path)
+        assert search.onwire == 1500
+
+    def test_others_are_not_looked_into_for_a_while_after_a_forged_one(self) -> None:
+        search, path = self.found()
+        search.hinted(600, path.now)
+        assert not search.hinted(700, path.now)
+        self.finish(search, path)
+        assert not search.hinted(600, path.now)
+        assert not search.hinted(600, path.now + HINT_PAUSE - 0.25)
+        assert search.hinted(600, path.now + HINT_PAUSE)
+
+    def test_a_search_that_was_due_meanwhile_is_made_up_for(self) -> None:
+        search, path = self.found()
+        path.now = search.deadline - LATENCY / 2
+        search.hinted(600, path.now)
+        self.finish(search, path)
+        assert search.deadline == path.now
+        path.step()
+        assert search.searching
+
+    def test_this_machine_refuses_the_size_known_before(self) -> None:
+        search, path = self.found()
+        search.hinted(600, path.now)
+        path.mtu = path.local = 1400
+        path.hint = lambda _: 1400
+        assert self.finish(search, path) == [1500, 1400]
+        assert search.onwire == 1400
 
 
 def test_a_later_search_begins_with_what_the_last_one_found() -> None:

@@ -59,6 +59,8 @@ class PathMtuMachine(RuleBasedStateMachine):
         self.proven: set[int] = set()
         self.delayed: list[int] = []
         self.believed = self.search.mtu
+        # The size known before, while it is asked for since a router says that less passes.
+        self.checked: int | None = None
 
     @property
     def smallest(self) -> int:
@@ -73,6 +75,7 @@ class PathMtuMachine(RuleBasedStateMachine):
         """Another search: what came back to the one before proves nothing in it."""
         if self.search.fixed is not None:
             return
+        self.checked = None
         self.left.clear()
         self.attempts.clear()
         self.proven.clear()
@@ -158,12 +161,37 @@ class PathMtuMachine(RuleBasedStateMachine):
     def a_router_says_how_much_passes(self, size: int) -> None:
         before = (self.search.mtu, self.search.onwire)
         if self.search.hinted(size, self.now):
+            assert before[1] is not None
+            assert size < before[1]
             self.started()
+            self.checked = before[1]
             probe = self.step(0.0, arrives=False)
             assert probe is not None
-            assert probe.onwire == size
+            assert probe.onwire == before[1]
         # Words alone change nothing.
         assert (self.search.mtu, self.search.onwire) == before
+
+    @precondition(lambda self: self.checked is not None)
+    @rule(losses=st.integers(0, ATTEMPTS - 2))
+    def a_router_is_refuted_or_right(self, losses: int) -> None:
+        """It is right exactly if the size known before does not pass."""
+        before = self.search.mtu, self.search.onwire
+        known = self.checked
+        assert known is not None
+        if self.attempts.count(known) != 1 or self.interface < known:
+            return
+        passes = self.passes(on_the_wire(self.search.sizes, self.search.sizes.probe_length(known)))
+        for _ in range(losses):
+            self.step(0.0, arrives=False)
+        while self.checked is not None:
+            self.step(0.0, arrives=True)
+        if passes:
+            assert not self.search.searching
+            assert (self.search.mtu, self.search.onwire) == before
+            # Others have to wait, so that nobody can make probes at will.
+            assert not self.search.hinted(known - 1, self.now)
+        else:
+            assert self.search.searching or (self.search.onwire or 0) < known
 
     @rule(losses=st.integers(0, ATTEMPTS - 1), afresh=st.booleans())
     def the_path_holds_still_for_a_search(self, losses: int, afresh: bool) -> None:
@@ -234,6 +262,12 @@ class PathMtuMachine(RuleBasedStateMachine):
         """A probe meets the interface, then the path."""
         size = on_the_wire(self.search.sizes, probe.length)
         assert size <= probe.onwire <= MAX_ONWIRE
+        if self.checked not in (None, probe.onwire):
+            # The size known before was not answered, and a search has begun.
+            assert self.attempts == [self.checked] * ATTEMPTS
+            self.left &= {self.checked}
+            self.attempts.clear()
+            self.checked = None
         # There is no use in asking for what is known.
         assert probe.onwire > max(self.proven, default=self.smallest)
         self.attempts.append(probe.onwire)
@@ -242,6 +276,9 @@ class PathMtuMachine(RuleBasedStateMachine):
         self.left.add(probe.onwire)
         if size > max(self.interface, self.smallest):
             self.left.discard(probe.onwire)
+            if self.checked is not None:
+                self.checked = None
+                self.attempts.clear()
             self.search.refused(probe.onwire, self.interface if self.tells else None, self.now)
         elif arrives and self.passes(size):
             self.now += LATENCY
@@ -249,7 +286,9 @@ class PathMtuMachine(RuleBasedStateMachine):
 
     def answer(self, size: int) -> None:
         asked = size in self.left
-        if asked and self.search.searching:
+        if asked and self.checked is not None:
+            self.checked = None
+        elif asked and self.search.searching:
             self.proven.add(size)
         assert self.search.reply_received(size, self.now) is asked
         self.settle()
@@ -260,6 +299,7 @@ class PathMtuMachine(RuleBasedStateMachine):
     def it_is_reset(self, envelope: EnvelopeSizes | None) -> None:
         sizes = None if envelope is None else self.search.sizes._replace(envelope=envelope)
         self.search.reset(sizes)
+        self.checked = None
         self.delayed.clear()
         assert self.search.mtu == self.search.sizes.minimum_payload
         assert self.search.deadline == math.inf
@@ -268,6 +308,7 @@ class PathMtuMachine(RuleBasedStateMachine):
     @rule(mtu=st.one_of(st.none(), st.integers(576, MAX_ONWIRE)))
     def it_is_fixed(self, mtu: int | None) -> None:
         self.search.fix(mtu, self.now)
+        self.checked = None
         self.started()
         self.settle()
         if mtu is None:

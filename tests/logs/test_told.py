@@ -104,6 +104,11 @@ async def test_the_life_of_a_link(logged: Logged) -> None:
     refused = f"the network says of {HOME}: {os.strerror(errno.ECONNREFUSED)}"
     for _ in range(3):
         world.trouble(HOME, errno.ECONNREFUSED)
+    doubted = f"link 0 to host 2 is doubted because {refused}, a ping is out"
+    assert logged() == [("link", "INFO", f"[host 1] {doubted}")]
+    refused = f"this machine says of {HOME}: {os.strerror(errno.ECONNREFUSED)}"
+    for _ in range(3):
+        world.trouble(HOME, errno.ECONNREFUSED, local=True)
     assert logged() == [
         ("link", "WARNING", f"[host 1] link 0 to host 2 is down: {refused}"),
         ("host", "WARNING", "[host 1] host 2 (host2) is unreachable"),

@@ -130,6 +130,19 @@ class TestHedging:
         await send(world, message())
         assert [over(world, link_id) for link_id in range(3)] == [[1], [], []]
 
+    async def test_an_error_of_the_network_sends_over_a_second_link_until_the_peer_answers(
+        self, autojump_clock: MockClock
+    ) -> None:
+        world = make(2, links=3)
+        link = world.handle.hosts[2].network_links[0]
+        assert link.destination is not None
+        world.trouble(link.destination, errno.ECONNREFUSED)
+        world.endpoint.sent.clear()
+        await send(world, message())
+        world.pong(link)
+        await send(world, message())
+        assert [over(world, link_id) for link_id in range(3)] == [[1, 2], [1], []]
+
     async def test_can_be_turned_off(self, autojump_clock: MockClock) -> None:
         world = await self.overdue(hedge=False)
         await send(world, message())

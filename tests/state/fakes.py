@@ -57,7 +57,8 @@ class FakeEndpoint(Endpoint):
     """A socket with as much room as the test gives it.
 
     ``refuse`` may raise what the system would raise of a datagram. ``on_sent`` is told of those
-    taken. What the test puts with ``arrive`` is received, in trains if it ``coalesces``.
+    taken. What the test puts with ``arrive`` is received, in trains if it ``coalesces``. While
+    ``unread``, something has come in that nobody has worked on.
     """
 
     coalesces = False
@@ -72,6 +73,7 @@ class FakeEndpoint(Endpoint):
         self.dscp: int | None = None
         self._troubles: list[PathTrouble] = []
         self._has_room = trio.Event()
+        self.unread = False
         self._arriving, self._arrived = trio.open_memory_channel[Arrivals](math.inf)
 
     @property
@@ -86,6 +88,10 @@ class FakeEndpoint(Endpoint):
             for sent in self.sent
             if destination in (None, sent.destination)
         ]
+
+    @property
+    def drained(self) -> bool:
+        return not self.unread
 
     def give_room(self, datagrams: float) -> None:
         """Take so many datagrams more."""
@@ -283,11 +289,12 @@ class World:
         assert link.destination is not None
         self.receive(reply_to_last_probe(link), link.destination)
 
-    def trouble(self, destination: Address, number: int, mtu: int | None = None) -> None:
-        """The network complains."""
-        receive_troubles(
-            self.handle, self.endpoint, [PathTrouble(destination, number, mtu, local=False)]
-        )
+    def trouble(
+        self, destination: Address, number: int, mtu: int | None = None, *, local: bool = False
+    ) -> None:
+        """The network complains, or this machine."""
+        trouble = PathTrouble(destination, number, mtu, local)
+        receive_troubles(self.handle, self.endpoint, [trouble])
 
     def events(self) -> list[Event]:
         """What was told since the last call."""

@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import errno
 
-import pytest
 import trio
 
 from knet_trio._core.acl import AclEntry
 from knet_trio._core.onwire import Data, Ping, PmtudProbe, PmtudReply, Pong
-from knet_trio._state.control import Control, receive_control, receive_troubles
+from knet_trio._state.control import Control, receive_control
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
-from knet_trio.abc import PathTrouble
 from knet_trio.errors import DropCause
 from tests.state.fakes import FakeEndpoint, World, address
 
@@ -174,14 +172,28 @@ class TestPings:
 
 
 class TestTrouble:
-    @pytest.mark.parametrize(("local", "who"), [(True, "this machine"), (False, "the network")])
-    async def test_says_who_said_so(self, local: bool, who: str) -> None:
+    async def test_what_this_machine_says_takes_a_link_down_at_once(self) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
         world.bring_up(link)
-        trouble = PathTrouble(address(2), errno.EHOSTUNREACH, None, local)
-        receive_troubles(world.handle, world.endpoint, [trouble])
-        assert link.reason == f"{who} says of 198.51.100.2:5405: No route to host"
+        world.trouble(address(2), errno.EHOSTUNREACH, local=True)
+        assert not link.connected.is_on
+        assert link.reason == "this machine says of 198.51.100.2:5405: No route to host"
+
+    async def test_what_the_network_says_is_a_reason_to_ask(self) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.bring_up(link)
+        reason = link.reason
+        world.trouble(address(2), errno.EHOSTUNREACH)
+        assert link.connected.is_on
+        assert link.reason == reason
+        said = "the network says of 198.51.100.2:5405: No route to host"
+        assert link.heartbeat.accusation == said
+        assert f"  doubted because {said}, a ping is out" in link.explain()
+        assert [type(packet) for packet in world.endpoint.packets()] == [Ping]
+        world.pong(link)
+        assert "doubted" not in link.explain()
 
     async def test_concerns_the_links_of_that_endpoint_and_destination_only(self) -> None:
         world = World()
@@ -193,7 +205,7 @@ class TestTrouble:
         )
         for link in (one, two, three):
             world.bring_up(link)
-        world.trouble(address(2), errno.ECONNREFUSED)
+        world.trouble(address(2), errno.ECONNREFUSED, local=True)
         assert [link.connected.is_on for link in (one, two, three)] == [False, True, True]
 
     async def test_a_dynamic_link_that_forgets_its_peer_in_the_midst(self) -> None:
@@ -202,8 +214,8 @@ class TestTrouble:
         link = world.add_link(host, dst=None)
         world.prove(link, address(7))
         world.bring_up(link)
-        world.trouble(address(7), errno.ECONNREFUSED)
-        world.trouble(address(7), errno.ECONNREFUSED)
+        world.trouble(address(7), errno.ECONNREFUSED, local=True)
+        world.trouble(address(7), errno.ECONNREFUSED, local=True)
         assert link.destination is None
         assert not host.reachable.is_on
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from knet_trio._core.inquiry import PATIENCE
 from knet_trio._core.onwire import Ping, PmtudProbe, Pong
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
@@ -265,17 +267,26 @@ class TestTrouble:
             errno.ENETDOWN,
         ],
     )
-    async def test_the_network_takes_it_down_at_once(self, number: int) -> None:
+    async def test_the_network_takes_it_down_if_it_does_not_answer(
+        self, number: int, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
         world.bring_up(link)
+        nursery.start_soon(world.context.heartbeats.run)
         world.events()
         world.trouble(address(2), number)
-        assert not link.connected.is_on
+        began = trio.current_time()
+        assert link.connected.is_on
+        await link.connected.wait(False)
+        assert trio.current_time() - began == pytest.approx(PATIENCE, abs=0.01)
+        nursery.cancel_scope.cancel()
         ((connected, reason),) = reasons(world)
         assert not connected
-        assert "the network says" in reason
-        assert str(address(2)) in reason
+        assert reason == (
+            f"the network says of {address(2)}: {os.strerror(number)}, and the peer has not"
+            f" answered a ping for 0.200 s"
+        )
 
     async def test_another_error_only_passes_by(self) -> None:
         world = World()

@@ -12,6 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from knet_trio._core.onwire import Ping, PmtudProbe
+from knet_trio._core.pmtud import ATTEMPTS
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._state.chores import AT_ONCE
 from knet_trio._state.control import receive_troubles
@@ -71,8 +72,13 @@ def calls(action: Callable[[], object]) -> int:
 
 def go_down(world: World, link: NetworkLinkState) -> None:
     assert link.connected.is_on
-    world.trouble(address(2), errno.ECONNREFUSED)
+    world.trouble(address(2), errno.ECONNREFUSED, local=True)
     assert not link.connected.is_on
+
+
+def be_doubted(world: World, link: NetworkLinkState) -> None:
+    world.trouble(address(2), errno.ECONNREFUSED)
+    assert link.heartbeat.accusation is not None
 
 
 def stay_down(world: World, link: NetworkLinkState) -> None:
@@ -112,7 +118,9 @@ def rename(world: World, _: NetworkLinkState) -> None:
     assert world.handle.find("host2") is None
 
 
-@pytest.mark.parametrize("change", [go_down, stay_down, go_up, narrow, follow, remove, add, rename])
+@pytest.mark.parametrize(
+    "change", [go_down, be_doubted, stay_down, go_up, narrow, follow, remove, add, rename]
+)
 async def test_one_link_costs_the_same_among_many(
     change: Callable[[World, NetworkLinkState], None],
 ) -> None:
@@ -132,7 +140,7 @@ class TestTroubles:
         links = [world.add_link(host, dst=place) for host, place in zip(hosts, places, strict=True)]
         for link in links:
             world.bring_up(link)
-        world.trouble(address(7), errno.ECONNREFUSED)
+        world.trouble(address(7), errno.ECONNREFUSED, local=True)
         assert [link.connected.is_on for link in links] == [False, False, True]
 
     async def test_a_socket_tells_only_of_its_own_links(self) -> None:
@@ -142,7 +150,7 @@ class TestTroubles:
         there = world.add_link(world.add_host(3), dst=address(7), send_socket=outbox)
         for link in (here, there):
             world.bring_up(link)
-        world.trouble(address(7), errno.ECONNREFUSED)
+        world.trouble(address(7), errno.ECONNREFUSED, local=True)
         assert (here.connected.is_on, there.connected.is_on) == (False, True)
 
     async def test_an_address_that_several_have_stays_with_the_others(self) -> None:
@@ -156,7 +164,7 @@ class TestTroubles:
 
     async def test_many_at_once_are_acted_on_in_turns(self, nursery: trio.Nursery) -> None:
         world, links = make(MANY)
-        receive_troubles(world.handle, world.endpoint, trouble_all(links))
+        receive_troubles(world.handle, world.endpoint, trouble_all(links, local=True))
         assert sum(not link.connected.is_on for link in links) == AT_ONCE
         await work_off(world, nursery)
         assert not any(link.connected.is_on for link in links)
@@ -165,7 +173,8 @@ class TestTroubles:
         world, links = make(MANY)
         for _ in range(50):
             for number in (errno.ECONNREFUSED, errno.EHOSTUNREACH):
-                receive_troubles(world.handle, world.endpoint, trouble_all(links, number))
+                told = trouble_all(links, number, local=True)
+                receive_troubles(world.handle, world.endpoint, told)
         assert len(world.handle.troubles) <= 2 * MANY
         await work_off(world, nursery)
         assert not any(link.connected.is_on for link in links)
@@ -223,7 +232,11 @@ class TestTroubles:
             receive_troubles(world.handle, world.endpoint, trouble_all(links, errno.EMSGSIZE, mtu))
         await work_off(world, nursery)
         assert last.destination is not None
-        assert onwire_sizes(world, last.destination) == [1400]
+        # What it has found itself is asked for first, and then what was said.
+        search = last.path_mtu.search
+        for _ in range(ATTEMPTS):
+            last.path_mtu.discover(search.deadline)
+        assert onwire_sizes(world, last.destination) == [1500] * ATTEMPTS + [1400]
 
     async def test_what_the_network_says_does_not_hide_what_this_machine_says(
         self, nursery: trio.Nursery
@@ -238,7 +251,7 @@ class TestTroubles:
 
     async def test_one_that_concerns_many_links_is_cut_up(self, nursery: trio.Nursery) -> None:
         world, links = make(MANY, ports=True)
-        trouble = PathTrouble(address(2)._replace(port=0), errno.ECONNREFUSED, None, False)
+        trouble = PathTrouble(address(2)._replace(port=0), errno.ECONNREFUSED, None, True)
         receive_troubles(world.handle, world.endpoint, [trouble])
         assert sum(not link.connected.is_on for link in links) == AT_ONCE
         # What leads elsewhere by the time it is its turn is left alone.

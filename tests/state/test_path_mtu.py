@@ -190,7 +190,7 @@ class TestPathMtu:
         link = world.add_link(host, 1, dst=address(2))
         world.bring_up(link)
         world.endpoint.limit_mtu(1500)
-        world.endpoint.queue_trouble(PathTrouble(address(3), errno.ECONNREFUSED, None, False))
+        world.endpoint.queue_trouble(PathTrouble(address(3), errno.ECONNREFUSED, None, True))
         # Not the size of this path.
         world.endpoint.queue_trouble(PathTrouble(address(4), errno.EMSGSIZE, 600, True))
         link.path_mtu.discover(trio.current_time())
@@ -204,7 +204,7 @@ class TestPathMtu:
         link = world.add_link(world.add_host(), dst=address(2))
         world.bring_up(link)
         world.endpoint.limit_mtu(1500)
-        world.endpoint.queue_trouble(PathTrouble(address(2), errno.ECONNREFUSED, None, False))
+        world.endpoint.queue_trouble(PathTrouble(address(2), errno.ECONNREFUSED, None, True))
         link.path_mtu.discover(trio.current_time())
         assert not link.connected.is_on
         assert not link.path_mtu.search.searching

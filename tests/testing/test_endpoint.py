@@ -51,7 +51,26 @@ class TestBinding:
         bind(A).set_dscp(46)
 
 
+def is_drained(endpoint: SimulatedEndpoint) -> bool:
+    return endpoint.drained
+
+
 class TestReceiving:
+    async def test_it_is_known_whether_all_has_been_worked_on(
+        self, network: SimulatedNetwork, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        a, b = bind(A), bind(B)
+        assert is_drained(b)
+        a.send_nowait([b"one"], B)
+        await trio.sleep(1)
+        assert not is_drained(b)
+        assert await receive(b) == [(b"one", A)]
+        assert not is_drained(b)
+        nursery.start_soon(b.receive)
+        await wait_all_tasks_blocked()
+        assert is_drained(b)
+        nursery.cancel_scope.cancel()
+
     async def test_it_is_always_a_checkpoint(
         self, network: SimulatedNetwork, autojump_clock: MockClock
     ) -> None:

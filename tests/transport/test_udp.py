@@ -497,6 +497,52 @@ class TestRefusals:
         assert await receive(two, 1) == [(b"a", one.local)]
 
 
+def is_drained(endpoint: UdpEndpoint) -> bool:
+    return endpoint.drained
+
+
+class TestDrained:
+    """Whether all that has arrived was taken and worked on."""
+
+    @both
+    async def test_what_has_arrived_is_taken_and_then_worked_on(
+        self, local: Address, open_udp: Opener, nursery: trio.Nursery
+    ) -> None:
+        one, two = open_udp(local), open_udp(local)
+        assert is_drained(one)
+        two.send_nowait([b"hello"], one.local)
+        assert not is_drained(one)
+        assert await receive(one, 1) == [(b"hello", two.local)]
+        # Whoever took it comes back for more when it has been worked on.
+        assert not is_drained(one)
+        nursery.start_soon(one.receive)
+        await wait_all_tasks_blocked()
+        assert is_drained(one)
+        nursery.cancel_scope.cancel()
+
+    @both
+    async def test_errors_are_nothing_that_has_arrived(
+        self, local: Address, open_udp: Opener
+    ) -> None:
+        one, two = open_udp(local), open_udp(local)
+        nobody = open_udp.free_address(local)
+        one.send_nowait([b"lost"], nobody)
+        assert is_drained(one)
+        # They are not lost by looking.
+        assert await receive_troubles(one) == [
+            PathTrouble(nobody, errno.ECONNREFUSED, None, local=False)
+        ]
+        one.send_nowait([b"lost"], nobody)
+        two.send_nowait([b"hello"], one.local)
+        assert not is_drained(one)
+
+    async def test_what_is_closed_has_nothing_to_read(self, open_udp: Opener) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        two.send_nowait([b"hello"], one.local)
+        one.close()
+        assert is_drained(one)
+
+
 class TestTrouble:
     @both
     async def test_nobody_listens(self, local: Address, open_udp: Opener) -> None:
