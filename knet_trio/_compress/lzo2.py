@@ -11,7 +11,7 @@ from typing import Final, Protocol, cast
 
 import lzo  # pyright: ignore[reportMissingImports]
 
-from knet_trio._compress.base import bad_data, no_memory
+from knet_trio._compress.base import bad_data, check_level, no_memory
 from knet_trio.abc import Compressor
 
 
@@ -63,5 +63,6 @@ class Lzo2(Compressor):
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
     """Return the compressor at that level."""
-    del model
+    # As libknet's, any number will do.
+    level = check_level(model, level, 1, -(2**31), 2**31 - 1)
     return Lzo2(wire_id, _LZO1X_999 if level == BEST else _LZO1X_1)
