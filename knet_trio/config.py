@@ -92,11 +92,6 @@ def _check_text(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
         raise InvalidArgumentError(f"{attribute.name} is {type(value).__name__}, not text")
 
 
-def _check_level(_: Any, attribute: attrs.Attribute[Any], level: object) -> None:
-    if level is not None and (not isinstance(level, int) or isinstance(level, bool)):
-        raise InvalidArgumentError(f"{attribute.name} {shown(level)} is no integer and not None")
-
-
 def _to_destination(dst: AddressLike | None) -> Address | None:
     return None if dst is None else to_address(dst)
 
@@ -173,7 +168,7 @@ class CompressConfig:
     """
 
     model: str = attrs.field(validator=_check_text)
-    level: int | None = attrs.field(default=None, validator=_check_level)
+    level: int | None = None
     threshold: int = attrs.field(
         default=DEFAULT_COMPRESS_THRESHOLD, validator=_integer(0, MAX_MESSAGE)
     )

@@ -179,7 +179,7 @@ CALLS: Final[dict[str, Call]] = {
     "CryptoConfig hash": lambda _, wrong: CryptoConfig(KEY, hash=wrong),
     "CryptoConfig model": lambda _, wrong: CryptoConfig(KEY, model=wrong),
     "CompressConfig": lambda _, wrong: CompressConfig(wrong),
-    "CompressConfig level": lambda _, wrong: CompressConfig("zlib", wrong),
+    "CompressConfig level": lambda at, wrong: at.handle.set_compress(CompressConfig("lz4", wrong)),
     "CompressConfig threshold": lambda _, wrong: CompressConfig("zlib", threshold=wrong),
     "LinkConfig src": lambda _, wrong: LinkConfig(0, wrong, None),
     "LinkConfig dst": lambda _, wrong: LinkConfig(0, HERE, wrong),
