@@ -200,6 +200,7 @@ class TestLink:
         assert link.poll(START) == (True, False)
         link.ping_time(START)
         link.asked(START, left=True)
+        now = START
         while link.connected:
             now = link.deadline
             if link.poll(now)[0]:

@@ -466,14 +466,23 @@ class TestHints:
     def test_a_lost_probe_is_no_proof_of_it(self) -> None:
         search, path = self.found()
         losses = iter([True] * (ATTEMPTS - 1))
-        path.lost = lambda _: next(losses, False)
+
+        def lost(_: Probe) -> bool:
+            return next(losses, False)
+
+        path.lost = lost
         search.hinted(600, path.now)
         assert self.finish(search, path) == [1500] * ATTEMPTS
         assert search.onwire == 1500
 
     def test_an_answer_that_comes_late_takes_it_back(self) -> None:
         search, path = self.found()
-        path.lost = lambda probe: probe.onwire == 1500
+
+        def lost(probe: Probe) -> bool:
+            return answers_late and probe.onwire == 1500
+
+        answers_late = True
+        path.lost = lost
         search.hinted(600, path.now)
         while path.sent.count(path.sent[-1] if path.sent else Probe(0, 0)) < ATTEMPTS:
             path.step()
@@ -482,7 +491,7 @@ class TestHints:
         assert probe is not None
         assert probe.onwire == 600
         assert search.reply_received(1500, now)
-        path.lost = lambda _: False
+        answers_late = False
         self.finish(search, path)
         assert search.onwire == 1500
 
@@ -508,7 +517,11 @@ class TestHints:
         search, path = self.found()
         search.hinted(600, path.now)
         path.mtu = path.local = 1400
-        path.hint = lambda _: 1400
+
+        def hint(_: int) -> int:
+            return 1400
+
+        path.hint = hint
         assert self.finish(search, path) == [1500, 1400]
         assert search.onwire == 1400
 
