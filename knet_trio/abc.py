@@ -171,10 +171,13 @@ class Endpoint(ABC):
         local: The address.
         small_buffers: What is wrong and what helps, in words, if the system gives it smaller
             buffers than the protocol wants; else None.
+        is_welcome: Whether all that was received last was of use. Whoever receives sets it: for
+            what is refused nobody has to hurry.
     """
 
     local: Address
     small_buffers: str | None = None
+    is_welcome: bool = True
 
     @abstractmethod
     async def receive(self) -> Arrivals:

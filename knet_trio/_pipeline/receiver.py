@@ -95,7 +95,7 @@ class Receiver:
 
     async def receive_from(self, endpoint: Endpoint) -> None:
         """Receive what arrives at ``endpoint``, until cancelled."""
-        turns, delivery = self._turns, self._delivery
+        turns, delivery, context = self._turns, self._delivery, self._context
         # The time that readers may still have, and when that was worked out last.
         credit = 0.0
         since = turns.now()
@@ -109,6 +109,7 @@ class Receiver:
             # the others do.
             piece = 0
             patience = READERS_FIRST
+            refusals = context.refusals
             for train in trains:
                 data, size, source = train
                 while turns.received > RECEIVED_AT_ONCE:
@@ -134,6 +135,7 @@ class Receiver:
                     piece = 0
                     if turns.is_over():
                         await turns.give_up()
+            endpoint.is_welcome = context.refusals == refusals
             # What has arrived is worth more than what is said of its sender.
             if troubles:
                 receive_troubles(self._handle, endpoint, troubles)

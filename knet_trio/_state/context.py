@@ -71,6 +71,8 @@ class Context:
         # What the pings carry that this handle sends.
         self.stamps = Stamps(secrets.token_bytes(SECRET_SIZE))
         self.counters = HandleCounters()
+        # How often ``refuse`` was called.
+        self.refusals = 0
         self.event_receivers: set[EventReceiver] = set()
         self.turns = Turns()
         self.worker = new_worker()
@@ -123,6 +125,7 @@ class Context:
             key: Tells apart floods of the same cause in the log, where there is no ``link``.
             error: Is logged with its traceback.
         """
+        self.refusals += 1
         self.counters.drops[cause] += times
         if link is not None:
             link.counters.drop(cause, times)

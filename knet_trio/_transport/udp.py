@@ -156,6 +156,9 @@ class UdpEndpoint(Endpoint):
         if self._may_read is not None:
             await self._wait_for_shared()
         self._at_work = False
+        if not self.is_welcome:
+            self._in_a_row = 0
+            self._stays_awake = False
         turns = AWAKE_TURNS if self._stays_awake else 0
         while True:
             if self._closed:

@@ -396,3 +396,11 @@ class TestBeforeTheLinkIsUp:
             await rx.arrive(*packets())
             assert not link.connected.is_on
             assert len(rx.got()) == 1
+
+
+async def test_the_endpoint_is_told_whether_what_came_was_of_use() -> None:
+    async with receiving(World()) as rx:
+        arrivals = [(packets(seq=1), True), ([b"garbage"], False), (packets(seq=2), True)]
+        for datagrams, is_welcome in arrivals:
+            await rx.arrive(*datagrams)
+            assert rx.world.endpoint.is_welcome is is_welcome

@@ -105,3 +105,16 @@ async def test_a_stream_ends_it(open_udp: Opener, monkeypatch: pytest.MonkeyPatc
         await reader.send(10, after=CLOSE / 2)
         assert reader.slept == asleep + 10
         nursery.cancel_scope.cancel()
+
+
+async def test_nobody_stays_awake_for_what_is_refused(
+    open_udp: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with trio.open_nursery() as nursery:
+        reader = Reader(open_udp, nursery, monkeypatch)
+        await reader.send(AWAKE_AFTER + 2, after=CLOSE / 2)
+        reader.there.is_welcome = False
+        asleep = reader.slept
+        await reader.send(100, after=CLOSE / 2)
+        assert reader.slept >= asleep + 99
+        nursery.cancel_scope.cancel()
