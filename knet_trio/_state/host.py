@@ -115,12 +115,14 @@ class HostState:
     def _log_reachable(self) -> None:
         log = self.context.log
         if self.reachable.is_on:
-            log.info(LogSubsystem.HOST, "host %d (%s) is reachable", self.host_id, self.name)
+            text = "host %d (%s) is reachable"
+            log.info(LogSubsystem.HOST, text, self.host_id, self.name, key=(text, self.host_id))
             return
         # Nobody has to look into what was done on purpose.
         wanted = any(link.enabled for link in self.network_links.values())
         say = log.warning if wanted else log.info
-        say(LogSubsystem.HOST, "host %d (%s) is unreachable", self.host_id, self.name)
+        text = "host %d (%s) is unreachable"
+        say(LogSubsystem.HOST, text, self.host_id, self.name, key=(text, self.host_id, wanted))
 
     @property
     def next_links(self) -> Sequence[NetworkLinkState]:

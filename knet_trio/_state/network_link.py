@@ -210,7 +210,8 @@ class NetworkLinkState(LinkState):
             self.reason = "the peer answers pings"
             self.counters.went_up()
             self.path_mtu.begin(now)
-            self.context.log.info(LogSubsystem.LINK, "%s is up: %s", self.title, self.reason)
+            log, title = self.context.log, self.title
+            log.info(LogSubsystem.LINK, "%s is up: %s", title, self.reason, key=("up", title))
             self._tell_connected(True)
 
     def question(self, now: float, said: str) -> None:
@@ -242,9 +243,10 @@ class NetworkLinkState(LinkState):
         self.path_mtu.stop()
         self.counters.went_down()
         # Nobody has to look into what was done on purpose.
-        log = self.context.log
-        say = log.warning if self.enabled else log.info
-        say(LogSubsystem.LINK, "%s is down: %s", self.title, reason)
+        log, wanted = self.context.log, self.enabled
+        say = log.warning if wanted else log.info
+        key = ("down", self.title, wanted)
+        say(LogSubsystem.LINK, "%s is down: %s", self.title, reason, key=key)
         self._tell_connected(False)
 
     def end(self) -> None:

@@ -92,6 +92,30 @@ async def test_what_was_counted_is_told_at_the_end(logged: Logged) -> None:
 # Hosts and links.
 
 
+async def test_a_link_that_flaps_is_told_once_and_then_counted(
+    logged: Logged, mock_clock: MockClock
+) -> None:
+    world = make_world()
+    link = add_home(world)
+    logged()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.context.heartbeats.run)
+        for _ in range(10):
+            link.take_down(world.context.now(), "the test says so")
+            world.bring_up(link)
+        told = [line.text for line in logged()]
+        assert told.count("[host 1] link 0 to host 2 is down: the test says so") == 1
+        assert told.count("[host 1] host 2 (host2) is unreachable") == 1
+        await wait_all_tasks_blocked()
+        mock_clock.jump(FIRST)
+        await wait_all_tasks_blocked()
+        told = [line.text for line in logged()]
+        nursery.cancel_scope.cancel()
+    again = "(repeated 9 times in 0.0 s)"
+    assert f"[host 1] link 0 to host 2 is down: the test says so {again}" in told
+    assert f"[host 1] host 2 (host2) is unreachable {again}" in told
+
+
 async def test_the_life_of_a_link(logged: Logged) -> None:
     world = make_world()
     link = add_home(world)
