@@ -273,7 +273,8 @@ class Receiver:
         context = self._context
         host = self._handle.hosts.get(host_id)
         if host is None:
-            context.refuse(DropCause.UNKNOWN_HOST, source, host_id, times=packets)
+            link = self._handle.by_address.get(source)
+            context.refuse(DropCause.UNKNOWN_HOST, source, host_id, times=packets, link=link)
             return None
         link = host.admitted.get(source)
         if link is None or (context.access_lists and not link.acl.accepts(source.host)):

@@ -40,11 +40,18 @@ def receive_control(handle: HandleState, packet: Control, size: int, source: Add
     context = handle.context
     host = handle.hosts.get(packet.node)
     if host is None:
-        context.refuse(DropCause.UNKNOWN_HOST, source, packet.node)
+        # What a link leads to may be another host than the program takes it for.
+        concerned = handle.by_address.get(source)
+        context.refuse(DropCause.UNKNOWN_HOST, source, packet.node, link=concerned)
         return
     link = host.network_links.get(packet.link)
     if link is None:
-        context.refuse(DropCause.UNKNOWN_LINK, source, packet.link, packet.node, key=packet.node)
+        context.refuse(
+            DropCause.UNKNOWN_LINK,
+            *(source, packet.link, packet.node),
+            link=handle.by_address.get(source),
+            key=packet.node,
+        )
         return
     kind = _KINDS[type(packet)]
     action = admit(host, link, kind, source)

@@ -21,6 +21,10 @@ _ADVICE = {
     " other does not have",
     DropCause.WRONG_VERSION: "packets from its address are of another protocol version, or"
     " encrypted while there is no crypto here",
+    DropCause.UNKNOWN_HOST: "packets from its address are of a host that the handle does not have:"
+    " compare the host ids on both sides",
+    DropCause.UNKNOWN_LINK: "packets from its address are for a link id that its host does not have"
+    " here: a link has the same id on both sides",
     DropCause.ACCESS_LIST: "its packets come from an address that the link's access list rejects",
     DropCause.IMPOSSIBLE_SOURCE: "packets came from an address that no peer has: they are forged",
     DropCause.UNKNOWN_ADDRESS: "packets came from elsewhere than where it leads to: compare"

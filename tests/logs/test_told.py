@@ -309,10 +309,14 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
     assert logged() == [
         ("rx", level, f"[host 1] {text}")
         for level, text in (
-            ("WARNING", f"a packet from {HOME} is of host 3, which the handle does not have"),
             (
                 "WARNING",
-                f"a packet from {HOME} is for link 1 to host 2, which the handle does not have",
+                f"{link.title}: a packet from {HOME} is of host 3, which the handle does not have",
+            ),
+            (
+                "WARNING",
+                f"{link.title}: a packet from {HOME} is for link 1 to host 2,"
+                " which the handle does not have",
             ),
             (
                 "WARNING",
@@ -355,7 +359,10 @@ async def test_data_that_is_refused(logged: Logged) -> None:
     assert logged() == [
         ("rx", level, f"[host 1] {text}")
         for level, text in (
-            ("WARNING", f"a packet from {HOME} is of host 3, which the handle does not have"),
+            (
+                "WARNING",
+                f"{link.title}: a packet from {HOME} is of host 3, which the handle does not have",
+            ),
             (
                 "WARNING",
                 (

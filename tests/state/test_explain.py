@@ -144,6 +144,18 @@ class TestDown:
         world.receive(PmtudReply(2, 0, 1000), source)
         assert told in explain(link)
 
+    async def test_the_peer_is_another_host_or_has_another_link(self) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.receive(Ping(3, 0, bytes(16), 0, True), address(2))
+        world.receive(Ping(2, 1, bytes(16), 0, True), address(2))
+        text = explain(link)
+        assert "unknown_host x 1: packets from its address are of a host" in text
+        assert "unknown_link x 1: packets from its address are for a link id" in text
+        # From elsewhere it says nothing of this link.
+        world.receive(Ping(3, 0, bytes(16), 0, True), address(5))
+        assert explain(link) == text
+
     async def test_the_network_says_why(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
