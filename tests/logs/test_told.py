@@ -315,8 +315,10 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
             ),
             (
                 "WARNING",
-                f"{link.title}: a packet from {HOME} is for link 1 to host 2,"
-                " which the handle does not have",
+                (
+                    f"{link.title}: a packet from {HOME} is for link 1 to host 2,"
+                    " which the handle does not have"
+                ),
             ),
             (
                 "WARNING",
