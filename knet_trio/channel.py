@@ -16,7 +16,7 @@ from knet_trio._pipeline.transmitter import ChannelState
 from knet_trio._runtime import Runtime
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.destinations import find_host
-from knet_trio.errors import DropCause, InvalidArgumentError, shown
+from knet_trio.errors import DropCause, InvalidArgumentError, is_integer, shown
 from knet_trio.host import Destinations
 from knet_trio.message import Message
 
@@ -278,7 +278,7 @@ def _check_one(data: object) -> None:
 
 
 def _check_limit(limit: object) -> None:
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+    if not is_integer(limit) or limit < 1:
         raise InvalidArgumentError(
             f"a limit of {shown(limit)} messages is none: give 1 or more, or None"
         )

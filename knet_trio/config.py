@@ -17,7 +17,7 @@ from knet_trio._core.liveness import (
 )
 from knet_trio._core.onwire import MAX_HOST_ID, MAX_LINKS, MAX_MESSAGE
 from knet_trio.address import Address, AddressLike, to_address
-from knet_trio.errors import InvalidArgumentError, NotImplementedByKnetError, shown
+from knet_trio.errors import InvalidArgumentError, NotImplementedByKnetError, is_integer, shown
 
 MIN_KEY_SIZE: Final = 128
 MAX_KEY_SIZE: Final = 4096
@@ -36,7 +36,7 @@ MAX_DEFRAG_BUFFERS: Final = 1024
 
 def check_integer(name: str, value: object, low: int, high: int) -> int:
     """Return ``value`` if it is an integer from ``low`` to ``high``, else raise an error."""
-    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+    if is_integer(value) and low <= value <= high:
         return value
     raise InvalidArgumentError(f"{name} {shown(value)} is not an integer from {low} to {high}")
 

@@ -35,7 +35,7 @@ from __future__ import annotations
 import enum
 import errno as _errno
 import os
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeGuard
 
 
 class DropCause(enum.StrEnum):
@@ -101,6 +101,11 @@ def shown(value: object) -> str:
         # A number of thousands of digits has no text either.
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Return whether ``value`` is an integer, which True and False are not meant to be."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class KnetError(Exception):

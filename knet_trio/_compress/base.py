@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from knet_trio.errors import DropCause, InvalidArgumentError, PacketError, shown
+from knet_trio.errors import DropCause, InvalidArgumentError, PacketError, is_integer, shown
 
 # What C's ``int`` holds. Where libknet looks at no level, the library behind the model takes all.
 MIN_INT: Final = -(2**31)
@@ -15,7 +15,7 @@ def check_level(model: str, level: object, default: int, low: int, high: int) ->
     """Return ``level``, or the default for None; raise InvalidArgumentError if it is not one."""
     if level is None:
         return default
-    if isinstance(level, int) and not isinstance(level, bool) and low <= level <= high:
+    if is_integer(level) and low <= level <= high:
         return level
     raise InvalidArgumentError(f"{model} has levels {low} to {high}, not {shown(level)}")
 

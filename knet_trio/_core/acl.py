@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from knet_trio.errors import AlreadyExistsError, InvalidArgumentError, KnetError, shown
+from knet_trio.errors import AlreadyExistsError, InvalidArgumentError, KnetError, is_integer, shown
 
 IpAddress = IPv4Address | IPv6Address
 
@@ -115,7 +115,7 @@ class AccessList:
             trio.ClosedResourceError: The handle has ended.
         """
         self._check(entry)
-        if not _is_number(index) or not 0 <= index <= len(self._entries):
+        if not is_integer(index) or not 0 <= index <= len(self._entries):
             raise InvalidArgumentError(
                 f"index {shown(index)} is not 0 to {len(self._entries)}, the length of the access"
                 " list"
@@ -188,10 +188,6 @@ _ENOENT = 2
 _MAX_ANSWERS = 1024
 # How much of what the ipaddress module says an error repeats: it repeats what it was given.
 _EXPLAINED = 80
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _parse_network(network: object) -> IPv4Network | IPv6Network:

@@ -19,7 +19,7 @@ EVERY: Final = 0.1
 """Seconds between two challenges to one address."""
 
 MOST_PLACES: Final = 128
-"""Placees that are remembered of each link: more than are challenged in ``EVERY`` seconds."""
+"""Addresses that are remembered of each link: more than are challenged in ``EVERY`` seconds."""
 
 
 @final

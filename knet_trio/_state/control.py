@@ -46,12 +46,9 @@ def receive_control(handle: HandleState, packet: Control, size: int, source: Add
         return
     link = host.network_links.get(packet.link)
     if link is None:
-        context.refuse(
-            DropCause.UNKNOWN_LINK,
-            *(source, packet.link, packet.node),
-            link=handle.by_address.get(source),
-            key=packet.node,
-        )
+        concerned = handle.by_address.get(source)
+        details = source, packet.link, packet.node
+        context.refuse(DropCause.UNKNOWN_LINK, *details, link=concerned, key=packet.node)
         return
     kind = _KINDS[type(packet)]
     action = admit(host, link, kind, source)

@@ -8,7 +8,7 @@ from typing import Final
 from knet_trio._core.onwire import MAX_HOST_ID
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
-from knet_trio.errors import InvalidArgumentError, UnknownHostError, shown
+from knet_trio.errors import InvalidArgumentError, UnknownHostError, is_integer, shown
 
 _LISTED: Final = 8
 
@@ -29,7 +29,7 @@ def find_host(handle: HandleState, host: object) -> HostState:
         if named is not None:
             return named
         raise UnknownHostError(_why_no_name(handle, host), errno=errno.ENOENT)
-    if isinstance(host, int) and not isinstance(host, bool):
+    if is_integer(host):
         state = handle.hosts.get(host)
         if state is not None:
             return state

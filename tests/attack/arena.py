@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Final, NamedTuple
 
 import attrs
+import pytest
 import trio
 
 from knet_trio import Channel, CryptoConfig, DropCause, Handle, Host, Link, open_handle
@@ -58,6 +59,7 @@ _PER_FRAGMENT: Final = 64
 REASSEMBLY: Final = 32 * (MAX_MESSAGE + 255 * _PER_FRAGMENT)
 
 CRYPTO: Final = CryptoConfig(key=KEY)
+both = pytest.mark.parametrize("crypto", [None, CRYPTO], ids=["clear", "crypto"])
 
 Kinds = type[Packet] | tuple[type[Packet], ...]
 

@@ -23,11 +23,11 @@ from knet_trio import (
 )
 from knet_trio._core.onwire import Data, Ping, Pong, encode_data, encode_pong
 from tests.attack.arena import (
-    CRYPTO,
     INSIDER,
     PEER,
     SLACK,
     STRANGER_ADDRESS,
+    both,
     one_of_each,
     open_arena,
     open_insider,
@@ -36,8 +36,6 @@ from tests.attack.arena import (
 )
 from tests.cluster import LOCALHOST, connect, receive, wait_for
 from tests.logs.test_keys import forms
-
-both = pytest.mark.parametrize("crypto", [None, CRYPTO], ids=["clear", "crypto"])
 
 # So much of a key in a row is found.
 WINDOW = 16

@@ -12,19 +12,18 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-import pytest
 import trio
 
 from knet_trio import AclEntry, CryptoConfig, DropCause, Link
 from knet_trio._core.onwire import Data, Ping, Pong
 from tests.attack.arena import (
-    CRYPTO,
     PEER,
     SLACK,
     STRANGER_ADDRESS,
     VICTIM,
     Arena,
     TappedEnd,
+    both,
     health,
     only,
     open_arena,
@@ -41,8 +40,6 @@ from tests.cluster import (
     wait_dropped,
     wait_for,
 )
-
-both = pytest.mark.parametrize("crypto", [None, CRYPTO], ids=["clear", "crypto"])
 
 
 class Scene(NamedTuple):

@@ -26,6 +26,7 @@ from tests.attack.arena import (
     SLACK,
     STRANGER_ADDRESS,
     Attack,
+    both,
     make_data,
     one_of_each,
     open_arena,
@@ -34,8 +35,6 @@ from tests.attack.arena import (
     under_attack,
 )
 from tests.packets import encode
-
-both = pytest.mark.parametrize("crypto", [None, CRYPTO], ids=["clear", "crypto"])
 
 
 async def flood_from(attack: Attack, host: str, packets: Iterator[bytes]) -> None:

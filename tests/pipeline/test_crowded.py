@@ -12,8 +12,17 @@ from knet_trio._state.channel_queue import HIGH_WATER, ChannelQueue
 from knet_trio._state.turns import TURN
 from knet_trio.errors import DropCause
 from knet_trio.message import Message
-from tests.pipeline.receiving import open_way, remove
+from tests.pipeline.receiving import Way, open_way, remove
 from tests.state.fakes import address
+
+
+def arrive_in_trains(way: Way, messages: int, *, each: int) -> None:
+    """Let so many messages of host 2 come in, ``each`` of them together."""
+    way.world.endpoint.coalesces = True
+    packets = [encode_data(Data(2, seq, 0, False, 1, 0, 0, b"x")) for seq in range(1, messages + 1)]
+    for start in range(0, messages, each):
+        train = [(packet, address(2)) for packet in packets[start : start + each]]
+        way.world.endpoint.arrive(*train)
 
 
 class TestReaders:
@@ -29,14 +38,8 @@ class TestReaders:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read)
                 await wait_all_tasks_blocked()
-                way.world.endpoint.coalesces = True
                 # Four times what there is room for. A reader takes 32 in a turn.
-                packets = [
-                    encode_data(Data(2, seq, 0, False, 1, 0, 0, b"x")) for seq in range(1, 961)
-                ]
-                for start in range(0, 960, 64):
-                    train = [(packet, address(2)) for packet in packets[start : start + 64]]
-                    way.world.endpoint.arrive(*train)
+                arrive_in_trains(way, 960, each=64)
                 await wait_all_tasks_blocked()
                 nursery.cancel_scope.cancel()
             assert len(got) == 960
@@ -57,13 +60,7 @@ class TestReaders:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read)
                 await wait_all_tasks_blocked()
-                way.world.endpoint.coalesces = True
-                packets = [
-                    encode_data(Data(2, seq, 0, False, 1, 0, 0, b"x")) for seq in range(1, 4001)
-                ]
-                for start in range(0, 4000, 125):
-                    train = [(packet, address(2)) for packet in packets[start : start + 125]]
-                    way.world.endpoint.arrive(*train)
+                arrive_in_trains(way, 4000, each=125)
                 await wait_all_tasks_blocked()
                 nursery.cancel_scope.cancel()
             assert len(sizes) == 4000

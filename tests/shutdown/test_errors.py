@@ -136,6 +136,15 @@ async def test_what_is_no_exception_ends_the_handle_and_comes_out(direction: Dir
 # What the handle's own parts may run into.
 
 
+def failing(error: Exception) -> Callable[..., bytes]:
+    """Return what takes the place of a function of a library, and raises ``error``."""
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise error
+
+    return fail
+
+
 @pytest.mark.parametrize("model", ["zlib", "lzma"])
 async def test_a_compressor_without_memory_loses_no_message_and_says_so(
     model: str,
@@ -144,8 +153,7 @@ async def test_a_compressor_without_memory_loses_no_message_and_says_so(
 ) -> None:
     """In a thread or not, alone or among others, and past the lane too."""
 
-    def fail(*_: object, **__: object) -> bytes:
-        raise MemoryError("no room")
+    fail = failing(MemoryError("no room"))
 
     monkeypatch.setattr(zlib, "compress", fail)
     monkeypatch.setattr(lzma, "compress", fail)
@@ -198,8 +206,7 @@ async def test_a_bug_in_a_compressor_ends_the_handle_and_only_there(
 ) -> None:
     """Whoever sends is told that the handle has ended, and nothing else."""
 
-    def fail(*_: object, **__: object) -> bytes:
-        raise RuntimeError("a bug")
+    fail = failing(RuntimeError("a bug"))
 
     monkeypatch.setattr(zlib, "compress", fail)
     monkeypatch.setattr(lzma, "compress", fail)
@@ -218,8 +225,7 @@ async def test_a_bug_in_a_compressor_ends_the_handle_and_only_there(
 async def test_a_bug_in_a_decompressor_ends_the_handle(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object, **__: object) -> bytes:
-        raise RuntimeError("a bug")
+    fail = failing(RuntimeError("a bug"))
 
     monkeypatch.setattr(zlib, "decompressobj", fail)
     monkeypatch.setattr(lzma, "LZMADecompressor", fail)
@@ -234,8 +240,7 @@ async def test_a_bug_in_a_decompressor_ends_the_handle(
 async def test_a_bug_in_the_last_call_of_the_block_comes_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: object, **__: object) -> bytes:
-        raise RuntimeError("a bug")
+    fail = failing(RuntimeError("a bug"))
 
     monkeypatch.setattr(zlib, "compress", fail)
     with nothing_left(), trio.fail_after(PATIENCE), pytest.raises(ExceptionGroup) as caught:
@@ -249,8 +254,7 @@ async def test_a_bug_in_the_last_call_of_the_block_comes_out(
 async def test_a_decompressor_without_memory_loses_one_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: object, **__: object) -> bytes:
-        raise MemoryError("no room")
+    fail = failing(MemoryError("no room"))
 
     with nothing_left(), trio.fail_after(PATIENCE):
         async with open_pair() as pair:

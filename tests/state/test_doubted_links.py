@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import math
-from typing import Final
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
 
 import pytest
 import trio
@@ -27,21 +29,29 @@ SAID: Final = f"the network says of {HOME}: Connection refused"
 INTERVAL: Final = 10.0
 
 
-async def open_link(
-    world: World, nursery: trio.Nursery, *, dynamic: bool = False
-) -> tuple[NetworkLinkState, Answerer]:
-    """A link that is up and whose path MTU is known. It pings seldom."""
+class Scene(NamedTuple):
+    """A link that is up and whose path MTU is known, and its peer. It pings seldom."""
+
+    world: World
+    link: NetworkLinkState
+    answerer: Answerer
+
+
+@asynccontextmanager
+async def open_scene(*, dynamic: bool = False) -> AsyncGenerator[Scene]:
+    world = World(access_lists=not dynamic)
     world.context.fixed_mtu = 1500
-    answerer = start(world, nursery)
-    link = world.add_link(
-        world.add_host(), dst=None if dynamic else HOME, ping_interval=INTERVAL, pong_timeout=60.0
-    )
-    if dynamic:
-        world.prove(link, HOME)
-    world.bring_up(link)
-    await trio.sleep(1)
-    world.endpoint.sent.clear()
-    return link, answerer
+    async with trio.open_nursery() as nursery:
+        answerer = start(world, nursery)
+        dst = None if dynamic else HOME
+        link = world.add_link(world.add_host(), dst=dst, ping_interval=INTERVAL, pong_timeout=60.0)
+        if dynamic:
+            world.prove(link, HOME)
+        world.bring_up(link)
+        await trio.sleep(1)
+        world.endpoint.sent.clear()
+        yield Scene(world, link, answerer)
+        nursery.cancel_scope.cancel()
 
 
 def pings(world: World) -> int:
@@ -49,117 +59,89 @@ def pings(world: World) -> int:
 
 
 class TestPeerIsThere:
-    async def test_one_error_costs_a_ping_and_some_doubt(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World()
-        link, answerer = await open_link(world, nursery)
-        assert not link.heartbeat.suspect(trio.current_time())
-        world.trouble(HOME, errno.ECONNREFUSED)
-        assert link.heartbeat.suspect(trio.current_time())
-        assert pings(world) == 1
-        await trio.sleep(2 * answerer.latency)
-        assert not link.heartbeat.suspect(trio.current_time())
-        await trio.sleep(5)
-        assert pings(world) == 1
-        assert link.status().stats.down_count == 0
-        nursery.cancel_scope.cancel()
-
-    async def test_a_flood_makes_few_pings(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World()
-        link, _ = await open_link(world, nursery)
-        for number in range(2000):
-            world.trouble(HOME, (errno.ECONNREFUSED, errno.EHOSTUNREACH)[number % 2])
-            await trio.sleep(0.001)
-        assert 2 / PAUSE - 1 <= pings(world) <= 2 / PAUSE + 1
-        assert link.status().stats.down_count == 0
-        nursery.cancel_scope.cancel()
-
-    async def test_its_loop_is_held_for_60_milliseconds(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World()
-        link, answerer = await open_link(world, nursery)
-        answerer.latency = 0.06
-        for _ in range(20):
+    async def test_one_error_costs_a_ping_and_some_doubt(self, autojump_clock: MockClock) -> None:
+        async with open_scene() as (world, link, answerer):
+            assert not link.heartbeat.suspect(trio.current_time())
             world.trouble(HOME, errno.ECONNREFUSED)
-            await trio.sleep(0.1)
-        assert link.status().stats.down_count == 0
-        nursery.cancel_scope.cancel()
+            assert link.heartbeat.suspect(trio.current_time())
+            assert pings(world) == 1
+            await trio.sleep(2 * answerer.latency)
+            assert not link.heartbeat.suspect(trio.current_time())
+            await trio.sleep(5)
+            assert pings(world) == 1
+            assert link.status().stats.down_count == 0
 
-    async def test_two_of_three_pings_are_lost(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World()
-        link, answerer = await open_link(world, nursery)
-        answerer.alive = False
-        world.trouble(HOME, errno.ECONNREFUSED)
-        await trio.sleep(PATIENCE / 2 - 0.001)
-        assert pings(world) == PINGS - 1
-        answerer.alive = True
-        await trio.sleep(1)
-        assert link.status().stats.down_count == 0
-        nursery.cancel_scope.cancel()
+    async def test_a_flood_makes_few_pings(self, autojump_clock: MockClock) -> None:
+        async with open_scene() as (world, link, _):
+            for number in range(2000):
+                world.trouble(HOME, (errno.ECONNREFUSED, errno.EHOSTUNREACH)[number % 2])
+                await trio.sleep(0.001)
+            assert 2 / PAUSE - 1 <= pings(world) <= 2 / PAUSE + 1
+            assert link.status().stats.down_count == 0
 
-    async def test_the_pings_find_no_room(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
+    async def test_its_loop_is_held_for_60_milliseconds(self, autojump_clock: MockClock) -> None:
+        async with open_scene() as (world, link, answerer):
+            answerer.latency = 0.06
+            for _ in range(20):
+                world.trouble(HOME, errno.ECONNREFUSED)
+                await trio.sleep(0.1)
+            assert link.status().stats.down_count == 0
+
+    async def test_two_of_three_pings_are_lost(self, autojump_clock: MockClock) -> None:
+        async with open_scene() as (world, link, answerer):
+            answerer.alive = False
+            world.trouble(HOME, errno.ECONNREFUSED)
+            await trio.sleep(PATIENCE / 2 - 0.001)
+            assert pings(world) == PINGS - 1
+            answerer.alive = True
+            await trio.sleep(1)
+            assert link.status().stats.down_count == 0
+
+    async def test_the_pings_find_no_room(self, autojump_clock: MockClock) -> None:
         """Nobody has been asked, so nobody is to blame."""
-        world = World()
-        link, _ = await open_link(world, nursery)
-        world.endpoint.room = 0
-        world.trouble(HOME, errno.ECONNREFUSED)
-        await trio.sleep(10 * PATIENCE)
-        assert link.connected.is_on
-        world.endpoint.give_room(1000)
-        await trio.sleep(10 * PATIENCE)
-        assert link.heartbeat.accusation is None
-        assert link.status().stats.down_count == 0
-        nursery.cancel_scope.cancel()
+        async with open_scene() as (world, link, _):
+            world.endpoint.room = 0
+            world.trouble(HOME, errno.ECONNREFUSED)
+            await trio.sleep(10 * PATIENCE)
+            assert link.connected.is_on
+            world.endpoint.give_room(1000)
+            await trio.sleep(10 * PATIENCE)
+            assert link.heartbeat.accusation is None
+            assert link.status().stats.down_count == 0
 
-    async def test_its_answer_waits_in_the_socket(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World()
-        link, answerer = await open_link(world, nursery)
-        answerer.alive = False
-        world.trouble(HOME, errno.ECONNREFUSED)
-        world.endpoint.unread = True
-        await trio.sleep(10 * PATIENCE)
-        assert link.connected.is_on
-        world.pong(link)
-        world.endpoint.unread = False
-        await trio.sleep(10 * PATIENCE)
-        assert link.status().stats.down_count == 0
-        nursery.cancel_scope.cancel()
+    async def test_its_answer_waits_in_the_socket(self, autojump_clock: MockClock) -> None:
+        async with open_scene() as (world, link, answerer):
+            answerer.alive = False
+            world.trouble(HOME, errno.ECONNREFUSED)
+            world.endpoint.unread = True
+            await trio.sleep(10 * PATIENCE)
+            assert link.connected.is_on
+            world.pong(link)
+            world.endpoint.unread = False
+            await trio.sleep(10 * PATIENCE)
+            assert link.status().stats.down_count == 0
 
-    async def test_this_process_was_stopped(
-        self, mock_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
+    async def test_this_process_was_stopped(self, mock_clock: MockClock) -> None:
         """The time begins when the loop runs, and another ping goes out if it was under way."""
         clock = mock_clock
-        world = World()
         clock.autojump_threshold = 0
-        link, answerer = await open_link(world, nursery)
-        clock.autojump_threshold = math.inf
-        world.trouble(HOME, errno.ECONNREFUSED)
-        answerer.alive = False
-        for _ in range(PINGS):
+        async with open_scene() as (world, link, answerer):
+            clock.autojump_threshold = math.inf
+            world.trouble(HOME, errno.ECONNREFUSED)
+            answerer.alive = False
+            for _ in range(PINGS):
+                await wait_all_tasks_blocked()
+                clock.jump(PATIENCE / 4)
             await wait_all_tasks_blocked()
-            clock.jump(PATIENCE / 4)
-        await wait_all_tasks_blocked()
-        answerer.alive = True
-        before = pings(world)
-        clock.jump(30)
-        await wait_all_tasks_blocked()
-        assert pings(world) > before
-        clock.jump(answerer.latency)
-        await wait_all_tasks_blocked()
-        assert link.heartbeat.accusation is None
-        assert link.status().stats.down_count == 0
-        nursery.cancel_scope.cancel()
+            answerer.alive = True
+            before = pings(world)
+            clock.jump(30)
+            await wait_all_tasks_blocked()
+            assert pings(world) > before
+            clock.jump(answerer.latency)
+            await wait_all_tasks_blocked()
+            assert link.heartbeat.accusation is None
+            assert link.status().stats.down_count == 0
 
     async def test_a_size_that_is_forged_is_not_believed(
         self, autojump_clock: MockClock, nursery: trio.Nursery
@@ -190,142 +172,116 @@ class TestPeerIsThere:
 
 
 class TestPeerIsGone:
-    async def test_is_noticed_in_that_time(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World()
-        link, answerer = await open_link(world, nursery)
-        answerer.alive = False
-        began = trio.current_time()
-        # Each ping is answered by an error, which prolongs nothing.
-        while link.connected.is_on:
+    async def test_is_noticed_in_that_time(self, autojump_clock: MockClock) -> None:
+        async with open_scene() as (world, link, answerer):
+            answerer.alive = False
+            began = trio.current_time()
+            # Each ping is answered by an error, which prolongs nothing.
+            while link.connected.is_on:
+                world.trouble(HOME, errno.ECONNREFUSED)
+                await trio.sleep(0.01)
+            assert trio.current_time() - began < PATIENCE + 0.02
+            assert pings(world) == PINGS
+            assert link.reason == f"{SAID}, and the peer has not answered a ping for 0.200 s"
+            assert link.reason in link.explain()
+
+    async def test_has_three_round_trips_if_that_is_more(self, autojump_clock: MockClock) -> None:
+        async with open_scene() as (world, link, answerer):
+            answerer.latency = 0.5
+            await trio.sleep(20 * INTERVAL)
+            answerer.alive = False
             world.trouble(HOME, errno.ECONNREFUSED)
-            await trio.sleep(0.01)
-        assert trio.current_time() - began < PATIENCE + 0.02
-        assert pings(world) == PINGS
-        assert link.reason == f"{SAID}, and the peer has not answered a ping for 0.200 s"
-        assert link.reason in link.explain()
-        nursery.cancel_scope.cancel()
+            began = trio.current_time()
+            await link.connected.wait(False)
+            assert 1.2 < trio.current_time() - began <= 1.51
 
-    async def test_has_three_round_trips_if_that_is_more(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World()
-        link, answerer = await open_link(world, nursery)
-        answerer.latency = 0.5
-        await trio.sleep(20 * INTERVAL)
-        answerer.alive = False
-        world.trouble(HOME, errno.ECONNREFUSED)
-        began = trio.current_time()
-        await link.connected.wait(False)
-        assert 1.2 < trio.current_time() - began <= 1.51
-        nursery.cancel_scope.cancel()
+    async def test_the_machine_refuses_the_pings_too(self, autojump_clock: MockClock) -> None:
+        async with open_scene() as (world, link, _):
 
-    async def test_the_machine_refuses_the_pings_too(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World()
-        link, _ = await open_link(world, nursery)
+            def refuse(*_: object) -> None:
+                raise refusal(errno.EPERM)
 
-        def refuse(*_: object) -> None:
-            raise refusal(errno.EPERM)
+            world.endpoint.refuse = refuse
+            world.trouble(HOME, errno.ECONNREFUSED)
+            began = trio.current_time()
+            await link.connected.wait(False)
+            assert trio.current_time() - began == pytest.approx(PATIENCE, abs=0.01)
+            assert SAID in link.reason
 
-        world.endpoint.refuse = refuse
-        world.trouble(HOME, errno.ECONNREFUSED)
-        began = trio.current_time()
-        await link.connected.wait(False)
-        assert trio.current_time() - began == pytest.approx(PATIENCE, abs=0.01)
-        assert SAID in link.reason
-        nursery.cancel_scope.cancel()
-
-    async def test_silence_names_the_error_too(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World()
-        link, answerer = await open_link(world, nursery)
-        config: LinkConfig = link.config
-        link.set_timers(config.ping_interval, 0.05, config.latency_samples)
-        await trio.sleep(20)
-        world.bring_up(link)
-        await trio.sleep(10)
-        world.bring_up(link)
-        answerer.alive = False
-        world.trouble(HOME, errno.ECONNREFUSED)
-        began = trio.current_time()
-        await link.connected.wait(False)
-        assert trio.current_time() - began < PATIENCE
-        assert link.reason.startswith(f"{SAID}, and the peer has not answered a ping for 0.")
-        nursery.cancel_scope.cancel()
+    async def test_silence_names_the_error_too(self, autojump_clock: MockClock) -> None:
+        async with open_scene() as (world, link, answerer):
+            config: LinkConfig = link.config
+            link.set_timers(config.ping_interval, 0.05, config.latency_samples)
+            await trio.sleep(20)
+            world.bring_up(link)
+            await trio.sleep(10)
+            world.bring_up(link)
+            answerer.alive = False
+            world.trouble(HOME, errno.ECONNREFUSED)
+            began = trio.current_time()
+            await link.connected.wait(False)
+            assert trio.current_time() - began < PATIENCE
+            assert link.reason.startswith(f"{SAID}, and the peer has not answered a ping for 0.")
 
     async def test_an_error_after_it_has_answered_is_looked_into_when_the_pause_is_over(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
+        self, autojump_clock: MockClock
     ) -> None:
-        world = World()
-        link, answerer = await open_link(world, nursery)
-        world.trouble(HOME, errno.ECONNREFUSED)
-        await trio.sleep(0.05)
-        assert link.heartbeat.accusation is None
-        answerer.alive = False
-        world.trouble(HOME, errno.EHOSTUNREACH)
-        began = trio.current_time()
-        assert link.heartbeat.suspect(began)
-        await link.connected.wait(False)
-        assert trio.current_time() - began < PAUSE + PATIENCE
-        assert "No route to host" in link.reason
-        nursery.cancel_scope.cancel()
+        async with open_scene() as (world, link, answerer):
+            world.trouble(HOME, errno.ECONNREFUSED)
+            await trio.sleep(0.05)
+            assert link.heartbeat.accusation is None
+            answerer.alive = False
+            world.trouble(HOME, errno.EHOSTUNREACH)
+            began = trio.current_time()
+            assert link.heartbeat.suspect(began)
+            await link.connected.wait(False)
+            assert trio.current_time() - began < PAUSE + PATIENCE
+            assert "No route to host" in link.reason
 
 
 class TestPeerHasMoved:
     """The NAT in front of it gave it another port, and the old one refuses."""
 
-    async def test_its_next_ping_is_waited_for(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        world = World(access_lists=False)
-        link, answerer = await open_link(world, nursery, dynamic=True)
-        answerer.alive = False
-        world.trouble(HOME, errno.ECONNREFUSED)
-        await trio.sleep(INTERVAL - 0.01)
-        assert link.connected.is_on
-        world.receive(Ping(2, 0, bytes(16), 5, timed=True), AWAY)
-        (challenge,) = world.endpoint.packets(AWAY)
-        assert isinstance(challenge, Ping)
-        world.forge(link, challenge.time, AWAY)
-        assert link.destination == AWAY
-        # What was said of the old place is nothing to the new one.
-        assert link.heartbeat.accusation is None
-        assert not link.heartbeat.suspect(trio.current_time())
-        world.trouble(HOME, errno.ECONNREFUSED)
-        assert link.heartbeat.accusation is None
-        answerer.alive = True
-        await trio.sleep(3 * INTERVAL)
-        assert link.status().stats.down_count == 0
-        nursery.cancel_scope.cancel()
+    async def test_its_next_ping_is_waited_for(self, autojump_clock: MockClock) -> None:
+        async with open_scene(dynamic=True) as (world, link, answerer):
+            answerer.alive = False
+            world.trouble(HOME, errno.ECONNREFUSED)
+            await trio.sleep(INTERVAL - 0.01)
+            assert link.connected.is_on
+            world.receive(Ping(2, 0, bytes(16), 5, timed=True), AWAY)
+            (challenge,) = world.endpoint.packets(AWAY)
+            assert isinstance(challenge, Ping)
+            world.forge(link, challenge.time, AWAY)
+            assert link.destination == AWAY
+            # What was said of the old place is nothing to the new one.
+            assert link.heartbeat.accusation is None
+            assert not link.heartbeat.suspect(trio.current_time())
+            world.trouble(HOME, errno.ECONNREFUSED)
+            assert link.heartbeat.accusation is None
+            answerer.alive = True
+            await trio.sleep(3 * INTERVAL)
+            assert link.status().stats.down_count == 0
 
     async def test_it_was_asked_before_the_old_port_refused(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
+        self, autojump_clock: MockClock
     ) -> None:
-        world = World(access_lists=False)
-        link, answerer = await open_link(world, nursery, dynamic=True)
-        answerer.alive = False
-        world.receive(Ping(2, 0, bytes(16), 5, timed=True), AWAY)
-        (challenge,) = world.endpoint.packets(AWAY)
-        assert isinstance(challenge, Ping)
-        world.trouble(HOME, errno.ECONNREFUSED)
-        world.forge(link, challenge.time, AWAY)
-        assert link.destination == AWAY
-        assert link.heartbeat.accusation is None
-        nursery.cancel_scope.cancel()
+        async with open_scene(dynamic=True) as (world, link, answerer):
+            answerer.alive = False
+            world.receive(Ping(2, 0, bytes(16), 5, timed=True), AWAY)
+            (challenge,) = world.endpoint.packets(AWAY)
+            assert isinstance(challenge, Ping)
+            world.trouble(HOME, errno.ECONNREFUSED)
+            world.forge(link, challenge.time, AWAY)
+            assert link.destination == AWAY
+            assert link.heartbeat.accusation is None
 
     async def test_one_that_is_gone_is_missed_after_an_interval(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
+        self, autojump_clock: MockClock
     ) -> None:
-        world = World(access_lists=False)
-        link, answerer = await open_link(world, nursery, dynamic=True)
-        answerer.alive = False
-        world.trouble(HOME, errno.ECONNREFUSED)
-        began = trio.current_time()
-        await link.connected.wait(False)
-        assert trio.current_time() - began == pytest.approx(INTERVAL + PATIENCE, abs=0.05)
-        assert link.destination is None
-        nursery.cancel_scope.cancel()
+        async with open_scene(dynamic=True) as (world, link, answerer):
+            answerer.alive = False
+            world.trouble(HOME, errno.ECONNREFUSED)
+            began = trio.current_time()
+            await link.connected.wait(False)
+            assert trio.current_time() - began == pytest.approx(INTERVAL + PATIENCE, abs=0.05)
+            assert link.destination is None
