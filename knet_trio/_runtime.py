@@ -23,7 +23,7 @@ Sockets are shared by the links with the same local address, and closed with the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -110,6 +110,7 @@ class Runtime(Connections):
         start(self.transmitter.run, name="tx")
         start(self.receiver.run, name="rx")
 
+    @trio.lowlevel.enable_ki_protection
     async def end(self) -> None:
         """End the handle: wake whoever waits, and stop all tasks.
 
@@ -118,37 +119,38 @@ class Runtime(Connections):
         """
         self.ended = True
         turns = self.context.turns
-        pieces = self._end_in_pieces()
+        pieces = self._pieces_of_the_end()
         try:
             with trio.CancelScope(shield=True):
-                for tasks_end in pieces:
-                    if tasks_end or turns.is_over():
+                await self.transmitter.end()
+                for piece in pieces:
+                    piece()
+                    if turns.is_over():
+                        await turns.give_up()
+                bound = (*self._connected.values(), *self._bound.values())
+                for number, one in enumerate(bound, start=1):
+                    one.scope.cancel()
+                    if not number % _CLOSED_AT_ONCE:
+                        # Their tasks end now.
                         await turns.give_up()
         finally:
-            for _ in pieces:
-                pass
-            self._nursery.cancel_scope.cancel()
+            try:
+                for piece in pieces:
+                    piece()
+            finally:
+                self._nursery.cancel_scope.cancel()
 
-    def _end_in_pieces(self) -> Iterator[bool]:
-        """End everything but the tasks of the nursery; yield whether tasks end with that piece."""
-        self.transmitter.close()
-        yield False
+    def _pieces_of_the_end(self) -> Iterator[Callable[[], object]]:
+        """Yield what there is to be done so that nobody waits any more, in small pieces."""
         for link in tuple(self.handle.links()):
-            link.end()
-            yield False
+            yield link.end
         for host in tuple(self.handle.hosts.values()):
-            host.end()
-            yield False
-        self.datafds.close()
-        for queue in self.receiver.channels.values():
-            queue.end()
-        for receiver in self.context.event_receivers:
-            receiver.end()
-        bound = (*self._connected.values(), *self._bound.values())
-        for number, one in enumerate(bound, start=1):
-            one.scope.cancel()
-            if not number % _CLOSED_AT_ONCE:
-                yield True
+            yield host.end
+        yield self.datafds.close
+        for queue in tuple(self.receiver.channels.values()):
+            yield queue.end
+        for receiver in tuple(self.context.event_receivers):
+            yield receiver.end
 
     async def _await_end(self) -> None:
         """Wait for the end, and wake those who wait for room then: there will be none.
@@ -158,7 +160,7 @@ class Runtime(Connections):
         try:
             await self.context.bug_found.wait()
         finally:
-            self.transmitter.close()
+            await self.transmitter.end()
             # Also if the call that came upon it has ended the block before this could.
             self.context.raise_bug()
 

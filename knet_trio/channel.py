@@ -154,7 +154,8 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
 
         Always looks for cancellation; lets other tasks run if it has to wait, or if 0.5 ms have
         passed since the handle last noticed that they did. ``async for`` does the same for each
-        message. Tasks that wait get messages in the order in which they began to wait.
+        message. Tasks that wait get messages in the order in which they began to wait. (Those that
+        find some there when the turn is over let others run first, and go on in any order.)
 
         Raises:
             trio.EndOfChannel: The handle has ended, and all messages are taken.

@@ -20,8 +20,8 @@ class _Heap:
 
     __slots__ = ("give_up", "items")
 
-    def __init__(self, items: Sequence[LaneItem], give_up: GiveUp) -> None:
-        self.items = deque(items)
+    def __init__(self, items: deque[LaneItem], give_up: GiveUp) -> None:
+        self.items = items
         self.give_up = give_up
 
     def do_piece(self) -> None:
@@ -40,11 +40,11 @@ class Leftovers:
         self._context = context
         self._heaps: dict[_Heap, None] = {}
 
-    def add(self, items: Sequence[LaneItem], give_up: GiveUp) -> None:
+    def add(self, items: deque[LaneItem], give_up: GiveUp) -> None:
         """Give up ``items``: as many as there is time for now, the others in turns.
 
         Args:
-            items: What was taken out of one lane.
+            items: What was taken out of one lane; it is used up.
             give_up: Called with a few of them: counts them, and tells those who wait.
         """
         heap = _Heap(items, give_up)
@@ -55,12 +55,10 @@ class Leftovers:
             self._heaps[heap] = None
             self._context.chores.add(self, [heap], self._work)
 
-    def finish(self) -> None:
-        """Give up everything now: the handle has ended."""
-        for heap in self._heaps:
-            while heap.items:
-                heap.do_piece()
-        self._heaps.clear()
+    def finish_in_pieces(self) -> Iterator[None]:
+        """Give up everything, since the handle has ended; a little of it for each item."""
+        while self._heaps:
+            yield from self._work(next(iter(self._heaps)))
 
     def _work(self, heap: _Heap) -> Iterator[None]:
         while heap.items:

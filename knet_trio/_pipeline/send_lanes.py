@@ -7,7 +7,7 @@ wait for it: then the batch is dropped for the host that is behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -69,8 +69,8 @@ class SendLanes:
         self._undecided: dict[Waiter, None] = {}
         self._looks_again = False
         self._leftovers = Leftovers(handle.context)
-        # Those who are about to be told that they wait no more.
-        self._leaving: dict[Waiter, None] = {}
+        # All who wait, also those who are about to be told that they wait no more.
+        self._waiting: dict[Waiter, None] = {}
 
     @property
     def gathers(self) -> bool:
@@ -173,6 +173,7 @@ class SendLanes:
         waiter = Waiter(batch, list(hosts), channel, trio.lowlevel.current_task())
         for host in hosts:
             host.lane.waiters[waiter] = None
+        self._waiting[waiter] = None
         if len(hosts) > 1:
             self._undecided[waiter] = None
 
@@ -210,12 +211,11 @@ class SendLanes:
         )
         waiters = list(host.lane.waiters)
         host.lane.waiters.clear()
-        self._leaving.update(dict.fromkeys(waiters))
         context.chores.add(("lost", host), waiters, partial(self._leave_out, host))
 
     def _leave_out(self, host: HostState, waiter: Waiter) -> None:
         """Have ``waiter`` wait no more for ``host``, which cannot be reached."""
-        if waiter.over:
+        if waiter.over or waiter.error is not None:
             return
         waiter.hosts.remove(host)
         # It is counted once it is certain that the call has happened.
@@ -231,38 +231,49 @@ class SendLanes:
         for host in waiter.lost:
             count_unreachable(self._context, host.host_id, len(waiter.batch.datas))
 
-    def close(self, channel: object = None) -> None:
-        """Wake those who wait to send on ``channel``, or all, with ClosedResourceError."""
-        hosts = self._handle.hosts.values()
-        waiters = dict.fromkeys(waiter for host in hosts for waiter in host.lane.waiters)
-        waiters.update(self._leaving)
-        closed = [waiter for waiter in waiters if channel is None or waiter.channel is channel]
-        ended = trio.ClosedResourceError(
-            "the handle has ended" if channel is None else "this channel was closed"
-        )
+    def close_channel(self, channel: object) -> None:
+        """Wake those who wait to send on ``channel`` with ClosedResourceError, many in turns."""
+        words = "this channel was closed"
+        for host in self._handle.hosts.values():
+            for item in [one for one in host.lane.urgent if one.channel is channel]:
+                host.lane.withdraw(item)
+                if item.started:
+                    count_failed(self._context, host.host_id, "its channel was closed", 1)
+                item.end(trio.ClosedResourceError(words))
+        closed = [waiter for waiter in self._waiting if waiter.channel is channel]
         for waiter in closed:
-            waiter.error = trio.ClosedResourceError(*ended.args)
+            # So nobody lets it in any more.
+            waiter.error = waiter.error or trio.ClosedResourceError(words)
+        self._context.chores.add(("closed", channel), closed, self._turn_away)
+
+    def _turn_away(self, waiter: Waiter) -> None:
+        """Wake ``waiter``, which raises its error."""
+        if waiter.over:
+            return
+        self._release(waiter)
+        for host in waiter.hosts:
+            # Those behind may not have to wait.
+            self.transport.wake(host.host_id)
+
+    def end_in_pieces(self) -> Iterator[None]:
+        """Wake those who wait, and give up what is in the lanes; a little of it for each item."""
+        words = "the handle has ended"
+
+        def end(host_id: int, items: Sequence[LaneItem]) -> None:
+            left = end_items(items, trio.ClosedResourceError(words))
+            if left:
+                count_failed(self._context, host_id, words, left)
+
+        while self._waiting:
+            waiter = next(iter(self._waiting))
+            waiter.error = waiter.error or trio.ClosedResourceError(words)
             self._release(waiter)
-        if channel is None:
-            for host in hosts:
-                if not host.lane.items and not host.lane.urgent:
-                    continue
-
-                def end(items: Sequence[LaneItem], host_id: int = host.host_id) -> None:
-                    left = end_items(items, ended)
-                    if left:
-                        count_failed(self._context, host_id, "the handle has ended", left)
-
-                self._leftovers.add(host.lane.take_all(), end)
-            self._leftovers.finish()
-        else:
-            for host in hosts:
-                for item in [one for one in host.lane.urgent if one.channel is channel]:
-                    host.lane.withdraw(item)
-                    if item.started:
-                        count_failed(self._context, host.host_id, "its channel was closed", 1)
-                    item.end(trio.ClosedResourceError(*ended.args))
-            self._let_in(dict.fromkeys(host for waiter in closed for host in waiter.hosts))
+            yield
+        for host in tuple(self._handle.hosts.values()):
+            if host.lane.items or host.lane.urgent:
+                self._leftovers.add(host.lane.take_all(), partial(end, host.host_id))
+                yield
+        yield from self._leftovers.finish_in_pieces()
 
     def give_up(self, cause: DropCause) -> None:
         """Drop what is in the lanes and in front of them, counted under ``cause``.
@@ -278,15 +289,13 @@ class SendLanes:
             if left:
                 refuse(cause, why, times=left)
 
-        waiters: dict[Waiter, None] = {}
         for host in self._handle.hosts.values():
-            waiters.update(host.lane.waiters)
             host.lane.waiters.clear()
             if host.lane.items or host.lane.urgent:
                 self._leftovers.add(host.lane.take_all(), end)
 
         def drop(waiter: Waiter) -> None:
-            if not waiter.over:
+            if not waiter.over and waiter.error is None:
                 waiter.dropped = True
                 # For each host, as it is counted in the lanes.
                 refuse(cause, why, times=len(waiter.hosts) * len(waiter.batch.datas))
@@ -295,8 +304,7 @@ class SendLanes:
 
         # Nobody is let in any more, also not those who are told a little later.
         self._undecided.clear()
-        self._leaving.update(waiters)
-        self._context.chores.add(("given up", cause), waiters, drop)
+        self._context.chores.add(("given up", cause), tuple(self._waiting), drop)
 
     def flushed(self) -> list[trio.Event]:
         """Return an event for each lane, set when what is in it now has left."""
@@ -326,7 +334,9 @@ class SendLanes:
                 waiter = next(iter(waiters))
                 if waiter in failed:
                     break
-                if not self._try_enter(waiter.batch, waiter.hosts, waiter):
+                if waiter.error is not None:
+                    self._release(waiter)
+                elif not self._try_enter(waiter.batch, waiter.hosts, waiter):
                     failed.add(waiter)
                     break
                 failed.clear()
@@ -345,7 +355,8 @@ class SendLanes:
         rest = iter(waiters)
         for waiter in rest:
             # Those before it may have let it in.
-            if not waiter.over and self._try_enter(waiter.batch, waiter.hosts, waiter):
+            waits = not waiter.over and waiter.error is None
+            if waits and self._try_enter(waiter.batch, waiter.hosts, waiter):
                 self._let_in(waiter.hosts)
             if is_over():
                 break
@@ -479,7 +490,7 @@ class SendLanes:
 
     def _forget(self, waiter: Waiter) -> None:
         waiter.over = True
-        self._leaving.pop(waiter, None)
+        self._waiting.pop(waiter, None)
         self._undecided.pop(waiter, None)
         for host in waiter.hosts:
             host.lane.waiters.pop(waiter, None)

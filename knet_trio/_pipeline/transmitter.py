@@ -161,7 +161,11 @@ class Transmitter:
             SendError: Why it could not be sent.
             trio.ClosedResourceError: The handle has ended, or ``owner`` was closed.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        # Who tries again and again, since it raises, must not keep everybody else from running.
+        if self._turns.is_over():
+            await self._turns.give_up()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
         if to is None and self._context.filter is None:
             raise NoFilterError("say where to with to=[host_id], or set a filter")
@@ -242,13 +246,14 @@ class Transmitter:
         def abort(_: object) -> trio.lowlevel.Abort:
             nonlocal cancelled
             cancelled = True
+            # Else it is being given up, and counted there.
             if item in host.lane.urgent:
                 host.lane.withdraw(item)
                 # For those who wait until the lane is empty.
                 item.end(None)
-            if item.started:
-                # Some of it has gone, and nobody can put the message together any more.
-                count_failed(self._context, host.host_id, "its send_sync was cancelled", 1)
+                if item.started:
+                    # Some of it has gone, and nobody can put the message together any more.
+                    count_failed(self._context, host.host_id, "its send_sync was cancelled", 1)
             return trio.lowlevel.Abort.SUCCEEDED
 
         item.on_end = on_end
@@ -284,7 +289,7 @@ class Transmitter:
     def close_channel(self, owner: object) -> None:
         """Wake those who wait to send on a channel: they raise ``trio.ClosedResourceError``."""
         with self._crashing():
-            self._lanes.close(owner)
+            self._lanes.close_channel(owner)
         for waiting in self._compressing:
             if waiting.owner is owner:
                 waiting.ended.set()
@@ -296,13 +301,26 @@ class Transmitter:
             if waiting.host is host:
                 waiting.ended.set()
 
-    def close(self) -> None:
+    async def end(self) -> None:
         """Take no more messages; those who wait get ``trio.ClosedResourceError``.
 
-        Called when ``run`` was cancelled.
+        Takes several turns if there is much to give up, and is not cancelled.
         """
         self._closed = True
-        self._lanes.close()
+        turns = self._turns
+        try:
+            with trio.CancelScope(shield=True):
+                for _ in self._lanes.end_in_pieces():
+                    if turns.is_over():
+                        await turns.give_up()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Do at once what is left to do of ``end``."""
+        self._closed = True
+        for _ in self._lanes.end_in_pieces():
+            pass
         self._compressor.close()
         self._transport.close()
         for flushed in self._flushes:

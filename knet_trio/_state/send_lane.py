@@ -333,11 +333,13 @@ class SendLane:
             # Nothing is left that could say that there is room.
             self.blocked = False
 
-    def take_all(self) -> list[LaneItem]:
+    def take_all(self) -> deque[LaneItem]:
         """Take out all items; the caller drops the batches of those that are not urgent."""
-        items = [*self.urgent, *self.items]
-        self.urgent.clear()
-        self.items.clear()
+        # Nothing is copied, since many lanes may be given up at once.
+        items, self.items = self.items, deque()
+        if self.urgent:
+            items.extendleft(reversed(self.urgent))
+            self.urgent.clear()
         self.blocked = False
         self.messages = self.size = 0
         return items

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import pytest
@@ -115,6 +116,11 @@ async def test_who_waits_is_told_of_those_given_up_before_the_end(
     nursery.cancel_scope.cancel()
 
 
+def exhaust(pieces: Iterator[None]) -> None:
+    for _ in pieces:
+        pass
+
+
 class TestLeftovers:
     def make(self, *, urgent: bool = False) -> LaneItem:
         item = LaneItem(Batch((b"x",), 0, broadcast=True), urgent=urgent)
@@ -129,7 +135,7 @@ class TestLeftovers:
         pieces: list[Sequence[LaneItem]] = []
         items = [self.make() for _ in range(1000)]
         use_up(world.context.turns)
-        Leftovers(world.context).add(items, pieces.append)
+        Leftovers(world.context).add(deque(items), pieces.append)
         # A chore does a few pieces at once, whatever the time is.
         at_once = sum(map(len, pieces))
         assert 0 < at_once < len(items)
@@ -144,8 +150,8 @@ class TestLeftovers:
         for number, item in enumerate(items):
             item.batch.on_dropped = partial(dropped.append, number)
         leftovers = Leftovers(World().context)
-        leftovers.add(items, lambda _: None)
-        leftovers.finish()
+        leftovers.add(deque(items), lambda _: None)
+        exhaust(leftovers.finish_in_pieces())
         assert dropped == [1, 2]
 
     async def test_nothing_is_given_up_twice_at_the_end(
@@ -157,13 +163,13 @@ class TestLeftovers:
         use_up(world.context.turns)
         items = [self.make() for _ in range(3000)]
         for start in range(0, 3000, 1000):
-            leftovers.add(items[start : start + 1000], ended.extend)
+            leftovers.add(deque(items[start : start + 1000]), ended.extend)
         assert len(ended) < 3000
-        leftovers.finish()
+        exhaust(leftovers.finish_in_pieces())
         assert len(ended) == 3000
         nursery.start_soon(world.context.chores.run)
         await wait_all_tasks_blocked()
-        leftovers.finish()
+        exhaust(leftovers.finish_in_pieces())
         assert len(ended) == 3000
         assert set(ended) == set(items)
         nursery.cancel_scope.cancel()

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from knet_trio._pipeline.transmitter import Transmitter
+from knet_trio._pipeline.transmitter import ChannelState, Transmitter
 from knet_trio._state.host import HostState
 from knet_trio._state.send_lane import Batch, Waiter
 from knet_trio._state.turns import counted_turns
@@ -186,3 +186,47 @@ async def fill_with(transmitter: Transmitter, data: bytes) -> None:
     with pytest.raises(trio.WouldBlock):
         while True:
             transmitter.send_nowait((data,), 0)
+
+
+@pytest.mark.parametrize("event", ["a channel is closed", "the handle ends"])
+async def test_many_are_turned_away_in_turns(
+    event: str, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    with counted_turns():
+        sockets = Sockets(*HOSTS)
+    context = sockets.world.context
+    hosts = sockets.world.handle.hosts
+    owner = ChannelState()
+    outcomes: list[type[Exception] | None] = []
+
+    async def send(number: int) -> None:
+        try:
+            await transmitter.send((b"%d" % number,), 0, None, owner)
+        except trio.ClosedResourceError as error:
+            outcomes.append(type(error))
+        else:
+            outcomes.append(None)
+
+    async with sockets.running() as transmitter:
+        sockets.hold(*HOSTS)
+        await fill(transmitter)
+        for number in range(MANY):
+            nursery.start_soon(send, number)
+        await wait_all_tasks_blocked()
+        assert len(hosts[2].lane.waiters) == MANY
+        context.turns.resumed(context.turns.round)
+        rounds = context.turns.round
+        if event == "the handle ends":
+            await transmitter.end()
+            assert context.turns.round > rounds + 10
+        else:
+            owner.closed = True
+            transmitter.close_channel(owner)
+            assert len(hosts[2].lane.waiters) > MANY - ONE_TURN
+            # Nobody of them is let in any more, whatever room there is.
+            sockets.release(*HOSTS)
+            nursery.start_soon(context.chores.run)
+        await wait_all_tasks_blocked()
+        assert outcomes == [trio.ClosedResourceError] * MANY
+        assert not any(host.lane.waiters for host in hosts.values())
+    nursery.cancel_scope.cancel()

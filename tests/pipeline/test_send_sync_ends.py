@@ -11,9 +11,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio._pipeline.transmitter import ChannelState, Transmitter
 from knet_trio._state.send_lane import LANE_MESSAGES
-from tests.pipeline.lanes import make_room
-from tests.pipeline.sending import drops
-from tests.pipeline.test_send_lanes import Sockets
+from knet_trio._state.turns import counted_turns
+from knet_trio.errors import DropCause, ForwardingDisabledError
+from tests.pipeline.lanes import lose, make_room
+from tests.pipeline.sending import drops, use_up
+from tests.pipeline.test_send_lanes import Sockets, fill
 
 
 class Sync:
@@ -127,3 +129,49 @@ def check_that_a_broadcast_waits(sockets: Sockets, transmitter: Transmitter) -> 
     with pytest.raises(trio.WouldBlock):
         transmitter.send_nowait((b"to both",), 0)
     assert drops(sockets.world) == before
+
+
+async def test_one_whose_host_is_lost_and_which_is_cancelled_is_counted_once(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    sockets = Sockets(2, 3)
+    context = sockets.world.context
+    async with sockets.running() as transmitter:
+        await wait_all_tasks_blocked()
+        sockets.hold(2, 3)
+        waiting = await fill(transmitter, 3)
+        async with trio.open_nursery() as sending:
+            sending.start_soon(transmitter.send_sync, bytes(60000), 0, (2,))
+            await wait_all_tasks_blocked()
+            sockets.endpoints[2].give_room(5)
+            await wait_all_tasks_blocked()
+            # Both lanes are given up in turns, so it is not yet when it is cancelled.
+            use_up(context.turns)
+            lose(sockets.world, 3)
+            lose(sockets.world, 2)
+            sending.cancel_scope.cancel()
+        nursery.start_soon(context.chores.run)
+        await wait_all_tasks_blocked()
+        assert drops(sockets.world) == {DropCause.HOST_DOWN: waiting + 1}
+    nursery.cancel_scope.cancel()
+
+
+async def test_one_that_is_tried_again_and_again_lets_others_run(mock_clock: MockClock) -> None:
+    with counted_turns():
+        sockets = Sockets(2)
+    rounds = 0
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            await trio.lowlevel.checkpoint()
+            rounds += 1
+
+    async with sockets.running() as transmitter, trio.open_nursery() as nursery:
+        sockets.world.context.forwarding = False
+        nursery.start_soon(count)
+        for _ in range(1000):
+            with pytest.raises(ForwardingDisabledError):
+                await transmitter.send_sync(b"now", 0, (2,))
+        assert rounds > 10
+        nursery.cancel_scope.cancel()
