@@ -89,6 +89,7 @@ from knet_trio.status import (
     HostStatus,
     LinkStatistics,
     LinkStatus,
+    LinkTransition,
     OnwireVersions,
 )
 
@@ -138,6 +139,7 @@ __all__ = [
     "LinkStatistics",
     "LinkStatus",
     "LinkStatusChanged",
+    "LinkTransition",
     "LogLevel",
     "LogSubsystem",
     "Message",

@@ -11,7 +11,7 @@ from knet_trio._runtime import Runtime
 from knet_trio._state.link import LinkState
 from knet_trio.config import LinkConfig, check_boolean
 from knet_trio.errors import UnknownLinkError
-from knet_trio.status import LinkStatus
+from knet_trio.status import LinkStatus, LinkTransition
 
 if TYPE_CHECKING:
     # A link can be asked for its host, which holds it.
@@ -58,6 +58,11 @@ class Link(Facade):
     def status(self) -> LinkStatus:
         """The state of the link now, with its counters. See knet_link_get_status(3)."""
         return self._state.status()
+
+    @property
+    def history(self) -> tuple[LinkTransition, ...]:
+        """The last 32 times that the link went up or down, the latest last."""
+        return tuple(self._state.history)
 
     @property
     def acl(self) -> AccessList:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import attrs
 
@@ -79,9 +80,26 @@ class LinkStatistics:
     last_down_times: tuple[float, ...]
 
 
+class LinkTransition(NamedTuple):
+    """A time that a link went up or down.
+
+    Attributes:
+        at: When, in seconds on Trio's clock.
+        connected: Whether it went up.
+        reason: Why, in words.
+    """
+
+    at: float
+    connected: bool
+    reason: str
+
+
 @attrs.frozen(kw_only=True)
 class LinkStatus:
     """The state of a link. See knet_link_get_status(3).
+
+    Times are seconds. The figures of the last pings are of the last 100 that were answered, or were
+    not answered within ``pong_timeout``, since the link was enabled or its statistics were cleared.
 
     Attributes:
         src_ipaddr: The local address.
@@ -91,10 +109,20 @@ class LinkStatus:
         enabled: Whether the link is in use.
         connected: Whether it is up.
         dynconnected: Whether it is dynamic and has a peer.
-        latency: The average round trip in seconds.
+        latency: The average round trip.
         pong_last: When the last pong came, on Trio's clock, None before the first.
         mtu: The user bytes that one packet carries, 0 while the link cannot carry data.
         proto_overhead: The bytes around them on the wire, 0 before the path MTU is known.
+        reason: Why it is up or down, in words.
+        since: Since when, on Trio's clock.
+        carries_data: Whether messages can go over it: it is up, and its path takes packets of the
+            smallest MTU.
+        loss: The share of the last pings that was lost, 0 to 1; None before there was one.
+        jitter: The mean difference between a round trip and the next, of the last pings; None
+            before there were two.
+        latency_p50: The round trip that half of the last pings did not exceed; None before one was
+            answered.
+        latency_p99: The round trip that 99 % of them did not exceed; None likewise.
         stats: The counters.
     """
 
@@ -109,6 +137,13 @@ class LinkStatus:
     pong_last: float | None
     mtu: int
     proto_overhead: int
+    reason: str
+    since: float
+    carries_data: bool
+    loss: float | None
+    jitter: float | None
+    latency_p50: float | None
+    latency_p99: float | None
     stats: LinkStatistics
 
 

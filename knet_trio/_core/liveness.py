@@ -25,6 +25,7 @@ import math
 from typing import Final
 
 from knet_trio._core.inquiry import PATIENCE, PATIENCE_ROUND_TRIPS, Inquiry
+from knet_trio._core.last_pings import LastPings, PingFigures
 
 DEFAULT_PING_INTERVAL: Final = 1.0
 DEFAULT_PONG_TIMEOUT: Final = 2.0
@@ -89,6 +90,7 @@ class Liveness:
         self._backoff_since = now
         self._since = now
         self._excused_until = now
+        self._last_pings = LastPings()
         self.inquiry = Inquiry()
 
     @property
@@ -147,6 +149,8 @@ class Liveness:
 
     def asked(self, now: float, *, left: bool) -> None:
         """Note that a ping was sent to where the link leads to, or found no room there."""
+        if left:
+            self._last_pings.sent(self._sent, self.timeout)
         self.inquiry.asked(now, left=left)
 
     def moved(self) -> None:
@@ -206,6 +210,10 @@ class Liveness:
 
     def pong_received(self, now: float, sent: float) -> PongOutcome:
         """Take the pong to a ping of that time into account, and return what it meant."""
+        latency = max(now - sent, 0.0)
+        if latency <= self.timeout:
+            # On a path that changes their order, it may be the answer to one before the last.
+            self._last_pings.answered(sent, latency)
         if not self._is_news(sent):
             return PongOutcome.UNEXPECTED
         self._answered = sent
@@ -214,7 +222,6 @@ class Liveness:
         if self._doubted_after is not None and sent > self._doubted_after:
             self._doubted_after = None
         self.inquiry.answered(sent)
-        latency = max(now - sent, 0.0)
         if latency > self.timeout:
             return PongOutcome.LATE
         if not self.connected and self.overdue(now) > self.adjusted_timeout(now):
@@ -245,6 +252,7 @@ class Liveness:
         # Nobody waits for what was sent before.
         self._answered = self._newest
         self._waiting_since = self._doubted_after = None
+        self._last_pings.clear()
 
     def set_timers(self, now: float, interval: float, timeout: float, samples: int) -> None:
         """Change the timers of a running link; the next ping keeps to the new interval."""
@@ -257,6 +265,11 @@ class Liveness:
         """Start the latency statistics again."""
         self.latency_min = self.latency_max = None
         self.latency_samples = 0
+        self._last_pings.clear()
+
+    def last_pings(self, now: float) -> PingFigures:
+        """Return how many of the last pings were lost, and how long the others took."""
+        return self._last_pings.figures(now, self.timeout)
 
     def _may_go_down(self, when: float) -> bool:
         """Whether the link may be down by ``when``; with pongs coming in, no is a quick answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from knet_trio._core.last_pings import PingFigures
 from knet_trio._core.liveness import STALL, Liveness, PongOutcome
 from knet_trio._state.context import Context
 from knet_trio._state.control_output import ControlOutput
@@ -146,6 +147,10 @@ class Heartbeat:
     def suspect(self, now: float) -> bool:
         """Return whether the link may be dead, though it is not yet down."""
         return self.liveness.suspect(now)
+
+    def last_pings(self, now: float) -> PingFigures:
+        """Return how many of the last pings were lost, and how long the others took."""
+        return self.liveness.last_pings(now)
 
     def doubt(self) -> None:
         """Suspect the link, since a send has failed, until a ping from now on is answered."""

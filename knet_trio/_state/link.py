@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import Final
 
 import attrs
@@ -15,11 +16,16 @@ from knet_trio._waiting import AsyncBool
 from knet_trio.abc import Endpoint
 from knet_trio.config import LinkConfig
 from knet_trio.errors import UnknownLinkError
-from knet_trio.status import LinkStatus
+from knet_trio.events import LinkStatusChanged
+from knet_trio.status import LinkStatus, LinkTransition
 
+HISTORY: Final = 32
+"""How many of the last times that it went up or down a link remembers."""
+
+DISABLED: Final = "it was disabled here"
+REMOVED: Final = "it was removed"
 _ENDED: Final = "the handle has ended"
-_REMOVED: Final = "it was removed"
-_NEXT: Final = {_ENDED: "", _REMOVED: "; add_link makes another one"}
+_NEXT: Final = {_ENDED: "", REMOVED: "; add_link makes another one"}
 
 
 class LinkState(ABC):
@@ -33,6 +39,8 @@ class LinkState(ABC):
         counters: Its counters.
         connected: Whether it is up, and how to wait for that.
         reason: Why it is up or down, in words.
+        since: Since when it is so, on Trio's clock.
+        history: The last times that it went up or down, the latest last.
     """
 
     def __init__(self, context: Context, host_id: int, config: LinkConfig) -> None:
@@ -43,6 +51,8 @@ class LinkState(ABC):
         self.counters = LinkCounters()
         self.connected = AsyncBool()
         self.reason = "not enabled yet"
+        self.since = context.now()
+        self.history: deque[LinkTransition] = deque(maxlen=HISTORY)
 
     @property
     def link_id(self) -> int:
@@ -82,9 +92,13 @@ class LinkState(ABC):
     def explain(self) -> str:
         """Return why it is up or down, in words that a person can act on."""
 
-    @abstractmethod
     def set_enabled(self, enabled: bool) -> None:
         """Take it into use, or out of use."""
+        if enabled != self.enabled:
+            if enabled:
+                self._start()
+            else:
+                self._stop(DISABLED)
 
     def set_priority(self, priority: int) -> None:
         """Set its priority. Raises InvalidArgumentError if that is out of range."""
@@ -114,14 +128,43 @@ class LinkState(ABC):
 
     def end(self) -> None:
         """Take it down without a word: the handle has ended."""
-        self.reason = _ENDED
+        self._is_so_because(_ENDED)
+        if self.connected.is_on:
+            self._remember(connected=False)
         self.connected.close_off(_ENDED)
         self.acl.close(lambda: trio.ClosedResourceError(_ENDED))
 
     def close(self) -> None:
         """Take it down for good: it is being removed."""
-        self.set_enabled(False)
-        self.reason = _REMOVED
+        self._stop(REMOVED)
+        self._is_so_because(REMOVED)
         why = f"{self.title} was removed; add it again"
         self.connected.close(why)
         self.acl.close(lambda: UnknownLinkError(why))
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Take it into use."""
+
+    @abstractmethod
+    def _stop(self, reason: str) -> None:
+        """Take it out of use because of ``reason``, if it is in use."""
+
+    def _is_so_because(self, reason: str) -> None:
+        """Note why it is as it is from now on."""
+        self.reason = reason
+        self.since = self.context.now()
+
+    def _turn(self, reason: str, *, connected: bool) -> None:
+        """Be up or down from now on because of ``reason``, and tell that."""
+        self._is_so_because(reason)
+        self._remember(connected=connected)
+        if connected:
+            self.counters.went_up()
+        else:
+            self.counters.went_down()
+        self.connected.set(connected)
+        self.context.tell(LinkStatusChanged(self.host_id, self.link_id, connected, reason))
+
+    def _remember(self, *, connected: bool) -> None:
+        self.history.append(LinkTransition(self.since, connected, self.reason))

@@ -15,7 +15,6 @@ from knet_trio._state.context import Context
 from knet_trio._state.counters import Kind
 from knet_trio._state.link import LinkState
 from knet_trio.config import LinkConfig
-from knet_trio.events import LinkStatusChanged
 from knet_trio.message import Message
 from knet_trio.status import LinkStatus
 
@@ -68,28 +67,29 @@ class LoopbackLinkState(LinkState):
             pong_last=None,
             mtu=MAX_ONWIRE,
             proto_overhead=0,
+            reason=self.reason,
+            since=self.since,
+            carries_data=self.enabled,
+            loss=None,
+            jitter=None,
+            latency_p50=None,
+            latency_p99=None,
             stats=self.counters.snapshot(),
         )
 
-    def set_enabled(self, enabled: bool) -> None:
-        """Take it up or down, at once."""
-        if enabled == self.enabled:
-            return
-        if enabled:
-            self.reason = "messages to this host itself stay within it"
-            self.counters.went_up()
-        else:
-            self.reason = "it was disabled here"
-            self.counters.went_down()
-        self.connected.set(enabled)
+    def _start(self) -> None:
+        self._go("messages to this host itself stay within it", up=True)
+
+    def _stop(self, reason: str) -> None:
+        if self.enabled:
+            self._go(reason, up=False)
+
+    def _go(self, reason: str, *, up: bool) -> None:
+        """Go up or down, at once."""
         self.context.log.info(
-            LogSubsystem.LINK,
-            "%s is %s: %s",
-            self.title,
-            "up" if enabled else "down",
-            self.reason,
+            LogSubsystem.LINK, "%s is %s: %s", self.title, "up" if up else "down", reason
         )
-        self.context.tell(LinkStatusChanged(self.host_id, self.link_id, enabled, self.reason))
+        self._turn(reason, connected=up)
         self._changed()
 
     def explain(self) -> str:

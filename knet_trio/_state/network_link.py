@@ -27,7 +27,6 @@ from knet_trio.abc import Endpoint, PathTrouble, Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.errors import DropCause
-from knet_trio.events import LinkStatusChanged
 from knet_trio.status import LinkStatus
 
 # What is said of a destination that makes waiting for the pong timeout pointless: at once if this
@@ -133,6 +132,7 @@ class NetworkLinkState(LinkState):
         """Return its state and its counters as they are now."""
         dst = self.address.destination
         liveness, search = self.heartbeat.liveness, self.path_mtu.search
+        pings = self.heartbeat.last_pings(self.context.now())
         return LinkStatus(
             src_ipaddr=self.config.src.host,
             src_port=self.config.src.port,
@@ -145,6 +145,13 @@ class NetworkLinkState(LinkState):
             pong_last=liveness.last_pong,
             mtu=search.mtu or 0,
             proto_overhead=search.overhead,
+            reason=self.reason,
+            since=self.since,
+            carries_data=self.usable,
+            loss=pings.loss,
+            jitter=pings.jitter,
+            latency_p50=pings.p50,
+            latency_p99=pings.p99,
             stats=self.counters.snapshot(liveness),
         )
 
@@ -184,22 +191,20 @@ class NetworkLinkState(LinkState):
 
     # Up and down.
 
-    def set_enabled(self, enabled: bool) -> None:
-        """Start or stop its heartbeat."""
-        if enabled == self.enabled:
+    def _start(self) -> None:
+        self.heartbeat.start(self.context.now())
+        self._is_so_because("enabled, and no pong has come yet")
+        self._changed()
+        self.context.log.debug(LogSubsystem.LINK, "%s is enabled", self.title)
+
+    def _stop(self, reason: str) -> None:
+        if not self.enabled:
             return
-        now = self.context.now()
-        if enabled:
-            self.heartbeat.start(now)
+        self.heartbeat.stop()
+        was_up = self.connected.is_on
+        self.take_down(self.context.now(), reason)
+        if not was_up:
             self._changed()
-            self.reason = "enabled, and no pong has come yet"
-            self.context.log.debug(LogSubsystem.LINK, "%s is enabled", self.title)
-        else:
-            self.heartbeat.stop()
-            was_up = self.connected.is_on
-            self.take_down(now, "it was disabled here")
-            if not was_up:
-                self._changed()
 
     def pong_received(self, sent: float, now: float) -> None:
         """Take the pong to a ping of that time into account, which may take the link up."""
@@ -207,12 +212,11 @@ class NetworkLinkState(LinkState):
         if outcome is PongOutcome.UNEXPECTED or outcome is PongOutcome.LATE:
             self.context.refuse(DropCause.UNEXPECTED_PONG, link=self)
         elif outcome is PongOutcome.WENT_UP:
-            self.reason = "the peer answers pings"
-            self.counters.went_up()
             self.path_mtu.begin(now)
-            log, title = self.context.log, self.title
-            log.info(LogSubsystem.LINK, "%s is up: %s", title, self.reason, key=("up", title))
-            self._tell_connected(True)
+            log, title, reason = self.context.log, self.title, "the peer answers pings"
+            log.info(LogSubsystem.LINK, "%s is up: %s", title, reason, key=("up", title))
+            self._turn(reason, connected=True)
+            self._changed()
 
     def question(self, now: float, said: str) -> None:
         """Doubt it while it is up, and ask the peer, since the network says that it is not there.
@@ -234,20 +238,20 @@ class NetworkLinkState(LinkState):
         """Take it down because of ``reason``."""
         was_up = self.connected.is_on
         self.heartbeat.fail(now)
-        self.reason = reason
         if self.address.dynamic:
             self.address.forget()
             self.sender.moved()
         if not was_up:
+            self._is_so_because(reason)
             return
         self.path_mtu.stop()
-        self.counters.went_down()
         # Nobody has to look into what was done on purpose.
         log, wanted = self.context.log, self.enabled
         say = log.warning if wanted else log.info
         key = ("down", self.title, wanted)
         say(LogSubsystem.LINK, "%s is down: %s", self.title, reason, key=key)
-        self._tell_connected(False)
+        self._turn(reason, connected=False)
+        self._changed()
 
     def end(self) -> None:
         """Take it down without a word: the handle has ended."""
@@ -257,15 +261,9 @@ class NetworkLinkState(LinkState):
 
     def close(self) -> None:
         """Take it down for good: it is being removed."""
-        self.set_enabled(False)
+        super().close()
         self.path_mtu.stop()
         self.sender.close()
-        super().close()
-
-    def _tell_connected(self, connected: bool) -> None:
-        self.connected.set(connected)
-        self.context.tell(LinkStatusChanged(self.host_id, self.link_id, connected, self.reason))
-        self._changed()
 
     # Where it leads to.
 

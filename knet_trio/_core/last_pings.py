@@ -1,0 +1,88 @@
+"""What became of the last pings of a link: how many were lost, and how long the others took."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final, NamedTuple
+
+LAST_PINGS: Final = 100
+"""How many pings the figures are of."""
+
+MOST_AWAITED: Final = 1024
+"""For how many pings an answer is awaited at once. Of more, the oldest is given up."""
+
+_LOST: Final = math.inf
+
+
+class PingFigures(NamedTuple):
+    """Figures of the last pings. Times are seconds, None without a sample.
+
+    Attributes:
+        loss: The share of pings that were not answered in time, 0 to 1.
+        jitter: The mean difference between a round trip and the next.
+        p50: What half of the round trips did not exceed.
+        p99: What 99 % of them did not exceed.
+    """
+
+    loss: float | None
+    jitter: float | None
+    p50: float | None
+    p99: float | None
+
+
+class LastPings:
+    """Keeps what became of the last pings. A ping counts once it is answered or given up."""
+
+    def __init__(self) -> None:
+        # When the pings without an answer were sent, the earliest first.
+        self._awaited: dict[float, None] = {}
+        # The round trips, the latest last.
+        self._ended: deque[float] = deque(maxlen=LAST_PINGS)
+
+    def sent(self, at: float, timeout: float) -> None:
+        """Note that a ping was sent at that time; give up those that are older than ``timeout``."""
+        self._give_up(at - timeout)
+        if len(self._awaited) == MOST_AWAITED:
+            del self._awaited[next(iter(self._awaited))]
+            self._ended.append(_LOST)
+        self._awaited[at] = None
+
+    def answered(self, sent: float, seconds: float) -> None:
+        """Note that the ping of that time was answered after ``seconds``, in time."""
+        if sent in self._awaited:
+            del self._awaited[sent]
+            self._ended.append(seconds)
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._awaited.clear()
+        self._ended.clear()
+
+    def figures(self, now: float, timeout: float) -> PingFigures:
+        """Return their figures, where a ping without an answer for ``timeout`` seconds is lost."""
+        self._give_up(now - timeout)
+        ended = self._ended
+        trips = [seconds for seconds in ended if seconds != _LOST]
+        ranked = sorted(trips)
+        steps = [abs(later - earlier) for earlier, later in zip(trips, trips[1:], strict=False)]
+        return PingFigures(
+            loss=1 - len(trips) / len(ended) if ended else None,
+            jitter=sum(steps) / len(steps) if steps else None,
+            p50=_percentile(ranked, 50),
+            p99=_percentile(ranked, 99),
+        )
+
+    def _give_up(self, sent_before: float) -> None:
+        awaited = self._awaited
+        while awaited:
+            earliest = next(iter(awaited))
+            if earliest >= sent_before:
+                return
+            del awaited[earliest]
+            self._ended.append(_LOST)
+
+
+def _percentile(ranked: list[float], percent: int) -> float | None:
+    """Return the smallest sample that ``percent`` of all do not exceed."""
+    return ranked[-(-len(ranked) * percent // 100) - 1] if ranked else None
