@@ -32,6 +32,7 @@ from knet_trio._settings import (
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.context import Context
 from knet_trio._state.destinations import find_host
+from knet_trio._state.explain_handle import explain_handle
 from knet_trio._waiting import check_in_trio
 from knet_trio.channel import Channel
 from knet_trio.config import (
@@ -304,6 +305,11 @@ class Handle(HandleSettings):
     def log_lost(self) -> int:
         """How many log records were lost because ``log_fd`` had no room for them."""
         return self._context.log.lost
+
+    def explain(self) -> str:
+        """Say which hosts can be reached and why others cannot, and what was dropped, in words."""
+        self._runtime.check_here()
+        return explain_handle(self._runtime.handle)
 
     def statistics(self) -> HandleStatistics:
         """Return the counters as they are now. See knet_handle_get_stats(3)."""

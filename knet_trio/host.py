@@ -19,6 +19,7 @@ from knet_trio._core.policy import LinkPolicy
 from knet_trio._facade import Facade
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._runtime import Runtime
+from knet_trio._state.explain_host import explain_host
 from knet_trio._state.host import HostState
 from knet_trio._transport import LOOPBACK
 from knet_trio.address import Address, AddressLike, parse_address_like
@@ -116,6 +117,11 @@ class Host(Facade):
         """
         self._runtime.check_here()
         await self._state.reachable.wait(False)
+
+    def explain(self) -> str:
+        """Say why the host can be reached or cannot, and over which links, in words."""
+        self._runtime.check_here()
+        return explain_host(self._state)
 
     async def add_link(
         self,

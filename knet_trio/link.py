@@ -142,6 +142,7 @@ class Link(Facade):
 
     def explain(self) -> str:
         """Say why the link is up or down, in words that a person can act on."""
+        self._runtime.check_here()
         return self._state.explain()
 
     async def remove(self) -> None:

@@ -42,6 +42,16 @@ async def test_a_link_that_is_up_says_how_well() -> None:
         assert status.proto_overhead == 54
         assert 0 < status.latency < 1
         assert status.pong_last is not None
+        assert status.carries_data
+        assert status.reason == "the peer answers pings"
+        assert status.since < trio.current_time()
+        assert link.history == ((status.since, True, status.reason),)
+        assert status.loss is not None
+        assert 0 <= status.loss < 1
+        assert status.jitter is not None
+        assert 0 < status.jitter < 1
+        assert status.latency_p50 is not None
+        assert status.latency_p99 is not None
         stats = status.stats
         assert stats.up_count == len(stats.last_up_times) == 1
         assert stats.tx_ping_bytes == 26 * stats.tx_ping_packets
@@ -49,12 +59,16 @@ async def test_a_link_that_is_up_says_how_well() -> None:
         assert stats.latency_min is not None
         assert stats.latency_max is not None
         assert stats.latency_min <= status.latency <= stats.latency_max
+        assert stats.latency_min <= status.latency_p50 <= status.latency_p99 <= stats.latency_max
         assert stats.tx_total_packets == (
             stats.tx_ping_packets + stats.tx_pong_packets + stats.tx_pmtu_packets
         )
         assert "is up" in link.explain()
         assert "65481 bytes a packet" in link.explain()
         assert "up" in repr(link)
+        host = link.host
+        assert link.explain() in host.explain().replace("\n  ", "\n")
+        assert host.explain() in pair.a.explain().replace("\n  ", "\n")
 
 
 async def test_a_link_nobody_answers_on_says_what_to_look_at() -> None:

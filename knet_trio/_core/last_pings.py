@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 LAST_PINGS: Final = 100
@@ -59,13 +60,12 @@ class LastPings:
         self._awaited.clear()
         self._ended.clear()
 
-    def figures(self, now: float, timeout: float) -> PingFigures:
-        """Return their figures, where a ping without an answer for ``timeout`` seconds is lost."""
-        self._give_up(now - timeout)
+    def figures(self) -> PingFigures:
+        """Return their figures. Whether a ping is lost is found out when a later one is sent."""
         ended = self._ended
         trips = [seconds for seconds in ended if seconds != _LOST]
         ranked = sorted(trips)
-        steps = [abs(later - earlier) for earlier, later in zip(trips, trips[1:], strict=False)]
+        steps = [abs(later - earlier) for earlier, later in pairwise(trips)]
         return PingFigures(
             loss=1 - len(trips) / len(ended) if ended else None,
             jitter=sum(steps) / len(steps) if steps else None,

@@ -267,9 +267,9 @@ class Liveness:
         self.latency_samples = 0
         self._last_pings.clear()
 
-    def last_pings(self, now: float) -> PingFigures:
+    def last_pings(self) -> PingFigures:
         """Return how many of the last pings were lost, and how long the others took."""
-        return self._last_pings.figures(now, self.timeout)
+        return self._last_pings.figures()
 
     def _may_go_down(self, when: float) -> bool:
         """Whether the link may be down by ``when``; with pongs coming in, no is a quick answer."""

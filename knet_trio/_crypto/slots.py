@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from knet_trio._core.onwire import decode_untrusted
 from knet_trio._crypto.alike import AlikePair
 from knet_trio._crypto.envelope import HashEnvelope, make_cipher
 from knet_trio.abc import Cipher
@@ -18,6 +19,8 @@ from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketE
 CLEAR: Final = 0
 FIRST: Final = 1
 SLOTS: Final = 2
+
+_CLEAR: Final = "it is not encrypted, and clear packets are not allowed"
 
 
 class CryptoSlots:
@@ -114,14 +117,14 @@ class CryptoSlots:
                 return self._open_otherwise(datagram, openers[1:])
         if self.allow_clear_traffic:
             return datagram
-        return PacketError(DropCause.CLEAR_TRAFFIC, "clear packets are not allowed")
+        return PacketError(DropCause.CLEAR_TRAFFIC, _CLEAR)
 
     def open_many_untrusted(self, datagrams: Sequence[bytes]) -> list[bytes | PacketError]:
         """Return the packets in ``datagrams``, an error in the place of each that does not open."""
         if not self.openers:
             if self.allow_clear_traffic:
                 return list(datagrams)
-            refusal = PacketError(DropCause.CLEAR_TRAFFIC, "clear packets are not allowed")
+            refusal = PacketError(DropCause.CLEAR_TRAFFIC, _CLEAR)
             return [refusal] * len(datagrams)
         first, *others = self.openers
         packets = first.open_many_untrusted(datagrams)
@@ -138,6 +141,8 @@ class CryptoSlots:
                 continue
         if self.allow_clear_traffic:
             return datagram
+        if _is_clear(datagram):
+            return PacketError(DropCause.CLEAR_TRAFFIC, _CLEAR)
         return PacketError(DropCause.NOT_AUTHENTIC, "no crypto configuration opens it")
 
     def _put(self, cipher: HashEnvelope | None, slot: int) -> None:
@@ -157,3 +162,12 @@ class CryptoSlots:
             self.openers = (AlikePair(*ciphers),)
         else:
             self.openers = tuple(ciphers)
+
+
+def _is_clear(datagram: bytes) -> bool:
+    """Return whether ``datagram`` is a packet as it is, so that its sender uses no crypto."""
+    try:
+        decode_untrusted(datagram)
+    except PacketError:
+        return False
+    return True

@@ -34,7 +34,7 @@ from knet_trio._core.onwire import (
 from knet_trio._pipeline.decompression import Decompression
 from knet_trio._pipeline.delivery import Delivery
 from knet_trio._pipeline.receive_lanes import ReceiveLanes
-from knet_trio._state.admit import admit
+from knet_trio._state.admit import admit, refuse_host, refuse_link
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.control import receive_control, receive_troubles
 from knet_trio._state.counters import Kind
@@ -273,8 +273,7 @@ class Receiver:
         context = self._context
         host = self._handle.hosts.get(host_id)
         if host is None:
-            link = self._handle.by_address.get(source)
-            context.refuse(DropCause.UNKNOWN_HOST, source, host_id, times=packets, link=link)
+            refuse_host(self._handle, host_id, source, packets)
             return None
         link = host.admitted.get(source)
         if link is None or (context.access_lists and not link.acl.accepts(source.host)):
@@ -313,12 +312,12 @@ class Receiver:
         """Count bytes that are no packet, with the link they came over if that is known."""
         why = error.args[0]
         link = self._handle.by_address.get(source)
-        if link is not None:
-            link.counters.note(f"a packet from {source} was refused: {why}", self._context.now())
-        details: tuple[object, ...] = (source, why)
         if error.cause is DropCause.UNKNOWN_LINK:
-            details = (source, packet[6], int.from_bytes(packet[2:4], "big"))
-        self._context.refuse(error.cause, *details, link=link)
+            refuse_link(self._handle, int.from_bytes(packet[2:4], "big"), packet[6], source)
+            return
+        if error.cause is DropCause.WRONG_VERSION and not self._context.crypto.openers:
+            why = f"{why}; or it is encrypted, and this host has no crypto"
+        self._context.refuse(error.cause, source, why, link=link)
 
     # 4 and 5. Into the lane of the host, or past it.
 

@@ -13,6 +13,8 @@ from knet_trio._core.admission import (
     Situation,
     is_possible,
 )
+from knet_trio._state.destinations import list_hosts
+from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
@@ -41,7 +43,6 @@ def admit(
         refuse_address(link, kind, source, packets)
     elif verdict in (DropCause.ACCESS_LIST, DropCause.IMPOSSIBLE_SOURCE):
         context.refuse(verdict, source, times=packets, link=link)
-        link.counters.note(f"packets for this link from {source} were refused", context.now())
     else:
         context.refuse(verdict, times=packets, link=link)
     return None
@@ -55,6 +56,32 @@ def refuse_address(
     link.context.refuse(
         DropCause.UNKNOWN_ADDRESS, _WHAT[kind], source, where, times=packets, link=link
     )
+
+
+def refuse_host(handle: HandleState, host_id: int, source: Address, packets: int = 1) -> None:
+    """Count packets of a host that ``handle`` does not have."""
+    # What a link leads to may be another host than the program takes it for.
+    concerned = handle.by_address.get(source)
+    if concerned is not None:
+        expected = f"that should be host {concerned.host_id}"
+    else:
+        expected = f"{list_hosts(handle)}; add_host({host_id}) adds it"
+    handle.context.refuse(
+        DropCause.UNKNOWN_HOST, source, host_id, expected, times=packets, link=concerned
+    )
+
+
+def refuse_link(handle: HandleState, host_id: int, link_id: int, source: Address) -> None:
+    """Count a packet for a link that a host of ``handle`` does not have."""
+    concerned = handle.by_address.get(source)
+    if concerned is not None:
+        expected = f"that should be link {concerned.link_id}"
+    else:
+        host = handle.hosts.get(host_id)
+        links = ", ".join(map(str, host.links)) if host is not None else ""
+        expected = f"it has {links or 'none'} of its links"
+    details = source, link_id, host_id, expected
+    handle.context.refuse(DropCause.UNKNOWN_LINK, *details, link=concerned, key=host_id)
 
 
 def _find_origin(

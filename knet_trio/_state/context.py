@@ -15,7 +15,7 @@ from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._logs.log import HandleLog
 from knet_trio._state.chores import Chores
 from knet_trio._state.counters import HandleCounters
-from knet_trio._state.refusals import TOLD
+from knet_trio._state.refusals import TOLD, LastDrop
 from knet_trio._state.schedule import Schedule
 from knet_trio._state.send_socket import BufferTimer, Connections
 from knet_trio._state.turns import Turns
@@ -133,9 +133,12 @@ class Context:
         if told is None:
             return
         level, subsystem, words = told
+        now = self.now()
         if link is None:
+            self.counters.last_drops[cause] = LastDrop(words, details, now)
             key = (cause, key)
         else:
+            link.counters.last_drops[cause] = LastDrop(words, details, now)
             words = f"%s: {words}"
             details = (link.title, *details)
             key = (cause, link.title)

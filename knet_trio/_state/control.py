@@ -10,7 +10,7 @@ from functools import partial
 from knet_trio._core.admission import Action, PacketKind
 from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
 from knet_trio._logs.names import LogSubsystem
-from knet_trio._state.admit import admit, refuse_address
+from knet_trio._state.admit import admit, refuse_address, refuse_host, refuse_link
 from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState, TroubleKey
 from knet_trio._state.host import HostState
@@ -40,15 +40,11 @@ def receive_control(handle: HandleState, packet: Control, size: int, source: Add
     context = handle.context
     host = handle.hosts.get(packet.node)
     if host is None:
-        # What a link leads to may be another host than the program takes it for.
-        concerned = handle.by_address.get(source)
-        context.refuse(DropCause.UNKNOWN_HOST, source, packet.node, link=concerned)
+        refuse_host(handle, packet.node, source)
         return
     link = host.network_links.get(packet.link)
     if link is None:
-        concerned = handle.by_address.get(source)
-        details = source, packet.link, packet.node
-        context.refuse(DropCause.UNKNOWN_LINK, *details, link=concerned, key=packet.node)
+        refuse_link(handle, packet.node, packet.link, source)
         return
     kind = _KINDS[type(packet)]
     action = admit(host, link, kind, source)
@@ -81,6 +77,7 @@ def _ping_received(
     elif action is Action.ANSWER:
         _count(link, PacketKind.PING, size)
         link.output.pong(ping)
+        link.heard_elsewhere(source)
     else:
         now = context.now()
         fault = link.address.find_fault(source, ping, now)

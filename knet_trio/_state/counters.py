@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from knet_trio._core.liveness import Liveness
+from knet_trio._state.refusals import LastDrop
 from knet_trio.errors import DropCause
 from knet_trio.status import HandleStatistics, LinkStatistics
 
@@ -52,6 +53,7 @@ class LinkCounters:
         trouble: What went wrong last, None if nothing did.
         tallies: Packets by their ``Kind``.
         drops: Packets that were dropped, by cause.
+        last_drops: The last one of each cause, where that is told.
         up_count: How often the link went up.
         down_count: How often it went down.
         up_times: Times of day of the last times it went up.
@@ -66,6 +68,7 @@ class LinkCounters:
         """Set all counters to zero. The last trouble stays."""
         self.tallies = [Tally() for _ in Kind]
         self.drops: Counter[DropCause] = Counter()
+        self.last_drops: dict[DropCause, LastDrop] = {}
         self.up_count = 0
         self.down_count = 0
         self.up_times: deque[float] = deque(maxlen=STATUS_TIMES)
@@ -179,7 +182,12 @@ class CompressionTally:
 
 
 class HandleCounters:
-    """Everything that a handle counts."""
+    """Everything that a handle counts.
+
+    Attributes:
+        drops: Packets and messages that were dropped, by cause.
+        last_drops: The last one of each cause that concerned no link, where that is told.
+    """
 
     def __init__(self) -> None:
         self.clear()
@@ -187,6 +195,7 @@ class HandleCounters:
     def clear(self) -> None:
         """Set all counters to zero."""
         self.drops: Counter[DropCause] = Counter()
+        self.last_drops: dict[DropCause, LastDrop] = {}
         self.tx_uncompressed = 0
         self.tx_compress = CompressionTally()
         self.rx_compress = CompressionTally()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from itertools import islice
 from typing import Final
 
 from knet_trio._core.onwire import MAX_HOST_ID
@@ -50,21 +51,22 @@ def _why_no_name(handle: HandleState, name: str) -> str:
         meant = handle.hosts.get(int(name))
         if meant is not None:
             return f"{why}; host {name} is called {meant.name!r}: ids are integers, without quotes"
-    return f"{why}; {_list(handle)}; add_host(host_id, name={shown(name)}) makes one"
+    return f"{why}; {list_hosts(handle)}; add_host(host_id, name={shown(name)}) makes one"
 
 
 def _why_no_id(handle: HandleState, host_id: int) -> str:
     why = f"the handle has no host {shown(host_id)}"
     if not 0 <= host_id <= MAX_HOST_ID:
         return f"{why}: ids are 0 to {MAX_HOST_ID}"
-    return f"{why}; {_list(handle)}; add_host({host_id}) makes one"
+    return f"{why}; {list_hosts(handle)}; add_host({host_id}) makes one"
 
 
-def _list(handle: HandleState) -> str:
-    """Say which hosts there are."""
-    hosts = list(handle.hosts.values())
+def list_hosts(handle: HandleState) -> str:
+    """Say which hosts there are, the first few of many."""
+    hosts = handle.hosts
     if not hosts:
         return "it has none yet"
-    listed = ", ".join(f"{host.host_id} ({host.name})" for host in hosts[:_LISTED])
+    first = islice(hosts.values(), _LISTED)
+    listed = ", ".join(f"{host.host_id} ({host.name})" for host in first)
     more = f" and {len(hosts) - _LISTED} more" if len(hosts) > _LISTED else ""
     return f"it has {listed}{more}"

@@ -148,9 +148,9 @@ class Heartbeat:
         """Return whether the link may be dead, though it is not yet down."""
         return self.liveness.suspect(now)
 
-    def last_pings(self, now: float) -> PingFigures:
+    def last_pings(self) -> PingFigures:
         """Return how many of the last pings were lost, and how long the others took."""
-        return self.liveness.last_pings(now)
+        return self.liveness.last_pings()
 
     def doubt(self) -> None:
         """Suspect the link, since a send has failed, until a ping from now on is answered."""

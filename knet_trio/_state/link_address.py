@@ -37,6 +37,7 @@ class LinkAddress:
         acl: The access list: which addresses may speak on the link.
         kind: Whether the address is fixed or learned.
         destination: The address, None while a dynamic link has not learned it.
+        heard_from: Where the last ping of its peer came from that came from elsewhere.
     """
 
     def __init__(self, dst: Address | None) -> None:
@@ -45,6 +46,7 @@ class LinkAddress:
             self.acl.append(AclEntry.address(dst.host))
         self.kind = LinkKind.DYNAMIC if dst is None else LinkKind.STATIC
         self.destination = dst
+        self.heard_from: Address | None = None
         # Where the peer has answered from last.
         self._proven: Address | None = None
         self._limit = ChallengeLimit()

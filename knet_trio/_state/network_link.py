@@ -15,7 +15,7 @@ from knet_trio._core.sizes import PathSizes
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.context import Context
 from knet_trio._state.control_output import ControlOutput
-from knet_trio._state.explain import explain
+from knet_trio._state.explain_link import explain_link
 from knet_trio._state.heartbeat import Heartbeat
 from knet_trio._state.link import LinkState
 from knet_trio._state.link_address import Challenged, LinkAddress
@@ -132,7 +132,7 @@ class NetworkLinkState(LinkState):
         """Return its state and its counters as they are now."""
         dst = self.address.destination
         liveness, search = self.heartbeat.liveness, self.path_mtu.search
-        pings = self.heartbeat.last_pings(self.context.now())
+        pings = self.heartbeat.last_pings()
         return LinkStatus(
             src_ipaddr=self.config.src.host,
             src_port=self.config.src.port,
@@ -157,7 +157,7 @@ class NetworkLinkState(LinkState):
 
     def explain(self) -> str:
         """Return why it is up or down, in words that a person can act on."""
-        return explain(self)
+        return explain_link(self)
 
     # Settings.
 
@@ -293,6 +293,19 @@ class NetworkLinkState(LinkState):
             self.path_mtu.begin(self.context.now())
         self._changed()
         return challenged
+
+    def heard_elsewhere(self, place: Address) -> None:
+        """Note that a ping of its peer came from ``place``, and the link leads elsewhere."""
+        self.address.heard_from = place
+        if not self.connected.is_on:
+            self.context.log.warning(
+                LogSubsystem.LINK,
+                "%s: pings of its peer come from %s, and it leads to %s",
+                self.title,
+                place,
+                self.destination,
+                key=("elsewhere", self.title),
+            )
 
     # Data, and what the system says of it.
 

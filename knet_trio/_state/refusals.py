@@ -1,6 +1,7 @@
-"""What the log says about packets and messages that are dropped, by cause.
+"""What is said about packets and messages that are dropped, by cause.
 
-One table, so that a drop is counted and logged in one call: ``Context.refuse``.
+One table for the log, so that a drop is counted and logged in one call: ``Context.refuse``. And one
+of what to do about it, for those who ask a link or a handle to explain itself.
 """
 
 from __future__ import annotations
@@ -9,6 +10,23 @@ from typing import Final, NamedTuple
 
 from knet_trio._logs.names import LogLevel, LogSubsystem
 from knet_trio.errors import DropCause
+
+
+class LastDrop(NamedTuple):
+    """The last packet or message that was dropped for some cause.
+
+    Attributes:
+        words: What the log says, with a ``%s`` for each of ``details``.
+        details: The values for that.
+        at: When, in seconds on Trio's clock.
+    """
+
+    words: str
+    details: tuple[object, ...]
+    at: float
+
+    def __str__(self) -> str:
+        return self.words % self.details
 
 
 class Told(NamedTuple):
@@ -47,14 +65,16 @@ TOLD: Final[dict[DropCause, Told]] = {
     DropCause.HOST_INFO: _PACKET,
     DropCause.NOT_AUTHENTIC: _PACKET,
     DropCause.CLEAR_TRAFFIC: _PACKET,
-    # The source, and what is not known.
+    # The source, what is not known, and what would have been expected.
     DropCause.UNKNOWN_HOST: Told(
-        _WARNING, LogSubsystem.RX, "a packet from %s is of host %s, which the handle does not have"
+        _WARNING,
+        LogSubsystem.RX,
+        "a packet from %s is of host %s, which the handle does not have: %s",
     ),
     DropCause.UNKNOWN_LINK: Told(
         _WARNING,
         LogSubsystem.RX,
-        "a packet from %s is for link %s to host %s, which the handle does not have",
+        "a packet from %s is for link %s to host %s, which the handle does not have: %s",
     ),
     # What came, its source, and where it would have had to come from.
     DropCause.UNKNOWN_ADDRESS: Told(
@@ -121,3 +141,45 @@ TOLD: Final[dict[DropCause, Told]] = {
         "messages to host %s are lost, its links are slower than those of others",
     ),
 }
+
+ADVICE: Final[dict[DropCause, str]] = {
+    DropCause.MALFORMED: "compare crypto on both hosts, or find out who sends this",
+    DropCause.BAD_FRAGMENT: "its sender is broken, or somebody forges packets",
+    DropCause.WRONG_VERSION: "compare crypto on both hosts, and the versions of the protocol",
+    DropCause.UNKNOWN_TYPE: "compare crypto on both hosts, or find out who sends this",
+    DropCause.NOT_AUTHENTIC: "compare key, cipher and hash on both hosts",
+    DropCause.CLEAR_TRAFFIC: "set crypto on the other host, or allow_clear_traffic on this one",
+    DropCause.UNKNOWN_HOST: "compare the host ids on both sides",
+    DropCause.UNKNOWN_LINK: "a link has the same id on both sides",
+    DropCause.UNKNOWN_ADDRESS: "compare addresses and ports on both sides",
+    DropCause.ACCESS_LIST: "if it is the peer, compare the addresses on both sides, or append an"
+    " entry for it to the link's acl",
+    DropCause.IMPOSSIBLE_SOURCE: "somebody forges packets",
+    DropCause.RATE_LIMITED: "somebody floods it",
+    DropCause.REPLAYED: "the network doubles packets, or somebody repeats what he has recorded",
+    DropCause.LINK_DISABLED: "set enabled = True to let it",
+    DropCause.PEER_UNREACHABLE: "its pongs are late or lost, while its data arrives",
+    DropCause.UNEXPECTED_PONG: "pongs that come twice, or later than pong_timeout: on a slow path"
+    " give it more time",
+    DropCause.REASSEMBLY_GIVEN_UP: "messages of which fragments are missing: the network loses"
+    " packets",
+    DropCause.UNKNOWN_COMPRESSION: "install what is missing here, or compress otherwise there",
+    DropCause.BAD_COMPRESSION: "compare the compression libraries of both hosts",
+    DropCause.COMPRESSION_REFUSED: "accept_compression here leaves it out",
+    DropCause.RECEIVE_QUEUE_FULL: "compress with something quicker there, or send less",
+    DropCause.NOT_FOR_THIS_HOST: "messages that the filter here says are for others",
+    DropCause.NO_CHANNEL: "open the channel on this host, before its peers send on it",
+    DropCause.CHANNEL_FULL: "read with receive_many, or give open_channel a larger receive_buffer",
+    DropCause.CHANNEL_ERROR: "the descriptor of a data fd refused messages: the event ChannelError"
+    " says why",
+    DropCause.FORWARDING_DISABLED: "await handle.set_forwarding(True) lets messages pass",
+    DropCause.FILTER_ERROR: "the log has the traceback",
+    DropCause.FILTER_DROP: "its answer was Drop()",
+    DropCause.MESSAGE_SIZE: "a message that is read from a data fd has 1 to 65536 bytes",
+    DropCause.UNKNOWN_DESTINATION: "`to=`, or the filter, names it",
+    DropCause.HOST_DOWN: "`await host.wait_reachable()` waits for a host",
+    DropCause.SEAL_FAILED: "the log has the error",
+    DropCause.SEND_FAILED: "look at the interface and the routes of this machine",
+    DropCause.SEND_QUEUE_FULL: "send less, or give it a quicker link",
+}
+"""What to do. The other causes are the protocol at work, and nothing to be looked into."""

@@ -311,13 +311,16 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
         for level, text in (
             (
                 "WARNING",
-                f"{link.title}: a packet from {HOME} is of host 3, which the handle does not have",
+                (
+                    f"{link.title}: a packet from {HOME} is of host 3, which the handle does not"
+                    " have: that should be host 2"
+                ),
             ),
             (
                 "WARNING",
                 (
                     f"{link.title}: a packet from {HOME} is for link 1 to host 2,"
-                    " which the handle does not have"
+                    " which the handle does not have: that should be link 0"
                 ),
             ),
             (
@@ -363,7 +366,10 @@ async def test_data_that_is_refused(logged: Logged) -> None:
         for level, text in (
             (
                 "WARNING",
-                f"{link.title}: a packet from {HOME} is of host 3, which the handle does not have",
+                (
+                    f"{link.title}: a packet from {HOME} is of host 3, which the handle does not"
+                    " have: that should be host 2"
+                ),
             ),
             (
                 "WARNING",

@@ -64,8 +64,7 @@ class TestRejected:
         assert world.context.counters.drops == {DropCause.ACCESS_LIST: 4}
         assert rx_counts(other) == (0, 0, 0, 0)
         assert world.endpoint.sent == []
-        assert other.counters.trouble is not None
-        assert str(address(10)) in other.counters.trouble.what
+        assert f"a packet from {address(10)} is refused by the access list" in other.explain()
 
     async def test_a_dynamic_link_is_not_taken_over_from_another_address(self) -> None:
         world = World()

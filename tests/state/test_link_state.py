@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from knet_trio._core.inquiry import PATIENCE
 from knet_trio._core.onwire import Ping, PmtudProbe, Pong
+from knet_trio._state.link import HISTORY
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
@@ -389,6 +390,72 @@ class TestData:
         world.endpoint.refuse = refuse
         link.sender.send_data([b"x"])
         assert link.heartbeat.liveness.suspect(trio.current_time()) is suspect
+
+
+class TestReasons:
+    """Why it is as it is, since when, and what was before."""
+
+    async def test_of_a_link_that_goes_up_and_down(self, autojump_clock: MockClock) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2))
+        link.set_enabled(False)
+        await trio.sleep(1)
+        link.set_enabled(True)
+        status = link.status()
+        assert (status.reason, status.since) == ("enabled, and no pong has come yet", 1.0)
+        await trio.sleep(1)
+        world.bring_up(link)
+        status = link.status()
+        assert (status.reason, status.since) == ("the peer answers pings", 2.0)
+        await trio.sleep(1)
+        link.take_down(trio.current_time(), "it has to be")
+        status = link.status()
+        assert (status.reason, status.since) == ("it has to be", 3.0)
+        await trio.sleep(1)
+        # Down already, it is so for another reason now.
+        link.set_enabled(False)
+        status = link.status()
+        assert (status.reason, status.since) == ("it was disabled here", 4.0)
+        assert list(link.history) == [
+            (2.0, True, "the peer answers pings"),
+            (3.0, False, "it has to be"),
+        ]
+
+    async def test_is_bounded(self) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2), pong_count=1)
+        for _ in range(HISTORY):
+            world.bring_up(link)
+            link.take_down(trio.current_time(), "again")
+        assert len(link.history) == HISTORY
+        assert not link.history[-1].connected
+
+    @pytest.mark.parametrize("up", [True, False])
+    async def test_a_link_that_is_removed_says_so(self, up: bool) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2))
+        if up:
+            world.bring_up(link)
+        link.close()
+        assert link.status().reason == "it was removed"
+        assert [reason for _, _, reason in link.history][1:] == ["it was removed"] * up
+
+    async def test_the_end_of_the_handle_is_the_last(self) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.bring_up(link)
+        link.end()
+        assert link.history[-1][1:] == (False, "the handle has ended")
+
+
+async def test_a_link_that_is_up_may_carry_no_data() -> None:
+    world = World()
+    world.context.fixed_mtu = 50
+    link = world.add_link(world.add_host(), dst=address(2))
+    world.bring_up(link)
+    status = link.status()
+    assert status.connected
+    assert not status.carries_data
 
 
 async def test_status_shows_both_ends() -> None:

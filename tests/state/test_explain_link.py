@@ -6,8 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from knet_trio._core.acl import AclEntry
 from knet_trio._core.onwire import Ping, PmtudReply
-from knet_trio._state.explain import explain
+from knet_trio._state.explain_link import explain_link
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
@@ -25,7 +26,7 @@ class TestUp:
     async def test_while_the_mtu_is_searched(self) -> None:
         world, link = make()
         world.bring_up(link)
-        (line,) = explain(link).splitlines()
+        (line,) = explain_link(link).splitlines()
         assert line.startswith("link 3 to host 2 (192.0.2.1:5405 -> 198.51.100.2:5405) is up: ")
         assert "the peer answers pings" in line
         assert "searching for the path MTU" in line
@@ -34,7 +35,7 @@ class TestUp:
         world, link = make()
         world.context.fixed_mtu = 1500
         world.bring_up(link)
-        line = explain(link)
+        line = explain_link(link)
         assert f"{1500 - HEADERS - 26} bytes a packet (path MTU known)" in line
         assert "round trip 0.00 ms" in line
 
@@ -42,14 +43,43 @@ class TestUp:
         world, link = make()
         link.counters.note("something", trio.current_time())
         world.bring_up(link)
-        assert "something" not in explain(link)
+        assert "something" not in explain_link(link)
+
+    async def test_pings_that_were_lost(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world, link = make()
+        nursery.start_soon(world.context.heartbeats.run)
+        await trio.sleep(0.5)
+        for _ in range(link.config.pong_count + 1):
+            world.pong(link, link.heartbeat.liveness.next_ping - 1)
+            await trio.sleep(1)
+        assert link.status().loss == 0
+        assert "not answered" not in explain_link(link)
+        # Of the pings that nobody answers, those that are older than the pong timeout are lost.
+        await trio.sleep(3)
+        assert link.status().loss == 0.25
+        assert "  25% of the last pings were not answered: the path loses" in explain_link(link)
+        nursery.cancel_scope.cancel()
+
+    async def test_how_often_it_went_down(self, autojump_clock: MockClock) -> None:
+        world, link = make()
+        world.bring_up(link)
+        assert "went down" not in explain_link(link)
+        link.take_down(trio.current_time(), "a first time")
+        await trio.sleep(2)
+        world.bring_up(link)
+        assert "it went down once in 2.0 s, last because: a first time" in explain_link(link)
+        link.take_down(trio.current_time(), "another time")
+        world.bring_up(link)
+        assert "it went down 2 times in 2.0 s, last because: another time" in explain_link(link)
 
     async def test_but_fit_for_no_data(self) -> None:
         world, link = make()
         world.context.fixed_mtu = 50
         world.bring_up(link)
         assert not link.usable
-        text = explain(link)
+        text = explain_link(link)
         assert "is up but carries no data" in text
         assert "firewall or tunnel" in text
 
@@ -58,22 +88,22 @@ class TestDown:
     async def test_disabled(self) -> None:
         _, link = make()
         link.set_enabled(False)
-        assert "is down: " in explain(link)
-        assert "set enabled = True" in explain(link)
+        assert "is down: " in explain_link(link)
+        assert "set enabled = True" in explain_link(link)
         link.set_enabled(True)
-        assert "set enabled = True" not in explain(link)
+        assert "set enabled = True" not in explain_link(link)
 
     async def test_nobody_answers(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
         world, link = make()
         nursery.start_soon(world.context.heartbeats.run)
         await trio.sleep(4.5)
-        text = explain(link)
+        text = explain_link(link)
         assert "is down: enabled, and no pong has come yet" in text
         assert "5 pings sent in 4.5 s, not one answered" in text
         assert "is the peer running" in text
         assert "pings do arrive" not in text
         world.receive(Ping(2, 3, STAMP, 0, True), address(2))
-        assert "its pings do arrive here" in explain(link)
+        assert "its pings do arrive here" in explain_link(link)
         nursery.cancel_scope.cancel()
 
     async def test_no_ping_gets_out(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
@@ -85,7 +115,7 @@ class TestDown:
         world.endpoint.refuse = refuse
         nursery.start_soon(world.context.heartbeats.run)
         await trio.sleep(3.25)
-        text = explain(link)
+        text = explain_link(link)
         assert "no ping has left this machine" in text
         assert "0.2 s ago: this machine refuses to send: Network is unreachable" in text
         nursery.cancel_scope.cancel()
@@ -93,7 +123,7 @@ class TestDown:
     async def test_on_its_way_up(self) -> None:
         world, link = make()
         world.pong(link)
-        assert "1 of the 3 pongs in a row that take it up came" in explain(link)
+        assert "1 of the 3 pongs in a row that take it up came" in explain_link(link)
 
     async def test_silence(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
         world, link = make()
@@ -101,7 +131,7 @@ class TestDown:
         nursery.start_soon(world.context.heartbeats.run)
         await link.connected.wait(False)
         await trio.sleep(2)
-        text = explain(link)
+        text = explain_link(link)
         assert f"is down: {link.reason}" in text
         assert f"the last pong came {trio.current_time():.1f} s ago" in text
         nursery.cancel_scope.cancel()
@@ -111,50 +141,76 @@ class TestDown:
         world.bring_up(link)
         link.set_enabled(False)
         link.set_enabled(True)
-        assert len(explain(link).splitlines()) == 1
+        assert len(explain_link(link).splitlines()) == 1
 
     async def test_dynamic_and_nobody_has_spoken(self) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=None)
-        text = explain(link)
+        text = explain_link(link)
         assert "-> a peer that has not spoken yet" in text
         assert "it stays silent until the peer's first ping arrives" in text
+        assert "its access list is empty: link.acl.append" in text
+        link.acl.append(AclEntry.address("198.51.100.7"))
+        assert "access list" not in explain_link(link)
 
     async def test_dynamic_and_who_pings_does_not_answer(self) -> None:
         world = World(access_lists=False)
         link = world.add_link(world.add_host(), dst=None)
         for number in range(3):
             world.receive(Ping(2, 0, number.to_bytes(16, "big"), 5, timed=True), address(7))
-        text = explain(link)
+        text = explain_link(link)
         assert f"pings come from {address(7)}, which has not answered the ping sent there" in text
-        assert "rate_limited x 2: more pings came from elsewhere than can be looked into" in text
+        assert "rate_limited x 2: a ping from 198.51.100.7:5405 is refused" in text
+        assert "access list" not in text
         world.prove(link, address(7))
-        assert "has not answered" not in explain(link)
+        assert "has not answered" not in explain_link(link)
 
     @pytest.mark.parametrize(
         ("source", "told"),
         [
-            (address(3), "unknown_address x 1: packets came from elsewhere than where it leads to"),
-            (Address("224.0.0.1", 5405), "impossible_source x 1: packets came from an address"),
+            (
+                address(3),
+                "it has to come from 198.51.100.2:5405; compare addresses and ports on both sides",
+            ),
+            (
+                Address("224.0.0.1", 5405),
+                "a packet from 224.0.0.1:5405 is refused, no peer has that address; somebody",
+            ),
         ],
     )
     async def test_packets_from_elsewhere(self, source: Address, told: str) -> None:
         world = World(access_lists=False)
         link = world.add_link(world.add_host(), dst=address(2))
         world.receive(PmtudReply(2, 0, 1000), source)
-        assert told in explain(link)
+        assert told in explain_link(link)
 
     async def test_the_peer_is_another_host_or_has_another_link(self) -> None:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
         world.receive(Ping(3, 0, bytes(16), 0, True), address(2))
         world.receive(Ping(2, 1, bytes(16), 0, True), address(2))
-        text = explain(link)
-        assert "unknown_host x 1: packets from its address are of a host" in text
-        assert "unknown_link x 1: packets from its address are for a link id" in text
+        text = explain_link(link)
+        assert (
+            "unknown_host x 1: a packet from 198.51.100.2:5405 is of host 3, which the handle does"
+            " not have: that should be host 2; compare the host ids on both sides (last 0.0 s ago)"
+        ) in text
+        assert (
+            "unknown_link x 1: a packet from 198.51.100.2:5405 is for link 1 to host 2, which the"
+            " handle does not have: that should be link 0; a link has the same id on both sides"
+        ) in text
         # From elsewhere it says nothing of this link.
         world.receive(Ping(3, 0, bytes(16), 0, True), address(5))
-        assert explain(link) == text
+        assert explain_link(link) == text
+
+    async def test_its_pings_come_from_elsewhere(self) -> None:
+        world, link = make()
+        world.receive(Ping(2, 3, STAMP, 0, True), address(2)._replace(port=5406))
+        assert (
+            "its pings come from 198.51.100.2:5406, and the link leads to 198.51.100.2:5405"
+            in explain_link(link)
+        )
+        world.bring_up(link)
+        assert "its pings" not in explain_link(link)
 
     async def test_the_network_says_why(
         self, autojump_clock: MockClock, nursery: trio.Nursery
@@ -162,8 +218,9 @@ class TestDown:
         world, link = make()
         world.trouble(address(2), errno.ECONNREFUSED)
         await trio.sleep(1.5)
-        assert "1.5 s ago: the network says of 198.51.100.2:5405: Connection refused" in explain(
-            link
+        assert (
+            "1.5 s ago: the network says of 198.51.100.2:5405: Connection refused"
+            in explain_link(link)
         )
 
 
@@ -172,23 +229,23 @@ class TestDown:
     [
         (DropCause.NOT_AUTHENTIC, "compare key, cipher and hash"),
         (DropCause.CLEAR_TRAFFIC, "allow_clear_traffic"),
-        (DropCause.MALFORMED, "crypto that the other does not have"),
-        (DropCause.WRONG_VERSION, "encrypted while there is no crypto here"),
-        (DropCause.ACCESS_LIST, "the link's access list rejects"),
-        (DropCause.LINK_DISABLED, "the peer is trying to reach it"),
-        (DropCause.SEND_FAILED, "could not be sent"),
+        (DropCause.MALFORMED, "compare crypto on both hosts"),
+        (DropCause.WRONG_VERSION, "compare crypto on both hosts"),
+        (DropCause.ACCESS_LIST, "append an entry for it to the link's acl"),
+        (DropCause.LINK_DISABLED, "set enabled = True"),
+        (DropCause.SEND_FAILED, "the interface and the routes of this machine"),
         (DropCause.SEND_QUEUE_FULL, "slower than what is sent"),
     ],
 )
 async def test_what_was_dropped_is_told_with_advice(cause: DropCause, advice: str) -> None:
     _, link = make()
-    assert advice not in explain(link)
+    assert advice not in explain_link(link)
     link.counters.drop(cause, 3)
-    line = next(line for line in explain(link).splitlines() if advice in line)
+    line = next(line for line in explain_link(link).splitlines() if advice in line)
     assert line.startswith(f"  {cause.value} x 3: ")
 
 
 async def test_what_says_nothing_of_the_link_is_left_out() -> None:
     _, link = make()
     link.counters.drop(DropCause.DUPLICATE)
-    assert "duplicate" not in explain(link)
+    assert "duplicate" not in explain_link(link)

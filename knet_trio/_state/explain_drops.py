@@ -1,0 +1,34 @@
+"""What was dropped, and what to do about it, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from knet_trio._state.refusals import ADVICE, LastDrop
+from knet_trio.errors import DropCause
+
+
+def explain_drops(
+    drops: Mapping[DropCause, int],
+    last_drops: Mapping[DropCause, LastDrop],
+    now: float,
+    advice: Mapping[DropCause, str] = ADVICE,
+) -> list[str]:
+    """Return a line for each cause for which something was dropped.
+
+    Args:
+        drops: How many packets or messages were dropped, by cause.
+        last_drops: The last one of each cause, where that is known.
+        now: The time in seconds.
+        advice: What to do about each cause. Others are left out.
+    """
+    lines: list[str] = []
+    for cause, what_to_do in advice.items():
+        if not drops.get(cause):
+            continue
+        last = last_drops.get(cause)
+        said = what_to_do
+        if last is not None:
+            said = f"{last}; {what_to_do} (last {now - last.at:.1f} s ago)"
+        lines.append(f"  {cause} x {drops[cause]}: {said}")
+    return lines

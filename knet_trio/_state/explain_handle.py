@@ -1,0 +1,66 @@
+"""What can be reached from a handle, and what was dropped, in words that a person can act on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from knet_trio._state.explain_drops import explain_drops
+from knet_trio._state.explain_host import explain_host
+from knet_trio._state.refusals import TOLD
+
+if TYPE_CHECKING:
+    from knet_trio._state.context import Context
+    from knet_trio._state.handle import HandleState
+
+MOST_LINKS: Final = 32
+"""How many links are explained. What is left out is told."""
+
+
+def explain_handle(handle: HandleState) -> str:
+    """Return lines on the handle, then on each host, those that cannot be reached first."""
+    context, hosts = handle.context, handle.hosts.values()
+    counters = context.counters
+    unreachable = [host for host in hosts if not host.reachable.is_on]
+    reachable = len(hosts) - len(unreachable)
+    state = (
+        f"the handle of host {context.host_id} reaches {reachable} of {len(hosts)} hosts;"
+        f" messages of up to {handle.data_mtu} bytes go in one packet"
+    )
+    lines = [state]
+    if not hosts:
+        lines.append("  it has no hosts yet: add_host adds one")
+    lines += (f"  {line}" for line in _explain_settings(context))
+    # What concerns a link stands there.
+    drops = {
+        cause: times
+        for cause, times in counters.drops.items()
+        if cause in counters.last_drops or cause not in TOLD
+    }
+    lines += explain_drops(drops, counters.last_drops, context.now())
+    left, told = MOST_LINKS, 0
+    for host in [*unreachable, *(host for host in hosts if host.reachable.is_on)]:
+        left -= max(len(host.links), 1)
+        if left < 0:
+            break
+        told += 1
+        lines += (f"  {line}" for line in explain_host(host).splitlines())
+    if told < len(hosts):
+        lines.append(f"  and {len(hosts) - told} more hosts, each with an explain() of its own")
+    return "\n".join(lines)
+
+
+def _explain_settings(context: Context) -> list[str]:
+    crypto = context.crypto
+    clear = "taken" if crypto.allow_clear_traffic else "refused"
+    if crypto.in_use:
+        sent = f"packets are sealed with crypto slot {crypto.in_use}"
+    elif crypto.openers:
+        sent = "packets go in the clear, though a crypto slot is set, which use_crypto uses"
+    else:
+        sent = "packets go in the clear"
+    lines = [f"{sent}; clear ones are {clear}"]
+    if not context.forwarding:
+        lines.append("forwarding is off: await handle.set_forwarding(True) lets messages pass")
+    if not context.access_lists:
+        lines.append("access lists are off: any address may speak")
+    return lines

@@ -1,0 +1,63 @@
+"""Why a host can be reached or cannot, in words that a person can act on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from knet_trio._core.policy import LinkPolicy
+from knet_trio._state.network_link import NetworkLinkState
+
+if TYPE_CHECKING:
+    from knet_trio._state.host import HostState
+
+
+def explain_host(host: HostState) -> str:
+    """Return a line on the host, then what explains it: its links, one after the other."""
+    waiting = host.lane.messages
+    lines = [f"{describe_host(host)} is {_describe_state(host)}"]
+    if waiting:
+        lines.append(f"  {waiting} messages wait until its links take them")
+    for link in host.links.values():
+        lines += (f"  {line}" for line in link.explain().splitlines())
+    return "\n".join(lines)
+
+
+def describe_host(host: HostState) -> str:
+    """Return the id of the host, and its name if it has another one."""
+    named = "" if host.name == str(host.host_id) else f" ({host.name})"
+    return f"host {host.host_id}{named}"
+
+
+def _describe_state(host: HostState) -> str:
+    if host.reachable.is_on:
+        return f"reachable: {_describe_use(host)}"
+    if not host.links:
+        return "unreachable: it has no links; add_link adds one"
+    if not any(link.enabled for link in host.links.values()):
+        return "unreachable: its links are disabled"
+    if len(host.links) == 1:
+        return "unreachable: its link carries no data"
+    return f"unreachable: none of its {len(host.links)} links carries data"
+
+
+def _describe_use(host: HostState) -> str:
+    if host.loopback is not None:
+        return "messages to this host itself stay within it"
+    ranked = host.ranked
+    if len(ranked) == 1 and len(host.links) == 1:
+        return f"messages go over link {ranked[0].link_id}"
+    if host.policy is LinkPolicy.PASSIVE:
+        use = f"messages go over link {ranked[0].link_id}"
+        if ranked[1:]:
+            use = f"{use}, {_list(ranked[1:])} in reserve"
+    elif host.policy is LinkPolicy.ACTIVE:
+        use = f"each message goes over {_list(ranked)}"
+    else:
+        use = f"messages take turns over {_list(ranked)}"
+    idle = len(host.links) - len(ranked)
+    return f"{use}; {idle} of its {len(host.links)} links carry no data" if idle else use
+
+
+def _list(links: tuple[NetworkLinkState, ...]) -> str:
+    several = "links" if len(links) > 1 else "link"
+    return f"{several} {', '.join(str(link.link_id) for link in links)}"

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from knet_trio._core.onwire import Ping
+from knet_trio._state.explain_handle import MOST_LINKS, explain_handle
+from knet_trio.config import CryptoConfig
+from knet_trio.errors import DropCause
+from tests.state.fakes import KEY, World, address
+
+
+async def test_without_hosts() -> None:
+    assert explain_handle(World().handle) == (
+        "the handle of host 1 reaches 0 of 0 hosts; messages of up to 482 bytes go in one packet\n"
+        "  it has no hosts yet: add_host adds one\n"
+        "  packets go in the clear; clear ones are taken"
+    )
+
+
+async def test_crypto() -> None:
+    world = World(crypto=CryptoConfig(KEY))
+    crypto = world.context.crypto
+    text = explain_handle(world.handle)
+    assert "packets are sealed with crypto slot 1; clear ones are refused" in text
+    assert KEY.hex() not in text
+    crypto.use(0)
+    assert (
+        "packets go in the clear, though a crypto slot is set, which use_crypto uses;"
+        " clear ones are taken"
+    ) in explain_handle(world.handle)
+
+
+async def test_settings_that_keep_messages_back_or_let_all_in() -> None:
+    world = World(access_lists=False)
+    assert "access lists are off" in explain_handle(world.handle)
+    assert "forwarding" not in explain_handle(world.handle)
+    world.context.forwarding = False
+    assert "forwarding is off: await handle.set_forwarding(True)" in explain_handle(world.handle)
+
+
+async def test_hosts_that_cannot_be_reached_come_first() -> None:
+    world = World()
+    good = world.add_host(2)
+    world.bring_up(world.add_link(good, dst=address(2)))
+    world.add_host(3)
+    lines = explain_handle(world.handle).splitlines()
+    assert lines[0].startswith("the handle of host 1 reaches 1 of 2 hosts;")
+    hosts = [line for line in lines if line.startswith("  host ")]
+    assert hosts == [
+        "  host 3 (host3) is unreachable: it has no links; add_link adds one",
+        "  host 2 (host2) is reachable: messages go over link 0",
+    ]
+    assert any(line.startswith("    link 0 to host 2") for line in lines)
+
+
+async def test_of_many_hosts_some_are_explained() -> None:
+    world = World()
+    for host_id in range(2, 2 + MOST_LINKS + 5):
+        world.add_host(host_id)
+    lines = explain_handle(world.handle).splitlines()
+    assert sum(line.startswith("  host ") for line in lines) == MOST_LINKS
+    assert lines[-1] == "  and 5 more hosts, each with an explain() of its own"
+
+
+async def test_who_is_not_known_is_told_here() -> None:
+    world = World()
+    world.add_host(2)
+    world.receive(Ping(7, 0, bytes(16), 0, True), address(7))
+    assert (
+        "  unknown_host x 1: a packet from 198.51.100.7:5405 is of host 7, which the handle does"
+        " not have: it has 2 (host2); add_host(7) adds it; compare the host ids on both sides"
+        " (last 0.0 s ago)"
+    ) in explain_handle(world.handle).splitlines()
+
+
+async def test_a_link_that_is_not_known_is_told_here() -> None:
+    world = World()
+    world.add_link(world.add_host(2), 1, dst=address(2))
+    world.receive(Ping(2, 0, bytes(16), 0, True), address(7))
+    text = explain_handle(world.handle)
+    assert "is for link 0 to host 2, which the handle does not have: it has 1 of its links" in text
+
+
+async def test_what_a_link_tells_is_not_told_twice() -> None:
+    world = World()
+    link = world.add_link(world.add_host(2), dst=address(2))
+    world.receive(Ping(3, 0, bytes(16), 0, True), address(2))
+    told = [line for line in explain_handle(world.handle).splitlines() if "unknown_host" in line]
+    assert told == [f"    {line}" for line in link.explain().splitlines() if "unknown_host" in line]
+
+
+async def test_drops_without_words_of_their_own() -> None:
+    world = World()
+    world.context.counters.drop(DropCause.REASSEMBLY_GIVEN_UP, 2)
+    world.context.counters.drop(DropCause.DUPLICATE, 2)
+    text = explain_handle(world.handle)
+    assert "  reassembly_given_up x 2: messages of which fragments are missing" in text
+    assert "duplicate" not in text
