@@ -20,7 +20,14 @@ EVENT_BUFFER: Final = 256
 
 @attrs.frozen
 class HostStatusChanged:
-    """A host became reachable or unreachable. ``remote`` and ``external`` are always False."""
+    """A host became reachable or unreachable.
+
+    Attributes:
+        host_id: The id of the host.
+        reachable: Whether a link to it can carry data now.
+        remote: Always False, see ``HostStatus``.
+        external: Always False likewise.
+    """
 
     host_id: int
     reachable: bool
@@ -30,7 +37,14 @@ class HostStatusChanged:
 
 @attrs.frozen
 class LinkStatusChanged:
-    """A link went up or down; ``reason`` says why in a few words."""
+    """A link went up or down.
+
+    Attributes:
+        host_id: The id of its host.
+        link_id: The id of the link, 0 to 7.
+        connected: Whether it is up now.
+        reason: Why, in a few words.
+    """
 
     host_id: int
     link_id: int
@@ -40,19 +54,28 @@ class LinkStatusChanged:
 
 @attrs.frozen
 class DataMtuChanged:
-    """The largest message that goes in one packet now has ``data_mtu`` bytes."""
+    """The largest message that goes in one packet has another size now.
+
+    Attributes:
+        data_mtu: That size, in bytes.
+    """
 
     data_mtu: int
 
 
 @attrs.frozen
 class ChannelError:
-    """The data fd of a channel failed, or came to its end if ``error`` is None.
+    """The data fd of a channel failed, or came to its end.
 
     With ``Direction.TX`` nothing more is read from it until it is removed and added again. With
     ``Direction.RX`` it refused a message; later ones are tried, and counted if they fail too. With
     EAGAIN (a BlockingIOError) nothing failed: the descriptor has no room, and messages wait until
     it is read from, at most 1024. That is told once a second at most.
+
+    Attributes:
+        channel: The channel, 0 to 31.
+        direction: TX for what the handle reads from it and sends, RX for what it writes to it.
+        error: What the system said, None for the end of what is read.
     """
 
     channel: int
@@ -62,7 +85,11 @@ class ChannelError:
 
 @attrs.frozen
 class EventsLost:
-    """The reader was too slow: ``count`` events before the next one are gone."""
+    """The reader was too slow, and the oldest events before the next one are gone.
+
+    Attributes:
+        count: How many.
+    """
 
     count: int
 

@@ -57,7 +57,11 @@ class FilterPacket(NamedTuple):
 
 @attrs.frozen
 class Broadcast:
-    """Send it to every host, on ``channel``; None is the one it was sent on."""
+    """Send it to every host.
+
+    Attributes:
+        channel: The channel, 0 to 31; None is the one it was sent on.
+    """
 
     channel: int | None = None
 
@@ -83,11 +87,11 @@ def _check_host(host: object) -> Destination:
 
 @attrs.frozen
 class Unicast:
-    """Send it to these hosts, on ``channel``; None is the one it was sent on.
+    """Send it to some hosts.
 
     Attributes:
         hosts: The hosts: given as one or several, by ids, names or ``Host`` objects.
-        channel: 0 to 31.
+        channel: The channel, 0 to 31; None is the one it was sent on.
 
     Raises:
         InvalidArgumentError: Something in ``hosts`` is no host.

@@ -12,7 +12,13 @@ from knet_trio.errors import DropCause
 
 @attrs.frozen
 class HostStatus:
-    """Whether a host can be reached. See knet_host_get_status(3)."""
+    """Whether a host can be reached. See knet_host_get_status(3).
+
+    Attributes:
+        reachable: Whether a link to it can carry data.
+        remote: Always False: libknet has it for what it does not do yet.
+        external: Always False likewise.
+    """
 
     reachable: bool
     remote: bool = False
@@ -21,9 +27,12 @@ class HostStatus:
 
 @attrs.frozen
 class OnwireVersions:
-    """The versions of the wire protocol that a handle can speak, and the one it does speak.
+    """The versions of the wire protocol. See knet_handle_get_onwire_ver(3).
 
-    See knet_handle_get_onwire_ver(3).
+    Attributes:
+        minimum: The oldest version that the handle can speak.
+        maximum: The newest one.
+        in_use: The one that it speaks.
     """
 
     minimum: int

@@ -32,7 +32,13 @@ def _check_accept(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
 
 @attrs.frozen
 class AclEntry:
-    """The addresses from ``first`` to ``last``, of one IP version, and whether they may speak."""
+    """A range of addresses of one IP version, and whether they may speak on a link.
+
+    Attributes:
+        first: The lowest address.
+        last: The highest address.
+        accept: Whether they may speak; False refuses them.
+    """
 
     first: IpAddress = attrs.field(validator=_check_address)
     last: IpAddress = attrs.field(validator=_check_address)

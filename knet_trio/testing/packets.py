@@ -39,10 +39,16 @@ class Fate(enum.StrEnum):
 
 
 class PacketRecord(NamedTuple):
-    """One packet on its way, or one of two copies of it.
+    """One packet on its way, or one of two copies of it. Times are seconds on Trio's clock.
 
-    ``taken`` (by the socket), ``sent`` (from the machine's interface) and ``ended`` are seconds on
-    trio's clock; ``data`` is what was sent.
+    Attributes:
+        sent: When it left the interface of its machine.
+        ended: When it arrived, or was lost.
+        source: The address that sent it.
+        destination: The address that it was sent to.
+        data: The bytes that were sent.
+        fate: How it ended.
+        taken: When the socket took it.
     """
 
     sent: float

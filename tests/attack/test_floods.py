@@ -134,7 +134,7 @@ async def test_spoofed_sources(crypto: CryptoConfig | None) -> None:
         await attack.flood(throw, packets)
         assert attack.dropped == attack.thrown
         forged = {DropCause.ACCESS_LIST, DropCause.UNKNOWN_ADDRESS}
-        assert set(attack.drops) == ({DropCause.NOT_AUTHENTIC} if crypto else forged)
+        assert set(attack.drops) == ({DropCause.CLEAR_TRAFFIC} if crypto else forged)
 
 
 @both
@@ -151,7 +151,7 @@ async def test_answers_from_the_address_of_the_peer(crypto: CryptoConfig | None)
         await attack.flood(arena.tap.inject, answers)
         assert attack.dropped == attack.thrown
         unasked = {DropCause.UNEXPECTED_PONG, DropCause.UNEXPECTED_PMTUD_REPLY}
-        assert set(attack.drops) == ({DropCause.NOT_AUTHENTIC} if crypto else unasked)
+        assert set(attack.drops) == ({DropCause.CLEAR_TRAFFIC} if crypto else unasked)
 
 
 @both
@@ -210,7 +210,7 @@ async def test_packets_for_every_sequence_number(crypto: CryptoConfig | None) ->
         # Who is no member of the cluster gets no further than that.
         thrown = attack.thrown
         await flood_from(attack, STRANGER_ADDRESS, (make_data(PEER, seq) for seq in range(65536)))
-        cause = DropCause.NOT_AUTHENTIC if crypto else DropCause.UNKNOWN_ADDRESS
+        cause = DropCause.CLEAR_TRAFFIC if crypto else DropCause.UNKNOWN_ADDRESS
         assert attack.drops[cause] == attack.thrown - thrown
 
 
@@ -252,7 +252,7 @@ async def test_fragments_that_never_complete(crypto: CryptoConfig | None, count:
 async def test_fragments_of_somebody_else(crypto: CryptoConfig | None) -> None:
     async with open_arena(crypto) as arena, under_attack(arena, SLACK) as attack:
         await flood_from(attack, STRANGER_ADDRESS, unfinished(PEER, 16, 1000))
-        cause = DropCause.NOT_AUTHENTIC if crypto else DropCause.UNKNOWN_ADDRESS
+        cause = DropCause.CLEAR_TRAFFIC if crypto else DropCause.UNKNOWN_ADDRESS
         assert attack.drops == {cause: attack.thrown}
 
 
