@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, ClassVar
+from functools import wraps
+from traceback import clear_frames
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
 from knet_trio.errors import UnknownAttributeError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def forgets_arguments(call: Callable[P, T]) -> Callable[P, T]:
+    """Have the errors of ``call`` lead to none of its arguments, one of which is a key.
+
+    Whoever keeps an error keeps the frames that it went through, and what is in them.
+    """
+
+    @wraps(call)
+    def forgetful(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except BaseException as error:
+            clear_frames(error.__traceback__)
+            # This frame still runs, so it is not cleared.
+            del args, kwargs
+            raise
+
+    return forgetful
 
 
 class Facade:

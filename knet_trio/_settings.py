@@ -9,7 +9,7 @@ from typing import Final, cast
 from knet_trio._compress import make_compressor, wire_id_of
 from knet_trio._core.onwire import VERSION
 from knet_trio._core.sizes import MAX_ONWIRE, MIN_IPV4_MTU, EnvelopeSizes
-from knet_trio._facade import Facade
+from knet_trio._facade import Facade, forgets_arguments
 from knet_trio._logs import settings
 from knet_trio._runtime import Runtime
 from knet_trio._state.context import Compression
@@ -47,6 +47,7 @@ class HandleSettings(Facade):
 
     # Crypto.
 
+    @forgets_arguments
     def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
         """Put a configuration into a slot, or clear the slot.
 
@@ -67,6 +68,7 @@ class HandleSettings(Facade):
         self._context.crypto.set(check_crypto(config), slot)
         settings.log_slot(self._context.log, slot, config)
 
+    @forgets_arguments
     def use_crypto(self, slot: int) -> None:
         """Send with slot 1 or 2 from now on, or with 0 in the clear.
 
@@ -83,6 +85,7 @@ class HandleSettings(Facade):
         settings.log_sealing(self._context.log, slot)
         self._envelope_changed(before)
 
+    @forgets_arguments
     def replace_crypto(self, config: CryptoConfig | None) -> None:
         """Put a configuration into slot 1 and send with it, even if slot 1 is in use.
 
@@ -247,7 +250,9 @@ class HandleSettings(Facade):
 
     @property
     def timer_resolution(self) -> float:
-        """Seconds. It can be set and read, and has no effect: timers here are exact.
+        """Seconds, 0.001 or more. It has no effect: timers here are exact.
+
+        Setting it to 0 takes it back to the default of 0.2.
 
         See knet_handle_set_threads_timer_res(3).
         """
@@ -256,9 +261,7 @@ class HandleSettings(Facade):
     @timer_resolution.setter
     def timer_resolution(self, resolution: float) -> None:
         self._runtime.check_running()
-        self._timer_resolution = check_seconds(
-            "timer_resolution", resolution, MIN_SECONDS, MAX_SECONDS
-        )
+        self._timer_resolution = check_timer_resolution(resolution)
 
     @property
     def onwire_versions(self) -> OnwireVersions:
@@ -351,6 +354,13 @@ def check_defrag_buffers(buffers: object) -> DefragBuffers:
 def check_dscp(dscp: int) -> int:
     """Return ``dscp`` if it is 0 to 63, else raise InvalidArgumentError."""
     return check_integer("dscp", dscp, 0, MAX_DSCP)
+
+
+def check_timer_resolution(resolution: float) -> float:
+    """Return ``resolution`` if it is 0.001 to 86400 seconds, and the default for 0."""
+    if resolution == 0 and not isinstance(resolution, bool):
+        return DEFAULT_TIMER_RESOLUTION
+    return check_seconds("timer_resolution", resolution, MIN_SECONDS, MAX_SECONDS)
 
 
 def check_reconnect_interval(interval: float) -> float:

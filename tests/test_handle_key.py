@@ -1,4 +1,4 @@
-"""The key of a handle that did not open: nothing of the library leads to it."""
+"""A key that was refused: nothing of the library leads to it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 import pytest
+import trio
 
-from knet_trio import CompressConfig, CryptoConfig, Handle, InvalidArgumentError, open_handle
+from knet_trio import (
+    BusyError,
+    CompressConfig,
+    CryptoConfig,
+    Handle,
+    InvalidArgumentError,
+    open_handle,
+)
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._state.context import Context
 from knet_trio.abc import Cipher
@@ -46,11 +54,64 @@ async def test_an_error_does_not_lead_to_the_key(options: dict[str, object]) -> 
     with pytest.raises(InvalidArgumentError) as caught:
         async with open_any(**{"host_id": 1, "crypto": CryptoConfig(key=KEY), **options}):
             pytest.fail("it opened")
-    found = list(variables(caught.value))
+    check_no_key(caught.value)
+
+
+def refused(*arguments: object, by: str = "set_crypto") -> tuple[str, tuple[object, ...]]:
+    return by, arguments
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        refused(CryptoConfig(key=KEY, cipher="rot13")),
+        refused(CryptoConfig(key=KEY), 0),
+        refused(CryptoConfig(key=KEY), 3),
+        refused(CryptoConfig(key=KEY), KEY),
+        refused(KEY),
+        refused(KEY.hex()),
+        refused([KEY], 2),
+        refused(None, KEY),
+        refused(1, CryptoConfig(key=KEY)),
+        refused(CryptoConfig(key=KEY, hash="none"), by="replace_crypto"),
+        refused(KEY, by="replace_crypto"),
+        refused(KEY, by="use_crypto"),
+    ],
+)
+async def test_nor_does_one_of_a_handle_that_is_open(name: str, arguments: list[object]) -> None:
+    async with open_handle(1) as handle:
+        with pytest.raises(InvalidArgumentError) as caught:
+            getattr(handle, name)(*arguments)
+        check_no_key(caught.value)
+        told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        ours = [frame for frame in told.stack if "/knet_trio/" in frame.filename]
+        assert ours
+        for frame in ours:
+            assert not frame.locals or not {"config", "slot", "args", "kwargs"} & set(frame.locals)
+        assert str(KEY[:8])[2:-1] not in str(caught.value)
+
+
+async def test_nor_does_one_of_a_slot_in_use_or_of_a_handle_that_has_ended() -> None:
+    config = CryptoConfig(key=KEY)
+    async with open_handle(1) as handle:
+        handle.set_crypto(CryptoConfig(key=KEY[::-1]))
+        handle.use_crypto(1)
+        with pytest.raises(BusyError) as busy:
+            handle.set_crypto(config)
+    with pytest.raises(trio.ClosedResourceError) as ended:
+        handle.set_crypto(config)
+    for error in (busy.value, ended.value):
+        for value in variables(error):
+            assert not isinstance(value, CryptoConfig)
+
+
+def check_no_key(error: BaseException) -> None:
+    """Fail if the frames that ``error`` went through have the key."""
+    found = list(variables(error))
     assert found
     for value in found:
         assert not isinstance(value, CryptoConfig | Cipher)
-        assert value != KEY
+        assert value not in (KEY, KEY.hex(), [KEY])
         slots = value.crypto if isinstance(value, Context) else value
         if isinstance(slots, CryptoSlots):
             assert slots.openers == ()

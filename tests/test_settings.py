@@ -161,12 +161,22 @@ class TestSeconds:
                 setattr(handle, setting.name, seconds)
                 assert getattr(handle, setting.name) == seconds
 
-    @pytest.mark.parametrize("seconds", [0, -1.0, 86401, float("nan"), "1", None, True])
+    @pytest.mark.parametrize("seconds", [0.0009, -1.0, 86401, float("nan"), "1", None, True, False])
     async def test_they_are_checked(self, setting: Setting, seconds: Any) -> None:
         async with open_handle(1) as handle:
             with pytest.raises(InvalidArgumentError, match=setting.name):
                 setattr(handle, setting.name, seconds)
             assert getattr(handle, setting.name) == setting.default
+
+
+async def test_no_time_is_no_interval_but_the_usual_resolution() -> None:
+    async with open_handle(1) as handle:
+        with pytest.raises(InvalidArgumentError, match="reconnect_interval"):
+            handle.reconnect_interval = 0
+        for nothing in (0, 0.0):
+            handle.timer_resolution = 0.5
+            handle.timer_resolution = nothing
+            assert handle.timer_resolution == 0.2
 
 
 class TestBooleans:

@@ -14,7 +14,7 @@ from knet_trio._crypto.alike import AlikePair
 from knet_trio._crypto.envelope import HashEnvelope, make_cipher
 from knet_trio.abc import Cipher
 from knet_trio.config import CryptoConfig, check_integer
-from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketError
+from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketError, is_integer
 
 CLEAR: Final = 0
 FIRST: Final = 1
@@ -61,7 +61,7 @@ class CryptoSlots:
         Raises:
             BusyError: The slot is in use.
         """
-        check_integer("crypto slot", slot, FIRST, SLOTS)
+        _check_slot(slot, FIRST)
         cipher = None if config is None else make_cipher(config)
         if slot == self._in_use:
             raise BusyError(
@@ -76,7 +76,7 @@ class CryptoSlots:
         Raises:
             InvalidArgumentError: Nothing is in that slot.
         """
-        check_integer("crypto slot", slot, CLEAR, SLOTS)
+        _check_slot(slot, CLEAR)
         if slot != CLEAR and slot not in self._ciphers:
             raise InvalidArgumentError(f"crypto slot {slot} is empty: set it before using it")
         self._in_use = slot
@@ -171,3 +171,13 @@ def _is_clear(datagram: bytes) -> bool:
     except PacketError:
         return False
     return True
+
+
+def _check_slot(slot: object, lowest: int) -> None:
+    """Raise InvalidArgumentError if ``slot`` is none from ``lowest`` on."""
+    if not is_integer(slot):
+        # The value is not shown: beside a key, it may be the key in the wrong place.
+        raise InvalidArgumentError(
+            f"the crypto slot is {type(slot).__name__}, not an integer from {lowest} to {SLOTS}"
+        )
+    check_integer("crypto slot", slot, lowest, SLOTS)
