@@ -137,7 +137,7 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
         Raises:
             SendError: Why it could not be sent.
             InvalidArgumentError: ``data`` is no message, or ``to`` no host.
-            UnknownHostError: The handle does not have the host that ``to`` or the filter names.
+            UnknownHostError: The handle does not have a host that ``to`` or the filter names.
             trio.ClosedResourceError: The channel was closed, also while this waited, or the handle
                 has ended.
 

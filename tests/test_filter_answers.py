@@ -59,6 +59,20 @@ class TestFilters:
             drops = counted(pair.a.statistics().drops)
             assert drops == {DropCause.UNKNOWN_DESTINATION: times}
 
+    async def test_send_sync_sends_nothing_if_one_of_several_is_not_there(self) -> None:
+        answers = [Unicast(["nobody", 2]), Unicast([2, 99])]
+        async with open_pair() as pair:
+            receiver, channel = pair.b.open_channel(0), pair.a.open_channel(0)
+            for number, answer in enumerate(answers, start=1):
+                pair.a.set_filter(answering(answer))
+                with pytest.raises(UnknownHostError, match="makes one"):
+                    await channel.send_sync(b"to nobody")
+                drops = counted(pair.a.statistics().drops)
+                assert drops == {DropCause.UNKNOWN_DESTINATION: number}
+            pair.a.set_filter(answering(Unicast([2, "2"])))
+            await channel.send_sync(b"to one that is named twice")
+            assert await receive(receiver, 1) == [b"to one that is named twice"]
+
     async def test_those_that_are_there_get_it_all_the_same(self) -> None:
         async with open_pair(filter=lambda _: Unicast(["nobody", 2])) as pair:
             receiver = pair.b.open_channel(0)

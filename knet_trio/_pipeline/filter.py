@@ -67,12 +67,21 @@ class FilterStage:
             addressed.append(one)
         return addressed
 
-    def address(self, data: bytes, channel: int, to: tuple[int, ...] | None) -> Addressed:
+    def address(
+        self, data: bytes, channel: int, to: tuple[int, ...] | None, *, all_known: bool = False
+    ) -> Addressed:
         """Return where one message goes.
+
+        Args:
+            data: The message.
+            channel: The channel it was sent on.
+            to: The hosts that get it, None to ask the filter.
+            all_known: Whether the answer of the filter must name no unknown host. If not, those
+                that are there get it all the same.
 
         Raises:
             SendError: It is dropped.
-            UnknownHostError: It is for nobody but hosts that are not there, and counted for them.
+            UnknownHostError: It is for hosts that are not there, and counted for them.
         """
         if not self._context.forwarding:
             raise ForwardingDisabledError(
@@ -91,13 +100,13 @@ class FilterStage:
             return Addressed((data,), channel, None)
         if not answer.hosts:
             raise DestinationError("the filter answered Unicast without a host", errno=errno.EINVAL)
-        return Addressed((data,), channel, self._find_hosts(answer))
+        return Addressed((data,), channel, self._find_hosts(answer, all_known))
 
-    def _find_hosts(self, answer: Unicast) -> tuple[int, ...]:
-        """Return the ids of the hosts that are meant; the others are counted.
+    def _find_hosts(self, answer: Unicast, all_known: bool) -> tuple[int, ...]:
+        """Return the ids of the hosts that are meant; those that are not there are counted.
 
         Raises:
-            UnknownHostError: There are no others.
+            UnknownHostError: None of them is there; with ``all_known``, one of them is not.
         """
         unknown: UnknownHostError | None = None
         found: dict[int, None] = {}
@@ -113,6 +122,6 @@ class FilterStage:
                 self._context.refuse(cause, error.args[0], key=shown(host))
             except InvalidArgumentError as error:
                 raise FilterError(f"the filter failed: {error.args[0]}") from error
-        if unknown is not None and not found:
+        if unknown is not None and (all_known or not found):
             raise unknown
         return tuple(found)

@@ -170,7 +170,7 @@ class Transmitter:
         if to is None and self._context.filter is None:
             raise NoFilterError("say where to with to=[host_id], or set a filter")
         with self._guard():
-            addressed = self._filter.address(data, channel, to)
+            addressed = self._filter.address(data, channel, to, all_known=True)
         hosts = addressed.hosts
         if hosts is None or len(hosts) != 1:
             raise DestinationError(
