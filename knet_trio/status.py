@@ -118,9 +118,10 @@ class LinkStatus:
         enabled: Whether the link is in use.
         connected: Whether it is up.
         dynconnected: Whether it is dynamic and has a peer.
-        latency: The average round trip.
+        latency: The average round trip, 0.0 before the first pong.
         pong_last: When the last pong came, on Trio's clock, None before the first.
-        mtu: The user bytes that one packet carries, 0 while the link cannot carry data.
+        mtu: The user bytes that one packet carries: what every path carries until the path MTU is
+            known, 0 if the path does not even carry that.
         proto_overhead: The bytes around them on the wire, 0 before the path MTU is known.
         reason: Why it is up or down, in words.
         since: Since when, on Trio's clock.

@@ -12,6 +12,7 @@ from knet_trio import (
     DropCause,
     InvalidArgumentError,
     Link,
+    LinkStatusChanged,
     NotImplementedByKnetError,
     UnknownLinkError,
     open_handle,
@@ -154,7 +155,12 @@ async def test_a_removed_link_is_gone() -> None:
     async with open_pair(links=2) as pair:
         host = pair.a.get_host(2)
         link = host.links[0]
-        await link.remove()
+        async with pair.a.events() as events:
+            await link.remove()
+            down = LinkStatusChanged(2, 0, False, "it was removed")
+            with trio.fail_after(PATIENCE):
+                assert await events.receive() == down
+        assert "it was removed; add_link" in link.explain()
         assert list(host.links) == [1]
         with pytest.raises(UnknownLinkError, match="no link 0"):
             await host.remove_link(0)
@@ -166,6 +172,27 @@ async def test_a_removed_link_is_gone() -> None:
         receiver = pair.b.open_channel(0)
         await pair.a.open_channel(0).send(b"over the other")
         assert await receive(receiver, 1) == [b"over the other"]
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+async def test_a_link_that_never_was_up_says_what_every_path_carries(enabled: bool) -> None:
+    async with open_handle(1) as handle:
+        host = handle.add_host(2)
+        for link_id, (address, dst, mtu) in enumerate(
+            [
+                (LOCALHOST, (LOCALHOST, 1), 522),
+                (LOCALHOST, None, 522),
+                ("::1", ("::1", 1), 1206),
+                ("::1", None, 1206),
+            ]
+        ):
+            link = await host.add_link(link_id, (address, 0), dst, enabled=enabled)
+            status = link.status
+            assert (status.mtu, status.proto_overhead) == (mtu, 0)
+            assert (status.latency, status.pong_last) == (0.0, None)
+            stats = status.stats
+            assert (stats.latency_min, stats.latency_ave, stats.latency_max) == (None, None, None)
+        assert handle.data_mtu == 482
 
 
 async def test_a_link_without_destination_finds_its_peer_when_that_speaks() -> None:

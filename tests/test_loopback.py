@@ -141,7 +141,11 @@ class TestBeingUp:
         async with open_handle(1) as handle:
             link = await add_loopback(handle)
             me = link.host
-            await link.remove()
+            async with handle.events() as events:
+                await link.remove()
+                down = LinkStatusChanged(1, 0, False, "it was removed")
+                assert await events.receive() == down
+            assert "it was removed; add_link" in link.explain()
             assert not me.links
             assert not me.status.reachable
             with pytest.raises(trio.ClosedResourceError):
