@@ -55,6 +55,8 @@ class LinkAddress:
         # the latter must not make the former forgotten.
         self._seen_pings = SeenPings()
         self._seen_elsewhere = SeenPings()
+        # Those from where the peer has answered from: what others repeat is not held against it.
+        self._seen_proven = SeenPings()
 
     @property
     def dynamic(self) -> bool:
@@ -88,13 +90,12 @@ class LinkAddress:
             None if it is to be asked now, which counts.
         """
         proven = place == self._proven
-        # What others repeat is not held against the place that the peer has answered from.
-        stamp = ping.time + b" proven" if proven else ping.time
-        if stamp in self._seen_elsewhere:
+        seen = self._seen_proven if proven else self._seen_elsewhere
+        if ping.time in seen:
             return DropCause.REPLAYED
         if not self._limit.admits(place, now, proven=proven):
             return DropCause.RATE_LIMITED
-        self._seen_elsewhere.add(stamp)
+        seen.add(ping.time)
         return None
 
     def challenge(self, place: Address, ping: Ping, *, greeted: bool) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import deque
+
+import pytest
 
 from knet_trio._core.freshness import MAX_PINGS, MAX_PROBES, ProbeNumbers, SeenPings
 
@@ -43,6 +46,39 @@ class TestSeenPings:
             seen.add(stamp(number))
             assert stamp(number) in seen
         assert [stamp(number) in seen for number in (1, 2, 3)] == [False, True, True]
+
+    @pytest.mark.parametrize("limit", [1, 2, 7, 64])
+    def test_it_remembers_what_a_list_of_the_last_ones_does(self, limit: int) -> None:
+        dice = random.Random(limit)
+        seen = SeenPings(limit)
+        last: deque[bytes] = deque(maxlen=limit)
+        for _ in range(3000):
+            one = stamp(dice.randrange(3 * limit))
+            assert (one in seen) == (one in last)
+            assert seen.is_copy(one) == (one in last)
+            if one not in last:
+                last.append(one)
+            assert len(seen) == len(last)
+
+    def test_numbers_that_come_round(self) -> None:
+        """More stamps than its numbers have values, and buckets whose newest is from before."""
+        seen = SeenPings(16)
+        last: deque[bytes] = deque(maxlen=16)
+        dice = random.Random(1)
+        for number in range(150_000):
+            seen.add(stamp(number))
+            last.append(stamp(number))
+            asked = stamp(dice.randrange(max(0, number - 70_000), number + 1))
+            assert (asked in seen) == (asked in last)
+        assert all(one in seen for one in last)
+
+    def test_zeros_are_a_stamp_like_others(self) -> None:
+        seen = SeenPings()
+        assert bytes(16) not in seen
+        seen.add(stamp(1))
+        assert bytes(16) not in seen
+        assert not seen.is_copy(bytes(16))
+        assert seen.is_copy(bytes(16))
 
 
 class TestProbeNumbers:
