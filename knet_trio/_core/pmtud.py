@@ -80,8 +80,11 @@ class PathMtuSearch:
 
     @property
     def overhead(self) -> int:
-        """Bytes of headers, salt and hash; 0 before the first search has ended."""
-        return 0 if self.onwire is None else self.sizes.overhead
+        """Bytes of headers, salt and hash; 0 before the first search has ended.
+
+        A fixed MTU is not searched for.
+        """
+        return 0 if self.onwire is None or self._known is None else self.sizes.overhead
 
     def start(self, now: float) -> None:
         """Start a search, or start it again; ``mtu`` stays until it ends."""

@@ -167,10 +167,9 @@ class CompressorStage(Stage[_Key]):
             return False
         (data,) = batch.datas
         made = _compress(compression, data)
-        self._count_vain(data, compression, made)
+        batch.tried = self._tried(data, compression, made)
         if len(made.data) < len(data):
             batch.set_compressed([(made.data, compression.compressor.wire_id)])
-            batch.compressed = (len(data), len(made.data), made.elapsed)
         return True
 
     def submit(self, batch: Batch, hosts: Hosts) -> None:
@@ -179,7 +178,6 @@ class CompressorStage(Stage[_Key]):
         if compression is None:
             # It was turned off while the batch waited for room.
             batch.ready = True
-            self._context.counters.tx_uncompressed += len(batch.datas)
             self._done(hosts)
             return
         # The order of hosts changes as they go and come.
@@ -308,20 +306,20 @@ class CompressorStage(Stage[_Key]):
 
     def _take(self, data: bytes, compression: Compression, made: _Made) -> tuple[bytes, int]:
         """Return the shorter form of ``data`` with its compression's wire id, and count it."""
-        counters = self._context.counters
-        self._count_vain(data, compression, made)
-        if len(made.data) >= len(data):
-            counters.tx_uncompressed += 1
-            return data, NOT_COMPRESSED
-        counters.tx_compress.add(len(data), len(made.data), made.elapsed)
-        return made.data, compression.compressor.wire_id
+        smaller = len(made.data) < len(data)
+        tried = self._tried(data, compression, made)
+        self._context.counters.handed_over(tried, 0 if smaller else 1)
+        return (made.data, compression.compressor.wire_id) if smaller else (data, NOT_COMPRESSED)
 
-    def _count_vain(self, data: bytes, compression: Compression, made: _Made) -> None:
-        """Count a message that the compressor was tried on in vain."""
-        if made.error is None:
-            if len(made.data) >= len(data) > compression.threshold:
-                self._context.counters.tx_unable_to_compress += 1
-        else:
+    def _tried(
+        self, data: bytes, compression: Compression, made: _Made
+    ) -> tuple[int, int, float] | None:
+        """Return the bytes of ``data`` before and after, and the seconds that it took.
+
+        Returns:
+            None if the compressor was not tried on it, or failed, which is counted.
+        """
+        if made.error is not None:
             self._context.counters.tx_failed_to_compress += 1
             self._context.log.error(
                 LogSubsystem.COMPRESS,
@@ -330,6 +328,9 @@ class CompressorStage(Stage[_Key]):
                 key="compressor failed",
                 cause=made.error,
             )
+        elif len(data) > compression.threshold:
+            return len(data), len(made.data), made.elapsed
+        return None
 
 
 def _needs_thread(compression: Compression, data: bytes) -> bool:

@@ -25,6 +25,7 @@ from typing import Final, cast
 from knet_trio._core.admission import PacketKind, is_possible
 from knet_trio._core.onwire import (
     DATA_HEADER_SIZE,
+    TYPE_DATA,
     Data,
     DataRun,
     decode_run_untrusted,
@@ -60,6 +61,9 @@ LARGE_PACKET: Final = 4096
 
 OPENED_AT_ONCE: Final = 64
 """Envelopes that are opened between two looks at whether the turn is over."""
+
+_DATA: Final = bytes([TYPE_DATA])
+"""The second byte of a data packet."""
 
 READERS_FIRST: Final = 0.002
 """Seconds that readers of crowded channels are given for what a socket gives at once, at most. As
@@ -146,23 +150,23 @@ class Receiver:
         """Receive a datagram that came alone."""
         crypto = self._context.crypto
         if not crypto.openers and crypto.allow_clear_traffic:
-            self._receive_packet(datagram, len(datagram), source)
+            self._receive_packet(datagram, source)
             return
         began = time.perf_counter()
         packet = crypto.open_one_untrusted(datagram)
         if isinstance(packet, PacketError):
             self._refuse(packet, datagram, source)
             return
-        if packet is not datagram:
+        if packet is not datagram and packet[1:2] == _DATA:
             self._context.counters.rx_crypt.add(time.perf_counter() - began, 1)
-        self._receive_packet(packet, len(datagram), source)
+        self._receive_packet(packet, source)
 
     async def _receive_train(self, train: Train) -> None:
         """Receive datagrams that came together, in turns."""
         turns = self._turns
         crypto = self._context.crypto
         if not crypto.openers and crypto.allow_clear_traffic:
-            if not self._receive_run(train.data, train.size, len(train.data), train.source):
+            if not self._receive_run(train.data, train.size, train.source):
                 datagrams = train.datagrams()
                 await self._receive_each(datagrams, datagrams, train.source)
             return
@@ -178,7 +182,7 @@ class Receiver:
         opened = self._context.crypto.open_many_untrusted(datagrams)
         elapsed = time.perf_counter() - began
         sealed = sum(
-            packet is not datagram and isinstance(packet, bytes)
+            packet is not datagram and isinstance(packet, bytes) and packet[1:2] == _DATA
             for packet, datagram in zip(opened, datagrams, strict=True)
         )
         if sealed < len(datagrams):
@@ -187,10 +191,9 @@ class Receiver:
         if sealed == len(datagrams) > 1:
             packets = cast("list[bytes]", opened)
             size = len(packets[0])
-            if all(len(packet) == size for packet in packets[:-1]) and 0 < len(packets[-1]) <= size:
-                onwire = sum(map(len, datagrams))
-                if self._receive_run(b"".join(packets), size, onwire, source):
-                    return
+            is_run = all(len(one) == size for one in packets[:-1]) and 0 < len(packets[-1]) <= size
+            if is_run and self._receive_run(b"".join(packets), size, source):
+                return
         await self._receive_each(opened, datagrams, source)
 
     async def _receive_each(
@@ -205,19 +208,18 @@ class Receiver:
             if isinstance(packet, PacketError):
                 self._refuse(packet, datagram, source)
             else:
-                self._receive_packet(packet, len(datagram), source)
+                self._receive_packet(packet, source)
             if not number % PACKETS_AT_ONCE and turns.is_over():
                 await turns.give_up()
 
     # Packets, and who may send them.
 
-    def _receive_run(self, packets: bytes, size: int, onwire: int, source: Address) -> bool:
+    def _receive_run(self, packets: bytes, size: int, source: Address) -> bool:
         """Receive data packets that differ only in what counts up.
 
         Args:
             packets: The packets, one after the other.
             size: The bytes of each; the last may have fewer.
-            onwire: The bytes of their datagrams together.
             source: Where they came from.
 
         Returns:
@@ -229,21 +231,21 @@ class Receiver:
         run = decode_run_untrusted(packets, size)
         if run is None:
             return False
-        host = self._admit(run.node, len(run.payloads), onwire, source)
+        host = self._admit(run.node, len(run.payloads), len(packets), source)
         if host is not None:
             datas = host.inbound.receive_run(run)
             if datas:
                 self._pass_run(host, datas, run)
         return True
 
-    def _receive_packet(self, packet: bytes, onwire: int, source: Address) -> None:
-        """Receive one packet, whose datagram had ``onwire`` bytes."""
+    def _receive_packet(self, packet: bytes, source: Address) -> None:
+        """Receive one packet."""
         fields = read_whole_untrusted(packet)
         if fields is None:
-            self._receive_other(packet, onwire, source)
+            self._receive_other(packet, source)
             return
         _, _, host_id, _, _, seq, compress, _, _, _, _, channel = fields
-        host = self._admit(host_id, 1, onwire, source)
+        host = self._admit(host_id, 1, len(packet), source)
         if host is not None and host.inbound.receive_whole(seq):
             data = packet[DATA_HEADER_SIZE:]
             if compress or host.receive_lane.count:
@@ -251,7 +253,7 @@ class Receiver:
             else:
                 self._delivery.deliver(data, host_id, channel)
 
-    def _receive_other(self, packet: bytes, onwire: int, source: Address) -> None:
+    def _receive_other(self, packet: bytes, source: Address) -> None:
         """Receive a packet that is not a whole message."""
         try:
             decoded = decode_untrusted(packet)
@@ -259,17 +261,24 @@ class Receiver:
             self._refuse(error, packet, source)
             return
         if not isinstance(decoded, Data):
-            receive_control(self._handle, decoded, onwire, source)
+            receive_control(self._handle, decoded, len(packet), source)
             return
-        host = self._admit(decoded.node, 1, onwire, source)
+        host = self._admit(decoded.node, 1, len(packet), source)
         if host is None:
             return
         data = host.inbound.receive(decoded)
         if data is not None:
             self._pass(host, data, decoded.channel, decoded.compress)
 
-    def _admit(self, host_id: int, packets: int, onwire: int, source: Address) -> HostState | None:
-        """Return the host that sent data packets; None, and counted, if it may not send them."""
+    def _admit(self, host_id: int, packets: int, size: int, source: Address) -> HostState | None:
+        """Return the host that sent data packets; None, and counted, if it may not send them.
+
+        Args:
+            host_id: The host that they say they are from.
+            packets: How many they are.
+            size: Their bytes together, without envelopes.
+            source: Where they came from.
+        """
         context = self._context
         host = self._handle.hosts.get(host_id)
         if host is None:
@@ -281,10 +290,10 @@ class Receiver:
             link = self._look_up(host, source, packets)
             if link is None:
                 return None
+        link.counters.received(Kind.DATA, packets, size)
         if not context.forwarding:
             context.refuse(DropCause.FORWARDING_DISABLED, "it came in", times=packets)
             return None
-        link.counters.received(Kind.DATA, packets, onwire)
         return host
 
     def _look_up(self, host: HostState, source: Address, packets: int) -> NetworkLinkState | None:
@@ -357,7 +366,7 @@ class Receiver:
 def _share_of_sealed(
     opened: Sequence[bytes | PacketError], datagrams: Sequence[bytes], sealed: int
 ) -> float:
-    """Return which part of the work of opening ``datagrams`` was for the ``sealed`` ones that open.
+    """Return which part of the work of opening ``datagrams`` was for the ``sealed`` data in them.
 
     What does not open costs less than what does, but in packets as well as in bytes it costs
     something. So the lesser of both shares is taken: nobody can drive the time up with noise.
@@ -365,6 +374,6 @@ def _share_of_sealed(
     size = sum(
         len(datagram)
         for packet, datagram in zip(opened, datagrams, strict=True)
-        if packet is not datagram and isinstance(packet, bytes)
+        if packet is not datagram and isinstance(packet, bytes) and packet[1:2] == _DATA
     )
     return min(sealed / len(datagrams), size / max(1, sum(map(len, datagrams))))

@@ -113,7 +113,6 @@ class SendLanes:
                 return False
         size = len(data)
         batch.add(data)
-        self._context.counters.tx_uncompressed += 1
         for host in hosts:
             host.lane.messages += 1
             host.lane.size += size
@@ -130,7 +129,6 @@ class SendLanes:
             lane = host.lane
             if lane.full or lane.waiters:
                 return self._try_enter(batch, hosts, None)
-        self._context.counters.tx_uncompressed += len(batch.datas)
         for host in hosts:
             host.lane.append(LaneItem(batch))
             self.transport.wake(host.host_id)
@@ -441,10 +439,9 @@ class SendLanes:
             waits: Whether it is one of many, maybe, that waited to enter.
         """
         transport = self.transport
-        if batch.compressed is not None:
-            self._context.counters.tx_compress.add(*batch.compressed)
-        elif batch.ready:
-            self._context.counters.tx_uncompressed += len(batch.datas)
+        if batch.ready and self._context.compression is not None:
+            unchanged = 0 if batch.compress else len(batch.datas)
+            self._context.counters.handed_over(batch.tried, unchanged)
         if len(hosts) == 1 and batch.ready:
             (host,) = hosts
             lane = host.lane

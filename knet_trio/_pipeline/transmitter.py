@@ -210,10 +210,8 @@ class Transmitter:
             error = await self._wait_sent(host, item)
         if error is not None:
             raise error
-        if batch.compressed is not None:
-            self._context.counters.tx_compress.add(*batch.compressed)
-        elif not counted:
-            self._context.counters.tx_uncompressed += 1
+        if not counted and self._context.compression is not None:
+            self._context.counters.handed_over(batch.tried, 0 if batch.compress else 1)
 
     async def _compress(self, batch: Batch, host: HostState, owner: ChannelState | None) -> None:
         """Wait until ``batch`` is compressed.

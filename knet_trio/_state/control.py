@@ -36,7 +36,7 @@ _COUNTED = {
 
 
 def receive_control(handle: HandleState, packet: Control, size: int, source: Address) -> None:
-    """Act on one control packet, whose datagram had ``size`` bytes."""
+    """Act on one control packet, which had ``size`` bytes without its envelope."""
     context = handle.context
     host = handle.hosts.get(packet.node)
     if host is None:

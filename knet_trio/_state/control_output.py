@@ -117,7 +117,7 @@ class ControlOutput:
     def reply(self, number: int) -> None:
         """Answer a path MTU probe that came through."""
         reply = PmtudReply(self._context.host_id, self._link_id, number)
-        self._send(Kind.PMTU, encode_pmtud_reply(reply))
+        self._send(Kind.PMTU_ANSWER, encode_pmtud_reply(reply))
 
     def kernel_mtu(self) -> int | None:
         """Return the largest packet that this machine sends to the peer, in bytes on the wire.
@@ -141,11 +141,14 @@ class ControlOutput:
         destination = to or self._address.destination
         if destination is None:
             return None
+        context = self._context
         try:
-            datagram = self._context.crypto.seal((packet,))[0]
+            datagram = context.crypto.seal((packet,))[0]
         except (OSError, MemoryError) as error:
             # The system gave no random bytes, or no memory. The next packet comes anyway.
             if isinstance(error, MemoryError):
                 error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-            return self._sender.control_failed(kind, error)
+            return self._sender.control_failed(kind, len(packet), error)
+        if datagram is not packet:
+            context.counters.tx_crypt_control += 1
         return self._sender.send_control(kind, datagram, destination)

@@ -25,11 +25,17 @@ class Kind(enum.IntEnum):
     PING = 1
     PONG = 2
     PMTU = 3
+    # An answer to a probe, when it is sent. The statistics leave it out, as libknet does, which
+    # counts the answers that it receives as PMTU.
+    PMTU_ANSWER = 4
+
+
+_SHOWN: Final = (Kind.DATA, Kind.PING, Kind.PONG, Kind.PMTU)
 
 
 @attrs.define
 class Tally:
-    """Packets of one kind on one link."""
+    """Packets of one kind on one link. What the system refused is among those sent, as an error."""
 
     tx_packets: int = 0
     tx_bytes: int = 0
@@ -47,7 +53,9 @@ class Trouble(NamedTuple):
 
 
 class LinkCounters:
-    """Everything that one link counts. Bytes are those handed to and taken from the socket.
+    """Everything that one link counts.
+
+    Bytes are those of UDP payloads when sent, and of packets without their envelopes when received.
 
     Attributes:
         trouble: What went wrong last, None if nothing did.
@@ -84,12 +92,15 @@ class LinkCounters:
         """Count packets that the socket had no room for."""
         self.tallies[kind].tx_retries += packets
 
-    def failed(self, kind: Kind) -> None:
-        """Count a packet that the system refused to send."""
-        self.tallies[kind].tx_errors += 1
+    def failed(self, kind: Kind, size: int) -> None:
+        """Count a packet of ``size`` bytes that the system refused to send, as sent too."""
+        tally = self.tallies[kind]
+        tally.tx_packets += 1
+        tally.tx_bytes += size
+        tally.tx_errors += 1
 
     def received(self, kind: Kind, packets: int, size: int) -> None:
-        """Count packets that came in, of ``size`` bytes together."""
+        """Count packets that came in, of ``size`` bytes together without their envelopes."""
         tally = self.tallies[kind]
         tally.rx_packets += packets
         tally.rx_bytes += size
@@ -114,7 +125,7 @@ class LinkCounters:
 
     def snapshot(self, liveness: Liveness | None = None) -> LinkStatistics:
         """Return the counters as they are now, with the latencies that ``liveness`` keeps."""
-        tallies = self.tallies
+        tallies = [self.tallies[kind] for kind in _SHOWN]
         total = Tally(
             **{
                 field.name: sum(getattr(tally, field.name) for tally in tallies)
@@ -122,7 +133,7 @@ class LinkCounters:
             }
         )
         numbers: dict[str, int] = {}
-        named = zip([kind.name.lower() for kind in Kind], tallies, strict=True)
+        named = zip([kind.name.lower() for kind in _SHOWN], tallies, strict=True)
         for name, tally in [*named, ("total", total)]:
             for field, value in attrs.asdict(tally).items():
                 direction, _, what = field.partition("_")
@@ -166,7 +177,7 @@ class Timing:
 
 @attrs.define
 class CompressionTally:
-    """Messages that were compressed, or decompressed."""
+    """Messages that were handed to the compressor, or were decompressed."""
 
     packets: int = 0
     original_bytes: int = 0
@@ -199,12 +210,29 @@ class HandleCounters:
         self.tx_uncompressed = 0
         self.tx_compress = CompressionTally()
         self.rx_compress = CompressionTally()
+        # Of data packets; the others are only counted.
         self.tx_crypt_overhead = 0
         self.tx_crypt = Timing()
+        self.tx_crypt_control = 0
         self.rx_crypt = Timing()
         self.tx_failed_to_compress = 0
         self.tx_unable_to_compress = 0
         self.rx_failed_to_decompress = 0
+
+    def handed_over(self, tried: tuple[int, int, float] | None, unchanged: int) -> None:
+        """Count messages that are handed over while compression is on.
+
+        Args:
+            tried: Of the one message that the compressor was tried on, its bytes before and after,
+                and the seconds that it took; None if it was tried on none.
+            unchanged: How many of the messages are sent as they are.
+        """
+        self.tx_uncompressed += unchanged
+        if tried is not None:
+            original, size, seconds = tried
+            self.tx_compress.add(original, size, seconds)
+            if size >= original:
+                self.tx_unable_to_compress += 1
 
     def drop(self, cause: DropCause, times: int = 1) -> None:
         """Count packets or messages that were dropped."""
@@ -227,7 +255,7 @@ class HandleCounters:
             rx_compress_time_ave=rx.time.ave,
             rx_compress_time_min=rx.time.min,
             rx_compress_time_max=rx.time.max,
-            tx_crypt_packets=self.tx_crypt.count,
+            tx_crypt_packets=self.tx_crypt.count + self.tx_crypt_control,
             tx_crypt_byte_overhead=self.tx_crypt_overhead,
             tx_crypt_time_ave=self.tx_crypt.ave,
             tx_crypt_time_min=self.tx_crypt.min,

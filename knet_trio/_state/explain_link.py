@@ -91,7 +91,8 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     if link.destination is None:
         return list(_why_nowhere(link))
     lines: list[str] = []
-    if pings.tx_errors and not pings.tx_packets:
+    left = pings.tx_packets - pings.tx_errors
+    if pings.tx_errors and not left:
         lines.append("  no ping has left this machine: is the interface up, is there a route?")
     elif liveness.counted:
         needed = liveness.pong_count + 1
@@ -99,7 +100,7 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     elif not pongs.rx_packets:
         seconds = now - link.heartbeat.started_at
         lines.append(
-            f"  {pings.tx_packets} pings sent in {seconds:.1f} s, not one answered:"
+            f"  {left} pings sent in {seconds:.1f} s, not one answered:"
             " is the peer running, is its link the mirror of this one, does a firewall drop UDP?"
         )
     elif liveness.last_pong is not None:

@@ -127,7 +127,7 @@ class LinkSender:
                 if error.errno == errno.ENOBUFS:
                     self._wait_for_buffers()
                     break
-                counters.failed(Kind.DATA)
+                counters.failed(Kind.DATA, len(rest[0]))
                 refusals.append(Refusal(done, error))
                 self._refused(error)
                 done += 1
@@ -166,7 +166,9 @@ class LinkSender:
             if error.errno == errno.ENOBUFS:
                 counters.delayed(kind, 1)
                 return error
-            counters.failed(kind)
+            # How the search for the path MTU finds out what the interface takes, and no trouble.
+            if kind is not Kind.PMTU or error.errno != errno.EMSGSIZE:
+                counters.failed(kind, len(datagram))
             if error.errno != errno.EMSGSIZE:
                 self._refused(error)
             return error
@@ -176,9 +178,9 @@ class LinkSender:
         counters.delayed(kind, 1)
         return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    def control_failed(self, kind: Kind, error: OSError) -> OSError:
-        """Count a control packet that could not be made, and return why."""
-        self._counters.failed(kind)
+    def control_failed(self, kind: Kind, size: int, error: OSError) -> OSError:
+        """Count a control packet of ``size`` bytes that could not be sealed, and return why."""
+        self._counters.failed(kind, size)
         self._refused(error)
         return error
 

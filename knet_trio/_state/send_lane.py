@@ -83,21 +83,21 @@ class Batch:
         sealed: The datagrams that were made of them last, in parts by the first message of each;
             hosts share them.
         size: The bytes of the messages before compression.
-        compressed: For one message that was compressed before it entered a lane: its bytes before
-            and after, and the seconds that it took; else None.
+        tried: For one message that the compressor was tried on before it entered a lane: its bytes
+            before and after, and the seconds that it took; else None.
     """
 
     __slots__ = (
         "broadcast",
         "channel",
         "compress",
-        "compressed",
         "datas",
         "lanes",
         "on_dropped",
         "ready",
         "sealed",
         "size",
+        "tried",
     )
 
     def __init__(
@@ -116,7 +116,7 @@ class Batch:
         self.lanes = 0
         self.on_dropped: Callable[[], None] | None = None
         self.sealed: dict[int, Sealed] = {}
-        self.compressed: tuple[int, int, float] | None = None
+        self.tried: tuple[int, int, float] | None = None
         # Of the messages as they were given, whatever the compressor makes of them.
         self.size = len(datas[0]) if len(datas) == 1 else sum(map(len, datas))
 

@@ -222,14 +222,21 @@ class CNode(CProcess):
         rx: str | Sequence[int] = "broadcast",
         tx_channel: int | None = None,
         rx_channel: int | None = None,
+        only: bytes | None = None,
     ) -> None:
         """Answer every message alike: `broadcast`, `error` (libknet's -1) or unicast to host ids.
 
         `target` is for sending, `rx` for receiving, the channels what they are changed to;
-        None takes the filter away.
+        None takes the filter away. With `only` it is so for messages that are these bytes, and all
+        others are for everybody.
         """
         await self.call(
-            "set_filter", target=target, rx=rx, tx_channel=tx_channel, rx_channel=rx_channel
+            "set_filter",
+            target=target,
+            rx=rx,
+            tx_channel=tx_channel,
+            rx_channel=rx_channel,
+            only=None if only is None else _text(only),
         )
 
     async def set_pmtud_interval(self, seconds: int) -> None:
@@ -253,6 +260,10 @@ class CNode(CProcess):
         """The fields of `knet_handle_stats`."""
         result: dict[str, Any] = await self.call("statistics")
         return result
+
+    async def clear_statistics(self, *, links: bool = True) -> None:
+        """Set them to zero, and with `links` those of every link."""
+        await self.call("clear_statistics", links=links)
 
     # Messages
 

@@ -261,16 +261,20 @@ class Node:
         rx: str | list[int] = "broadcast",
         tx_channel: int | None = None,
         rx_channel: int | None = None,
+        only: str | None = None,
     ) -> None:
         if target is None:
             self.handle.set_filter(None)
             return
         answers = {libknet.NOTIFY_TX: target, libknet.NOTIFY_RX: rx}
         channels = {libknet.NOTIFY_TX: tx_channel, libknet.NOTIFY_RX: rx_channel}
+        meant = None if only is None else base64.b64decode(only)
 
         def decide(
-            _data: bytes, tx_rx: int, _host: int, _source: int, channel: int
+            data: bytes, tx_rx: int, _host: int, _source: int, channel: int
         ) -> tuple[list[int] | None, int] | None:
+            if meant is not None and data != meant:
+                return None, channel
             answer, moved = answers[tx_rx], channels[tx_rx]
             if answer == "error":
                 return None
