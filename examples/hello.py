@@ -1,4 +1,4 @@
-"""Two hosts in one program: the shortest way to see a message arrive."""
+"""Two hosts in one program, and a message that arrives: ``python examples/hello.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A small cluster program, and its tests on a simulated network: `pytest test_my_cluster.py`.
+"""A small cluster program, and its tests on a simulated network.
+
+`pytest examples/test_my_cluster.py` runs the tests, and so does `python`.
 
 The program is a counter that every host can raise. Each tells the others now and then what it
 knows, so nothing is lost for good when messages are, and all agree in the end.

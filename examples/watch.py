@@ -1,4 +1,4 @@
-"""A host that tells what happens to its links, and why.
+"""A host that tells what happens to its links, and why: ``python examples/watch.py``.
 
 It has two links to a peer that runs only for a while, and no link is told that it leaves.
 """

@@ -1,0 +1,250 @@
+"""The programs in ``examples/`` do what they say, as processes of their own."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import signal
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from tests.cluster import KEY, PATIENCE
+from tests.ports import free_udp_port
+from tests.programs import EXAMPLES, Program, output, started
+
+ROOT = Path(__file__).parents[1]
+# Those that are shown where namespaces can be made.
+ELSEWHERE = {"tap.py"}
+
+
+def test_every_example_has_its_test_and_says_how_to_run_it() -> None:
+    tested = Path(__file__).read_text()
+    for path in EXAMPLES.glob("*.py"):
+        assert path.name in ELSEWHERE or f'"{path.name}"' in tested
+        said = ast.get_docstring(ast.parse(path.read_text()))
+        assert said is not None
+        assert f"examples/{path.name}" in said
+
+
+@attrs.frozen
+class Addresses:
+    """Of two hosts, as the examples take them."""
+
+    key: Path
+    first: tuple[str, str]
+    second: tuple[str, str]
+
+
+@pytest.fixture
+def addresses(tmp_path: Path) -> Addresses:
+    key = tmp_path / "key"
+    key.write_bytes(KEY)
+    port = free_udp_port("127.0.0.1", "127.0.0.2")
+    hosts = f"1=127.0.0.1:{port}", f"2=127.0.0.2:{port}"
+    return Addresses(key, hosts, hosts[::-1])
+
+
+async def test_hello() -> None:
+    assert await output("hello.py") == "host 1 says 'hello, beta' on channel 0\n"
+
+
+async def test_my_cluster() -> None:
+    assert await output("test_my_cluster.py") == "the cluster counts right\n"
+
+
+async def test_watch() -> None:
+    said = await output("watch.py")
+    assert "link 0 to host 2 is up" in said
+    assert "host 2 is unreachable" in said
+
+
+async def test_threads() -> None:
+    expected = [
+        f"{password}: "
+        + hashlib.scrypt(password.encode(), salt=b"of the earth", n=2**14, r=8, p=1)[:8].hex()
+        for password in ("12345", "battery staple", "correct horse", "swordfish")
+    ]
+    # There are two workers, so the order is anyone's guess.
+    assert sorted((await output("threads.py")).splitlines()) == expected
+
+
+async def test_with_anyio() -> None:
+    assert await output("with_anyio.py") == (
+        "who wants to know what?\nno answer to where?\nwho wants to know why?\n"
+    )
+
+
+# A daemon.
+
+
+async def test_a_service_ends_by_a_signal_after_its_last_message(addresses: Addresses) -> None:
+    async with (
+        started("service.py", addresses.key, *addresses.first) as first,
+        started("service.py", addresses.key, *addresses.second) as second,
+    ):
+        await first.line(r"^host 2: load \d+\.\d\d$")
+        await second.line(r"^host 1: load \d+\.\d\d$")
+        first.signal(signal.SIGTERM)
+        await second.line("^host 1: goodbye$")
+        assert await first.status() == 0
+        assert "host 1 ends: SIGTERM\n" in first.said
+        second.signal(signal.SIGINT)
+        assert await second.status() == 0
+        assert "host 2 ends: SIGINT\n" in second.said
+        assert "Traceback" not in first.said + second.said
+
+
+async def test_a_service_that_cannot_run_says_why(addresses: Addresses) -> None:
+    host, peer = addresses.first
+    _, port = host.split(":")
+    for key, me, reason in (
+        (addresses.key, "1=127.0.0.x:5405", "'127.0.0.x' is not an IP address"),
+        (addresses.key.with_name("nothing"), host, "No such file"),
+        (addresses.key, host, "Address already in use"),
+    ):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", int(port)))
+            async with started("service.py", key, me, peer) as program:
+                await program.line(f"^error: .*{reason}")
+                assert await program.status() == 1
+                assert "Traceback" not in program.said
+
+
+# An asyncio program.
+
+
+@asynccontextmanager
+async def connected(program: Program) -> AsyncGenerator[trio.SocketStream]:
+    """A client of ``guest.py``."""
+    port = await program.line(r"^clients connect to port (\d+)$")
+    async with await trio.open_tcp_stream("127.0.0.1", int(port[1])) as stream:
+        yield stream
+
+
+async def hear(stream: trio.SocketStream, saying: trio.SocketStream, text: bytes) -> None:
+    """Say something on one side until it is heard on the other: the hosts have to meet first."""
+
+    async def say() -> None:
+        while True:
+            await saying.send_all(text)
+            await trio.sleep(0.05)
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(say)
+            heard = b""
+            while text not in heard:
+                part = await stream.receive_some()
+                assert part
+                heard += part
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_asyncio_program_has_a_handle_by_guest_mode(addresses: Addresses) -> None:
+    async with (
+        started("guest.py", 0, *addresses.first) as first,
+        started("guest.py", 0, *addresses.second) as second,
+        connected(first) as one,
+        connected(second) as other,
+    ):
+        await hear(one, other, b"hello\n")
+        await hear(other, one, b"hello yourself\n")
+        first.signal(signal.SIGTERM)
+        assert await first.status() == 0
+        with trio.fail_after(PATIENCE):
+            # It closes the connections of its clients.
+            async for _ in one:
+                pass
+        second.signal(signal.SIGINT)
+        assert await second.status() == 0
+        assert "Traceback" not in first.said + second.said
+
+
+async def test_a_guest_that_fails_ends_its_host(addresses: Addresses) -> None:
+    async with started("guest.py", 0, "1=127.0.0.x:5405", addresses.first[1]) as program:
+        assert await program.status() == 1
+        assert "InvalidArgumentError: '127.0.0.x' is not an IP address" in program.said
+
+
+# A web server.
+
+
+async def get(url: str) -> tuple[int, str]:
+    """Status and text of a page."""
+    found = re.fullmatch(r"http://([^:]+):(\d+)", url)
+    assert found is not None
+    async with await trio.open_tcp_stream(found[1], int(found[2])) as stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: it\r\nConnection: close\r\n\r\n")
+        answer = b"".join([part async for part in stream])
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+async def wait_for_page(url: str, status: int, text: str) -> None:
+    """Ask until the page is like that, as a monitor does."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            answer = await get(url)
+            if answer[0] == status and text in answer[1]:
+                return
+            await trio.sleep(0.05)
+
+
+async def test_a_status_page_beside_a_handle(addresses: Addresses) -> None:
+    async with started("web_status.py", 0, *addresses.first) as first:
+        url = (await first.line("^the status is at (http:.*)$"))[1]
+        status, text = await get(url)
+        assert status == 503
+        assert "host 2 cannot be reached" in text
+        async with started("web_status.py", 0, *addresses.second) as second:
+            await wait_for_page(url, 200, "host 2 can be reached\n  link 0 to host 2")
+            second.signal(signal.SIGTERM)
+            assert await second.status() == 0
+        await wait_for_page(url, 503, "is down")
+        first.signal(signal.SIGINT)
+        assert await first.status() == 0
+        for program in (first, second):
+            # Neither the server nor Python had anything to complain of.
+            assert "Traceback" not in program.said
+            assert "hypercorn" not in program.said.lower()
+            assert "lifespan" not in program.said.lower()
+
+
+# Timers.
+
+FIGURES = re.compile(
+    r"down though the network works: (?P<downs>[\d.]+) times an hour\n"
+    r"dead network noticed: (?P<least>[\d.]+) to (?P<most>[\d.]+) s, median [\d.]+ s\n"
+    r"up again when mended: (?P<back>[\d.]+) to [\d.]+ s, median [\d.]+ s\n"
+)
+
+
+async def try_timers(*options: object) -> dict[str, float]:
+    """What ``try_timers.py`` measures in a few minutes."""
+    said = await output("try_timers.py", "--hours", 0.2, "--cuts", 5, *options)
+    found = FIGURES.fullmatch(said)
+    assert found is not None, said
+    return {name: float(figure) for name, figure in found.groupdict().items()}
+
+
+async def test_timers_are_tried_on_a_simulated_network() -> None:
+    good = await try_timers()
+    assert good["downs"] == 0
+    assert 0.9 < good["least"] <= good["most"] < 2.1
+    assert 4.9 < good["back"] < 6.1
+    bad = await try_timers("--latency", 0.03, "--jitter", 0.03, "--loss", 0.2)
+    assert bad["downs"] > 20
+
+
+async def test_a_link_that_cannot_come_up_is_told() -> None:
+    async with started("try_timers.py", "--latency", 1.2) as program:
+        assert await program.status() == 1
+        assert "has not once stayed up" in program.said
+        assert "Traceback" not in program.said
