@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import logging
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from knet_trio import CryptoConfig, DropCause, open_handle
+from knet_trio import CryptoConfig, DropCause, Handle, open_handle
 from tests.cluster import KEY, PATIENCE
 
 ROOT = Path(__file__).parents[1]
@@ -79,28 +84,70 @@ async def answer(task_status: trio.TaskStatus[None]) -> None:
             await channel.send(b"thanks for " + message.data, to=[1])
 
 
+@asynccontextmanager
+async def open_answered() -> AsyncGenerator[Handle]:
+    """Host 1 of the guide, with host 2 there."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(answer)
+        async with open_handle(1, crypto=CryptoConfig(key=KEY)) as handle:
+            yield handle
+        nursery.cancel_scope.cancel()
+
+
+async def run_blocks(document: str, names: dict[str, object]) -> None:
+    """Run a document's blocks from top to bottom, as parts of one async function."""
+    with trio.fail_after(PATIENCE):
+        for number, block in enumerate(blocks(document, "python")):
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            code = compile(block, f"{document} block {number}", "exec", flags)
+            result = eval(code, names)  # noqa: S307  # our own documentation
+            if inspect.isawaitable(result):
+                await result
+
+
 async def test_the_guide_runs_from_top_to_bottom(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     # The guide asks for more than other tests want; so the level goes back to what it was.
     caplog.set_level(logging.DEBUG, "knet_trio.link")
-    names: dict[str, object] = {"key": KEY}
-    async with trio.open_nursery() as nursery:
-        await nursery.start(answer)
-        async with open_handle(1, crypto=CryptoConfig(key=KEY)) as handle:
-            names["handle"] = handle
-            with trio.fail_after(PATIENCE):
-                for number, block in enumerate(blocks("docs/guide.md", "python")):
-                    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-                    code = compile(block, f"docs/guide.md block {number}", "exec", flags)
-                    result = eval(code, names)  # noqa: S307  # our own documentation
-                    if inspect.isawaitable(result):
-                        await result
-        nursery.cancel_scope.cancel()
+    async with open_answered() as handle:
+        await run_blocks("docs/guide.md", {"key": KEY, "handle": handle})
     said = capsys.readouterr().out
     assert "is up" in said
     assert "thanks for" in said
     assert "LinkStatusChanged" in said
+
+
+async def test_the_page_on_programs_runs_from_top_to_bottom(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with open_answered() as handle:
+        host = handle.add_host(2)
+        await host.add_link(0, ("127.0.0.1", 5435), ("127.0.0.2", 5435), ping_interval=0.1)
+        names: dict[str, Any] = {"handle": handle, "channel": handle.open_channel(0)}
+        with trio.fail_after(PATIENCE):
+            await host.wait_reachable()
+            await run_blocks("docs/programs.md", names)
+            # It defines these two, but cannot call them where it is run.
+            await end_by_signal(names["serve"])
+            assert await trio.to_thread.run_sync(asyncio.run, names["asyncio_part"]()) == 7
+    said = capsys.readouterr().out
+    assert "b'thanks for from a thread'" in said
+    assert "b'thanks for without an await'" in said
+    assert "there is a page at http://127.0.0.1:" in said
+    assert "cannot run: 'nowhere' is not an IP address" in said
+    # The frames that fit what goes over the loopback.
+    assert said.splitlines()[-1] == str(handle.data_mtu - 14)
+
+
+async def end_by_signal(serve: Callable[[], Awaitable[None]]) -> None:
+    """Run it, and end it by SIGTERM."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        # From then on it does not end this process.
+        while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            await trio.lowlevel.checkpoint()
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_every_cause_of_a_drop_has_its_row() -> None:

@@ -226,6 +226,15 @@ FIGURES = re.compile(
 )
 
 
+# Of the page's table: the network, the timers proposed, and in how many seconds what is noticed.
+PROPOSAL = re.compile(
+    r"^\|.*`(?P<network>--[^`]*)` \| (?P<interval>[\d.]+), (?P<timeout>[\d.]+), (?P<count>\d+)"
+    r" \| 0 \| (?P<noticed>[\d.]+ to [\d.]+) s \| (?P<back>[\d.]+ to [\d.]+) s \|$",
+    re.MULTILINE,
+)
+PROPOSALS = list(PROPOSAL.finditer((ROOT / "docs" / "programs.md").read_text()))
+
+
 async def try_timers(*options: object) -> dict[str, float]:
     """What ``try_timers.py`` measures in a few minutes."""
     said = await output("try_timers.py", "--hours", 0.2, "--cuts", 5, *options)
@@ -241,6 +250,23 @@ async def test_timers_are_tried_on_a_simulated_network() -> None:
     assert 4.9 < good["back"] < 6.1
     bad = await try_timers("--latency", 0.03, "--jitter", 0.03, "--loss", 0.2)
     assert bad["downs"] > 20
+
+
+def test_there_are_proposals_for_four_networks() -> None:
+    assert len(PROPOSALS) == 4
+
+
+@pytest.mark.parametrize("proposal", PROPOSALS, ids=lambda found: found["network"])
+async def test_the_proposed_timers_do_what_the_page_says(proposal: re.Match[str]) -> None:
+    timers = ("--ping-interval", proposal["interval"], "--pong-timeout", proposal["timeout"])
+    network = proposal["network"].split()
+    measured = await try_timers(*timers, "--pong-count", proposal["count"], *network)
+    assert measured["downs"] == 0
+    least, most = map(float, proposal["noticed"].split(" to "))
+    # Other moments of breaking: a quarter is allowed.
+    assert 0.75 * least < measured["least"] <= measured["most"] < 1.25 * most
+    least, _ = map(float, proposal["back"].split(" to "))
+    assert measured["back"] > 0.75 * least
 
 
 async def test_a_link_that_cannot_come_up_is_told() -> None:
