@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import cast
 
 import trio
 
@@ -59,7 +60,8 @@ async def serve(me: tuple[int, str], peers: list[tuple[int, str]], crypto: Crypt
 def leaves(error: BaseException) -> list[BaseException]:
     """Return the errors in a group of groups."""
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for one in error.exceptions for leaf in leaves(one)]
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return [leaf for one in group.exceptions for leaf in leaves(one)]
     return [error]
 
 

@@ -40,6 +40,11 @@ def ask(channel: Channel, token: trio.lowlevel.TrioToken) -> None:
         trio.from_thread.run(channel.send, password, trio_token=token)
 
 
+async def work(channel: Channel, limiter: trio.CapacityLimiter) -> None:
+    """Have a worker thread, until cancelled."""
+    await trio.to_thread.run_sync(hash_passwords, channel, limiter=limiter)
+
+
 async def main() -> None:
     """Have alpha's passwords hashed by beta."""
     here, there = ("127.0.0.1", 5416), ("127.0.0.2", 5416)
@@ -53,8 +58,7 @@ async def main() -> None:
         limiter = trio.CapacityLimiter(WORKERS)
         async with trio.open_nursery() as nursery:
             for _ in range(WORKERS):
-                work = partial(trio.to_thread.run_sync, hash_passwords, requests, limiter=limiter)
-                nursery.start_soon(work)
+                nursery.start_soon(work, requests, limiter)
             token = trio.lowlevel.current_trio_token()
             thread = threading.Thread(target=ask, args=[answers, token])
             thread.start()

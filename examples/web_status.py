@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio import serve
+from hypercorn.trio import serve  # pyright: ignore[reportUnknownVariableType]  # a bare `dict`
 from hypercorn.typing import (
     ASGIReceiveCallable,
     ASGISendCallable,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import zlib
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -20,7 +20,8 @@ Shape = Any
 
 def shape(error: BaseException) -> Shape:
     if isinstance(error, BaseExceptionGroup):
-        return sorted((shape(one) for one in error.exceptions), key=str)
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return sorted((shape(one) for one in group.exceptions), key=str)
     return type(error)
 
 

@@ -48,7 +48,7 @@ def addresses(tmp_path: Path) -> Addresses:
     key.write_bytes(KEY)
     port = free_udp_port("127.0.0.1", "127.0.0.2")
     hosts = f"1=127.0.0.1:{port}", f"2=127.0.0.2:{port}"
-    return Addresses(key, hosts, hosts[::-1])
+    return Addresses(key, hosts, (hosts[1], hosts[0]))
 
 
 async def test_hello() -> None:
