@@ -68,19 +68,11 @@ class StatusPage:
         )
         await send(
             HTTPResponseBodyEvent(
-                type="http.response.body", body=self._text().encode(), more_body=False
+                type="http.response.body",
+                body=f"{self._handle.explain()}\n".encode(),
+                more_body=False,
             )
         )
-
-    def _text(self) -> str:
-        lines: list[str] = []
-        for host in self._handle.hosts.values():
-            can = "can" if host.status.reachable else "cannot"
-            lines.append(f"host {host.name} {can} be reached")
-            lines += [f"  {link.explain()}" for link in host.links.values()]
-        dropped = {cause: n for cause, n in self._handle.statistics().drops.items() if n}
-        lines += [f"{n} dropped: {cause}" for cause, n in dropped.items()]
-        return "\n".join([*lines, ""])
 
 
 async def show(port: int, me: tuple[int, str], peers: list[tuple[int, str]]) -> None:

@@ -202,9 +202,11 @@ async def test_a_status_page_beside_a_handle(addresses: Addresses) -> None:
         url = (await first.line("^the status is at (http:.*)$"))[1]
         status, text = await get(url)
         assert status == 503
-        assert "host 2 cannot be reached" in text
+        assert "host 2 is unreachable: its link carries no data" in text
         async with started("web_status.py", 0, *addresses.second) as second:
-            await wait_for_page(url, 200, "host 2 can be reached\n  link 0 to host 2")
+            await wait_for_page(
+                url, 200, "host 2 is reachable: messages go over link 0\n    link 0 to host 2"
+            )
             second.signal(signal.SIGTERM)
             assert await second.status() == 0
         await wait_for_page(url, 503, "is down")
