@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import trio
 
 from knet_trio import CryptoConfig, DropCause, Handle, open_handle
 from tests.cluster import KEY, PATIENCE
+from tests.ports import free_udp_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,11 +69,11 @@ def test_the_testing_guide_runs_from_top_to_bottom(capsys: pytest.CaptureFixture
     assert "on a simulated network with seed=" in capsys.readouterr().out
 
 
-async def answer(task_status: trio.TaskStatus[None]) -> None:
+async def answer(ports: Sequence[int], task_status: trio.TaskStatus[None]) -> None:
     """Host 2 of the guide: it greets whoever sends something."""
     async with open_handle(2, crypto=CryptoConfig(key=KEY)) as handle:
         host = handle.add_host(1)
-        for link_id, port in enumerate((5435, 5436)):
+        for link_id, port in enumerate(ports):
             await host.add_link(
                 link_id, ("127.0.0.2", port), ("127.0.0.1", port), ping_interval=0.1
             )
@@ -85,10 +86,10 @@ async def answer(task_status: trio.TaskStatus[None]) -> None:
 
 
 @asynccontextmanager
-async def open_answered() -> AsyncGenerator[Handle]:
-    """Host 1 of the guide, with host 2 there."""
+async def open_answered(*ports: int) -> AsyncGenerator[Handle]:
+    """Host 1, and host 2 that has a link to it on each of these ports."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(answer)
+        await nursery.start(answer, ports)
         async with open_handle(1, crypto=CryptoConfig(key=KEY)) as handle:
             yield handle
         nursery.cancel_scope.cancel()
@@ -110,7 +111,7 @@ async def test_the_guide_runs_from_top_to_bottom(
 ) -> None:
     # The guide asks for more than other tests want; so the level goes back to what it was.
     caplog.set_level(logging.DEBUG, "knet_trio.link")
-    async with open_answered() as handle:
+    async with open_answered(5435, 5436) as handle:
         await run_blocks("docs/guide.md", {"key": KEY, "handle": handle})
     said = capsys.readouterr().out
     assert "is up" in said
@@ -121,9 +122,10 @@ async def test_the_guide_runs_from_top_to_bottom(
 async def test_the_page_on_programs_runs_from_top_to_bottom(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async with open_answered() as handle:
+    port = free_udp_port("127.0.0.1", "127.0.0.2")
+    async with open_answered(port) as handle:
         host = handle.add_host(2)
-        await host.add_link(0, ("127.0.0.1", 5435), ("127.0.0.2", 5435), ping_interval=0.1)
+        await host.add_link(0, ("127.0.0.1", port), ("127.0.0.2", port), ping_interval=0.1)
         names: dict[str, Any] = {"handle": handle, "channel": handle.open_channel(0)}
         with trio.fail_after(PATIENCE):
             await host.wait_reachable()
