@@ -44,9 +44,56 @@ class OnwireVersions:
 class LinkStatistics:
     """The counters of one link. See knet_link_get_status(3).
 
-    Latencies are seconds, None while there was no sample. ``*_errors`` are packets that the system
-    refused, ``*_retries`` those that it took only at a later try. ``last_up_times`` and
-    ``last_down_times`` are up to 16 times of day (``time.time()``), oldest first.
+    Sent bytes are those of UDP payloads: with knet's headers and, if the traffic is encrypted, with
+    salt, padding and hash, but without the headers of UDP and IP. Received bytes are those of the
+    packets that come out of decryption, with knet's headers. What is refused on arrival, since it
+    is damaged, sealed with another key or not from the peer of this link, is only counted in
+    ``HandleStatistics.drops``.
+
+    Attributes:
+        tx_data_packets: Data packets sent, one for each fragment and each copy; with those that the
+            system refused.
+        rx_data_packets: Data packets received, also copies of what came over another link before.
+        tx_data_bytes: Bytes of the data packets sent: 14 of header each, the message (compressed
+            where that made it smaller) and, if encrypted, the envelope.
+        rx_data_bytes: Bytes of the data packets received, after decryption and before
+            decompression, with 14 of header each.
+        tx_ping_packets: Pings sent, with those that the system refused.
+        rx_ping_packets: Pings received.
+        tx_ping_bytes: Bytes of the pings sent: 26 each, and the envelope.
+        rx_ping_bytes: Bytes of the pings received, after decryption: 26 each.
+        tx_pong_packets: Answers to pings sent, with those that the system refused.
+        rx_pong_packets: Answers to pings received, also those that came too late to count.
+        tx_pong_bytes: Bytes of the answers to pings sent: 26 each, and the envelope.
+        rx_pong_bytes: Bytes of the answers to pings received, after decryption: 26 each.
+        tx_pmtu_packets: Path MTU probes sent. Neither answers to probes of the peer are counted
+            nor probes that the system refused for their size.
+        rx_pmtu_packets: Path MTU probes received, and answers to the probes sent.
+        tx_pmtu_bytes: Bytes of the path MTU probes sent, with their envelopes.
+        rx_pmtu_bytes: Bytes of the probes and answers received, after decryption; an answer has 9.
+        tx_total_packets: Packets sent: data, pings, pongs and probes.
+        rx_total_packets: Packets received: data, pings, pongs, probes and answers to probes.
+        tx_total_bytes: Bytes of all these packets sent.
+        rx_total_bytes: Bytes of all these packets received.
+        tx_total_errors: Packets that the system refused to send.
+        tx_total_retries: Packets that the socket had no room for.
+        tx_pmtu_errors: Path MTU probes that the system refused to send, but not for their size.
+        tx_pmtu_retries: Path MTU probes that the socket had no room for; they are sent again later.
+        tx_ping_errors: Pings that the system refused to send.
+        tx_ping_retries: Pings that the socket had no room for; they are lost.
+        tx_pong_errors: Answers to pings that the system refused to send.
+        tx_pong_retries: Answers to pings that the socket had no room for; they are lost.
+        tx_data_errors: Data packets that the system refused to send.
+        tx_data_retries: Data packets that the socket had no room for; they wait, and each try that
+            finds no room counts.
+        latency_min: The shortest round trip of a ping in seconds, None without a sample.
+        latency_max: The longest round trip of a ping in seconds, None without a sample.
+        latency_ave: The moving average of the round trips in seconds, None without a sample.
+        latency_samples: How many round trips ``latency_ave`` is of; see ``set_ping_timers``.
+        up_count: How often the link went up.
+        down_count: How often the link went down after it had been up.
+        last_up_times: When it last went up, up to 16 times of day (``time.time()``), oldest first.
+        last_down_times: When it last went down, up to 16 times of day, oldest first.
     """
 
     tx_data_packets: int
@@ -161,10 +208,44 @@ class LinkStatus:
 class HandleStatistics:
     """The counters of a handle. See knet_handle_get_stats(3).
 
-    Times are seconds, None while there was no sample. ``tx_failed_to_compress`` are messages that
-    went as they were because the compressor failed, ``tx_unable_to_compress`` those that it did not
-    make smaller, ``rx_failed_to_decompress`` those that were dropped because they did not open.
-    ``drops`` has a number for each cause: how many packets or messages were dropped because of it.
+    Compression is counted by messages, and encryption by packets on the wire. A message to several
+    hosts, or over several links, counts once when it is compressed and encrypted.
+
+    Attributes:
+        tx_uncompressed_packets: Messages sent as they were while compression was on: not longer
+            than its threshold, or not made smaller. Without compression none is counted.
+        tx_compressed_packets: Messages that were handed to the compressor, also those that it did
+            not make smaller.
+        tx_compressed_original_bytes: Bytes of these messages before compression, without headers.
+        tx_compressed_size_bytes: Bytes that the compressor made of them, also where these were not
+            sent because they were no fewer.
+        tx_compress_time_ave: Mean time to compress a message in seconds, None without a sample.
+        tx_compress_time_min: Shortest time to compress a message in seconds, None without a sample.
+        tx_compress_time_max: Longest time to compress a message in seconds, None without a sample.
+        rx_compressed_packets: Messages received that were compressed, and could be decompressed.
+        rx_compressed_original_bytes: Bytes of these messages after decompression, without headers.
+        rx_compressed_size_bytes: Bytes of these messages before decompression, without headers.
+        rx_compress_time_ave: Mean time to decompress a message in seconds, None without a sample.
+        rx_compress_time_min: Shortest time to decompress a message in seconds, None without a
+            sample.
+        rx_compress_time_max: Longest time to decompress a message in seconds, None without a
+            sample.
+        tx_crypt_packets: Packets encrypted, of every kind: data, pings, pongs, path MTU probes and
+            answers to them.
+        tx_crypt_byte_overhead: Bytes that encryption added to data packets: salt, padding and hash.
+        tx_crypt_time_ave: Mean time to encrypt a data packet in seconds, None without a sample.
+        tx_crypt_time_min: Shortest time to encrypt a data packet in seconds, None without a sample.
+        tx_crypt_time_max: Longest time to encrypt a data packet in seconds, None without a sample.
+        rx_crypt_packets: Data packets decrypted, also copies of what came over another link; no
+            packets of other kinds, and none that failed.
+        rx_crypt_time_ave: Mean time to decrypt a data packet in seconds, None without a sample.
+        rx_crypt_time_min: Shortest time to decrypt a data packet in seconds, None without a sample.
+        rx_crypt_time_max: Longest time to decrypt a data packet in seconds, None without a sample.
+        tx_failed_to_compress: Messages sent as they were because the compressor failed.
+        tx_unable_to_compress: Messages sent as they were because the compressor did not make them
+            smaller.
+        rx_failed_to_decompress: Messages dropped because they could not be decompressed.
+        drops: How many packets or messages were dropped, for each cause; 0 where there were none.
     """
 
     tx_uncompressed_packets: int

@@ -386,18 +386,23 @@ async def test_compressed_messages_arrive_as_they_were_sent(model: str) -> None:
         assert sorted(map(len, got)) == sorted([len(text), 5, 2000, len(text)])
         assert got.count(text) == 2
         there, here = pair.a.statistics(), pair.b.statistics()
-        assert there.tx_compressed_packets == here.rx_compressed_packets == 2
-        assert there.tx_uncompressed_packets == 2
-        assert there.tx_compressed_original_bytes == here.rx_compressed_original_bytes
-        assert there.tx_compressed_original_bytes == 2 * len(text)
-        assert there.tx_compressed_size_bytes == here.rx_compressed_size_bytes < len(text)
+        # What did not become smaller was tried too, and goes as it was.
+        assert (there.tx_compressed_packets, here.rx_compressed_packets) == (3, 2)
+        assert (there.tx_uncompressed_packets, there.tx_unable_to_compress) == (2, 1)
+        assert here.rx_compressed_original_bytes == 2 * len(text)
+        assert there.tx_compressed_original_bytes == 2 * len(text) + 2000
+        in_vain = there.tx_compressed_size_bytes - here.rx_compressed_size_bytes
+        assert here.rx_compressed_size_bytes < len(text)
+        assert 2000 <= in_vain < 3000
         assert here.rx_compress_time_max is not None
         with pytest.raises(InvalidArgumentError):
             pair.a.set_compress(CompressConfig(model, level=2**31))
         pair.a.set_compress(None)
         await sender.send(text)
         assert await receive(receiver, 1) == [text]
-        assert pair.a.statistics().tx_compressed_packets == 2
+        assert pair.a.statistics().tx_compressed_packets == 3
+        # Without compression nothing is counted as not compressed.
+        assert pair.a.statistics().tx_uncompressed_packets == 2
 
 
 async def test_the_threshold_is_the_longest_that_is_left_alone() -> None:

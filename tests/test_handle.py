@@ -278,12 +278,23 @@ async def test_statistics_count_crypto_and_start_again() -> None:
     async with open_pair(crypto=CryptoConfig(key=KEY)) as pair:
         await pair.a.open_channel(0).send(b"x" * 100)
         await wait_dropped(pair.b, DropCause.NO_CHANNEL)
+        links = pair.a.get_host(2).links[0], pair.b.get_host(1).links[0]
+        # No probe is under way then.
+        await wait_for(lambda: all(link.status.proto_overhead for link in links))
         sender, receiver = pair.a.statistics(), pair.b.statistics()
-        assert sender.tx_crypt_packets == 1
+        out = pair.a.get_host(2).links[0].status.stats
+        back = pair.b.get_host(1).links[0].status.stats
+        # Answers to probes are sealed like all that is sent, and are not counted at the link.
+        assert sender.tx_crypt_packets == out.tx_total_packets + back.tx_pmtu_packets
         # 114 bytes with the header are 128 with the padding, 16 of salt and 32 of hash.
         assert sender.tx_crypt_byte_overhead == 62
         assert sender.tx_crypt_time_min is not None
-        assert receiver.rx_crypt_packets > 0
+        # Of what came in, only data is counted; bytes are those of the packets in the envelopes.
+        assert receiver.rx_crypt_packets == 1
+        assert (back.rx_data_packets, back.rx_data_bytes) == (1, 114)
+        assert back.rx_ping_bytes == 26 * back.rx_ping_packets > 0
+        assert out.tx_ping_bytes == 80 * out.tx_ping_packets > 0
+        assert back.rx_pmtu_packets == out.tx_pmtu_packets + back.tx_pmtu_packets
         link = pair.a.get_host(2).links[0]
         assert link.status.stats.tx_data_packets == 1
         assert link.status.stats.tx_data_bytes == 176

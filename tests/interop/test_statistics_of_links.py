@@ -7,9 +7,13 @@ from typing import Final
 import pytest
 import trio
 
+from knet_trio import open_handle
+from knet_trio._core.onwire import TYPE_PING, Pong, encode_pong
+from tests.interop.c_node import open_c_node
 from tests.interop.conftest import OpenNamespaces
+from tests.interop.pairs import wait_for
 from tests.interop.side_pairs import A, B, fall_silent, open_pair, wait_found
-from tests.interop.sides import POLL, open_side
+from tests.interop.sides import PING_INTERVAL, POLL, PONG_TIMEOUT, open_side
 from tests.ports import free_udp_port
 
 LIMIT: Final = 60.0
@@ -85,7 +89,7 @@ async def test_what_the_system_refuses(program: str, open_namespaces: OpenNamesp
                 await a.add_link(0, *ends)
             await b.add_link(0, *reversed(ends))
             await wait_found(a, b, 0)
-            (record, _) = await fall_silent(a, b)
+            record, _ = await fall_silent(a, b)
             assert 1 <= record["link 0 tx_pmtu_bytes"] / record["link 0 tx_pmtu_packets"] <= 1472
             assert record["link 0 tx_total_errors"] == 0
             await a.clear_statistics()
@@ -106,3 +110,55 @@ async def test_what_the_system_refuses(program: str, open_namespaces: OpenNamesp
                 "tx_total_errors": 3,
                 "proto_overhead": 54,
             }
+
+
+async def answer_ping(peer: trio.socket.SocketType, *, late: bool) -> None:
+    """Answer the next ping as host B, at once or only after a while."""
+    while True:
+        ping, source = await peer.recvfrom(65536)
+        if ping[1] == TYPE_PING:
+            break
+    if late:
+        await trio.sleep(5 * PING_INTERVAL)
+    pong = encode_pong(Pong(B, 0, ping[7:23], 0, timed=True))
+    await peer.sendto(pong, source)
+
+
+async def test_round_trips() -> None:
+    """Minimum and maximum are those of round trips, and in the C library of their average."""
+    with trio.fail_after(LIMIT):
+        with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as peer:
+            await peer.bind((LOCALHOST, 0))
+            dst: tuple[str, int] = peer.getsockname()
+            async with open_handle(A) as handle:
+                link = await handle.add_host(B).add_link(
+                    0, (LOCALHOST, 0), dst, ping_interval=PING_INTERVAL, pong_timeout=PONG_TIMEOUT
+                )
+                stats = link.status.stats
+                assert link.status.latency == stats.latency_samples == 0
+                assert stats.latency_min is stats.latency_max is stats.latency_ave is None
+                await answer_ping(peer, late=False)
+                await wait_for(lambda: link.status.stats.latency_samples == 1)
+                await answer_ping(peer, late=True)
+                await wait_for(lambda: link.status.stats.latency_samples == 2)
+                stats = link.status.stats
+                assert stats.latency_min is not None
+                assert stats.latency_ave is not None
+                assert stats.latency_max is not None
+                assert stats.latency_min < stats.latency_ave < stats.latency_max
+        with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as peer:
+            await peer.bind((LOCALHOST, 0))
+            dst = peer.getsockname()
+            async with open_c_node(A) as c:
+                await c.add_host(B)
+                await c.add_link(B, 0, (LOCALHOST, free_udp_port()), dst, pong_timeout=PONG_TIMEOUT)
+                status = await c.link_status(B, 0)
+                found = status["stats"]
+                assert status["latency"] == found["latency_max"] == found["latency_ave"] == 0
+                assert found["latency_min"] == 2**32 - 1
+                await answer_ping(peer, late=False)
+                await c.wait_link(B, 0, lambda one: one["stats"]["latency_samples"] == 1)
+                await answer_ping(peer, late=True)
+                status = await c.wait_link(B, 0, lambda one: one["stats"]["latency_samples"] == 2)
+                found = status["stats"]
+                assert found["latency_min"] < found["latency_ave"] == found["latency_max"]

@@ -191,4 +191,4 @@ class TestLosses:
         assert [packet.payload for packet in data(world)] == [b"one", b"two", b"three"]
         assert drops(world) == {DropCause.SEND_FAILED: 2}
         stats = world.handle.hosts[2].network_links[0].status().stats
-        assert (stats.tx_data_packets, stats.tx_data_errors) == (3, 2)
+        assert (stats.tx_data_packets, stats.tx_data_errors) == (5, 2)

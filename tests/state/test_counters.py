@@ -27,10 +27,19 @@ class TestLinkCounters:
         snapshot = attrs.asdict(counters.snapshot(Liveness(0.0)))
         for j, field in enumerate(FIELDS):
             direction, _, what = field.partition("_")
-            for i, kind in enumerate(Kind):
+            # Answers to probes that are sent are not shown.
+            for i, kind in enumerate((Kind.DATA, Kind.PING, Kind.PONG, Kind.PMTU)):
                 shown = snapshot.get(f"{direction}_{kind.name.lower()}_{what}")
                 assert shown == 10**i * (j + 1)
             assert snapshot[f"{direction}_total_{what}"] == 1111 * (j + 1)
+
+    def test_what_the_system_refused_was_sent(self) -> None:
+        counters = LinkCounters()
+        counters.sent(Kind.DATA, 2, 300)
+        counters.failed(Kind.DATA, 50)
+        snapshot = counters.snapshot(Liveness(0.0))
+        assert (snapshot.tx_data_packets, snapshot.tx_data_bytes) == (3, 350)
+        assert snapshot.tx_data_errors == snapshot.tx_total_errors == 1
 
     def test_before_anything_happened(self) -> None:
         snapshot = LinkCounters().snapshot(Liveness(0.0))
@@ -121,6 +130,7 @@ class TestHandleCounters:
         counters.rx_compress.time.add(6.0, 3)
         counters.tx_crypt.add(4.0, 1)
         counters.tx_crypt_overhead = 48
+        counters.tx_crypt_control = 6
         counters.rx_crypt.add(10.0, 2)
         shown = counters.snapshot()
         assert shown.tx_uncompressed_packets == 1
@@ -132,14 +142,29 @@ class TestHandleCounters:
         assert shown.rx_compressed_original_bytes == 500
         assert shown.rx_compressed_size_bytes == 400
         assert shown.rx_compress_time_min == shown.rx_compress_time_max == 2.0
-        assert shown.tx_crypt_packets == 1
+        assert shown.tx_crypt_packets == 7
         assert shown.tx_crypt_byte_overhead == 48
         assert shown.tx_crypt_time_ave == 4.0
         assert shown.rx_crypt_packets == 2
         assert shown.rx_crypt_time_ave == 5.0
 
+    def test_what_the_compressor_made_of_messages(self) -> None:
+        counters = HandleCounters()
+        counters.handed_over((100, 40, 1.0), 0)
+        counters.handed_over((100, 111, 2.0), 1)
+        counters.handed_over((100, 100, 3.0), 1)
+        counters.handed_over(None, 4)
+        shown = counters.snapshot()
+        assert shown.tx_compressed_packets == 3
+        assert shown.tx_compressed_original_bytes == 300
+        assert shown.tx_compressed_size_bytes == 251
+        assert shown.tx_compress_time_ave == 2.0
+        assert shown.tx_unable_to_compress == 2
+        assert shown.tx_uncompressed_packets == 6
+
     def test_clearing_starts_again(self) -> None:
         counters = HandleCounters()
+        counters.tx_crypt_control = 3
         counters.drop(DropCause.DUPLICATE)
         counters.tx_crypt.add(1.0, 1)
         counters.clear()
