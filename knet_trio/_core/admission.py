@@ -25,7 +25,14 @@ from knet_trio._core.stamps import Place
 from knet_trio.errors import DropCause
 
 
-class PacketKind(enum.Enum):
+class Feature(enum.Enum):
+    """Something that decides about a packet. Members are only ever compared by identity."""
+
+    # That of enums is a function in Python, and each packet would take seven calls of it.
+    __hash__ = object.__hash__
+
+
+class PacketKind(Feature):
     """What a packet is."""
 
     DATA = "data"
@@ -35,14 +42,14 @@ class PacketKind(enum.Enum):
     REPLY = "path MTU reply"
 
 
-class LinkKind(enum.Enum):
+class LinkKind(Feature):
     """How a link got the address it leads to."""
 
     STATIC = "static"
     DYNAMIC = "dynamic"
 
 
-class LinkPhase(enum.Enum):
+class LinkPhase(Feature):
     """What a link is doing."""
 
     DISABLED = "disabled"
@@ -51,7 +58,7 @@ class LinkPhase(enum.Enum):
     UP = "up"
 
 
-class Origin(enum.Enum):
+class Origin(Feature):
     """Where a packet came from."""
 
     PEER = "the address the link leads to"

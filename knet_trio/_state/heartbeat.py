@@ -141,7 +141,9 @@ class Heartbeat:
     def pong_received(self, sent: float, now: float) -> PongOutcome:
         """Take the pong to a ping that was sent at ``sent`` into account; return what it meant."""
         outcome = self.liveness.pong_received(now, sent)
-        self._heartbeats.set(self.beat, self.liveness.deadline)
+        if outcome is PongOutcome.WENT_UP:
+            # From now on it can go down. Later pongs only put that off, and it is looked at anyway.
+            self._heartbeats.set(self.beat, self.liveness.deadline)
         return outcome
 
     def suspect(self, now: float) -> bool:
