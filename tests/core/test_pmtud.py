@@ -429,6 +429,16 @@ class TestFixed:
         assert search.searching
         assert search.deadline == START + 1
 
+    def test_the_overhead_is_known_once_a_search_has_ended(self) -> None:
+        search = PathMtuSearch(PathSizes(False, UDP_HEADER, CLEAR))
+        search.fix(1400, START)
+        assert search.overhead == 0
+        search.fix(None, START)
+        SimulatedPath(search, 1500).run()
+        assert search.overhead == 54
+        search.fix(1400, START)
+        assert search.overhead == 54
+
 
 class TestHints:
     """What something on the way says of the size it takes."""
