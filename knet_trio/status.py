@@ -169,8 +169,8 @@ class LinkStatus:
         pong_last: When the last pong came, on Trio's clock, None before the first.
         mtu: The user bytes that one packet carries: what every path carries until the path MTU is
             known, 0 if the path does not even carry that.
-        proto_overhead: The bytes around them on the wire, 0 before a search has found the path MTU,
-            and so with a fixed MTU.
+        proto_overhead: The bytes around them on the wire, 0 before a search has found the path MTU;
+            a fixed MTU is not searched for.
         reason: Why it is up or down, in words.
         since: Since when, on Trio's clock.
         carries_data: Whether messages can go over it: it is up, and its path takes packets of the
