@@ -204,6 +204,16 @@ class LinkConfig:
     pong_count: int = attrs.field(default=DEFAULT_PONG_COUNT, validator=_integer(1, MAX_PONG_COUNT))
     high_priority: bool = attrs.field(default=False, validator=_check_boolean)
 
+    def find_fault(self) -> str | None:
+        """Return what is wrong with settings that are each allowed, in words; None if nothing."""
+        if self.pong_timeout >= self.ping_interval:
+            return None
+        return (
+            f"pong_timeout ({self.pong_timeout:g} s) is shorter than ping_interval"
+            f" ({self.ping_interval:g} s), so the link goes down between two pings: change them by"
+            " set_ping_timers"
+        )
+
 
 @attrs.frozen
 class DefragBuffers:

@@ -172,7 +172,8 @@ class LinkStatus:
         proto_overhead: The bytes around them on the wire, 0 before a search has found the path MTU;
             a fixed MTU is not searched for.
         reason: Why it is up or down, in words.
-        since: Since when, on Trio's clock.
+        since: Since when ``reason`` holds, on Trio's clock; ``Link.history`` has when the link
+            went up or down.
         carries_data: Whether messages can go over it: it is up, and its path takes packets of the
             smallest MTU.
         loss: The share of the last pings that was lost, 0 to 1; None before there was one.

@@ -28,7 +28,14 @@ from knet_trio._compress import MODELS, Decompressors, make_compressor
 from knet_trio._core.acl import AclEntry
 from knet_trio._core.inbound import InboundSequence
 from knet_trio._core.liveness import Liveness, PongOutcome
-from knet_trio._core.onwire import MAX_MESSAGE, Data, decode_untrusted, encode_message, next_seq
+from knet_trio._core.onwire import (
+    MAX_MESSAGE,
+    Data,
+    decode_untrusted,
+    encode_data,
+    encode_message,
+    next_seq,
+)
 from knet_trio._crypto.envelope import CIPHER_NAMES, HASH_NAMES, make_cipher
 from knet_trio._crypto.envelope import MODELS as CRYPTO_MODELS
 from knet_trio._crypto.slots import CryptoSlots
@@ -101,7 +108,8 @@ def test_every_cipher_with_every_hash(
     st.sampled_from([0, 1, 2]),
     st.lists(st.binary(min_size=1, max_size=100), max_size=5),
 )
-def test_both_slots_whichever_seals(sealing: int, opening: int, packets: list[bytes]) -> None:
+def test_both_slots_whichever_seals(sealing: int, opening: int, payloads: list[bytes]) -> None:
+    packets = [encode_data(Data(7, 9, 0, True, 1, 0, 3, payload)) for payload in payloads]
     configs = {1: CryptoConfig(b"1" * 128), 2: CryptoConfig(b"2" * 128, "aes-128-ctr", "sha1")}
     here, there = CryptoSlots(), CryptoSlots(allow_clear_traffic=True)
     for slots, used in ((here, sealing), (there, opening)):

@@ -17,8 +17,8 @@ from knet_trio._core.onwire import TIME_SIZE
 MAX_PINGS: Final = 1024
 MAX_PROBES: Final = 128
 _NUMBERS: Final = 0x10000
-_NUMBER: Final = 0xFFFF
-_NO_NUMBERS: Final = array("H")
+_MASK: Final = 0xFFFF
+_EMPTY: Final = array("H")
 
 
 class SeenPings:
@@ -36,8 +36,12 @@ class SeenPings:
     A stamp is looked for from the newest of its bucket backwards, as far as the ring goes. So each
     takes 20 bytes, an eighth of what a dictionary takes for it: there may be thousands of links.
 
-    Numbers are kept in 16 bits. One that has left the ring long ago may pass for a newer one; then
-    stamps of another bucket are looked at, which are others, and each is older than the one before.
+    Numbers are kept in 16 bits. One that has left the ring long ago may pass for a newer one. That
+    can only lead to stamps that are compared and differ, and since ages have to grow from one to
+    the next, the walk ends.
+
+    Args:
+        limit: How many are remembered, 1 to 32768.
     """
 
     __slots__ = ("_before", "_count", "_limit", "_newest", "_ring")
@@ -47,7 +51,7 @@ class SeenPings:
         # The number of the last stamp. What is zero at first is thereby no number in the ring.
         self._count = limit
         self._ring = bytearray()
-        self._newest = self._before = _NO_NUMBERS
+        self._newest = self._before = _EMPTY
 
     def __len__(self) -> int:
         return min(self._count - self._limit, self._limit)
@@ -58,12 +62,12 @@ class SeenPings:
             return False
         # The seed of the hash is drawn for each process, so nobody can fill one bucket.
         number = self._newest[hash(stamp) % limit]
-        age, last_age = count - number & _NUMBER, -1
+        age, last_age = count - number & _MASK, -1
         while last_age < age < limit:
             place = (count - age) % limit
             if ring[place * TIME_SIZE : (place + 1) * TIME_SIZE] == stamp:
                 return True
-            last_age, age = age, count - self._before[place] & _NUMBER
+            last_age, age = age, count - self._before[place] & _MASK
         return False
 
     def add(self, stamp: bytes) -> None:
@@ -77,7 +81,7 @@ class SeenPings:
         bucket, place = hash(stamp) % limit, count % limit
         self._ring[place * TIME_SIZE : (place + 1) * TIME_SIZE] = stamp
         self._before[place] = self._newest[bucket]
-        self._newest[bucket] = count & _NUMBER
+        self._newest[bucket] = count & _MASK
 
     def is_copy(self, stamp: bytes) -> bool:
         """Return whether a ping with ``stamp`` came before, and remember it."""

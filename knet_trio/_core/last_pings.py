@@ -38,36 +38,38 @@ class LastPings:
     def __init__(self) -> None:
         # When the pings without an answer were sent, the earliest first.
         self._awaited: dict[float, None] = {}
-        # The round trips, the latest last.
-        self._ended: deque[float] = deque(maxlen=LAST_PINGS)
+        # When each was sent, and its round trip.
+        self._ended: deque[tuple[float, float]] = deque(maxlen=LAST_PINGS)
 
     def sent(self, at: float, timeout: float) -> None:
         """Note that a ping was sent at that time; give up those that are older than ``timeout``."""
         self._give_up(at - timeout)
         if len(self._awaited) == MOST_AWAITED:
-            del self._awaited[next(iter(self._awaited))]
-            self._ended.append(_LOST)
+            self._lose(next(iter(self._awaited)))
         self._awaited[at] = None
 
     def answered(self, sent: float, seconds: float) -> None:
         """Note that the ping of that time was answered after ``seconds``, in time."""
         if sent in self._awaited:
             del self._awaited[sent]
-            self._ended.append(seconds)
+            self._ended.append((sent, seconds))
 
     def clear(self) -> None:
         """Forget them all."""
         self._awaited.clear()
         self._ended.clear()
 
-    def figures(self) -> PingFigures:
-        """Return their figures. Whether a ping is lost is found out when a later one is sent."""
-        ended = self._ended
+    def figures(self, since: float = -math.inf) -> PingFigures:
+        """Return the figures of those that were sent since then.
+
+        Whether a ping is lost is found out when a later one is sent.
+        """
+        ended = [seconds for sent, seconds in self._ended if sent >= since]
         trips = [seconds for seconds in ended if seconds != _LOST]
         ranked = sorted(trips)
         steps = [abs(later - earlier) for earlier, later in pairwise(trips)]
         return PingFigures(
-            loss=1 - len(trips) / len(ended) if ended else None,
+            loss=(len(ended) - len(trips)) / len(ended) if ended else None,
             jitter=sum(steps) / len(steps) if steps else None,
             p50=_percentile(ranked, 50),
             p99=_percentile(ranked, 99),
@@ -79,8 +81,11 @@ class LastPings:
             earliest = next(iter(awaited))
             if earliest >= sent_before:
                 return
-            del awaited[earliest]
-            self._ended.append(_LOST)
+            self._lose(earliest)
+
+    def _lose(self, sent: float) -> None:
+        del self._awaited[sent]
+        self._ended.append((sent, _LOST))
 
 
 def _percentile(ranked: list[float], percent: int) -> float | None:

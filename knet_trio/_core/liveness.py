@@ -149,9 +149,11 @@ class Liveness:
 
     def asked(self, now: float, *, left: bool) -> None:
         """Note that a ping was sent to where the link leads to, or found no room there."""
-        if left:
-            self._last_pings.sent(self._sent, self.timeout)
         self.inquiry.asked(now, left=left)
+
+    def left(self, sent: float) -> None:
+        """Note that the system took the ping of that time."""
+        self._last_pings.sent(sent, self.timeout)
 
     def moved(self) -> None:
         """Forget what was said of where the link led to: it leads elsewhere."""
@@ -267,9 +269,9 @@ class Liveness:
         self.latency_samples = 0
         self._last_pings.clear()
 
-    def last_pings(self) -> PingFigures:
-        """Return how many of the last pings were lost, and how long the others took."""
-        return self._last_pings.figures()
+    def last_pings(self, since: float = -math.inf) -> PingFigures:
+        """Return how many of the last pings, sent since then, were lost, and how long they took."""
+        return self._last_pings.figures(since)
 
     def _may_go_down(self, when: float) -> bool:
         """Whether the link may be down by ``when``; with pongs coming in, no is a quick answer."""

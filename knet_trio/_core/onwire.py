@@ -212,6 +212,29 @@ def read_whole_untrusted(packet: bytes) -> _DataFields | None:
     return fields if 0 <= channel < MAX_CHANNELS else None
 
 
+def read_link_untrusted(packet: bytes) -> tuple[int, int]:
+    """Return the ids of the host and of the link that a control packet names."""
+    _, _, node, _, _, link, _ = _PMTUD.unpack_from(packet)
+    return node, link
+
+
+def is_clear_untrusted(datagram: bytes, *, strict: bool = False) -> bool:
+    """Return whether ``datagram`` is a packet as it is, and so not sealed.
+
+    Args:
+        datagram: The datagram.
+        strict: Look at the bytes of a header too that nobody reads. What is sealed then hardly ever
+            passes for clear by chance.
+    """
+    if strict and (len(datagram) < MIN_PACKET_SIZE or datagram[4] > 1 or datagram[5]):
+        return False
+    try:
+        decode_untrusted(datagram)
+    except PacketError:
+        return False
+    return True
+
+
 def _decode_data(packet: bytes) -> Data:
     if len(packet) <= DATA_HEADER_SIZE:
         raise _truncated(TYPE_DATA, len(packet))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from knet_trio._core.onwire import decode_untrusted
+from knet_trio._core.onwire import is_clear_untrusted
 from knet_trio._crypto.alike import AlikePair
 from knet_trio._crypto.envelope import HashEnvelope, make_cipher
 from knet_trio.abc import Cipher
@@ -21,6 +21,8 @@ FIRST: Final = 1
 SLOTS: Final = 2
 
 _CLEAR: Final = "it is not encrypted, and clear packets are not allowed"
+_SEALED: Final = "no crypto configuration opens it"
+_NO_KEY: Final = "it is encrypted, and this host has no crypto"
 
 
 class CryptoSlots:
@@ -115,17 +117,14 @@ class CryptoSlots:
                 return openers[0].open_untrusted(datagram)
             except PacketError:
                 return self._open_otherwise(datagram, openers[1:])
-        if self.allow_clear_traffic:
-            return datagram
-        return PacketError(DropCause.CLEAR_TRAFFIC, _CLEAR)
+        return datagram if self.allow_clear_traffic else self._judge(datagram)
 
     def open_many_untrusted(self, datagrams: Sequence[bytes]) -> list[bytes | PacketError]:
         """Return the packets in ``datagrams``, an error in the place of each that does not open."""
         if not self.openers:
             if self.allow_clear_traffic:
                 return list(datagrams)
-            refusal = PacketError(DropCause.CLEAR_TRAFFIC, _CLEAR)
-            return [refusal] * len(datagrams)
+            return [self._judge(datagram) for datagram in datagrams]
         first, *others = self.openers
         packets = first.open_many_untrusted(datagrams)
         for i, packet in enumerate(packets):
@@ -139,11 +138,16 @@ class CryptoSlots:
                 return cipher.open_untrusted(datagram)
             except PacketError:
                 continue
+        return self._judge(datagram)
+
+    def _judge(self, datagram: bytes) -> bytes | PacketError:
+        """Return ``datagram`` if it may be clear and is; else what is wrong with it."""
         if self.allow_clear_traffic:
-            return datagram
-        if _is_clear(datagram):
+            if is_clear_untrusted(datagram):
+                return datagram
+        elif is_clear_untrusted(datagram, strict=True):
             return PacketError(DropCause.CLEAR_TRAFFIC, _CLEAR)
-        return PacketError(DropCause.NOT_AUTHENTIC, "no crypto configuration opens it")
+        return PacketError(DropCause.NOT_AUTHENTIC, _SEALED if self.openers else _NO_KEY)
 
     def _put(self, cipher: HashEnvelope | None, slot: int) -> None:
         if cipher is None:
@@ -162,15 +166,6 @@ class CryptoSlots:
             self.openers = (AlikePair(*ciphers),)
         else:
             self.openers = tuple(ciphers)
-
-
-def _is_clear(datagram: bytes) -> bool:
-    """Return whether ``datagram`` is a packet as it is, so that its sender uses no crypto."""
-    try:
-        decode_untrusted(datagram)
-    except PacketError:
-        return False
-    return True
 
 
 def _check_slot(slot: object, lowest: int) -> None:

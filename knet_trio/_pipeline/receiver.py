@@ -30,6 +30,7 @@ from knet_trio._core.onwire import (
     DataRun,
     decode_run_untrusted,
     decode_untrusted,
+    read_link_untrusted,
     read_whole_untrusted,
 )
 from knet_trio._pipeline.decompression import Decompression
@@ -322,7 +323,7 @@ class Receiver:
         why = error.args[0]
         link = self._handle.by_address.get(source)
         if error.cause is DropCause.UNKNOWN_LINK:
-            refuse_link(self._handle, int.from_bytes(packet[2:4], "big"), packet[6], source)
+            refuse_link(self._handle, *read_link_untrusted(packet), source)
             return
         if error.cause is DropCause.WRONG_VERSION and not self._context.crypto.openers:
             why = f"{why}; or it is encrypted, and this host has no crypto"

@@ -62,10 +62,11 @@ def refuse_host(handle: HandleState, host_id: int, source: Address, packets: int
     """Count packets of a host that ``handle`` does not have."""
     # What a link leads to may be another host than the program takes it for.
     concerned = handle.by_address.get(source)
+    expected: object
     if concerned is not None:
         expected = f"that should be host {concerned.host_id}"
     else:
-        expected = f"{list_hosts(handle)}; add_host({host_id}) adds it"
+        expected = _HostsThere(handle, host_id)
     handle.context.refuse(
         DropCause.UNKNOWN_HOST, source, host_id, expected, times=packets, link=concerned
     )
@@ -74,14 +75,31 @@ def refuse_host(handle: HandleState, host_id: int, source: Address, packets: int
 def refuse_link(handle: HandleState, host_id: int, link_id: int, source: Address) -> None:
     """Count a packet for a link that a host of ``handle`` does not have."""
     concerned = handle.by_address.get(source)
-    if concerned is not None:
-        expected = f"that should be link {concerned.link_id}"
-    else:
-        host = handle.hosts.get(host_id)
+    host = handle.hosts.get(host_id)
+    if concerned is None:
         links = ", ".join(map(str, host.links)) if host is not None else ""
         expected = f"it has {links or 'none'} of its links"
+    elif concerned.host_id == host_id:
+        expected = f"that should be link {concerned.link_id}"
+    else:
+        expected = f"that is the address of {concerned.title}"
     details = source, link_id, host_id, expected
-    handle.context.refuse(DropCause.UNKNOWN_LINK, *details, link=concerned, key=host_id)
+    # An id that nobody has is anything that somebody writes, and no key.
+    key = None if host is None else host_id
+    handle.context.refuse(DropCause.UNKNOWN_LINK, *details, link=concerned, key=key)
+
+
+class _HostsThere:
+    """Which hosts a handle has, put into words only if somebody reads them."""
+
+    __slots__ = ("_handle", "_host_id")
+
+    def __init__(self, handle: HandleState, host_id: int) -> None:
+        self._handle = handle
+        self._host_id = host_id
+
+    def __str__(self) -> str:
+        return f"{list_hosts(self._handle)}; add_host({self._host_id}) adds it"
 
 
 def _find_origin(

@@ -126,8 +126,10 @@ class Context:
             error: Is logged with its traceback.
         """
         self.refusals += 1
-        self.counters.drops[cause] += times
-        if link is not None:
+        if link is None:
+            self.counters.drop(cause, times)
+        else:
+            self.counters.drops[cause] += times
             link.counters.drop(cause, times)
         told = TOLD.get(cause)
         if told is None:

@@ -26,7 +26,8 @@ from knet_trio._state.send_lane import SendLane
 from knet_trio.abc import Endpoint, PathTrouble
 from knet_trio.address import Address
 
-_NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS})
+NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS})
+"""What the system says when it has no room for a packet."""
 
 
 class ControlOutput:
@@ -73,7 +74,7 @@ class ControlOutput:
         """Whether all that has come to the sockets of the link has been worked on."""
         return self._sender.drained
 
-    def ping(self, time: float, place: Address, *, timed: bool) -> bool:
+    def ping(self, time: float, place: Address, *, timed: bool) -> OSError | None:
         """Send a ping to ``place``, which tells the number of the last message.
 
         Args:
@@ -82,7 +83,7 @@ class ControlOutput:
             timed: Whether it is a scheduled ping; False for one that is forced in between.
 
         Returns:
-            False if it found no room in the socket, so that nobody has been asked.
+            The system's error if it refuses to send it, or has no room.
         """
         context = self._context
         lane = self._lane
@@ -90,8 +91,7 @@ class ControlOutput:
         stamp = context.stamps.make(time, self._host_id, self._link_id, place)
         self._last_stamp, self._last_place, self._last_time = stamp, place, time
         ping = Ping(context.host_id, self._link_id, stamp, number, timed)
-        error = self._send(Kind.PING, encode_ping(ping), place)
-        return error is None or error.errno not in _NO_ROOM
+        return self._send(Kind.PING, encode_ping(ping), place)
 
     def find_sent(self, pong: Pong, source: Address) -> float | None:
         """Return the time of the ping that ``pong`` answers.

@@ -197,7 +197,8 @@ class HandleCounters:
 
     Attributes:
         drops: Packets and messages that were dropped, by cause.
-        last_drops: The last one of each cause that concerned no link, where that is told.
+        linkless_drops: Those that concerned no link.
+        last_drops: The last one of those of each cause, where that is told.
     """
 
     def __init__(self) -> None:
@@ -206,6 +207,7 @@ class HandleCounters:
     def clear(self) -> None:
         """Set all counters to zero."""
         self.drops: Counter[DropCause] = Counter()
+        self.linkless_drops: Counter[DropCause] = Counter()
         self.last_drops: dict[DropCause, LastDrop] = {}
         self.tx_uncompressed = 0
         self.tx_compress = CompressionTally()
@@ -237,6 +239,7 @@ class HandleCounters:
     def drop(self, cause: DropCause, times: int = 1) -> None:
         """Count packets or messages that were dropped."""
         self.drops[cause] += times
+        self.linkless_drops[cause] += times
 
     def snapshot(self) -> HandleStatistics:
         """Return the counters as they are now."""

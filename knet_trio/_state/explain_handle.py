@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from knet_trio._state.explain_drops import explain_drops
 from knet_trio._state.explain_host import explain_host
-from knet_trio._state.refusals import TOLD
 
 if TYPE_CHECKING:
     from knet_trio._state.context import Context
     from knet_trio._state.handle import HandleState
 
-MOST_LINKS: Final = 32
-"""How many links are explained. What is left out is told."""
+MOST_LINES: Final = 100
+"""After how many lines no further host is explained. What is left out is told."""
 
 
 def explain_handle(handle: HandleState) -> str:
@@ -31,16 +30,10 @@ def explain_handle(handle: HandleState) -> str:
         lines.append("  it has no hosts yet: add_host adds one")
     lines += (f"  {line}" for line in _explain_settings(context))
     # What concerns a link stands there.
-    drops = {
-        cause: times
-        for cause, times in counters.drops.items()
-        if cause in counters.last_drops or cause not in TOLD
-    }
-    lines += explain_drops(drops, counters.last_drops, context.now())
-    left, told = MOST_LINKS, 0
+    lines += explain_drops(counters.linkless_drops, counters.last_drops, context.now())
+    told = 0
     for host in [*unreachable, *(host for host in hosts if host.reachable.is_on)]:
-        left -= max(len(host.links), 1)
-        if left < 0:
+        if len(lines) >= MOST_LINES:
             break
         told += 1
         lines += (f"  {line}" for line in explain_host(host).splitlines())

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def explain_host(host: HostState) -> str:
     """Return a line on the host, then what explains it: its links, one after the other."""
-    waiting = host.lane.messages
     lines = [f"{describe_host(host)} is {_describe_state(host)}"]
+    waiting = host.lane.messages
     if waiting:
-        lines.append(f"  {waiting} messages wait until its links take them")
+        lines.append(f"  waiting until its links take them: {waiting} messages")
     for link in host.links.values():
         lines += (f"  {line}" for line in link.explain().splitlines())
     return "\n".join(lines)
@@ -29,6 +29,8 @@ def describe_host(host: HostState) -> str:
 
 
 def _describe_state(host: HostState) -> str:
+    if host.gone is not None:
+        return f"unreachable: {host.gone}"
     if host.reachable.is_on:
         return f"reachable: {_describe_use(host)}"
     if not host.links:
@@ -55,7 +57,8 @@ def _describe_use(host: HostState) -> str:
     else:
         use = f"messages take turns over {_list(ranked)}"
     idle = len(host.links) - len(ranked)
-    return f"{use}; {idle} of its {len(host.links)} links carry no data" if idle else use
+    carry = "carries" if idle == 1 else "carry"
+    return f"{use}; {idle} of its {len(host.links)} links {carry} no data" if idle else use
 
 
 def _list(links: tuple[NetworkLinkState, ...]) -> str:

@@ -26,7 +26,8 @@ def explain_link(link: NetworkLinkState) -> str:
     now = link.context.now()
     liveness = link.heartbeat.liveness
     search, counters = link.path_mtu.search, link.counters
-    where = f"{link.config.src} -> {link.destination or 'a peer that has not spoken yet'}"
+    nobody = "no peer now" if link.address.proven else "a peer that has not spoken yet"
+    where = f"{link.config.src} -> {link.destination or nobody}"
     name = f"{link.title} ({where})"
     lines: list[str] = []
     if link.usable:
@@ -46,26 +47,31 @@ def explain_link(link: NetworkLinkState) -> str:
         lines.append(f"{name} is down: {link.reason}")
         lines += _why_down(link, now)
     if liveness.connected:
-        lines += _what_troubles(link, now)
+        lines += _what_troubles(link)
+    fault = link.config.find_fault()
+    if fault is not None:
+        lines.append(f"  {fault}")
     lines += explain_drops(counters.drops, counters.last_drops, now, _ADVICE)
     trouble = counters.trouble
-    if trouble is not None and not link.usable and trouble.what != link.reason:
+    is_news = trouble is not None and (not link.usable or trouble.at > link.since)
+    if trouble is not None and is_news and trouble.what != link.reason:
         lines.append(f"  {now - trouble.at:.1f} s ago: {trouble.what}")
     return "\n".join(lines)
 
 
-def _what_troubles(link: NetworkLinkState, now: float) -> list[str]:
+def _what_troubles(link: NetworkLinkState) -> list[str]:
     """Say what is not as it should be about a link that is up."""
     lines: list[str] = []
     accusation = link.heartbeat.accusation
     if accusation is not None:
-        lines.append(f"  doubted because {accusation}, a ping is out")
-    loss = link.heartbeat.last_pings().loss
+        lines.append(f"  in doubt: {accusation}; a ping has been sent and not answered yet")
+    # Those from before it went up may have been sent before there was a peer.
+    loss = link.heartbeat.last_pings(since=link.since).loss
     if loss:
         lines.append(f"  {loss:.0%} of the last pings were not answered: the path loses packets")
     downs = [transition for transition in link.history if not transition.connected]
     if downs:
-        seconds = now - downs[0].at
+        seconds = link.context.now() - downs[0].at
         times = "once" if len(downs) == 1 else f"{len(downs)} times"
         lines.append(f"  it went down {times} in {seconds:.1f} s, last because: {downs[-1].reason}")
     return lines
@@ -79,7 +85,12 @@ def _why_nowhere(link: NetworkLinkState) -> Iterator[str]:
             " does a firewall drop what goes to it, or does somebody repeat old packets?"
         )
         return
-    yield "  it is dynamic: it stays silent until the peer's first ping arrives"
+    last = link.address.proven
+    was = "" if last is None else f", which was at {last}"
+    yield (
+        "  it is dynamic: it stays silent until a ping of its peer arrives"
+        f"{was}; so the peer's end must not be dynamic too"
+    )
     if link.context.access_lists and not len(link.acl):
         yield "  its access list is empty: link.acl.append(AclEntry.address(...)) lets a peer speak"
 
@@ -101,15 +112,17 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
         seconds = now - link.heartbeat.started_at
         lines.append(
             f"  {left} pings sent in {seconds:.1f} s, not one answered:"
-            " is the peer running, is its link the mirror of this one, does a firewall drop UDP?"
+            " is the peer running, does its link have these addresses the other way round, does a"
+            " firewall drop UDP?"
         )
     elif liveness.last_pong is not None:
         lines.append(f"  the last pong came {now - liveness.last_pong:.1f} s ago")
-    elsewhere = link.address.heard_from
-    if elsewhere is not None:
+    heard = link.address.heard
+    if heard is not None:
         lines.append(
-            f"  its pings come from {elsewhere}, and the link leads to {link.destination}: compare"
-            " addresses and ports on both sides"
+            f"  pings that say they are of its peer come from {heard.place}, and the link leads to"
+            f" {link.destination}: compare addresses and ports on both sides"
+            f" (last {now - heard.at:.1f} s ago)"
         )
     elif pings.rx_packets and not pongs.rx_packets:
         lines.append(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from knet_trio._core.last_pings import PingFigures
 from knet_trio._core.liveness import STALL, Liveness, PongOutcome
 from knet_trio._state.context import Context
-from knet_trio._state.control_output import ControlOutput
+from knet_trio._state.control_output import NO_ROOM, ControlOutput
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 
@@ -106,8 +107,11 @@ class Heartbeat:
         """
         place = self._output.destination
         if place is not None:
-            left = self._output.ping(self.liveness.ping_time(now), place, timed=timed)
-            self.liveness.asked(now, left=left)
+            sent = self.liveness.ping_time(now)
+            error = self._output.ping(sent, place, timed=timed)
+            if error is None:
+                self.liveness.left(sent)
+            self.liveness.asked(now, left=error is None or error.errno not in NO_ROOM)
 
     def question(self, now: float, said: str, grace: float) -> bool:
         """Ask the peer at once whether it is there, since the network says that it is not.
@@ -150,9 +154,13 @@ class Heartbeat:
         """Return whether the link may be dead, though it is not yet down."""
         return self.liveness.suspect(now)
 
-    def last_pings(self) -> PingFigures:
-        """Return how many of the last pings were lost, and how long the others took."""
-        return self.liveness.last_pings()
+    def last_pings(self, since: float = -math.inf) -> PingFigures:
+        """Return how many of the last pings were lost, and how long the others took.
+
+        Args:
+            since: Leave out those that were sent before.
+        """
+        return self.liveness.last_pings(since)
 
     def doubt(self) -> None:
         """Suspect the link, since a send has failed, until a ping from now on is answered."""

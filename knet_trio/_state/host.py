@@ -34,6 +34,7 @@ class HostState:
         admitted: Those whose peers may send data now, as far as the access list does not say no.
         inbound: The order of the data that it sends.
         reachable: Whether a link can carry data, and how to wait for that.
+        gone: Why it cannot be reached ever again, None while it can.
         ranked: The links over the network that can carry data now, best first.
         turn: Counts messages, with the round-robin policy, to choose their links.
         lane: What waits to be sent to it.
@@ -60,6 +61,7 @@ class HostState:
         self.admitted: dict[Address, NetworkLinkState] = {}
         self.inbound = InboundSequence(context.counters.drop, context.defrag_buffers.maximum)
         self.reachable = AsyncBool()
+        self.gone: str | None = None
         self.ranked: tuple[NetworkLinkState, ...] = ()
         self.turn = 0
         self.lane = SendLane(context.seq)
@@ -148,11 +150,13 @@ class HostState:
         """End it: the handle has ended."""
         self.ranked = ()
         self.admitted = {}
-        self.reachable.close_off("the handle has ended")
+        self.gone = "the handle has ended"
+        self.reachable.close_off(self.gone)
         self._drop_received(DropCause.NO_CHANNEL, "the handle ended")
 
     def close(self) -> None:
         """End it: the host is being removed."""
+        self.gone = "it was removed"
         self.reachable.close(f"host {self.host_id} was removed; add it again")
         # What waits was sent by a host that is gone, and is not to be taken for a new one's.
         self._drop_received(DropCause.UNKNOWN_HOST, "it was removed")

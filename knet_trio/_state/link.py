@@ -128,16 +128,16 @@ class LinkState(ABC):
 
     def end(self) -> None:
         """Take it down without a word: the handle has ended."""
-        self._is_so_because(_ENDED)
+        self._set_reason(_ENDED)
         if self.connected.is_on:
-            self._remember(connected=False)
+            self._remember(False)
         self.connected.close_off(_ENDED)
         self.acl.close(lambda: trio.ClosedResourceError(_ENDED))
 
     def close(self) -> None:
         """Take it down for good: it is being removed."""
         self._stop(REMOVED)
-        self._is_so_because(REMOVED)
+        self._set_reason(REMOVED)
         why = f"{self.title} was removed; add it again"
         self.connected.close(why)
         self.acl.close(lambda: UnknownLinkError(why))
@@ -150,15 +150,15 @@ class LinkState(ABC):
     def _stop(self, reason: str) -> None:
         """Take it out of use because of ``reason``, if it is in use."""
 
-    def _is_so_because(self, reason: str) -> None:
+    def _set_reason(self, reason: str) -> None:
         """Note why it is as it is from now on."""
         self.reason = reason
         self.since = self.context.now()
 
-    def _turn(self, reason: str, *, connected: bool) -> None:
+    def _set_connected(self, connected: bool, reason: str) -> None:
         """Be up or down from now on because of ``reason``, and tell that."""
-        self._is_so_because(reason)
-        self._remember(connected=connected)
+        self._set_reason(reason)
+        self._remember(connected)
         if connected:
             self.counters.went_up()
         else:
@@ -166,5 +166,5 @@ class LinkState(ABC):
         self.connected.set(connected)
         self.context.tell(LinkStatusChanged(self.host_id, self.link_id, connected, reason))
 
-    def _remember(self, *, connected: bool) -> None:
+    def _remember(self, connected: bool) -> None:
         self.history.append(LinkTransition(self.since, connected, self.reason))

@@ -27,6 +27,18 @@ class Challenged(NamedTuple):
     greeted: bool
 
 
+class HeardElsewhere(NamedTuple):
+    """A ping that came from elsewhere.
+
+    Attributes:
+        place: Where it came from.
+        at: When, in seconds on Trio's clock.
+    """
+
+    place: Address
+    at: float
+
+
 class LinkAddress:
     """The address at the other end of a link, fixed or learned.
 
@@ -37,7 +49,8 @@ class LinkAddress:
         acl: The access list: which addresses may speak on the link.
         kind: Whether the address is fixed or learned.
         destination: The address, None while a dynamic link has not learned it.
-        heard_from: Where the last ping of its peer came from that came from elsewhere.
+        heard: The last ping of its peer that came from elsewhere, since one came from there or the
+            link went up; None if none did.
     """
 
     def __init__(self, dst: Address | None) -> None:
@@ -46,7 +59,7 @@ class LinkAddress:
             self.acl.append(AclEntry.address(dst.host))
         self.kind = LinkKind.DYNAMIC if dst is None else LinkKind.STATIC
         self.destination = dst
-        self.heard_from: Address | None = None
+        self.heard: HeardElsewhere | None = None
         # Where the peer has answered from last.
         self._proven: Address | None = None
         self._limit = ChallengeLimit()
@@ -67,6 +80,19 @@ class LinkAddress:
     def challenged(self) -> Challenged | None:
         """The place that was asked last, while it has not answered."""
         return self._challenged
+
+    @property
+    def proven(self) -> Address | None:
+        """Where the peer of a dynamic link has answered from last, None if it never has."""
+        return self._proven
+
+    def hear(self, place: Address, now: float) -> None:
+        """Note that a ping of the peer came from ``place``, which is not where the link leads."""
+        self.heard = HeardElsewhere(place, now)
+
+    def hear_peer(self) -> None:
+        """Note that the peer is where the link leads."""
+        self.heard = None
 
     def forget(self) -> None:
         """Forget the address if it was learned."""

@@ -78,18 +78,18 @@ class LoopbackLinkState(LinkState):
         )
 
     def _start(self) -> None:
-        self._go("messages to this host itself stay within it", up=True)
+        self._change(True, "messages to this host itself stay within it")
 
     def _stop(self, reason: str) -> None:
         if self.enabled:
-            self._go(reason, up=False)
+            self._change(False, reason)
 
-    def _go(self, reason: str, *, up: bool) -> None:
+    def _change(self, up: bool, reason: str) -> None:
         """Go up or down, at once."""
         self.context.log.info(
             LogSubsystem.LINK, "%s is %s: %s", self.title, "up" if up else "down", reason
         )
-        self._turn(reason, connected=up)
+        self._set_connected(up, reason)
         self._changed()
 
     def explain(self) -> str:

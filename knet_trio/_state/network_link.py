@@ -91,6 +91,7 @@ class NetworkLinkState(LinkState):
         self.path_mtu = PathMtu(
             context, self.title, sizes, self.heartbeat, self.output, self._changed
         )
+        self._warn_of_faults()
 
     @property
     def enabled(self) -> bool:
@@ -183,6 +184,7 @@ class NetworkLinkState(LinkState):
         """
         super().set_timers(interval, timeout, samples)
         self.heartbeat.set_timers(self.context.now(), self.config)
+        self._warn_of_faults()
 
     def clear_statistics(self) -> None:
         """Set the counters to zero, and start the latencies again."""
@@ -193,7 +195,7 @@ class NetworkLinkState(LinkState):
 
     def _start(self) -> None:
         self.heartbeat.start(self.context.now())
-        self._is_so_because("enabled, and no pong has come yet")
+        self._set_reason("enabled, and no pong has come yet")
         self._changed()
         self.context.log.debug(LogSubsystem.LINK, "%s is enabled", self.title)
 
@@ -212,10 +214,11 @@ class NetworkLinkState(LinkState):
         if outcome is PongOutcome.UNEXPECTED or outcome is PongOutcome.LATE:
             self.context.refuse(DropCause.UNEXPECTED_PONG, link=self)
         elif outcome is PongOutcome.WENT_UP:
+            self.address.hear_peer()
             self.path_mtu.begin(now)
             log, title, reason = self.context.log, self.title, "the peer answers pings"
             log.info(LogSubsystem.LINK, "%s is up: %s", title, reason, key=("up", title))
-            self._turn(reason, connected=True)
+            self._set_connected(True, reason)
             self._changed()
 
     def question(self, now: float, said: str) -> None:
@@ -228,7 +231,7 @@ class NetworkLinkState(LinkState):
         if self.heartbeat.question(now, said, grace):
             self.context.log.info(
                 LogSubsystem.LINK,
-                "%s is doubted because %s, a ping is out",
+                "%s is in doubt: %s; a ping has been sent and not answered yet",
                 self.title,
                 said,
                 key=("doubt", self.title),
@@ -242,7 +245,7 @@ class NetworkLinkState(LinkState):
             self.address.forget()
             self.sender.moved()
         if not was_up:
-            self._is_so_because(reason)
+            self._set_reason(reason)
             return
         self.path_mtu.stop()
         # Nobody has to look into what was done on purpose.
@@ -250,7 +253,7 @@ class NetworkLinkState(LinkState):
         say = log.warning if wanted else log.info
         key = ("down", self.title, wanted)
         say(LogSubsystem.LINK, "%s is down: %s", self.title, reason, key=key)
-        self._turn(reason, connected=False)
+        self._set_connected(False, reason)
         self._changed()
 
     def end(self) -> None:
@@ -296,11 +299,11 @@ class NetworkLinkState(LinkState):
 
     def heard_elsewhere(self, place: Address) -> None:
         """Note that a ping of its peer came from ``place``, and the link leads elsewhere."""
-        self.address.heard_from = place
+        self.address.hear(place, self.context.now())
         if not self.connected.is_on:
             self.context.log.warning(
                 LogSubsystem.LINK,
-                "%s: pings of its peer come from %s, and it leads to %s",
+                "%s: pings that say they are of its peer come from %s, and it leads to %s",
                 self.title,
                 place,
                 self.destination,
@@ -312,6 +315,14 @@ class NetworkLinkState(LinkState):
     def copies_missed(self, packets: int) -> None:
         """Count datagrams that other links took and this one had no room for."""
         self.counters.drop(DropCause.SEND_QUEUE_FULL, packets)
+
+    def _warn_of_faults(self) -> None:
+        """Warn of settings that do not go together."""
+        fault = self.config.find_fault()
+        if fault is not None:
+            self.context.log.warning(
+                LogSubsystem.LINK, "%s: %s", self.title, fault, key=("fault", self.title)
+            )
 
     def _too_large(self) -> None:
         self.path_mtu.narrowed(self.output.kernel_mtu(), self.context.now())

@@ -69,7 +69,7 @@ TOLD: Final[dict[DropCause, Told]] = {
     DropCause.UNKNOWN_HOST: Told(
         _WARNING,
         LogSubsystem.RX,
-        "a packet from %s is of host %s, which the handle does not have: %s",
+        "a packet from %s says it is of host %s, which the handle does not have: %s",
     ),
     DropCause.UNKNOWN_LINK: Told(
         _WARNING,
@@ -155,17 +155,18 @@ ADVICE: Final[dict[DropCause, str]] = {
     DropCause.ACCESS_LIST: "if it is the peer, compare the addresses on both sides, or append an"
     " entry for it to the link's acl",
     DropCause.IMPOSSIBLE_SOURCE: "somebody forges packets",
-    DropCause.RATE_LIMITED: "somebody floods it",
-    DropCause.REPLAYED: "the network doubles packets, or somebody repeats what he has recorded",
+    DropCause.RATE_LIMITED: "somebody floods this link with pings",
+    DropCause.REPLAYED: "the network duplicates packets, or somebody replays recorded ones",
     DropCause.LINK_DISABLED: "set enabled = True to let it",
-    DropCause.PEER_UNREACHABLE: "its pongs are late or lost, while its data arrives",
+    DropCause.PEER_UNREACHABLE: "look at the links of that host: its pongs are late or lost",
     DropCause.UNEXPECTED_PONG: "pongs that come twice, or later than pong_timeout: on a slow path"
-    " give it more time",
+    " raise pong_timeout",
     DropCause.REASSEMBLY_GIVEN_UP: "messages of which fragments are missing: the network loses"
     " packets",
     DropCause.UNKNOWN_COMPRESSION: "install what is missing here, or compress otherwise there",
     DropCause.BAD_COMPRESSION: "compare the compression libraries of both hosts",
-    DropCause.COMPRESSION_REFUSED: "accept_compression here leaves it out",
+    DropCause.COMPRESSION_REFUSED: "add the model to accept_compression here, or compress otherwise"
+    " there",
     DropCause.RECEIVE_QUEUE_FULL: "compress with something quicker there, or send less",
     DropCause.NOT_FOR_THIS_HOST: "messages that the filter here says are for others",
     DropCause.NO_CHANNEL: "open the channel on this host, before its peers send on it",
@@ -176,8 +177,8 @@ ADVICE: Final[dict[DropCause, str]] = {
     DropCause.FILTER_ERROR: "the log has the traceback",
     DropCause.FILTER_DROP: "its answer was Drop()",
     DropCause.MESSAGE_SIZE: "a message that is read from a data fd has 1 to 65536 bytes",
-    DropCause.UNKNOWN_DESTINATION: "`to=`, or the filter, names it",
-    DropCause.HOST_DOWN: "`await host.wait_reachable()` waits for a host",
+    DropCause.UNKNOWN_DESTINATION: "add the host, or correct to= or the filter",
+    DropCause.HOST_DOWN: "await host.wait_reachable() before sending",
     DropCause.SEAL_FAILED: "the log has the error",
     DropCause.SEND_FAILED: "look at the interface and the routes of this machine",
     DropCause.SEND_QUEUE_FULL: "send less, or give it a quicker link",

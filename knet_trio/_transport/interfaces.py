@@ -30,13 +30,13 @@ class Interfaces:
         Raises:
             OSError: There is no such interface, and there was none.
         """
-        try:
-            index = socket.if_nametoindex(interface)
-        except OSError:
-            for known, name in self._names.items():
-                if name == interface:
+        for known, name in list(self._names.items()):
+            if name == interface:
+                if _is_there(known):
+                    # Whatever it is called now, and whatever else is called so.
                     return known
-            raise
+                del self._names[known]
+        index = socket.if_nametoindex(interface)
         self._names[index] = interface
         return index
 
@@ -66,3 +66,12 @@ class Interfaces:
                 # It went away meanwhile: no link has such an address any more.
                 interface = str(index)
         return Address(f"{host.partition('%')[0]}%{interface}", port)
+
+
+def _is_there(index: int) -> bool:
+    """Return whether an interface has that index."""
+    try:
+        socket.if_indextoname(index)
+    except OSError:
+        return False
+    return True

@@ -27,7 +27,7 @@ from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketE
 OLD = CryptoConfig(b"o" * 128)
 NEW = CryptoConfig(b"n" * 128, cipher="aes128", hash="sha512")
 OTHER = CryptoConfig(b"x" * 128, hash="md5")
-PACKET = b"\x01 a packet"
+PACKET = encode_data(Data(7, 9, 0, True, 1, 0, 3, b"a packet"))
 
 
 def slots_with(*configs: CryptoConfig, use: int = 0, clear: bool = False) -> CryptoSlots:
@@ -176,38 +176,50 @@ class TestClearTraffic:
     def test_it_is_allowed_at_first(self) -> None:
         assert CryptoSlots().allow_clear_traffic
 
-    def test_where_it_is_allowed_what_nothing_opens_is_taken_as_it_is(self) -> None:
+    def test_where_it_is_allowed_a_packet_is_taken_as_it_is(self) -> None:
         slots = slots_with(OLD, NEW, use=1, clear=True)
         assert slots.open_untrusted(PACKET) == PACKET
+        # Nobody reads these bytes, and other releases may write something else.
+        odd = PACKET[:4] + b"\x09\x09" + PACKET[6:]
+        assert slots.open_untrusted(odd) == odd
         assert slots.open_untrusted(sealed(OLD)) == PACKET
 
-    def test_where_it_is_not_allowed_what_nothing_opens_is_not_authentic(self) -> None:
+    def test_where_it_is_allowed_what_is_no_packet_is_not_authentic(self) -> None:
+        slots = slots_with(OLD, use=1, clear=True)
+        assert cause_of_refusing(slots, sealed(NEW)) is DropCause.NOT_AUTHENTIC
+
+    def test_where_it_is_not_allowed_a_packet_is_clear_and_the_rest_not_authentic(self) -> None:
         slots = slots_with(OLD, use=1)
-        assert cause_of_refusing(slots, PACKET) is DropCause.NOT_AUTHENTIC
+        assert cause_of_refusing(slots, PACKET) is DropCause.CLEAR_TRAFFIC
+        assert cause_of_refusing(slots, sealed(NEW)) is DropCause.NOT_AUTHENTIC
         assert cause_of_refusing(slots, b"") is DropCause.NOT_AUTHENTIC
 
     def test_where_it_is_not_allowed_and_there_is_no_configuration_nothing_comes_in(self) -> None:
-        assert cause_of_refusing(slots_with(), PACKET) is DropCause.CLEAR_TRAFFIC
+        slots = CryptoSlots(allow_clear_traffic=False)
+        assert cause_of_refusing(slots, PACKET) is DropCause.CLEAR_TRAFFIC
+        assert cause_of_refusing(slots, sealed(OLD)) is DropCause.NOT_AUTHENTIC
+        with pytest.raises(PacketError, match="it is encrypted, and this host has no crypto"):
+            slots.open_untrusted(sealed(OLD))
 
     def test_it_can_be_forbidden_while_packets_come(self) -> None:
         slots = slots_with(OLD, use=1, clear=True)
         slots.set_clear_traffic(False)
-        assert cause_of_refusing(slots, PACKET) is DropCause.NOT_AUTHENTIC
+        assert cause_of_refusing(slots, PACKET) is DropCause.CLEAR_TRAFFIC
 
     def test_unless_something_else_is_said_a_key_in_use_is_the_end_of_it(self) -> None:
         slots = CryptoSlots()
         slots.set(OLD, 1)
         assert slots.open_untrusted(PACKET) == PACKET
         slots.use(1)
-        assert cause_of_refusing(slots, PACKET) is DropCause.NOT_AUTHENTIC
+        assert cause_of_refusing(slots, PACKET) is DropCause.CLEAR_TRAFFIC
         slots.use(0)
         assert slots.open_untrusted(PACKET) == PACKET
         slots.replace(NEW)
-        assert cause_of_refusing(slots, PACKET) is DropCause.NOT_AUTHENTIC
+        assert cause_of_refusing(slots, PACKET) is DropCause.CLEAR_TRAFFIC
         slots.set_clear_traffic(True)
         assert slots.open_untrusted(PACKET) == PACKET
         slots.set_clear_traffic(None)
-        assert cause_of_refusing(slots, PACKET) is DropCause.NOT_AUTHENTIC
+        assert cause_of_refusing(slots, PACKET) is DropCause.CLEAR_TRAFFIC
 
 
 def test_keys_are_never_shown() -> None:

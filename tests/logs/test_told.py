@@ -21,7 +21,7 @@ from knet_trio import (
     Unicast,
     open_handle,
 )
-from knet_trio._core.onwire import Data, Ping, encode_data
+from knet_trio._core.onwire import Data, Ping, encode_data, encode_ping
 from knet_trio._core.rate_limit import FIRST
 from knet_trio._logs.log import HandleLog
 from knet_trio._pipeline.receiver import Receiver
@@ -128,7 +128,7 @@ async def test_the_life_of_a_link(logged: Logged) -> None:
     refused = f"the network says of {HOME}: {os.strerror(errno.ECONNREFUSED)}"
     for _ in range(3):
         world.trouble(HOME, errno.ECONNREFUSED)
-    doubted = f"link 0 to host 2 is doubted because {refused}, a ping is out"
+    doubted = f"link 0 to host 2 is in doubt: {refused}; a ping has been sent and not answered yet"
     assert logged() == [("link", "INFO", f"[host 1] {doubted}")]
     refused = f"this machine says of {HOME}: {os.strerror(errno.ECONNREFUSED)}"
     for _ in range(3):
@@ -146,6 +146,44 @@ async def test_the_life_of_a_link(logged: Logged) -> None:
         ("link", "INFO", "[host 1] link 0 to host 2 is down: it was disabled here"),
         ("host", "INFO", "[host 1] host 2 (host2) is unreachable"),
     ]
+
+
+async def test_timers_that_do_not_go_together(logged: Logged) -> None:
+    world = make_world()
+    told = (
+        "[host 1] link 0 to host 2: pong_timeout (0.3 s) is shorter than ping_interval (1 s), so"
+        " the link goes down between two pings: change them by set_ping_timers"
+    )
+    host = world.add_host()
+    logged()
+    world.add_link(host, dst=address(2), ping_interval=1.0, pong_timeout=0.3)
+    assert logged()[0] == ("link", "WARNING", told)
+    other = world.add_link(host, 1, dst=address(3))
+    logged()
+    other.set_timers(1.0, 1.0, 10)
+    assert logged() == []
+    other.set_timers(1.0, 0.3, 10)
+    assert logged() == [("link", "WARNING", told.replace("link 0", "link 1"))]
+
+
+async def test_ids_that_somebody_makes_up_are_one_flood(
+    autojump_clock: MockClock, logged: Logged
+) -> None:
+    world = make_world()
+    add_home(world, up=False)
+    logged()
+    async with trio.open_nursery() as nursery:
+        receiver = Receiver(world.handle)
+        nursery.start_soon(receiver.run)
+        nursery.start_soon(receiver.receive_from, world.endpoint)
+        for host_id in range(100, 200):
+            packet = bytearray(encode_ping(PING._replace(node=host_id)))
+            packet[6] = 200
+            world.endpoint.arrive((bytes(packet), address(7)))
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert len(logged()) == 1
+    assert world.context.counters.drops[DropCause.UNKNOWN_LINK] == 100
 
 
 async def test_silence_takes_a_link_down_with_a_warning(
@@ -312,8 +350,8 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
             (
                 "WARNING",
                 (
-                    f"{link.title}: a packet from {HOME} is of host 3, which the handle does not"
-                    " have: that should be host 2"
+                    f"{link.title}: a packet from {HOME} says it is of host 3, which the handle"
+                    " does not have: that should be host 2"
                 ),
             ),
             (
@@ -367,8 +405,8 @@ async def test_data_that_is_refused(logged: Logged) -> None:
             (
                 "WARNING",
                 (
-                    f"{link.title}: a packet from {HOME} is of host 3, which the handle does not"
-                    " have: that should be host 2"
+                    f"{link.title}: a packet from {HOME} says it is of host 3, which the handle"
+                    " does not have: that should be host 2"
                 ),
             ),
             (

@@ -34,7 +34,6 @@ AT_THE_DOOR = frozenset(
         DropCause.CLEAR_TRAFFIC,
         DropCause.LINK_DISABLED,
         DropCause.PEER_UNREACHABLE,
-        DropCause.FORWARDING_DISABLED,
         DropCause.REPLAYED,
         DropCause.RATE_LIMITED,
     }

@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from knet_trio import Channel, CryptoConfig, Handle, LinkPolicy, open_handle
+from knet_trio._state.counters import Kind
 from tests.drops import counted
 from tests.soak.messages import Name, check_message, choose_size, make_message
 from tests.soak.wires import HOSTS, NETWORKS, PORT, address
@@ -141,11 +142,13 @@ class Node:
 
     def do_report(self) -> dict[str, Any]:
         """What it has counted, and what memory it has."""
-        links = {
-            f"{host.host_id}.{link.link_id}": attrs.asdict(link.status.stats)
-            for host in self._handle.hosts.values()
-            for link in host.links.values()
-        }
+        links: dict[str, dict[str, Any]] = {}
+        for host in self._handle.hosts.values():
+            for link_id, link in host.links.items():
+                counters = host.state.links[link_id].counters
+                answers = counters.tallies[Kind.PMTU_ANSWER].tx_packets
+                report = attrs.asdict(link.status.stats) | {"answers": answers}
+                links[f"{host.host_id}.{link_id}"] = report
         drops = self._handle.statistics().drops
         return {
             "links": links,

@@ -189,10 +189,10 @@ class TestTrouble:
         assert link.reason == reason
         said = "the network says of 198.51.100.2:5405: No route to host"
         assert link.heartbeat.accusation == said
-        assert f"  doubted because {said}, a ping is out" in link.explain()
+        assert f"  in doubt: {said}; a ping has been sent and not answered yet" in link.explain()
         assert [type(packet) for packet in world.endpoint.packets()] == [Ping]
         world.pong(link)
-        assert "doubted" not in link.explain()
+        assert "in doubt" not in link.explain()
 
     async def test_concerns_the_links_of_that_endpoint_and_destination_only(self) -> None:
         world = World()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from knet_trio._core.onwire import Ping
-from knet_trio._state.explain_handle import MOST_LINKS, explain_handle
+from knet_trio._state.explain_handle import MOST_LINES, explain_handle
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
 from tests.state.fakes import KEY, World, address
@@ -53,11 +53,27 @@ async def test_hosts_that_cannot_be_reached_come_first() -> None:
 
 async def test_of_many_hosts_some_are_explained() -> None:
     world = World()
-    for host_id in range(2, 2 + MOST_LINKS + 5):
+    for host_id in range(2, 2 + 2 * MOST_LINES):
         world.add_host(host_id)
     lines = explain_handle(world.handle).splitlines()
-    assert sum(line.startswith("  host ") for line in lines) == MOST_LINKS
-    assert lines[-1] == "  and 5 more hosts, each with an explain() of its own"
+    told = sum(line.startswith("  host ") for line in lines)
+    assert len(lines) == MOST_LINES + 1
+    left = 2 * MOST_LINES - told
+    assert lines[-1] == f"  and {left} more hosts, each with an explain() of its own"
+
+
+async def test_it_is_bounded_whatever_was_dropped() -> None:
+    world = World()
+    for host_id in range(2, 12):
+        host = world.add_host(host_id)
+        for link_id in range(8):
+            link = world.add_link(host, link_id, dst=address(host_id)._replace(port=link_id + 1))
+            for cause in DropCause:
+                link.counters.drop(cause)
+    for cause in DropCause:
+        world.context.counters.drop(cause)
+    most_of_a_host = 1 + 8 * (4 + len(DropCause))
+    assert len(explain_handle(world.handle).splitlines()) <= MOST_LINES + most_of_a_host
 
 
 async def test_who_is_not_known_is_told_here() -> None:
@@ -65,8 +81,8 @@ async def test_who_is_not_known_is_told_here() -> None:
     world.add_host(2)
     world.receive(Ping(7, 0, bytes(16), 0, True), address(7))
     assert (
-        "  unknown_host x 1: a packet from 198.51.100.7:5405 is of host 7, which the handle does"
-        " not have: it has 2 (host2); add_host(7) adds it; compare the host ids on both sides"
+        "  unknown_host x 1: a packet from 198.51.100.7:5405 says it is of host 7, which the handle"
+        " does not have: it has 2 (host2); add_host(7) adds it; compare the host ids on both sides"
         " (last 0.0 s ago)"
     ) in explain_handle(world.handle).splitlines()
 
@@ -85,6 +101,16 @@ async def test_what_a_link_tells_is_not_told_twice() -> None:
     world.receive(Ping(3, 0, bytes(16), 0, True), address(2))
     told = [line for line in explain_handle(world.handle).splitlines() if "unknown_host" in line]
     assert told == [f"    {line}" for line in link.explain().splitlines() if "unknown_host" in line]
+
+
+async def test_what_a_link_tells_is_not_counted_here() -> None:
+    world = World()
+    world.add_link(world.add_host(2), dst=address(2))
+    for source in (address(2), address(2), address(7)):
+        world.receive(Ping(3, 0, bytes(16), 0, True), source)
+    text = explain_handle(world.handle)
+    assert f"  unknown_host x 1: a packet from {address(7)}" in text
+    assert f"  unknown_host x 2: a packet from {address(2)}" in text
 
 
 async def test_drops_without_words_of_their_own() -> None:

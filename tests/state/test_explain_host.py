@@ -61,14 +61,22 @@ class TestReachable:
         host.set_policy(policy)
         for link_id in (0, 1):
             world.bring_up(host.network_links[link_id])
-        assert first_line(host) == (f"host 2 is reachable: {use}; 1 of its 3 links carry no data")
+        assert first_line(host) == (f"host 2 is reachable: {use}; 1 of its 3 links carries no data")
 
     async def test_over_one_of_several(self) -> None:
         world, host = make(2)
         world.bring_up(host.network_links[1])
         assert first_line(host) == (
-            "host 2 is reachable: messages go over link 1; 1 of its 2 links carry no data"
+            "host 2 is reachable: messages go over link 1; 1 of its 2 links carries no data"
         )
+
+
+async def test_one_that_is_gone_says_why() -> None:
+    world, host = make(0)
+    host.end()
+    assert explain_host(host) == "host 2 is unreachable: the handle has ended"
+    world.handle.remove(host)
+    assert explain_host(host) == "host 2 is unreachable: it was removed"
 
 
 async def test_its_links_explain_themselves() -> None:

@@ -51,15 +51,18 @@ class TestUp:
         world, link = make()
         nursery.start_soon(world.context.heartbeats.run)
         await trio.sleep(0.5)
+        # Nobody is there yet.
+        await trio.sleep(1)
         for _ in range(link.config.pong_count + 1):
             world.pong(link, link.heartbeat.liveness.next_ping - 1)
             await trio.sleep(1)
-        assert link.status().loss == 0
-        assert "not answered" not in explain_link(link)
-        # Of the pings that nobody answers, those that are older than the pong timeout are lost.
-        await trio.sleep(3)
+        assert link.connected.is_on
         assert link.status().loss == 0.25
-        assert "  25% of the last pings were not answered: the path loses" in explain_link(link)
+        assert "not answered" not in explain_link(link)
+        world.pong(link, link.heartbeat.liveness.next_ping - 1)
+        # Of the pings that nobody answers, those that are older than the pong timeout are lost.
+        await trio.sleep(4)
+        assert "  50% of the last pings were not answered: the path loses" in explain_link(link)
         nursery.cancel_scope.cancel()
 
     async def test_how_often_it_went_down(self, autojump_clock: MockClock) -> None:
@@ -73,6 +76,28 @@ class TestUp:
         link.take_down(trio.current_time(), "another time")
         world.bring_up(link)
         assert "it went down 2 times in 2.0 s, last because: another time" in explain_link(link)
+
+    async def test_what_this_machine_refuses(self) -> None:
+        world, link = make()
+        link.counters.note("something", link.since - 1)
+        world.bring_up(link)
+        assert "something" not in explain_link(link)
+        link.counters.note("something", trio.current_time() + 0.001)
+        assert "something" in explain_link(link)
+
+    async def test_timers_that_do_not_go_together(self) -> None:
+        world, link = make()
+        assert "pong_timeout" not in explain_link(link)
+        link.set_timers(0.5, 0.5, 10)
+        assert "pong_timeout" not in explain_link(link)
+        link.set_timers(2.0, 0.5, 10)
+        fault = (
+            "  pong_timeout (0.5 s) is shorter than ping_interval (2 s), so the link goes down"
+            " between two pings: change them by set_ping_timers"
+        )
+        assert fault in explain_link(link).splitlines()
+        world.bring_up(link)
+        assert fault in explain_link(link).splitlines()
 
     async def test_but_fit_for_no_data(self) -> None:
         world, link = make()
@@ -148,7 +173,9 @@ class TestDown:
         link = world.add_link(world.add_host(), dst=None)
         text = explain_link(link)
         assert "-> a peer that has not spoken yet" in text
-        assert "it stays silent until the peer's first ping arrives" in text
+        assert (
+            "it stays silent until a ping of its peer arrives; so the peer's end must not" in text
+        )
         assert "its access list is empty: link.acl.append" in text
         link.acl.append(AclEntry.address("198.51.100.7"))
         assert "access list" not in explain_link(link)
@@ -191,8 +218,9 @@ class TestDown:
         world.receive(Ping(2, 1, bytes(16), 0, True), address(2))
         text = explain_link(link)
         assert (
-            "unknown_host x 1: a packet from 198.51.100.2:5405 is of host 3, which the handle does"
-            " not have: that should be host 2; compare the host ids on both sides (last 0.0 s ago)"
+            "unknown_host x 1: a packet from 198.51.100.2:5405 says it is of host 3, which the"
+            " handle does not have: that should be host 2; compare the host ids on both sides (last"
+            " 0.0 s ago)"
         ) in text
         assert (
             "unknown_link x 1: a packet from 198.51.100.2:5405 is for link 1 to host 2, which the"
@@ -204,13 +232,18 @@ class TestDown:
 
     async def test_its_pings_come_from_elsewhere(self) -> None:
         world, link = make()
-        world.receive(Ping(2, 3, STAMP, 0, True), address(2)._replace(port=5406))
+        elsewhere = address(2)._replace(port=5406)
+        world.receive(Ping(2, 3, STAMP, 0, True), elsewhere)
         assert (
-            "its pings come from 198.51.100.2:5406, and the link leads to 198.51.100.2:5405"
-            in explain_link(link)
-        )
+            "pings that say they are of its peer come from 198.51.100.2:5406, and the link leads to"
+            " 198.51.100.2:5405: compare addresses and ports on both sides (last 0.0 s ago)"
+        ) in explain_link(link)
+        world.receive(Ping(2, 3, STAMP, 0, True), address(2))
+        assert "compare addresses" not in explain_link(link)
+        world.receive(Ping(2, 3, STAMP, 0, True), elsewhere)
         world.bring_up(link)
-        assert "its pings" not in explain_link(link)
+        link.take_down(trio.current_time(), "it has to be")
+        assert "compare addresses" not in explain_link(link)
 
     async def test_the_network_says_why(
         self, autojump_clock: MockClock, nursery: trio.Nursery
