@@ -23,7 +23,7 @@ from typing import Final
 
 import trio
 
-from knet_trio import Host, Link, open_handle
+from knet_trio import Host, KnetError, Link, open_handle
 from knet_trio.testing import Conditions, SimulatedNetwork, run
 
 HERE: Final = ("10.0.0.1", 5405)
@@ -107,9 +107,12 @@ def main() -> None:
     timers = parser.parse_args()
     # That links go down is no news here.
     logging.getLogger("knet_trio").setLevel(logging.CRITICAL)
-    conditions = Conditions(
-        latency=timers.latency, jitter=timers.jitter, loss=timers.loss, burst=timers.burst
-    )
+    try:
+        conditions = Conditions(
+            latency=timers.latency, jitter=timers.jitter, loss=timers.loss, burst=timers.burst
+        )
+    except KnetError as error:
+        parser.error(str(error))
     status = 0
     try:
         run(lambda network: measure(network, timers), seed=timers.seed, conditions=conditions)

@@ -42,7 +42,7 @@ class Facade:
 
     __slots__ = ("__weakref__",)
 
-    # What a property without a setter says about setting it, by its name.
+    # What is said about setting something that has no setter, by its name.
     _SET_OTHERWISE: ClassVar[Mapping[str, str]] = {}
 
     if not TYPE_CHECKING:
@@ -68,6 +68,9 @@ class Facade:
             if isinstance(found := getattr(kind, known), property) and found.fset is not None
         ]
         close = get_close_matches(name, settable, n=1)
+        otherwise = self._SET_OTHERWISE.get(name)
+        if otherwise is not None:
+            return f"a {kind.__name__} has no attribute {name!r} to set: {otherwise}"
         advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(settable)}"
         if not settable:
             advice = "nothing of it can be set"

@@ -208,6 +208,7 @@ class Runtime(Connections):
             host.refresh,
             partial(receive_troubles, self.handle),
         )
+        link.acl.guard(self.check_here)
         host.add(link)
         return link
 
@@ -222,6 +223,7 @@ class Runtime(Connections):
                 f"a loopback link has to be the only one of host {me}: remove its other links first"
             )
         link = LoopbackLinkState(self.context, config, self.receiver.deliver, host.refresh)
+        link.acl.guard(self.check_here)
         host.add_loopback(link)
         return link
 

@@ -83,6 +83,9 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
 
         See knet_send(3).
         """
+        if get_ident() != self._thread:
+            # Trio may run in that thread too, and would not notice.
+            self._runtime.check_here()
         if self._closed or self._runtime.ended:
             self._check_open()
         hosts = None if to is None else self._check_hosts(to)
@@ -163,6 +166,8 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
 
         See knet_recv(3).
         """
+        if get_ident() != self._thread:
+            self._runtime.check_here()
         try:
             return await self._queue.take()
         except RuntimeError:
@@ -173,6 +178,8 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
     @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> Message:
         """Do what ``receive`` does, in fewer calls than Trio's own."""
+        if get_ident() != self._thread:
+            self._runtime.check_here()
         try:
             return await self._queue.take()
         except trio.EndOfChannel:

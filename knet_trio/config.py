@@ -92,6 +92,11 @@ def _check_text(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
         raise InvalidArgumentError(f"{attribute.name} is {type(value).__name__}, not text")
 
 
+def _check_level(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not is_integer(value):
+        raise InvalidArgumentError(f"{attribute.name} {shown(value)} is not an integer, nor None")
+
+
 def _to_destination(dst: AddressLike | None) -> Address | None:
     return None if dst is None else to_address(dst)
 
@@ -168,7 +173,7 @@ class CompressConfig:
     """
 
     model: str = attrs.field(validator=_check_text)
-    level: int | None = None
+    level: int | None = attrs.field(default=None, validator=_check_level)
     threshold: int = attrs.field(
         default=DEFAULT_COMPRESS_THRESHOLD, validator=_integer(0, MAX_MESSAGE)
     )

@@ -162,7 +162,12 @@ class DatafdState:
             elif not data and self._at_end():
                 return True
             else:
-                self._context.counters.drop(DropCause.MESSAGE_SIZE)
+                self._context.refuse(
+                    DropCause.MESSAGE_SIZE,
+                    self.datafd.channel,
+                    len(data) or "no",
+                    key=self.datafd.channel,
+                )
             if taken >= BATCH_BYTES:
                 break
         return False

@@ -39,7 +39,10 @@ from typing import ClassVar, Final, TypeGuard
 
 
 class DropCause(enum.StrEnum):
-    """Why a packet or a message went no further. ``Handle.statistics().drops`` counts each."""
+    """Why a packet or a message went no further. ``Handle.statistics().drops`` counts each.
+
+    ``docs/drops.md`` has what each cause means, and ``explain()`` what to do.
+    """
 
     # Bytes that are no packet, or a packet that may not speak here.
     MALFORMED = "malformed"
@@ -109,7 +112,11 @@ def is_integer(value: object) -> TypeGuard[int]:
 
 
 class KnetError(Exception):
-    """The root of every error that libknet would report with an errno."""
+    """The root of every error that libknet would report with an errno.
+
+    Attributes:
+        errno: The number, such as ``errno.EINVAL``.
+    """
 
     errno: int = 0
 
@@ -185,7 +192,10 @@ class OutsideTrioError(KnetError, RuntimeError):
 
 
 class SendError(KnetError):
-    """A message goes no further. ``send_sync`` raises it, ``send`` counts it under ``cause``.
+    """A message goes no further. ``send_sync`` raises it, ``send`` counts it.
+
+    Attributes:
+        cause: Under which cause that is counted, in ``Handle.statistics().drops``.
 
     See knet_send_sync(3).
     """

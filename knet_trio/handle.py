@@ -69,6 +69,9 @@ class Handle(HandleSettings):
     __slots__ = ("_hosts",)
     _SET_OTHERWISE = MappingProxyType(
         {
+            "crypto": "set_crypto(config, slot) and use_crypto(slot), or replace_crypto(config)",
+            "filter": "set_filter(filter) sets it",
+            "compress": "set_compress(config) sets it",
             "forwarding": "write `await handle.set_forwarding(False)`, or True",
             "data_mtu": "it follows from the path MTUs; `mtu` can be set",
             "hosts": "`add_host` and `await host.remove()` change them",
@@ -309,6 +312,8 @@ class Handle(HandleSettings):
     def explain(self) -> str:
         """Say which hosts can be reached and why others cannot, and what was dropped, in words."""
         self._runtime.check_here()
+        if self._runtime.ended:
+            return f"the handle of host {self.host_id} has ended"
         return explain_handle(self._runtime.handle)
 
     def statistics(self) -> HandleStatistics:

@@ -153,7 +153,8 @@ class Host(Facade):
             transport: ``"udp"`` or ``"loopback"``.
             priority: 0 to 255; the passive policy prefers the highest.
             ping_interval: Seconds between pings.
-            pong_timeout: Seconds without a pong after which the link is down.
+            pong_timeout: Seconds without a pong after which the link is down; not less than
+                ``ping_interval``.
             latency_samples: How many round trips the average latency is made of.
             pong_count: After this many pongs, one more takes the link up.
             high_priority: Mark its packets for the network, see ``Handle.dscp``.

@@ -111,7 +111,8 @@ class Link(Facade):
 
         Args:
             interval: Seconds between pings, 0.001 to 86400.
-            timeout: Seconds without a pong after which the link is down, 0.001 to 86400.
+            timeout: Seconds without a pong after which the link is down, 0.001 to 86400. With less
+                than ``interval`` it goes down between two pings, which the log warns of.
             samples: How many round trips the average latency is made of.
 
         Raises:

@@ -171,7 +171,7 @@ class LinkStatus:
             known, 0 if the path does not even carry that.
         proto_overhead: The bytes around them on the wire, 0 before a search has found the path MTU;
             a fixed MTU is not searched for.
-        reason: Why it is up or down, in words.
+        reason: Why it is up or down, in words for people, which other releases may put otherwise.
         since: Since when ``reason`` holds, on Trio's clock; ``Link.history`` has when the link
             went up or down.
         carries_data: Whether messages can go over it: it is up, and its path takes packets of the

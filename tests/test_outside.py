@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from knet_trio import (
+    AclEntry,
     Channel,
     Handle,
     Host,
@@ -85,6 +86,11 @@ CALLS: Final[dict[str, Callable[[Place], object]]] = {
     "wait_connected": lambda at: at.link.wait_connected(),
     "wait_disconnected": lambda at: at.link.wait_disconnected(),
     "remove of a link": lambda at: at.link.remove(),
+    "explain": lambda at: at.handle.explain(),
+    "append": lambda at: at.link.acl.append(AclEntry.address("10.0.0.1")),
+    "insert": lambda at: at.link.acl.insert(0, AclEntry.address("10.0.0.1")),
+    "remove of an entry": lambda at: at.link.acl.remove(next(iter(at.link.acl))),
+    "clear": lambda at: at.link.acl.clear(),
     "send": lambda at: at.channel.send(b"x"),
     "send_nowait": lambda at: at.channel.send_nowait(b"x"),
     "send_many": lambda at: at.channel.send_many([b"x"]),
@@ -117,6 +123,7 @@ async def test_a_call_from_another_thread_says_how_it_is_done(name: str) -> None
         assert list(host.links) == [0]
         assert pair.a.forwarding
         assert host.links[0].enabled
+        assert list(host.links[0].acl) == [AclEntry.address(LOCALHOST)]
         await channel.send(b"afterwards")
         assert await receive(receiver, 1) == [b"afterwards"]
 
@@ -135,12 +142,20 @@ async def test_the_way_that_it_names_works() -> None:
         assert list(pair.a.hosts) == [2, 3]
 
 
-async def test_another_trio_program_is_elsewhere_too() -> None:
-    async with open_handle(1) as handle:
+@pytest.mark.parametrize("name", CALLS)
+async def test_another_trio_program_is_elsewhere_too(name: str) -> None:
+    """Its own functions work there, so nothing but the handle can refuse."""
 
-        async def other() -> None:
-            with pytest.raises(OutsideTrioError):
-                handle.add_host(2)
+    async def other(place: Place) -> None:
+        answer = CALLS[name](place)
+        if isinstance(answer, Coroutine):
+            await cast("Coroutine[Any, Any, object]", answer)
 
-        await trio.to_thread.run_sync(trio.run, other)
-        assert not handle.hosts
+    async with open_pair() as pair:
+        host = pair.a.get_host(2)
+        receiver, channel = pair.b.open_channel(0), pair.a.open_channel(0)
+        place = Place(pair.a, host, host.links[0], channel)
+        with pytest.raises(OutsideTrioError):
+            await trio.to_thread.run_sync(trio.run, other, place)
+        await channel.send(b"afterwards")
+        assert await receive(receiver, 1) == [b"afterwards"]

@@ -79,6 +79,10 @@ class AclEntry:
         """Return an entry for every address from ``first`` to ``last``, both included."""
         return cls(_parse_address(first), _parse_address(last), accept)
 
+    def describe(self) -> str:
+        """Return its addresses, as text."""
+        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+
     def matches(self, address: IpAddress) -> bool:
         """Return whether the entry is about ``address``."""
         return (
@@ -94,6 +98,14 @@ class AccessList:
         self._entries: list[AclEntry] = []
         self._answers: dict[str, bool] = {}
         self._why_closed: Callable[[], Exception] | None = None
+        self._check_caller: Callable[[], None] = lambda: None
+
+    def __repr__(self) -> str:
+        entries = [
+            f"{'accept' if entry.accept else 'reject'} {entry.describe()}"
+            for entry in self._entries
+        ]
+        return f"<AccessList: {', '.join(entries) or 'empty'}>"
 
     def __iter__(self) -> Iterator[AclEntry]:
         return iter(tuple(self._entries))
@@ -160,6 +172,10 @@ class AccessList:
         self._entries.clear()
         self._answers.clear()
 
+    def guard(self, check: Callable[[], None]) -> None:
+        """Have changes call ``check`` first, which raises if they must not be. For the handle."""
+        self._check_caller = check
+
     def close(self, why: Callable[[], Exception]) -> None:
         """Take no more changes: they raise what ``why`` returns. Called by the handle."""
         self._why_closed = why
@@ -168,14 +184,25 @@ class AccessList:
         """Return whether ``address``, as the socket gives it, may speak. Scope ids are ignored."""
         answer = self._answers.get(address)
         if answer is None:
-            parsed = ip_address(address.partition("%")[0])
-            entry = next((e for e in self._entries if e.matches(parsed)), None)
+            entry = self._find(address)
             answer = entry is not None and entry.accept
             # Bounded: a flood of spoofed addresses must not fill memory.
             if len(self._answers) >= _MAX_ANSWERS:
                 self._answers.clear()
             self._answers[address] = answer
         return answer
+
+    def explain_refusal(self, address: str) -> str:
+        """Return why ``address``, as the socket gives it, may not speak, in words."""
+        entry = self._find(address)
+        if entry is None:
+            return "no entry of it is for that address"
+        return f"its entry {self._entries.index(entry)}, {entry.describe()}, rejects that"
+
+    def _find(self, address: str) -> AclEntry | None:
+        """Return the first entry that is about ``address``."""
+        parsed = ip_address(address.partition("%")[0])
+        return next((entry for entry in self._entries if entry.matches(parsed)), None)
 
     def _check(self, entry: object) -> None:
         self._check_open()
@@ -186,6 +213,7 @@ class AccessList:
             )
 
     def _check_open(self) -> None:
+        self._check_caller()
         if self._why_closed is not None:
             raise self._why_closed()
 

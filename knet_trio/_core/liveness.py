@@ -185,6 +185,9 @@ class Liveness:
         went_down = gone or silent
         if went_down:
             self.fail(now)
+        elif self.counted and self.overdue(now) > self.adjusted_timeout(now):
+            # A peer that began to answer and does not any more is not on its way up.
+            self.counted = 0
         return ping_due or asks, went_down
 
     def ping_time(self, now: float) -> float:

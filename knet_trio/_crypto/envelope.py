@@ -58,7 +58,7 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
     model, cipher, digest = config.model.lower(), config.cipher.lower(), config.hash.lower()
     if model not in MODELS:
         raise InvalidArgumentError(
-            f"crypto model {config.model!r} is not known; there are {', '.join(MODELS)}"
+            f"crypto model {_name(config.model)} is not known; there are {', '.join(MODELS)}"
         )
     if digest == NONE:
         raise InvalidArgumentError(
@@ -68,7 +68,7 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
         )
     if digest not in _HASHES:
         raise InvalidArgumentError(
-            f"hash {config.hash!r} is not known; there are {', '.join(HASH_NAMES)}"
+            f"hash {_name(config.hash)} is not known; there are {', '.join(HASH_NAMES)}"
         )
     if (model, digest) in _MISSING:
         raise InvalidArgumentError(f"model {config.model!r} has no hash {config.hash!r}")
@@ -78,9 +78,13 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
     kind = _CIPHERS.get(cipher)
     if kind is None:
         raise InvalidArgumentError(
-            f"cipher {config.cipher!r} is not known; there are {', '.join(CIPHER_NAMES)}"
+            f"cipher {_name(config.cipher)} is not known; there are {', '.join(CIPHER_NAMES)}"
         )
     return kind.envelope(seal_hash, config.key[: kind.key_size])
+
+
+# None is as long, and no key as short.
+_LONGEST_NAME: Final = 32
 
 
 class HashEnvelope(Cipher):
@@ -254,3 +258,11 @@ _CIPHERS: Final = {
     for bits in (128, 192, 256)
 }
 CIPHER_NAMES: Final = tuple(_CIPHERS)
+
+
+def _name(text: str) -> str:
+    """Return ``text`` as an error shows it: not at all if it is too long for a name.
+
+    It may be a key in the wrong place.
+    """
+    return repr(text) if len(text) <= _LONGEST_NAME else f"of {len(text)} characters"

@@ -303,7 +303,8 @@ class Receiver:
         if link is not None:
             return link if admit(host, link, PacketKind.DATA, source, packets) else None
         # Data does not say which link it is for, and none leads there.
-        if is_possible(source):
+        own = any(source == link.config.src for link in host.network_links.values())
+        if is_possible(source) and not own:
             self._context.refuse(
                 DropCause.UNKNOWN_ADDRESS,
                 f"data of host {host.host_id}",
@@ -326,7 +327,7 @@ class Receiver:
             refuse_link(self._handle, *read_link_untrusted(packet), source)
             return
         if error.cause is DropCause.WRONG_VERSION and not self._context.crypto.openers:
-            why = f"{why}; or it is encrypted, and this host has no crypto"
+            why = f"it is encrypted, and this host has no crypto, or {why}"
         self._context.refuse(error.cause, source, why, link=link)
 
     # 4 and 5. Into the lane of the host, or past it.

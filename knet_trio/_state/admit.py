@@ -41,7 +41,9 @@ def admit(
         return verdict
     if verdict is DropCause.UNKNOWN_ADDRESS:
         refuse_address(link, kind, source, packets)
-    elif verdict in (DropCause.ACCESS_LIST, DropCause.IMPOSSIBLE_SOURCE):
+    elif verdict is DropCause.ACCESS_LIST:
+        context.refuse(verdict, source, _Rejection(link, source), times=packets, link=link)
+    elif verdict is DropCause.IMPOSSIBLE_SOURCE:
         context.refuse(verdict, source, times=packets, link=link)
     else:
         context.refuse(verdict, times=packets, link=link)
@@ -78,7 +80,7 @@ def refuse_link(handle: HandleState, host_id: int, link_id: int, source: Address
     host = handle.hosts.get(host_id)
     if concerned is None:
         links = ", ".join(map(str, host.links)) if host is not None else ""
-        expected = f"it has {links or 'none'} of its links"
+        expected = f"the links to that host are {links}" if links else "that host has no links"
     elif concerned.host_id == host_id:
         expected = f"that should be link {concerned.link_id}"
     else:
@@ -89,8 +91,21 @@ def refuse_link(handle: HandleState, host_id: int, link_id: int, source: Address
     handle.context.refuse(DropCause.UNKNOWN_LINK, *details, link=concerned, key=key)
 
 
+class _Rejection:
+    """Why the access list of a link rejects an address, put into words if somebody reads it."""
+
+    __slots__ = ("_link", "_source")
+
+    def __init__(self, link: NetworkLinkState, source: Address) -> None:
+        self._link = link
+        self._source = source
+
+    def __str__(self) -> str:
+        return self._link.acl.explain_refusal(self._source.host)
+
+
 class _HostsThere:
-    """Which hosts a handle has, put into words only if somebody reads them."""
+    """Which hosts a handle has, put into words if somebody reads them."""
 
     __slots__ = ("_handle", "_host_id")
 

@@ -72,7 +72,7 @@ def _ping_received(
             context.refuse(DropCause.REPLAYED, source, link=link)
             return
         _count(link, PacketKind.PING, size)
-        link.address.hear_peer()
+        link.address.hear_peer(context.now())
         _take_number(host, link, ping)
         link.output.pong(ping)
     elif action is Action.ANSWER:

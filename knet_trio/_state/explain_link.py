@@ -32,6 +32,9 @@ def explain_link(link: NetworkLinkState) -> str:
     lines: list[str] = []
     if link.usable:
         mtu = "searching for the path MTU" if search.onwire is None else "path MTU known"
+        fixed = link.context.fixed_mtu
+        if fixed is not None:
+            mtu = f"mtu = {fixed} is set, None searches for what the path takes"
         lines.append(
             f"{name} is up: {link.reason}; round trip {liveness.latency * 1e3:.2f} ms,"
             f" {search.mtu} bytes a packet ({mtu})"
@@ -104,7 +107,10 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     lines: list[str] = []
     left = pings.tx_packets - pings.tx_errors
     if pings.tx_errors and not left:
-        lines.append("  no ping has left this machine: is the interface up, is there a route?")
+        lines.append(
+            f"  no ping has left this machine: is {link.config.src.host} one of its addresses, is"
+            " the interface up, is there a route?"
+        )
     elif liveness.counted:
         needed = liveness.pong_count + 1
         lines.append(f"  {liveness.counted} of the {needed} pongs in a row that take it up came")
@@ -124,7 +130,9 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
             f" {link.destination}: compare addresses and ports on both sides"
             f" (last {now - heard.at:.1f} s ago)"
         )
-    elif pings.rx_packets and not pongs.rx_packets:
+    elif not liveness.counted and now - link.address.heard_peer_at < 2 * max(
+        liveness.interval, liveness.timeout
+    ):
         lines.append(
             "  its pings do arrive here: our pings, or its pongs, are lost on the way or refused at"
             " the other end, where explain() says why"

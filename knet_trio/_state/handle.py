@@ -171,7 +171,8 @@ class HandleState:
         data_mtu = self._mtus.smallest(minimum_data_mtu(self._envelope))
         if data_mtu != self.data_mtu:
             self.data_mtu = data_mtu
-            self.context.log.info(LogSubsystem.PMTUD, "the data MTU is %d bytes", data_mtu)
+            text = "the data MTU is %d bytes"
+            self.context.log.info(LogSubsystem.PMTUD, text, data_mtu, key=text)
             self.context.tell(DataMtuChanged(data_mtu))
 
     # Settings of all hosts and links.

@@ -18,6 +18,7 @@ class Heartbeat:
 
     Args:
         silent: Called with the time and a reason when no pong has come for too long.
+        lapsed: Called when the same happens on the way up.
 
     Attributes:
         liveness: What follows from the pongs, to be read only.
@@ -31,6 +32,7 @@ class Heartbeat:
         config: LinkConfig,
         output: ControlOutput,
         silent: Callable[[float, str], None],
+        lapsed: Callable[[], None],
     ) -> None:
         now = context.now()
         self.liveness = Liveness(
@@ -45,6 +47,7 @@ class Heartbeat:
         self._heartbeats = context.heartbeats
         self._output = output
         self._silent = silent
+        self._lapsed = lapsed
         # What the network said that the peer is asked for.
         self._said = ""
 
@@ -89,12 +92,17 @@ class Heartbeat:
         if inquiry.is_over(now) and not self._output.drained:
             inquiry.postpone(now)
         asked_for = now - inquiry.began_at
+        backoff = self.liveness.backoff(now)
+        patience = f", {backoff} times pong_timeout as the link is young" if backoff > 1 else ""
+        counted = self.liveness.counted
         ping_due, went_down = self.liveness.poll(now)
+        if counted and not self.liveness.counted:
+            self._lapsed()
         if went_down:
             if asked_for > 0:
                 reason = f"{self._said}, and the peer has not answered a ping for {asked_for:.3f} s"
             else:
-                reason = f"no pong for {self.liveness.overdue(now):.3f} s"
+                reason = f"no pong for {self.liveness.overdue(now):.3f} s{patience}"
             self._silent(now, reason)
         if ping_due:
             self.ping(now, timed=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from knet_trio._core.acl import AccessList, AclEntry
@@ -51,6 +52,7 @@ class LinkAddress:
         destination: The address, None while a dynamic link has not learned it.
         heard: The last ping of its peer that came from elsewhere, since one came from there or the
             link went up; None if none did.
+        heard_peer_at: When the last ping of its peer came from where it leads, in seconds.
     """
 
     def __init__(self, dst: Address | None) -> None:
@@ -60,6 +62,7 @@ class LinkAddress:
         self.kind = LinkKind.DYNAMIC if dst is None else LinkKind.STATIC
         self.destination = dst
         self.heard: HeardElsewhere | None = None
+        self.heard_peer_at = -math.inf
         # Where the peer has answered from last.
         self._proven: Address | None = None
         self._limit = ChallengeLimit()
@@ -90,8 +93,13 @@ class LinkAddress:
         """Note that a ping of the peer came from ``place``, which is not where the link leads."""
         self.heard = HeardElsewhere(place, now)
 
-    def hear_peer(self) -> None:
-        """Note that the peer is where the link leads."""
+    def hear_peer(self, now: float) -> None:
+        """Note that a ping of the peer came from where the link leads."""
+        self.heard = None
+        self.heard_peer_at = now
+
+    def forget_heard(self) -> None:
+        """Forget what came from elsewhere: the peer has answered from where the link leads."""
         self.heard = None
 
     def forget(self) -> None:

@@ -157,9 +157,10 @@ class LinkSender:
             if it was taken.
         """
         counters = self._counters
+        # A ping may go elsewhere, to ask whether the peer is there, which says nothing of the link.
+        is_its_own = destination == self._address.destination
         try:
             taken = self.send_socket.endpoint.send_nowait((datagram,), destination)
-            is_its_own = destination == self._address.destination
             if not taken and is_its_own and self._go_alone(destination):
                 taken = self.send_socket.endpoint.send_nowait((datagram,), destination)
         except OSError as error:
@@ -169,7 +170,7 @@ class LinkSender:
             # How the search for the path MTU finds out what the interface takes, and no trouble.
             if kind is not Kind.PMTU or error.errno != errno.EMSGSIZE:
                 counters.failed(kind, len(datagram))
-            if error.errno != errno.EMSGSIZE:
+            if error.errno != errno.EMSGSIZE and is_its_own:
                 self._refused(error)
             return error
         if taken:

@@ -86,7 +86,7 @@ class NetworkLinkState(LinkState):
         self.output = ControlOutput(
             context, host_id, config.link_id, self.sender, self.address, lane, report
         )
-        self.heartbeat = Heartbeat(context, config, self.output, self.take_down)
+        self.heartbeat = Heartbeat(context, config, self.output, self.take_down, self._lapsed)
         sizes = PathSizes(config.src.is_ipv6, transport.header_size, context.envelope)
         self.path_mtu = PathMtu(
             context, self.title, sizes, self.heartbeat, self.output, self._changed
@@ -195,7 +195,7 @@ class NetworkLinkState(LinkState):
 
     def _start(self) -> None:
         self.heartbeat.start(self.context.now())
-        self._set_reason("enabled, and no pong has come yet")
+        self._set_reason("it is enabled, and has not come up since")
         self._changed()
         self.context.log.debug(LogSubsystem.LINK, "%s is enabled", self.title)
 
@@ -214,7 +214,7 @@ class NetworkLinkState(LinkState):
         if outcome is PongOutcome.UNEXPECTED or outcome is PongOutcome.LATE:
             self.context.refuse(DropCause.UNEXPECTED_PONG, link=self)
         elif outcome is PongOutcome.WENT_UP:
-            self.address.hear_peer()
+            self.address.forget_heard()
             self.path_mtu.begin(now)
             log, title, reason = self.context.log, self.title, "the peer answers pings"
             log.info(LogSubsystem.LINK, "%s is up: %s", title, reason, key=("up", title))
@@ -254,6 +254,13 @@ class NetworkLinkState(LinkState):
         key = ("down", self.title, wanted)
         say(LogSubsystem.LINK, "%s is down: %s", self.title, reason, key=key)
         self._set_connected(False, reason)
+        self._changed()
+
+    def _lapsed(self) -> None:
+        self._set_reason("its peer began to answer pings, and then answered no more")
+        if self.address.dynamic:
+            self.address.forget()
+            self.sender.moved()
         self._changed()
 
     def end(self) -> None:
@@ -329,10 +336,13 @@ class NetworkLinkState(LinkState):
 
     def _refused(self, error: OSError) -> None:
         now = self.context.now()
-        if error.errno != errno.EMSGSIZE:
-            self.heartbeat.doubt()
         reason = f"this machine refuses to send: {os.strerror(error.errno or 0)}"
         self.counters.note(reason, now)
+        if error.errno != errno.EMSGSIZE:
+            self.heartbeat.doubt()
+            # Whether it goes on refusing shows with a ping, and so does whether it was this machine
+            # at all: what is told of an earlier packet comes the same way.
+            self.question(now, reason)
         # How path MTU searches find out, and no trouble.
         log = self.context.log
         say = log.debug if error.errno == errno.EMSGSIZE else log.warning

@@ -80,10 +80,11 @@ TOLD: Final[dict[DropCause, Told]] = {
     DropCause.UNKNOWN_ADDRESS: Told(
         _WARNING, LogSubsystem.RX, "%s from %s is refused, it has to come from %s"
     ),
-    # The source.
+    # The source, and which entry it is.
     DropCause.ACCESS_LIST: Told(
-        _WARNING, LogSubsystem.RX, "a packet from %s is refused by the access list"
+        _WARNING, LogSubsystem.RX, "a packet from %s is refused by the access list: %s"
     ),
+    # The source.
     DropCause.IMPOSSIBLE_SOURCE: Told(
         _WARNING, LogSubsystem.RX, "a packet from %s is refused, no peer has that address"
     ),
@@ -132,6 +133,12 @@ TOLD: Final[dict[DropCause, Told]] = {
     DropCause.HOST_DOWN: Told(_WARNING, LogSubsystem.TX, "a message is lost: %s"),
     DropCause.FILTER_DROP: Told(_DEBUG, LogSubsystem.TX, "a message goes no further: %s"),
     DropCause.FORWARDING_DISABLED: Told(_DEBUG, LogSubsystem.TX, "a message goes no further: %s"),
+    # The channel, and how many bytes.
+    DropCause.MESSAGE_SIZE: Told(
+        _WARNING,
+        LogSubsystem.TX,
+        "a message from the data fd of channel %s is lost, it has %s bytes",
+    ),
     DropCause.SEND_FAILED: Told(
         _WARNING, LogSubsystem.TX, "data to host %s is lost, no link took it: %s"
     ),
@@ -152,8 +159,8 @@ ADVICE: Final[dict[DropCause, str]] = {
     DropCause.UNKNOWN_HOST: "compare the host ids on both sides",
     DropCause.UNKNOWN_LINK: "a link has the same id on both sides",
     DropCause.UNKNOWN_ADDRESS: "compare addresses and ports on both sides",
-    DropCause.ACCESS_LIST: "if it is the peer, compare the addresses on both sides, or append an"
-    " entry for it to the link's acl",
+    DropCause.ACCESS_LIST: "if it is the peer, compare the addresses on both sides, or have an"
+    " entry of the link's acl accept it",
     DropCause.IMPOSSIBLE_SOURCE: "somebody forges packets",
     DropCause.RATE_LIMITED: "somebody floods this link with pings",
     DropCause.REPLAYED: "the network duplicates packets, or somebody replays recorded ones",

@@ -371,7 +371,7 @@ class UdpEndpoint(Endpoint):
         if shared is not None:
             shared._come_back()
         try:
-            if socket.if_nametoindex(interface) == self._sock.getsockname()[3]:
+            if self._interfaces.find_index(interface) == self._sock.getsockname()[3]:
                 return True
             sock = options.new_socket(socket.AF_INET6)
         except OSError:

@@ -34,6 +34,11 @@ def _mtu(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
     _check(attribute, value, 68, MAX_MTU)
 
 
+def _boolean(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"{attribute.name} {value!r} is neither True nor False")
+
+
 def _at_least_one(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
     _check(attribute, value, 1, math.inf)
 
@@ -69,9 +74,9 @@ class Conditions:
     burst: float = attrs.field(default=1.0, validator=_at_least_one)
     duplicate: float = attrs.field(default=0.0, validator=_share)
     corrupt: float = attrs.field(default=0.0, validator=_share)
-    checksum: bool = True
+    checksum: bool = attrs.field(default=True, validator=_boolean)
     mtu: int = attrs.field(default=MAX_MTU, validator=_mtu)
-    black_hole: bool = False
+    black_hole: bool = attrs.field(default=False, validator=_boolean)
     rate: float = attrs.field(default=math.inf, validator=_at_least_one)
     queue: float = attrs.field(default=262144, validator=_at_least_one)
 

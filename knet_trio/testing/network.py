@@ -14,6 +14,7 @@ from knet_trio._state.turns import counted_turns
 from knet_trio._state.workers import simulated_workers
 from knet_trio._transport import substitute_transports
 from knet_trio.address import parse_address
+from knet_trio.config import check_boolean
 from knet_trio.testing.conditions import Conditions, Interface, Route
 from knet_trio.testing.endpoint import SimulatedTransport
 from knet_trio.testing.fabric import Fabric
@@ -82,6 +83,7 @@ class SimulatedNetwork:
         With ``one_way`` only from ``a`` to ``b``. With ``tells`` a router answers that the host is
         unreachable; else packets are lost silently.
         """
+        tells = check_boolean("tells", tells)
         for wire in self._ways(a, b, one_way):
             wire.cut = True
             wire.tells = tells
@@ -218,7 +220,7 @@ class SimulatedNetwork:
         """Source and destination of each way."""
         source, destination = _host(a), _host(b)
         there = [(source, destination)]
-        return there if one_way else [*there, (destination, source)]
+        return there if check_boolean("one_way", one_way) else [*there, (destination, source)]
 
 
 @asynccontextmanager

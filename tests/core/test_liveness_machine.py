@@ -154,6 +154,10 @@ class LivenessMachine(RuleBasedStateMachine):
             self.question = self.question._replace(asking=True, due=self.now + Fraction(RETRY))
         if went_down:
             self.goes_down()
+        elif self.counted and self.is_undecided():
+            self.counted = self.link.counted
+        elif self.silence > self.patience:
+            self.counted = 0
         if self.must_ping():
             # The first multiple of the interval that is at least half of one away.
             intervals = math.ceil(self.now / self.interval + Fraction(1, 2))

@@ -55,7 +55,10 @@ async def test_a_flood_is_told_once_and_then_its_count(
     world = make_world(level="warning", fd=pipe.writer)
     link = add_home(world, up=False)
     stranger = address(66)
-    refused = f"link 0 to host 2: a packet from {stranger} is refused by the access list"
+    refused = (
+        f"link 0 to host 2: a packet from {stranger} is refused by the access list: no entry of it"
+        " is for that address"
+    )
     counted = f"{refused} (repeated 37 times in 1.0 s)"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.context.heartbeats.run)
@@ -419,7 +422,10 @@ async def test_data_that_is_refused(logged: Logged) -> None:
             ("DEBUG", "link 0 to host 2: data is refused, the host is unreachable"),
             (
                 "WARNING",
-                f"link 0 to host 2: a packet from {HOME} is refused by the access list",
+                (
+                    f"link 0 to host 2: a packet from {HOME} is refused by the access list: no"
+                    " entry of it is for that address"
+                ),
             ),
         )
     ]

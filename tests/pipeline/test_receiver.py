@@ -273,7 +273,9 @@ class TestAdmission:
                 DropCause.UNKNOWN_TYPE: 1,
             }
             assert rx.drops == link.counters.drops
-            assert f"a packet from {HOME} is refused: protocol version" in link.explain()
+            assert (
+                f"a packet from {HOME} is refused: it is encrypted, and this host" in link.explain()
+            )
 
     async def test_nor_of_one_from_nowhere(self) -> None:
         async with receiving(World()) as rx:

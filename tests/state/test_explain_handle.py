@@ -92,7 +92,10 @@ async def test_a_link_that_is_not_known_is_told_here() -> None:
     world.add_link(world.add_host(2), 1, dst=address(2))
     world.receive(Ping(2, 0, bytes(16), 0, True), address(7))
     text = explain_handle(world.handle)
-    assert "is for link 0 to host 2, which the handle does not have: it has 1 of its links" in text
+    assert (
+        "is for link 0 to host 2, which the handle does not have: the links to that host are 1"
+        in text
+    )
 
 
 async def test_what_a_link_tells_is_not_told_twice() -> None:

@@ -36,7 +36,7 @@ class TestUp:
         world.context.fixed_mtu = 1500
         world.bring_up(link)
         line = explain_link(link)
-        assert f"{1500 - HEADERS - 26} bytes a packet (path MTU known)" in line
+        assert f"{1500 - HEADERS - 26} bytes a packet (mtu = 1500 is set, None searches" in line
         assert "round trip 0.00 ms" in line
 
     async def test_old_trouble_is_over(self) -> None:
@@ -123,7 +123,7 @@ class TestDown:
         nursery.start_soon(world.context.heartbeats.run)
         await trio.sleep(4.5)
         text = explain_link(link)
-        assert "is down: enabled, and no pong has come yet" in text
+        assert "is down: it is enabled, and has not come up since" in text
         assert "5 pings sent in 4.5 s, not one answered" in text
         assert "is the peer running" in text
         assert "pings do arrive" not in text
@@ -159,6 +159,18 @@ class TestDown:
         text = explain_link(link)
         assert f"is down: {link.reason}" in text
         assert f"the last pong came {trio.current_time():.1f} s ago" in text
+        nursery.cancel_scope.cancel()
+
+    async def test_only_one_way_is_broken(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world, link = make()
+        world.bring_up(link)
+        nursery.start_soon(world.context.heartbeats.run)
+        await link.connected.wait(False)
+        assert "its pings do arrive" not in explain_link(link)
+        world.receive(Ping(2, 3, STAMP, 0, True), address(2))
+        assert "its pings do arrive here: our pings, or its pongs, are lost" in explain_link(link)
         nursery.cancel_scope.cancel()
 
     async def test_enabled_again_and_no_pong_since(self) -> None:
@@ -264,7 +276,7 @@ class TestDown:
         (DropCause.CLEAR_TRAFFIC, "allow_clear_traffic"),
         (DropCause.MALFORMED, "compare crypto on both hosts"),
         (DropCause.WRONG_VERSION, "compare crypto on both hosts"),
-        (DropCause.ACCESS_LIST, "append an entry for it to the link's acl"),
+        (DropCause.ACCESS_LIST, "have an entry of the link's acl accept it"),
         (DropCause.LINK_DISABLED, "set enabled = True"),
         (DropCause.SEND_FAILED, "the interface and the routes of this machine"),
         (DropCause.SEND_QUEUE_FULL, "slower than what is sent"),

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from knet_trio._core.admission import LinkPhase
 from knet_trio._core.inquiry import PATIENCE
 from knet_trio._core.onwire import Ping, PmtudProbe, Pong
 from knet_trio._state.link import HISTORY
@@ -230,7 +231,7 @@ class TestEnabling:
         link.set_enabled(False)
         await trio.sleep_until(10.3)
         link.set_enabled(True)
-        assert link.reason == "enabled, and no pong has come yet"
+        assert link.reason == "it is enabled, and has not come up since"
         await link.connected.wait(True)
         assert trio.current_time() == pytest.approx(13.01)
         nursery.cancel_scope.cancel()
@@ -304,7 +305,7 @@ class TestTrouble:
         world.trouble(address(2), errno.ECONNREFUSED)
         assert link.counters.trouble is not None
         assert "refused" in link.counters.trouble.what
-        assert link.reason == "enabled, and no pong has come yet"
+        assert link.reason == "it is enabled, and has not come up since"
 
     async def test_a_ping_the_system_refuses(
         self, autojump_clock: MockClock, nursery: trio.Nursery
@@ -394,6 +395,90 @@ class TestData:
         assert link.heartbeat.liveness.suspect(trio.current_time()) is suspect
 
 
+class TestLapse:
+    """A peer that begins to answer, and then does not any more."""
+
+    async def test_it_is_not_on_its_way_up_any_more(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2), pong_count=3)
+        nursery.start_soon(world.context.heartbeats.run)
+        await trio.sleep(0.5)
+        world.pong(link, link.heartbeat.liveness.next_ping - 1)
+        assert link.heartbeat.counted == 1
+        # Young links have ten times the patience.
+        await trio.sleep(15)
+        assert link.heartbeat.counted == 0
+        assert link.phase is LinkPhase.SILENT
+        assert link.reason == "its peer began to answer pings, and then answered no more"
+        nursery.cancel_scope.cancel()
+
+    async def test_a_dynamic_link_forgets_where_it_was(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World(access_lists=False)
+        link = world.add_link(world.add_host(), dst=None, pong_count=3)
+        nursery.start_soon(world.context.heartbeats.run)
+        world.prove(link, address(7))
+        assert link.heartbeat.counted == 1
+        await trio.sleep(30)
+        assert link.phase is LinkPhase.SILENT
+        assert link.destination is None
+        pings = link.status().stats.tx_ping_packets
+        await trio.sleep(10)
+        assert link.status().stats.tx_ping_packets == pings
+        nursery.cancel_scope.cancel()
+
+
+class TestRefusals:
+    """What this machine refuses to send."""
+
+    @pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EPERM, errno.EINVAL])
+    async def test_it_goes_down_while_that_lasts(
+        self, number: int, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2), pong_timeout=60.0)
+        world.bring_up(link)
+        nursery.start_soon(world.context.heartbeats.run)
+        world.endpoint.refuse = refuse_all(number)
+        link.sender.send_data([b"data"])
+        assert f"in doubt: this machine refuses to send: {os.strerror(number)}" in link.explain()
+        began = trio.current_time()
+        await link.connected.wait(False)
+        assert trio.current_time() - began == pytest.approx(PATIENCE)
+        assert link.reason.startswith(f"this machine refuses to send: {os.strerror(number)}, and")
+        nursery.cancel_scope.cancel()
+
+    async def test_one_of_them_is_forgotten_when_the_peer_answers(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2), pong_timeout=60.0)
+        world.bring_up(link)
+        nursery.start_soon(world.context.heartbeats.run)
+        world.endpoint.refuse = refuse_all(errno.EPERM)
+        link.sender.send_data([b"data"])
+        world.endpoint.refuse = None
+        await trio.sleep(0.1)
+        world.pong(link)
+        await trio.sleep(1)
+        assert link.connected.is_on
+        nursery.cancel_scope.cancel()
+
+    async def test_a_challenge_to_elsewhere_is_no_trouble_of_the_link(self) -> None:
+        world = World(access_lists=False)
+        link = world.add_link(world.add_host(), dst=None)
+        world.prove(link, address(7))
+        world.bring_up(link)
+        world.endpoint.refuse = refuse_all(errno.ENETUNREACH)
+        world.receive(Ping(2, 0, bytes(15) + b"1", 5, timed=True), address(8))
+        assert link.connected.is_on
+        assert not link.heartbeat.suspect(trio.current_time())
+        assert link.counters.trouble is None
+
+
 class TestReasons:
     """Why it is as it is, since when, and what was before."""
 
@@ -404,7 +489,7 @@ class TestReasons:
         await trio.sleep(1)
         link.set_enabled(True)
         status = link.status()
-        assert (status.reason, status.since) == ("enabled, and no pong has come yet", 1.0)
+        assert (status.reason, status.since) == ("it is enabled, and has not come up since", 1.0)
         await trio.sleep(1)
         world.bring_up(link)
         status = link.status()
