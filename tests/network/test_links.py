@@ -134,8 +134,12 @@ REFUSED: Final = "is down: the network says of 10.77.1.2:5405: Connection refuse
 FIREWALLS: Final = {
     (THEIR_SIDE, "INPUT", "DROP"): "is down: no pong for",
     (THEIR_SIDE, "INPUT", "REJECT"): REFUSED,
-    (OURS_SIDE, "OUTPUT", "DROP"): "this machine refuses to send: Operation not permitted",
-    (OURS_SIDE, "OUTPUT", "REJECT"): REFUSED,
+    (OURS_SIDE, "OUTPUT", "DROP"): "is down: this machine refuses to send: Operation not permitted",
+    (
+        OURS_SIDE,
+        "OUTPUT",
+        "REJECT",
+    ): "is down: this machine refuses to send: Operation not permitted",
 }
 
 
