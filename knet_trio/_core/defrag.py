@@ -7,10 +7,11 @@ host, and none may grow past the largest message there is.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from knet_trio._core.onwire import MAX_MESSAGE, Data, DataRun
+from knet_trio._core.onwire import MAX_MESSAGE, Data
+from knet_trio._core.runs import DataRun
 from knet_trio._core.window import WINDOW_SIZE, SequenceWindow
 from knet_trio.errors import DropCause
 
@@ -55,19 +56,19 @@ class _Partial:
 
     def fits_rest(self, run: DataRun) -> bool:
         """Whether the fragments of ``run`` after its first, which is here, are new and fit."""
-        payloads = run.payloads
+        sizes = list(map(len, run.payloads))
         # The index of the second fragment is the number of the first.
-        end = run.frag_seq + len(payloads) - 1
-        size, last = len(payloads[0]), len(payloads[-1])
+        end = run.frag_seq + len(sizes) - 1
+        last = sizes.pop()
         return (
             run.frag_num == self.count
             and run.channel == self.channel
             and run.compress == self.compress
             and run.broadcast == self.broadcast
-            and size == self.size
-            and self.parts[run.frag_seq : end].count(None) == len(payloads) - 1
-            and (last == size or end == self.count)
-            and size * (self.count - 1) + last <= MAX_MESSAGE
+            and sizes.count(self.size) == len(sizes)
+            and self.parts[run.frag_seq : end].count(None) == len(sizes)
+            and (last == self.size or (last < self.size and end == self.count))
+            and self.size * (self.count - 1) + last <= MAX_MESSAGE
         )
 
 
@@ -161,11 +162,35 @@ class Reassembly:
             self._drop(DropCause.REASSEMBLY_GIVEN_UP)
         self._partials.clear()
 
-    def _make_room(self, seq: int) -> None:
-        for other in [other for other in self._partials if other == seq or self._is_stale(other)]:
-            del self._partials[other]
-            self._drop(DropCause.REASSEMBLY_GIVEN_UP)
+    def make_room_ahead(self, first: int, count: int) -> None:
+        """Give up what ``add`` would if ``count`` messages came, each begun and then completed.
+
+        Args:
+            first: The number of the first, ahead of all numbers before.
+            count: How many there are, fewer than the window holds.
+        """
+        if not self._partials:
+            return
+        # The first one makes room for all of them.
+        self._keep_behind(first, 1)
         self._give_up_oldest(self.limit - 1)
+        self._keep_behind((first + count - 1) & 0xFFFF, count)
+
+    def _make_room(self, seq: int) -> None:
+        self._give_up([other for other in self._partials if other == seq or self._is_stale(other)])
+        self._give_up_oldest(self.limit - 1)
+
+    def _keep_behind(self, newest: int, distance: int) -> None:
+        """Give up all but what is in the window of ``newest`` and so far behind it or more."""
+        partials = self._partials
+        self._give_up(
+            [seq for seq in partials if not distance <= (newest - seq) & 0xFFFF < WINDOW_SIZE]
+        )
+
+    def _give_up(self, seqs: Iterable[int]) -> None:
+        for seq in seqs:
+            del self._partials[seq]
+            self._drop(DropCause.REASSEMBLY_GIVEN_UP)
 
     def _give_up_oldest(self, keep: int) -> None:
         while len(self._partials) > keep:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from knet_trio._core.defrag import DEFAULT_BUFFERS, Reassembly
-from knet_trio._core.onwire import Data, DataRun
+from knet_trio._core.onwire import MAX_MESSAGE, Data
+from knet_trio._core.runs import DataRun
 from knet_trio._core.window import SequenceWindow
 from knet_trio.errors import DropCause
 
@@ -84,26 +85,80 @@ class InboundSequence:
         return True
 
     def receive_run(self, run: DataRun) -> list[bytes]:
-        """Take data packets of one run; return the messages that were not seen before."""
-        payloads = run.payloads
+        """Take data packets of one run; return the messages that they complete.
+
+        What happens is what would happen if they came one by one.
+        """
+        if self._in_doubt:
+            return self._receive_each(run)
+        self._data_since_forced = True
+        if run.frag_num == 1 and self._window.advance_delivered(run.seq, len(run.payloads)):
+            return run.payloads
+        seen = self._count_seen(run)
+        if seen:
+            for _ in range(seen):
+                self._drop(DropCause.DUPLICATE)
+            if seen == len(run.payloads):
+                return []
+            run = run.part(seen, len(run.payloads))
         if run.frag_num > 1:
             return self._receive_fragments(run)
-        if not self._in_doubt and self._window.advance_delivered(run.seq, len(payloads)):
-            self._data_since_forced = True
-            return payloads
-        received = (self.receive(data) for data in run.packets())
+        if seen and self._window.advance_delivered(run.seq, len(run.payloads)):
+            return run.payloads
+        return self._receive_each(run)
+
+    def _receive_each(self, run: DataRun) -> list[bytes]:
+        received = map(self.receive, run.packets())
         return [payload for payload in received if payload is not None]
 
+    def _count_seen(self, run: DataRun) -> int:
+        """Return how many packets at the start of ``run`` are of messages that were delivered.
+
+        So many may come twice: over another link, say.
+        """
+        messages = self._window.count_delivered(run.seq, run.message_count)
+        if run.frag_num == 1 or not messages:
+            return messages
+        return min(messages * run.frag_num - run.frag_seq + 1, len(run.payloads))
+
     def _receive_fragments(self, run: DataRun) -> list[bytes]:
-        first, *rest = run.packets()
-        payload = self.receive(first)
-        if payload is None and self._reassembly.can_add_rest(run):
+        count, each = len(run.payloads), run.frag_num
+        # First the rest of a message that an earlier run has begun, then messages that are all
+        # here, then the beginning of one.
+        start = min((1 - run.frag_seq) % each, count)
+        end = count - (count - start) % each
+        received: list[bytes] = []
+        if start:
+            received += self._receive_part(run.part(0, start))
+        if start < end:
+            received += self._receive_whole_messages(run.part(start, end))
+        if end < count:
+            received += self._receive_part(run.part(end, count))
+        return received
+
+    def _receive_whole_messages(self, run: DataRun) -> list[bytes]:
+        """Take the packets of messages that are all in ``run``, none missing."""
+        payloads, each = run.payloads, run.frag_num
+        starts = range(0, len(payloads), each)
+        if _fit_together(payloads, each) and self._window.advance_delivered(run.seq, len(starts)):
+            self._reassembly.make_room_ahead(run.seq, len(starts))
+            return [b"".join(payloads[start : start + each]) for start in starts]
+        received: list[bytes] = []
+        for start in starts:
+            received += self._receive_part(run.part(start, start + each))
+        return received
+
+    def _receive_part(self, run: DataRun) -> list[bytes]:
+        """Take fragments of one message."""
+        payload = self.receive(run.first)
+        if len(run.payloads) > 1:
+            if payload is not None or not self._reassembly.can_add_rest(run):
+                rest = self._receive_each(run.part(1, len(run.payloads)))
+                return rest if payload is None else [payload, *rest]
             payload = self._reassembly.add_rest(run)
             if payload is not None:
                 self._window.mark_delivered(run.seq)
-            return [] if payload is None else [payload]
-        received = (payload, *(self.receive(data) for data in rest))
-        return [payload for payload in received if payload is not None]
+        return [] if payload is None else [payload]
 
     def ping_received(self, seq: int, *, timed: bool, link: int = 0) -> None:
         """Start afresh if the ping, which came over ``link``, shows that the host did.
@@ -164,6 +219,20 @@ class InboundSequence:
         """Forget all numbers and unfinished messages: the host started again."""
         self._window.clear()
         self._reassembly.clear()
+
+
+def _fit_together(payloads: Sequence[bytes], each: int) -> bool:
+    """Whether ``payloads`` are messages of ``each`` fragments, whose sizes are as they must be."""
+    sizes = list(map(len, payloads))
+    for start in range(0, len(sizes), each):
+        size, last = sizes[start], sizes[start + each - 1]
+        if (
+            last > size
+            or size * (each - 1) + last > MAX_MESSAGE
+            or sizes[start : start + each - 1].count(size) != each - 1
+        ):
+            return False
+    return True
 
 
 def _is_behind(seq: int, other: int | None) -> bool:

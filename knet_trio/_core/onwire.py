@@ -54,12 +54,6 @@ MIN_PACKET_SIZE: Final = 7
 
 TIME_SIZE: Final = 16
 
-# The most packets that are read in one go.
-MAX_RUN: Final = 256
-# Bytes of the header that are the same in all packets of a run. What nobody reads may differ.
-_SAME_IN_RUN: Final = (0, 1, 2, 3, 8, 10, 11, 13)
-_COUNTING: Final = bytes(range(256)) * 2
-
 _COMMON = struct.Struct(">BBHBB")
 _DATA = struct.Struct(">BBHBBHBBBBBb")
 _PING = struct.Struct(">BBHBBB16sHB")
@@ -79,36 +73,6 @@ class Data(NamedTuple):
     frag_seq: int
     channel: int
     payload: bytes
-
-
-class DataRun(NamedTuple):
-    """Several data packets that differ only in what counts up from one to the next.
-
-    With ``frag_num`` 1 they are the messages from number ``seq`` on; else they are the fragments
-    of message ``seq``, from ``frag_seq`` on.
-    """
-
-    node: int
-    seq: int
-    compress: int
-    broadcast: bool
-    frag_num: int
-    frag_seq: int
-    channel: int
-    payloads: list[bytes]
-
-    def packets(self) -> list[Data]:
-        """Return them one by one."""
-        node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads = self
-        if frag_num == 1:
-            return [
-                Data(node, seq + i, compress, broadcast, frag_num, frag_seq, channel, payload)
-                for i, payload in enumerate(payloads)
-            ]
-        return [
-            Data(node, seq, compress, broadcast, frag_num, frag_seq + i, channel, payload)
-            for i, payload in enumerate(payloads)
-        ]
 
 
 class Ping(NamedTuple):
@@ -257,50 +221,6 @@ def _decode_data(packet: bytes) -> Data:
     )
 
 
-def decode_run_untrusted(data: bytes, size: int) -> DataRun | None:
-    """Read packets of ``size`` bytes each, the last maybe shorter, that follow each other.
-
-    None if they are not a run of data packets: then each has to be read on its own. That would find
-    the same, so this is only for speed: a byte of the header is compared in all packets at once.
-    """
-    count = -(-len(data) // size) if size else 0
-    if not 2 <= count <= MAX_RUN or len(data) - (count - 1) * size <= DATA_HEADER_SIZE:
-        return None
-    for column in _SAME_IN_RUN:
-        if data[column::size].count(data[column]) != count:
-            return None
-    try:
-        first = decode_untrusted(data[:size])
-    except PacketError:
-        return None
-    if not isinstance(first, Data):
-        return None
-    if first.frag_num == 1:
-        follow = first.seq + count - 1 <= MAX_SEQ and _count_up(data[6::size], data[7::size])
-        follow = follow and data[12::size].count(data[12]) == count
-    else:
-        follow = first.frag_seq + count - 1 <= first.frag_num
-        follow = follow and _COUNTING.startswith(data[12::size], first.frag_seq)
-        follow = follow and data[6::size].count(data[6]) == data[7::size].count(data[7]) == count
-    if not follow:
-        return None
-    payloads = [
-        data[start : start + size - DATA_HEADER_SIZE]
-        for start in range(DATA_HEADER_SIZE, len(data), size)
-    ]
-    return DataRun(*first[:-1], payloads)
-
-
-def _count_up(high: bytes, low: bytes) -> bool:
-    """Whether numbers of these high and low bytes are each one more than the one before."""
-    if not _COUNTING.startswith(low, low[0]):
-        return False
-    # Where the low byte has passed 255, the high one is one more.
-    before = min(len(low), 256 - low[0])
-    expected = bytes((high[0],)) * before + bytes(((high[0] + 1) & 0xFF,)) * (len(low) - before)
-    return high == expected
-
-
 def _truncated(kind: int, length: int) -> PacketError:
     return PacketError(DropCause.MALFORMED, f"{type_name[kind]} packet of only {length} bytes")
 
@@ -353,7 +273,9 @@ def encode_messages(
 ) -> list[bytes]:
     """Return the data packets of messages, numbered ``seqs``.
 
-    Every fragment of a message but its last carries ``fragment_size`` bytes.
+    A message takes as few fragments as possible, of at most ``fragment_size`` bytes. They are of
+    equal size, the last maybe shorter by fewer bytes than there are fragments: packets of equal
+    size can go out in one system call, those of one message after those of another.
 
     Raises:
         PacketError: A message would take more than 254 fragments.
@@ -380,16 +302,11 @@ def encode_messages(
                 f"{total} bytes at {fragment_size} a fragment are {count} fragments,"
                 f" more than {MAX_SENT_FRAGMENTS}",
             )
+        size = -(-total // count)
         head = before + seq.to_bytes(2, "big") + after
         packets += [
-            b"".join(
-                (
-                    head,
-                    bytes((count, i + 1, channel)),
-                    payload[i * fragment_size : (i + 1) * fragment_size],
-                )
-            )
-            for i in range(count)
+            b"".join((head, bytes((count, number, channel)), payload[start : start + size]))
+            for number, start in enumerate(range(0, total, size), 1)
         ]
     return packets
 

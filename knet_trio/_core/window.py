@@ -20,13 +20,15 @@ WINDOW_SIZE: Final = 4096
 
 _STARTED: Final = 1
 _DELIVERED: Final = 2
-_DELIVERED_RUN: Final = bytes([_DELIVERED]) * WINDOW_SIZE
+_DELIVERED_MARK: Final = bytes([_DELIVERED])
+_DELIVERED_RUN: Final = _DELIVERED_MARK * WINDOW_SIZE
 
 
 class SequenceWindow:
     """The newest number of a host and marks for those before it.
 
-    Everything but ``advance`` and ``clear`` is about numbers that ``advance`` has just seen.
+    What does not move ``newest`` is about numbers that ``advance`` has just seen, but for
+    ``count_delivered``.
     """
 
     __slots__ = ("_marks", "newest")
@@ -84,6 +86,24 @@ class SequenceWindow:
             self._marks[start:] = _DELIVERED_RUN[: WINDOW_SIZE - start]
             self._marks[: end + 1] = _DELIVERED_RUN[: end + 1]
         return True
+
+    def count_delivered(self, first: int, count: int) -> int:
+        """Return how many numbers were delivered, from ``first`` up to one that was not.
+
+        At most ``count`` are looked at. ``advance`` need not have seen them.
+        """
+        newest = self.newest
+        if newest is None:
+            return 0
+        distance = (newest - first) & 0xFFFF
+        if distance >= WINDOW_SIZE:
+            return 0
+        count = min(count, distance + 1)
+        start = first % WINDOW_SIZE
+        marks = self._marks[start : start + count]
+        if len(marks) < count:
+            marks += self._marks[: count - len(marks)]
+        return count - len(marks.lstrip(_DELIVERED_MARK))
 
     def is_started(self, seq: int) -> bool:
         """Return whether ``seq`` was started, or delivered, since it came into the window."""

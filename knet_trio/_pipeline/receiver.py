@@ -27,12 +27,11 @@ from knet_trio._core.onwire import (
     DATA_HEADER_SIZE,
     TYPE_DATA,
     Data,
-    DataRun,
-    decode_run_untrusted,
     decode_untrusted,
     read_link_untrusted,
     read_whole_untrusted,
 )
+from knet_trio._core.runs import DataRun, decode_packets_untrusted, decode_train_untrusted
 from knet_trio._pipeline.decompression import Decompression
 from knet_trio._pipeline.delivery import Delivery
 from knet_trio._pipeline.receive_lanes import ReceiveLanes
@@ -167,7 +166,10 @@ class Receiver:
         turns = self._turns
         crypto = self._context.crypto
         if not crypto.openers and crypto.allow_clear_traffic:
-            if not self._receive_run(train.data, train.size, train.source):
+            run = decode_train_untrusted(train.data, train.size) if self._takes_runs() else None
+            if run is not None:
+                self._receive_run(run, len(train.data), train.source)
+            else:
                 datagrams = train.datagrams()
                 await self._receive_each(datagrams, datagrams, train.source)
             return
@@ -189,11 +191,11 @@ class Receiver:
         if sealed < len(datagrams):
             elapsed *= _share_of_sealed(opened, datagrams, sealed)
         self._context.counters.rx_crypt.add(elapsed, sealed)
-        if sealed == len(datagrams) > 1:
+        if sealed == len(datagrams) and self._takes_runs():
             packets = cast("list[bytes]", opened)
-            size = len(packets[0])
-            is_run = all(len(one) == size for one in packets[:-1]) and 0 < len(packets[-1]) <= size
-            if is_run and self._receive_run(b"".join(packets), size, source):
+            run = decode_packets_untrusted(packets)
+            if run is not None:
+                self._receive_run(run, sum(map(len, packets)), source)
                 return
         await self._receive_each(opened, datagrams, source)
 
@@ -215,29 +217,23 @@ class Receiver:
 
     # Packets, and who may send them.
 
-    def _receive_run(self, packets: bytes, size: int, source: Address) -> bool:
+    def _takes_runs(self) -> bool:
+        # A filter sees messages one by one, which takes its time.
+        return self._context.filter is None
+
+    def _receive_run(self, run: DataRun, size: int, source: Address) -> None:
         """Receive data packets that differ only in what counts up.
 
         Args:
-            packets: The packets, one after the other.
-            size: The bytes of each; the last may have fewer.
+            run: The packets.
+            size: The bytes of all packets together.
             source: Where they came from.
-
-        Returns:
-            False if they are no such run; then nothing has happened.
         """
-        # A filter sees messages one by one, which takes its time.
-        if self._context.filter is not None:
-            return False
-        run = decode_run_untrusted(packets, size)
-        if run is None:
-            return False
-        host = self._admit(run.node, len(run.payloads), len(packets), source)
+        host = self._admit(run.node, len(run.payloads), size, source)
         if host is not None:
             datas = host.inbound.receive_run(run)
             if datas:
                 self._pass_run(host, datas, run)
-        return True
 
     def _receive_packet(self, packet: bytes, source: Address) -> None:
         """Receive one packet."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from knet_trio._core.onwire import MAX_MESSAGE, Data, DataRun
+from knet_trio._core.onwire import MAX_MESSAGE, Data
+from knet_trio._core.runs import DataRun
 from knet_trio.errors import DropCause
 
 WINDOW = 4096

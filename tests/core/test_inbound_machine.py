@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from knet_trio._core.inbound import InboundSequence
-from knet_trio._core.onwire import MAX_SEQ, Data, DataRun
+from knet_trio._core.onwire import MAX_SEQ, Data
+from knet_trio._core.runs import DataRun
 from knet_trio.errors import DropCause
 from tests.core.models import NUMBERS, WINDOW, SourceModel
 

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from knet_trio._core.inbound import InboundSequence
-from knet_trio._core.onwire import MAX_SEQ, Data, DataRun
+from knet_trio._core.onwire import MAX_SEQ, Data
+from knet_trio._core.runs import DataRun
 from knet_trio._core.window import WINDOW_SIZE, SequenceWindow
 from knet_trio.errors import DropCause
 

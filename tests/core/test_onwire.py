@@ -233,8 +233,9 @@ def test_a_message_becomes_equal_fragments_and_a_shorter_last_one(
     fragments = [packet for packet in decoded if isinstance(packet, Data)]
     assert len(fragments) == len(packets) == -(-len(message) // size)
     assert b"".join(fragment.payload for fragment in fragments) == message
-    assert all(len(fragment.payload) == size for fragment in fragments[:-1])
-    assert 1 <= len(fragments[-1].payload) <= size
+    largest = -(-len(message) // len(fragments))
+    assert all(len(fragment.payload) == largest <= size for fragment in fragments[:-1])
+    assert largest - len(fragments) < len(fragments[-1].payload) <= largest
     first = 0 if len(fragments) == 1 else 1
     assert [fragment.frag_seq for fragment in fragments] == list(
         range(first, first + len(fragments))

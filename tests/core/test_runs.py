@@ -12,19 +12,17 @@ from knet_trio._core.onwire import (
     DATA_HEADER_SIZE,
     MAX_FRAGMENTS,
     MAX_MESSAGE,
-    MAX_RUN,
     MAX_SEQ,
     Data,
-    DataRun,
     Packet,
     Ping,
-    decode_run_untrusted,
     decode_untrusted,
     encode_data,
     encode_message,
     encode_messages,
     encode_ping,
 )
+from knet_trio._core.runs import MAX_RUN, DataRun, decode_train_untrusted
 from knet_trio._transport.offload import train_length
 from knet_trio.abc import Train
 from knet_trio.address import Address
@@ -46,7 +44,7 @@ def decode_each(packets: list[bytes]) -> list[Packet] | None:
 
 
 def assert_the_same_as_one_by_one(data: bytes, size: int) -> DataRun | None:
-    run = decode_run_untrusted(data, size)
+    run = decode_train_untrusted(data, size)
     if run is not None:
         assert run.packets() == decode_each(Train(data, size, HOME).datagrams())
     return run
@@ -106,7 +104,7 @@ def encode(run: list[Data]) -> tuple[bytes, int]:
 @given(RUNS)
 def test_packets_that_follow_each_other_are_a_run(run: list[Data]) -> None:
     data, size = encode(run)
-    found = decode_run_untrusted(data, size)
+    found = decode_train_untrusted(data, size)
     assert found is not None
     assert found.packets() == run
 
@@ -137,14 +135,14 @@ def test_what_nobody_reads_may_differ(run: list[Data], first: int, last: int) ->
     # The largest version the peer can speak, and the padding.
     for column in (4, 5, 9):
         changed[column], changed[(len(run) - 1) * size + column] = first, last
-    found = decode_run_untrusted(bytes(changed), size)
+    found = decode_train_untrusted(bytes(changed), size)
     assert found is not None
     assert found.packets() == run
 
 
 @given(st.binary(max_size=300), st.integers(-3, 310))
 def test_any_bytes(data: bytes, size: int) -> None:
-    run = decode_run_untrusted(data, size)
+    run = decode_train_untrusted(data, size)
     assert run is None or run.packets() == decode_each(Train(data, size, HOME).datagrams())
 
 
@@ -219,14 +217,14 @@ class TestNoRun:
 
     def test_a_single_packet_and_too_many(self) -> None:
         assert self.numbered(5) is None
-        assert decode_run_untrusted(b"", 15) is None
+        assert decode_train_untrusted(b"", 15) is None
         seqs = range(1000, 1000 + MAX_RUN)
         assert self.numbered(*seqs) is not None
         assert self.numbered(*seqs, seqs[-1] + 1) is None
 
     def test_what_is_no_data(self) -> None:
         pings = [encode_ping(Ping(2, 0, bytes(16), 0, True))] * 3
-        assert decode_run_untrusted(b"".join(pings), len(pings[0])) is None
+        assert decode_train_untrusted(b"".join(pings), len(pings[0])) is None
 
     def test_a_message_that_is_too_long(self) -> None:
         for length in (MAX_MESSAGE, MAX_MESSAGE + 1):
@@ -346,6 +344,6 @@ def test_every_train_of_a_sender_is_a_run(sizes: list[int], seq: int) -> None:
             length = train_length(packets, start)
             train = packets[start : start + length]
             start += length
-            found = decode_run_untrusted(b"".join(train), len(train[0]))
+            found = decode_train_untrusted(b"".join(train), len(train[0]))
             assert (found is not None) is (length > 1)
             assert found is None or found.packets() == decode_each(train)

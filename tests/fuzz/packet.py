@@ -15,9 +15,9 @@ from knet_trio._core.onwire import (
     Packet,
     Ping,
     Pong,
-    decode_run_untrusted,
     decode_untrusted,
 )
+from knet_trio._core.runs import decode_train_untrusted
 from knet_trio.errors import PacketError
 from tests.packets import encode
 
@@ -29,7 +29,7 @@ def check(data: bytes) -> None:
         decode(data)
         return
     packets = [decode(data[start : start + size]) for start in range(0, len(data), size)]
-    run = decode_run_untrusted(data, size)
+    run = decode_train_untrusted(data, size)
     if run is not None:
         assert run.packets() == packets
         assert len(packets) > 1

@@ -18,9 +18,9 @@ from knet_trio._core.onwire import (
     MAX_MESSAGE,
     MAX_SEQ,
     Data,
-    DataRun,
     decode_untrusted,
 )
+from knet_trio._core.runs import DataRun
 from knet_trio.errors import DropCause, PacketError
 from tests.core.models import NUMBERS, WINDOW, SourceModel
 from tests.fuzz.script import Script

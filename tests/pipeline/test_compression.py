@@ -107,7 +107,7 @@ class TestSending:
     async def test_before_fragmenting(self) -> None:
         world, _ = self.compressing()
         await send(world, message(bytes(1000)))
-        assert [len(packet.payload) for packet in data(world)] == [482, 18]
+        assert [len(packet.payload) for packet in data(world)] == [250, 250]
         assert {packet.compress for packet in data(world)} == {77}
 
     @slow_or_not

@@ -91,14 +91,15 @@ class TestWhatGoesOut:
         expected = [0] if fragments == 1 else list(range(1, fragments + 1))
         assert [packet.frag_seq for packet in packets] == expected
         assert b"".join(packet.payload for packet in packets) == content
-        assert all(len(packet.payload) == MINIMUM for packet in packets[:-1])
+        largest = -(-size // fragments)
+        assert all(len(packet.payload) == largest for packet in packets[:-1])
 
-    async def test_fragments_are_as_large_as_the_data_mtu(self) -> None:
+    async def test_as_few_fragments_as_fit_into_the_data_mtu_and_of_equal_size(self) -> None:
         world = make(2)
         world.context.fixed_mtu = 1500
         world.handle.restart_discovery()
-        await send(world, message(bytes(3000)))
-        assert [len(packet.payload) for packet in data(world)] == [1446, 1446, 108]
+        await send(world, message(bytes(2 * 1446)), message(bytes(2 * 1446 + 1)))
+        assert [len(packet.payload) for packet in data(world)] == [1446, 1446, 965, 965, 963]
 
     async def test_an_envelope_around_each_fragment(self) -> None:
         config = CryptoConfig(KEY)
@@ -108,7 +109,7 @@ class TestWhatGoesOut:
         cipher = make_cipher(config)
         plain = [cipher.open_untrusted(sent.datagram) for sent in world.endpoint.sent]
         packets = [decode_untrusted(packet) for packet in plain]
-        assert [len(p.payload) for p in packets if isinstance(p, Data)] == [421, 421, 158]
+        assert [len(p.payload) for p in packets if isinstance(p, Data)] == [334, 334, 332]
         shown = world.context.counters.snapshot()
         assert shown.tx_crypt_packets == 3
         assert shown.tx_crypt_byte_overhead == sum(
