@@ -172,20 +172,18 @@ class Reassembly:
         if not self._partials:
             return
         # The first one makes room for all of them.
-        self._keep_behind(first, 1)
+        self._give_up_all_but_behind(first)
         self._give_up_oldest(self.limit - 1)
-        self._keep_behind((first + count - 1) & 0xFFFF, count)
+        self._give_up_all_but_behind((first + count - 1) & 0xFFFF)
 
     def _make_room(self, seq: int) -> None:
         self._give_up([other for other in self._partials if other == seq or self._is_stale(other)])
         self._give_up_oldest(self.limit - 1)
 
-    def _keep_behind(self, newest: int, distance: int) -> None:
-        """Give up all but what is in the window of ``newest`` and so far behind it or more."""
+    def _give_up_all_but_behind(self, newest: int) -> None:
+        """Give up what is not behind ``newest`` and in its window."""
         partials = self._partials
-        self._give_up(
-            [seq for seq in partials if not distance <= (newest - seq) & 0xFFFF < WINDOW_SIZE]
-        )
+        self._give_up([seq for seq in partials if not 0 < (newest - seq) & 0xFFFF < WINDOW_SIZE])
 
     def _give_up(self, seqs: Iterable[int]) -> None:
         for seq in seqs:

@@ -71,17 +71,30 @@ class SourceMachine(RuleBasedStateMachine):
         step=st.one_of(st.integers(-1, 1), STEPS),
         count=st.integers(2, 4),
         channel=st.integers(0, 1),
+        packets=st.integers(2, 12),
         last=st.binary(min_size=1, max_size=4),
+        shorter=st.booleans(),
         data=st.data(),
     )
     def run_of_fragments(
-        self, step: int, count: int, channel: int, last: bytes, data: st.DataObject
+        self,
+        step: int,
+        count: int,
+        channel: int,
+        packets: int,
+        last: bytes,
+        shorter: bool,
+        data: st.DataObject,
     ) -> None:
-        first = data.draw(st.integers(1, count - 1))
-        end = data.draw(st.integers(first + 1, count))
-        payloads = [b"part"] * (end - first) + [last]
-        run = DataRun(1, self._number(step), 0, False, count, first, channel, payloads)
-        self._receive_run(run)
+        first = data.draw(st.integers(1, count))
+        # The last fragment of each message, or the last packet alone.
+        payloads = [
+            last if shorter and (first + i) % count == 0 else b"part" for i in range(packets)
+        ]
+        payloads[-1] = last
+        run = DataRun(1, 0, 0, False, count, first, channel, payloads)
+        number = min(self._number(step), MAX_SEQ + 1 - run.message_count)
+        self._receive_run(run._replace(seq=number))
 
     def _receive_run(self, run: DataRun) -> None:
         assert self.source.receive_run(run) == self.model.receive_run(run)

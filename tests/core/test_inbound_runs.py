@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from knet_trio._core.inbound import InboundSequence
 from knet_trio._core.onwire import MAX_SEQ, Data
 from knet_trio._core.runs import DataRun
 from knet_trio._core.window import WINDOW_SIZE, SequenceWindow
 from knet_trio.errors import DropCause
+from tests.core.run_pairs import Both
 
 # Steps from the newest number: next to it, around the ends of the window, and anywhere.
 STEPS = st.one_of(
@@ -60,6 +58,9 @@ class TestWindow:
                     elif not each.is_delivered(seq):
                         each.mark_started(seq)
             assert_same_marks(window, plain)
+            for first in (seq - 2, seq, seq + 1):
+                number = first & 0xFFFF
+                assert window.count_delivered(number, count) == delivered_from(plain, number, count)
 
     @given(STARTS, st.integers(1, WINDOW_SIZE + 2), st.integers(1, WINDOW_SIZE + 2))
     @example(65535, 1, 64)
@@ -82,10 +83,32 @@ class TestWindow:
         assert not window.advance_delivered(30000 + step, 64)
         assert window.newest == 30000
 
+    def test_what_is_ahead_was_not_delivered_though_the_number_a_window_before_was(self) -> None:
+        window = SequenceWindow()
+        window.advance(1)
+        assert window.advance_delivered(2, WINDOW_SIZE - 1)
+        assert window.advance_delivered(WINDOW_SIZE + 1, WINDOW_SIZE - 1)
+        newest = 2 * WINDOW_SIZE - 1
+        assert window.count_delivered(newest - 9, 20) == 10
+        assert window.count_delivered(newest + 1, 20) == 0
+        assert window.count_delivered(newest - WINDOW_SIZE + 1, 2 * WINDOW_SIZE) == WINDOW_SIZE
+        assert window.count_delivered(newest - WINDOW_SIZE, 20) == 0
+
     def test_nor_is_the_first_of_all(self) -> None:
         window = SequenceWindow()
         assert not window.advance_delivered(1, 2)
         assert window.newest is None
+
+
+def delivered_from(window: SequenceWindow, first: int, count: int) -> int:
+    """How many numbers from there on were delivered, one after the other."""
+    for i in range(count):
+        number = (first + i) & 0xFFFF
+        assert window.newest is not None
+        inside = (window.newest - number) & 0xFFFF < WINDOW_SIZE
+        if not inside or not window.is_delivered(number):
+            return i
+    return count
 
 
 def assert_same_marks(window: SequenceWindow, plain: SequenceWindow) -> None:
@@ -93,72 +116,6 @@ def assert_same_marks(window: SequenceWindow, plain: SequenceWindow) -> None:
     numbers = range(WINDOW_SIZE)
     for look in (SequenceWindow.is_started, SequenceWindow.is_delivered):
         assert [look(window, n) for n in numbers] == [look(plain, n) for n in numbers]
-
-
-class Both:
-    """A source that is given runs, and one that is given each of their packets."""
-
-    def __init__(self, buffers: int = 3) -> None:
-        self.drops: tuple[Counter[DropCause], Counter[DropCause]] = (Counter(), Counter())
-        self.runs = InboundSequence(self._note(0), buffers)
-        self.plain = InboundSequence(self._note(1), buffers)
-        self.touched: set[int] = set()
-
-    def _note(self, which: int) -> Callable[[DropCause], None]:
-        def drop(cause: DropCause) -> None:
-            self.drops[which][cause] += 1
-
-        return drop
-
-    def number(self, step: int) -> int:
-        return ((self.plain.newest or 0) + step) & 0xFFFF
-
-    def run(self, run: DataRun) -> list[bytes]:
-        self.touched.add(run.seq)
-        received = [self.plain.receive(data) for data in run.packets()]
-        expected = [payload for payload in received if payload is not None]
-        assert self.runs.receive_run(run) == expected
-        self.check()
-        return expected
-
-    def one(self, data: Data) -> None:
-        self.touched.add(data.seq)
-        assert self.runs.receive(data) == self.plain.receive(data)
-        self.check()
-
-    def ping(self, seq: int, *, timed: bool) -> None:
-        for source in (self.runs, self.plain):
-            source.ping_received(seq, timed=timed)
-        self.check()
-
-    def set_buffers(self, buffers: int) -> None:
-        for source in (self.runs, self.plain):
-            source.set_buffers(buffers)
-        self.check()
-
-    def contact_lost(self) -> None:
-        for source in (self.runs, self.plain):
-            source.contact_lost()
-        self.check()
-
-    def clear(self) -> None:
-        for source in (self.runs, self.plain):
-            source.clear()
-        self.check()
-
-    def check(self) -> None:
-        assert self.runs.newest == self.plain.newest
-        assert self.runs.pending == self.plain.pending
-        assert self.drops[0] == self.drops[1]
-
-    def check_what_is_known(self) -> None:
-        """What comes later meets the same state: of what is whole, and of what is not."""
-        for seq in sorted(self.touched):
-            for number in range(max(seq - 2, 0), min(seq + 20, MAX_SEQ + 1)):
-                if self.plain.newest is None or (self.plain.newest - number) & 0xFFFF < WINDOW_SIZE:
-                    for part in (1, 2, 3):
-                        self.one(Data(1, number, 0, False, 3, part, 0, b"ab"))
-                    self.one(Data(1, number, 0, False, 1, 0, 0, b"whole"))
 
 
 FRAGMENT_HEADERS = st.tuples(
@@ -171,17 +128,26 @@ FRAGMENT_HEADERS = st.tuples(
 @st.composite
 def runs_of_fragments(draw: st.DrawFn) -> DataRun:
     """Of few messages, so that they meet each other. ``seq`` is a step yet."""
-    total = draw(st.sampled_from([2, 3, 3, 3, 5, 255]))
-    first = draw(st.integers(1, total - 1)) if total < 255 else draw(st.sampled_from([1, 250]))
-    count = draw(st.integers(2, min(total - first + 1, 8)))
+    total = draw(st.sampled_from([2, 2, 3, 3, 3, 5, 255]))
+    first = draw(st.integers(1, total)) if total < 255 else draw(st.sampled_from([1, 250]))
+    count = draw(st.one_of(st.integers(2, 8), st.integers(2, 20)))
     # The largest is one of which 255 are too much.
     size = draw(st.sampled_from([1, 2, 2, 2, 3, 257, 258, 40000]))
-    last = draw(st.one_of(st.just(size), st.integers(1, size)))
-    parts = [bytes([65 + i]) * size for i in range(count - 1)]
-    parts.append(b"z" * last)
+    shorter = draw(st.one_of(st.just(size), st.integers(1, size)))
+    sizes = [shorter if (first + i) % total == 0 else size for i in range(count)]
+    sizes[-1] = draw(st.one_of(st.just(sizes[-1]), st.integers(1, size)))
+    if draw(st.booleans()):
+        # Packets that were opened may have any sizes.
+        sizes[draw(st.integers(0, count - 1))] = draw(st.integers(1, 4))
+    parts = [bytes([65 + i]) * size for i, size in enumerate(sizes)]
     compress, broadcast, channel = draw(FRAGMENT_HEADERS)
     step = draw(st.one_of(st.integers(-3, 3), STEPS))
     return DataRun(1, step, compress, broadcast, total, first, channel, parts)
+
+
+def place(run: DataRun, both: Both) -> DataRun:
+    """``run`` from the number that its step says, as far as numbers go on from there."""
+    return run._replace(seq=min(both.number(run.seq), MAX_SEQ + 1 - run.message_count))
 
 
 @st.composite
@@ -226,10 +192,7 @@ def test_a_run_is_its_packets_one_by_one(
     for happening in happenings:
         match happening:
             case DataRun():
-                seq = both.number(happening.seq)
-                if happening.frag_num == 1:
-                    seq = min(seq, MAX_SEQ + 1 - len(happening.payloads))
-                last = happening._replace(seq=seq)
+                last = place(happening, both)
                 both.run(last)
             case Data():
                 both.one(happening._replace(seq=both.number(happening.seq)))
@@ -278,6 +241,13 @@ class TestMessages:
         assert both.runs.newest == 10
         both.ping(24573, timed=False)
         assert both.runs.newest is None
+
+    def test_some_that_were_seen_and_then_one_that_was_not_and_one_that_was(self) -> None:
+        both = Both()
+        both.run(messages(5))
+        both.run(messages(9))
+        assert both.run(messages(6, 8)) == [b"message 2", b"message 6", b"message 7"]
+        assert both.drops[0] == {DropCause.DUPLICATE: 5}
 
     def test_of_a_host_that_may_have_started_again(self) -> None:
         both = Both()

@@ -22,7 +22,12 @@ from knet_trio._core.onwire import (
     encode_messages,
     encode_ping,
 )
-from knet_trio._core.runs import MAX_RUN, DataRun, decode_train_untrusted
+from knet_trio._core.runs import (
+    MAX_RUN,
+    DataRun,
+    decode_packets_untrusted,
+    decode_train_untrusted,
+)
 from knet_trio._transport.offload import train_length
 from knet_trio.abc import Train
 from knet_trio.address import Address
@@ -45,8 +50,11 @@ def decode_each(packets: list[bytes]) -> list[Packet] | None:
 
 def assert_the_same_as_one_by_one(data: bytes, size: int) -> DataRun | None:
     run = decode_train_untrusted(data, size)
+    packets = Train(data, size, HOME).datagrams()
     if run is not None:
-        assert run.packets() == decode_each(Train(data, size, HOME).datagrams())
+        assert run.packets() == decode_each(packets)
+    # With each of them in its own place it is the same.
+    assert decode_packets_untrusted(packets) == run
     return run
 
 
@@ -78,17 +86,19 @@ def whole_messages(draw: st.DrawFn) -> list[Data]:
 
 @st.composite
 def fragments(draw: st.DrawFn) -> list[Data]:
-    """Fragments that follow each other, of one message."""
+    """Fragments that follow each other, of one message or several."""
     total = draw(st.one_of(st.integers(2, 12), st.integers(2, MAX_FRAGMENTS)))
-    first = draw(st.integers(1, total - 1))
-    count = draw(st.integers(2, min(40, total - first + 1)))
+    skipped = draw(st.integers(0, total - 1))
+    count = draw(st.integers(2, 40))
     whole = draw(whole_messages())
     size = len(whole[0].payload)
     parts = [bytes([i]) * size for i in range(count)]
     parts[-1] = parts[-1][: draw(st.integers(1, size))]
+    seq = rewind(whole[0].seq, (skipped + count - 1) // total + 1)
+    places = [divmod(skipped + i, total) for i in range(count)]
     return [
-        whole[0]._replace(frag_num=total, frag_seq=first + i, payload=part)
-        for i, part in enumerate(parts)
+        whole[0]._replace(seq=seq + message, frag_num=total, frag_seq=index + 1, payload=part)
+        for (message, index), part in zip(places, parts, strict=True)
     ]
 
 
@@ -146,6 +156,47 @@ def test_any_bytes(data: bytes, size: int) -> None:
     assert run is None or run.packets() == decode_each(Train(data, size, HOME).datagrams())
 
 
+@given(
+    st.one_of(st.lists(st.binary(max_size=30)), RUNS.map(lambda run: list(map(encode_data, run))))
+)
+def test_any_packets(packets: list[bytes]) -> None:
+    run = decode_packets_untrusted(packets)
+    assert run is None or run.packets() == decode_each(packets)
+
+
+@given(RUNS, st.randoms(use_true_random=False), st.sampled_from([40, 400]))
+def test_packets_of_different_sizes_that_follow_each_other(
+    run: list[Data], dice: random.Random, most: int
+) -> None:
+    run = [data._replace(payload=dice.randbytes(dice.randint(1, most))) for data in run]
+    found = decode_packets_untrusted([encode_data(data) for data in run])
+    assert found is not None
+    assert found.packets() == run
+
+
+@given(RUNS, st.sampled_from([40, 400]), st.data())
+def test_one_of_different_sizes_that_is_none(
+    run: list[Data], most: int, data: st.DataObject
+) -> None:
+    packets = [encode_data(each._replace(payload=bytes(most + i))) for i, each in enumerate(run)]
+    place = data.draw(st.integers(0, len(packets) - 1))
+    left = data.draw(st.integers(0, DATA_HEADER_SIZE))
+    for size in (left, DATA_HEADER_SIZE + MAX_MESSAGE + 1):
+        packets[place] = packets[place][:size].ljust(size, b"x")
+        assert decode_packets_untrusted(packets) is None
+
+
+@given(RUNS, st.data())
+def test_a_part_of_a_run_is_a_run(run: list[Data], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(run) - 1))
+    end = data.draw(st.integers(start + 1, len(run)))
+    found = decode_train_untrusted(*encode(run))
+    assert found is not None
+    assert found.part(start, end).packets() == run[start:end]
+    assert found.part(start, end).first == run[start]
+    assert found.message_count == len({each.seq for each in run})
+
+
 @given(st.binary(min_size=1, max_size=40), st.integers(2, 300), st.binary(max_size=40))
 def test_any_bytes_that_are_repeated(packet: bytes, count: int, rest: bytes) -> None:
     assert_the_same_as_one_by_one(packet * count + rest[: len(packet)], len(packet))
@@ -189,7 +240,10 @@ class TestNoRun:
         return assert_the_same_as_one_by_one(*encode(each))
 
     def parts(self, frag_num: int, *frag_seqs: int) -> DataRun | None:
-        each = [Data(2, 7, 0, False, frag_num, number, 0, b"x") for number in frag_seqs]
+        return self.places(frag_num, *((7, number) for number in frag_seqs))
+
+    def places(self, frag_num: int, *places: tuple[int, int]) -> DataRun | None:
+        each = [Data(2, seq, 0, False, frag_num, number, 0, b"x") for seq, number in places]
         return assert_the_same_as_one_by_one(*encode(each))
 
     def test_numbers_that_do_not_count_up(self) -> None:
@@ -215,12 +269,28 @@ class TestNoRun:
             assert self.parts(3, *frag_seqs) is None
         assert self.parts(255, 254, 255, 0) is None
 
+    def test_fragments_go_on_with_the_next_message_and_with_no_other(self) -> None:
+        assert self.places(2, (7, 1), (7, 2), (8, 1), (8, 2)) is not None
+        assert self.places(3, (255, 3), (256, 1), (256, 2), (256, 3), (257, 1)) is not None
+        for after in ((7, 1), (8, 2), (8, 0), (9, 1), (6, 1), (263, 1)):
+            assert self.places(2, (7, 1), (7, 2), after) is None
+        assert self.places(2, (7, 2), (7, 1)) is None
+        assert self.places(2, (255, 2), (0, 1)) is None
+
+    def test_they_end_where_numbers_wrap_too(self) -> None:
+        assert self.places(2, (65534, 2), (65535, 1), (65535, 2)) is not None
+        for after in (0, 1):
+            assert self.places(2, (65535, 1), (65535, 2), (after, 1)) is None
+
     def test_a_single_packet_and_too_many(self) -> None:
         assert self.numbered(5) is None
         assert decode_train_untrusted(b"", 15) is None
         seqs = range(1000, 1000 + MAX_RUN)
         assert self.numbered(*seqs) is not None
         assert self.numbered(*seqs, seqs[-1] + 1) is None
+        places = [(1000 + i // 2, 1 + i % 2) for i in range(MAX_RUN + 1)]
+        assert self.places(2, *places[:-1]) is not None
+        assert self.places(2, *places) is None
 
     def test_what_is_no_data(self) -> None:
         pings = [encode_ping(Ping(2, 0, bytes(16), 0, True))] * 3
@@ -315,30 +385,25 @@ def test_one_message_of_too_many_fragments_refuses_all() -> None:
 
 
 @given(
-    st.lists(st.sampled_from([1, 2, 20, 90, 100, 101, 250, 6000]), min_size=1, max_size=80),
+    st.lists(st.sampled_from([1, 2, 20, 90, 100, 101, 200, 220, 250, 6000]), min_size=1),
+    st.integers(1, 30),
     SEQS,
 )
-def test_every_train_of_a_sender_is_a_run(sizes: list[int], seq: int) -> None:
-    """As long as there is no other message between fragments, and numbers do not wrap."""
-    seq = rewind(seq, len(sizes))
-    # Whole messages go together, and each that needs fragments alone.
-    groups: list[list[int]] = [[]]
+def test_every_train_of_a_sender_is_a_run(sizes: list[int], times: int, seq: int) -> None:
+    """As long as messages that are sent together have as many fragments, and no number wraps."""
     for size in sizes:
-        if size > 100:
-            groups += [[size], []]
-        else:
-            groups[-1].append(size)
-    for group in groups:
+        fragments = -(-size // 100)
+        least = (fragments - 1) * 100 + 1
+        payloads = [bytes(max(size - i % fragments, least)) for i in range(times)]
         packets = encode_messages(
-            [bytes(size) for size in group],
+            payloads,
             node=7,
-            seqs=range(seq, seq + len(group)),
+            seqs=range(rewind(seq, times), rewind(seq, times) + times),
             compress=0,
             broadcast=True,
             channel=3,
             fragment_size=100,
         )
-        seq += len(group)
         start = 0
         while start < len(packets):
             length = train_length(packets, start)
@@ -347,3 +412,26 @@ def test_every_train_of_a_sender_is_a_run(sizes: list[int], seq: int) -> None:
             found = decode_train_untrusted(b"".join(train), len(train[0]))
             assert (found is not None) is (length > 1)
             assert found is None or found.packets() == decode_each(train)
+            assert decode_packets_untrusted(train) == found
+
+
+@pytest.mark.parametrize(
+    ("size", "trains"),
+    [(1400, [64]), (1401, [2] * 32), (1399, [2] * 32), (4002, [48, 48]), (4000, [3] * 32)],
+)
+def test_a_train_goes_on_with_the_next_message_where_all_fragments_are_equal(
+    size: int, trains: list[int]
+) -> None:
+    packets = encode_messages(
+        [bytes(size)] * 32,
+        node=7,
+        seqs=range(1, 33),
+        compress=0,
+        broadcast=False,
+        channel=0,
+        fragment_size=1397,
+    )
+    found: list[int] = []
+    while sum(found) < len(packets):
+        found.append(train_length(packets, sum(found)))
+    assert found == trains

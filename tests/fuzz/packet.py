@@ -17,7 +17,7 @@ from knet_trio._core.onwire import (
     Pong,
     decode_untrusted,
 )
-from knet_trio._core.runs import decode_train_untrusted
+from knet_trio._core.runs import decode_packets_untrusted, decode_train_untrusted
 from knet_trio.errors import PacketError
 from tests.packets import encode
 
@@ -28,11 +28,17 @@ def check(data: bytes) -> None:
     if size == 0:
         decode(data)
         return
-    packets = [decode(data[start : start + size]) for start in range(0, len(data), size)]
+    datagrams = [data[start : start + size] for start in range(0, len(data), size)]
+    packets = [decode(datagram) for datagram in datagrams]
     run = decode_train_untrusted(data, size)
+    assert run == decode_packets_untrusted(datagrams)
     if run is not None:
         assert run.packets() == packets
         assert len(packets) > 1
+    # Of any sizes.
+    datagrams = [datagram[: len(datagram) - i % 3] for i, datagram in enumerate(datagrams)]
+    run = decode_packets_untrusted(datagrams)
+    assert run is None or run.packets() == list(map(decode, datagrams))
 
 
 def decode(data: bytes) -> Packet | None:

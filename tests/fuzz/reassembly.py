@@ -121,6 +121,8 @@ def parse_one(script: Script) -> Operation | None:
             return messages(script)
         case 10 | 11 | 12:
             return fragments(script)
+        case 15:
+            return fragments_of_several(script)
         case _:
             return fragment(script)
 
@@ -209,4 +211,23 @@ def fragments(script: Script) -> Operation:
             kind % 2,
             [bytes(size) for _ in range(some - 1)] + [bytes(last)],
         )
+    )
+
+
+def fragments_of_several(script: Script) -> Operation:
+    """Several in a row, which go on from one message to the next; one may be of another size."""
+    step, count = script.choose(STEPS), script.choose(COUNTS)
+    first, some = 1 + script.number() % count, 2 + script.number() % 63
+    size, last, kind = script.choose(SIZES), script.number(), script.number()
+    if some * size > 2 * MAX_MESSAGE:
+        size = 2
+    # Of each message the last one may be shorter.
+    shorter = max(1, size - last % 4)
+    sizes = [shorter if (first + i) % count == 0 else size for i in range(some)]
+    if last >= 128:
+        sizes[last % some] = 1 + last % 5
+    payloads = [bytes(each) for each in sizes]
+    run = DataRun(1, 0, kind // 2 % 2, kind // 4 % 2 == 1, count, first, kind % 2, payloads)
+    return lambda source: source.receive_run(
+        run._replace(seq=min(number(source, step), MAX_SEQ + 1 - run.message_count))
     )

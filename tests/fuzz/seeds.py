@@ -63,6 +63,11 @@ def packet() -> Iterator[bytes]:
     yield bytes((24,)) + b"".join(fragments)
     yield bytes((24,)) + b"".join(reversed(fragments[:4]))
     yield bytes((24,)) + b"".join(fragments[1:])
+    several = [
+        encode_data(Data(1, 0xFF + i // 3, 0, False, 3, 1 + i % 3, 0, b"x" * 6)) for i in range(7)
+    ]
+    for row in (several, several[2:], several[:3] + several[2:], several[:3] + several[4:]):
+        yield bytes((20,)) + b"".join(row)
     for first, second in ((1, 2), (0x1FF, 0x200), (0xFFFD, 0xFFFE), (5, 7), (0x1FF, 0x100), (9, 9)):
         row = [encode_data(Data(1, seq, 0, False, 1, 0, 0, b"x" * 6)) for seq in (first, second)]
         yield bytes((20,)) + b"".join(row)
@@ -84,7 +89,7 @@ def envelope() -> Iterator[bytes]:
         )
     )
     for i in range(len(CIPHERS)):
-        yield bytes((i, i % 6, i + 1, 5, i * 20)) + kinds
+        yield bytes((i, i % 6, i + 1, 5, i * 20 % 256)) + kinds
     for i in range(len(HASH_NAMES)):
         yield bytes((2, i, 9, i, i)) + kinds
 
@@ -104,6 +109,11 @@ def reassembly() -> Iterator[bytes]:
     def parts(step: int, count: int, first: int, some: int, size: int = 2, kind: int = 0) -> bytes:
         return bytes((10, steps[step], counts[count], first - 1, some - 2, sizes[size], kind))
 
+    def several(
+        step: int, count: int, first: int, some: int, size: int = 2, last: int = 0, kind: int = 0
+    ) -> bytes:
+        return bytes((15, steps[step], counts[count], first - 1, some - 2, sizes[size], last, kind))
+
     def ping(step: int, *, timed: bool, nothing: bool = False) -> bytes:
         return bytes((3, steps[step], timed, nothing))
 
@@ -118,6 +128,12 @@ def reassembly() -> Iterator[bytes]:
     yield part(1, 3, 1) + parts(0, 3, 1, 3, kind=1) + parts(0, 3, 2, 2) + whole(0)
     yield part(1, 3, 1) + whole(0) + parts(0, 3, 1, 3) + parts(0, 3, 2, 2)
     yield bytes((7, steps[4], counts[16], 5)) * 3 + bytes((7, steps[-8], counts[255], 5))
+    yield whole(1) + several(1, 3, 1, 8) + several(0, 3, 3, 7) + several(-3, 3, 1, 30)
+    yield whole(1) + several(1, 2, 1, 60, 1000, 1) + several(1, 2, 1, 4, 1000, 130) + lost
+    yield whole(1) + several(1, 3, 1, 6, 21846) + several(1, 2, 1, 4, 32769)
+    yield whole(1) + part(1, 3, 1) + part(1, 3, 1) + buffers + several(1, 3, 1, 9, last=3)
+    yield whole(1) + part(1, 3, 1) + part(4095, 3, 2) + several(1, 4, 1, 20) + part(0, 3, 3)
+    yield whole(1) + several(5, 3, 1, 9) + several(-4, 3, 1, 12, kind=1) + several(-8, 3, 2, 30)
     yield whole(1) + whole(4096) + whole(4097) + whole(-4095) + whole(-4096) + whole(10_000)
     yield part(1, 2, 1) + whole(4096) + part(1, 2, 1) + part(-4095, 2, 2) + part(-1, 2, 2)
     yield whole(5) + lost + ping(0, timed=True) + whole(0) + lost + ping(-5, timed=True) + whole(1)
