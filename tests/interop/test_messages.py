@@ -9,6 +9,9 @@ import pytest
 import trio
 
 from knet_trio import CryptoConfig
+from knet_trio._core.onwire import MAX_MESSAGE
+from knet_trio._state.data_mtu import DataMtus
+from knet_trio.errors import DropCause
 from tests.interop.c_node import CCrypto
 from tests.interop.conftest import Segmentation
 from tests.interop.namespaces import NamespacePair
@@ -47,6 +50,37 @@ async def test_loopback(address: str, crypto: CCrypto | None) -> None:
     with trio.fail_after(LIMIT):
         async with open_pair(on_loopback(address, crypto=crypto)) as pair:
             await exchange(pair, messages())
+
+
+def lengths_about(fragments: int, mtu: int) -> list[int]:
+    """Lengths that take so many fragments, or one more: equal ones, and the last much shorter."""
+    most = fragments * mtu
+    least = most - mtu + 1
+    lengths = (least, least + 1, least + mtu // 2, most - fragments, most - 1, most, most + 1)
+    # Each several times, so that they go out together.
+    return [length for length in lengths if 0 < length <= MAX_MESSAGE for _ in range(3)]
+
+
+# The narrow one is narrower than any path, so that there are as many fragments as are ever sent.
+@pytest.mark.parametrize(("mtu", "counts"), [(1397, (1, 2, 3, 46)), (259, (2, 5, 126, 253, 254))])
+async def test_any_number_of_fragments(
+    mtu: int, counts: tuple[int, ...], crypto: CCrypto | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DataMtus, "smallest", lambda *_: mtu)
+    with trio.fail_after(LIMIT):
+        async with open_pair(on_loopback(crypto=crypto)) as pair:
+            widest = 1500 if mtu > 1000 else 576
+            await pair.c.set_mtu(widest)
+            theirs = await pair.c.wait_data_mtu(lambda found: widest / 2 < found < widest)
+            assert pair.ours.handle.data_mtu == mtu
+            for fragments in counts:
+                datas = [os.urandom(length) for length in lengths_about(fragments, mtu)]
+                await pair.ours.channel.send_many(datas)
+                assert await pair.c.receive_count(len(datas)) == datas
+                datas = [os.urandom(length) for length in lengths_about(fragments, theirs)]
+                await pair.c.send_many(datas)
+                assert await pair.ours.receive_count(len(datas)) == datas
+            assert not pair.ours.handle.statistics().drops[DropCause.BAD_FRAGMENT]
 
 
 async def change_crypto(pair: Pair, config: CCrypto, slot: int) -> None:

@@ -52,6 +52,10 @@ BURSTS = st.builds(
     step=st.sampled_from([1, 1, 1, 0, -3, 10, 5000]),
     sizes=st.one_of(
         st.lists(st.just(12), min_size=1, max_size=70),
+        st.lists(st.just(80), min_size=1, max_size=40),
+        # Padded to the same size, in fragments as many.
+        st.lists(st.integers(68, 80), min_size=1, max_size=40),
+        st.lists(st.integers(97, 120), min_size=1, max_size=40),
         st.lists(st.sampled_from([1, 12, 40, 41, 100, 400]), min_size=1, max_size=10),
     ),
     channel=st.sampled_from([0, 0, 0, 1, 5]),
