@@ -66,7 +66,25 @@ class DataRun(NamedTuple):
 
     def packets(self) -> list[Data]:
         """Return them one by one."""
-        return [self.part(i, i + 1).first for i in range(len(self.payloads))]
+        node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads = self
+        if frag_num == 1:
+            return [
+                Data(node, seq + i, compress, broadcast, frag_num, frag_seq, channel, payload)
+                for i, payload in enumerate(payloads)
+            ]
+        return [
+            Data(
+                node,
+                seq + place // frag_num,
+                compress,
+                broadcast,
+                frag_num,
+                place % frag_num + 1,
+                channel,
+                payload,
+            )
+            for place, payload in enumerate(payloads, frag_seq - 1)
+        ]
 
     def part(self, start: int, end: int) -> DataRun:
         """Return the packets from index ``start`` to ``end``, which is not included."""
