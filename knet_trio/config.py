@@ -92,11 +92,6 @@ def _check_text(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
         raise InvalidArgumentError(f"{attribute.name} is {type(value).__name__}, not text")
 
 
-def _check_level(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not is_integer(value):
-        raise InvalidArgumentError(f"{attribute.name} {shown(value)} is not an integer, nor None")
-
-
 def _to_destination(dst: AddressLike | None) -> Address | None:
     return None if dst is None else to_address(dst)
 
@@ -169,11 +164,11 @@ class CompressConfig:
         threshold: Messages of up to this many bytes are left as they are; 0 for the default of 100.
 
     Raises:
-        InvalidArgumentError: The threshold is out of range, or something is of the wrong type.
+        InvalidArgumentError: The model is no text, or the threshold no number in its range.
     """
 
     model: str = attrs.field(validator=_check_text)
-    level: int | None = attrs.field(default=None, validator=_check_level)
+    level: int | None = None
     threshold: int = attrs.field(
         default=DEFAULT_COMPRESS_THRESHOLD, validator=_integer(0, MAX_MESSAGE)
     )

@@ -96,7 +96,7 @@ class Heartbeat:
         patience = f", {backoff} times pong_timeout as the link is young" if backoff > 1 else ""
         counted = self.liveness.counted
         ping_due, went_down = self.liveness.poll(now)
-        if counted and not self.liveness.counted:
+        if counted and not self.liveness.counted and not went_down:
             self._lapsed()
         if went_down:
             if asked_for > 0:
