@@ -184,22 +184,33 @@ def read_link_untrusted(packet: bytes) -> tuple[int, int]:
     return node, link
 
 
-def is_clear_untrusted(datagram: bytes, *, strict: bool = False) -> bool:
-    """Return whether ``datagram`` is a packet as it is, and so not sealed.
+def is_clear_untrusted(datagram: bytes) -> bool:
+    """Return whether ``datagram`` can be read as it is."""
+    try:
+        decode_untrusted(datagram)
+    except PacketError:
+        return False
+    return True
 
-    Args:
-        datagram: The datagram.
-        strict: Look at the bytes of a header too that nobody reads, and at sizes. What is sealed
-            then hardly ever passes for clear by chance.
+
+def is_surely_clear_untrusted(datagram: bytes, *, any_hash: bool) -> bool:
+    """Return whether ``datagram`` is a packet as it is, and hardly one that is sealed.
+
+    The bytes of a header that nobody reads are looked at too, so that what is encrypted does not
+    pass for clear by chance. What has only a hash is the packet and more: with ``any_hash``, where
+    such packets are to be expected, only those count that have one size.
     """
-    if strict and (len(datagram) < MIN_PACKET_SIZE or datagram[4] > 1 or datagram[5]):
+    if len(datagram) < MIN_PACKET_SIZE or datagram[4] > 1 or datagram[5]:
         return False
     try:
         packet = decode_untrusted(datagram)
     except PacketError:
         return False
-    # Without a cipher, what is sealed is the packet and a hash.
-    return not (strict and isinstance(packet, Ping | Pong) and len(datagram) != PING_SIZE)
+    if isinstance(packet, Ping | Pong):
+        return len(datagram) == PING_SIZE
+    if isinstance(packet, PmtudReply):
+        return len(datagram) == PMTUD_HEADER_SIZE
+    return not any_hash
 
 
 def _decode_data(packet: bytes) -> Data:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from knet_trio._core.onwire import is_clear_untrusted
+from knet_trio._core.onwire import is_clear_untrusted, is_surely_clear_untrusted
 from knet_trio._crypto.alike import AlikePair
 from knet_trio._crypto.envelope import HashEnvelope, make_cipher
 from knet_trio.abc import Cipher
@@ -43,6 +43,7 @@ class CryptoSlots:
         self._clear_traffic = allow_clear_traffic
         self._ciphers: dict[int, HashEnvelope] = {}
         self._in_use = CLEAR
+        self._any_hash = False
         self.openers: tuple[Cipher, ...] = ()
         self.sealer: Cipher | None = None
         self._apply()
@@ -145,7 +146,7 @@ class CryptoSlots:
         if self.allow_clear_traffic:
             if is_clear_untrusted(datagram):
                 return datagram
-        elif is_clear_untrusted(datagram, strict=True):
+        elif is_surely_clear_untrusted(datagram, any_hash=self._any_hash):
             return PacketError(DropCause.CLEAR_TRAFFIC, _CLEAR)
         return PacketError(DropCause.NOT_AUTHENTIC, _SEALED if self.openers else _NO_KEY)
 
@@ -160,6 +161,8 @@ class CryptoSlots:
         clear = self._clear_traffic
         self.allow_clear_traffic = self._in_use == CLEAR if clear is None else clear
         self.sealer = self._ciphers.get(self._in_use)
+        # A configuration without a cipher uses no salt.
+        self._any_hash = any(not cipher.salt_size for cipher in self._ciphers.values())
         slots = sorted(self._ciphers, key=lambda slot: slot != self._in_use)
         ciphers = [self._ciphers[slot] for slot in slots]
         if len(ciphers) == SLOTS and ciphers[0].has_same_hash(ciphers[1]):

@@ -194,6 +194,18 @@ class TestClearTraffic:
         assert cause_of_refusing(slots, sealed(NEW)) is DropCause.NOT_AUTHENTIC
         assert cause_of_refusing(slots, b"") is DropCause.NOT_AUTHENTIC
 
+    def test_what_has_a_hash_is_not_taken_for_clear(self) -> None:
+        bare = CryptoConfig(b"k" * 200, cipher="none")
+        ping = encode_ping(Ping(7, 1, bytes(range(16)), 9, True))
+        sealed_ping, sealed_data = slots_with(bare, use=1).seal([ping, PACKET])
+        for config in (OLD, CryptoConfig(b"x" * 200, cipher="none")):
+            slots = slots_with(config, use=1)
+            assert cause_of_refusing(slots, sealed_ping) is DropCause.NOT_AUTHENTIC
+            assert cause_of_refusing(slots, ping) is DropCause.CLEAR_TRAFFIC
+        # Here it may be data with a hash.
+        assert cause_of_refusing(slots, sealed_data) is DropCause.NOT_AUTHENTIC
+        assert cause_of_refusing(slots, PACKET) is DropCause.NOT_AUTHENTIC
+
     def test_where_it_is_not_allowed_and_there_is_no_configuration_nothing_comes_in(self) -> None:
         slots = CryptoSlots(allow_clear_traffic=False)
         assert cause_of_refusing(slots, PACKET) is DropCause.CLEAR_TRAFFIC
