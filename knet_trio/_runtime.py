@@ -42,6 +42,7 @@ from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.send_socket import Connections, SendSocket
 from knet_trio._transport import LOOPBACK, find_transport
+from knet_trio._transport.interfaces import is_local
 from knet_trio._waiting import check_in_trio, outside_error
 from knet_trio.abc import Endpoint, Transport
 from knet_trio.address import Address
@@ -85,6 +86,7 @@ class Runtime(Connections):
     ) -> None:
         self.context = context
         context.connections = self
+        context.is_own = self._is_own
         self.handle = HandleState(context)
         self.transmitter = Transmitter(self.handle)
         self.receiver = Receiver(self.handle)
@@ -97,6 +99,7 @@ class Runtime(Connections):
         self._bound: dict[Endpoint, _Bound] = {}
         # The same, by where they are bound to.
         self._bound_to: dict[tuple[Transport, Address], _Bound] = {}
+        self._transports: set[Transport] = set()
         # Those of single links.
         self._connected: dict[Endpoint, _Bound] = {}
 
@@ -267,6 +270,16 @@ class Runtime(Connections):
         if bound is not None and bound.high_priority:
             endpoint.set_dscp(self._dscp)
 
+    def _is_own(self, address: Address) -> bool:
+        """Return whether a socket of this handle has that address, or has all of this machine."""
+        anywhere = Address("::" if address.is_ipv6 else "0.0.0.0", address.port)
+        for transport in self._transports:
+            if (transport, address) in self._bound_to:
+                return True
+            if (transport, anywhere) in self._bound_to and is_local(address.host):
+                return True
+        return False
+
     async def flush(self) -> None:
         """Wait until the sockets have taken all messages that were handed over before."""
         await self.transmitter.flush()
@@ -293,6 +306,7 @@ class Runtime(Connections):
         send_socket = SendSocket(endpoint, self._have_room)
         bound = _Bound(endpoint, send_socket, transport, dynamic, config.high_priority)
         self._bound[endpoint] = self._bound_to[transport, endpoint.local] = bound
+        self._transports.add(transport)
         self.context.log.debug(
             LogSubsystem.TRANSPORT, "%s socket %s is open", transport.name, endpoint.local
         )

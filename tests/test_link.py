@@ -17,6 +17,7 @@ from knet_trio import (
     UnknownLinkError,
     open_handle,
 )
+from knet_trio.address import Address
 from tests.cluster import (
     LOCALHOST,
     PATIENCE,
@@ -265,3 +266,23 @@ def is_at(link: Link, address: tuple[str, int]) -> bool:
 def peer_address(link: Link) -> tuple[str | None, int | None]:
     """Where the link's peer is now."""
     return link.status.dst_ipaddr, link.status.dst_port
+
+
+async def test_addresses_of_its_own_sockets() -> None:
+    async with open_handle(1) as handle:
+        is_own = handle.add_host(2).state.context.is_own
+        host = handle.get_host(2)
+        exact = await host.add_link(0, HERE)
+        anywhere = await host.add_link(1, ("0.0.0.0", 0))
+        for link, own, other in (
+            (exact, [exact.config.src], [("127.0.0.2", exact.config.src.port)]),
+            (
+                anywhere,
+                [("127.0.0.1", anywhere.config.src.port), ("127.9.9.9", anywhere.config.src.port)],
+                [("192.0.2.1", anywhere.config.src.port), ("127.0.0.1", 1)],
+            ),
+        ):
+            assert all(is_own(Address(*place)) for place in own), link
+            assert not any(is_own(Address(*place)) for place in other), link
+        await anywhere.remove()
+        assert not is_own(Address("127.0.0.1", anywhere.config.src.port))

@@ -183,18 +183,14 @@ VERDICTS: Final[dict[Situation, Action | DropCause]] = {
 _BROADCAST: Final = IPv4Address("255.255.255.255")
 
 
-def is_possible(source: Place, local: Place | None = None) -> bool:
-    """Return whether a peer can have the address ``source``.
+def is_possible(source: Place) -> bool:
+    """Return whether somebody can have the address ``source``.
 
-    Nobody sends from port 0, from a multicast or broadcast address, or from this very socket. Who
-    answered such a packet would answer to many, or to itself.
-
-    Args:
-        source: Where a packet came from.
-        local: The address of the socket that it came in at, if that is known.
+    Nobody sends from port 0, or from a multicast or broadcast address. Who answered such a packet
+    would answer to many.
     """
     host, port = source
-    if not port or source == local:
+    if not port:
         return False
     ip = ip_address(host.partition("%")[0])
     return not (ip.is_multicast or ip.is_unspecified or ip == _BROADCAST)

@@ -299,8 +299,7 @@ class Receiver:
         if link is not None:
             return link if admit(host, link, PacketKind.DATA, source, packets) else None
         # Data does not say which link it is for, and none leads there.
-        own = any(source == link.config.src for link in host.network_links.values())
-        if is_possible(source) and not own:
+        if is_possible(source) and not self._context.is_own(source):
             self._context.refuse(
                 DropCause.UNKNOWN_ADDRESS,
                 f"data of host {host.host_id}",

@@ -126,7 +126,7 @@ def _find_origin(
         if sibling is not None:
             # Whether it may speak at all is a matter of the list of its own link.
             judge, origin = sibling, Origin.SIBLING
-        elif is_possible(source, link.config.src):
+        elif is_possible(source) and not host.context.is_own(source):
             origin = Origin.ELSEWHERE
         else:
             return Origin.IMPOSSIBLE

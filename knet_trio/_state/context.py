@@ -22,6 +22,7 @@ from knet_trio._state.turns import Turns
 from knet_trio._state.workers import new_worker
 from knet_trio._waiting import check_in_trio
 from knet_trio.abc import Compressor
+from knet_trio.address import Address
 from knet_trio.config import DEFAULT_RECONNECT_INTERVAL, DefragBuffers
 from knet_trio.errors import DropCause
 from knet_trio.events import Event, EventReceiver
@@ -78,6 +79,8 @@ class Context:
         self.worker = new_worker()
         # Told which hosts' lanes may go on, since there is room again.
         self.on_room: Callable[[Sequence[int]], None] = lambda _: None
+        # Told an address, answers whether a socket of this handle has it.
+        self.is_own: Callable[[Address], bool] = lambda _: False
         # Opens sockets for single links.
         self.connections = Connections()
         self.bug: Exception | None = None

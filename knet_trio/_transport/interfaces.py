@@ -75,3 +75,15 @@ def _is_there(index: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_local(host: str) -> bool:
+    """Return whether ``host``, an IP address, is one of this machine's."""
+    name = socket_address(Address(host, 0))
+    family = socket.AF_INET if len(name) == 2 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind(name)
+    except OSError:
+        return False
+    return True

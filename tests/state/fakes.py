@@ -202,6 +202,7 @@ class World:
             pmtud_interval=pmtud_interval,
             fixed_mtu=fixed_mtu,
         )
+        self.context.is_own = lambda place: place == LOCAL
         self.handle = HandleState(self.context)
         self.endpoint = FakeEndpoint()
         self.send_socket = self.make_send_socket(self.endpoint)

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from knet_trio._transport.interfaces import Interfaces
+from knet_trio._transport.interfaces import Interfaces, is_local
 from knet_trio.address import Address
 
 
@@ -65,3 +65,11 @@ def test_one_that_is_gone_makes_room_for_the_next_of_its_name(machine: Machine) 
     machine.names = {7: "e0"}
     assert interfaces.find_index("e0") == 7
     assert interfaces.to_kernel(Address("fe80::1%e0", 5405)) == ("fe80::1", 5405, 0, 7)
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"),
+    [("127.0.0.1", True), ("127.9.8.7", True), ("::1", True), ("192.0.2.1", False)],
+)
+def test_which_addresses_are_of_this_machine(host: str, answer: bool) -> None:
+    assert is_local(host) is answer
