@@ -89,10 +89,10 @@ def _why_nowhere(link: NetworkLinkState) -> Iterator[str]:
         )
         return
     last = link.address.proven
-    was = "" if last is None else f", which was at {last}"
+    was = "" if last is None else f" (it was at {last})"
     yield (
-        "  it is dynamic: it stays silent until a ping of its peer arrives"
-        f"{was}; so the peer's end must not be dynamic too"
+        f"  it is dynamic: it stays silent until a ping of its peer arrives{was}, so the peer's end"
+        " must not be dynamic too"
     )
     if link.context.access_lists and not len(link.acl):
         yield "  its access list is empty: link.acl.append(AclEntry.address(...)) lets a peer speak"

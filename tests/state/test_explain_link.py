@@ -186,7 +186,7 @@ class TestDown:
         text = explain_link(link)
         assert "-> a peer that has not spoken yet" in text
         assert (
-            "it stays silent until a ping of its peer arrives; so the peer's end must not" in text
+            "it stays silent until a ping of its peer arrives, so the peer's end must not" in text
         )
         assert "its access list is empty: link.acl.append" in text
         link.acl.append(AclEntry.address("198.51.100.7"))
