@@ -65,7 +65,7 @@ class SeenPings:
         age, last_age = count - number & _MASK, -1
         while last_age < age < limit:
             place = (count - age) % limit
-            if ring[place * TIME_SIZE : (place + 1) * TIME_SIZE] == stamp:
+            if ring.startswith(stamp, place * TIME_SIZE):
                 return True
             last_age, age = age, count - self._before[place] & _MASK
         return False

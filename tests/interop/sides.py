@@ -50,9 +50,11 @@ def _is_compared(name: str) -> bool:
 
 
 HANDLE_FIELDS: Final = tuple(
-    name for name, _ in HandleStats._fields_ if _is_compared(name) or name.endswith("_size_bytes")
+    field[0]
+    for field in HandleStats._fields_
+    if _is_compared(field[0]) or field[0].endswith("_size_bytes")
 )
-LINK_FIELDS: Final = tuple(name for name, _ in LinkStats._fields_ if _is_compared(name))
+LINK_FIELDS: Final = tuple(field[0] for field in LinkStats._fields_ if _is_compared(field[0]))
 STATUS_FIELDS: Final = ("enabled", "connected", "dynconnected", "mtu", "proto_overhead")
 
 

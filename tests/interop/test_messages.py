@@ -66,7 +66,11 @@ def lengths_about(fragments: int, mtu: int) -> list[int]:
 async def test_any_number_of_fragments(
     mtu: int, counts: tuple[int, ...], crypto: CCrypto | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(DataMtus, "smallest", lambda *_: mtu)
+
+    def smallest(*_: object) -> int:
+        return mtu
+
+    monkeypatch.setattr(DataMtus, "smallest", smallest)
     with trio.fail_after(LIMIT):
         async with open_pair(on_loopback(crypto=crypto)) as pair:
             widest = 1500 if mtu > 1000 else 576
