@@ -193,11 +193,15 @@ class AccessList:
         return answer
 
     def explain_refusal(self, address: str) -> str:
-        """Return why ``address``, as the socket gives it, may not speak, in words."""
+        """Return what the list says of ``address``, as the socket gives it, in words.
+
+        It was rejected, and the list may have changed since.
+        """
         entry = self._find(address)
         if entry is None:
             return "no entry of it is for that address"
-        return f"its entry {self._entries.index(entry)}, {entry.describe()}, rejects that"
+        does = "accepts that by now" if entry.accept else "rejects that"
+        return f"its entry {self._entries.index(entry)}, {entry.describe()}, {does}"
 
     def _find(self, address: str) -> AclEntry | None:
         """Return the first entry that is about ``address``."""

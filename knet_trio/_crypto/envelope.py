@@ -83,10 +83,6 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
     return kind.envelope(seal_hash, config.key[: kind.key_size])
 
 
-# None is as long, and no key as short.
-_LONGEST_NAME: Final = 32
-
-
 class HashEnvelope(Cipher):
     """Authentication alone: ``| plaintext | hash |``."""
 
@@ -258,6 +254,10 @@ _CIPHERS: Final = {
     for bits in (128, 192, 256)
 }
 CIPHER_NAMES: Final = tuple(_CIPHERS)
+
+
+# No name is longer, and no key shorter.
+_LONGEST_NAME: Final = 32
 
 
 def _name(text: str) -> str:

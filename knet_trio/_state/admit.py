@@ -114,6 +114,8 @@ class _HostsThere:
         self._host_id = host_id
 
     def __str__(self) -> str:
+        if self._host_id in self._handle.hosts:
+            return "it was added since"
         return f"{list_hosts(self._handle)}; add_host({self._host_id}) adds it"
 
 

@@ -93,7 +93,6 @@ class Heartbeat:
             inquiry.postpone(now)
         asked_for = now - inquiry.began_at
         backoff = self.liveness.backoff(now)
-        patience = f", {backoff} times pong_timeout as the link is young" if backoff > 1 else ""
         counted = self.liveness.counted
         ping_due, went_down = self.liveness.poll(now)
         if counted and not self.liveness.counted and not went_down:
@@ -102,7 +101,10 @@ class Heartbeat:
             if asked_for > 0:
                 reason = f"{self._said}, and the peer has not answered a ping for {asked_for:.3f} s"
             else:
-                reason = f"no pong for {self.liveness.overdue(now):.3f} s{patience}"
+                young = (
+                    f", {backoff} times pong_timeout as the link is young" if backoff > 1 else ""
+                )
+                reason = f"no pong for {self.liveness.overdue(now):.3f} s{young}"
             self._silent(now, reason)
         if ping_due:
             self.ping(now, timed=True)

@@ -241,9 +241,7 @@ class NetworkLinkState(LinkState):
         """Take it down because of ``reason``."""
         was_up = self.connected.is_on
         self.heartbeat.fail(now)
-        if self.address.dynamic:
-            self.address.forget()
-            self.sender.moved()
+        self._forget_peer()
         if not was_up:
             self._set_reason(reason)
             return
@@ -258,10 +256,14 @@ class NetworkLinkState(LinkState):
 
     def _lapsed(self) -> None:
         self._set_reason("its peer began to answer pings, and then answered no more")
+        self._forget_peer()
+        self._changed()
+
+    def _forget_peer(self) -> None:
+        """Forget where the peer is, if that was learned."""
         if self.address.dynamic:
             self.address.forget()
             self.sender.moved()
-        self._changed()
 
     def end(self) -> None:
         """Take it down without a word: the handle has ended."""

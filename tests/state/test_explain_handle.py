@@ -87,6 +87,16 @@ async def test_who_is_not_known_is_told_here() -> None:
     ) in explain_handle(world.handle).splitlines()
 
 
+async def test_who_was_added_since_is_not_to_be_added() -> None:
+    world = World()
+    world.receive(Ping(7, 0, bytes(16), 0, True), address(7))
+    assert "it has none yet; add_host(7) adds it" in explain_handle(world.handle)
+    world.add_host(7)
+    text = explain_handle(world.handle)
+    assert "which the handle does not have: it was added since" in text
+    assert "add_host(7)" not in text
+
+
 async def test_a_link_that_is_not_known_is_told_here() -> None:
     world = World()
     world.add_link(world.add_host(2), 1, dst=address(2))
