@@ -210,8 +210,8 @@ class LinkConfig:
             return None
         return (
             f"pong_timeout ({self.pong_timeout:g} s) is shorter than ping_interval"
-            f" ({self.ping_interval:g} s), so the link goes down between two pings: change them by"
-            " set_ping_timers"
+            f" ({self.ping_interval:g} s), so the link goes down between two pings, or never comes"
+            " up: change them by set_ping_timers"
         )
 
 

@@ -10,7 +10,9 @@ link goes down if the peer does not answer in time::
 The pause lies between the beginnings of two inquiries, so that errors in a row do not make pings in
 a row; without an earlier inquiry there is none. Whatever else is said meanwhile changes nothing: it
 neither prolongs the time nor sends pings. An inquiry has three pings, since one may be lost, and an
-answer to any of them will do. Time counts from when the first one has left.
+answer to any of them will do. Time counts from when the first one has left. One that this machine
+refuses to send is none of them, and is tried again; while all are refused, time counts from the
+first try.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ PINGS: Final = 3
 SPACING: Final = 0.25
 """The share of the time between two of its pings, so that the last may be answered too."""
 RETRY: Final = 0.02
-"""Seconds until a ping that found no room in the socket is tried again."""
+"""Seconds until a ping that found no room in the socket, or was refused, is tried again."""
 LOOK_AGAIN: Final = 0.01
 """Seconds until it is looked again whether the sockets have been read until empty."""
 
@@ -72,11 +74,12 @@ class Inquiry:
     Attributes:
         stage: How far it is.
         began_at: When the first ping has left, in seconds; infinity before.
+        refused_at: When this machine refused to send one first, in seconds; infinity if it has not.
     """
 
     def __init__(self) -> None:
         self.stage = InquiryStage.QUIET
-        self.began_at = math.inf
+        self.began_at = self.refused_at = math.inf
         # The time of the last ping before the error, whose answer would prove nothing.
         self._after = -math.inf
         self._patience = PATIENCE
@@ -141,6 +144,15 @@ class Inquiry:
         self._pings += 1
         self._next_ping = now + SPACING * self._patience if self._pings < PINGS else math.inf
 
+    def refused(self, now: float) -> None:
+        """Note that this machine refused to send a ping to the peer."""
+        if self.stage is not InquiryStage.ASKING:
+            return
+        if not self._pings and self.refused_at == math.inf:
+            self.refused_at = now
+            self._ends = now + self._patience
+        self._next_ping = now + RETRY
+
     def answered(self, sent: float) -> bool:
         """Note that the ping of that time is answered; return whether that ends the inquiry."""
         if sent <= self._after or not self._advance(Cue.ANSWER):
@@ -154,7 +166,7 @@ class Inquiry:
 
     def excuse(self, now: float, until: float) -> None:
         """Give the peer until then to answer one more ping: this process was not running."""
-        if self.stage is InquiryStage.ASKING and self._pings:
+        if self.stage is InquiryStage.ASKING and self._ends < math.inf:
             self._ends = max(self._ends, until)
             self._pings = min(self._pings, PINGS - 1)
             self._next_ping = min(self._next_ping, now)
@@ -173,4 +185,4 @@ class Inquiry:
         return True
 
     def _settle(self) -> None:
-        self._next_ping = self._ends = self.began_at = math.inf
+        self._next_ping = self._ends = self.began_at = self.refused_at = math.inf

@@ -151,6 +151,10 @@ class Liveness:
         """Note that a ping was sent to where the link leads to, or found no room there."""
         self.inquiry.asked(now, left=left)
 
+    def refused(self, now: float) -> None:
+        """Note that this machine refused to send a ping to where the link leads to."""
+        self.inquiry.refused(now)
+
     def left(self, sent: float) -> None:
         """Note that the system took the ping of that time."""
         self._last_pings.sent(sent, self.timeout)

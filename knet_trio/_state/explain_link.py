@@ -67,7 +67,7 @@ def _what_troubles(link: NetworkLinkState) -> list[str]:
     lines: list[str] = []
     accusation = link.heartbeat.accusation
     if accusation is not None:
-        lines.append(f"  in doubt: {accusation}; a ping has been sent and not answered yet")
+        lines.append(f"  in doubt: {accusation}; the peer is being asked by pings")
     # Those from before it went up may have been sent before there was a peer.
     loss = link.heartbeat.last_pings(since=link.since).loss
     if loss:
@@ -130,11 +130,13 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
             f" {link.destination}: compare addresses and ports on both sides"
             f" (last {now - heard.at:.1f} s ago)"
         )
-    elif not liveness.counted and now - link.address.heard_peer_at < 2 * max(
-        liveness.interval, liveness.timeout
-    ):
-        lines.append(
-            "  its pings do arrive here: our pings, or its pongs, are lost on the way or refused at"
-            " the other end, where explain() says why"
+    silence = now - link.address.heard_peer_at
+    if heard is None and not liveness.counted and silence < 1.5 * liveness.interval:
+        ours = (
+            "ours do not leave this machine"
+            if link.heartbeat.refused
+            else "ours, or its pongs, are lost on the way or refused at the other end, where"
+            " explain() says why"
         )
+        lines.append(f"  its pings do arrive here (last {silence:.1f} s ago): {ours}")
     return lines

@@ -24,6 +24,7 @@ class Heartbeat:
         liveness: What follows from the pongs, to be read only.
         running: Whether pings are sent.
         started_at: When it was started last, on Trio's clock.
+        refused: Whether this machine refused to send the last ping.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Heartbeat:
         )
         self.running = False
         self.started_at = now
+        self.refused = False
         self._heartbeats = context.heartbeats
         self._output = output
         self._silent = silent
@@ -91,7 +93,7 @@ class Heartbeat:
         inquiry = self.liveness.inquiry
         if inquiry.is_over(now) and not self._output.drained:
             inquiry.postpone(now)
-        asked_for = now - inquiry.began_at
+        asked_for, refused_for = now - inquiry.began_at, now - inquiry.refused_at
         backoff = self.liveness.backoff(now)
         counted = self.liveness.counted
         ping_due, went_down = self.liveness.poll(now)
@@ -100,6 +102,8 @@ class Heartbeat:
         if went_down:
             if asked_for > 0:
                 reason = f"{self._said}, and the peer has not answered a ping for {asked_for:.3f} s"
+            elif refused_for > 0:
+                reason = f"{self._said}, and no ping has left it for {refused_for:.3f} s"
             else:
                 young = (
                     f", {backoff} times pong_timeout as the link is young" if backoff > 1 else ""
@@ -119,9 +123,13 @@ class Heartbeat:
         if place is not None:
             sent = self.liveness.ping_time(now)
             error = self._output.ping(sent, place, timed=timed)
+            self.refused = error is not None and error.errno not in NO_ROOM
+            if self.refused:
+                self.liveness.refused(now)
+                return
             if error is None:
                 self.liveness.left(sent)
-            self.liveness.asked(now, left=error is None or error.errno not in NO_ROOM)
+            self.liveness.asked(now, left=error is None)
 
     def question(self, now: float, said: str, grace: float) -> bool:
         """Ask the peer at once whether it is there, since the network says that it is not.
@@ -132,13 +140,14 @@ class Heartbeat:
             grace: Seconds that the peer has to answer beyond the usual.
 
         Returns:
-            Whether that is news; it is not while the peer is being asked.
+            Whether it is asked because of that; it is not if it is being asked already.
         """
         if not self.liveness.question(now, grace):
             return False
         self._said = said
         self.beat(now)
-        return True
+        # The link may have gone down with that.
+        return self.liveness.inquiry.active
 
     def moved(self) -> None:
         """Forget what was said of where the link led to: it leads elsewhere."""

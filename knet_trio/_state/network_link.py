@@ -231,7 +231,7 @@ class NetworkLinkState(LinkState):
         if self.heartbeat.question(now, said, grace):
             self.context.log.info(
                 LogSubsystem.LINK,
-                "%s is in doubt: %s; a ping has been sent and not answered yet",
+                "%s is in doubt: %s; the peer is being asked by pings",
                 self.title,
                 said,
                 key=("doubt", self.title),
@@ -255,7 +255,7 @@ class NetworkLinkState(LinkState):
         self._changed()
 
     def _lapsed(self) -> None:
-        self._set_reason("its peer began to answer pings, and then answered no more")
+        self._set_reason("no pong came in time after the last one")
         self._forget_peer()
         self._changed()
 

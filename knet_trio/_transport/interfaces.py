@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from ipaddress import ip_address
 from typing import Final
 
 from knet_trio.address import Address, socket_address
@@ -16,6 +17,9 @@ SocketName = tuple[str, int] | tuple[str, int, int, int]
 
 GONE: Final = {errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EINVAL}
 """What the kernel says of a send over an interface that is not there any more."""
+
+# A port that nothing is sent to.
+_DISCARD: Final = 9
 
 
 class Interfaces:
@@ -78,12 +82,20 @@ def _is_there(index: int) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Return whether ``host``, an IP address, is one of this machine's."""
-    name = socket_address(Address(host, 0))
-    family = socket.AF_INET if len(name) == 2 else socket.AF_INET6
+    """Return whether ``host``, an IP address, is one of this machine's.
+
+    Its own addresses are those that it would send from to reach them. (Binding to them says less:
+    a machine may allow that for any address.)
+    """
+    ip = ip_address(host.partition("%")[0])
+    if ip.is_loopback:
+        return True
     try:
+        name = socket_address(Address(host, _DISCARD))
+        family = socket.AF_INET if len(name) == 2 else socket.AF_INET6
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.bind(name)
+            sock.connect(name)
+            return ip_address(str(sock.getsockname()[0]).partition("%")[0]) == ip
     except OSError:
+        # There is no way there, or the interface that it names is gone.
         return False
-    return True

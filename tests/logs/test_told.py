@@ -131,7 +131,7 @@ async def test_the_life_of_a_link(logged: Logged) -> None:
     refused = f"the network says of {HOME}: {os.strerror(errno.ECONNREFUSED)}"
     for _ in range(3):
         world.trouble(HOME, errno.ECONNREFUSED)
-    doubted = f"link 0 to host 2 is in doubt: {refused}; a ping has been sent and not answered yet"
+    doubted = f"link 0 to host 2 is in doubt: {refused}; the peer is being asked by pings"
     assert logged() == [("link", "INFO", f"[host 1] {doubted}")]
     refused = f"this machine says of {HOME}: {os.strerror(errno.ECONNREFUSED)}"
     for _ in range(3):
@@ -155,7 +155,8 @@ async def test_timers_that_do_not_go_together(logged: Logged) -> None:
     world = make_world()
     told = (
         "[host 1] link 0 to host 2: pong_timeout (0.3 s) is shorter than ping_interval (1 s), so"
-        " the link goes down between two pings: change them by set_ping_timers"
+        " the link goes down between two pings, or never comes up: change them by"
+        " set_ping_timers"
     )
     host = world.add_host()
     logged()

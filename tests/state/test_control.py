@@ -189,7 +189,7 @@ class TestTrouble:
         assert link.reason == reason
         said = "the network says of 198.51.100.2:5405: No route to host"
         assert link.heartbeat.accusation == said
-        assert f"  in doubt: {said}; a ping has been sent and not answered yet" in link.explain()
+        assert f"  in doubt: {said}; the peer is being asked by pings" in link.explain()
         assert [type(packet) for packet in world.endpoint.packets()] == [Ping]
         world.pong(link)
         assert "in doubt" not in link.explain()

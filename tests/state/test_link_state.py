@@ -411,7 +411,7 @@ class TestLapse:
         await trio.sleep(15)
         assert link.heartbeat.counted == 0
         assert link.phase is LinkPhase.SILENT
-        assert link.reason == "its peer began to answer pings, and then answered no more"
+        assert link.reason == "no pong came in time after the last one"
         nursery.cancel_scope.cancel()
 
     async def test_a_dynamic_link_forgets_where_it_was(
@@ -448,7 +448,45 @@ class TestRefusals:
         began = trio.current_time()
         await link.connected.wait(False)
         assert trio.current_time() - began == pytest.approx(PATIENCE)
-        assert link.reason.startswith(f"this machine refuses to send: {os.strerror(number)}, and")
+        assert link.reason.startswith(
+            f"this machine refuses to send: {os.strerror(number)}, and no"
+        )
+        nursery.cancel_scope.cancel()
+
+    @pytest.mark.parametrize("seconds", [0.01, 0.06, 0.15])
+    async def test_a_moment_of_it_takes_nothing_down(
+        self, seconds: float, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        """Refused pings have asked nobody, and use up none of those that are to ask."""
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2), pong_timeout=60.0)
+        world.bring_up(link)
+        nursery.start_soon(world.context.heartbeats.run)
+        world.endpoint.refuse = refuse_all(errno.EPERM)
+        # Until its own ping is refused too, within which that is questioned.
+        await trio.sleep(seconds)
+        link.sender.send_data([b"data"])
+        world.endpoint.refuse = None
+        world.endpoint.sent.clear()
+        await trio.sleep(0.05)
+        assert len(ping_times(world)) >= 1
+        world.pong(link)
+        await trio.sleep(1)
+        assert link.status().stats.down_count == 0
+        nursery.cancel_scope.cancel()
+
+    async def test_what_is_said_of_it(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2))
+        world.bring_up(link)
+        nursery.start_soon(world.context.heartbeats.run)
+        world.endpoint.refuse = refuse_all(errno.EPERM)
+        await link.connected.wait(False)
+        assert link.reason.endswith("Operation not permitted, and no ping has left it for 0.200 s")
+        world.receive(Ping(2, 0, STAMP, 5, timed=True), address(2))
+        assert "its pings do arrive here (last 0.0 s ago): ours do not leave" in link.explain()
         nursery.cancel_scope.cancel()
 
     async def test_one_of_them_is_forgotten_when_the_peer_answers(

@@ -69,7 +69,16 @@ def test_one_that_is_gone_makes_room_for_the_next_of_its_name(machine: Machine) 
 
 @pytest.mark.parametrize(
     ("host", "answer"),
-    [("127.0.0.1", True), ("127.9.8.7", True), ("::1", True), ("192.0.2.1", False)],
+    [
+        ("127.0.0.1", True),
+        ("127.9.8.7", True),
+        ("::1", True),
+        ("192.0.2.1", False),
+        ("2001:db8::1", False),
+        # What came before the interface was renamed, and what the kernel's index stands for.
+        ("fe80::1%gone0", False),
+        ("fe80::1%999", False),
+    ],
 )
 def test_which_addresses_are_of_this_machine(host: str, answer: bool) -> None:
     assert is_local(host) is answer
