@@ -16,6 +16,8 @@ A: Final = 1
 B: Final = 2
 MARKER: Final = b"the end"
 KINDS: Final = ("data", "ping", "pong")
+FOUND_MTU: Final = 1300
+"""Less than every interface here takes in one packet, and more than goes over every path."""
 
 Pair = tuple[Side, Side]
 
@@ -49,12 +51,10 @@ async def add_link(a: Side, b: Side, link_id: int) -> tuple[Address, Address]:
 
 async def wait_found(a: Side, b: Side, link_id: int, mtu: int = 0) -> None:
     """Until the link is up on both sides, and they have found the path MTU."""
-    if mtu:
-        # Until it is taken over, packets are as small as every path takes them.
-        await a.wait_link(link_id, connected=1, mtu=mtu - 150)
-    else:
-        await a.wait_link(link_id, connected=1, proto_overhead=1)
-    await b.wait_link(link_id, connected=1, proto_overhead=1)
+    # Until it is found or taken over, packets are as small as every path takes them. The C library
+    # fills in the overhead before it has found the MTU.
+    await a.wait_link(link_id, connected=1, mtu=mtu - 150 if mtu else FOUND_MTU)
+    await b.wait_link(link_id, connected=1, mtu=FOUND_MTU)
 
 
 async def settle(a: Side, b: Side, kinds: tuple[str, ...] = KINDS) -> tuple[Record, Record]:
