@@ -11,6 +11,7 @@
       |    '- slow (two)                 waits for a thread that compresses
       |- rx: lanes                       what could not go through as it came in
       |    '- slow                       waits for the thread that decompresses
+      |- watch                           waits for the sockets that are quiet, all together
       |- endpoint (for each socket)
       |    |- receive
       |    '- room                       waits for room when it is full
@@ -44,6 +45,7 @@ from knet_trio._state.send_socket import Connections, SendSocket
 from knet_trio._transport import LOOPBACK, find_transport
 from knet_trio._transport.interfaces import is_local
 from knet_trio._waiting import check_in_trio, outside_error
+from knet_trio._watch import SocketWatch
 from knet_trio.abc import Endpoint, Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
@@ -96,6 +98,7 @@ class Runtime(Connections):
         self._nursery = nursery
         self._privileged = privileged
         self._dscp = dscp
+        self._watch = SocketWatch()
         self._bound: dict[Endpoint, _Bound] = {}
         # The same, by where they are bound to.
         self._bound_to: dict[tuple[Transport, Address], _Bound] = {}
@@ -112,6 +115,7 @@ class Runtime(Connections):
         start(self.context.chores.run, name="chores")
         start(self.transmitter.run, name="tx")
         start(self.receiver.run, name="rx")
+        start(self._watch.run, self.context.turns, name="watch")
 
     @trio.lowlevel.enable_ki_protection
     async def end(self) -> None:
@@ -320,6 +324,7 @@ class Runtime(Connections):
                 endpoint.small_buffers,
                 key="small buffers",
             )
+        endpoint.use_watch(self._watch, self.receiver.receive_alone)
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local}")
         return bound
 
@@ -335,6 +340,7 @@ class Runtime(Connections):
         own = SendSocket(endpoint, self._have_room)
         bound = _Bound(endpoint, own, shared.transport, shared.dynamic, shared.high_priority)
         self._connected[endpoint] = bound
+        endpoint.use_watch(self._watch, self.receiver.receive_alone)
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local} alone")
         return own
 

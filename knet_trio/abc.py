@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
+from knet_trio._watch import SocketWatch
 from knet_trio.address import Address
 from knet_trio.errors import PacketError
 from knet_trio.message import Filter
@@ -185,6 +186,18 @@ class Endpoint(ABC):
 
         Raises:
             trio.ClosedResourceError: The endpoint is closed.
+        """
+
+    def use_watch(  # noqa: B027 - where nothing can be watched, there is nothing to do
+        self, watch: SocketWatch, take: Callable[[bytes, Address], bool]
+    ) -> None:
+        """Let ``receive`` wait together with the other endpoints of its handle, where it can.
+
+        Args:
+            watch: Waits for sockets.
+            take: May be given a datagram that came alone while ``receive`` waits, with the address
+                that it came from. Then ``receive`` does not return for it. It says whether it was
+                data.
         """
 
     @abstractmethod

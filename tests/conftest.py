@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, Protocol
 
 import pytest
@@ -30,6 +31,11 @@ settings.load_profile("steady")
 GRACE: Final = 30.0
 
 
+# What runs in real time beside another library, whose threads get the processor when the machine
+# likes: what fails there once, and not a second time, is in the report as a rerun.
+IN_REAL_TIME: Final = ("interop", "network", "soak")
+
+
 class Limit(Protocol):
     """What pytest-timeout knows of a test's limit."""
 
@@ -41,6 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """A search takes as long as it takes, if nothing else is asked for."""
     if config.getoption("--hypothesis-profile") == "search" and config.option.timeout is None:
         config.option.timeout = 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run a test in real time once more if it fails."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in IN_REAL_TIME:
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.hookimpl(tryfirst=True)

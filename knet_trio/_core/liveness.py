@@ -24,7 +24,7 @@ import enum
 import math
 from typing import Final
 
-from knet_trio._core.inquiry import PATIENCE, PATIENCE_ROUND_TRIPS, Inquiry
+from knet_trio._core.inquiry import PATIENCE, PATIENCE_ROUND_TRIPS, Inquiry, InquiryStage
 from knet_trio._core.last_pings import LastPings, PingFigures
 
 DEFAULT_PING_INTERVAL: Final = 1.0
@@ -149,7 +149,8 @@ class Liveness:
 
     def asked(self, now: float, *, left: bool) -> None:
         """Note that a ping was sent to where the link leads to, or found no room there."""
-        self.inquiry.asked(now, left=left)
+        if self.inquiry.stage is not InquiryStage.QUIET:
+            self.inquiry.asked(now, left=left)
 
     def refused(self, now: float) -> None:
         """Note that this machine refused to send a ping to where the link leads to."""
@@ -178,12 +179,7 @@ class Liveness:
         """Return whether a ping is due, and whether the link has just gone down."""
         ping_due = now >= self.next_ping
         if ping_due:
-            # Links of one interval share the moments of their pings, so that a process wakes once
-            # for all of them. Whatever the delay of this call, the next is on time; missed ones
-            # are not made up for.
-            self.next_ping = math.ceil(now / self.interval) * self.interval
-            if self.next_ping - now < self.interval / 2:
-                self.next_ping += self.interval
+            self.next_ping = self._ping_after(now)
         asks, gone = self.inquiry.poll(now)
         silent = self.connected and self._may_go_down(now) and now >= self._down_at()
         went_down = gone or silent
@@ -193,6 +189,37 @@ class Liveness:
             # A peer that began to answer and does not any more is not on its way up.
             self.counted = 0
         return ping_due or asks, went_down
+
+    def poll_calm(self, now: float) -> bool:
+        """Do what ``poll`` does when a ping is due, and by the next one nothing else can be.
+
+        Returns:
+            Whether that is so; if not, nothing has changed.
+        """
+        due, last_pong = self.next_ping, self.last_pong
+        if (
+            not self.connected
+            or not due <= now <= due + STALL
+            or last_pong is None
+            or self.inquiry.stage is not InquiryStage.QUIET
+        ):
+            return False
+        next_ping = self._ping_after(now)
+        if next_ping >= last_pong + self.timeout:
+            return False
+        self.next_ping = next_ping
+        return True
+
+    def _ping_after(self, now: float) -> float:
+        """Return when the ping after one at ``now`` is due.
+
+        Links of one interval share the moments of their pings, so that a process wakes once for all
+        of them. Whatever the delay of this call, the next is on time; missed ones are not made up
+        for.
+        """
+        interval = self.interval
+        due = math.ceil(now / interval) * interval
+        return due + interval if due - now < interval / 2 else due
 
     def ping_time(self, now: float) -> float:
         """Return what a ping sent at ``now`` carries: the time, different from that of any other.
@@ -206,8 +233,10 @@ class Liveness:
 
     def challenge_time(self, now: float) -> float:
         """Return the same for a ping to another place, from where no answer is waited for."""
-        self._newest = max(now, math.nextafter(self._newest, math.inf))
-        return self._newest
+        if now <= self._newest:
+            now = math.nextafter(self._newest, math.inf)
+        self._newest = now
+        return now
 
     def expects(self, now: float, sent: float) -> bool:
         """Return whether a pong to a ping of that time would count now."""
@@ -230,15 +259,18 @@ class Liveness:
         self._waiting_since = None if sent >= self._sent else sent + self.interval
         if self._doubted_after is not None and sent > self._doubted_after:
             self._doubted_after = None
-        self.inquiry.answered(sent)
+        if self.inquiry.stage is not InquiryStage.QUIET:
+            self.inquiry.answered(sent)
         if latency > self.timeout:
             return PongOutcome.LATE
-        if not self.connected and self.overdue(now) > self.adjusted_timeout(now):
+        if self.connected:
+            self._sample(latency)
+            self.last_pong = now
+            return PongOutcome.COUNTED
+        if self.overdue(now) > self.adjusted_timeout(now):
             self.counted = 0
         self._sample(latency)
         self.last_pong = now
-        if self.connected:
-            return PongOutcome.COUNTED
         if self.counted >= self.pong_count:
             self.connected = True
             return PongOutcome.WENT_UP

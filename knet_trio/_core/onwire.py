@@ -59,7 +59,13 @@ _DATA = struct.Struct(">BBHBBHBBBBBb")
 _PING = struct.Struct(">BBHBBB16sHB")
 _PMTUD = struct.Struct(">BBHBBBH")
 
+# The second byte of data packets, and the sizes that they may have.
+_TYPE_DATA: Final = bytes((TYPE_DATA,))
+_SHORTEST: Final = DATA_HEADER_SIZE + 1
+_LONGEST: Final = DATA_HEADER_SIZE + MAX_MESSAGE
+
 _DataFields = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
+_PingFields = tuple[int, int, int, int, int, int, bytes, int, int]
 
 
 class Data(NamedTuple):
@@ -169,13 +175,29 @@ def read_whole_untrusted(packet: bytes) -> _DataFields | None:
         The fields of its header, in their order; None if it is anything else, or not valid, which
         ``decode_untrusted`` finds out.
     """
-    if not DATA_HEADER_SIZE < len(packet) <= DATA_HEADER_SIZE + MAX_MESSAGE:
+    if packet[1:2] != _TYPE_DATA or not _SHORTEST <= len(packet) <= _LONGEST:
         return None
     fields: _DataFields = _DATA.unpack_from(packet)
-    version, kind, _, _, _, _, _, _, _, frag_num, frag_seq, channel = fields
-    if version != VERSION or kind != TYPE_DATA or frag_num != 1 or frag_seq > 1:
+    version, _, _, _, _, _, _, _, _, frag_num, frag_seq, channel = fields
+    if version != VERSION or frag_num != 1 or frag_seq > 1:
         return None
     return fields if 0 <= channel < MAX_CHANNELS else None
+
+
+def read_scheduled_untrusted(packet: bytes) -> _PingFields | None:
+    """Read a scheduled ping or the pong to one: the short way for what idle links do all day.
+
+    Returns:
+        The fields, in their order; None if it is anything else, or not valid, which
+        ``decode_untrusted`` finds out.
+    """
+    if len(packet) != PING_SIZE:
+        return None
+    fields: _PingFields = _PING.unpack(packet)
+    version, kind, _, _, _, _, _, _, timed = fields
+    if version != VERSION or (kind != TYPE_PING and kind != TYPE_PONG) or timed != 1:
+        return None
+    return fields
 
 
 def read_link_untrusted(packet: bytes) -> tuple[int, int]:
@@ -324,12 +346,27 @@ def encode_messages(
 
 def encode_ping(packet: Ping) -> bytes:
     """Return a ping as a packet."""
-    return _PING.pack(VERSION, TYPE_PING, packet.node, 0, 0, *packet[1:])
+    return encode_ping_fields(*packet)
+
+
+def encode_ping_fields(node: int, link: int, time: bytes, seq: int, timed: bool) -> bytes:
+    """Return a ping with the fields of ``Ping`` as a packet."""
+    return _PING.pack(VERSION, TYPE_PING, node, 0, 0, link, time, seq, timed)
 
 
 def encode_pong(packet: Pong) -> bytes:
     """Return a pong as a packet."""
     return _PING.pack(VERSION, TYPE_PONG, packet.node, 0, 0, *packet[1:])
+
+
+def pong_header(node: int) -> bytes:
+    """Return what the pongs of the host ``node`` begin with."""
+    return _COMMON.pack(VERSION, TYPE_PONG, node, 0, 0)
+
+
+def answer_ping(ping: bytes, header: bytes) -> bytes:
+    """Return the pong to ``ping``, which was found to be one: the same but for its ``header``."""
+    return header + ping[COMMON_HEADER_SIZE:]
 
 
 def encode_pmtud(packet: PmtudProbe) -> bytes:

@@ -37,7 +37,7 @@ from knet_trio._pipeline.delivery import Delivery
 from knet_trio._pipeline.receive_lanes import ReceiveLanes
 from knet_trio._state.admit import admit, refuse_host, refuse_link
 from knet_trio._state.channel_queue import ChannelQueue
-from knet_trio._state.control import receive_control, receive_troubles
+from knet_trio._state.control import receive_control, receive_scheduled, receive_troubles
 from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
@@ -144,22 +144,33 @@ class Receiver:
             if troubles:
                 receive_troubles(self._handle, endpoint, troubles)
 
+    def receive_alone(self, datagram: bytes, source: Address) -> bool:
+        """Receive a small datagram that came alone to a socket that is quiet.
+
+        Returns:
+            Whether it was data, of which there may be more.
+        """
+        self._turns.received += len(datagram)
+        return self._receive_one(datagram, source)
+
     # 1. Out of the envelope.
 
-    def _receive_one(self, datagram: bytes, source: Address) -> None:
-        """Receive a datagram that came alone."""
+    def _receive_one(self, datagram: bytes, source: Address) -> bool:
+        """Receive a datagram that came alone; return whether it was data."""
         crypto = self._context.crypto
         if not crypto.openers and crypto.allow_clear_traffic:
             self._receive_packet(datagram, source)
-            return
+            return datagram[1:2] == _DATA
         began = time.perf_counter()
         packet = crypto.open_one_untrusted(datagram)
         if isinstance(packet, PacketError):
             self._refuse(packet, datagram, source)
-            return
-        if packet is not datagram and packet[1:2] == _DATA:
+            return False
+        is_data = packet[1:2] == _DATA
+        if is_data and packet is not datagram:
             self._context.counters.rx_crypt.add(time.perf_counter() - began, 1)
         self._receive_packet(packet, source)
+        return is_data
 
     async def _receive_train(self, train: Train) -> None:
         """Receive datagrams that came together, in turns."""
@@ -239,7 +250,8 @@ class Receiver:
         """Receive one packet."""
         fields = read_whole_untrusted(packet)
         if fields is None:
-            self._receive_other(packet, source)
+            if not receive_scheduled(self._handle, packet, source):
+                self._receive_other(packet, source)
             return
         _, _, host_id, _, _, seq, compress, _, _, _, _, channel = fields
         host = self._admit(host_id, 1, len(packet), source)

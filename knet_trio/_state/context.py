@@ -67,6 +67,8 @@ class Context:
         self.hedge = True
         self.reconnect_interval = DEFAULT_RECONNECT_INTERVAL
         self.defrag_buffers = DefragBuffers()
+        # Returns the time in seconds, on the clock that everything here goes by.
+        self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         # The number of the last message sent.
         self.seq = 0
         # What the pings carry that this handle sends.
@@ -172,8 +174,3 @@ class Context:
         """Raise the bug that ends the handle, if there is one: a task of the handle does."""
         if self.bug is not None:
             raise self.bug
-
-    @staticmethod
-    def now() -> float:
-        """Return the time in seconds, on the clock that everything here goes by."""
-        return trio.current_time()

@@ -8,7 +8,15 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from knet_trio._core.admission import Action, PacketKind
-from knet_trio._core.onwire import Ping, PmtudProbe, PmtudReply, Pong
+from knet_trio._core.onwire import (
+    PING_SIZE,
+    TYPE_PING,
+    Ping,
+    PmtudProbe,
+    PmtudReply,
+    Pong,
+    read_scheduled_untrusted,
+)
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.admit import admit, refuse_address, refuse_host, refuse_link
 from knet_trio._state.counters import Kind
@@ -33,6 +41,46 @@ _COUNTED = {
     PacketKind.PROBE: Kind.PMTU,
     PacketKind.REPLY: Kind.PMTU,
 }
+
+
+def receive_scheduled(handle: HandleState, packet: bytes, source: Address) -> bool:
+    """Act on a scheduled ping, or on the pong to the last one, of a host that is reached.
+
+    This is the short way for what links do all day: from the address that a link leads to, for
+    which the table of ``_core/admission.py`` has one answer. What happens is the same as by
+    ``receive_control``.
+
+    Returns:
+        Whether it was one; if not, nothing has happened.
+    """
+    fields = read_scheduled_untrusted(packet)
+    if fields is None:
+        return False
+    _, kind, host_id, _, _, link_id, stamp, seq, _ = fields
+    host = handle.hosts.get(host_id)
+    if host is None:
+        return False
+    link = host.admitted.get(source)
+    if link is None or link.link_id != link_id:
+        return False
+    context = handle.context
+    if context.access_lists and not link.acl.accepts(source.host):
+        return False
+    if kind == TYPE_PING:
+        if not seq and link.address.is_seen(stamp):
+            context.refuse(DropCause.REPLAYED, source, link=link)
+            return True
+        link.counters.received(Kind.PING, 1, PING_SIZE)
+        link.address.hear_peer(context.now())
+        host.inbound.ping_received(seq, timed=True, link=link_id)
+        link.output.answer(packet)
+        return True
+    sent = link.output.find_last(stamp, source)
+    if sent is None:
+        return False
+    link.counters.received(Kind.PONG, 1, PING_SIZE)
+    link.pong_received(sent, context.now())
+    return True
 
 
 def receive_control(handle: HandleState, packet: Control, size: int, source: Address) -> None:

@@ -13,10 +13,12 @@ from knet_trio._core.onwire import (
     PmtudProbe,
     PmtudReply,
     Pong,
-    encode_ping,
+    answer_ping,
+    encode_ping_fields,
     encode_pmtud,
     encode_pmtud_reply,
     encode_pong,
+    pong_header,
 )
 from knet_trio._state.context import Context
 from knet_trio._state.counters import Kind
@@ -59,6 +61,7 @@ class ControlOutput:
         self._address = address
         self._lane = lane
         self._report = report
+        self._pong_header = pong_header(context.host_id)
         # The last ping that was sent, and where: most pongs answer that.
         self._last_stamp = b""
         self._last_place: Address | None = None
@@ -90,8 +93,8 @@ class ControlOutput:
         number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)
         stamp = context.stamps.make(time, self._host_id, self._link_id, place)
         self._last_stamp, self._last_place, self._last_time = stamp, place, time
-        ping = Ping(context.host_id, self._link_id, stamp, number, timed)
-        return self._send(Kind.PING, encode_ping(ping), place)
+        packet = encode_ping_fields(context.host_id, self._link_id, stamp, number, timed)
+        return self._send(Kind.PING, packet, place)
 
     def find_sent(self, pong: Pong, source: Address) -> float | None:
         """Return the time of the ping that ``pong`` answers.
@@ -99,15 +102,26 @@ class ControlOutput:
         Returns:
             None if no ping of this link that was sent to ``source`` had its stamp.
         """
-        if source == self._last_place and hmac.compare_digest(pong.time, self._last_stamp):
-            return self._last_time
+        sent = self.find_last(pong.time, source)
+        if sent is not None:
+            return sent
         stamps = self._context.stamps
         return stamps.read_untrusted(pong.time, self._host_id, self._link_id, source)
+
+    def find_last(self, stamp: bytes, source: Address) -> float | None:
+        """Return the time of the last ping, if it had ``stamp`` and was sent to ``source``."""
+        if source == self._last_place and hmac.compare_digest(stamp, self._last_stamp):
+            return self._last_time
+        return None
 
     def pong(self, ping: Ping, to: Address | None = None) -> None:
         """Answer ``ping`` with its own fields, to the link's destination or to another one."""
         pong = Pong(self._context.host_id, self._link_id, ping.time, ping.seq, ping.timed)
         self._send(Kind.PONG, encode_pong(pong), to)
+
+    def answer(self, ping: bytes) -> None:
+        """Answer the packet ``ping``, which is for this link, where the link leads to."""
+        self._send(Kind.PONG, answer_ping(ping, self._pong_header))
 
     def probe(self, number: int, length: int) -> OSError | None:
         """Send a path MTU probe.
@@ -150,13 +164,15 @@ class ControlOutput:
         if destination is None:
             return None
         context = self._context
+        sealer = context.crypto.sealer
+        if sealer is None:
+            return self._sender.send_control(kind, packet, destination)
         try:
-            datagram = context.crypto.seal((packet,))[0]
+            datagram = sealer.seal((packet,))[0]
         except (OSError, MemoryError) as error:
             # The system gave no random bytes, or no memory. The next packet comes anyway.
             if isinstance(error, MemoryError):
                 error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
             return self._sender.control_failed(kind, len(packet), error)
-        if datagram is not packet:
-            context.counters.tx_crypt_control += 1
+        context.counters.tx_crypt_control += 1
         return self._sender.send_control(kind, datagram, destination)

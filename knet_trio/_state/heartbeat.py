@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from knet_trio._core.inquiry import InquiryStage
 from knet_trio._core.last_pings import PingFigures
 from knet_trio._core.liveness import STALL, Liveness, PongOutcome
 from knet_trio._state.context import Context
@@ -50,6 +51,8 @@ class Heartbeat:
         self._output = output
         self._silent = silent
         self._lapsed = lapsed
+        # The same object whenever it is set, so that it is found quickly.
+        self._beat = self.beat
         # What the network said that the peer is asked for.
         self._said = ""
 
@@ -73,12 +76,12 @@ class Heartbeat:
         self.running = True
         self.started_at = now
         self.liveness.restart(now)
-        self._heartbeats.set(self.beat, now)
+        self._heartbeats.set(self._beat, now)
 
     def stop(self) -> None:
         """Send no more pings."""
         self.running = False
-        self._heartbeats.discard(self.beat)
+        self._heartbeats.discard(self._beat)
 
     def fail(self, now: float) -> None:
         """Take the link down, so that pongs are counted from the first one again."""
@@ -88,9 +91,16 @@ class Heartbeat:
         """Send the ping that is due, and notice silence."""
         if not self.running:
             return
-        if now - self.liveness.deadline > STALL:
-            self.liveness.excuse(now)
-        inquiry = self.liveness.inquiry
+        liveness = self.liveness
+        if liveness.poll_calm(now):
+            self.ping(now, timed=True)
+            # If this machine refused it, there is more to do.
+            calm = liveness.inquiry.stage is InquiryStage.QUIET
+            self._heartbeats.set(self._beat, liveness.next_ping if calm else liveness.deadline)
+            return
+        if now - liveness.deadline > STALL:
+            liveness.excuse(now)
+        inquiry = liveness.inquiry
         if inquiry.is_over(now) and not self._output.drained:
             inquiry.postpone(now)
         asked_for, refused_for = now - inquiry.began_at, now - inquiry.refused_at
@@ -112,7 +122,7 @@ class Heartbeat:
             self._silent(now, reason)
         if ping_due:
             self.ping(now, timed=True)
-        self._heartbeats.set(self.beat, self.liveness.deadline)
+        self._heartbeats.set(self._beat, self.liveness.deadline)
 
     def ping(self, now: float, *, timed: bool) -> None:
         """Send a ping: a scheduled one if ``timed``, else a forced one.
@@ -166,7 +176,7 @@ class Heartbeat:
         outcome = self.liveness.pong_received(now, sent)
         if outcome is PongOutcome.WENT_UP:
             # From now on it can go down. Later pongs only put that off, and it is looked at anyway.
-            self._heartbeats.set(self.beat, self.liveness.deadline)
+            self._heartbeats.set(self._beat, self.liveness.deadline)
         return outcome
 
     def suspect(self, now: float) -> bool:
@@ -191,7 +201,7 @@ class Heartbeat:
             now, config.ping_interval, config.pong_timeout, config.latency_samples
         )
         if self.running:
-            self._heartbeats.set(self.beat, self.liveness.deadline)
+            self._heartbeats.set(self._beat, self.liveness.deadline)
 
     def set_pong_count(self, pong_count: int) -> None:
         """Set after how many pongs one more takes the link up."""

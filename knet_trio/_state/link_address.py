@@ -113,7 +113,11 @@ class LinkAddress:
         Other pings have no effect that a copy could repeat: for them it is always False.
         """
         may_start_afresh = not ping.timed or ping.seq == 0
-        return may_start_afresh and self._seen_pings.is_copy(ping.time)
+        return may_start_afresh and self.is_seen(ping.time)
+
+    def is_seen(self, stamp: bytes) -> bool:
+        """Return whether a ping with ``stamp``, that may start numbers afresh, came before."""
+        return self._seen_pings.is_copy(stamp)
 
     def find_fault(self, place: Address, ping: Ping, now: float) -> DropCause | None:
         """Return why ``place``, where ``ping`` came from, is not asked whether the peer is there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -26,14 +27,17 @@ class Schedule:
         # What has come due and is not done yet: it can still be moved or discarded.
         self._due: dict[Action, None] = {}
         self._sooner = trio.Event()
+        # The deadline that ``run`` sleeps for; minus infinity while it is awake.
+        self._sleeps_until = -math.inf
 
     def set(self, action: Action, deadline: float) -> None:
         """Set the deadline of ``action``; ``math.inf`` for none."""
         if deadline == self._timers.get(action):
             return
-        if deadline < self._timers.next():
+        if deadline < self._sleeps_until:
             self._sooner.set()
-        self._due.pop(action, None)
+        if self._due:
+            self._due.pop(action, None)
         self._timers.set(action, deadline)
 
     def discard(self, action: Action) -> None:
@@ -52,8 +56,10 @@ class Schedule:
                 continue
             self._sooner = trio.Event()
             before = turns.round
-            with trio.move_on_at(self._timers.next()):
+            self._sleeps_until = self._timers.next()
+            with trio.move_on_at(self._sleeps_until):
                 await self._sooner.wait()
+            self._sleeps_until = -math.inf
             turns.resumed(before)
 
     async def _run_due(self, now: float) -> None:

@@ -14,7 +14,7 @@ import socket
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fcntl import ioctl
 from ipaddress import ip_address
 from typing import ClassVar, Final
@@ -26,6 +26,7 @@ from knet_trio._transport import offload, options
 from knet_trio._transport.backlog import Backlogs
 from knet_trio._transport.errqueue import TOLD_LATE, read_errors
 from knet_trio._transport.interfaces import GONE, Interfaces, SocketName
+from knet_trio._watch import SocketWatch
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address, socket_address
 from knet_trio.errors import TransportError
@@ -41,6 +42,8 @@ CLOSE: Final = 0.001
 AWAKE_AFTER: Final = 16
 AWAKE_TURNS: Final = 32
 _DATAGRAM: Final = 65536
+# Bytes of a datagram that is little work.
+_SMALL: Final = 4096
 _MOST_DESTINATIONS: Final = 4096
 # Trains refused in a row, though each of their datagrams was taken, that show that this will stay.
 _MOST_REFUSALS: Final = 3
@@ -51,6 +54,11 @@ _LOOKS: Final = 3
 _BOOKKEEPING: Final = 512
 
 _backlogs: Final = Backlogs()
+
+
+def _make_train(data: bytes, ancillary: offload.Ancillary, source: Address) -> Train:
+    size = offload.received_size(ancillary) if ancillary else None
+    return Train(data, size or len(data), source)
 
 
 def _room_taken(train: Train) -> int:
@@ -143,9 +151,15 @@ class UdpEndpoint(Endpoint):
         self._closed = False
         # Whether somebody works on what was received last.
         self._at_work = False
-        # When something last arrived, and how often in a row closely after the time before; whether
-        # to stay awake for the next.
+        # Waits for the socket while little comes to it, and who takes that.
+        self._watch: SocketWatch | None = None
+        self._take: Callable[[bytes, Address], bool] | None = None
+        # What came while it waited, and was more than that.
+        self._first: list[Train] = []
+        # When something last arrived, and whether that was closely after the time before; how often
+        # in a row that was so; whether to stay awake for the next.
         self._arrived_at = -math.inf
+        self._is_busy = False
         self._in_a_row = 0
         self._stays_awake = False
 
@@ -178,7 +192,7 @@ class UdpEndpoint(Endpoint):
             else:
                 began = self._look_at_clocks() if self._in_a_row >= AWAKE_AFTER else None
                 try:
-                    await trio.lowlevel.wait_readable(self._sock)
+                    await self._wait_readable()
                 except trio.ClosedResourceError:
                     # Or ``troubles`` has read something for us.
                     continue
@@ -195,8 +209,9 @@ class UdpEndpoint(Endpoint):
                 self._behind[event] -= sum(map(_room_taken, arrivals.trains))
             if arrivals.trains or arrivals.troubles:
                 now = time.perf_counter()
+                self._is_busy = now - self._arrived_at < CLOSE
                 # More than one at once is a stream, which waits for nobody.
-                if len(arrivals.trains) == 1 and now - self._arrived_at < CLOSE:
+                if len(arrivals.trains) == 1 and self._is_busy:
                     self._in_a_row += 1
                 else:
                     self._in_a_row = 0
@@ -204,6 +219,48 @@ class UdpEndpoint(Endpoint):
                 self._arrived_at = now
                 self._at_work = True
                 return arrivals
+
+    def use_watch(self, watch: SocketWatch, take: Callable[[bytes, Address], bool]) -> None:
+        """Wait in ``watch`` while little comes to the socket."""
+        self._watch, self._take = watch, take
+        watch.join()
+
+    async def _wait_readable(self) -> None:
+        watch = self._watch
+        if watch is None or self._is_busy or self._behind:
+            await trio.lowlevel.wait_readable(self._sock)
+        else:
+            await watch.wait_readable(self._sock, self._take_one)
+
+    def _take_one(self) -> bool:
+        """Take a small datagram that came alone; return False if there is more to do than that."""
+        try:
+            data, ancillary, _, name = self._sock.recvmsg(_DATAGRAM, self._ancillary_size)
+        except BlockingIOError:
+            return True
+        except OSError:
+            self._told = True
+            return False
+        source = self._sources.get(name) or self._remember(name)
+        if ancillary or len(data) > _SMALL:
+            self._first.append(_make_train(data, ancillary, source))
+            return False
+        assert self._take is not None
+        self._at_work = True
+        is_data = self._take(data, source)
+        self._at_work = False
+        if is_data:
+            before, self._arrived_at = self._arrived_at, time.perf_counter()
+            # One message after the other is what a task of its own is for.
+            self._is_busy = self._arrived_at - before < CLOSE
+            return not self._is_busy
+        return True
+
+    def _wake(self) -> None:
+        """Wake who waits for the socket, though it may stay open."""
+        if self._watch is not None:
+            self._watch.wake(self._sock)
+        trio.lowlevel.notify_closing(self._sock)
 
     @staticmethod
     def _look_at_clocks() -> tuple[float, float]:
@@ -221,7 +278,7 @@ class UdpEndpoint(Endpoint):
         if not shared._closed and (shared._at_work or not shared._is_empty()):
             shared._behind[may_read] = shared._receive_buffer
             # It may be asleep though there is something, of which another has read an error.
-            trio.lowlevel.notify_closing(shared._sock)
+            shared._wake()
             await may_read.wait()
         self._may_read = None
 
@@ -230,7 +287,7 @@ class UdpEndpoint(Endpoint):
         """Whether all that has arrived was taken and worked on."""
         if self._closed:
             return True
-        if self._at_work:
+        if self._at_work or self._first:
             return False
         # An error that is told first says nothing of what there is to be read.
         return any(self._is_empty() for _ in range(_LOOKS))
@@ -255,9 +312,9 @@ class UdpEndpoint(Endpoint):
                 event.set()
 
     def _drain(self, *, is_woken: bool) -> Arrivals:
-        trains: list[Train] = []
+        trains, self._first = self._first, []
         receive, ancillary_size, sources = self._sock.recvmsg, self._ancillary_size, self._sources
-        room = RECEIVE_BYTES
+        room = RECEIVE_BYTES - sum(len(train.data) for train in trains)
         for _ in range(RECEIVE_CALLS):
             try:
                 data, ancillary, _, name = receive(_DATAGRAM, ancillary_size)
@@ -278,10 +335,8 @@ class UdpEndpoint(Endpoint):
                 self._told = True
                 continue
             source = sources.get(name) or self._remember(name)
-            length = len(data)
-            size = offload.received_size(ancillary) if ancillary else None
-            trains.append(Train(data, size or length, source))
-            room -= length
+            trains.append(_make_train(data, ancillary, source))
+            room -= len(data)
             if room < 0:
                 break
         return Arrivals(trains, self._troubles_in_flood(trains))
@@ -390,8 +445,8 @@ class UdpEndpoint(Endpoint):
             # The next send tries again.
             sock.close()
             return False
+        self._wake()
         old, self._sock = self._sock, sock
-        trio.lowlevel.notify_closing(old)
         old.close()
         return True
 
@@ -477,7 +532,7 @@ class UdpEndpoint(Endpoint):
         if held and not self._held:
             # Who waits to receive is not woken by the kernel for them any more. Wake everybody who
             # waits for the socket, which stays open.
-            trio.lowlevel.notify_closing(self._sock)
+            self._wake()
         self._held += held
         return [trouble for trouble in told if trouble.local]
 
@@ -550,5 +605,7 @@ class UdpEndpoint(Endpoint):
             options.allow_sharing(endpoint._sock, False)
         if self._shared is not None and self._peer is not None:
             self._shared._connected.pop(self._peer, None)
-        trio.lowlevel.notify_closing(self._sock)
+        self._wake()
+        if self._watch is not None:
+            self._watch.leave()
         self._sock.close()

@@ -1,0 +1,164 @@
+"""Waiting for many sockets to which something comes now and then.
+
+A task that sleeps until its own socket is readable falls asleep and wakes up for each packet. That
+takes longer than the work on a ping, and a handle may have hundreds of sockets with pings to all of
+them at once. So one task waits for all sockets that are quiet, and takes what came to each::
+
+    the tasks of quiet sockets, asleep        this task
+      sleep until there is more to do  ---->    an epoll instance with all of their sockets
+                                                a datagram that came alone: taken here, at once
+      woken  <------------------------------    anything else
+
+The epoll instance is itself a descriptor that Trio can wait for.
+Source: man 7 epoll.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, NamedTuple, Protocol
+
+import trio
+
+_AT_ONCE: Final = 256
+"""Sockets that one call asks for."""
+
+
+class TurnLimit(Protocol):
+    """How long the task may work before others run; ``_state/turns.py`` has it."""
+
+    round: int
+
+    def is_over(self) -> bool:
+        """Return whether it is time to let others run."""
+        ...
+
+    def give_up(self) -> Awaitable[None]:
+        """Let others run."""
+        ...
+
+    def resumed(self, before: int) -> None:
+        """Note that the task runs again that fell asleep in round ``before``."""
+        ...
+
+
+class _Sleeper(NamedTuple):
+    """Somebody who waits for a socket. ``take`` returns whether it goes on to wait."""
+
+    task: trio.lowlevel.Task
+    take: Callable[[], bool]
+
+
+class SocketWatch:
+    """Waits for the quiet sockets of one handle, and takes what comes to them."""
+
+    def __init__(self) -> None:
+        self._epoll: select.epoll | None = None
+        self._sockets = 0
+        # By the descriptors of their sockets.
+        self._sleepers: dict[int, _Sleeper] = {}
+        self._opened = trio.Event()
+
+    def join(self) -> None:
+        """Note that there is one socket more to wait for; call ``leave`` when it is closed.
+
+        With two of them there is an epoll instance. One socket alone is waited for as it is.
+        """
+        self._sockets += 1
+        if self._sockets > 1 and self._epoll is None:
+            with suppress(OSError):
+                # With too many descriptors already, each is waited for on its own.
+                self._epoll = select.epoll()
+                self._opened.set()
+
+    def leave(self) -> None:
+        """Note that there is one socket less."""
+        self._sockets -= 1
+        if self._sockets == 1:
+            self._close()
+
+    async def wait_readable(self, sock: socket.socket, take: Callable[[], bool]) -> None:
+        """Wait until ``sock`` is readable and ``take`` does not do all that is to be done.
+
+        Args:
+            sock: The socket. Call ``wake`` before it is closed.
+            take: Called in another task when the socket is readable. Returns whether to go on
+                waiting. It has to be quick, and what it raises is a bug.
+        """
+        epoll = self._epoll
+        if epoll is None:
+            await trio.lowlevel.wait_readable(sock)
+            return
+        descriptor = sock.fileno()
+        epoll.register(descriptor, select.EPOLLIN)
+        self._sleepers[descriptor] = _Sleeper(trio.lowlevel.current_task(), take)
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            self._forget(descriptor)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def wake(self, sock: socket.socket) -> None:
+        """Wake who waits for ``sock``, if somebody does."""
+        descriptor = sock.fileno()
+        if descriptor in self._sleepers:
+            self._wake(descriptor)
+
+    async def run(self, turns: TurnLimit) -> None:
+        """Wait for the sockets, until cancelled."""
+        try:
+            while True:
+                await self._opened.wait()
+                epoll = self._epoll
+                if epoll is None:
+                    self._opened = trio.Event()
+                    continue
+                before = turns.round
+                try:
+                    await trio.lowlevel.wait_readable(epoll.fileno())
+                except trio.ClosedResourceError:
+                    continue
+                turns.resumed(before)
+                while self._take_all(turns):
+                    await turns.give_up()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        epoll, self._epoll = self._epoll, None
+        if epoll is not None:
+            trio.lowlevel.notify_closing(epoll.fileno())
+            epoll.close()
+        for descriptor in list(self._sleepers):
+            trio.lowlevel.reschedule(self._sleepers.pop(descriptor).task)
+
+    def _take_all(self, turns: TurnLimit) -> bool:
+        """Take what is there; return whether the turn was over before that was done."""
+        # What comes may close it.
+        while self._epoll is not None and (ready := self._epoll.poll(0, _AT_ONCE)):
+            for descriptor, flags in ready:
+                sleeper = self._sleepers.get(descriptor)
+                if sleeper is None:
+                    # Something that came to another socket has closed this one.
+                    continue
+                # Errors are told to who waits, too. What is taken may have woken it.
+                goes_on = flags == select.EPOLLIN and sleeper.take()
+                if not goes_on and self._sleepers.get(descriptor) is sleeper:
+                    self._wake(descriptor)
+                if turns.is_over():
+                    return True
+        return False
+
+    def _wake(self, descriptor: int) -> None:
+        task = self._sleepers[descriptor].task
+        self._forget(descriptor)
+        trio.lowlevel.reschedule(task)
+
+    def _forget(self, descriptor: int) -> None:
+        del self._sleepers[descriptor]
+        if self._epoll is not None:
+            self._epoll.unregister(descriptor)
