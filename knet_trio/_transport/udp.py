@@ -56,11 +56,6 @@ _BOOKKEEPING: Final = 512
 _backlogs: Final = Backlogs()
 
 
-def _make_train(data: bytes, ancillary: offload.Ancillary, source: Address) -> Train:
-    size = offload.received_size(ancillary) if ancillary else None
-    return Train(data, size or len(data), source)
-
-
 def _room_taken(train: Train) -> int:
     """Return about how many bytes of a receive buffer a train took, less rather than more."""
     return len(train.data) + _BOOKKEEPING
@@ -174,6 +169,7 @@ class UdpEndpoint(Endpoint):
             self._in_a_row = 0
             self._stays_awake = False
         turns = AWAKE_TURNS if self._stays_awake else 0
+        watch = self._watch
         while True:
             if self._closed:
                 await trio.lowlevel.checkpoint()
@@ -192,7 +188,10 @@ class UdpEndpoint(Endpoint):
             else:
                 began = self._look_at_clocks() if self._in_a_row >= AWAKE_AFTER else None
                 try:
-                    await self._wait_readable()
+                    if watch is None or self._is_busy or self._behind:
+                        await trio.lowlevel.wait_readable(self._sock)
+                    else:
+                        await watch.wait_readable(self._sock, self._take_one)
                 except trio.ClosedResourceError:
                     # Or ``troubles`` has read something for us.
                     continue
@@ -225,13 +224,6 @@ class UdpEndpoint(Endpoint):
         self._watch, self._take = watch, take
         watch.join()
 
-    async def _wait_readable(self) -> None:
-        watch = self._watch
-        if watch is None or self._is_busy or self._behind:
-            await trio.lowlevel.wait_readable(self._sock)
-        else:
-            await watch.wait_readable(self._sock, self._take_one)
-
     def _take_one(self) -> bool:
         """Take a small datagram that came alone; return False if there is more to do than that."""
         try:
@@ -243,7 +235,8 @@ class UdpEndpoint(Endpoint):
             return False
         source = self._sources.get(name) or self._remember(name)
         if ancillary or len(data) > _SMALL:
-            self._first.append(_make_train(data, ancillary, source))
+            size = offload.received_size(ancillary) if ancillary else None
+            self._first.append(Train(data, size or len(data), source))
             return False
         assert self._take is not None
         self._at_work = True
@@ -314,7 +307,7 @@ class UdpEndpoint(Endpoint):
     def _drain(self, *, is_woken: bool) -> Arrivals:
         trains, self._first = self._first, []
         receive, ancillary_size, sources = self._sock.recvmsg, self._ancillary_size, self._sources
-        room = RECEIVE_BYTES - sum(len(train.data) for train in trains)
+        room = RECEIVE_BYTES
         for _ in range(RECEIVE_CALLS):
             try:
                 data, ancillary, _, name = receive(_DATAGRAM, ancillary_size)
@@ -335,8 +328,10 @@ class UdpEndpoint(Endpoint):
                 self._told = True
                 continue
             source = sources.get(name) or self._remember(name)
-            trains.append(_make_train(data, ancillary, source))
-            room -= len(data)
+            length = len(data)
+            size = offload.received_size(ancillary) if ancillary else None
+            trains.append(Train(data, size or length, source))
+            room -= length
             if room < 0:
                 break
         return Arrivals(trains, self._troubles_in_flood(trains))
