@@ -26,6 +26,9 @@ import trio
 _AT_ONCE: Final = 256
 """Sockets that one call asks for."""
 
+_PIECE: Final = 4
+"""Sockets between two looks at whether the turn is over."""
+
 
 class TurnLimit(Protocol):
     """How long the task may work before others run; ``_state/turns.py`` has it."""
@@ -138,6 +141,7 @@ class SocketWatch:
 
     def _take_all(self, turns: TurnLimit) -> bool:
         """Take what is there; return whether the turn was over before that was done."""
+        taken = 0
         # What comes may close it.
         while self._epoll is not None and (ready := self._epoll.poll(0, _AT_ONCE)):
             for descriptor, flags in ready:
@@ -149,7 +153,8 @@ class SocketWatch:
                 goes_on = flags == select.EPOLLIN and sleeper.take()
                 if not goes_on and self._sleepers.get(descriptor) is sleeper:
                     self._wake(descriptor)
-                if turns.is_over():
+                taken += 1
+                if not taken % _PIECE and turns.is_over():
                     return True
         return False
 

@@ -248,7 +248,9 @@ class Liveness:
 
     def pong_received(self, now: float, sent: float) -> PongOutcome:
         """Take the pong to a ping of that time into account, and return what it meant."""
-        latency = max(now - sent, 0.0)
+        latency = now - sent
+        if latency < 0.0:
+            latency = 0.0
         if latency <= self.timeout:
             # On a path that changes their order, it may be the answer to one before the last.
             self._last_pings.answered(sent, latency)

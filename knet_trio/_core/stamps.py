@@ -2,7 +2,7 @@
 
 ::
 
-    | time, 8 bytes | the first 8 bytes of HMAC-SHA256(secret, host, link, place, time) |
+    | time, 8 bytes | the first 8 bytes of HMAC-SHA256(secret, time, link, host, place) |
 
 The time is seconds, as a big-endian double on the clock of whoever sent the ping. The secret is of
 one handle, and nobody else reads the stamp. So a pong that was recorded in an earlier life of this
@@ -24,7 +24,7 @@ SECRET_SIZE: Final = 32
 
 _TIME: Final = struct.Struct(">d")
 _PROOF_SIZE: Final = 8
-_WHO: Final = struct.Struct(">HBH")
+_WHERE: Final = struct.Struct(">HBH")
 
 
 @final
@@ -36,28 +36,27 @@ class Stamps:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def make(self, time: float, host_id: int, link_id: int, place: Place) -> bytes:
-        """Return the stamp of a ping that is sent at ``time`` to ``place``, over that link."""
-        packed = _TIME.pack(time)
-        return packed + self._proof(packed, host_id, link_id, place)
+    @staticmethod
+    def describe(host_id: int, link_id: int, place: Place) -> bytes:
+        """Return what the stamps of a link's pings to ``place`` have in common."""
+        host, port = place
+        # All but the last have a fixed size, so no two mean the same bytes.
+        return _WHERE.pack(host_id, link_id, port) + host.encode()
 
-    def read_untrusted(
-        self, stamp: bytes, host_id: int, link_id: int, place: Place
-    ) -> float | None:
-        """Return when the ping was sent whose pong came from ``place``.
+    def make(self, time: float, where: bytes) -> bytes:
+        """Return the stamp of a ping that is sent at ``time``; ``describe`` has said where."""
+        packed = _TIME.pack(time)
+        return packed + hmac.digest(self._secret, packed + where, "sha256")[:_PROOF_SIZE]
+
+    def read_untrusted(self, stamp: bytes, where: bytes) -> float | None:
+        """Return when the ping was sent whose pong came from where ``describe`` says.
 
         Returns:
             None if this handle sent no such ping over that link to that place.
         """
         packed = stamp[: _TIME.size]
-        proof = self._proof(packed, host_id, link_id, place)
+        proof = hmac.digest(self._secret, packed + where, "sha256")[:_PROOF_SIZE]
         if not hmac.compare_digest(proof, stamp[_TIME.size :]):
             return None
         (time,) = _TIME.unpack(packed)
         return float(time)
-
-    def _proof(self, packed: bytes, host_id: int, link_id: int, place: Place) -> bytes:
-        host, port = place
-        # All but the last have a fixed size, so no two mean the same bytes.
-        what = _WHO.pack(host_id, link_id, port) + packed + host.encode()
-        return hmac.digest(self._secret, what, "sha256")[:_PROOF_SIZE]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from itertools import islice
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -12,14 +13,16 @@ K = TypeVar("K")
 class TimerQueue(Generic[K]):
     """One deadline, in seconds, for each key.
 
-    A moved deadline leaves its old entry in the heap, to be skipped when it comes up. That makes
+    Keys with the same deadline share one entry of the heap: links of one interval ping at the same
+    moments. A moved deadline leaves its old entry there, to be skipped when it comes up. Both make
     moving one cheap, which is what heartbeats do all day.
     """
 
     def __init__(self) -> None:
         self._deadlines: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
-        self._counter = 0
+        # The keys of each deadline that is in the heap, in the order in which they were set.
+        self._keys: dict[float, dict[K, None]] = {}
+        self._heap: list[float] = []
 
     def __len__(self) -> int:
         return len(self._deadlines)
@@ -30,26 +33,35 @@ class TimerQueue(Generic[K]):
 
     def set(self, key: K, deadline: float) -> None:
         """Set the deadline of ``key``; ``math.inf`` removes it."""
+        before = self._deadlines.get(key)
+        if before == deadline:
+            return
+        if before is not None:
+            del self._keys[before][key]
         if deadline == math.inf:
-            self.discard(key)
+            self._deadlines.pop(key, None)
             return
         self._deadlines[key] = deadline
-        self._counter += 1
-        heapq.heappush(self._heap, (deadline, self._counter, key))
+        keys = self._keys.get(deadline)
+        if keys is not None:
+            keys[key] = None
+            return
+        self._keys[deadline] = {key: None}
+        heapq.heappush(self._heap, deadline)
         if len(self._heap) > 64 + 4 * len(self._deadlines):
             self._compact()
 
     def discard(self, key: K) -> None:
         """Remove ``key`` if it is there."""
-        self._deadlines.pop(key, None)
+        self.set(key, math.inf)
 
     def next(self) -> float:
         """Return the earliest deadline, ``math.inf`` if there is none."""
         while self._heap:
-            deadline, _, key = self._heap[0]
-            if self._deadlines.get(key) == deadline:
+            deadline = self._heap[0]
+            if self._keys[deadline]:
                 return deadline
-            heapq.heappop(self._heap)
+            self._forget_earliest()
         return math.inf
 
     def pop_due(self, now: float, limit: float = math.inf) -> list[K]:
@@ -60,12 +72,23 @@ class TimerQueue(Generic[K]):
             limit: How many at most.
         """
         due: list[K] = []
-        while self._deadlines and len(due) < limit and self.next() <= now:
-            key = heapq.heappop(self._heap)[2]
+        while len(due) < limit and (deadline := self.next()) <= now and deadline < math.inf:
+            keys = self._keys[deadline]
+            if len(keys) <= limit - len(due):
+                due += keys
+                self._forget_earliest()
+            else:
+                some = list(islice(keys, int(limit) - len(due)))
+                for key in some:
+                    del keys[key]
+                due += some
+        for key in due:
             del self._deadlines[key]
-            due.append(key)
         return due
 
+    def _forget_earliest(self) -> None:
+        del self._keys[heapq.heappop(self._heap)]
+
     def _compact(self) -> None:
-        self._heap = [(when, i, key) for i, (key, when) in enumerate(self._deadlines.items())]
-        heapq.heapify(self._heap)
+        self._keys = {deadline: keys for deadline, keys in self._keys.items() if keys}
+        self._heap = sorted(self._keys)

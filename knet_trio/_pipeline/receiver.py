@@ -25,6 +25,7 @@ from typing import Final, cast
 from knet_trio._core.admission import PacketKind, is_possible
 from knet_trio._core.onwire import (
     DATA_HEADER_SIZE,
+    PING_SIZE,
     TYPE_DATA,
     Data,
     decode_untrusted,
@@ -159,6 +160,8 @@ class Receiver:
         """Receive a datagram that came alone; return whether it was data."""
         crypto = self._context.crypto
         if not crypto.openers and crypto.allow_clear_traffic:
+            if len(datagram) == PING_SIZE and receive_scheduled(self._handle, datagram, source):
+                return False
             self._receive_packet(datagram, source)
             return datagram[1:2] == _DATA
         began = time.perf_counter()

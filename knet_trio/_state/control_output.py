@@ -20,6 +20,7 @@ from knet_trio._core.onwire import (
     encode_pong,
     pong_header,
 )
+from knet_trio._core.stamps import Stamps
 from knet_trio._state.context import Context
 from knet_trio._state.counters import Kind
 from knet_trio._state.link_address import LinkAddress
@@ -65,6 +66,7 @@ class ControlOutput:
         # The last ping that was sent, and where: most pongs answer that.
         self._last_stamp = b""
         self._last_place: Address | None = None
+        self._where = b""
         self._last_time = 0.0
 
     @property
@@ -91,8 +93,11 @@ class ControlOutput:
         context = self._context
         lane = self._lane
         number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)
-        stamp = context.stamps.make(time, self._host_id, self._link_id, place)
-        self._last_stamp, self._last_place, self._last_time = stamp, place, time
+        if place != self._last_place:
+            self._last_place = place
+            self._where = Stamps.describe(self._host_id, self._link_id, place)
+        stamp = context.stamps.make(time, self._where)
+        self._last_stamp, self._last_time = stamp, time
         packet = encode_ping_fields(context.host_id, self._link_id, stamp, number, timed)
         return self._send(Kind.PING, packet, place)
 
@@ -105,8 +110,8 @@ class ControlOutput:
         sent = self.find_last(pong.time, source)
         if sent is not None:
             return sent
-        stamps = self._context.stamps
-        return stamps.read_untrusted(pong.time, self._host_id, self._link_id, source)
+        where = Stamps.describe(self._host_id, self._link_id, source)
+        return self._context.stamps.read_untrusted(pong.time, where)
 
     def find_last(self, stamp: bytes, source: Address) -> float | None:
         """Return the time of the last ping, if it had ``stamp`` and was sent to ``source``."""

@@ -32,8 +32,6 @@ class Schedule:
 
     def set(self, action: Action, deadline: float) -> None:
         """Set the deadline of ``action``; ``math.inf`` for none."""
-        if deadline == self._timers.get(action):
-            return
         if deadline < self._sleeps_until:
             self._sooner.set()
         if self._due:

@@ -368,7 +368,13 @@ class UdpEndpoint(Endpoint):
         sent, count = 0, len(datagrams)
         try:
             if count == 1:
-                self._send(datagrams[0], name)
+                if name is None:
+                    self._send(datagrams[0], name)
+                else:
+                    try:
+                        self._sock.sendto(datagrams[0], name)
+                    except OSError as error:
+                        self._send_again(datagrams[0], name, error)
                 return 1
             while sent < count:
                 length = 1
@@ -452,13 +458,17 @@ class UdpEndpoint(Endpoint):
             else:
                 self._sock.sendto(datagram, name)
         except OSError as error:
-            if error.errno not in TOLD_LATE:
-                raise
-        else:
-            return
+            self._send_again(datagram, name, error)
+
+    def _send_again(self, datagram: bytes, name: SocketName | None, error: OSError) -> None:
+        """Send what was refused with ``error`` once more, if that was about an earlier packet.
+
+        An ICMP error is told on the next send, which then was not made: it is on the error queue,
+        and the packet deserves its own try.
+        """
+        if error.errno not in TOLD_LATE:
+            raise error
         self._told = True
-        # An ICMP error of an earlier packet is told on the next send, which then was not made: it
-        # is on the error queue, and the packet deserves its own try.
         if name is None:
             self._sock.send(datagram)
         else:

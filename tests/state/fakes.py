@@ -13,6 +13,7 @@ import trio
 
 from knet_trio._core.onwire import Packet, Ping, PmtudProbe, PmtudReply, Pong, decode_untrusted
 from knet_trio._core.policy import LinkPolicy
+from knet_trio._core.stamps import Stamps
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._state.context import Context
 from knet_trio._state.control import receive_control, receive_troubles
@@ -283,7 +284,8 @@ class World:
 
     def stamp(self, link: NetworkLinkState, sent: float, place: Address) -> bytes:
         """What a ping carries that is sent to ``place`` at that time."""
-        return self.context.stamps.make(sent, link.host_id, link.link_id, place)
+        where = Stamps.describe(link.host_id, link.link_id, place)
+        return self.context.stamps.make(sent, where)
 
     def reply(self, link: NetworkLinkState) -> None:
         """The peer answers the last probe."""
