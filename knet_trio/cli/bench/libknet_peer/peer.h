@@ -142,7 +142,6 @@ void do_enable(const struct line *line);
 void do_status(const struct line *line);
 /* Answer `up` if it is asked for and so. */
 void up_look(struct node *node);
-void close_all(void);
 
 /* work.c */
 
