@@ -53,6 +53,7 @@ nox.options.sessions = [
     *(f"tests-{version}" for version in FOUND if version != NEWEST),
     "coverage",
     "networks",
+    "installed",
     "trio_typing",
 ]
 nox.options.default_venv_backend = "virtualenv"
@@ -117,6 +118,21 @@ def networks(session: nox.Session) -> None:
     """The tests on networks that fail, of attacks, and a short soak, one after the other."""
     install(session, "test")
     session.run("pytest", *(session.posargs or ALONE))
+
+
+@nox.session(python=NEWEST)
+def installed(session: nox.Session) -> None:
+    """The command from a built package, outside of the source tree: all that it needs is there.
+
+    `bench` compiles its C program out of the package. Where there is neither a C compiler nor
+    libknet, it says so and measures without.
+    """
+    session.install("-q", ".[cli]")
+    session.chdir(session.create_tmp())
+    brief = ["--quick", "--pairs", "1", "--contender", "knet_trio", "--contender", "libknet"]
+    # The last part of the name keeps others that begin with it out.
+    cases = ["--case", "throughput/loopback/64/[c]lear", "--case", "calls"]
+    session.run("knet-trio", "bench", *brief, *cases)
 
 
 @nox.session(python=NEWEST)

@@ -38,6 +38,7 @@ from knet_trio.cli.bench.network import namespaces_missing, open_network
 from knet_trio.cli.bench.process import PYTHON_PEER, BenchError, PeerError, open_peer
 from knet_trio.cli.bench.report import BenchReport
 from knet_trio.cli.bench.runner import run_cases
+from knet_trio.cli.bench.yardstick import PARTS
 from tests.cli.processes import ended
 
 COMMAND: Final = [sys.executable, "-W", "error", "-P", "-m", "knet_trio", "bench"]
@@ -78,7 +79,8 @@ def run(
 
 def test_a_case_is_measured_told_and_drawn(tmp_path: Path) -> None:
     picture = tmp_path / "bench.png"
-    drawing = ["--plot", str(picture)]
+    tables = tmp_path / "bench.md"
+    drawing = ["--plot", str(picture), "--markdown", str(tables)]
     done = run(
         *("--pairs", "1", "--seconds", "0.5", "--json", *drawing),
         *("--case", "throughput/loopback/64/clear", "--case", "roundtrip/loopback/64/clear"),
@@ -100,8 +102,27 @@ def test_a_case_is_measured_told_and_drawn(tmp_path: Path) -> None:
     assert rate["ratios"]["sockets"]["median"] > 0
     assert list(result["cases"][1]["metrics"]["rate"]["contenders"]) == [OURS]
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "warm-up" in done.stderr
+    for case in result["cases"]:
+        assert set(case["yardstick"]) == {part.key for part in PARTS}
+        assert all(0 < one["least"] <= one["median"] for one in case["yardstick"].values())
+    assert result["yardstick"]["datagram"]["least"] > 0
+    assert rate["contenders"]["sockets"]["in_sendto_recv"] > 0
+    assert result["machine"]["kernel"] in done.stderr
+    written = tables.read_text()
+    assert result["machine"]["kernel"] in written
+    assert [f"`{case['case']}`" in written for case in result["cases"]] == [True] * 3
+    # Each contender's first turn of all, and no other.
+    assert done.stderr.count("warm-up") == 2
     assert "by this" in done.stderr
+
+
+def test_a_document_without_marks_is_left_alone(tmp_path: Path) -> None:
+    letter = tmp_path / "letter.md"
+    letter.write_text("Dear all")
+    done = run("--quick", "--case", "connect", "--markdown", str(letter))
+    assert done.returncode == 2
+    assert "has no lines" in done.stderr
+    assert letter.read_text() == "Dear all"
 
 
 def test_the_list_and_what_does_not_fit() -> None:

@@ -79,7 +79,7 @@ class Bed:
 
     commands: Mapping[str, Sequence[str]]
     seconds: float
-    load_seconds: float = 60.0
+    load_seconds: float = 30.0
     settle_seconds: float = 11.0
     pin: bool = False
 

@@ -20,7 +20,9 @@ class Metric:
     """A number that runs of a case measure.
 
     ``unit`` is what its values are in; ``more_is_better`` is None for those that only explain.
-    ``compared``: a ratio is shown for it too, as for the first of a case.
+    ``compared``: a ratio is shown for it too, as for the first of a case. ``of_message``: it is a
+    rate, or a time for a message or for one there and back, so what the machine takes for a plain
+    ``sendto`` and ``recv`` is a measure for it.
     """
 
     key: str
@@ -28,6 +30,7 @@ class Metric:
     unit: str
     more_is_better: bool | None = None
     compared: bool = False
+    of_message: bool = False
 
 
 @attrs.frozen
@@ -40,6 +43,13 @@ class Case(ABC):
     links: ClassVar[int] = 1
     # Whether a first run, that does not count, is worth its time.
     warm_up: ClassVar[bool] = True
+
+    @property
+    def compared(self) -> tuple[Metric, ...]:
+        """The metrics that contenders are compared by."""
+        return tuple(
+            metric for metric in self.metrics if metric is self.metrics[0] or metric.compared
+        )
 
     @property
     @abstractmethod
@@ -58,7 +68,7 @@ class Case(ABC):
 
     @property
     def rounds(self) -> int | None:
-        """The number of rounds, None for the number asked for."""
+        """The most rounds that it is worth, None for as many as are asked for."""
         return None
 
     @abstractmethod

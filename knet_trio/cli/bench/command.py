@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +13,6 @@ from typing import Any, Final
 
 import attrs
 import click
-import trio
 from click.core import ParameterSource
 
 import knet_trio
@@ -23,12 +20,17 @@ from knet_trio.cli.bench import libknet
 from knet_trio.cli.bench.bed import BARE, LIBKNET, OURS, PLAIN, Bed
 from knet_trio.cli.bench.case import Case
 from knet_trio.cli.bench.cases import choose
+from knet_trio.cli.bench.machine import Machine
+from knet_trio.cli.bench.markdown import MarkdownError
+from knet_trio.cli.bench.markdown import check as check_document
+from knet_trio.cli.bench.markdown import write as write_document
 from knet_trio.cli.bench.network import Veth, namespaces_missing
 from knet_trio.cli.bench.plot import draw
 from knet_trio.cli.bench.process import PYTHON_PEER, BenchError
 from knet_trio.cli.bench.report import BenchReport
-from knet_trio.cli.bench.result import CaseResult
+from knet_trio.cli.bench.result import BenchResult
 from knet_trio.cli.bench.runner import case_contenders, run_cases
+from knet_trio.cli.bench.yardstick import LONG_REPETITIONS, Yardstick
 from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
 
 CONTENDERS: Final = (OURS, LIBKNET, *PLAIN, BARE)
@@ -54,6 +56,16 @@ class Request:
     pin: bool
     source: Path | None
 
+    @property
+    def options(self) -> list[str]:
+        """What to type to ask for the same, without the cases and the contenders."""
+        return [
+            *("--pairs", str(self.rounds), "--seconds", f"{self.seconds:g}"),
+            *("--load-seconds", f"{self.load_seconds:g}"),
+            *(["--quick"] if self.settle_seconds < _SETTLE_SECONDS else []),
+            *(["--pin"] if self.pin else []),
+        ]
+
 
 @click.command()
 @click.option(
@@ -70,19 +82,19 @@ class Request:
     type=click.IntRange(1, 1000),
     default=5,
     show_default=True,
-    help="How often each contender has its turn, after a warm-up.",
+    help="How often each contender has its turn; where cases need less, or last long, less often.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, 3600),
-    default=2.0,
+    default=1.0,
     show_default=True,
     help="How long a turn is measured.",
 )
 @click.option(
     "--load-seconds",
     type=click.FloatRange(1, 86400),
-    default=60.0,
+    default=30.0,
     show_default=True,
     help="How long the load of the cases under load/ lasts.",
 )
@@ -122,6 +134,12 @@ class Request:
     default=None,
     help="Draw the results into this file, such as bench.png.",
 )
+@click.option(
+    "--markdown",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    default=None,
+    help="Write the tables into this file, a new one or one with marks for where they belong.",
+)
 def bench(
     patterns: tuple[str, ...],
     as_list: bool,
@@ -134,6 +152,7 @@ def bench(
     pin: bool,
     as_json: bool,
     plot: Path | None,
+    markdown: Path | None,
 ) -> None:
     """Measure knet_trio beside libknet and other ways to send messages, on this machine.
 
@@ -153,6 +172,11 @@ def bench(
         return
     if plot is not None and find_spec("matplotlib") is None:
         raise click.UsageError("--plot needs matplotlib: pip install 'knet-trio[bench]'")
+    if markdown is not None:
+        try:
+            check_document(markdown)
+        except MarkdownError as error:
+            raise click.BadParameter(str(error), param_hint="--markdown") from error
     request = Request(
         cases,
         contenders or CONTENDERS,
@@ -165,16 +189,21 @@ def bench(
     )
     stream = sys.stderr if as_json else sys.stdout
     report = BenchReport(stream)
+    machine = Machine.look()
+    report.introduce(machine)
     outcome = run_until_signal(partial(_measure, request, report), BenchError, OSError)
-    if not isinstance(outcome, list):
+    if not isinstance(outcome, BenchResult):
         leave_without_result(outcome, "the bench cannot go on")
-    report.summarize(outcome)
+    report.summarize(outcome.cases)
     if plot is not None:
-        draw(outcome, plot)
+        draw(outcome.cases, plot)
         report.say(f"drawn into {plot}")
+    if markdown is not None:
+        write_document(markdown, outcome, machine, request.options)
+        report.say(f"written into {markdown}")
     if as_json:
-        click.echo(json.dumps(_as_json(request, outcome)))
-    sys.exit(FAILED if any(result.failure for result in outcome) else 0)
+        click.echo(json.dumps(_as_json(request, outcome, machine)))
+    sys.exit(FAILED if any(result.failure for result in outcome.cases) else 0)
 
 
 def _is_given(option: str) -> bool:
@@ -183,7 +212,7 @@ def _is_given(option: str) -> bool:
     return source is not ParameterSource.DEFAULT
 
 
-async def _measure(request: Request, report: BenchReport) -> list[CaseResult]:
+async def _measure(request: Request, report: BenchReport) -> BenchResult:
     with TemporaryDirectory(prefix="knet-trio-bench-") as folder:
         commands = await _contenders(request, Path(folder), report)
         bed = Bed(
@@ -197,7 +226,13 @@ async def _measure(request: Request, report: BenchReport) -> list[CaseResult]:
         if not cases:
             who = ", ".join(commands) or "nobody"
             raise BenchError(f"there is nothing to measure: {who} takes part in none of the cases")
-        return await run_cases(cases, bed, rounds=request.rounds, progress=report)
+        yardstick = Yardstick()
+        await yardstick.read(LONG_REPETITIONS)
+        report.tell_yardstick(yardstick, "beginning")
+        results = await run_cases(cases, bed, rounds=request.rounds, progress=report)
+        await yardstick.read(LONG_REPETITIONS)
+        report.tell_yardstick(yardstick, "end")
+        return BenchResult(results, yardstick)
 
 
 async def _contenders(
@@ -242,20 +277,15 @@ def _possible(cases: Sequence[Case], report: BenchReport) -> list[Case]:
     return possible
 
 
-def _as_json(request: Request, results: Sequence[CaseResult]) -> dict[str, Any]:
+def _as_json(request: Request, outcome: BenchResult, machine: Machine) -> dict[str, Any]:
     return {
         "knet_trio": knet_trio.__version__,
-        "machine": {
-            "cpus": os.cpu_count(),
-            "architecture": platform.machine(),
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-            "trio": trio.__version__,
-        },
+        "machine": attrs.asdict(machine),
+        "yardstick": outcome.yardstick.as_json(),
         "pairs": request.rounds,
         "seconds": request.seconds,
         "load_seconds": request.load_seconds,
         "settle_seconds": request.settle_seconds,
         "pinned": request.pin,
-        "cases": [result.as_json(OURS) for result in results],
+        "cases": [result.as_json(OURS) for result in outcome.cases],
     }

@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+import knet_trio.cli.bench
 from knet_trio.cli.bench.process import BenchError
 
 _SOURCE: Final = "libknet_peer"
@@ -41,7 +42,7 @@ async def build(source: Path | None, folder: Path) -> Path:
 def _unpack(folder: Path) -> Path:
     """Copy the C source out of the package, which may be an archive, and return the folder."""
     folder.mkdir()
-    for entry in files(__package__).joinpath(_SOURCE).iterdir():
+    for entry in files(knet_trio.cli.bench).joinpath(_SOURCE).iterdir():
         if entry.name.endswith(_ENDINGS):
             (folder / entry.name).write_bytes(entry.read_bytes())
     return folder

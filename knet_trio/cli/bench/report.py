@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, TextIO
 
 from rich import box
@@ -13,12 +12,16 @@ from rich.text import Text
 
 from knet_trio.cli.bench.bed import OURS
 from knet_trio.cli.bench.case import Case, Measured, Metric
-from knet_trio.cli.bench.disturbance import MUCH
-from knet_trio.cli.bench.result import MOST_LOSS, CaseResult, Spread
+from knet_trio.cli.bench.figures import LOST, number, of_yardstick, ratio_marks, remarks, span
+from knet_trio.cli.bench.machine import Machine
+from knet_trio.cli.bench.result import CaseResult
 from knet_trio.cli.bench.runner import Progress
+from knet_trio.cli.bench.yardstick import PARTS, UNIT, Yardstick
 
-_LEAST_WIDTH: Final = 160
+_LEAST_WIDTH: Final = 200
 _MOST_COLUMNS: Final = 6
+_YARDSTICK_LINE: Final = ", ".join(f"{part.title} [{part.unit}]" for part in PARTS)
+_YARDSTICK: Final = f"yardstick\n{' / '.join(part.title for part in PARTS)}"
 
 
 class BenchReport(Progress):
@@ -51,7 +54,7 @@ class BenchReport(Progress):
     def end_turn(self, case: Case, round_number: int, contender: str, measured: Measured) -> None:
         """Print what was measured."""
         values = ", ".join(
-            f"{metric.title} {_number(measured[metric.key])} {metric.unit}".rstrip()
+            f"{metric.title} {number(measured[metric.key])} {metric.unit}".rstrip()
             for metric in case.metrics
         )
         style = "dim" if round_number == 0 else ""
@@ -77,37 +80,43 @@ class BenchReport(Progress):
             for table in tables:
                 self._console.print()
                 self._console.print(table)
-        for result in results:
-            if result.failure is not None:
-                self.say(f"{result.case.name} failed: {result.failure}", "bold red")
-        others = [cores for result in results for cores in result.others]
-        much = sum(cores > MUCH for cores in others)
-        if much:
-            self.say(
-                f"others took up to {max(others):.2f} cores, and more than {MUCH} during {much} of"
-                f" {len(others)} turns: on a quiet machine there will be better numbers",
-                "yellow",
-            )
-        if any(result.troubled(name) for result in results for name in result.contenders):
-            self.say(f"! over {MOST_LOSS} % lost: not a rate that both sides sustain", "red")
+        for remark in remarks(results):
+            self.say(remark)
+
+    def introduce(self, machine: Machine) -> None:
+        """Print the facts of the machine."""
+        self.say(machine.text, "dim")
+
+    def tell_yardstick(self, yardstick: Yardstick, when: str) -> None:
+        """Print the last reading of the whole run's yardstick."""
+        last = Yardstick(yardstick.readings[-1:])
+        parts = ", ".join(
+            f"{part.title} {number(last.spread(part).median)} {part.unit}" for part in PARTS
+        )
+        self.say(f"yardstick at the {when}: {parts}", "dim")
 
 
 def _table(kind: str, results: Sequence[CaseResult]) -> Table:
     metrics = results[0].case.metrics
+    compared = results[0].case.compared
     table = Table(title=kind, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("case", no_wrap=True)
     table.add_column("", no_wrap=True)
     for metric in metrics:
         table.add_column(Text("\n".join(_heading(metric)), justify="right"), justify="right")
-        if metric is metrics[0] or metric.compared:
+        if metric in compared:
             table.add_column("least – most", justify="right")
+            if metric.of_message:
+                table.add_column(f"in\n{UNIT.title}", justify="right", no_wrap=True)
             table.add_column(f"{OURS}\nby this", justify="right")
             table.add_column("least – most", justify="right")
+    table.add_column(_YARDSTICK, justify="right")
     for result in results:
         for contender in result.contenders:
             first = contender == result.contenders[0]
             name = result.case.name.removeprefix(f"{kind}/") if first else ""
-            table.add_row(name, *_cells(result, contender, metrics))
+            yardstick = Text(of_yardstick(result.yardstick), "dim")
+            table.add_row(name, *_cells(result, contender, metrics), yardstick)
         table.add_section()
     return table
 
@@ -115,12 +124,18 @@ def _table(kind: str, results: Sequence[CaseResult]) -> Table:
 def _tall_table(result: CaseResult) -> Table:
     """Return a table with a row for each metric, for cases with many."""
     table = Table(title=result.case.name, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.caption = Text(f"yardstick: {of_yardstick(result.yardstick)} ({_YARDSTICK_LINE})", "dim")
     table.add_column("")
     for contender in result.contenders:
         table.add_column(contender, justify="right")
+    others = [name for name in result.contenders if name != OURS and OURS in result.contenders]
+    for other in others:
+        table.add_column(f"by {other}", justify="right")
+        table.add_column("least – most", justify="right")
     for metric in result.case.metrics:
         medians = [result.spread(name, metric).median for name in result.contenders]
-        table.add_row(Text(" ".join(_heading(metric))), *map(_number, medians))
+        ratios = [cell for other in others for cell in _ratio_cells(result, other, metric)]
+        table.add_row(Text(" ".join(_heading(metric))), *map(number, medians), *ratios)
     return table
 
 
@@ -128,33 +143,31 @@ def _heading(metric: Metric) -> tuple[str, str]:
     return metric.title, f"[{metric.unit}]" if metric.unit else ""
 
 
-def _cells(result: CaseResult, contender: str, metrics: Sequence[Metric]) -> Iterable[Text]:
+def _cells(result: CaseResult, contender: str, metrics: Sequence[Metric]) -> Iterator[Text]:
     yield Text(contender, "bold" if contender == OURS else "")
     for metric in metrics:
-        spread = result.spread(contender, metric)
+        values = result.spread(contender, metric)
         troubled = metric.key == "loss" and result.troubled(contender)
-        yield Text(f"{_number(spread.median)}{' !' * troubled}", "red" if troubled else "")
-        if metric is metrics[0] or metric.compared:
-            yield Text(_range(spread), "dim")
-            ratio = None
-            if contender != OURS and OURS in result.contenders:
-                ratio = result.ratio(OURS, contender, metric)
-            if ratio is None:
-                yield Text("")
-                yield Text("")
-            else:
-                better = metric.more_is_better is not None and (
-                    (ratio.median > 1) == metric.more_is_better
-                )
-                yield Text(f"×{ratio.median:.2f}", "bold green" if better else "bold yellow")
-                yield Text(f"×{ratio.least:.2f} – ×{ratio.greatest:.2f}", "dim")
+        yield Text(f"{number(values.median)}{f' {LOST}' * troubled}", "red" if troubled else "")
+        if metric in result.case.compared:
+            yield Text(span(values), "dim")
+            if metric.of_message:
+                times = result.in_datagrams(contender, metric)
+                yield Text("" if times is None else number(times))
+            yield from _ratio_cells(result, contender, metric)
 
 
-def _range(spread: Spread) -> str:
-    return f"{_number(spread.least)} – {_number(spread.greatest)}"
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "none"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def _ratio_cells(result: CaseResult, other: str, metric: Metric) -> tuple[Text, Text]:
+    """Return the ratio and its range, both empty where there is none."""
+    ratio = None
+    if metric in result.case.compared and other != OURS and OURS in result.contenders:
+        ratio = result.ratio(OURS, other, metric)
+    if ratio is None:
+        return Text(""), Text("")
+    style = ""
+    if metric.more_is_better is not None and ratio.excludes(1.0):
+        better = (ratio.median > 1) == metric.more_is_better
+        style = "bold green" if better else "bold yellow"
+    marks = ratio_marks(result, other)
+    reach = f"×{ratio.least:.2f} – ×{ratio.greatest:.2f}"
+    return Text(f"×{ratio.median:.2f}{marks}", style), Text(reach, "dim")

@@ -1,15 +1,17 @@
-"""Results: medians, spreads, and ratios round by round."""
+"""Results: medians, spreads, ratios round by round, and the machine's yardstick beside them."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
 
 from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.spread import Spread, plain
+from knet_trio.cli.bench.yardstick import Yardstick
 
 # More loss than this, in per cent, and a rate is not one that both sides sustain.
 MOST_LOSS: Final = 0.1
@@ -22,31 +24,13 @@ def quantile(ascending: Sequence[float], share: float) -> float:
     return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
 
 
-@attrs.frozen
-class Spread:
-    """The median of some values, and the least and the greatest."""
-
-    median: float
-    least: float
-    greatest: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """Return the spread of ``values``, of which there is at least one."""
-        numbers = list(values)
-        return cls(statistics.median(numbers), min(numbers), max(numbers))
-
-    def as_json(self) -> dict[str, float | None]:
-        """Return it with plain values for JSON."""
-        return {name: _plain(value) for name, value in attrs.asdict(self).items()}
-
-
 @attrs.define
 class CaseResult:
     """The rounds of a case: for each, what every contender did in its turn.
 
     ``failure`` is why there are none, or fewer than there should be. ``others`` is how many cores
-    other processes took during each turn.
+    other processes took during each turn; ``yardstick`` has a reading from before the first round,
+    and one from after each.
     """
 
     case: Case
@@ -54,6 +38,7 @@ class CaseResult:
     rounds: list[dict[str, Measured]] = attrs.field(factory=list[dict[str, Measured]])
     failure: str | None = None
     others: list[float] = attrs.field(factory=list[float])
+    yardstick: Yardstick = attrs.field(factory=Yardstick)
 
     def values(self, contender: str, metric: Metric) -> list[float]:
         """Return what a contender measured, a value for each round."""
@@ -69,6 +54,12 @@ class CaseResult:
         ratios = [mine / theirs for mine, theirs in pairs if theirs]
         return Spread.of(ratios) if len(ratios) == len(self.rounds) else None
 
+    def in_datagrams(self, contender: str, metric: Metric) -> float | None:
+        """Return what a message took, in times of ``sendto+recv``; None if it is of no message."""
+        if not metric.of_message:
+            return None
+        return self.yardstick.of(metric.unit, self.spread(contender, metric).median)
+
     def troubled(self, contender: str) -> bool:
         """Return whether more was lost than ``MOST_LOSS``."""
         losses = [turns[contender].get("loss", 0.0) for turns in self.rounds]
@@ -80,7 +71,8 @@ class CaseResult:
             "case": self.case.name,
             "failure": self.failure,
             "network": self.case.network,
-            "others_cores": [_plain(cores) for cores in self.others],
+            "others_cores": [plain(cores) for cores in self.others],
+            "yardstick": self.yardstick.as_json(),
             "metrics": {
                 metric.key: {
                     "title": metric.title,
@@ -89,7 +81,8 @@ class CaseResult:
                     "contenders": {
                         contender: {
                             **self.spread(contender, metric).as_json(),
-                            "rounds": [_plain(value) for value in self.values(contender, metric)],
+                            "rounds": [plain(value) for value in self.values(contender, metric)],
+                            **self._normalized(contender, metric),
                         }
                         for contender in self.contenders
                     },
@@ -106,7 +99,14 @@ class CaseResult:
             "too_much_lost": [name for name in self.contenders if self.troubled(name)],
         }
 
+    def _normalized(self, contender: str, metric: Metric) -> dict[str, float | None]:
+        datagrams = self.in_datagrams(contender, metric)
+        return {} if datagrams is None else {"in_sendto_recv": plain(datagrams)}
 
-def _plain(value: float) -> float | None:
-    """Return six digits of ``value``, None for NaN, which JSON does not have."""
-    return None if math.isnan(value) else float(f"{value:.6g}")
+
+@attrs.frozen
+class BenchResult:
+    """All of a run: its cases, and the yardstick at its beginning and at its end."""
+
+    cases: Sequence[CaseResult]
+    yardstick: Yardstick

@@ -48,15 +48,17 @@ class Progress(ABC):
 async def run_cases(
     cases: Sequence[Case], bed: Bed, *, rounds: int, progress: Progress
 ) -> list[CaseResult]:
-    """Measure the cases, each with a warm-up and so many rounds.
+    """Measure the cases, each in so many rounds; a contender's first case has a warm-up before.
 
     A case that fails does not keep the others from being measured.
     """
     results: list[CaseResult] = []
+    warm: set[str] = set()
     for number, case in enumerate(cases, 1):
         result = CaseResult(case, case_contenders(case, bed))
-        progress.begin_case(case, f"{number}/{len(cases)}", case.rounds or rounds)
-        await _run_case(result, bed, case.rounds or rounds, progress)
+        count = rounds if case.rounds is None else min(rounds, case.rounds)
+        progress.begin_case(case, f"{number}/{len(cases)}", count)
+        await _run_case(result, bed, count, progress, warm)
         if result.failure is not None:
             progress.fail(case, result.failure)
         results.append(result)
@@ -68,12 +70,17 @@ def case_contenders(case: Case, bed: Bed) -> tuple[str, ...]:
     return tuple(name for name in case.contenders if name in bed.commands)
 
 
-async def _run_case(result: CaseResult, bed: Bed, rounds: int, progress: Progress) -> None:
+async def _run_case(
+    result: CaseResult, bed: Bed, rounds: int, progress: Progress, warm: set[str]
+) -> None:
     case = result.case
-    warm_up = attrs.evolve(bed, seconds=min(bed.seconds, _WARM_UP_SECONDS))
-    for number in range(0 if case.warm_up else 1, rounds + 1):
+    brief = attrs.evolve(bed, seconds=min(bed.seconds, _WARM_UP_SECONDS))
+    cold = [name for name in result.contenders if case.warm_up and name not in warm]
+    warm.update(cold)
+    await result.yardstick.read()
+    for number in range(0 if cold else 1, rounds + 1):
         turns: dict[str, Measured] = {}
-        for contender in result.contenders:
+        for contender in result.contenders if number else cold:
             progress.begin_turn(case, number, contender)
             before = look()
             try:
@@ -81,7 +88,7 @@ async def _run_case(result: CaseResult, bed: Bed, rounds: int, progress: Progres
                     # A network for each run, so that none finds anything of the one before.
                     async with open_network(case.network, case.links) as network:
                         turns[contender] = await case.measure(
-                            bed if number else warm_up, contender, network
+                            bed if number else brief, contender, network
                         )
             except* BenchError as errors:
                 result.failure = f"{contender}: {first_of(errors)}"
@@ -94,6 +101,7 @@ async def _run_case(result: CaseResult, bed: Bed, rounds: int, progress: Progres
             progress.end_turn(case, number, contender, turns[contender])
         if number:
             result.rounds.append(turns)
+            await result.yardstick.read()
 
 
 def _limit(bed: Bed) -> float:

@@ -21,7 +21,7 @@ class BroadcastCost(Case):
 
     kind: ClassVar = "broadcast"
     metrics: ClassVar = (
-        Metric("cost", "sender's CPU a message", "µs", False),
+        Metric("cost", "sender's CPU a message", "µs", False, of_message=True),
         Metric("rate", "messages", "1/s", True),
         Metric("loss", "lost", "%"),
         Metric("source_cpu", "CPU source", "cores"),

@@ -21,8 +21,8 @@ class Echo(Case):
 
     kind: ClassVar = "echo"
     metrics: ClassVar = (
-        Metric("p50", "p50", "µs", False),
-        Metric("cpu", "CPU of one side", "µs", False, compared=True),
+        Metric("p50", "p50", "µs", False, of_message=True),
+        Metric("cpu", "CPU of one side", "µs", False, compared=True, of_message=True),
         Metric("lost", "lost", "messages"),
     )
 

@@ -14,7 +14,7 @@ from knet_trio.cli.bench.process import BenchError
 
 _RATE: Final = 1000
 _SIZE: Final = 64
-_SECONDS: Final = 4.0
+_SECONDS: Final = 3.0
 _CUT_AT: Final = 1.0
 # For what is still on its way when the stream has ended.
 _DRAIN: Final = 0.3
@@ -53,6 +53,11 @@ class Failover(Case):
     def network(self) -> str:
         """Veth, because loopback has no interface for each link."""
         return Veth.name
+
+    @property
+    def rounds(self) -> int | None:
+        """Two, because links have to grow old each time."""
+        return 2
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Let the links grow old, stream, and cut."""

@@ -19,7 +19,7 @@ _SIZE: Final = 64
 _FIRST: Final = 100
 _SETTLE: Final = 2.0
 # Each host is pinged once a second, so a turn has to see a few of these.
-_TURNS: Final = 2
+_TURNS: Final = 4
 _DRAIN: Final = 0.3
 
 

@@ -16,7 +16,7 @@ _LINKS: Final = 8
 # Until the path MTU of all links is known, and nothing else goes on.
 _SETTLE: Final = 2.0
 # Heartbeats come every 100 ms, so more of them are needed than a turn is long by default.
-_TURNS: Final = 3
+_TURNS: Final = 5
 
 
 @attrs.frozen

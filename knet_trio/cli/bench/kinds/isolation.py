@@ -27,7 +27,7 @@ _LOAD_SIZE: Final = 1400
 _LOAD_BATCH: Final = 8
 _TIMERS: Final = Timers(ping=0.2, timeout=2.0, pongs=1)
 # The stuck host is up for two seconds, and down after that: a phase sees both.
-_TURNS: Final = 2
+_TURNS: Final = 3
 _DRAIN: Final = 0.5
 # So much longer than both phases goes the load: a stream may be late.
 _SPARE: Final = 20.0

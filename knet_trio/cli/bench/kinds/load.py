@@ -34,7 +34,7 @@ class Load(Case):
         Metric("p50", "p50", "ms", False),
         Metric("other_lost", "lost", "messages"),
         Metric("flaps", "links found down", "", False),
-        Metric("rate", "messages", "1/s", True),
+        Metric("rate", "messages", "1/s", True, compared=True, of_message=True),
         Metric("loss", "lost", "%"),
         Metric("source_start", "source at start", "MiB"),
         Metric("source_middle", "middle", "MiB"),

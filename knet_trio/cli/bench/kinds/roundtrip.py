@@ -20,7 +20,7 @@ class RoundTrip(Case):
 
     kind: ClassVar = "roundtrip"
     metrics: ClassVar = (
-        Metric("p50", "p50", "µs", False),
+        Metric("p50", "p50", "µs", False, of_message=True),
         Metric("p99", "p99", "µs", False),
         Metric("rate", "round trips", "1/s"),
         Metric("cpu", "CPU a round trip", "µs"),

@@ -43,7 +43,7 @@ class Throughput(Case):
 
     kind: ClassVar = "throughput"
     metrics: ClassVar = (
-        Metric("rate", "messages", "1/s", True),
+        Metric("rate", "messages", "1/s", True, of_message=True),
         Metric("bandwidth", "payload", "MB/s"),
         Metric("loss", "lost", "%"),
         Metric("source_cpu", "CPU source", "cores"),

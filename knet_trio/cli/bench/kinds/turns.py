@@ -67,6 +67,11 @@ class LongTurns(Case):
         """knet_trio: nobody else has these turns."""
         return (OURS,)
 
+    @property
+    def rounds(self) -> int | None:
+        """Two, because the times are the processor's, and much the same each time."""
+        return 2
+
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Watch the turns while it happens."""
         measure = _MEASURES[self.what]

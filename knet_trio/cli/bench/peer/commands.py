@@ -73,6 +73,7 @@ class Span:
     end: float
     count: Callable[[], int]
     _marks: list[tuple[float, float, int]] = attrs.field(factory=list[tuple[float, float, int]])
+    _watched: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def next_mark(self) -> float | None:
@@ -88,6 +89,11 @@ class Span:
         while (moment := self.next_mark) is not None:
             await trio.sleep(max(0.0, moment - time.monotonic()))
             self.mark()
+        self._watched.set()
+
+    async def wait_watched(self) -> None:
+        """Wait until ``watch``, in another task, has marked both, late as that may be."""
+        await self._watched.wait()
 
     def look(self) -> None:
         """Mark a moment that has come; for loops that do not run under Trio."""

@@ -106,6 +106,8 @@ class Traffic:
         sink = self._handles.find(arguments).sink
         if sink is None:
             raise CommandError("there is no sink")
+        # The loop may be so full that this command comes before the second mark.
+        await sink.span.wait_watched()
         sink.scope.cancel()
         return {"received": sink.received, "wrong": sink.wrong, **sink.span.answer()}
 
