@@ -73,6 +73,15 @@ def test_ratios_are_of_the_same_round() -> None:
     assert result.as_json(OURS)["too_much_lost"] == [OURS]
 
 
+def test_a_difference_is_shown_by_rounds_that_agree() -> None:
+    result = imagined_result(reading())
+    assert result.shows(Spread(4.0, 2.0, 8.0))
+    assert result.shows(Spread(0.5, 0.2, 0.9))
+    assert not result.shows(Spread(1.5, 0.9, 2.0))
+    del result.rounds[1:]
+    assert not result.shows(Spread(4.0, 4.0, 4.0))
+
+
 def test_quantiles() -> None:
     assert quantile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.0
     assert quantile([1.0, 2.0, 3.0, 4.0], 0.99) == 4.0
@@ -215,9 +224,16 @@ def test_loss_is_marked_and_told() -> None:
     lossy = imagined_result(reading(), loss=0.5)
     assert ratio_marks(lossy, LIBKNET) == " !"
     assert [remark for remark in remarks([lossy]) if remark.startswith("!")]
-    assert list(remarks([imagined_result(reading())])) == [
-        "No rate was measured at which 0.1 % or more was lost."
-    ]
+    lossless, _ = remarks([imagined_result(reading())])
+    assert lossless == "No rate was measured at which 0.1 % or more was lost."
+
+
+def test_how_far_the_yardstick_went_over_the_whole_run_is_told() -> None:
+    _, told = remarks([imagined_result(reading()), imagined_result(reading(12e-6))])
+    assert told == (
+        "The yardstick over all cases: checkpoint 10 – 12 µs, sendto+recv 5 – 5 µs,"
+        " loop 50 – 50 ns, seal 4 – 4 µs"
+    )
 
 
 # Tables.
@@ -257,7 +273,7 @@ def test_a_document_keeps_what_is_around_its_tables(tmp_path: Path) -> None:
     assert "    knet-trio bench --pairs 3\n" in text
     assert "| checkpoint [µs] | a checkpoint of Trio, its loop once around | 10 | 12 |" in text
     assert (
-        "| `imagined` rate [1/s] | 20,000 (10,000 – 40,000) | libknet | 5,000 (5,000 – 5,000)"
+        "| `imagined` rate [1/s] | 20,000 (10,000 – 40,000) | libknet | 5,000"
         " | **×4.00** (×2.00 – ×8.00) | 10 : 40 | 10 / 5 / 50 / 4 |"
     ) in text
     assert "| `imagined` | libknet | 0 |" in text
@@ -269,7 +285,7 @@ def test_a_case_of_one_alone_has_a_row_too(tmp_path: Path) -> None:
     result.rounds.append({OURS: {"rate": 1000.0, "loss": 0.0}})
     measured = BenchResult([result], Yardstick([reading(), reading()]))
     write(path, measured, machine(), [])
-    row = "| `imagined` rate [1/s] | 1,000 (1,000 – 1,000) | – | – | – | 200 | 10 / 5 / 50 / 4 |"
+    row = "| `imagined` rate [1/s] | 1,000 | – | – | – | 200 | 10 / 5 / 50 / 4 |"
     assert row in path.read_text()
 
 

@@ -32,8 +32,9 @@ def heading(metric: Metric) -> str:
 
 
 def spread(values: Spread) -> str:
-    """Return the median with the least and the greatest."""
-    return f"{number(values.median)} ({span(values)})"
+    """Return the median, with the least and the greatest where they differ."""
+    median = number(values.median)
+    return median if values.least == values.greatest else f"{median} ({span(values)})"
 
 
 def span(values: Spread) -> str:
@@ -74,6 +75,10 @@ def remarks(results: Sequence[CaseResult]) -> Iterator[str]:
             f"{MOVED} the yardstick moved by more than {100 * (MOST_MOVE - 1):.0f} % within the"
             f" case ({moved} of {len(results)}): the machine was not the same throughout"
         )
+    whole = Yardstick([reading for result in results for reading in result.yardstick.readings])
+    if whole.readings:
+        parts = (f"{part.title} {span(whole.spread(part))} {part.unit}" for part in PARTS)
+        yield f"The yardstick over all cases: {', '.join(parts)}"
     others = [cores for result in results for cores in result.others]
     much = sum(cores > MUCH for cores in others)
     if much:

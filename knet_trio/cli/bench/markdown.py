@@ -26,7 +26,7 @@ from knet_trio.cli.bench.yardstick import PARTS, UNIT, Yardstick
 BEGIN: Final = "<!-- written by knet-trio bench --markdown: begin -->"
 END: Final = "<!-- written by knet-trio bench --markdown: end -->"
 
-_READING: Final = " / ".join(part.title for part in PARTS)
+_READING: Final = f"yardstick: {' / '.join(f'{part.title} [{part.unit}]' for part in PARTS)}"
 
 
 class MarkdownError(ValueError):
@@ -107,16 +107,18 @@ def _compared_cells(result: CaseResult, metric: Metric, other: str | None) -> It
     yield other or NOTHING
     yield NOTHING if other is None else spread(result.spread(other, metric))
     ratio = None if other is None or OURS not in sides else result.ratio(OURS, other, metric)
-    yield NOTHING if ratio is None else _ratio(ratio, ratio_marks(result, other))
+    yield NOTHING if ratio is None else f"{_ratio(result, ratio)}{ratio_marks(result, other)}"
     times = [result.in_datagrams(side, metric) for side in sides]
     yield " : ".join(number(one) for one in times if one is not None) or NOTHING
     yield of_yardstick(result.yardstick)
 
 
-def _ratio(ratio: Spread, marks: str) -> str:
-    # Bold where all rounds agree who is better.
-    bold = "**" if ratio.excludes(1.0) else ""
-    return f"{bold}×{ratio.median:.2f}{bold} (×{ratio.least:.2f} – ×{ratio.greatest:.2f}){marks}"
+def _ratio(result: CaseResult, ratio: Spread) -> str:
+    median = f"×{ratio.median:.2f}"
+    if ratio.least == ratio.greatest:
+        return median
+    bold = "**" if result.shows(ratio) else ""
+    return f"{bold}{median}{bold} (×{ratio.least:.2f} – ×{ratio.greatest:.2f})"
 
 
 def _others_table(results: Sequence[CaseResult], metrics: Sequence[Metric]) -> Iterator[str]:

@@ -165,7 +165,7 @@ def _ratio_cells(result: CaseResult, other: str, metric: Metric) -> tuple[Text, 
     if ratio is None:
         return Text(""), Text("")
     style = ""
-    if metric.more_is_better is not None and ratio.excludes(1.0):
+    if metric.more_is_better is not None and result.shows(ratio):
         better = (ratio.median > 1) == metric.more_is_better
         style = "bold green" if better else "bold yellow"
     marks = ratio_marks(result, other)

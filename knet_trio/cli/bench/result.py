@@ -54,6 +54,10 @@ class CaseResult:
         ratios = [mine / theirs for mine, theirs in pairs if theirs]
         return Spread.of(ratios) if len(ratios) == len(self.rounds) else None
 
+    def shows(self, ratio: Spread) -> bool:
+        """Return whether all rounds, of which there are some, agree whose figure is the greater."""
+        return len(self.rounds) > 1 and ratio.excludes(1.0)
+
     def in_datagrams(self, contender: str, metric: Metric) -> float | None:
         """Return what a message took, in times of ``sendto+recv``; None if it is of no message."""
         if not metric.of_message:
