@@ -19,7 +19,7 @@ from knet_trio.cli.bench.bed import LIBKNET, OURS, Bed
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.cases import CASES, choose
 from knet_trio.cli.bench.dam import open_dam
-from knet_trio.cli.bench.figures import MOVED, of_yardstick, ratio_marks, remarks
+from knet_trio.cli.bench.figures import MOVED, median, of_yardstick, ratio_marks, remarks
 from knet_trio.cli.bench.kinds.throughput import LEAST_MESSAGES, MOST_MESSAGES, window
 from knet_trio.cli.bench.libknet import build
 from knet_trio.cli.bench.machine import Machine
@@ -223,6 +223,8 @@ def test_without_readings_there_is_no_yardstick() -> None:
 def test_loss_is_marked_and_told() -> None:
     lossy = imagined_result(reading(), loss=0.5)
     assert ratio_marks(lossy, LIBKNET) == " !"
+    loss = Imagined.metrics[1]
+    assert (median(lossy, OURS, loss), median(lossy, LIBKNET, loss)) == ("0.5 !", "0")
     assert [remark for remark in remarks([lossy]) if remark.startswith("!")]
     lossless, _ = remarks([imagined_result(reading())])
     assert lossless == "No rate was measured at which 0.1 % or more was lost."

@@ -37,6 +37,12 @@ def spread(values: Spread) -> str:
     return median if values.least == values.greatest else f"{median} ({span(values)})"
 
 
+def median(result: CaseResult, contender: str, metric: Metric) -> str:
+    """Return a contender's median, with a mark where it is too much loss."""
+    mark = f" {LOST}" * (metric.key == "loss" and result.troubled(contender))
+    return f"{number(result.spread(contender, metric).median)}{mark}"
+
+
 def span(values: Spread) -> str:
     """Return the least and the greatest."""
     return f"{number(values.least)} – {number(values.greatest)}"

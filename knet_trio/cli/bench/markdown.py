@@ -12,6 +12,7 @@ from knet_trio.cli.bench.case import Metric
 from knet_trio.cli.bench.figures import (
     NOTHING,
     heading,
+    median,
     number,
     of_yardstick,
     ratio_marks,
@@ -128,7 +129,7 @@ def _others_table(results: Sequence[CaseResult], metrics: Sequence[Metric]) -> I
     yield _row(["---"] * (2 + len(metrics)))
     for result in results:
         for contender in result.contenders:
-            values = [number(result.spread(contender, metric).median) for metric in metrics]
+            values = [median(result, contender, metric) for metric in metrics]
             yield _row([f"`{result.case.name}`", contender, *values])
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from knet_trio.cli.bench.bed import OURS
 from knet_trio.cli.bench.case import Case, Measured, Metric
-from knet_trio.cli.bench.figures import LOST, number, of_yardstick, ratio_marks, remarks, span
+from knet_trio.cli.bench.figures import median, number, of_yardstick, ratio_marks, remarks, span
 from knet_trio.cli.bench.machine import Machine
 from knet_trio.cli.bench.result import CaseResult
 from knet_trio.cli.bench.runner import Progress
@@ -133,9 +133,9 @@ def _tall_table(result: CaseResult) -> Table:
         table.add_column(f"by {other}", justify="right")
         table.add_column("least – most", justify="right")
     for metric in result.case.metrics:
-        medians = [result.spread(name, metric).median for name in result.contenders]
+        medians = [median(result, name, metric) for name in result.contenders]
         ratios = [cell for other in others for cell in _ratio_cells(result, other, metric)]
-        table.add_row(Text(" ".join(_heading(metric))), *map(number, medians), *ratios)
+        table.add_row(Text(" ".join(_heading(metric))), *medians, *ratios)
     return table
 
 
@@ -148,7 +148,7 @@ def _cells(result: CaseResult, contender: str, metrics: Sequence[Metric]) -> Ite
     for metric in metrics:
         values = result.spread(contender, metric)
         troubled = metric.key == "loss" and result.troubled(contender)
-        yield Text(f"{number(values.median)}{f' {LOST}' * troubled}", "red" if troubled else "")
+        yield Text(median(result, contender, metric), "red" if troubled else "")
         if metric in result.case.compared:
             yield Text(span(values), "dim")
             if metric.of_message:
