@@ -83,6 +83,10 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
     return kind.envelope(seal_hash, config.key[: kind.key_size])
 
 
+_WRONG_HASH: Final = "the hash is not right"
+_NO_BLOCKS: Final = "not a whole number of cipher blocks"
+
+
 class HashEnvelope(Cipher):
     """Authentication alone: ``| plaintext | hash |``."""
 
@@ -102,7 +106,7 @@ class HashEnvelope(Cipher):
         """Check the hash and take it off."""
         body, digest = envelope[: -self.hash_size], envelope[-self.hash_size :]
         if not body or not bytes_eq(digest, self._digest(body)):
-            raise PacketError(DropCause.NOT_AUTHENTIC, "the hash is not right")
+            raise PacketError(DropCause.NOT_AUTHENTIC, _WRONG_HASH)
         return body
 
     def has_same_hash(self, other: HashEnvelope) -> bool:
@@ -181,11 +185,14 @@ class CbcEnvelope(HashEnvelope):
             )
         bodies = self._encryptor.update(b"".join(stream))
         envelopes: list[bytes] = []
+        copy_keyed = self._keyed.copy
         start = 0
         for packet in packets:
             end = start + SALT_SIZE + (len(packet) // AES_BLOCK + 1) * AES_BLOCK
             body = bodies[start:end]
-            envelopes.append(body + self._digest(body))
+            keyed = copy_keyed()
+            keyed.update(body)
+            envelopes.append(body + keyed.finalize())
             start = end
         return envelopes
 
@@ -193,7 +200,7 @@ class CbcEnvelope(HashEnvelope):
         """Check the hash, then decrypt and take the padding off."""
         body = super().open_untrusted(envelope)
         if len(body) < SALT_SIZE + AES_BLOCK or len(body) % AES_BLOCK:
-            raise PacketError(DropCause.NOT_AUTHENTIC, "not a whole number of cipher blocks")
+            raise PacketError(DropCause.NOT_AUTHENTIC, _NO_BLOCKS)
         stream = self._decryptor.update(body)
         padding = stream[-1]
         if 1 <= padding <= AES_BLOCK and stream.endswith(_PADDING[-padding]):
@@ -204,21 +211,18 @@ class CbcEnvelope(HashEnvelope):
         """Check the hash of each, then decrypt those that are right in one go."""
         bodies: list[bytes] = []
         opened: list[bytes | PacketError] = []
+        copy_keyed, hash_size = self._keyed.copy, self.hash_size
         for envelope in envelopes:
-            try:
-                body = super().open_untrusted(envelope)
-            except PacketError as error:
-                # The traceback leads to this list and the envelope: a ring that a flood would
-                # fill memory with until the garbage collector comes by.
-                opened.append(error.with_traceback(None))
-                continue
-            if len(body) < SALT_SIZE + AES_BLOCK or len(body) % AES_BLOCK:
-                opened.append(
-                    PacketError(DropCause.NOT_AUTHENTIC, "not a whole number of cipher blocks")
-                )
-                continue
-            bodies.append(body)
-            opened.append(body)
+            body = envelope[:-hash_size]
+            keyed = copy_keyed()
+            keyed.update(body)
+            if not bytes_eq(envelope[-hash_size:], keyed.finalize()):
+                opened.append(PacketError(DropCause.NOT_AUTHENTIC, _WRONG_HASH))
+            elif len(body) < SALT_SIZE + AES_BLOCK or len(body) % AES_BLOCK:
+                opened.append(PacketError(DropCause.NOT_AUTHENTIC, _NO_BLOCKS))
+            else:
+                bodies.append(body)
+                opened.append(body)
         stream = self._decryptor.update(b"".join(bodies))
         start = 0
         for i, sealed in enumerate(opened):

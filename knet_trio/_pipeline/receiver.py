@@ -57,6 +57,9 @@ RECEIVED_AT_ONCE: Final = 128 * 1024
 """Bytes that all receive tasks together work on in a round of the loop, and then a train more. So
 other tasks do not wait for a piece from each of many sockets."""
 
+CLEAR_SHARE: Final = 4
+"""How many bytes in clear are as much work as one that is sealed."""
+
 LARGE_PACKET: Final = 4096
 """Bytes of a packet that are as much work as a small packet."""
 
@@ -101,6 +104,7 @@ class Receiver:
     async def receive_from(self, endpoint: Endpoint) -> None:
         """Receive what arrives at ``endpoint``, until cancelled."""
         turns, delivery, context = self._turns, self._delivery, self._context
+        crypto = context.crypto
         # The time that readers may still have, and when that was worked out last.
         credit = 0.0
         since = turns.now()
@@ -120,7 +124,7 @@ class Receiver:
                 while turns.received > RECEIVED_AT_ONCE:
                     await turns.give_up()
                 length = len(data)
-                turns.received += length
+                turns.received += length if crypto.openers else length // CLEAR_SHARE
                 if length <= size:
                     self._receive_one(data, source)
                     piece += 1 + length // LARGE_PACKET
