@@ -123,6 +123,32 @@ def decode_train_untrusted(data: bytes, size: int) -> DataRun | None:
     return DataRun(*first[:-1], payloads)
 
 
+def decode_spread_untrusted(
+    data: bytes, start: int, stride: int, ends: Sequence[int]
+) -> DataRun | None:
+    """Read packets that begin at equal distances, with other bytes between them.
+
+    Args:
+        data: The packets.
+        start: Where the first one begins.
+        stride: How many bytes further each of the next begins.
+        ends: Where each ends.
+
+    Returns:
+        None if they are not a run of data packets. Then each has to be read on its own.
+    """
+    count = len(ends)
+    if not 2 <= count <= MAX_RUN:
+        return None
+    starts = range(start + DATA_HEADER_SIZE, start + DATA_HEADER_SIZE + count * stride, stride)
+    payloads = [data[begin:end] for begin, end in zip(starts, ends, strict=True)]
+    sizes = list(map(len, payloads))
+    if not min(sizes) > 0 or max(sizes) > MAX_MESSAGE:
+        return None
+    first = _decode_headers(data, stride, count, start)
+    return None if first is None else DataRun(*first[:-1], payloads)
+
+
 def decode_packets_untrusted(packets: Sequence[bytes]) -> DataRun | None:
     """Read packets of any sizes that follow each other.
 
@@ -143,18 +169,18 @@ def decode_packets_untrusted(packets: Sequence[bytes]) -> DataRun | None:
     return DataRun(*first[:-1], [packet[DATA_HEADER_SIZE:] for packet in packets])
 
 
-def _decode_headers(data: bytes, stride: int, count: int) -> Data | None:
-    """Read ``count`` headers, each ``stride`` bytes after the one before.
+def _decode_headers(data: bytes, stride: int, count: int, start: int = 0) -> Data | None:
+    """Read ``count`` headers from ``start`` on, each ``stride`` bytes after the one before.
 
     Returns:
         The first packet, with a payload that means nothing; None if the others do not follow it.
     """
     for column in _SAME:
-        if data[column::stride].count(data[column]) != count:
+        if data[start + column :: stride].count(data[start + column]) != count:
             return None
     try:
         # With a byte more, since there is no data packet without a payload.
-        first = decode_untrusted(data[: DATA_HEADER_SIZE + 1])
+        first = decode_untrusted(data[start : start + DATA_HEADER_SIZE + 1])
     except PacketError:
         return None
     if not isinstance(first, Data):
@@ -177,9 +203,9 @@ def _decode_headers(data: bytes, stride: int, count: int) -> Data | None:
     # Where the low byte has passed 255, the high one is one more.
     highs = _SINGLE[high] * (256 - low) + _SINGLE[(high + 1) & 0xFF] * low
     if (
-        data[_FRAG_SEQ::stride] == frag_seqs
-        and data[_SEQ_LOW::stride] == steps.translate(_COUNTING[low : low + 256])
-        and data[_SEQ_HIGH::stride] == steps.translate(highs)
+        data[start + _FRAG_SEQ :: stride] == frag_seqs
+        and data[start + _SEQ_LOW :: stride] == steps.translate(_COUNTING[low : low + 256])
+        and data[start + _SEQ_HIGH :: stride] == steps.translate(highs)
     ):
         return first
     return None

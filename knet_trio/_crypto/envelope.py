@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC, CTR
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from knet_trio.abc import Cipher
+from knet_trio.abc import Cipher, OpenedTrain
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
 
@@ -108,6 +108,33 @@ class HashEnvelope(Cipher):
         if not body or not bytes_eq(digest, self._digest(body)):
             raise PacketError(DropCause.NOT_AUTHENTIC, _WRONG_HASH)
         return body
+
+    def open_train_untrusted(self, train: bytes, size: int) -> OpenedTrain | None:
+        """Check the hash of each, if all of them are right; they need not be cut out for that."""
+        ends = self._check_train(train, size, 1)
+        return None if ends is None else OpenedTrain(train, 0, size, ends)
+
+    def _check_train(self, train: bytes, size: int, least: int) -> list[int] | None:
+        """Return where the hash of each envelope of a train begins, if all of them are right.
+
+        Args:
+            train: The envelopes.
+            size: The bytes of each; the last may have fewer.
+            least: The bytes that each has at least, without its hash.
+        """
+        copy_keyed, hash_size = self._keyed.copy, self.hash_size
+        view, length = memoryview(train), len(train)
+        ends: list[int] = []
+        for start in range(0, length, size):
+            end = min(start + size, length) - hash_size
+            if end - start < least:
+                return None
+            keyed = copy_keyed()
+            keyed.update(view[start:end])
+            if not bytes_eq(train[end : end + hash_size], keyed.finalize()):
+                return None
+            ends.append(end)
+        return ends
 
     def has_same_hash(self, other: HashEnvelope) -> bool:
         """Return whether what is right for one of them is right for the other: key and hash."""
@@ -238,6 +265,21 @@ class CbcEnvelope(HashEnvelope):
                 opened[i] = PacketError(DropCause.NOT_AUTHENTIC, "the padding is not right")
             start = end
         return opened
+
+    def open_train_untrusted(self, train: bytes, size: int) -> OpenedTrain | None:
+        """Decrypt all of it in one go, with the hashes, where they are whole blocks too."""
+        if size % AES_BLOCK or len(train) % AES_BLOCK or self.hash_size % AES_BLOCK:
+            return None
+        ends = self._check_train(train, size, SALT_SIZE + AES_BLOCK)
+        if ends is None:
+            return None
+        stream = self._decryptor.update(train)
+        for i, end in enumerate(ends):
+            padding = stream[end - 1]
+            if not 1 <= padding <= AES_BLOCK or not stream.endswith(_PADDING[-padding], 0, end):
+                return None
+            ends[i] = end - padding
+        return OpenedTrain(stream, SALT_SIZE, size, ends)
 
 
 # By the bytes that a packet has in its last block. From the end, by the bytes of padding.

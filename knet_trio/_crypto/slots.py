@@ -12,7 +12,7 @@ from typing import Final
 from knet_trio._core.onwire import is_clear_untrusted, is_surely_clear_untrusted
 from knet_trio._crypto.alike import AlikePair
 from knet_trio._crypto.envelope import HashEnvelope, make_cipher
-from knet_trio.abc import Cipher
+from knet_trio.abc import Cipher, OpenedTrain
 from knet_trio.config import CryptoConfig, check_integer
 from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketError, is_integer
 
@@ -132,6 +132,14 @@ class CryptoSlots:
             if isinstance(packet, PacketError):
                 packets[i] = self._open_otherwise(datagrams[i], others)
         return packets
+
+    def open_train_untrusted(self, train: bytes, size: int) -> OpenedTrain | None:
+        """Return the packets of a train of envelopes, if the first configuration opens them all.
+
+        Returns:
+            None if not: ``open_many_untrusted`` tries the others, and says what is wrong.
+        """
+        return self.openers[0].open_train_untrusted(train, size) if self.openers else None
 
     def _open_otherwise(self, datagram: bytes, others: Sequence[Cipher]) -> bytes | PacketError:
         for cipher in others:
