@@ -19,6 +19,7 @@ wrote them, so what is in them is that node's own business.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -338,10 +339,16 @@ def encode_messages(
         size = -(-total // count)
         head = before + seq.to_bytes(2, "big") + after
         packets += [
-            b"".join((head, bytes((count, number, channel)), payload[start : start + size]))
-            for number, start in enumerate(range(0, total, size), 1)
+            b"".join((head, tail, payload[start : start + size]))
+            for tail, start in zip(_tails(count, channel), range(0, total, size), strict=False)
         ]
     return packets
+
+
+@functools.lru_cache(maxsize=64)
+def _tails(count: int, channel: int) -> list[bytes]:
+    """Return the ends of the headers of ``count`` fragments."""
+    return [bytes((count, number, channel)) for number in range(1, count + 1)]
 
 
 def encode_ping(packet: Ping) -> bytes:

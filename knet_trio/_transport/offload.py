@@ -13,7 +13,6 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from itertools import islice
 from typing import Final
 
 from knet_trio.address import Address
@@ -65,13 +64,12 @@ def train_length(datagrams: Sequence[bytes], start: int) -> int:
     """Return how many of ``datagrams``, from ``start``, can go in one call: at least one."""
     size = len(datagrams[start])
     most = min(MOST_DATAGRAMS, MOST_BYTES // size) if size else 1
-    length = 1
-    for datagram in islice(datagrams, start + 1, start + most):
-        if len(datagram) != size:
-            # A shorter one ends the train; the kernel sends no empty one that way.
-            return length + 1 if 0 < len(datagram) < size else length
-        length += 1
-    return length
+    sizes = list(map(len, datagrams[start : start + most]))
+    if sizes.count(size) == len(sizes):
+        return len(sizes)
+    length = next(place for place, other in enumerate(sizes) if other != size)
+    # A shorter one ends the train; the kernel sends no empty one that way.
+    return length + 1 if 0 < sizes[length] < size else length
 
 
 class Crowded:
