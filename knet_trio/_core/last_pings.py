@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from array import array
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -38,8 +38,8 @@ class LastPings:
     def __init__(self) -> None:
         # When the pings without an answer were sent, the earliest first.
         self._awaited: dict[float, None] = {}
-        # When each was sent, and its round trip.
-        self._ended: deque[tuple[float, float]] = deque(maxlen=LAST_PINGS)
+        # When each was sent, and its round trip, by turns: there may be thousands of links.
+        self._ended = array("d")
 
     def sent(self, at: float, timeout: float) -> None:
         """Note that a ping was sent at that time; give up those that are older than ``timeout``."""
@@ -51,20 +51,20 @@ class LastPings:
     def answered(self, sent: float, seconds: float) -> None:
         """Note that the ping of that time was answered after ``seconds``, in time."""
         if sent in self._awaited:
-            del self._awaited[sent]
-            self._ended.append((sent, seconds))
+            self._end(sent, seconds)
 
     def clear(self) -> None:
         """Forget them all."""
         self._awaited.clear()
-        self._ended.clear()
+        del self._ended[:]
 
     def figures(self, since: float = -math.inf) -> PingFigures:
         """Return the figures of those that were sent since then.
 
         Whether a ping is lost is found out when a later one is sent.
         """
-        ended = [seconds for sent, seconds in self._ended if sent >= since]
+        pairs = zip(self._ended[::2], self._ended[1::2], strict=True)
+        ended = [seconds for sent, seconds in pairs if sent >= since]
         trips = [seconds for seconds in ended if seconds != _LOST]
         ranked = sorted(trips)
         steps = [abs(later - earlier) for earlier, later in pairwise(trips)]
@@ -84,8 +84,16 @@ class LastPings:
             self._lose(earliest)
 
     def _lose(self, sent: float) -> None:
+        self._end(sent, _LOST)
+
+    def _end(self, sent: float, seconds: float) -> None:
+        """Note what became of a ping that was awaited."""
         del self._awaited[sent]
-        self._ended.append((sent, _LOST))
+        ended = self._ended
+        ended.append(sent)
+        ended.append(seconds)
+        if len(ended) > 2 * LAST_PINGS:
+            del ended[:2]
 
 
 def _percentile(ranked: list[float], percent: int) -> float | None:

@@ -130,7 +130,7 @@ class Liveness:
         """Ask the peer of a link that is up whether it is there: the network says that it is not.
 
         The link is in doubt until a ping from now on is answered, and goes down if none is in time.
-        ``poll`` says when to send one; tell ``asked`` that it has left.
+        ``poll`` says when to send one; tell ``left`` that it has left.
 
         Args:
             now: The time in seconds.
@@ -147,18 +147,19 @@ class Liveness:
         self.doubt()
         return True
 
-    def asked(self, now: float, *, left: bool) -> None:
-        """Note that a ping was sent to where the link leads to, or found no room there."""
+    def left(self, sent: float, now: float) -> None:
+        """Note that the system took the ping of that time, to where the link leads to."""
+        self._last_pings.sent(sent, self.timeout)
         if self.inquiry.stage is not InquiryStage.QUIET:
-            self.inquiry.asked(now, left=left)
+            self.inquiry.asked(now, left=True)
+
+    def found_no_room(self, now: float) -> None:
+        """Note that a ping to where the link leads to found no room in the socket."""
+        self.inquiry.asked(now, left=False)
 
     def refused(self, now: float) -> None:
         """Note that this machine refused to send a ping to where the link leads to."""
         self.inquiry.refused(now)
-
-    def left(self, sent: float) -> None:
-        """Note that the system took the ping of that time."""
-        self._last_pings.sent(sent, self.timeout)
 
     def moved(self) -> None:
         """Forget what was said of where the link led to: it leads elsewhere."""

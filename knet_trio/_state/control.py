@@ -64,14 +64,15 @@ def receive_scheduled(handle: HandleState, packet: bytes, source: Address) -> bo
     if link is None or link.link_id != link_id:
         return False
     context = handle.context
-    if context.access_lists and not link.acl.accepts(source.host):
+    address = link.address
+    if context.access_lists and not address.acl.accepts(source.host):
         return False
     if kind == TYPE_PING:
-        if not seq and link.address.is_seen(stamp):
+        if not seq and address.is_seen(stamp):
             context.refuse(DropCause.REPLAYED, source, link=link)
             return True
         link.counters.received(Kind.PING, 1, PING_SIZE)
-        link.address.hear_peer(context.now())
+        address.hear_peer(context.now())
         host.inbound.ping_received(seq, timed=True, link=link_id)
         link.output.answer(packet)
         return True

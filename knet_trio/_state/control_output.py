@@ -43,6 +43,9 @@ class ControlOutput:
         link_id: The link.
         lane: The lane of the host, which knows the number that a ping tells.
         report: Called with troubles of other links that are found on the way.
+
+    Attributes:
+        address: Where the link leads to.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class ControlOutput:
         self._host_id = host_id
         self._link_id = link_id
         self._sender = sender
-        self._address = address
+        self.address = address
         self._lane = lane
         self._report = report
         self._pong_header = pong_header(context.host_id)
@@ -68,11 +71,6 @@ class ControlOutput:
         self._last_place: Address | None = None
         self._where = b""
         self._last_time = 0.0
-
-    @property
-    def destination(self) -> Address | None:
-        """Where the link leads to, None while a dynamic link has not learned it."""
-        return self._address.destination
 
     @property
     def drained(self) -> bool:
@@ -156,7 +154,7 @@ class ControlOutput:
         others: list[PathTrouble] = []
         endpoint = self._sender.send_socket.endpoint
         for trouble in endpoint.troubles():
-            if trouble.errno == errno.EMSGSIZE and trouble.concerns(self._address.destination):
+            if trouble.errno == errno.EMSGSIZE and trouble.concerns(self.address.destination):
                 if trouble.mtu is not None:
                     sizes.append(trouble.mtu)
             else:
@@ -165,7 +163,7 @@ class ControlOutput:
         return min(sizes, default=None)
 
     def _send(self, kind: Kind, packet: bytes, to: Address | None = None) -> OSError | None:
-        destination = to or self._address.destination
+        destination = to or self.address.destination
         if destination is None:
             return None
         context = self._context

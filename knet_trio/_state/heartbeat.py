@@ -129,17 +129,21 @@ class Heartbeat:
 
         A dynamic link that has not learned where its peer is sends none.
         """
-        place = self._output.destination
-        if place is not None:
-            sent = self.liveness.ping_time(now)
-            error = self._output.ping(sent, place, timed=timed)
-            self.refused = error is not None and error.errno not in NO_ROOM
-            if self.refused:
-                self.liveness.refused(now)
-                return
-            if error is None:
-                self.liveness.left(sent)
-            self.liveness.asked(now, left=error is None)
+        output, liveness = self._output, self.liveness
+        place = output.address.destination
+        if place is None:
+            return
+        sent = liveness.ping_time(now)
+        error = output.ping(sent, place, timed=timed)
+        if error is None:
+            self.refused = False
+            liveness.left(sent, now)
+            return
+        self.refused = error.errno not in NO_ROOM
+        if self.refused:
+            liveness.refused(now)
+        else:
+            liveness.found_no_room(now)
 
     def question(self, now: float, said: str, grace: float) -> bool:
         """Ask the peer at once whether it is there, since the network says that it is not.

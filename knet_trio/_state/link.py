@@ -35,6 +35,7 @@ class LinkState(ABC):
         context: What all parts of the handle share.
         host_id: The id of its host.
         config: The settings in force.
+        link_id: The id of the link, 0 to 7.
         title: Its name in the log, which may keep it long after the link is gone.
         counters: Its counters.
         connected: Whether it is up, and how to wait for that.
@@ -47,17 +48,13 @@ class LinkState(ABC):
         self.context = context
         self.host_id = host_id
         self.config = config
+        self.link_id = config.link_id
         self.title = f"link {config.link_id} to host {host_id}"
         self.counters = LinkCounters()
         self.connected = AsyncBool()
         self.reason = "not enabled yet"
         self.since = context.now()
         self.history: deque[LinkTransition] = deque(maxlen=HISTORY)
-
-    @property
-    def link_id(self) -> int:
-        """The id of the link, 0 to 7."""
-        return self.config.link_id
 
     @property
     def priority(self) -> int:

@@ -198,14 +198,12 @@ class TestLink:
         assert link.question(START)
         assert link.suspect(START)
         assert link.poll(START) == (True, False)
-        link.ping_time(START)
-        link.asked(START, left=True)
+        link.left(link.ping_time(START), START)
         now = START
         while link.connected:
             now = link.deadline
             if link.poll(now)[0]:
-                link.ping_time(now)
-                link.asked(now, left=True)
+                link.left(link.ping_time(now), now)
         assert now == pytest.approx(START + patience)
 
     def test_a_pong_ends_the_doubt(self) -> None:
@@ -213,7 +211,7 @@ class TestLink:
         link.question(START)
         link.poll(START)
         sent = link.ping_time(START)
-        link.asked(START, left=True)
+        link.left(sent, START)
         link.pong_received(START + 0.125, sent)
         assert not link.inquiry.active
         assert not link.suspect(START + 0.125)
@@ -228,13 +226,12 @@ class TestLink:
         link = link_up(0.001)
         link.question(START)
         link.poll(START)
-        link.ping_time(START)
-        link.asked(START, left=True)
+        link.left(link.ping_time(START), START)
         now = START + 100
         link.excuse(now)
         assert link.poll(now) == (True, False)
         sent = link.ping_time(now)
-        link.asked(now, left=True)
+        link.left(sent, now)
         link.pong_received(now + STALL, sent)
         assert link.connected
         assert not link.inquiry.active

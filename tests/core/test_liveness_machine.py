@@ -163,8 +163,12 @@ class LivenessMachine(RuleBasedStateMachine):
             intervals = math.ceil(self.now / self.interval + Fraction(1, 2))
             self.next_ping = intervals * self.interval
         if ping_due:
-            self.pings.append(Sent(self.now, self.link.ping_time(float(self.now))))
-            self.link.asked(float(self.now), left=self.has_room)
+            sent = self.link.ping_time(float(self.now))
+            self.pings.append(Sent(self.now, sent))
+            if self.has_room:
+                self.link.left(sent, float(self.now))
+            else:
+                self.link.found_no_room(float(self.now))
             self._asked()
             if self.waiting is None and self.settled == len(self.pings) - 1:
                 self.waiting = self.now

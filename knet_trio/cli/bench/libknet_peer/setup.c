@@ -177,12 +177,13 @@ void do_enable(const struct line *line)
 	answer(line->id, "\"ok\": true");
 }
 
-static int connected_links(struct node *node, unsigned *downs)
+static int connected_links(struct node *node, unsigned *downs, unsigned long long *pings)
 {
 	struct knet_link_status status;
 	int connected = 0;
 
 	*downs = 0;
+	*pings = 0;
 	for (int i = 0; i < node->links; i++) {
 		struct path path = node->paths[i];
 
@@ -192,6 +193,7 @@ static int connected_links(struct node *node, unsigned *downs)
 			continue;
 		connected += status.connected != 0;
 		*downs += status.stats.down_count;
+		*pings += status.stats.tx_ping_packets;
 	}
 	return connected;
 }
@@ -200,19 +202,22 @@ void do_status(const struct line *line)
 {
 	struct node *node = node_of(line);
 	unsigned downs, mtu = 0;
-	int connected = connected_links(node, &downs);
+	unsigned long long pings;
+	int connected = connected_links(node, &downs, &pings);
 
 	knet_handle_pmtud_get(node->handle, &mtu);
-	answer(line->id, "\"links\": %d, \"connected\": %d, \"downs\": %u, \"mtu\": %u", node->links,
-	       connected, downs, mtu);
+	answer(line->id,
+	       "\"links\": %d, \"connected\": %d, \"downs\": %u, \"pings\": %llu, \"mtu\": %u",
+	       node->links, connected, downs, pings, mtu);
 }
 
 void up_look(struct node *node)
 {
 	unsigned downs, mtu = 0;
+	unsigned long long pings;
 
 	/* libknet 1.25 does not tell of links, so a program that wants to know them has to ask. */
-	if (!node->up_waiting || connected_links(node, &downs) < node->links)
+	if (!node->up_waiting || connected_links(node, &downs, &pings) < node->links)
 		return;
 	knet_handle_pmtud_get(node->handle, &mtu);
 	if (mtu < node->up_mtu)

@@ -108,6 +108,7 @@ class Setup:
             "links": len(states),
             "connected": sum(state.connected for state in states),
             "downs": sum(state.stats.down_count for state in states),
+            "pings": sum(state.stats.tx_ping_packets for state in states),
             "mtu": opened.handle.data_mtu,
             "drops": {str(cause): times for cause, times in drops.items() if times},
         }
