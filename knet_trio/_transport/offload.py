@@ -63,7 +63,7 @@ def received_size(ancillary: Ancillary) -> int | None:
 def train_length(datagrams: Sequence[bytes], start: int) -> int:
     """Return how many of ``datagrams``, from ``start``, can go in one call: at least one."""
     size = len(datagrams[start])
-    most = min(MOST_DATAGRAMS, MOST_BYTES // size) if size else 1
+    most = max(1, min(MOST_DATAGRAMS, MOST_BYTES // size)) if size else 1
     sizes = list(map(len, datagrams[start : start + most]))
     if sizes.count(size) == len(sizes):
         return len(sizes)

@@ -89,6 +89,72 @@ def test_sealed_one_by_one_they_open_together_in_any_order(
         assert opened == [packets[i] for i in order]
 
 
+@given(CONFIG, st.integers(1, 70), st.integers(1, 12), st.integers(1, 70), st.booleans())
+def test_a_train_opens_where_it_lies(
+    config: CryptoConfig, size: int, count: int, last: int, twice: bool
+) -> None:
+    """Packets of one size, the last maybe shorter."""
+    cipher = make_cipher(config)
+    packets = [bytes([i]) * size for i in range(count)] + [b"z" * min(size, last)]
+    envelopes = cipher.seal(packets)
+    # With padding they may have one size, though the packets do not.
+    assert {len(envelope) for envelope in envelopes[:-1]} == {len(envelopes[0])}
+    for opener in (cipher, make_cipher(config)):
+        for _ in range(1 + twice):
+            opened = opener.open_train_untrusted(b"".join(envelopes), len(envelopes[0]))
+            if opened is None:
+                # Only where the hashes are no whole blocks of the cipher.
+                assert config.cipher.startswith("aes1") or config.cipher.startswith("aes2")
+                assert opener.hash_size % 16
+            else:
+                assert opened.packets() == packets
+        # What comes next opens all the same.
+        assert opener.open_many_untrusted(envelopes) == packets
+        assert opener.open_untrusted(envelopes[0]) == packets[0]
+
+
+@given(CONFIG, st.integers(20, 60), st.integers(0, 4), st.data())
+def test_a_train_with_one_that_does_not_open_is_none(
+    config: CryptoConfig, size: int, which: int, data: st.DataObject
+) -> None:
+    cipher = make_cipher(config)
+    envelopes = cipher.seal([bytes([i]) * size for i in range(5)])
+    stride = len(envelopes[0])
+    train = bytearray(b"".join(envelopes))
+    bit = data.draw(st.integers(0, 8 * stride - 1))
+    train[which * stride + bit // 8] ^= 1 << bit % 8
+    assert cipher.open_train_untrusted(bytes(train), stride) is None
+    # Cut anywhere, the last one is none, but where a whole one ends.
+    cut = data.draw(st.integers(1, len(train) - 1))
+    found = cipher.open_train_untrusted(b"".join(envelopes)[:cut], stride)
+    assert found is None or (cut % stride == 0 and len(found.packets()) == cut // stride)
+
+
+@given(CONFIG, st.binary(max_size=600), st.integers(1, 200))
+def test_noise_is_no_train(config: CryptoConfig, noise: bytes, size: int) -> None:
+    assert make_cipher(config).open_train_untrusted(noise, size) is None
+
+
+def test_a_train_whose_padding_is_wrong_is_none() -> None:
+    """Its hash is right: whoever has the key has made it."""
+    config = CryptoConfig(KEY, cipher="aes256", hash="sha256")
+    cipher = make_cipher(config)
+    bad = next(broken for broken in breaks(config, cipher.seal([b"x" * 40])[0]) if _hashed(broken))
+    good = cipher.seal([b"y" * 40])[0]
+    assert len(bad) <= len(good)
+    assert cipher.open_train_untrusted(good + bad, len(good)) is None
+
+
+def _hashed(envelope: bytes) -> bool:
+    """Whether the hash is right, and there are as many whole blocks as an envelope has."""
+    body, digest = envelope[:-32], envelope[-32:]
+    return (
+        len(body) >= 32
+        and not len(body) % 16
+        and hmac.compare_digest(digest, hmac.digest(KEY, body, "sha256"))
+    )
+
+
 def breaks(config: CryptoConfig, envelope: bytes) -> list[bytes]:
     """What is no envelope, each in another way; some have the right hash all the same."""
     digest = config.hash
