@@ -126,8 +126,7 @@ class SocketWatch:
                 except trio.ClosedResourceError:
                     continue
                 turns.resumed(before)
-                while self._take_all(turns):
-                    await turns.give_up()
+                await self._take_all(turns)
         finally:
             self._close()
 
@@ -139,15 +138,19 @@ class SocketWatch:
         for descriptor in list(self._sleepers):
             trio.lowlevel.reschedule(self._sleepers.pop(descriptor).task)
 
-    def _take_all(self, turns: TurnLimit) -> bool:
-        """Take what is there; return whether the turn was over before that was done."""
+    async def _take_all(self, turns: TurnLimit) -> None:
+        """Take what is there, in turns.
+
+        All that the kernel has named are served before it is asked again: it names those first that
+        it named first the last time, so the others would wait for as long as those are flooded.
+        """
         taken = 0
         # What comes may close it.
         while self._epoll is not None and (ready := self._epoll.poll(0, _AT_ONCE)):
             for descriptor, flags in ready:
                 sleeper = self._sleepers.get(descriptor)
                 if sleeper is None:
-                    # Something that came to another socket has closed this one.
+                    # It was woken meanwhile, or closed by something that came to another socket.
                     continue
                 # Errors are told to who waits, too. What is taken may have woken it.
                 goes_on = flags == select.EPOLLIN and sleeper.take()
@@ -155,8 +158,7 @@ class SocketWatch:
                     self._wake(descriptor)
                 taken += 1
                 if not taken % _PIECE and turns.is_over():
-                    return True
-        return False
+                    await turns.give_up()
 
     def _wake(self, descriptor: int) -> None:
         task = self._sleepers[descriptor].task

@@ -134,6 +134,29 @@ async def test_several_that_wait_in_one_socket_are_taken_one_after_the_other() -
             nursery.cancel_scope.cancel()
 
 
+async def test_sockets_that_are_flooded_hold_up_no_others() -> None:
+    """However short the turns are, and whoever is named first."""
+    with sockets(9) as socks, trio.fail_after(LIMIT):
+        async with trio.open_nursery() as nursery:
+            watch, turns = open_watch(), Turns()
+            nursery.start_soon(watch.run, turns)
+            await wait_all_tasks_blocked()
+            *flooded, quiet = [Waiter(watch, sock) for sock in socks]
+            for waiter in flooded:
+                waiter.on_taken = partial(send, b"x", waiter.sock)
+            for waiter in (*flooded, quiet):
+                nursery.start_soon(waiter.run)
+            await wait_all_tasks_blocked()
+            turns.over = True
+            send(b"x", *socks)
+            while turns.given_up < 10:
+                await trio.lowlevel.checkpoint()
+            assert quiet.taken == [b"x"]
+            taken = [len(waiter.taken) for waiter in flooded]
+            assert max(taken) - min(taken) <= 1
+            nursery.cancel_scope.cancel()
+
+
 async def test_an_error_wakes_who_waits() -> None:
     """A connected socket whose peer refuses: it is up to its task to read that."""
     with sockets(1) as (sock,), trio.fail_after(LIMIT):

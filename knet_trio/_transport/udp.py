@@ -276,7 +276,7 @@ class UdpEndpoint(Endpoint):
         shared, may_read = self._shared, self._may_read
         assert shared is not None
         assert may_read is not None
-        if not shared._closed and (shared._at_work or not shared._is_empty()):
+        if not shared._closed and (shared._at_work or shared._first or not shared._is_empty()):
             shared._behind[may_read] = shared._receive_buffer
             # It may be asleep though there is something, of which another has read an error.
             shared._wake()
