@@ -44,8 +44,8 @@ from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.send_socket import Connections, SendSocket
 from knet_trio._transport import LOOPBACK, find_transport
 from knet_trio._transport.interfaces import is_local
+from knet_trio._transport.watch import EpollWatch
 from knet_trio._waiting import check_in_trio, outside_error
-from knet_trio._watch import SocketWatch
 from knet_trio.abc import Endpoint, Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
@@ -98,7 +98,7 @@ class Runtime(Connections):
         self._nursery = nursery
         self._privileged = privileged
         self._dscp = dscp
-        self._watch = SocketWatch()
+        self._watch = EpollWatch()
         self._bound: dict[Endpoint, _Bound] = {}
         # The same, by where they are bound to.
         self._bound_to: dict[tuple[Transport, Address], _Bound] = {}

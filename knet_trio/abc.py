@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from socket import socket
 from typing import ClassVar, NamedTuple
 
-from knet_trio._watch import SocketWatch
 from knet_trio.address import Address
 from knet_trio.errors import PacketError
 from knet_trio.message import Filter
@@ -19,6 +19,7 @@ __all__ = [
     "Filter",
     "OpenedTrain",
     "PathTrouble",
+    "SocketWatch",
     "Train",
     "Transport",
 ]
@@ -70,29 +71,32 @@ class Cipher(ABC):
         return packets
 
     def open_train_untrusted(self, train: bytes, size: int) -> OpenedTrain | None:
-        """Return the packets in envelopes that follow each other, if all of them open.
+        """Return the packets in envelopes that came as one train, if all of them open.
 
-        A cipher that does that with less work than one by one overrides this.
+        This is for ciphers that can do it with less work than one by one. Without an override, the
+        envelopes are cut out and given to ``open_many_untrusted``.
 
         Args:
-            train: The envelopes.
+            train: The envelopes, one after the other.
             size: The bytes of each; the last may have fewer.
 
         Returns:
-            None if one does not open, or this cipher has no such way: ``open_many_untrusted`` has
-            the packets and the errors then.
+            None if one of them does not open, or this cipher has no such way. Then
+            ``open_many_untrusted`` is called for the packets and the errors. Nothing is raised.
         """
         return None
 
 
 class OpenedTrain(NamedTuple):
-    """Packets at equal distances.
+    """The packets of a train of envelopes, not cut out of what is around them.
+
+    They begin at equal distances. Between them may be what else the envelopes had.
 
     Attributes:
-        data: The packets, with other bytes between them.
-        start: Where the first one begins.
-        stride: How many bytes further each of the next begins.
-        ends: Where each ends.
+        data: The bytes that have the packets in them.
+        start: The index in ``data`` where the first packet begins.
+        stride: The bytes from the beginning of one packet to that of the next.
+        ends: The index in ``data`` after the last byte of each packet; one for each of them.
     """
 
     data: bytes
@@ -202,6 +206,46 @@ class Arrivals(NamedTuple):
     troubles: list[PathTrouble]
 
 
+class SocketWatch(ABC):
+    """One task of a handle that waits for many sockets to which something comes now and then.
+
+    For a task that waits for its own socket, falling asleep and waking up takes longer than the
+    work on a ping, and a handle may have hundreds of sockets with pings to all of them at once.
+    """
+
+    @abstractmethod
+    def join(self) -> None:
+        """Note that there is one socket more; call ``leave`` when it is closed."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Note that there is one socket less."""
+
+    @abstractmethod
+    async def wait_readable(self, sock: socket, take: Callable[[], bool]) -> None:
+        """Wait until ``sock`` is readable and ``take`` leaves something to be done, or ``wake``.
+
+        One task at a time may wait for a socket. A checkpoint.
+
+        Args:
+            sock: The socket. Call ``wake`` before it is closed.
+            take: May be called whenever the socket is readable, in another task. Returns whether
+                to go on waiting. It must neither wait nor take long, and what it raises is a bug,
+                which ends the handle.
+
+        Raises:
+            trio.ClosedResourceError: Somebody called ``trio.lowlevel.notify_closing`` for the
+                socket, and it was waited for on its own.
+        """
+
+    @abstractmethod
+    def wake(self, sock: socket) -> None:
+        """Let ``wait_readable`` return for ``sock``, if a task waits for it here.
+
+        It may be waited for on its own: call ``trio.lowlevel.notify_closing`` too.
+        """
+
+
 class Endpoint(ABC):
     """One local address that datagrams go out of and come in at; links may share it.
 
@@ -225,16 +269,20 @@ class Endpoint(ABC):
             trio.ClosedResourceError: The endpoint is closed.
         """
 
-    def use_watch(  # noqa: B027 - where nothing can be watched, there is nothing to do
+    def use_watch(  # noqa: B027 - an endpoint without a socket has nothing to wait for
         self, watch: SocketWatch, take: Callable[[bytes, Address], bool]
     ) -> None:
-        """Let ``receive`` wait together with the other endpoints of its handle, where it can.
+        """Let ``receive`` wait in ``watch``, together with the other endpoints of the handle.
+
+        It is called once, before ``receive``. An endpoint that has no socket, or rather waits for
+        it on its own, need not override this. One that does calls ``join`` here and ``leave`` when
+        it is closed.
 
         Args:
-            watch: Waits for sockets.
-            take: May be given a datagram that came alone while ``receive`` waits, with the address
-                that it came from. Then ``receive`` does not return for it. It says whether it was
-                data.
+            watch: What to wait in, while little comes to the socket.
+            take: Works on a datagram that came alone while ``receive`` waits, and on the address
+                that it came from. ``receive`` does not return for what was given to it. Returns
+                whether it was data: then there may soon be more. It does not wait.
         """
 
     @abstractmethod

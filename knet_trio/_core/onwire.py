@@ -340,15 +340,15 @@ def encode_messages(
         head = before + seq.to_bytes(2, "big") + after
         packets += [
             b"".join((head, tail, payload[start : start + size]))
-            for tail, start in zip(_tails(count, channel), range(0, total, size), strict=False)
+            for tail, start in zip(_tails(count, channel), range(0, total, size), strict=True)
         ]
     return packets
 
 
 @functools.lru_cache(maxsize=64)
-def _tails(count: int, channel: int) -> list[bytes]:
-    """Return the ends of the headers of ``count`` fragments."""
-    return [bytes((count, number, channel)) for number in range(1, count + 1)]
+def _tails(count: int, channel: int) -> tuple[bytes, ...]:
+    """Return the last bytes of the headers of a message's ``count`` fragments, in their order."""
+    return tuple(bytes((count, number, channel)) for number in range(1, count + 1))
 
 
 def encode_ping(packet: Ping) -> bytes:

@@ -26,8 +26,7 @@ from knet_trio._transport import offload, options
 from knet_trio._transport.backlog import Backlogs
 from knet_trio._transport.errqueue import TOLD_LATE, read_errors
 from knet_trio._transport.interfaces import GONE, Interfaces, SocketName
-from knet_trio._watch import SocketWatch
-from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
+from knet_trio.abc import Arrivals, Endpoint, PathTrouble, SocketWatch, Train, Transport
 from knet_trio.address import Address, socket_address
 from knet_trio.errors import TransportError
 

@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from knet_trio._state.turns import Turns
 from knet_trio._transport import udp
 from knet_trio._transport.udp import UdpEndpoint
-from knet_trio._watch import SocketWatch
+from knet_trio._transport.watch import EpollWatch
 from knet_trio.abc import Arrivals
 from knet_trio.address import Address
 from tests.transport.conftest import Opener
@@ -31,7 +31,7 @@ class Quiet:
         self.is_data = False
         self.drained_meanwhile: list[bool] = []
         self.closed = False
-        self.watch = SocketWatch()
+        self.watch = EpollWatch()
         # One socket alone is not watched.
         self.watch.join()
         self.there.use_watch(self.watch, self.take)

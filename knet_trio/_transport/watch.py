@@ -19,9 +19,11 @@ import select
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, final
 
 import trio
+
+from knet_trio.abc import SocketWatch
 
 _AT_ONCE: Final = 256
 """Sockets that one call asks for."""
@@ -31,7 +33,7 @@ _PIECE: Final = 4
 
 
 class TurnLimit(Protocol):
-    """How long the task may work before others run; ``_state/turns.py`` has it."""
+    """How long the task may work before others run: ``Turns`` of ``_state/turns.py`` is one."""
 
     round: int
 
@@ -55,8 +57,12 @@ class _Sleeper(NamedTuple):
     take: Callable[[], bool]
 
 
-class SocketWatch:
-    """Waits for the quiet sockets of one handle, and takes what comes to them."""
+@final
+class EpollWatch(SocketWatch):
+    """Waits for the quiet sockets of one handle, and takes what comes to them.
+
+    With two of them there is an epoll instance. One socket alone is waited for as it is.
+    """
 
     def __init__(self) -> None:
         self._epoll: select.epoll | None = None
@@ -66,10 +72,7 @@ class SocketWatch:
         self._opened = trio.Event()
 
     def join(self) -> None:
-        """Note that there is one socket more to wait for; call ``leave`` when it is closed.
-
-        With two of them there is an epoll instance. One socket alone is waited for as it is.
-        """
+        """Note that there is one socket more; open the epoll instance with the second."""
         self._sockets += 1
         if self._sockets > 1 and self._epoll is None:
             with suppress(OSError):
@@ -78,19 +81,13 @@ class SocketWatch:
                 self._opened.set()
 
     def leave(self) -> None:
-        """Note that there is one socket less."""
+        """Note that there is one socket less; close the epoll instance if only one is left."""
         self._sockets -= 1
         if self._sockets == 1:
             self._close()
 
     async def wait_readable(self, sock: socket.socket, take: Callable[[], bool]) -> None:
-        """Wait until ``sock`` is readable and ``take`` does not do all that is to be done.
-
-        Args:
-            sock: The socket. Call ``wake`` before it is closed.
-            take: Called in another task when the socket is readable. Returns whether to go on
-                waiting. It has to be quick, and what it raises is a bug.
-        """
+        """Wait in ``run`` with the others, or alone where there is no epoll instance."""
         epoll = self._epoll
         if epoll is None:
             await trio.lowlevel.wait_readable(sock)
@@ -106,7 +103,7 @@ class SocketWatch:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def wake(self, sock: socket.socket) -> None:
-        """Wake who waits for ``sock``, if somebody does."""
+        """Wake the task that waits for ``sock`` in ``run``."""
         descriptor = sock.fileno()
         if descriptor in self._sleepers:
             self._wake(descriptor)

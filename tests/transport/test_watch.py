@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from knet_trio._watch import SocketWatch
+from knet_trio._transport.watch import EpollWatch
 from tests.datafds import open_fds
 
 LIMIT = 10.0
@@ -58,8 +58,8 @@ def send(text: bytes, *to: socket.socket) -> None:
             sender.sendto(text, sock.getsockname())
 
 
-def open_watch() -> SocketWatch:
-    watch = SocketWatch()
+def open_watch() -> EpollWatch:
+    watch = EpollWatch()
     watch.join()
     watch.join()
     return watch
@@ -68,7 +68,7 @@ def open_watch() -> SocketWatch:
 class Waiter:
     """A task that waits for a socket, whose datagrams are taken meanwhile."""
 
-    def __init__(self, watch: SocketWatch, sock: socket.socket) -> None:
+    def __init__(self, watch: EpollWatch, sock: socket.socket) -> None:
         self.sock = sock
         self.taken: list[bytes] = []
         self.woken = 0
@@ -298,7 +298,7 @@ async def test_the_last_socket_is_waited_for_on_its_own() -> None:
     before = open_fds()
     with sockets(1) as socks, trio.fail_after(LIMIT):
         async with trio.open_nursery() as nursery:
-            watch = SocketWatch()
+            watch = EpollWatch()
             nursery.start_soon(watch.run, Turns())
             for _ in range(2):
                 watch.join()
