@@ -6,8 +6,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from knet_trio._transport import udp
-from knet_trio._transport.udp import AWAKE_AFTER, AWAKE_TURNS, CLOSE, UdpEndpoint
+from knet_trio._transport import udp_receiver
+from knet_trio._transport.udp import UdpEndpoint
+from knet_trio._transport.udp_receiver import AWAKE_AFTER, AWAKE_TURNS, CLOSE
 from knet_trio.address import Address
 from tests.transport.conftest import Opener
 
@@ -41,7 +42,7 @@ class Reader:
             self.slept += 1
             await wait_readable(sock)
 
-        patch.setattr(udp, "time", self.clocks)
+        patch.setattr(udp_receiver, "time", self.clocks)
         patch.setattr(trio.lowlevel, "wait_readable", wait)
         nursery.start_soon(self._read, self.there)
 

@@ -10,7 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from knet_trio._state.turns import Turns
-from knet_trio._transport import udp
+from knet_trio._transport import udp_receiver
 from knet_trio._transport.udp import UdpEndpoint
 from knet_trio._transport.watch import EpollWatch
 from knet_trio.abc import Arrivals
@@ -85,7 +85,7 @@ async def test_control_packets_never_wake_the_task(open_udp: Opener) -> None:
 async def test_one_message_after_the_other_wakes_it(
     open_udp: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(udp, "CLOSE", 1000.0)
+    monkeypatch.setattr(udp_receiver, "CLOSE", 1000.0)
     async with open_quiet(open_udp) as quiet:
         quiet.is_data = True
         await quiet.send(b"one")
@@ -95,7 +95,7 @@ async def test_one_message_after_the_other_wakes_it(
         assert quiet.taken == [b"one", b"two"]
         assert quiet.trains == [(b"three", 5)]
         # They are not close any more.
-        monkeypatch.setattr(udp, "CLOSE", 0.0)
+        monkeypatch.setattr(udp_receiver, "CLOSE", 0.0)
         await quiet.send(b"four")
         assert quiet.trains == [(b"three", 5), (b"four", 4)]
         await quiet.send(b"five")

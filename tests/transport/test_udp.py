@@ -12,14 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from knet_trio._transport import TRANSPORTS, find_transport, options, udp
+from knet_trio._transport import TRANSPORTS, find_transport, options, udp, udp_receiver
 from knet_trio._transport.options import SOCKET_BUFFER
-from knet_trio._transport.udp import (
-    RECEIVE_BYTES,
-    RECEIVE_CALLS,
-    UdpEndpoint,
-    UdpTransport,
-)
+from knet_trio._transport.udp import UdpEndpoint, UdpTransport
+from knet_trio._transport.udp_receiver import RECEIVE_BYTES, RECEIVE_CALLS
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address, parse_address
 from knet_trio.errors import InvalidArgumentError, TransportError
@@ -280,6 +276,7 @@ class TestDatagrams:
         self, local: Address, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(udp, "_MOST_DESTINATIONS", 2)
+        monkeypatch.setattr(udp_receiver, "_MOST_SOURCES", 2)
         one = open_udp(local)
         for other in [open_udp(local) for _ in range(5)] * 2:
             one.send_nowait([b"there"], other.local)
