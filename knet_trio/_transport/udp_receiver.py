@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -34,12 +35,10 @@ CLOSE: Final = 0.001
 AWAKE_AFTER: Final = 16
 AWAKE_TURNS: Final = 32
 _DATAGRAM: Final = 65536
-# Bytes from which what comes next is read into a buffer and copied from there. The memory of what
-# is read as bytes is that of the largest datagram, of which the system takes back what is not used:
-# for 64 KB that takes three times as long as the copy.
+# Once a datagram has more bytes than this, the next is read into a buffer and copied from there.
+# What ``recvmsg`` returns has memory for the largest datagram at first and gives back the rest: for
+# 64 KB that takes three times as long as the copy.
 _LARGE: Final = 16384
-_received: Final = memoryview(bytearray(_DATAGRAM))
-_buffers: Final = (_received,)
 # Bytes of a datagram that is little work.
 _SMALL: Final = 4096
 # Addresses that packets come from, remembered as the kernel names them.
@@ -49,6 +48,18 @@ _LOOKS: Final = 3
 # Less than a datagram takes of the receive buffer beside its bytes (struct sk_buff and what it
 # ends with).
 _BOOKKEEPING: Final = 512
+
+
+class _LargeBuffer(threading.local):
+    """The buffer of a thread: while one waits for the system, others run."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_DATAGRAM))
+        # As ``recvmsg_into`` wants it.
+        self.views = (self.view,)
+
+
+_large: Final = _LargeBuffer()
 
 
 def _room_taken(train: Train) -> int:
@@ -248,8 +259,8 @@ class UdpReceiver(Endpoint):
         for _ in range(RECEIVE_CALLS):
             try:
                 if self._are_large:
-                    length, ancillary, _, name = sock.recvmsg_into(_buffers, ancillary_size)
-                    data = bytes(_received[:length])
+                    length, ancillary, _, name = sock.recvmsg_into(_large.views, ancillary_size)
+                    data = bytes(_large.view[:length])
                 else:
                     data, ancillary, _, name = sock.recvmsg(_DATAGRAM, ancillary_size)
                     length = len(data)

@@ -3,8 +3,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -22,6 +24,7 @@ from knet_trio.errors import InvalidArgumentError, TransportError
 from tests.interop.namespaces import NamespacePair, namespace_pair, namespaces_missing
 from tests.transport.conftest import Opener, Socket
 
+PlainSocket = socket.socket
 V4 = Address("127.0.0.1", 0)
 V6 = Address("::1", 0)
 # Nobody has these (documentation), but they can be bound.
@@ -270,6 +273,35 @@ class TestDatagrams:
         one, two = open_udp(V4), open_udp(V4)
         assert one.send_nowait([b"", bytes(65507)], two.local) == 2
         assert [len(data) for data, _ in await receive(two, 2)] == [0, 65507]
+
+    async def test_large_ones_that_two_threads_receive_at_once(
+        self, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A program may have a Trio loop in each; while one calls the system, the other runs."""
+        one, two = open_udp(V4), open_udp(V4)
+        ones, twos = b"1" * 50_000, b"2" * 50_000
+        for endpoint, datagram in ((one, ones), (two, twos)):
+            # After a large one, the next is read in another way.
+            assert endpoint.send_nowait([datagram] * 2, endpoint.local) == 2
+        first = open_udp.socket(one)
+        # The loop in the thread has sockets of its own.
+        monkeypatch.setattr(socket, "socket", PlainSocket)
+        in_thread: list[tuple[bytes, Address]] = []
+
+        def run() -> None:
+            in_thread.extend(trio.run(receive, two, 2))
+
+        def recvmsg_into(sock: Socket, *arguments: Any) -> Any:
+            received = PlainSocket.recvmsg_into(sock, *arguments)
+            if sock is first and not in_thread:
+                thread = threading.Thread(target=run)
+                thread.start()
+                thread.join()
+            return received
+
+        monkeypatch.setattr(Socket, "recvmsg_into", recvmsg_into, raising=False)
+        assert await receive(one, 2) == [(ones, one.local)] * 2
+        assert in_thread == [(twos, two.local)] * 2
 
     @both
     async def test_what_is_remembered_of_others_is_bounded(
