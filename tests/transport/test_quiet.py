@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from socket import socket
 
 import pytest
 import trio
@@ -13,7 +14,7 @@ from knet_trio._state.turns import Turns
 from knet_trio._transport import udp_receiver
 from knet_trio._transport.udp import UdpEndpoint
 from knet_trio._transport.watch import EpollWatch
-from knet_trio.abc import Arrivals
+from knet_trio.abc import Arrivals, SocketWatch
 from knet_trio.address import Address
 from tests.transport.conftest import Opener
 
@@ -131,23 +132,55 @@ async def test_an_error_comes_with_what_arrived_before_it(open_udp: Opener) -> N
         assert [trouble.destination for trouble in arrivals.troubles] == [refused]
 
 
+class HeldWatch(SocketWatch):
+    """Has what comes taken, and wakes the task that waits when somebody asks for it."""
+
+    def __init__(self) -> None:
+        self.goes_on = True
+        self._woken = trio.Event()
+
+    def join(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+    async def wait_readable(self, sock: socket, take: Callable[[], bool]) -> None:
+        await trio.lowlevel.wait_readable(sock)
+        self.goes_on = take()
+        await self._woken.wait()
+
+    def wake(self, sock: socket) -> None:
+        self._woken.set()
+
+
 async def test_a_connected_one_waits_for_what_came_before(open_udp: Opener) -> None:
-    """The peer sent it earlier, though it came to the shared socket."""
-    async with open_quiet(open_udp) as quiet:
-        connected: UdpEndpoint | None = None
+    """The peer sent it earlier, to the shared socket, whose task has not worked on it yet."""
+    here, there = open_udp(HERE), open_udp(HERE)
+    received: list[int] = []
 
-        def take(datagram: bytes, source: Address) -> bool:
-            nonlocal connected
-            connected = connected or quiet.there.connect(source)
-            return quiet.take(datagram, source)
+    async def receive_from(endpoint: UdpEndpoint) -> None:
+        while True:
+            received.extend(len(train.data) for train in (await endpoint.receive()).trains)
 
-        quiet.there.use_watch(quiet.watch, take)
-        quiet.watch.leave()
-        await quiet.send(b"before")
-        assert connected is not None
-        connected.use_watch(quiet.watch, quiet.take)
-        quiet.here.send_nowait([b"after"], quiet.there.local)
-        with trio.move_on_after(1):
-            assert await connected.receive() is None
-        connected.close()
-        assert quiet.taken == [b"before", b"after"]
+    def take(datagram: bytes, source: Address) -> bool:
+        raise AssertionError
+
+    watch = HeldWatch()
+    there.use_watch(watch, take)
+    with trio.fail_after(LIMIT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive_from, there)
+            await wait_all_tasks_blocked()
+            here.send_nowait([bytes(5000)], there.local)
+            await wait_all_tasks_blocked()
+            assert not watch.goes_on
+            assert received == []
+            connected = there.connect(here.local)
+            assert connected is not None
+            here.send_nowait([b"after"], there.local)
+            nursery.start_soon(receive_from, connected)
+            await wait_all_tasks_blocked()
+            assert received == [5000, 5]
+            nursery.cancel_scope.cancel()
+    connected.close()
