@@ -38,7 +38,8 @@ class LastPings:
     def __init__(self) -> None:
         # When the pings without an answer were sent, the earliest first.
         self._awaited: dict[float, None] = {}
-        # When each was sent, and its round trip, by turns: there may be thousands of links.
+        # Of each ping that is no longer awaited, two numbers: when it was sent, and its round trip,
+        # ``_LOST`` for none. An array, since there may be thousands of links.
         self._ended = array("d")
 
     def sent(self, at: float, timeout: float) -> None:

@@ -255,7 +255,7 @@ class UdpReceiver(Endpoint):
     def _drain(self, *, is_woken: bool) -> Arrivals:
         trains, self._first = self._first, []
         sock, ancillary_size, sources = self._sock, self._ancillary_size, self._sources
-        room = RECEIVE_BYTES
+        room = RECEIVE_BYTES - len(trains[0].data) if trains else RECEIVE_BYTES
         for _ in range(RECEIVE_CALLS):
             try:
                 if self._are_large:
