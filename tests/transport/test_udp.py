@@ -347,7 +347,8 @@ class TestDatagrams:
                         one.send_nowait([b"hello"], two.local)
                         with trio.move_on_after(0.2):
                             received = await receive(two, 1)
-                    assert received == [(b"hello", one.local)]
+                    # Of what was sent meanwhile, several may come at once.
+                    assert set(received) == {(b"hello", one.local)}
             finally:
                 one.close()
                 two.close()
