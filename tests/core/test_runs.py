@@ -26,6 +26,7 @@ from knet_trio._core.runs import (
     MAX_RUN,
     DataRun,
     decode_packets_untrusted,
+    decode_spread_untrusted,
     decode_train_untrusted,
 )
 from knet_trio._transport.offload import train_length
@@ -55,7 +56,20 @@ def assert_the_same_as_one_by_one(data: bytes, size: int) -> DataRun | None:
         assert run.packets() == decode_each(packets)
     # With each of them in its own place it is the same.
     assert decode_packets_untrusted(packets) == run
+    # And with other bytes around each.
+    assert decode_spread_untrusted(*spread(packets)) == run
     return run
+
+
+def spread(packets: list[bytes]) -> tuple[bytes, int, int, list[int]]:
+    """Put ``packets`` at equal distances, as what ``decode_spread_untrusted`` takes."""
+    before, after = b"\xee" * 3, b"\xdd" * 5
+    longest = max(map(len, packets), default=0)
+    data = b"".join(before + packet.ljust(longest, b"\xcc") + after for packet in packets)
+    stride = len(before) + longest + len(after)
+    starts = [len(before) + i * stride for i in range(len(packets))]
+    ends = [start + len(packet) for start, packet in zip(starts, packets, strict=True)]
+    return data, len(before), stride, ends
 
 
 def rewind(number: int, count: int) -> int:
