@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import random
 from typing import Any, NamedTuple
 
 import attrs
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,15 @@ CONFIG = CryptoConfig(KEY)
 OTHER = CryptoConfig(bytes(reversed(KEY)))
 # Small, so that fragments are.
 MTU = 40
+
+
+class Way(enum.Enum):
+    """How datagrams come in."""
+
+    TRAINS = enum.auto()
+    DATAGRAMS = enum.auto()
+    # Each is taken by the task that waits for all quiet sockets.
+    QUIET = enum.auto()
 
 
 class Burst(NamedTuple):
@@ -141,7 +152,7 @@ def counts(statistics: attrs.AttrsInstance) -> dict[str, Any]:
 
 
 async def receive(
-    arrivals: list[list[tuple[bytes, str]]], setting: Setting, *, coalesces: bool
+    arrivals: list[list[tuple[bytes, str]]], setting: Setting, *, way: Way
 ) -> Outcome:
     world = World(crypto=CONFIG if setting.crypto else None)
     world.context.crypto.allow_clear_traffic = setting.clear
@@ -149,7 +160,7 @@ async def receive(
     for host in (2, 3):
         world.bring_up(world.add_link(world.add_host(host), dst=address(10 * host)))
     world.context.forwarding = setting.forwarding
-    world.endpoint.coalesces = coalesces
+    world.endpoint.coalesces = way is Way.TRAINS
     receiver = Receiver(world.handle)
     # One of them is too small now and then.
     receiver.channels[0] = ChannelQueue(10000, world.context.turns)
@@ -158,9 +169,12 @@ async def receive(
         nursery.start_soon(receiver.run)
         nursery.start_soon(receiver.receive_from, world.endpoint)
         for arrived in arrivals:
-            world.endpoint.arrive(
-                *[(datagram, address(int(source))) for datagram, source in arrived]
-            )
+            datagrams = [(datagram, address(int(source))) for datagram, source in arrived]
+            if way is Way.QUIET:
+                for datagram, source in datagrams:
+                    receiver.receive_alone(datagram, source)
+            else:
+                world.endpoint.arrive(*datagrams)
             await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     links = list(world.handle.network_links())
@@ -194,5 +208,26 @@ async def test_trains_are_their_datagrams(
             source = "99" if burst.stranger else str(10 * burst.host)
             arrived += [(datagram, source) for datagram in datagrams(burst, seq, dice)]
         arrivals.append(arrived)
-    joined = await receive(arrivals, setting, coalesces=True)
-    assert joined == await receive(arrivals, setting, coalesces=False)
+    joined = await receive(arrivals, setting, way=Way.TRAINS)
+    assert joined == await receive(arrivals, setting, way=Way.DATAGRAMS)
+    assert joined == await receive(arrivals, setting, way=Way.QUIET)
+
+
+@pytest.mark.parametrize("crypto", [True, False])
+async def test_whether_it_was_data_that_came_to_a_quiet_socket(crypto: bool) -> None:
+    world = World(crypto=CONFIG if crypto else None)
+    world.bring_up(world.add_link(world.add_host(2), dst=address(20)))
+    receiver = Receiver(world.handle)
+    receiver.channels[0] = queue = ChannelQueue(10, world.context.turns)
+    (data,) = encode_messages(
+        [b"hello"], node=2, seqs=[1], compress=0, broadcast=False, channel=0, fragment_size=MTU
+    )
+    ping = encode_ping(Ping(2, 0, bytes(16), 1, True))
+    for packet, is_data in ((data, True), (ping, False), (b"garbage", False)):
+        datagram = make_cipher(CONFIG).seal([packet])[0] if crypto else packet
+        assert receiver.receive_alone(datagram, address(20)) is is_data
+    # Sealed with another key it may have been anything.
+    if crypto:
+        assert not receiver.receive_alone(make_cipher(OTHER).seal([data])[0], address(20))
+    assert queue.take_nowait().data == b"hello"
+    assert len(queue) == 0
