@@ -63,7 +63,7 @@ RECEIVED_AT_ONCE: Final = 128 * 1024
 other tasks do not wait for a piece from each of many sockets."""
 
 CLEAR_SHARE: Final = 4
-"""How many bytes in clear are as much work as one that is sealed."""
+"""How many bytes of a datagram in clear that came alone are as much work as one of a train."""
 
 LARGE_PACKET: Final = 4096
 """Bytes of a packet that are as much work as a small packet."""
@@ -129,8 +129,10 @@ class Receiver:
                 while turns.received > RECEIVED_AT_ONCE:
                     await turns.give_up()
                 length = len(data)
-                turns.received += length if crypto.openers else length // CLEAR_SHARE
-                if length <= size:
+                is_alone = length <= size
+                is_little = is_alone and not crypto.openers
+                turns.received += length // CLEAR_SHARE if is_little else length
+                if is_alone:
                     self._receive_one(data, source)
                     piece += 1 + length // LARGE_PACKET
                 else:
