@@ -58,8 +58,10 @@ class Question(NamedTuple):
 
 def state(link: Liveness) -> dict[str, object]:
     """All that it remembers."""
-    parts = {name: vars(vars(link)[name]) for name in ("inquiry", "_last_pings")}
-    return {**vars(link), **parts}
+    remembered: dict[str, object] = dict(vars(link))
+    for name in ("inquiry", "_last_pings"):
+        remembered[name] = dict(vars(remembered[name]))
+    return remembered
 
 
 class LivenessMachine(RuleBasedStateMachine):
