@@ -112,10 +112,10 @@ class EpollWatch(SocketWatch):
         """Wait for the sockets, until cancelled."""
         try:
             while True:
-                await self._opened.wait()
                 epoll = self._epoll
                 if epoll is None:
                     self._opened = trio.Event()
+                    await self._opened.wait()
                     continue
                 before = turns.round
                 try:
