@@ -51,9 +51,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run a test in real time once more if it fails."""
+    folders = [Path(__file__).parent / name for name in IN_REAL_TIME]
     for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        if folder in IN_REAL_TIME:
+        if any(item.path.is_relative_to(folder) for folder in folders):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
