@@ -31,11 +31,12 @@ LAYERS: Final = (
     ("_runtime",),
     ("_facade", "_settings", "link", "host", "channel", "handle", "_catalogue"),
     ("",),
+    ("streams",),
     ("testing", "cli", "__main__"),
 )
 
 # They are programs on top of the package, and use it as any other program does.
-USERS: Final = ("cli", "testing", "__main__")
+USERS: Final = ("streams", "cli", "testing", "__main__")
 
 
 class Module(NamedTuple):
@@ -195,13 +196,23 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         pytest.fail(f"imports run in a circle: {' -> '.join(error.args[1])}")
 
 
-def test_the_core_knows_nothing_of_io_clocks_and_randomness() -> None:
+@pytest.mark.parametrize("core", ["_core", "streams._core"])
+def test_the_core_knows_nothing_of_io_clocks_and_randomness(core: str) -> None:
     outside = {"trio", "socket", "select", "time", "random", "secrets", "os", "threading"}
     assert {
         f"{module.name} imports {name}"
-        for module in modules_of("_core")
+        for module in modules_of(core)
         for name in imported_names(module)
         if name.partition(".")[0] in outside
+    } == set()
+
+
+def test_the_core_of_streams_is_apart_from_everything_else() -> None:
+    assert {
+        f"{module.name} imports {name or PACKAGE}"
+        for module in modules_of("streams._core")
+        for name in imports(module)
+        if not is_in(name, "streams._core")
     } == set()
 
 

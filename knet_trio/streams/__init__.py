@@ -1,0 +1,1 @@
+"""Reliable streams, requests and messages over a channel of a handle."""

@@ -1,0 +1,133 @@
+"""How many bytes may be on their way at once.
+
+``CongestionControl`` is the interface; ``NewReno`` is the algorithm of RFC 9002 (section 7), and
+``cubic`` has another one.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Final
+
+INITIAL_PIECES: Final = 10
+MIN_PIECES: Final = 4
+"""The smallest window, in packets: two probes, and two more so that losses show soon."""
+RENO_LOSS: Final = 0.5
+
+
+class CongestionControl(ABC):
+    """The congestion window of a connection.
+
+    Attributes:
+        window: Bytes that may be on their way.
+        piece: Bytes of a full packet.
+        threshold: The window up to which it doubles each round trip; infinity before a loss.
+    """
+
+    def __init__(self, piece: int) -> None:
+        self.piece = piece
+        self.window = INITIAL_PIECES * piece
+        self.threshold: float = math.inf
+        # A loss of something sent before this moment is part of the one that was answered then.
+        self._recovery_began = -math.inf
+        self._before: tuple[int, float] | None = None
+
+    @property
+    def in_slow_start(self) -> bool:
+        """Whether the window doubles each round trip."""
+        return self.window < self.threshold
+
+    def set_piece(self, piece: int) -> None:
+        """Take packets of that size for full ones from now on."""
+        if piece != self.piece:
+            self.piece = piece
+            self.window = max(self.window, MIN_PIECES * piece)
+
+    def acknowledged(
+        self, size: int, sent: float, now: float, round_trip: float, *, full: bool
+    ) -> None:
+        """Note that packets have arrived.
+
+        Args:
+            size: Their bytes.
+            sent: When the last of them was sent.
+            now: The time.
+            round_trip: The smoothed round trip.
+            full: Whether the window was in use; it grows only then.
+        """
+        if not full or sent <= self._recovery_began:
+            return
+        if self.in_slow_start:
+            self.window += size
+        else:
+            self._grow(size, now, round_trip)
+
+    def lost(self, sent: float, now: float) -> bool:
+        """Note that packets are lost, the last of which was sent at ``sent``.
+
+        Returns:
+            Whether that makes the window smaller. It does so once a round trip.
+        """
+        if sent <= self._recovery_began:
+            return False
+        self._recovery_began = now
+        self._before = self.window, self.threshold
+        self.threshold = self.window = max(self._reduced(), MIN_PIECES * self.piece)
+        return True
+
+    def were_not_lost(self) -> None:
+        """Undo the last reduction: what was taken for lost has arrived after all."""
+        if self._before is not None:
+            window, threshold = self._before
+            self._before = None
+            self.window = max(self.window, window)
+            self.threshold = threshold
+            self._restored()
+
+    def collapse(self) -> None:
+        """Begin again: nothing has arrived for a long time."""
+        self.window = MIN_PIECES * self.piece
+        self._recovery_began = -math.inf
+        self._before = None
+        self._collapsed()
+
+    @abstractmethod
+    def _grow(self, size: int, now: float, round_trip: float) -> None:
+        """Grow the window after ``size`` bytes have arrived, outside of slow start."""
+
+    @abstractmethod
+    def _reduced(self) -> int:
+        """Return the window after a loss."""
+
+    @abstractmethod
+    def _restored(self) -> None:
+        """Undo what ``_reduced`` has noted."""
+
+    @abstractmethod
+    def _collapsed(self) -> None:
+        """Forget what was learned of the path."""
+
+
+class NewReno(CongestionControl):
+    """A packet more each round trip, and half the window after a loss."""
+
+    def __init__(self, piece: int) -> None:
+        super().__init__(piece)
+        self._arrived = 0
+
+    def _grow(self, size: int, now: float, round_trip: float) -> None:
+        self._arrived += size
+        if self._arrived >= self.window:
+            self._arrived -= self.window
+            self.window += self.piece
+
+    def _reduced(self) -> int:
+        self._arrived = 0
+        return int(self.window * RENO_LOSS)
+
+    def _restored(self) -> None:
+        self._arrived = 0
+
+    def _collapsed(self) -> None:
+        self._arrived = 0

@@ -1,0 +1,298 @@
+"""A connection with another host: the streams between two ids, and what they need to be reliable.
+
+What goes in: packets that have arrived, and what the program wants. What comes out: packets to
+send, streams that were ``touched`` (there is something to read, room to write, an end or a failure)
+and streams that the other side has ``opened``.
+
+A connection has two ids, one of each side, that are in each packet; ``conversation`` finds out the
+other side's. Packets of a connection are numbered, and acknowledged by their numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from knet_trio.streams._core.congestion import CongestionControl
+from knet_trio.streams._core.control_frames import PING_CONTROL, STREAMS_CONTROL, Control
+from knet_trio.streams._core.faults import Fault, StreamPacketError
+from knet_trio.streams._core.packet_builder import PacketBuilder
+from knet_trio.streams._core.received_numbers import ReceivedNumbers
+from knet_trio.streams._core.receiving_half import ReceivingCue
+from knet_trio.streams._core.recovery import Recovery, SentPacket
+from knet_trio.streams._core.sending_half import SendingCue
+from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
+from knet_trio.streams._core.stream_table import StreamTable
+from knet_trio.streams._core.windows import ReceiveWindows
+from knet_trio.streams._core.wire import (
+    RECEIVING,
+    SENDING,
+    AcceptFrame,
+    AckFrame,
+    Code,
+    CreditFrame,
+    DataFrame,
+    FrameType,
+    PingFrame,
+    ResetFrame,
+    StreamKind,
+    StreamsFrame,
+    read_frames_untrusted,
+)
+
+CAUSES = {
+    Code.CANCELLED: FailureCause.CANCELLED,
+    Code.REFUSED: FailureCause.REFUSED,
+    Code.FAILED: FailureCause.FAILED,
+    Code.CLOSED: FailureCause.CLOSED,
+    Code.VIOLATION: FailureCause.VIOLATION,
+    Code.SILENCE: FailureCause.LOST_SIGHT,
+}
+"""What a code of the other side means here."""
+
+
+class Connection:
+    """The streams with another host, between two ids.
+
+    Attributes:
+        local: The id of this side.
+        remote: That of the other side, 0 as long as it is not known.
+        touched: Streams of which something has changed, for those who use them to take out.
+        opened: Streams that the other side has opened, likewise.
+        room_to_open: Whether the other side has let more streams be opened, likewise.
+        failure: Why it has ended, None while it has not.
+        recovery: The packets that are on their way.
+        builder: What makes the packets.
+        received: The numbers of those that have come.
+    """
+
+    def __init__(self, local: int, congestion: CongestionControl, *, checked: bool) -> None:
+        self.local = local
+        self.remote = 0
+        self.touched: dict[StreamState, None] = {}
+        self.opened: list[StreamState] = []
+        self.room_to_open = False
+        self.failure: Failure | None = None
+        self.recovery = Recovery(congestion)
+        self.received = ReceivedNumbers()
+        self._table = StreamTable()
+        self._windows = ReceiveWindows()
+        self.builder = PacketBuilder(
+            self.recovery, self.received, self._table, self.touched, checked=checked
+        )
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.local:#x} to {self.remote:#x}: {len(self._table)} streams>"
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether there are streams that are not over."""
+        return len(self._table) > 0
+
+    @property
+    def has_unacknowledged(self) -> bool:
+        """Whether something is to be sent, or on its way."""
+        return self.builder.has_something or len(self.recovery) > 0
+
+    # From the program.
+
+    @property
+    def can_open(self) -> bool:
+        """Whether the other side lets this one open another stream."""
+        return self._table.can_open
+
+    def open(self, kind: StreamKind) -> StreamState:
+        """Open a stream; ``can_open`` has to be true."""
+        stream = self._table.open(kind)
+        self.builder.queue(stream)
+        return stream
+
+    def write(self, stream: StreamState, data: bytes | memoryview) -> None:
+        """Take bytes to send on a stream; they must not change from now on."""
+        stream.sending.write(data)
+        self.builder.queue(stream)
+
+    def finish(self, stream: StreamState) -> None:
+        """End what this side sends on a stream."""
+        if stream.sending.advance(SendingCue.FINISH):
+            self.builder.queue(stream)
+
+    def read(self, stream: StreamState, limit: int, now: float) -> bytes:
+        """Return up to ``limit`` bytes that have arrived on a stream, and give credit for more."""
+        receiving = stream.receiving
+        data = receiving.read(limit)
+        if self._windows.read(stream, now, self.recovery.round_trip.smooth):
+            self.builder.add(Control(FrameType.CREDIT, stream.key))
+        return data
+
+    def end_read(self, stream: StreamState) -> None:
+        """Note that the program knows of the end of what the other side sends."""
+        if stream.receiving.advance(ReceivingCue.ALL_READ):
+            self._forget_if_over(stream)
+
+    def accept(self, stream: StreamState, now: float) -> None:
+        """Tell the other side that a stream that it opened is taken, or its message is."""
+        if not stream.accepted:
+            stream.accepted = True
+            self.builder.add(Control(FrameType.ACCEPT, stream.key))
+            self.widen(stream, now)
+
+    def widen(self, stream: StreamState, now: float) -> None:
+        """Give a stream that is going to be read its first window."""
+        if stream.receiving.wants_more and self._windows.open(stream, now):
+            self.builder.add(Control(FrameType.CREDIT, stream.key))
+
+    def reset(self, stream: StreamState, halves: int, code: Code, reason: str = "") -> None:
+        """End halves of a stream before their time, and tell the other side why."""
+        told = 0
+        if halves & SENDING and stream.sending.advance(SendingCue.GIVE_UP):
+            told |= SENDING
+        if halves & RECEIVING and stream.receiving.advance(ReceivingCue.STOP):
+            told |= RECEIVING
+        if told:
+            self.builder.add(Control(FrameType.RESET, stream.key, told, code, reason))
+        self._forget_if_over(stream)
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self.builder.add(PING_CONTROL)
+
+    def fail(self, failure: Failure) -> None:
+        """End the connection with all its streams."""
+        self.failure = failure
+        for stream in self._table.all():
+            self._fail_stream(stream, SENDING | RECEIVING, failure)
+            self._table.forget(stream.key)
+
+    # From the other side.
+
+    def receive(self, packet: bytes, number: int, now: float) -> None:
+        """Take a packet of this connection, whose header has been read.
+
+        Raises:
+            StreamPacketError: It is refused. It is then not acknowledged.
+        """
+        if number in self.received:
+            # It may be that the acknowledgement was lost, but then the sender will use another.
+            raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
+        eliciting = False
+        for frame in read_frames_untrusted(packet):
+            if isinstance(frame, DataFrame):
+                self._data_came(frame)
+                eliciting = True
+            elif isinstance(frame, AckFrame):
+                self._ack_came(frame, now)
+            else:
+                eliciting = True
+                if isinstance(frame, CreditFrame):
+                    self._credit_came(frame)
+                elif isinstance(frame, AcceptFrame):
+                    self._accept_came(frame)
+                elif isinstance(frame, ResetFrame):
+                    self._reset_came(frame)
+                elif isinstance(frame, StreamsFrame):
+                    if self._table.allow(frame.limit):
+                        self.room_to_open = True
+                else:
+                    # A PING: what it wants is the acknowledgement.
+                    assert isinstance(frame, PingFrame)
+        self.received.add(number, now, eliciting=eliciting)
+
+    def _data_came(self, frame: DataFrame) -> None:
+        stream, is_new = self._table.admit(frame.stream ^ 1, frame.kind)
+        if stream is None:
+            return
+        receiving = stream.receiving
+        try:
+            receiving.check(frame.offset, len(frame.data), last=frame.last)
+        except StreamPacketError:
+            if is_new:
+                self._table.forget(stream.key)
+            raise
+        if is_new:
+            self.opened.append(stream)
+        if receiving.receive(frame.offset, frame.data, last=frame.last):
+            self.touched[stream] = None
+
+    def _ack_came(self, frame: AckFrame, now: float) -> None:
+        if frame.ranges[0][1] > self.builder.next_number:
+            raise StreamPacketError(
+                Fault.NOT_SENT, f"packet {frame.ranges[0][1] - 1} was never sent"
+            )
+        arrived, lost = self.recovery.acknowledged(frame.ranges, frame.delay, now)
+        for packet in arrived:
+            for stream, start, stop in packet.pieces:
+                sending = stream.sending
+                sending.arrived(start, stop)
+                if sending.is_over:
+                    self.touched[stream] = None
+                    self._forget_if_over(stream)
+            if packet.told >= 0:
+                self.received.told(packet.told)
+        if lost:
+            self.send_again(lost)
+
+    def _credit_came(self, frame: CreditFrame) -> None:
+        stream = self._table.find(frame.stream ^ 1)
+        if stream is not None and stream.sending.credit(frame.limit):
+            self.builder.queue(stream)
+
+    def _accept_came(self, frame: AcceptFrame) -> None:
+        stream = self._table.find(frame.stream ^ 1)
+        if stream is not None and stream.opened_here:
+            stream.accepted = True
+            self.touched[stream] = None
+
+    def _reset_came(self, frame: ResetFrame) -> None:
+        key = frame.stream ^ 1
+        stream = self._table.find(key)
+        if stream is None:
+            if self._table.forget(key):
+                self.builder.add(STREAMS_CONTROL)
+            return
+        # What the other side sends is what this one receives.
+        halves = (frame.halves & SENDING and RECEIVING) | (frame.halves & RECEIVING and SENDING)
+        failure = Failure(CAUSES[frame.code], frame.reason)
+        self._fail_stream(stream, halves, failure)
+        self._forget_if_over(stream)
+
+    def send_again(self, packets: Sequence[SentPacket]) -> None:
+        """Have what was in packets sent again, as far as it is of use."""
+        for packet in packets:
+            for stream, start, stop in packet.pieces:
+                stream.sending.lose(start, stop)
+                self.builder.queue(stream)
+            for control in packet.controls:
+                self.builder.add(control)
+
+    def check_timers(self, now: float) -> None:
+        """Do what the timers of loss recovery want."""
+        recovery = self.recovery
+        if now >= recovery.loss_deadline:
+            self.send_again(recovery.find_lost(now))
+            recovery.arm(now)
+        if now >= recovery.probe_deadline:
+            self.send_again(recovery.probe(now, self.builder.allow_probes()))
+            if not self.builder.has_something:
+                self.ping()
+
+    @property
+    def deadline(self) -> float:
+        """When ``check_timers`` has to be called, or an acknowledgement is due."""
+        recovery = self.recovery
+        if self.builder.may_send:
+            return -math.inf
+        return min(recovery.loss_deadline, recovery.probe_deadline, self.received.deadline)
+
+    def _fail_stream(self, stream: StreamState, halves: int, failure: Failure) -> None:
+        if halves & SENDING and stream.sending.advance(SendingCue.PEER_STOPS):
+            stream.sending_failure = failure
+        if halves & RECEIVING and stream.receiving.advance(ReceivingCue.PEER_GIVES_UP):
+            stream.receiving_failure = failure
+        self.touched[stream] = None
+
+    def _forget_if_over(self, stream: StreamState) -> None:
+        if stream.is_over:
+            self._windows.close(stream)
+            if self._table.forget(stream.key):
+                self.builder.add(STREAMS_CONTROL)

@@ -1,0 +1,414 @@
+"""All connections with one host, one after the other: how they begin, and how they end.
+
+::
+
+    GREETING --- a HELLO with our id, or a packet of it ---> OPEN ---> ENDED
+        |                                                                ^
+        +--- nobody answers, or nobody wants anything -------------------+
+
+Each connection has an id on each side. An endpoint draws a number when it starts, its incarnation,
+and its connections with a host have the ids that follow it: so an id is never used twice, and who
+has started again has others. A greeting (HELLO) has the id that the next connection of its sender
+would have, and is answered with that of the receiver. Nothing is remembered of one that was
+answered. The connection begins when a packet comes that has both ids: then the one that sent it
+has seen the answer, so the greeting was not an old one, and its sender is there.
+
+- A greeting of a host with which there is a connection says that it has started again. That
+  connection ends when the new one begins, and not before.
+- A packet with an id that is not in use is answered with UNKNOWN, which has both its ids. Whoever
+  gets that for a connection it has knows that the other side has lost it.
+- Two that greet each other at the same time answer each other, with the ids that they have sent.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from typing import Final
+
+from knet_trio.streams._core.congestion import CongestionControl
+from knet_trio.streams._core.connection import CAUSES, Connection
+from knet_trio.streams._core.faults import VIOLATIONS, Fault, StreamPacketError
+from knet_trio.streams._core.limits import (
+    GREETINGS,
+    HELLO_INTERVAL,
+    KEEPALIVE,
+    MAX_HELLO_INTERVAL,
+    MAX_REPLIES,
+    STALL,
+)
+from knet_trio.streams._core.packet_builder import MIN_PIECE
+from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
+from knet_trio.streams._core.stream_timers import StreamTimer, StreamTimers
+from knet_trio.streams._core.wire import (
+    Code,
+    PacketHeader,
+    StreamKind,
+    StreamPacketKind,
+    read_close_untrusted,
+    read_header_untrusted,
+    write_close,
+    write_packet,
+)
+
+_IDS: Final = 2**64
+# Ids that are this close are of one incarnation.
+_SAME_INCARNATION: Final = 2**32
+
+
+class ConnectionStage(enum.Enum):
+    """How far a connection is; the value says what that means."""
+
+    GREETING = "the other side is asked for its id"
+    OPEN = "both sides know both ids"
+    ENDED = "all its streams have failed"
+
+
+class ConnectionCue(enum.Enum):
+    """What takes a connection further."""
+
+    ANSWER = "a HELLO comes with this side's id"
+    BOTH_IDS = "a FRAMES packet comes with this side's id"
+    RESTART = "a FRAMES packet comes with the id of the next connection"
+    UNKNOWN = "an UNKNOWN packet comes with both ids"
+    CLOSE = "a CLOSE packet comes with both ids"
+    SILENCE = "nothing comes for `patience` seconds"
+    VIOLATION = "the other side breaks the rules"
+    GIVE_UP = "the greeting is not answered, and no stream waits for that"
+    CLOSED_HERE = "the program ends the streams, or removes the host"
+
+
+_ENDINGS: Final = (
+    ConnectionCue.RESTART,
+    ConnectionCue.UNKNOWN,
+    ConnectionCue.CLOSE,
+    ConnectionCue.SILENCE,
+    ConnectionCue.VIOLATION,
+    ConnectionCue.CLOSED_HERE,
+)
+
+CONNECTION_TRANSITIONS: Final = {
+    (ConnectionStage.GREETING, ConnectionCue.ANSWER): ConnectionStage.OPEN,
+    (ConnectionStage.GREETING, ConnectionCue.BOTH_IDS): ConnectionStage.OPEN,
+    (ConnectionStage.GREETING, ConnectionCue.SILENCE): ConnectionStage.ENDED,
+    (ConnectionStage.GREETING, ConnectionCue.GIVE_UP): ConnectionStage.ENDED,
+    (ConnectionStage.GREETING, ConnectionCue.CLOSED_HERE): ConnectionStage.ENDED,
+    **{(ConnectionStage.OPEN, cue): ConnectionStage.ENDED for cue in _ENDINGS},
+}
+"""What a connection becomes. What is not here changes nothing."""
+
+
+class Conversation:
+    """What this side and one host have to say to each other.
+
+    Call ``receive`` for each packet, and ``poll`` when ``deadline`` has come or anything was called
+    that has something sent.
+
+    Args:
+        incarnation: A number of 64 bits that was drawn at random.
+        patience: Seconds of silence after which a connection has failed.
+        checked: Whether packets have checksums.
+        congestion: Makes the congestion control of a connection, for packets of so many bytes.
+
+    Attributes:
+        touched: Streams of which something has changed; those who use them take them out.
+        opened: Streams that the other side has opened, likewise.
+        ended: Connections that have failed since it was looked at last, likewise.
+        connected: Whether a connection is open.
+    """
+
+    def __init__(
+        self,
+        incarnation: int,
+        *,
+        patience: float,
+        checked: bool,
+        congestion: Callable[[int], CongestionControl],
+    ) -> None:
+        self._next_id = incarnation % _IDS or 1
+        self._patience = patience
+        self._checked = checked
+        self._congestion = congestion
+        self._connection: Connection | None = None
+        self._stage = ConnectionStage.ENDED
+        self._timers = StreamTimers()
+        self._hello_interval = HELLO_INTERVAL
+        self._greetings = 0
+        self._heard = -math.inf
+        self._replies: list[bytes] = []
+        self.ended: list[Connection] = []
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection that there is, or that begins."""
+        return self._connection
+
+    @property
+    def stage(self) -> ConnectionStage:
+        """How far the connection is."""
+        return self._stage
+
+    # From the program.
+
+    def begin(self, now: float) -> Connection:
+        """Return the connection; greet the host if there is none."""
+        if self._connection is None:
+            self._connection = Connection(
+                self._next_id, self._congestion(MIN_PIECE), checked=self._checked
+            )
+            self._stage = ConnectionStage.GREETING
+            self._hello_interval = HELLO_INTERVAL
+            self._greetings = 0
+            self._timers.set(StreamTimer.HELLO, now)
+        return self._connection
+
+    def open(self, kind: StreamKind, now: float) -> StreamState | None:
+        """Open a stream; None if the other side lets no more be opened now."""
+        connection = self.begin(now)
+        if not connection.can_open:
+            return None
+        if not connection.has_streams:
+            self._heard = max(self._heard, now)
+        return connection.open(kind)
+
+    def hint(self, now: float) -> None:
+        """Find out how things are: there is news of the links."""
+        connection = self._connection
+        if connection is None:
+            return
+        if self._stage is ConnectionStage.GREETING:
+            self._hello_interval = HELLO_INTERVAL
+            self._timers.set(StreamTimer.HELLO, now)
+        else:
+            connection.recovery.hint(now)
+            connection.ping()
+
+    def close(self, failure: Failure, code: Code, now: float) -> list[bytes]:
+        """End the connection; return the packets that tell the other side."""
+        connection = self._connection
+        was_open = self._stage is ConnectionStage.OPEN
+        if connection is None or not self._end(ConnectionCue.CLOSED_HERE, failure, now):
+            return []
+        return [self._close_packet(connection, code, failure.reason)] if was_open else []
+
+    # From the other side.
+
+    def receive(self, packet: bytes, now: float) -> None:
+        """Take a packet from the host.
+
+        Raises:
+            StreamPacketError: It is refused.
+        """
+        header = read_header_untrusted(packet)
+        connection = self._connection
+        if header.kind is StreamPacketKind.FRAMES:
+            if connection is None or (header.receiver, header.sender) != (
+                connection.local,
+                connection.remote,
+            ):
+                connection = self._find(header, now)
+            self._frames_came(connection, packet, header.number, now)
+        elif header.kind is StreamPacketKind.HELLO:
+            self._hello_came(header, now)
+        else:
+            if connection is None or (header.receiver, header.sender) != (
+                connection.local,
+                connection.remote,
+            ):
+                raise StreamPacketError(Fault.NO_CONNECTION, "it is of no connection")
+            if header.kind is StreamPacketKind.UNKNOWN:
+                self._end(ConnectionCue.UNKNOWN, Failure(FailureCause.FORGOTTEN, ""), now)
+            else:
+                code, reason = read_close_untrusted(packet)
+                self._end(ConnectionCue.CLOSE, Failure(CAUSES[code], reason), now)
+
+    def _frames_came(self, connection: Connection, packet: bytes, number: int, now: float) -> None:
+        try:
+            connection.receive(packet, number, now)
+        except StreamPacketError as error:
+            if error.fault in VIOLATIONS:
+                self._reply(self._close_packet(connection, Code.VIOLATION, str(error)))
+                failure = Failure(FailureCause.BROKEN_RULES, str(error))
+                self._end(ConnectionCue.VIOLATION, failure, now)
+            raise
+        self._heard = now
+
+    def _find(self, header: PacketHeader, now: float) -> Connection:
+        """Return the connection that begins with a packet that has both its ids."""
+        connection = self._connection
+        if connection is not None and connection.local == header.receiver:
+            if self._stage is ConnectionStage.GREETING:
+                self._opens(connection, header.sender, ConnectionCue.BOTH_IDS, now)
+                return connection
+        elif header.receiver == self._next_id:
+            if connection is not None:
+                before = (header.sender - connection.remote) % _IDS
+                cause = FailureCause.RESTARTED
+                if before < _SAME_INCARNATION:
+                    cause = FailureCause.FORGOTTEN
+                self._end(ConnectionCue.RESTART, Failure(cause, ""), now)
+            connection = self.begin(now)
+            self._opens(connection, header.sender, ConnectionCue.BOTH_IDS, now)
+            return connection
+        self._reply(
+            write_packet(
+                StreamPacketKind.UNKNOWN,
+                header.receiver or 1,
+                header.sender,
+                0,
+                (),
+                checked=self._checked,
+            )
+        )
+        raise StreamPacketError(Fault.NO_CONNECTION, "it is of no connection")
+
+    def _hello_came(self, header: PacketHeader, now: float) -> None:
+        connection = self._connection
+        if header.receiver:
+            if connection is None or header.receiver != connection.local:
+                raise StreamPacketError(Fault.NO_CONNECTION, "it answers no greeting")
+            if self._opens(connection, header.sender, ConnectionCue.ANSWER, now):
+                # So that the other side has seen both ids.
+                connection.ping()
+        elif connection is None or header.sender != connection.remote:
+            self._reply(self._hello(header.sender))
+
+    def _opens(self, connection: Connection, remote: int, cue: ConnectionCue, now: float) -> bool:
+        if not self._advance(cue):
+            return False
+        connection.remote = remote
+        self._next_id = (connection.local + 1) % _IDS or 1
+        self._heard = now
+        self._timers.set(StreamTimer.HELLO, math.inf)
+        return True
+
+    def _hello(self, remote: int) -> bytes:
+        connection = self._connection
+        greets = connection is not None and self._stage is ConnectionStage.GREETING
+        local = connection.local if connection is not None and greets else self._next_id
+        return write_packet(StreamPacketKind.HELLO, local, remote, 0, (), checked=self._checked)
+
+    def _close_packet(self, connection: Connection, code: Code, reason: str) -> bytes:
+        return write_packet(
+            StreamPacketKind.CLOSE,
+            connection.local,
+            connection.remote,
+            0,
+            (write_close(code, reason),),
+            checked=self._checked,
+        )
+
+    def _reply(self, packet: bytes) -> None:
+        """Have a packet sent that nothing is remembered of; too many are left out."""
+        if len(self._replies) < MAX_REPLIES and packet not in self._replies:
+            self._replies.append(packet)
+
+    # Time.
+
+    @property
+    def deadline(self) -> float:
+        """When ``poll`` has to be called next; minus infinity if there is something to send."""
+        if self._replies:
+            return -math.inf
+        connection = self._connection
+        if connection is None:
+            return math.inf
+        if self._stage is ConnectionStage.OPEN:
+            due = connection.deadline
+            if due == -math.inf:
+                return due
+            self._set_timers(connection)
+        else:
+            self._timers.set(StreamTimer.SILENCE, self._silence(connection))
+        return self._timers.next()
+
+    @property
+    def silence_deadline(self) -> float:
+        """When the connection fails if nothing comes until then."""
+        connection = self._connection
+        return math.inf if connection is None else self._silence(connection)
+
+    def poll(self, now: float, piece: int, count: int) -> list[bytes]:
+        """Return packets to be sent now.
+
+        Args:
+            now: The time in seconds.
+            piece: How many bytes a packet may have.
+            count: How many packets there may be, but for a few short ones.
+        """
+        packets, self._replies = self._replies, []
+        connection = self._connection
+        if connection is None:
+            return packets
+        if now >= self._silence(connection):
+            self._is_silent(connection, now)
+            if self._connection is None:
+                packets += self._replies
+                self._replies = []
+                return packets
+        if self._stage is ConnectionStage.GREETING:
+            packets += self._greet(connection, now)
+            return packets
+        connection.check_timers(now)
+        keepalive = connection.builder.last_eliciting + KEEPALIVE
+        if connection.has_streams and now >= keepalive and not connection.has_unacknowledged:
+            connection.ping()
+        packets += connection.builder.build(connection.local, connection.remote, now, piece, count)
+        return packets
+
+    def _greet(self, connection: Connection, now: float) -> list[bytes]:
+        if now < self._timers[StreamTimer.HELLO]:
+            return []
+        if self._greetings >= GREETINGS and not connection.has_streams:
+            self._end(ConnectionCue.GIVE_UP, Failure(FailureCause.SILENCE, ""), now)
+            return []
+        self._greetings += 1
+        self._timers.set(StreamTimer.HELLO, now + self._hello_interval)
+        self._hello_interval = min(2 * self._hello_interval, MAX_HELLO_INTERVAL)
+        return [self._hello(0)]
+
+    def _is_silent(self, connection: Connection, now: float) -> None:
+        late = now - self._silence(connection)
+        if late > STALL:
+            # This process was not running. What has come meanwhile has not been looked at, and the
+            # other side may have had no reason to say anything.
+            self._heard = now - self._patience + min(late, self._patience)
+            self.hint(now)
+            return
+        if self._stage is ConnectionStage.OPEN:
+            self._reply(self._close_packet(connection, Code.SILENCE, ""))
+        self._end(ConnectionCue.SILENCE, Failure(FailureCause.SILENCE, ""), now)
+
+    def _silence(self, connection: Connection) -> float:
+        return self._heard + self._patience if connection.has_streams else math.inf
+
+    def _set_timers(self, connection: Connection) -> None:
+        timers, recovery = self._timers, connection.recovery
+        timers.set(StreamTimer.ACK, connection.received.deadline)
+        timers.set(StreamTimer.LOSS, recovery.loss_deadline)
+        timers.set(StreamTimer.PROBE, recovery.probe_deadline)
+        timers.set(StreamTimer.SILENCE, self._silence(connection))
+        idle = connection.has_streams and not connection.has_unacknowledged
+        keepalive = connection.builder.last_eliciting + KEEPALIVE if idle else math.inf
+        timers.set(StreamTimer.KEEPALIVE, keepalive)
+
+    def _advance(self, cue: ConnectionCue) -> bool:
+        stage = CONNECTION_TRANSITIONS.get((self._stage, cue))
+        if stage is None:
+            return False
+        self._stage = stage
+        return True
+
+    def _end(self, cue: ConnectionCue, failure: Failure, now: float) -> bool:
+        connection = self._connection
+        if connection is None or not self._advance(cue):
+            return False
+        # The id has been told to the other side, and is not used again.
+        self._next_id = (connection.local + 1) % _IDS or 1
+        self._timers.stop_all()
+        self._connection = None
+        self._heard = now
+        connection.fail(failure)
+        self.ended.append(connection)
+        return True

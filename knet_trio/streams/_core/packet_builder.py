@@ -1,0 +1,233 @@
+"""What a connection sends next, in packets.
+
+A packet has an acknowledgement if one is pending, then the control frames that wait, then data of
+the streams in turn. A stream has its turn until ``QUANTUM`` bytes have gone; so packets of one
+stream follow each other, have one size, and can go to the kernel as a train.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from knet_trio.streams._core.control_frames import PING_CONTROL, Control, write_control
+from knet_trio.streams._core.limits import PROBES
+from knet_trio.streams._core.received_numbers import ReceivedNumbers
+from knet_trio.streams._core.recovery import Recovery, SentPacket
+from knet_trio.streams._core.stream_state import StreamState
+from knet_trio.streams._core.stream_table import StreamTable
+from knet_trio.streams._core.wire import (
+    DATA_FRAME_SIZE,
+    HEADER_SIZE,
+    MAX_CONTROL_SIZE,
+    StreamPacketKind,
+    write_data_head,
+    write_data_packet,
+    write_packet,
+)
+
+QUANTUM: Final = 16 * 1024
+"""Bytes that a stream sends before it is another one's turn."""
+MIN_PIECE: Final = HEADER_SIZE + MAX_CONTROL_SIZE + 64
+"""The smallest size of packets that the protocol works with."""
+LOW_WATER: Final = 512 * 1024
+"""A stream with less to be sent than this has room for more."""
+
+# A piece of a stream is not begun in less room than that.
+_LEAST: Final = 128
+# Acknowledgements alone, with gaps, until one of them asks for an acknowledgement itself.
+_PING_AFTER: Final = 16
+_UNCOUNTED: Final = -1
+
+
+class PacketBuilder:
+    """The packets that a connection sends.
+
+    Attributes:
+        next_number: The number of the next packet.
+        last_eliciting: When a packet was sent last that has to be acknowledged, in seconds.
+    """
+
+    def __init__(
+        self,
+        recovery: Recovery,
+        received: ReceivedNumbers,
+        table: StreamTable,
+        touched: dict[StreamState, None],
+        *,
+        checked: bool,
+    ) -> None:
+        self.next_number = 0
+        self.last_eliciting = 0.0
+        self._recovery = recovery
+        self._received = received
+        self._table = table
+        self._touched = touched
+        self._checked = checked
+        self._controls: dict[Control, None] = {}
+        # Streams that have something to send, in the order of their turns.
+        self._ready: deque[StreamState] = deque()
+        self._turn_left = QUANTUM
+        self._piece = MIN_PIECE
+        self._probes = 0
+        self._acks_alone = 0
+
+    @property
+    def has_something(self) -> bool:
+        """Whether something waits to be sent that has to be acknowledged."""
+        return bool(self._controls or self._ready)
+
+    @property
+    def may_send(self) -> bool:
+        """Whether something waits to be sent, and the congestion window lets it out."""
+        return self.has_something and (
+            self._probes > 0 or self._recovery.room >= self._recovery.congestion.piece
+        )
+
+    def add(self, control: Control) -> None:
+        """Have a control frame sent."""
+        self._controls[control] = None
+
+    def queue(self, stream: StreamState) -> None:
+        """Have a stream send what it has."""
+        if not stream.is_queued and stream.sending.has_something():
+            stream.is_queued = True
+            self._ready.append(stream)
+
+    def allow_probes(self) -> int:
+        """Let some packets out whatever the congestion window says; return how many."""
+        self._probes = PROBES
+        return PROBES
+
+    def build(self, local: int, remote: int, now: float, piece: int, count: int) -> list[bytes]:
+        """Return up to ``count`` packets to send now, of at most ``piece`` bytes each."""
+        piece = max(piece, MIN_PIECE)
+        recovery = self._recovery
+        recovery.congestion.set_piece(piece)
+        packets: list[bytes] = []
+        eliciting = False
+        while len(packets) < count:
+            if self.may_send:
+                packet = self._next(local, remote, now, piece)
+                if packet is not None:
+                    packets.append(packet)
+                    eliciting = True
+                    self._probes = max(0, self._probes - 1)
+            elif self._received.deadline <= now:
+                packets.append(self._acknowledge(local, remote, now, piece))
+            else:
+                break
+        if eliciting:
+            self.last_eliciting = now
+            self._acks_alone = 0
+            recovery.arm(now)
+        return packets
+
+    def _next(self, local: int, remote: int, now: float, piece: int) -> bytes | None:
+        """Return a packet that has to be acknowledged; None if nothing is to be sent after all."""
+        room = piece - HEADER_SIZE
+        if not self._controls and not self._received.is_pending:
+            packet = self._next_of_stream(local, remote, now, room)
+            if packet is not None:
+                return packet
+        parts: list[bytes | memoryview] = []
+        told = -1
+        if self._received.is_pending:
+            ack = self._received.write(now, room // 2)
+            told = self._received.largest
+            parts.append(ack)
+            room -= len(ack)
+        controls, room = self._take_controls(parts, room)
+        pieces: list[tuple[StreamState, int, int]] = []
+        while self._ready and room >= DATA_FRAME_SIZE + _LEAST:
+            stream = self._ready[0]
+            if not stream.sending.has_something():
+                self._drop_first()
+                continue
+            start, stop, head, data = self._take_piece(stream, room - DATA_FRAME_SIZE)
+            parts += (head, data)
+            pieces.append((stream, start, stop))
+            room -= DATA_FRAME_SIZE + len(data)
+        if not controls and not pieces:
+            if told >= 0:
+                # The acknowledgement was there to go along, and now goes alone.
+                return self._send_alone(local, remote, parts)
+            return None
+        number = self.next_number
+        self.next_number += 1
+        packet = write_packet(
+            StreamPacketKind.FRAMES, local, remote, number, parts, checked=self._checked
+        )
+        self._recovery.sent(SentPacket(number, now, len(packet), pieces, controls, told))
+        return packet
+
+    def _next_of_stream(self, local: int, remote: int, now: float, room: int) -> bytes | None:
+        """Return a packet with a piece of one stream, if that fills it or there is nothing more."""
+        ready = self._ready
+        stream = ready[0]
+        if not stream.sending.has_something():
+            return None
+        if len(ready) > 1 and stream.sending.unsent < room:
+            return None
+        start, stop, head, data = self._take_piece(stream, room - DATA_FRAME_SIZE)
+        number = self.next_number
+        self.next_number = number + 1
+        packet = write_data_packet(local, remote, number, head, data, checked=self._checked)
+        self._recovery.sent(
+            SentPacket(number, now, len(packet), ((stream, start, stop),), (), _UNCOUNTED)
+        )
+        return packet
+
+    def _take_piece(self, stream: StreamState, room: int) -> tuple[int, int, bytes, memoryview]:
+        """Take a piece of the stream whose turn it is."""
+        sending = stream.sending
+        start, stop = sending.take(room)
+        data = sending.data(start, stop)
+        size = len(data)
+        head = write_data_head(stream.key, stream.kind, start, size, last=sending.is_last(stop))
+        if stream.writer_waits and sending.unsent < LOW_WATER:
+            stream.writer_waits = False
+            self._touched[stream] = None
+        self._turn_left -= size
+        if not sending.has_something():
+            self._drop_first()
+        elif self._turn_left <= 0:
+            self._ready.rotate(-1)
+            self._turn_left = QUANTUM
+        return start, stop, head, data
+
+    def _drop_first(self) -> None:
+        self._ready.popleft().is_queued = False
+        self._turn_left = QUANTUM
+
+    def _take_controls(
+        self, parts: list[bytes | memoryview], room: int
+    ) -> tuple[list[Control], int]:
+        taken: list[Control] = []
+        while self._controls:
+            control = next(iter(self._controls))
+            frame = write_control(control, self._table)
+            if len(frame) > room:
+                break
+            del self._controls[control]
+            if frame:
+                parts.append(frame)
+                taken.append(control)
+                room -= len(frame)
+        return taken, room
+
+    def _acknowledge(self, local: int, remote: int, now: float, piece: int) -> bytes:
+        """Return a packet with an acknowledgement alone."""
+        self._acks_alone += 1
+        if self._received.has_gaps and self._acks_alone % _PING_AFTER == 0:
+            # An answer to it says which ranges need not be told any more.
+            self.add(PING_CONTROL)
+        ack = self._received.write(now, piece - HEADER_SIZE)
+        return self._send_alone(local, remote, [ack])
+
+    def _send_alone(self, local: int, remote: int, parts: list[bytes | memoryview]) -> bytes:
+        number = self.next_number
+        self.next_number += 1
+        return write_packet(
+            StreamPacketKind.FRAMES, local, remote, number, parts, checked=self._checked
+        )

@@ -1,0 +1,85 @@
+"""Which packets have arrived, and when that is acknowledged."""
+
+from __future__ import annotations
+
+import math
+
+from knet_trio.streams._core.limits import (
+    ACK_AFTER,
+    MAX_ACK_DELAY,
+    MAX_ACK_RANGES,
+    MAX_KEPT_RANGES,
+    MAX_PACKET_THRESHOLD,
+)
+from knet_trio.streams._core.range_set import RangeSet
+from knet_trio.streams._core.wire import ACK_FRAME_SIZE, ACK_RANGE_SIZE, write_ack
+
+
+class ReceivedNumbers:
+    """The numbers of the packets that have arrived.
+
+    Attributes:
+        deadline: When an acknowledgement is due, in seconds; infinity if none is.
+        largest: The highest number, -1 before the first.
+    """
+
+    __slots__ = ("_floor", "_numbers", "_pending", "_since", "deadline", "largest")
+
+    def __init__(self) -> None:
+        self._numbers = RangeSet()
+        # Numbers below have arrived, or it does not matter any more whether they have.
+        self._floor = 0
+        self._pending = 0
+        self._since = 0.0
+        self.largest = -1
+        self.deadline = math.inf
+
+    def __contains__(self, number: int) -> bool:
+        if number > self.largest:
+            return False
+        return number < self._floor or number in self._numbers
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether some of the numbers have not arrived."""
+        return len(self._numbers) > 1
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a packet has arrived that has to be acknowledged."""
+        return self.deadline < math.inf
+
+    def add(self, number: int, now: float, *, eliciting: bool) -> None:
+        """Note that a packet has arrived, one that has to be acknowledged if ``eliciting``."""
+        in_order = number == self.largest + 1
+        self._numbers.add(number, number + 1)
+        if number > self.largest:
+            self.largest = number
+            self._since = now
+        if len(self._numbers) > MAX_KEPT_RANGES:
+            self._floor = self._numbers.drop_first()
+        if eliciting:
+            self._pending += 1
+            if not in_order or self._pending >= ACK_AFTER:
+                self.deadline = now
+            elif self.deadline == math.inf:
+                self.deadline = now + MAX_ACK_DELAY
+
+    def write(self, now: float, room: int) -> bytes:
+        """Return an acknowledgement of all of them, in at most ``room`` bytes.
+
+        There has to be a packet to acknowledge, and room for one range.
+        """
+        self._pending = 0
+        self.deadline = math.inf
+        count = 1 + (room - ACK_FRAME_SIZE) // ACK_RANGE_SIZE
+        ranges = self._numbers.newest(max(1, min(count, MAX_ACK_RANGES + 1)))
+        return write_ack(ranges, max(0.0, now - self._since))
+
+    def told(self, largest: int) -> None:
+        """Note that the other side knows of all numbers up to ``largest``."""
+        # The latest are kept: they may still come, on a slower link.
+        largest -= MAX_PACKET_THRESHOLD
+        if largest >= self._floor:
+            self._floor = largest + 1
+            self._numbers.remove(0, self._floor)

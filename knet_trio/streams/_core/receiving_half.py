@@ -1,0 +1,228 @@
+"""The receiving half of a stream: what has arrived, in order, until the program has read it.
+
+::
+
+    OPEN --- the end arrives ---> SIZED --- all bytes arrive ---> WHOLE --- all is read ---> DONE
+      |                             |                               |
+      +--------- peer gives up -----+----> RESET                    |
+      +--------- program stops -----+-------------------------------+----> STOPPED
+
+What has arrived behind something that is missing is kept in segments, which are as many as
+``MAX_SEGMENTS`` at most: no more than there is credit for, in bytes, and no more objects than that.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_right
+from collections import deque
+from typing import Final
+
+from knet_trio.streams._core.faults import Fault, StreamPacketError
+from knet_trio.streams._core.limits import INITIAL_CREDIT, MAX_SEGMENTS
+
+
+class ReceivingStage(enum.Enum):
+    """How far a receiving half is; the value says what that means."""
+
+    OPEN = "more bytes are to come"
+    SIZED = "it is known how many bytes are to come"
+    WHOLE = "all bytes have arrived"
+    DONE = "the program has read all"
+    RESET = "given up by the other side"
+    STOPPED = "the program wants no more"
+
+
+class ReceivingCue(enum.Enum):
+    """What takes a receiving half further."""
+
+    END_KNOWN = "a DATA frame with the end comes"
+    ALL_HERE = "no byte before the end is missing"
+    ALL_READ = "the program has read all, and been told of the end"
+    PEER_GIVES_UP = "a RESET of the other side's sending half comes, or the stream fails"
+    STOP = "the program wants no more"
+
+
+RECEIVING_TRANSITIONS: Final = {
+    (ReceivingStage.OPEN, ReceivingCue.END_KNOWN): ReceivingStage.SIZED,
+    (ReceivingStage.OPEN, ReceivingCue.PEER_GIVES_UP): ReceivingStage.RESET,
+    (ReceivingStage.OPEN, ReceivingCue.STOP): ReceivingStage.STOPPED,
+    (ReceivingStage.SIZED, ReceivingCue.ALL_HERE): ReceivingStage.WHOLE,
+    (ReceivingStage.SIZED, ReceivingCue.PEER_GIVES_UP): ReceivingStage.RESET,
+    (ReceivingStage.SIZED, ReceivingCue.STOP): ReceivingStage.STOPPED,
+    (ReceivingStage.WHOLE, ReceivingCue.ALL_READ): ReceivingStage.DONE,
+    (ReceivingStage.WHOLE, ReceivingCue.STOP): ReceivingStage.STOPPED,
+}
+"""What a receiving half becomes. What is not here changes nothing."""
+
+# Bytes in a row that are put together in one buffer: pieces of a few bytes cost no object each.
+_GATHERED: Final = 1024
+
+
+class ReceivingHalf:
+    """What one side receives on a stream.
+
+    Attributes:
+        stage: How far it is.
+        read_to: Bytes that the program has read.
+        next: The first byte that is missing.
+        size: How many bytes there are in all; None while that is not known.
+        limit: How many bytes the other side has credit for.
+    """
+
+    __slots__ = ("_ready", "_segments", "_starts", "limit", "next", "read_to", "size", "stage")
+
+    def __init__(self) -> None:
+        self.stage = ReceivingStage.OPEN
+        self.read_to = self.next = 0
+        self.size: int | None = None
+        self.limit = INITIAL_CREDIT
+        self._ready: deque[memoryview | bytearray] = deque()
+        # What came too early, by ascending places; segments do not overlap.
+        self._starts: list[int] = []
+        self._segments: list[memoryview] = []
+
+    @property
+    def available(self) -> int:
+        """Bytes that the program can read now."""
+        return self.next - self.read_to
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether bytes are to come that the program wants."""
+        return self.stage is ReceivingStage.OPEN or self.stage is ReceivingStage.SIZED
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to come, and nothing to be read."""
+        stage = self.stage
+        return not self.wants_more and stage is not ReceivingStage.WHOLE
+
+    def advance(self, cue: ReceivingCue) -> bool:
+        """Return whether ``cue`` changes anything."""
+        stage = RECEIVING_TRANSITIONS.get((self.stage, cue))
+        if stage is None:
+            return False
+        self.stage = stage
+        if stage is ReceivingStage.RESET or stage is ReceivingStage.STOPPED:
+            self._ready.clear()
+            self._starts.clear()
+            self._segments.clear()
+        return True
+
+    def check(self, offset: int, size: int, *, last: bool) -> None:
+        """Raise StreamPacketError if bytes cannot be taken: nothing has happened then."""
+        stop = offset + size
+        if stop > self.limit:
+            raise StreamPacketError(
+                Fault.CREDIT_EXCEEDED, f"{stop} bytes of a stream with credit for {self.limit}"
+            )
+        if self.size is not None and (stop > self.size or (last and stop != self.size)):
+            raise StreamPacketError(
+                Fault.WRONG_SIZE, f"{stop} bytes of a stream that has {self.size}"
+            )
+        if last and self._starts and self._starts[-1] + len(self._segments[-1]) > stop:
+            raise StreamPacketError(Fault.WRONG_SIZE, "a stream ends before its last byte")
+        if last and stop < self.next:
+            raise StreamPacketError(Fault.WRONG_SIZE, "a stream ends before its last byte")
+        if offset > self.next and len(self._starts) >= MAX_SEGMENTS and self.wants_more:
+            raise StreamPacketError(Fault.TOO_MANY_SEGMENTS, "too much is missing of a stream")
+
+    def receive(self, offset: int, data: memoryview, *, last: bool) -> bool:
+        """Take bytes that ``check`` has let pass; return whether there is more to read now."""
+        if not self.wants_more:
+            return False
+        before = self.next
+        if last and self.size is None:
+            self.size = offset + len(data)
+            self.advance(ReceivingCue.END_KNOWN)
+        if offset <= self.next:
+            self._append(data[self.next - offset :] if offset < self.next else data)
+            if self._starts:
+                self._join()
+        elif data:
+            self._keep(offset, data)
+        if self.next == self.size and self.advance(ReceivingCue.ALL_HERE):
+            return True
+        return self.next > before
+
+    def read(self, limit: int) -> bytes:
+        """Return up to ``limit`` bytes, and take them out; nothing if there is nothing."""
+        ready = self._ready
+        parts: list[memoryview | bytearray] = []
+        room = limit
+        while ready and room:
+            chunk = ready[0]
+            if len(chunk) > room:
+                parts.append(chunk[:room])
+                ready[0] = memoryview(chunk)[room:]
+                room = 0
+            else:
+                parts.append(chunk)
+                ready.popleft()
+                room -= len(chunk)
+        data = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+        self.read_to += len(data)
+        return data
+
+    def _append(self, data: memoryview) -> None:
+        size = len(data)
+        if not size:
+            return
+        self.next += size
+        ready = self._ready
+        if size >= _GATHERED:
+            ready.append(_without_the_rest(data))
+            return
+        last = ready[-1] if ready else None
+        # A buffer that was read in part is a view by now, and another one begins.
+        if isinstance(last, bytearray) and len(last) < _GATHERED:
+            last += data
+        else:
+            ready.append(bytearray(data))
+
+    def _keep(self, offset: int, data: memoryview) -> None:
+        """Keep bytes that came too early, those that are not there yet."""
+        starts, segments = self._starts, self._segments
+        index = bisect_right(starts, offset)
+        if index:
+            stop = starts[index - 1] + len(segments[index - 1])
+            if stop > offset:
+                data = data[stop - offset :]
+                offset = stop
+        while data:
+            size = len(data)
+            later = starts[index] if index < len(starts) else offset + size
+            room = min(size, later - offset)
+            if room:
+                starts.insert(index, offset)
+                segments.insert(index, _without_the_rest(data[:room]))
+                index += 1
+            if room == size:
+                return
+            skipped = later + len(segments[index]) - offset
+            data = data[skipped:]
+            offset += skipped
+            index += 1
+
+    def _join(self) -> None:
+        """Append the segments that nothing is missing before any more."""
+        starts, segments = self._starts, self._segments
+        count = 0
+        for start, segment in zip(starts, segments, strict=True):
+            if start > self.next:
+                break
+            count += 1
+            if start + len(segment) > self.next:
+                self._append(segment[self.next - start :])
+        if count:
+            del starts[:count]
+            del segments[:count]
+
+
+def _without_the_rest(data: memoryview) -> memoryview:
+    """Return ``data`` so that it keeps no packet that it is only a small part of."""
+    whole = data.obj
+    if isinstance(whole, bytes) and len(whole) > 2 * len(data) + _GATHERED:
+        return memoryview(bytes(data))
+    return data

@@ -1,0 +1,268 @@
+"""The sending half of a stream: what is to be sent, what is on its way, what has arrived.
+
+::
+
+    OPEN --- finish ---> ENDING --- all of it has arrived ---> DONE
+      |                    |
+      +------ reset -------+----> RESET       given up here; the other side is told
+      +--- peer stops -----+----> STOPPED     the other side does not want it
+
+Places in a stream are counted in bytes from its beginning. Its end has a place of its own, after
+the last byte, and is sent, lost and acknowledged like one more byte. So "all of it has arrived" is
+one range of places, from 0 to one past the end::
+
+      0      base          next      written
+      |-------|-------------|-----------|-+
+       arrived   on its way,   waits      the end
+                 or lost
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_right
+from typing import Final
+
+from knet_trio.streams._core.limits import INITIAL_CREDIT
+from knet_trio.streams._core.range_set import RangeSet
+
+
+class SendingStage(enum.Enum):
+    """How far a sending half is; the value says what that means."""
+
+    OPEN = "the program may send more"
+    ENDING = "the program has sent its last byte; not all has arrived"
+    DONE = "all has arrived"
+    RESET = "given up by the program"
+    STOPPED = "the other side wants no more"
+
+
+class SendingCue(enum.Enum):
+    """What takes a sending half further."""
+
+    FINISH = "the program has no more to send"
+    ARRIVED = "all has been acknowledged, the end too"
+    GIVE_UP = "the program gives up, or the stream fails"
+    PEER_STOPS = "a RESET of the other side's receiving half comes"
+
+
+SENDING_TRANSITIONS: Final = {
+    (SendingStage.OPEN, SendingCue.FINISH): SendingStage.ENDING,
+    (SendingStage.OPEN, SendingCue.GIVE_UP): SendingStage.RESET,
+    (SendingStage.OPEN, SendingCue.PEER_STOPS): SendingStage.STOPPED,
+    (SendingStage.ENDING, SendingCue.ARRIVED): SendingStage.DONE,
+    (SendingStage.ENDING, SendingCue.GIVE_UP): SendingStage.RESET,
+    (SendingStage.ENDING, SendingCue.PEER_STOPS): SendingStage.STOPPED,
+}
+"""What a sending half becomes. What is not here changes nothing."""
+
+# What is written in smaller pieces is put together up to this size.
+_GATHERED: Final = 4096
+# Chunks that have arrived before the lists of them are made shorter.
+_KEPT_CHUNKS: Final = 32
+
+
+class SendingHalf:
+    """What one side sends on a stream.
+
+    Attributes:
+        stage: How far it is.
+        written: Bytes that the program has handed over.
+        next: The first place that was never sent.
+        limit: How many bytes the other side gives credit for.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_chunks",
+        "_first",
+        "_lost",
+        "_opened",
+        "_starts",
+        "base",
+        "limit",
+        "next",
+        "stage",
+        "written",
+    )
+
+    def __init__(self, *, opens: bool) -> None:
+        self.stage = SendingStage.OPEN
+        self.written = self.base = self.next = 0
+        self.limit = INITIAL_CREDIT
+        # Whether the other side knows of the stream, or a packet that tells it is on its way.
+        self._opened = not opens
+        self._lost = RangeSet()
+        self._arrived = RangeSet()
+        # What was written and has not arrived, and where each chunk begins; without the first ones.
+        self._starts: list[int] = []
+        self._chunks: list[memoryview] = []
+        self._first = 0
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were never sent."""
+        return max(0, self.written - self.next)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be sent, and nothing is waited for."""
+        return self.stage is not SendingStage.OPEN and self.stage is not SendingStage.ENDING
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether there is something to send, and no credit for it."""
+        return self.next >= self.limit and self.written > self.next
+
+    # From the program.
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take bytes to send. They must not change from now on."""
+        if self.stage is not SendingStage.OPEN or not data:
+            return
+        chunks, size = self._chunks, len(data)
+        if (
+            size < _GATHERED
+            and chunks
+            and self._starts[-1] >= self.next
+            and len(chunks[-1]) + size <= _GATHERED
+        ):
+            chunks[-1] = memoryview(bytes(chunks[-1]) + data)
+        else:
+            self._starts.append(self.written)
+            chunks.append(memoryview(data))
+        self.written += size
+
+    def drop_unsent(self) -> None:
+        """Forget the bytes that were never sent."""
+        if self.stage is SendingStage.OPEN and self.written > self.next:
+            self.written = self.next
+            while self._starts and self._starts[-1] >= self.written:
+                self._starts.pop()
+                self._chunks.pop()
+            if self._chunks:
+                self._chunks[-1] = self._chunks[-1][: self.written - self._starts[-1]]
+
+    def advance(self, cue: SendingCue) -> bool:
+        """Return whether ``cue`` changes anything."""
+        stage = SENDING_TRANSITIONS.get((self.stage, cue))
+        if stage is None:
+            return False
+        self.stage = stage
+        if self.is_over:
+            self._lost.clear()
+            self._starts.clear()
+            self._chunks.clear()
+        return True
+
+    # To the other side.
+
+    def has_something(self) -> bool:
+        """Return whether there is something that may be sent."""
+        if self.is_over:
+            return False
+        return not self._opened or bool(self._lost) or self.next < self._sendable()
+
+    def _sendable(self) -> int:
+        """Return the first place that may not be sent."""
+        if self.written > self.limit:
+            return self.limit
+        return self.written + (self.stage is SendingStage.ENDING)
+
+    def take(self, room: int) -> tuple[int, int]:
+        """Return from which place to which the next piece goes, with at most ``room`` bytes.
+
+        Lost pieces come first. There has to be something that may be sent.
+        """
+        self._opened = True
+        lost = self._lost
+        if lost:
+            start, stop = lost.first()
+            stop = self._cut(start, stop, room)
+            lost.remove(start, stop)
+            return start, stop
+        start = self.next
+        self.next = stop = self._cut(start, self._sendable(), room)
+        return start, stop
+
+    def _cut(self, start: int, stop: int, room: int) -> int:
+        """Return where a piece ends that may go on to ``stop`` and has ``room`` bytes."""
+        data_stop = min(stop, self.written, start + room)
+        # The end takes no room, but a frame must not be left for it alone if it can be helped.
+        return stop if data_stop == self.written else data_stop
+
+    def data(self, start: int, stop: int) -> memoryview:
+        """Return the bytes of a piece."""
+        stop = min(stop, self.written)
+        if start >= stop:
+            return memoryview(b"")
+        index = bisect_right(self._starts, start) - 1
+        offset = start - self._starts[index]
+        chunk = self._chunks[index]
+        size = stop - start
+        found = chunk[offset : offset + size]
+        if len(found) == size:
+            return found
+        parts = [found]
+        missing = size - len(found)
+        while missing:
+            index += 1
+            parts.append(self._chunks[index][:missing])
+            missing -= len(parts[-1])
+        return memoryview(b"".join(parts))
+
+    def is_last(self, stop: int) -> bool:
+        """Return whether a piece that ends there has the end of the stream in it."""
+        return stop > self.written
+
+    # From the other side.
+
+    def credit(self, limit: int) -> bool:
+        """Take more credit; return whether it is more."""
+        if limit <= self.limit:
+            return False
+        self.limit = limit
+        return True
+
+    def arrived(self, start: int, stop: int) -> None:
+        """Note that a piece has arrived."""
+        if self.is_over:
+            return
+        if self._lost:
+            self._lost.remove(start, stop)
+        if start > self.base:
+            self._arrived.add(start, stop)
+            return
+        if stop > self.base:
+            self.base = stop
+            while self._arrived and self._arrived.first()[0] <= self.base:
+                self.base = max(self.base, self._arrived.drop_first())
+            self._drop_chunks()
+        if self.base > self.written:
+            self.advance(SendingCue.ARRIVED)
+
+    def _drop_chunks(self) -> None:
+        # All chunks before the one with the first place that is still needed.
+        count = bisect_right(self._starts, self.base) - 1
+        if self.base >= self.written:
+            count = len(self._starts)
+        if count > _KEPT_CHUNKS or count == len(self._starts):
+            del self._starts[:count]
+            del self._chunks[:count]
+
+    def lose(self, start: int, stop: int) -> None:
+        """Note that a piece is to be sent again."""
+        if self.is_over:
+            return
+        if start == stop:
+            # It was there to open the stream, which anything that has arrived has done.
+            self._opened = bool(self.base or self._arrived)
+            return
+        start = max(start, self.base)
+        if start >= stop:
+            return
+        self._lost.add(start, stop)
+        for low, high in self._arrived:
+            if low >= stop:
+                break
+            self._lost.remove(low, high)

@@ -1,0 +1,44 @@
+"""The timers of a conversation with a host, by name."""
+
+from __future__ import annotations
+
+import enum
+import math
+
+
+class StreamTimer(enum.Enum):
+    """A timer; the value says what happens when its time has come."""
+
+    HELLO = "the greeting is sent again: 0.1 s after the first, twice as long each time, up to 1 s"
+    ACK = "an acknowledgement is sent: 10 ms after a packet that has to be acknowledged"
+    LOSS = "packets are lost: 9/8 of a round trip after they were sent, if later ones have arrived"
+    PROBE = (
+        "two probes are sent: the smoothed round trip, four times its variation and 10 ms after"
+        " the last packet, twice as long each time, up to 1 s"
+    )
+    KEEPALIVE = "a ping is sent: 1 s after the last packet that has to be acknowledged"
+    SILENCE = "the connection has failed: `patience` seconds after the last packet that has come"
+
+
+class StreamTimers:
+    """When each timer is due, in seconds."""
+
+    __slots__ = ("_deadlines",)
+
+    def __init__(self) -> None:
+        self._deadlines: dict[StreamTimer, float] = dict.fromkeys(StreamTimer, math.inf)
+
+    def __getitem__(self, timer: StreamTimer) -> float:
+        return self._deadlines[timer]
+
+    def set(self, timer: StreamTimer, deadline: float) -> None:
+        """Set a timer; ``math.inf`` stops it."""
+        self._deadlines[timer] = deadline
+
+    def stop_all(self) -> None:
+        """Stop all timers."""
+        self._deadlines = dict.fromkeys(StreamTimer, math.inf)
+
+    def next(self) -> float:
+        """Return the earliest deadline."""
+        return min(self._deadlines.values())
