@@ -1,1 +1,27 @@
-"""Reliable streams, requests and messages over a channel of a handle."""
+"""Reliable streams, requests and messages to other hosts, over one channel of a handle.
+
+``open_streams`` is where to begin. What a call sends arrives whole, in order and once, as long as
+any link to the host works, or the call raises ``trio.BrokenResourceError`` with the reason.
+``docs/guide.md`` says when to take what, ``docs/streams-protocol.md`` what is on the wire.
+"""
+
+from __future__ import annotations
+
+from knet_trio.streams._streams import Streams, open_streams
+from knet_trio.streams.errors import HandlerError, RefusedError
+from knet_trio.streams.listener import StreamListener
+from knet_trio.streams.messages import MessageReceiver
+from knet_trio.streams.requests import Request, RequestReceiver
+from knet_trio.streams.stream import HostStream
+
+__all__ = [
+    "HandlerError",
+    "HostStream",
+    "MessageReceiver",
+    "RefusedError",
+    "Request",
+    "RequestReceiver",
+    "StreamListener",
+    "Streams",
+    "open_streams",
+]

@@ -82,6 +82,7 @@ class Recovery:
         in_flight: How many bytes are on their way.
         loss_deadline: When packets are lost by time, in seconds; infinity if there is no such time.
         probe_deadline: When the probe timeout is over; infinity while nothing is on its way.
+        arrived_packets: How many packets were acknowledged so far.
         lost_packets: How many packets were taken for lost so far.
         spurious: How many of those arrived after all.
     """
@@ -92,6 +93,7 @@ class Recovery:
         self.in_flight = 0
         self.loss_deadline = math.inf
         self.probe_deadline = math.inf
+        self.arrived_packets = 0
         self.lost_packets = 0
         self.spurious = 0
         self._sent: dict[int, SentPacket] = {}
@@ -153,6 +155,7 @@ class Recovery:
             if packet.number > newest.number:
                 newest = packet
         self.in_flight -= size
+        self.arrived_packets += len(arrived)
         if newest.number > self._largest:
             self._largest = newest.number
         if newest.number == ranges[0][1] - 1:

@@ -133,16 +133,6 @@ class SendingHalf:
             chunks.append(memoryview(data))
         self.written += size
 
-    def drop_unsent(self) -> None:
-        """Forget the bytes that were never sent."""
-        if self.stage is SendingStage.OPEN and self.written > self.next:
-            self.written = self.next
-            while self._starts and self._starts[-1] >= self.written:
-                self._starts.pop()
-                self._chunks.pop()
-            if self._chunks:
-                self._chunks[-1] = self._chunks[-1][: self.written - self._starts[-1]]
-
     def advance(self, cue: SendingCue) -> bool:
         """Return whether ``cue`` changes anything."""
         stage = SENDING_TRANSITIONS.get((self.stage, cue))

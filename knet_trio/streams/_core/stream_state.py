@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from knet_trio.streams._core.limits import INITIAL_CREDIT
 from knet_trio.streams._core.receiving_half import ReceivingHalf
@@ -40,6 +40,13 @@ class Failure(NamedTuple):
     reason: str
 
 
+class StreamUser(Protocol):
+    """Whoever uses a stream, the ``owner`` of its state."""
+
+    def touched(self) -> None:
+        """Note that there is news: bytes, room, an end or a failure."""
+
+
 class StreamState:
     """A stream.
 
@@ -51,7 +58,7 @@ class StreamState:
         accepted: Whether the side that did not open it has accepted it.
         sending_failure: Why nothing more can be sent, None as long as it can.
         receiving_failure: Why nothing more can be received, None as long as it can.
-        owner: For those who use it: whatever they want to find when it is touched.
+        owner: Who is told when it is touched, by those who take that out.
         writer_waits: Whether somebody waits until there is less to send.
         is_queued: For the connection: whether it is in the queue of those that have something.
         window: For the connection: how many bytes it may send before they have been read.
@@ -81,7 +88,7 @@ class StreamState:
         self.accepted = False
         self.sending_failure: Failure | None = None
         self.receiving_failure: Failure | None = None
-        self.owner: object = None
+        self.owner: StreamUser | None = None
         self.writer_waits = False
         self.is_queued = False
         self.window = INITIAL_CREDIT

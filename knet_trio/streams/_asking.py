@@ -1,0 +1,138 @@
+"""Opening streams, asking and telling: what a call of the program does on a stream of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from knet_trio.streams._collecting import Collector
+from knet_trio.streams._core.receiving_half import ReceivingStage
+from knet_trio.streams._core.stream_state import Failure, FailureCause
+from knet_trio.streams._core.wire import Code, StreamKind
+from knet_trio.streams._stream_user import BOTH, UsedStream
+
+if TYPE_CHECKING:
+    from knet_trio.streams._host_pump import HostPump
+
+# Times that a stream is opened, if the other side has just started again.
+_OPENINGS: Final = 3
+_RETRIED: Final = (FailureCause.RESTARTED, FailureCause.FORGOTTEN)
+
+
+async def open_stream(pump: HostPump) -> UsedStream:
+    """Open a stream, and wait until it is accepted. Cancelled, it has not been opened."""
+    for _ in range(_OPENINGS - 1):
+        used = UsedStream(pump, *await pump.open(StreamKind.STREAM))
+        try:
+            await _wait_accepted(used)
+        except trio.BrokenResourceError:
+            # Nothing was sent on it. So if the other side has started again since it was heard of
+            # last, another one is as good.
+            failure = used.state.sending_failure
+            if failure is None or failure.cause not in _RETRIED:
+                raise
+        else:
+            return used
+    used = UsedStream(pump, *await pump.open(StreamKind.STREAM))
+    await _wait_accepted(used)
+    return used
+
+
+async def _wait_accepted(used: UsedStream) -> None:
+    try:
+        used.pump.flush()
+        while not used.state.accepted:
+            used.check_sending()
+            await used.wait_news()
+    except BaseException:
+        used.reset(BOTH, Code.CANCELLED)
+        raise
+    used.connection.widen(used.state, trio.current_time())
+    used.pump.flush()
+
+
+async def ask(pump: HostPump, data: memoryview, limit: int) -> bytes:
+    """Ask, and return the answer of up to ``limit`` bytes. Cancelled, the host is told."""
+    used = UsedStream(pump, *await pump.open(StreamKind.REQUEST))
+    state = used.state
+    answer = _Answer(used, limit)
+    try:
+        await _write(used, data)
+        while not answer.is_there:
+            await used.wait_news()
+        if answer.failure is not None:
+            raise pump.error(answer.failure)
+        return answer.collector.data()
+    except BaseException:
+        used.reset(BOTH, Code.CANCELLED)
+        raise
+    finally:
+        state.owner = None
+        answer.collector.abandon()
+        answer.collector.drop()
+
+
+async def tell(pump: HostPump, data: memoryview) -> None:
+    """Send a message, and wait until the host says that it is in its queue."""
+    used = UsedStream(pump, *await pump.open(StreamKind.MESSAGE))
+    state = used.state
+    try:
+        await _write(used, data)
+        # It says so by an empty answer.
+        while state.receiving.stage is not ReceivingStage.WHOLE:
+            if state.receiving_failure is not None:
+                raise pump.error(state.receiving_failure)
+            await used.wait_news()
+        used.connection.end_read(state)
+    except BaseException:
+        used.reset(BOTH, Code.CANCELLED)
+        raise
+    finally:
+        state.owner = None
+
+
+class _Answer:
+    """Puts together the answer to a request, and wakes who waits for it.
+
+    Attributes:
+        collector: What puts it together.
+        is_there: Whether it is whole, or will not be.
+        failure: Why it will not be.
+    """
+
+    def __init__(self, used: UsedStream, limit: int) -> None:
+        self.is_there = False
+        self.failure: Failure | None = None
+        self._used = used
+        self._widened = False
+        pump, connection = used.pump, used.connection
+        self.collector = Collector(
+            pump, connection, used.state, pump.answers, limit, self._note_end
+        )
+        used.state.owner = self
+
+    def _note_end(self, failure: Failure | None) -> None:
+        self.is_there = True
+        self.failure = failure
+
+    def touched(self) -> None:
+        """Take what has come, and wake the task."""
+        used = self._used
+        if used.state.receiving.available and not self._widened:
+            self._widened = True
+            used.connection.widen(used.state, trio.current_time())
+        self.collector.touched()
+        used.touched()
+
+
+async def _write(used: UsedStream, data: memoryview) -> None:
+    """Write all there is to ask, unless the other side wants no more of it."""
+    try:
+        await used.write(data)
+    except trio.BrokenResourceError:
+        # The other half says why, unless there is an answer already.
+        if used.state.receiving.wants_more:
+            raise
+    else:
+        used.finish()

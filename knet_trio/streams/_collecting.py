@@ -1,0 +1,169 @@
+"""Putting together what is wanted whole: requests, answers and messages.
+
+What a host sends that way has a share of memory of its own. While there is room in it, all that
+comes is taken as it comes. If there is not, only the oldest one that is not whole goes on; the
+others wait, in the windows of their streams. So however many are begun, the oldest gets done, and
+they hold little more than the share and the largest there may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from knet_trio.streams._core.connection import Connection
+from knet_trio.streams._core.receiving_half import ReceivingStage
+from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
+from knet_trio.streams._core.wire import RECEIVING, SENDING, Code
+
+if TYPE_CHECKING:
+    from knet_trio.streams._host_pump import HostPump
+
+SHARE: Final = 16 * 1024 * 1024
+"""Bytes that a host may have in what is not whole yet, or not taken by the program."""
+_AT_ONCE: Final = 1 << 20
+
+
+class CollectingShare:
+    """The memory for what one host sends.
+
+    Attributes:
+        held: Bytes in it.
+    """
+
+    def __init__(self) -> None:
+        self.held = 0
+        self._incomplete: dict[Collector, None] = {}
+        self._is_going_on = self._again = False
+
+    def begin(self, collector: Collector) -> None:
+        """Note that something begins to be put together."""
+        self._incomplete[collector] = None
+
+    def may_take(self, collector: Collector, size: int) -> bool:
+        """Return whether ``size`` bytes more may be taken."""
+        if self.held + size <= SHARE:
+            return True
+        return next(iter(self._incomplete), None) is collector and (
+            self.held - collector.size <= SHARE
+        )
+
+    def end(self, collector: Collector) -> None:
+        """Note that something is whole, or will not be."""
+        if self._incomplete.pop(collector, collector) is None:
+            self._go_on()
+
+    def release(self, size: int) -> None:
+        """Give back memory: the program has it now, or it is dropped."""
+        self.held -= size
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Have those that wait take what there is room for, in their order."""
+        self._again = True
+        if self._is_going_on:
+            # One of those that go on has ended, and may have made room for others.
+            return
+        self._is_going_on = True
+        while self._again:
+            self._again = False
+            for collector in list(self._incomplete):
+                if collector.waits:
+                    if not self.may_take(collector, 1):
+                        break
+                    collector.touched()
+        self._is_going_on = False
+
+
+class Collector:
+    """Puts together what comes on a stream.
+
+    Args:
+        pump: Of the host.
+        connection: The connection of the stream.
+        stream: The stream.
+        share: The memory that it takes.
+        limit: How many bytes there may be.
+        done: Called once: with None when all is there, or with why it will not be.
+
+    Attributes:
+        size: How many bytes there are.
+        waits: Whether there is more that there was no room for.
+    """
+
+    def __init__(
+        self,
+        pump: HostPump,
+        connection: Connection,
+        stream: StreamState,
+        share: CollectingShare,
+        limit: int,
+        done: Callable[[Failure | None], None],
+    ) -> None:
+        self.size = 0
+        self.waits = False
+        self._pump = pump
+        self._connection = connection
+        self._stream = stream
+        self._share = share
+        self._limit = limit
+        self._done: Callable[[Failure | None], None] | None = done
+        self._parts: list[bytes] = []
+        share.begin(self)
+
+    def data(self) -> bytes:
+        """Return what has come."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def touched(self) -> None:
+        """Take what has come."""
+        if self._done is None:
+            return
+        stream, receiving = self._stream, self._stream.receiving
+        if stream.receiving_failure is not None:
+            self._end(stream.receiving_failure)
+            return
+        while receiving.available:
+            size = min(receiving.available, _AT_ONCE)
+            if self.size + size > self._limit:
+                self._too_large()
+                return
+            self.waits = not self._share.may_take(self, size)
+            if self.waits:
+                return
+            part = self._connection.read(stream, size, trio.current_time())
+            self._parts.append(part)
+            self.size += len(part)
+            self._share.held += len(part)
+        if receiving.stage is ReceivingStage.WHOLE:
+            self._connection.end_read(stream)
+            self._end(None)
+
+    def abandon(self) -> None:
+        """Want it no more."""
+        if self._done is not None:
+            self._done = None
+            self.drop()
+            self._share.end(self)
+
+    def drop(self) -> None:
+        """Give back the memory of what has come."""
+        self._parts.clear()
+        size, self.size = self.size, 0
+        self._share.release(size)
+
+    def _too_large(self) -> None:
+        reason = f"it has more than {self._limit} bytes"
+        self._connection.reset(self._stream, SENDING | RECEIVING, Code.REFUSED, reason)
+        self._end(Failure(FailureCause.REFUSED, reason))
+        self._pump.flush()
+
+    def _end(self, failure: Failure | None) -> None:
+        done, self._done = self._done, None
+        if failure is not None:
+            self.drop()
+        self._share.end(self)
+        if done is not None:
+            done(failure)

@@ -1,0 +1,63 @@
+"""A queue of what came from several hosts, which is taken from round the hosts."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class FairQueue(Generic[T]):
+    """Things that came from hosts, those of each in their order.
+
+    Args:
+        why_closed: What waiting tasks are told when it is closed.
+    """
+
+    def __init__(self, why_closed: str) -> None:
+        self._why_closed = why_closed
+        self._queues: dict[int, deque[T]] = {}
+        self._takers = trio.lowlevel.ParkingLot()
+        self._closed = False
+
+    def count(self, host_id: int) -> int:
+        """Return how many there are of a host."""
+        return len(self._queues.get(host_id, ()))
+
+    def put(self, host_id: int, item: T) -> None:
+        """Add something of a host."""
+        self._queues.setdefault(host_id, deque()).append(item)
+        self._takers.unpark()
+
+    async def take(self) -> T:
+        """Wait for something and take it. A full checkpoint; cancelled, it has taken nothing."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError(self._why_closed)
+            if self._queues:
+                return self._take()
+            await self._takers.park()
+
+    def close(self) -> list[T]:
+        """Have taking raise ``trio.ClosedResourceError``, and return what is left."""
+        self._closed = True
+        self._takers.unpark_all()
+        left = [item for queue in self._queues.values() for item in queue]
+        self._queues.clear()
+        return left
+
+    def _take(self) -> T:
+        host_id, queue = next(iter(self._queues.items()))
+        item = queue.popleft()
+        # It goes to the end of the round.
+        del self._queues[host_id]
+        if queue:
+            self._queues[host_id] = queue
+            self._takers.unpark()
+        elif self._queues:
+            self._takers.unpark()
+        return item

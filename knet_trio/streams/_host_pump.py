@@ -1,0 +1,232 @@
+"""What sends to one host, and keeps its timers.
+
+Each host has a task of its own, so whatever holds up one (its lane is full, it is gone) holds up no
+other. What is short and has to go soon, an acknowledgement or a request, is sent by whoever caused
+it, in the same turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from knet_trio import KnetError
+from knet_trio.streams._collecting import CollectingShare
+from knet_trio.streams._core.connection import Connection
+from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
+from knet_trio.streams._core.wire import Code, StreamKind
+from knet_trio.streams.errors import make_error
+
+if TYPE_CHECKING:
+    from knet_trio import Channel, Handle
+    from knet_trio.streams._core.conversation import Conversation
+
+BURST: Final = 192 * 1024
+"""Bytes that are handed to the channel at once."""
+BURST_PACKETS: Final = 64
+DIRECT: Final = 2
+"""Packets that are sent in the turn in which they come up."""
+MAX_MESSAGE: Final = 65536
+
+
+class HostPump:
+    """The conversation with one host, and the task that sends what it wants to say.
+
+    Attributes:
+        host_id: The host.
+        conversation: What there is to say.
+        requests: The memory for requests and messages of the host that are not whole yet.
+        answers: The memory for answers of the host.
+    """
+
+    def __init__(
+        self,
+        host_id: int,
+        handle: Handle,
+        channel: Channel,
+        conversation: Conversation,
+        opened: Callable[[HostPump, Connection, StreamState], None],
+    ) -> None:
+        self.host_id = host_id
+        self.conversation = conversation
+        self.requests = CollectingShare()
+        self.answers = CollectingShare()
+        self._handle = handle
+        self._channel = channel
+        self._opened = opened
+        self._bed = trio.lowlevel.ParkingLot()
+        self._nap: trio.CancelScope | None = None
+        self._openers = trio.lowlevel.ParkingLot()
+        self._news = trio.lowlevel.ParkingLot()
+        # Packets that found no room, and whether the task is handing some over.
+        self._left: list[bytes] = []
+        self._handing_over = False
+
+    async def run(self) -> None:
+        """Send until the task is cancelled."""
+        conversation = self.conversation
+        while True:
+            due = conversation.deadline
+            if not self._left and due > trio.current_time():
+                with trio.CancelScope(deadline=due) as self._nap:
+                    await self._bed.park()
+                self._nap = None
+            else:
+                await trio.lowlevel.checkpoint()
+            await self._send()
+
+    async def _send(self) -> None:
+        """Hand over what is to be sent now."""
+        packets, self._left = self._left, []
+        if not packets:
+            piece = self.piece
+            count = max(1, min(BURST_PACKETS, BURST // piece))
+            packets = self.conversation.poll(trio.current_time(), piece, count)
+            self.notice()
+        if not packets:
+            return
+        self._handing_over = True
+        try:
+            # A lane that nothing goes out of must not keep the silence from being noticed.
+            with trio.CancelScope(deadline=self.conversation.silence_deadline):
+                await self._channel.send_many(packets, to=self.host_id)
+        except KnetError:
+            self._host_is_gone()
+        finally:
+            self._handing_over = False
+
+    @property
+    def piece(self) -> int:
+        """How many bytes a packet may have now, so that it goes in one piece."""
+        return min(self._handle.data_mtu, MAX_MESSAGE)
+
+    def flush(self) -> None:
+        """Send at once what is little; the task sends the rest."""
+        now = trio.current_time()
+        conversation = self.conversation
+        if not self._handing_over and not self._left and conversation.deadline <= now:
+            packets = conversation.poll(now, self.piece, DIRECT)
+            for index, packet in enumerate(packets):
+                try:
+                    self._channel.send_nowait(packet, to=self.host_id)
+                except trio.WouldBlock:
+                    self._left = packets[index:]
+                    break
+                except KnetError:
+                    self._host_is_gone()
+                    break
+                except trio.ClosedResourceError:
+                    # The handle ends, which the receiving task finds out too.
+                    break
+        self.notice()
+        due = conversation.deadline
+        if self._left or due <= now:
+            self._bed.unpark_all()
+        elif self._nap is None:
+            # The task runs, and looks at the deadline before it sleeps.
+            pass
+        elif due < self._nap.deadline:
+            self._nap.deadline = due
+
+    def notice(self) -> None:
+        """Tell those who use streams what has happened to them."""
+        conversation = self.conversation
+        if conversation.ended:
+            ended, conversation.ended = conversation.ended, []
+            for connection in ended:
+                self._notice(connection)
+            self._openers.unpark_all()
+        if conversation.connection is not None:
+            self._notice(conversation.connection)
+        if self._news:
+            self._news.unpark_all()
+
+    def _notice(self, connection: Connection) -> None:
+        while connection.opened or connection.touched:
+            opened, connection.opened = connection.opened, []
+            for stream in opened:
+                self._opened(self, connection, stream)
+            touched = list(connection.touched)
+            connection.touched.clear()
+            for stream in touched:
+                if stream.owner is not None:
+                    stream.owner.touched()
+        if connection.room_to_open:
+            connection.room_to_open = False
+            self._openers.unpark_all()
+
+    async def open(self, kind: StreamKind) -> tuple[Connection, StreamState]:
+        """Open a stream; wait while the other side lets no more be opened."""
+        while True:
+            stream = self.conversation.open(kind, trio.current_time())
+            connection = self.conversation.connection
+            if stream is not None and connection is not None:
+                return connection, stream
+            await self._openers.park()
+
+    def greet(self) -> None:
+        """Say hello to the host, so that it knows that this side has started (again)."""
+        self.conversation.begin(trio.current_time())
+        self.flush()
+
+    def hint(self) -> None:
+        """Look after the host soon: there is news of its links."""
+        self.conversation.hint(trio.current_time())
+        self.flush()
+
+    def close(self, failure: Failure) -> None:
+        """End the conversation, and tell the host."""
+        now = trio.current_time()
+        for packet in self.conversation.close(failure, Code.CLOSED, now):
+            try:
+                self._channel.send_nowait(packet, to=self.host_id)
+            except (trio.WouldBlock, trio.ClosedResourceError, KnetError):
+                # It finds out when it sends something, or by the silence.
+                break
+        self.notice()
+
+    def error(self, failure: Failure) -> Exception:
+        """Return the error for a call that cannot go on."""
+        if failure.cause is FailureCause.SILENCE and not failure.reason:
+            failure = Failure(failure.cause, self._why_silent())
+        return make_error(self.host_id, failure)
+
+    def _why_silent(self) -> str:
+        host = self._handle.hosts.get(self.host_id)
+        if host is None:
+            return "it was removed from the handle"
+        if host.status.reachable:
+            channel = self._channel.channel
+            return (
+                f"it can be reached, but does not answer: has it open_streams(channel={channel})?"
+            )
+        return "no link to it works"
+
+    def _host_is_gone(self) -> None:
+        self.conversation.close(
+            Failure(FailureCause.HOST_REMOVED, ""), Code.CLOSED, trio.current_time()
+        )
+        self.notice()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was sent has arrived."""
+        connection = self.conversation.connection
+        return connection is None or not connection.has_unacknowledged
+
+    async def wait_idle(self) -> None:
+        """Wait until all that was sent has arrived, as long as some of it arrives each second."""
+        arrived, since = self._arrived(), trio.current_time()
+        while not self.is_idle:
+            with trio.CancelScope(deadline=since + 1) as scope:
+                await self._news.park()
+            if scope.cancelled_caught:
+                return
+            if self._arrived() != arrived:
+                arrived, since = self._arrived(), trio.current_time()
+
+    def _arrived(self) -> int:
+        connection = self.conversation.connection
+        return 0 if connection is None else connection.recovery.arrived_packets

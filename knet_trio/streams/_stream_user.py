@@ -1,0 +1,98 @@
+"""What everybody who uses a stream needs: to wait for news of it, and to write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from knet_trio import InvalidArgumentError
+from knet_trio.streams._core.connection import Connection
+from knet_trio.streams._core.packet_builder import LOW_WATER
+from knet_trio.streams._core.sending_half import SendingStage
+from knet_trio.streams._core.stream_state import StreamState
+from knet_trio.streams._core.wire import RECEIVING, SENDING, Code
+
+if TYPE_CHECKING:
+    from knet_trio import BytesLike
+    from knet_trio.streams._host_pump import HostPump
+
+BOTH: Final = SENDING | RECEIVING
+_WRITTEN_AT_ONCE: Final = 1 << 20
+
+
+def check_bytes(data: object, limit: int | None = None) -> memoryview:
+    """Return ``data`` as bytes, in place; raise InvalidArgumentError if it is none, or too long."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        advice = ": encode it first" if isinstance(data, str) else ""
+        raise InvalidArgumentError(f"bytes can be sent, not {type(data).__name__}{advice}")
+    view = memoryview(data).cast("B")
+    if limit is not None and len(view) > limit:
+        raise InvalidArgumentError(
+            f"{len(view)} bytes are more than the {limit} of max_size: use a stream"
+        )
+    return view
+
+
+class UsedStream:
+    """A stream that a part of the program uses.
+
+    Attributes:
+        pump: Of its host.
+        connection: Its connection.
+        state: Its state.
+    """
+
+    def __init__(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
+        self.pump = pump
+        self.connection = connection
+        self.state = state
+        self._news = trio.lowlevel.ParkingLot()
+        state.owner = self
+
+    def touched(self) -> None:
+        """Wake those who wait for news."""
+        self._news.unpark_all()
+
+    async def wait_news(self) -> None:
+        """Wait until something has changed."""
+        await self._news.park()
+
+    def check_sending(self) -> None:
+        """Raise the error for a stream on which nothing can be sent any more."""
+        if self.state.sending_failure is not None:
+            raise self.pump.error(self.state.sending_failure)
+        if self.state.sending.stage is SendingStage.RESET:
+            raise trio.ClosedResourceError("this stream was closed")
+
+    async def write(self, data: BytesLike | memoryview) -> None:
+        """Hand over bytes; return when all have been, the last of them maybe not sent yet."""
+        sending = self.state.sending
+        view = memoryview(data).cast("B")
+        # What cannot change is sent from where it is.
+        keeps = isinstance(view.obj, bytes)
+        for start in range(0, len(view), _WRITTEN_AT_ONCE):
+            part = view[start : start + _WRITTEN_AT_ONCE]
+            await self.wait_for_room()
+            self.connection.write(self.state, part if keeps else bytes(part))
+            self.pump.flush()
+        if sending.unsent >= LOW_WATER:
+            await self.wait_for_room()
+
+    async def wait_for_room(self) -> None:
+        """Wait until there is room for more to be sent."""
+        self.check_sending()
+        while self.state.sending.unsent >= LOW_WATER:
+            self.state.writer_waits = True
+            await self._news.park()
+            self.check_sending()
+
+    def finish(self) -> None:
+        """End what this side sends."""
+        self.connection.finish(self.state)
+        self.pump.flush()
+
+    def reset(self, halves: int, code: Code, reason: str = "") -> None:
+        """End halves of it before their time."""
+        self.connection.reset(self.state, halves, code, reason)
+        self.pump.flush()

@@ -1,0 +1,77 @@
+"""Who takes the streams that other hosts open: the listener, the requests, or the messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from knet_trio import BusyError
+from knet_trio.streams._core.connection import Connection
+from knet_trio.streams._core.stream_state import StreamState
+from knet_trio.streams._core.wire import Code, StreamKind
+from knet_trio.streams._stream_user import BOTH
+
+if TYPE_CHECKING:
+    from knet_trio.streams._host_pump import HostPump
+    from knet_trio.streams.listener import StreamListener
+    from knet_trio.streams.messages import MessageReceiver
+    from knet_trio.streams.requests import RequestReceiver
+
+GRACE: Final = 1.0
+"""Seconds from the beginning in which nothing is refused for want of a taker: a program that has
+just started may not have come to that yet."""
+
+_CALLS: Final = {
+    StreamKind.STREAM: "listener()",
+    StreamKind.REQUEST: "requests()",
+    StreamKind.MESSAGE: "messages()",
+}
+
+
+class Takers:
+    """Those who take what other hosts open, at most one for each kind of stream."""
+
+    def __init__(self) -> None:
+        self._takers: dict[StreamKind, StreamListener | RequestReceiver | MessageReceiver] = {}
+        # What was opened before there was somebody to take it; None after the time for that.
+        self._held: list[tuple[HostPump, Connection, StreamState]] | None = []
+
+    def check(self, kind: StreamKind) -> None:
+        """Raise BusyError if somebody takes streams of that kind."""
+        if kind in self._takers:
+            raise BusyError(f"{_CALLS[kind]} is open already: leave its block first")
+
+    def set(
+        self, kind: StreamKind, taker: StreamListener | RequestReceiver | MessageReceiver
+    ) -> None:
+        """Have ``taker`` take streams of that kind."""
+        self._takers[kind] = taker
+        if self._held:
+            held, self._held = self._held, []
+            for pump, connection, state in held:
+                self.opened(pump, connection, state)
+                pump.flush()
+
+    def remove(self, kind: StreamKind) -> None:
+        """Have nobody take streams of that kind any more."""
+        del self._takers[kind]
+
+    def opened(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
+        """Give a stream that a host has opened to who takes it, or refuse it."""
+        taker = self._takers.get(state.kind)
+        if taker is not None:
+            taker.offer(pump, connection, state)
+        elif self._held is not None:
+            self._held.append((pump, connection, state))
+        else:
+            reason = f"it has no {_CALLS[state.kind]} open"
+            connection.reset(state, BOTH, Code.REFUSED, reason)
+
+    async def end_grace(self) -> None:
+        """Refuse what nobody takes, from some time on."""
+        await trio.sleep(GRACE)
+        held, self._held = self._held or [], None
+        for pump, connection, state in held:
+            self.opened(pump, connection, state)
+            pump.flush()

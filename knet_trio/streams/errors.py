@@ -1,0 +1,52 @@
+"""Why a call on streams failed, in words."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from knet_trio.streams._core.stream_state import Failure, FailureCause
+
+
+class RefusedError(trio.BrokenResourceError):
+    """The other side does not take a stream, a request or a message.
+
+    It has no ``listener()``, ``requests()`` or ``messages()`` open, or ``Request.refuse`` was
+    called. Nothing was done.
+    """
+
+
+class HandlerError(trio.BrokenResourceError):
+    """The other side failed while it worked on a request; how far it came is not known."""
+
+
+_WORDS: Final = {
+    FailureCause.CANCELLED: "host {host} gave it up",
+    FailureCause.REFUSED: "host {host} refuses it",
+    FailureCause.FAILED: "host {host} failed while it worked on it",
+    FailureCause.CLOSED: "host {host} has closed it",
+    FailureCause.VIOLATION: "host {host} says that this side broke the rules of the protocol",
+    FailureCause.LOST_SIGHT: "host {host} did not hear of this one for too long",
+    FailureCause.SILENCE: "host {host} was not heard of for too long",
+    FailureCause.RESTARTED: "host {host} has started its streams again, and lost this one",
+    FailureCause.FORGOTTEN: "host {host} does not know this stream any more: it has started again,"
+    " or did not hear of this one for too long",
+    FailureCause.BROKEN_RULES: "host {host} broke the rules of the protocol",
+    FailureCause.CLOSED_HERE: "the streams were closed here",
+    FailureCause.HOST_REMOVED: "host {host} was removed from the handle",
+}
+
+
+def make_error(host_id: int, failure: Failure) -> Exception:
+    """Return the error for a call that cannot go on."""
+    text = _WORDS[failure.cause].format(host=host_id)
+    if failure.reason:
+        text = f"{text}: {failure.reason}"
+    if failure.cause is FailureCause.CLOSED_HERE:
+        return trio.ClosedResourceError(text)
+    if failure.cause is FailureCause.REFUSED:
+        return RefusedError(text)
+    if failure.cause is FailureCause.FAILED:
+        return HandlerError(text)
+    return trio.BrokenResourceError(text)

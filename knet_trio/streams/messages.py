@@ -1,0 +1,103 @@
+"""Messages that are acknowledged when they are in the receiver's queue."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+import trio
+
+from knet_trio import Message
+from knet_trio.streams._collecting import Collector
+from knet_trio.streams._core.connection import Connection
+from knet_trio.streams._core.stream_state import Failure, StreamState
+from knet_trio.streams._core.wire import Code
+from knet_trio.streams._fair_queue import FairQueue
+from knet_trio.streams._host_pump import HostPump
+from knet_trio.streams._stream_user import BOTH, UsedStream
+
+QUEUED: Final = 64
+"""Messages of a host that wait until the program takes them; the senders of others wait."""
+
+
+@final
+class MessageReceiver(trio.abc.ReceiveChannel[Message]):
+    """Takes what other hosts send with ``Streams.send``. ``Streams.messages`` makes it.
+
+    Up to 64 messages of each host wait in it; their senders have been told so. Those who send more
+    wait. ``async for`` and ``receive`` go round the hosts.
+    """
+
+    __slots__ = ("__weakref__", "_channel", "_closed", "_limit", "_queue", "_waiting")
+
+    def __init__(self, channel: int, limit: int) -> None:
+        self._channel = channel
+        self._limit = limit
+        self._closed = False
+        self._queue: FairQueue[tuple[UsedStream, Collector]] = FairQueue(
+            "these messages were closed"
+        )
+        # Those that are whole, and whose senders wait for room.
+        self._waiting: dict[int, dict[UsedStream, Collector]] = {}
+
+    def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
+        """For the package itself: take a message that a host begins."""
+        used = UsedStream(pump, connection, state)
+
+        def done(failure: Failure | None) -> None:
+            if failure is None and not self._closed:
+                state.owner = used
+                self._waiting.setdefault(pump.host_id, {})[used] = collector
+                self._queue_waiting(pump.host_id)
+            elif not state.is_over:
+                connection.reset(state, BOTH, Code.CANCELLED)
+
+        collector = Collector(pump, connection, state, pump.requests, self._limit, done)
+        state.owner = collector
+        connection.widen(state, trio.current_time())
+        collector.touched()
+
+    async def receive(self) -> Message:
+        """Wait for a message, and take it. A full checkpoint; cancelled, it has taken none.
+
+        Raises:
+            trio.ClosedResourceError: It was closed.
+        """
+        used, collector = await self._queue.take()
+        data = collector.data()
+        host_id = used.pump.host_id
+        collector.drop()
+        self._queue_waiting(host_id)
+        used.pump.flush()
+        return Message(data, host_id, self._channel)
+
+    def close(self) -> None:
+        """Drop what was not taken, and refuse what comes from now on."""
+        self._closed = True
+        for _, collector in self._queue.close():
+            collector.drop()
+        for waiting in self._waiting.values():
+            for used, collector in waiting.items():
+                collector.drop()
+                used.reset(BOTH, Code.REFUSED, "it takes no messages any more")
+        self._waiting.clear()
+
+    async def aclose(self) -> None:
+        """Do what ``close`` does, and a checkpoint."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def _queue_waiting(self, host_id: int) -> None:
+        """Put as many messages of a host into the queue as there is room for."""
+        waiting = self._waiting.get(host_id, {})
+        while waiting and self._queue.count(host_id) < QUEUED:
+            used, collector = next(iter(waiting.items()))
+            del waiting[used]
+            if used.state.sending_failure is not None:
+                # Its sender has given it up before it knew that it has arrived.
+                collector.drop()
+                continue
+            self._queue.put(host_id, (used, collector))
+            # The sender waits for the end of the other direction.
+            used.connection.finish(used.state)
+        if not waiting:
+            self._waiting.pop(host_id, None)

@@ -1,0 +1,191 @@
+"""Requests: a question, and an answer to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from knet_trio.streams._collecting import Collector
+from knet_trio.streams._core.connection import Connection
+from knet_trio.streams._core.stream_state import Failure, StreamState
+from knet_trio.streams._core.wire import Code
+from knet_trio.streams._fair_queue import FairQueue
+from knet_trio.streams._host_pump import HostPump
+from knet_trio.streams._stream_user import BOTH, UsedStream, check_bytes
+
+if TYPE_CHECKING:
+    from knet_trio import BytesLike
+
+
+@final
+class Request:
+    """A request of another host, which is to be answered or refused once.
+
+    As an async context manager it is refused at the end if it was not answered; if the block
+    raises an exception, the other host's ``request`` raises a HandlerError that names it.
+
+    Attributes:
+        source: The id of the host that asks.
+        data: What it asks.
+    """
+
+    __slots__ = ("__weakref__", "_answered", "_limit", "_open", "_used", "data", "source")
+
+    def __init__(
+        self, used: UsedStream, data: bytes, limit: int, unanswered: dict[Request, None]
+    ) -> None:
+        self.source = used.pump.host_id
+        self.data = data
+        self._used = used
+        self._limit = limit
+        self._answered = False
+        self._open = unanswered
+        unanswered[self] = None
+
+    def __repr__(self) -> str:
+        return f"<Request of host {self.source}: {len(self.data)} bytes>"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the answer any more: it was cancelled, or its host is gone."""
+        return self._used.state.sending_failure is not None
+
+    async def wait_cancelled(self) -> None:
+        """Wait until nobody waits for the answer any more.
+
+        Returns too when it has been answered, and the answer has arrived.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._used.state.sending.is_over:
+            await self._used.wait_news()
+
+    async def answer(self, data: BytesLike) -> None:
+        """Send the answer.
+
+        Returns when it has been handed over, all but the last 512 KiB sent.
+
+        Raises:
+            trio.BrokenResourceError: Nobody waits for it any more.
+            trio.ClosedResourceError: It was answered or refused before, or the streams are closed.
+            InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
+        """
+        view = check_bytes(data, self._limit)
+        await trio.lowlevel.checkpoint()
+        self._used.check_sending()
+        self._take_turn()
+        try:
+            await self._used.write(view)
+        except trio.Cancelled:
+            self._used.reset(BOTH, Code.FAILED, "it was cancelled while it answered")
+            raise
+        self._used.finish()
+
+    async def refuse(self, reason: str = "") -> None:
+        """Do not answer: the other host's ``request`` raises RefusedError.
+
+        Raises:
+            trio.ClosedResourceError: It was answered or refused before.
+        """
+        await trio.lowlevel.checkpoint()
+        self._take_turn()
+        self._used.reset(BOTH, Code.REFUSED, reason)
+
+    def fail(self, reason: str) -> None:
+        """Say that something went wrong: the other host's ``request`` raises HandlerError."""
+        if not self._answered:
+            self._take_turn()
+            self._used.reset(BOTH, Code.FAILED, reason)
+
+    def _take_turn(self) -> None:
+        if self._answered:
+            raise trio.ClosedResourceError("this request was answered or refused before")
+        self._answered = True
+        self._open.pop(self, None)
+
+    async def __aenter__(self) -> Request:
+        """Return the request."""
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        """Refuse it if it was not answered."""
+        if not self._answered:
+            if error is None:
+                await self.refuse("it was not answered")
+            else:
+                self.fail(describe_error(error))
+
+
+@final
+class RequestReceiver(trio.abc.ReceiveChannel[Request]):
+    """Takes the requests of other hosts. ``Streams.requests`` makes it.
+
+    ``async for`` and ``receive`` give each once, when it has come as a whole. They go round the
+    hosts.
+    """
+
+    __slots__ = ("__weakref__", "_limit", "_queue", "_taken")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._queue: FairQueue[tuple[UsedStream, Collector]] = FairQueue(
+            "these requests were closed"
+        )
+        self._taken: dict[Request, None] = {}
+
+    def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
+        """For the package itself: take a request that a host begins."""
+        used = UsedStream(pump, connection, state)
+
+        def done(failure: Failure | None) -> None:
+            if failure is None:
+                state.owner = used
+                self._queue.put(pump.host_id, (used, collector))
+            elif not state.is_over:
+                connection.reset(state, BOTH, Code.CANCELLED)
+
+        collector = Collector(pump, connection, state, pump.requests, self._limit, done)
+        state.owner = collector
+        connection.widen(state, trio.current_time())
+        collector.touched()
+
+    async def receive(self) -> Request:
+        """Wait for a request, and take it. A full checkpoint; cancelled, it has taken none.
+
+        Raises:
+            trio.ClosedResourceError: It was closed.
+        """
+        while True:
+            used, collector = await self._queue.take()
+            data = collector.data()
+            collector.drop()
+            used.pump.flush()
+            # One that was cancelled while it waited here is not begun.
+            if used.state.sending_failure is None:
+                return Request(used, data, self._limit, self._taken)
+
+    def close(self, reason: str = "it takes no requests any more") -> None:
+        """Refuse what was not taken, and say that what was not answered has failed."""
+        for used, collector in self._queue.close():
+            collector.drop()
+            used.reset(BOTH, Code.REFUSED, reason)
+        for request in list(self._taken):
+            request.fail(reason)
+
+    async def aclose(self) -> None:
+        """Do what ``close`` does, and a checkpoint."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an error in the words that the other host is told."""
+    if isinstance(error, trio.Cancelled):
+        return "it was cancelled"
+    if isinstance(error, BaseExceptionGroup):
+        return describe_error(error.exceptions[0])
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
