@@ -129,10 +129,8 @@ class _Answer:
 async def _write(used: UsedStream, data: memoryview) -> None:
     """Write all there is to ask, unless the other side wants no more of it."""
     try:
-        await used.write(data)
+        await used.write(data, last=True)
     except trio.BrokenResourceError:
         # The other half says why, unless there is an answer already.
         if used.state.receiving.wants_more:
             raise
-    else:
-        used.finish()

@@ -34,7 +34,9 @@ class FairQueue(Generic[T]):
 
     async def take(self) -> T:
         """Wait for something and take it. A full checkpoint; cancelled, it has taken nothing."""
-        await trio.lowlevel.checkpoint()
+        if self._queues or self._closed:
+            # Else what waits is a checkpoint.
+            await trio.lowlevel.checkpoint()
         while True:
             if self._closed:
                 raise trio.ClosedResourceError(self._why_closed)

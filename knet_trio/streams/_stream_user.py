@@ -65,8 +65,11 @@ class UsedStream:
         if self.state.sending.stage is SendingStage.RESET:
             raise trio.ClosedResourceError("this stream was closed")
 
-    async def write(self, data: BytesLike | memoryview) -> None:
-        """Hand over bytes; return when all have been, the last of them maybe not sent yet."""
+    async def write(self, data: BytesLike | memoryview, *, last: bool = False) -> None:
+        """Hand over bytes; return when all have been, the last of them maybe not sent yet.
+
+        With ``last`` they are the last.
+        """
         sending = self.state.sending
         view = memoryview(data).cast("B")
         # What cannot change is sent from where it is.
@@ -75,7 +78,12 @@ class UsedStream:
             part = view[start : start + _WRITTEN_AT_ONCE]
             await self.wait_for_room()
             self.connection.write(self.state, part if keeps else bytes(part))
+            if last and start + len(part) == len(view):
+                # In one packet with its bytes, if they are few.
+                self.connection.finish(self.state)
             self.pump.flush()
+        if last and not view:
+            self.finish()
         if sending.unsent >= LOW_WATER:
             await self.wait_for_room()
 

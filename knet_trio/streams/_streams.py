@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import MappingProxyType
 from typing import Final, final
 
@@ -20,6 +20,7 @@ from knet_trio import (
     HostStatusChanged,
     InvalidArgumentError,
     LinkStatusChanged,
+    Message,
 )
 from knet_trio.streams._asking import ask, open_stream, tell
 from knet_trio.streams._core.conversation import Conversation
@@ -40,6 +41,7 @@ DEFAULT_MAX_SIZE: Final = 64 * 1024 * 1024
 # Messages of the channel that wait for the receiving task, which waits for nobody.
 _RECEIVE_BUFFER: Final = 4096
 _RECEIVED_AT_ONCE: Final = 64
+_RECEIVED_IN_A_ROW: Final = 8
 
 
 @final
@@ -144,7 +146,8 @@ class Streams:
             InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
         """
         view = check_bytes(data, self._max_size)
-        await trio.lowlevel.checkpoint()
+        # To wait for the answer is a full one.
+        await trio.lowlevel.checkpoint_if_cancelled()
         return await ask(self._pump(host), view, self._max_size)
 
     def requests(self) -> AbstractAsyncContextManager[RequestReceiver]:
@@ -197,7 +200,8 @@ class Streams:
             InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
         """
         view = check_bytes(data, self._max_size)
-        await trio.lowlevel.checkpoint()
+        # To wait for the answer is a full one.
+        await trio.lowlevel.checkpoint_if_cancelled()
         await tell(self._pump(host), view)
 
     def messages(self) -> AbstractAsyncContextManager[MessageReceiver]:
@@ -247,24 +251,53 @@ class Streams:
             self.close("the handle has ended")
 
     async def _receive(self) -> None:
-        messages = await self._channel.receive_many(_RECEIVED_AT_ONCE)
-        now = trio.current_time()
+        """Take what has arrived, and send what follows from it.
+
+        Those who are concerned are told at once. Acknowledgements, and what they let out, wait
+        until nothing more is there: so many packets are acknowledged at once, and an answer takes
+        the acknowledgement of the request along.
+        """
         heard: dict[HostPump, None] = {}
+        messages = await self._channel.receive_many(_RECEIVED_AT_ONCE)
+        for _ in range(_RECEIVED_IN_A_ROW):
+            self._take(messages, heard)
+            await trio.lowlevel.checkpoint()
+            messages = self._more()
+            if not messages:
+                break
+        else:
+            self._take(messages, heard)
+        for pump in heard:
+            pump.flush()
+
+    def _more(self) -> list[Message]:
+        """Return messages that are there already."""
+        messages: list[Message] = []
+        receive = self._channel.receive_nowait
+        with suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+            for _ in range(_RECEIVED_AT_ONCE):
+                # One by one, so that none is lost when there are no more.
+                messages.append(receive())  # noqa: PERF401
+        return messages
+
+    def _take(self, messages: list[Message], heard: dict[HostPump, None]) -> None:
+        """Give packets to the conversations they are of, and add these to ``heard``."""
+        now = trio.current_time()
+        told: dict[HostPump, None] = {}
         pump: HostPump | None = None
         for message in messages:
             if pump is None or pump.host_id != message.source:
                 pump = self._pump_of(message.source)
                 if pump is None:
                     continue
-                heard[pump] = None
+                told[pump] = None
             try:
                 pump.conversation.receive(message.data, now)
             except StreamPacketError as error:
                 self._faults[error.fault] += 1
-        for one in heard:
+        for one in told:
             one.notice()
-            one.flush()
-        await trio.lowlevel.checkpoint()
+        heard |= told
 
     async def _watch(self) -> None:
         """Greet hosts that can be reached, and look after those whose links have changed."""

@@ -71,15 +71,15 @@ class Request:
             InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
         """
         view = check_bytes(data, self._limit)
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._used.check_sending()
         self._take_turn()
         try:
-            await self._used.write(view)
+            await self._used.write(view, last=True)
         except trio.Cancelled:
             self._used.reset(BOTH, Code.FAILED, "it was cancelled while it answered")
             raise
-        self._used.finish()
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def refuse(self, reason: str = "") -> None:
         """Do not answer: the other host's ``request`` raises RefusedError.

@@ -178,7 +178,7 @@ class Connection:
         eliciting = False
         for frame in read_frames_untrusted(packet):
             if isinstance(frame, DataFrame):
-                self._data_came(frame)
+                self._data_came(*frame)
                 eliciting = True
             elif isinstance(frame, AckFrame):
                 self._ack_came(frame, now)
@@ -198,20 +198,43 @@ class Connection:
                     assert isinstance(frame, PingFrame)
         self.received.add(number, now, eliciting=eliciting)
 
-    def _data_came(self, frame: DataFrame) -> None:
-        stream, is_new = self._table.admit(frame.stream ^ 1, frame.kind)
+    def receive_data(
+        self,
+        number: int,
+        now: float,
+        stream: int,
+        kind: StreamKind,
+        offset: int,
+        data: memoryview,
+        *,
+        last: bool,
+    ) -> None:
+        """Take a packet of this connection that is one DATA frame.
+
+        Raises:
+            StreamPacketError: It is refused. It is then not acknowledged.
+        """
+        if number in self.received:
+            raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
+        self._data_came(stream, kind, offset, data, last)
+        self.received.add(number, now, eliciting=True)
+
+    def _data_came(
+        self, wire_key: int, kind: StreamKind, offset: int, data: memoryview, last: bool
+    ) -> None:
+        stream, is_new = self._table.admit(wire_key ^ 1, kind)
         if stream is None:
             return
         receiving = stream.receiving
         try:
-            receiving.check(frame.offset, len(frame.data), last=frame.last)
+            receiving.check(offset, len(data), last=last)
         except StreamPacketError:
             if is_new:
                 self._table.forget(stream.key)
             raise
         if is_new:
             self.opened.append(stream)
-        if receiving.receive(frame.offset, frame.data, last=frame.last):
+        if receiving.receive(offset, data, last=last):
             self.touched[stream] = None
 
     def _ack_came(self, frame: AckFrame, now: float) -> None:
@@ -220,17 +243,30 @@ class Connection:
                 Fault.NOT_SENT, f"packet {frame.ranges[0][1] - 1} was never sent"
             )
         arrived, lost = self.recovery.acknowledged(frame.ranges, frame.delay, now)
+        # Pieces of a stream that follow each other are one.
+        before: StreamState | None = None
+        first = end = 0
         for packet in arrived:
             for stream, start, stop in packet.pieces:
-                sending = stream.sending
-                sending.arrived(start, stop)
-                if sending.is_over:
-                    self.touched[stream] = None
-                    self._forget_if_over(stream)
+                if stream is before and start == end:
+                    end = stop
+                    continue
+                if before is not None:
+                    self._arrived(before, first, end)
+                before, first, end = stream, start, stop
             if packet.told >= 0:
                 self.received.told(packet.told)
+        if before is not None:
+            self._arrived(before, first, end)
         if lost:
             self.send_again(lost)
+
+    def _arrived(self, stream: StreamState, start: int, stop: int) -> None:
+        sending = stream.sending
+        sending.arrived(start, stop)
+        if sending.is_over:
+            self.touched[stream] = None
+            self._forget_if_over(stream)
 
     def _credit_came(self, frame: CreditFrame) -> None:
         stream = self._table.find(frame.stream ^ 1)

@@ -40,7 +40,6 @@ from knet_trio.streams._core.limits import (
 )
 from knet_trio.streams._core.packet_builder import MIN_PIECE
 from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
-from knet_trio.streams._core.stream_timers import StreamTimer, StreamTimers
 from knet_trio.streams._core.wire import (
     Code,
     PacketHeader,
@@ -48,6 +47,7 @@ from knet_trio.streams._core.wire import (
     StreamPacketKind,
     read_close_untrusted,
     read_header_untrusted,
+    read_whole_untrusted,
     write_close,
     write_packet,
 )
@@ -132,7 +132,7 @@ class Conversation:
         self._congestion = congestion
         self._connection: Connection | None = None
         self._stage = ConnectionStage.ENDED
-        self._timers = StreamTimers()
+        self._next_hello = math.inf
         self._hello_interval = HELLO_INTERVAL
         self._greetings = 0
         self._heard = -math.inf
@@ -160,7 +160,7 @@ class Conversation:
             self._stage = ConnectionStage.GREETING
             self._hello_interval = HELLO_INTERVAL
             self._greetings = 0
-            self._timers.set(StreamTimer.HELLO, now)
+            self._next_hello = now
         return self._connection
 
     def open(self, kind: StreamKind, now: float) -> StreamState | None:
@@ -179,7 +179,7 @@ class Conversation:
             return
         if self._stage is ConnectionStage.GREETING:
             self._hello_interval = HELLO_INTERVAL
-            self._timers.set(StreamTimer.HELLO, now)
+            self._next_hello = now
         else:
             connection.recovery.hint(now)
             connection.ping()
@@ -200,8 +200,19 @@ class Conversation:
         Raises:
             StreamPacketError: It is refused.
         """
-        header = read_header_untrusted(packet)
         connection = self._connection
+        whole = read_whole_untrusted(packet)
+        if whole is not None and connection is not None:
+            sender, receiver, number, kind, stream, offset, data, last = whole
+            if receiver == connection.local and sender == connection.remote:
+                try:
+                    connection.receive_data(number, now, stream, kind, offset, data, last=last == 1)
+                except StreamPacketError as error:
+                    self._refuse(connection, error, now)
+                    raise
+                self._heard = now
+                return
+        header = read_header_untrusted(packet)
         if header.kind is StreamPacketKind.FRAMES:
             if connection is None or (header.receiver, header.sender) != (
                 connection.local,
@@ -227,12 +238,16 @@ class Conversation:
         try:
             connection.receive(packet, number, now)
         except StreamPacketError as error:
-            if error.fault in VIOLATIONS:
-                self._reply(self._close_packet(connection, Code.VIOLATION, str(error)))
-                failure = Failure(FailureCause.BROKEN_RULES, str(error))
-                self._end(ConnectionCue.VIOLATION, failure, now)
+            self._refuse(connection, error, now)
             raise
         self._heard = now
+
+    def _refuse(self, connection: Connection, error: StreamPacketError, now: float) -> None:
+        """End the connection if the other side broke the rules."""
+        if error.fault in VIOLATIONS:
+            self._reply(self._close_packet(connection, Code.VIOLATION, str(error)))
+            failure = Failure(FailureCause.BROKEN_RULES, str(error))
+            self._end(ConnectionCue.VIOLATION, failure, now)
 
     def _find(self, header: PacketHeader, now: float) -> Connection:
         """Return the connection that begins with a packet that has both its ids."""
@@ -280,7 +295,7 @@ class Conversation:
         connection.remote = remote
         self._next_id = (connection.local + 1) % _IDS or 1
         self._heard = now
-        self._timers.set(StreamTimer.HELLO, math.inf)
+        self._next_hello = math.inf
         return True
 
     def _hello(self, remote: int) -> bytes:
@@ -314,14 +329,15 @@ class Conversation:
         connection = self._connection
         if connection is None:
             return math.inf
-        if self._stage is ConnectionStage.OPEN:
-            due = connection.deadline
-            if due == -math.inf:
-                return due
-            self._set_timers(connection)
-        else:
-            self._timers.set(StreamTimer.SILENCE, self._silence(connection))
-        return self._timers.next()
+        silence = self._heard + self._patience if connection.has_streams else math.inf
+        if self._stage is not ConnectionStage.OPEN:
+            return min(self._next_hello, silence)
+        due = connection.deadline
+        if due == -math.inf or not connection.has_streams:
+            return due
+        if connection.has_unacknowledged:
+            return min(due, silence)
+        return min(due, silence, connection.builder.last_eliciting + KEEPALIVE)
 
     @property
     def silence_deadline(self) -> float:
@@ -358,13 +374,13 @@ class Conversation:
         return packets
 
     def _greet(self, connection: Connection, now: float) -> list[bytes]:
-        if now < self._timers[StreamTimer.HELLO]:
+        if now < self._next_hello:
             return []
         if self._greetings >= GREETINGS and not connection.has_streams:
             self._end(ConnectionCue.GIVE_UP, Failure(FailureCause.SILENCE, ""), now)
             return []
         self._greetings += 1
-        self._timers.set(StreamTimer.HELLO, now + self._hello_interval)
+        self._next_hello = now + self._hello_interval
         self._hello_interval = min(2 * self._hello_interval, MAX_HELLO_INTERVAL)
         return [self._hello(0)]
 
@@ -383,16 +399,6 @@ class Conversation:
     def _silence(self, connection: Connection) -> float:
         return self._heard + self._patience if connection.has_streams else math.inf
 
-    def _set_timers(self, connection: Connection) -> None:
-        timers, recovery = self._timers, connection.recovery
-        timers.set(StreamTimer.ACK, connection.received.deadline)
-        timers.set(StreamTimer.LOSS, recovery.loss_deadline)
-        timers.set(StreamTimer.PROBE, recovery.probe_deadline)
-        timers.set(StreamTimer.SILENCE, self._silence(connection))
-        idle = connection.has_streams and not connection.has_unacknowledged
-        keepalive = connection.builder.last_eliciting + KEEPALIVE if idle else math.inf
-        timers.set(StreamTimer.KEEPALIVE, keepalive)
-
     def _advance(self, cue: ConnectionCue) -> bool:
         stage = CONNECTION_TRANSITIONS.get((self._stage, cue))
         if stage is None:
@@ -406,7 +412,7 @@ class Conversation:
             return False
         # The id has been told to the other side, and is not used again.
         self._next_id = (connection.local + 1) % _IDS or 1
-        self._timers.stop_all()
+        self._next_hello = math.inf
         self._connection = None
         self._heard = now
         connection.fail(failure)

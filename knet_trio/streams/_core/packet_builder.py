@@ -24,6 +24,7 @@ from knet_trio.streams._core.wire import (
     write_data_head,
     write_data_packet,
     write_packet,
+    write_run,
 )
 
 QUANTUM: Final = 16 * 1024
@@ -108,6 +109,12 @@ class PacketBuilder:
         eliciting = False
         while len(packets) < count:
             if self.may_send:
+                if not self._controls and not self._received.is_pending and not self._probes:
+                    run = self._next_run(local, remote, now, piece, count - len(packets))
+                    if run:
+                        packets += run
+                        eliciting = True
+                        continue
                 packet = self._next(local, remote, now, piece)
                 if packet is not None:
                     packets.append(packet)
@@ -161,6 +168,40 @@ class PacketBuilder:
         self._recovery.sent(SentPacket(number, now, len(packet), pieces, controls, told))
         return packet
 
+    def _next_run(self, local: int, remote: int, now: float, piece: int, count: int) -> list[bytes]:
+        """Return several full packets with pieces of the stream whose turn it is, or none."""
+        stream = self._ready[0]
+        sending = stream.sending
+        data = sending.never_sent()
+        size = piece - HEADER_SIZE - DATA_FRAME_SIZE
+        count = min(count, len(data) // size, self._recovery.room // piece)
+        if len(self._ready) > 1:
+            count = min(count, 1 + self._turn_left // size)
+        if count < 2:
+            return []
+        start = sending.take_run(count * size)
+        number = self.next_number
+        self.next_number += count
+        packets = write_run(
+            local,
+            remote,
+            number,
+            stream.key,
+            stream.kind,
+            start,
+            data[: count * size],
+            size,
+            checked=self._checked,
+        )
+        sent = self._recovery.sent
+        for _ in range(count):
+            pieces = ((stream, start, start + size),)
+            sent(SentPacket(number, now, piece, pieces, (), _UNCOUNTED))
+            start += size
+            number += 1
+        self._after_piece(stream, count * size)
+        return packets
+
     def _next_of_stream(self, local: int, remote: int, now: float, room: int) -> bytes | None:
         """Return a packet with a piece of one stream, if that fills it or there is nothing more."""
         ready = self._ready
@@ -185,6 +226,12 @@ class PacketBuilder:
         data = sending.data(start, stop)
         size = len(data)
         head = write_data_head(stream.key, stream.kind, start, size, last=sending.is_last(stop))
+        self._after_piece(stream, size)
+        return start, stop, head, data
+
+    def _after_piece(self, stream: StreamState, size: int) -> None:
+        """Note that the stream whose turn it is has sent so many bytes."""
+        sending = stream.sending
         if stream.writer_waits and sending.unsent < LOW_WATER:
             stream.writer_waits = False
             self._touched[stream] = None
@@ -194,7 +241,6 @@ class PacketBuilder:
         elif self._turn_left <= 0:
             self._ready.rotate(-1)
             self._turn_left = QUANTUM
-        return start, stop, head, data
 
     def _drop_first(self) -> None:
         self._ready.popleft().is_queued = False

@@ -92,8 +92,9 @@ class SendingHalf:
         self.limit = INITIAL_CREDIT
         # Whether the other side knows of the stream, or a packet that tells it is on its way.
         self._opened = not opens
-        self._lost = RangeSet()
-        self._arrived = RangeSet()
+        # Made when they are needed: most streams are short.
+        self._lost: RangeSet | None = None
+        self._arrived: RangeSet | None = None
         # What was written and has not arrived, and where each chunk begins; without the first ones.
         self._starts: list[int] = []
         self._chunks: list[memoryview] = []
@@ -140,7 +141,7 @@ class SendingHalf:
             return False
         self.stage = stage
         if self.is_over:
-            self._lost.clear()
+            self._lost = None
             self._starts.clear()
             self._chunks.clear()
         return True
@@ -174,6 +175,21 @@ class SendingHalf:
         start = self.next
         self.next = stop = self._cut(start, self._sendable(), room)
         return start, stop
+
+    def never_sent(self) -> memoryview:
+        """Return bytes that may be sent, were not before, and are in one place; maybe none."""
+        if self._lost or self.is_over or self.next >= self.written or self.next >= self.limit:
+            return memoryview(b"")
+        index = bisect_right(self._starts, self.next) - 1
+        start = self._starts[index]
+        return self._chunks[index][self.next - start : self.limit - start]
+
+    def take_run(self, size: int) -> int:
+        """Note that so many bytes of those are sent; return where they begin."""
+        self._opened = True
+        start = self.next
+        self.next += size
+        return start
 
     def _cut(self, start: int, stop: int, room: int) -> int:
         """Return where a piece ends that may go on to ``stop`` and has ``room`` bytes."""
@@ -221,6 +237,8 @@ class SendingHalf:
         if self._lost:
             self._lost.remove(start, stop)
         if start > self.base:
+            if self._arrived is None:
+                self._arrived = RangeSet()
             self._arrived.add(start, stop)
             return
         if stop > self.base:
@@ -251,8 +269,10 @@ class SendingHalf:
         start = max(start, self.base)
         if start >= stop:
             return
+        if self._lost is None:
+            self._lost = RangeSet()
         self._lost.add(start, stop)
-        for low, high in self._arrived:
+        for low, high in self._arrived or ():
             if low >= stop:
                 break
             self._lost.remove(low, high)

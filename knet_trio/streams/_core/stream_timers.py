@@ -1,9 +1,8 @@
-"""The timers of a conversation with a host, by name."""
+"""The timers of a conversation with a host, by name. ``docs/streams-protocol.md`` has the table."""
 
 from __future__ import annotations
 
 import enum
-import math
 
 
 class StreamTimer(enum.Enum):
@@ -18,27 +17,3 @@ class StreamTimer(enum.Enum):
     )
     KEEPALIVE = "a ping is sent: 1 s after the last packet that has to be acknowledged"
     SILENCE = "the connection has failed: `patience` seconds after the last packet that has come"
-
-
-class StreamTimers:
-    """When each timer is due, in seconds."""
-
-    __slots__ = ("_deadlines",)
-
-    def __init__(self) -> None:
-        self._deadlines: dict[StreamTimer, float] = dict.fromkeys(StreamTimer, math.inf)
-
-    def __getitem__(self, timer: StreamTimer) -> float:
-        return self._deadlines[timer]
-
-    def set(self, timer: StreamTimer, deadline: float) -> None:
-        """Set a timer; ``math.inf`` stops it."""
-        self._deadlines[timer] = deadline
-
-    def stop_all(self) -> None:
-        """Stop all timers."""
-        self._deadlines = dict.fromkeys(StreamTimer, math.inf)
-
-    def next(self) -> float:
-        """Return the earliest deadline."""
-        return min(self._deadlines.values())

@@ -108,6 +108,9 @@ _STREAMS = struct.Struct(">BBHIQ")
 _ACCEPT = struct.Struct(">BBHIQ")
 _RESET = struct.Struct(">BBBBIQ")
 _CLOSE = struct.Struct(">BBH")
+# A header and a DATA frame in one.
+_WHOLE = struct.Struct(">IBBHQQQBBBBIQQ")
+_WHOLE_AFTER_CHECKSUM = struct.Struct(">BBHQQQBBBBIQQ")
 
 PING_FRAME: Final = bytes([FrameType.PING])
 ACK_FRAME_SIZE: Final = _ACK.size
@@ -225,6 +228,49 @@ def read_header_untrusted(packet: bytes) -> PacketHeader:
     if number >= MAX_NUMBER or not sender:
         raise StreamPacketError(Fault.MALFORMED, f"packet number {number} of sender {sender}")
     return PacketHeader(known, sender, receiver, number)
+
+
+_WholeFields: TypeAlias = tuple[int, int, int, StreamKind, int, int, memoryview, int]
+
+
+def read_whole_untrusted(packet: bytes) -> _WholeFields | None:
+    """Read a packet that is one DATA frame: the short way for what comes most.
+
+    Returns:
+        Sender, receiver, number, the kind of the stream, the stream, the offset, the bytes and
+        whether they are the last; None if it is anything else, or not valid, which the other
+        functions find out.
+    """
+    size = len(packet)
+    if size < _WHOLE.size:
+        return None
+    (
+        checksum,
+        version,
+        kind,
+        _,
+        sender,
+        receiver,
+        number,
+        frame,
+        use,
+        last,
+        _,
+        length,
+        key,
+        start,
+    ) = _WHOLE.unpack_from(packet)
+    if frame != _DATA_TYPE or kind != _FRAMES or length != size - _WHOLE.size:
+        return None
+    known = _KINDS.get(use)
+    if version != STREAMS_VERSION or known is None or last > 1 or start + length > MAX_OFFSET:
+        return None
+    view = memoryview(packet)
+    if checksum and checksum != (crc32(view[CHECKSUM_SIZE:]) or 0xFFFFFFFF):
+        return None
+    if number >= MAX_NUMBER or not sender:
+        return None
+    return sender, receiver, number, known, key, start, view[_WHOLE.size :], last
 
 
 def read_frames_untrusted(packet: bytes) -> list[StreamFrame]:
@@ -356,6 +402,49 @@ def write_data_packet(
     head = _AFTER_CHECKSUM.pack(STREAMS_VERSION, _FRAMES, 0, sender, receiver, number) + frame
     checksum = (crc32(data, crc32(head)) or 0xFFFFFFFF) if checked else 0
     return b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, data))
+
+
+def write_run(
+    sender: int,
+    receiver: int,
+    number: int,
+    stream: int,
+    kind: int,
+    offset: int,
+    data: memoryview,
+    size: int,
+    *,
+    checked: bool,
+) -> list[bytes]:
+    """Return packets numbered from ``number`` with one DATA frame of ``size`` bytes each.
+
+    The bytes, which are not the last of the stream, have to be a multiple of that.
+    """
+    pack = _WHOLE_AFTER_CHECKSUM.pack
+    packets: list[bytes] = []
+    checksum = 0
+    for start in range(0, len(data), size):
+        piece = data[start : start + size]
+        head = pack(
+            STREAMS_VERSION,
+            _FRAMES,
+            0,
+            sender,
+            receiver,
+            number,
+            _DATA_TYPE,
+            kind,
+            0,
+            0,
+            size,
+            stream,
+            offset + start,
+        )
+        number += 1
+        if checked:
+            checksum = crc32(piece, crc32(head)) or 0xFFFFFFFF
+        packets.append(b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, piece)))
+    return packets
 
 
 def write_data_head(stream: int, kind: int, offset: int, length: int, *, last: bool) -> bytes:
