@@ -11,15 +11,15 @@ from knet_trio.streams._streams import Streams, open_streams
 from knet_trio.streams.errors import HandlerError, RefusedError
 from knet_trio.streams.listener import StreamListener
 from knet_trio.streams.messages import MessageReceiver
-from knet_trio.streams.requests import Request, RequestReceiver
+from knet_trio.streams.requests import HostRequest, RequestReceiver
 from knet_trio.streams.stream import HostStream
 
 __all__ = [
     "HandlerError",
+    "HostRequest",
     "HostStream",
     "MessageReceiver",
     "RefusedError",
-    "Request",
     "RequestReceiver",
     "StreamListener",
     "Streams",

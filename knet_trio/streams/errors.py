@@ -12,7 +12,7 @@ from knet_trio.streams._core.stream_state import Failure, FailureCause
 class RefusedError(trio.BrokenResourceError):
     """The other side does not take a stream, a request or a message.
 
-    It has no ``listener()``, ``requests()`` or ``messages()`` open, or ``Request.refuse`` was
+    It has no ``listener()``, ``requests()`` or ``messages()`` open, or ``HostRequest.refuse`` was
     called. Nothing was done.
     """
 

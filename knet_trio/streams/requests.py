@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Request:
+class HostRequest:
     """A request of another host, which is to be answered or refused once.
 
     As an async context manager it is refused at the end if it was not answered; if the block
@@ -33,7 +33,7 @@ class Request:
     __slots__ = ("__weakref__", "_answered", "_limit", "_open", "_used", "data", "source")
 
     def __init__(
-        self, used: UsedStream, data: bytes, limit: int, unanswered: dict[Request, None]
+        self, used: UsedStream, data: bytes, limit: int, unanswered: dict[HostRequest, None]
     ) -> None:
         self.source = used.pump.host_id
         self.data = data
@@ -44,7 +44,7 @@ class Request:
         unanswered[self] = None
 
     def __repr__(self) -> str:
-        return f"<Request of host {self.source}: {len(self.data)} bytes>"
+        return f"<HostRequest of host {self.source}: {len(self.data)} bytes>"
 
     @property
     def cancelled(self) -> bool:
@@ -103,7 +103,7 @@ class Request:
         self._answered = True
         self._open.pop(self, None)
 
-    async def __aenter__(self) -> Request:
+    async def __aenter__(self) -> HostRequest:
         """Return the request."""
         await trio.lowlevel.checkpoint()
         return self
@@ -120,7 +120,7 @@ class Request:
 
 
 @final
-class RequestReceiver(trio.abc.ReceiveChannel[Request]):
+class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
     """Takes the requests of other hosts. ``Streams.requests`` makes it.
 
     ``async for`` and ``receive`` give each once, when it has come as a whole. They go round the
@@ -134,7 +134,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[Request]):
         self._queue: FairQueue[tuple[UsedStream, Collector]] = FairQueue(
             "these requests were closed"
         )
-        self._taken: dict[Request, None] = {}
+        self._taken: dict[HostRequest, None] = {}
 
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         """For the package itself: take a request that a host begins."""
@@ -152,7 +152,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[Request]):
         connection.widen(state, trio.current_time())
         collector.touched()
 
-    async def receive(self) -> Request:
+    async def receive(self) -> HostRequest:
         """Wait for a request, and take it. A full checkpoint; cancelled, it has taken none.
 
         Raises:
@@ -165,7 +165,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[Request]):
             used.pump.flush()
             # One that was cancelled while it waited here is not begun.
             if used.state.sending_failure is None:
-                return Request(used, data, self._limit, self._taken)
+                return HostRequest(used, data, self._limit, self._taken)
 
     def close(self, reason: str = "it takes no requests any more") -> None:
         """Refuse what was not taken, and say that what was not answered has failed."""

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from knet_trio import LinkPolicy
-from knet_trio.streams import HostStream, Request, Streams, open_streams
+from knet_trio.streams import HostRequest, HostStream, Streams, open_streams
 from knet_trio.testing import Conditions, Interface, SimulatedNetwork
 from tests.streams.pairs import CHANNEL, connect, open_handles, open_stream_pair, simulate
 
@@ -206,7 +206,7 @@ def test_requests_are_done_once_each_whatever_the_network_does() -> None:
                 async for request in requests:
                     nursery.start_soon(handle, request)
 
-        async def handle(request: Request) -> None:
+        async def handle(request: HostRequest) -> None:
             done.append(request.data)
             await trio.sleep(random.random())
             await request.answer(request.data[::-1])

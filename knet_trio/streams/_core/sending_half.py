@@ -263,8 +263,8 @@ class SendingHalf:
         if self.is_over:
             return
         if start == stop:
-            # It was there to open the stream, which anything that has arrived has done.
-            self._opened = bool(self.base or self._arrived)
+            # It was there to open the stream, which anything that was sent since does as well.
+            self._opened = self.next > 0
             return
         start = max(start, self.base)
         if start >= stop:
