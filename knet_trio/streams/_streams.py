@@ -6,6 +6,8 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from itertools import groupby
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, final
 
@@ -25,7 +27,7 @@ from knet_trio import (
 from knet_trio.streams._asking import ask, open_stream, tell
 from knet_trio.streams._core.conversation import Conversation
 from knet_trio.streams._core.cubic import Cubic
-from knet_trio.streams._core.faults import Fault, StreamPacketError
+from knet_trio.streams._core.faults import Fault
 from knet_trio.streams._core.stream_state import Failure, FailureCause
 from knet_trio.streams._core.wire import StreamKind
 from knet_trio.streams._host_pump import HostPump
@@ -283,21 +285,14 @@ class Streams:
     def _take(self, messages: list[Message], heard: dict[HostPump, None]) -> None:
         """Give packets to the conversations they are of, and add these to ``heard``."""
         now = trio.current_time()
-        told: dict[HostPump, None] = {}
-        pump: HostPump | None = None
-        for message in messages:
-            if pump is None or pump.host_id != message.source:
-                pump = self._pump_of(message.source)
-                if pump is None:
-                    continue
-                told[pump] = None
-            try:
-                pump.conversation.receive(message.data, now)
-            except StreamPacketError as error:
-                self._faults[error.fault] += 1
-        for one in told:
-            one.notice()
-        heard |= told
+        for source, of_source in groupby(messages, key=attrgetter("source")):
+            pump = self._pump_of(source)
+            if pump is not None:
+                packets = [message.data for message in of_source]
+                for error in pump.conversation.receive_many(packets, now):
+                    self._faults[error.fault] += 1
+                pump.notice()
+                heard[pump] = None
 
     async def _watch(self) -> None:
         """Greet hosts that can be reached, and look after those whose links have changed."""

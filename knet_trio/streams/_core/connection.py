@@ -19,7 +19,7 @@ from knet_trio.streams._core.faults import Fault, StreamPacketError
 from knet_trio.streams._core.packet_builder import PacketBuilder
 from knet_trio.streams._core.received_numbers import ReceivedNumbers
 from knet_trio.streams._core.receiving_half import ReceivingCue
-from knet_trio.streams._core.recovery import Recovery, SentPacket
+from knet_trio.streams._core.recovery import Recovery, SentRun
 from knet_trio.streams._core.sending_half import SendingCue
 from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
 from knet_trio.streams._core.stream_table import StreamTable
@@ -219,6 +219,30 @@ class Connection:
         self._data_came(stream, kind, offset, data, last)
         self.received.add(number, now, eliciting=True)
 
+    def receive_run(
+        self,
+        number: int,
+        now: float,
+        stream: int,
+        kind: StreamKind,
+        offset: int,
+        data: memoryview,
+        more: list[memoryview],
+    ) -> bool:
+        """Take several such packets that follow each other, if they are what is next.
+
+        Returns:
+            Whether they are; if not, nothing has happened.
+        """
+        found = self._table.get(stream ^ 1)
+        if found is None or found.kind is not kind or number <= self.received.largest:
+            return False
+        if not found.receiving.receive_run(offset, data, more):
+            return False
+        self.touched[found] = None
+        self.received.add_run(number, 1 + len(more), now)
+        return True
+
     def _data_came(
         self, wire_key: int, kind: StreamKind, offset: int, data: memoryview, last: bool
     ) -> None:
@@ -292,7 +316,7 @@ class Connection:
         self._fail_stream(stream, halves, failure)
         self._forget_if_over(stream)
 
-    def send_again(self, packets: Sequence[SentPacket]) -> None:
+    def send_again(self, packets: Sequence[SentRun]) -> None:
         """Have what was in packets sent again, as far as it is of use."""
         for packet in packets:
             for stream, start, stop in packet.pieces:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from knet_trio.streams._core.congestion import CongestionControl
@@ -47,6 +47,7 @@ from knet_trio.streams._core.wire import (
     StreamPacketKind,
     read_close_untrusted,
     read_header_untrusted,
+    read_run_untrusted,
     read_whole_untrusted,
     write_close,
     write_packet,
@@ -201,17 +202,6 @@ class Conversation:
             StreamPacketError: It is refused.
         """
         connection = self._connection
-        whole = read_whole_untrusted(packet)
-        if whole is not None and connection is not None:
-            sender, receiver, number, kind, stream, offset, data, last = whole
-            if receiver == connection.local and sender == connection.remote:
-                try:
-                    connection.receive_data(number, now, stream, kind, offset, data, last=last == 1)
-                except StreamPacketError as error:
-                    self._refuse(connection, error, now)
-                    raise
-                self._heard = now
-                return
         header = read_header_untrusted(packet)
         if header.kind is StreamPacketKind.FRAMES:
             if connection is None or (header.receiver, header.sender) != (
@@ -233,6 +223,49 @@ class Conversation:
             else:
                 code, reason = read_close_untrusted(packet)
                 self._end(ConnectionCue.CLOSE, Failure(CAUSES[code], reason), now)
+
+    def receive_many(self, packets: Sequence[bytes], now: float) -> list[StreamPacketError]:
+        """Take packets from the host, in their order.
+
+        What comes most, packets with the data of one stream that follow each other, is read and
+        taken in one go.
+
+        Returns:
+            Why some were refused.
+        """
+        errors: list[StreamPacketError] = []
+        index = 0
+        while index < len(packets):
+            try:
+                index += self._receive_some(packets, index, now)
+            except StreamPacketError as error:
+                errors.append(error)
+                index += 1
+        return errors
+
+    def _receive_some(self, packets: Sequence[bytes], index: int, now: float) -> int:
+        """Take one packet, or more that follow it; return how many."""
+        whole = read_whole_untrusted(packets[index])
+        connection = self._connection
+        if whole is None or connection is None:
+            self.receive(packets[index], now)
+            return 1
+        sender, receiver, number, kind, stream, offset, data, last = whole
+        if receiver != connection.local or sender != connection.remote:
+            self.receive(packets[index], now)
+            return 1
+        if data and not last:
+            more = read_run_untrusted(packets, index)
+            if connection.receive_run(number, now, stream, kind, offset, data, more):
+                self._heard = now
+                return 1 + len(more)
+        try:
+            connection.receive_data(number, now, stream, kind, offset, data, last=last == 1)
+        except StreamPacketError as error:
+            self._refuse(connection, error, now)
+            raise
+        self._heard = now
+        return 1
 
     def _frames_came(self, connection: Connection, packet: bytes, number: int, now: float) -> None:
         try:

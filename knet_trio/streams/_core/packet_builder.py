@@ -13,7 +13,7 @@ from typing import Final
 from knet_trio.streams._core.control_frames import PING_CONTROL, Control, write_control
 from knet_trio.streams._core.limits import PROBES
 from knet_trio.streams._core.received_numbers import ReceivedNumbers
-from knet_trio.streams._core.recovery import Recovery, SentPacket
+from knet_trio.streams._core.recovery import Recovery, SentRun
 from knet_trio.streams._core.stream_state import StreamState
 from knet_trio.streams._core.stream_table import StreamTable
 from knet_trio.streams._core.wire import (
@@ -38,7 +38,6 @@ LOW_WATER: Final = 512 * 1024
 _LEAST: Final = 128
 # Acknowledgements alone, with gaps, until one of them asks for an acknowledgement itself.
 _PING_AFTER: Final = 16
-_UNCOUNTED: Final = -1
 
 
 class PacketBuilder:
@@ -165,7 +164,7 @@ class PacketBuilder:
         packet = write_packet(
             StreamPacketKind.FRAMES, local, remote, number, parts, checked=self._checked
         )
-        self._recovery.sent(SentPacket(number, now, len(packet), pieces, controls, told))
+        self._recovery.sent(SentRun(number, 1, now, len(packet), pieces, controls, told))
         return packet
 
     def _next_run(self, local: int, remote: int, now: float, piece: int, count: int) -> list[bytes]:
@@ -193,12 +192,8 @@ class PacketBuilder:
             size,
             checked=self._checked,
         )
-        sent = self._recovery.sent
-        for _ in range(count):
-            pieces = ((stream, start, start + size),)
-            sent(SentPacket(number, now, piece, pieces, (), _UNCOUNTED))
-            start += size
-            number += 1
+        pieces = ((stream, start, start + count * size),)
+        self._recovery.sent(SentRun(number, count, now, piece, pieces))
         self._after_piece(stream, count * size)
         return packets
 
@@ -214,9 +209,7 @@ class PacketBuilder:
         number = self.next_number
         self.next_number = number + 1
         packet = write_data_packet(local, remote, number, head, data, checked=self._checked)
-        self._recovery.sent(
-            SentPacket(number, now, len(packet), ((stream, start, stop),), (), _UNCOUNTED)
-        )
+        self._recovery.sent(SentRun(number, 1, now, len(packet), ((stream, start, stop),)))
         return packet
 
     def _take_piece(self, stream: StreamState, room: int) -> tuple[int, int, bytes, memoryview]:

@@ -40,6 +40,13 @@ class RangeSet:
         pairs = zip(self._starts[-count:], self._ends[-count:], strict=True)
         return list(pairs)[::-1]
 
+    def overlaps(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return what the ranges have in common with ``[start, end)``, in ascending order."""
+        first = bisect_right(self._ends, start)
+        last = bisect_left(self._starts, end)
+        pairs = zip(self._starts[first:last], self._ends[first:last], strict=True)
+        return [(max(start, low), min(end, high)) for low, high in pairs]
+
     def add(self, start: int, end: int) -> bool:
         """Add the numbers from ``start`` to before ``end``; return whether any is new."""
         starts, ends = self._starts, self._ends

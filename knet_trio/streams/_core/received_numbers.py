@@ -65,6 +65,20 @@ class ReceivedNumbers:
             elif self.deadline == math.inf:
                 self.deadline = now + MAX_ACK_DELAY
 
+    def add_run(self, number: int, count: int, now: float) -> None:
+        """Note that packets with numbers in a row have arrived, each higher than all before."""
+        in_order = number == self.largest + 1
+        self._numbers.add(number, number + count)
+        self.largest = number + count - 1
+        self._since = now
+        if len(self._numbers) > MAX_KEPT_RANGES:
+            self._floor = self._numbers.drop_first()
+        self._pending += count
+        if not in_order or self._pending >= ACK_AFTER:
+            self.deadline = now
+        else:
+            self.deadline = min(self.deadline, now + MAX_ACK_DELAY)
+
     def write(self, now: float, room: int) -> bytes:
         """Return an acknowledgement of all of them, in at most ``room`` bytes.
 

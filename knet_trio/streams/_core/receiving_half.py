@@ -146,6 +146,27 @@ class ReceivingHalf:
             return True
         return self.next > before
 
+    def receive_run(self, offset: int, first: memoryview, more: list[memoryview]) -> bool:
+        """Take pieces of one size in a row, none of them the last, if they are what is next.
+
+        Returns:
+            Whether they are; if not, nothing has happened.
+        """
+        size = len(first)
+        stop = offset + size * (1 + len(more))
+        if (
+            offset != self.next
+            or self._starts
+            or stop > self.limit
+            or self.stage is not ReceivingStage.OPEN
+            or size < _GATHERED
+        ):
+            return False
+        self._ready.append(first)
+        self._ready.extend(more)
+        self.next = stop
+        return True
+
     def read(self, limit: int) -> bytes:
         """Return up to ``limit`` bytes, and take them out; nothing if there is nothing."""
         ready = self._ready

@@ -30,6 +30,7 @@ from knet_trio.streams._core.limits import (
     PERSISTENT,
     TIME_THRESHOLD,
 )
+from knet_trio.streams._core.range_set import RangeSet
 from knet_trio.streams._core.round_trip import RoundTripEstimate
 
 if TYPE_CHECKING:
@@ -40,37 +41,53 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 1024
 
 
-class SentPacket:
-    """A packet that has to be acknowledged.
+class SentRun:
+    """Packets with numbers in a row that were sent at once and are alike; mostly just one.
 
     Attributes:
-        number: Its number.
-        sent: When it was sent, in seconds.
-        size: Its bytes.
-        place: Its place among the packets that have to be acknowledged.
-        pieces: What is in it of streams: the stream, from where to where (see ``SendingHalf``).
-        controls: The other frames that are to be sent again if it is lost.
-        told: The highest number that it acknowledges, -1 for none.
+        number: The number of the first.
+        count: How many there are. If several, they have equal parts of one piece, and nothing else.
+        sent: When they were sent, in seconds.
+        size: Bytes of each.
+        place: The place of the first among the packets that have to be acknowledged.
+        pieces: What is in them of streams: the stream, from where to where (see ``SendingHalf``).
+        controls: The other frames that are to be sent again if they are lost.
+        told: The highest number that they acknowledge, -1 for none.
     """
 
-    __slots__ = ("controls", "number", "pieces", "place", "sent", "size", "told")
+    __slots__ = ("controls", "count", "number", "pieces", "place", "sent", "size", "told")
 
     def __init__(
         self,
         number: int,
+        count: int,
         sent: float,
         size: int,
         pieces: Sequence[tuple[StreamState, int, int]],
-        controls: Sequence[Control],
-        told: int,
+        controls: Sequence[Control] = (),
+        told: int = -1,
     ) -> None:
         self.number = number
+        self.count = count
         self.sent = sent
         self.size = size
         self.place = 0
         self.pieces = pieces
         self.controls = controls
         self.told = told
+
+    def part(self, start: int, stop: int) -> SentRun:
+        """Return the packets of it with numbers from ``start`` to before ``stop``."""
+        if start <= self.number and stop >= self.number + self.count:
+            return self
+        ((stream, first, end),) = self.pieces
+        share = (end - first) // self.count
+        before = start - self.number
+        first += before * share
+        piece = stream, first, first + (stop - start) * share
+        part = SentRun(start, stop - start, self.sent, self.size, (piece,))
+        part.place = self.place + before
+        return part
 
 
 class Recovery:
@@ -96,8 +113,8 @@ class Recovery:
         self.arrived_packets = 0
         self.lost_packets = 0
         self.spurious = 0
-        self._sent: dict[int, SentPacket] = {}
-        self._remembered: dict[int, SentPacket] = {}
+        self._sent: dict[int, SentRun] = {}
+        self._remembered: dict[int, SentRun] = {}
         self._largest = -1
         self._places = 0
         self._probes_in_a_row = 0
@@ -107,7 +124,7 @@ class Recovery:
         self._doubted = 0
 
     def __len__(self) -> int:
-        """Return how many packets are on their way."""
+        """Return how many runs of packets are on their way."""
         return len(self._sent)
 
     @property
@@ -115,12 +132,12 @@ class Recovery:
         """How many bytes more the congestion window lets out."""
         return self.congestion.window - self.in_flight
 
-    def sent(self, packet: SentPacket) -> None:
-        """Note that a packet was sent; ``arm`` has to be called after the last one."""
-        packet.place = self._places
-        self._places += 1
-        self._sent[packet.number] = packet
-        self.in_flight += packet.size
+    def sent(self, run: SentRun) -> None:
+        """Note that packets were sent; ``arm`` has to be called after the last ones."""
+        run.place = self._places
+        self._places += run.count
+        self._sent[run.number] = run
+        self.in_flight += run.size * run.count
 
     def arm(self, now: float) -> None:
         """Set the probe timeout anew: packets were sent, or acknowledged."""
@@ -132,7 +149,7 @@ class Recovery:
 
     def acknowledged(
         self, ranges: Sequence[tuple[int, int]], delay: float, now: float
-    ) -> tuple[list[SentPacket], list[SentPacket]]:
+    ) -> tuple[list[SentRun], list[SentRun]]:
         """Take an acknowledgement into account.
 
         Args:
@@ -148,17 +165,14 @@ class Recovery:
         spurious = self._find_spurious(ranges) if self._remembered else []
         if not arrived:
             return spurious, []
-        newest = arrived[0]
-        size = 0
-        for packet in arrived:
-            size += packet.size
-            if packet.number > newest.number:
-                newest = packet
+        # They are in ascending order.
+        newest = arrived[-1]
+        largest = newest.number + newest.count - 1
+        size = sum([run.size * run.count for run in arrived])
         self.in_flight -= size
-        self.arrived_packets += len(arrived)
-        if newest.number > self._largest:
-            self._largest = newest.number
-        if newest.number == ranges[0][1] - 1:
+        self.arrived_packets += sum([run.count for run in arrived])
+        self._largest = max(self._largest, largest)
+        if largest == ranges[0][1] - 1:
             self.round_trip.measure(now - newest.sent, delay)
         self._probes_in_a_row = 0
         lost = self.find_lost(now)
@@ -166,32 +180,41 @@ class Recovery:
         self.arm(now)
         return arrived + spurious, lost
 
-    def find_lost(self, now: float) -> list[SentPacket]:
+    def find_lost(self, now: float) -> list[SentRun]:
         """Return the packets that are lost by now."""
         self.loss_deadline = math.inf
         delay = max(
             self._time_threshold * max(self.round_trip.smooth, self.round_trip.latest), GRANULARITY
         )
-        lost: list[SentPacket] = []
-        by_number = self._largest - self._packet_threshold
-        for packet in self._sent.values():
-            number = packet.number
+        lost: list[SentRun] = []
+        by_number = self._largest - self._packet_threshold + 1
+        for run in self._sent.values():
+            number = run.number
             if number > self._largest:
                 break
-            if number > by_number and packet.sent + delay > now:
+            stop = self._largest + 1
+            if run.sent + delay > now:
                 # Those after it were sent later.
-                self.loss_deadline = packet.sent + delay
+                self.loss_deadline = run.sent + delay
+                stop = by_number
+            if number >= stop:
                 break
-            lost.append(packet)
+            lost.append(run.part(number, min(stop, number + run.count)))
         if lost:
             self._lose(lost, now)
         return lost
 
-    def probe(self, now: float, count: int) -> list[SentPacket]:
+    def probe(self, now: float, count: int) -> list[SentRun]:
         """Return the oldest packets, whose contents are to be sent again as probes."""
         self._probes_in_a_row += 1
         self.arm(now)
-        return [packet for packet, _ in zip(self._sent.values(), range(count), strict=False)]
+        oldest: list[SentRun] = []
+        for run in self._sent.values():
+            oldest.append(run.part(run.number, run.number + min(count, run.count)))
+            count -= run.count
+            if count <= 0:
+                break
+        return oldest
 
     def hint(self, now: float) -> None:
         """Probe soon: there is news of the links."""
@@ -199,60 +222,89 @@ class Recovery:
         if self._sent:
             self.probe_deadline = min(self.probe_deadline, now + GRANULARITY)
 
-    def _take(self, ranges: Sequence[tuple[int, int]]) -> list[SentPacket]:
-        """Remove and return the packets with numbers in ``ranges``."""
-        sent = self._sent
-        if not sent:
-            return []
-        oldest = next(iter(sent))
-        arrived: list[SentPacket] = []
-        for start, end in ranges:
-            if end <= oldest:
+    def _take(self, ranges: Sequence[tuple[int, int]]) -> list[SentRun]:
+        """Remove and return the packets with numbers in ``ranges``, in ascending order."""
+        arrived: list[SentRun] = []
+        torn: list[SentRun] = []
+        end_of_all = ranges[0][1]
+        index = len(ranges) - 1
+        low, high = ranges[index]
+        for run in self._sent.values():
+            first = run.number
+            if first >= end_of_all:
                 break
-            start = max(start, oldest)
-            if end - start > 2 * len(sent):
-                numbers = [number for number in sent if start <= number < end]
-                arrived += [sent.pop(number) for number in numbers]
-                continue
-            for number in range(start, end):
-                packet = sent.pop(number, None)
-                if packet is not None:
-                    arrived.append(packet)
+            while high <= first:
+                index -= 1
+                low, high = ranges[index]
+            stop = first + run.count
+            if low <= first and stop <= high:
+                arrived.append(run)
+            elif stop > low:
+                torn.append(run)
+                arrived += _common(run, ranges)
+        self._remove(arrived, torn)
         return arrived
 
-    def _lose(self, lost: list[SentPacket], now: float) -> None:
+    def _remove(self, parts: Sequence[SentRun], torn: Sequence[SentRun]) -> None:
+        """Remove packets: whole runs, and parts of the runs ``torn``."""
+        sent = self._sent
+        if not torn:
+            for run in parts:
+                del sent[run.number]
+            return
+        gone = RangeSet()
+        for part in parts:
+            gone.add(part.number, part.number + part.count)
+        left: list[SentRun] = []
+        for run in sent.values():
+            start, stop = run.number, run.number + run.count
+            for low, high in gone.overlaps(start, stop):
+                if start < low:
+                    left.append(run.part(start, low))
+                start = high
+            if start < stop:
+                left.append(run.part(start, stop))
+        self._sent = {run.number: run for run in left}
+
+    def _lose(self, lost: list[SentRun], now: float) -> None:
+        # Only the last of them can be a part of a run.
+        last = lost[-1]
+        torn = [last] if self._sent[last.number] is not last else []
+        self._remove(lost, torn)
         remembered = self._remembered
-        for packet in lost:
-            del self._sent[packet.number]
-            self.in_flight -= packet.size
-            remembered[packet.number] = packet
-        self.lost_packets += len(lost)
+        count = 0
+        for run in lost:
+            count += run.count
+            self.in_flight -= run.size * run.count
+            for number in range(run.number, run.number + run.count):
+                remembered[number] = run.part(number, number + 1)
+        self.lost_packets += count
         while len(remembered) > _REMEMBERED:
             del remembered[next(iter(remembered))]
-        if self.congestion.lost(lost[-1].sent, now):
+        if self.congestion.lost(last.sent, now):
             self._doubted = 0
-        self._doubted += len(lost)
+        self._doubted += count
         if self._is_persistent(lost):
             self.congestion.collapse()
 
-    def _is_persistent(self, lost: list[SentPacket]) -> bool:
+    def _is_persistent(self, lost: list[SentRun]) -> bool:
         """Whether all packets of a long time are lost."""
         if not self.round_trip.is_measured:
             return False
         duration = PERSISTENT * self.round_trip.probe_timeout()
         first = lost[0]
         for before, packet in pairwise(lost):
-            if packet.place != before.place + 1:
+            if packet.place != before.place + before.count:
                 first = packet
             elif packet.sent - first.sent > duration:
                 return True
         return False
 
-    def _find_spurious(self, ranges: Sequence[tuple[int, int]]) -> list[SentPacket]:
+    def _find_spurious(self, ranges: Sequence[tuple[int, int]]) -> list[SentRun]:
         """Return packets that were taken for lost and have arrived, and learn from them."""
         remembered = self._remembered
         oldest = next(iter(remembered))
-        found: list[SentPacket] = []
+        found: list[SentRun] = []
         for start, end in ranges:
             if end <= oldest:
                 break
@@ -270,3 +322,13 @@ class Recovery:
             if self._doubted <= 0:
                 self.congestion.were_not_lost()
         return found
+
+
+def _common(run: SentRun, ranges: Sequence[tuple[int, int]]) -> list[SentRun]:
+    """Return the parts of a run with numbers in ``ranges``, in ascending order."""
+    first, stop = run.number, run.number + run.count
+    return [
+        run.part(max(first, low), min(stop, high))
+        for low, high in reversed(ranges)
+        if low < stop and first < high
+    ]

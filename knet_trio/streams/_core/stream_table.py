@@ -62,6 +62,10 @@ class StreamTable:
         self._peer_limit = limit
         return True
 
+    def get(self, key: int) -> StreamState | None:
+        """Return a stream that is there, else None."""
+        return self._streams.get(key)
+
     def find(self, key: int) -> StreamState | None:
         """Return a stream, None if it is over or was never heard of.
 

@@ -119,6 +119,7 @@ DATA_FRAME_SIZE: Final = _DATA.size
 MAX_CONTROL_SIZE: Final = _RESET.size + MAX_REASON
 """The largest frame that is neither DATA nor ACK."""
 
+_UNCHECKED: Final = bytes(CHECKSUM_SIZE)
 _FRAMES: Final = int(StreamPacketKind.FRAMES)
 _PING_TYPE: Final = int(FrameType.PING)
 _ACK_TYPE: Final = int(FrameType.ACK)
@@ -271,6 +272,51 @@ def read_whole_untrusted(packet: bytes) -> _WholeFields | None:
     if number >= MAX_NUMBER or not sender:
         return None
     return sender, receiver, number, known, key, start, view[_WHOLE.size :], last
+
+
+def read_run_untrusted(packets: Sequence[bytes], start: int) -> list[memoryview]:
+    """Read packets that continue the one at ``start``, which ``read_whole_untrusted`` has read.
+
+    Returns:
+        The bytes of those after it that have its size and its stream, the numbers and the offsets
+        that follow, and the right checksum, up to the first that has not.
+    """
+    first = packets[start]
+    size = len(first)
+    _, _, _, _, sender, receiver, number, _, use, _, _, length, key, offset = _WHOLE.unpack_from(
+        first
+    )
+    pack = _WHOLE_AFTER_CHECKSUM.pack
+    found: list[memoryview] = []
+    for index in range(start + 1, len(packets)):
+        packet = packets[index]
+        number += 1
+        offset += length
+        head = pack(
+            STREAMS_VERSION,
+            _FRAMES,
+            0,
+            sender,
+            receiver,
+            number,
+            _DATA_TYPE,
+            use,
+            0,
+            0,
+            length,
+            key,
+            offset,
+        )
+        if len(packet) != size or packet[CHECKSUM_SIZE : _WHOLE.size] != head:
+            break
+        view = memoryview(packet)
+        checksum = packet[:CHECKSUM_SIZE]
+        if checksum != _UNCHECKED and checksum != (
+            crc32(view[CHECKSUM_SIZE:]) or 0xFFFFFFFF
+        ).to_bytes(CHECKSUM_SIZE, "big"):
+            break
+        found.append(view[_WHOLE.size :])
+    return found
 
 
 def read_frames_untrusted(packet: bytes) -> list[StreamFrame]:
