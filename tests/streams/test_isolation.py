@@ -9,7 +9,7 @@ import trio
 
 from knet_trio import Channel
 from knet_trio.streams import HostStream, Streams, open_streams
-from knet_trio.streams._core import wire
+from knet_trio.streams._core import wire, wire_reading, wire_writing
 from knet_trio.testing import Conditions, SimulatedNetwork
 from tests.streams.pairs import CHANNEL, connect, open_handles, open_stream_pair, simulate
 from tests.streams.test_faults import copy
@@ -111,46 +111,47 @@ def test_a_hostile_member_gets_its_own_bounds(kind: str) -> None:
         async with (
             open_handles() as (a, b),
             trio.open_nursery() as nursery,
+            open_streams(a, channel=CHANNEL) as alpha,
+            alpha.listener() as listener,
         ):
-            async with open_streams(a, channel=CHANNEL) as alpha, alpha.listener() as listener:
-                raw = b.open_channel(CHANNEL)
-                if kind == "bytes":
-                    for size in (1, 31, 32, 33, 100, 1000, 60_000):
-                        await raw.send(secrets.token_bytes(size), to=1)
-                    await trio.sleep(1)
-                    assert sum(alpha.refused().values()) >= 7
-                    nursery.cancel_scope.cancel()
-                    return
-                mine = secrets.randbits(63) | 1
-                theirs = await handshake(raw, mine)
-                if kind == "streams":
-                    for number in range(3000):
-                        frame = wire.write_data_head(2 * number, 1, 0, 0, last=False)
-                        await raw.send(packet(mine, theirs, number, frame), to=1)
-                    await trio.sleep(1)
-                    # What was accepted before is gone with the connection.
-                    assert alpha.refused()["streams_exceeded"] == 1
-                else:
-                    frame = wire.write_ack([(0, 1000)], 0)
-                    await raw.send(packet(mine, theirs, 0, frame), to=1)
-                    await trio.sleep(1)
-                    assert alpha.refused()["not_sent"] == 1
-                with trio.move_on_after(0.5) as scope:
-                    await listener.accept()
-                assert scope.cancelled_caught
+            raw = b.open_channel(CHANNEL)
+            if kind == "bytes":
+                for size in (1, 31, 32, 33, 100, 1000, 60_000):
+                    await raw.send(secrets.token_bytes(size), to=1)
+                await trio.sleep(1)
+                assert sum(alpha.refused().values()) >= 7
                 nursery.cancel_scope.cancel()
+                return
+            mine = secrets.randbits(63) | 1
+            theirs = await handshake(raw, mine)
+            if kind == "streams":
+                for number in range(3000):
+                    frame = wire_writing.write_data_head(2 * number, 1, 0, 0, last=False)
+                    await raw.send(packet(mine, theirs, number, frame), to=1)
+                await trio.sleep(1)
+                # What was accepted before is gone with the connection.
+                assert alpha.refused()["streams_exceeded"] == 1
+            else:
+                frame = wire_writing.write_ack([(0, 1000)], 0)
+                await raw.send(packet(mine, theirs, 0, frame), to=1)
+                await trio.sleep(1)
+                assert alpha.refused()["not_sent"] == 1
+            with trio.move_on_after(0.5) as scope:
+                await listener.accept()
+            assert scope.cancelled_caught
+            nursery.cancel_scope.cancel()
 
     async def handshake(raw: Channel, mine: int) -> int:
-        hello = wire.write_packet(wire.StreamPacketKind.HELLO, mine, 0, 0, (), checked=True)
+        hello = wire_writing.write_packet(wire.StreamPacketKind.HELLO, mine, 0, 0, (), checked=True)
         await raw.send(hello, to=1)
         while True:
             message = await raw.receive()
-            header = wire.read_header_untrusted(message.data)
+            header = wire_reading.read_header_untrusted(message.data)
             if header.receiver == mine:
                 return header.sender
 
     def packet(mine: int, theirs: int, number: int, frame: bytes) -> bytes:
         kind = wire.StreamPacketKind.FRAMES
-        return wire.write_packet(kind, mine, theirs, number, (frame,), checked=True)
+        return wire_writing.write_packet(kind, mine, theirs, number, (frame,), checked=True)
 
     simulate(main)

@@ -7,7 +7,9 @@ when to call again. ``docs/streams-protocol.md`` describes the protocol. From th
     limits            the numbers of the protocol
     faults            what can be wrong with a packet
     range_set         sets of integers, as ranges
-    wire              packets and frames in and out of bytes
+    wire              packets and frames, and their layouts
+    wire_reading      packets and frames from bytes
+    wire_writing      packets and frames to bytes
     round_trip        the round trip, as it is measured
     congestion        how many bytes may be on their way; NewReno
     cubic             CUBIC
@@ -22,5 +24,6 @@ when to call again. ``docs/streams-protocol.md`` describes the protocol. From th
     packet_builder    what is sent next, in packets
     connection        the streams between two ids
     stream_timers     the timers by name
+    connection_stages the life of a connection, as a table
     conversation      one connection after the other with a host
 """

@@ -37,6 +37,8 @@ from knet_trio.streams._core.wire import (
     ResetFrame,
     StreamKind,
     StreamsFrame,
+)
+from knet_trio.streams._core.wire_reading import (
     read_frames_untrusted,
 )
 

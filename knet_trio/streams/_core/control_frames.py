@@ -13,6 +13,8 @@ from knet_trio.streams._core.wire import (
     PING_FRAME,
     Code,
     FrameType,
+)
+from knet_trio.streams._core.wire_writing import (
     write_accept,
     write_credit,
     write_reset,

@@ -1,11 +1,5 @@
 """All connections with one host, one after the other: how they begin, and how they end.
 
-::
-
-    GREETING --- a HELLO with our id, or a packet of it ---> OPEN ---> ENDED
-        |                                                                ^
-        +--- nobody answers, or nobody wants anything -------------------+
-
 Each connection has an id on each side. An endpoint draws a number when it starts, its incarnation,
 and its connections with a host have the ids that follow it: so an id is never used twice, and who
 has started again has others. A greeting (HELLO) has the id that the next connection of its sender
@@ -22,13 +16,17 @@ has seen the answer, so the greeting was not an old one, and its sender is there
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from knet_trio.streams._core.congestion import CongestionControl
 from knet_trio.streams._core.connection import CAUSES, Connection
+from knet_trio.streams._core.connection_stages import (
+    CONNECTION_TRANSITIONS,
+    ConnectionCue,
+    ConnectionStage,
+)
 from knet_trio.streams._core.faults import VIOLATIONS, Fault, StreamPacketError
 from knet_trio.streams._core.limits import (
     GREETINGS,
@@ -45,10 +43,14 @@ from knet_trio.streams._core.wire import (
     PacketHeader,
     StreamKind,
     StreamPacketKind,
+)
+from knet_trio.streams._core.wire_reading import (
     read_close_untrusted,
     read_header_untrusted,
     read_run_untrusted,
     read_whole_untrusted,
+)
+from knet_trio.streams._core.wire_writing import (
     write_close,
     write_packet,
 )
@@ -56,48 +58,6 @@ from knet_trio.streams._core.wire import (
 _IDS: Final = 2**64
 # Ids that are this close are of one incarnation.
 _SAME_INCARNATION: Final = 2**32
-
-
-class ConnectionStage(enum.Enum):
-    """How far a connection is; the value says what that means."""
-
-    GREETING = "the other side is asked for its id"
-    OPEN = "both sides know both ids"
-    ENDED = "all its streams have failed"
-
-
-class ConnectionCue(enum.Enum):
-    """What takes a connection further."""
-
-    ANSWER = "a HELLO comes with this side's id"
-    BOTH_IDS = "a FRAMES packet comes with this side's id"
-    RESTART = "a FRAMES packet comes with the id of the next connection"
-    UNKNOWN = "an UNKNOWN packet comes with both ids"
-    CLOSE = "a CLOSE packet comes with both ids"
-    SILENCE = "nothing comes for `patience` seconds"
-    VIOLATION = "the other side breaks the rules"
-    GIVE_UP = "the greeting is not answered, and no stream waits for that"
-    CLOSED_HERE = "the program ends the streams, or removes the host"
-
-
-_ENDINGS: Final = (
-    ConnectionCue.RESTART,
-    ConnectionCue.UNKNOWN,
-    ConnectionCue.CLOSE,
-    ConnectionCue.SILENCE,
-    ConnectionCue.VIOLATION,
-    ConnectionCue.CLOSED_HERE,
-)
-
-CONNECTION_TRANSITIONS: Final = {
-    (ConnectionStage.GREETING, ConnectionCue.ANSWER): ConnectionStage.OPEN,
-    (ConnectionStage.GREETING, ConnectionCue.BOTH_IDS): ConnectionStage.OPEN,
-    (ConnectionStage.GREETING, ConnectionCue.SILENCE): ConnectionStage.ENDED,
-    (ConnectionStage.GREETING, ConnectionCue.GIVE_UP): ConnectionStage.ENDED,
-    (ConnectionStage.GREETING, ConnectionCue.CLOSED_HERE): ConnectionStage.ENDED,
-    **{(ConnectionStage.OPEN, cue): ConnectionStage.ENDED for cue in _ENDINGS},
-}
-"""What a connection becomes. What is not here changes nothing."""
 
 
 class Conversation:
@@ -237,14 +197,16 @@ class Conversation:
         index = 0
         while index < len(packets):
             try:
-                index += self._receive_some(packets, index, now)
+                index += self._receive_some(packets, index, now, errors)
             except StreamPacketError as error:
                 errors.append(error)
                 index += 1
         return errors
 
-    def _receive_some(self, packets: Sequence[bytes], index: int, now: float) -> int:
-        """Take one packet, or more that follow it; return how many."""
+    def _receive_some(
+        self, packets: Sequence[bytes], index: int, now: float, errors: list[StreamPacketError]
+    ) -> int:
+        """Take one packet, or more that follow it; return how many, and add what was refused."""
         whole = read_whole_untrusted(packets[index])
         connection = self._connection
         if whole is None or connection is None:
@@ -254,18 +216,21 @@ class Conversation:
         if receiver != connection.local or sender != connection.remote:
             self.receive(packets[index], now)
             return 1
-        if data and not last:
-            more = read_run_untrusted(packets, index)
-            if connection.receive_run(number, now, stream, kind, offset, data, more):
-                self._heard = now
-                return 1 + len(more)
-        try:
-            connection.receive_data(number, now, stream, kind, offset, data, last=last == 1)
-        except StreamPacketError as error:
-            self._refuse(connection, error, now)
-            raise
+        more = read_run_untrusted(packets, index) if data and not last else []
         self._heard = now
-        return 1
+        if more and connection.receive_run(number, now, stream, kind, offset, data, more):
+            return 1 + len(more)
+        for place, piece in enumerate((data, *more)):
+            start = offset + place * len(data)
+            try:
+                connection.receive_data(
+                    number + place, now, stream, kind, start, piece, last=last == 1
+                )
+            except StreamPacketError as error:
+                errors.append(error)
+                if self._refuse(connection, error, now):
+                    break
+        return 1 + len(more)
 
     def _frames_came(self, connection: Connection, packet: bytes, number: int, now: float) -> None:
         try:
@@ -275,12 +240,13 @@ class Conversation:
             raise
         self._heard = now
 
-    def _refuse(self, connection: Connection, error: StreamPacketError, now: float) -> None:
-        """End the connection if the other side broke the rules."""
-        if error.fault in VIOLATIONS:
-            self._reply(self._close_packet(connection, Code.VIOLATION, str(error)))
-            failure = Failure(FailureCause.BROKEN_RULES, str(error))
-            self._end(ConnectionCue.VIOLATION, failure, now)
+    def _refuse(self, connection: Connection, error: StreamPacketError, now: float) -> bool:
+        """End the connection if the other side broke the rules; return whether it did."""
+        if error.fault not in VIOLATIONS:
+            return False
+        self._reply(self._close_packet(connection, Code.VIOLATION, str(error)))
+        failure = Failure(FailureCause.BROKEN_RULES, str(error))
+        return self._end(ConnectionCue.VIOLATION, failure, now)
 
     def _find(self, header: PacketHeader, now: float) -> Connection:
         """Return the connection that begins with a packet that has both its ids."""

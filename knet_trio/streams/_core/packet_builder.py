@@ -21,6 +21,8 @@ from knet_trio.streams._core.wire import (
     HEADER_SIZE,
     MAX_CONTROL_SIZE,
     StreamPacketKind,
+)
+from knet_trio.streams._core.wire_writing import (
     write_data_head,
     write_data_packet,
     write_packet,

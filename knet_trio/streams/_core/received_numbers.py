@@ -12,7 +12,8 @@ from knet_trio.streams._core.limits import (
     MAX_PACKET_THRESHOLD,
 )
 from knet_trio.streams._core.range_set import RangeSet
-from knet_trio.streams._core.wire import ACK_FRAME_SIZE, ACK_RANGE_SIZE, write_ack
+from knet_trio.streams._core.wire import ACK_FRAME_SIZE, ACK_RANGE_SIZE
+from knet_trio.streams._core.wire_writing import write_ack
 
 
 class ReceivedNumbers:

@@ -1,0 +1,272 @@
+"""Reading packets and frames from bytes that anybody may have sent.
+
+Functions are named ``_untrusted``. They raise StreamPacketError, and nothing else, or return None
+for what another of them has to find out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+from zlib import crc32
+
+from knet_trio.streams._core.faults import Fault, StreamPacketError
+from knet_trio.streams._core.limits import (
+    MAX_ACK_RANGES,
+    MAX_NUMBER,
+    MAX_OFFSET,
+    MAX_REASON,
+)
+from knet_trio.streams._core.wire import (
+    ACCEPT_LAYOUT,
+    ACK_FRAME_SIZE,
+    ACK_LAYOUT,
+    ACK_RANGE_SIZE,
+    ACK_TYPE,
+    CHECKSUM_SIZE,
+    CLOSE_LAYOUT,
+    CREDIT_LAYOUT,
+    DATA_FRAME_SIZE,
+    DATA_LAYOUT,
+    DATA_TYPE,
+    FRAMES_KIND,
+    HEADER_LAYOUT,
+    HEADER_SIZE,
+    PING_TYPE,
+    RECEIVING,
+    RESET_LAYOUT,
+    SENDING,
+    STREAMS_LAYOUT,
+    STREAMS_VERSION,
+    WHOLE_AFTER_CHECKSUM_LAYOUT,
+    WHOLE_LAYOUT,
+    AcceptFrame,
+    AckFrame,
+    Code,
+    CreditFrame,
+    DataFrame,
+    FrameType,
+    PacketHeader,
+    PingFrame,
+    ResetFrame,
+    StreamFrame,
+    StreamKind,
+    StreamPacketKind,
+    StreamsFrame,
+)
+
+_UNCHECKED: Final = bytes(CHECKSUM_SIZE)
+_KINDS: Final = {int(kind): kind for kind in StreamKind}
+_CODES: Final = {int(code): code for code in Code}
+_PACKET_KINDS: Final = {int(kind): kind for kind in StreamPacketKind}
+
+
+def read_header_untrusted(packet: bytes) -> PacketHeader:
+    """Read the header of a packet, and check the whole packet against its checksum.
+
+    Raises StreamPacketError, and nothing else, for bytes that are not a packet of this protocol.
+    """
+    if len(packet) < HEADER_SIZE:
+        raise StreamPacketError(
+            Fault.MALFORMED, f"{len(packet)} bytes are fewer than the {HEADER_SIZE} of a header"
+        )
+    checksum, version, kind, _, sender, receiver, number = HEADER_LAYOUT.unpack_from(packet)
+    if version != STREAMS_VERSION:
+        raise StreamPacketError(
+            Fault.WRONG_VERSION, f"it is of protocol version {version}, not {STREAMS_VERSION}"
+        )
+    if checksum and checksum != (crc32(memoryview(packet)[CHECKSUM_SIZE:]) or 0xFFFFFFFF):
+        raise StreamPacketError(Fault.WRONG_CHECKSUM, "it was damaged on the way")
+    known = _PACKET_KINDS.get(kind)
+    if known is None:
+        raise StreamPacketError(Fault.UNKNOWN_KIND, f"packet kind {kind} is not known")
+    if number >= MAX_NUMBER or not sender:
+        raise StreamPacketError(Fault.MALFORMED, f"packet number {number} of sender {sender}")
+    return PacketHeader(known, sender, receiver, number)
+
+
+_WholeFields: TypeAlias = tuple[int, int, int, StreamKind, int, int, memoryview, int]
+
+
+def read_whole_untrusted(packet: bytes) -> _WholeFields | None:
+    """Read a packet that is one DATA frame: the short way for what comes most.
+
+    Returns:
+        Sender, receiver, number, the kind of the stream, the stream, the offset, the bytes and
+        whether they are the last; None if it is anything else, or not valid, which the other
+        functions find out.
+    """
+    size = len(packet)
+    if size < WHOLE_LAYOUT.size:
+        return None
+    (
+        checksum,
+        version,
+        kind,
+        _,
+        sender,
+        receiver,
+        number,
+        frame,
+        use,
+        last,
+        _,
+        length,
+        key,
+        start,
+    ) = WHOLE_LAYOUT.unpack_from(packet)
+    if frame != DATA_TYPE or kind != FRAMES_KIND or length != size - WHOLE_LAYOUT.size:
+        return None
+    known = _KINDS.get(use)
+    if version != STREAMS_VERSION or known is None or last > 1 or start + length > MAX_OFFSET:
+        return None
+    view = memoryview(packet)
+    if checksum and checksum != (crc32(view[CHECKSUM_SIZE:]) or 0xFFFFFFFF):
+        return None
+    if number >= MAX_NUMBER or not sender:
+        return None
+    return sender, receiver, number, known, key, start, view[WHOLE_LAYOUT.size :], last
+
+
+def read_run_untrusted(packets: Sequence[bytes], start: int) -> list[memoryview]:
+    """Read packets that continue the one at ``start``, which ``read_whole_untrusted`` has read.
+
+    Returns:
+        The bytes of those after it that have its size and its stream, the numbers and the offsets
+        that follow, and the right checksum, up to the first that has not.
+    """
+    first = packets[start]
+    size = len(first)
+    fields = WHOLE_LAYOUT.unpack_from(first)
+    _, _, _, _, sender, receiver, number, _, use, _, _, length, key, offset = fields
+    pack = WHOLE_AFTER_CHECKSUM_LAYOUT.pack
+    found: list[memoryview] = []
+    for index in range(start + 1, len(packets)):
+        packet = packets[index]
+        number += 1
+        offset += length
+        head = pack(
+            STREAMS_VERSION,
+            FRAMES_KIND,
+            0,
+            sender,
+            receiver,
+            number,
+            DATA_TYPE,
+            use,
+            0,
+            0,
+            length,
+            key,
+            offset,
+        )
+        if len(packet) != size or packet[CHECKSUM_SIZE : WHOLE_LAYOUT.size] != head:
+            break
+        view = memoryview(packet)
+        checksum = packet[:CHECKSUM_SIZE]
+        if checksum != _UNCHECKED and checksum != (
+            crc32(view[CHECKSUM_SIZE:]) or 0xFFFFFFFF
+        ).to_bytes(CHECKSUM_SIZE, "big"):
+            break
+        found.append(view[WHOLE_LAYOUT.size :])
+    return found
+
+
+def read_frames_untrusted(packet: bytes) -> list[StreamFrame]:
+    """Read the frames of a packet whose header has been read.
+
+    Raises StreamPacketError, and nothing else, if they are not all whole and known.
+    """
+    size = len(packet)
+    view = memoryview(packet)
+    frames: list[StreamFrame] = []
+    start = HEADER_SIZE
+    try:
+        while start < size:
+            kind = packet[start]
+            if kind == DATA_TYPE:
+                _, use, last, _, length, stream, offset = DATA_LAYOUT.unpack_from(packet, start)
+                start += DATA_FRAME_SIZE
+                end = start + length
+                if end > size or offset + length > MAX_OFFSET or last > 1:
+                    raise _malformed("DATA")
+                frames.append(DataFrame(stream, _KINDS[use], offset, view[start:end], last == 1))
+                start = end
+            elif kind == ACK_TYPE:
+                frame, start = _read_ack(packet, start)
+                frames.append(frame)
+            elif kind == PING_TYPE:
+                frames.append(PingFrame())
+                start += 1
+            else:
+                other, start = _read_other(packet, start)
+                frames.append(other)
+    except (struct.error, KeyError):
+        raise StreamPacketError(
+            Fault.MALFORMED, f"a frame of type {packet[start]} is cut off, or of an unknown kind"
+        ) from None
+    if not frames:
+        raise StreamPacketError(Fault.MALFORMED, "there are no frames in it")
+    return frames
+
+
+def read_close_untrusted(packet: bytes) -> tuple[Code, str]:
+    """Read why a connection ends, from a packet whose header has been read."""
+    try:
+        code, _, length = CLOSE_LAYOUT.unpack_from(packet, HEADER_SIZE)
+        reason = _reason(packet, HEADER_SIZE + CLOSE_LAYOUT.size, length)
+        return _CODES[code], reason
+    except (struct.error, KeyError):
+        raise _malformed("CLOSE") from None
+
+
+def _read_ack(packet: bytes, start: int) -> tuple[AckFrame, int]:
+    _, count, _, delay, largest, first = ACK_LAYOUT.unpack_from(packet, start)
+    start += ACK_FRAME_SIZE
+    low = largest - first
+    if count > MAX_ACK_RANGES or low < 0 or largest >= MAX_NUMBER:
+        raise _malformed("ACK")
+    if not count:
+        return AckFrame(((low, largest + 1),), delay / 1e6), start
+    fields = struct.unpack_from(f">{2 * count}I", packet, start)
+    ranges = [(low, largest + 1)]
+    for gap, length in zip(fields[::2], fields[1::2], strict=True):
+        high = low - gap
+        low = high - length
+        if not gap or not length or low < 0:
+            raise _malformed("ACK")
+        ranges.append((low, high))
+    return AckFrame(tuple(ranges), delay / 1e6), start + ACK_RANGE_SIZE * count
+
+
+def _read_other(packet: bytes, start: int) -> tuple[StreamFrame, int]:
+    kind = packet[start]
+    if kind == FrameType.CREDIT:
+        *_, stream, limit = CREDIT_LAYOUT.unpack_from(packet, start)
+        if limit > MAX_OFFSET:
+            raise _malformed("CREDIT")
+        return CreditFrame(stream, limit), start + CREDIT_LAYOUT.size
+    if kind == FrameType.STREAMS:
+        *_, limit = STREAMS_LAYOUT.unpack_from(packet, start)
+        return StreamsFrame(limit), start + STREAMS_LAYOUT.size
+    if kind == FrameType.ACCEPT:
+        *_, stream = ACCEPT_LAYOUT.unpack_from(packet, start)
+        return AcceptFrame(stream), start + ACCEPT_LAYOUT.size
+    if kind == FrameType.RESET:
+        _, halves, code, _, length, stream = RESET_LAYOUT.unpack_from(packet, start)
+        if not 0 < halves <= SENDING | RECEIVING:
+            raise _malformed("RESET")
+        reason = _reason(packet, start + RESET_LAYOUT.size, length)
+        return ResetFrame(stream, halves, _CODES[code], reason), start + RESET_LAYOUT.size + length
+    raise StreamPacketError(Fault.UNKNOWN_FRAME, f"frame type {kind} is not known")
+
+
+def _reason(packet: bytes, start: int, length: int) -> str:
+    if length > MAX_REASON or start + length > len(packet):
+        raise _malformed("reason")
+    return packet[start : start + length].decode(errors="replace")
+
+
+def _malformed(what: str) -> StreamPacketError:
+    return StreamPacketError(Fault.MALFORMED, f"{what} with impossible values")

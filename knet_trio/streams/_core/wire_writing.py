@@ -1,0 +1,155 @@
+"""Writing packets and frames."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from zlib import crc32
+
+from knet_trio.streams._core.limits import MAX_REASON
+from knet_trio.streams._core.wire import (
+    ACCEPT_LAYOUT,
+    ACK_LAYOUT,
+    ACK_TYPE,
+    AFTER_CHECKSUM_LAYOUT,
+    CHECKSUM_SIZE,
+    CLOSE_LAYOUT,
+    CREDIT_LAYOUT,
+    DATA_LAYOUT,
+    DATA_TYPE,
+    FRAMES_KIND,
+    RESET_LAYOUT,
+    STREAMS_LAYOUT,
+    STREAMS_VERSION,
+    WHOLE_AFTER_CHECKSUM_LAYOUT,
+    Code,
+    FrameType,
+    StreamPacketKind,
+)
+
+
+def write_packet(
+    kind: StreamPacketKind,
+    sender: int,
+    receiver: int,
+    number: int,
+    parts: Sequence[bytes | memoryview],
+    *,
+    checked: bool,
+) -> bytes:
+    """Return a packet. With ``checked`` it has a checksum."""
+    head = AFTER_CHECKSUM_LAYOUT.pack(STREAMS_VERSION, kind, 0, sender, receiver, number)
+    checksum = 0
+    if checked:
+        checksum = crc32(head)
+        for part in parts:
+            checksum = crc32(part, checksum)
+        checksum = checksum or 0xFFFFFFFF
+    return b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, *parts))
+
+
+def write_data_packet(
+    sender: int, receiver: int, number: int, frame: bytes, data: memoryview, *, checked: bool
+) -> bytes:
+    """Return a packet with one DATA frame: the short way for what is sent most."""
+    head = (
+        AFTER_CHECKSUM_LAYOUT.pack(STREAMS_VERSION, FRAMES_KIND, 0, sender, receiver, number)
+        + frame
+    )
+    checksum = (crc32(data, crc32(head)) or 0xFFFFFFFF) if checked else 0
+    return b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, data))
+
+
+def write_run(
+    sender: int,
+    receiver: int,
+    number: int,
+    stream: int,
+    kind: int,
+    offset: int,
+    data: memoryview,
+    size: int,
+    *,
+    checked: bool,
+) -> list[bytes]:
+    """Return packets numbered from ``number`` with one DATA frame of ``size`` bytes each.
+
+    The bytes, which are not the last of the stream, have to be a multiple of that.
+    """
+    pack = WHOLE_AFTER_CHECKSUM_LAYOUT.pack
+    packets: list[bytes] = []
+    checksum = 0
+    for start in range(0, len(data), size):
+        piece = data[start : start + size]
+        head = pack(
+            STREAMS_VERSION,
+            FRAMES_KIND,
+            0,
+            sender,
+            receiver,
+            number,
+            DATA_TYPE,
+            kind,
+            0,
+            0,
+            size,
+            stream,
+            offset + start,
+        )
+        number += 1
+        if checked:
+            checksum = crc32(piece, crc32(head)) or 0xFFFFFFFF
+        packets.append(b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, piece)))
+    return packets
+
+
+def write_data_head(stream: int, kind: int, offset: int, length: int, *, last: bool) -> bytes:
+    """Return the beginning of a DATA frame; its bytes follow."""
+    return DATA_LAYOUT.pack(DATA_TYPE, kind, last, 0, length, stream, offset)
+
+
+def write_ack(ranges: Sequence[tuple[int, int]], delay: float) -> bytes:
+    """Return an ACK frame for ranges ``[start, end)`` of packet numbers, the highest first."""
+    low, end = ranges[0]
+    # What is further back has been told long ago, and there are 32 bits for it.
+    low = max(low, end - 0x80000000)
+    fields: list[int] = []
+    before = low
+    for start, stop in ranges[1:]:
+        fields += (before - stop, stop - start)
+        before = start
+    microseconds = min(int(delay * 1e6), 0xFFFFFFFF)
+    head = ACK_LAYOUT.pack(ACK_TYPE, len(ranges) - 1, 0, microseconds, end - 1, end - 1 - low)
+    return head + struct.pack(f">{len(fields)}I", *fields) if fields else head
+
+
+def write_credit(stream: int, limit: int) -> bytes:
+    """Return a CREDIT frame."""
+    return CREDIT_LAYOUT.pack(FrameType.CREDIT, 0, 0, 0, stream, limit)
+
+
+def write_streams(limit: int) -> bytes:
+    """Return a STREAMS frame."""
+    return STREAMS_LAYOUT.pack(FrameType.STREAMS, 0, 0, 0, limit)
+
+
+def write_accept(stream: int) -> bytes:
+    """Return an ACCEPT frame."""
+    return ACCEPT_LAYOUT.pack(FrameType.ACCEPT, 0, 0, 0, stream)
+
+
+def write_reset(stream: int, halves: int, code: Code, reason: str) -> bytes:
+    """Return a RESET frame."""
+    text = cut_reason(reason)
+    return RESET_LAYOUT.pack(FrameType.RESET, halves, code, 0, len(text), stream) + text
+
+
+def write_close(code: Code, reason: str) -> bytes:
+    """Return what follows the header of a CLOSE packet."""
+    text = cut_reason(reason)
+    return CLOSE_LAYOUT.pack(code, 0, len(text)) + text
+
+
+def cut_reason(reason: str) -> bytes:
+    """Return a reason as it is sent: as much of it as there is room for."""
+    return reason.encode(errors="replace")[:MAX_REASON]
