@@ -7,6 +7,7 @@ it, in the same turn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,8 @@ BURST_PACKETS: Final = 64
 DIRECT: Final = 2
 """Packets that are sent in the turn in which they come up."""
 MAX_MESSAGE: Final = 65536
+ALREADY: Final = -math.inf
+"""The deadline of a conversation that has something to send."""
 
 
 class HostPump:
@@ -104,31 +107,34 @@ class HostPump:
 
     def flush(self) -> None:
         """Send at once what is little; the task sends the rest."""
-        now = trio.current_time()
         conversation = self.conversation
-        if not self._handing_over and not self._left and conversation.deadline <= now:
-            packets = conversation.poll(now, self.piece, DIRECT)
-            for index, packet in enumerate(packets):
-                try:
-                    self._channel.send_nowait(packet, to=self.host_id)
-                except trio.WouldBlock:
-                    self._left = packets[index:]
-                    break
-                except KnetError:
-                    self._host_is_gone()
-                    break
-                except trio.ClosedResourceError:
-                    # The handle ends, which the receiving task finds out too.
-                    break
-        self.notice()
         due = conversation.deadline
-        if self._left or due <= now:
-            self._bed.unpark_all()
-        elif self._nap is None:
-            # The task runs, and looks at the deadline before it sleeps.
-            pass
-        elif due < self._nap.deadline:
-            self._nap.deadline = due
+        if due == ALREADY or due <= trio.current_time():
+            if not self._handing_over and not self._left:
+                self._send_now()
+                due = conversation.deadline
+            if self._left or due == ALREADY:
+                self._bed.unpark_all()
+        nap = self._nap
+        # Without one the task runs, and looks at the deadline before it sleeps.
+        if nap is not None and due < nap.deadline:
+            nap.deadline = due
+
+    def _send_now(self) -> None:
+        packets = self.conversation.poll(trio.current_time(), self.piece, DIRECT)
+        for index, packet in enumerate(packets):
+            try:
+                self._channel.send_nowait(packet, to=self.host_id)
+            except trio.WouldBlock:
+                self._left = packets[index:]
+                break
+            except KnetError:
+                self._host_is_gone()
+                break
+            except trio.ClosedResourceError:
+                # The handle ends, which the receiving task finds out too.
+                break
+        self.notice()
 
     def notice(self) -> None:
         """Tell those who use streams what has happened to them."""

@@ -261,10 +261,15 @@ class Streams:
         """
         heard: dict[HostPump, None] = {}
         messages = await self._channel.receive_many(_RECEIVED_AT_ONCE)
+        # Where much comes, sockets are given more than one chance to be read.
+        patience = len(messages)
         for _ in range(_RECEIVED_IN_A_ROW):
             self._take(messages, heard)
             await trio.lowlevel.checkpoint()
             messages = self._more()
+            if not messages and patience > 1:
+                await trio.lowlevel.checkpoint()
+                messages = self._more()
             if not messages:
                 break
         else:

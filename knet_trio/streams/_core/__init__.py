@@ -6,6 +6,7 @@ when to call again. ``docs/streams-protocol.md`` describes the protocol. From th
 
     limits            the numbers of the protocol
     faults            what can be wrong with a packet
+    quick_enum        enums that are looked up in tables
     range_set         sets of integers, as ranges
     wire              packets and frames, and their layouts
     wire_reading      packets and frames from bytes

@@ -84,12 +84,13 @@ class Connection:
         )
 
     def __repr__(self) -> str:
-        return f"<Connection {self.local:#x} to {self.remote:#x}: {len(self._table)} streams>"
+        streams = len(self._table.streams)
+        return f"<Connection {self.local:#x} to {self.remote:#x}: {streams} streams>"
 
     @property
     def has_streams(self) -> bool:
         """Whether there are streams that are not over."""
-        return len(self._table) > 0
+        return bool(self._table.streams)
 
     @property
     def has_unacknowledged(self) -> bool:
@@ -177,11 +178,13 @@ class Connection:
         if number in self.received:
             # It may be that the acknowledgement was lost, but then the sender will use another.
             raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
-        eliciting = False
+        eliciting = asks = False
         for frame in read_frames_untrusted(packet):
             if isinstance(frame, DataFrame):
-                self._data_came(*frame)
+                key, kind, offset, data, last, wants = frame
+                self._data_came(key, kind, offset, data, last)
                 eliciting = True
+                asks |= wants
             elif isinstance(frame, AckFrame):
                 self._ack_came(frame, now)
             else:
@@ -196,9 +199,9 @@ class Connection:
                     if self._table.allow(frame.limit):
                         self.room_to_open = True
                 else:
-                    # A PING: what it wants is the acknowledgement.
-                    assert isinstance(frame, PingFrame)
-        self.received.add(number, now, eliciting=eliciting)
+                    # What a PING wants is the acknowledgement.
+                    asks |= isinstance(frame, PingFrame)
+        self.received.add(number, 1, now, eliciting=eliciting, asks=asks)
 
     def receive_data(
         self,
@@ -210,6 +213,7 @@ class Connection:
         data: memoryview,
         *,
         last: bool,
+        asks: bool,
     ) -> None:
         """Take a packet of this connection that is one DATA frame.
 
@@ -219,7 +223,7 @@ class Connection:
         if number in self.received:
             raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
         self._data_came(stream, kind, offset, data, last)
-        self.received.add(number, now, eliciting=True)
+        self.received.add(number, 1, now, eliciting=True, asks=asks)
 
     def receive_run(
         self,
@@ -242,7 +246,7 @@ class Connection:
         if not found.receiving.receive_run(offset, data, more):
             return False
         self.touched[found] = None
-        self.received.add_run(number, 1 + len(more), now)
+        self.received.add(number, 1 + len(more), now, eliciting=True, asks=False)
         return True
 
     def _data_came(

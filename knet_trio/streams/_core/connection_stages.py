@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Final
 
+from knet_trio.streams._core.quick_enum import QuickEnum
 
-class ConnectionStage(enum.Enum):
+
+class ConnectionStage(QuickEnum):
     """How far a connection is; the value says what that means."""
 
     GREETING = "the other side is asked for its id"
@@ -21,7 +22,7 @@ class ConnectionStage(enum.Enum):
     ENDED = "all its streams have failed"
 
 
-class ConnectionCue(enum.Enum):
+class ConnectionCue(QuickEnum):
     """What takes a connection further."""
 
     ANSWER = "a HELLO comes with this side's id"

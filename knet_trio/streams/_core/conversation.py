@@ -212,11 +212,11 @@ class Conversation:
         if whole is None or connection is None:
             self.receive(packets[index], now)
             return 1
-        sender, receiver, number, kind, stream, offset, data, last = whole
+        sender, receiver, number, kind, stream, offset, data, last, asks = whole
         if receiver != connection.local or sender != connection.remote:
             self.receive(packets[index], now)
             return 1
-        more = read_run_untrusted(packets, index) if data and not last else []
+        more = read_run_untrusted(packets, index) if data and not (last or asks) else []
         self._heard = now
         if more and connection.receive_run(number, now, stream, kind, offset, data, more):
             return 1 + len(more)
@@ -224,7 +224,14 @@ class Conversation:
             start = offset + place * len(data)
             try:
                 connection.receive_data(
-                    number + place, now, stream, kind, start, piece, last=last == 1
+                    number + place,
+                    now,
+                    stream,
+                    kind,
+                    start,
+                    piece,
+                    last=last == 1,
+                    asks=asks == 1,
                 )
             except StreamPacketError as error:
                 errors.append(error)
@@ -328,12 +335,12 @@ class Conversation:
         connection = self._connection
         if connection is None:
             return math.inf
-        silence = self._heard + self._patience if connection.has_streams else math.inf
         if self._stage is not ConnectionStage.OPEN:
-            return min(self._next_hello, silence)
+            return min(self._next_hello, self._silence(connection))
         due = connection.deadline
         if due == -math.inf or not connection.has_streams:
             return due
+        silence = self._heard + self._patience
         if connection.has_unacknowledged:
             return min(due, silence)
         return min(due, silence, connection.builder.last_eliciting + KEEPALIVE)

@@ -29,12 +29,20 @@ WINDOW_BUDGET: Final = 32 * 1024 * 1024
 MAX_SEGMENTS: Final = 4096
 """Pieces of a stream that are kept while something before them is missing."""
 
+# Packets.
+
+MAX_CHECKED: Final = 16 * 1024
+"""Larger packets have no checksum: no network carries them in one piece, only a machine's own
+memory does."""
+
 # Acknowledgements.
 
 MAX_ACK_DELAY: Final = 0.01
 """The longest that an acknowledgement is put off."""
-ACK_AFTER: Final = 2
-"""Packets after which an acknowledgement is not put off any more."""
+ASK_BYTES: Final = 512 * 1024
+"""Bytes after which a sender asks for an acknowledgement, at most."""
+ASK_SHARE: Final = 4
+"""A sender asks for an acknowledgement after that part of its congestion window."""
 MAX_ACK_RANGES: Final = 64
 """Ranges of packet numbers in an acknowledgement, at most."""
 MAX_KEPT_RANGES: Final = 256

@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final
 
 from knet_trio.streams._core.control_frames import PING_CONTROL, Control, write_control
-from knet_trio.streams._core.limits import PROBES
+from knet_trio.streams._core.limits import ASK_BYTES, ASK_SHARE, MAX_CHECKED, PROBES
 from knet_trio.streams._core.received_numbers import ReceivedNumbers
 from knet_trio.streams._core.recovery import Recovery, SentRun
 from knet_trio.streams._core.stream_state import StreamState
@@ -20,6 +20,7 @@ from knet_trio.streams._core.wire import (
     DATA_FRAME_SIZE,
     HEADER_SIZE,
     MAX_CONTROL_SIZE,
+    StreamKind,
     StreamPacketKind,
 )
 from knet_trio.streams._core.wire_writing import (
@@ -65,14 +66,15 @@ class PacketBuilder:
         self._received = received
         self._table = table
         self._touched = touched
-        self._checked = checked
+        self._checks = self._checked = checked
         self._controls: dict[Control, None] = {}
         # Streams that have something to send, in the order of their turns.
         self._ready: deque[StreamState] = deque()
         self._turn_left = QUANTUM
-        self._piece = MIN_PIECE
         self._probes = 0
         self._acks_alone = 0
+        # Bytes sent since an acknowledgement was asked for.
+        self._unasked = 0
 
     @property
     def has_something(self) -> bool:
@@ -106,6 +108,7 @@ class PacketBuilder:
         piece = max(piece, MIN_PIECE)
         recovery = self._recovery
         recovery.congestion.set_piece(piece)
+        self._checked = self._checks and piece <= MAX_CHECKED
         packets: list[bytes] = []
         eliciting = False
         while len(packets) < count:
@@ -135,7 +138,7 @@ class PacketBuilder:
         """Return a packet that has to be acknowledged; None if nothing is to be sent after all."""
         room = piece - HEADER_SIZE
         if not self._controls and not self._received.is_pending:
-            packet = self._next_of_stream(local, remote, now, room)
+            packet = self._next_of_stream(local, remote, now, piece)
             if packet is not None:
                 return packet
         parts: list[bytes | memoryview] = []
@@ -152,7 +155,7 @@ class PacketBuilder:
             if not stream.sending.has_something():
                 self._drop_first()
                 continue
-            start, stop, head, data = self._take_piece(stream, room - DATA_FRAME_SIZE)
+            start, stop, head, data = self._take_piece(stream, room - DATA_FRAME_SIZE, piece)
             parts += (head, data)
             pieces.append((stream, start, stop))
             room -= DATA_FRAME_SIZE + len(data)
@@ -181,6 +184,7 @@ class PacketBuilder:
         if count < 2:
             return []
         start = sending.take_run(count * size)
+        asks = self._asks(count * piece, piece)
         number = self.next_number
         self.next_number += count
         packets = write_run(
@@ -192,6 +196,7 @@ class PacketBuilder:
             start,
             data[: count * size],
             size,
+            asks=asks,
             checked=self._checked,
         )
         pieces = ((stream, start, start + count * size),)
@@ -199,28 +204,34 @@ class PacketBuilder:
         self._after_piece(stream, count * size)
         return packets
 
-    def _next_of_stream(self, local: int, remote: int, now: float, room: int) -> bytes | None:
+    def _next_of_stream(self, local: int, remote: int, now: float, piece: int) -> bytes | None:
         """Return a packet with a piece of one stream, if that fills it or there is nothing more."""
         ready = self._ready
         stream = ready[0]
+        room = piece - HEADER_SIZE
         if not stream.sending.has_something():
             return None
         if len(ready) > 1 and stream.sending.unsent < room:
             return None
-        start, stop, head, data = self._take_piece(stream, room - DATA_FRAME_SIZE)
+        start, stop, head, data = self._take_piece(stream, room - DATA_FRAME_SIZE, piece)
         number = self.next_number
         self.next_number = number + 1
         packet = write_data_packet(local, remote, number, head, data, checked=self._checked)
         self._recovery.sent(SentRun(number, 1, now, len(packet), ((stream, start, stop),)))
         return packet
 
-    def _take_piece(self, stream: StreamState, room: int) -> tuple[int, int, bytes, memoryview]:
+    def _take_piece(
+        self, stream: StreamState, room: int, piece: int
+    ) -> tuple[int, int, bytes, memoryview]:
         """Take a piece of the stream whose turn it is."""
         sending = stream.sending
         start, stop = sending.take(room)
         data = sending.data(start, stop)
         size = len(data)
-        head = write_data_head(stream.key, stream.kind, start, size, last=sending.is_last(stop))
+        last = sending.is_last(stop)
+        # The end of a stream is waited for; that of a request is answered.
+        asks = self._asks(size, piece) or (last and stream.kind is StreamKind.STREAM)
+        head = write_data_head(stream.key, stream.kind, start, size, last=last, asks=asks)
         self._after_piece(stream, size)
         return start, stop, head, data
 
@@ -236,6 +247,19 @@ class PacketBuilder:
         elif self._turn_left <= 0:
             self._ready.rotate(-1)
             self._turn_left = QUANTUM
+
+    def _asks(self, size: int, piece: int) -> bool:
+        """Return whether a packet with ``size`` bytes more has to ask for an acknowledgement."""
+        self._unasked += size
+        window = self._recovery.congestion.window
+        if (
+            self._unasked < min(ASK_BYTES, window // ASK_SHARE)
+            and self._recovery.room - size >= piece
+            and not self._probes
+        ):
+            return False
+        self._unasked = 0
+        return True
 
     def _drop_first(self) -> None:
         self._ready.popleft().is_queued = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from knet_trio.streams._core.limits import (
-    ACK_AFTER,
     MAX_ACK_DELAY,
     MAX_ACK_RANGES,
     MAX_KEPT_RANGES,
@@ -24,13 +23,12 @@ class ReceivedNumbers:
         largest: The highest number, -1 before the first.
     """
 
-    __slots__ = ("_floor", "_numbers", "_pending", "_since", "deadline", "largest")
+    __slots__ = ("_floor", "_numbers", "_since", "deadline", "largest")
 
     def __init__(self) -> None:
         self._numbers = RangeSet()
         # Numbers below have arrived, or it does not matter any more whether they have.
         self._floor = 0
-        self._pending = 0
         self._since = 0.0
         self.largest = -1
         self.deadline = math.inf
@@ -50,42 +48,33 @@ class ReceivedNumbers:
         """Whether a packet has arrived that has to be acknowledged."""
         return self.deadline < math.inf
 
-    def add(self, number: int, now: float, *, eliciting: bool) -> None:
-        """Note that a packet has arrived, one that has to be acknowledged if ``eliciting``."""
+    def add(self, number: int, count: int, now: float, *, eliciting: bool, asks: bool) -> None:
+        """Note that packets have arrived.
+
+        Args:
+            number: The number of the first.
+            count: How many with numbers in a row; one, or all of them higher than all before.
+            now: The time.
+            eliciting: Whether they have to be acknowledged.
+            asks: Whether at once.
+        """
         in_order = number == self.largest + 1
-        self._numbers.add(number, number + 1)
+        self._numbers.add(number, number + count)
         if number > self.largest:
-            self.largest = number
+            self.largest = number + count - 1
             self._since = now
         if len(self._numbers) > MAX_KEPT_RANGES:
             self._floor = self._numbers.drop_first()
         if eliciting:
-            self._pending += 1
-            if not in_order or self._pending >= ACK_AFTER:
-                self.deadline = now
-            elif self.deadline == math.inf:
-                self.deadline = now + MAX_ACK_DELAY
-
-    def add_run(self, number: int, count: int, now: float) -> None:
-        """Note that packets with numbers in a row have arrived, each higher than all before."""
-        in_order = number == self.largest + 1
-        self._numbers.add(number, number + count)
-        self.largest = number + count - 1
-        self._since = now
-        if len(self._numbers) > MAX_KEPT_RANGES:
-            self._floor = self._numbers.drop_first()
-        self._pending += count
-        if not in_order or self._pending >= ACK_AFTER:
-            self.deadline = now
-        else:
-            self.deadline = min(self.deadline, now + MAX_ACK_DELAY)
+            # What comes out of order may say that something is lost.
+            due = now if asks or not in_order else now + MAX_ACK_DELAY
+            self.deadline = min(self.deadline, due)
 
     def write(self, now: float, room: int) -> bytes:
         """Return an acknowledgement of all of them, in at most ``room`` bytes.
 
         There has to be a packet to acknowledge, and room for one range.
         """
-        self._pending = 0
         self.deadline = math.inf
         count = 1 + (room - ACK_FRAME_SIZE) // ACK_RANGE_SIZE
         ranges = self._numbers.newest(max(1, min(count, MAX_ACK_RANGES + 1)))

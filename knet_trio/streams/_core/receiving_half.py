@@ -13,16 +13,16 @@ What has arrived behind something that is missing is kept in segments, which are
 
 from __future__ import annotations
 
-import enum
 from bisect import bisect_right
 from collections import deque
 from typing import Final
 
 from knet_trio.streams._core.faults import Fault, StreamPacketError
 from knet_trio.streams._core.limits import INITIAL_CREDIT, MAX_SEGMENTS
+from knet_trio.streams._core.quick_enum import QuickEnum
 
 
-class ReceivingStage(enum.Enum):
+class ReceivingStage(QuickEnum):
     """How far a receiving half is; the value says what that means."""
 
     OPEN = "more bytes are to come"
@@ -33,7 +33,7 @@ class ReceivingStage(enum.Enum):
     STOPPED = "the program wants no more"
 
 
-class ReceivingCue(enum.Enum):
+class ReceivingCue(QuickEnum):
     """What takes a receiving half further."""
 
     END_KNOWN = "a DATA frame with the end comes"

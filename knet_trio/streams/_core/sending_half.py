@@ -19,15 +19,15 @@ one range of places, from 0 to one past the end::
 
 from __future__ import annotations
 
-import enum
 from bisect import bisect_right
 from typing import Final
 
 from knet_trio.streams._core.limits import INITIAL_CREDIT
+from knet_trio.streams._core.quick_enum import QuickEnum
 from knet_trio.streams._core.range_set import RangeSet
 
 
-class SendingStage(enum.Enum):
+class SendingStage(QuickEnum):
     """How far a sending half is; the value says what that means."""
 
     OPEN = "the program may send more"
@@ -37,7 +37,7 @@ class SendingStage(enum.Enum):
     STOPPED = "the other side wants no more"
 
 
-class SendingCue(enum.Enum):
+class SendingCue(QuickEnum):
     """What takes a sending half further."""
 
     FINISH = "the program has no more to send"

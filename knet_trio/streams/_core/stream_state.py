@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from typing import NamedTuple, Protocol
 
 from knet_trio.streams._core.limits import INITIAL_CREDIT
+from knet_trio.streams._core.quick_enum import QuickEnum
 from knet_trio.streams._core.receiving_half import ReceivingHalf
 from knet_trio.streams._core.sending_half import SendingHalf
 from knet_trio.streams._core.wire import StreamKind
 
 
-class FailureCause(enum.Enum):
+class FailureCause(QuickEnum):
     """Why a stream, or a connection with all its streams, failed."""
 
     CANCELLED = "the other side gave it up"

@@ -23,21 +23,18 @@ class StreamTable:
     """The streams of a connection.
 
     Attributes:
+        streams: Those that are not over, by their keys; to be read only.
         limit: How many streams the other side may open, from the beginning of the connection.
     """
 
-    __slots__ = ("_next", "_peer_limit", "_seen", "_streams", "_told", "limit")
+    __slots__ = ("_next", "_peer_limit", "_seen", "_told", "limit", "streams")
 
     def __init__(self) -> None:
-        self._streams: dict[int, StreamState] = {}
+        self.streams: dict[int, StreamState] = {}
         self._next = 0
         self._peer_limit = MAX_STREAMS
         self._seen = RangeSet()
         self.limit = self._told = MAX_STREAMS
-
-    def __len__(self) -> int:
-        """Return how many streams there are."""
-        return len(self._streams)
 
     @property
     def can_open(self) -> bool:
@@ -46,13 +43,13 @@ class StreamTable:
 
     def all(self) -> list[StreamState]:
         """Return all streams."""
-        return list(self._streams.values())
+        return list(self.streams.values())
 
     def open(self, kind: StreamKind) -> StreamState:
         """Open a stream; ``can_open`` has to be true."""
         stream = StreamState(2 * self._next, kind)
         self._next += 1
-        self._streams[stream.key] = stream
+        self.streams[stream.key] = stream
         return stream
 
     def allow(self, limit: int) -> bool:
@@ -64,7 +61,7 @@ class StreamTable:
 
     def get(self, key: int) -> StreamState | None:
         """Return a stream that is there, else None."""
-        return self._streams.get(key)
+        return self.streams.get(key)
 
     def find(self, key: int) -> StreamState | None:
         """Return a stream, None if it is over or was never heard of.
@@ -72,7 +69,7 @@ class StreamTable:
         Raises:
             StreamPacketError: It is one of this side that was never opened.
         """
-        stream = self._streams.get(key)
+        stream = self.streams.get(key)
         if stream is None and not key & 1 and key >> 1 >= self._next:
             raise StreamPacketError(Fault.NOT_OPENED, f"stream {key >> 1} was never opened")
         return stream
@@ -90,7 +87,7 @@ class StreamTable:
             return stream, False
         if not key & 1 or not self._see(key >> 1):
             return None, False
-        stream = self._streams[key] = StreamState(key, kind)
+        stream = self.streams[key] = StreamState(key, kind)
         return stream, True
 
     def forget(self, key: int) -> bool:
@@ -99,7 +96,7 @@ class StreamTable:
         Returns:
             Whether the other side is to be told that it may open more.
         """
-        known = self._streams.pop(key, None) is not None
+        known = self.streams.pop(key, None) is not None
         if not key & 1 or not (known or self._see(key >> 1)):
             return False
         self.limit += 1

@@ -18,7 +18,7 @@ it; 0 is none. Frames begin with their type::
     PING      type u8
     ACK       type u8, count u8, 0 u16, delay u32, largest u64, first u32, then ``count`` times
               gap u32, length u32
-    DATA      type u8, kind u8, last u8, 0 u8, length u32, stream u64, offset u64, then the bytes
+    DATA      type u8, kind u8, last u8, asks u8, length u32, stream u64, offset u64, then the bytes
     CREDIT    type u8, 0 u8 u16 u32, stream u64, limit u64
     STREAMS   type u8, 0 u8 u16 u32, limit u64
     ACCEPT    type u8, 0 u8 u16 u32, stream u64
@@ -150,13 +150,23 @@ class AckFrame(NamedTuple):
 
 
 class DataFrame(NamedTuple):
-    """Bytes of a stream; the first one of a stream opens it."""
+    """Bytes of a stream; the first one of a stream opens it.
+
+    Attributes:
+        stream: The stream.
+        kind: What it is for.
+        offset: How many bytes of it are before these.
+        data: The bytes, maybe none.
+        last: Whether there are no more after them.
+        asks: Whether the packet is to be acknowledged at once.
+    """
 
     stream: int
     kind: StreamKind
     offset: int
     data: memoryview
     last: bool
+    asks: bool
 
 
 class CreditFrame(NamedTuple):

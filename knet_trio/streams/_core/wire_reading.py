@@ -86,47 +86,40 @@ def read_header_untrusted(packet: bytes) -> PacketHeader:
     return PacketHeader(known, sender, receiver, number)
 
 
-_WholeFields: TypeAlias = tuple[int, int, int, StreamKind, int, int, memoryview, int]
+_WholeFields: TypeAlias = tuple[int, int, int, StreamKind, int, int, memoryview, int, int]
 
 
 def read_whole_untrusted(packet: bytes) -> _WholeFields | None:
     """Read a packet that is one DATA frame: the short way for what comes most.
 
     Returns:
-        Sender, receiver, number, the kind of the stream, the stream, the offset, the bytes and
-        whether they are the last; None if it is anything else, or not valid, which the other
-        functions find out.
+        Sender, receiver, number, the kind of the stream, the stream, the offset, the bytes,
+        whether they are the last, and whether the packet asks for an acknowledgement. None if it is
+        anything else, or not valid, which the other functions find out.
     """
     size = len(packet)
     if size < WHOLE_LAYOUT.size:
         return None
-    (
-        checksum,
-        version,
-        kind,
-        _,
-        sender,
-        receiver,
-        number,
-        frame,
-        use,
-        last,
-        _,
-        length,
-        key,
-        start,
-    ) = WHOLE_LAYOUT.unpack_from(packet)
+    checksum, version, kind, _, sender, receiver, number, *rest = WHOLE_LAYOUT.unpack_from(packet)
+    frame, use, last, asks, length, key, start = rest
     if frame != DATA_TYPE or kind != FRAMES_KIND or length != size - WHOLE_LAYOUT.size:
         return None
     known = _KINDS.get(use)
-    if version != STREAMS_VERSION or known is None or last > 1 or start + length > MAX_OFFSET:
+    if (
+        version != STREAMS_VERSION
+        or known is None
+        or last > 1
+        or asks > 1
+        or start + length > MAX_OFFSET
+    ):
         return None
     view = memoryview(packet)
     if checksum and checksum != (crc32(view[CHECKSUM_SIZE:]) or 0xFFFFFFFF):
         return None
     if number >= MAX_NUMBER or not sender:
         return None
-    return sender, receiver, number, known, key, start, view[WHOLE_LAYOUT.size :], last
+    data = view[WHOLE_LAYOUT.size :]
+    return sender, receiver, number, known, key, start, data, last, asks
 
 
 def read_run_untrusted(packets: Sequence[bytes], start: int) -> list[memoryview]:
@@ -186,12 +179,14 @@ def read_frames_untrusted(packet: bytes) -> list[StreamFrame]:
         while start < size:
             kind = packet[start]
             if kind == DATA_TYPE:
-                _, use, last, _, length, stream, offset = DATA_LAYOUT.unpack_from(packet, start)
+                _, use, last, asks, length, stream, offset = DATA_LAYOUT.unpack_from(packet, start)
                 start += DATA_FRAME_SIZE
                 end = start + length
-                if end > size or offset + length > MAX_OFFSET or last > 1:
+                if end > size or offset + length > MAX_OFFSET or last > 1 or asks > 1:
                     raise _malformed("DATA")
-                frames.append(DataFrame(stream, _KINDS[use], offset, view[start:end], last == 1))
+                frames.append(
+                    DataFrame(stream, _KINDS[use], offset, view[start:end], last == 1, asks == 1)
+                )
                 start = end
             elif kind == ACK_TYPE:
                 frame, start = _read_ack(packet, start)

@@ -70,12 +70,15 @@ def write_run(
     data: memoryview,
     size: int,
     *,
+    asks: bool,
     checked: bool,
 ) -> list[bytes]:
     """Return packets numbered from ``number`` with one DATA frame of ``size`` bytes each.
 
-    The bytes, which are not the last of the stream, have to be a multiple of that.
+    The bytes, which are not the last of the stream, have to be a multiple of that. If it ``asks``,
+    the last packet is to be acknowledged at once.
     """
+    last_start = len(data) - size
     pack = WHOLE_AFTER_CHECKSUM_LAYOUT.pack
     packets: list[bytes] = []
     checksum = 0
@@ -91,7 +94,7 @@ def write_run(
             DATA_TYPE,
             kind,
             0,
-            0,
+            asks and start == last_start,
             size,
             stream,
             offset + start,
@@ -103,9 +106,11 @@ def write_run(
     return packets
 
 
-def write_data_head(stream: int, kind: int, offset: int, length: int, *, last: bool) -> bytes:
+def write_data_head(
+    stream: int, kind: int, offset: int, length: int, *, last: bool, asks: bool = False
+) -> bytes:
     """Return the beginning of a DATA frame; its bytes follow."""
-    return DATA_LAYOUT.pack(DATA_TYPE, kind, last, 0, length, stream, offset)
+    return DATA_LAYOUT.pack(DATA_TYPE, kind, last, asks, length, stream, offset)
 
 
 def write_ack(ranges: Sequence[tuple[int, int]], delay: float) -> bytes:
