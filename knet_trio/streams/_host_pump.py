@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from knet_trio import Channel, Handle
     from knet_trio.streams._core.conversation import Conversation
 
-BURST: Final = 512 * 1024
+BURST: Final = 1024 * 1024
 """Bytes that are handed to the channel at once."""
 BURST_PACKETS: Final = 64
 DIRECT: Final = 2

@@ -189,17 +189,17 @@ class Recovery:
         lost: list[SentRun] = []
         by_number = self._largest - self._packet_threshold + 1
         for run in self._sent.values():
-            number = run.number
+            number, stop = run.number, run.number + run.count
             if number > self._largest:
                 break
-            stop = self._largest + 1
-            if run.sent + delay > now:
+            by_time = run.sent + delay <= now
+            lost_before = self._largest + 1 if by_time else by_number
+            if number < lost_before:
+                lost.append(run.part(number, min(stop, lost_before)))
+            if not by_time and max(number, lost_before) < min(stop, self._largest + 1):
                 # Those after it were sent later.
                 self.loss_deadline = run.sent + delay
-                stop = by_number
-            if number >= stop:
                 break
-            lost.append(run.part(number, min(stop, number + run.count)))
         if lost:
             self._lose(lost, now)
         return lost

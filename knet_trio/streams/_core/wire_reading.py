@@ -199,7 +199,7 @@ def read_frames_untrusted(packet: bytes) -> list[StreamFrame]:
                 frames.append(other)
     except (struct.error, KeyError):
         raise StreamPacketError(
-            Fault.MALFORMED, f"a frame of type {packet[start]} is cut off, or of an unknown kind"
+            Fault.MALFORMED, "a frame is cut off, or has a kind or code that is not known"
         ) from None
     if not frames:
         raise StreamPacketError(Fault.MALFORMED, "there are no frames in it")
