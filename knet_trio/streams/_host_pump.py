@@ -29,6 +29,8 @@ BURST: Final = 1024 * 1024
 BURST_PACKETS: Final = 64
 DIRECT: Final = 2
 """Packets that are sent in the turn in which they come up."""
+CLOSINGS: Final = 3
+"""How often a host is told that the streams are closed."""
 MAX_MESSAGE: Final = 65536
 ALREADY: Final = -math.inf
 """The deadline of a conversation that has something to send."""
@@ -185,7 +187,9 @@ class HostPump:
     def close(self, failure: Failure) -> None:
         """End the conversation, and tell the host."""
         now = trio.current_time()
-        for packet in self.conversation.close(failure, Code.CLOSED, now):
+        packets = self.conversation.close(failure, Code.CLOSED, now)
+        # Nobody will be there to repeat it if it is lost.
+        for packet in packets * CLOSINGS:
             try:
                 self._channel.send_nowait(packet, to=self.host_id)
             except (trio.WouldBlock, trio.ClosedResourceError, KnetError):

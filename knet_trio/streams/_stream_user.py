@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
@@ -26,7 +26,7 @@ def check_bytes(data: object, limit: int | None = None) -> memoryview:
     if not isinstance(data, bytes | bytearray | memoryview):
         advice = ": encode it first" if isinstance(data, str) else ""
         raise InvalidArgumentError(f"bytes can be sent, not {type(data).__name__}{advice}")
-    view = memoryview(data).cast("B")
+    view = memoryview(cast("bytes", data)).cast("B")
     if limit is not None and len(view) > limit:
         raise InvalidArgumentError(
             f"{len(view)} bytes are more than the {limit} of max_size: use a stream"

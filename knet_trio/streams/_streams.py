@@ -394,8 +394,7 @@ async def open_streams(
         BusyError: The channel is open.
         InvalidArgumentError: An argument is out of its range.
     """
-    if not isinstance(handle, Handle):
-        raise InvalidArgumentError(f"streams need a Handle, and {type(handle).__name__} is none")
+    _check_handle(handle)
     patience = _check_number("patience", patience, 0.1, 86400)
     max_size = int(_check_number("max_size", max_size, 1, 2**40))
     opened = handle.open_channel(channel, receive_buffer=_RECEIVE_BUFFER)
@@ -411,6 +410,11 @@ async def open_streams(
                 nursery.cancel_scope.cancel()
     finally:
         opened.close()
+
+
+def _check_handle(handle: object) -> None:
+    if not isinstance(handle, Handle):
+        raise InvalidArgumentError(f"streams need a Handle, and {type(handle).__name__} is none")
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> float:

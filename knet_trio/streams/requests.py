@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, cast, final
 
 import trio
 
@@ -186,6 +186,7 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, trio.Cancelled):
         return "it was cancelled"
     if isinstance(error, BaseExceptionGroup):
-        return describe_error(error.exceptions[0])
+        errors = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return describe_error(errors[0])
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -161,11 +161,12 @@ class HostStream(trio.abc.HalfCloseableStream):
             used.reset(BOTH, Code.CANCELLED, "it was closed while something was sent")
         else:
             used.reset(RECEIVING, Code.CLOSED)
-            used.finish()
         # Those who wait find it closed.
         used.touched()
         try:
+            # If it is cancelled, the other side must not take what has come for all there is.
             await trio.lowlevel.checkpoint()
+            used.finish()
             while not sending.is_over:
                 await used.wait_news()
         except BaseException:

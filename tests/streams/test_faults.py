@@ -8,7 +8,7 @@ import random
 import pytest
 import trio
 
-from knet_trio import LinkPolicy
+from knet_trio import Handle, LinkPolicy
 from knet_trio.streams import HostRequest, HostStream, Streams, open_streams
 from knet_trio.testing import Conditions, Interface, SimulatedNetwork
 from tests.streams.pairs import CHANNEL, connect, open_handles, open_stream_pair, simulate
@@ -164,14 +164,14 @@ def test_a_restart_of_the_other_side_is_found_at_once() -> None:
     async def main(network: SimulatedNetwork) -> None:
         async with open_handles() as (a, b), open_streams(a, channel=CHANNEL) as alpha:
             async with trio.open_nursery() as nursery:
-                beta = await nursery.start(serve, b)
+                await nursery.start(serve, b)
                 here = await alpha.connect(2)
                 await here.send_all(b"one")
                 assert await here.receive_some() == b"one"
                 # It crashes: nobody is told.
-                nursery.cancel_scope.cancel()
                 network.cut("10.0.0.1", "10.0.0.2")
-                del beta
+                nursery.cancel_scope.cancel()
+            await trio.sleep(0.1)
             network.heal()
             async with trio.open_nursery() as nursery:
                 await nursery.start(serve, b)
@@ -184,9 +184,9 @@ def test_a_restart_of_the_other_side_is_found_at_once() -> None:
                 assert await here.receive_some() == b"two"
                 nursery.cancel_scope.cancel()
 
-    async def serve(handle: object, task_status: trio.TaskStatus[Streams]) -> None:
-        async with open_streams(handle, channel=CHANNEL) as streams:  # type: ignore[arg-type]
-            task_status.started(streams)
+    async def serve(handle: Handle, task_status: trio.TaskStatus[None]) -> None:
+        async with open_streams(handle, channel=CHANNEL) as streams:
+            task_status.started()
             async with streams.listener() as listener:
                 await trio.serve_listeners(echo, [listener])
 

@@ -27,7 +27,7 @@ class CongestionControl(ABC):
 
     def __init__(self, piece: int) -> None:
         self.piece = piece
-        self.window = INITIAL_PIECES * piece
+        self.window: int = INITIAL_PIECES * piece
         self.threshold: float = math.inf
         # A loss of something sent before this moment is part of the one that was answered then.
         self._recovery_began = -math.inf

@@ -7,6 +7,7 @@ bound.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from knet_trio.streams._core.congestion import CongestionControl
@@ -23,12 +24,12 @@ class Cubic(CongestionControl):
     def __init__(self, piece: int) -> None:
         super().__init__(piece)
         # In bytes: the window at the last loss, and what NewReno would have now.
-        self._peak = 0.0
-        self._like_reno = 0.0
+        self._peak: float = 0.0
+        self._like_reno: float = 0.0
         # When growing began after the last loss, and how long it takes to come to the peak.
         self._epoch: float | None = None
         self._climb = 0.0
-        self._peak_before = 0.0
+        self._peak_before: float = 0.0
 
     def _grow(self, size: int, now: float, round_trip: float) -> None:
         piece = self.piece
@@ -39,7 +40,7 @@ class Cubic(CongestionControl):
             if self._peak <= window:
                 self._peak, self._climb = window, 0.0
             else:
-                self._climb = ((self._peak - window) / piece / CUBIC_SCALE) ** (1 / 3)
+                self._climb = math.pow((self._peak - window) / piece / CUBIC_SCALE, 1 / 3)
         growth = 1.0 if self._like_reno >= self._peak else _RENO_GROWTH
         self._like_reno += growth * piece * size / window
         later = now - self._epoch + round_trip - self._climb

@@ -105,6 +105,8 @@ class ReceivingHalf:
             return False
         self.stage = stage
         if stage is ReceivingStage.RESET or stage is ReceivingStage.STOPPED:
+            # There is nothing more to be read, which must not look like the end.
+            self.read_to = self.next
             self._ready.clear()
             self._starts.clear()
             self._segments.clear()

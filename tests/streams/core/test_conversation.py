@@ -304,7 +304,7 @@ def test_connections_follow_their_table(stage: ConnectionStage) -> None:
     for cue in ConnectionCue:
         conversation = TwoSides().sides[0]
         assert isinstance(conversation, Conversation)
-        conversation._stage = stage
+        conversation._stage = stage  # pyright: ignore[reportPrivateUsage]
         expected = CONNECTION_TRANSITIONS.get((stage, cue))
-        assert conversation._advance(cue) == (expected is not None)
+        assert conversation._advance(cue) == (expected is not None)  # pyright: ignore[reportPrivateUsage]
         assert conversation.stage is (expected or stage)

@@ -174,7 +174,7 @@ class TwoConversations(RuleBasedStateMachine):
         for side in SIDES:
             connection = self.two.sides[side].connection
             if connection is not None:
-                assert 0 <= connection._windows.left <= WINDOW_BUDGET
+                assert 0 <= connection._windows.left <= WINDOW_BUDGET  # pyright: ignore[reportPrivateUsage]
                 assert connection.recovery.in_flight >= 0
 
     def teardown(self) -> None:

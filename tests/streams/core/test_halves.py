@@ -113,13 +113,22 @@ def test_segments_are_bounded() -> None:
     receiving.check(0, 1, last=False)
 
 
+@pytest.mark.parametrize("cue", [ReceivingCue.PEER_GIVES_UP, ReceivingCue.STOP])
+def test_nothing_can_be_read_of_what_was_given_up(cue: ReceivingCue) -> None:
+    receiving = ReceivingHalf()
+    receiving.receive(0, memoryview(b"half of it"), last=False)
+    assert receiving.available == 10
+    receiving.advance(cue)
+    assert receiving.available == 0
+
+
 def test_small_pieces_of_large_packets_do_not_keep_them() -> None:
     receiving = ReceivingHalf()
     packet = bytes(60_000)
     for start in (2000, 0):
         receiving.receive(start, memoryview(packet)[:1100], last=False)
-    held = [chunk.obj for chunk in receiving._ready if isinstance(chunk, memoryview)]
-    held += [chunk.obj for chunk in receiving._segments]
+    held = [chunk.obj for chunk in receiving._ready if isinstance(chunk, memoryview)]  # pyright: ignore[reportPrivateUsage]
+    held += [chunk.obj for chunk in receiving._segments]  # pyright: ignore[reportPrivateUsage]
     assert packet not in held
 
 

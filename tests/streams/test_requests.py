@@ -1,0 +1,248 @@
+"""Requests: answers, refusals, errors, cancellation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from knet_trio import InvalidArgumentError, UnknownHostError
+from knet_trio.streams import HandlerError, HostRequest, RefusedError, Streams, open_streams
+from knet_trio.streams._collecting import SHARE
+from knet_trio.streams._takers import GRACE
+from knet_trio.testing import Conditions, SimulatedNetwork
+from tests.streams.pairs import CHANNEL, StreamPair, open_handles, open_stream_pair, simulate
+
+
+@asynccontextmanager
+async def open_quiet_pair() -> AsyncGenerator[StreamPair]:
+    """Streams whose first second is over, so that what nobody takes is refused at once."""
+    async with open_stream_pair() as pair:
+        await trio.sleep(2 * GRACE)
+        yield pair
+
+
+def test_an_answer() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with (
+            open_stream_pair() as pair,
+            trio.open_nursery() as nursery,
+            pair.beta.requests() as requests,
+        ):
+
+            async def answer() -> None:
+                async for request in requests:
+                    assert request.source == 1
+                    await request.answer(request.data.upper())
+
+            nursery.start_soon(answer)
+            assert await pair.alpha.request(2, b"hello") == b"HELLO"
+            assert await pair.alpha.request(pair.a.hosts[2], bytearray(b"hi")) == b"HI"
+            assert await pair.alpha.request("2", memoryview(b"")) == b""
+            nursery.cancel_scope.cancel()
+
+    simulate(main)
+
+
+def test_large_questions_and_answers_all_at_once() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        network.conditions = Conditions(latency=0.001)
+        async with open_stream_pair() as pair, trio.open_nursery() as nursery:
+            data = bytes(range(256)) * (4 * SHARE // 256 // 8)
+
+            async def answer(request: HostRequest) -> None:
+                assert request.data == data
+                await request.answer(data)
+
+            async def ask(asking: trio.Nursery) -> None:
+                assert await pair.alpha.request(2, data) == data
+
+            async with pair.beta.requests() as requests:
+
+                async def serve() -> None:
+                    async for request in requests:
+                        nursery.start_soon(answer, request)
+
+                nursery.start_soon(serve)
+                # Together they are more than the share of a host.
+                async with trio.open_nursery() as asking:
+                    for _ in range(4):
+                        asking.start_soon(ask, asking)
+                pump = pair.beta._pumps[1]  # pyright: ignore[reportPrivateUsage]
+                assert pump.requests.held == 0
+                assert pair.alpha._pumps[2].answers.held == 0  # pyright: ignore[reportPrivateUsage]
+                nursery.cancel_scope.cancel()
+
+    simulate(main)
+
+
+def test_what_is_too_large_is_refused_on_either_side() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with (
+            open_handles() as (a, b),
+            open_streams(a, channel=CHANNEL, max_size=100_000) as alpha,
+            open_streams(b, channel=CHANNEL, max_size=10_000) as beta,
+            beta.requests(),
+        ):
+            with pytest.raises(InvalidArgumentError, match="max_size"):
+                await alpha.request(2, bytes(100_001))
+            with pytest.raises(RefusedError, match="more than 10000 bytes"):
+                await alpha.request(2, bytes(100_000))
+
+    simulate(main)
+
+
+def test_refusals_and_errors_say_so() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_quiet_pair() as pair, trio.open_nursery() as nursery:
+            with pytest.raises(RefusedError, match=r"host 2 refuses it: it has no requests\(\)"):
+                await pair.alpha.request(2, b"anybody?")
+
+            async def answer() -> None:
+                async with pair.beta.requests() as requests:
+                    request = await requests.receive()
+                    await request.refuse("not today")
+                    with pytest.raises(trio.ClosedResourceError):
+                        await request.answer(b"after all")
+                    with pytest.raises(ZeroDivisionError):
+                        async with await requests.receive():
+                            print(1 / 0)
+                    async with await requests.receive():
+                        pass
+                    await requests.receive()
+
+            nursery.start_soon(answer)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(RefusedError, match="not today"):
+                await pair.alpha.request(2, b"please")
+            with pytest.raises(HandlerError, match="ZeroDivisionError: division by zero"):
+                await pair.alpha.request(2, b"divide")
+            with pytest.raises(RefusedError, match="it was not answered"):
+                await pair.alpha.request(2, b"forget me")
+            # The block ends before it is answered.
+            with pytest.raises(HandlerError, match="it takes no requests any more"):
+                await pair.alpha.request(2, b"too late")
+
+    simulate(main)
+
+
+def test_an_exception_out_of_the_loop_reaches_those_who_ask() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_quiet_pair() as pair, trio.open_nursery() as nursery:
+
+            async def answer() -> None:
+                with pytest.raises(KeyError):
+                    async with pair.beta.requests() as requests:
+                        async for request in requests:
+                            raise KeyError(request.data)
+
+            nursery.start_soon(answer)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(HandlerError, match="KeyError: b'what'"):
+                await pair.alpha.request(2, b"what")
+
+    simulate(main)
+
+
+def test_cancelling_reaches_the_handler() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_stream_pair() as pair, pair.beta.requests() as requests:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pair.alpha.request, 2, b"never mind")
+                request = await requests.receive()
+                assert not request.cancelled
+                nursery.cancel_scope.cancel()
+            with trio.fail_after(0.1):
+                await request.wait_cancelled()
+            with pytest.raises(trio.BrokenResourceError, match="host 1 gave it up"):
+                await request.answer(b"too late")
+            # One that is cancelled before it is taken is not begun.
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pair.alpha.request, 2, b"nor this")
+                await trio.sleep(0.1)
+                nursery.cancel_scope.cancel()
+            await trio.sleep(0.1)
+            with trio.move_on_after(1) as scope:
+                await requests.receive()
+            assert scope.cancelled_caught
+
+    simulate(main)
+
+
+def test_a_request_whose_host_is_gone_raises_after_patience() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with (
+            open_stream_pair(patience=5.0) as pair,
+            pair.beta.requests() as requests,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def ask() -> None:
+                with pytest.raises(trio.BrokenResourceError, match="was not heard of"):
+                    await pair.alpha.request(2, b"hello?")
+
+            nursery.start_soon(ask)
+            request = await requests.receive()
+            network.cut("10.0.0.1", "10.0.0.2")
+            started = trio.current_time()
+            await request.wait_cancelled()
+            assert trio.current_time() - started < 7
+
+    simulate(main)
+
+
+def test_a_restart_after_a_request_does_not_do_it_again() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        done: list[bytes] = []
+
+        async def serve(streams: Streams, count: int) -> None:
+            async with streams.requests() as requests:
+                for _ in range(count):
+                    request = await requests.receive()
+                    done.append(request.data)
+                    await trio.sleep_forever()
+
+        async with (
+            open_handles() as (a, b),
+            open_streams(a, channel=CHANNEL) as alpha,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def ask() -> None:
+                with pytest.raises(trio.BrokenResourceError, match="again"):
+                    await alpha.request(2, b"once")
+
+            async def serve_for(seconds: float) -> None:
+                async with (
+                    open_streams(b, channel=CHANNEL) as beta,
+                    trio.open_nursery() as serving,
+                ):
+                    serving.start_soon(serve, beta, 1)
+                    await trio.sleep(seconds)
+                    assert done == [b"once"]
+                    network.cut("10.0.0.1", "10.0.0.2")
+                    serving.cancel_scope.cancel()
+
+            nursery.start_soon(ask)
+            await serve_for(1)
+            await trio.sleep(0.1)
+            network.heal()
+            await serve_for(5)
+
+    simulate(main)
+
+
+def test_hosts_that_there_are_not() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_stream_pair() as pair:
+            with pytest.raises(UnknownHostError):
+                await pair.alpha.request(3, b"hello")
+            with pytest.raises(InvalidArgumentError, match="this host itself"):
+                pair.a.add_host(1)
+                await pair.alpha.request(1, b"hello")
+            with pytest.raises(InvalidArgumentError, match="encode it first"):
+                await pair.alpha.request(2, "hello")  # type: ignore[arg-type]
+
+    simulate(main)
