@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
+from types import ModuleType
 from typing import Any, Final, get_origin, get_type_hints
 
 import attrs
@@ -39,14 +47,20 @@ def subclasses(kind: type) -> Iterator[type]:
         yield from subclasses(subclass)
 
 
-def public_calls() -> dict[str, tuple[Any, str]]:
+STREAMS: Final = "knet_trio.streams"
+
+
+def public_calls(
+    modules: Sequence[ModuleType], package: str, but: str = ""
+) -> dict[str, tuple[Any, str]]:
     """Every public call of that kind by its name: what it is an attribute of, and which.
 
     Of classes that are not public, those that the package gives to its users as resources.
+    ``but`` is a part of the package that is looked at elsewhere.
     """
     found: dict[str, tuple[Any, str]] = {}
     classes: set[type] = set()
-    for module in (knet_trio, knet_trio.testing):
+    for module in modules:
         for name in module.__all__:
             thing = getattr(module, name)
             if inspect.isclass(thing):
@@ -54,7 +68,8 @@ def public_calls() -> dict[str, tuple[Any, str]]:
             elif is_async(thing):
                 found[name] = (module, name)
     for kind in subclasses(trio.abc.AsyncResource):
-        if kind.__module__.startswith("knet_trio."):
+        within = kind.__module__.startswith(f"{package}.")
+        if within and not (but and kind.__module__.startswith(f"{but}.")):
             classes.add(kind)
     for kind in classes:
         for name in dir(kind):
@@ -64,7 +79,7 @@ def public_calls() -> dict[str, tuple[Any, str]]:
     return found
 
 
-PUBLIC: Final = public_calls()
+PUBLIC: Final = public_calls((knet_trio, knet_trio.testing), "knet_trio", STREAMS)
 
 
 @attrs.define(eq=False)
@@ -103,9 +118,9 @@ class Spied:
         self.returned += 1
 
 
-def spy(name: str) -> Spied:
+def spy(name: str, calls: Mapping[str, tuple[Any, str]] = PUBLIC) -> Spied:
     """The public call of that name."""
-    owner, attribute = PUBLIC[name]
+    owner, attribute = calls[name]
     return Spied(name, owner, getattr(owner, attribute))
 
 

@@ -70,9 +70,9 @@ def test_large_questions_and_answers_all_at_once() -> None:
                 async with trio.open_nursery() as asking:
                     for _ in range(4):
                         asking.start_soon(ask, asking)
-                pump = pair.beta._pumps[1]  # pyright: ignore[reportPrivateUsage]
+                pump = pair.beta._state.pumps[0]  # pyright: ignore[reportPrivateUsage]
                 assert pump.requests.held == 0
-                assert pair.alpha._pumps[2].answers.held == 0  # pyright: ignore[reportPrivateUsage]
+                assert pair.alpha._state.pumps[0].answers.held == 0  # pyright: ignore[reportPrivateUsage]
                 nursery.cancel_scope.cancel()
 
     simulate(main)

@@ -1,0 +1,204 @@
+"""What is behind ``Streams``: the conversations with all hosts, and the tasks that receive."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
+from typing import Final
+
+import trio
+
+from knet_trio import (
+    Channel,
+    Destination,
+    Handle,
+    Host,
+    HostStatusChanged,
+    InvalidArgumentError,
+    LinkStatusChanged,
+    Message,
+)
+from knet_trio.streams._core.conversation import Conversation
+from knet_trio.streams._core.cubic import Cubic
+from knet_trio.streams._core.faults import Fault
+from knet_trio.streams._core.stream_state import Failure, FailureCause
+from knet_trio.streams._host_pump import HostPump
+from knet_trio.streams._takers import Takers
+
+_RECEIVED_AT_ONCE: Final = 64
+_RECEIVED_IN_A_ROW: Final = 8
+
+
+class StreamsState:
+    """The conversations with all hosts over one channel.
+
+    Attributes:
+        channel: The channel.
+        max_size: How many bytes a request, an answer or a message may have.
+        takers: Who takes what other hosts open.
+        faults: How many packets were refused, by cause.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        channel: Channel,
+        nursery: trio.Nursery,
+        patience: float,
+        max_size: int,
+    ) -> None:
+        self.channel = channel
+        self.max_size = max_size
+        self.takers = Takers()
+        self.faults: Counter[Fault] = Counter()
+        self._handle = handle
+        self._nursery = nursery
+        self._patience = patience
+        self._incarnation = secrets.randbits(64)
+        self._pumps: dict[int, HostPump] = {}
+        self._closed = False
+
+    @property
+    def host_id(self) -> int:
+        """The id of this host."""
+        return self._handle.host_id
+
+    @property
+    def pumps(self) -> list[HostPump]:
+        """Those of the hosts that there was anything with."""
+        return list(self._pumps.values())
+
+    def check_open(self) -> None:
+        """Raise ``trio.ClosedResourceError`` if it was closed."""
+        if self._closed:
+            raise trio.ClosedResourceError("the streams were closed here")
+
+    def start(self) -> None:
+        """Begin to receive."""
+        start = self._nursery.start_soon
+        start(self._run, name="streams, receiving")
+        start(self._watch, name="streams, events")
+        start(self.takers.end_grace, name="streams, refusing")
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            self.close("the handle has ended")
+
+    async def _receive(self) -> None:
+        """Take what has arrived, and send what follows from it.
+
+        Those who are concerned are told at once. Acknowledgements, and what they let out, wait
+        until nothing more is there: so many packets are acknowledged at once, and an answer takes
+        the acknowledgement of the request along.
+        """
+        heard: dict[HostPump, None] = {}
+        messages = await self.channel.receive_many(_RECEIVED_AT_ONCE)
+        # Where much comes, sockets are given more than one chance to be read.
+        patience = len(messages)
+        for _ in range(_RECEIVED_IN_A_ROW):
+            self._take(messages, heard)
+            await trio.lowlevel.checkpoint()
+            messages = self._more()
+            if not messages and patience > 1:
+                await trio.lowlevel.checkpoint()
+                messages = self._more()
+            if not messages:
+                break
+        else:
+            self._take(messages, heard)
+        for pump in heard:
+            pump.flush()
+
+    def _more(self) -> list[Message]:
+        """Return messages that are there already."""
+        messages: list[Message] = []
+        receive = self.channel.receive_nowait
+        with suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+            for _ in range(_RECEIVED_AT_ONCE):
+                # One by one, so that none is lost when there are no more.
+                messages.append(receive())  # noqa: PERF401
+        return messages
+
+    def _take(self, messages: list[Message], heard: dict[HostPump, None]) -> None:
+        """Give packets to the conversations they are of, and add these to ``heard``."""
+        now = trio.current_time()
+        for source, of_source in groupby(messages, key=attrgetter("source")):
+            pump = self._pump_of(source)
+            if pump is not None:
+                packets = [message.data for message in of_source]
+                for error in pump.conversation.receive_many(packets, now):
+                    self.faults[error.fault] += 1
+                pump.notice()
+                heard[pump] = None
+
+    async def _watch(self) -> None:
+        """Greet hosts that can be reached, and look after those whose links have changed."""
+        async with self._handle.events() as events:
+            for host in self._handle.hosts.values():
+                if host.status.reachable:
+                    self._greet(host.host_id)
+            async for event in events:
+                if isinstance(event, HostStatusChanged) and event.reachable:
+                    self._greet(event.host_id)
+                elif isinstance(event, LinkStatusChanged) and event.host_id in self._pumps:
+                    self._pumps[event.host_id].hint()
+
+    def _greet(self, host_id: int) -> None:
+        pump = self._pump_of(host_id)
+        if pump is not None:
+            if pump.conversation.connection is None:
+                pump.greet()
+            else:
+                pump.hint()
+
+    async def linger(self) -> None:
+        """Wait until what was sent has arrived, while some of it does."""
+        async with trio.open_nursery() as nursery:
+            for pump in self._pumps.values():
+                nursery.start_soon(pump.wait_idle)
+
+    def close(self, reason: str = "") -> None:
+        """End everything, and tell the hosts."""
+        self._closed = True
+        for pump in self._pumps.values():
+            pump.close(Failure(FailureCause.CLOSED_HERE, reason))
+
+    def pump(self, host: Destination) -> HostPump:
+        """Return the pump of a host that the program names.
+
+        Raises:
+            UnknownHostError: The handle does not have it.
+            InvalidArgumentError: It is this host, or nothing that names a host.
+            trio.ClosedResourceError: The streams were closed.
+        """
+        self.check_open()
+        found = self._handle.get_host(host.host_id if isinstance(host, Host) else host)
+        if isinstance(host, Host) and found is not host:
+            raise InvalidArgumentError(f"host {host.host_id} is another handle's, or was removed")
+        pump = self._pump_of(found.host_id)
+        if pump is None:
+            raise InvalidArgumentError(
+                f"host {found.host_id} is this host itself: streams lead to other hosts"
+            )
+        return pump
+
+    def _pump_of(self, host_id: int) -> HostPump | None:
+        pump = self._pumps.get(host_id)
+        if pump is None and host_id != self._handle.host_id and not self._closed:
+            conversation = Conversation(
+                self._incarnation,
+                patience=self._patience,
+                # Where every packet is authenticated, nothing damaged gets here.
+                checked=self._handle.allow_clear_traffic,
+                congestion=Cubic,
+            )
+            pump = HostPump(host_id, self._handle, self.channel, conversation, self.takers.opened)
+            self._pumps[host_id] = pump
+            self._nursery.start_soon(pump.run, name=f"streams with host {host_id}")
+        return pump
