@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import trio
 
+import knet_trio
 from knet_trio import CryptoConfig, DropCause, Handle, open_handle
 from tests.cluster import KEY, PATIENCE
 from tests.ports import free_udp_port
@@ -81,8 +82,18 @@ async def answer(ports: Sequence[int], task_status: trio.TaskStatus[None]) -> No
         task_status.started()
         channel = handle.open_channel(0)
         await host.wait_reachable()
-        async for message in channel:
-            await channel.send(b"thanks for " + message.data, to=[1])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_streams, handle)
+            async for message in channel:
+                await channel.send(b"thanks for " + message.data, to=[1])
+
+
+async def serve_streams(handle: Handle) -> None:
+    """Run the part of the guide that answers its streams, requests and messages."""
+    names: dict[str, Any] = {"knet_trio": knet_trio, "trio": trio}
+    (program,) = [block for block in blocks("docs/guide.md", "python") if "def serve(" in block]
+    exec(compile(f"from knet_trio.streams import open_streams\n{program}", "serve", "exec"), names)  # noqa: S102  # ours
+    await names["serve"](handle)
 
 
 @asynccontextmanager
@@ -116,6 +127,9 @@ async def test_the_guide_runs_from_top_to_bottom(
     said = capsys.readouterr().out
     assert "is up" in said
     assert "thanks for" in said
+    assert "b'late'" in said
+    assert "as many bytes as you like" in said
+    assert "b'this one has to arrive'" in said
     assert "LinkStatusChanged" in said
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import random
 import re
 import signal
 import socket
@@ -53,6 +54,14 @@ def addresses(tmp_path: Path) -> Addresses:
 
 async def test_hello() -> None:
     assert await output("hello.py") == "host 1 says 'hello, beta' on channel 0\n"
+
+
+async def test_copy_file(tmp_path: Path) -> None:
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    source.write_bytes(random.randbytes(20_000_000))
+    said = await output("copy_file.py", str(source), str(copy))
+    assert said == f"copied {source} to {copy}, over what was left\n"
+    assert copy.read_bytes() == source.read_bytes()
 
 
 async def test_my_cluster() -> None:

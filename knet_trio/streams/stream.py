@@ -12,7 +12,7 @@ from knet_trio import InvalidArgumentError
 from knet_trio.streams._core.receiving_half import ReceivingStage
 from knet_trio.streams._core.stream_state import FailureCause
 from knet_trio.streams._core.wire import RECEIVING, SENDING, Code
-from knet_trio.streams._stream_user import BOTH, UsedStream, check_bytes
+from knet_trio.streams._stream_user import UsedStream, check_bytes
 
 if TYPE_CHECKING:
     from knet_trio import BytesLike
@@ -30,7 +30,16 @@ class HostStream(trio.abc.HalfCloseableStream):
     The two directions are independent. Calls are full checkpoints.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_ended", "_receiving", "_sending", "_told", "_used")
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_ended",
+        "_receiving",
+        "_sending",
+        "_told",
+        "_torn",
+        "_used",
+    )
 
     def __init__(self, used: UsedStream) -> None:
         self._used = used
@@ -39,6 +48,8 @@ class HostStream(trio.abc.HalfCloseableStream):
         # Whether a task is in such a call, and whether one has raised what is wrong.
         self._sending = self._receiving = False
         self._told = False
+        # Whether a part of what a call was to send has been sent, and the rest has not.
+        self._torn = False
 
     def __repr__(self) -> str:
         return f"<HostStream to host {self.host_id}{' closed' if self._closed else ''}>"
@@ -66,11 +77,16 @@ class HostStream(trio.abc.HalfCloseableStream):
             self._check_open()
             if self._ended:
                 raise trio.ClosedResourceError("send_eof was called on this stream")
+            sending = self._used.state.sending
+            before = sending.written
             try:
                 await self._used.write(view)
             except trio.BrokenResourceError:
                 self._told = True
                 self._check_open()
+                raise
+            except trio.Cancelled:
+                self._torn |= before < sending.written < before + len(view)
                 raise
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -145,8 +161,11 @@ class HostStream(trio.abc.HalfCloseableStream):
         """Close both directions.
 
         Waits until all that was sent has arrived, so the other side has to go on reading. What it
-        sends is not wanted any more, and its next ``send_all`` raises. Cancelled, or while another
-        task is in ``send_all``, it gives up what has not arrived, and the other side is told.
+        sends is not wanted any more, and its next ``send_all`` raises. Cancelled, it does not wait;
+        what was sent still arrives.
+
+        If a ``send_all`` is under way, or was cancelled in the middle, the other side is told that
+        something is missing, where it would find the end. (After ``send_eof`` it finds the end.)
 
         Raises:
             trio.BrokenResourceError: What was sent may not have arrived, and no call has said so.
@@ -157,21 +176,16 @@ class HostStream(trio.abc.HalfCloseableStream):
         self._closed = True
         used = self._used
         sending = used.state.sending
-        if self._sending:
-            used.reset(BOTH, Code.CANCELLED, "it was closed while something was sent")
-        else:
-            used.reset(RECEIVING, Code.CLOSED)
+        if self._sending or (self._torn and not self._ended):
+            # The other side must not take what has come for all there is.
+            used.reset(SENDING, Code.CANCELLED, "it was closed in the middle of something")
+        used.reset(RECEIVING, Code.CLOSED)
+        used.finish()
         # Those who wait find it closed.
         used.touched()
-        try:
-            # If it is cancelled, the other side must not take what has come for all there is.
-            await trio.lowlevel.checkpoint()
-            used.finish()
-            while not sending.is_over:
-                await used.wait_news()
-        except BaseException:
-            used.reset(SENDING, Code.CANCELLED, "it was closed before all had arrived")
-            raise
+        await trio.lowlevel.checkpoint()
+        while not sending.is_over:
+            await used.wait_news()
         self._check_grace()
 
     def _check_grace(self) -> None:

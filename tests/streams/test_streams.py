@@ -120,8 +120,9 @@ def test_an_abort_is_told_and_an_end_is_not_taken_for_one() -> None:
     async def main(network: SimulatedNetwork) -> None:
         async with open_stream_pair() as pair:
             here, there = await connect(pair)
-            await here.send_all(b"half of it")
-            await trio.aclose_forcefully(here)
+            with trio.move_on_after(1):
+                await here.send_all(bytes(10_000_000))
+            await here.aclose()
             with pytest.raises(trio.BrokenResourceError, match="host 1"):
                 while await there.receive_some():
                     pass
@@ -129,6 +130,25 @@ def test_an_abort_is_told_and_an_end_is_not_taken_for_one() -> None:
                 await there.send_all(b"anything")
             with pytest.raises(trio.ClosedResourceError):
                 await here.receive_some()
+
+    simulate(main)
+
+
+def test_what_was_sent_arrives_though_nobody_waits_for_that() -> None:
+    """Trio closes forcefully what a handler of ``serve_listeners`` leaves open."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        network.conditions = Conditions(loss=0.2)
+        async with open_stream_pair() as pair, trio.open_nursery() as nursery:
+
+            async def handle(stream: trio.abc.Stream) -> None:
+                await stream.send_all(bytes(300_000))
+
+            async with pair.beta.listener() as listener:
+                nursery.start_soon(trio.serve_listeners, handle, [listener])
+                stream = await pair.alpha.connect(2)
+                assert len(b"".join([part async for part in stream])) == 300_000
+                nursery.cancel_scope.cancel()
 
     simulate(main)
 
