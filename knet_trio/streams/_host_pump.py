@@ -107,6 +107,11 @@ class HostPump:
         """How many bytes a packet may have now, so that it goes in one piece."""
         return min(self._handle.data_mtu, MAX_MESSAGE)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether something is to be sent now."""
+        return self.conversation.deadline <= trio.current_time()
+
     def flush(self) -> None:
         """Send at once what is little; the task sends the rest."""
         conversation = self.conversation

@@ -103,6 +103,9 @@ class StreamsState:
         patience = len(messages)
         for _ in range(_RECEIVED_IN_A_ROW):
             self._take(messages, heard)
+            if patience == 1 and not any(pump.is_due for pump in heard):
+                # Nothing has to be sent for it by this task, and the next one is waited for.
+                break
             await trio.lowlevel.checkpoint()
             messages = self._more()
             if not messages and patience > 1:
