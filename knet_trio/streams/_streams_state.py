@@ -22,9 +22,9 @@ from knet_trio import (
     Message,
 )
 from knet_trio.streams._core.conversation import Conversation
-from knet_trio.streams._core.cubic import Cubic
 from knet_trio.streams._core.faults import Fault
 from knet_trio.streams._core.stream_state import Failure, FailureCause
+from knet_trio.streams._core.tolerant_cubic import TolerantCubic
 from knet_trio.streams._host_pump import HostPump
 from knet_trio.streams._takers import Takers
 
@@ -199,7 +199,7 @@ class StreamsState:
                 patience=self._patience,
                 # Where every packet is authenticated, nothing damaged gets here.
                 checked=self._handle.allow_clear_traffic,
-                congestion=Cubic,
+                congestion=TolerantCubic,
             )
             pump = HostPump(host_id, self._handle, self.channel, conversation, self.takers.opened)
             self._pumps[host_id] = pump

@@ -14,6 +14,7 @@ when to call again. ``docs/streams-protocol.md`` describes the protocol. From th
     round_trip        the round trip, as it is measured
     congestion        how many bytes may be on their way; NewReno
     cubic             CUBIC
+    tolerant_cubic    CUBIC that does not take every loss for congestion
     received_numbers  which packets have arrived, and when that is acknowledged
     sending_half      what one side sends on a stream
     receiving_half    what one side receives on a stream

@@ -63,12 +63,19 @@ class CongestionControl(ABC):
         else:
             self._grow(size, now, round_trip)
 
-    def lost(self, sent: float, now: float) -> bool:
-        """Note that packets are lost, the last of which was sent at ``sent``.
+    def lost(self, size: int, sent: float, now: float, queueing: float) -> bool:
+        """Note that packets are lost.
+
+        Args:
+            size: Their bytes.
+            sent: When the last of them was sent.
+            now: The time.
+            queueing: By how much a round trip takes longer than the shortest did, in seconds.
 
         Returns:
             Whether that makes the window smaller. It does so once a round trip.
         """
+        del queueing
         if sent <= self._recovery_began:
             return False
         self._recovery_began = now

@@ -281,7 +281,10 @@ class Recovery:
         self.lost_packets += count
         while len(remembered) > _REMEMBERED:
             del remembered[next(iter(remembered))]
-        if self.congestion.lost(last.sent, now):
+        size = sum([run.size * run.count for run in lost])
+        estimate = self.round_trip
+        queueing = max(0.0, estimate.smooth - estimate.least) if estimate.is_measured else 0.0
+        if self.congestion.lost(size, last.sent, now, queueing):
             self._doubted = 0
         self._doubted += count
         if self._is_persistent(lost):

@@ -25,6 +25,7 @@ from knet_trio.streams._core.limits import (
 from knet_trio.streams._core.recovery import Recovery, SentRun
 from knet_trio.streams._core.round_trip import RoundTripEstimate
 from knet_trio.streams._core.stream_state import StreamState
+from knet_trio.streams._core.tolerant_cubic import TOLERATED_QUEUE, TolerantCubic
 from knet_trio.streams._core.wire import StreamKind
 
 SIZE: Final = 1000
@@ -222,19 +223,19 @@ class TestCongestion:
         control = make_control(SIZE)
         now = self.grow(control, 4, 1.0)
         before = control.window
-        assert control.lost(now, now)
+        assert control.lost(SIZE, now, now, 0.0)
         assert control.window == int(before * share)
-        assert not control.lost(now, now)
-        assert control.lost(now + 1, now + 1)
+        assert not control.lost(SIZE, now, now, 0.0)
+        assert control.lost(SIZE, now + 1, now + 1, 0.0)
         for _ in range(20):
             now += 2
-            control.lost(now, now)
+            control.lost(SIZE, now, now, 0.0)
         assert control.window == MIN_PIECES * SIZE
 
     def test_new_reno_grows_by_a_packet_a_round_trip(self) -> None:
         control = NewReno(SIZE)
         now = self.grow(control, 4, 1.0)
-        control.lost(now, now)
+        control.lost(SIZE, now, now, 0.0)
         before = control.window
         self.grow(control, 10, now + 1)
         assert 9 * SIZE <= control.window - before <= 10 * SIZE
@@ -243,7 +244,7 @@ class TestCongestion:
         control = Cubic(SIZE)
         now = self.grow(control, 6, 1.0)
         peak = control.window
-        control.lost(now, now)
+        control.lost(SIZE, now, now, 0.0)
         # The time to the peak, after the RFC: the cube root of what is missing, in packets.
         climb = (peak * (1 - CUBIC_LOSS) / SIZE / 0.4) ** (1 / 3)
         now = self.grow(control, int(climb / RTT), now + 0.01)
@@ -252,6 +253,30 @@ class TestCongestion:
         assert control.window == pytest.approx(peak, rel=0.1)
         self.grow(control, int(climb / RTT), now)
         assert control.window > 1.15 * peak
+
+    def test_few_losses_without_a_queue_are_tolerated(self) -> None:
+        control = TolerantCubic(SIZE)
+        now = self.grow(control, 4, 1.0)
+        before = control.window
+        for _ in range(50):
+            now += 1
+            for _ in range(49):
+                control.acknowledged(SIZE, now, now, RTT, full=False)
+            assert not control.lost(SIZE, now, now, TOLERATED_QUEUE)
+        assert control.window == before
+        assert control.lost(SIZE, now, now, 2 * TOLERATED_QUEUE)
+        assert control.window < before
+
+    def test_many_losses_are_not_tolerated(self) -> None:
+        control = TolerantCubic(SIZE)
+        now = self.grow(control, 4, 1.0)
+        before = control.window
+        for _ in range(50):
+            now += 1
+            for _ in range(9):
+                control.acknowledged(SIZE, now, now, RTT, full=False)
+            control.lost(SIZE, now, now, 0.0)
+        assert control.window < before / 4
 
     def test_larger_packets_have_a_larger_least_window(self) -> None:
         control = Cubic(SIZE)
