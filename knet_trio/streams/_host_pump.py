@@ -90,7 +90,7 @@ class HostPump:
             count = max(1, min(BURST_PACKETS, BURST // piece))
             packets = self.conversation.poll(trio.current_time(), piece, count)
             self.notice()
-        if not packets:
+        if not packets or not self._is_reachable:
             return
         self._handing_over = True
         try:
@@ -101,6 +101,13 @@ class HostPump:
             self._host_is_gone()
         finally:
             self._handing_over = False
+
+    @property
+    def _is_reachable(self) -> bool:
+        """Whether a packet may get there. If not, it would only be dropped, counted and logged."""
+        host = self._handle.hosts.get(self.host_id)
+        # One that was removed is found out in sending.
+        return host is None or host.status.reachable
 
     @property
     def piece(self) -> int:
@@ -129,6 +136,8 @@ class HostPump:
 
     def _send_now(self) -> None:
         packets = self.conversation.poll(trio.current_time(), self.piece, DIRECT)
+        if not self._is_reachable:
+            packets = []
         for index, packet in enumerate(packets):
             try:
                 self._channel.send_nowait(packet, to=self.host_id)
