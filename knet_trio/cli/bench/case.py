@@ -39,8 +39,6 @@ class Case(ABC):
 
     metrics: ClassVar[tuple[Metric, ...]]
     kind: ClassVar[str]
-    # Of the network, which has to have that many.
-    links: ClassVar[int] = 1
     # Whether a first run, that does not count, is worth its time.
     warm_up: ClassVar[bool] = True
 
@@ -60,6 +58,11 @@ class Case(ABC):
     def network(self) -> str:
         """The name of the network it needs: loopback, unless a case says otherwise."""
         return Loopback.name
+
+    @property
+    def links(self) -> int:
+        """How many links the network has to have."""
+        return 1
 
     @property
     def contenders(self) -> tuple[str, ...]:

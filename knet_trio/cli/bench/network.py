@@ -84,6 +84,7 @@ class Veth(Network):
         prefix = f"knet-bench-{os.getpid()}-{next(_numbers)}"
         self._names: Final = (f"{prefix}-a", f"{prefix}-b")
         self._ports = count(_FIRST_PORT)
+        self._links = 0
 
     def namespace(self, side: int) -> str | None:
         """Return the name that ``ip netns`` has for it."""
@@ -106,6 +107,22 @@ class Veth(Network):
         for name in self._names:
             rule = ("INPUT", "-i", f"veth{link}", "-j", "DROP")
             await _run("ip", "netns", "exec", name, "iptables", "-w", "5", "-A", *rule)
+
+    async def lose_some(self, share: float) -> None:
+        """Lose that share of what arrives, both ways and on all links, at random."""
+        words = ("-m", "statistic", "--mode", "random", "--probability", f"{share:.4f}")
+        rule = ("INPUT", "-i", "veth+", *words, "-j", "DROP")
+        for name in self._names:
+            await _run("ip", "netns", "exec", name, "iptables", "-w", "5", "-A", *rule)
+
+    async def send_singly(self) -> None:
+        """Cut trains into packets before they leave, so that what is lost is single packets.
+
+        Otherwise they go through as a whole, up to 64 kB of them.
+        """
+        for side in (0, 1):
+            for link in range(self._links):
+                await self._ip(side, "link", "set", f"veth{link}", "gso_max_segs", "1")
 
     async def share_address(self, address: str) -> None:
         """Give side 0 an address that is on no link; side 1 answers it over link 0."""
@@ -130,6 +147,7 @@ class Veth(Network):
             await _run("ip", "netns", "add", name)
         for side in (0, 1):
             await self._ip(side, "link", "set", "lo", "up")
+        self._links = links
         for link in range(links):
             name = f"veth{link}"
             end = ("type", "veth", "peer", "name", name, "netns", self._names[1])

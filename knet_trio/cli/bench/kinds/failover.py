@@ -31,7 +31,6 @@ class Failover(Case):
     """
 
     kind: ClassVar = "failover"
-    links: ClassVar = _LINKS
     warm_up: ClassVar = False
     metrics: ClassVar = (
         Metric("lost", "lost", "messages", False),
@@ -53,6 +52,11 @@ class Failover(Case):
     def network(self) -> str:
         """Veth, because loopback has no interface for each link."""
         return Veth.name
+
+    @property
+    def links(self) -> int:
+        """Two."""
+        return _LINKS
 
     @property
     def rounds(self) -> int | None:

@@ -43,7 +43,6 @@ class Isolation(Case):
     """
 
     kind: ClassVar = "isolation"
-    links: ClassVar = len(_HOSTS)
     warm_up: ClassVar = False
     metrics: ClassVar = (
         Metric("later", "later p99", "ms", False),
@@ -66,6 +65,11 @@ class Isolation(Case):
     def network(self) -> str:
         """Veth: only an interface of its own can stand still."""
         return Veth.name
+
+    @property
+    def links(self) -> int:
+        """One for each host."""
+        return len(_HOSTS)
 
     @property
     def contenders(self) -> tuple[str, ...]:
