@@ -17,11 +17,20 @@ OURS: Final = "knet_trio"
 LIBKNET: Final = "libknet"
 # A UDP socket of Trio's: what no program on Trio can be below.
 BARE: Final = "bare-trio"
+# What knet_trio has beside its streams: messages that may be lost.
+MESSAGES: Final = "messages"
+# A TCP socket of Trio's.
+TCP: Final = "tcp"
 # Other ways to send messages: the engine of the peer, and the module it needs.
 PLAIN: Final = {
     "pyzmq": ("zmq", "zmq"),
     "pynng": ("nng", "pynng"),
     "sockets": ("udp", "socket"),
+}
+# Other streams, in the same way.
+STREAMING: Final = {
+    TCP: ("tcp", "trio"),
+    "aioquic": ("quic", "aioquic"),
 }
 
 # No link comes up that slowly on one machine.

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from knet_trio import get_compress_list
-from knet_trio.cli.bench.bed import CLEAR, PLAIN, Dressing
+from knet_trio.cli.bench.bed import CLEAR, PLAIN, STREAMING, TCP, Dressing
 from knet_trio.cli.bench.case import Case
 from knet_trio.cli.bench.kinds.broadcast import BroadcastCost
 from knet_trio.cli.bench.kinds.calls import Calls
@@ -20,7 +20,9 @@ from knet_trio.cli.bench.kinds.isolation import Isolation
 from knet_trio.cli.bench.kinds.load import Load
 from knet_trio.cli.bench.kinds.memory import Memory
 from knet_trio.cli.bench.kinds.natural import Natural
+from knet_trio.cli.bench.kinds.requests import Acknowledged, Requests
 from knet_trio.cli.bench.kinds.roundtrip import RoundTrip
+from knet_trio.cli.bench.kinds.streams import Route, StreamCut, StreamLoss, StreamThroughput
 from knet_trio.cli.bench.kinds.throughput import Throughput
 from knet_trio.cli.bench.kinds.turns import LongTurns
 from knet_trio.cli.bench.network import Loopback, Veth
@@ -29,6 +31,7 @@ _SIZES: Final = (64, 1400, 8192, 65000)
 # Each with the size that dressings which few choose are measured with.
 _NETWORKS: Final = ((Loopback.name, 1400), (Veth.name, 65000))
 _OTHERS: Final = tuple(PLAIN)
+_POLICIES: Final = ("passive", "active")
 _AES: Final = Dressing("aes256-sha256", "aes256", "sha256")
 _CTR: Final = Dressing("aes-256-ctr-sha256", "aes-256-ctr", "sha256")
 # Only for what a compressor can do something with.
@@ -78,6 +81,25 @@ def _cases() -> Iterator[Case]:
             yield Isolation(source, to)
     yield RefusingHosts(1000)
     yield AddingHosts(2000)
+    yield from _stream_cases()
+
+
+def _stream_cases() -> Iterator[Case]:
+    everybody = tuple(STREAMING)
+    for network, _ in _NETWORKS:
+        yield StreamThroughput(network, CLEAR, who=(TCP,))
+        # QUIC is never in the clear.
+        yield StreamThroughput(network, _AES, who=everybody)
+    for policy in _POLICIES:
+        yield StreamThroughput(Veth.name, CLEAR, Route(2, policy))
+    yield StreamLoss(2, CLEAR)
+    yield StreamLoss(2, _AES, Route(2, "active"), who=("aioquic",))
+    for cut in ("interface-down", "black-hole"):
+        for policy in _POLICIES:
+            yield StreamCut(cut, policy, CLEAR)
+    yield Requests(Loopback.name, CLEAR, who=("pyzmq",))
+    yield Requests(Veth.name, _AES, who=("aioquic",))
+    yield Acknowledged(Loopback.name, CLEAR)
 
 
 CASES: Final = tuple(_cases())

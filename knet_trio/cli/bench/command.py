@@ -17,7 +17,7 @@ from click.core import ParameterSource
 
 import knet_trio
 from knet_trio.cli.bench import libknet
-from knet_trio.cli.bench.bed import BARE, LIBKNET, OURS, PLAIN, Bed
+from knet_trio.cli.bench.bed import BARE, LIBKNET, MESSAGES, OURS, PLAIN, STREAMING, Bed
 from knet_trio.cli.bench.case import Case
 from knet_trio.cli.bench.cases import choose
 from knet_trio.cli.bench.machine import Machine
@@ -33,7 +33,7 @@ from knet_trio.cli.bench.runner import case_contenders, run_cases
 from knet_trio.cli.bench.yardstick import LONG_REPETITIONS, Yardstick
 from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
 
-CONTENDERS: Final = (OURS, LIBKNET, *PLAIN, BARE)
+CONTENDERS: Final = (OURS, LIBKNET, *PLAIN, BARE, MESSAGES, *STREAMING)
 
 _QUICK_ROUNDS: Final = 2
 _QUICK_SECONDS: Final = 0.5
@@ -242,14 +242,14 @@ async def _contenders(
     commands: dict[str, Sequence[str]] = {}
     for name in request.contenders:
         try:
-            if name == OURS:
+            if name in (OURS, MESSAGES):
                 commands[name] = (*PYTHON_PEER, "knet")
             elif name == BARE:
                 commands[name] = (*PYTHON_PEER, "trio")
             elif name == LIBKNET:
                 commands[name] = (str(await libknet.build(request.source, folder)),)
             else:
-                commands[name] = _plain(name)
+                commands[name] = _other(name)
         except BenchError as error:
             report.say(f"{name} does not take part: {error}", "yellow")
     if not commands:
@@ -257,8 +257,8 @@ async def _contenders(
     return commands
 
 
-def _plain(name: str) -> Sequence[str]:
-    engine, module = PLAIN[name]
+def _other(name: str) -> Sequence[str]:
+    engine, module = {**PLAIN, **STREAMING}[name]
     if find_spec(module) is None:
         raise BenchError("pip install 'knet-trio[bench]'")
     return (*PYTHON_PEER, engine)

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from knet_trio.cli.bench.bed import BARE, LIBKNET, OURS, PLAIN
+from knet_trio.cli.bench.bed import BARE, LIBKNET, MESSAGES, OURS, PLAIN, STREAMING
 from knet_trio.cli.bench.result import CaseResult
 
 _WIDTH: Final = 10.0
@@ -16,7 +16,11 @@ _PANEL_EXTRA: Final = 0.9
 # More than that between the longest bar and the shortest, and the axis is logarithmic.
 _WIDE: Final = 20.0
 _COLOURS: Final = dict(
-    zip((OURS, LIBKNET, *PLAIN, BARE), ("C0", "C1", "C2", "C4", "C7", "C5"), strict=True)
+    zip(
+        (OURS, LIBKNET, *PLAIN, BARE, MESSAGES, *STREAMING),
+        ("C0", "C1", "C2", "C4", "C7", "C5", "C9", "C8", "C6"),
+        strict=True,
+    )
 )
 
 

@@ -11,7 +11,7 @@ import attrs
 from knet_trio.cli.bench.bed import Bed, Dressing
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.network import Network
-from knet_trio.cli.bench.process import BenchError
+from knet_trio.cli.bench.process import BenchError, PeerProcess
 
 # What is under way is at most so many messages and so many bytes, but always a few messages. More
 # gained nobody anything; at 8 MiB, the room in both sides' sockets, libknet loses messages.
@@ -35,6 +35,27 @@ def per_second(answer: Mapping[str, Any], what: str) -> float:
     if not answer["seconds"] or not answer["count"]:
         raise BenchError("nothing went through while it was measured")
     return float(answer[what] / answer["seconds"])
+
+
+async def send_messages(
+    source: PeerProcess,
+    sink: PeerProcess,
+    size: int,
+    seconds: float,
+    *,
+    mode: str = "many",
+    payload: str = "random",
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Let messages go from host 1 to host 2, and return what each of them says."""
+    begin = time.monotonic() + LEAD
+    end = begin + seconds
+    common = {"size": size, "mode": mode, "begin": begin, "end": end}
+    under_way = window(size)
+    await sink.call("sink", handle=2, step=under_way // CREDITS, **common)
+    sent = await source.call(
+        "source", handle=1, window=under_way, stop=end + TAIL, payload=payload, **common
+    )
+    return sent, await sink.call("sunk", handle=2)
 
 
 @attrs.frozen
@@ -75,20 +96,14 @@ class Throughput(Case):
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Run source and sink for a while, and count at the sink in the middle of it."""
         async with bed.open_pair(contender, network, dressing=self.dressing) as (source, sink):
-            begin = time.monotonic() + LEAD
-            end = begin + bed.seconds
-            common = {"size": self.size, "mode": self.mode, "begin": begin, "end": end}
-            size = window(self.size)
-            await sink.call("sink", handle=2, step=size // CREDITS, **common)
-            sent = await source.call(
-                "source",
-                handle=1,
-                window=size,
-                stop=end + TAIL,
+            sent, got = await send_messages(
+                source,
+                sink,
+                self.size,
+                bed.seconds,
+                mode=self.mode,
                 payload=self.dressing.payload,
-                **common,
             )
-            got = await sink.call("sunk", handle=2)
             rate = per_second(got, "count")
             return {
                 "rate": rate,

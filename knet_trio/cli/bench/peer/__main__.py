@@ -21,16 +21,24 @@ def _open(engine: str) -> AbstractAsyncContextManager[dict[str, Command]]:
         from knet_trio.cli.bench.peer.bare import open_bare_peer
 
         return open_bare_peer()
+    if engine == "tcp":
+        from knet_trio.cli.bench.peer.tcp import open_tcp_peer
+
+        return open_tcp_peer()
+    if engine == "quic":
+        from knet_trio.cli.bench.peer.quic import open_quic_peer
+
+        return open_quic_peer()
+    if engine == "zmq":
+        from knet_trio.cli.bench.peer.zeromq_requests import open_zmq_peer
+
+        return open_zmq_peer()
     from knet_trio.cli.bench.peer.plain import open_plain_peer
 
     if engine == "udp":
         from knet_trio.cli.bench.peer.udp import UdpPipe
 
         return open_plain_peer(UdpPipe)
-    if engine == "zmq":
-        from knet_trio.cli.bench.peer.zeromq import ZmqPipe
-
-        return open_plain_peer(ZmqPipe)
     from knet_trio.cli.bench.peer.nng import NngPipe
 
     return open_plain_peer(NngPipe)

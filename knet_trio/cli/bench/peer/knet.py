@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import trio
@@ -20,6 +21,8 @@ from knet_trio.cli.bench.peer.turns import Watching
 _POLL: Final = 0.02
 # Seconds after which hosts that are added or removed one by one are too many.
 _LONGEST: Final = 6.0
+# The commands of `KnetStreams`.
+_STREAMING: Final = ("drain", "drained", "feed", "answer", "ask", "hear", "tell")
 
 
 @asynccontextmanager
@@ -33,6 +36,7 @@ async def open_knet_peer() -> AsyncGenerator[dict[str, Command]]:
             **Setup(handles).commands,
             **Traffic(handles, nursery).commands,
             **Watching(nursery).commands,
+            **_streaming(handles, nursery),
             "calls": _calls,
         }
         nursery.cancel_scope.cancel()
@@ -161,6 +165,20 @@ def _took(began: float, scope: trio.CancelScope) -> Answer:
     if scope.cancelled_caught:
         raise CommandError(f"not done after {_LONGEST:g} s")
     return {"seconds": time.monotonic() - began}
+
+
+def _streaming(handles: OpenHandles, nursery: trio.Nursery) -> dict[str, Command]:
+    made: dict[str, Command] = {}
+
+    async def run(name: str, arguments: Arguments) -> Answer:
+        if not made:
+            # Not for every peer either.
+            from knet_trio.cli.bench.peer.knet_streams import KnetStreams
+
+            made.update(KnetStreams(handles, nursery).commands)
+        return await made[name](arguments)
+
+    return {name: partial(run, name) for name in _STREAMING}
 
 
 async def _calls(arguments: Arguments) -> Answer:

@@ -1,0 +1,129 @@
+"""Requests, one after another, and messages that are acknowledged."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import attrs
+
+from knet_trio.cli.bench.bed import MESSAGES, OURS, TCP, Bed, Dressing
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.kinds.streams import ROUNDS, meeting_point
+from knet_trio.cli.bench.network import Network
+from knet_trio.cli.bench.process import BenchError
+from knet_trio.cli.bench.result import quantile
+
+_SIZE: Final = 100
+_WARM_UP: Final = 0.2
+_AT_ONCE: Final = 32
+
+
+@attrs.frozen
+class Requests(Case):
+    """A request of 100 bytes is made when the one before has been answered by as many.
+
+    The contender ``messages`` sends a message there and back.
+    """
+
+    kind: ClassVar = "stream/requests"
+    metrics: ClassVar = (
+        Metric("rate", "requests", "1/s", True, of_message=True),
+        Metric("p50", "p50", "µs", False),
+        Metric("p99", "p99", "µs", False),
+        Metric("cpu", "CPU of a request", "µs"),
+    )
+
+    on: str
+    dressing: Dressing
+    who: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as ``stream/requests/loopback/clear``."""
+        return f"{self.kind}/{self.on}/{self.dressing.name}"
+
+    @property
+    def network(self) -> str:
+        """The name given for ``on``."""
+        return self.on
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """knet_trio, its messages, TCP, and those named by ``who``."""
+        return (OURS, MESSAGES, TCP, *self.who)
+
+    @property
+    def rounds(self) -> int | None:
+        """Two."""
+        return ROUNDS
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Ask for the time that a turn has."""
+        async with bed.open_pair(contender, network, dressing=self.dressing) as (here, there):
+            common: dict[str, object] = {"size": _SIZE}
+            if contender == MESSAGES:
+                answer, ask = "echo", "roundtrip"
+            else:
+                answer, ask = "answer", "ask"
+                common |= {"at": meeting_point(network), "tls": int(bool(self.dressing.cipher))}
+            await there.call(answer, handle=2, **common)
+            await here.call(ask, handle=1, to=2, seconds=_WARM_UP, **common)
+            before = await there.call("usage")
+            went = await here.call(ask, handle=1, to=2, seconds=bed.seconds, **common)
+            after = await there.call("usage")
+            samples = sorted(went["samples_us"])
+            if not samples:
+                raise BenchError("no request was answered")
+            return {
+                "rate": len(samples) / went["seconds"],
+                "p50": quantile(samples, 0.5),
+                "p99": quantile(samples, 0.99),
+                "cpu": 1e6 * (went["cpu"] + after["cpu"] - before["cpu"]) / len(samples),
+            }
+
+
+@attrs.frozen
+class Acknowledged(Case):
+    """Messages of 100 bytes by ``Streams.send``, which returns when they have arrived."""
+
+    kind: ClassVar = "stream/acknowledged"
+    metrics: ClassVar = (
+        Metric("rate", f"by {_AT_ONCE} tasks", "1/s", True, of_message=True),
+        Metric("alone", "by one task", "1/s", True),
+    )
+
+    on: str
+    dressing: Dressing
+
+    @property
+    def name(self) -> str:
+        """Such as ``stream/acknowledged/loopback/clear``."""
+        return f"{self.kind}/{self.on}/{self.dressing.name}"
+
+    @property
+    def network(self) -> str:
+        """The name given for ``on``."""
+        return self.on
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """knet_trio alone: messages of the others are not acknowledged."""
+        return (OURS,)
+
+    @property
+    def rounds(self) -> int | None:
+        """Two."""
+        return ROUNDS
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Send from one task, then from many."""
+        async with bed.open_pair(contender, network, dressing=self.dressing) as (here, there):
+            await there.call("hear", handle=2)
+            rates: list[float] = []
+            for tasks, seconds in ((1, _WARM_UP), (1, bed.seconds), (_AT_ONCE, bed.seconds)):
+                told = await here.call(
+                    "tell", handle=1, to=2, size=_SIZE, tasks=tasks, seconds=seconds
+                )
+                rates.append(told["count"] / told["seconds"])
+            _, alone, rate = rates
+            return {"rate": rate, "alone": alone}

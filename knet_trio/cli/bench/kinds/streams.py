@@ -1,0 +1,307 @@
+"""One stream, as fast as it goes: alone, with loss, and while a link is cut."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import attrs
+import trio
+
+from knet_trio.cli.bench.bed import MESSAGES, OURS, TCP, Bed, Dressing, Timers
+from knet_trio.cli.bench.case import Case, Measured, Metric
+from knet_trio.cli.bench.kinds.throughput import LEAD, TAIL, per_second, send_messages
+from knet_trio.cli.bench.network import Network, Veth
+from knet_trio.cli.bench.process import BenchError, PeerProcess
+
+# Two of them, so that ranges show, and the bench does not become much longer.
+ROUNDS: Final = 2
+# Of the contender that sends messages: what goes in one packet over loopback.
+_MESSAGE: Final = 60_000
+_CUT_AFTER: Final = 0.7
+_CUT_LEFT: Final = 1.3
+_PAIR: Final = 2
+
+
+@attrs.frozen
+class Route:
+    """How many links there are, and which of them are used."""
+
+    links: int = 1
+    policy: str = "passive"
+
+    @property
+    def name(self) -> str:
+        """``one-link``, ``passive`` or ``active``."""
+        return "one-link" if self.links == 1 else self.policy
+
+
+def meeting_point(network: Network) -> str:
+    """Return an address on side 1 for contenders that need one, with its port."""
+    return f"{network.address(1, 0)}:{network.take_port(1, 0)}"
+
+
+async def run_stream(
+    source: PeerProcess,
+    sink: PeerProcess,
+    network: Network,
+    seconds: float,
+    *,
+    dressing: Dressing,
+    check: bool = False,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Let a stream run from host 1 to host 2, and return what each of them says.
+
+    With ``check`` each side computes a hash of it.
+    """
+    begin = time.monotonic() + LEAD
+    end = begin + seconds
+    common = {
+        "at": meeting_point(network),
+        "begin": begin,
+        "end": end,
+        "check": int(check),
+        # Of those that have no other encryption.
+        "tls": int(bool(dressing.cipher)),
+    }
+    await sink.call("drain", handle=2, **common)
+    fed = await source.call("feed", handle=1, to=2, stop=end + TAIL, **common)
+    return fed, await sink.call("drained", handle=2)
+
+
+def _rate(got: Mapping[str, Any]) -> float:
+    """Return megabytes a second. Raises BenchError if nothing arrived."""
+    return per_second(got, "count") / 1e6
+
+
+@attrs.frozen
+class StreamThroughput(Case):
+    """One stream without pause.
+
+    The contender ``messages`` sends as many messages of 60,000 bytes as both sides sustain over the
+    same links; the others have their own streams.
+    """
+
+    kind: ClassVar = "stream/throughput"
+    metrics: ClassVar = (
+        Metric("bandwidth", "payload", "MB/s", True),
+        Metric("source_cpu", "CPU source", "cores"),
+        Metric("sink_cpu", "CPU sink", "cores"),
+    )
+
+    on: str
+    dressing: Dressing
+    route: Route = Route()
+    who: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as ``stream/throughput/veth/one-link/clear``."""
+        return f"{self.kind}/{self.on}/{self.route.name}/{self.dressing.name}"
+
+    @property
+    def network(self) -> str:
+        """The name given for ``on``."""
+        return self.on
+
+    @property
+    def links(self) -> int:
+        """Those of the route."""
+        return self.route.links
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """knet_trio, its messages, and those named by ``who``."""
+        return (OURS, MESSAGES, *self.who)
+
+    @property
+    def rounds(self) -> int | None:
+        """Two."""
+        return ROUNDS
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Run a stream, and count at the sink in the middle of it."""
+        async with bed.open_pair(
+            contender,
+            network,
+            dressing=self.dressing,
+            links=self.route.links,
+            policy=self.route.policy,
+        ) as (source, sink):
+            if contender == MESSAGES:
+                sent, got = await send_messages(source, sink, _MESSAGE, bed.seconds)
+                bandwidth = _rate(got) * _MESSAGE
+            else:
+                sent, got = await run_stream(
+                    source, sink, network, bed.seconds, dressing=self.dressing
+                )
+                bandwidth = _rate(got)
+            return {
+                "bandwidth": bandwidth,
+                "source_cpu": per_second(sent, "cpu"),
+                "sink_cpu": per_second(got, "cpu"),
+            }
+
+
+@attrs.frozen
+class StreamLoss(Case):
+    """A stream over a network that loses packets at random, by one over the same network before.
+
+    Each packet goes alone there: what leaves as a train is cut into packets before the wire, as a
+    network card does it, so that they are lost one by one.
+    """
+
+    kind: ClassVar = "stream/loss"
+    metrics: ClassVar = (
+        Metric("ratio", "by the rate without", "", True),
+        Metric("bandwidth", "payload", "MB/s", True, compared=True),
+        Metric("without", "without loss", "MB/s"),
+    )
+
+    per_cent: float
+    dressing: Dressing
+    route: Route = Route()
+    who: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as ``stream/loss/2/one-link/clear``."""
+        return f"{self.kind}/{self.per_cent:g}/{self.route.name}/{self.dressing.name}"
+
+    @property
+    def network(self) -> str:
+        """Veth, where packets can be lost."""
+        return Veth.name
+
+    @property
+    def links(self) -> int:
+        """Those of the route."""
+        return self.route.links
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """knet_trio, TCP, and those named by ``who``."""
+        return (OURS, TCP, *self.who)
+
+    @property
+    def rounds(self) -> int | None:
+        """Two."""
+        return ROUNDS
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Run a stream without loss, then one with it."""
+        if not isinstance(network, Veth):
+            raise BenchError(f"{self.name} needs interfaces of its own")
+        await network.send_singly()
+        rates = []
+        for lossy in (False, True):
+            if lossy:
+                await network.lose_some(self.per_cent / 100)
+            async with bed.open_pair(
+                contender,
+                network,
+                dressing=self.dressing,
+                links=self.route.links,
+                policy=self.route.policy,
+            ) as (source, sink):
+                _, got = await run_stream(
+                    source, sink, network, bed.seconds, dressing=self.dressing
+                )
+                rates.append(_rate(got))
+        without, bandwidth = rates
+        return {"ratio": bandwidth / without, "bandwidth": bandwidth, "without": without}
+
+
+@attrs.frozen
+class StreamCut(Case):
+    """A stream over two links, of which the first fails in the middle of it.
+
+    ``cut``: ``interface-down`` sets the sender's interface down, which its system knows;
+    ``black-hole`` lets packets vanish, which nobody is told. Ping 100 ms, pong timeout 300 ms.
+    """
+
+    kind: ClassVar = "stream/cut"
+    warm_up: ClassVar = False
+    metrics: ClassVar = (
+        Metric("pause", "longest pause", "ms", False),
+        Metric("before", "longest before the cut", "ms"),
+        Metric("bandwidth", "payload", "MB/s"),
+        Metric("damaged", "arrived otherwise than sent", "streams"),
+        Metric("downs", "links found down", ""),
+    )
+
+    cut: str
+    policy: str
+    dressing: Dressing
+
+    @property
+    def name(self) -> str:
+        """Such as ``stream/cut/black-hole/passive``."""
+        return f"{self.kind}/{self.cut}/{self.policy}"
+
+    @property
+    def network(self) -> str:
+        """Veth, because loopback has no interface for each link."""
+        return Veth.name
+
+    @property
+    def links(self) -> int:
+        """Two."""
+        return _PAIR
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """knet_trio alone: the streams of the others stay on one link."""
+        return (OURS,)
+
+    @property
+    def rounds(self) -> int | None:
+        """Two, because links have to grow old each time."""
+        return ROUNDS
+
+    async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
+        """Let the links grow old, run a stream, and cut."""
+        if not isinstance(network, Veth):
+            raise BenchError(f"{self.name} needs interfaces of its own")
+        async with bed.open_pair(
+            contender,
+            network,
+            dressing=self.dressing,
+            links=_PAIR,
+            policy=self.policy,
+            timers=Timers(ping=0.1, timeout=0.3),
+        ) as (source, sink):
+            await trio.sleep(bed.settle_seconds)
+            before = await source.call("status", handle=1)
+            cut_at = 0.0
+
+            async def cut() -> None:
+                nonlocal cut_at
+                await trio.sleep(LEAD + _CUT_AFTER)
+                cut_at = time.monotonic()
+                if self.cut == "interface-down":
+                    await network.take_down(0, 0)
+                else:
+                    await network.lose_all(0)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cut)
+                fed, got = await run_stream(
+                    source,
+                    sink,
+                    network,
+                    _CUT_AFTER + _CUT_LEFT,
+                    dressing=self.dressing,
+                    check=True,
+                )
+            after = await source.call("status", handle=1)
+            whole = fed["sent"] == got["received"] and fed["digest"] == got["digest"]
+            pauses = got["pauses"]
+            return {
+                "pause": 1e3 * max((long for at, long in pauses if at + long > cut_at), default=0),
+                "before": 1e3 * max((long for at, long in pauses if at + long < cut_at), default=0),
+                "bandwidth": _rate(got),
+                "damaged": int(not whole),
+                "downs": after["downs"] - before["downs"],
+            }
