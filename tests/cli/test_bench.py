@@ -17,7 +17,17 @@ from typing import Any, Final
 import pytest
 import trio
 
-from knet_trio.cli.bench.bed import BARE, CLEAR, LIBKNET, OURS, PLAIN, Bed, Dressing
+from knet_trio.cli.bench.bed import (
+    BARE,
+    CLEAR,
+    LIBKNET,
+    MESSAGES,
+    OURS,
+    PLAIN,
+    STREAMING,
+    Bed,
+    Dressing,
+)
 from knet_trio.cli.bench.case import Case, Measured
 from knet_trio.cli.bench.cases import CASES
 from knet_trio.cli.bench.kinds.broadcast import BroadcastCost
@@ -31,6 +41,8 @@ from knet_trio.cli.bench.kinds.isolation import Isolation
 from knet_trio.cli.bench.kinds.load import Load
 from knet_trio.cli.bench.kinds.memory import Memory
 from knet_trio.cli.bench.kinds.natural import Natural
+from knet_trio.cli.bench.kinds.requests import Acknowledged, Requests
+from knet_trio.cli.bench.kinds.streams import Route, StreamCut, StreamLoss, StreamThroughput
 from knet_trio.cli.bench.kinds.throughput import Throughput
 from knet_trio.cli.bench.kinds.turns import LongTurns
 from knet_trio.cli.bench.libknet import build
@@ -210,11 +222,13 @@ def marked(mark: str) -> list[int]:
 # Every kind of measurement once, with what is quick about it.
 
 
-async def measure(case: Case, network_name: str, *, peer: tuple[str, ...] = OUR_PEER) -> Measured:
-    bed = Bed({OURS: peer}, 1.0, load_seconds=2.0, settle_seconds=0.0, pin=True)
+async def measure(
+    case: Case, network_name: str, *, peer: tuple[str, ...] = OUR_PEER, contender: str = OURS
+) -> Measured:
+    bed = Bed({contender: peer}, 1.0, load_seconds=2.0, settle_seconds=0.0, pin=True)
     with trio.fail_after(PATIENCE):
         async with open_network(network_name, case.links) as network:
-            measured = await case.measure(bed, OURS, network)
+            measured = await case.measure(bed, contender, network)
     assert set(measured) == {metric.key for metric in case.metrics}
     return measured
 
@@ -355,6 +369,78 @@ async def test_natural_calls_beside_many_at_once(case: Natural) -> None:
     measured = await measure(case, "loopback")
     assert measured["rate"] > 0
     assert measured["ratio"] == measured["rate"] / measured["many"]
+
+
+# Streams and requests.
+
+
+def streaming_peer(contender: str) -> tuple[str, ...]:
+    if contender in (OURS, MESSAGES):
+        return OUR_PEER
+    engine, module = {**PLAIN, **STREAMING}[contender]
+    pytest.importorskip(module)
+    return (*PYTHON_PEER, engine)
+
+
+@pytest.mark.parametrize("dressing", [CLEAR, SEALED], ids=lambda dressing: dressing.name)
+@pytest.mark.parametrize("contender", [OURS, MESSAGES, *STREAMING])
+async def test_a_stream_runs(contender: str, dressing: Dressing) -> None:
+    case = StreamThroughput("loopback", dressing)
+    peer = streaming_peer(contender)
+    measured = await measure(case, "loopback", peer=peer, contender=contender)
+    assert measured["bandwidth"] > 0
+    assert measured["sink_cpu"] > 0
+
+
+@needs_namespaces
+@pytest.mark.parametrize("policy", ["passive", "active"])
+async def test_a_stream_over_two_links(policy: str) -> None:
+    measured = await measure(StreamThroughput("veth", SEALED, Route(2, policy)), "veth")
+    assert measured["bandwidth"] > 0
+
+
+@needs_namespaces
+async def test_a_stream_with_loss() -> None:
+    # So much that no luck can hide it.
+    measured = await measure(StreamLoss(10, CLEAR), "veth")
+    assert 0 < measured["bandwidth"] < measured["without"]
+    assert measured["ratio"] == measured["bandwidth"] / measured["without"]
+
+
+@needs_namespaces
+@pytest.mark.parametrize("cut", ["interface-down", "black-hole"])
+async def test_a_stream_gets_over_a_cut(cut: str) -> None:
+    measured = await measure(StreamCut(cut, "passive", CLEAR), "veth")
+    assert measured["damaged"] == 0
+    assert measured["bandwidth"] > 0
+    assert measured["pause"] < 3000
+
+
+@pytest.mark.parametrize("contender", [OURS, MESSAGES, *STREAMING, "pyzmq"])
+async def test_requests_are_answered(contender: str) -> None:
+    peer = streaming_peer(contender)
+    measured = await measure(
+        Requests("loopback", CLEAR), "loopback", peer=peer, contender=contender
+    )
+    assert measured["rate"] > 0
+    assert 0 < measured["p50"] <= measured["p99"]
+
+
+async def test_messages_are_acknowledged() -> None:
+    measured = await measure(Acknowledged("loopback", SEALED), "loopback")
+    assert measured["rate"] > 0
+    assert measured["alone"] > 0
+
+
+async def test_a_stream_that_breaks_is_told() -> None:
+    bed = Bed({OURS: OUR_PEER}, 0.1)
+    with trio.fail_after(PATIENCE):
+        async with open_network("loopback") as network, bed.open_pair(OURS, network) as peers:
+            source, sink = peers
+            # Nobody takes requests there.
+            await sink.call("hear", handle=2)
+            with pytest.raises(PeerError, match="ask: a request failed: host 2 "):
+                await source.call("ask", handle=1, to=2)
 
 
 # Trouble.
