@@ -194,7 +194,7 @@ class StreamLoss(Case):
         if not isinstance(network, Veth):
             raise BenchError(f"{self.name} needs interfaces of its own")
         await network.send_singly()
-        rates = []
+        rates: list[float] = []
         for lossy in (False, True):
             if lossy:
                 await network.lose_some(self.per_cent / 100)

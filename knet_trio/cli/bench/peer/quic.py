@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import attrs
 import trio
-from aioquic.asyncio.client import connect
-from aioquic.asyncio.server import serve
+from aioquic.asyncio.client import connect  # pyright: ignore[reportUnknownVariableType]
+from aioquic.asyncio.server import serve  # pyright: ignore[reportUnknownVariableType]
 from aioquic.quic.configuration import QuicConfiguration
 
 from knet_trio.cli.bench.peer.certificate import make_certificate

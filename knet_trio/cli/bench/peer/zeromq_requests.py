@@ -35,7 +35,9 @@ async def open_zmq_peer() -> AsyncGenerator[dict[str, Command]]:
             socket = _open(zmq.REP)
             socket.bind(f"tcp://{arguments.text('at')}")
             nursery.start_soon(
-                partial(trio.to_thread.run_sync, _answer_all, socket, abandon_on_cancel=True)
+                partial(
+                    trio.to_thread.run_sync, partial(_answer_all, socket), abandon_on_cancel=True
+                )
             )
             return {"ok": True}
 
@@ -44,7 +46,8 @@ async def open_zmq_peer() -> AsyncGenerator[dict[str, Command]]:
 
 
 def _open(kind: int) -> zmq.Socket[bytes]:
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     return socket
 
