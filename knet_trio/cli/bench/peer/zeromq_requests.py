@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import trio
 import zmq
@@ -34,11 +33,7 @@ async def open_zmq_peer() -> AsyncGenerator[dict[str, Command]]:
             """Command ``answer``: answer requests by what they ask."""
             socket = _open(zmq.REP)
             socket.bind(f"tcp://{arguments.text('at')}")
-            nursery.start_soon(
-                partial(
-                    trio.to_thread.run_sync, partial(_answer_all, socket), abandon_on_cancel=True
-                )
-            )
+            nursery.start_soon(_answer_in_thread, socket)
             return {"ok": True}
 
         yield {**commands, "answer": answer, "ask": _ask}
@@ -46,10 +41,15 @@ async def open_zmq_peer() -> AsyncGenerator[dict[str, Command]]:
 
 
 def _open(kind: int) -> zmq.Socket[bytes]:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     return socket
+
+
+async def _answer_in_thread(socket: zmq.Socket[bytes]) -> None:
+    # When the peer ends, nobody waits for what the loop still does.
+    await trio.to_thread.run_sync(_answer_all, socket, abandon_on_cancel=True)
 
 
 def _answer_all(socket: zmq.Socket[bytes]) -> None:
