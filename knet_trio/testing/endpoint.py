@@ -81,10 +81,10 @@ class SimulatedEndpoint(Endpoint):
     async def receive(self) -> Arrivals:
         """Wait until there is something, unless the interface is paused, and take it."""
         self._at_work = False
-        if self._closed or self._readable:
+        if self._readable:
             await trio.lowlevel.checkpoint()
         while True:
-            self._check_open()
+            await self._check_open()
             if self._readable:
                 self._at_work = True
                 return Arrivals(self._trains(), self._due_troubles())
@@ -129,10 +129,10 @@ class SimulatedEndpoint(Endpoint):
 
     async def wait_sendable(self) -> None:
         """Wait until half of the send buffer is empty and the interface is not paused."""
-        if self._closed or self._writable:
+        if self._writable:
             await trio.lowlevel.checkpoint()
         while True:
-            self._check_open()
+            await self._check_open()
             if self._writable:
                 return
             await self._senders.park()
@@ -214,8 +214,10 @@ class SimulatedEndpoint(Endpoint):
         # As Linux has it, so that a sender is not woken for each packet.
         return not self.interface.paused and 2 * self._unsent <= self._send_buffer
 
-    def _check_open(self) -> None:
+    async def _check_open(self) -> None:
         if self._closed:
+            # Who was cancelled and then closed it, after it had been woken, is cancelled.
+            await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError("the endpoint was closed")
 
     def _trains(self) -> list[Train]:

@@ -30,6 +30,20 @@ class TestBinding:
         endpoint.close()
         assert bind(A).local == A
 
+    async def test_who_was_woken_before_it_was_cancelled_and_closed_is_cancelled(
+        self, network: SimulatedNetwork, autojump_clock: MockClock
+    ) -> None:
+        # As a handle closes the socket of a link: its tasks may have been woken in the same turn.
+        endpoint = bind(A)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(endpoint.receive)
+            await wait_all_tasks_blocked()
+            assert endpoint.put(b"news", B)
+            nursery.cancel_scope.cancel()
+            endpoint.close()
+        with pytest.raises(trio.ClosedResourceError):
+            await endpoint.receive()
+
     async def test_port_0_takes_a_free_one(
         self, network: SimulatedNetwork, autojump_clock: MockClock
     ) -> None:
