@@ -118,7 +118,8 @@ class Judge:
         if call.job.style in (Style.ABORT, Style.DROP):
             return True
         return any(
-            other.job is call.job
+            # A stream that ended before its first bytes were read may have been this one.
+            (other.job is call.job or (other.job is None and other.host == call.peer))
             and other is not call
             and other.result in (Result.FAILED, Result.CANCELLED, Result.DIED)
             for other in self._record.calls

@@ -96,7 +96,6 @@ class Node:
                         await self._serve(life, task_status)
         finally:
             self.life = None
-            self._nursery = None
             life.handle = life.streams = None
             life.ended = trio.current_time()
             self._record.note("end", life.number)
@@ -118,7 +117,10 @@ class Node:
             nursery.start_soon(self._take_messages, life, messages)
             self._world.apply()
             task_status.started()
-            await self._leave.wait()
+            try:
+                await self._leave.wait()
+            finally:
+                self._nursery = None
             nursery.cancel_scope.cancel()
 
     async def add_link(self, handle: Handle, peer: int, link: int) -> None:
