@@ -105,7 +105,12 @@ class HostRequest:
 
     async def __aenter__(self) -> HostRequest:
         """Return the request."""
-        await trio.lowlevel.checkpoint()
+        try:
+            await trio.lowlevel.checkpoint()
+        except BaseException as error:
+            # The end of the block, where it would be refused, is never reached.
+            self.fail(describe_error(error))
+            raise
         return self
 
     async def __aexit__(

@@ -146,6 +146,29 @@ def test_an_exception_out_of_the_loop_reaches_those_who_ask() -> None:
     simulate(main)
 
 
+def test_a_handler_that_is_cancelled_before_it_begins_has_failed() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with (
+            open_stream_pair() as pair,
+            trio.open_nursery() as nursery,
+            pair.beta.requests() as requests,
+        ):
+
+            async def answer() -> None:
+                request = await requests.receive()
+                with trio.CancelScope() as scope:
+                    scope.cancel()
+                    async with request:
+                        raise AssertionError
+                assert scope.cancelled_caught
+
+            nursery.start_soon(answer)
+            with trio.fail_after(1), pytest.raises(HandlerError, match="it was cancelled"):
+                await pair.alpha.request(2, b"please")
+
+    simulate(main)
+
+
 def test_cancelling_reaches_the_handler() -> None:
     async def main(network: SimulatedNetwork) -> None:
         async with open_stream_pair() as pair, pair.beta.requests() as requests:
