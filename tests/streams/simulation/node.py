@@ -21,7 +21,7 @@ from knet_trio.streams import (
 from tests.cancelling import leaves
 from tests.cluster import KEY
 from tests.streams.simulation.data import HEAD_SIZE, Head, make_bytes, read_head, write_head
-from tests.streams.simulation.record import Call, Life, Record, Result, fail
+from tests.streams.simulation.record import Call, Life, Record, Result, Way, fail
 from tests.streams.simulation.scenario import Job, JobKind, Scenario, Style
 
 CHANNEL: Final = 3
@@ -193,19 +193,22 @@ class Node:
         async def work() -> None:
             stream = await connect(job.b)
             if job.style is Style.ABORT:
-                await self._give_up(stream, out)
+                await self._give_up(stream, job, out)
                 return
-            async with _Given(stream), trio.open_nursery() as nursery:
+            way = self._record.ways[job.number, False]
+            async with _Given(stream, way), trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream, job, out, False)
                 await self._read(stream, job, True)
 
         await self._call(call, work, job.hurry)
 
-    async def _give_up(self, stream: HostStream, out: bytes) -> None:
+    async def _give_up(self, stream: HostStream, job: Job, out: bytes) -> None:
         """Send half of it, and no more."""
-        async with _Given(stream):
+        way = self._record.ways[job.number, False]
+        async with _Given(stream, way):
             await stream.send_all(out[: max(HEAD_SIZE, len(out) // 2)])
             await trio.sleep(self._dice.choice((0.0, 0.1, 2.0)))
+            way.given_up = True
             await trio.aclose_forcefully(stream)
 
     async def _write(self, stream: HostStream, job: Job, data: bytes, back: bool) -> None:
@@ -270,7 +273,8 @@ class Node:
         call = self._record.begin(None, self.host, stream.host_id, 0, calm=calm)
 
         async def work() -> None:
-            async with _Given(stream):
+            given = _Given(stream)
+            async with given:
                 begin = b""
                 while len(begin) < HEAD_SIZE:
                     data = await stream.receive_some(HEAD_SIZE - len(begin))
@@ -280,7 +284,9 @@ class Node:
                 head = read_head(begin)
                 self._record.accept(head)
                 job = call.job = self._world.jobs[head.job]
+                way = given.way = self._record.ways[job.number, True]
                 if job.style is Style.DROP:
+                    way.given_up = True
                     await trio.sleep(self._dice.choice((0.0, 0.1, 2.0)))
                     await trio.aclose_forcefully(stream)
                     return
@@ -333,10 +339,15 @@ class Node:
 
 
 class _Given:
-    """Closes a stream at the end of the block, by force if that ends by an error."""
+    """Closes a stream at the end of the block, by force if that ends by an error.
 
-    def __init__(self, stream: HostStream) -> None:
+    Attributes:
+        way: What is sent on it, if that is known.
+    """
+
+    def __init__(self, stream: HostStream, way: Way | None = None) -> None:
         self._stream = stream
+        self.way = way
 
     async def __aenter__(self) -> None:
         pass
@@ -345,4 +356,6 @@ class _Given:
         if error is None:
             await self._stream.aclose()
         else:
+            if self.way is not None:
+                self.way.given_up = True
             await trio.aclose_forcefully(self._stream)

@@ -71,9 +71,14 @@ class Call:
 
 @attrs.define(eq=False)
 class Way:
-    """What goes one way on a stream: whether all was sent, and how much was read."""
+    """What goes one way on a stream: whether all was sent, and how much was read.
+
+    ``given_up``: who sends has closed the stream by force. Who reads may find the end of what was
+    sent until then, as with a socket.
+    """
 
     all_sent: bool = False
+    given_up: bool = False
     got: int = 0
     ended: bool = False
 
@@ -147,6 +152,8 @@ class Record:
             way.got += len(data)
             return
         way.ended = True
+        if way.given_up:
+            return
         if not way.all_sent or way.got != len(expected):
             fail(f"an early end of the stream of job {job}, back={back}, after {way.got} bytes")
 

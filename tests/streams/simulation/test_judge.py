@@ -86,10 +86,6 @@ def forget_the_end(cluster: Cluster) -> None:
     cluster.record.ways[STREAM, True].ended = False
 
 
-def end_what_was_aborted(cluster: Cluster) -> None:
-    cluster.record.ways[ABORTED, False].ended = True
-
-
 def wait_for_ever(cluster: Cluster) -> None:
     call = call_of(cluster, REQUEST)
     cluster.broken[1, 2].append((call.begin, call.begin + 100))
@@ -100,7 +96,8 @@ def hold_memory(cluster: Cluster) -> None:
     life = cluster.nodes[1].life
     assert life is not None
     assert life.streams is not None
-    life.streams._pumps[2].requests.held += 1  # pyright: ignore[reportPrivateUsage]
+    pumps = life.streams._state.pumps  # pyright: ignore[reportPrivateUsage]
+    next(pump for pump in pumps if pump.host_id == 2).requests.held += 1
 
 
 @pytest.mark.parametrize(
@@ -114,7 +111,6 @@ def hold_memory(cluster: Cluster) -> None:
         (refuse_without_a_reason, "no reason"),
         (hang, "it hangs"),
         (forget_the_end, "did not come to the end"),
-        (end_what_was_aborted, "taken for an end"),
         (wait_for_ever, "waited for too long"),
         (hold_memory, "bytes are held"),
         (say("host 2 was not heard of for too long: no link to it works"), "no reason"),
@@ -132,7 +128,7 @@ def test_what_is_wrong_is_found(tamper: Callable[[Cluster], None], says: str) ->
 def test_what_is_right_is_let_pass() -> None:
     played = play(SCENARIO)
     assert played.results["done"] > 10
-    assert played.results["failed"] == 1
+    assert not played.results["failed"]
 
 
 def test_bytes_are_compared_as_they_come() -> None:
