@@ -42,7 +42,7 @@ from knet_trio.cli.bench.kinds.load import Load
 from knet_trio.cli.bench.kinds.memory import Memory
 from knet_trio.cli.bench.kinds.natural import Natural
 from knet_trio.cli.bench.kinds.requests import Acknowledged, Requests
-from knet_trio.cli.bench.kinds.streams import Route, StreamCut, StreamLoss, StreamThroughput
+from knet_trio.cli.bench.kinds.streams import LinkChoice, StreamCut, StreamLoss, StreamThroughput
 from knet_trio.cli.bench.kinds.throughput import Throughput
 from knet_trio.cli.bench.kinds.turns import LongTurns
 from knet_trio.cli.bench.libknet import build
@@ -395,7 +395,7 @@ async def test_a_stream_runs(contender: str, dressing: Dressing) -> None:
 @needs_namespaces
 @pytest.mark.parametrize("policy", ["passive", "active"])
 async def test_a_stream_over_two_links(policy: str) -> None:
-    measured = await measure(StreamThroughput("veth", SEALED, Route(2, policy)), "veth")
+    measured = await measure(StreamThroughput("veth", SEALED, LinkChoice(2, policy)), "veth")
     assert measured["bandwidth"] > 0
 
 

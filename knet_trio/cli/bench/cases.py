@@ -22,7 +22,7 @@ from knet_trio.cli.bench.kinds.memory import Memory
 from knet_trio.cli.bench.kinds.natural import Natural
 from knet_trio.cli.bench.kinds.requests import Acknowledged, Requests
 from knet_trio.cli.bench.kinds.roundtrip import RoundTrip
-from knet_trio.cli.bench.kinds.streams import Route, StreamCut, StreamLoss, StreamThroughput
+from knet_trio.cli.bench.kinds.streams import LinkChoice, StreamCut, StreamLoss, StreamThroughput
 from knet_trio.cli.bench.kinds.throughput import Throughput
 from knet_trio.cli.bench.kinds.turns import LongTurns
 from knet_trio.cli.bench.network import Loopback, Veth
@@ -91,9 +91,9 @@ def _stream_cases() -> Iterator[Case]:
         # QUIC is never in the clear.
         yield StreamThroughput(network, _AES, who=everybody)
     for policy in _POLICIES:
-        yield StreamThroughput(Veth.name, CLEAR, Route(2, policy))
+        yield StreamThroughput(Veth.name, CLEAR, LinkChoice(2, policy))
     yield StreamLoss(2, CLEAR)
-    yield StreamLoss(2, _AES, Route(2, "active"), who=("aioquic",))
+    yield StreamLoss(2, _AES, LinkChoice(2, "active"), who=("aioquic",))
     for cut in ("interface-down", "black-hole"):
         for policy in _POLICIES:
             yield StreamCut(cut, policy, CLEAR)

@@ -25,7 +25,7 @@ _PAIR: Final = 2
 
 
 @attrs.frozen
-class Route:
+class LinkChoice:
     """How many links there are, and which of them are used."""
 
     links: int = 1
@@ -92,7 +92,7 @@ class StreamThroughput(Case):
 
     on: str
     dressing: Dressing
-    route: Route = Route()
+    route: LinkChoice = LinkChoice()
     who: tuple[str, ...] = ()
 
     @property
@@ -161,7 +161,7 @@ class StreamLoss(Case):
 
     per_cent: float
     dressing: Dressing
-    route: Route = Route()
+    route: LinkChoice = LinkChoice()
     who: tuple[str, ...] = ()
 
     @property

@@ -53,7 +53,7 @@ async def open_quic_peer() -> AsyncGenerator[dict[str, Command]]:
 
 
 @attrs.define
-class _Drain:
+class _QuicDrain:
     span: Span = attrs.field(init=False)
     received: int = 0
 
@@ -61,7 +61,7 @@ class _Drain:
 class _QuicPeer:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._drain: _Drain | None = None
+        self._drain: _QuicDrain | None = None
         self.commands: Final[dict[str, Command]] = {
             "usage": usage,
             "handle": _accept,
@@ -77,7 +77,7 @@ class _QuicPeer:
 
     async def drain(self, arguments: Arguments) -> Answer:
         """Command ``drain``: read the next stream."""
-        drain = self._drain = _Drain()
+        drain = self._drain = _QuicDrain()
         drain.span = Span(
             arguments.number("begin"), arguments.number("end"), lambda: drain.received
         )
@@ -139,7 +139,9 @@ async def _serve(
         task_status.started()
 
 
-async def _read(drain: _Drain, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _read(
+    drain: _QuicDrain, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     reported = 0
     while data := await reader.read(_READ):
         drain.received += len(data)
