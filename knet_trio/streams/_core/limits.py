@@ -28,6 +28,8 @@ WINDOW_BUDGET: Final = 32 * 1024 * 1024
 """What the windows of all streams with a host may add up to, beside the initial credit of each."""
 MAX_SEGMENTS: Final = 4096
 """Pieces of a stream that are kept while something before them is missing."""
+SEGMENT_CREDIT: Final = 256
+"""Bytes of a stream's window for each such piece: no more pieces are kept than go into it."""
 
 # Packets.
 

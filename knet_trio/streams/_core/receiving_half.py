@@ -7,8 +7,9 @@
       +--------- peer gives up -----+----> RESET                    |
       +--------- program stops -----+-------------------------------+----> STOPPED
 
-What has arrived behind something that is missing is kept in segments, which are as many as
-``MAX_SEGMENTS`` at most: no more than there is credit for, in bytes, and no more objects than that.
+What has arrived behind something that is missing is kept in segments, no more than there is credit
+for, in bytes. They are as many as ``MAX_SEGMENTS`` at most, and no more than one for each
+``SEGMENT_CREDIT`` bytes of the window: so it costs no more memory to send them one by one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections import deque
 from typing import Final
 
 from knet_trio.streams._core.faults import Fault, StreamPacketError
-from knet_trio.streams._core.limits import INITIAL_CREDIT, MAX_SEGMENTS
+from knet_trio.streams._core.limits import INITIAL_CREDIT, MAX_SEGMENTS, SEGMENT_CREDIT
 from knet_trio.streams._core.quick_enum import QuickEnum
 
 
@@ -127,8 +128,13 @@ class ReceivingHalf:
             raise StreamPacketError(Fault.WRONG_SIZE, "a stream ends before its last byte")
         if last and stop < self.next:
             raise StreamPacketError(Fault.WRONG_SIZE, "a stream ends before its last byte")
-        if offset > self.next and len(self._starts) >= MAX_SEGMENTS and self.wants_more:
+        if offset > self.next and self.wants_more and self._has_many_segments():
             raise StreamPacketError(Fault.TOO_MANY_SEGMENTS, "too much is missing of a stream")
+
+    def _has_many_segments(self) -> bool:
+        count = len(self._starts)
+        window = self.limit - self.read_to
+        return count >= MAX_SEGMENTS or count * SEGMENT_CREDIT >= window
 
     def receive(self, offset: int, data: memoryview, *, last: bool) -> bool:
         """Take bytes that ``check`` has let pass; return whether there is more to read now."""

@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knet_trio.streams._core.faults import Fault, StreamPacketError
-from knet_trio.streams._core.limits import INITIAL_CREDIT, MAX_SEGMENTS
+from knet_trio.streams._core.limits import (
+    INITIAL_CREDIT,
+    MAX_SEGMENTS,
+    MAX_WINDOW,
+    SEGMENT_CREDIT,
+)
 from knet_trio.streams._core.receiving_half import (
     RECEIVING_TRANSITIONS,
     ReceivingCue,
@@ -103,6 +108,7 @@ def test_what_is_refused() -> None:
 
 def test_segments_are_bounded() -> None:
     receiving = ReceivingHalf()
+    receiving.limit = MAX_WINDOW
     for place in range(MAX_SEGMENTS):
         receiving.check(2 * place + 1, 1, last=False)
         receiving.receive(2 * place + 1, memoryview(b"x"), last=False)
@@ -111,6 +117,23 @@ def test_segments_are_bounded() -> None:
     assert caught.value.fault is Fault.TOO_MANY_SEGMENTS
     # What is next is always taken.
     receiving.check(0, 1, last=False)
+
+
+def test_segments_are_few_where_there_is_little_credit() -> None:
+    # Else a thousand streams of which nobody reads would hold millions of them.
+    receiving = ReceivingHalf()
+    kept = 0
+    with pytest.raises(StreamPacketError):
+        for place in range(1, INITIAL_CREDIT, 2):
+            receiving.check(place, 1, last=False)
+            receiving.receive(place, memoryview(b"x"), last=False)
+            kept += 1
+    assert kept == INITIAL_CREDIT // SEGMENT_CREDIT
+    # As many as fill the window are enough, if they are as large as packets are.
+    receiving = ReceivingHalf()
+    for place in range(SEGMENT_CREDIT, INITIAL_CREDIT, SEGMENT_CREDIT):
+        receiving.check(place, SEGMENT_CREDIT, last=False)
+        receiving.receive(place, memoryview(bytes(SEGMENT_CREDIT)), last=False)
 
 
 @pytest.mark.parametrize("cue", [ReceivingCue.PEER_GIVES_UP, ReceivingCue.STOP])
