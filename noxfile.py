@@ -23,7 +23,12 @@ CORE_COVERAGE = 98
 PACKAGE_COVERAGE = 90
 
 # What takes long, and is much the same on every interpreter.
-LONG = ["tests/interop", "tests/simulation", "tests/cli/test_bench.py"]
+LONG = [
+    "tests/interop",
+    "tests/simulation",
+    "tests/streams/simulation",
+    "tests/cli/test_bench.py",
+]
 
 # What asks so much of the machine, or counts to the last packet what arrives in time, that nothing
 # else should run beside it: no other tests, and no measuring of coverage.
