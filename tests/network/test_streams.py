@@ -94,8 +94,10 @@ async def pull(wires: Wires, wire: int, *, out: bool) -> None:
     for side in (SENDER, RECEIVER):
         await wires.set_carrier(wire, on=not out, side=side)
     # A tap takes in frames without a carrier too.
-    conditions = {"loss": 1.0} if out else {"rate": RATE, "queue": QUEUE}
-    await wires.treat(wire, **conditions)
+    if out:
+        await wires.treat(wire, loss=1.0)
+    else:
+        await wires.treat(wire, rate=RATE, queue=QUEUE)
 
 
 def make_plan(wires: Wires, side: int, policy: LinkPolicy) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import trio
 
@@ -180,7 +180,7 @@ class Node:
         broken: list[Exception] = [e for e in leaves(error) if isinstance(e, MAY_RAISE)]
         rest: BaseException | None = None if broken else error
         if isinstance(error, BaseExceptionGroup):
-            rest = error.split(MAY_RAISE)[1]
+            rest = cast("BaseExceptionGroup[BaseException]", error).split(MAY_RAISE)[1]
         self._record.end(call, Result.FAILED if rest is None else Result.DIED, broken)
         return rest
 
