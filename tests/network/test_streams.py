@@ -19,7 +19,7 @@ from tests.network.stream_process import STEP, Plan, make_file
 from tests.network.wires import ROOT, Wires, open_wires
 
 LIMIT: Final = 120.0
-SIZE: Final = 16_000_000
+SIZE: Final = 24_000_000
 SEED: Final = 5
 # Bytes a second of each wire: the file takes long enough for all that is done meanwhile.
 RATE: Final = 2_000_000

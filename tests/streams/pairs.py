@@ -11,6 +11,7 @@ import trio
 
 from knet_trio import CryptoConfig, Handle, LinkPolicy, open_handle
 from knet_trio.streams import HostStream, Streams, open_streams
+from knet_trio.streams._host_pump import HostPump
 from knet_trio.testing import Conditions, Interface, SimulatedNetwork, run
 from tests.cluster import KEY
 
@@ -79,6 +80,11 @@ async def connect(pair: StreamPair) -> tuple[HostStream, HostStream]:
     async with pair.beta.listener() as listener:
         here = await pair.alpha.connect(2)
         return here, await listener.accept()
+
+
+def pumps_of(streams: Streams) -> list[HostPump]:
+    """What is behind streams, for each host that there was anything with."""
+    return streams._state.pumps  # pyright: ignore[reportPrivateUsage]
 
 
 def simulate(

@@ -155,3 +155,89 @@ def test_a_hostile_member_gets_its_own_bounds(kind: str) -> None:
         return wire_writing.write_packet(kind, mine, theirs, number, (frame,), checked=True)
 
     simulate(main)
+
+
+def test_slow_readers_cost_other_channels_and_heartbeats_nothing() -> None:
+    """The same is measured without them and with them."""
+
+    async def main(network: SimulatedNetwork, stuck: int) -> tuple[float, int]:
+        network.conditions = Conditions(latency=0.001, rate=5_000_000)
+        async with open_stream_pair() as pair, trio.open_nursery() as nursery:
+            for _ in range(stuck):
+                here, there = await connect(pair)
+                nursery.start_soon(send_for_ever, here)
+                nursery.start_soon(read_slowly, there)
+            sender, receiver = pair.a.open_channel(0), pair.b.open_channel(0)
+            # By now their windows are full.
+            await trio.sleep(10)
+            link = pair.a.hosts[2].links[0]
+            before = link.status.stats.rx_pong_packets
+            longest = 0.0
+            for number in range(200):
+                began = trio.current_time()
+                await sender.send(b"%d" % number, to=2)
+                assert (await receiver.receive()).data == b"%d" % number
+                longest = max(longest, trio.current_time() - began)
+                await trio.sleep(0.05)
+            pongs = link.status.stats.rx_pong_packets - before
+            assert not link.history[1:]
+            nursery.cancel_scope.cancel()
+        return longest, pongs
+
+    async def read_slowly(stream: HostStream) -> None:
+        async for _ in stream:
+            await trio.sleep(30)
+
+    alone, pongs_alone = simulate(lambda network: main(network, 0))
+    beside, pongs_beside = simulate(lambda network: main(network, 50))
+    # Less than a packet of the largest size takes.
+    assert beside - alone < 1500 / 5_000_000 + 0.0001
+    assert abs(pongs_beside - pongs_alone) <= 1
+
+
+def test_a_stream_that_begins_later_gets_its_share() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_stream_pair() as pair, trio.open_nursery() as nursery:
+            counts = [0, 0]
+            network.conditions = Conditions(rate=2_000_000)
+            here, there = await connect(pair)
+            nursery.start_soon(send_for_ever, here)
+            nursery.start_soon(count_bytes, there, counts, 0)
+            await trio.sleep(5)
+            # The first one has a large window by now.
+            late_here, late_there = await connect(pair)
+            nursery.start_soon(send_for_ever, late_here)
+            nursery.start_soon(count_bytes, late_there, counts, 1)
+            counts[0] = 0
+            await trio.sleep(5)
+            assert min(counts) > 0.4 * sum(counts)
+            nursery.cancel_scope.cancel()
+
+    simulate(main)
+
+
+def test_a_thousand_streams_that_are_open_at_once() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_stream_pair() as pair, trio.open_nursery() as nursery:
+
+            async def echo(stream: HostStream) -> None:
+                async with stream:
+                    async for part in stream:
+                        await stream.send_all(part)
+
+            async with pair.beta.listener() as listener:
+                nursery.start_soon(trio.serve_listeners, echo, [listener])
+                streams = [await pair.alpha.connect(2) for _ in range(1000)]
+                for turn in range(2):
+                    for number, stream in enumerate(streams):
+                        await stream.send_all(b"%d %d." % (turn, number))
+                    for number, stream in enumerate(streams):
+                        wanted, got = b"%d %d." % (turn, number), b""
+                        while not got.endswith(b"."):
+                            got += await stream.receive_some()
+                        assert got == wanted
+                for stream in streams:
+                    await stream.aclose()
+                nursery.cancel_scope.cancel()
+
+    simulate(main)

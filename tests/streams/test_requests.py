@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
 
 from knet_trio import InvalidArgumentError, UnknownHostError
-from knet_trio.streams import HandlerError, HostRequest, RefusedError, Streams, open_streams
+from knet_trio.streams import (
+    HandlerError,
+    HostRequest,
+    RefusedError,
+    RequestReceiver,
+    Streams,
+    open_streams,
+)
 from knet_trio.streams._collecting import SHARE
+from knet_trio.streams._core.wire import StreamKind, StreamPacketKind
+from knet_trio.streams._core.wire_reading import read_header_untrusted
+from knet_trio.streams._core.wire_writing import write_data_head, write_packet
+from knet_trio.streams._streams import DEFAULT_MAX_SIZE
 from knet_trio.streams._takers import GRACE
-from knet_trio.testing import Conditions, SimulatedNetwork
-from tests.streams.pairs import CHANNEL, StreamPair, open_handles, open_stream_pair, simulate
+from knet_trio.testing import Conditions, Interface, SimulatedNetwork
+from tests.streams.pairs import (
+    CHANNEL,
+    StreamPair,
+    open_handles,
+    open_stream_pair,
+    pumps_of,
+    simulate,
+)
 
 
 @asynccontextmanager
@@ -255,6 +273,77 @@ def test_a_restart_after_a_request_does_not_do_it_again() -> None:
             await serve_for(5)
 
     simulate(main)
+
+
+def test_packets_that_are_replayed_do_nothing_again() -> None:
+    """Host 2 has no streams but packets, which it sends again and again."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        done: list[bytes] = []
+
+        async def serve(requests: RequestReceiver) -> None:
+            async for request in requests:
+                done.append(request.data)
+                with suppress(trio.BrokenResourceError):
+                    await request.answer(b"answer")
+
+        async with (
+            open_handles() as (a, b),
+            trio.open_nursery() as nursery,
+            open_streams(a, channel=CHANNEL) as alpha,
+            alpha.requests() as requests,
+        ):
+            nursery.start_soon(serve, requests)
+            raw = b.open_channel(CHANNEL)
+            sent: list[bytes] = []
+            for life in range(3):
+                mine = 1 + (life << 40)
+                hello = write_packet(StreamPacketKind.HELLO, mine, 0, 0, (), checked=True)
+                await raw.send(hello, to=1)
+                theirs = 0
+                while not theirs:
+                    header = read_header_untrusted((await raw.receive()).data)
+                    theirs = header.sender if header.receiver == mine else 0
+                data = b"life %d" % life
+                frame = write_data_head(0, StreamKind.REQUEST, 0, len(data), last=True) + data
+                kind = StreamPacketKind.FRAMES
+                for number in range(20):
+                    # Once more with another number, as it is sent again, and twice as it was.
+                    packet = write_packet(kind, mine, theirs, number, (frame,), checked=True)
+                    sent.append(packet)
+                    for _ in range(2):
+                        await raw.send(packet, to=1)
+                # The answer has long been sent by then.
+                await trio.sleep(1)
+                for packet in sent:
+                    await raw.send(packet, to=1)
+                await trio.sleep(1)
+            assert done == [b"life 0", b"life 1", b"life 2"]
+            assert alpha.refused()["duplicate"] > 60
+            assert alpha.refused()["no_connection"] >= 60
+            nursery.cancel_scope.cancel()
+
+    simulate(main)
+
+
+def test_the_largest_answer() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        answer = bytes(range(256)) * (DEFAULT_MAX_SIZE // 256)
+
+        async def serve(streams: Streams) -> None:
+            async with streams.requests() as requests:
+                request = await requests.receive()
+                with pytest.raises(InvalidArgumentError, match="max_size"):
+                    await request.answer(answer + b"!")
+                await request.answer(answer)
+                await request.wait_cancelled()
+
+        async with open_stream_pair() as pair, trio.open_nursery() as nursery:
+            nursery.start_soon(serve, pair.beta)
+            assert await pair.alpha.request(2, b"all of it") == answer
+            assert [pump.answers.held for pump in pumps_of(pair.alpha)] == [0]
+
+    simulate(main, interface=Interface(mtu=65535))
 
 
 def test_hosts_that_there_are_not() -> None:

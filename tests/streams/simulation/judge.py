@@ -9,6 +9,7 @@ from collections import defaultdict
 from knet_trio.streams import HandlerError, RefusedError
 from knet_trio.streams._core.limits import WINDOW_BUDGET
 from knet_trio.streams._core.stream_state import StreamState
+from tests.streams.pairs import pumps_of
 from tests.streams.simulation.cluster import Cluster
 from tests.streams.simulation.node import REFUSAL, TROUBLE
 from tests.streams.simulation.record import Call, Result, fail
@@ -217,7 +218,7 @@ class Judge:
             life = node.life
             assert life is not None
             assert life.streams is not None
-            for pump in life.streams._state.pumps:  # pyright: ignore[reportPrivateUsage]
+            for pump in pumps_of(life.streams):
                 where = f"of host {pump.host_id} at host {node.host}"
                 if pump.requests.held or pump.answers.held:
                     fail(f"{pump.requests.held} and {pump.answers.held} bytes are held {where}")

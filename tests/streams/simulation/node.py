@@ -190,35 +190,47 @@ class Node:
         connect = life.streams.connect
         out = write_head(Head(job.number, 0, life.number)) + make_bytes(job.number, job.size)
 
+        way = self._record.ways[job.number, False]
+
         async def work() -> None:
             stream = await connect(job.b)
             if job.style is Style.ABORT:
-                await self._give_up(stream, job, out)
+                await self._give_up(stream, out, way)
                 return
-            way = self._record.ways[job.number, False]
             async with _Given(stream, way), trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream, job, out, False)
                 await self._read(stream, job, True)
 
         await self._call(call, work, job.hurry)
 
-    async def _give_up(self, stream: HostStream, job: Job, out: bytes) -> None:
+    async def _give_up(self, stream: HostStream, out: bytes, way: Way) -> None:
         """Send half of it, and no more."""
-        way = self._record.ways[job.number, False]
         async with _Given(stream, way):
-            await stream.send_all(out[: max(HEAD_SIZE, len(out) // 2)])
+            half = max(HEAD_SIZE, len(out) // 2)
+            await self._send(stream, out[:half], half - HEAD_SIZE, way)
             await trio.sleep(self._dice.choice((0.0, 0.1, 2.0)))
-            way.given_up = True
+            way.closed = True
             await trio.aclose_forcefully(stream)
+
+    @staticmethod
+    async def _send(stream: HostStream, data: bytes, counted: int, way: Way) -> None:
+        way.sending = counted
+        await stream.send_all(data)
+        way.sent += counted
+        way.sending = 0
 
     async def _write(self, stream: HostStream, job: Job, data: bytes, back: bool) -> None:
         """Send bytes, in pieces of any size, and the end."""
         piece = self._dice.choice((100, 5_000, 100_000)) if len(data) < 50_000 else 100_000
+        way = self._record.ways[job.number, back]
+        head = 0 if back else HEAD_SIZE
         for start in range(0, len(data), piece):
-            await stream.send_all(data[start : start + piece])
+            some = data[start : start + piece]
+            await self._send(stream, some, len(some) - head, way)
+            head = 0
             if self._dice.random() < 0.02:
                 await trio.sleep(self._dice.random())
-        self._record.ways[job.number, back].all_sent = True
+        way.closed = True
         await stream.send_eof()
 
     async def _read(self, stream: HostStream, job: Job, back: bool) -> None:
@@ -273,21 +285,17 @@ class Node:
         call = self._record.begin(None, self.host, stream.host_id, 0, calm=calm)
 
         async def work() -> None:
-            given = _Given(stream)
-            async with given:
-                begin = b""
-                while len(begin) < HEAD_SIZE:
-                    data = await stream.receive_some(HEAD_SIZE - len(begin))
-                    if not data:
-                        fail(f"an end before the beginning of {call}")
-                    begin += data
-                head = read_head(begin)
-                self._record.accept(head)
-                job = call.job = self._world.jobs[head.job]
-                way = given.way = self._record.ways[job.number, True]
+            head = await self._read_head(stream, call)
+            if head is None:
+                await stream.aclose()
+                return
+            self._record.accept(head)
+            job = call.job = self._world.jobs[head.job]
+            way = self._record.ways[job.number, True]
+            async with _Given(stream, way):
                 if job.style is Style.DROP:
-                    way.given_up = True
                     await trio.sleep(self._dice.choice((0.0, 0.1, 2.0)))
+                    way.closed = True
                     await trio.aclose_forcefully(stream)
                     return
                 back = make_bytes(job.number, job.back, back=True)
@@ -296,6 +304,23 @@ class Node:
                     await self._read(stream, job, False)
 
         await self._call(call, work, 0)
+
+    @staticmethod
+    async def _read_head(stream: HostStream, call: Call) -> Head | None:
+        """Read what names the job; None if the stream was closed before it was sent."""
+        begin = b""
+        try:
+            while len(begin) < HEAD_SIZE:
+                data = await stream.receive_some(HEAD_SIZE - len(begin))
+                if not data:
+                    if begin:
+                        fail(f"an end in the middle of the beginning of {call}")
+                    return None
+                begin += data
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return read_head(begin)
 
     async def _take_requests(self, nursery: trio.Nursery, requests: RequestReceiver) -> None:
         async for request in requests:
@@ -339,23 +364,18 @@ class Node:
 
 
 class _Given:
-    """Closes a stream at the end of the block, by force if that ends by an error.
+    """Closes a stream at the end of the block, by force if that ends by an error."""
 
-    Attributes:
-        way: What is sent on it, if that is known.
-    """
-
-    def __init__(self, stream: HostStream, way: Way | None = None) -> None:
+    def __init__(self, stream: HostStream, way: Way) -> None:
         self._stream = stream
-        self.way = way
+        self._way = way
 
     async def __aenter__(self) -> None:
         pass
 
     async def __aexit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        self._way.closed = True
         if error is None:
             await self._stream.aclose()
         else:
-            if self.way is not None:
-                self.way.given_up = True
             await trio.aclose_forcefully(self._stream)
