@@ -31,6 +31,8 @@ class Judge:
         self._record = cluster.record
         self._scenario = cluster.scenario
         self._slack = cluster.scenario.recovery
+        # What other tests have left in this process.
+        self._others = find_streams()
 
     def check_all(self) -> None:
         """Raise BrokenPromiseError if anything is not as it has to be."""
@@ -234,6 +236,11 @@ class Judge:
     def check_garbage(self) -> None:
         """Hold that nobody holds a stream any more."""
         gc.collect()
-        left = [each for each in gc.get_objects() if isinstance(each, StreamState)]
+        left = [each for each in find_streams() if not any(each is one for one in self._others)]
         if left:
             fail(f"{len(left)} streams are left, as {left[0]}")
+
+
+def find_streams() -> list[StreamState]:
+    """The streams that somebody holds."""
+    return [each for each in gc.get_objects() if isinstance(each, StreamState)]
