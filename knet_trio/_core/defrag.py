@@ -23,7 +23,7 @@ class _Partial:
 
     __slots__ = ("broadcast", "channel", "compress", "count", "missing", "parts", "size")
 
-    def __init__(self, first: Data) -> None:
+    def __init__(self, first: Data | DataRun) -> None:
         self.count = first.frag_num
         self.channel = first.channel
         self.compress = first.compress
@@ -54,21 +54,27 @@ class _Partial:
             length <= self.size and self.size * (self.count - 1) + length <= MAX_MESSAGE
         )
 
-    def fits_rest(self, run: DataRun) -> bool:
-        """Whether the fragments of ``run`` after its first, which is here, are new and fit."""
+    def fits_together(self, run: DataRun) -> bool:
+        """Whether all fragments of ``run``, several, are new and can be of the same message."""
         sizes = list(map(len, run.payloads))
-        # The index of the second fragment is the number of the first.
-        end = run.frag_seq + len(sizes) - 1
-        last = sizes.pop()
+        start = run.frag_seq - 1
+        end = start + len(sizes)
+        size, last = sizes[0], sizes.pop()
+        if end < self.count:
+            # It is none of the last, of which the message may have one already.
+            if last != size:
+                return False
+            last = len(self.parts[-1] or b"")
         return (
             run.frag_num == self.count
             and run.channel == self.channel
             and run.compress == self.compress
             and run.broadcast == self.broadcast
-            and sizes.count(self.size) == len(sizes)
-            and self.parts[run.frag_seq : end].count(None) == len(sizes)
-            and (last == self.size or (last < self.size and end == self.count))
-            and self.size * (self.count - 1) + last <= MAX_MESSAGE
+            and sizes.count(size) == len(sizes)
+            and self.size in (0, size)
+            and last <= size
+            and size * (self.count - 1) + max(last, 1) <= MAX_MESSAGE
+            and (self.missing == self.count or self.parts[start:end].count(None) == end - start)
         )
 
 
@@ -126,23 +132,35 @@ class Reassembly:
             partial.size = len(fragment.payload)
         return self._whole(seq, partial)
 
-    def can_add_rest(self, run: DataRun) -> bool:
-        """Return whether the fragments of ``run`` after its first, which is here, can be added."""
-        partial = self._partials.get(run.seq)
-        # Of a delivered number, what is here is another message's of 65535 ago.
-        return (
-            partial is not None
-            and not self._window.is_delivered(run.seq)
-            and partial.fits_rest(run)
-        )
+    def add_together(self, run: DataRun) -> bool:
+        """Add several fragments of one message that was not delivered, if nothing is wrong.
 
-    def add_rest(self, run: DataRun) -> bytes | None:
-        """Add them; return the message if no fragment is missing any more."""
-        partial = self._partials[run.seq]
-        rest = run.payloads[1:]
-        partial.parts[run.frag_seq : run.frag_seq + len(rest)] = rest
-        partial.missing -= len(rest)
-        return self._whole(run.seq, partial)
+        Returns:
+            Whether they were added. If not, nothing has happened, and one by one some may fit.
+            If they were, ``take`` gives the message once it is whole.
+        """
+        seq, payloads = run.seq, run.payloads
+        is_started = self._window.is_started(seq)
+        partial = self._partials.get(seq) if is_started else _Partial(run)
+        if partial is None or not partial.fits_together(run):
+            return False
+        if is_started:
+            self._partials.move_to_end(seq)
+        else:
+            if self._partials:
+                self._make_room(seq)
+            self._window.mark_started(seq)
+            self._partials[seq] = partial
+        start = run.frag_seq - 1
+        partial.parts[start : start + len(payloads)] = payloads
+        partial.missing -= len(payloads)
+        partial.size = len(payloads[0])
+        return True
+
+    def take(self, seq: int) -> bytes | None:
+        """Take out the message ``seq``; None if fragments are missing."""
+        partial = self._partials[seq]
+        return None if partial.missing else self._whole(seq, partial)
 
     def _whole(self, seq: int, partial: _Partial) -> bytes | None:
         if partial.missing:

@@ -150,15 +150,17 @@ class InboundSequence:
 
     def _receive_part(self, run: DataRun) -> list[bytes]:
         """Take fragments of one message."""
-        payload = self.receive(run.first)
+        window, reassembly, seq = self._window, self._reassembly, run.seq
         if len(run.payloads) > 1:
-            if payload is not None or not self._reassembly.can_add_rest(run):
-                rest = self._receive_each(run.part(1, len(run.payloads)))
-                return rest if payload is None else [payload, *rest]
-            payload = self._reassembly.add_rest(run)
-            if payload is not None:
-                self._window.mark_delivered(run.seq)
-        return [] if payload is None else [payload]
+            if window.advance(seq):
+                reassembly.clear()
+            if not window.is_delivered(seq) and reassembly.add_together(run):
+                payload = reassembly.take(seq)
+                if payload is None:
+                    return []
+                window.mark_delivered(seq)
+                return [payload]
+        return self._receive_each(run)
 
     def ping_received(self, seq: int, *, timed: bool, link: int = 0) -> None:
         """Start afresh if the ping, which came over ``link``, shows that the host did.

@@ -22,6 +22,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from knet_trio.errors import DropCause, PacketError
@@ -64,6 +65,9 @@ _PMTUD = struct.Struct(">BBHBBBH")
 _TYPE_DATA: Final = bytes((TYPE_DATA,))
 _SHORTEST: Final = DATA_HEADER_SIZE + 1
 _LONGEST: Final = DATA_HEADER_SIZE + MAX_MESSAGE
+
+# From this many fragments on, ``struct`` cuts a message up faster than slices do.
+_MANY_FRAGMENTS: Final = 12
 
 _DataFields = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
 _PingFields = tuple[int, int, int, int, int, int, bytes, int, int]
@@ -169,20 +173,21 @@ def decode_untrusted(packet: bytes) -> Packet:
     raise PacketError(DropCause.UNKNOWN_TYPE, f"packet type 0x{kind:02x} is not known")
 
 
-def read_whole_untrusted(packet: bytes) -> _DataFields | None:
-    """Read a data packet that is a whole message: the short way for what comes most.
+def read_data_untrusted(packet: bytes) -> _DataFields | None:
+    """Read the header of a data packet: the short way for what comes most.
 
     Returns:
-        The fields of its header, in their order; None if it is anything else, or not valid, which
+        The fields, in their order; None if it is anything else, or not valid, which
         ``decode_untrusted`` finds out.
     """
     if packet[1:2] != _TYPE_DATA or not _SHORTEST <= len(packet) <= _LONGEST:
         return None
     fields: _DataFields = _DATA.unpack_from(packet)
     version, _, _, _, _, _, _, _, _, frag_num, frag_seq, channel = fields
-    if version != VERSION or frag_num != 1 or frag_seq > 1:
+    if version != VERSION or frag_seq > frag_num or not 0 <= channel < MAX_CHANNELS:
         return None
-    return fields if 0 <= channel < MAX_CHANNELS else None
+    # A whole message has frag_seq 0 or 1, a fragment of several at least 1.
+    return fields if frag_num == 1 or frag_seq else None
 
 
 def read_scheduled_untrusted(packet: bytes) -> _PingFields | None:
@@ -338,10 +343,19 @@ def encode_messages(
             )
         size = -(-total // count)
         head = before + seq.to_bytes(2, "big") + after
-        packets += [
-            b"".join((head, tail, payload[start : start + size]))
-            for tail, start in zip(_tails(count, channel), range(0, total, size), strict=True)
-        ]
+        tails = _tails(count, channel)
+        if count < _MANY_FRAGMENTS:
+            packets += [
+                b"".join((head, tail, payload[start : start + size]))
+                for tail, start in zip(tails, range(0, total, size), strict=True)
+            ]
+            continue
+        last = total - total % size
+        cut = struct.iter_unpack(f"{size}s", memoryview(payload)[:last])
+        parts: list[bytes] = [part for (part,) in cut]
+        if last < total:
+            parts.append(payload[last:])
+        packets += map(b"".join, zip(repeat(head), tails, parts, strict=False))
     return packets
 
 

@@ -8,6 +8,7 @@ found is the same as if each packet were read on its own, so this is only for sp
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -53,11 +54,6 @@ class DataRun(NamedTuple):
     payloads: list[bytes]
 
     @property
-    def first(self) -> Data:
-        """The first packet."""
-        return Data(*self[:-1], self.payloads[0])
-
-    @property
     def message_count(self) -> int:
         """How many messages they are of."""
         if self.frag_num == 1:
@@ -89,6 +85,8 @@ class DataRun(NamedTuple):
     def part(self, start: int, end: int) -> DataRun:
         """Return the packets from index ``start`` to ``end``, which is not included."""
         node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads = self
+        if not start and end == len(payloads):
+            return self
         if frag_num == 1:
             seq += start
         else:
@@ -116,10 +114,13 @@ def decode_train_untrusted(data: bytes, size: int) -> DataRun | None:
     first = _decode_headers(data, size, count)
     if first is None:
         return None
-    payloads = [
-        data[start : start + size - DATA_HEADER_SIZE]
-        for start in range(DATA_HEADER_SIZE, len(data), size)
-    ]
+    # Of packets that all have this size, ``struct`` cuts out what follows the headers twice as fast
+    # as slices do.
+    end = len(data) - len(data) % size
+    cut = f"{DATA_HEADER_SIZE}x{size - DATA_HEADER_SIZE}s"
+    payloads = [payload for (payload,) in struct.iter_unpack(cut, memoryview(data)[:end])]
+    if end < len(data):
+        payloads.append(data[end + DATA_HEADER_SIZE :])
     return DataRun(*first[:-1], payloads)
 
 

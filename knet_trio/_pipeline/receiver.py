@@ -29,8 +29,8 @@ from knet_trio._core.onwire import (
     TYPE_DATA,
     Data,
     decode_untrusted,
+    read_data_untrusted,
     read_link_untrusted,
-    read_whole_untrusted,
 )
 from knet_trio._core.runs import (
     DataRun,
@@ -63,7 +63,13 @@ RECEIVED_AT_ONCE: Final = 128 * 1024
 other tasks do not wait for a piece from each of many sockets."""
 
 CLEAR_SHARE: Final = 4
-"""How many bytes of a datagram in clear that came alone are as much work as one of a train."""
+"""How many bytes of a datagram in clear that came alone are as much work as one that is sealed."""
+
+CLEAR_TRAIN_SHARE: Final = 3
+"""The same for trains in clear, of large datagrams."""
+
+LARGE_DATAGRAM: Final = 1024
+"""Bytes from which on a datagram of a train costs by its size, not as one more."""
 
 LARGE_PACKET: Final = 4096
 """Bytes of a packet that are as much work as a small packet."""
@@ -130,8 +136,10 @@ class Receiver:
                     await turns.give_up()
                 length = len(data)
                 is_alone = length <= size
-                is_little = is_alone and not crypto.openers
-                turns.received += length // CLEAR_SHARE if is_little else length
+                if crypto.openers or (not is_alone and size < LARGE_DATAGRAM):
+                    turns.received += length
+                else:
+                    turns.received += length // (CLEAR_SHARE if is_alone else CLEAR_TRAIN_SHARE)
                 if is_alone:
                     self._receive_one(data, source)
                     piece += 1 + length // LARGE_PACKET
@@ -283,36 +291,42 @@ class Receiver:
 
     def _receive_packet(self, packet: bytes, source: Address) -> None:
         """Receive one packet."""
-        fields = read_whole_untrusted(packet)
+        fields = read_data_untrusted(packet)
         if fields is None:
             if not receive_scheduled(self._handle, packet, source):
                 self._receive_other(packet, source)
             return
-        _, _, host_id, _, _, seq, compress, _, _, _, _, channel = fields
+        _, _, host_id, _, _, seq, compress, _, broadcast, frag_num, frag_seq, channel = fields
         host = self._admit(host_id, 1, len(packet), source)
-        if host is not None and host.inbound.receive_whole(seq):
-            data = packet[DATA_HEADER_SIZE:]
-            if compress or host.receive_lane.count:
-                self._pass_later(host, data, channel, compress)
-            else:
-                self._delivery.deliver(data, host_id, channel)
+        if host is None:
+            return
+        data = packet[DATA_HEADER_SIZE:]
+        if frag_num == 1:
+            if not host.inbound.receive_whole(seq):
+                return
+        else:
+            whole = host.inbound.receive(
+                Data(host_id, seq, compress, broadcast != 0, frag_num, frag_seq, channel, data)
+            )
+            if whole is None:
+                return
+            data = whole
+        # Nothing overtakes what waits in its host's lane.
+        if compress or host.receive_lane.count:
+            self._pass_later(host, data, channel, compress)
+        else:
+            self._delivery.deliver(data, host_id, channel)
 
     def _receive_other(self, packet: bytes, source: Address) -> None:
-        """Receive a packet that is not a whole message."""
+        """Receive a packet that is not a valid data packet."""
         try:
             decoded = decode_untrusted(packet)
         except PacketError as error:
             self._refuse(error, packet, source)
             return
-        if not isinstance(decoded, Data):
-            receive_control(self._handle, decoded, len(packet), source)
-            return
-        host = self._admit(decoded.node, 1, len(packet), source)
-        if host is None:
-            return
-        data = host.inbound.receive(decoded)
-        if data is not None:
-            self._pass(host, data, decoded.channel, decoded.compress)
+        # Every valid data packet has been read by the short way.
+        assert not isinstance(decoded, Data)
+        receive_control(self._handle, decoded, len(packet), source)
 
     def _admit(self, host_id: int, packets: int, size: int, source: Address) -> HostState | None:
         """Return the host that sent data packets; None, and counted, if it may not send them.
@@ -381,13 +395,6 @@ class Receiver:
                 self._pass_later(host, data, run.channel, run.compress)
         else:
             self._delivery.deliver_run(datas, host.host_id, run.channel)
-
-    def _pass(self, host: HostState, data: bytes, channel: int, compress: int) -> None:
-        """Hand over a message: nothing overtakes what waits in its host's lane."""
-        if compress or host.receive_lane.count:
-            self._pass_later(host, data, channel, compress)
-        else:
-            self._delivery.deliver(data, host.host_id, channel)
 
     def _pass_later(self, host: HostState, data: bytes, channel: int, compress: int) -> None:
         """Hand over a message that may have to wait in its host's lane."""

@@ -26,7 +26,7 @@ from knet_trio.address import Address
 
 # What one wake-up takes from a socket at most, in calls and in bytes; the last train may go beyond.
 RECEIVE_CALLS: Final = 64
-RECEIVE_BYTES: Final = 192 * 1024
+RECEIVE_BYTES: Final = 384 * 1024
 # Falling asleep and waking up takes longer than all the work on a message. So where single
 # datagrams have come that close, in seconds, so many times in a row, and the thread slept in
 # between, the next ones are awaited awake, each for a few turns of the loop: as long as a peer on a

@@ -18,7 +18,7 @@ from knet_trio.testing.queues import InterfaceState, Outgoing
 
 # What is taken at once, as from a real socket (transport/udp.py).
 RECEIVE_TRAINS: Final = 64
-RECEIVE_BYTES: Final = 192 * 1024
+RECEIVE_BYTES: Final = 384 * 1024
 TRAIN_DATAGRAMS: Final = 64
 TRAIN_BYTES: Final = 65535
 # The share of the send buffer that a socket for one peer alone has.

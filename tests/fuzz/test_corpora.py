@@ -87,7 +87,7 @@ MISTAKES: Final[list[tuple[str, str, Callable[..., Any]]]] = [
     ("reassembly", "knet_trio._core.window.SequenceWindow.is_delivered", never),
     ("reassembly", "knet_trio._core.defrag.Reassembly._is_stale", never),
     ("reassembly", "knet_trio._core.defrag._Partial.fits", always),
-    ("reassembly", "knet_trio._core.defrag._Partial.fits_rest", always),
+    ("reassembly", "knet_trio._core.defrag._Partial.fits_together", always),
     ("reassembly", "knet_trio._core.defrag.Reassembly.make_room_ahead", never),
     ("reassembly", "knet_trio._core.inbound._fit_together", always),
     ("decompression", "knet_trio._compress.zlib.Zlib.decompress_untrusted", decompress_all),

@@ -419,13 +419,13 @@ class TestTroubles:
         bind(C).close()
         a.send_nowait([b"x"], C)
         await trio.sleep(1)
-        b.send_nowait([bytes(1400)] * 300, A)
+        b.send_nowait([bytes(1400)] * 400, A)
         await trio.sleep(1)
         assert a.troubles() == []
         first = await a.receive()
         assert first.troubles == []
         second = await a.receive()
-        assert sum(len(t.datagrams()) for t in first.trains + second.trains) == 300
+        assert sum(len(t.datagrams()) for t in first.trains + second.trains) == 400
         assert [trouble.destination for trouble in second.troubles] == [C]
 
     async def test_a_flood_keeps_them_for_as_long_as_what_the_buffer_holds(
@@ -435,7 +435,7 @@ class TestTroubles:
         network.set_interface(A.host, Interface(receive_buffer=buffer))
         a, b = bind(A), bind(B)
         bind(C).close()
-        flood = [bytes(1400)] * 300
+        flood = [bytes(1400)] * 400
         b.send_nowait(flood, A)
         a.send_nowait([b"x"], C)
         await trio.sleep(1)
