@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import Final, NamedTuple
 
+from knet_trio._core.coupled import Coupled
 from knet_trio.errors import DropCause, PacketError
 
 VERSION: Final = 1
@@ -343,20 +344,52 @@ def encode_messages(
             )
         size = -(-total // count)
         head = before + seq.to_bytes(2, "big") + after
-        tails = _tails(count, channel)
-        if count < _MANY_FRAGMENTS:
-            packets += [
-                b"".join((head, tail, payload[start : start + size]))
-                for tail, start in zip(tails, range(0, total, size), strict=True)
-            ]
-            continue
-        last = total - total % size
-        cut = struct.iter_unpack(f"{size}s", memoryview(payload)[:last])
-        parts: list[bytes] = [part for (part,) in cut]
-        if last < total:
-            parts.append(payload[last:])
-        packets += map(b"".join, zip(repeat(head), tails, parts, strict=False))
+        parts = _cut(payload, size)
+        packets += map(b"".join, zip(repeat(head), _tails(count, channel), parts, strict=False))
     return packets
+
+
+def couple_fragments(
+    payload: bytes,
+    *,
+    node: int,
+    seq: int,
+    compress: int,
+    broadcast: bool,
+    channel: int,
+    fragment_size: int,
+) -> Coupled | None:
+    """Return the data packets of one message in one piece, if they are many.
+
+    Returns:
+        The packets of ``encode_message``; None if they are few, which costs less one by one, or too
+        many.
+    """
+    total = len(payload)
+    count = -(-total // fragment_size)
+    if not _MANY_FRAGMENTS <= count <= MAX_SENT_FRAGMENTS:
+        return None
+    size = -(-total // count)
+    before = _COMMON.pack(VERSION, TYPE_DATA, node, 0, 0)
+    head = b"".join((before, seq.to_bytes(2, "big"), bytes((compress, 0, broadcast))))
+    pieces = [b""] * (2 * count)
+    pieces[::2] = [head + tail for tail in _tails(count, channel)]
+    pieces[1::2] = _cut(payload, size)
+    return Coupled(b"".join(pieces), DATA_HEADER_SIZE + size)
+
+
+def _cut(payload: bytes, size: int) -> list[bytes]:
+    """Return ``payload`` in parts of ``size`` bytes, the last maybe shorter."""
+    total = len(payload)
+    if total < _MANY_FRAGMENTS * size:
+        return [payload[start : start + size] for start in range(0, total, size)]
+    last = total - total % size
+    parts: list[bytes] = [
+        part for (part,) in struct.iter_unpack(f"{size}s", memoryview(payload)[:last])
+    ]
+    if last < total:
+        parts.append(payload[last:])
+    return parts
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
-from knet_trio._core.onwire import encode_messages
+from knet_trio._core.coupled import size_of
+from knet_trio._core.onwire import couple_fragments, encode_messages
 from knet_trio._state.handle import HandleState
 from knet_trio._state.send_lane import MOST_BEHIND, Batch, LaneItem, Sealed, SendLane
 from knet_trio.errors import SealError
@@ -82,32 +83,17 @@ class Sealer:
         end = first + count
         seqs = self._handle.next_seqs(count)
         compress = batch.compress
-        packets: list[bytes]
+        packets: Sequence[bytes]
         if isinstance(compress, int):
-            packets = encode_messages(
-                datas,
-                node=context.host_id,
-                seqs=seqs,
-                compress=compress,
-                broadcast=batch.broadcast,
-                channel=batch.channel,
-                fragment_size=mtu,
-            )
+            packets = self._encode(batch, datas, seqs, compress, mtu)
         else:
-            packets = []
+            several: list[bytes] = []
             start = 0
             for kind, group in groupby(compress[first:end]):
                 stop = start + len(list(group))
-                packets += encode_messages(
-                    datas[start:stop],
-                    node=context.host_id,
-                    seqs=seqs[start:stop],
-                    compress=kind,
-                    broadcast=batch.broadcast,
-                    channel=batch.channel,
-                    fragment_size=mtu,
-                )
+                several += self._encode(batch, datas[start:stop], seqs[start:stop], kind, mtu)
                 start = stop
+            packets = several
         owners = None if len(packets) == count else _owners(datas, mtu)
         cipher = context.crypto.sealer
         if cipher is None:
@@ -118,12 +104,37 @@ class Sealer:
         except (MemoryError, OSError) as error:
             raise SealError(f"the cipher failed: {error!r}") from error
         counters = context.counters
-        counters.tx_crypt.add(time.perf_counter() - began, len(packets))
-        if len(packets) == 1:
-            counters.tx_crypt_overhead += len(datagrams[0]) - len(packets[0])
-        else:
-            counters.tx_crypt_overhead += sum(map(len, datagrams)) - sum(map(len, packets))
+        number = len(packets)
+        counters.tx_crypt.add(time.perf_counter() - began, number)
+        counters.tx_crypt_overhead += size_of(datagrams, number) - size_of(packets, number)
         return Sealed(datagrams, owners, seqs[0], seqs[-1], first, end, is_last, cipher, mtu)
+
+    def _encode(
+        self, batch: Batch, datas: Sequence[bytes], seqs: Sequence[int], compress: int, mtu: int
+    ) -> Sequence[bytes]:
+        """Return the packets of some messages of a batch, all compressed alike."""
+        context = self._context
+        if len(datas) == 1 and context.crypto.sealer is None:
+            coupled = couple_fragments(
+                datas[0],
+                node=context.host_id,
+                seq=seqs[0],
+                compress=compress,
+                broadcast=batch.broadcast,
+                channel=batch.channel,
+                fragment_size=mtu,
+            )
+            if coupled is not None:
+                return coupled
+        return encode_messages(
+            datas,
+            node=context.host_id,
+            seqs=seqs,
+            compress=compress,
+            broadcast=batch.broadcast,
+            channel=batch.channel,
+            fragment_size=mtu,
+        )
 
 
 def _owners(datas: Sequence[bytes], mtu: int) -> list[int]:

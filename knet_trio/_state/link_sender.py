@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from knet_trio._core.coupled import size_of
 from knet_trio._state.context import Context
 from knet_trio._state.counters import Kind, LinkCounters
 from knet_trio._state.link_address import LinkAddress
@@ -139,8 +140,7 @@ class LinkSender:
             else:
                 if taken:
                     self._delay = FIRST_RETRY
-                    size = len(rest[0]) if taken == 1 else sum(map(len, rest[:taken]))
-                    counters.sent(Kind.DATA, taken, size)
+                    counters.sent(Kind.DATA, taken, size_of(rest, taken))
                 done += taken
                 if not taken and not self._go_alone(destination):
                     break

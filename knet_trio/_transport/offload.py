@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from knet_trio._core.coupled import Coupled
 from knet_trio.address import Address
 
 # Not named by the socket module.
@@ -62,6 +63,9 @@ def received_size(ancillary: Ancillary) -> int | None:
 
 def train_length(datagrams: Sequence[bytes], start: int) -> int:
     """Return how many of ``datagrams``, from ``start``, can go in one call: at least one."""
+    if isinstance(datagrams, Coupled):
+        most = max(1, min(MOST_DATAGRAMS, MOST_BYTES // datagrams.size))
+        return min(most, len(datagrams) - start)
     size = len(datagrams[start])
     most = max(1, min(MOST_DATAGRAMS, MOST_BYTES // size)) if size else 1
     sizes = list(map(len, datagrams[start : start + most]))

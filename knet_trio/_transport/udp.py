@@ -20,6 +20,7 @@ from typing import ClassVar, Final
 
 import trio
 
+from knet_trio._core.coupled import joined
 from knet_trio._core.sizes import UDP_HEADER
 from knet_trio._transport import offload, options
 from knet_trio._transport.backlog import Backlogs
@@ -226,7 +227,8 @@ class UdpEndpoint(UdpReceiver):
     ) -> int:
         """Send ``train`` in one call, or else one by one; return how many were taken."""
         try:
-            self._sock.sendmsg([b"".join(train)], offload.cut_into(len(train[0])), 0, name)
+            data, size = joined(train)
+            self._sock.sendmsg([data], offload.cut_into(size), 0, name)
         except BlockingIOError:
             raise
         except OSError as error:
