@@ -123,6 +123,8 @@ def test_a_case_is_measured_told_and_drawn(tmp_path: Path) -> None:
     written = tables.read_text()
     assert result["machine"]["kernel"] in written
     assert [f"`{case['case']}`" in written for case in result["cases"]] == [True] * 3
+    assert "bench --case throughput/loopback/64/clear --case roundtrip/" in written
+    assert f"--contender {OURS} --contender sockets --pairs 1 --seconds 0.5" in written
     # Each contender's first turn of all, and no other.
     assert done.stderr.count("warm-up") == 2
     assert "by this" in done.stderr

@@ -45,10 +45,16 @@ _SETTLE_SECONDS: Final = 11.0
 
 @attrs.frozen
 class Request:
-    """The cases to measure, and the options."""
+    """The cases to measure, and the options.
+
+    Attributes:
+        patterns: What was asked for by ``--case``; nothing for all of them.
+        chosen: What was asked for by ``--contender``; nothing for all of them.
+    """
 
     cases: Sequence[Case]
-    contenders: Sequence[str]
+    patterns: Sequence[str]
+    chosen: Sequence[str]
     rounds: int
     seconds: float
     load_seconds: float
@@ -57,9 +63,16 @@ class Request:
     source: Path | None
 
     @property
+    def contenders(self) -> Sequence[str]:
+        """Who takes part."""
+        return self.chosen or CONTENDERS
+
+    @property
     def options(self) -> list[str]:
-        """What to type to ask for the same, without the cases and the contenders."""
+        """What to type to ask for the same."""
         return [
+            *(part for pattern in self.patterns for part in ("--case", pattern)),
+            *(part for name in self.chosen for part in ("--contender", name)),
             *("--pairs", str(self.rounds), "--seconds", f"{self.seconds:g}"),
             *("--load-seconds", f"{self.load_seconds:g}"),
             *(["--quick"] if self.settle_seconds < _SETTLE_SECONDS else []),
@@ -179,7 +192,8 @@ def bench(
             raise click.BadParameter(str(error), param_hint="--markdown") from error
     request = Request(
         cases,
-        contenders or CONTENDERS,
+        patterns,
+        contenders,
         _QUICK_ROUNDS if quick and not _is_given("pairs") else pairs,
         _QUICK_SECONDS if quick and not _is_given("seconds") else seconds,
         _QUICK_LOAD_SECONDS if quick and not _is_given("load_seconds") else load_seconds,
