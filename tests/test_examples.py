@@ -126,6 +126,65 @@ async def test_a_service_that_cannot_run_says_why(addresses: Addresses) -> None:
                 assert "Traceback" not in program.said
 
 
+# A key-value store.
+
+
+class Stores:
+    """Hosts 1 to 4 of the key-value store, of which 4 has no copy."""
+
+    def __init__(self, key: Path) -> None:
+        self._key = key
+        port = free_udp_port(*(f"127.0.0.{host_id}" for host_id in range(1, 5)))
+        self._hosts = [f"{host_id}=127.0.0.{host_id}:{port}" for host_id in range(1, 5)]
+
+    @asynccontextmanager
+    async def start(self, host_id: int) -> AsyncGenerator[Program]:
+        me = self._hosts[host_id - 1]
+        peers = [host for host in self._hosts if host != me]
+        async with started("key_value.py", self._key, me, *peers, "--copies", 1, 2, 3) as program:
+            yield program
+
+
+async def say_until(program: Program, command: str, pattern: str) -> None:
+    """Say something until the answer is as it should be: hosts have to find out what is new."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            await program.say(command)
+            answer = (await program.line(r"^colour is .*|^\w+Error: .*"))[0]
+            if re.search(pattern, answer):
+                return
+            await trio.sleep(0.1)
+
+
+async def test_a_key_value_store_of_which_copies_are_killed(addresses: Addresses) -> None:
+    stores = Stores(addresses.key)
+    async with stores.start(1) as first, stores.start(4) as fourth:
+        async with stores.start(2) as second:
+            async with stores.start(3) as third:
+                await say_until(first, "set colour deep red", "^colour is set$")
+                await say_until(third, "get colour", "^colour is 'deep red'$")
+                third.signal(signal.SIGKILL)
+                await third.status()
+            await say_until(fourth, "set colour blue", "^colour is set$")
+            await say_until(second, "get colour", "^colour is 'blue'$")
+            second.signal(signal.SIGINT)
+            assert await second.status() == 0
+            assert "host 2 ends\n" in second.said
+            assert "Traceback" not in second.said
+        await say_until(first, "set colour black", "^NoMajorityError: 1 of 3 copies answer")
+        await say_until(fourth, "get colour", "^NoMajorityError: host 1 refuses it: 1 of 3 copies")
+        async with stores.start(3) as third:
+            await say_until(third, "get colour", "^colour is 'blue'$")
+            await say_until(first, "set colour", "^colour is set$")
+            await say_until(fourth, "get colour", "^colour is None$")
+            await third.say("what?")
+            await third.line("^get KEY, set KEY VALUE, or set KEY$")
+            for program in (third, fourth, first):
+                await program.say_no_more()
+                assert await program.status() == 0
+                assert "Traceback" not in program.said
+
+
 # An asyncio program.
 
 
