@@ -13,12 +13,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
+import h11
 import pytest
 import trio
 
 from tests.cluster import KEY, PATIENCE
 from tests.ports import free_udp_port
 from tests.programs import EXAMPLES, Program, output, started
+from tests.streams import http11
 
 ROOT = Path(__file__).parents[1]
 # Those that are shown where namespaces can be made.
@@ -183,6 +185,41 @@ async def test_a_key_value_store_of_which_copies_are_killed(addresses: Addresses
                 await program.say_no_more()
                 assert await program.status() == 0
                 assert "Traceback" not in program.said
+
+
+# Any protocol over TCP.
+
+
+async def test_http_is_forwarded(addresses: Addresses, tmp_path: Path) -> None:
+    body = random.randbytes(5_000_000)
+    ports = [free_udp_port("127.0.0.1", "127.0.0.2") for _ in range(2)]
+    one, two = (
+        f"{host_id}=" + ",".join(f"127.0.0.{host_id}:{port}" for port in ports)
+        for host_id in (1, 2)
+    )
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    _, to = listeners[0].socket.getsockname()
+    async with (
+        started("forward.py", addresses.key, two, one, "--to", to) as second,
+        started("forward.py", addresses.key, one, two) as first,
+    ):
+        at = int((await first.line(r"^connect to port (\d+)$"))[1])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, http11.serve, listeners)
+            for _ in range(2):
+                # The first has to wait until the hosts have found each other.
+                async with await trio.open_tcp_stream("127.0.0.1", at) as stream:
+                    connection = http11.Connection(stream, h11.CLIENT)
+                    for number, part in enumerate((body, b"", body[:1000])):
+                        assert await http11.ask(connection, f"/{number}", part) == part[::-1]
+                    assert await http11.ask(connection, "/", b"abc", close=True) == b"cba"
+            nursery.cancel_scope.cancel()
+        # Nobody takes connections there any more.
+        async with await trio.open_tcp_stream("127.0.0.1", at) as stream:
+            assert await stream.receive_some() == b""
+        await second.line("^a connection failed: .*all attempts")
+        for program in (first, second):
+            assert "Traceback" not in program.said
 
 
 # An asyncio program.
