@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +13,13 @@ import trio
 
 from examples.key_value import Client, Disk, Replica, open_store
 from knet_trio import Handle, open_handle
-from knet_trio.testing import SimulatedNetwork
+from knet_trio.testing import Conditions, SimulatedNetwork, run
 
 T = TypeVar("T")
+
+# Seconds of simulated time that no test needs.
+LIMIT = 600.0
+MEMORY = Path("/dev/shm")
 
 
 async def slow_disk(call: Callable[[], T]) -> T:
@@ -22,6 +27,23 @@ async def slow_disk(call: Callable[[], T]) -> T:
     with trio.CancelScope(shield=True):
         await trio.sleep(random.uniform(0, 0.02))
     return call()
+
+
+@contextmanager
+def directory() -> Generator[Path]:
+    """A directory, in memory if there is such a place: a thousand writes take seconds on disks."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
+        yield Path(name)
+
+
+def simulate(main: Callable[[SimulatedNetwork], Awaitable[T]], *, seed: int = 1) -> T:
+    """Run ``main`` on a simulated network, for a few minutes of its time at most."""
+
+    async def limited(network: SimulatedNetwork) -> T:
+        with trio.fail_after(LIMIT):
+            return await main(network)
+
+    return run(limited, seed=seed, conditions=Conditions(latency=0.005, jitter=0.005))
 
 
 def address(host_id: int) -> str:
@@ -88,7 +110,8 @@ class Member:
         """End without a word: the others hear nothing more."""
         self._cluster.network.take_down(address(self.host_id))
         self._scope.cancel()
-        await self._ended.wait()
+        with trio.CancelScope(shield=True):
+            await self._ended.wait()
 
     async def start(self) -> None:
         """Start again, with what is on its disk."""

@@ -27,11 +27,19 @@ BODY = random.Random(1).randbytes(4 * MIB)
 
 @attrs.frozen
 class Ground:
-    """Two hosts over two links, and how to pull the cable that data goes over."""
+    """Two hosts over two links.
+
+    Attributes:
+        alpha: Streams of host 1.
+        beta: Streams of host 2.
+        pull: Pulls the cable that data goes over.
+        body: What there is to send: simulated packets take long to send.
+    """
 
     alpha: Streams
     beta: Streams
     pull: Callable[[], None]
+    body: bytes = BODY
 
 
 Scenario: TypeAlias = Callable[[Ground], Awaitable[None]]
@@ -65,7 +73,7 @@ def on_simulated_network(scenario: Scenario) -> None:
                 # Nobody is told: it is found out by the pings.
                 network.cut("10.0.0.1", "10.0.0.2")
 
-            await scenario(Ground(pair.alpha, pair.beta, pull))
+            await scenario(Ground(pair.alpha, pair.beta, pull, BODY[:MIB]))
 
     simulate(main)
 
@@ -88,7 +96,7 @@ async def keep_alive(ground: Ground) -> None:
     """Several requests over one stream, the last of which closes it."""
     async with serving(ground, serve) as stream, stream:
         connection = Connection(stream, h11.CLIENT)
-        for number, body in enumerate((b"", b"abc", BODY, b"", BODY[:MIB])):
+        for number, body in enumerate((b"", b"abc", ground.body, b"", ground.body[:99_999])):
             assert await ask(connection, f"/{number}", body) == body[::-1]
         assert await ask(connection, "/last", b"xyz", close=True) == b"zyx"
         assert await stream.receive_some() == b""
@@ -124,8 +132,8 @@ async def http_while_a_cable_is_pulled(
     async with serving(ground, partial(serve, halfway=pulls_there)) as stream, stream:
         connection = Connection(stream, h11.CLIENT)
         for number in range(2):
-            answer = await ask(connection, f"/{number}", BODY, halfway=pulls_here)
-            assert answer == BODY[::-1]
+            answer = await ask(connection, f"/{number}", ground.body, halfway=pulls_here)
+            assert answer == ground.body[::-1]
             assert pulled == [direction]
 
 
@@ -193,13 +201,15 @@ async def expect(stream: TLS | HostStream, data: bytes) -> None:
     assert got == data
 
 
-async def exchange(client: TLS, server: TLS, halfway: Callable[[], None] = nothing) -> None:
-    """Send some MiB both ways at once."""
+async def exchange(
+    client: TLS, server: TLS, body: bytes, halfway: Callable[[], None] = nothing
+) -> None:
+    """Send it both ways at once."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(send, client, BODY, halfway)
-        nursery.start_soon(send, server, BODY[::-1], nothing)
-        nursery.start_soon(expect, server, BODY)
-        nursery.start_soon(expect, client, BODY[::-1])
+        nursery.start_soon(send, client, body, halfway)
+        nursery.start_soon(send, server, body[::-1], nothing)
+        nursery.start_soon(expect, server, body)
+        nursery.start_soon(expect, client, body[::-1])
 
 
 async def close(client: TLS, server: TLS) -> None:
@@ -216,14 +226,14 @@ async def close(client: TLS, server: TLS) -> None:
 async def tls_both_ways(contexts: tuple[ssl.SSLContext, ssl.SSLContext], ground: Ground) -> None:
     client, server = await wrap(ground, contexts)
     assert client.version() == server.version() == "TLSv1.3"
-    await exchange(client, server)
+    await exchange(client, server, ground.body)
     await close(client, server)
 
 
 async def tls_unwrapped(contexts: tuple[ssl.SSLContext, ssl.SSLContext], ground: Ground) -> None:
     """TLS ends, and what is under it goes on."""
     client, server = await wrap(ground, contexts)
-    await exchange(client, server)
+    await exchange(client, server, ground.body)
     bare: dict[str, HostStream] = {}
 
     async def unwrap(name: str, stream: TLS) -> None:
@@ -246,9 +256,23 @@ async def tls_while_a_cable_is_pulled(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], ground: Ground
 ) -> None:
     client, server = await wrap(ground, contexts)
-    await exchange(client, server, halfway=ground.pull)
-    await exchange(server, client)
+    await exchange(client, server, ground.body, halfway=ground.pull)
+    await exchange(server, client, ground.body)
     await close(client, server)
+
+
+async def https(contexts: tuple[ssl.SSLContext, ssl.SSLContext], ground: Ground) -> None:
+    """One protocol on the other, served as Trio serves TLS."""
+    async with trio.open_nursery() as nursery, ground.beta.listener() as listener:
+        secure = trio.SSLListener(listener, contexts[1])
+        nursery.start_soon(trio.serve_listeners, serve, [secure])
+        here = await ground.alpha.connect(2)
+        async with trio.SSLStream(here, contexts[0], server_hostname="beta.example") as stream:
+            connection = Connection(stream, h11.CLIENT)
+            answer = await ask(connection, "/first", ground.body, halfway=ground.pull)
+            assert answer == ground.body[::-1]
+            assert await ask(connection, "/last", b"xyz", close=True) == b"zyx"
+        nursery.cancel_scope.cancel()
 
 
 async def tls_to_the_wrong_host(
@@ -272,7 +296,13 @@ async def tls_to_the_wrong_host(
         await trio.aclose_forcefully(client)
 
 
-TLS_SCENARIOS = [tls_both_ways, tls_unwrapped, tls_while_a_cable_is_pulled, tls_to_the_wrong_host]
+TLS_SCENARIOS = [
+    tls_both_ways,
+    tls_unwrapped,
+    tls_while_a_cable_is_pulled,
+    https,
+    tls_to_the_wrong_host,
+]
 TlsScenario: TypeAlias = Callable[[tuple[ssl.SSLContext, ssl.SSLContext], Ground], Awaitable[None]]
 
 
