@@ -91,14 +91,18 @@ class Member:
                             )
                     copies = self._cluster.copies
                     async with (
-                        open_store(self._handle, copies, self.path) as self._store,
+                        open_store(self._handle, copies, self.path) as store,
                         trio.open_nursery() as nursery,
                     ):
-                        self._nursery = nursery
+                        self._store, self._nursery = store, nursery
                         task_status.started()
-                        await trio.sleep_forever()
+                        try:
+                            await trio.sleep_forever()
+                        finally:
+                            # From now on nothing can be begun here.
+                            self._store = self._nursery = None
         finally:
-            self._store = self._handle = self._nursery = None
+            self._handle = None
             self._ended.set()
 
     def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
