@@ -47,6 +47,16 @@ class Program:
                     return found
         raise AssertionError(f"no line with {pattern!r} in what was printed:\n{self.said}")
 
+    async def say(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self._process.stdin is not None
+        await self._process.stdin.send_all(f"{line}\n".encode())
+
+    async def say_no_more(self) -> None:
+        """End its standard input."""
+        assert self._process.stdin is not None
+        await self._process.stdin.aclose()
+
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
@@ -69,7 +79,7 @@ async def started(
     """
     command = [*within, sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
     process = await trio.lowlevel.open_process(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     program = Program(process)
     try:
@@ -82,8 +92,9 @@ async def started(
             if process.returncode is None:
                 process.kill()
             await process.wait()
-            if process.stdout is not None:
-                await process.stdout.aclose()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    await stream.aclose()
 
 
 async def output(name: str, *arguments: object) -> str:

@@ -89,11 +89,15 @@ async def answer(ports: Sequence[int], task_status: trio.TaskStatus[None]) -> No
 
 
 async def serve_streams(handle: Handle) -> None:
-    """Run the part of the guide that answers its streams, requests and messages."""
+    """Run the parts of the guide that answer its streams, requests and messages, and its HTTP."""
     names: dict[str, Any] = {"knet_trio": knet_trio, "trio": trio}
-    (program,) = [block for block in blocks("docs/guide.md", "python") if "def serve(" in block]
-    exec(compile(f"from knet_trio.streams import open_streams\n{program}", "serve", "exec"), names)  # noqa: S102  # ours
-    await names["serve"](handle)
+    exec("from knet_trio.streams import open_streams", names)  # noqa: S102  # ours
+    async with trio.open_nursery() as nursery:
+        for function in ("serve", "serve_pages"):
+            parts = blocks("docs/guide.md", "python")
+            (program,) = [part for part in parts if f"def {function}(" in part]
+            exec(compile(program, function, "exec"), names)  # noqa: S102  # ours
+            nursery.start_soon(names[function], handle)
 
 
 @asynccontextmanager
@@ -130,6 +134,8 @@ async def test_the_guide_runs_from_top_to_bottom(
     assert "b'late'" in said
     assert "as many bytes as you like" in said
     assert "b'this one has to arrive'" in said
+    assert "a page of host 2" in said
+    assert "nothing was done" not in said
     assert "LinkStatusChanged" in said
 
 

@@ -13,12 +13,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
+import h11
 import pytest
 import trio
 
 from tests.cluster import KEY, PATIENCE
 from tests.ports import free_udp_port
 from tests.programs import EXAMPLES, Program, output, started
+from tests.streams import http11
 
 ROOT = Path(__file__).parents[1]
 # Those that are shown where namespaces can be made.
@@ -124,6 +126,100 @@ async def test_a_service_that_cannot_run_says_why(addresses: Addresses) -> None:
                 await program.line(f"^error: .*{reason}")
                 assert await program.status() == 1
                 assert "Traceback" not in program.said
+
+
+# A key-value store.
+
+
+class Stores:
+    """Hosts 1 to 4 of the key-value store, of which 4 has no copy."""
+
+    def __init__(self, key: Path) -> None:
+        self._key = key
+        port = free_udp_port(*(f"127.0.0.{host_id}" for host_id in range(1, 5)))
+        self._hosts = [f"{host_id}=127.0.0.{host_id}:{port}" for host_id in range(1, 5)]
+
+    @asynccontextmanager
+    async def start(self, host_id: int) -> AsyncGenerator[Program]:
+        me = self._hosts[host_id - 1]
+        peers = [host for host in self._hosts if host != me]
+        async with started("key_value.py", self._key, me, *peers, "--copies", 1, 2, 3) as program:
+            yield program
+
+
+async def say_until(program: Program, command: str, pattern: str) -> None:
+    """Say something until the answer is as it should be: hosts have to find out what is new."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            await program.say(command)
+            answer = (await program.line(r"^colour is .*|^\w+Error: .*"))[0]
+            if re.search(pattern, answer):
+                return
+            await trio.sleep(0.1)
+
+
+async def test_a_key_value_store_of_which_copies_are_killed(addresses: Addresses) -> None:
+    stores = Stores(addresses.key)
+    async with stores.start(1) as first, stores.start(4) as fourth:
+        async with stores.start(2) as second:
+            async with stores.start(3) as third:
+                await say_until(first, "set colour deep red", "^colour is set$")
+                await say_until(third, "get colour", "^colour is 'deep red'$")
+                third.signal(signal.SIGKILL)
+                await third.status()
+            await say_until(fourth, "set colour blue", "^colour is set$")
+            await say_until(second, "get colour", "^colour is 'blue'$")
+            second.signal(signal.SIGINT)
+            assert await second.status() == 0
+            assert "host 2 ends\n" in second.said
+            assert "Traceback" not in second.said
+        await say_until(first, "set colour black", "^NoMajorityError: 1 of 3 copies answer")
+        await say_until(fourth, "get colour", "^NoMajorityError: host 1 refuses it: 1 of 3 copies")
+        async with stores.start(3) as third:
+            await say_until(third, "get colour", "^colour is 'blue'$")
+            await say_until(first, "set colour", "^colour is set$")
+            await say_until(fourth, "get colour", "^colour is None$")
+            await third.say("what?")
+            await third.line("^get KEY, set KEY VALUE, or set KEY$")
+            for program in (third, fourth, first):
+                await program.say_no_more()
+                assert await program.status() == 0
+                assert "Traceback" not in program.said
+
+
+# Any protocol over TCP.
+
+
+async def test_http_is_forwarded(addresses: Addresses, tmp_path: Path) -> None:
+    body = random.randbytes(5_000_000)
+    ports = [free_udp_port("127.0.0.1", "127.0.0.2") for _ in range(2)]
+    one, two = (
+        f"{host_id}=" + ",".join(f"127.0.0.{host_id}:{port}" for port in ports)
+        for host_id in (1, 2)
+    )
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    _, to = listeners[0].socket.getsockname()
+    async with (
+        started("forward.py", addresses.key, two, one, "--to", to) as second,
+        started("forward.py", addresses.key, one, two) as first,
+    ):
+        at = int((await first.line(r"^connect to port (\d+)$"))[1])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, http11.serve, listeners)
+            for _ in range(2):
+                # The first has to wait until the hosts have found each other.
+                async with await trio.open_tcp_stream("127.0.0.1", at) as stream:
+                    connection = http11.Connection(stream, h11.CLIENT)
+                    for number, part in enumerate((body, b"", body[:1000])):
+                        assert await http11.ask(connection, f"/{number}", part) == part[::-1]
+                    assert await http11.ask(connection, "/", b"abc", close=True) == b"cba"
+            nursery.cancel_scope.cancel()
+        # Nobody takes connections there any more.
+        async with await trio.open_tcp_stream("127.0.0.1", at) as stream:
+            assert await stream.receive_some() == b""
+        await second.line("^a connection failed: .*all attempts")
+        for program in (first, second):
+            assert "Traceback" not in program.said
 
 
 # An asyncio program.
