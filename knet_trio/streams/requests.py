@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class HostRequest:
     """A request of another host, which is to be answered or refused once.
 
-    As an async context manager it is refused at the end if it was not answered; if the block
-    raises an exception, the other host's ``request`` raises a HandlerError that names it.
+    As an async context manager it fails at the end if it was neither answered nor refused: how far
+    the handler came is not known, so the other host's ``request`` raises a HandlerError, which
+    names the exception if the block raised one.
 
     Attributes:
         source: The id of the host that asks.
@@ -116,12 +117,14 @@ class HostRequest:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
-        """Refuse it if it was not answered."""
-        if not self._answered:
-            if error is None:
-                await self.refuse("it was not answered")
-            else:
-                self.fail(describe_error(error))
+        """Say that it has failed if it was not answered."""
+        if error is not None:
+            self.fail(describe_error(error))
+        elif not self._answered:
+            try:
+                await trio.lowlevel.checkpoint()
+            finally:
+                self.fail("it was not answered")
 
 
 @final
