@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from knet_trio.streams import (
+    HandlerError,
     HostRequest,
     MessageReceiver,
     RefusedError,
@@ -172,8 +173,8 @@ async def answering(call: Spied) -> None:
                 await trio.sleep(1)
             assert len(outcomes) == 1
             if not cancelled:
-                refuses = call.name.endswith(("refuse", "__aexit__"))
-                assert outcomes == [RefusedError if refuses else b"yes"]
+                expected = {"refuse": RefusedError, "__aexit__": HandlerError}
+                assert outcomes == [expected.get(call.name.rpartition(".")[2], b"yes")]
             outcomes.clear()
             await begin()
 
