@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from knet_trio.streams._collecting import Collector
+from knet_trio.streams._collecting import Collector, Whole, take_whole
 from knet_trio.streams._core.receiving_half import ReceivingStage
-from knet_trio.streams._core.stream_state import Failure, FailureCause
+from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
 from knet_trio.streams._core.wire import Code, StreamKind
 from knet_trio.streams._stream_user import BOTH, UsedStream
 
@@ -52,9 +52,10 @@ async def _wait_accepted(used: UsedStream) -> None:
     used.pump.flush()
 
 
-async def ask(pump: HostPump, data: memoryview, limit: int) -> bytes:
+async def ask(pump: HostPump, data: bytes | memoryview, limit: int) -> bytes:
     """Ask, and return the answer of up to ``limit`` bytes. Cancelled, the host is told."""
-    used = UsedStream(pump, *await pump.open(StreamKind.REQUEST))
+    opened = pump.open_now(StreamKind.REQUEST) or await pump.open(StreamKind.REQUEST)
+    used = UsedStream(pump, *opened)
     state = used.state
     answer = _Answer(used, limit)
     try:
@@ -63,19 +64,19 @@ async def ask(pump: HostPump, data: memoryview, limit: int) -> bytes:
             await used.wait_news()
         if answer.failure is not None:
             raise pump.error(answer.failure)
-        return answer.collector.data()
+        return answer.data()
     except BaseException:
         used.reset(BOTH, Code.CANCELLED)
         raise
     finally:
         state.owner = None
-        answer.collector.abandon()
-        answer.collector.drop()
+        answer.drop()
 
 
-async def tell(pump: HostPump, data: memoryview) -> None:
+async def tell(pump: HostPump, data: bytes | memoryview) -> None:
     """Send a message, and wait until the host says that it is in its queue."""
-    used = UsedStream(pump, *await pump.open(StreamKind.MESSAGE))
+    opened = pump.open_now(StreamKind.MESSAGE) or await pump.open(StreamKind.MESSAGE)
+    used = UsedStream(pump, *opened)
     state = used.state
     try:
         await _write(used, data)
@@ -96,38 +97,67 @@ class _Answer:
     """Puts together the answer to a request, and wakes who waits for it.
 
     Attributes:
-        collector: What puts it together.
         is_there: Whether it is whole, or will not be.
         failure: Why it will not be.
     """
+
+    __slots__ = ("_collector", "_limit", "_used", "_whole", "failure", "is_there")
 
     def __init__(self, used: UsedStream, limit: int) -> None:
         self.is_there = False
         self.failure: Failure | None = None
         self._used = used
-        self._widened = False
-        pump, connection = used.pump, used.connection
-        self.collector = Collector(
-            pump, connection, used.state, pump.answers, limit, self._note_end
-        )
+        self._limit = limit
+        # The answer comes in one packet, or is put together.
+        self._whole: Whole | None = None
+        self._collector: Collector | None = None
         used.state.owner = self
+
+    def data(self) -> bytes:
+        """Return the answer, which has to be there."""
+        answer = self._whole or self._collector
+        return b"" if answer is None else answer.data()
+
+    def drop(self) -> None:
+        """Want it no more, and give back its memory."""
+        if self._whole is not None:
+            self._whole.drop()
+        if self._collector is not None:
+            self._collector.abandon()
+            self._collector.drop()
+
+    def touched(self) -> None:
+        """Take what has come, and wake the task."""
+        used = self._used
+        if self._collector is None:
+            self._begin(used.state)
+        if self._collector is not None:
+            self._collector.touched()
+        used.touched()
+
+    def _begin(self, state: StreamState) -> None:
+        """Take the answer if it is there as a whole, else begin to put it together."""
+        used, share = self._used, self._used.pump.answers
+        if self.is_there:
+            return
+        self._whole = take_whole(used.connection, state, share, self._limit)
+        if self._whole is not None:
+            self.is_there = True
+        elif state.receiving.available or not state.receiving.wants_more:
+            self._collector = Collector(
+                used.pump, used.connection, state, share, self._limit, self._note_end
+            )
+            used.connection.widen(state, trio.current_time())
 
     def _note_end(self, failure: Failure | None) -> None:
         self.is_there = True
         self.failure = failure
 
-    def touched(self) -> None:
-        """Take what has come, and wake the task."""
-        used = self._used
-        if used.state.receiving.available and not self._widened:
-            self._widened = True
-            used.connection.widen(used.state, trio.current_time())
-        self.collector.touched()
-        used.touched()
 
-
-async def _write(used: UsedStream, data: memoryview) -> None:
+async def _write(used: UsedStream, data: bytes | memoryview) -> None:
     """Write all there is to ask, unless the other side wants no more of it."""
+    if used.pump.say(used.connection, used.state, data):
+        return
     try:
         await used.write(data, last=True)
     except trio.BrokenResourceError:

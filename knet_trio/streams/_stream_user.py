@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 import trio
 
 from knet_trio import InvalidArgumentError
+from knet_trio.streams._bell import Bell
 from knet_trio.streams._core.connection import Connection
 from knet_trio.streams._core.packet_builder import LOW_WATER
 from knet_trio.streams._core.sending_half import SendingStage
@@ -21,8 +22,10 @@ BOTH: Final = SENDING | RECEIVING
 _WRITTEN_AT_ONCE: Final = 1 << 20
 
 
-def check_bytes(data: object, limit: int | None = None) -> memoryview:
+def check_bytes(data: object, limit: int | None = None) -> bytes | memoryview:
     """Return ``data`` as bytes, in place; raise InvalidArgumentError if it is none, or too long."""
+    if type(data) is bytes and (limit is None or len(data) <= limit):
+        return data
     if not isinstance(data, bytes | bytearray | memoryview):
         advice = ": encode it first" if isinstance(data, str) else ""
         raise InvalidArgumentError(f"bytes can be sent, not {type(data).__name__}{advice}")
@@ -47,16 +50,17 @@ class UsedStream:
         self.pump = pump
         self.connection = connection
         self.state = state
-        self._news = trio.lowlevel.ParkingLot()
+        self._news = Bell()
         state.owner = self
 
     def touched(self) -> None:
         """Wake those who wait for news."""
-        self._news.unpark_all()
+        if self._news.waiting:
+            self._news.ring()
 
     async def wait_news(self) -> None:
         """Wait until something has changed."""
-        await self._news.park()
+        await self._news.wait()
 
     def check_sending(self) -> None:
         """Raise the error for a stream on which nothing can be sent any more."""
@@ -92,7 +96,7 @@ class UsedStream:
         self.check_sending()
         while self.state.sending.unsent >= LOW_WATER:
             self.state.writer_waits = True
-            await self._news.park()
+            await self._news.wait()
             self.check_sending()
 
     def finish(self) -> None:

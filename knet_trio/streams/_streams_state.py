@@ -102,10 +102,11 @@ class StreamsState:
         # Where much comes, sockets are given more than one chance to be read.
         patience = len(messages)
         for _ in range(_RECEIVED_IN_A_ROW):
-            self._take(messages, heard)
-            if patience == 1 and not any(pump.is_due for pump in heard):
+            now = trio.current_time()
+            self._take(messages, now, heard)
+            if patience == 1 and not [pump for pump in heard if not pump.wait_for(now)]:
                 # Nothing has to be sent for it by this task, and the next one is waited for.
-                break
+                return
             await trio.lowlevel.checkpoint()
             messages = self._more()
             if not messages and patience > 1:
@@ -114,7 +115,7 @@ class StreamsState:
             if not messages:
                 break
         else:
-            self._take(messages, heard)
+            self._take(messages, trio.current_time(), heard)
         for pump in heard:
             pump.flush()
 
@@ -128,17 +129,22 @@ class StreamsState:
                 messages.append(receive())  # noqa: PERF401
         return messages
 
-    def _take(self, messages: list[Message], heard: dict[HostPump, None]) -> None:
+    def _take(self, messages: list[Message], now: float, heard: dict[HostPump, None]) -> None:
         """Give packets to the conversations they are of, and add these to ``heard``."""
-        now = trio.current_time()
+        if len(messages) == 1:
+            self._take_of(messages[0].source, [messages[0].data], now, heard)
+            return
         for source, of_source in groupby(messages, key=attrgetter("source")):
-            pump = self._pump_of(source)
-            if pump is not None:
-                packets = [message.data for message in of_source]
-                for error in pump.conversation.receive_many(packets, now):
-                    self.faults[error.fault] += 1
-                pump.notice()
-                heard[pump] = None
+            self._take_of(source, [message.data for message in of_source], now, heard)
+
+    def _take_of(
+        self, source: int, packets: list[bytes], now: float, heard: dict[HostPump, None]
+    ) -> None:
+        pump = self._pumps.get(source) or self._pump_of(source)
+        if pump is not None:
+            for error in pump.receive(packets, now):
+                self.faults[error.fault] += 1
+            heard[pump] = None
 
     async def _watch(self) -> None:
         """Greet hosts that can be reached, and look after those whose links have changed."""
@@ -181,6 +187,10 @@ class StreamsState:
             trio.ClosedResourceError: The streams were closed.
         """
         self.check_open()
+        if type(host) is int:
+            known = self._pumps.get(host)
+            if known is not None and host in self._handle.hosts:
+                return known
         found = self._handle.get_host(host.host_id if isinstance(host, Host) else host)
         if isinstance(host, Host) and found is not host:
             raise InvalidArgumentError(f"host {host.host_id} is another handle's, or was removed")

@@ -16,6 +16,7 @@ what is oldest, so that it need not be found lost first.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -116,6 +117,8 @@ class Recovery:
         self._sent: dict[int, SentRun] = {}
         self._remembered: dict[int, SentRun] = {}
         self._largest = -1
+        # One more than the highest number that was sent.
+        self._sent_to = 0
         self._places = 0
         self._probes_in_a_row = 0
         self._packet_threshold = PACKET_THRESHOLD
@@ -137,6 +140,7 @@ class Recovery:
         run.place = self._places
         self._places += run.count
         self._sent[run.number] = run
+        self._sent_to = run.number + run.count
         self.in_flight += run.size * run.count
 
     def arm(self, now: float) -> None:
@@ -171,11 +175,13 @@ class Recovery:
         size = sum([run.size * run.count for run in arrived])
         self.in_flight -= size
         self.arrived_packets += sum([run.count for run in arrived])
-        self._largest = max(self._largest, largest)
+        if largest > self._largest:
+            self._largest = largest
         if largest == ranges[0][1] - 1:
             self.round_trip.measure(now - newest.sent, delay)
         self._probes_in_a_row = 0
-        lost = self.find_lost(now)
+        self.loss_deadline = math.inf
+        lost = self.find_lost(now) if self._sent else []
         self.congestion.acknowledged(size, newest.sent, now, self.round_trip.smooth, full=was_full)
         self.arm(now)
         return arrived + spurious, lost
@@ -224,6 +230,13 @@ class Recovery:
 
     def _take(self, ranges: Sequence[tuple[int, int]]) -> list[SentRun]:
         """Remove and return the packets with numbers in ``ranges``, in ascending order."""
+        if not self._sent:
+            return []
+        if ranges[0][1] >= self._sent_to and ranges[0][0] <= next(iter(self._sent)):
+            # All of them: what is mostly so where one packet goes each way.
+            everything = list(self._sent.values())
+            self._sent.clear()
+            return everything
         arrived: list[SentRun] = []
         torn: list[SentRun] = []
         end_of_all = ranges[0][1]
@@ -306,15 +319,17 @@ class Recovery:
     def _find_spurious(self, ranges: Sequence[tuple[int, int]]) -> list[SentRun]:
         """Return packets that were taken for lost and have arrived, and learn from them."""
         remembered = self._remembered
-        oldest = next(iter(remembered))
+        # Ascending: what is lost later was sent later.
+        numbers = list(remembered)
+        oldest = numbers[0]
         found: list[SentRun] = []
         for start, end in ranges:
             if end <= oldest:
                 break
-            numbers = [number for number in remembered if start <= number < end]
-            found += [remembered.pop(number) for number in numbers]
-            if not remembered:
-                break
+            first = bisect_left(numbers, start)
+            last = bisect_left(numbers, end, first)
+            if first < last:
+                found += [remembered.pop(number) for number in numbers[first:last]]
         if found:
             self.spurious += len(found)
             behind = ranges[0][1] - min(packet.number for packet in found)

@@ -33,7 +33,8 @@ class TolerantCubic(Cubic):
     ) -> None:
         """Note that packets have arrived."""
         self._arrived_lately += size
-        super().acknowledged(size, sent, now, round_trip, full=full)
+        if full:
+            super().acknowledged(size, sent, now, round_trip, full=True)
 
     def lost(self, size: int, sent: float, now: float, queueing: float) -> bool:
         """Note that packets are lost."""

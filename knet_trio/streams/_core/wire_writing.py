@@ -12,6 +12,7 @@ from knet_trio.streams._core.wire import (
     ACK_LAYOUT,
     ACK_TYPE,
     AFTER_CHECKSUM_LAYOUT,
+    ANSWER_AFTER_CHECKSUM_LAYOUT,
     CHECKSUM_SIZE,
     CLOSE_LAYOUT,
     CREDIT_LAYOUT,
@@ -56,6 +57,74 @@ def write_data_packet(
         AFTER_CHECKSUM_LAYOUT.pack(STREAMS_VERSION, FRAMES_KIND, 0, sender, receiver, number)
         + frame
     )
+    checksum = (crc32(data, crc32(head)) or 0xFFFFFFFF) if checked else 0
+    return b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, data))
+
+
+def write_last_packet(
+    sender: int,
+    receiver: int,
+    number: int,
+    stream: int,
+    kind: int,
+    data: bytes | memoryview,
+    ack: tuple[int, int, float] | None,
+    *,
+    checked: bool,
+) -> bytes:
+    """Return a packet with one DATA frame that is all of its stream: the short way for requests.
+
+    Args:
+        sender: The id of the connection here.
+        receiver: The id of the connection there.
+        number: The number of the packet.
+        stream: The stream.
+        kind: What the stream is for.
+        data: All bytes of the stream.
+        ack: What the packet acknowledges: the first and the last number, and for how many seconds
+            that was put off; None for nothing.
+        checked: Whether the packet has a checksum.
+    """
+    size = len(data)
+    if ack is None:
+        head = WHOLE_AFTER_CHECKSUM_LAYOUT.pack(
+            STREAMS_VERSION,
+            FRAMES_KIND,
+            0,
+            sender,
+            receiver,
+            number,
+            DATA_TYPE,
+            kind,
+            1,
+            0,
+            size,
+            stream,
+            0,
+        )
+    else:
+        first, last, delay = ack
+        head = ANSWER_AFTER_CHECKSUM_LAYOUT.pack(
+            STREAMS_VERSION,
+            FRAMES_KIND,
+            0,
+            sender,
+            receiver,
+            number,
+            ACK_TYPE,
+            0,
+            0,
+            min(int(delay * 1e6), 0xFFFFFFFF),
+            last,
+            min(last - first, 0x7FFFFFFF),
+            DATA_TYPE,
+            kind,
+            1,
+            0,
+            size,
+            stream,
+            0,
+        )
     checksum = (crc32(data, crc32(head)) or 0xFFFFFFFF) if checked else 0
     return b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, data))
 
