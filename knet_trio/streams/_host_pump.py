@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from knet_trio import Channel, Handle
     from knet_trio.streams._core.conversation import Conversation
 
-BURST: Final = 1024 * 1024
+BURST: Final = 2 * 1024 * 1024
 """Bytes that are handed to the channel at once."""
 BURST_PACKETS: Final = 64
 DIRECT: Final = 2
@@ -157,12 +157,12 @@ class HostPump:
         self._set_alarm(due)
         return True
 
-    def flush(self) -> None:
-        """Send at once what is little; the task sends the rest."""
+    def flush(self, *, bulk: bool = False) -> None:
+        """Send at once what is little; the task sends the rest, all of it if it is ``bulk``."""
         conversation = self.conversation
         due = conversation.deadline
         if due == ALREADY or due <= trio.current_time():
-            if not self._handing_over and not self._left:
+            if not bulk and not self._handing_over and not self._left:
                 self._send_now()
                 due = conversation.deadline
             if self._left or due == ALREADY:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BOTH: Final = SENDING | RECEIVING
 _WRITTEN_AT_ONCE: Final = 1 << 20
+# With more than this to be sent, the task of the host sends it, many packets at once.
+_LITTLE: Final = 64 * 1024
 
 
 def check_bytes(data: object, limit: int | None = None) -> bytes | memoryview:
@@ -85,7 +87,7 @@ class UsedStream:
             if last and start + len(part) == len(view):
                 # In one packet with its bytes, if they are few.
                 self.connection.finish(self.state)
-            self.pump.flush()
+            self.pump.flush(bulk=sending.unsent > _LITTLE)
         if last and not view:
             self.finish()
         if sending.unsent >= LOW_WATER:

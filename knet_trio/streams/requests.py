@@ -63,7 +63,7 @@ class HostRequest:
     async def answer(self, data: BytesLike) -> None:
         """Send the answer.
 
-        Returns when it has been handed over, all but the last 512 KiB sent.
+        Returns when it has been handed over, all but the last 2 MiB sent.
 
         Raises:
             trio.BrokenResourceError: Nobody waits for it any more.

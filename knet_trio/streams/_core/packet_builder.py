@@ -36,7 +36,7 @@ QUANTUM: Final = 16 * 1024
 """Bytes that a stream sends before it is another one's turn."""
 MIN_PIECE: Final = HEADER_SIZE + MAX_CONTROL_SIZE + 64
 """The smallest size of packets that the protocol works with."""
-LOW_WATER: Final = 512 * 1024
+LOW_WATER: Final = 2 * 1024 * 1024
 """A stream with less to be sent than this has room for more."""
 
 # A piece of a stream is not begun in less room than that.
@@ -233,14 +233,19 @@ class PacketBuilder:
         """Return several full packets with pieces of the stream whose turn it is, or none."""
         stream = self.ready[0]
         sending = stream.sending
-        data = sending.never_sent()
         size = piece - HEADER_SIZE - DATA_FRAME_SIZE
-        count = min(count, len(data) // size, self._recovery.room // piece)
+        count = min(
+            count,
+            sending.never_sent() // size,
+            self._recovery.room // piece,
+            # Only the last of them asks.
+            2 + (ASK_BYTES - self._unasked) // piece,
+        )
         if len(self.ready) > 1:
             count = min(count, 1 + self._turn_left // size)
         if count < 2:
             return []
-        start = sending.take_run(count * size)
+        start, run = sending.take_run(size, count)
         asks = self._asks(count * piece, piece)
         number = self.next_number
         self.next_number += count
@@ -251,7 +256,7 @@ class PacketBuilder:
             stream.key,
             stream.kind,
             start,
-            data[: count * size],
+            run,
             size,
             asks=asks,
             checked=self._checked,

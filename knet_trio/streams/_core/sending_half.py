@@ -195,20 +195,38 @@ class SendingHalf:
         self.next = stop = self._cut(start, self._sendable(), room)
         return start, stop
 
-    def never_sent(self) -> memoryview:
-        """Return bytes that may be sent, were not before, and are in one place; maybe none."""
-        if self._lost or self.is_over or self.next >= self.written or self.next >= self.limit:
-            return memoryview(b"")
-        index = bisect_right(self._starts, self.next) - 1
-        start = self._starts[index]
-        return self._chunks[index][self.next - start : self.limit - start]
+    def never_sent(self) -> int:
+        """Return how many bytes may be sent that never were; 0 if others come first."""
+        if self._lost or self.is_over:
+            return 0
+        return max(0, min(self.written, self.limit) - self.next)
 
-    def take_run(self, size: int) -> int:
-        """Note that so many bytes of those are sent; return where they begin."""
+    def take_run(self, size: int, count: int) -> tuple[int, list[list[memoryview]]]:
+        """Take ``count`` pieces of ``size`` bytes of those.
+
+        Returns:
+            Where they begin, and the parts of each: most are in one place.
+        """
         self._opened = True
-        start = self.next
-        self.next += size
-        return start
+        begin = self.next
+        self.next += size * count
+        index = bisect_right(self._starts, begin) - 1
+        chunk = self._chunks[index]
+        start = begin - self._starts[index]
+        length = len(chunk)
+        pieces: list[list[memoryview]] = []
+        for _ in range(count):
+            stop = start + size
+            parts = [chunk[start:stop]]
+            while stop > length:
+                stop -= length
+                index += 1
+                chunk = self._chunks[index]
+                length = len(chunk)
+                parts.append(chunk[:stop])
+            pieces.append(parts)
+            start = stop
+        return begin, pieces
 
     def _cut(self, start: int, stop: int, room: int) -> int:
         """Return where a piece ends that may go on to ``stop`` and has ``room`` bytes."""

@@ -136,23 +136,31 @@ def write_run(
     stream: int,
     kind: int,
     offset: int,
-    data: memoryview,
+    pieces: Sequence[Sequence[bytes | memoryview]],
     size: int,
     *,
     asks: bool,
     checked: bool,
 ) -> list[bytes]:
-    """Return packets numbered from ``number`` with one DATA frame of ``size`` bytes each.
+    """Return packets numbered from ``number`` with one DATA frame each.
 
-    The bytes, which are not the last of the stream, have to be a multiple of that. If it ``asks``,
-    the last packet is to be acknowledged at once.
+    Args:
+        sender: The id of the connection here.
+        receiver: The id of the connection there.
+        number: The number of the first packet.
+        stream: The stream.
+        kind: What the stream is for.
+        offset: Where the first piece begins.
+        pieces: What goes into each packet, in parts. The last byte of the stream is not among it.
+        size: Bytes of each piece.
+        asks: Whether the last packet is to be acknowledged at once.
+        checked: Whether packets have checksums.
     """
-    last_start = len(data) - size
+    last_number = number + len(pieces) - 1
     pack = WHOLE_AFTER_CHECKSUM_LAYOUT.pack
     packets: list[bytes] = []
     checksum = 0
-    for start in range(0, len(data), size):
-        piece = data[start : start + size]
+    for parts in pieces:
         head = pack(
             STREAMS_VERSION,
             FRAMES_KIND,
@@ -163,15 +171,19 @@ def write_run(
             DATA_TYPE,
             kind,
             0,
-            asks and start == last_start,
+            asks and number == last_number,
             size,
             stream,
-            offset + start,
+            offset,
         )
         number += 1
+        offset += size
         if checked:
-            checksum = crc32(piece, crc32(head)) or 0xFFFFFFFF
-        packets.append(b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, piece)))
+            checksum = crc32(head)
+            for part in parts:
+                checksum = crc32(part, checksum)
+            checksum = checksum or 0xFFFFFFFF
+        packets.append(b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, *parts)))
     return packets
 
 

@@ -187,7 +187,10 @@ def test_whole_packets_are_read_the_same_in_short() -> None:
 @pytest.mark.parametrize("checked", [False, True])
 def test_runs(checked: bool) -> None:
     data = memoryview(bytes(range(200)) * 3)
-    run = write_run(5, 6, 7, 8, 1, 1000, data, 100, asks=True, checked=checked)
+    pieces = [
+        [data[start : start + 60], data[start + 60 : start + 100]] for start in range(0, 600, 100)
+    ]
+    run = write_run(5, 6, 7, 8, 1, 1000, pieces, 100, asks=True, checked=checked)
     assert run == [
         packet_at(7 + place, 1000 + 100 * place, data[100 * place :][:100], place == 5, checked)
         for place in range(6)
