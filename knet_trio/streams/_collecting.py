@@ -118,7 +118,7 @@ def take_whole(
         deals with that.
     """
     receiving = stream.receiving
-    size = receiving.available
+    size = receiving.next - receiving.read_to
     if receiving.stage is not ReceivingStage.WHOLE or size > limit or share.held + size > SHARE:
         return None
     return Whole(share, connection.read_whole(stream))

@@ -10,7 +10,6 @@ other side's. Packets of a connection are numbered, and acknowledged by their nu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from knet_trio.streams._core.congestion import CongestionControl
@@ -133,8 +132,10 @@ class Connection:
 
     def read_whole(self, stream: StreamState) -> bytes:
         """Return all bytes of a stream that has all of them; the program knows of the end too."""
-        data = stream.receiving.read(stream.receiving.next)
-        self.end_read(stream)
+        receiving = stream.receiving
+        data = receiving.read(receiving.next)
+        if receiving.advance(ReceivingCue.ALL_READ) and stream.sending.is_over:
+            self._forget_if_over(stream)
         return data
 
     def end_read(self, stream: StreamState) -> None:
@@ -225,7 +226,7 @@ class Connection:
         Raises:
             StreamPacketError: It is refused. It is then not acknowledged.
         """
-        if number in self.received:
+        if number <= self.received.largest and number in self.received:
             raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
         self._ack_came((acknowledged,), delay, now)
         key, kind, offset, data, last, asks = frame
@@ -375,21 +376,6 @@ class Connection:
             self.send_again(recovery.probe(now, self.builder.allow_probes()))
             if not self.builder.has_something:
                 self.ping()
-
-    @property
-    def deadline(self) -> float:
-        """When ``check_timers`` has to be called, or an acknowledgement is due."""
-        recovery = self.recovery
-        builder = self.builder
-        if (builder.ready or builder.controls) and builder.may_send:
-            return -math.inf
-        # Asked for each packet: `min` takes longer.
-        due = self.received.deadline
-        if recovery.loss_deadline < due:
-            due = recovery.loss_deadline
-        if recovery.probe_deadline < due:
-            due = recovery.probe_deadline
-        return due
 
     def _fail_stream(self, stream: StreamState, halves: int, failure: Failure) -> None:
         if halves & SENDING and stream.sending.advance(SendingCue.PEER_STOPS):

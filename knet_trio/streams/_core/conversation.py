@@ -372,16 +372,24 @@ class Conversation:
             return math.inf
         if self._stage is not ConnectionStage.OPEN:
             return min(self._next_hello, self._silence(connection))
-        due = connection.deadline
-        if due == -math.inf or not connection.streams:
+        # This is asked for each packet, so that `min` and properties would take too long.
+        builder, recovery = connection.builder, connection.recovery
+        if (builder.ready or builder.controls) and builder.may_send:
+            return -math.inf
+        due = connection.received.deadline
+        if recovery.loss_deadline < due:
+            due = recovery.loss_deadline
+        if recovery.probe_deadline < due:
+            due = recovery.probe_deadline
+        if not connection.streams:
             return due
         silence = self._heard + self._patience
         if silence < due:
             due = silence
-        if connection.recovery.probe_deadline < math.inf:
+        if recovery.probe_deadline < math.inf:
             # Something is on its way.
             return due
-        return min(due, connection.builder.last_eliciting + KEEPALIVE)
+        return min(due, builder.last_eliciting + KEEPALIVE)
 
     @property
     def silence_deadline(self) -> float:

@@ -7,6 +7,7 @@ stream follow each other, have one size, and can go to the kernel as a train.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final
 
@@ -161,14 +162,15 @@ class PacketBuilder:
             or self.controls
             or self.ready
             or self._probes
-            or received.has_gaps
+            or (received.deadline < math.inf and received.has_gaps)
             or recovery.congestion.window - recovery.in_flight < 2 * piece
             or not stream.sending.write_whole(data)
         ):
             return None
-        recovery.congestion.set_piece(piece)
+        if recovery.congestion.piece != piece:
+            recovery.congestion.set_piece(piece)
         ack, told = None, -1
-        if received.is_pending:
+        if received.deadline < math.inf:
             ack = received.write_simple(now)
             told = received.largest
         number = self.next_number

@@ -165,6 +165,14 @@ class Recovery:
             Packets that have arrived, and packets that are lost.
         """
         was_full = self.in_flight * 2 >= self.congestion.window
+        sent = self._sent
+        if len(sent) == 1 and ranges[0][1] == self._sent_to:
+            # One request is answered: mostly all that was on its way has arrived.
+            ((number, only),) = sent.items()
+            if ranges[0][0] <= number and not self._remembered:
+                sent.clear()
+                self._all_arrived(only, delay, now, full=was_full)
+                return [only], []
         arrived = self._take(ranges)
         spurious = self._find_spurious(ranges) if self._remembered else []
         if not arrived:
@@ -185,6 +193,17 @@ class Recovery:
         self.congestion.acknowledged(size, newest.sent, now, self.round_trip.smooth, full=was_full)
         self.arm(now)
         return arrived + spurious, lost
+
+    def _all_arrived(self, run: SentRun, delay: float, now: float, *, full: bool) -> None:
+        """Note that ``run`` has arrived, and nothing more is on its way."""
+        size = run.size * run.count
+        self.in_flight -= size
+        self.arrived_packets += run.count
+        self._largest = run.number + run.count - 1
+        self.round_trip.measure(now - run.sent, delay)
+        self._probes_in_a_row = 0
+        self.loss_deadline = self.probe_deadline = math.inf
+        self.congestion.acknowledged(size, run.sent, now, self.round_trip.smooth, full=full)
 
     def find_lost(self, now: float) -> list[SentRun]:
         """Return the packets that are lost by now."""
@@ -233,7 +252,6 @@ class Recovery:
         if not self._sent:
             return []
         if ranges[0][1] >= self._sent_to and ranges[0][0] <= next(iter(self._sent)):
-            # All of them: what is mostly so where one packet goes each way.
             everything = list(self._sent.values())
             self._sent.clear()
             return everything
