@@ -54,14 +54,19 @@ async def _wait_accepted(used: UsedStream) -> None:
 
 async def ask(pump: HostPump, data: bytes | memoryview, limit: int) -> bytes:
     """Ask, and return the answer of up to ``limit`` bytes. Cancelled, the host is told."""
-    opened = pump.open_now(StreamKind.REQUEST) or await pump.open(StreamKind.REQUEST)
+    now = trio.current_time()
+    opened = pump.open_now(StreamKind.REQUEST, now)
+    if opened is None:
+        opened = await pump.open(StreamKind.REQUEST)
+        now = trio.current_time()
     used = UsedStream(pump, *opened)
     state = used.state
     answer = _Answer(used, limit)
     try:
-        await _write(used, data)
+        if not pump.say(used.connection, state, data, now):
+            await _write(used, data)
         while not answer.is_there:
-            await used.wait_news()
+            await used.news.wait()
         if answer.failure is not None:
             raise pump.error(answer.failure)
         return answer.data()
@@ -75,11 +80,16 @@ async def ask(pump: HostPump, data: bytes | memoryview, limit: int) -> bytes:
 
 async def tell(pump: HostPump, data: bytes | memoryview) -> None:
     """Send a message, and wait until the host says that it is in its queue."""
-    opened = pump.open_now(StreamKind.MESSAGE) or await pump.open(StreamKind.MESSAGE)
+    now = trio.current_time()
+    opened = pump.open_now(StreamKind.MESSAGE, now)
+    if opened is None:
+        opened = await pump.open(StreamKind.MESSAGE)
+        now = trio.current_time()
     used = UsedStream(pump, *opened)
     state = used.state
     try:
-        await _write(used, data)
+        if not pump.say(used.connection, state, data, now):
+            await _write(used, data)
         # It says so by an empty answer.
         while state.receiving.stage is not ReceivingStage.WHOLE:
             if state.receiving_failure is not None:
@@ -156,8 +166,6 @@ class _Answer:
 
 async def _write(used: UsedStream, data: bytes | memoryview) -> None:
     """Write all there is to ask, unless the other side wants no more of it."""
-    if used.pump.say(used.connection, used.state, data):
-        return
     try:
         await used.write(data, last=True)
     except trio.BrokenResourceError:

@@ -61,6 +61,9 @@ class FairQueue(Generic[T]):
     def _take(self) -> T:
         host_id, queue = next(iter(self._queues.items()))
         item = queue.popleft()
+        if not queue and len(self._queues) == 1:
+            self._queues.clear()
+            return item
         # It goes to the end of the round.
         del self._queues[host_id]
         if queue:

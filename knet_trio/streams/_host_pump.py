@@ -130,7 +130,9 @@ class HostPump:
         self.notice()
         return errors
 
-    def say(self, connection: Connection, stream: StreamState, data: bytes | memoryview) -> bool:
+    def say(
+        self, connection: Connection, stream: StreamState, data: bytes | memoryview, now: float
+    ) -> bool:
         """Send all that is ever to be sent on a stream at once, if it is little.
 
         Returns:
@@ -142,7 +144,7 @@ class HostPump:
             # It may change.
             data = bytes(data)
         conversation = self.conversation
-        packet = conversation.say_whole(connection, stream, data, trio.current_time(), self.piece)
+        packet = conversation.say_whole(connection, stream, data, now, self.piece)
         if packet is None:
             return False
         self._transmit((packet,))
@@ -224,16 +226,16 @@ class HostPump:
             connection.room_to_open = False
             self._openers.ring()
 
-    def open_now(self, kind: StreamKind) -> tuple[Connection, StreamState] | None:
+    def open_now(self, kind: StreamKind, now: float) -> tuple[Connection, StreamState] | None:
         """Open a stream, None if the other side lets no more be opened."""
-        stream = self.conversation.open(kind, trio.current_time())
+        stream = self.conversation.open(kind, now)
         connection = self.conversation.connection
         return None if stream is None or connection is None else (connection, stream)
 
     async def open(self, kind: StreamKind) -> tuple[Connection, StreamState]:
         """Open a stream; wait while the other side lets no more be opened."""
         while True:
-            opened = self.open_now(kind)
+            opened = self.open_now(kind, trio.current_time())
             if opened is not None:
                 return opened
             await self._openers.wait()

@@ -46,23 +46,26 @@ class UsedStream:
         pump: Of its host.
         connection: Its connection.
         state: Its state.
+        news: Rings when something has changed.
     """
+
+    __slots__ = ("__weakref__", "connection", "news", "pump", "state")
 
     def __init__(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         self.pump = pump
         self.connection = connection
         self.state = state
-        self._news = Bell()
+        self.news = Bell()
         state.owner = self
 
     def touched(self) -> None:
         """Wake those who wait for news."""
-        if self._news.waiting:
-            self._news.ring()
+        if self.news.waiting:
+            self.news.ring()
 
     async def wait_news(self) -> None:
         """Wait until something has changed."""
-        await self._news.wait()
+        await self.news.wait()
 
     def check_sending(self) -> None:
         """Raise the error for a stream on which nothing can be sent any more."""
@@ -98,7 +101,7 @@ class UsedStream:
         self.check_sending()
         while self.state.sending.unsent >= LOW_WATER:
             self.state.writer_waits = True
-            await self._news.wait()
+            await self.news.wait()
             self.check_sending()
 
     def finish(self) -> None:

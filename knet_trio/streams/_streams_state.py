@@ -99,6 +99,13 @@ class StreamsState:
         """
         messages = await self.channel.receive_many(_RECEIVED_AT_ONCE)
         heard: dict[HostPump, None] = {}
+        if len(messages) == 1:
+            now = trio.current_time()
+            self._take_of(messages[0].source, [messages[0].data], now, heard)
+            for pump in heard:
+                if not pump.wait_for(now):
+                    pump.flush()
+            return
         for start in range(0, len(messages), _RECEIVED_IN_A_TURN):
             if start:
                 await trio.lowlevel.checkpoint()
@@ -110,9 +117,6 @@ class StreamsState:
 
     def _take(self, messages: list[Message], now: float, heard: dict[HostPump, None]) -> None:
         """Give packets to the conversations they are of, and add these to ``heard``."""
-        if len(messages) == 1:
-            self._take_of(messages[0].source, [messages[0].data], now, heard)
-            return
         for source, of_source in groupby(messages, key=attrgetter("source")):
             self._take_of(source, [message.data for message in of_source], now, heard)
 

@@ -76,7 +76,7 @@ class HostRequest:
         self._take_turn()
         used = self._used
         try:
-            if not used.pump.say(used.connection, used.state, view):
+            if not used.pump.say(used.connection, used.state, view, trio.current_time()):
                 await used.write(view, last=True)
         except trio.Cancelled:
             used.reset(BOTH, Code.FAILED, "it was cancelled while it answered")

@@ -33,10 +33,10 @@ from knet_trio.streams._core.limits import (
     HELLO_INTERVAL,
     KEEPALIVE,
     MAX_HELLO_INTERVAL,
-    MAX_REPLIES,
     STALL,
 )
 from knet_trio.streams._core.packet_builder import MIN_PIECE
+from knet_trio.streams._core.replies import Replies
 from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
 from knet_trio.streams._core.wire import (
     Code,
@@ -51,10 +51,6 @@ from knet_trio.streams._core.wire_reading import (
     read_header_untrusted,
     read_run_untrusted,
     read_whole_untrusted,
-)
-from knet_trio.streams._core.wire_writing import (
-    write_close,
-    write_packet,
 )
 
 _IDS: Final = 2**64
@@ -97,7 +93,7 @@ class Conversation:
         self._hello_interval = HELLO_INTERVAL
         self._greetings = 0
         self._heard = -math.inf
-        self._replies: list[bytes] = []
+        self._replies = Replies(checked=checked)
         self.ended: list[Connection] = []
 
     @property
@@ -144,7 +140,7 @@ class Conversation:
         if (
             connection is not self.connection
             or self._stage is not ConnectionStage.OPEN
-            or self._replies
+            or self._replies.waiting
         ):
             return None
         return connection.builder.build_whole(
@@ -227,20 +223,23 @@ class Conversation:
         """Take one packet, or more that follow it; return how many, and add what was refused."""
         packet, connection = packets[index], self.connection
         answer = read_answer_untrusted(packet)
-        if answer is not None and connection is not None:
-            if answer.receiver == connection.local and answer.sender == connection.remote:
-                self._answer_came(connection, answer, now)
-                return 1
+        whole = read_whole_untrusted(packet) if answer is None else None
+        if (
+            connection is not None
+            and answer is not None
+            and answer.receiver == connection.local
+            and answer.sender == connection.remote
+        ):
+            self._answer_came(connection, answer, now)
+            return 1
+        if (
+            connection is None
+            or whole is None
+            or whole[:2] != (connection.remote, connection.local)
+        ):
             self.receive(packet, now)
             return 1
-        whole = read_whole_untrusted(packet)
-        if whole is None or connection is None:
-            self.receive(packet, now)
-            return 1
-        sender, receiver, number, kind, stream, offset, data, last, asks = whole
-        if receiver != connection.local or sender != connection.remote:
-            self.receive(packet, now)
-            return 1
+        _, _, number, kind, stream, offset, data, last, asks = whole
         more = read_run_untrusted(packets, index) if data and not (last or asks) else []
         self._heard = now
         if more and connection.receive_run(number, now, stream, kind, offset, data, more):
@@ -286,7 +285,7 @@ class Conversation:
         """End the connection if the other side broke the rules; return whether it did."""
         if error.fault not in VIOLATIONS:
             return False
-        self._reply(self._close_packet(connection, Code.VIOLATION, str(error)))
+        self._replies.add(self._close_packet(connection, Code.VIOLATION, str(error)))
         failure = Failure(FailureCause.BROKEN_RULES, str(error))
         return self._end(ConnectionCue.VIOLATION, failure, now)
 
@@ -307,16 +306,7 @@ class Conversation:
             connection = self.begin(now)
             self._opens(connection, header.sender, ConnectionCue.BOTH_IDS, now)
             return connection
-        self._reply(
-            write_packet(
-                StreamPacketKind.UNKNOWN,
-                header.receiver or 1,
-                header.sender,
-                0,
-                (),
-                checked=self._checked,
-            )
-        )
+        self._replies.add(self._replies.unknown(header.sender, header.receiver))
         raise StreamPacketError(Fault.NO_CONNECTION, "it is of no connection")
 
     def _hello_came(self, header: PacketHeader, now: float) -> None:
@@ -328,7 +318,7 @@ class Conversation:
                 # So that the other side has seen both ids.
                 connection.ping()
         elif connection is None or header.sender != connection.remote:
-            self._reply(self._hello(header.sender))
+            self._replies.add(self._hello(header.sender))
 
     def _opens(self, connection: Connection, remote: int, cue: ConnectionCue, now: float) -> bool:
         if not self._advance(cue):
@@ -343,29 +333,17 @@ class Conversation:
         connection = self.connection
         greets = connection is not None and self._stage is ConnectionStage.GREETING
         local = connection.local if connection is not None and greets else self._next_id
-        return write_packet(StreamPacketKind.HELLO, local, remote, 0, (), checked=self._checked)
+        return self._replies.hello(local, remote)
 
     def _close_packet(self, connection: Connection, code: Code, reason: str) -> bytes:
-        return write_packet(
-            StreamPacketKind.CLOSE,
-            connection.local,
-            connection.remote,
-            0,
-            (write_close(code, reason),),
-            checked=self._checked,
-        )
-
-    def _reply(self, packet: bytes) -> None:
-        """Have a packet sent that nothing is remembered of; too many are left out."""
-        if len(self._replies) < MAX_REPLIES and packet not in self._replies:
-            self._replies.append(packet)
+        return self._replies.closing(connection.local, connection.remote, code, reason)
 
     # Time.
 
     @property
     def deadline(self) -> float:
         """When ``poll`` has to be called next; minus infinity if there is something to send."""
-        if self._replies:
+        if self._replies.waiting:
             return -math.inf
         connection = self.connection
         if connection is None:
@@ -405,16 +383,14 @@ class Conversation:
             piece: How many bytes a packet may have.
             count: How many packets there may be, but for a few short ones.
         """
-        packets, self._replies = self._replies, []
+        packets = self._replies.take()
         connection = self.connection
         if connection is None:
             return packets
         if now >= self._silence(connection):
             self._is_silent(connection, now)
             if self.connection is None:
-                packets += self._replies
-                self._replies = []
-                return packets
+                return packets + self._replies.take()
         if self._stage is ConnectionStage.GREETING:
             packets += self._greet(connection, now)
             return packets
@@ -445,7 +421,7 @@ class Conversation:
             self.hint(now)
             return
         if self._stage is ConnectionStage.OPEN:
-            self._reply(self._close_packet(connection, Code.SILENCE, ""))
+            self._replies.add(self._close_packet(connection, Code.SILENCE, ""))
         self._end(ConnectionCue.SILENCE, Failure(FailureCause.SILENCE, ""), now)
 
     def _silence(self, connection: Connection) -> float:
