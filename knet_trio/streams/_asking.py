@@ -130,11 +130,15 @@ class _Answer:
 
     def drop(self) -> None:
         """Want it no more, and give back its memory."""
+        others_went_on = False
         if self._whole is not None:
-            self._whole.drop()
+            others_went_on = self._whole.drop()
         if self._collector is not None:
             self._collector.abandon()
-            self._collector.drop()
+            others_went_on = self._collector.drop()
+        if others_went_on:
+            # What they have taken gives credit for more.
+            self._used.pump.flush()
 
     def touched(self) -> None:
         """Take what has come, and wake the task."""
@@ -162,6 +166,8 @@ class _Answer:
     def _note_end(self, failure: Failure | None) -> None:
         self.is_there = True
         self.failure = failure
+        # It may have gone on because another one has left room, and nothing has come.
+        self._used.touched()
 
 
 async def _write(used: UsedStream, data: bytes | memoryview) -> None:
