@@ -211,10 +211,15 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
             trio.EndOfChannel: The handle has ended, and all messages are taken.
             trio.ClosedResourceError: The channel was closed here, before or meanwhile.
         """
-        self._runtime.check_here()
+        if get_ident() != self._thread:
+            self._runtime.check_here()
         if limit is not None:
             _check_limit(limit)
-        return await self._queue.take_many(limit)
+        try:
+            return await self._queue.take_many(limit)
+        except RuntimeError:
+            self._runtime.check_here()
+            raise
 
     def close(self) -> None:
         """Send and receive no more.
@@ -248,6 +253,8 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
             self._runtime.check_here()
 
     def _check_hosts(self, to: Destinations) -> tuple[int, ...]:
+        if type(to) is int:
+            return (self._find_host(to),)
         several: Iterable[object] = (to,)
         if isinstance(to, Iterable) and not isinstance(to, str | bytes):
             several = cast("Iterable[object]", to)

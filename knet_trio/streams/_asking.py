@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from knet_trio.streams._collecting import Collector
+from knet_trio.streams._collecting import Collector, Whole, take_whole
 from knet_trio.streams._core.receiving_half import ReceivingStage
-from knet_trio.streams._core.stream_state import Failure, FailureCause
+from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
 from knet_trio.streams._core.wire import Code, StreamKind
 from knet_trio.streams._stream_user import BOTH, UsedStream
 
@@ -52,33 +52,44 @@ async def _wait_accepted(used: UsedStream) -> None:
     used.pump.flush()
 
 
-async def ask(pump: HostPump, data: memoryview, limit: int) -> bytes:
+async def ask(pump: HostPump, data: bytes | memoryview, limit: int) -> bytes:
     """Ask, and return the answer of up to ``limit`` bytes. Cancelled, the host is told."""
-    used = UsedStream(pump, *await pump.open(StreamKind.REQUEST))
+    now = trio.current_time()
+    opened = pump.open_now(StreamKind.REQUEST, now)
+    if opened is None:
+        opened = await pump.open(StreamKind.REQUEST)
+        now = trio.current_time()
+    used = UsedStream(pump, *opened)
     state = used.state
     answer = _Answer(used, limit)
     try:
-        await _write(used, data)
+        if not pump.say(used.connection, state, data, now):
+            await _write(used, data)
         while not answer.is_there:
-            await used.wait_news()
+            await used.news.wait()
         if answer.failure is not None:
             raise pump.error(answer.failure)
-        return answer.collector.data()
+        return answer.data()
     except BaseException:
         used.reset(BOTH, Code.CANCELLED)
         raise
     finally:
         state.owner = None
-        answer.collector.abandon()
-        answer.collector.drop()
+        answer.drop()
 
 
-async def tell(pump: HostPump, data: memoryview) -> None:
+async def tell(pump: HostPump, data: bytes | memoryview) -> None:
     """Send a message, and wait until the host says that it is in its queue."""
-    used = UsedStream(pump, *await pump.open(StreamKind.MESSAGE))
+    now = trio.current_time()
+    opened = pump.open_now(StreamKind.MESSAGE, now)
+    if opened is None:
+        opened = await pump.open(StreamKind.MESSAGE)
+        now = trio.current_time()
+    used = UsedStream(pump, *opened)
     state = used.state
     try:
-        await _write(used, data)
+        if not pump.say(used.connection, state, data, now):
+            await _write(used, data)
         # It says so by an empty answer.
         while state.receiving.stage is not ReceivingStage.WHOLE:
             if state.receiving_failure is not None:
@@ -96,37 +107,70 @@ class _Answer:
     """Puts together the answer to a request, and wakes who waits for it.
 
     Attributes:
-        collector: What puts it together.
         is_there: Whether it is whole, or will not be.
         failure: Why it will not be.
     """
+
+    __slots__ = ("_collector", "_limit", "_used", "_whole", "failure", "is_there")
 
     def __init__(self, used: UsedStream, limit: int) -> None:
         self.is_there = False
         self.failure: Failure | None = None
         self._used = used
-        self._widened = False
-        pump, connection = used.pump, used.connection
-        self.collector = Collector(
-            pump, connection, used.state, pump.answers, limit, self._note_end
-        )
+        self._limit = limit
+        # The answer comes in one packet, or is put together.
+        self._whole: Whole | None = None
+        self._collector: Collector | None = None
         used.state.owner = self
 
-    def _note_end(self, failure: Failure | None) -> None:
-        self.is_there = True
-        self.failure = failure
+    def data(self) -> bytes:
+        """Return the answer, which has to be there."""
+        answer = self._whole or self._collector
+        return b"" if answer is None else answer.data()
+
+    def drop(self) -> None:
+        """Want it no more, and give back its memory."""
+        others_went_on = False
+        if self._whole is not None:
+            others_went_on = self._whole.drop()
+        if self._collector is not None:
+            self._collector.abandon()
+            others_went_on = self._collector.drop()
+        if others_went_on:
+            # What they have taken gives credit for more.
+            self._used.pump.flush()
 
     def touched(self) -> None:
         """Take what has come, and wake the task."""
         used = self._used
-        if used.state.receiving.available and not self._widened:
-            self._widened = True
-            used.connection.widen(used.state, trio.current_time())
-        self.collector.touched()
+        if self._collector is None:
+            self._begin(used.state)
+        if self._collector is not None:
+            self._collector.touched()
         used.touched()
 
+    def _begin(self, state: StreamState) -> None:
+        """Take the answer if it is there as a whole, else begin to put it together."""
+        used, share = self._used, self._used.pump.answers
+        if self.is_there:
+            return
+        self._whole = take_whole(used.connection, state, share, self._limit)
+        if self._whole is not None:
+            self.is_there = True
+        elif state.receiving.available or not state.receiving.wants_more:
+            self._collector = Collector(
+                used.pump, used.connection, state, share, self._limit, self._note_end
+            )
+            used.connection.widen(state, trio.current_time())
 
-async def _write(used: UsedStream, data: memoryview) -> None:
+    def _note_end(self, failure: Failure | None) -> None:
+        self.is_there = True
+        self.failure = failure
+        # It may have gone on because another one has left room, and nothing has come.
+        self._used.touched()
+
+
+async def _write(used: UsedStream, data: bytes | memoryview) -> None:
     """Write all there is to ask, unless the other side wants no more of it."""
     try:
         await used.write(data, last=True)

@@ -52,13 +52,20 @@ class CollectingShare:
 
     def end(self, collector: Collector) -> None:
         """Note that something is whole, or will not be."""
-        if self._incomplete.pop(collector, collector) is None:
+        if self._incomplete.pop(collector, collector) is None and self._incomplete:
             self._go_on()
 
-    def release(self, size: int) -> None:
-        """Give back memory: the program has it now, or it is dropped."""
+    def release(self, size: int) -> bool:
+        """Give back memory: the program has it now, or it is dropped.
+
+        Returns:
+            Whether others may have gone on, so that there is something to send.
+        """
         self.held -= size
+        if not self._incomplete:
+            return False
         self._go_on()
+        return True
 
     def _go_on(self) -> None:
         """Have those that wait take what there is room for, in their order."""
@@ -75,6 +82,46 @@ class CollectingShare:
                         break
                     collector.touched()
         self._is_going_on = False
+
+
+class Whole:
+    """What came all at once, and has its place in the share of its host until it is dropped.
+
+    Args:
+        share: The share.
+        data: The bytes.
+    """
+
+    __slots__ = ("_data", "_share")
+
+    def __init__(self, share: CollectingShare, data: bytes) -> None:
+        self._share = share
+        self._data = data
+        share.held += len(data)
+
+    def data(self) -> bytes:
+        """Return what has come."""
+        return self._data
+
+    def drop(self) -> bool:
+        """Give back the memory of it, once; return whether others may have gone on."""
+        return self._share.release(len(self._data))
+
+
+def take_whole(
+    connection: Connection, stream: StreamState, share: CollectingShare, limit: int
+) -> Whole | None:
+    """Take all that a stream has, the short way for what came in one packet.
+
+    Returns:
+        None if it is not all there, has more than ``limit`` bytes, or finds no room: a Collector
+        deals with that.
+    """
+    receiving = stream.receiving
+    size = receiving.next - receiving.read_to
+    if receiving.stage is not ReceivingStage.WHOLE or size > limit or share.held + size > SHARE:
+        return None
+    return Whole(share, connection.read_whole(stream))
 
 
 class Collector:
@@ -148,11 +195,11 @@ class Collector:
             self.drop()
             self._share.end(self)
 
-    def drop(self) -> None:
-        """Give back the memory of what has come."""
+    def drop(self) -> bool:
+        """Give back the memory of what has come; return whether others may have gone on."""
         self._parts.clear()
         size, self.size = self.size, 0
-        self._share.release(size)
+        return self._share.release(size)
 
     def _too_large(self) -> None:
         reason = f"it has more than {self._limit} bytes"

@@ -7,6 +7,8 @@ from typing import Generic, TypeVar
 
 import trio
 
+from knet_trio.streams._bell import Bell
+
 T = TypeVar("T")
 
 
@@ -20,7 +22,7 @@ class FairQueue(Generic[T]):
     def __init__(self, why_closed: str) -> None:
         self._why_closed = why_closed
         self._queues: dict[int, deque[T]] = {}
-        self._takers = trio.lowlevel.ParkingLot()
+        self._takers = Bell()
         self._closed = False
 
     def count(self, host_id: int) -> int:
@@ -29,8 +31,12 @@ class FairQueue(Generic[T]):
 
     def put(self, host_id: int, item: T) -> None:
         """Add something of a host."""
-        self._queues.setdefault(host_id, deque()).append(item)
-        self._takers.unpark()
+        queue = self._queues.get(host_id)
+        if queue is None:
+            self._queues[host_id] = deque((item,))
+        else:
+            queue.append(item)
+        self._takers.ring_for_one()
 
     async def take(self) -> T:
         """Wait for something and take it. A full checkpoint; cancelled, it has taken nothing."""
@@ -42,12 +48,12 @@ class FairQueue(Generic[T]):
                 raise trio.ClosedResourceError(self._why_closed)
             if self._queues:
                 return self._take()
-            await self._takers.park()
+            await self._takers.wait()
 
     def close(self) -> list[T]:
         """Have taking raise ``trio.ClosedResourceError``, and return what is left."""
         self._closed = True
-        self._takers.unpark_all()
+        self._takers.ring()
         left = [item for queue in self._queues.values() for item in queue]
         self._queues.clear()
         return left
@@ -55,11 +61,13 @@ class FairQueue(Generic[T]):
     def _take(self) -> T:
         host_id, queue = next(iter(self._queues.items()))
         item = queue.popleft()
+        if not queue and len(self._queues) == 1:
+            self._queues.clear()
+            return item
         # It goes to the end of the round.
         del self._queues[host_id]
         if queue:
             self._queues[host_id] = queue
-            self._takers.unpark()
-        elif self._queues:
-            self._takers.unpark()
+        if self._queues:
+            self._takers.ring_for_one()
         return item

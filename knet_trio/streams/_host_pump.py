@@ -8,14 +8,17 @@ it, in the same turn.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from knet_trio import KnetError
+from knet_trio.streams._bell import Bell
 from knet_trio.streams._collecting import CollectingShare
 from knet_trio.streams._core.connection import Connection
+from knet_trio.streams._core.faults import StreamPacketError
+from knet_trio.streams._core.limits import INITIAL_CREDIT
 from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
 from knet_trio.streams._core.wire import Code, StreamKind
 from knet_trio.streams.errors import make_error
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from knet_trio import Channel, Handle
     from knet_trio.streams._core.conversation import Conversation
 
-BURST: Final = 1024 * 1024
+BURST: Final = 2 * 1024 * 1024
 """Bytes that are handed to the channel at once."""
 BURST_PACKETS: Final = 64
 DIRECT: Final = 2
@@ -61,10 +64,11 @@ class HostPump:
         self._handle = handle
         self._channel = channel
         self._opened = opened
-        self._bed = trio.lowlevel.ParkingLot()
+        self._bed = Bell()
         self._nap: trio.CancelScope | None = None
-        self._openers = trio.lowlevel.ParkingLot()
-        self._news = trio.lowlevel.ParkingLot()
+        self._nap_ends = math.inf
+        self._openers = Bell()
+        self._idlers = Bell()
         # Packets that found no room, and whether the task is handing some over.
         self._left: list[bytes] = []
         self._handing_over = False
@@ -75,8 +79,9 @@ class HostPump:
         while True:
             due = conversation.deadline
             if not self._left and due > trio.current_time():
+                self._nap_ends = due
                 with trio.CancelScope(deadline=due) as self._nap:
-                    await self._bed.park()
+                    await self._bed.wait()
                 self._nap = None
             else:
                 await trio.lowlevel.checkpoint()
@@ -119,30 +124,72 @@ class HostPump:
         """Whether something is to be sent now."""
         return self.conversation.deadline <= trio.current_time()
 
-    def flush(self) -> None:
-        """Send at once what is little; the task sends the rest."""
+    def receive(self, packets: Sequence[bytes], now: float) -> list[StreamPacketError]:
+        """Take packets of the host, tell those whom they concern, and return what was refused."""
+        errors = self.conversation.receive_many(packets, now)
+        self.notice()
+        return errors
+
+    def say(
+        self, connection: Connection, stream: StreamState, data: bytes | memoryview, now: float
+    ) -> bool:
+        """Send all that is ever to be sent on a stream at once, if it is little.
+
+        Returns:
+            Whether it has gone; if not, nothing has happened: write it, and end it.
+        """
+        if self._handing_over or self._left or len(data) > INITIAL_CREDIT or not self._is_reachable:
+            return False
+        if type(data) is not bytes:
+            # It may change.
+            data = bytes(data)
+        conversation = self.conversation
+        packet = conversation.say_whole(connection, stream, data, now, self.piece)
+        if packet is None:
+            return False
+        self._transmit((packet,))
+        self._set_alarm(conversation.deadline)
+        return True
+
+    def wait_for(self, now: float) -> bool:
+        """Have the task wait for what is to be done next; return False if it is to be done now."""
+        due = self.conversation.deadline
+        if due <= now:
+            return False
+        self._set_alarm(due)
+        return True
+
+    def flush(self, *, bulk: bool = False) -> None:
+        """Send at once what is little; the task sends the rest, all of it if it is ``bulk``."""
         conversation = self.conversation
         due = conversation.deadline
         if due == ALREADY or due <= trio.current_time():
-            if not self._handing_over and not self._left:
+            if not bulk and not self._handing_over and not self._left:
                 self._send_now()
                 due = conversation.deadline
             if self._left or due == ALREADY:
-                self._bed.unpark_all()
-        nap = self._nap
-        # Without one the task runs, and looks at the deadline before it sleeps.
-        if nap is not None and due < nap.deadline:
-            nap.deadline = due
+                self._bed.ring()
+        self._set_alarm(due)
+
+    def _set_alarm(self, due: float) -> None:
+        # Without a nap the task runs, and looks at the deadline before it sleeps. One that ends too
+        # early costs less than to move its end with each packet.
+        if due < self._nap_ends and self._nap is not None:
+            self._nap.deadline = self._nap_ends = due
 
     def _send_now(self) -> None:
         packets = self.conversation.poll(trio.current_time(), self.piece, DIRECT)
-        if not self._is_reachable:
-            packets = []
+        if self._is_reachable:
+            self._transmit(packets)
+        self.notice()
+
+    def _transmit(self, packets: Sequence[bytes]) -> None:
+        """Hand packets to the channel, and keep those that find no room there."""
         for index, packet in enumerate(packets):
             try:
                 self._channel.send_nowait(packet, to=self.host_id)
             except trio.WouldBlock:
-                self._left = packets[index:]
+                self._left = list(packets[index:])
                 break
             except KnetError:
                 self._host_is_gone()
@@ -150,7 +197,6 @@ class HostPump:
             except trio.ClosedResourceError:
                 # The handle ends, which the receiving task finds out too.
                 break
-        self.notice()
 
     def notice(self) -> None:
         """Tell those who use streams what has happened to them."""
@@ -159,11 +205,12 @@ class HostPump:
             ended, conversation.ended = conversation.ended, []
             for connection in ended:
                 self._notice(connection)
-            self._openers.unpark_all()
-        if conversation.connection is not None:
-            self._notice(conversation.connection)
-        if self._news:
-            self._news.unpark_all()
+            self._openers.ring()
+        current = conversation.connection
+        if current is not None and (current.opened or current.touched or current.room_to_open):
+            self._notice(current)
+        if self._idlers.waiting:
+            self._idlers.ring()
 
     def _notice(self, connection: Connection) -> None:
         while connection.opened or connection.touched:
@@ -177,16 +224,21 @@ class HostPump:
                     stream.owner.touched()
         if connection.room_to_open:
             connection.room_to_open = False
-            self._openers.unpark_all()
+            self._openers.ring()
+
+    def open_now(self, kind: StreamKind, now: float) -> tuple[Connection, StreamState] | None:
+        """Open a stream, None if the other side lets no more be opened."""
+        stream = self.conversation.open(kind, now)
+        connection = self.conversation.connection
+        return None if stream is None or connection is None else (connection, stream)
 
     async def open(self, kind: StreamKind) -> tuple[Connection, StreamState]:
         """Open a stream; wait while the other side lets no more be opened."""
         while True:
-            stream = self.conversation.open(kind, trio.current_time())
-            connection = self.conversation.connection
-            if stream is not None and connection is not None:
-                return connection, stream
-            await self._openers.park()
+            opened = self.open_now(kind, trio.current_time())
+            if opened is not None:
+                return opened
+            await self._openers.wait()
 
     def greet(self) -> None:
         """Say hello to the host, so that it knows that this side has started (again)."""
@@ -245,7 +297,7 @@ class HostPump:
         arrived, since = self._arrived(), trio.current_time()
         while not self.is_idle:
             with trio.CancelScope(deadline=since + 1) as scope:
-                await self._news.park()
+                await self._idlers.wait()
             if scope.cancelled_caught:
                 return
             if self._arrived() != arrived:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 import trio
 
 from knet_trio import InvalidArgumentError
+from knet_trio.streams._bell import Bell
 from knet_trio.streams._core.connection import Connection
 from knet_trio.streams._core.packet_builder import LOW_WATER
 from knet_trio.streams._core.sending_half import SendingStage
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 
 BOTH: Final = SENDING | RECEIVING
 _WRITTEN_AT_ONCE: Final = 1 << 20
+# With more than this to be sent, the task of the host sends it, many packets at once.
+_LITTLE: Final = 64 * 1024
 
 
-def check_bytes(data: object, limit: int | None = None) -> memoryview:
+def check_bytes(data: object, limit: int | None = None) -> bytes | memoryview:
     """Return ``data`` as bytes, in place; raise InvalidArgumentError if it is none, or too long."""
+    if type(data) is bytes and (limit is None or len(data) <= limit):
+        return data
     if not isinstance(data, bytes | bytearray | memoryview):
         advice = ": encode it first" if isinstance(data, str) else ""
         raise InvalidArgumentError(f"bytes can be sent, not {type(data).__name__}{advice}")
@@ -41,22 +46,26 @@ class UsedStream:
         pump: Of its host.
         connection: Its connection.
         state: Its state.
+        news: Rings when something has changed.
     """
+
+    __slots__ = ("__weakref__", "connection", "news", "pump", "state")
 
     def __init__(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         self.pump = pump
         self.connection = connection
         self.state = state
-        self._news = trio.lowlevel.ParkingLot()
+        self.news = Bell()
         state.owner = self
 
     def touched(self) -> None:
         """Wake those who wait for news."""
-        self._news.unpark_all()
+        if self.news.waiting:
+            self.news.ring()
 
     async def wait_news(self) -> None:
         """Wait until something has changed."""
-        await self._news.park()
+        await self.news.wait()
 
     def check_sending(self) -> None:
         """Raise the error for a stream on which nothing can be sent any more."""
@@ -81,7 +90,7 @@ class UsedStream:
             if last and start + len(part) == len(view):
                 # In one packet with its bytes, if they are few.
                 self.connection.finish(self.state)
-            self.pump.flush()
+            self.pump.flush(bulk=sending.unsent > _LITTLE)
         if last and not view:
             self.finish()
         if sending.unsent >= LOW_WATER:
@@ -92,7 +101,7 @@ class UsedStream:
         self.check_sending()
         while self.state.sending.unsent >= LOW_WATER:
             self.state.writer_waits = True
-            await self._news.park()
+            await self.news.wait()
             self.check_sending()
 
     def finish(self) -> None:

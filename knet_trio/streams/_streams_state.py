@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -28,8 +27,10 @@ from knet_trio.streams._core.tolerant_cubic import TolerantCubic
 from knet_trio.streams._host_pump import HostPump
 from knet_trio.streams._takers import Takers
 
-_RECEIVED_AT_ONCE: Final = 64
-_RECEIVED_IN_A_ROW: Final = 8
+# Messages that are taken from the channel at once, and those that are worked on before other tasks
+# run.
+_RECEIVED_AT_ONCE: Final = 256
+_RECEIVED_IN_A_TURN: Final = 64
 
 
 class StreamsState:
@@ -93,52 +94,40 @@ class StreamsState:
     async def _receive(self) -> None:
         """Take what has arrived, and send what follows from it.
 
-        Those who are concerned are told at once. Acknowledgements, and what they let out, wait
-        until nothing more is there: so many packets are acknowledged at once, and an answer takes
-        the acknowledgement of the request along.
+        Those who are concerned are told at once. An acknowledgement waits until all that is there
+        has been taken. One that is not asked for waits longer: an answer takes it along.
         """
-        heard: dict[HostPump, None] = {}
         messages = await self.channel.receive_many(_RECEIVED_AT_ONCE)
-        # Where much comes, sockets are given more than one chance to be read.
-        patience = len(messages)
-        for _ in range(_RECEIVED_IN_A_ROW):
-            self._take(messages, heard)
-            if patience == 1 and not any(pump.is_due for pump in heard):
-                # Nothing has to be sent for it by this task, and the next one is waited for.
-                break
-            await trio.lowlevel.checkpoint()
-            messages = self._more()
-            if not messages and patience > 1:
+        heard: dict[HostPump, None] = {}
+        if len(messages) == 1:
+            now = trio.current_time()
+            self._take_of(messages[0].source, [messages[0].data], now, heard)
+            for pump in heard:
+                if not pump.wait_for(now):
+                    pump.flush()
+            return
+        for start in range(0, len(messages), _RECEIVED_IN_A_TURN):
+            if start:
                 await trio.lowlevel.checkpoint()
-                messages = self._more()
-            if not messages:
-                break
-        else:
-            self._take(messages, heard)
+            now = trio.current_time()
+            self._take(messages[start : start + _RECEIVED_IN_A_TURN], now, heard)
         for pump in heard:
-            pump.flush()
+            if not pump.wait_for(now):
+                pump.flush()
 
-    def _more(self) -> list[Message]:
-        """Return messages that are there already."""
-        messages: list[Message] = []
-        receive = self.channel.receive_nowait
-        with suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
-            for _ in range(_RECEIVED_AT_ONCE):
-                # One by one, so that none is lost when there are no more.
-                messages.append(receive())  # noqa: PERF401
-        return messages
-
-    def _take(self, messages: list[Message], heard: dict[HostPump, None]) -> None:
+    def _take(self, messages: list[Message], now: float, heard: dict[HostPump, None]) -> None:
         """Give packets to the conversations they are of, and add these to ``heard``."""
-        now = trio.current_time()
         for source, of_source in groupby(messages, key=attrgetter("source")):
-            pump = self._pump_of(source)
-            if pump is not None:
-                packets = [message.data for message in of_source]
-                for error in pump.conversation.receive_many(packets, now):
-                    self.faults[error.fault] += 1
-                pump.notice()
-                heard[pump] = None
+            self._take_of(source, [message.data for message in of_source], now, heard)
+
+    def _take_of(
+        self, source: int, packets: list[bytes], now: float, heard: dict[HostPump, None]
+    ) -> None:
+        pump = self._pumps.get(source) or self._pump_of(source)
+        if pump is not None:
+            for error in pump.receive(packets, now):
+                self.faults[error.fault] += 1
+            heard[pump] = None
 
     async def _watch(self) -> None:
         """Greet hosts that can be reached, and look after those whose links have changed."""
@@ -181,6 +170,10 @@ class StreamsState:
             trio.ClosedResourceError: The streams were closed.
         """
         self.check_open()
+        if type(host) is int:
+            known = self._pumps.get(host)
+            if known is not None and host in self._handle.hosts:
+                return known
         found = self._handle.get_host(host.host_id if isinstance(host, Host) else host)
         if isinstance(host, Host) and found is not host:
             raise InvalidArgumentError(f"host {host.host_id} is another handle's, or was removed")

@@ -7,7 +7,7 @@ from typing import Final, final
 import trio
 
 from knet_trio import Message
-from knet_trio.streams._collecting import Collector
+from knet_trio.streams._collecting import Collector, Whole, take_whole
 from knet_trio.streams._core.connection import Connection
 from knet_trio.streams._core.stream_state import Failure, StreamState
 from knet_trio.streams._core.wire import Code
@@ -33,21 +33,24 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
         self._channel = channel
         self._limit = limit
         self._closed = False
-        self._queue: FairQueue[tuple[UsedStream, Collector]] = FairQueue(
+        self._queue: FairQueue[tuple[UsedStream, Collector | Whole]] = FairQueue(
             "these messages were closed"
         )
         # Those that are whole, and whose senders wait for room.
-        self._waiting: dict[int, dict[UsedStream, Collector]] = {}
+        self._waiting: dict[int, dict[UsedStream, Collector | Whole]] = {}
 
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         """For the package itself: take a message that a host begins."""
         used = UsedStream(pump, connection, state)
+        whole = take_whole(connection, state, pump.requests, self._limit)
+        if whole is not None:
+            self._add(used, whole)
+            return
 
         def done(failure: Failure | None) -> None:
             if failure is None and not self._closed:
                 state.owner = used
-                self._waiting.setdefault(pump.host_id, {})[used] = collector
-                self._queue_waiting(pump.host_id)
+                self._add(used, collector)
             elif not state.is_over:
                 connection.reset(state, BOTH, Code.CANCELLED)
 
@@ -55,6 +58,12 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
         state.owner = collector
         connection.widen(state, trio.current_time())
         collector.touched()
+
+    def _add(self, used: UsedStream, data: Collector | Whole) -> None:
+        """Have a message that is whole wait for room in the queue."""
+        host_id = used.pump.host_id
+        self._waiting.setdefault(host_id, {})[used] = data
+        self._queue_waiting(host_id)
 
     async def receive(self) -> Message:
         """Wait for a message, and take it. A full checkpoint; cancelled, it has taken none.

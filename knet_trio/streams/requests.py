@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast, final
 
 import trio
 
-from knet_trio.streams._collecting import Collector
+from knet_trio.streams._collecting import Collector, Whole, take_whole
 from knet_trio.streams._core.connection import Connection
 from knet_trio.streams._core.stream_state import Failure, StreamState
 from knet_trio.streams._core.wire import Code
@@ -64,7 +64,7 @@ class HostRequest:
     async def answer(self, data: BytesLike) -> None:
         """Send the answer.
 
-        Returns when it has been handed over, all but the last 512 KiB sent.
+        Returns when it has been handed over, all but the last 2 MiB sent.
 
         Raises:
             trio.BrokenResourceError: Nobody waits for it any more.
@@ -75,10 +75,12 @@ class HostRequest:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._used.check_sending()
         self._take_turn()
+        used = self._used
         try:
-            await self._used.write(view, last=True)
+            if not used.pump.say(used.connection, used.state, view, trio.current_time()):
+                await used.write(view, last=True)
         except trio.Cancelled:
-            self._used.reset(BOTH, Code.FAILED, "it was cancelled while it answered")
+            used.reset(BOTH, Code.FAILED, "it was cancelled while it answered")
             raise
         await trio.lowlevel.cancel_shielded_checkpoint()
 
@@ -139,7 +141,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._queue: FairQueue[tuple[UsedStream, Collector]] = FairQueue(
+        self._queue: FairQueue[tuple[UsedStream, Collector | Whole]] = FairQueue(
             "these requests were closed"
         )
         self._taken: dict[HostRequest, None] = {}
@@ -147,6 +149,10 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         """For the package itself: take a request that a host begins."""
         used = UsedStream(pump, connection, state)
+        whole = take_whole(connection, state, pump.requests, self._limit)
+        if whole is not None:
+            self._queue.put(pump.host_id, (used, whole))
+            return
 
         def done(failure: Failure | None) -> None:
             if failure is None:
@@ -169,8 +175,8 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
         while True:
             used, collector = await self._queue.take()
             data = collector.data()
-            collector.drop()
-            used.pump.flush()
+            if collector.drop():
+                used.pump.flush()
             # One that was cancelled while it waited here is not begun.
             if used.state.sending_failure is None:
                 return HostRequest(used, data, self._limit, self._taken)

@@ -62,7 +62,7 @@ class HostStream(trio.abc.HalfCloseableStream):
     async def send_all(self, data: BytesLike) -> None:
         """Send all bytes.
 
-        Returns when the last of them wait to be sent, 512 KiB at most. Cancelled, it may have sent
+        Returns when the last of them wait to be sent, 2 MiB at most. Cancelled, it may have sent
         a beginning of them.
 
         Raises:

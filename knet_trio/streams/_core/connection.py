@@ -10,7 +10,6 @@ other side's. Packets of a connection are numbered, and acknowledged by their nu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from knet_trio.streams._core.congestion import CongestionControl
@@ -65,6 +64,7 @@ class Connection:
         recovery: The packets that are on their way.
         builder: What makes the packets.
         received: The numbers of those that have come.
+        streams: Those that are not over, by their keys; to be read only.
     """
 
     def __init__(self, local: int, congestion: CongestionControl, *, checked: bool) -> None:
@@ -77,6 +77,7 @@ class Connection:
         self.recovery = Recovery(congestion)
         self.received = ReceivedNumbers()
         self._table = StreamTable()
+        self.streams = self._table.streams
         self._windows = ReceiveWindows()
         self.builder = PacketBuilder(
             self.recovery, self.received, self._table, self.touched, checked=checked
@@ -89,7 +90,7 @@ class Connection:
     @property
     def has_streams(self) -> bool:
         """Whether there are streams that are not over."""
-        return bool(self._table.streams)
+        return bool(self.streams)
 
     @property
     def has_unacknowledged(self) -> bool:
@@ -106,7 +107,9 @@ class Connection:
     def open(self, kind: StreamKind) -> StreamState:
         """Open a stream; ``can_open`` has to be true."""
         stream = self._table.open(kind)
-        self.builder.queue(stream)
+        if kind is StreamKind.STREAM:
+            # Others begin with what they are for.
+            self.builder.queue(stream)
         return stream
 
     def write(self, stream: StreamState, data: bytes | memoryview) -> None:
@@ -125,6 +128,14 @@ class Connection:
         data = receiving.read(limit)
         if self._windows.read(stream, now, self.recovery.round_trip.smooth):
             self.builder.add(Control(FrameType.CREDIT, stream.key))
+        return data
+
+    def read_whole(self, stream: StreamState) -> bytes:
+        """Return all bytes of a stream that has all of them; the program knows of the end too."""
+        receiving = stream.receiving
+        data = receiving.read(receiving.next)
+        if receiving.advance(ReceivingCue.ALL_READ) and stream.sending.is_over:
+            self._forget_if_over(stream)
         return data
 
     def end_read(self, stream: StreamState) -> None:
@@ -185,7 +196,7 @@ class Connection:
                 eliciting = True
                 asks |= wants
             elif isinstance(frame, AckFrame):
-                self._ack_came(frame, now)
+                self._ack_came(frame.ranges, frame.delay, now)
             else:
                 eliciting = True
                 if isinstance(frame, CreditFrame):
@@ -201,6 +212,26 @@ class Connection:
                     # What a PING wants is the acknowledgement.
                     asks = True
         self.received.add(number, 1, now, eliciting=eliciting, asks=asks)
+
+    def receive_answer(
+        self,
+        number: int,
+        now: float,
+        acknowledged: tuple[int, int],
+        delay: float,
+        frame: DataFrame,
+    ) -> None:
+        """Take a packet of this connection that is an ACK and one DATA frame.
+
+        Raises:
+            StreamPacketError: It is refused. It is then not acknowledged.
+        """
+        if number <= self.received.largest and number in self.received:
+            raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
+        self._ack_came((acknowledged,), delay, now)
+        key, kind, offset, data, last, asks = frame
+        self._data_came(key, kind, offset, data, last)
+        self.received.add(number, 1, now, eliciting=True, asks=asks)
 
     def receive_data(
         self,
@@ -255,6 +286,13 @@ class Connection:
         if stream is None:
             return
         receiving = stream.receiving
+        if last and not offset and receiving.receive_whole(data):
+            if is_new:
+                # Who takes it finds out that it is all there.
+                self.opened.append(stream)
+            else:
+                self.touched[stream] = None
+            return
         try:
             receiving.check(offset, len(data), last=last)
         except StreamPacketError:
@@ -266,12 +304,10 @@ class Connection:
         if receiving.receive(offset, data, last=last):
             self.touched[stream] = None
 
-    def _ack_came(self, frame: AckFrame, now: float) -> None:
-        if frame.ranges[0][1] > self.builder.next_number:
-            raise StreamPacketError(
-                Fault.NOT_SENT, f"packet {frame.ranges[0][1] - 1} was never sent"
-            )
-        arrived, lost = self.recovery.acknowledged(frame.ranges, frame.delay, now)
+    def _ack_came(self, ranges: Sequence[tuple[int, int]], delay: float, now: float) -> None:
+        if ranges[0][1] > self.builder.next_number:
+            raise StreamPacketError(Fault.NOT_SENT, f"packet {ranges[0][1] - 1} was never sent")
+        arrived, lost = self.recovery.acknowledged(ranges, delay, now)
         # Pieces of a stream that follow each other are one.
         before: StreamState | None = None
         first = end = 0
@@ -341,14 +377,6 @@ class Connection:
             if not self.builder.has_something:
                 self.ping()
 
-    @property
-    def deadline(self) -> float:
-        """When ``check_timers`` has to be called, or an acknowledgement is due."""
-        recovery = self.recovery
-        if self.builder.may_send:
-            return -math.inf
-        return min(recovery.loss_deadline, recovery.probe_deadline, self.received.deadline)
-
     def _fail_stream(self, stream: StreamState, halves: int, failure: Failure) -> None:
         if halves & SENDING and stream.sending.advance(SendingCue.PEER_STOPS):
             stream.sending_failure = failure
@@ -357,7 +385,7 @@ class Connection:
         self.touched[stream] = None
 
     def _forget_if_over(self, stream: StreamState) -> None:
-        if stream.is_over:
+        if stream.sending.is_over and stream.receiving.is_over:
             self._windows.close(stream)
             if self._table.forget(stream.key):
                 self.builder.add(STREAMS_CONTROL)

@@ -33,10 +33,10 @@ from knet_trio.streams._core.limits import (
     HELLO_INTERVAL,
     KEEPALIVE,
     MAX_HELLO_INTERVAL,
-    MAX_REPLIES,
     STALL,
 )
 from knet_trio.streams._core.packet_builder import MIN_PIECE
+from knet_trio.streams._core.replies import Replies
 from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
 from knet_trio.streams._core.wire import (
     Code,
@@ -45,14 +45,12 @@ from knet_trio.streams._core.wire import (
     StreamPacketKind,
 )
 from knet_trio.streams._core.wire_reading import (
+    AnswerFields,
+    read_answer_untrusted,
     read_close_untrusted,
     read_header_untrusted,
     read_run_untrusted,
     read_whole_untrusted,
-)
-from knet_trio.streams._core.wire_writing import (
-    write_close,
-    write_packet,
 )
 
 _IDS: Final = 2**64
@@ -73,10 +71,8 @@ class Conversation:
         congestion: Makes the congestion control of a connection, for packets of so many bytes.
 
     Attributes:
-        touched: Streams of which something has changed; those who use them take them out.
-        opened: Streams that the other side has opened, likewise.
-        ended: Connections that have failed since it was looked at last, likewise.
-        connected: Whether a connection is open.
+        connection: The connection that there is, or that begins; to be read only.
+        ended: Connections that have failed; who looks at them takes them out.
     """
 
     def __init__(
@@ -91,19 +87,14 @@ class Conversation:
         self._patience = patience
         self._checked = checked
         self._congestion = congestion
-        self._connection: Connection | None = None
+        self.connection: Connection | None = None
         self._stage = ConnectionStage.ENDED
         self._next_hello = math.inf
         self._hello_interval = HELLO_INTERVAL
         self._greetings = 0
         self._heard = -math.inf
-        self._replies: list[bytes] = []
+        self._replies = Replies(checked=checked)
         self.ended: list[Connection] = []
-
-    @property
-    def connection(self) -> Connection | None:
-        """The connection that there is, or that begins."""
-        return self._connection
 
     @property
     def stage(self) -> ConnectionStage:
@@ -114,28 +105,51 @@ class Conversation:
 
     def begin(self, now: float) -> Connection:
         """Return the connection; greet the host if there is none."""
-        if self._connection is None:
-            self._connection = Connection(
+        if self.connection is None:
+            self.connection = Connection(
                 self._next_id, self._congestion(MIN_PIECE), checked=self._checked
             )
             self._stage = ConnectionStage.GREETING
             self._hello_interval = HELLO_INTERVAL
             self._greetings = 0
             self._next_hello = now
-        return self._connection
+        return self.connection
 
     def open(self, kind: StreamKind, now: float) -> StreamState | None:
         """Open a stream; None if the other side lets no more be opened now."""
-        connection = self.begin(now)
+        connection = self.connection or self.begin(now)
         if not connection.can_open:
             return None
-        if not connection.has_streams:
+        if not connection.streams:
             self._heard = max(self._heard, now)
         return connection.open(kind)
 
+    def say_whole(
+        self,
+        connection: Connection,
+        stream: StreamState,
+        data: bytes | memoryview,
+        now: float,
+        piece: int,
+    ) -> bytes | None:
+        """Return the one packet that has all that this side will ever say on a stream.
+
+        Returns:
+            None if it is not that simple, and nothing has happened: write it and end it.
+        """
+        if (
+            connection is not self.connection
+            or self._stage is not ConnectionStage.OPEN
+            or self._replies.waiting
+        ):
+            return None
+        return connection.builder.build_whole(
+            stream, data, connection.local, connection.remote, now, piece
+        )
+
     def hint(self, now: float) -> None:
         """Find out how things are: there is news of the links."""
-        connection = self._connection
+        connection = self.connection
         if connection is None:
             return
         if self._stage is ConnectionStage.GREETING:
@@ -147,7 +161,7 @@ class Conversation:
 
     def close(self, failure: Failure, code: Code, now: float) -> list[bytes]:
         """End the connection; return the packets that tell the other side."""
-        connection = self._connection
+        connection = self.connection
         was_open = self._stage is ConnectionStage.OPEN
         if connection is None or not self._end(ConnectionCue.CLOSED_HERE, failure, now):
             return []
@@ -161,7 +175,7 @@ class Conversation:
         Raises:
             StreamPacketError: It is refused.
         """
-        connection = self._connection
+        connection = self.connection
         header = read_header_untrusted(packet)
         if header.kind is StreamPacketKind.FRAMES:
             if connection is None or (header.receiver, header.sender) != (
@@ -207,15 +221,25 @@ class Conversation:
         self, packets: Sequence[bytes], index: int, now: float, errors: list[StreamPacketError]
     ) -> int:
         """Take one packet, or more that follow it; return how many, and add what was refused."""
-        whole = read_whole_untrusted(packets[index])
-        connection = self._connection
-        if whole is None or connection is None:
-            self.receive(packets[index], now)
+        packet, connection = packets[index], self.connection
+        answer = read_answer_untrusted(packet)
+        whole = read_whole_untrusted(packet) if answer is None else None
+        if (
+            connection is not None
+            and answer is not None
+            and answer.receiver == connection.local
+            and answer.sender == connection.remote
+        ):
+            self._answer_came(connection, answer, now)
             return 1
-        sender, receiver, number, kind, stream, offset, data, last, asks = whole
-        if receiver != connection.local or sender != connection.remote:
-            self.receive(packets[index], now)
+        if (
+            connection is None
+            or whole is None
+            or whole[:2] != (connection.remote, connection.local)
+        ):
+            self.receive(packet, now)
             return 1
+        _, _, number, kind, stream, offset, data, last, asks = whole
         more = read_run_untrusted(packets, index) if data and not (last or asks) else []
         self._heard = now
         if more and connection.receive_run(number, now, stream, kind, offset, data, more):
@@ -239,6 +263,16 @@ class Conversation:
                     break
         return 1 + len(more)
 
+    def _answer_came(self, connection: Connection, answer: AnswerFields, now: float) -> None:
+        try:
+            connection.receive_answer(
+                answer.number, now, answer.acknowledged, answer.delay, answer.data
+            )
+        except StreamPacketError as error:
+            self._refuse(connection, error, now)
+            raise
+        self._heard = now
+
     def _frames_came(self, connection: Connection, packet: bytes, number: int, now: float) -> None:
         try:
             connection.receive(packet, number, now)
@@ -251,13 +285,13 @@ class Conversation:
         """End the connection if the other side broke the rules; return whether it did."""
         if error.fault not in VIOLATIONS:
             return False
-        self._reply(self._close_packet(connection, Code.VIOLATION, str(error)))
+        self._replies.add(self._close_packet(connection, Code.VIOLATION, str(error)))
         failure = Failure(FailureCause.BROKEN_RULES, str(error))
         return self._end(ConnectionCue.VIOLATION, failure, now)
 
     def _find(self, header: PacketHeader, now: float) -> Connection:
         """Return the connection that begins with a packet that has both its ids."""
-        connection = self._connection
+        connection = self.connection
         if connection is not None and connection.local == header.receiver:
             if self._stage is ConnectionStage.GREETING:
                 self._opens(connection, header.sender, ConnectionCue.BOTH_IDS, now)
@@ -272,20 +306,11 @@ class Conversation:
             connection = self.begin(now)
             self._opens(connection, header.sender, ConnectionCue.BOTH_IDS, now)
             return connection
-        self._reply(
-            write_packet(
-                StreamPacketKind.UNKNOWN,
-                header.receiver or 1,
-                header.sender,
-                0,
-                (),
-                checked=self._checked,
-            )
-        )
+        self._replies.add(self._replies.unknown(header.sender, header.receiver))
         raise StreamPacketError(Fault.NO_CONNECTION, "it is of no connection")
 
     def _hello_came(self, header: PacketHeader, now: float) -> None:
-        connection = self._connection
+        connection = self.connection
         if header.receiver:
             if connection is None or header.receiver != connection.local:
                 raise StreamPacketError(Fault.NO_CONNECTION, "it answers no greeting")
@@ -293,7 +318,7 @@ class Conversation:
                 # So that the other side has seen both ids.
                 connection.ping()
         elif connection is None or header.sender != connection.remote:
-            self._reply(self._hello(header.sender))
+            self._replies.add(self._hello(header.sender))
 
     def _opens(self, connection: Connection, remote: int, cue: ConnectionCue, now: float) -> bool:
         if not self._advance(cue):
@@ -305,50 +330,49 @@ class Conversation:
         return True
 
     def _hello(self, remote: int) -> bytes:
-        connection = self._connection
+        connection = self.connection
         greets = connection is not None and self._stage is ConnectionStage.GREETING
         local = connection.local if connection is not None and greets else self._next_id
-        return write_packet(StreamPacketKind.HELLO, local, remote, 0, (), checked=self._checked)
+        return self._replies.hello(local, remote)
 
     def _close_packet(self, connection: Connection, code: Code, reason: str) -> bytes:
-        return write_packet(
-            StreamPacketKind.CLOSE,
-            connection.local,
-            connection.remote,
-            0,
-            (write_close(code, reason),),
-            checked=self._checked,
-        )
-
-    def _reply(self, packet: bytes) -> None:
-        """Have a packet sent that nothing is remembered of; too many are left out."""
-        if len(self._replies) < MAX_REPLIES and packet not in self._replies:
-            self._replies.append(packet)
+        return self._replies.closing(connection.local, connection.remote, code, reason)
 
     # Time.
 
     @property
     def deadline(self) -> float:
         """When ``poll`` has to be called next; minus infinity if there is something to send."""
-        if self._replies:
+        if self._replies.waiting:
             return -math.inf
-        connection = self._connection
+        connection = self.connection
         if connection is None:
             return math.inf
         if self._stage is not ConnectionStage.OPEN:
             return min(self._next_hello, self._silence(connection))
-        due = connection.deadline
-        if due == -math.inf or not connection.has_streams:
+        # This is asked for each packet, so that `min` and properties would take too long.
+        builder, recovery = connection.builder, connection.recovery
+        if (builder.ready or builder.controls) and builder.may_send:
+            return -math.inf
+        due = connection.received.deadline
+        if recovery.loss_deadline < due:
+            due = recovery.loss_deadline
+        if recovery.probe_deadline < due:
+            due = recovery.probe_deadline
+        if not connection.streams:
             return due
         silence = self._heard + self._patience
-        if connection.has_unacknowledged:
-            return min(due, silence)
-        return min(due, silence, connection.builder.last_eliciting + KEEPALIVE)
+        if silence < due:
+            due = silence
+        if recovery.probe_deadline < math.inf:
+            # Something is on its way.
+            return due
+        return min(due, builder.last_eliciting + KEEPALIVE)
 
     @property
     def silence_deadline(self) -> float:
         """When the connection fails if nothing comes until then."""
-        connection = self._connection
+        connection = self.connection
         return math.inf if connection is None else self._silence(connection)
 
     def poll(self, now: float, piece: int, count: int) -> list[bytes]:
@@ -359,16 +383,14 @@ class Conversation:
             piece: How many bytes a packet may have.
             count: How many packets there may be, but for a few short ones.
         """
-        packets, self._replies = self._replies, []
-        connection = self._connection
+        packets = self._replies.take()
+        connection = self.connection
         if connection is None:
             return packets
         if now >= self._silence(connection):
             self._is_silent(connection, now)
-            if self._connection is None:
-                packets += self._replies
-                self._replies = []
-                return packets
+            if self.connection is None:
+                return packets + self._replies.take()
         if self._stage is ConnectionStage.GREETING:
             packets += self._greet(connection, now)
             return packets
@@ -399,7 +421,7 @@ class Conversation:
             self.hint(now)
             return
         if self._stage is ConnectionStage.OPEN:
-            self._reply(self._close_packet(connection, Code.SILENCE, ""))
+            self._replies.add(self._close_packet(connection, Code.SILENCE, ""))
         self._end(ConnectionCue.SILENCE, Failure(FailureCause.SILENCE, ""), now)
 
     def _silence(self, connection: Connection) -> float:
@@ -413,13 +435,13 @@ class Conversation:
         return True
 
     def _end(self, cue: ConnectionCue, failure: Failure, now: float) -> bool:
-        connection = self._connection
+        connection = self.connection
         if connection is None or not self._advance(cue):
             return False
         # The id has been told to the other side, and is not used again.
         self._next_id = (connection.local + 1) % _IDS or 1
         self._next_hello = math.inf
-        self._connection = None
+        self.connection = None
         self._heard = now
         connection.fail(failure)
         self.ended.append(connection)

@@ -41,7 +41,7 @@ memory does."""
 
 MAX_ACK_DELAY: Final = 0.01
 """The longest that an acknowledgement is put off."""
-ASK_BYTES: Final = 512 * 1024
+ASK_BYTES: Final = 1024 * 1024
 """Bytes after which a sender asks for an acknowledgement, at most."""
 ASK_SHARE: Final = 4
 """A sender asks for an acknowledgement after that part of its congestion window."""

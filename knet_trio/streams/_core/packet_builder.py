@@ -7,6 +7,7 @@ stream follow each other, have one size, and can go to the kernel as a train.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final
 
@@ -17,6 +18,7 @@ from knet_trio.streams._core.recovery import Recovery, SentRun
 from knet_trio.streams._core.stream_state import StreamState
 from knet_trio.streams._core.stream_table import StreamTable
 from knet_trio.streams._core.wire import (
+    ANSWER_LAYOUT,
     DATA_FRAME_SIZE,
     HEADER_SIZE,
     MAX_CONTROL_SIZE,
@@ -26,6 +28,7 @@ from knet_trio.streams._core.wire import (
 from knet_trio.streams._core.wire_writing import (
     write_data_head,
     write_data_packet,
+    write_last_packet,
     write_packet,
     write_run,
 )
@@ -34,7 +37,7 @@ QUANTUM: Final = 16 * 1024
 """Bytes that a stream sends before it is another one's turn."""
 MIN_PIECE: Final = HEADER_SIZE + MAX_CONTROL_SIZE + 64
 """The smallest size of packets that the protocol works with."""
-LOW_WATER: Final = 512 * 1024
+LOW_WATER: Final = 2 * 1024 * 1024
 """A stream with less to be sent than this has room for more."""
 
 # A piece of a stream is not begun in less room than that.
@@ -49,6 +52,8 @@ class PacketBuilder:
     Attributes:
         next_number: The number of the next packet.
         last_eliciting: When a packet was sent last that has to be acknowledged, in seconds.
+        controls: Control frames that wait to be sent; to be read only.
+        ready: Streams that have something to send, in the order of their turns; likewise.
     """
 
     def __init__(
@@ -67,9 +72,8 @@ class PacketBuilder:
         self._table = table
         self._touched = touched
         self._checks = self._checked = checked
-        self._controls: dict[Control, None] = {}
-        # Streams that have something to send, in the order of their turns.
-        self._ready: deque[StreamState] = deque()
+        self.controls: dict[Control, None] = {}
+        self.ready: deque[StreamState] = deque()
         self._turn_left = QUANTUM
         self._probes = 0
         self._acks_alone = 0
@@ -79,7 +83,7 @@ class PacketBuilder:
     @property
     def has_something(self) -> bool:
         """Whether something waits to be sent that has to be acknowledged."""
-        return bool(self._controls or self._ready)
+        return bool(self.controls or self.ready)
 
     @property
     def may_send(self) -> bool:
@@ -90,13 +94,13 @@ class PacketBuilder:
 
     def add(self, control: Control) -> None:
         """Have a control frame sent."""
-        self._controls[control] = None
+        self.controls[control] = None
 
     def queue(self, stream: StreamState) -> None:
         """Have a stream send what it has."""
         if not stream.is_queued and stream.sending.has_something():
             stream.is_queued = True
-            self._ready.append(stream)
+            self.ready.append(stream)
 
     def allow_probes(self) -> int:
         """Let some packets out whatever the congestion window says; return how many."""
@@ -113,7 +117,7 @@ class PacketBuilder:
         eliciting = False
         while len(packets) < count:
             if self.may_send:
-                if not self._controls and not self._received.is_pending and not self._probes:
+                if not self.controls and not self._received.is_pending and not self._probes:
                     run = self._next_run(local, remote, now, piece, count - len(packets))
                     if run:
                         packets += run
@@ -134,10 +138,65 @@ class PacketBuilder:
             recovery.arm(now)
         return packets
 
+    def build_whole(
+        self,
+        stream: StreamState,
+        data: bytes | memoryview,
+        local: int,
+        remote: int,
+        now: float,
+        piece: int,
+    ) -> bytes | None:
+        """Return a packet with all that a stream will ever have: the short way for requests.
+
+        A pending acknowledgement goes along.
+
+        Returns:
+            None if there is something else to send before, or it does not go into one packet. Then
+            nothing has happened.
+        """
+        recovery, received = self._recovery, self._received
+        size = len(data)
+        if (
+            size + ANSWER_LAYOUT.size > piece
+            or self.controls
+            or self.ready
+            or self._probes
+            or (received.deadline < math.inf and received.has_gaps)
+            or recovery.congestion.window - recovery.in_flight < 2 * piece
+            or not stream.sending.write_whole(data)
+        ):
+            return None
+        if recovery.congestion.piece != piece:
+            recovery.congestion.set_piece(piece)
+        ack, told = None, -1
+        if received.deadline < math.inf:
+            ack = received.write_simple(now)
+            told = received.largest
+        number = self.next_number
+        self.next_number = number + 1
+        packet = write_last_packet(
+            local,
+            remote,
+            number,
+            stream.key,
+            stream.kind,
+            data,
+            ack,
+            checked=self._checks and piece <= MAX_CHECKED,
+        )
+        recovery.sent(SentRun(number, 1, now, len(packet), ((stream, 0, size + 1),), (), told))
+        recovery.arm(now)
+        self.last_eliciting = now
+        self._acks_alone = 0
+        # The answer acknowledges it. What came before may still have to be asked for.
+        self._unasked += size
+        return packet
+
     def _next(self, local: int, remote: int, now: float, piece: int) -> bytes | None:
         """Return a packet that has to be acknowledged; None if nothing is to be sent after all."""
         room = piece - HEADER_SIZE
-        if not self._controls and not self._received.is_pending:
+        if not self.controls and not self._received.is_pending:
             packet = self._next_of_stream(local, remote, now, piece)
             if packet is not None:
                 return packet
@@ -150,8 +209,8 @@ class PacketBuilder:
             room -= len(ack)
         controls, room = self._take_controls(parts, room)
         pieces: list[tuple[StreamState, int, int]] = []
-        while self._ready and room >= DATA_FRAME_SIZE + _LEAST:
-            stream = self._ready[0]
+        while self.ready and room >= DATA_FRAME_SIZE + _LEAST:
+            stream = self.ready[0]
             if not stream.sending.has_something():
                 self._drop_first()
                 continue
@@ -174,16 +233,21 @@ class PacketBuilder:
 
     def _next_run(self, local: int, remote: int, now: float, piece: int, count: int) -> list[bytes]:
         """Return several full packets with pieces of the stream whose turn it is, or none."""
-        stream = self._ready[0]
+        stream = self.ready[0]
         sending = stream.sending
-        data = sending.never_sent()
         size = piece - HEADER_SIZE - DATA_FRAME_SIZE
-        count = min(count, len(data) // size, self._recovery.room // piece)
-        if len(self._ready) > 1:
+        count = min(
+            count,
+            sending.never_sent() // size,
+            self._recovery.room // piece,
+            # Only the last of them asks.
+            2 + (ASK_BYTES - self._unasked) // piece,
+        )
+        if len(self.ready) > 1:
             count = min(count, 1 + self._turn_left // size)
         if count < 2:
             return []
-        start = sending.take_run(count * size)
+        start, run = sending.take_run(size, count)
         asks = self._asks(count * piece, piece)
         number = self.next_number
         self.next_number += count
@@ -194,7 +258,7 @@ class PacketBuilder:
             stream.key,
             stream.kind,
             start,
-            data[: count * size],
+            run,
             size,
             asks=asks,
             checked=self._checked,
@@ -206,7 +270,7 @@ class PacketBuilder:
 
     def _next_of_stream(self, local: int, remote: int, now: float, piece: int) -> bytes | None:
         """Return a packet with a piece of one stream, if that fills it or there is nothing more."""
-        ready = self._ready
+        ready = self.ready
         stream = ready[0]
         room = piece - HEADER_SIZE
         if not stream.sending.has_something():
@@ -245,7 +309,7 @@ class PacketBuilder:
         if not sending.has_something():
             self._drop_first()
         elif self._turn_left <= 0:
-            self._ready.rotate(-1)
+            self.ready.rotate(-1)
             self._turn_left = QUANTUM
 
     def _asks(self, size: int, piece: int) -> bool:
@@ -262,19 +326,19 @@ class PacketBuilder:
         return True
 
     def _drop_first(self) -> None:
-        self._ready.popleft().is_queued = False
+        self.ready.popleft().is_queued = False
         self._turn_left = QUANTUM
 
     def _take_controls(
         self, parts: list[bytes | memoryview], room: int
     ) -> tuple[list[Control], int]:
         taken: list[Control] = []
-        while self._controls:
-            control = next(iter(self._controls))
+        while self.controls:
+            control = next(iter(self.controls))
             frame = write_control(control, self._table)
             if len(frame) > room:
                 break
-            del self._controls[control]
+            del self.controls[control]
             if frame:
                 parts.append(frame)
                 taken.append(control)

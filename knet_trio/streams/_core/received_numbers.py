@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from knet_trio.streams._core.limits import (
     MAX_ACK_DELAY,
@@ -13,6 +14,9 @@ from knet_trio.streams._core.limits import (
 from knet_trio.streams._core.range_set import RangeSet
 from knet_trio.streams._core.wire import ACK_FRAME_SIZE, ACK_RANGE_SIZE
 from knet_trio.streams._core.wire_writing import write_ack
+
+# Numbers that are forgotten at once, at least.
+_TOLD_TOGETHER: Final = 64
 
 
 class ReceivedNumbers:
@@ -63,12 +67,13 @@ class ReceivedNumbers:
         if number > self.largest:
             self.largest = number + count - 1
             self._since = now
-        if len(self._numbers) > MAX_KEPT_RANGES:
+        if not in_order and len(self._numbers) > MAX_KEPT_RANGES:
             self._floor = self._numbers.drop_first()
         if eliciting:
             # What comes out of order may say that something is lost.
             due = now if asks or not in_order else now + MAX_ACK_DELAY
-            self.deadline = min(self.deadline, due)
+            if due < self.deadline:
+                self.deadline = due
 
     def write(self, now: float, room: int) -> bytes:
         """Return an acknowledgement of all of them, in at most ``room`` bytes.
@@ -80,10 +85,15 @@ class ReceivedNumbers:
         ranges = self._numbers.newest(max(1, min(count, MAX_ACK_RANGES + 1)))
         return write_ack(ranges, max(0.0, now - self._since))
 
+    def write_simple(self, now: float) -> tuple[int, int, float]:
+        """Return what ``write`` would tell, when there are no gaps: first, last, seconds since."""
+        self.deadline = math.inf
+        return self._numbers.first()[0], self.largest, max(0.0, now - self._since)
+
     def told(self, largest: int) -> None:
         """Note that the other side knows of all numbers up to ``largest``."""
         # The latest are kept: they may still come, on a slower link.
         largest -= MAX_PACKET_THRESHOLD
-        if largest >= self._floor:
+        if largest >= self._floor + _TOLD_TOGETHER:
             self._floor = largest + 1
             self._numbers.remove(0, self._floor)

@@ -56,6 +56,9 @@ RECEIVING_TRANSITIONS: Final = {
 }
 """What a receiving half becomes. What is not here changes nothing."""
 
+_WHOLE_AT_ONCE: Final = RECEIVING_TRANSITIONS[
+    RECEIVING_TRANSITIONS[ReceivingStage.OPEN, ReceivingCue.END_KNOWN], ReceivingCue.ALL_HERE
+]
 # Bytes in a row that are put together in one buffer: pieces of a few bytes cost no object each.
 _GATHERED: Final = 1024
 
@@ -65,16 +68,31 @@ class ReceivingHalf:
 
     Attributes:
         stage: How far it is.
+        wants_more: Whether bytes are to come that the program wants.
+        is_over: Whether nothing is to come, and nothing to be read.
         read_to: Bytes that the program has read.
         next: The first byte that is missing.
         size: How many bytes there are in all; None while that is not known.
         limit: How many bytes the other side has credit for.
     """
 
-    __slots__ = ("_ready", "_segments", "_starts", "limit", "next", "read_to", "size", "stage")
+    __slots__ = (
+        "_ready",
+        "_segments",
+        "_starts",
+        "is_over",
+        "limit",
+        "next",
+        "read_to",
+        "size",
+        "stage",
+        "wants_more",
+    )
 
     def __init__(self) -> None:
         self.stage = ReceivingStage.OPEN
+        self.wants_more = True
+        self.is_over = False
         self.read_to = self.next = 0
         self.size: int | None = None
         self.limit = INITIAL_CREDIT
@@ -88,23 +106,15 @@ class ReceivingHalf:
         """Bytes that the program can read now."""
         return self.next - self.read_to
 
-    @property
-    def wants_more(self) -> bool:
-        """Whether bytes are to come that the program wants."""
-        return self.stage is ReceivingStage.OPEN or self.stage is ReceivingStage.SIZED
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing is to come, and nothing to be read."""
-        stage = self.stage
-        return not self.wants_more and stage is not ReceivingStage.WHOLE
-
     def advance(self, cue: ReceivingCue) -> bool:
         """Return whether ``cue`` changes anything."""
         stage = RECEIVING_TRANSITIONS.get((self.stage, cue))
         if stage is None:
             return False
         self.stage = stage
+        if stage is not ReceivingStage.SIZED:
+            self.wants_more = False
+            self.is_over = stage is not ReceivingStage.WHOLE
         if stage is ReceivingStage.RESET or stage is ReceivingStage.STOPPED:
             # There is nothing more to be read, which must not look like the end.
             self.read_to = self.next
@@ -153,6 +163,22 @@ class ReceivingHalf:
         if self.next == self.size and self.advance(ReceivingCue.ALL_HERE):
             return True
         return self.next > before
+
+    def receive_whole(self, data: memoryview) -> bool:
+        """Take all bytes of the stream at once, if none have come and there is credit for them.
+
+        Returns:
+            Whether that was so; if not, nothing has happened.
+        """
+        size = len(data)
+        if self.stage is not ReceivingStage.OPEN or self.next or self._starts or size > self.limit:
+            return False
+        self.size = self.next = size
+        self.stage = _WHOLE_AT_ONCE
+        self.wants_more = False
+        if size:
+            self._ready.append(_without_the_rest(data))
+        return True
 
     def receive_run(self, offset: int, first: memoryview, more: list[memoryview]) -> bool:
         """Take pieces of one size in a row, none of them the last, if they are what is next.

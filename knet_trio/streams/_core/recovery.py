@@ -16,6 +16,7 @@ what is oldest, so that it need not be found lost first.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -116,6 +117,8 @@ class Recovery:
         self._sent: dict[int, SentRun] = {}
         self._remembered: dict[int, SentRun] = {}
         self._largest = -1
+        # One more than the highest number that was sent.
+        self._sent_to = 0
         self._places = 0
         self._probes_in_a_row = 0
         self._packet_threshold = PACKET_THRESHOLD
@@ -137,6 +140,7 @@ class Recovery:
         run.place = self._places
         self._places += run.count
         self._sent[run.number] = run
+        self._sent_to = run.number + run.count
         self.in_flight += run.size * run.count
 
     def arm(self, now: float) -> None:
@@ -161,6 +165,14 @@ class Recovery:
             Packets that have arrived, and packets that are lost.
         """
         was_full = self.in_flight * 2 >= self.congestion.window
+        sent = self._sent
+        if len(sent) == 1 and ranges[0][1] == self._sent_to:
+            # One request is answered: mostly all that was on its way has arrived.
+            ((number, only),) = sent.items()
+            if ranges[0][0] <= number and not self._remembered:
+                sent.clear()
+                self._all_arrived(only, delay, now, full=was_full)
+                return [only], []
         arrived = self._take(ranges)
         spurious = self._find_spurious(ranges) if self._remembered else []
         if not arrived:
@@ -171,14 +183,27 @@ class Recovery:
         size = sum([run.size * run.count for run in arrived])
         self.in_flight -= size
         self.arrived_packets += sum([run.count for run in arrived])
-        self._largest = max(self._largest, largest)
+        if largest > self._largest:
+            self._largest = largest
         if largest == ranges[0][1] - 1:
             self.round_trip.measure(now - newest.sent, delay)
         self._probes_in_a_row = 0
-        lost = self.find_lost(now)
+        self.loss_deadline = math.inf
+        lost = self.find_lost(now) if self._sent else []
         self.congestion.acknowledged(size, newest.sent, now, self.round_trip.smooth, full=was_full)
         self.arm(now)
         return arrived + spurious, lost
+
+    def _all_arrived(self, run: SentRun, delay: float, now: float, *, full: bool) -> None:
+        """Note that ``run`` has arrived, and nothing more is on its way."""
+        size = run.size * run.count
+        self.in_flight -= size
+        self.arrived_packets += run.count
+        self._largest = run.number + run.count - 1
+        self.round_trip.measure(now - run.sent, delay)
+        self._probes_in_a_row = 0
+        self.loss_deadline = self.probe_deadline = math.inf
+        self.congestion.acknowledged(size, run.sent, now, self.round_trip.smooth, full=full)
 
     def find_lost(self, now: float) -> list[SentRun]:
         """Return the packets that are lost by now."""
@@ -224,6 +249,12 @@ class Recovery:
 
     def _take(self, ranges: Sequence[tuple[int, int]]) -> list[SentRun]:
         """Remove and return the packets with numbers in ``ranges``, in ascending order."""
+        if not self._sent:
+            return []
+        if ranges[0][1] >= self._sent_to and ranges[0][0] <= next(iter(self._sent)):
+            everything = list(self._sent.values())
+            self._sent.clear()
+            return everything
         arrived: list[SentRun] = []
         torn: list[SentRun] = []
         end_of_all = ranges[0][1]
@@ -306,15 +337,17 @@ class Recovery:
     def _find_spurious(self, ranges: Sequence[tuple[int, int]]) -> list[SentRun]:
         """Return packets that were taken for lost and have arrived, and learn from them."""
         remembered = self._remembered
-        oldest = next(iter(remembered))
+        # Ascending: what is lost later was sent later.
+        numbers = list(remembered)
+        oldest = numbers[0]
         found: list[SentRun] = []
         for start, end in ranges:
             if end <= oldest:
                 break
-            numbers = [number for number in remembered if start <= number < end]
-            found += [remembered.pop(number) for number in numbers]
-            if not remembered:
-                break
+            first = bisect_left(numbers, start)
+            last = bisect_left(numbers, end, first)
+            if first < last:
+                found += [remembered.pop(number) for number in numbers[first:last]]
         if found:
             self.spurious += len(found)
             behind = ranges[0][1] - min(packet.number for packet in found)

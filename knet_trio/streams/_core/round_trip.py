@@ -37,11 +37,12 @@ class RoundTripEstimate:
             ack_delay: As long the other side says that it put that off.
         """
         self.latest = latest
-        if not self.is_measured:
+        if self.least == math.inf:
             self.least = self.smooth = latest
             self.variation = latest / 2
             return
-        self.least = min(self.least, latest)
+        if latest < self.least:
+            self.least = latest
         ack_delay = min(ack_delay, MAX_ACK_DELAY)
         adjusted = latest - ack_delay if latest >= self.least + ack_delay else latest
         self.variation += (abs(self.smooth - adjusted) - self.variation) / 4

@@ -56,6 +56,7 @@ SENDING_TRANSITIONS: Final = {
 }
 """What a sending half becomes. What is not here changes nothing."""
 
+_FINISHED: Final = SENDING_TRANSITIONS[SendingStage.OPEN, SendingCue.FINISH]
 # What is written in smaller pieces is put together up to this size.
 _GATHERED: Final = 4096
 # Chunks that have arrived before the lists of them are made shorter.
@@ -67,6 +68,7 @@ class SendingHalf:
 
     Attributes:
         stage: How far it is.
+        is_over: Whether nothing more is to be sent, and nothing is waited for.
         written: Bytes that the program has handed over.
         next: The first place that was never sent.
         limit: How many bytes the other side gives credit for.
@@ -80,6 +82,7 @@ class SendingHalf:
         "_opened",
         "_starts",
         "base",
+        "is_over",
         "limit",
         "next",
         "stage",
@@ -88,6 +91,7 @@ class SendingHalf:
 
     def __init__(self, *, opens: bool) -> None:
         self.stage = SendingStage.OPEN
+        self.is_over = False
         self.written = self.base = self.next = 0
         self.limit = INITIAL_CREDIT
         # Whether the other side knows of the stream, or a packet that tells it is on its way.
@@ -104,11 +108,6 @@ class SendingHalf:
     def unsent(self) -> int:
         """Bytes that were never sent."""
         return max(0, self.written - self.next)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more is to be sent, and nothing is waited for."""
-        return self.stage is not SendingStage.OPEN and self.stage is not SendingStage.ENDING
 
     @property
     def is_blocked(self) -> bool:
@@ -134,13 +133,33 @@ class SendingHalf:
             chunks.append(memoryview(data))
         self.written += size
 
+    def write_whole(self, data: bytes | memoryview) -> bool:
+        """Take all there is to send, and its end, as sent at once in one packet.
+
+        Returns:
+            Whether that was possible: nothing was written before, and there is credit for it. If
+            not, nothing has happened.
+        """
+        size = len(data)
+        if self.stage is not SendingStage.OPEN or self.written or size > self.limit:
+            return False
+        self.stage = _FINISHED
+        if size:
+            self._starts.append(0)
+            self._chunks.append(memoryview(data))
+        self._opened = True
+        self.written = size
+        self.next = size + 1
+        return True
+
     def advance(self, cue: SendingCue) -> bool:
         """Return whether ``cue`` changes anything."""
         stage = SENDING_TRANSITIONS.get((self.stage, cue))
         if stage is None:
             return False
         self.stage = stage
-        if self.is_over:
+        if stage is not SendingStage.ENDING:
+            self.is_over = True
             self._lost = None
             self._starts.clear()
             self._chunks.clear()
@@ -176,20 +195,38 @@ class SendingHalf:
         self.next = stop = self._cut(start, self._sendable(), room)
         return start, stop
 
-    def never_sent(self) -> memoryview:
-        """Return bytes that may be sent, were not before, and are in one place; maybe none."""
-        if self._lost or self.is_over or self.next >= self.written or self.next >= self.limit:
-            return memoryview(b"")
-        index = bisect_right(self._starts, self.next) - 1
-        start = self._starts[index]
-        return self._chunks[index][self.next - start : self.limit - start]
+    def never_sent(self) -> int:
+        """Return how many bytes may be sent that never were; 0 if others come first."""
+        if self._lost or self.is_over:
+            return 0
+        return max(0, min(self.written, self.limit) - self.next)
 
-    def take_run(self, size: int) -> int:
-        """Note that so many bytes of those are sent; return where they begin."""
+    def take_run(self, size: int, count: int) -> tuple[int, list[list[memoryview]]]:
+        """Take ``count`` pieces of ``size`` bytes of those.
+
+        Returns:
+            Where they begin, and the parts of each: most are in one place.
+        """
         self._opened = True
-        start = self.next
-        self.next += size
-        return start
+        begin = self.next
+        self.next += size * count
+        index = bisect_right(self._starts, begin) - 1
+        chunk = self._chunks[index]
+        start = begin - self._starts[index]
+        length = len(chunk)
+        pieces: list[list[memoryview]] = []
+        for _ in range(count):
+            stop = start + size
+            parts = [chunk[start:stop]]
+            while stop > length:
+                stop -= length
+                index += 1
+                chunk = self._chunks[index]
+                length = len(chunk)
+                parts.append(chunk[:stop])
+            pieces.append(parts)
+            start = stop
+        return begin, pieces
 
     def _cut(self, start: int, stop: int, room: int) -> int:
         """Return where a piece ends that may go on to ``stop`` and has ``room`` bytes."""
@@ -245,9 +282,10 @@ class SendingHalf:
             self.base = stop
             while self._arrived and self._arrived.first()[0] <= self.base:
                 self.base = max(self.base, self._arrived.drop_first())
-            self._drop_chunks()
         if self.base > self.written:
             self.advance(SendingCue.ARRIVED)
+        else:
+            self._drop_chunks()
 
     def _drop_chunks(self) -> None:
         # All chunks before the one with the first place that is still needed.

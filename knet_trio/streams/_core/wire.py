@@ -100,9 +100,11 @@ STREAMS_LAYOUT = struct.Struct(">BBHIQ")
 ACCEPT_LAYOUT = struct.Struct(">BBHIQ")
 RESET_LAYOUT = struct.Struct(">BBBBIQ")
 CLOSE_LAYOUT = struct.Struct(">BBH")
-# A header and a DATA frame in one.
+# A header and a DATA frame in one; and the same with an ACK of one range before the frame.
 WHOLE_LAYOUT = struct.Struct(">IBBHQQQBBBBIQQ")
 WHOLE_AFTER_CHECKSUM_LAYOUT = struct.Struct(">BBHQQQBBBBIQQ")
+ANSWER_LAYOUT = struct.Struct(">IBBHQQQBBHIQIBBBBIQQ")
+ANSWER_AFTER_CHECKSUM_LAYOUT = struct.Struct(">BBHQQQBBHIQIBBBBIQQ")
 
 PING_FRAME: Final = bytes([FrameType.PING])
 ACK_FRAME_SIZE: Final = ACK_LAYOUT.size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from zlib import crc32
 
 from knet_trio.streams._core.faults import Fault, StreamPacketError
@@ -24,6 +24,7 @@ from knet_trio.streams._core.wire import (
     ACK_LAYOUT,
     ACK_RANGE_SIZE,
     ACK_TYPE,
+    ANSWER_LAYOUT,
     CHECKSUM_SIZE,
     CLOSE_LAYOUT,
     CREDIT_LAYOUT,
@@ -120,6 +121,83 @@ def read_whole_untrusted(packet: bytes) -> _WholeFields | None:
         return None
     data = view[WHOLE_LAYOUT.size :]
     return sender, receiver, number, known, key, start, data, last, asks
+
+
+class AnswerFields(NamedTuple):
+    """A packet with an ACK of one range and one DATA frame.
+
+    Attributes:
+        sender: The id of the connection at the one who sent it.
+        receiver: The id of the connection at the one it is for.
+        number: Its number.
+        acknowledged: The range ``[start, end)`` of packet numbers.
+        delay: Seconds since the last of them arrived.
+        data: The DATA frame.
+    """
+
+    sender: int
+    receiver: int
+    number: int
+    acknowledged: tuple[int, int]
+    delay: float
+    data: DataFrame
+
+
+def read_answer_untrusted(packet: bytes) -> AnswerFields | None:
+    """Read a packet that is an ACK of one range and one DATA frame: the short way for requests.
+
+    Returns:
+        What is in it. None if it is anything else, or not valid, which the other functions find
+        out.
+    """
+    size = len(packet)
+    if size < ANSWER_LAYOUT.size or packet[HEADER_SIZE] != ACK_TYPE:
+        return None
+    (
+        checksum,
+        version,
+        kind,
+        _,
+        sender,
+        receiver,
+        number,
+        _,
+        count,
+        _,
+        delay,
+        largest,
+        first,
+        frame,
+        use,
+        last,
+        asks,
+        length,
+        key,
+        start,
+    ) = ANSWER_LAYOUT.unpack_from(packet)
+    known = _KINDS.get(use)
+    if (
+        frame != DATA_TYPE
+        or kind != FRAMES_KIND
+        or count
+        or length != size - ANSWER_LAYOUT.size
+        or version != STREAMS_VERSION
+        or known is None
+        or last > 1
+        or asks > 1
+        or start + length > MAX_OFFSET
+        or first > largest
+        or largest >= MAX_NUMBER
+        or number >= MAX_NUMBER
+        or not sender
+    ):
+        return None
+    view = memoryview(packet)
+    if checksum and checksum != (crc32(view[CHECKSUM_SIZE:]) or 0xFFFFFFFF):
+        return None
+    data = DataFrame(key, known, start, view[ANSWER_LAYOUT.size :], last == 1, asks == 1)
+    acknowledged = largest - first, largest + 1
+    return AnswerFields(sender, receiver, number, acknowledged, delay / 1e6, data)
 
 
 def read_run_untrusted(packets: Sequence[bytes], start: int) -> list[memoryview]:

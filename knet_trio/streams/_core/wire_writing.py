@@ -12,6 +12,7 @@ from knet_trio.streams._core.wire import (
     ACK_LAYOUT,
     ACK_TYPE,
     AFTER_CHECKSUM_LAYOUT,
+    ANSWER_AFTER_CHECKSUM_LAYOUT,
     CHECKSUM_SIZE,
     CLOSE_LAYOUT,
     CREDIT_LAYOUT,
@@ -60,6 +61,74 @@ def write_data_packet(
     return b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, data))
 
 
+def write_last_packet(
+    sender: int,
+    receiver: int,
+    number: int,
+    stream: int,
+    kind: int,
+    data: bytes | memoryview,
+    ack: tuple[int, int, float] | None,
+    *,
+    checked: bool,
+) -> bytes:
+    """Return a packet with one DATA frame that is all of its stream: the short way for requests.
+
+    Args:
+        sender: The id of the connection here.
+        receiver: The id of the connection there.
+        number: The number of the packet.
+        stream: The stream.
+        kind: What the stream is for.
+        data: All bytes of the stream.
+        ack: What the packet acknowledges: the first and the last number, and for how many seconds
+            that was put off; None for nothing.
+        checked: Whether the packet has a checksum.
+    """
+    size = len(data)
+    if ack is None:
+        head = WHOLE_AFTER_CHECKSUM_LAYOUT.pack(
+            STREAMS_VERSION,
+            FRAMES_KIND,
+            0,
+            sender,
+            receiver,
+            number,
+            DATA_TYPE,
+            kind,
+            1,
+            0,
+            size,
+            stream,
+            0,
+        )
+    else:
+        first, last, delay = ack
+        head = ANSWER_AFTER_CHECKSUM_LAYOUT.pack(
+            STREAMS_VERSION,
+            FRAMES_KIND,
+            0,
+            sender,
+            receiver,
+            number,
+            ACK_TYPE,
+            0,
+            0,
+            min(int(delay * 1e6), 0xFFFFFFFF),
+            last,
+            min(last - first, 0x7FFFFFFF),
+            DATA_TYPE,
+            kind,
+            1,
+            0,
+            size,
+            stream,
+            0,
+        )
+    checksum = (crc32(data, crc32(head)) or 0xFFFFFFFF) if checked else 0
+    return b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, data))
+
+
 def write_run(
     sender: int,
     receiver: int,
@@ -67,23 +136,31 @@ def write_run(
     stream: int,
     kind: int,
     offset: int,
-    data: memoryview,
+    pieces: Sequence[Sequence[bytes | memoryview]],
     size: int,
     *,
     asks: bool,
     checked: bool,
 ) -> list[bytes]:
-    """Return packets numbered from ``number`` with one DATA frame of ``size`` bytes each.
+    """Return packets numbered from ``number`` with one DATA frame each.
 
-    The bytes, which are not the last of the stream, have to be a multiple of that. If it ``asks``,
-    the last packet is to be acknowledged at once.
+    Args:
+        sender: The id of the connection here.
+        receiver: The id of the connection there.
+        number: The number of the first packet.
+        stream: The stream.
+        kind: What the stream is for.
+        offset: Where the first piece begins.
+        pieces: What goes into each packet, in parts. The last byte of the stream is not among it.
+        size: Bytes of each piece.
+        asks: Whether the last packet is to be acknowledged at once.
+        checked: Whether packets have checksums.
     """
-    last_start = len(data) - size
+    last_number = number + len(pieces) - 1
     pack = WHOLE_AFTER_CHECKSUM_LAYOUT.pack
     packets: list[bytes] = []
     checksum = 0
-    for start in range(0, len(data), size):
-        piece = data[start : start + size]
+    for parts in pieces:
         head = pack(
             STREAMS_VERSION,
             FRAMES_KIND,
@@ -94,15 +171,19 @@ def write_run(
             DATA_TYPE,
             kind,
             0,
-            asks and start == last_start,
+            asks and number == last_number,
             size,
             stream,
-            offset + start,
+            offset,
         )
         number += 1
+        offset += size
         if checked:
-            checksum = crc32(piece, crc32(head)) or 0xFFFFFFFF
-        packets.append(b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, piece)))
+            checksum = crc32(head)
+            for part in parts:
+                checksum = crc32(part, checksum)
+            checksum = checksum or 0xFFFFFFFF
+        packets.append(b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, *parts)))
     return packets
 
 

@@ -89,10 +89,7 @@ class TwoSides:
 
     def deliver(self, side: int, packet: bytes) -> None:
         """Give a packet to one side."""
-        try:
-            self.sides[side].receive(packet, self.now)
-        except StreamPacketError as error:
-            self.faults.append(error)
+        self.faults += self.sides[side].receive_many([packet], self.now)
 
     def flush(self) -> None:
         """Have both sides send what they have to send now."""
@@ -118,6 +115,19 @@ class TwoSides:
             connection.opened.clear()
             self.touched[side].extend(connection.touched)
             connection.touched.clear()
+
+    def say_whole(self, side: int, stream: StreamState, data: bytes) -> bool:
+        """Say all there is to say on a stream; return whether it went the short way."""
+        connection = self.connection(side)
+        packet = self.sides[side].say_whole(connection, stream, data, self.now, self.piece)
+        if packet is None:
+            connection.write(stream, data)
+            connection.finish(stream)
+            return False
+        self.sent[side] += 1
+        self.tap(side, packet)
+        self._transmit(1 - side, packet)
+        return True
 
     def _transmit(self, to: int, packet: bytes) -> None:
         weather, draw = self.weather, self.random.random

@@ -11,7 +11,7 @@ from knet_trio.streams._core.connection_stages import (
 )
 from knet_trio.streams._core.conversation import Conversation
 from knet_trio.streams._core.faults import Fault
-from knet_trio.streams._core.limits import GREETINGS, KEEPALIVE, MAX_STREAMS
+from knet_trio.streams._core.limits import GREETINGS, INITIAL_CREDIT, KEEPALIVE, MAX_STREAMS
 from knet_trio.streams._core.receiving_half import ReceivingStage
 from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
 from knet_trio.streams._core.wire import (
@@ -268,6 +268,65 @@ def test_a_stream_is_opened_once_however_often_its_packets_come() -> None:
     for packet in recorded * 2:
         two.deliver(1, packet)
     assert len(two.opened[1]) == 1
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.2])
+def test_a_question_and_an_answer_of_one_packet_each(loss: float) -> None:
+    two = TwoSides()
+    joined(two)
+    two.weather = Weather(loss=loss, duplicate=loss, reorder=loss)
+    two.run_for(1)
+    short = 0
+    for number in range(300):
+        # Some are empty, and some do not go into one packet.
+        question = b"%d?" % number * (number % 700)
+        asked = two.open(0, StreamKind.REQUEST)
+        short += two.say_whole(0, asked, question)
+        two.run_until(lambda: bool(two.opened[1]))
+        there = two.opened[1].pop()
+        assert there.kind is StreamKind.REQUEST
+        two.run_until(lambda: there.receiving.stage is ReceivingStage.WHOLE)  # noqa: B023
+        assert two.connection(1).read_whole(there) == question
+        short += two.say_whole(1, there, question.upper())
+        two.run_until(lambda: asked.receiving.stage is ReceivingStage.WHOLE)  # noqa: B023
+        assert two.connection(0).read_whole(asked) == question.upper()
+        two.run_until(lambda: asked.is_over)  # noqa: B023
+    # The stream that was there before is left.
+    two.run_until(lambda: len(two.connection(1).streams) == 1)
+    assert short > (500 if not loss else 50)
+    assert {error.fault for error in two.faults} <= {Fault.DUPLICATE}
+    if not loss:
+        # The acknowledgements went along.
+        assert sum(two.sent) < 2 * 300 + 300
+
+
+def test_nothing_goes_the_short_way_that_has_to_wait_or_has_begun() -> None:
+    two = TwoSides()
+    here = two.open(0, StreamKind.REQUEST)
+    # The other side's id is not known.
+    assert not two.say_whole(0, here, b"first")
+    two.run_until(lambda: bool(two.opened[1]))
+    there = two.opened[1].pop()
+    two.connection(1).write(there, b"a beginning")
+    assert not two.say_whole(1, there, b"the rest")
+    two.run_until(lambda: here.receiving.stage is ReceivingStage.WHOLE)
+    assert two.connection(0).read_whole(here) == b"a beginningthe rest"
+    two.run_for(1)
+    # Another one comes first that waits to be sent.
+    other, late = (two.open(0, StreamKind.REQUEST) for _ in range(2))
+    two.connection(0).write(other, b"before")
+    assert not two.say_whole(0, late, b"after")
+
+
+def test_more_than_the_credit_is_refused_in_one_packet_too() -> None:
+    two = TwoSides(piece=60_000)
+    joined(two)
+    asked = two.open(0, StreamKind.REQUEST)
+    # As a peer would that does not keep to it.
+    asked.sending.limit = 1 << 20
+    assert two.say_whole(0, asked, bytes(INITIAL_CREDIT + 1))
+    two.run_until(lambda: bool(two.ended[1]))
+    assert [error.fault for error in two.faults] == [Fault.CREDIT_EXCEEDED]
 
 
 def test_who_acknowledges_what_was_not_sent_is_told_and_given_up() -> None:

@@ -25,7 +25,6 @@ from knet_trio.streams._core.limits import (
 from knet_trio.streams._core.recovery import Recovery, SentRun
 from knet_trio.streams._core.round_trip import RoundTripEstimate
 from knet_trio.streams._core.stream_state import StreamState
-from knet_trio.streams._core.tolerant_cubic import TOLERATED_QUEUE, TolerantCubic
 from knet_trio.streams._core.wire import StreamKind
 
 SIZE: Final = 1000
@@ -253,30 +252,6 @@ class TestCongestion:
         assert control.window == pytest.approx(peak, rel=0.1)
         self.grow(control, int(climb / RTT), now)
         assert control.window > 1.15 * peak
-
-    def test_few_losses_without_a_queue_are_tolerated(self) -> None:
-        control = TolerantCubic(SIZE)
-        now = self.grow(control, 4, 1.0)
-        before = control.window
-        for _ in range(50):
-            now += 1
-            for _ in range(49):
-                control.acknowledged(SIZE, now, now, RTT, full=False)
-            assert not control.lost(SIZE, now, now, TOLERATED_QUEUE)
-        assert control.window == before
-        assert control.lost(SIZE, now, now, 2 * TOLERATED_QUEUE)
-        assert control.window < before
-
-    def test_many_losses_are_not_tolerated(self) -> None:
-        control = TolerantCubic(SIZE)
-        now = self.grow(control, 4, 1.0)
-        before = control.window
-        for _ in range(50):
-            now += 1
-            for _ in range(9):
-                control.acknowledged(SIZE, now, now, RTT, full=False)
-            control.lost(SIZE, now, now, 0.0)
-        assert control.window < before / 4
 
     def test_larger_packets_have_a_larger_least_window(self) -> None:
         control = Cubic(SIZE)

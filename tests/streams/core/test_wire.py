@@ -24,6 +24,7 @@ from knet_trio.streams._core.wire import (
     StreamsFrame,
 )
 from knet_trio.streams._core.wire_reading import (
+    read_answer_untrusted,
     read_close_untrusted,
     read_frames_untrusted,
     read_header_untrusted,
@@ -37,6 +38,7 @@ from knet_trio.streams._core.wire_writing import (
     write_credit,
     write_data_head,
     write_data_packet,
+    write_last_packet,
     write_packet,
     write_reset,
     write_run,
@@ -167,6 +169,7 @@ def test_random_bytes_cause_one_error_only(data: bytes) -> None:
             except StreamPacketError as error:
                 assert error.fault in Fault  # noqa: PT017  # or no error
         read_whole_untrusted(prefix + data)
+        read_answer_untrusted(prefix + data)
 
 
 def test_whole_packets_are_read_the_same_in_short() -> None:
@@ -185,9 +188,56 @@ def test_whole_packets_are_read_the_same_in_short() -> None:
 
 
 @pytest.mark.parametrize("checked", [False, True])
+def test_all_of_a_stream_in_one_packet(checked: bool) -> None:
+    frame = write_data_head(8, StreamKind.REQUEST, 0, 4, last=True) + b"data"
+    alone = write_last_packet(5, 6, 7, 8, StreamKind.REQUEST, b"data", None, checked=checked)
+    assert alone == packet(frame, checked=checked)
+    assert read_answer_untrusted(alone) is None
+    ack = write_ack([(3, 10)], 0.5)
+    along = write_last_packet(5, 6, 7, 8, StreamKind.REQUEST, b"data", (3, 9, 0.5), checked=checked)
+    assert along == packet(ack, frame, checked=checked)
+    read = read_answer_untrusted(along)
+    assert read is not None
+    assert read[:5] == (5, 6, 7, (3, 10), 0.5)
+    assert read.data == DataFrame(
+        8, StreamKind.REQUEST, 0, memoryview(b"data"), last=True, asks=False
+    )
+    assert read_frames_untrusted(along)[1] == read.data
+
+
+def test_what_is_no_answer() -> None:
+    frame = write_data_head(8, 2, 0, 4, last=True) + b"data"
+    ack = write_ack([(3, 10)], 0.5)
+    assert read_answer_untrusted(packet(ack, frame)) is not None
+    for parts in (
+        (ack,),
+        (ack, PING_FRAME, frame),
+        (ack, frame, PING_FRAME),
+        (write_ack([(3, 10), (0, 1)], 0.5), frame),
+        (write_ack([(3, 2**62 + 1)], 0.5), frame),
+        (bytes([2, 0, 0, 0, 0, 0, 0, 0, *bytes(8), 0, 0, 0, 1]), frame),
+        (ack, write_data_head(8, 9, 0, 4, last=True) + b"data"),
+        (ack, write_data_head(8, 2, MAX_OFFSET, 4, last=True) + b"data"),
+    ):
+        assert read_answer_untrusted(packet(*parts)) is None
+
+
+@given(st.integers(0, 8 * 80 - 1))
+def test_every_damaged_bit_of_an_answer_is_noticed(bit: int) -> None:
+    good = write_last_packet(5, 6, 7, 8, StreamKind.REQUEST, b"data", (3, 9, 0.5), checked=True)
+    assert len(good) == 80
+    damaged = bytearray(good)
+    damaged[bit // 8] ^= 1 << bit % 8
+    assert read_answer_untrusted(bytes(damaged)) is None
+
+
+@pytest.mark.parametrize("checked", [False, True])
 def test_runs(checked: bool) -> None:
     data = memoryview(bytes(range(200)) * 3)
-    run = write_run(5, 6, 7, 8, 1, 1000, data, 100, asks=True, checked=checked)
+    pieces = [
+        [data[start : start + 60], data[start + 60 : start + 100]] for start in range(0, 600, 100)
+    ]
+    run = write_run(5, 6, 7, 8, 1, 1000, pieces, 100, asks=True, checked=checked)
     assert run == [
         packet_at(7 + place, 1000 + 100 * place, data[100 * place :][:100], place == 5, checked)
         for place in range(6)
