@@ -34,6 +34,7 @@ _BY_SIGNAL: Final = 128
 # What is read of a file at once, and so about what is held of it.
 _CHUNK: Final = 1 << 18
 _STDIN: Final = "-"
+_LAST_ROUNDS: Final = 100
 
 
 class _Session:
@@ -76,11 +77,20 @@ class _Session:
     async def listen(self, name: str, seconds: float | None) -> None:
         """Take the frames of an interface, until the time is over or it is gone."""
         interface = InterfaceCapture(name)
+        click.echo(f"listening to {name}; Ctrl-C ends it", err=True)
+        more = True
         try:
             with trio.move_on_after(float("inf") if seconds is None else seconds):
-                while all(self.take(frame) for frame in await interface.receive_many()):
+                while more:
+                    await interface.wait()
+                    more = all(self.take(frame) for frame in interface.take())
                     sys.stdout.flush()
         finally:
+            # What came before the end belongs to it; with much traffic there is always more.
+            for _ in range(_LAST_ROUNDS):
+                if not more or not (frames := interface.take()):
+                    break
+                more = all(self.take(frame) for frame in frames)
             self.dropped = interface.count_dropped()
             interface.close()
 

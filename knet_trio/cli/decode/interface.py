@@ -84,13 +84,16 @@ class InterfaceCapture:
         opened.setblocking(False)
         opened.bind(("" if self._name == ANY else self._name, _ETH_P_ALL))
 
-    async def receive_many(self) -> list[Frame]:
-        """Wait for frames, and return those that are there.
+    async def wait(self) -> None:
+        """Wait until there are frames to take."""
+        await trio.lowlevel.wait_readable(self._socket)
+
+    def take(self) -> list[Frame]:
+        """Return some of the frames that have come, none if there are none.
 
         Raises:
             CaptureError: The interface is gone.
         """
-        await trio.lowlevel.wait_readable(self._socket)
         frames: list[Frame] = []
         for _ in range(_MOST_AT_ONCE):
             try:
