@@ -58,7 +58,9 @@ class InterfaceCapture:
         self._name = name
         try:
             # Cooked: without the link layer, which the kernel has read already.
-            opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+            # With a protocol it hears all interfaces, without one none until it is bound.
+            protocol = socket.htons(_ETH_P_ALL) if name == ANY else 0
+            opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, protocol)
         except PermissionError:
             raise CaptureError(
                 "this user may not listen to interfaces: be root, or have CAP_NET_RAW"
@@ -82,7 +84,8 @@ class InterfaceCapture:
         except PermissionError:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         opened.setblocking(False)
-        opened.bind(("" if self._name == ANY else self._name, _ETH_P_ALL))
+        if self._name != ANY:
+            opened.bind((self._name, _ETH_P_ALL))
 
     async def wait(self) -> None:
         """Wait until there are frames to take."""

@@ -131,6 +131,8 @@ def _link_lines(record: LinkRecord) -> Iterator[str]:
     for label, values in _rows(record.ways):
         if any(value not in ("", "0") for value in values):
             yield from _row(label, values)
+    if any(way.cut for way in record.ways):
+        yield "  what was not captured whole may be trains: then what is in them seems to be missing"
     yield from (f"  {hint}" for hint in record.hints)
     guess = record.guess_seal()
     if guess is not None:
