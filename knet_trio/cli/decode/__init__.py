@@ -4,5 +4,6 @@ In the order in which bytes go through: ``capture`` cuts a file into frames (``p
 are its two formats), or ``interface`` gives those of a network interface; ``network`` finds the UDP
 datagram in a frame; ``opening`` finds the knet packets in a datagram, with the keys of ``keys``;
 ``decoder`` tells which flows are knet and keeps a ``link_record`` for each link, whose parts are
-``numbers`` and ``round_trips``; ``text`` and ``json_lines`` are the two ways to print it.
+``numbers``, ``round_trips`` and ``seal_guess``; ``text`` and ``json_lines`` are the two ways to
+print it.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from knet_trio._compress import model_of
@@ -11,6 +12,7 @@ from knet_trio.cli.decode.network import UdpEnd
 from knet_trio.cli.decode.numbers import MessageNumbers
 from knet_trio.cli.decode.opening import FlowMemory, OpenedPacket, Piece, Reason
 from knet_trio.cli.decode.round_trips import PingPairs
+from knet_trio.cli.decode.seal_guess import SealedSizes, guess_seal
 
 KINDS: Final = {
     Data: "data",
@@ -21,17 +23,6 @@ KINDS: Final = {
 }
 _MOST_PROBES: Final = 64
 _MOST_HOSTS: Final = 16
-
-# The bytes of a sealed ping, by what seals it: with CBC its 26 bytes become two blocks.
-_SEALED_PINGS: Final = {
-    salt + plain + size: f"{cipher} with {digest}"
-    for cipher, salt, plain in (("AES-CTR", 16, 26), ("AES-CBC", 16, 32))
-    for digest, size in (
-        ("md5", 16), ("sha1", 20), ("sha224", 28), ("sha256", 32), ("sha384", 48), ("sha512", 64),
-    )
-}  # fmt: skip
-# Fewer packets than these prove nothing.
-_ENOUGH: Final = 3
 
 
 def begins_anew(packet: Packet) -> bool:
@@ -66,7 +57,7 @@ class LinkDirection:
         largest_probe: The bytes of the largest probe of the path MTU.
         largest_answered: The bytes of the largest one that was answered.
         memory: What helps to open more.
-        sealed_sizes: How many packets that no key opens have a size that a sealed ping may have.
+        sealed_sizes: Those of the packets that no key opens.
     """
 
     def __init__(self) -> None:
@@ -87,7 +78,7 @@ class LinkDirection:
         self.largest_answered = 0
         self.memory = FlowMemory()
         self._probes: dict[tuple[int, int], int] = {}
-        self.sealed_sizes: Counter[int] = Counter()
+        self.sealed_sizes = SealedSizes()
 
     @property
     def packets(self) -> int:
@@ -109,8 +100,8 @@ class LinkDirection:
         self.size += piece.size
         if not isinstance(piece, OpenedPacket):
             self.unopened[piece.reason] += 1
-            if piece.reason is Reason.SEALED and piece.size in _SEALED_PINGS:
-                self.sealed_sizes[piece.size] += 1
+            if piece.reason is Reason.SEALED:
+                self.sealed_sizes.add(piece.size)
             return None
         packet = piece.packet
         self.kinds[KINDS[type(packet)]] += 1
@@ -188,18 +179,15 @@ class LinkRecord:
         return links.most_common(1)[0][0] if links else None
 
     def guess_seal(self) -> str | None:
-        """Return what packets that no key opens seem to be sealed with, None for nothing.
-
-        Pings and pongs have one size, and there are always some.
-        """
+        """Return what packets that no key opens seem to be sealed with, None for nothing known."""
         hashes = {way.memory.hash_alone for way in self.ways} - {None}
         if hashes:
             return f"{hashes.pop()} alone"
-        sizes = self.ways[0].sealed_sizes + self.ways[1].sealed_sizes
-        for size, count in sizes.most_common(1):
-            if count >= _ENOUGH:
-                return _SEALED_PINGS[size]
-        return None
+        ways: Sequence[LinkDirection] = self.ways
+        if self.ends[0].port == self.ends[1].port:
+            # So it is with knet: then one direction is enough.
+            ways = [way for way in self.ways if way.unopened[Reason.SEALED]]
+        return guess_seal([way.sealed_sizes for way in ways])
 
     @property
     def seems_sealed(self) -> bool:

@@ -60,7 +60,7 @@ class Reason(enum.StrEnum):
     SEALED = "no key opens it"
     CUT = "sealed, and not captured whole"
     TRAIN = "more than a datagram: the size of those in it stays open"
-    NOT_KNET = "not a knet packet"
+    NOT_KNET = "in clear, and not a knet packet"
     EMPTY = "empty"
 
 
@@ -141,7 +141,8 @@ class Opener:
         self._explain(payload, size, memory)
         if len(payload) < size:
             return [UnopenedPacket(Reason.CUT, size)]
-        return [UnopenedPacket(Reason.SEALED, size)]
+        clear = _is_header(payload) and memory.hash_alone is None
+        return [UnopenedPacket(Reason.NOT_KNET if clear else Reason.SEALED, size)]
 
     def _open_sealed(self, datagram: bytes) -> OpenedPacket | None:
         for i, key in enumerate(self._keys):

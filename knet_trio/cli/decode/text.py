@@ -132,7 +132,7 @@ def _link_lines(record: LinkRecord) -> Iterator[str]:
         if any(value not in ("", "0") for value in values):
             yield from _row(label, values)
     if any(way.cut for way in record.ways):
-        yield "  what was not captured whole may be trains: then what is in them seems to be missing"
+        yield "  what was not captured whole may be trains: what is in them seems missing then"
     yield from (f"  {hint}" for hint in record.hints)
     guess = record.guess_seal()
     if guess is not None:

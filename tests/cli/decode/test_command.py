@@ -47,7 +47,9 @@ def record(*packets: tuple[bytes, bool]) -> bytes:
 
 
 CLEAR = record((ping(1), False), (pong(1), True), (data(1), False), (data(3), False))
-SEALED = record((seal(ping(1)), False), (seal(pong(1)), True), (seal(data(1)), False))
+SEALED = record(
+    *((seal(packet(i)), back) for i in range(3) for packet, back in ((ping, False), (pong, True)))
+)
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_keys(place: Path) -> None:
     sealed = ("@sealed.pcap", "--summary")
     result = run(place, *sealed, "--key", "@right.key")
     assert result.exit_code == OPENED
-    assert "3 knet packets opened" in result.stdout
+    assert "6 knet packets opened" in result.stdout
     result = run(place, *sealed)
     assert result.exit_code == NOT_ALL
     assert "look like knet sealed by AES-CBC with sha256 with a key that was not" in result.stdout
@@ -153,7 +155,7 @@ def test_keys(place: Path) -> None:
 
 def test_what_is_not_opened_has_a_line_where_it_is_known_to_be_knet(place: Path) -> None:
     lines = run(place, "@sealed.pcap", "--port", "5405").stdout.splitlines()
-    assert sum("not opened: no key opens it, 80 bytes" in line for line in lines) == 3
+    assert sum("not opened: no key opens it, 80 bytes" in line for line in lines) == 6
     result = run(place, "@clear.pcap", "--port", "5406")
     assert result.exit_code == NOT_ALL
     assert "beside them: 4 UDP of other ports" in result.stdout

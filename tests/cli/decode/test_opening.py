@@ -190,7 +190,13 @@ def test_what_was_cut_by_the_capture() -> None:
 
 
 def test_why_nothing_opens() -> None:
-    for payload, reason in ((b"", Reason.EMPTY), (b"\x01\x00", Reason.SEALED)):
+    malformed = data(1, channel=5)[:13] + b"\x40hello"
+    for payload, reason in (
+        (b"", Reason.EMPTY),
+        (b"\x01\x00", Reason.SEALED),
+        (bytes(40), Reason.SEALED),
+        (malformed, Reason.NOT_KNET),
+    ):
         assert opened(Opener(keys(KEY)), payload) == [UnopenedPacket(reason, len(payload))]
     memory = FlowMemory()
     (piece,) = opened(Opener(keys(CryptoConfig(SECRET))), seal(data(), OTHER_KEY), memory)
