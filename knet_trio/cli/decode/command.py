@@ -40,7 +40,9 @@ _LAST_ROUNDS: Final = 100
 class _Session:
     """One run: where its frames come from, and where its lines go."""
 
-    def __init__(self, decoder: Decoder, *, as_json: bool, packets: bool, count: int | None):
+    def __init__(
+        self, decoder: Decoder, *, as_json: bool, packets: bool, count: int | None
+    ) -> None:
         self.decoder = decoder
         self.damage: str | None = None
         self.dropped = 0
