@@ -8,12 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from knet_trio._crypto.envelope import make_cipher
 from knet_trio.cli.commands import knet_trio
 from tests.cli.decode.building import (
     ALPHA,
@@ -204,6 +206,27 @@ def test_what_is_readable_of_a_damaged_file_is_shown(place: Path) -> None:
     (summary,) = objects(result)
     assert summary["damage"].startswith("neither pcap nor pcapng")
     assert run(place, "@", "--summary").exit_code == DAMAGED
+
+
+def test_memory_does_not_grow_with_the_file(place: Path) -> None:
+    train = b"".join(make_cipher(KEY).seal([data(seq, payload=bytes(1300)) for seq in range(20)]))
+    whole = ethernet(udp(train))
+    frames = ((i, whole, len(whole)) for i in range(20))
+    head, body = pcap([])[:24], pcap(frames)[24:]
+    with open(place / "large.pcap", "wb") as file:
+        file.write(head)
+        for _ in range(15):
+            file.write(body)
+    # What is imported and cached at the first run is no part of it.
+    assert run(place, "@sealed.pcap", "--key", "@right.key", "-s").exit_code == OPENED
+    tracemalloc.start()
+    try:
+        result = run(place, "@large.pcap", "--key", "@right.key", "--summary")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert result.stdout.startswith("300 frames in 0.000 s: 6000 knet packets opened")
+    assert most < 2_000_000 < (place / "large.pcap").stat().st_size / 4
 
 
 def test_a_pipe_is_shown_as_it_comes_and_ends_by_a_signal() -> None:
