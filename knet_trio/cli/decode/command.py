@@ -105,10 +105,12 @@ class _Session:
         else:
             if self._packets and self.decoder.frames:
                 sys.stdout.write("\n")
-            sys.stdout.writelines(f"{line}\n" for line in summary_lines(self.decoder, self.damage))
+            sys.stdout.writelines(f"{line}\n" for line in summary_lines(self.decoder))
             if self.dropped:
                 sys.stdout.write(f"{self.dropped} frames came too fast and are not among them\n")
         sys.stdout.flush()
+        if self.damage is not None:
+            click.echo(f"the capture cannot be read any further: {self.damage}", err=True)
 
     @property
     def status(self) -> int:
@@ -137,9 +139,9 @@ async def _chunks(name: str) -> AsyncGenerator[bytes]:
             while chunk := await stream.receive_some(_CHUNK):
                 yield bytes(chunk)
     except OSError as error:
-        raise CaptureError(f"not to be read: {error.strerror}") from None
+        raise CaptureError(str(error.strerror)) from None
     except trio.BrokenResourceError as error:
-        raise CaptureError(f"not to be read further: {error.__cause__}") from None
+        raise CaptureError(str(error.__cause__)) from None
 
 
 @click.command()

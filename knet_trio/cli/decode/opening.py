@@ -58,7 +58,7 @@ class Reason(enum.StrEnum):
     """Why a packet was not opened."""
 
     SEALED = "no key opens it"
-    CUT = "sealed, and not captured whole"
+    CUT = "not captured whole"
     TRAIN = "more than a datagram: the size of those in it stays open"
     NOT_KNET = "in clear, and not a knet packet"
     EMPTY = "empty"

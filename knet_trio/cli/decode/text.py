@@ -86,7 +86,7 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds * 1e6:.3g} µs"
 
 
-def summary_lines(decoder: Decoder, damage: str | None) -> Iterator[str]:
+def summary_lines(decoder: Decoder) -> Iterator[str]:
     """Yield the lines of the account."""
     span = 0 if decoder.first is None else decoder.last - decoder.first
     links = decoder.links
@@ -114,9 +114,6 @@ def summary_lines(decoder: Decoder, damage: str | None) -> Iterator[str]:
             " none of the links"
         )
     yield from _stranger_lines(decoder)
-    if damage is not None:
-        yield ""
-        yield f"the capture is {damage}"
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -212,7 +209,8 @@ def _stranger_lines(decoder: Decoder) -> Iterator[str]:
     for record in strangers[:_MOST_STRANGERS]:
         interface = f" on {record.interface}" if record.interface else ""
         where = f"{record.ends[0]} and {record.ends[1]}{interface}"
-        yield f"  {where}, {record.packets} packets: {_why(record)}"
+        packets = "1 packet" if record.packets == 1 else f"{record.packets} packets"
+        yield f"  {where}, {packets}: {_why(record)}"
     if len(strangers) > _MOST_STRANGERS:
         yield f"  and {len(strangers) - _MOST_STRANGERS} more"
 

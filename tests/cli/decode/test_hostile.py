@@ -71,7 +71,7 @@ def decode(file: bytes, piece: int = 1 << 20) -> Decoder:
         damage = str(error)
         assert damage
     decoder.finish()
-    assert list(summary_lines(decoder, damage))
+    assert list(summary_lines(decoder))
     assert json.dumps(summary_object(decoder, damage))
     return decoder
 
