@@ -75,13 +75,14 @@ class CaptureKey:
         for digest in HASH_NAMES:
             for cipher in (*_CIPHERS, NONE):
                 key = CaptureKey(self._file, CryptoConfig(self._config.key, cipher, digest))
-                if not key._is_hash_right(envelope):
+                if not key.is_hash_right_untrusted(envelope):
                     break
                 if key.open_untrusted(envelope) is not None:
                     return f"{self._file} opens it with --cipher {cipher} --hash {digest}"
         return None
 
-    def _is_hash_right(self, envelope: bytes) -> bool:
+    def is_hash_right_untrusted(self, envelope: bytes) -> bool:
+        """Return whether a holder of this key made ``envelope``, whatever is in it."""
         hashed = self._keyed.copy()
         hashed.update(envelope[: -self.hash_size])
         return hmac.compare_digest(hashed.digest(), envelope[-self.hash_size :])

@@ -58,6 +58,7 @@ class Reason(enum.StrEnum):
     """Why a packet was not opened."""
 
     SEALED = "no key opens it"
+    UNREADABLE = "of this key, but another cipher or another version of the protocol"
     CUT = "not captured whole"
     TRAIN = "more than a datagram: the size of those in it stays open"
     NOT_KNET = "in clear, and not a knet packet"
@@ -141,6 +142,8 @@ class Opener:
         self._explain(payload, size, memory)
         if len(payload) < size:
             return [UnopenedPacket(Reason.CUT, size)]
+        if any(key.is_hash_right_untrusted(payload) for key in self._keys):
+            return [UnopenedPacket(Reason.UNREADABLE, size)]
         clear = _is_header(payload) and memory.hash_alone is None
         return [UnopenedPacket(Reason.NOT_KNET if clear else Reason.SEALED, size)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -17,8 +17,7 @@ from knet_trio.cli.decode.round_trips import LatencyHistogram
 
 _SECOND: Final = 1_000_000_000
 _MOST_STRANGERS: Final = 10
-_LABEL_WIDTH: Final = 22
-_COLUMN_WIDTH: Final = 24
+_COLUMN_WIDTH: Final = 18
 
 
 def packet_line(found: DecodedPacket) -> str:
@@ -124,10 +123,12 @@ def _link_lines(record: LinkRecord) -> Iterator[str]:
     name = "link not known" if record.link is None else f"link {record.link}"
     interface = f" on {record.interface}" if record.interface else ""
     yield f"{name}, {record.ends[0]} and {record.ends[1]}{interface}"
-    yield from _row("", [_host(way) for way in record.ways])
-    for label, values in _rows(record.ways):
-        if any(value not in ("", "0") for value in values):
-            yield from _row(label, values)
+    rows = [("", [_host(way) for way in record.ways])]
+    rows += (row for row in _rows(record.ways) if any(value not in ("", "0") for value in row[1]))
+    width = max(len(label) for label, _ in rows)
+    for label, values in rows:
+        columns = "".join(value.rjust(_COLUMN_WIDTH) for value in values)
+        yield f"  {label:<{width}}{columns}".rstrip()
     if any(way.cut for way in record.ways):
         yield "  what was not captured whole may be trains: what is in them seems missing then"
     yield from (f"  {hint}" for hint in record.hints)
@@ -140,11 +141,6 @@ def _host(way: LinkDirection) -> str:
     if way.host is None:
         return "from host ?"
     return "from host " + " and ".join(str(host) for host in sorted(way.hosts))
-
-
-def _row(label: str, values: Iterable[str]) -> Iterator[str]:
-    columns = "".join(value.rjust(_COLUMN_WIDTH) for value in values)
-    yield f"  {label:<{_LABEL_WIDTH}}{columns}".rstrip()
 
 
 def _rows(ways: tuple[LinkDirection, LinkDirection]) -> Iterator[tuple[str, list[str]]]:
@@ -174,9 +170,9 @@ def _rows(ways: tuple[LinkDirection, LinkDirection]) -> Iterator[tuple[str, list
     for channel in sorted(ways[0].channels | ways[1].channels):
         yield f"channel {channel}", [str(way.channels[channel]) for way in ways]
     for model in sorted(ways[0].compressions | ways[1].compressions):
-        yield f"{model}", [str(way.compressions[model]) for way in ways]
+        yield f"compressed by {model}", [str(way.compressions[model]) for way in ways]
     for key in sorted(ways[0].keys | ways[1].keys, key=str):
-        yield key or "in clear", [str(way.keys[key]) for way in ways]
+        yield "in clear" if key is None else f"with {key}", [str(way.keys[key]) for way in ways]
     yield "not captured whole", [str(way.cut) for way in ways]
     for reason in Reason:
         yield f"not opened: {reason}", [str(way.unopened[reason]) for way in ways]

@@ -208,10 +208,18 @@ def test_why_nothing_opens() -> None:
 def test_the_key_is_right_and_the_names_are_not(config: CryptoConfig) -> None:
     memory = FlowMemory()
     wrong = CryptoConfig(SECRET, "aes192-ctr", "sha256")
-    opened(Opener(keys(wrong)), seal(ping(1), config), memory)
+    (piece,) = opened(Opener(keys(wrong)), seal(ping(1), config), memory)
+    assert isinstance(piece, UnopenedPacket)
+    same_hash = config.hash == wrong.hash
+    assert piece.reason is (Reason.UNREADABLE if same_hash else Reason.SEALED)
     (hint,) = memory.hints
     name = config.cipher.replace("aes-", "aes").removesuffix("-cbc")
     assert hint == f"key0 opens it with --cipher {name} --hash {config.hash}"
+
+
+def test_another_version_of_the_protocol() -> None:
+    newer = b"\x02" + ping(1)[1:]
+    assert opened(Opener(keys(KEY)), seal(newer)) == [UnopenedPacket(Reason.UNREADABLE, 80)]
 
 
 def test_a_hash_alone_is_not_taken_for_clear() -> None:
