@@ -12,6 +12,7 @@ import click
 import knet_trio as package
 from knet_trio import KnetError, LinkPolicy
 from knet_trio.cli.bench.command import bench
+from knet_trio.cli.decode.command import decode
 from knet_trio.cli.demo import DemoError, run_demo
 from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
 from knet_trio.cli.report import open_report
@@ -102,3 +103,4 @@ def demo(
 
 
 knet_trio.add_command(bench)
+knet_trio.add_command(decode)

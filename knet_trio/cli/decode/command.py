@@ -1,0 +1,262 @@
+"""The command ``decode`` and its options."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import click
+import trio
+
+from knet_trio.cli.decode.capture import Capture
+from knet_trio.cli.decode.decoder import Decoder
+from knet_trio.cli.decode.errors import CaptureError
+from knet_trio.cli.decode.frame import Frame
+from knet_trio.cli.decode.interface import InterfaceCapture
+from knet_trio.cli.decode.json_lines import packet_object, summary_object
+from knet_trio.cli.decode.keys import CaptureKey, UnusableKeyError, read_keys
+from knet_trio.cli.decode.text import packet_line, summary_lines
+from knet_trio.cli.ending import leave_without_result, run_until_signal
+
+NOT_ALL_OPENED: Final = 1
+WRONG_ARGUMENTS: Final = 2
+DAMAGED: Final = 3
+_BY_SIGNAL: Final = 128
+
+# What is read of a file at once, and so about what is held of it.
+_CHUNK: Final = 1 << 18
+_STDIN: Final = "-"
+_LAST_ROUNDS: Final = 100
+
+
+class _Session:
+    """One run: where its frames come from, and where its lines go."""
+
+    def __init__(
+        self, decoder: Decoder, *, as_json: bool, packets: bool, count: int | None
+    ) -> None:
+        self.decoder = decoder
+        self.damage: str | None = None
+        self.dropped = 0
+        self._as_json = as_json
+        self._packets = packets
+        self._left = count
+
+    def take(self, frame: Frame) -> bool:
+        """Print the packets of a frame; return whether more are wanted."""
+        for found in self.decoder.take(frame):
+            if self._left is not None:
+                if not self._left:
+                    return False
+                self._left -= 1
+            if self._packets:
+                line = json.dumps(packet_object(found)) if self._as_json else packet_line(found)
+                sys.stdout.write(f"{line}\n")
+        return self._left != 0
+
+    async def read_file(self, name: str) -> None:
+        """Take the frames of a file, until it ends or is damaged."""
+        capture = Capture()
+        try:
+            async with aclosing(_chunks(name)) as chunks:
+                async for chunk in chunks:
+                    if not all(self.take(frame) for frame in capture.feed(chunk)):
+                        return
+                    # What comes through a pipe is shown as it comes.
+                    sys.stdout.flush()
+            capture.finish()
+        except CaptureError as error:
+            self.damage = str(error)
+
+    async def listen(self, name: str, seconds: float | None) -> None:
+        """Take the frames of an interface, until the time is over or it is gone."""
+        interface = InterfaceCapture(name)
+        click.echo(f"listening to {name}; Ctrl-C ends it", err=True)
+        more = True
+        try:
+            with trio.move_on_after(float("inf") if seconds is None else seconds):
+                while more:
+                    await interface.wait()
+                    more = all(self.take(frame) for frame in interface.take())
+                    sys.stdout.flush()
+        finally:
+            # What came before the end belongs to it; with much traffic there is always more.
+            for _ in range(_LAST_ROUNDS):
+                if not more or not (frames := interface.take()):
+                    break
+                more = all(self.take(frame) for frame in frames)
+            self.dropped = interface.count_dropped()
+            interface.close()
+
+    def summarize(self) -> None:
+        """Print the account."""
+        self.decoder.finish()
+        if self._as_json:
+            summary = summary_object(self.decoder, self.damage, dropped=self.dropped)
+            sys.stdout.write(json.dumps(summary) + "\n")
+        else:
+            if self._packets and self.decoder.frames:
+                sys.stdout.write("\n")
+            sys.stdout.writelines(f"{line}\n" for line in summary_lines(self.decoder))
+            if self.dropped:
+                sys.stdout.write(f"{self.dropped} frames came too fast and are not among them\n")
+        sys.stdout.flush()
+        if self.damage is not None:
+            click.echo(f"the capture cannot be read any further: {self.damage}", err=True)
+
+    @property
+    def status(self) -> int:
+        """The exit status that this makes."""
+        if self.damage is not None:
+            return DAMAGED
+        nothing = not any(record.opened for record in self.decoder.links)
+        return NOT_ALL_OPENED if nothing or self.decoder.unopened else 0
+
+
+async def _chunks(name: str) -> AsyncGenerator[bytes]:
+    """Yield the bytes of a file or pipe; an error of reading is one of the capture."""
+    try:
+        opened = os.dup(0) if name == _STDIN else os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+        mode = os.fstat(opened).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            # A regular file makes no one wait, and a thread for each piece would. A directory is
+            # refused here.
+            with os.fdopen(opened, "rb", buffering=0) as file:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+                    # A signal is looked for here.
+                    await trio.lowlevel.checkpoint()
+            return
+        async with trio.lowlevel.FdStream(opened) as stream:
+            while chunk := await stream.receive_some(_CHUNK):
+                yield bytes(chunk)
+    except OSError as error:
+        raise CaptureError(str(error.strerror)) from None
+    except trio.BrokenResourceError as error:
+        raise CaptureError(str(error.__cause__)) from None
+
+
+@click.command()
+@click.argument("file", required=False)
+@click.option("-i", "--interface", help="Listen to this interface instead; any for all of them.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A key file: a cluster's key or corosync's authkey. Repeat it for several keys.",
+)
+@click.option(
+    "--cipher",
+    "ciphers",
+    multiple=True,
+    metavar="NAME",
+    help="The cipher of the key: none, aes128, aes192, aes256, or one with -ctr.  [default: aes256]"
+    " For several keys once for all, or once for each.",
+)
+@click.option(
+    "--hash",
+    "hashes",
+    multiple=True,
+    metavar="NAME",
+    help="The hash of the key: md5, sha1, sha224, sha256, sha384, sha512.  [default: sha256]",
+)
+@click.option(
+    "--port",
+    "ports",
+    multiple=True,
+    type=click.IntRange(1, 65535),
+    help="Look at UDP of this port only, and take it to be knet. Repeat it for several. Without it,"
+    " flows are knet of which a packet can be opened.",
+)
+@click.option("-s", "--summary", is_flag=True, help="Print only the summary, not the packets.")
+@click.option("-n", "--count", type=click.IntRange(1), help="End after so many packets.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), help="With -i: end after so long."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
+def decode(
+    file: str | None,
+    interface: str | None,
+    keys: tuple[Path, ...],
+    ciphers: tuple[str, ...],
+    hashes: tuple[str, ...],
+    ports: tuple[int, ...],
+    summary: bool,
+    count: int | None,
+    seconds: float | None,
+    as_json: bool,
+) -> None:
+    """Open the knet packets of a capture, and say what became of them.
+
+    FILE is a capture of tcpdump or Wireshark (pcap, pcapng), or - for standard input. With -i an
+    interface is listened to, until Ctrl-C; that takes root. Nothing has to run.
+
+    Each packet has its line: time, from, to, host, link, kind and numbers. A summary follows for
+    each link: packets by kind, round trips from pings to pongs as they were where the capture was
+    made, and what the numbers of messages say of loss, duplicates and order. What is not opened is
+    counted, with the reason.
+
+    \b
+    Examples:
+      knet-trio decode cluster.pcap --key /etc/corosync/authkey
+      knet-trio decode old.pcapng --key a.key --key b.key --cipher aes256 --hash sha512
+      knet-trio decode -i eth0 --port 5405 --key lab.key --seconds 10 --summary
+      ssh alpha tcpdump -U -w - udp | knet-trio decode - --key lab.key --json
+
+    Exit status: 0 if all knet packets could be opened, 1 if some could not or there was none, 2 for
+    wrong arguments, 3 if the capture is damaged or cut off (what is before is shown), 128 and the
+    number of the signal if one ended it before the end of FILE.
+    """  # noqa: D301  # click wants the character
+    if (file is None) == (interface is None):
+        raise click.UsageError("give a FILE, or an interface with -i")
+    if seconds is not None and interface is None:
+        raise click.UsageError("--seconds is for -i: a file has an end")
+    try:
+        found = collect_keys(keys, ciphers, hashes)
+    except UnusableKeyError as error:
+        raise click.UsageError(str(error)) from None
+    decoder = Decoder(found, ports)
+    session = _Session(decoder, as_json=as_json, packets=not summary, count=count)
+    if file is not None:
+        if file != _STDIN and not os.path.exists(file):
+            raise click.UsageError(f"there is no file {file}")
+        outcome = run_until_signal(partial(session.read_file, file), OSError)
+    else:
+        assert interface is not None
+        outcome = run_until_signal(
+            partial(session.listen, interface, seconds), OSError, CaptureError
+        )
+        if isinstance(outcome, signal.Signals):
+            # That is how to end it.
+            outcome = None
+    if isinstance(outcome, BaseException):
+        leave_without_result(outcome, "cannot decode")
+    try:
+        session.summarize()
+    except BrokenPipeError as error:
+        leave_without_result(error, "cannot print")
+    if isinstance(outcome, signal.Signals):
+        click.echo(f"ended by {outcome.name}", err=True)
+        sys.exit(_BY_SIGNAL + outcome)
+    sys.exit(session.status)
+
+
+def collect_keys(
+    keys: tuple[Path, ...], ciphers: tuple[str, ...], hashes: tuple[str, ...]
+) -> list[CaptureKey]:
+    """Return the keys to open packets with, wherever the arguments say that they are.
+
+    Raises:
+        UnusableKeyError: One of them cannot be used.
+    """
+    return read_keys(keys, ciphers, hashes)

@@ -1,0 +1,105 @@
+"""Pings and the pongs to them, matched by the time that a pong repeats."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Final
+
+_MOST_WAITING: Final = 1024
+# Steps of a histogram to a doubling: a quantile is right to 5 %.
+_STEPS: Final = 16
+_SHORTEST: Final = 1e-7
+# Nanoseconds that a pong may take before its ping counts as unanswered.
+_PATIENCE: Final = 2_000_000_000
+
+
+class LatencyHistogram:
+    """How long round trips took, in seconds, in bounded memory.
+
+    Attributes:
+        count: How many there were.
+        least: The shortest.
+        most: The longest.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.least = math.inf
+        self.most = 0.0
+        self._sum = 0.0
+        self._steps: Counter[int] = Counter()
+
+    def add(self, seconds: float) -> None:
+        """Count a round trip."""
+        self.count += 1
+        self.least = min(self.least, seconds)
+        self.most = max(self.most, seconds)
+        self._sum += seconds
+        self._steps[math.ceil(math.log2(max(seconds, _SHORTEST)) * _STEPS)] += 1
+
+    @property
+    def mean(self) -> float:
+        """Their mean; there must be some."""
+        return self._sum / self.count
+
+    def quantile(self, share: float) -> float:
+        """Return what that share of them did not exceed, to 5 %; there must be some."""
+        wanted, so_far = math.ceil(share * self.count), 0
+        for step in sorted(self._steps):
+            so_far += self._steps[step]
+            if so_far >= wanted:
+                return min(max(math.exp2(step / _STEPS), self.least), self.most)
+        return self.most
+
+
+class PingPairs:
+    """The pings of one direction of a link, and their pongs in the other one.
+
+    Attributes:
+        latencies: From a ping to its pong, as seen where the capture was made.
+        unanswered: Pings whose pong did not come within two seconds of the capture.
+        repeated: Pings that were there before.
+    """
+
+    def __init__(self) -> None:
+        self.latencies = LatencyHistogram()
+        self.unanswered = 0
+        self.repeated = 0
+        # By link and time field: when the ping passed. Oldest first, and so are those answered.
+        self._waiting: dict[tuple[int, bytes], int] = {}
+        self._answered: dict[tuple[int, bytes], None] = {}
+
+    def ping(self, link: int, field: bytes, now: int) -> None:
+        """Take note of a ping; ``now`` is in nanoseconds."""
+        key = link, field
+        if key in self._waiting or key in self._answered:
+            self.repeated += 1
+            return
+        self._waiting[key] = now
+        if len(self._waiting) > _MOST_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+            self.unanswered += 1
+
+    def pong(self, link: int, field: bytes, now: int) -> float | None:
+        """Take note of a pong.
+
+        Returns:
+            The seconds since its ping; None if that was not captured, or was answered before.
+        """
+        key = link, field
+        sent = self._waiting.pop(key, None)
+        # Files that were put together may go back in time.
+        if sent is None or now < sent:
+            return None
+        self._answered[key] = None
+        if len(self._answered) > _MOST_WAITING:
+            del self._answered[next(iter(self._answered))]
+        seconds = (now - sent) / 1e9
+        self.latencies.add(seconds)
+        return seconds
+
+    def finish(self, now: int) -> None:
+        """Count the pings that had time to be answered; the capture has ended."""
+        self.unanswered += sum(now - sent > _PATIENCE for sent in self._waiting.values())
+        self._waiting.clear()
