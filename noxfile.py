@@ -92,12 +92,12 @@ def tests(session: nox.Session) -> None:
     """The tests on one interpreter.
 
     Those that take the most time and depend on the interpreter the least, such as those against the
-    C library, run on the newest one, in the sessions `coverage` and `networks`. `-- tests` runs all
-    of them.
+    C library, run on the newest one, in the sessions `coverage` and `networks`, and Hypothesis
+    tries more examples there. `-- tests` runs all of them.
     """
     install(session, "test")
     most = ["tests", *(f"--ignore={path}" for path in LONG + ALONE)]
-    session.run("pytest", *(session.posargs or [*AT_ONCE, *most]))
+    session.run("pytest", *(session.posargs or ["--hypothesis-profile=brief", *AT_ONCE, *most]))
 
 
 @nox.session(python=NEWEST)

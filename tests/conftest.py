@@ -1,7 +1,8 @@
 """What all tests share: how Hypothesis looks for counterexamples, and how a test that hangs ends.
 
 A run of the tests is the same every time. ``pytest --hypothesis-profile=search`` looks where no
-run has looked before, and keeps what it finds.
+run has looked before, and keeps what it finds. ``brief`` tries less, for the interpreters beside
+the one on which everything is tried.
 
 No test takes longer than its limit, which is in pyproject.toml or in its mark ``timeout``. Then
 pytest-timeout ends the whole process, for nothing else stops every kind of test. But some time
@@ -24,6 +25,7 @@ from hypothesis import settings
 
 # No deadline: how fast a machine is has no part in whether the code is right.
 settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("brief", derandomize=True, deadline=None, max_examples=20)
 settings.register_profile("search", derandomize=False, deadline=None, max_examples=2000)
 settings.load_profile("steady")
 

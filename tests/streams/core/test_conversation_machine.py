@@ -207,4 +207,6 @@ class TwoConversations(RuleBasedStateMachine):
 
 
 TestTwoConversations = TwoConversations.TestCase
-TestTwoConversations.settings = settings(max_examples=150, stateful_step_count=40)
+TestTwoConversations.settings = settings(
+    max_examples=3 * settings().max_examples // 2, stateful_step_count=40
+)
