@@ -107,11 +107,10 @@ def test_the_end_of_the_handle_ends_the_waiting() -> None:
         async def ask(link: Link) -> None:
             trips.append(await link.ping())
 
-        async with trio.open_nursery() as nursery:
-            async with open_link() as link:
-                network.cut(HERE, THERE)
-                nursery.start_soon(ask, link)
-                await trio.sleep(0.1)
+        async with trio.open_nursery() as nursery, open_link() as link:
+            network.cut(HERE, THERE)
+            nursery.start_soon(ask, link)
+            await trio.sleep(0.1)
         assert trips == [None]
 
     run(main, conditions=Conditions(latency=LATENCY))

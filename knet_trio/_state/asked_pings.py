@@ -1,4 +1,4 @@
-"""Pings that the program asked for, beside those of the heartbeat, and who waits for their pongs."""
+"""Pings that the program asked for beside those of the heartbeat, and who waits for pongs."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ class AskedPings:
     def __bool__(self) -> bool:
         return bool(self._awaited)
 
-    async def wait(self, sent: float, timeout: float) -> float | None:
+    async def wait(self, sent: float, patience: float) -> float | None:
         """Wait for the pong to the ping of that time.
 
         Returns:
-            The round trip in seconds; None if none came within ``timeout`` seconds, or ``give_up``
+            The round trip in seconds; None if none came within ``patience`` seconds, or ``give_up``
             was called.
         """
         pong = self._awaited[sent] = _AwaitedPong()
         try:
-            with trio.move_on_after(timeout):
+            with trio.move_on_after(patience):
                 await pong.over.wait()
         finally:
             del self._awaited[sent]
         return pong.seconds
 
     def answered(self, sent: float, seconds: float) -> None:
-        """Note that the ping of that time, if it is one of these, was answered after ``seconds``."""
+        """Note that the ping of that time was answered, if it is one of these."""
         pong = self._awaited.get(sent)
         if pong is not None and pong.seconds is None:
             pong.seconds = seconds
