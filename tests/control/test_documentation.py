@@ -43,13 +43,22 @@ async def test_the_conversation_shown_is_one(tmp_path: Path) -> None:
     """What the client says there is answered, and the answers have the members that are shown."""
     blocks = re.findall(r"^```\n(.*?)^```$", section("By example"), re.DOTALL | re.MULTILINE)
     lines = [line.split(" ", 1) for block in blocks for line in block.splitlines()]
+    expected: list[dict[str, object]] = []
     async with open_served(tmp_path) as served, open_raw(served.path, greeted=False) as client:
-        for who, text in lines:
-            shown = json.loads(text)
-            if who == ">":
-                await client.send(shown)
-            else:
-                said = await client.receive()
-                assert list(said) == list(shown)
+        for who, text in [*lines, (">", None)]:
+            if who == "<":
+                expected.append(json.loads(text))
+                continue
+            # Events may come before the answer or after it.
+            said = [await client.receive() for _ in expected]
+            for real, shown in zip(sorted(said, key=kind), sorted(expected, key=kind), strict=True):
+                assert list(real) == list(shown)
                 if "error" in shown or "event" in shown:
-                    assert {**said, "time": 0} == {**shown, "time": 0}
+                    assert {**real, "time": 0} == {**shown, "time": 0}
+            expected.clear()
+            if text is not None:
+                await client.send(text.encode())
+
+
+def kind(line: dict[str, object]) -> tuple[bool, str]:
+    return "event" in line, str(line.get("event"))
