@@ -150,7 +150,7 @@ def _tuple_decoder(item: _Decode) -> _Decode:
     def decode(value: Json, where: str) -> object:
         if not isinstance(value, list):
             raise MisfitError(f"{where} {_shown(value)} is not a list")
-        return tuple([item(one, where) for one in cast("list[Json]", value)])
+        return tuple([item(one, where) for one in value])
 
     return decode
 

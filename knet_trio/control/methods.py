@@ -31,6 +31,10 @@ Action: TypeAlias = Callable[[dict[str, Any]], Awaitable[Json]]
 are, and returns the result."""
 
 
+_LINKS_A_TURN: Final = 8
+"""How many links are reported at most, and one host's more, before other tasks get their turns: a
+link takes some 0.1 ms."""
+
 EXPECTED: Final = (KnetError, OSError, ValueError)
 """What a client is told of. Anything else is a bug."""
 
@@ -135,10 +139,14 @@ class ControlMethods:
         # The hosts come last, and there are none in it yet.
         yield head.removesuffix("]}")
         separator = ""
+        links = 0
         for host_id in sorted(self._handle.hosts):
-            await trio.lowlevel.checkpoint()
+            if links >= _LINKS_A_TURN:
+                await trio.lowlevel.checkpoint()
+                links = 0
             host = self._handle.hosts.get(host_id)
             if host is not None:
+                links += len(host.links) or 1
                 yield separator + dump(to_json(report_host(host)))
                 separator = ","
         yield "]}"

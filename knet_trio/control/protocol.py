@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import attrs
 
@@ -256,9 +256,9 @@ def read_parameters(method: Method, request: ControlRequest) -> Any:
     Raises:
         RequestRefusedError: One is missing or of another type.
     """
-    assert method.parameters is not None
+    kind: Any = method.parameters
     try:
-        return from_json(method.parameters, request.parameters)
+        return cast(Any, from_json(kind, request.parameters))
     except MisfitError as error:
         raise RequestRefusedError(ErrorCode.BAD_PARAMETER, f"{request.method}: {error}") from None
 

@@ -68,7 +68,7 @@ async def _set_defrag_buffers(handle: Handle, value: Any) -> Json:
 
 
 async def _set_log_level(handle: Handle, value: Any) -> Json:
-    parts = value if isinstance(value, dict) else {}
+    parts: dict[str, Any] = value if isinstance(value, dict) else {}
     if set(parts) != {"subsystem", "level"}:
         raise InvalidArgumentError("log_level is an object with the members subsystem and level")
     handle.set_log_level(parts["subsystem"], parts["level"])
@@ -105,11 +105,12 @@ def _timer(name: str) -> Callable[[Link, Any], Awaitable[Json]]:
 def _make(kind: Any, what: str, value: Any, needed: str) -> Any:
     """Return a record of the library's from an object."""
     names = [field.name for field in attrs.fields(kind)]
-    if not isinstance(value, dict) or needed not in value or not set(value) <= set(names):
+    members: dict[str, Any] = value if isinstance(value, dict) else {}
+    if needed not in members or not set(members) <= set(names):
         raise InvalidArgumentError(
             f"{what} is an object with the members {', '.join(names)}, of which {needed} is needed"
         )
-    return kind(**value)
+    return kind(**members)
 
 
 SETTINGS: Final[dict[str, Setting]] = {

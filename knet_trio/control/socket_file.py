@@ -87,8 +87,8 @@ async def open_listener(path: Path) -> AsyncGenerator[trio.SocketListener]:
             fcntl.flock(directory, fcntl.LOCK_UN)
     finally:
         os.close(directory)
+    made = os.lstat(text)
     try:
-        made = os.lstat(text)
         yield trio.SocketListener(trio.socket.from_stdlib_socket(sock))
     finally:
         _remove(text, made)

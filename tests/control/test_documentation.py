@@ -45,7 +45,7 @@ async def test_the_conversation_shown_is_one(tmp_path: Path) -> None:
     lines = [line.split(" ", 1) for block in blocks for line in block.splitlines()]
     expected: list[dict[str, object]] = []
     async with open_served(tmp_path) as served, open_raw(served.path, greeted=False) as client:
-        for who, text in [*lines, (">", None)]:
+        for who, text in [*lines, (">", "")]:
             if who == "<":
                 expected.append(json.loads(text))
                 continue
@@ -56,7 +56,7 @@ async def test_the_conversation_shown_is_one(tmp_path: Path) -> None:
                 if "error" in shown or "event" in shown:
                     assert {**real, "time": 0} == {**shown, "time": 0}
             expected.clear()
-            if text is not None:
+            if text:
                 await client.send(text.encode())
 
 
