@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -98,8 +99,16 @@ def leave(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
+class OutputConsole(Console):
+    """A console that tells when nobody reads any more, and does not exit by itself."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Raise the error that rich would make an exit of."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
+
+
 def open_console() -> Console:
     """Return the console for standard output: colours on a terminal, and no line cut elsewhere."""
     if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, no_color=True, width=10_000)
+        return OutputConsole(highlight=False)
+    return OutputConsole(highlight=False, no_color=True, width=10_000)

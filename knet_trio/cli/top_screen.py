@@ -227,9 +227,9 @@ class TopScreen:
     def _where(self, shown: int) -> str:
         by = f"by {self._sort}{', reversed' if self._reverse else ''}"
         row = self._selected_row()
-        reason = (
-            "" if row is None or row.link is None else f"; link {row.link.link_id}: {row.reason}"
-        )
+        reason = ""
+        if row is not None and row.link is not None:
+            reason = f"; link {row.link.link_id} to {name_of(row.host)}: {row.reason}"
         first = self._top + 1 if shown else 0
         return f"{first}-{self._top + shown} of {len(self._rows)} {by}{reason}"
 

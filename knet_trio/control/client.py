@@ -268,7 +268,7 @@ async def connect_control(path: str | os.PathLike[str]) -> AsyncGenerator[Contro
         hello = await _receive_hello(reader, Path(path))
         outbox, lines = trio.open_memory_channel[bytes](0)
         client = ControlClient(hello, outbox)
-        async with trio.open_nursery() as nursery, outbox, lines:
+        async with trio.open_nursery() as nursery, outbox:
             nursery.start_soon(_send_lines, lines, stream)
             nursery.start_soon(_read_lines, reader, client)
             yield client
