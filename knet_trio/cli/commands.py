@@ -12,7 +12,6 @@ import click
 
 import knet_trio as package
 from knet_trio import KnetError, LinkPolicy
-from knet_trio.cli.bench.command import bench
 from knet_trio.cli.demo import DemoError, run_demo
 from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
 from knet_trio.cli.lazy import LazyGroup
@@ -21,6 +20,7 @@ from knet_trio.cli.result import Result, Settings, default_rate
 
 # Each is imported when it is asked for.
 _LAZY: Final = {
+    "bench": "knet_trio.cli.bench.command",
     "events": "knet_trio.cli.events",
     "ping": "knet_trio.cli.ping",
     "status": "knet_trio.cli.status",
@@ -109,6 +109,3 @@ def demo(
     if as_json:
         click.echo(json.dumps(outcome.as_json()))
     sys.exit(0 if outcome.ok else FAILED)
-
-
-knet_trio.add_command(bench)

@@ -31,7 +31,7 @@ Action: TypeAlias = Callable[[dict[str, Any]], Awaitable[Json]]
 are, and returns the result."""
 
 
-_LINKS_A_TURN: Final = 8
+_LINKS_A_TURN: Final = 4
 """How many links are reported at most, and one host's more, before other tasks get their turns: a
 link takes some 0.1 ms."""
 
