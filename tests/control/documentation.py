@@ -85,7 +85,7 @@ def whose(kind: type) -> str:
 
 def tables() -> dict[str, str]:
     """The tables by the headings that they stand under."""
-    taken = {method.parameters for method in METHODS.values()}
+    taken = dict.fromkeys(method.parameters for method in METHODS.values())
     found = {
         "Bounds": table(
             ("bound", "value", "of what"),
