@@ -186,8 +186,8 @@ class LinkTable:
         if width is not None:
             # The names give way, down to where they cannot be told apart.
             name = max(min(name, width - rest), _MIN_NAME)
-            columns[0] = attrs.evolve(
-                columns[0], width=name, text=lambda row: _short_name(row.host, name)
+            columns[0] = Column(
+                columns[0].title, name, False, lambda row: _short_name(row.host, name)
             )
         self._columns = columns
         used = name + rest + self._gap

@@ -30,7 +30,7 @@ class Trips:
 
     last: LinkPing
     sent: int = 0
-    seconds: list[float] = attrs.field(factory=list)
+    seconds: list[float] = attrs.field(factory=list[float])
 
 
 @click.command()

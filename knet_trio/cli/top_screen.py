@@ -84,7 +84,7 @@ class TopScreen:
     done: bool = False
     history: LinkKey | None = None
     _report: HandleReport | None = None
-    _rows: list[LinkRow] = attrs.field(factory=list)
+    _rows: list[LinkRow] = attrs.field(factory=list[LinkRow])
     _sort: str = "host"
     _reverse: bool = False
     _selected: LinkKey | None = None

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -258,7 +258,7 @@ def read_parameters(method: Method, request: ControlRequest) -> Any:
     """
     kind: Any = method.parameters
     try:
-        return cast(Any, from_json(kind, request.parameters))
+        return from_json(kind, request.parameters)
     except MisfitError as error:
         raise RequestRefusedError(ErrorCode.BAD_PARAMETER, f"{request.method}: {error}") from None
 

@@ -6,7 +6,7 @@ The values go to the library as they are, so what it refuses it refuses in its o
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
@@ -68,7 +68,7 @@ async def _set_defrag_buffers(handle: Handle, value: Any) -> Json:
 
 
 async def _set_log_level(handle: Handle, value: Any) -> Json:
-    parts: dict[str, Any] = value if isinstance(value, dict) else {}
+    parts = _members(value)
     if set(parts) != {"subsystem", "level"}:
         raise InvalidArgumentError("log_level is an object with the members subsystem and level")
     handle.set_log_level(parts["subsystem"], parts["level"])
@@ -102,10 +102,15 @@ def _timer(name: str) -> Callable[[Link, Any], Awaitable[Json]]:
     return change
 
 
+def _members(value: Any) -> dict[str, Any]:
+    """Return the members of an object, none if it is something else."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
 def _make(kind: Any, what: str, value: Any, needed: str) -> Any:
     """Return a record of the library's from an object."""
     names = [field.name for field in attrs.fields(kind)]
-    members: dict[str, Any] = value if isinstance(value, dict) else {}
+    members = _members(value)
     if needed not in members or not set(members) <= set(names):
         raise InvalidArgumentError(
             f"{what} is an object with the members {', '.join(names)}, of which {needed} is needed"
