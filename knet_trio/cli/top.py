@@ -78,6 +78,7 @@ async def _show(client: ControlClient, *, console: Console, interval: float) -> 
     live = Live(console=console, screen=True, auto_refresh=False)
     with raw_keys(sys.stdin.fileno()), live:
         top = _Top(client, screen, console, live)
+        top.draw()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(top.poll, interval)
             nursery.start_soon(top.follow_size)
@@ -101,14 +102,14 @@ class _Top:
         while True:
             self._screen.update(await self._client.status())
             await self._look_at_history()
-            self._draw()
+            self.draw()
             await trio.sleep(interval)
 
     async def follow_size(self) -> None:
         """Draw anew when the terminal has another size, until cancelled."""
         with trio.open_signal_receiver(signal.SIGWINCH) as signals:
             async for _ in signals:
-                self._draw()
+                self.draw()
 
     async def follow_keys(self) -> None:
         """Do what the keys say, until one says to leave, or the terminal has gone."""
@@ -118,7 +119,7 @@ class _Top:
                 return
             if order is not None:
                 await self._carry_out(order)
-            self._draw()
+            self.draw()
 
     async def _carry_out(self, order: Order) -> None:
         if not isinstance(order, SetEnabled):
@@ -148,6 +149,7 @@ class _Top:
         else:
             self._screen.update_history(changes, explanation)
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """Draw the screen."""
         size = self._console.size
         self._live.update(self._screen.render(size.width, size.height), refresh=True)

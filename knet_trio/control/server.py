@@ -90,7 +90,7 @@ async def serve_control(
         ControlSocketError: Another program serves the path, something else is there, or the system
             refuses.
     """
-    async with open_listener(Path(path).absolute()) as listener, trio.open_nursery() as nursery:
+    async with open_listener(Path(path)) as listener, trio.open_nursery() as nursery:
         methods = ControlMethods(handle, nursery, {"rekey": rekey, "reload": reload})
         server = _Server(handle, methods)
         await nursery.start(server.watch)

@@ -74,6 +74,7 @@ async def open_listener(path: Path) -> AsyncGenerator[trio.SocketListener]:
     Raises:
         ControlSocketError: Somebody listens there, something else is there, or the system refuses.
     """
+    path = _from_root(path)
     text = check_path(path)
     try:
         directory = _open_directory(path.parent)
@@ -93,6 +94,11 @@ async def open_listener(path: Path) -> AsyncGenerator[trio.SocketListener]:
     finally:
         _remove(text, made)
         sock.close()
+
+
+def _from_root(path: Path) -> Path:
+    """Return the path that stays the same if the working directory changes."""
+    return path.absolute()
 
 
 def _open_directory(directory: Path) -> int:

@@ -45,6 +45,16 @@ async def test_it_is_for_its_owner_alone_and_goes_with_the_block(tmp_path: Path)
     assert not path.exists()
 
 
+async def test_it_goes_though_the_working_directory_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with open_listener(Path("a.sock")):
+        assert await connects(tmp_path / "a.sock")
+        monkeypatch.chdir("/")
+    assert not (tmp_path / "a.sock").exists()
+
+
 async def test_only_one_directory_is_made(tmp_path: Path) -> None:
     with pytest.raises(ControlSocketError, match="No such file") as caught:
         async with open_listener(tmp_path / "a" / "b" / "c.sock"):
