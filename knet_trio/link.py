@@ -141,6 +141,22 @@ class Link(Facade):
         self._runtime.check_here()
         await self._state.connected.wait(False)
 
+    async def ping(self) -> float | None:
+        """Send a ping now, beside those of the heartbeat, and wait for its pong.
+
+        It counts among the last pings of ``status``, as any other does.
+
+        Returns:
+            The round trip in seconds. None if no pong came within ``pong_timeout``, or the link is
+            down or went down meanwhile; ``status.reason`` says why. 0.0 for a loopback link that is
+            up.
+
+        Raises:
+            UnknownLinkError: The link was removed.
+        """
+        self._check()
+        return await self._state.ping()
+
     def explain(self) -> str:
         """Say why the link is up or down, in words that a person can act on."""
         self._runtime.check_here()

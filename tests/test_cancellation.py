@@ -138,6 +138,28 @@ async def waiting(call: Spied, enabled: bool) -> None:
         nursery.cancel_scope.cancel()
 
 
+@of("Link.ping")
+async def pinging(call: Spied) -> None:
+    """One that was cancelled leaves the later ones their answer, and nobody who waits."""
+    async with open_pair() as pair:
+        link = pair.a.hosts[2].links[0]
+
+        async def one(step: int) -> None:
+            del step
+            trips.append(await call(link))
+
+        async def check(step: int, cancelled: bool) -> None:
+            del step
+            assert bool(trips) is not cancelled
+            trips.clear()
+            trip = await call(link)
+            assert trip is not None
+            assert 0 < trip < PATIENCE
+
+        trips: list[object] = []
+        assert await at_every_step(one, check) > 2
+
+
 @of("Handle.set_forwarding")
 async def setting_forwarding(call: Spied) -> None:
     """It is as it was, or as it was to be, and then what was sent before has gone out."""

@@ -17,6 +17,7 @@ import h11
 import pytest
 import trio
 
+from knet_trio.control import ControlRequestError, connect_control
 from tests.cluster import KEY, PATIENCE
 from tests.ports import free_udp_port
 from tests.programs import EXAMPLES, Program, output, started
@@ -74,6 +75,23 @@ async def test_watch() -> None:
     said = await output("watch.py")
     assert "link 0 to host 2 is up" in said
     assert "host 2 is unreachable" in said
+
+
+async def test_serve_control(tmp_path: Path) -> None:
+    path = tmp_path / "node.sock"
+    async with started("serve_control.py", path) as program:
+        await program.line(r"^process \d+ serves host 1$")
+        await program.line("^link 1 to peer is up: the peer answers pings$")
+        await program.line("^reloaded: {'links': 2}$")
+        async with connect_control(path) as client:
+            with pytest.raises(ControlRequestError, match="reload takes ping_interval"):
+                await client.reload()
+            (host,) = (await client.status()).hosts
+            assert [link.ping_interval for link in host.links] == [0.5, 0.5]
+        program.signal(signal.SIGTERM)
+        assert await program.status() == 0
+        assert "Traceback" not in program.said
+    assert not path.exists()
 
 
 async def test_threads() -> None:

@@ -124,26 +124,30 @@ class Heartbeat:
             self.ping(now, timed=True)
         self._heartbeats.set(self._beat, self.liveness.deadline)
 
-    def ping(self, now: float, *, timed: bool) -> None:
+    def ping(self, now: float, *, timed: bool) -> float | None:
         """Send a ping: a scheduled one if ``timed``, else a forced one.
 
         A dynamic link that has not learned where its peer is sends none.
+
+        Returns:
+            The time that the ping carries; None if none has left.
         """
         output, liveness = self._output, self.liveness
         place = output.address.destination
         if place is None:
-            return
+            return None
         sent = liveness.ping_time(now)
         error = output.ping(sent, place, timed=timed)
         if error is None:
             self.refused = False
             liveness.left(sent, now)
-            return
+            return sent
         self.refused = error.errno not in NO_ROOM
         if self.refused:
             liveness.refused(now)
         else:
             liveness.found_no_room(now)
+        return None
 
     def question(self, now: float, said: str, grace: float) -> bool:
         """Ask the peer at once whether it is there, since the network says that it is not.

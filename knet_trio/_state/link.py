@@ -86,6 +86,14 @@ class LinkState(ABC):
         """Return its state and its counters as they are now."""
 
     @abstractmethod
+    async def ping(self) -> float | None:
+        """Send a ping now and wait for its pong.
+
+        Returns:
+            The round trip in seconds; None if there was none in time, or the link is not up.
+        """
+
+    @abstractmethod
     def explain(self) -> str:
         """Return why it is up or down, in words that a person can act on."""
 

@@ -7,12 +7,15 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import trio
+
 from knet_trio._core.acl import AccessList
 from knet_trio._core.admission import LinkPhase
 from knet_trio._core.liveness import PongOutcome
 from knet_trio._core.onwire import Ping
 from knet_trio._core.sizes import PathSizes
 from knet_trio._logs.names import LogSubsystem
+from knet_trio._state.asked_pings import AskedPings
 from knet_trio._state.context import Context
 from knet_trio._state.control_output import ControlOutput
 from knet_trio._state.explain_link import explain_link
@@ -86,6 +89,7 @@ class NetworkLinkState(LinkState):
         self.output = ControlOutput(
             context, host_id, config.link_id, self.sender, self.address, lane, report
         )
+        self._asked_pings = AskedPings()
         self.heartbeat = Heartbeat(context, config, self.output, self.take_down, self._lapsed)
         sizes = PathSizes(config.src.is_ipv6, transport.header_size, context.envelope)
         self.path_mtu = PathMtu(
@@ -156,6 +160,21 @@ class NetworkLinkState(LinkState):
             stats=self.counters.snapshot(liveness),
         )
 
+    async def ping(self) -> float | None:
+        """Send a ping now and wait for its pong.
+
+        Returns:
+            The round trip in seconds; None if there was none within ``pong_timeout``, if the link
+            is not up or goes down meanwhile, or if this machine did not send the ping.
+        """
+        await trio.lowlevel.checkpoint()
+        if not self.connected.is_on:
+            return None
+        sent = self.heartbeat.ping(self.context.now(), timed=False)
+        if sent is None:
+            return None
+        return await self._asked_pings.wait(sent, self.config.pong_timeout)
+
     def explain(self) -> str:
         """Return why it is up or down, in words that a person can act on."""
         return explain_link(self)
@@ -210,6 +229,8 @@ class NetworkLinkState(LinkState):
 
     def pong_received(self, sent: float, now: float) -> None:
         """Take the pong to a ping of that time into account, which may take the link up."""
+        if self._asked_pings:
+            self._asked_pings.answered(sent, now - sent)
         outcome = self.heartbeat.pong_received(sent, now)
         if outcome is PongOutcome.UNEXPECTED or outcome is PongOutcome.LATE:
             self.context.refuse(DropCause.UNEXPECTED_PONG, link=self)
@@ -241,6 +262,7 @@ class NetworkLinkState(LinkState):
         """Take it down because of ``reason``."""
         was_up = self.connected.is_on
         self.heartbeat.fail(now)
+        self._asked_pings.give_up()
         self._forget_peer()
         if not was_up:
             self._set_reason(reason)
@@ -268,6 +290,7 @@ class NetworkLinkState(LinkState):
     def end(self) -> None:
         """Take it down without a word: the handle has ended."""
         super().end()
+        self._asked_pings.give_up()
         self.heartbeat.stop()
         self.heartbeat.fail(self.context.now())
 

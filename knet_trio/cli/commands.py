@@ -6,20 +6,30 @@ import json
 import logging
 import sys
 from functools import partial
+from typing import Final
 
 import click
 
 import knet_trio as package
 from knet_trio import KnetError, LinkPolicy
-from knet_trio.cli.bench.command import bench
-from knet_trio.cli.decode.command import decode
 from knet_trio.cli.demo import DemoError, run_demo
 from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
+from knet_trio.cli.lazy import LazyGroup
 from knet_trio.cli.report import open_report
 from knet_trio.cli.result import Result, Settings, default_rate
 
+# Each is imported when it is asked for.
+_LAZY: Final = {
+    "bench": "knet_trio.cli.bench.command",
+    "decode": "knet_trio.cli.decode.command",
+    "events": "knet_trio.cli.events",
+    "ping": "knet_trio.cli.ping",
+    "status": "knet_trio.cli.status",
+    "top": "knet_trio.cli.top",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=LazyGroup, lazy=_LAZY, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package.__version__, prog_name="knet-trio")
 def knet_trio() -> None:
     """Many links, one conversation: libknet's protocol for Trio programs."""
@@ -100,7 +110,3 @@ def demo(
     if as_json:
         click.echo(json.dumps(outcome.as_json()))
     sys.exit(0 if outcome.ok else FAILED)
-
-
-knet_trio.add_command(bench)
-knet_trio.add_command(decode)

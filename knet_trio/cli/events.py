@@ -1,0 +1,102 @@
+"""``knet-trio events``: what happens to a running host, as it happens."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from knet_trio.cli.looking import json_option, look, open_console, socket_option
+from knet_trio.cli.units import format_time
+from knet_trio.control import (
+    ChannelEvent,
+    ControlClient,
+    ControlEvent,
+    DataMtuEvent,
+    HostEvent,
+    LinkEvent,
+    MissedEvents,
+)
+from knet_trio.control.codec import dump, to_json
+from knet_trio.control.records import EVENT_TYPES
+
+_NAMES = {kind: name for name, kind in EVENT_TYPES.items()}
+
+
+@click.command()
+@socket_option
+@click.option("--count", type=click.IntRange(min=1), default=None, help="End after so many events.")
+@json_option("a JSON object for each event, in a line of its own, instead")
+def events(socket: Path | None, count: int | None, as_json: bool) -> None:
+    r"""Print what happens to the hosts and links of a running host, as it happens.
+
+    Each line has the time, what happened and why. It goes on until the host ends or Ctrl-C.
+
+    \b
+    Example:
+      knet-trio events
+      knet-trio events --json | jq -r 'select(.event == "link") | .reason'
+
+    Exit status: 0 after --count events, 2 for wrong arguments, 3 if there is no running host to
+    ask or it ends, 130 after Ctrl-C.
+    """
+    console = open_console()
+    look(socket, partial(_follow, console=console, count=count, as_json=as_json))
+
+
+async def _follow(
+    client: ControlClient, *, console: Console, count: int | None, as_json: bool
+) -> None:
+    async with client.events() as events:
+        seen = 0
+        async for event in events:
+            if as_json:
+                # Whoever reads a pipe wants to see it now.
+                print(dump(describe(event)), flush=True)
+            else:
+                console.print(event_text(event), soft_wrap=True)
+                sys.stdout.flush()
+            seen += 1
+            if seen == count:
+                return
+
+
+def describe(event: ControlEvent) -> Any:
+    """Return what ``--json`` prints: the line of the control protocol."""
+    members: Any = to_json(event)
+    return {"event": _NAMES[type(event)], **members}
+
+
+def event_text(event: ControlEvent) -> Text:
+    """Return a line for people."""
+    line = Text(f"{format_time(event.time)}  ", "dim")
+    match event:
+        case LinkEvent():
+            host = _host(event.host_id, event.host_name)
+            style = "green" if event.connected else "bold red"
+            state = "up" if event.connected else "down"
+            line.append(f"link {event.link_id} to {host} is {state}", style)
+            line.append(f": {event.reason}", "default")
+        case HostEvent():
+            style = "green" if event.reachable else "bold red"
+            state = "reachable" if event.reachable else "unreachable"
+            line.append(f"{_host(event.host_id, event.host_name)} is {state}", style)
+            if event.reason:
+                line.append(f": {event.reason}", "default")
+        case DataMtuEvent():
+            line.append(f"messages of up to {event.data_mtu} bytes go in one packet", "default")
+        case ChannelEvent():
+            way = "what is read from" if event.direction == "tx" else "what is written to"
+            line.append(f"channel {event.channel}, {way} its descriptor: {event.reason}", "yellow")
+        case MissedEvents():
+            line.append(f"{event.count} events were missed: this reader was too slow", "yellow")
+    return line
+
+
+def _host(host_id: int, name: str) -> str:
+    return f"host {host_id}" if name == str(host_id) else f"host {host_id} ({name})"

@@ -1,0 +1,277 @@
+"""A table of hosts and links, for a screen of any width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, TypeAlias
+
+import attrs
+from rich.text import Text
+
+from knet_trio.cli.units import NOTHING, format_age, format_latency, format_rate, format_share
+from knet_trio.control import HandleReport, HostReport, LinkReport
+
+LinkKey: TypeAlias = tuple[int, int]
+"""The ids of a host and of a link."""
+
+LinkMood: TypeAlias = Literal["up", "no data", "down", "off"]
+"""In one word, how a link is; ``off`` for one that is disabled."""
+
+STYLES: Final[dict[LinkMood, str]] = {
+    "up": "green",
+    "no data": "yellow",
+    "down": "bold red",
+    "off": "dim",
+}
+# From this width on the reason has a column of its own.
+WIDE: Final = 110
+_MIN_NAME: Final = 8
+_MAX_NAME: Final = 30
+
+
+@attrs.frozen
+class LinkRow:
+    """A row of the table.
+
+    Attributes:
+        host: The host.
+        link: Its link, None for a host without any.
+        tx: Bytes of data sent a second, None if not known.
+        rx: Bytes of data received a second, None likewise.
+    """
+
+    host: HostReport
+    link: LinkReport | None
+    tx: float | None = None
+    rx: float | None = None
+
+    @property
+    def key(self) -> LinkKey:
+        """What it is known by."""
+        return self.host.host_id, -1 if self.link is None else self.link.link_id
+
+    @property
+    def mood(self) -> LinkMood:
+        """How the link is."""
+        return "down" if self.link is None else mood_of(self.link)
+
+    @property
+    def reason(self) -> str:
+        """Why it is so, in words."""
+        if self.link is None:
+            return "it has no links"
+        if self.mood == "no data":
+            return "the path does not even take packets of the smallest MTU"
+        return self.link.reason
+
+
+def mood_of(link: LinkReport) -> LinkMood:
+    """Return how a link is."""
+    if not link.enabled:
+        return "off"
+    if not link.connected:
+        return "down"
+    return "up" if link.carries_data else "no data"
+
+
+def name_of(host: HostReport) -> str:
+    """Return the name of a host, with its id if that is not the name."""
+    return host.name if host.name == str(host.host_id) else f"{host.name} ({host.host_id})"
+
+
+def _short_name(host: HostReport, width: int) -> str:
+    """Return the name of a host in ``width`` characters: what is left out is not the id."""
+    name = name_of(host)
+    if len(name) <= width:
+        return name
+    ending = "" if name == host.name else f" ({host.host_id})"
+    return f"{_shorten(host.name, width - len(ending))}{ending}"
+
+
+def is_all_up(report: HandleReport) -> bool:
+    """Return whether all hosts can be reached, and all links that are enabled carry data."""
+    return all(
+        host.reachable and all(mood_of(link) in ("up", "off") for link in host.links)
+        for host in report.hosts
+    )
+
+
+def make_rows(report: HandleReport, before: HandleReport | None = None) -> list[LinkRow]:
+    """Return a row for each link, with the rates since ``before``."""
+    earlier = (
+        {}
+        if before is None
+        else {(host.host_id, link.link_id): link for host in before.hosts for link in host.links}
+    )
+    rows: list[LinkRow] = []
+    for host in report.hosts:
+        if not host.links:
+            rows.append(LinkRow(host, None))
+        for link in host.links:
+            tx, rx = _rates(earlier.get((host.host_id, link.link_id)), link)
+            rows.append(LinkRow(host, link, tx, rx))
+    return rows
+
+
+def _rates(before: LinkReport | None, link: LinkReport) -> tuple[float | None, float | None]:
+    seconds = 0.0 if before is None else link.at - before.at
+    if before is None or seconds <= 0:
+        return None, None
+    tx = link.tx_data_bytes - before.tx_data_bytes
+    rx = link.rx_data_bytes - before.rx_data_bytes
+    # Fewer than before: they were set to zero meanwhile, or it is another link.
+    return (tx / seconds if tx >= 0 else None), (rx / seconds if rx >= 0 else None)
+
+
+# Columns.
+
+
+@attrs.frozen
+class Column:
+    """A column.
+
+    Attributes:
+        title: What stands above it.
+        width: In characters.
+        right: Whether it is aligned to the right.
+        text: What a row has in it.
+    """
+
+    title: str
+    width: int
+    right: bool
+    text: Callable[[LinkRow], str]
+
+
+def _of_link(text: Callable[[LinkReport], str]) -> Callable[[LinkRow], str]:
+    return lambda row: "" if row.link is None else text(row.link)
+
+
+def _link_text(link: LinkReport) -> str:
+    return f"{link.link_id}{'*' if link.in_use else ' '}"
+
+
+def _mtu_text(link: LinkReport) -> str:
+    return str(link.mtu) if link.carries_data else NOTHING
+
+
+def _latency(link: LinkReport) -> float | None:
+    return link.latency if link.connected and link.latency else None
+
+
+class LinkTable:
+    """Lays rows out.
+
+    Args:
+        rows: All that there are: the widths go by them.
+        width: Of the screen in characters, None for as wide as it has to be.
+    """
+
+    def __init__(self, rows: Sequence[LinkRow], width: int | None) -> None:
+        longest = max((len(name_of(row.host)) for row in rows), default=0)
+        name = min(max(longest, _MIN_NAME), _MAX_NAME)
+        columns = [
+            Column("HOST", name, False, lambda row: name_of(row.host)),
+            Column("LINK", 4, True, _of_link(_link_text)),
+            Column("STATE", 7, False, lambda row: row.mood),
+            Column("SINCE", 6, True, _of_link(lambda link: format_age(link.at - link.since))),
+            Column("LATENCY", 7, True, _of_link(lambda link: format_latency(_latency(link)))),
+            Column("LOSS", 4, True, _of_link(lambda link: format_share(link.loss))),
+            Column("MTU", 5, True, _of_link(_mtu_text)),
+            Column("SENT", 9, True, lambda row: format_rate(row.tx)),
+            Column("RECEIVED", 9, True, lambda row: format_rate(row.rx)),
+        ]
+        self._gap = 1 if width is not None and width < WIDE else 2
+        rest = sum(column.width + self._gap for column in columns[1:])
+        if width is not None:
+            # The names give way, down to where they cannot be told apart.
+            name = max(min(name, width - rest), _MIN_NAME)
+            columns[0] = Column(
+                columns[0].title, name, False, lambda row: _short_name(row.host, name)
+            )
+        self._columns = columns
+        used = name + rest + self._gap
+        self._width = width
+        self.has_reasons = width is None or width >= WIDE
+        self._reason_width = None if width is None else width - used
+
+    def head(self) -> Text:
+        """Return the titles."""
+        cells = [_fit(column.title, column) for column in self._columns]
+        if self.has_reasons:
+            cells.append("REASON")
+        return self._cut(Text((" " * self._gap).join(cells).rstrip(), "bold"))
+
+    def row(self, row: LinkRow, *, repeats: bool = False) -> Text:
+        """Return a row.
+
+        Args:
+            row: The row.
+            repeats: Whether the row above is of the same host, whose name is left out.
+        """
+        line = Text()
+        for number, column in enumerate(self._columns):
+            text = "" if repeats and number == 0 else column.text(row)
+            style = STYLES[row.mood] if column.title == "STATE" else ""
+            if column.title == "HOST" and not row.host.reachable:
+                style = "bold red"
+            line.append(" " * self._gap * bool(number)).append(_fit(text, column), style)
+        if self.has_reasons:
+            reason = row.reason
+            if self._reason_width is not None:
+                reason = _shorten(reason, self._reason_width)
+            line.append(" " * self._gap).append(
+                reason, "" if row.mood == "up" else STYLES[row.mood]
+            )
+        line.rstrip()
+        return self._cut(line)
+
+    def _cut(self, line: Text) -> Text:
+        if self._width is not None:
+            line.truncate(self._width)
+        return line
+
+
+def _fit(text: str, column: Column) -> str:
+    text = _shorten(text, column.width)
+    return text.rjust(column.width) if column.right else text.ljust(column.width)
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
+
+
+def summarize(report: HandleReport) -> list[str]:
+    """Return lines on the handle as a whole."""
+    hosts = report.hosts
+    links = [link for host in hosts for link in host.links]
+    reachable = sum(host.reachable for host in hosts)
+    up = sum(mood_of(link) == "up" for link in links)
+    off = sum(mood_of(link) == "off" for link in links)
+    line = (
+        f"host {report.host_id}: {reachable} of {_count(len(hosts), 'host')} reachable,"
+        f" {up} of {_count(len(links), 'link')} up{f', {off} off' if off else ''};"
+        f" data MTU {report.data_mtu}"
+    )
+    unusual = [
+        said
+        for is_so, said in (
+            (not report.forwarding, "forwarding is off"),
+            (not report.access_lists, "access lists are off"),
+            (report.mtu is not None, f"the MTU is fixed at {report.mtu}"),
+        )
+        if is_so
+    ]
+    return [line, *([", ".join(unusual)] if unusual else [])]
+
+
+def list_drops(report: HandleReport) -> str:
+    """Return what was dropped, by cause, the most frequent first."""
+    if not report.drops:
+        return "dropped: nothing"
+    ranked = sorted(report.drops.items(), key=lambda item: -item[1])
+    return "dropped: " + ", ".join(f"{cause} {count}" for cause, count in ranked)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,114 @@
+"""What the commands have in common that look into a running host by its control socket."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+import trio
+from rich.console import Console
+
+from knet_trio.cli.ending import leave_without_result, run_until_signal
+from knet_trio.control import (
+    ControlClient,
+    ControlError,
+    ControlRequestError,
+    connect_control,
+    control_directories,
+    find_control_sockets,
+)
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+DOWN: Final = 1
+REFUSED: Final = 2
+NOBODY_THERE: Final = 3
+
+_EXPECTED: Final = (ControlError, trio.BrokenResourceError, BrokenPipeError)
+
+
+def socket_option(command: F) -> F:
+    """Give a command the option ``--socket``."""
+    return click.option(
+        "--socket",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="The control socket of the running host.  [default: the one in $RUNTIME_DIRECTORY,"
+        " $XDG_RUNTIME_DIR/knet-trio, or for root /run/knet-trio]",
+    )(command)
+
+
+def json_option(what: str) -> Callable[[F], F]:
+    """Return what gives a command the option ``--json``; ``what`` it prints then."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print {what}.")
+
+
+def choose_socket(socket: Path | None) -> Path:
+    """Return the socket to connect to; exit if there is none, or more than one."""
+    if socket is not None:
+        return socket
+    found = find_control_sockets()
+    if not found:
+        places = ", ".join(map(str, control_directories())) or "no directory, as none is set"
+        leave(
+            f"no running host found in {places}: start one, or say by --socket where it is served",
+            NOBODY_THERE,
+        )
+    if len(found) > 1:
+        names = "\n".join(f"  --socket {path}" for path in found)
+        leave(f"several hosts run on this machine: choose one of\n{names}", REFUSED)
+    return found[0]
+
+
+def look(socket: Path | None, run: Callable[[ControlClient], Awaitable[T]]) -> T:
+    """Return what ``run`` returns, which is given a client of the running host.
+
+    Exits if there is no running host, it refuses something, it ends, or a signal comes.
+    """
+    results: list[T] = []
+    outcome = run_until_signal(partial(_look, choose_socket(socket), run, results), *_EXPECTED)
+    if not results:
+        leave_by(outcome)
+    return results[0]
+
+
+async def _look(path: Path, run: Callable[[ControlClient], Awaitable[T]], results: list[T]) -> None:
+    async with connect_control(path) as client:
+        results.append(await run(client))
+
+
+def leave_by(outcome: object) -> NoReturn:
+    """Exit because of an error or a signal."""
+    if isinstance(outcome, ControlRequestError):
+        leave(outcome.reason, REFUSED)
+    if isinstance(outcome, ControlError | trio.BrokenResourceError):
+        # The errno is for programs.
+        leave(str(outcome).rpartition(" [")[0] or str(outcome), NOBODY_THERE)
+    leave_without_result(outcome, "it cannot go on")
+
+
+def leave(message: str, status: int) -> NoReturn:
+    """Exit with a message on standard error."""
+    click.echo(f"knet-trio: {message}", err=True)
+    sys.exit(status)
+
+
+class OutputConsole(Console):
+    """A console that tells when nobody reads any more, and does not exit by itself."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Raise the error that rich would make an exit of."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
+
+
+def open_console() -> Console:
+    """Return the console for standard output: colours on a terminal, and no line cut elsewhere."""
+    if sys.stdout.isatty():
+        return OutputConsole(highlight=False)
+    return OutputConsole(highlight=False, no_color=True, width=10_000)

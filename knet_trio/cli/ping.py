@@ -1,0 +1,194 @@
+"""``knet-trio ping``: round trips over the links to a host."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+import trio
+from rich.console import Console
+from rich.text import Text
+
+from knet_trio.cli.looking import DOWN, json_option, look, open_console, socket_option
+from knet_trio.cli.units import format_latency
+from knet_trio.control import ControlClient, HostPing, LinkPing
+from knet_trio.control.codec import dump
+
+
+@attrs.define
+class Trips:
+    """What came of the pings over one link.
+
+    Attributes:
+        sent: How many there were.
+        seconds: The round trips of those that were answered.
+        last: What the last one says of the link.
+    """
+
+    last: LinkPing
+    sent: int = 0
+    seconds: list[float] = attrs.field(factory=list[float])
+
+
+@click.command()
+@click.argument("host")
+@socket_option
+@click.option(
+    "--link", type=click.IntRange(0, 7), default=None, help="Only over this link.  [default: all]"
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How many pings over each link.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.01, 3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds from one ping to the next.",
+)
+@json_option("one JSON object at the end instead")
+def ping(
+    host: str, socket: Path | None, link: int | None, count: int, interval: float, as_json: bool
+) -> None:
+    r"""Ping a host over its links, and show the round trips and which link carries data.
+
+    HOST is its name, or its id. A link that is down is not pinged; the reason is shown.
+
+    \b
+    Example:
+      knet-trio ping beta
+      knet-trio ping 2 --link 1 --count 20 --interval 0.1
+
+    Exit status: 0 if every link answered at least once, 1 if one did not, 2 for wrong arguments or
+    an unknown host, 3 if there is no running host to ask, 130 after Ctrl-C.
+    """
+    console = None if as_json else open_console()
+    pinging = Pinging(host, link, count, interval, console)
+    look(socket, pinging.run)
+    if as_json:
+        click.echo(dump(pinging.describe()))
+    else:
+        pinging.summarize()
+    sys.exit(0 if pinging.answered else DOWN)
+
+
+class Pinging:
+    """Pings a host, and keeps what came of it.
+
+    Args:
+        host: The name or the id of the host.
+        link: The only link to ping, None for all.
+        count: How many pings there are over each link.
+        interval: Seconds from one ping to the next.
+        console: Where each is shown, None for nowhere.
+    """
+
+    def __init__(
+        self, host: str, link: int | None, count: int, interval: float, console: Console | None
+    ) -> None:
+        self._host: str | int = host
+        self._link = link
+        self._count = count
+        self._interval = interval
+        self._console = console
+        self._last: HostPing | None = None
+        self._trips: dict[int, Trips] = {}
+
+    async def run(self, client: ControlClient) -> None:
+        """Send the pings, one after the other."""
+        self._host = await self._find(client)
+        next_at = trio.current_time()
+        for number in range(self._count):
+            if number:
+                next_at = max(next_at + self._interval, trio.current_time())
+                await trio.sleep_until(next_at)
+            self._take(number, await client.ping(self._host, self._link))
+
+    async def _find(self, client: ControlClient) -> str | int:
+        """Return the host as the other side knows it: a number is an id if no host is called so."""
+        text = str(self._host)
+        if not text.isdecimal():
+            return text
+        names = {host.name for host in (await client.status()).hosts}
+        return text if text in names else int(text)
+
+    def _take(self, number: int, answer: HostPing) -> None:
+        self._last = answer
+        for link in answer.links:
+            trips = self._trips.setdefault(link.link_id, Trips(link))
+            trips.sent += 1
+            trips.last = link
+            if link.seconds is not None:
+                trips.seconds.append(link.seconds)
+            if self._console is not None:
+                self._console.print(_line(number, link), soft_wrap=True)
+                sys.stdout.flush()
+
+    @property
+    def answered(self) -> bool:
+        """Whether every link answered at least once, and there was one."""
+        return bool(self._trips) and all(trips.seconds for trips in self._trips.values())
+
+    def describe(self) -> Any:
+        """Return what ``--json`` prints."""
+        assert self._last is not None
+        return {
+            "host_id": self._last.host_id,
+            "name": self._last.name,
+            "ok": self.answered,
+            "links": [
+                {
+                    "link_id": link_id,
+                    "connected": trips.last.connected,
+                    "in_use": trips.last.in_use,
+                    "reason": trips.last.reason,
+                    "sent": trips.sent,
+                    "answered": len(trips.seconds),
+                    "seconds": trips.seconds,
+                    "min": min(trips.seconds, default=None),
+                    "mean": sum(trips.seconds) / len(trips.seconds) if trips.seconds else None,
+                    "max": max(trips.seconds, default=None),
+                }
+                for link_id, trips in sorted(self._trips.items())
+            ],
+        }
+
+    def summarize(self) -> None:
+        """Print what came of it for each link."""
+        assert self._console is not None
+        assert self._last is not None
+        self._console.print()
+        if not self._trips:
+            self._console.print(f"{self._last.name} has no links")
+        for link_id, trips in sorted(self._trips.items()):
+            seconds = trips.seconds
+            said = f"link {link_id}: {len(seconds)} of {trips.sent} pings answered"
+            if seconds:
+                mean = sum(seconds) / len(seconds)
+                said += (
+                    f", {format_latency(min(seconds))} to {format_latency(max(seconds))},"
+                    f" mean {format_latency(mean)}"
+                )
+            if trips.last.in_use:
+                said += "; messages go over it"
+            self._console.print(Text(said, "" if seconds else "bold red"), soft_wrap=True)
+
+
+def _line(number: int, link: LinkPing) -> Text:
+    line = Text(f"{number + 1:4}  link {link.link_id}  ")
+    if link.seconds is not None:
+        line.append(f"{format_latency(link.seconds):>8}", "green")
+    elif link.connected:
+        line.append("no answer", "bold red")
+    else:
+        line.append(f"down: {link.reason}", "bold red")
+    if link.in_use:
+        line.append("  carries data", "dim")
+    return line

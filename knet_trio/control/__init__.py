@@ -1,0 +1,77 @@
+"""Looking into a running handle from other processes, over a Unix socket.
+
+``serve_control`` is for the program that has the handle, ``connect_control`` for those who look.
+``docs/control-protocol.md`` has what they say to each other. From the bottom up::
+
+    errors       what can go wrong
+    records      what goes over the socket
+    codec        records to JSON and back
+    protocol     methods, parameters, bounds and lines
+    socket_file  the socket in the file system
+    places       where sockets are looked for
+    reports      a handle's state as records
+    settings     what can be set
+    event_queue  events, and who is slow to read them
+    methods      what is done for each method
+    server       serving
+    client       asking
+"""
+
+from __future__ import annotations
+
+from knet_trio.control.client import ControlClient, ControlEvents, connect_control
+from knet_trio.control.errors import (
+    ControlError,
+    ControlProtocolError,
+    ControlRequestError,
+    ControlSocketError,
+    ErrorCode,
+)
+from knet_trio.control.methods import Action
+from knet_trio.control.places import control_directories, find_control_sockets
+from knet_trio.control.records import (
+    ChannelEvent,
+    ControlEvent,
+    DataMtuEvent,
+    HandleReport,
+    Hello,
+    HostEvent,
+    HostPing,
+    HostReport,
+    LinkChange,
+    LinkEvent,
+    LinkHistory,
+    LinkPing,
+    LinkReport,
+    MissedEvents,
+)
+from knet_trio.control.server import serve_control
+
+__all__ = [
+    "Action",
+    "ChannelEvent",
+    "ControlClient",
+    "ControlError",
+    "ControlEvent",
+    "ControlEvents",
+    "ControlProtocolError",
+    "ControlRequestError",
+    "ControlSocketError",
+    "DataMtuEvent",
+    "ErrorCode",
+    "HandleReport",
+    "Hello",
+    "HostEvent",
+    "HostPing",
+    "HostReport",
+    "LinkChange",
+    "LinkEvent",
+    "LinkHistory",
+    "LinkPing",
+    "LinkReport",
+    "MissedEvents",
+    "connect_control",
+    "control_directories",
+    "find_control_sockets",
+    "serve_control",
+]

@@ -1,0 +1,67 @@
+"""What can go wrong between a program and those who look into it."""
+
+from __future__ import annotations
+
+import enum
+import errno
+from typing import Final
+
+from knet_trio import KnetError
+
+
+class ErrorCode(enum.StrEnum):
+    """Why a request is answered with an error."""
+
+    BAD_LINE = "bad_line"
+    LINE_TOO_LONG = "line_too_long"
+    UNKNOWN_METHOD = "unknown_method"
+    UNKNOWN_PARAMETER = "unknown_parameter"
+    BAD_PARAMETER = "bad_parameter"
+    REFUSED = "refused"
+    NOT_SERVED = "not_served"
+    NOT_ALLOWED = "not_allowed"
+    TOO_MANY_CLIENTS = "too_many_clients"
+
+
+ERROR_MEANINGS: Final = {
+    ErrorCode.BAD_LINE: "The line is no JSON object with a method; the connection ends.",
+    ErrorCode.LINE_TOO_LONG: "The line has more bytes than a request may; the connection ends.",
+    ErrorCode.UNKNOWN_METHOD: "There is no method of that name; the message has the nearest one.",
+    ErrorCode.UNKNOWN_PARAMETER: "The method has no parameter of that name, likewise.",
+    ErrorCode.BAD_PARAMETER: "A parameter is missing or of another type.",
+    ErrorCode.REFUSED: "The library refuses it; the message is the library's own.",
+    ErrorCode.NOT_SERVED: "The program does not offer this method.",
+    ErrorCode.NOT_ALLOWED: "The caller is another user; the connection ends.",
+    ErrorCode.TOO_MANY_CLIENTS: "As many clients as there may be are there; the connection ends.",
+}
+"""What each code means, as the documentation has it."""
+
+
+class ControlError(KnetError):
+    """The root of the errors of ``knet_trio.control``."""
+
+
+class ControlSocketError(ControlError):
+    """There is nobody to talk to at a control socket, or its path cannot be served."""
+
+    errno = errno.ECONNREFUSED
+
+
+class ControlProtocolError(ControlError):
+    """The other side speaks another version of the protocol, or something else altogether."""
+
+    errno = errno.EPROTO
+
+
+class ControlRequestError(ControlError):
+    """The other side answered a request with an error.
+
+    Attributes:
+        code: Why, for programs; what a later release adds is a text that ``ErrorCode`` has not.
+        reason: Why, in words.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason

@@ -1,0 +1,216 @@
+"""What is done for each method."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+import attrs
+import trio
+
+from knet_trio import Handle, Host, InvalidArgumentError, KnetError, Link, UnknownLinkError
+from knet_trio.control.codec import Json, dump, to_json
+from knet_trio.control.errors import ErrorCode
+from knet_trio.control.protocol import (
+    ControlRequest,
+    LinkParameters,
+    NoParameters,
+    PingParameters,
+    RequestRefusedError,
+    SetParameters,
+    TargetParameters,
+    check_method,
+    read_parameters,
+)
+from knet_trio.control.records import Explanation, HostPing
+from knet_trio.control.reports import report_handle, report_history, report_host, report_pings
+from knet_trio.control.settings import SETTINGS
+
+Action: TypeAlias = Callable[[dict[str, Any]], Awaitable[Json]]
+"""What the program does for ``rekey`` or ``reload``: it takes the parameters of the request as they
+are, and returns the result."""
+
+
+_LINKS_A_TURN: Final = 4
+"""How many links are reported at most, and one host's more, before other tasks get their turns: a
+link takes some 0.1 ms."""
+
+EXPECTED: Final = (KnetError, OSError, ValueError)
+"""What a client is told of. Anything else is a bug."""
+
+
+@attrs.define(eq=False)
+class _Run:
+    """An action that runs.
+
+    Attributes:
+        over: Set when it has ended.
+        result: What it returned.
+        error: What it raised, None if it did not.
+    """
+
+    _action: Action
+    _parameters: dict[str, Any]
+    over: trio.Event = attrs.field(factory=trio.Event)
+    result: Json = None
+    error: KnetError | OSError | ValueError | None = None
+
+    async def run(self) -> None:
+        """Run it. Raises for bugs alone."""
+        try:
+            self.result = await self._action(self._parameters)
+        except EXPECTED as error:
+            self.error = error
+        self.over.set()
+
+
+class ControlMethods:
+    """Answers requests about a handle, whoever they come from.
+
+    Args:
+        handle: The handle.
+        nursery: Runs the actions, which do not end with whoever asked for them.
+        actions: What the program does for methods that are its own, by their names.
+    """
+
+    def __init__(
+        self, handle: Handle, nursery: trio.Nursery, actions: dict[str, Action | None]
+    ) -> None:
+        self._handle = handle
+        self._nursery = nursery
+        self._actions = actions
+        self._methods: dict[str, Callable[[Any], Awaitable[object]]] = {
+            "statistics": self._statistics,
+            "explain": self._explain,
+            "history": self._history,
+            "set": self._set,
+            "ping": self._ping,
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """The methods that are answered here."""
+        offered = [name for name, action in self._actions.items() if action is not None]
+        return ["status", *self._methods, *offered]
+
+    async def call(self, request: ControlRequest) -> object:
+        """Return the result of a request.
+
+        Returns:
+            A record, or for ``status`` an async generator of pieces of JSON, since there may be
+            thousands of links.
+
+        Raises:
+            RequestRefusedError: It cannot be done.
+        """
+        await trio.lowlevel.checkpoint()
+        method = check_method(request)
+        try:
+            if method.parameters is None:
+                return await self._act(request)
+            parameters = read_parameters(method, request)
+            if isinstance(parameters, NoParameters):
+                return self._status()
+            return await self._methods[request.method](parameters)
+        except EXPECTED as error:
+            raise RequestRefusedError(ErrorCode.REFUSED, str(error)) from error
+        except trio.ClosedResourceError as error:
+            why = str(error) or "the handle has ended"
+            raise RequestRefusedError(ErrorCode.REFUSED, why) from error
+
+    async def _act(self, request: ControlRequest) -> object:
+        action = self._actions[request.method]
+        if action is None:
+            raise RequestRefusedError(
+                ErrorCode.NOT_SERVED,
+                f"this program does not offer {request.method}: it gave serve_control no"
+                f" {request.method}=",
+            )
+        run = _Run(action, request.parameters)
+        self._nursery.start_soon(run.run, name=request.method)
+        await run.over.wait()
+        if run.error is not None:
+            raise run.error
+        return run.result
+
+    async def _status(self) -> AsyncGenerator[str]:
+        """Yield the state of everything, piece by piece, so that others get their turns."""
+        head = dump(to_json(report_handle(self._handle)))
+        # The hosts come last, and there are none in it yet.
+        yield head.removesuffix("]}")
+        separator = ""
+        links = 0
+        for host_id in sorted(self._handle.hosts):
+            if links >= _LINKS_A_TURN:
+                await trio.lowlevel.checkpoint()
+                links = 0
+            host = self._handle.hosts.get(host_id)
+            if host is not None:
+                links += len(host.links) or 1
+                yield separator + dump(to_json(report_host(host)))
+                separator = ","
+        yield "]}"
+
+    async def _statistics(self, parameters: TargetParameters) -> object:
+        target = self._target(parameters.host, parameters.link)
+        if isinstance(target, Handle):
+            return target.statistics()
+        if isinstance(target, Link):
+            return target.status.stats
+        raise InvalidArgumentError(
+            f"host {target.host_id} has no counters of its own: name one of its links too"
+        )
+
+    async def _explain(self, parameters: TargetParameters) -> object:
+        return Explanation(text=self._target(parameters.host, parameters.link).explain())
+
+    async def _history(self, parameters: LinkParameters) -> object:
+        return report_history(_link(self._handle.get_host(parameters.host), parameters.link))
+
+    async def _set(self, parameters: SetParameters) -> object:
+        target = self._target(parameters.host, parameters.link)
+        setting = SETTINGS.get(parameters.name)
+        if setting is None or not isinstance(target, setting.of):
+            kind = type(target).__name__.lower()
+            known = [name for name, one in SETTINGS.items() if isinstance(target, one.of)]
+            raise InvalidArgumentError(
+                f"a {kind} has no setting {parameters.name[:80]!r}: there are {', '.join(known)}"
+            )
+        return await setting.change(target, parameters.value)
+
+    async def _ping(self, parameters: PingParameters) -> object:
+        host = self._handle.get_host(parameters.host)
+        links = dict(host.links)
+        if parameters.link is not None:
+            links = {parameters.link: _link(host, parameters.link)}
+        trips: dict[int, float | None] = {}
+
+        async def ping(link: Link) -> None:
+            try:
+                trips[link.link_id] = await link.ping()
+            except UnknownLinkError:
+                # Removed since this began.
+                return
+
+        async with trio.open_nursery() as nursery:
+            for link in links.values():
+                nursery.start_soon(ping, link)
+        return HostPing(host_id=host.host_id, name=host.name, links=report_pings(host, trips))
+
+    def _target(self, host: int | str | None, link: int | None) -> Handle | Host | Link:
+        if host is None:
+            if link is not None:
+                raise InvalidArgumentError("a link is one of a host: name the host too")
+            return self._handle
+        found = self._handle.get_host(host)
+        return found if link is None else _link(found, link)
+
+
+def _link(host: Host, link_id: int) -> Link:
+    link = host.links.get(link_id)
+    if link is None:
+        there = ", ".join(map(str, sorted(host.links))) or "none"
+        raise UnknownLinkError(
+            f"host {host.host_id} has no link {link_id}; of those it has: {there}"
+        )
+    return link

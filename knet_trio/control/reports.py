@@ -1,0 +1,144 @@
+"""The state of a handle, its hosts and links, as records for the wire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+import trio
+
+from knet_trio import Handle, Host, Link, LinkPolicy, LinkStatus, format_address
+from knet_trio.address import Address
+from knet_trio.control.records import (
+    HandleReport,
+    HostReport,
+    LinkChange,
+    LinkHistory,
+    LinkPing,
+    LinkReport,
+)
+
+
+def report_handle(handle: Handle) -> HandleReport:
+    """Return the state of a handle, without its hosts."""
+    drops = handle.statistics().drops
+    return HandleReport(
+        host_id=handle.host_id,
+        at=trio.current_time(),
+        time=time.time(),
+        data_mtu=handle.data_mtu,
+        forwarding=handle.forwarding,
+        access_lists=handle.access_lists,
+        allow_clear_traffic=handle.allow_clear_traffic,
+        hedge=handle.hedge,
+        dscp=handle.dscp,
+        mtu=handle.mtu,
+        pmtud_interval=handle.pmtud_interval,
+        reconnect_interval=handle.reconnect_interval,
+        drops={cause.value: count for cause, count in drops.items() if count},
+        hosts=(),
+    )
+
+
+def report_host(host: Host) -> HostReport:
+    """Return the state of a host, with its links."""
+    statuses = {link_id: host.links[link_id].status for link_id in sorted(host.links)}
+    used = _links_in_use(host, statuses)
+    return HostReport(
+        host_id=host.host_id,
+        name=host.name,
+        policy=host.policy.value,
+        reachable=host.status.reachable,
+        links=tuple(
+            _report_link(host.links[link_id], status, link_id in used)
+            for link_id, status in statuses.items()
+        ),
+    )
+
+
+def _report_link(link: Link, status: LinkStatus, in_use: bool) -> LinkReport:
+    config, stats = link.config, status.stats
+    dst = None
+    if status.dst_ipaddr is not None and status.dst_port is not None:
+        dst = format_address(Address(status.dst_ipaddr, status.dst_port))
+    return LinkReport(
+        link_id=link.link_id,
+        at=trio.current_time(),
+        transport=config.transport,
+        src=format_address(config.src),
+        dst=dst,
+        dynamic=config.dst is None,
+        enabled=status.enabled,
+        connected=status.connected,
+        carries_data=status.carries_data,
+        in_use=in_use,
+        reason=status.reason,
+        since=status.since,
+        latency=status.latency,
+        latency_p50=status.latency_p50,
+        latency_p99=status.latency_p99,
+        jitter=status.jitter,
+        loss=status.loss,
+        mtu=status.mtu,
+        proto_overhead=status.proto_overhead,
+        priority=config.priority,
+        ping_interval=config.ping_interval,
+        pong_timeout=config.pong_timeout,
+        latency_samples=config.latency_samples,
+        pong_count=config.pong_count,
+        high_priority=config.high_priority,
+        up_count=stats.up_count,
+        down_count=stats.down_count,
+        tx_data_packets=stats.tx_data_packets,
+        rx_data_packets=stats.rx_data_packets,
+        tx_data_bytes=stats.tx_data_bytes,
+        rx_data_bytes=stats.rx_data_bytes,
+        tx_total_packets=stats.tx_total_packets,
+        rx_total_packets=stats.rx_total_packets,
+        tx_total_bytes=stats.tx_total_bytes,
+        rx_total_bytes=stats.rx_total_bytes,
+        tx_total_errors=stats.tx_total_errors,
+    )
+
+
+def report_history(link: Link) -> LinkHistory:
+    """Return when a link went up or down last."""
+    # What the clock of the program says is of use to nobody else.
+    behind = time.time() - trio.current_time()
+    return LinkHistory(
+        changes=tuple(
+            LinkChange(at=at, time=at + behind, connected=connected, reason=reason)
+            for at, connected, reason in link.history
+        )
+    )
+
+
+def report_pings(host: Host, trips: Mapping[int, float | None]) -> tuple[LinkPing, ...]:
+    """Return what became of pings.
+
+    Args:
+        host: To which they were.
+        trips: The round trips in seconds, None for no answer, by the ids of the links. Links that
+            have been removed since are left out.
+    """
+    statuses = {link_id: link.status for link_id, link in host.links.items()}
+    used = _links_in_use(host, statuses)
+    return tuple(
+        LinkPing(
+            link_id=link_id,
+            seconds=trips[link_id],
+            connected=statuses[link_id].connected,
+            in_use=link_id in used,
+            reason=statuses[link_id].reason,
+        )
+        for link_id in sorted(trips)
+        if link_id in statuses
+    )
+
+
+def _links_in_use(host: Host, statuses: Mapping[int, LinkStatus]) -> Iterable[int]:
+    """Return the ids of the links that messages go over, by the policy of the host."""
+    able = [link_id for link_id, status in statuses.items() if status.carries_data]
+    if host.policy is not LinkPolicy.PASSIVE or not able:
+        return able
+    return [min(able, key=lambda link_id: (-host.links[link_id].priority, link_id))]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import trio
+
+from knet_trio.cli.events import event_text
+from knet_trio.control import ChannelEvent, DataMtuEvent, HostEvent, LinkEvent, MissedEvents
+from tests.cli.commands import run, socket_of, started
+from tests.cluster import PATIENCE
+from tests.control.serving import Served, open_served
+
+
+async def toggle(served: Served) -> None:
+    """Have something happen again and again: nothing says when somebody listens."""
+    while True:
+        served.link.enabled = not served.link.enabled
+        await trio.sleep(0.01)
+
+
+async def test_events_are_lines_with_time_and_reason(tmp_path: Path) -> None:
+    async with open_served(tmp_path) as served, trio.open_nursery() as nursery:
+        nursery.start_soon(toggle, served)
+        done = await run("events", "--count", 4, *socket_of(served.path))
+        assert (done.status, done.errors) == (0, "")
+        lines = done.output.splitlines()
+        assert len(lines) == 4
+        assert all(line[:4].isdigit() for line in lines)
+        said = {line.split("  ", 1)[1] for line in lines}
+        assert "link 0 to host 1 (me) is down: it was disabled here" in said
+        assert any("host 1 (me) is reachable" in line for line in said)
+        nursery.cancel_scope.cancel()
+
+
+async def test_json_is_a_line_of_the_protocol(tmp_path: Path) -> None:
+    async with open_served(tmp_path) as served, trio.open_nursery() as nursery:
+        nursery.start_soon(toggle, served)
+        done = await run("events", "--json", "--count", 4, *socket_of(served.path))
+        assert done.status == 0
+        events = [json.loads(line) for line in done.output.splitlines()]
+        assert {event["event"] for event in events} == {"link", "host"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_ends_with_the_host_by_a_signal_or_when_nobody_reads(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        async with open_served(tmp_path) as served:
+            toggling = trio.CancelScope()
+
+            async def happen() -> None:
+                with toggling:
+                    await toggle(served)
+
+            nursery.start_soon(happen)
+            async with started("events", *socket_of(served.path)) as process:
+                assert process.stdout is not None
+                with trio.fail_after(PATIENCE):
+                    assert await process.stdout.receive_some()
+                    process.send_signal(signal.SIGINT)
+                    assert await process.wait() == 130
+            async with started("events", *socket_of(served.path)) as process:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                with trio.fail_after(PATIENCE):
+                    assert await process.stdout.receive_some()
+                    await process.stdout.aclose()
+                    assert await process.wait() == 1
+                    assert await process.stderr.receive_some() == b""
+            last = await nursery.start(listen, served)
+            toggling.cancel()
+        with trio.fail_after(PATIENCE):
+            assert await last() == (3, b"knet-trio: the program has closed the connection\n")
+        nursery.cancel_scope.cancel()
+
+
+async def listen(served: Served, task_status: trio.TaskStatus[object]) -> None:
+    """Run the command until the test has what it says at its end."""
+    ended = trio.Event()
+    outcome: list[tuple[int, bytes]] = []
+
+    async def wait() -> tuple[int, bytes]:
+        await ended.wait()
+        return outcome[0]
+
+    async with started("events", *socket_of(served.path)) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert await process.stdout.receive_some()
+        task_status.started(wait)
+        async for _ in process.stdout:
+            pass
+        errors = b"".join([part async for part in process.stderr])
+        outcome.append((await process.wait(), errors))
+        ended.set()
+
+
+def said(event: LinkEvent | HostEvent | DataMtuEvent | ChannelEvent | MissedEvents) -> str:
+    return event_text(event).plain.split("  ", 1)[1]
+
+
+def test_every_event_has_its_words() -> None:
+    link = LinkEvent(time=0, host_id=2, host_name="2", link_id=1, connected=True, reason="why")
+    assert said(link) == "link 1 to host 2 is up: why"
+    host = HostEvent(time=0, host_id=2, host_name="b", reachable=False, reason="")
+    assert said(host) == "host 2 (b) is unreachable"
+    mtu = DataMtuEvent(time=0, data_mtu=1397)
+    assert said(mtu) == "messages of up to 1397 bytes go in one packet"
+    channel = ChannelEvent(time=0, channel=3, direction="rx", reason="no room")
+    assert said(channel) == "channel 3, what is written to its descriptor: no room"
+    missed = MissedEvents(time=0, count=7)
+    assert said(missed) == "7 events were missed: this reader was too slow"
