@@ -10,7 +10,7 @@ from knet_trio._core.acl import AclEntry
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._transport import LOOPBACK
 from knet_trio.address import Address
-from knet_trio.cluster.records import Cluster, ClusterHost, ClusterLink
+from knet_trio.cluster.records import DEFAULT_PORT, Cluster, ClusterHost, ClusterLink
 
 _EVERY_IPV4: Final = "0.0.0.0"
 _EVERY_IPV6: Final = "::"
@@ -65,8 +65,9 @@ def plan_hosts(cluster: Cluster, me: ClusterHost) -> dict[int, HostPlan]:
         if host.host_id != me.host_id
     }
     if cluster.loopback:
-        link = ClusterLink(0, 0, transport=LOOPBACK)
-        source = Address("127.0.0.1", 0)
+        link = ClusterLink(0, DEFAULT_PORT, transport=LOOPBACK)
+        # It has to have an address, and binds nothing to it.
+        source = Address("127.0.0.1", DEFAULT_PORT)
         links = {0: LinkPlan(link, source, source)}
         plans[me.host_id] = HostPlan(me.host_id, me.name, cluster.policy, links)
     return plans
