@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from knet_trio.cluster._differences import Change, find_changes
-from knet_trio.cluster._opening import OpenedCluster, get_opened
+from knet_trio.cluster._opening import get_opened
 from knet_trio.cluster._plan import HostPlan, plan_hosts
 from knet_trio.cluster._steps import (
     FIXED,
@@ -30,7 +30,7 @@ from knet_trio.cluster._steps import (
 )
 from knet_trio.cluster.errors import ReloadError
 from knet_trio.cluster.records import Cluster
-from knet_trio.errors import KnetError
+from knet_trio.errors import InvalidArgumentError, KnetError
 from knet_trio.handle import Handle
 
 
@@ -73,10 +73,9 @@ async def reload(handle: Handle, cluster: Cluster) -> Reloaded:
         ReloadError: A change cannot be made while it runs, or has failed; nothing has changed.
         InvalidArgumentError: ``open_cluster`` did not open the handle.
     """
-    opened = get_opened(handle)
-    async with opened.lock:
+    async with get_opened(handle).lock:
         try:
-            return await _reload(handle, opened, cluster)
+            return await _reload(handle, cluster)
         except BaseException as error:
             # Whoever keeps the error keeps the frames that it went through, and what is in them.
             for one in (error, error.__cause__):
@@ -86,7 +85,8 @@ async def reload(handle: Handle, cluster: Cluster) -> Reloaded:
             del cluster
 
 
-async def _reload(handle: Handle, opened: OpenedCluster, new: Cluster) -> Reloaded:
+async def _reload(handle: Handle, new: Cluster) -> Reloaded:
+    opened = get_opened(handle)
     old = opened.cluster
     reasons = _find_reasons(handle, old, new)
     if reasons:
@@ -96,7 +96,12 @@ async def _reload(handle: Handle, opened: OpenedCluster, new: Cluster) -> Reload
     reasons = _find_taken(handle, before, after)
     if reasons:
         raise ReloadError(reasons)
-    await take_steps(make_steps(handle, old, new, before, after))
+    try:
+        steps = make_steps(handle, old, new, before, after)
+    except InvalidArgumentError as error:
+        # The filter is not there.
+        raise ReloadError([str(error.args[0])], errno=error.errno) from error
+    await take_steps(steps)
     with trio.CancelScope(shield=True):
         await _finish(handle, before, after)
         if old.forwarding != new.forwarding:

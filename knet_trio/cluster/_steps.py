@@ -119,7 +119,7 @@ def _set_keys(handle: Handle, crypto: CryptoConfig | None, other: CryptoConfig |
     There is no moment in between: no packet comes before this returns.
     """
     used = handle.crypto_in_use
-    free = 1 if used == 2 else 2
+    free = 2 if used == 1 else 1
     if crypto is None:
         handle.use_crypto(0)
         handle.set_crypto(None, 1)
