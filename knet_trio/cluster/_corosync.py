@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import re
 import socket
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Any, Final
 
 from knet_trio._compress import make_compressor
 from knet_trio._core.onwire import MAX_HOST_ID, MAX_LINKS
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._crypto.envelope import make_cipher
+from knet_trio._crypto.envelope import MODELS as CRYPTO_MODELS
 from knet_trio._settings import check_dscp, check_mtu, check_pmtud_interval
 from knet_trio.address import Address, parse_address
 from knet_trio.cluster._corosync_keys import IGNORED, SECTIONS, USED
+from knet_trio.cluster._corosync_nozzle import read_nozzle
 from knet_trio.cluster._corosync_syntax import Entry, Section, parse_corosync
 from knet_trio.cluster._draft import DraftHost, Notes, check_hosts, check_links
 from knet_trio.cluster._key_file import KeyFileError, is_open_to_others, read_key_file
-from knet_trio.cluster._keys import check_device, check_name, check_transport, suggest
+from knet_trio.cluster._keys import check_name, check_transport, suggest
 from knet_trio.cluster._positions import Position
 from knet_trio.cluster.errors import Mistake
-from knet_trio.cluster.records import DEFAULT_PORT, Cluster, ClusterLink, ClusterTap
+from knet_trio.cluster.records import DEFAULT_PORT, Cluster, ClusterLink
 from knet_trio.config import (
     MAX_KEY_SIZE,
     MAX_LATENCY_SAMPLES,
@@ -44,9 +44,6 @@ DEFAULT_PONG_COUNT: Final = 2
 DEFAULT_PRIORITY: Final = 1
 DEFAULT_LATENCY_SAMPLES: Final = 2048
 DEFAULT_PMTUD_INTERVAL: Final = 30
-# Channel 0 has corosync's own messages.
-NOZZLE_CHANNEL: Final = 1
-DEFAULT_MAC: Final = "54:54:01:00:00:00"
 
 _CIPHERS: Final = ("none", "aes256", "aes192", "aes128")
 _HASHES: Final = ("none", "md5", "sha1", "sha256", "sha384", "sha512")
@@ -113,7 +110,7 @@ class _CorosyncReader:
             path=self._path,
             name=self._text("cluster_name"),
             crypto=self._read_crypto(),
-            policy=self._read_mode(len(used)),
+            policy=_MODES[self._choice(self._totem, "link_mode", tuple(_MODES), "passive")],
             compress=self._read_compress(),
             access_lists=self._read_yes(self._totem, "block_unlisted_ips", default=True),
             privileged=not self._read_yes(
@@ -122,7 +119,7 @@ class _CorosyncReader:
             mtu=self._read_mtu(),
             pmtud_interval=self._read_pmtud_interval(),
             dscp=self._read_dscp(),
-            tap=self._read_nozzle(hosts),
+            tap=read_nozzle(self._root, hosts, self.notes),
             warnings=tuple(self._warnings.sorted()),
             is_corosync=True,
         )
@@ -230,19 +227,12 @@ class _CorosyncReader:
         secure = self._choice(totem, "secauth", ("on", "off"), "off") == "on"
         cipher = self._choice(totem, "crypto_cipher", _CIPHERS, "aes256" if secure else "none")
         digest = self._choice(totem, "crypto_hash", _HASHES, "sha256" if secure else "none")
+        model = self._choice(totem, "crypto_model", tuple(CRYPTO_MODELS), "nss")
         if digest == "none":
             entry = totem.find("crypto_cipher")
             if cipher != "none":
                 place = totem.place if entry is None else entry.place
                 self.notes("it needs a crypto_hash other than none", place, "totem.crypto_cipher")
-            return None
-        model = self._text("crypto_model", "nss")
-        try:
-            make_cipher(CryptoConfig(bytes(MIN_KEY_SIZE), cipher, digest, model))
-        except KnetError as error:
-            entry = totem.find("crypto_model") or totem.find("crypto_hash")
-            place = totem.place if entry is None else entry.place
-            self.notes(str(error.args[0]), place, "totem.crypto_model")
             return None
         key = self._read_key()
         return None if key is None else CryptoConfig(key, cipher, digest, model)
@@ -322,7 +312,7 @@ class _CorosyncReader:
             link_id,
             port=number("mcastport", DEFAULT_PORT + link_id, 1, 0xFFFF),
             transport=self._read_transport(section),
-            priority=number("knet_link_priority", DEFAULT_PRIORITY, 0, MAX_PRIORITY),
+            priority=number("knet_link_priority", 0, 0, MAX_PRIORITY) or DEFAULT_PRIORITY,
             ping_interval=interval / 1000,
             pong_timeout=timeout / 1000,
             latency_samples=number("knet_ping_precision", 0, 0, MAX_LATENCY_SAMPLES)
@@ -338,10 +328,6 @@ class _CorosyncReader:
         if entry is not None and self._check(entry, check_transport, transport) is None:
             return "udp"
         return transport
-
-    def _read_mode(self, links: int) -> LinkPolicy:
-        mode = _MODES[self._choice(self._totem, "link_mode", tuple(_MODES), "passive")]
-        return mode if links > 1 else LinkPolicy.PASSIVE
 
     def _read_mtu(self) -> int | None:
         entry = self._totem.find("knet_mtu")
@@ -445,43 +431,3 @@ class _CorosyncReader:
             return None
         address: Address | None = self._check(entry, parse_address, found[0][1], port)
         return address
-
-    # The nozzle device.
-
-    def _read_nozzle(self, hosts: list[DraftHost]) -> ClusterTap | None:
-        sections = self._root.get_sections("nozzle")
-        if not sections:
-            return None
-        nozzle = self._root.merge("nozzle")
-        name, address, prefix = (nozzle.find(key) for key in ("name", "ipaddr", "ipprefix"))
-        if name is None or address is None or prefix is None:
-            self.notes("a nozzle has name, ipaddr and ipprefix", nozzle.place, "nozzle")
-            return None
-        device = self._check(name, check_device, name.value)
-        interface = self._check(address, ip_interface, f"{address.value}/{prefix.value}")
-        if device is None or interface is None:
-            return None
-        if interface.network.prefixlen < 8:
-            self.notes("a prefix length is 8 or more", prefix.place, "nozzle.ipprefix")
-            return None
-        mac = nozzle.find("macaddr")
-        first = DEFAULT_MAC if mac is None else mac.value
-        parts = first.split(":")
-        if len(parts) != 6 or not all(re.fullmatch("[0-9A-Fa-f]{1,2}", part) for part in parts):
-            place = nozzle.place if mac is None else mac.place
-            self.notes(f"{shown(first)} is no Ethernet address", place, "nozzle.macaddr")
-            return None
-        ids = [host.host_id for host in hosts if host.host_id is not None]
-        return ClusterTap(
-            device,
-            NOZZLE_CHANNEL,
-            mac=":".join([*parts[:4], "{high:02x}", "{low:02x}"]),
-            addresses=tuple((host_id, _put_id(interface, host_id)) for host_id in ids),
-        )
-
-
-def _put_id(interface: IPv4Interface | IPv6Interface, host_id: int) -> str:
-    """Return the address of a host's device: its id is in the bits behind the prefix."""
-    network = interface.network
-    address = network.network_address + (host_id & int(network.hostmask))
-    return f"{address}/{network.prefixlen}"
