@@ -12,8 +12,10 @@ import click
 import knet_trio as package
 from knet_trio import KnetError, LinkPolicy
 from knet_trio.cli.bench.command import bench
+from knet_trio.cli.check import check
 from knet_trio.cli.demo import DemoError, run_demo
 from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
+from knet_trio.cli.keygen import keygen
 from knet_trio.cli.report import open_report
 from knet_trio.cli.result import Result, Settings, default_rate
 
@@ -102,3 +104,5 @@ def demo(
 
 
 knet_trio.add_command(bench)
+knet_trio.add_command(check)
+knet_trio.add_command(keygen)

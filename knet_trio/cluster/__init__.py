@@ -10,12 +10,14 @@ from knet_trio.cluster._differences import Change
 from knet_trio.cluster._key_file import (
     KeyFileError,
     make_fingerprint,
+    parse_salt,
     read_key_file,
     write_key_file,
 )
 from knet_trio.cluster._load import load_cluster
 from knet_trio.cluster._opening import get_cluster, open_cluster
 from knet_trio.cluster._own_host import find_own_host
+from knet_trio.cluster._plan import LinkWay, plan_links
 from knet_trio.cluster._reloading import Reloaded, reload
 from knet_trio.cluster.errors import ClusterFileError, Mistake, ReloadError
 from knet_trio.cluster.records import (
@@ -41,6 +43,7 @@ __all__ = [
     "ClusterTap",
     "HostLink",
     "KeyFileError",
+    "LinkWay",
     "Mistake",
     "ReloadError",
     "Reloaded",
@@ -49,6 +52,8 @@ __all__ = [
     "load_cluster",
     "make_fingerprint",
     "open_cluster",
+    "parse_salt",
+    "plan_links",
     "read_key_file",
     "reload",
     "write_key_file",

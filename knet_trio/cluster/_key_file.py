@@ -13,9 +13,6 @@ from typing import Final
 from knet_trio.config import MAX_KEY_SIZE, MIN_KEY_SIZE
 from knet_trio.errors import InvalidArgumentError, KnetError, shown
 
-DEFAULT_KEY_SIZE: Final = 256
-SALT_SIZE: Final = 4
-
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _FINGERPRINT_SIZE: Final = 12
 _GROUP: Final = 4

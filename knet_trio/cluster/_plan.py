@@ -54,6 +54,32 @@ class HostPlan:
     links: dict[int, LinkPlan]
 
 
+@attrs.frozen
+class LinkWay:
+    """A link that a host of a file has to another one.
+
+    Attributes:
+        host_id: The other host.
+        link_id: 0 to 7.
+        src: The address of the host itself; of every address of the machine if the others learn it.
+        dst: The address of the other host, None if it is learnt.
+    """
+
+    host_id: int
+    link_id: int
+    src: Address
+    dst: Address | None
+
+
+def plan_links(cluster: Cluster, host: ClusterHost) -> tuple[LinkWay, ...]:
+    """Return the links that ``open_cluster`` adds on a host of the file."""
+    return tuple(
+        LinkWay(plan.host_id, link_id, link.src, link.dst)
+        for plan in plan_hosts(cluster, host).values()
+        for link_id, link in plan.links.items()
+    )
+
+
 def plan_hosts(cluster: Cluster, me: ClusterHost) -> dict[int, HostPlan]:
     """Return what host ``me`` of the file has to set up, by the ids of the other hosts."""
     settings = {link.link_id: link for link in cluster.links}
