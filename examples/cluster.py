@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator
 import trio
 
 from knet_trio import Channel, Handle, Host, KnetError
-from knet_trio.cluster import load_cluster, open_cluster, reload
+from knet_trio.cluster import open_cluster, reload
 
 
 async def greet(channel: Channel, host: Host) -> None:
@@ -45,8 +45,7 @@ async def follow(path: str, handle: Handle, signals: AsyncIterator[int]) -> None
         if number != signal.SIGHUP:
             return
         try:
-            cluster = await trio.to_thread.run_sync(load_cluster, path)
-            print(await reload(handle, cluster), flush=True)
+            print(await reload(handle, path), flush=True)
         except KnetError as error:
             print(error, flush=True)
 

@@ -21,6 +21,8 @@ from knet_trio.cluster import (
 )
 
 LEARNT: Final = "an address that is learnt"
+# Of more hosts than that, only --host shows each link to each other one.
+MANY: Final = 8
 
 
 @click.command()
@@ -122,9 +124,16 @@ def _print(cluster: Cluster, hosts: tuple[ClusterHost, ...], own: int | None) ->
     for host in hosts:
         here = ", this machine" if host.host_id == own else ""
         click.echo(f"{host.name} (id {host.host_id}{here})")
+        if len(hosts) > MANY:
+            for link in host.links:
+                at = LEARNT if link.address is None else format_address(link.address)
+                click.echo(f"  link {link.link_id} at {at}")
+            continue
         for way in plan_links(cluster, host):
             there = LEARNT if way.dst is None else format_address(way.dst)
             click.echo(
                 f"  link {way.link_id} from {format_address(way.src)} to"
                 f" {names[way.host_id]} at {there}"
             )
+    if len(hosts) > MANY:
+        click.echo("Each has links to all others; --host NAME shows those of one.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, cast
 
 import attrs
 
@@ -130,9 +130,10 @@ def _show(value: object) -> str | None:
         level = "" if value.level is None else f", level {value.level}"
         return f"{value.model}{level}, over {value.threshold} bytes"
     if isinstance(value, tuple):
-        return ", ".join(filter(None, map(_show, value)))
+        parts = map(_show, cast("tuple[object, ...]", value))
+        return ", ".join(part for part in parts if part is not None)
     if isinstance(value, ClusterTap | ClusterChannel | ClusterControl | ClusterMetrics):
-        parts = attrs.asdict(value, recurse=False)
-        shown = (f"{name}={part}" for name, part in parts.items() if part not in (None, ()))
+        fields = attrs.asdict(value, recurse=False)
+        shown = (f"{name}={field}" for name, field in fields.items() if field not in (None, ()))
         return " ".join(shown) or "default"
     return str(value)

@@ -101,6 +101,12 @@ def check_hosts(
                 host.find_place(learnt[0]),
                 host.key,
             )
+        if host.allow and not learnt:
+            warn(
+                "it has no effect: none of the links of this host is dynamic",
+                host.find_place("allow"),
+                f"{host.key}.allow",
+            )
     _check_pairs(hosts, warn)
 
 
@@ -180,9 +186,14 @@ def _check_versions(hosts: list[DraftHost], report: MistakeReport) -> None:
 
 def _check_pairs(hosts: list[DraftHost], warn: MistakeReport) -> None:
     """Warn of two hosts that have no link to each other."""
+    linked = [host for host in hosts if host.links]
+    known = [{n for n, address in host.links.items() if address is not None} for host in linked]
+    if known and set.intersection(*known):
+        # There is a link that all have. Else it takes a look at each pair.
+        return
     apart = [
         (one, other)
-        for one, other in combinations([host for host in hosts if host.links], 2)
+        for one, other in combinations(linked, 2)
         if not any(
             one.links[link_id] is not None or other.links[link_id] is not None
             for link_id in one.links.keys() & other.links.keys()

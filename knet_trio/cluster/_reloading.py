@@ -7,6 +7,7 @@ removed, names, forwarding.
 
 from __future__ import annotations
 
+import os
 from traceback import clear_frames
 from typing import Final
 
@@ -14,6 +15,7 @@ import attrs
 import trio
 
 from knet_trio.cluster._differences import Change, find_changes
+from knet_trio.cluster._load import load_cluster
 from knet_trio.cluster._opening import get_opened
 from knet_trio.cluster._plan import HostPlan, plan_hosts
 from knet_trio.cluster._steps import (
@@ -50,7 +52,7 @@ class Reloaded:
         return "\n".join(map(str, self.changes)) or "nothing has changed"
 
 
-async def reload(handle: Handle, cluster: Cluster) -> Reloaded:
+async def reload(handle: Handle, cluster: str | os.PathLike[str] | Cluster) -> Reloaded:
     """Bring a running handle to another version of its cluster file.
 
     What has not changed goes on, and loses no message. A link whose addresses, transport or
@@ -64,16 +66,19 @@ async def reload(handle: Handle, cluster: Cluster) -> Reloaded:
 
     Args:
         handle: What ``open_cluster`` gave.
-        cluster: What ``load_cluster`` returned for the new version.
+        cluster: The new version: the file, or what ``load_cluster`` returned for it.
 
     Returns:
         What has changed.
 
     Raises:
+        ClusterFileError: The file is wrong.
         ReloadError: A change cannot be made while it runs, or has failed; nothing has changed.
         InvalidArgumentError: ``open_cluster`` did not open the handle.
     """
     async with get_opened(handle).lock:
+        if not isinstance(cluster, Cluster):
+            cluster = await trio.to_thread.run_sync(load_cluster, cluster)
         try:
             return await _reload(handle, cluster)
         except BaseException as error:

@@ -43,6 +43,7 @@ from knet_trio.config import MIN_KEY_SIZE, CompressConfig, CryptoConfig
 from knet_trio.errors import InvalidArgumentError, KnetError, shown
 
 DYNAMIC: Final = "dynamic"
+MAX_PORT: Final = 0xFFFF
 _WHERE: Final = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -96,6 +97,7 @@ class _TomlReader:
         used = tuple(
             link for link in links.values() if any(link.link_id in host.links for host in hosts)
         )
+        self._check_ports(port, used)
         check_hosts(hosts, self.notes, self._warnings, has_key=common["key_file"] is not None)
         check_links(used, self._find_link, self._warnings)
         tap, channels = self._read_channels(common)
@@ -257,8 +259,20 @@ class _TomlReader:
         values.update(self._all_links)
         values.update(self._read_given(("cluster", "link", str(link_id)), LINK_KEYS))
         if values["port"] is None:
-            values["port"] = min(port + link_id, 0xFFFF)
+            values["port"] = min(port + link_id, MAX_PORT)
         return ClusterLink(link_id, **values)
+
+    def _check_ports(self, port: int, links: tuple[ClusterLink, ...]) -> None:
+        """Note if no port is left for a link that has none of its own."""
+        for link in links:
+            tables = (("cluster", "links"), ("cluster", "link", str(link.link_id)))
+            if port + link.link_id > MAX_PORT and not any(
+                self._get((*path, "port")) for path in tables
+            ):
+                self._report(
+                    ("cluster", "port"),
+                    f"port {port} leaves none for link {link.link_id}: the highest is {MAX_PORT}",
+                )
 
     def _read_given(self, path: KeyPath, keys: tuple[Key, ...]) -> dict[str, Any]:
         """Return the values of a table, without those that are missing."""

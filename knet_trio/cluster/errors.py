@@ -49,8 +49,8 @@ class ClusterFileError(InvalidArgumentError):
 
     def __init__(self, path: str | os.PathLike[str], mistakes: Sequence[Mistake]) -> None:
         super().__init__("\n".join(mistake.describe(path) for mistake in mistakes))
-        self.path = os.fspath(path)
-        self.mistakes = tuple(mistakes)
+        self.path: str = os.fspath(path)
+        self.mistakes: tuple[Mistake, ...] = tuple(mistakes)
 
     def __str__(self) -> str:
         # Without the errno, which would stand behind the last mistake alone.
@@ -81,5 +81,5 @@ class ReloadError(KnetError):
         else:
             text = f"{text}; nothing has changed"
         super().__init__(text, errno=errno)
-        self.reasons = tuple(reasons)
-        self.not_undone = tuple(not_undone)
+        self.reasons: tuple[str, ...] = tuple(reasons)
+        self.not_undone: tuple[str, ...] = tuple(not_undone)

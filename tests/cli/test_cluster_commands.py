@@ -60,6 +60,22 @@ def test_check_of_one_host_as_json(tmp_path: Path) -> None:
     ]
 
 
+def test_check_of_many_hosts_is_short(tmp_path: Path) -> None:
+    hosts = [f"[[hosts]]\nid = {n}\nlinks = ['10.0.0.{n}', 'dynamic']\n" for n in range(1, 31)]
+    path = write_file(tmp_path, LAB.partition("[[hosts]]")[0] + "".join(hosts))
+    done = run("check", str(path))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1 + 3 * 30 + 1
+    assert lines[1:4] == [
+        "1 (id 1)",
+        "  link 0 at 10.0.0.1:5405",
+        "  link 1 at an address that is learnt",
+    ]
+    # Of two that are both dynamic on link 1, only link 0 is left.
+    assert len(run("check", str(path), "--host", "30").stdout.splitlines()) == 1 + 1 + 29
+
+
 def test_check_says_all_that_is_wrong(tmp_path: Path) -> None:
     path = write_file(tmp_path, WRONG)
     done = run("check", str(path))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -81,15 +82,16 @@ def test_a_value_is_found(path: KeyPath, line: int, column: int) -> None:
     assert Positions(TEXT).find_value(path) == Position(line, column)
 
 
-def paths(value: object, path: KeyPath = ()) -> Iterator[KeyPath]:
+def paths(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
     if path:
         yield path
+    inner: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from paths(inner, (*path, name))
+        inner = cast("dict[str, Any]", value).items()
     elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from paths(inner, (*path, number))
+        inner = enumerate(value)
+    for name, each in inner:
+        yield from paths(each, (*path, name))
 
 
 PIECES = st.sampled_from(

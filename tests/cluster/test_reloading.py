@@ -27,6 +27,7 @@ from knet_trio import (
 )
 from knet_trio.cluster import (
     Cluster,
+    ClusterFileError,
     Reloaded,
     ReloadError,
     get_cluster,
@@ -449,6 +450,17 @@ async def test_hosts_and_links_that_the_program_added_or_removed(
         # What is removed twice is gone.
         await reload(mesh.alpha, mesh.load((', "10.1.0.2"', "")))
         assert mesh.alpha.hosts.keys() == {2, 9}
+
+
+async def test_the_file_may_be_given_by_its_path(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with open_mesh(tmp_path) as mesh:
+        path = write_file(tmp_path, LAB.replace("= 1.0", "= 3"))
+        assert len((await reload(mesh.alpha, path)).changes) == 2
+        write_file(tmp_path, LAB.replace("= 1.0", "= -3"))
+        before = state(mesh.alpha)
+        with pytest.raises(ClusterFileError, match="pong_timeout -3"):
+            await reload(mesh.alpha, path)
+        assert state(mesh.alpha) == before
 
 
 async def test_only_a_handle_of_a_file_can_be_reloaded(

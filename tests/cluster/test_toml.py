@@ -220,6 +220,7 @@ name = "knet0"
         ("model = 'gost'", "crypto model 'gost' is not known; there are"),
         ("hash = 'none'", "a cipher without a hash"),
         ("hash = 'sha265'", "hash 'sha265' is not known"),
+        ("port = 65535", "port 65535 leaves none for link 1"),
         ("port = 0", "port 0 is not an integer from 1 to 65535"),
         ("accept_crypto = { cipher = 'aes128' }", "key_file is missing"),
         ("accept_crypto = { key_file = 'none.key' }", "No such file or directory"),
@@ -329,6 +330,12 @@ def test_what_is_odd_is_warned_of(tmp_path: Path) -> None:
     assert len(said) == 5
     assert all(line == 4 and "shorter than the ping interval" in text for line, text in said[:3])
     assert all(line == 17 and "never reach each other" in text for line, text in said[3:])
+
+
+def test_what_has_no_effect_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = load_cluster(write_file(tmp_path, LAB + 'allow = ["10.0.0.2"]\n')).warnings
+    assert (warning.line, warning.key) == (17, "hosts[1].allow")
+    assert "none of the links of this host is dynamic" in warning.text
 
 
 def test_the_text_of_the_error_has_a_line_for_each_mistake(tmp_path: Path) -> None:
