@@ -37,8 +37,9 @@ class Notes:
         self._mistakes.append(Mistake(text, line, column, key))
 
     def sorted(self) -> list[Mistake]:
-        """Return them in the order of their places."""
-        return sorted(self._mistakes, key=lambda mistake: (mistake.line or 0, mistake.column or 0))
+        """Return them in the order of their places, each once."""
+        found = dict.fromkeys(self._mistakes)
+        return sorted(found, key=lambda mistake: (mistake.line or 0, mistake.column or 0))
 
 
 @attrs.define

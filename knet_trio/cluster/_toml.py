@@ -276,9 +276,10 @@ class _TomlReader:
 
     def _read_given(self, path: KeyPath, keys: tuple[Key, ...]) -> dict[str, Any]:
         """Return the values of a table, without those that are missing."""
-        table = self._get_table(path)
         values = self._read_table(path, keys)
-        return {name: value for name, value in values.items() if name in table}
+        return {
+            name: value for name, value in values.items() if self._get((*path, name)) is not None
+        }
 
     def _check_numbers(self, common: dict[str, Any]) -> None:
         """Note what stands under ``[cluster.link.…]`` and is no link."""
@@ -299,10 +300,9 @@ class _TomlReader:
 
     def _read_hosts(self, links: dict[int, ClusterLink]) -> list[DraftHost]:
         tables = self._get_tables("hosts")
-        if not tables and "hosts" not in self._document:
-            self.notes(
-                "there are no hosts: write [[hosts]] with id and links for each", Position(1, 1)
-            )
+        if self._document.get("hosts", []) == []:
+            place = self._positions.find_key(("hosts",))
+            self.notes("there are no hosts: write [[hosts]] with id and links for each", place)
         for number, table in enumerate(tables):
             ends = table.get("links")
             if len(tables) > 1 and isinstance(ends, list) and not any(cast("list[object]", ends)):

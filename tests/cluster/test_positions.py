@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -82,12 +82,12 @@ def test_a_value_is_found(path: KeyPath, line: int, column: int) -> None:
     assert Positions(TEXT).find_value(path) == Position(line, column)
 
 
-def paths(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+def paths(value: dict[str, Any] | list[Any] | str, path: KeyPath = ()) -> Iterator[KeyPath]:
     if path:
         yield path
     inner: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, dict):
-        inner = cast("dict[str, Any]", value).items()
+        inner = value.items()
     elif isinstance(value, list):
         inner = enumerate(value)
     for name, each in inner:

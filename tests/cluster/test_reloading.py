@@ -8,6 +8,7 @@ import socket
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from itertools import product
 from pathlib import Path
 
 import attrs
@@ -338,8 +339,14 @@ EVERYTHING = [
 STEPS = 18
 
 
-@pytest.mark.parametrize("way", ["error", "cancelled", "bug"])
-@pytest.mark.parametrize("number", range(STEPS))
+@pytest.mark.parametrize(
+    ("number", "way"),
+    [
+        *product(range(STEPS), ["error"]),
+        # They go the same way from there on.
+        *product((0, STEPS // 2, STEPS - 1), ["cancelled", "bug"]),
+    ],
+)
 async def test_each_step_that_fails_undoes_all(
     tmp_path: Path,
     autojump_clock: MockClock,

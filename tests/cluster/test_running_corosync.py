@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import trio
 
-from knet_trio.cluster import ClusterFileError, load_cluster
+from knet_trio.cluster import ClusterFileError, load_cluster, open_cluster
+from tests.cluster import PATIENCE
 from tests.cluster.running_corosync import Corosync, corosync_missing, is_accepted, running
 from tests.interop.conftest import need
 from tests.interop.namespaces import NamespacePair, namespace_pair
@@ -57,6 +59,32 @@ def test_the_file_of_debians_package_means_the_same(pair: NamespacePair, tmp_pat
         pytest.skip("the package brings no corosync.conf")
     with running(pair, DEBIAN.read_text(), tmp_path, hostname="node1") as corosync:
         compare(corosync, corosync.describe())
+
+
+@pytest.mark.parametrize("name", ["two_rings", "ipv6", "secauth", "interface_options"])
+def test_a_host_of_ours_has_its_links_to_it(name: str, pair: NamespacePair, tmp_path: Path) -> None:
+    text = (FILES / f"{name}.conf").read_text()
+    mine = tmp_path / "mine.conf"
+    mine.write_text(text.replace("version: 2", f"version: 2\nkeyfile: {tmp_path}/etc/authkey"))
+
+    async def join() -> int:
+        async with open_cluster(mine, host=2) as handle:
+            links = handle.get_host(1).links
+            with trio.fail_after(PATIENCE):
+                for link in links.values():
+                    await link.wait_connected()
+                while connected(corosync) != len(links):  # noqa: ASYNC110  # no event tells of it
+                    await trio.sleep(0.2)
+            return len(links)
+
+    with running(pair, text, tmp_path) as corosync, pair.inside(1):
+        assert trio.run(join) == len(load_cluster(mine).links)
+
+
+def connected(corosync: Corosync) -> int:
+    """How many links to node 2 it says are up."""
+    said = corosync.run("corosync-cfgtool", "-s")
+    return len(re.findall(r"nodeid: +2:\s+connected", said))
 
 
 def listen(
