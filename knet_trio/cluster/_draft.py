@@ -189,7 +189,7 @@ def _check_pairs(hosts: list[DraftHost], warn: MistakeReport) -> None:
     """Warn of two hosts that have no link to each other."""
     linked = [host for host in hosts if host.links]
     known = [{n for n, address in host.links.items() if address is not None} for host in linked]
-    if known and set.intersection(*known):
+    if known and known[0].intersection(*known):
         # There is a link that all have. Else it takes a look at each pair.
         return
     apart = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import socket
 import weakref
@@ -288,6 +289,24 @@ async def test_a_key_is_replaced_and_nobody_holds_the_old_one(
         assert mesh.alpha.crypto_in_use == 0
         await mesh.change()
         assert mesh.alpha.crypto_in_use == 1
+
+
+async def test_no_key_is_logged(
+    tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "knet_trio")
+    write_key(tmp_path / "new.key", NEW_KEY)
+    async with open_mesh(
+        tmp_path, LAB.replace("[cluster]", '[cluster]\nlog_level = "debug"')
+    ) as mesh:
+        await mesh.change(("lab.key", "new.key"))
+        await trio.sleep(1)
+    assert caplog.records
+    for record in caplog.records:
+        said = record.getMessage() + repr(record.args)
+        for key in (KEY[:256], NEW_KEY):
+            assert repr(key[:16])[2:-1] not in said
+            assert key[:16].hex() not in said
 
 
 async def test_what_is_the_programs_is_said(tmp_path: Path, autojump_clock: MockClock) -> None:
