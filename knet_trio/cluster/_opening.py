@@ -197,5 +197,10 @@ async def add_planned_link(host: Host, plan: LinkPlan) -> None:
     except KnetError as error:
         error.args = (f"link {settings.link_id} to host {host.host_id}: {error.args[0]}",)
         raise
-    for entry in plan.allow:
-        link.acl.append(entry)
+    try:
+        for entry in plan.allow:
+            link.acl.append(entry)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await link.remove()
+        raise

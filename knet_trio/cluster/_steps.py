@@ -164,16 +164,16 @@ def replace_link_step(handle: Handle, host_id: int, old: LinkPlan, new: LinkPlan
     link_id = new.settings.link_id
 
     async def replace(one: LinkPlan, other: LinkPlan) -> None:
-        host = handle.get_host(host_id)
-        await host.remove_link(link_id)
-        try:
-            # Nothing may come between that would leave the host without the link.
-            with trio.CancelScope(shield=True):
+        await trio.lowlevel.checkpoint()
+        # Nothing may come between that would leave the host without the link.
+        with trio.CancelScope(shield=True):
+            host = handle.get_host(host_id)
+            await host.remove_link(link_id)
+            try:
                 await add_planned_link(host, other)
-        except BaseException:
-            with trio.CancelScope(shield=True):
+            except BaseException:
                 await add_planned_link(host, one)
-            raise
+                raise
 
     async def do() -> None:
         await replace(old, new)

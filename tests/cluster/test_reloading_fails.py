@@ -108,6 +108,39 @@ async def test_each_step_that_fails_undoes_all(
         assert state(mesh.alpha) != before
 
 
+async def test_cancelled_at_any_moment_it_has_happened_or_not(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    write_key(tmp_path / "new.key", NEW_KEY)
+
+    async def cancel(scope: trio.CancelScope, moments: int) -> None:
+        for _ in range(moments):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    outcomes: list[bool] = []
+    async with open_mesh(tmp_path, LAB + GAMMA) as mesh:
+        old, new = (
+            mesh.load(text=LAB + GAMMA),
+            mesh.load(*EVERYTHING, text=LAB + GAMMA.replace("3", "4").replace("gamma", "delta")),
+        )
+        before = state(mesh.alpha)
+        await reload(mesh.alpha, new)
+        after = state(mesh.alpha)
+        await reload(mesh.alpha, old)
+        for moments in range(60):
+            async with trio.open_nursery() as nursery:
+                scope = trio.CancelScope()
+                nursery.start_soon(cancel, scope, moments)
+                with scope:
+                    await reload(mesh.alpha, new)
+            outcomes.append(scope.cancelled_caught)
+            assert state(mesh.alpha) == (before if scope.cancelled_caught else after)
+            await reload(mesh.alpha, old)
+            assert state(mesh.alpha) == before
+    assert set(outcomes) == {True, False}
+
+
 async def test_an_address_that_is_taken_undoes_all(tmp_path: Path) -> None:
     """For once on real sockets: the link that was to be replaced is there again."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
