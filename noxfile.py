@@ -28,6 +28,7 @@ LONG = [
     "tests/simulation",
     "tests/streams/simulation",
     "tests/cli/test_bench.py",
+    "tests/cluster/test_running_corosync.py",
 ]
 
 # What asks so much of the machine, or counts to the last packet what arrives in time, that nothing

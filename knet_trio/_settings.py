@@ -85,6 +85,11 @@ class HandleSettings(Facade):
         settings.log_sealing(self._context.log, slot)
         self._envelope_changed(before)
 
+    @property
+    def crypto_in_use(self) -> int:
+        """The slot that packets are sealed with, 1 or 2; 0 if they go in the clear."""
+        return self._context.crypto.in_use
+
     @forgets_arguments
     def replace_crypto(self, config: CryptoConfig | None) -> None:
         """Put a configuration into slot 1 and send with it, even if slot 1 is in use.

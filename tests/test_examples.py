@@ -19,6 +19,7 @@ import trio
 
 from knet_trio.control import ControlRequestError, connect_control
 from tests.cluster import KEY, PATIENCE
+from tests.cluster.files import write_key
 from tests.ports import free_udp_port
 from tests.programs import EXAMPLES, Program, output, started
 from tests.streams import http11
@@ -108,6 +109,32 @@ async def test_with_anyio() -> None:
     assert await output("with_anyio.py") == (
         "who wants to know what?\nno answer to where?\nwho wants to know why?\n"
     )
+
+
+async def test_cluster(tmp_path: Path) -> None:
+    text = (EXAMPLES / "lab.toml").read_text()
+    ports = [free_udp_port(f"127.0.{link}.1", f"127.0.{link}.2") for link in range(2)]
+    for link, port in enumerate(ports):
+        text = re.sub(rf'"(127\.0\.{link}\.\d)"', rf'"\1:{port}"', text)
+    path = tmp_path / "lab.toml"
+    path.write_text(text)
+    write_key(tmp_path / "lab.key")
+    async with (
+        started("cluster.py", path, "alpha") as alpha,
+        started("cluster.py", path, "beta") as beta,
+    ):
+        await alpha.line("^beta says hello$")
+        await beta.line("^alpha says hello$")
+        path.write_text(text.replace("pong_count = 2", "pong_count = 3\nprioritty = 1"))
+        alpha.signal(signal.SIGHUP)
+        await alpha.line("cluster.links.prioritty: .* did you mean priority?")
+        path.write_text(text.replace("pong_count = 2", "pong_count = 3"))
+        alpha.signal(signal.SIGHUP)
+        await alpha.line(r"^hosts\.2\.links\.0\.pong_count: 3, it was 2$")
+        alpha.signal(signal.SIGINT)
+        beta.signal(signal.SIGTERM)
+        assert (await alpha.status(), await beta.status()) == (0, 0)
+        assert "Traceback" not in alpha.said + beta.said
 
 
 # A daemon.

@@ -196,10 +196,12 @@ async def test_a_slot_in_use_is_not_replaced() -> None:
             assert caught.value.errno == errno.EBUSY
         with pytest.raises(InvalidArgumentError, match="empty"):
             handle.use_crypto(2)
+        assert handle.crypto_in_use == 1
         for slot in (0, 3):
             with pytest.raises(InvalidArgumentError):
                 handle.set_crypto(None, slot)
         handle.use_crypto(0)
+        assert handle.crypto_in_use == 0
         handle.set_crypto(None, 1)
 
 

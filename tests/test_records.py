@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 import knet_trio
+import knet_trio.cluster
 import knet_trio.testing
 
 
@@ -21,16 +22,16 @@ def fields_of(record: type) -> tuple[str, ...]:
 
 RECORDS: Final = [
     record
-    for module in (knet_trio, knet_trio.testing)
+    for module in (knet_trio, knet_trio.cluster, knet_trio.testing)
     for record in map(vars(module).get, module.__all__)
     if inspect.isclass(record) and fields_of(record)
 ]
 
 
 def test_they_are_found() -> None:
-    """Both kinds of record, of both modules."""
+    """Both kinds of record, of all modules."""
     found = {record.__name__ for record in RECORDS}
-    assert {"LinkStatus", "LinkTransition", "Message", "AclEntry", "Conditions"} <= found
+    assert {"LinkStatus", "LinkTransition", "Message", "AclEntry", "Conditions", "Cluster"} <= found
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)

@@ -21,8 +21,10 @@ from knet_trio.cli.result import Result, Settings, default_rate
 # Each is imported when it is asked for.
 _LAZY: Final = {
     "bench": "knet_trio.cli.bench.command",
+    "check": "knet_trio.cli.check",
     "decode": "knet_trio.cli.decode.command",
     "events": "knet_trio.cli.events",
+    "keygen": "knet_trio.cli.keygen",
     "ping": "knet_trio.cli.ping",
     "status": "knet_trio.cli.status",
     "top": "knet_trio.cli.top",

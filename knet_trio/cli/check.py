@@ -1,0 +1,139 @@
+"""``knet-trio check``: what is wrong with a cluster file, or what each host would do with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Final
+
+import click
+
+from knet_trio import InvalidArgumentError, format_address
+from knet_trio.cli.ending import FAILED
+from knet_trio.cluster import (
+    Cluster,
+    ClusterFileError,
+    ClusterHost,
+    Mistake,
+    find_own_host,
+    load_cluster,
+    plan_links,
+)
+
+LEARNT: Final = "an address that is learnt"
+# Of more hosts than that, only --host shows each link to each other one.
+MANY: Final = 8
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option("--host", metavar="NAME_OR_ID", help="Say only what this host would do.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object on standard output and nothing else.",
+)
+def check(file: str, host: str | None, as_json: bool) -> None:
+    """Say what is wrong with a cluster file, or what each host would do with it.
+
+    FILE is a cluster file, or a corosync.conf; the key file that it names is read too. Nothing is
+    opened, and it need not be run on a host of the cluster.
+
+    All mistakes are said at once, each with its line and column, on standard error. After one in
+    the syntax, only that is.
+
+    \b
+    Example:
+      $ knet-trio check lab.toml
+      lab.toml:3:1: cluster.cypher: there is no such key; did you mean cipher?
+
+    Exit status: 0 if the file can be used, 1 if not, 2 for wrong arguments.
+    """  # noqa: D301  # click wants the character
+    try:
+        cluster = load_cluster(file)
+        hosts = cluster.hosts if host is None else (cluster.get_host(host),)
+    except ClusterFileError as error:
+        if as_json:
+            click.echo(json.dumps({"file": file, "ok": False, **_list(error.mistakes, ())}))
+        else:
+            click.echo(str(error), err=True)
+        sys.exit(FAILED)
+    except InvalidArgumentError as error:
+        raise click.BadParameter(str(error.args[0]), param_hint="--host") from None
+    own = _find_own(cluster)
+    if as_json:
+        said = {
+            "file": file,
+            "ok": True,
+            **_list((), cluster.warnings),
+            "name": cluster.name,
+            "encrypted": cluster.crypto is not None,
+            "this_host": own,
+            "hosts": [_describe(cluster, each) for each in hosts],
+        }
+        click.echo(json.dumps(said))
+        return
+    for warning in cluster.warnings:
+        click.echo(f"warning: {warning.describe(file)}", err=True)
+    _print(cluster, hosts, own)
+
+
+def _list(mistakes: tuple[Mistake, ...], warnings: tuple[Mistake, ...]) -> dict[str, Any]:
+    return {
+        name: [
+            {"line": each.line, "column": each.column, "key": each.key, "text": each.text}
+            for each in found
+        ]
+        for name, found in (("mistakes", mistakes), ("warnings", warnings))
+    }
+
+
+def _find_own(cluster: Cluster) -> int | None:
+    """Return the id of the host that this machine is, None if it is none or cannot tell."""
+    try:
+        return find_own_host(cluster).host_id
+    except InvalidArgumentError:
+        return None
+
+
+def _describe(cluster: Cluster, host: ClusterHost) -> dict[str, Any]:
+    return {
+        "id": host.host_id,
+        "name": host.name,
+        "links": [
+            {
+                "host": way.host_id,
+                "link": way.link_id,
+                "src": format_address(way.src),
+                "dst": None if way.dst is None else format_address(way.dst),
+            }
+            for way in plan_links(cluster, host)
+        ],
+    }
+
+
+def _print(cluster: Cluster, hosts: tuple[ClusterHost, ...], own: int | None) -> None:
+    sealed = "in the clear"
+    if cluster.crypto is not None:
+        sealed = f"with {cluster.crypto.cipher} and {cluster.crypto.hash}"
+    count = len(cluster.hosts)
+    name = f"{cluster.name!r}: " if cluster.name else ""
+    click.echo(f"{name}{count} {'host' if count == 1 else 'hosts'}, {sealed}")
+    names = {host.host_id: host.name for host in cluster.hosts}
+    for host in hosts:
+        here = ", this machine" if host.host_id == own else ""
+        click.echo(f"{host.name} (id {host.host_id}{here})")
+        if len(hosts) > MANY:
+            for link in host.links:
+                at = LEARNT if link.address is None else format_address(link.address)
+                click.echo(f"  link {link.link_id} at {at}")
+            continue
+        for way in plan_links(cluster, host):
+            there = LEARNT if way.dst is None else format_address(way.dst)
+            click.echo(
+                f"  link {way.link_id} from {format_address(way.src)} to"
+                f" {names[way.host_id]} at {there}"
+            )
+    if len(hosts) > MANY:
+        click.echo("Each has links to all others; --host NAME shows those of one.")

@@ -1,0 +1,92 @@
+"""``knet-trio keygen``: a new key, and fingerprints to compare keys by."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Final
+
+import click
+
+from knet_trio import InvalidArgumentError
+from knet_trio.cluster import (
+    KeyFileError,
+    make_fingerprint,
+    parse_salt,
+    read_key_file,
+    write_key_file,
+)
+
+DEFAULT_SIZE: Final = 256
+SALT_SIZE: Final = 4
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option(
+    "--size",
+    type=click.IntRange(128, 4096),
+    default=DEFAULT_SIZE,
+    show_default=True,
+    help="How many bytes the key has.",
+)
+@click.option(
+    "--fingerprint",
+    "only_show",
+    is_flag=True,
+    help="Make no key: print the fingerprint of the one in FILE.",
+)
+@click.option(
+    "--salt",
+    metavar="HEX",
+    help="The salt of the fingerprint, as the other side reads it out.  [default: a new one]",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object on standard output and nothing else.",
+)
+def keygen(file: str, size: int, only_show: bool, salt: str | None, as_json: bool) -> None:
+    """Make a key, and print a fingerprint of it.
+
+    The key goes into FILE, which must not be there yet and which only its owner may read (mode
+    0400). Copy it to every host in a way that nobody can listen to, such as scp.
+
+    The fingerprint tells two people whether they have the same key without telling the key: one
+    reads out salt and fingerprint, over the phone, the other gives the salt by --salt, and both
+    have the same fingerprint. With another salt it is another one.
+
+    \b
+    Example:
+      $ knet-trio keygen lab.key
+      $ knet-trio keygen --fingerprint --salt 1f09c3d2 lab.key      (on the other host)
+
+    Exit status: 0 if it is done, 1 if the file cannot be written or read, 2 for wrong arguments.
+    """  # noqa: D301  # click wants the character
+    try:
+        salt_bytes = os.urandom(SALT_SIZE) if salt is None else parse_salt(salt)
+    except InvalidArgumentError as error:
+        raise click.BadParameter(str(error.args[0]), param_hint="--salt") from None
+    try:
+        if only_show:
+            key = read_key_file(file)
+        else:
+            key = os.urandom(size)
+            write_key_file(file, key)
+    except KeyFileError as error:
+        raise click.ClickException(str(error.args[0])) from None
+    said = {
+        "file": file,
+        "size": len(key),
+        "salt": salt_bytes.hex(),
+        "fingerprint": make_fingerprint(key, salt_bytes),
+    }
+    del key
+    if as_json:
+        click.echo(json.dumps(said))
+        return
+    if not only_show:
+        click.echo(f"{file} has a new key of {size} bytes")
+    click.echo(f"salt        {said['salt']}")
+    click.echo(f"fingerprint {said['fingerprint']}")

@@ -1,0 +1,351 @@
+"""The keys of a cluster file: what each takes, and what it is by default.
+
+``docs/cluster-file.md`` has what they mean; a test compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+import attrs
+
+from knet_trio._catalogue import get_transport_list
+from knet_trio._core.acl import AclEntry
+from knet_trio._core.liveness import (
+    DEFAULT_LATENCY_SAMPLES,
+    DEFAULT_PING_INTERVAL,
+    DEFAULT_PONG_COUNT,
+    DEFAULT_PONG_TIMEOUT,
+)
+from knet_trio._core.onwire import MAX_CHANNELS
+from knet_trio._core.pmtud import DEFAULT_INTERVAL
+from knet_trio._core.policy import LinkPolicy
+from knet_trio._logs.names import LogLevel
+from knet_trio._settings import (
+    check_accept_compression,
+    check_dscp,
+    check_mtu,
+    check_pmtud_interval,
+    check_reconnect_interval,
+)
+from knet_trio._transport import LOOPBACK
+from knet_trio.address import Address, parse_address_like
+from knet_trio.cluster.records import DEFAULT_PORT, fill_in
+from knet_trio.config import (
+    DEFAULT_COMPRESS_THRESHOLD,
+    DEFAULT_RECEIVE_BUFFER,
+    DEFAULT_RECONNECT_INTERVAL,
+    MAX_LATENCY_SAMPLES,
+    MAX_NAME_SIZE,
+    MAX_PONG_COUNT,
+    MAX_PRIORITY,
+    MAX_SECONDS,
+    MIN_SECONDS,
+    check_boolean,
+    check_host_id,
+    check_integer,
+    check_pong_timeout,
+    check_seconds,
+)
+from knet_trio.errors import InvalidArgumentError, shown
+
+Check: TypeAlias = Callable[[object], Any]
+"""Returns a value as the records have it, or raises InvalidArgumentError."""
+
+# What a Unix socket's path may have, without the zero byte behind it.
+MAX_SOCKET_PATH: Final = 107
+_MAX_FD: Final = 2**31 - 1
+
+
+@attrs.frozen
+class Key:
+    """A key of a table.
+
+    Attributes:
+        name: Its name.
+        check: What its value goes through.
+        default: Its value where it is missing, as the records have it.
+        required: Whether it must be there.
+    """
+
+    name: str
+    check: Check
+    default: object = None
+    required: bool = False
+
+
+def suggest(word: str, known: Sequence[str]) -> str:
+    """Return the advice for a word that is not known: the nearest right one, or all."""
+    close = get_close_matches(word.lower(), known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+
+
+def check_text(value: object) -> str:
+    """Return ``value`` if it is text with something in it."""
+    if isinstance(value, str) and value:
+        if "\0" in value:
+            raise InvalidArgumentError(f"{shown(value)} has a zero byte")
+        return value
+    raise InvalidArgumentError(f"{shown(value)} is not text: write it in quotation marks")
+
+
+def check_any(value: object) -> object:
+    """Return ``value``, which is looked into elsewhere."""
+    return value
+
+
+def check_name(value: object) -> str:
+    """Return ``value`` if it can be the name of a host."""
+    name = check_text(value)
+    size = len(name.encode())
+    if size > MAX_NAME_SIZE:
+        raise InvalidArgumentError(f"a name has 1 to {MAX_NAME_SIZE} bytes; this one has {size}")
+    return name
+
+
+def check_socket(value: object) -> Path:
+    """Return ``value`` as the path of a Unix socket."""
+    text = check_text(value)
+    size = len(text.encode())
+    if size > MAX_SOCKET_PATH:
+        raise InvalidArgumentError(
+            f"the path of a Unix socket has at most {MAX_SOCKET_PATH} bytes; this one has {size}"
+        )
+    return Path(text)
+
+
+def check_entry(value: object) -> AclEntry:
+    """Return the entry of an access list that ``value`` describes.
+
+    It is an address, a network or ``first-last``; with ``!`` before it, it is refused.
+    """
+    text = check_text(value)
+    accept = not text.startswith("!")
+    text = text.removeprefix("!").strip()
+    first, dash, last = text.partition("-")
+    if dash:
+        return AclEntry.range(first.strip(), last.strip(), accept=accept)
+    if "/" in text:
+        return AclEntry.network(text, accept=accept)
+    return AclEntry.address(text, accept=accept)
+
+
+def check_listen(value: object) -> Address:
+    """Return the address and port that ``value`` describes."""
+    address = parse_address_like(check_text(value))
+    if not address.port:
+        raise InvalidArgumentError(f"{shown(value)} has no port that could be asked")
+    return address
+
+
+def check_template(value: object) -> str:
+    """Return ``value`` if an address can be made of it for any host."""
+    text = check_text(value)
+    try:
+        for host_id in (0, 1, 0xFFFF):
+            fill_in(text, host_id)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"{shown(value)}: {error}; write the place of the host's id as {{id}}"
+        ) from error
+    return text
+
+
+def check_device(value: object) -> str:
+    """Return ``value`` if it can be the name of a network device."""
+    text = check_text(value)
+    if len(text.encode()) > 15 or "/" in text or text in (".", "..") or text.split() != [text]:
+        raise InvalidArgumentError(
+            f"{shown(value)} is no name for a network device: 1 to 15 bytes, no blank and no slash"
+        )
+    return text
+
+
+def check_transport(value: object) -> str:
+    """Return ``value`` if links between hosts can use that transport."""
+    text = check_text(value)
+    known = [name for name in get_transport_list() if name != LOOPBACK]
+    if text.lower() == LOOPBACK:
+        raise InvalidArgumentError(
+            "loopback leads to this host alone: write loopback = true in [cluster] for it"
+        )
+    if text.lower() not in known:
+        raise InvalidArgumentError(f"there is no transport {shown(text)}; {suggest(text, known)}")
+    return text.lower()
+
+
+_POLICIES: Final = {
+    "passive": LinkPolicy.PASSIVE,
+    "active": LinkPolicy.ACTIVE,
+    "round_robin": LinkPolicy.ROUND_ROBIN,
+    "round-robin": LinkPolicy.ROUND_ROBIN,
+}
+
+
+def check_policy(value: object) -> LinkPolicy:
+    """Return the policy of that name."""
+    text = check_text(value)
+    policy = _POLICIES.get(text.lower())
+    if policy is None:
+        known = ("passive", "active", "round_robin")
+        raise InvalidArgumentError(f"there is no policy {shown(text)}; {suggest(text, known)}")
+    return policy
+
+
+def check_level(value: object) -> str:
+    """Return the name of that log level."""
+    text = check_text(value)
+    known = [level.name.lower() for level in LogLevel]
+    if text.lower() not in known:
+        raise InvalidArgumentError(f"there is no log level {shown(text)}; {suggest(text, known)}")
+    return text.lower()
+
+
+def check_function(value: object) -> str:
+    """Return ``value`` if it names a function as ``module:function``."""
+    text = check_text(value)
+    module, _, function = text.partition(":")
+    if all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
+        return text
+    raise InvalidArgumentError(
+        f"{shown(value)} names no function: write it as 'package.module:function'"
+    )
+
+
+def check_models(value: object) -> tuple[str, ...]:
+    """Return ``value`` if it is a list of names of compressors."""
+    if not isinstance(value, list):
+        raise InvalidArgumentError(f"{shown(value)} is not a list, such as ['zlib', 'lz4']")
+    names = tuple(cast("list[str]", value))
+    check_accept_compression(names)
+    return names
+
+
+def _integer(name: str, low: int, high: int) -> Check:
+    return lambda value: check_integer(name, value, low, high)
+
+
+def _boolean(name: str) -> Check:
+    return lambda value: check_boolean(name, value)
+
+
+def _mtu(value: object) -> int | None:
+    return check_mtu(cast("int | None", value))
+
+
+def _dscp(value: object) -> int:
+    return check_dscp(cast("int", value))
+
+
+def _pmtud_interval(value: object) -> float:
+    return check_pmtud_interval(cast("float", value))
+
+
+def _reconnect_interval(value: object) -> float:
+    return check_reconnect_interval(cast("float", value))
+
+
+def _seconds(name: str) -> Check:
+    return lambda value: check_seconds(name, value, MIN_SECONDS, MAX_SECONDS)
+
+
+def _samples(value: object) -> int:
+    return check_integer("latency_samples", value, 1, MAX_LATENCY_SAMPLES)
+
+
+def _channel(name: str) -> Check:
+    return _integer(name, 0, MAX_CHANNELS - 1)
+
+
+CRYPTO_KEYS: Final = (
+    Key("key_file", check_text),
+    Key("cipher", check_text, "aes256"),
+    Key("hash", check_text, "sha256"),
+    Key("model", check_text, "openssl"),
+)
+
+CLUSTER_KEYS: Final = (
+    Key("name", check_name, ""),
+    *CRYPTO_KEYS,
+    Key("accept_crypto", check_any),
+    Key("allow_clear_traffic", _boolean("allow_clear_traffic")),
+    Key("policy", check_policy, LinkPolicy.PASSIVE),
+    Key("port", _integer("port", 1, 0xFFFF), DEFAULT_PORT),
+    Key("links", check_any),
+    Key("link", check_any),
+    Key("loopback", _boolean("loopback"), default=False),
+    Key("service_channel", _channel("service_channel")),
+    Key("compress", check_any),
+    Key("accept_compression", check_models),
+    Key("filter", check_function),
+    Key("forwarding", _boolean("forwarding"), default=True),
+    Key("access_lists", _boolean("access_lists"), default=True),
+    Key("privileged", _boolean("privileged"), default=False),
+    Key("mtu", _mtu),
+    Key("pmtud_interval", _pmtud_interval, DEFAULT_INTERVAL),
+    Key("reconnect_interval", _reconnect_interval, DEFAULT_RECONNECT_INTERVAL),
+    Key("hedge", _boolean("hedge"), default=True),
+    Key("dscp", _dscp, 0),
+    Key("log_fd", _integer("log_fd", 0, _MAX_FD)),
+    Key("log_level", check_level),
+)
+
+# `[cluster.links]` and `[cluster.link.N]`.
+LINK_KEYS: Final = (
+    Key("port", _integer("port", 1, 0xFFFF)),
+    Key("transport", check_transport, "udp"),
+    Key("priority", _integer("priority", 0, MAX_PRIORITY), 0),
+    Key("ping_interval", _seconds("ping_interval"), DEFAULT_PING_INTERVAL),
+    Key("pong_timeout", check_pong_timeout, DEFAULT_PONG_TIMEOUT),
+    Key("latency_samples", _samples, DEFAULT_LATENCY_SAMPLES),
+    Key("pong_count", _integer("pong_count", 1, MAX_PONG_COUNT), DEFAULT_PONG_COUNT),
+    Key("high_priority", _boolean("high_priority"), default=False),
+    Key("enabled", _boolean("enabled"), default=True),
+)  # fmt: skip
+
+COMPRESS_KEYS: Final = (
+    Key("model", check_text, required=True),
+    Key("level", _integer("level", -(2**31), 2**31 - 1)),
+    Key("threshold", _integer("threshold", 0, 65536), DEFAULT_COMPRESS_THRESHOLD),
+)
+
+HOST_KEYS: Final = (
+    Key("id", check_host_id, required=True),
+    Key("name", check_name),
+    Key("links", check_any, required=True),
+    Key("allow", check_any),
+)
+
+TAP_KEYS: Final = (
+    Key("name", check_device, required=True),
+    Key("channel", _channel("channel"), required=True),
+    Key("address", check_template),
+    Key("mac", check_template),
+)
+
+CHANNEL_KEYS: Final = (
+    Key("channel", _channel("channel"), required=True),
+    Key("socket", check_socket, required=True),
+    Key("receive_buffer", _integer("receive_buffer", 1, 2**31 - 1), DEFAULT_RECEIVE_BUFFER),
+)
+
+CONTROL_KEYS: Final = (Key("socket", check_socket),)
+
+METRICS_KEYS: Final = (Key("listen", check_listen, required=True),)
+
+TABLES: Final = ("cluster", "hosts", "tap", "channels", "control", "metrics")
+
+DOCUMENTED: Final[dict[str, tuple[Key, ...]]] = {
+    "[cluster]": CLUSTER_KEYS,
+    "[cluster.links]": LINK_KEYS,
+    "compress": COMPRESS_KEYS,
+    "[[hosts]]": HOST_KEYS,
+    "[tap]": TAP_KEYS,
+    "[[channels]]": CHANNEL_KEYS,
+    "[control]": CONTROL_KEYS,
+    "[metrics]": METRICS_KEYS,
+}
+"""The tables as the documentation has them."""

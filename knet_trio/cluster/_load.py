@@ -1,0 +1,57 @@
+"""Files of either kind to a ``Cluster``."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from knet_trio.cluster._corosync import read_corosync
+from knet_trio.cluster._toml import read_toml
+from knet_trio.cluster.errors import ClusterFileError, Mistake
+from knet_trio.cluster.records import Cluster
+
+# Far more than a mesh of 65536 hosts has; a device file would never end.
+_MAX_FILE: Final = 64 * 1024 * 1024
+# The first line of corosync.conf that is neither empty nor a comment.
+_DIRECTIVE: Final = re.compile(r"\s*(?:#[^\n]*\n\s*)*\w+\s*\{[ \t\r]*(?:\n|$)")
+
+
+def load_cluster(path: str | os.PathLike[str]) -> Cluster:
+    """Read a cluster file, in TOML or corosync.conf(5), and the key file that it names.
+
+    It reads files and, for the names in a corosync.conf, asks the system's resolver; in a Trio
+    program ``open_cluster`` does it in a thread.
+
+    Args:
+        path: The file. ``docs/cluster-file.md`` has its keys.
+
+    Raises:
+        ClusterFileError: It cannot be read, or is wrong; it has all that is wrong in it, with the
+            lines. After a mistake in the syntax, only that.
+    """
+    cluster, mistakes = _read(Path(path))
+    if cluster is None:
+        raise ClusterFileError(path, mistakes)
+    return cluster
+
+
+def _read(path: Path) -> tuple[Cluster | None, list[Mistake]]:
+    """Return what the file says, or what is wrong: an error raised in here could lead to a key."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        return None, [Mistake(f"the cluster file cannot be read: {why}")]
+    if len(content) > _MAX_FILE:
+        return None, [Mistake(f"the cluster file has more than {_MAX_FILE} bytes")]
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
+        return None, [Mistake("this is no text in UTF-8", line, column)]
+    is_corosync = path.suffix != ".toml" and _DIRECTIVE.match(text) is not None
+    return read_corosync(text, path) if is_corosync else read_toml(text, path)

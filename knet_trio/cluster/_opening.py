@@ -1,0 +1,206 @@
+"""A cluster file to a running handle."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from traceback import clear_frames
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
+
+import attrs
+import trio
+
+from knet_trio.cluster._load import load_cluster
+from knet_trio.cluster._own_host import find_own_host
+from knet_trio.cluster._plan import HostPlan, LinkPlan, plan_hosts
+from knet_trio.cluster.records import Cluster
+from knet_trio.errors import InvalidArgumentError, KnetError
+from knet_trio.handle import Handle, open_handle
+from knet_trio.host import Host
+from knet_trio.message import Filter
+
+
+@attrs.define(eq=False)
+class OpenedCluster:
+    """What is known of a handle that ``open_cluster`` opened.
+
+    Attributes:
+        cluster: The version of the file that it runs.
+        lock: Held while it is brought to another one.
+    """
+
+    cluster: Cluster
+    lock: trio.Lock = attrs.field(factory=trio.Lock)
+
+
+_opened: Final[WeakKeyDictionary[Handle, OpenedCluster]] = WeakKeyDictionary()
+
+
+def open_cluster(
+    path_or_cluster: str | os.PathLike[str] | Cluster, *, host: int | str | None = None
+) -> AbstractAsyncContextManager[Handle]:
+    """Open the handle of this host of a cluster file, with all hosts and links.
+
+    ::
+
+        async with open_cluster("lab.toml") as handle:
+            ...
+
+    It ends as ``open_handle`` does. Channels are the program's to open; taps, sockets for local
+    programs, control and metrics, which the file may name, too.
+
+    Args:
+        path_or_cluster: A file that ``load_cluster`` takes, or what that returned.
+        host: The id or the name of this host. None finds the one whose addresses this machine has.
+
+    Raises:
+        ClusterFileError: The file is wrong; it has all mistakes.
+        InvalidArgumentError: No host of the file is this machine, or several are.
+        TransportError: The system refuses an address.
+        KnetError: A link or the handle cannot be made so.
+    """
+    return _open_cluster(path_or_cluster, host)
+
+
+def get_cluster(handle: Handle) -> Cluster:
+    """Return the version of the cluster file that a handle runs.
+
+    Raises:
+        InvalidArgumentError: ``open_cluster`` did not open it.
+    """
+    return get_opened(handle).cluster
+
+
+def get_opened(handle: Handle) -> OpenedCluster:
+    """Return what is known of a handle; raise InvalidArgumentError for one of another origin."""
+    opened = _opened.get(handle)
+    if opened is None:
+        raise InvalidArgumentError(
+            "the handle runs no cluster file: only one that open_cluster opened does"
+        )
+    return opened
+
+
+@asynccontextmanager
+async def _open_cluster(
+    path_or_cluster: str | os.PathLike[str] | Cluster, host: int | str | None
+) -> AsyncGenerator[Handle, None]:
+    if isinstance(path_or_cluster, Cluster):
+        cluster = path_or_cluster
+        await trio.lowlevel.checkpoint()
+    else:
+        cluster = await trio.to_thread.run_sync(load_cluster, path_or_cluster)
+    opened = OpenedCluster(cluster)
+    # This frame lives as long as the handle, and a key only until it is replaced.
+    del cluster, path_or_cluster
+    failed: KnetError | None = None
+    try:
+        try:
+            me = find_own_host(opened.cluster, host)
+            options = make_options(opened.cluster)
+        except BaseException as error:
+            # Whoever keeps the error keeps the frames that it went through, and what is in them.
+            clear_frames(error.__traceback__)
+            raise
+        opening = open_handle(me.host_id, crypto=opened.cluster.crypto, **options)
+        async with opening as handle:
+            try:
+                if opened.cluster.accept_crypto is not None:
+                    handle.set_crypto(opened.cluster.accept_crypto, 2)
+                for plan in plan_hosts(opened.cluster, me).values():
+                    await add_planned_host(handle, plan)
+            except KnetError as error:
+                # It leaves when the handle has ended, and so not in an exception group.
+                failed = error
+            else:
+                _opened[handle] = opened
+                yield handle
+        if failed is not None:
+            raise failed
+    finally:
+        del opened, failed
+
+
+def make_options(cluster: Cluster) -> dict[str, Any]:
+    """Return the options of ``open_handle`` that the file gives, but for the key."""
+    return {
+        "allow_clear_traffic": cluster.allow_clear_traffic,
+        "compress": cluster.compress,
+        "accept_compression": cluster.accept_compression,
+        "filter": None if cluster.filter is None else find_filter(cluster.filter),
+        "forwarding": cluster.forwarding,
+        "access_lists": cluster.access_lists,
+        "privileged": cluster.privileged,
+        "mtu": cluster.mtu,
+        "pmtud_interval": cluster.pmtud_interval,
+        "reconnect_interval": cluster.reconnect_interval,
+        "hedge": cluster.hedge,
+        "dscp": cluster.dscp,
+        "log_fd": cluster.log_fd,
+        "log_level": cluster.log_level,
+    }
+
+
+def find_filter(name: str) -> Filter:
+    """Return the function that ``module:function`` names, which imports the module.
+
+    Raises:
+        InvalidArgumentError: There is no such module, or nothing of that name in it.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found: object = importlib.import_module(module)
+        for part in function.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise InvalidArgumentError(f"the filter {name!r} cannot be found: {error}") from error
+    return cast("Filter", found)
+
+
+async def add_planned_host(handle: Handle, plan: HostPlan, name: str | None = None) -> Host:
+    """Add a host with all its links, or nothing of it."""
+    host = handle.add_host(plan.host_id, name=name or plan.name, policy=plan.policy)
+    try:
+        for link in plan.links.values():
+            await add_planned_link(host, link)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await host.remove()
+        raise
+    return host
+
+
+async def add_planned_link(host: Host, plan: LinkPlan) -> None:
+    """Add a link with its access list, or nothing of it.
+
+    Raises:
+        KnetError: Its text says which link it was.
+    """
+    settings = plan.settings
+    try:
+        link = await host.add_link(
+            settings.link_id,
+            plan.src,
+            plan.dst,
+            transport=settings.transport,
+            priority=settings.priority,
+            ping_interval=settings.ping_interval,
+            pong_timeout=settings.pong_timeout,
+            latency_samples=settings.latency_samples,
+            pong_count=settings.pong_count,
+            high_priority=settings.high_priority,
+            enabled=settings.enabled,
+        )
+    except KnetError as error:
+        error.args = (f"link {settings.link_id} to host {host.host_id}: {error.args[0]}",)
+        raise
+    try:
+        for entry in plan.allow:
+            link.acl.append(entry)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await link.remove()
+        raise

@@ -1,0 +1,251 @@
+"""A running handle is brought to another version of its file, as a whole or not at all.
+
+What can fail comes first and can be taken back: settings, the key, new hosts and links, links that
+are replaced. When all of that has been done, what cannot fail follows: links and hosts that are
+removed, names, forwarding.
+"""
+
+from __future__ import annotations
+
+import os
+from traceback import clear_frames
+from typing import Final
+
+import attrs
+import trio
+
+from knet_trio.cluster._differences import Change, find_changes
+from knet_trio.cluster._load import load_cluster
+from knet_trio.cluster._opening import get_opened
+from knet_trio.cluster._plan import HostPlan, plan_hosts
+from knet_trio.cluster._steps import (
+    FIXED,
+    Step,
+    add_host_step,
+    add_link_step,
+    change_link_steps,
+    is_lasting,
+    make_crypto_step,
+    make_handle_steps,
+    policy_step,
+    replace_link_step,
+)
+from knet_trio.cluster.errors import ReloadError
+from knet_trio.cluster.records import Cluster
+from knet_trio.errors import InvalidArgumentError, KnetError
+from knet_trio.handle import Handle
+
+
+@attrs.frozen
+class Reloaded:
+    """What a reload has changed.
+
+    Attributes:
+        changes: Each difference, in the order of the file's tables; empty if there was none.
+            Differences of ``tap``, ``channels``, ``control``, ``metrics`` and
+            ``cluster.service_channel`` are among them: they are the program's to act on.
+    """
+
+    changes: tuple[Change, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.changes)) or "nothing has changed"
+
+
+async def reload(handle: Handle, cluster: str | os.PathLike[str] | Cluster) -> Reloaded:
+    """Bring a running handle to another version of its cluster file.
+
+    What has not changed goes on, and loses no message. A link whose addresses, transport or
+    ``high_priority`` have changed is removed and added again; all else changes in place. On an
+    error or when it is cancelled, everything is as it was before.
+
+    A new key is used at once, and the old one is forgotten unless ``accept_crypto`` names it; so
+    packets are lost between a host that has the new file and one that has not. To lose none, every
+    host first gets a file that accepts the new key, then one that uses it and accepts the old one,
+    then one without the old one.
+
+    Args:
+        handle: What ``open_cluster`` gave.
+        cluster: The new version: the file, or what ``load_cluster`` returned for it.
+
+    Returns:
+        What has changed.
+
+    Raises:
+        ClusterFileError: The file is wrong.
+        ReloadError: A change cannot be made while it runs, or has failed; nothing has changed.
+        InvalidArgumentError: ``open_cluster`` did not open the handle.
+    """
+    async with get_opened(handle).lock:
+        if not isinstance(cluster, Cluster):
+            cluster = await trio.to_thread.run_sync(load_cluster, cluster)
+        try:
+            return await _reload(handle, cluster)
+        except BaseException as error:
+            # Whoever keeps the error keeps the frames that it went through, and what is in them.
+            for one in (error, error.__cause__):
+                clear_frames(None if one is None else one.__traceback__)
+            raise
+        finally:
+            del cluster
+
+
+async def _reload(handle: Handle, new: Cluster) -> Reloaded:
+    opened = get_opened(handle)
+    old = opened.cluster
+    reasons = _find_reasons(handle, old, new)
+    if reasons:
+        raise ReloadError(reasons)
+    before = plan_hosts(old, old.get_host(handle.host_id))
+    after = plan_hosts(new, new.get_host(handle.host_id))
+    reasons = _find_taken(handle, before, after)
+    if reasons:
+        raise ReloadError(reasons)
+    try:
+        steps = make_steps(handle, old, new, before, after)
+    except InvalidArgumentError as error:
+        # The filter is not there.
+        raise ReloadError([str(error.args[0])], errno=error.errno) from error
+    await take_steps(steps)
+    with trio.CancelScope(shield=True):
+        await _finish(handle, before, after)
+        if old.forwarding != new.forwarding:
+            await handle.set_forwarding(new.forwarding)
+    opened.cluster = new
+    return Reloaded(find_changes(old, new, before, after))
+
+
+def _find_reasons(handle: Handle, old: Cluster, new: Cluster) -> list[str]:
+    """Return why the handle cannot become what the file says."""
+    reasons = [
+        f"cluster.{name} cannot change while the host runs: start it again"
+        for name in FIXED
+        if getattr(old, name) != getattr(new, name)
+    ]
+    if all(host.host_id != handle.host_id for host in new.hosts):
+        reasons.append(f"the file has no host {handle.host_id}, which this one is")
+    return reasons
+
+
+def _find_taken(
+    handle: Handle, before: dict[int, HostPlan], after: dict[int, HostPlan]
+) -> list[str]:
+    """Return which ids and names belong to hosts that the program added by itself."""
+    reasons: list[str] = []
+    for host_id, host in handle.hosts.items():
+        if host_id in before:
+            continue
+        if host_id in after:
+            reasons.append(f"host {host_id} is there already: the program added it")
+        elif host.name in [plan.name for plan in after.values()]:
+            reasons.append(f"the name {host.name!r} is taken by host {host_id}, of the program")
+    return reasons
+
+
+def make_steps(
+    handle: Handle,
+    old: Cluster,
+    new: Cluster,
+    before: dict[int, HostPlan],
+    after: dict[int, HostPlan],
+) -> list[Step]:
+    """Return what can fail, in the order in which it is done."""
+    steps = make_handle_steps(handle, old, new)
+    crypto = make_crypto_step(handle, old, new)
+    if crypto is not None:
+        steps.append(crypto)
+    added: list[Step] = []
+    replaced: list[Step] = []
+    for host_id, plan in after.items():
+        known = before.get(host_id)
+        if known is None:
+            added.append(add_host_step(handle, plan, _make_room(plan.name, before)))
+            continue
+        if known.policy is not plan.policy:
+            steps.append(policy_step(handle, known, plan))
+        for link_id, link in plan.links.items():
+            other = known.links.get(link_id)
+            if other is None:
+                added.append(add_link_step(handle, host_id, link))
+            elif not is_lasting(other, link):
+                replaced.append(replace_link_step(handle, host_id, other, link))
+            else:
+                steps += change_link_steps(handle, host_id, other, link)
+    return [*steps, *added, *replaced]
+
+
+def _make_room(name: str, before: dict[int, HostPlan]) -> str:
+    """Return ``name``, or another one while a host that goes or is renamed has it."""
+    taken = {plan.name for plan in before.values()}
+    while name in taken:
+        name = f"{name}{_MARK}"[-_LONGEST:]
+    return name
+
+
+_MARK: Final = "'"
+# Characters of which each may have four bytes, of the 255 that a name may have.
+_LONGEST: Final = 60
+
+
+async def take_steps(steps: list[Step]) -> None:
+    """Take all steps, or none: those that were taken are taken back when one fails.
+
+    Raises:
+        ReloadError: A step has failed; it is the cause.
+    """
+    taken: list[Step] = []
+    try:
+        await trio.lowlevel.checkpoint()
+        for step in steps:
+            await step.do()
+            taken.append(step)
+    except BaseException as error:
+        not_undone = await _take_back(taken)
+        if not isinstance(error, KnetError):
+            raise
+        reason = f"{steps[len(taken)].name}: {error.args[0]}"
+        raise ReloadError([reason], not_undone=not_undone, errno=error.errno) from error
+
+
+async def _take_back(taken: list[Step]) -> list[str]:
+    """Take steps back, the last first; return those for which that failed."""
+    failed: list[str] = []
+    with trio.CancelScope(shield=True):
+        for step in reversed(taken):
+            try:
+                await step.undo()
+            except KnetError as error:
+                failed.append(f"{step.name}: {error.args[0]}")
+    return failed
+
+
+async def _finish(handle: Handle, before: dict[int, HostPlan], after: dict[int, HostPlan]) -> None:
+    """Remove what is not in the file any more, and give all hosts their names."""
+    for host_id, plan in before.items():
+        host = handle.hosts.get(host_id)
+        if host is None:
+            continue
+        if host_id not in after:
+            await host.remove()
+            continue
+        for link_id in plan.links.keys() - after[host_id].links.keys():
+            if link_id in host.links:
+                await host.remove_link(link_id)
+    _rename(handle, after)
+
+
+def _rename(handle: Handle, after: dict[int, HostPlan]) -> None:
+    """Give hosts their names, also where two change theirs with each other."""
+    wanted = {
+        host_id: plan.name
+        for host_id, plan in after.items()
+        if host_id in handle.hosts and handle.hosts[host_id].name != plan.name
+    }
+    for host_id in wanted:
+        taken = {host.name for host in handle.hosts.values()} | set(wanted.values())
+        name = str(host_id)
+        while name in taken:
+            name += _MARK
+        handle.hosts[host_id].name = name
+    for host_id, name in wanted.items():
+        handle.hosts[host_id].name = name

@@ -1,0 +1,450 @@
+"""Cluster files in TOML, all their mistakes at once."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Final, cast
+
+from knet_trio._compress import make_compressor
+from knet_trio._core.acl import AclEntry
+from knet_trio._core.onwire import MAX_LINKS
+from knet_trio._crypto.envelope import make_cipher
+from knet_trio.address import Address, parse_address, parse_address_like
+from knet_trio.cluster._draft import DraftHost, Notes, check_hosts, check_links
+from knet_trio.cluster._key_file import KeyFileError, read_key_file
+from knet_trio.cluster._keys import (
+    CHANNEL_KEYS,
+    CLUSTER_KEYS,
+    COMPRESS_KEYS,
+    CONTROL_KEYS,
+    CRYPTO_KEYS,
+    HOST_KEYS,
+    LINK_KEYS,
+    METRICS_KEYS,
+    TABLES,
+    TAP_KEYS,
+    Key,
+    check_entry,
+    suggest,
+)
+from knet_trio.cluster._positions import KeyPath, Position, Positions
+from knet_trio.cluster.errors import Mistake
+from knet_trio.cluster.records import (
+    Cluster,
+    ClusterChannel,
+    ClusterControl,
+    ClusterLink,
+    ClusterMetrics,
+    ClusterTap,
+)
+from knet_trio.config import MIN_KEY_SIZE, CompressConfig, CryptoConfig
+from knet_trio.errors import InvalidArgumentError, KnetError, shown
+
+DYNAMIC: Final = "dynamic"
+MAX_PORT: Final = 0xFFFF
+_WHERE: Final = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+def read_toml(text: str, path: Path) -> tuple[Cluster | None, list[Mistake]]:
+    """Return what ``text`` says, or None and its mistakes."""
+    text = text.replace("\r\n", "\n")
+    try:
+        document = tomllib.loads(text)
+        positions = Positions(text)
+    except tomllib.TOMLDecodeError as error:
+        return None, [_explain_syntax(str(error), text)]
+    except RecursionError:
+        return None, [Mistake("brackets are nested too deep", 1, 1)]
+    reader = _TomlReader(document, positions, path)
+    cluster = reader.read()
+    mistakes = reader.notes.sorted()
+    return (None if mistakes else cluster), mistakes
+
+
+def _explain_syntax(said: str, text: str) -> Mistake:
+    where = _WHERE.search(said)
+    said = _WHERE.sub("", said)
+    if where is not None and where[1] is not None:
+        return Mistake(f"this is no TOML: {said}", int(where[1]), int(where[2]))
+    lines = text.split("\n")
+    return Mistake(f"this is no TOML: {said} at the end", len(lines), len(lines[-1]) + 1)
+
+
+class _TomlReader:
+    """Reads one document. What is wrong is noted, and reading goes on."""
+
+    def __init__(self, document: dict[str, Any], positions: Positions, path: Path) -> None:
+        self._document = document
+        self._positions = positions
+        self._path = path
+        self.notes: Final = Notes()
+        self._warnings: Final = Notes()
+
+    def read(self) -> Cluster:
+        """Return what could be read."""
+        for name in self._document:
+            if name not in TABLES:
+                self._report((name,), f"there is no such table; {suggest(name, TABLES)}", key=True)
+        common = self._read_table(("cluster",), CLUSTER_KEYS)
+        crypto = self._read_crypto(("cluster",), common)
+        accepted = self._read_accepted(common)
+        compress = self._read_compress(common)
+        port: int = common["port"]
+        links = {link_id: self._make_link(link_id, port, common) for link_id in range(MAX_LINKS)}
+        hosts = self._read_hosts(links)
+        used = tuple(
+            link for link in links.values() if any(link.link_id in host.links for host in hosts)
+        )
+        self._check_ports(port, used)
+        check_hosts(hosts, self.notes, self._warnings, has_key=common["key_file"] is not None)
+        check_links(used, self._find_link, self._warnings)
+        tap, channels = self._read_channels(common)
+        plain = {
+            key.name: common[key.name]
+            for key in CLUSTER_KEYS
+            if key.name not in _MADE and key.name not in {part.name for part in CRYPTO_KEYS}
+        }
+        return Cluster(
+            hosts=tuple(host.finish() for host in hosts if host.host_id is not None),
+            links=used,
+            path=self._path,
+            crypto=crypto,
+            accept_crypto=accepted,
+            compress=compress,
+            tap=tap,
+            channels=channels,
+            control=self._read_control(),
+            metrics=self._read_metrics(),
+            warnings=tuple(self._warnings.sorted()),
+            **plain,
+        )
+
+    # Tables and their keys.
+
+    def _read_table(self, path: KeyPath, keys: tuple[Key, ...]) -> dict[str, Any]:
+        """Return a table's values by the names of all its keys; defaults for what is missing."""
+        table = self._get_table(path)
+        values: dict[str, Any] = {key.name: key.default for key in keys}
+        known = {key.name: key for key in keys}
+        for name, value in table.items():
+            key = known.get(name)
+            if key is None:
+                where = f"; {suggest(name, list(known))}"
+                self._report((*path, name), f"there is no such key{where}", key=True)
+            else:
+                values[name] = self._check((*path, name), key, value)
+        is_table = isinstance(self._get(path), dict)
+        for key in keys:
+            if key.required and key.name not in table and is_table:
+                self._report(path, f"{key.name} is missing", key=True)
+        return values
+
+    def _check(self, path: KeyPath, key: Key, value: object) -> Any:
+        try:
+            return key.check(value)
+        except KnetError as error:
+            self._report(path, str(error.args[0]))
+            return key.default
+
+    def _get(self, path: KeyPath) -> object:
+        found: Any = self._document
+        for part in path:
+            try:
+                found = found[part]
+            except (LookupError, TypeError):
+                return None
+        return found
+
+    def _get_table(self, path: KeyPath) -> dict[str, Any]:
+        found = self._get(path)
+        if isinstance(found, dict):
+            return cast("dict[str, Any]", found)
+        if found is not None:
+            self._report(
+                path,
+                f"{path[-1]} is no table: write {path[-1]} = {{ … }}, or its keys under"
+                f" [{_dotted(path)}]",
+            )
+        return {}
+
+    def _get_tables(self, name: str) -> list[dict[str, Any]]:
+        """Return the tables of ``[[name]]``."""
+        found = self._document.get(name, [])
+        if isinstance(found, list):
+            elements = cast("list[object]", found)
+            if all(isinstance(element, dict) for element in elements):
+                return cast("list[dict[str, Any]]", elements)
+        self._report((name,), f"{name} is a list of tables: write [[{name}]] over each", key=True)
+        return []
+
+    def _report(self, path: KeyPath, text: str, *, key: bool = False) -> None:
+        place = self._positions.find_key(path) if key else self._positions.find_value(path)
+        self.notes(text, place, _dotted(path))
+
+    # Crypto and compression.
+
+    def _read_crypto(self, path: KeyPath, values: dict[str, Any]) -> CryptoConfig | None:
+        found = self._get(path)
+        table = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+        names = {name: values[name] for name in ("cipher", "hash", "model")}
+        known = self._check_names(path, table, names)
+        if values["key_file"] is not None:
+            try:
+                key = read_key_file(self._path.parent / values["key_file"])
+            except KeyFileError as error:
+                self._report((*path, "key_file"), str(error.args[0]))
+            else:
+                if known:
+                    return CryptoConfig(key=key, **names)
+        elif path == ("cluster",):
+            for name in names:
+                if name in table and "key_file" not in table:
+                    self._report((*path, name), "it needs a key: set key_file", key=True)
+        return None
+
+    def _check_names(self, path: KeyPath, table: dict[str, Any], names: dict[str, Any]) -> bool:
+        """Return whether there is such an envelope, which has nothing to do with the key."""
+        try:
+            make_cipher(CryptoConfig(key=bytes(MIN_KEY_SIZE), **names))
+        except KnetError as error:
+            text = str(error.args[0])
+            # The error begins with what it is about.
+            about = next((name for name in names if name in text.split()[:2]), "hash")
+            name = about if about in table else next((n for n in names if n in table), about)
+            self._report((*path, name), text)
+            return False
+        return True
+
+    def _read_accepted(self, common: dict[str, Any]) -> CryptoConfig | None:
+        if common["accept_crypto"] is None:
+            return None
+        path = "cluster", "accept_crypto"
+        keys = tuple(
+            Key("key_file", key.check, required=True)
+            if key.name == "key_file"
+            else Key(key.name, key.check, common[key.name])
+            for key in CRYPTO_KEYS
+        )
+        return self._read_crypto(path, self._read_table(path, keys))
+
+    def _read_compress(self, common: dict[str, Any]) -> CompressConfig | None:
+        if common["compress"] is None:
+            return None
+        path = "cluster", "compress"
+        values = self._read_table(path, COMPRESS_KEYS)
+        if values["model"] is None:
+            return None
+        config = CompressConfig(**values)
+        try:
+            make_compressor(config)
+        except KnetError as error:
+            about = (
+                "level" if "level" in str(error.args[0]) and config.level is not None else "model"
+            )
+            self._report((*path, about), str(error.args[0]))
+            return None
+        return config
+
+    # Links and hosts.
+
+    def _make_link(self, link_id: int, port: int, common: dict[str, Any]) -> ClusterLink:
+        """Return the settings of a link: its own over those of all."""
+        path = "cluster", "links"
+        values: dict[str, Any] = {key.name: key.default for key in LINK_KEYS}
+        if link_id == 0:
+            self._all_links = self._read_given(path, LINK_KEYS)
+            self._check_numbers(common)
+        values.update(self._all_links)
+        values.update(self._read_given(("cluster", "link", str(link_id)), LINK_KEYS))
+        if values["port"] is None:
+            values["port"] = min(port + link_id, MAX_PORT)
+        return ClusterLink(link_id, **values)
+
+    def _check_ports(self, port: int, links: tuple[ClusterLink, ...]) -> None:
+        """Note if no port is left for a link that has none of its own."""
+        for link in links:
+            tables = (("cluster", "links"), ("cluster", "link", str(link.link_id)))
+            if port + link.link_id > MAX_PORT and not any(
+                self._get((*path, "port")) for path in tables
+            ):
+                self._report(
+                    ("cluster", "port"),
+                    f"port {port} leaves none for link {link.link_id}: the highest is {MAX_PORT}",
+                )
+
+    def _read_given(self, path: KeyPath, keys: tuple[Key, ...]) -> dict[str, Any]:
+        """Return the values of a table, without those that are missing."""
+        values = self._read_table(path, keys)
+        return {
+            name: value for name, value in values.items() if self._get((*path, name)) is not None
+        }
+
+    def _check_numbers(self, common: dict[str, Any]) -> None:
+        """Note what stands under ``[cluster.link.…]`` and is no link."""
+        for name in self._get_table(("cluster", "link")) if common["link"] is not None else ():
+            if name not in map(str, range(MAX_LINKS)):
+                self._report(
+                    ("cluster", "link", name),
+                    f"{shown(name)} is no link: there are 0 to {MAX_LINKS - 1}; [cluster.links] is"
+                    " for all",
+                    key=True,
+                )
+
+    def _find_link(self, link_id: int) -> tuple[Position, str]:
+        for path in (("cluster", "link", str(link_id)), ("cluster", "links")):
+            if self._get(path) is not None:
+                return self._positions.find_key(path), _dotted(path)
+        return self._positions.find_key(("cluster",)), "cluster"
+
+    def _read_hosts(self, links: dict[int, ClusterLink]) -> list[DraftHost]:
+        tables = self._get_tables("hosts")
+        if self._document.get("hosts", []) == []:
+            place = self._positions.find_key(("hosts",))
+            self.notes("there are no hosts: write [[hosts]] with id and links for each", place)
+        for number, table in enumerate(tables):
+            ends = table.get("links")
+            if len(tables) > 1 and isinstance(ends, list) and not any(cast("list[object]", ends)):
+                self._report(("hosts", number, "links"), "it has no link")
+        return [self._read_host(number, links) for number in range(len(tables))]
+
+    def _read_host(self, number: int, links: dict[int, ClusterLink]) -> DraftHost:
+        path = "hosts", number
+        values = self._read_table(path, HOST_KEYS)
+        find = self._positions.find_value
+        places: dict[str | int, Position] = {
+            name: find((*path, name)) for name in self._get_table(path)
+        }
+        for link_id in range(MAX_LINKS):
+            places[link_id] = find((*path, "links", link_id))
+        return DraftHost(
+            host_id=values["id"],
+            name=values["name"],
+            links=self._read_links((*path, "links"), values["links"], links),
+            allow=self._read_allow((*path, "allow"), values["allow"]),
+            place=self._positions.find_key(path),
+            places=places,
+            key=_dotted(path),
+        )
+
+    def _read_links(
+        self, path: KeyPath, value: object, links: dict[int, ClusterLink]
+    ) -> dict[int, Address | None]:
+        ends: dict[int, Address | None] = {}
+        elements = self._read_list(path, value, "addresses, such as ['10.0.0.1', '10.1.0.1']")
+        if len(elements) > MAX_LINKS:
+            self._report((*path, MAX_LINKS), f"a host has at most {MAX_LINKS} links")
+        for link_id, element in enumerate(elements[:MAX_LINKS]):
+            if element in ("", DYNAMIC):
+                if element:
+                    ends[link_id] = None
+                continue
+            try:
+                ends[link_id] = _read_address(element, links[link_id].port)
+            except InvalidArgumentError as error:
+                self._report((*path, link_id), str(error.args[0]))
+        return ends
+
+    def _read_allow(self, path: KeyPath, value: object) -> Any:
+        if value is None:
+            return None
+        entries: list[AclEntry] = []
+        for number, element in enumerate(self._read_list(path, value, "addresses and networks")):
+            try:
+                entry = check_entry(element)
+            except KnetError as error:
+                self._report((*path, number), str(error.args[0]))
+                continue
+            if any((entry.first, entry.last) == (other.first, other.last) for other in entries):
+                self._report((*path, number), "there is an entry for the same addresses before it")
+            else:
+                entries.append(entry)
+        return tuple(entries)
+
+    def _read_list(self, path: KeyPath, value: object, what: str) -> list[object]:
+        if value is None:
+            return []
+        if isinstance(value, list):
+            return cast("list[object]", value)
+        self._report(path, f"{shown(value)} is not a list of {what}")
+        return []
+
+    # Channels, and what serves them.
+
+    def _read_channels(
+        self, common: dict[str, Any]
+    ) -> tuple[ClusterTap | None, tuple[ClusterChannel, ...]]:
+        taken: dict[int, str] = {}
+        if common["service_channel"] is not None:
+            taken[common["service_channel"]] = "cluster.service_channel"
+        tap = None
+        if "tap" in self._document:
+            values = self._read_table(("tap",), TAP_KEYS)
+            self._take_channel(taken, ("tap", "channel"), values["channel"])
+            if values["name"] is not None and values["channel"] is not None:
+                tap = ClusterTap(**values)
+        channels: list[ClusterChannel] = []
+        sockets: dict[Path, str] = {}
+        for number in range(len(self._get_tables("channels"))):
+            path = "channels", number
+            values = self._read_table(path, CHANNEL_KEYS)
+            self._take_channel(taken, (*path, "channel"), values["channel"])
+            if values["channel"] is None or values["socket"] is None:
+                continue
+            channels.append(ClusterChannel(**values))
+            key = _dotted((*path, "socket"))
+            other = sockets.setdefault(values["socket"], key)
+            if other != key:
+                self._report((*path, "socket"), f"{other} has the same socket")
+        return tap, tuple(channels)
+
+    def _take_channel(self, taken: dict[int, str], path: KeyPath, channel: int | None) -> None:
+        if channel is None:
+            return
+        key = _dotted(path)
+        other = taken.setdefault(channel, key)
+        if other != key:
+            self._report(path, f"channel {channel} is taken by {other}")
+
+    def _read_control(self) -> ClusterControl:
+        return ClusterControl(**self._read_table(("control",), CONTROL_KEYS))
+
+    def _read_metrics(self) -> ClusterMetrics | None:
+        if "metrics" not in self._document:
+            return None
+        values = self._read_table(("metrics",), METRICS_KEYS)
+        return None if values["listen"] is None else ClusterMetrics(**values)
+
+
+# Keys of [cluster] that no field of the records has as they are.
+_MADE: Final = {"accept_crypto", "compress", "port", "links", "link"}
+
+
+def _read_address(value: object, port: int) -> Address:
+    """Return the address that ``value`` is, with ``port`` where it has none."""
+    if not isinstance(value, str):
+        raise InvalidArgumentError(
+            f"{shown(value)} is no address: write '10.0.0.1', '10.0.0.1:5405', '{DYNAMIC}', or ''"
+            " for no link"
+        )
+    if value.startswith("[") or value.count(":") == 1:
+        address = parse_address_like(value)
+        if not address.port:
+            raise InvalidArgumentError(f"{shown(value)} has no port that a peer could know")
+        return address
+    if not any(character in value for character in ".:"):
+        raise InvalidArgumentError(
+            f"{shown(value)} is neither an address nor {DYNAMIC!r}; {suggest(value, [DYNAMIC])}"
+        )
+    return parse_address(value, port)
+
+
+def _dotted(path: KeyPath) -> str:
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text else part
+    return text

@@ -1,0 +1,171 @@
+"""A corosync.conf and its authkey, where no corosync is needed to tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from knet_trio.cluster import (
+    Cluster,
+    ClusterFileError,
+    Mistake,
+    _corosync,
+    find_own_host,
+    load_cluster,
+)
+from tests.cluster import KEY
+from tests.cluster.files import write_key
+from tests.cluster.test_key_file import check_no_key
+
+FILE = """\
+totem {
+  version: 2
+  cluster_name: lab
+  crypto_cipher: aes256
+  crypto_hash: sha256
+  interface {
+    linknumber: 1
+    mcastport: 7000
+  }
+}
+nodelist {
+  node {
+    nodeid: 1
+    name: alpha
+    ring0_addr: 10.0.0.1
+    ring1_addr: 10.1.0.1
+  }
+  node {
+    nodeid: 2
+    name: beta
+    ring0_addr: 10.0.0.2
+    ring1_addr: 10.1.0.2
+  }
+}
+"""
+
+
+def load(directory: Path, text: str = FILE, name: str = "corosync.conf") -> Cluster:
+    path = directory / name
+    path.write_text(text)
+    return load_cluster(path)
+
+
+@pytest.fixture(autouse=True)
+def no_key_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(_corosync, "DEFAULT_KEY_FILE", tmp_path / "etc" / "authkey")
+
+
+def test_what_it_says(tmp_path: Path) -> None:
+    write_key(tmp_path / "authkey")
+    # What a file is does not depend on its name, unless that says TOML.
+    cluster = load(tmp_path, "# a comment\n\n" + FILE, "any name")
+    assert cluster.is_corosync
+    assert cluster.name == "lab"
+    assert [link.port for link in cluster.links] == [5405, 7000]
+    assert [link.address for link in cluster.get_host("beta").links] == [
+        ("10.0.0.2", 5405),
+        ("10.1.0.2", 7000),
+    ]
+    assert cluster.crypto is not None
+    assert cluster.crypto.key == KEY[:256]
+    assert cluster.privileged
+    assert cluster.warnings == ()
+
+
+def test_its_key_is_where_corosync_looks_before_it_is_beside_the_file(tmp_path: Path) -> None:
+    write_key(tmp_path / "authkey")
+    (tmp_path / "etc").mkdir()
+    write_key(tmp_path / "etc" / "authkey", KEY[:128])
+    cluster = load(tmp_path)
+    assert cluster.crypto is not None
+    assert cluster.crypto.key == KEY[:128]
+
+
+def test_a_host_is_found_by_its_name_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = load(tmp_path, FILE.replace("crypto_cipher: aes256\n  crypto_hash: sha256", ""))
+
+    class Name:
+        nodename = "beta.example.com"
+
+    monkeypatch.setattr("os.uname", Name)
+    assert find_own_host(cluster).name == "beta"
+    Name.nodename = "alpha"
+    assert find_own_host(cluster).name == "alpha"
+
+
+def mistakes(directory: Path, text: str) -> list[Mistake]:
+    with pytest.raises(ClusterFileError) as caught:
+        load(directory, text)
+    check_no_key(caught.value)
+    return list(caught.value.mistakes)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "said"),
+    [
+        ("aes256", "aes265", 4, "did you mean aes256?"),
+        ("sha256", "none", 4, "it needs a crypto_hash other than none"),
+        ("version: 2", "version: 1", 2, "'1' is not 2"),
+        ("cluster_name: lab", "transport: udpu", 3, "does not speak knet's protocol"),
+        ("cluster_name: lab", "link_mode: activ", 3, "did you mean active?"),
+        ("cluster_name: lab", "keyfile: /nonexistent", 3, "No such file or directory"),
+        ("cluster_name: lab", "key: tooshort", 3, "the key has 8 bytes"),
+        ("cluster_name: lab", "knet_mtu: 100", 3, "mtu 100 is not an integer from 576"),
+        ("cluster_name: lab", "knet_compression_model: zlip", 3, "zlip"),
+        ("cluster_name: lab", "token: 1s", 3, "'1s' is not an integer"),
+        ("linknumber: 1", "linknumber: 8", 7, "'8' is not an integer from 0 to 7"),
+        ("linknumber: 1", "linknumber: 2", 6, "no node has ring2_addr"),
+        ("nodeid: 2", "nodeid: 1", 19, "id 1 is taken by the host in line 12"),
+        ("nodeid: 2", "nodeid: 65536", 19, "'65536' is not an integer from 1 to 65535"),
+        ("nodeid: 2", "", 18, "nodeid is missing"),
+        ("name: beta", "name: alpha", 20, "the name 'alpha' is taken by the host in line 12"),
+        ("name: beta", "", 18, "where there are several links, each node has a name"),
+        ("10.0.0.2", "10.0.0.1", 21, "is the address of the host in line 12 on link 0"),
+        ("10.0.0.2", "fd00::2", 21, "one is IPv4, the other IPv6"),
+        ("10.0.0.2", "no.such.name.invalid", 21, "neither an address nor the name of one"),
+        ("    ring1_addr: 10.1.0.2\n", "", 18, "not the same links as the first node"),
+    ],
+)
+def test_a_mistake_is_explained(
+    tmp_path: Path, before: str, after: str, line: int, said: str
+) -> None:
+    if "key" not in after:
+        write_key(tmp_path / "authkey")
+    assert before in FILE
+    found = mistakes(tmp_path, FILE.replace(before, after))
+    assert [(mistake.line, said in mistake.text) for mistake in found] == [(line, True)]
+
+
+def test_all_are_said_at_once(tmp_path: Path) -> None:
+    text = FILE.replace("nodeid: 2", "nodeid: two").replace("version: 2", "version: 3")
+    assert [mistake.line for mistake in mistakes(tmp_path, text)] == [1, 2, 19]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("totem {\nversion 2\n}\n", 2, "neither"),
+        ("totem {\n}\n}\n", 3, "no section that this brace could close"),
+        ("totem {\n  interface {\n  }\n", 1, "totem has no closing brace"),
+        ("totem {\n} # end\n", 2, "the line has to end"),
+    ],
+)
+def test_after_a_mistake_in_the_syntax_there_is_only_that(
+    tmp_path: Path, text: str, line: int, said: str
+) -> None:
+    (mistake,) = mistakes(tmp_path, text)
+    assert mistake.line == line
+    assert said in mistake.text
+
+
+def test_what_corosync_does_not_know_is_warned_of(tmp_path: Path) -> None:
+    write_key(tmp_path / "authkey", mode=0o644)
+    text = FILE.replace("cluster_name: lab", "cluster_nam: lab").replace("mcastport", "mcastpart")
+    cluster = load(tmp_path, text + "nodlist {\n}\n")
+    found = [(warning.line, warning.text) for warning in cluster.warnings]
+    assert [line for line, _ in found] == [1, 3, 8, 25]
+    assert "others may read" in found[0][1]
+    for (_, said), right in zip(found[1:], ("cluster_name", "mcastport", "nodelist"), strict=True):
+        assert f"did you mean {right}?" in said
