@@ -17,14 +17,16 @@ import click
 import trio
 
 from knet_trio.cli.decode.capture import Capture
+from knet_trio.cli.decode.cluster import cluster_keys, cluster_ports
 from knet_trio.cli.decode.decoder import Decoder
 from knet_trio.cli.decode.errors import CaptureError
 from knet_trio.cli.decode.frame import Frame
 from knet_trio.cli.decode.interface import InterfaceCapture
 from knet_trio.cli.decode.json_lines import packet_object, summary_object
-from knet_trio.cli.decode.keys import CaptureKey, UnusableKeyError, read_keys
+from knet_trio.cli.decode.keys import UnusableKeyError, read_keys
 from knet_trio.cli.decode.text import packet_line, summary_lines
 from knet_trio.cli.ending import leave_without_result, run_until_signal
+from knet_trio.cluster import ClusterFileError, load_cluster
 
 NOT_ALL_OPENED: Final = 1
 WRONG_ARGUMENTS: Final = 2
@@ -156,6 +158,14 @@ async def _chunks(name: str) -> AsyncGenerator[bytes]:
     help="A key file: a cluster's key or corosync's authkey. Repeat it for several keys.",
 )
 @click.option(
+    "--cluster",
+    "clusters",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A cluster file or corosync.conf: its keys, and its ports where --port gives none.",
+)
+@click.option(
     "--cipher",
     "ciphers",
     multiple=True,
@@ -188,6 +198,7 @@ def decode(
     file: str | None,
     interface: str | None,
     keys: tuple[Path, ...],
+    clusters: tuple[Path, ...],
     ciphers: tuple[str, ...],
     hashes: tuple[str, ...],
     ports: tuple[int, ...],
@@ -208,7 +219,7 @@ def decode(
 
     \b
     Examples:
-      knet-trio decode cluster.pcap --key /etc/corosync/authkey
+      knet-trio decode cluster.pcap --cluster /etc/corosync/corosync.conf
       knet-trio decode old.pcapng --key a.key --key b.key --cipher aes256 --hash sha512
       knet-trio decode -i eth0 --port 5405 --key lab.key --seconds 10 --summary
       ssh alpha tcpdump -U -w - udp | knet-trio decode - --key lab.key --json
@@ -222,10 +233,13 @@ def decode(
     if seconds is not None and interface is None:
         raise click.UsageError("--seconds is for -i: a file has an end")
     try:
-        found = collect_keys(keys, ciphers, hashes)
-    except UnusableKeyError as error:
+        found = read_keys(keys, ciphers, hashes)
+        files = [load_cluster(path) for path in clusters]
+    except (UnusableKeyError, ClusterFileError) as error:
         raise click.UsageError(str(error)) from None
-    decoder = Decoder(found, ports)
+    for cluster in files:
+        found += cluster_keys(cluster)
+    decoder = Decoder(found, ports or sorted(set().union(*map(cluster_ports, files))))
     session = _Session(decoder, as_json=as_json, packets=not summary, count=count)
     if file is not None:
         if file != _STDIN and not os.path.exists(file):
@@ -249,14 +263,3 @@ def decode(
         click.echo(f"ended by {outcome.name}", err=True)
         sys.exit(_BY_SIGNAL + outcome)
     sys.exit(session.status)
-
-
-def collect_keys(
-    keys: tuple[Path, ...], ciphers: tuple[str, ...], hashes: tuple[str, ...]
-) -> list[CaptureKey]:
-    """Return the keys to open packets with, wherever the arguments say that they are.
-
-    Raises:
-        UnusableKeyError: One of them cannot be used.
-    """
-    return read_keys(keys, ciphers, hashes)

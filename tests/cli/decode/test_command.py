@@ -155,6 +155,39 @@ def test_keys(place: Path) -> None:
     assert "right.key opens it with --cipher aes256 --hash sha256" in result.stdout
 
 
+CLUSTER = """
+[cluster]
+key_file = "{key}"
+port = {port}
+[[hosts]]
+id = 1
+links = ["10.0.0.1"]
+[[hosts]]
+id = 2
+links = ["10.0.0.2"]
+"""
+
+
+def test_the_keys_and_ports_of_a_cluster(place: Path) -> None:
+    for name in ("right.key", "wrong.key"):
+        (place / name).chmod(0o400)
+    file = place / "lab.toml"
+    sealed = ("@sealed.pcap", "--summary", "--cluster", "@lab.toml")
+    file.write_text(CLUSTER.format(key="right.key", port=5405))
+    assert run(place, *sealed).exit_code == OPENED
+    file.write_text(CLUSTER.format(key="wrong.key", port=5405))
+    assert run(place, *sealed).exit_code == NOT_ALL
+    assert run(place, *sealed, "--key", "@right.key").exit_code == OPENED
+    # The packets are not the cluster's, but for the port that is asked for.
+    file.write_text(CLUSTER.format(key="right.key", port=6000))
+    assert run(place, *sealed).exit_code == NOT_ALL
+    assert run(place, *sealed, "--port", "5405").exit_code == OPENED
+    file.write_text("[cluster")
+    result = run(place, *sealed)
+    assert result.exit_code == WRONG
+    assert "lab.toml:1:" in result.output
+
+
 def test_what_is_not_opened_has_a_line_where_it_is_known_to_be_knet(place: Path) -> None:
     lines = run(place, "@sealed.pcap", "--port", "5405").stdout.splitlines()
     assert sum("not opened: no key opens it, 80 bytes" in line for line in lines) == 6

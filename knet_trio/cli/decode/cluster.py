@@ -1,0 +1,18 @@
+"""What a cluster file says of the packets of its hosts."""
+
+from __future__ import annotations
+
+from knet_trio.cli.decode.keys import CaptureKey
+from knet_trio.cluster import Cluster, plan_links
+
+
+def cluster_keys(cluster: Cluster) -> list[CaptureKey]:
+    """Return the keys that its hosts use and accept."""
+    name = cluster.path.name if cluster.path else cluster.name
+    configs = [cluster.crypto, cluster.accept_crypto]
+    return [CaptureKey(name, config) for config in configs if config is not None]
+
+
+def cluster_ports(cluster: Cluster) -> set[int]:
+    """Return the UDP ports of its links."""
+    return {way.src.port for host in cluster.hosts for way in plan_links(cluster, host)}
