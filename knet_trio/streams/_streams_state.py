@@ -99,8 +99,8 @@ class StreamsState:
         """
         messages = await self.channel.receive_many(_RECEIVED_AT_ONCE)
         heard: dict[HostPump, None] = {}
+        now = trio.current_time()
         if len(messages) == 1:
-            now = trio.current_time()
             self._take_of(messages[0].source, [messages[0].data], now, heard)
             for pump in heard:
                 if not pump.wait_for(now):
@@ -109,7 +109,7 @@ class StreamsState:
         for start in range(0, len(messages), _RECEIVED_IN_A_TURN):
             if start:
                 await trio.lowlevel.checkpoint()
-            now = trio.current_time()
+                now = trio.current_time()
             self._take(messages[start : start + _RECEIVED_IN_A_TURN], now, heard)
         for pump in heard:
             if not pump.wait_for(now):

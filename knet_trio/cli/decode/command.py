@@ -239,7 +239,9 @@ def decode(
         raise click.UsageError(str(error)) from None
     for cluster in files:
         found += cluster_keys(cluster)
-    decoder = Decoder(found, ports or sorted(set().union(*map(cluster_ports, files))))
+    if not ports:
+        ports = tuple({port for cluster in files for port in cluster_ports(cluster)})
+    decoder = Decoder(found, ports)
     session = _Session(decoder, as_json=as_json, packets=not summary, count=count)
     if file is not None:
         if file != _STDIN and not os.path.exists(file):
