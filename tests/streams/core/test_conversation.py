@@ -11,7 +11,14 @@ from knet_trio.streams._core.connection_stages import (
 )
 from knet_trio.streams._core.conversation import Conversation
 from knet_trio.streams._core.faults import Fault
-from knet_trio.streams._core.limits import GREETINGS, INITIAL_CREDIT, KEEPALIVE, MAX_STREAMS
+from knet_trio.streams._core.limits import (
+    GREETINGS,
+    INITIAL_CREDIT,
+    KEEPALIVE,
+    MAX_JUMP,
+    MAX_STREAMS,
+    PROBES,
+)
 from knet_trio.streams._core.receiving_half import ReceivingStage
 from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
 from knet_trio.streams._core.wire import (
@@ -19,10 +26,11 @@ from knet_trio.streams._core.wire import (
     RECEIVING,
     SENDING,
     Code,
+    DataFrame,
     StreamKind,
     StreamPacketKind,
 )
-from knet_trio.streams._core.wire_reading import read_header_untrusted
+from knet_trio.streams._core.wire_reading import read_frames_untrusted, read_header_untrusted
 from knet_trio.streams._core.wire_writing import write_data_head, write_packet
 from tests.streams.core.lossy import PATIENCE, TwoSides, Weather
 
@@ -343,6 +351,64 @@ def test_who_acknowledges_what_was_not_sent_is_told_and_given_up() -> None:
     assert there.sending_failure.cause is FailureCause.BROKEN_RULES
     assert here.sending_failure is not None
     assert here.sending_failure.cause is FailureCause.VIOLATION
+
+
+def test_a_number_that_is_too_far_is_counted_and_changes_nothing() -> None:
+    two = TwoSides()
+    here, there = joined(two)
+    connection = two.connection(0)
+    for beyond in (2**32 + 1, MAX_JUMP + 100):
+        for frames in ((PING_FRAME,), (write_data_head(2, 1, 0, 0, last=False),)):
+            number = connection.builder.next_number + beyond
+            kind, ids = StreamPacketKind.FRAMES, (connection.local, connection.remote)
+            two.deliver(1, write_packet(kind, *ids, number, frames, checked=True))
+    assert [error.fault for error in two.faults] == [Fault.NUMBER_TOO_FAR] * 4
+    two.faults.clear()
+    say(two, 0, here, there, b"I go on")
+    assert two.faults == []
+
+
+def test_a_packet_for_nobody_is_not_answered() -> None:
+    two = TwoSides()
+    joined(two)
+    two.run_for(1)
+    sent = list(two.sent)
+    for kind in StreamPacketKind:
+        two.deliver(1, write_packet(kind, 5, 0, 0, (PING_FRAME,), checked=True))
+    assert [error.fault for error in two.faults] == [Fault.MALFORMED] * 3
+    two.run_for(0.5)
+    # The greeting is.
+    assert two.sent == [sent[0], sent[1] + 1]
+
+
+@pytest.mark.parametrize("size", [1, 5000])
+def test_there_are_two_probes_with_what_is_oldest(size: int) -> None:
+    two = TwoSides()
+    here, there = joined(two)
+    two.run_for(1)
+    probes: list[bytes] = []
+    two.tap = lambda side, packet: probes.append(packet) if side == 0 else None
+    two.cut = True
+    two.connection(0).write(here, b"x" * size)
+    two.flush()
+    first = len(probes)
+    probes.clear()
+    two.run_until(lambda: bool(probes))
+    assert len(probes) == PROBES
+    offsets = [
+        frame.offset
+        for packet in probes
+        for frame in read_frames_untrusted(packet)
+        if isinstance(frame, DataFrame)
+    ]
+    assert len(offsets) == PROBES
+    # One that was all there is, or the two oldest of several.
+    assert (len(set(offsets)), first > 1) == ((1, False) if size == 1 else (2, True))
+    two.cut = False
+    two.run_until(lambda: there.receiving.available == size)
+    two.run_for(0.5)
+    assert not two.connection(0).has_unacknowledged
+    assert two.faults == []
 
 
 def test_answers_to_strangers_are_few() -> None:
