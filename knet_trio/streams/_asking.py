@@ -9,7 +9,7 @@ import trio
 from knet_trio.streams._collecting import Collector, Whole, take_whole
 from knet_trio.streams._core.receiving_half import ReceivingStage
 from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
-from knet_trio.streams._core.wire import Code, StreamKind
+from knet_trio.streams._core.wire import SENDING, Code, StreamKind
 from knet_trio.streams._stream_user import BOTH, UsedStream
 
 if TYPE_CHECKING:
@@ -87,15 +87,14 @@ async def tell(pump: HostPump, data: bytes | memoryview) -> None:
         now = trio.current_time()
     used = UsedStream(pump, *opened)
     state = used.state
+    state.owner = _Receipt(used)
     try:
         if not pump.say(used.connection, state, data, now):
             await _write(used, data)
-        # It says so by an empty answer.
-        while state.receiving.stage is not ReceivingStage.WHOLE:
+        while state.receiving.stage is not ReceivingStage.DONE:
             if state.receiving_failure is not None:
                 raise pump.error(state.receiving_failure)
             await used.wait_news()
-        used.connection.end_read(state)
     except BaseException:
         used.reset(BOTH, Code.CANCELLED)
         raise
@@ -147,6 +146,8 @@ class _Answer:
             self._begin(used.state)
         if self._collector is not None:
             self._collector.touched()
+        if self.is_there:
+            _give_up_rest(used)
         used.touched()
 
     def _begin(self, state: StreamState) -> None:
@@ -167,14 +168,44 @@ class _Answer:
         self.is_there = True
         self.failure = failure
         # It may have gone on because another one has left room, and nothing has come.
+        _give_up_rest(self._used)
         self._used.touched()
 
 
+class _Receipt:
+    """Finds out that a message is in the queue of the other side, which says so by an empty answer.
+
+    Args:
+        used: The stream of the message.
+    """
+
+    __slots__ = ("_used",)
+
+    def __init__(self, used: UsedStream) -> None:
+        self._used = used
+
+    def touched(self) -> None:
+        """Note that it is, and wake the task."""
+        used = self._used
+        if used.state.receiving.stage is ReceivingStage.WHOLE:
+            used.connection.end_read(used.state)
+            _give_up_rest(used)
+        used.touched()
+
+
+def _give_up_rest(used: UsedStream) -> None:
+    """Send no more of a question that has its answer; whoever has brought that sends the reset."""
+    sending = used.state.sending
+    if not sending.is_over and sending.next <= sending.written:
+        reason = "nobody waits for the rest of it"
+        used.connection.reset(used.state, SENDING, Code.CANCELLED, reason)
+
+
 async def _write(used: UsedStream, data: bytes | memoryview) -> None:
-    """Write all there is to ask, unless the other side wants no more of it."""
+    """Write all there is to ask, unless the other side wants no more of it, or has answered."""
     try:
         await used.write(data, last=True)
-    except trio.BrokenResourceError:
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
         # The other half says why, unless there is an answer already.
         if used.state.receiving.wants_more:
             raise

@@ -83,11 +83,13 @@ class UsedStream:
         view = memoryview(data).cast("B")
         # What cannot change is sent from where it is.
         keeps = isinstance(view.obj, bytes)
-        for start in range(0, len(view), _WRITTEN_AT_ONCE):
-            part = view[start : start + _WRITTEN_AT_ONCE]
-            await self.wait_for_room()
+        start, end = 0, len(view)
+        while start < end:
+            room = await self.wait_for_room()
+            part = view[start : start + min(room, _WRITTEN_AT_ONCE)]
+            start += len(part)
             self.connection.write(self.state, part if keeps else bytes(part))
-            if last and start + len(part) == len(view):
+            if last and start == end:
                 # In one packet with its bytes, if they are few.
                 self.connection.finish(self.state)
             self.pump.flush(bulk=sending.unsent > _LITTLE)
@@ -96,13 +98,14 @@ class UsedStream:
         if sending.unsent >= LOW_WATER:
             await self.wait_for_room()
 
-    async def wait_for_room(self) -> None:
-        """Wait until there is room for more to be sent."""
+    async def wait_for_room(self) -> int:
+        """Wait until there is room for more to be sent; return for how many bytes."""
         self.check_sending()
-        while self.state.sending.unsent >= LOW_WATER:
+        while not (room := self.connection.room(self.state)):
             self.state.writer_waits = True
             await self.news.wait()
             self.check_sending()
+        return room
 
     def finish(self) -> None:
         """End what this side sends."""

@@ -62,8 +62,9 @@ class HostStream(trio.abc.HalfCloseableStream):
     async def send_all(self, data: BytesLike) -> None:
         """Send all bytes.
 
-        Returns when the last of them wait to be sent, 2 MiB at most. Cancelled, it may have sent
-        a beginning of them.
+        Returns when the last of them wait to be sent, 2 MiB at most; less where many streams to the
+        host wait, as all of them hold 64 MiB and a little at most. Cancelled, it may have sent a
+        beginning of them.
 
         Raises:
             trio.BrokenResourceError: The stream has failed.

@@ -17,8 +17,21 @@ import trio
 
 from knet_trio import Channel, CryptoConfig, Handle, open_handle
 from knet_trio.streams import HostRequest, HostStream, Streams, open_streams
-from knet_trio.streams._core.limits import INITIAL_CREDIT, MAX_SEGMENTS, MAX_STREAMS
-from knet_trio.streams._core.wire import RECEIVING, SENDING, Code, StreamKind, StreamPacketKind
+from knet_trio.streams._core.limits import (
+    INITIAL_CREDIT,
+    MAX_JUMP,
+    MAX_NUMBER,
+    MAX_SEGMENTS,
+    MAX_STREAMS,
+)
+from knet_trio.streams._core.wire import (
+    PING_FRAME,
+    RECEIVING,
+    SENDING,
+    Code,
+    StreamKind,
+    StreamPacketKind,
+)
 from knet_trio.streams._core.wire_reading import read_header_untrusted
 from knet_trio.streams._core.wire_writing import (
     write_accept,
@@ -53,13 +66,13 @@ class Member:
         self.theirs = 0
         self._channel = channel
         self._mine = dice.getrandbits(64) | 1
-        self._number = 0
+        self.number = 0
         self._sent = 0
 
     async def greet(self) -> None:
         """Begin a connection, with ids that were not used before."""
         self._mine += 1 << 33
-        self._number = 0
+        self.number = 0
         hello = self._packet(StreamPacketKind.HELLO, self._mine, 0)
         with trio.fail_after(PATIENCE):
             await self.throw(hello)
@@ -70,12 +83,12 @@ class Member:
                     return
 
     def _packet(self, kind: StreamPacketKind, sender: int, receiver: int, *frames: bytes) -> bytes:
-        return write_packet(kind, sender, receiver, self._number, frames, checked=True)
+        return write_packet(kind, sender, receiver, self.number, frames, checked=True)
 
     async def say(self, *frames: bytes) -> None:
         """Send frames in a packet of the connection."""
         packet = self._packet(StreamPacketKind.FRAMES, self._mine, self.theirs, *frames)
-        self._number += 1
+        self.number += 1
         await self.throw(packet)
 
     async def throw(self, packet: bytes) -> None:
@@ -145,6 +158,24 @@ async def what_was_not_sent(member: Member) -> None:
     ):
         await member.greet()
         await member.say(frame)
+
+
+async def numbers_far_apart(member: Member) -> None:
+    """Packets whose numbers leave gaps that are too large to be told, or nearly are."""
+    for jump in (2**32 + 1, MAX_JUMP + 1, MAX_JUMP, MAX_NUMBER // 2, 2**63):
+        await member.greet()
+        for _ in range(100):
+            await member.say(PING_FRAME)
+            member.number += jump - 1
+            if member.number >= 2**64:
+                break
+
+
+async def nobody_is_meant(member: Member) -> None:
+    """Packets of every kind without the receiver's id."""
+    for kind in StreamPacketKind:
+        for _ in range(200):
+            await member.throw(write_packet(kind, 5, 0, 0, (PING_FRAME,), checked=True))
 
 
 async def noise(member: Member) -> None:
@@ -240,6 +271,8 @@ async def open_three(crypto: CryptoConfig | None) -> AsyncGenerator[tuple[Handle
         all_it_has_credit_for,
         requests_without_ends,
         holes,
+        numbers_far_apart,
+        nobody_is_meant,
         what_was_not_sent,
         noise,
         greetings,

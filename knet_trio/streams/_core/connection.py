@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from knet_trio.streams._core.congestion import CongestionControl
 from knet_trio.streams._core.control_frames import PING_CONTROL, STREAMS_CONTROL, Control
 from knet_trio.streams._core.faults import Fault, StreamPacketError
-from knet_trio.streams._core.packet_builder import PacketBuilder
+from knet_trio.streams._core.limits import MAX_HELD, MAX_JUMP, MIN_HELD
+from knet_trio.streams._core.packet_builder import LOW_WATER, QUANTUM, PacketBuilder
 from knet_trio.streams._core.received_numbers import ReceivedNumbers
 from knet_trio.streams._core.receiving_half import ReceivingCue
-from knet_trio.streams._core.recovery import Recovery, SentRun
+from knet_trio.streams._core.recovery import Recovery
 from knet_trio.streams._core.sending_half import SendingCue
 from knet_trio.streams._core.stream_state import Failure, FailureCause, StreamState
 from knet_trio.streams._core.stream_table import StreamTable
@@ -60,6 +61,8 @@ class Connection:
         touched: Streams of which something has changed, for those who use them to take out.
         opened: Streams that the other side has opened, likewise.
         room_to_open: Whether the other side has let more streams be opened, likewise.
+        held: Bytes that were written and have not arrived, without those that were said in one
+            packet: the congestion window bounds these.
         failure: Why it has ended, None while it has not.
         recovery: The packets that are on their way.
         builder: What makes the packets.
@@ -73,6 +76,7 @@ class Connection:
         self.touched: dict[StreamState, None] = {}
         self.opened: list[StreamState] = []
         self.room_to_open = False
+        self.held = 0
         self.failure: Failure | None = None
         self.recovery = Recovery(congestion)
         self.received = ReceivedNumbers()
@@ -115,7 +119,30 @@ class Connection:
     def write(self, stream: StreamState, data: bytes | memoryview) -> None:
         """Take bytes to send on a stream; they must not change from now on."""
         stream.sending.write(data)
+        self._count_held(stream)
         self.builder.queue(stream)
+
+    def room(self, stream: StreamState) -> int:
+        """Return how many bytes may be written on a stream now; 0 or less for none."""
+        if stream.sending.unsent >= LOW_WATER:
+            return 0
+        room = max(MIN_HELD, (MAX_HELD - self.held) // 2) - stream.held
+        # It is not worth while to write less.
+        return room if room >= QUANTUM else 0
+
+    def _count_held(self, stream: StreamState) -> None:
+        """Count what is held of a stream, and let it go on if it waits for that.
+
+        A stream that waits holds something, so it gets here as soon as that arrives. What others
+        hold need not wake it.
+        """
+        sending = stream.sending
+        held = 0 if sending.is_over else sending.written - sending.base
+        self.held += held - stream.held
+        stream.held = held
+        if stream.writer_waits and self.room(stream):
+            stream.writer_waits = False
+            self.touched[stream] = None
 
     def finish(self, stream: StreamState) -> None:
         """End what this side sends on a stream."""
@@ -162,6 +189,8 @@ class Connection:
             told |= SENDING
         if halves & RECEIVING and stream.receiving.advance(ReceivingCue.STOP):
             told |= RECEIVING
+        if told & SENDING:
+            self._count_held(stream)
         if told:
             self.builder.add(Control(FrameType.RESET, stream.key, told, code, reason))
         self._forget_if_over(stream)
@@ -185,9 +214,7 @@ class Connection:
         Raises:
             StreamPacketError: It is refused. It is then not acknowledged.
         """
-        if number in self.received:
-            # It may be that the acknowledgement was lost, but then the sender will use another.
-            raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
+        self._check_number(number)
         eliciting = asks = False
         for frame in read_frames_untrusted(packet):
             if isinstance(frame, DataFrame):
@@ -226,8 +253,8 @@ class Connection:
         Raises:
             StreamPacketError: It is refused. It is then not acknowledged.
         """
-        if number <= self.received.largest and number in self.received:
-            raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
+        if number != self.received.largest + 1:
+            self._check_number(number)
         self._ack_came((acknowledged,), delay, now)
         key, kind, offset, data, last, asks = frame
         self._data_came(key, kind, offset, data, last)
@@ -250,8 +277,8 @@ class Connection:
         Raises:
             StreamPacketError: It is refused. It is then not acknowledged.
         """
-        if number in self.received:
-            raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
+        if number != self.received.largest + 1:
+            self._check_number(number)
         self._data_came(stream, kind, offset, data, last)
         self.received.add(number, 1, now, eliciting=True, asks=asks)
 
@@ -270,14 +297,25 @@ class Connection:
         Returns:
             Whether they are; if not, nothing has happened.
         """
-        found = self._table.get(stream ^ 1)
-        if found is None or found.kind is not kind or number <= self.received.largest:
+        found, largest = self._table.get(stream ^ 1), self.received.largest
+        if found is None or found.kind is not kind or not 0 < number - largest <= MAX_JUMP:
             return False
         if not found.receiving.receive_run(offset, data, more):
             return False
         self.touched[found] = None
         self.received.add(number, 1 + len(more), now, eliciting=True, asks=False)
         return True
+
+    def _check_number(self, number: int) -> None:
+        """Raise StreamPacketError if no packet with that number may come (any more)."""
+        received = self.received
+        if number > received.largest + MAX_JUMP:
+            raise StreamPacketError(
+                Fault.NUMBER_TOO_FAR, f"packet {number} comes after {received.largest}"
+            )
+        if number in received:
+            # It may be that the acknowledgement was lost, but then the sender will use another.
+            raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
 
     def _data_came(
         self, wire_key: int, kind: StreamKind, offset: int, data: memoryview, last: bool
@@ -324,11 +362,13 @@ class Connection:
         if before is not None:
             self._arrived(before, first, end)
         if lost:
-            self.send_again(lost)
+            self.builder.send_again(lost)
 
     def _arrived(self, stream: StreamState, start: int, stop: int) -> None:
         sending = stream.sending
         sending.arrived(start, stop)
+        if stream.held:
+            self._count_held(stream)
         if sending.is_over:
             self.touched[stream] = None
             self._forget_if_over(stream)
@@ -357,29 +397,21 @@ class Connection:
         self._fail_stream(stream, halves, failure)
         self._forget_if_over(stream)
 
-    def send_again(self, packets: Sequence[SentRun]) -> None:
-        """Have what was in packets sent again, as far as it is of use."""
-        for packet in packets:
-            for stream, start, stop in packet.pieces:
-                stream.sending.lose(start, stop)
-                self.builder.queue(stream)
-            for control in packet.controls:
-                self.builder.add(control)
-
     def check_timers(self, now: float) -> None:
         """Do what the timers of loss recovery want."""
         recovery = self.recovery
         if now >= recovery.loss_deadline:
-            self.send_again(recovery.find_lost(now))
+            self.builder.send_again(recovery.find_lost(now))
             recovery.arm(now)
         if now >= recovery.probe_deadline:
-            self.send_again(recovery.probe(now, self.builder.allow_probes()))
+            self.builder.send_again(recovery.probe(now, self.builder.allow_probes()))
             if not self.builder.has_something:
                 self.ping()
 
     def _fail_stream(self, stream: StreamState, halves: int, failure: Failure) -> None:
         if halves & SENDING and stream.sending.advance(SendingCue.PEER_STOPS):
             stream.sending_failure = failure
+            self._count_held(stream)
         if halves & RECEIVING and stream.receiving.advance(ReceivingCue.PEER_GIVES_UP):
             stream.receiving_failure = failure
         self.touched[stream] = None

@@ -15,8 +15,9 @@ class Fault(enum.StrEnum):
     UNKNOWN_KIND = "unknown_kind"
     UNKNOWN_FRAME = "unknown_frame"
 
-    # Packets that come twice, or of a connection that there is not (any more).
+    # Packets that come twice or out of nowhere, or of a connection that there is not (any more).
     DUPLICATE = "duplicate"
+    NUMBER_TOO_FAR = "number_too_far"
     NO_CONNECTION = "no_connection"
     TOO_MANY_SEGMENTS = "too_many_segments"
 

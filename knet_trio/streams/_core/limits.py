@@ -31,6 +31,14 @@ MAX_SEGMENTS: Final = 4096
 SEGMENT_CREDIT: Final = 256
 """Bytes of a stream's window for each such piece: no more pieces are kept than go into it."""
 
+# What the sending side holds, which it chooses freely.
+
+MAX_HELD: Final = 64 * 1024 * 1024
+"""Bytes that a program may have handed over for a host and that have not arrived: each stream has
+room for as many as half of what is left of it."""
+MIN_HELD: Final = 64 * 1024
+"""Each stream has room for that many bytes, whatever others hold."""
+
 # Packets.
 
 MAX_CHECKED: Final = 16 * 1024
@@ -51,6 +59,9 @@ MAX_KEPT_RANGES: Final = 256
 """Ranges of received packet numbers that are kept; what is below them counts as received."""
 MAX_NUMBER: Final = 2**62
 """No packet has a higher number."""
+MAX_JUMP: Final = 2**31
+"""How far the number of a packet may be above the highest that has come: a sender would have to
+lose that many in a row, and a gap that is larger has no room in an acknowledgement."""
 
 # Loss recovery (RFC 9002).
 

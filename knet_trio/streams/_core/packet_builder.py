@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from knet_trio.streams._core.control_frames import PING_CONTROL, Control, write_control
-from knet_trio.streams._core.limits import ASK_BYTES, ASK_SHARE, MAX_CHECKED, PROBES
+from knet_trio.streams._core.limits import ASK_BYTES, ASK_SHARE, PROBES
 from knet_trio.streams._core.received_numbers import ReceivedNumbers
 from knet_trio.streams._core.recovery import Recovery, SentRun
 from knet_trio.streams._core.stream_state import StreamState
@@ -71,7 +72,7 @@ class PacketBuilder:
         self._received = received
         self._table = table
         self._touched = touched
-        self._checks = self._checked = checked
+        self._checked = checked
         self.controls: dict[Control, None] = {}
         self.ready: deque[StreamState] = deque()
         self._turn_left = QUANTUM
@@ -107,12 +108,27 @@ class PacketBuilder:
         self._probes = PROBES
         return PROBES
 
+    def send_again(self, packets: Sequence[SentRun]) -> None:
+        """Have what was in packets sent again, as far as it is of use."""
+        for packet in packets:
+            for stream, start, stop in packet.pieces:
+                stream.sending.lose(start, stop)
+                self.queue(stream)
+            for control in packet.controls:
+                self.add(control)
+
+    def _count_probe(self) -> None:
+        """Note that a probe is made; another one that has nothing to say says the same again."""
+        self._probes -= 1
+        newest = self._recovery.newest
+        if self._probes and newest is not None and not self.has_something:
+            self.send_again((newest,))
+
     def build(self, local: int, remote: int, now: float, piece: int, count: int) -> list[bytes]:
         """Return up to ``count`` packets to send now, of at most ``piece`` bytes each."""
         piece = max(piece, MIN_PIECE)
         recovery = self._recovery
         recovery.congestion.set_piece(piece)
-        self._checked = self._checks and piece <= MAX_CHECKED
         packets: list[bytes] = []
         eliciting = False
         while len(packets) < count:
@@ -127,7 +143,8 @@ class PacketBuilder:
                 if packet is not None:
                     packets.append(packet)
                     eliciting = True
-                    self._probes = max(0, self._probes - 1)
+                    if self._probes:
+                        self._count_probe()
             elif self._received.deadline <= now:
                 packets.append(self._acknowledge(local, remote, now, piece))
             else:
@@ -183,7 +200,7 @@ class PacketBuilder:
             stream.kind,
             data,
             ack,
-            checked=self._checks and piece <= MAX_CHECKED,
+            checked=self._checked,
         )
         recovery.sent(SentRun(number, 1, now, len(packet), ((stream, 0, size + 1),), (), told))
         recovery.arm(now)
@@ -302,7 +319,7 @@ class PacketBuilder:
     def _after_piece(self, stream: StreamState, size: int) -> None:
         """Note that the stream whose turn it is has sent so many bytes."""
         sending = stream.sending
-        if stream.writer_waits and sending.unsent < LOW_WATER:
+        if stream.writer_waits and sending.unsent < LOW_WATER <= sending.unsent + size:
             stream.writer_waits = False
             self._touched[stream] = None
         self._turn_left -= size

@@ -135,6 +135,11 @@ class Recovery:
         """How many bytes more the congestion window lets out."""
         return self.congestion.window - self.in_flight
 
+    @property
+    def newest(self) -> SentRun | None:
+        """What was sent last of all that is on its way."""
+        return next(reversed(self._sent.values()), None)
+
     def sent(self, run: SentRun) -> None:
         """Note that packets were sent; ``arm`` has to be called after the last ones."""
         run.place = self._places

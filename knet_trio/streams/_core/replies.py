@@ -41,7 +41,7 @@ class Replies:
     def unknown(self, sender: int, receiver: int) -> bytes:
         """Return what says that a packet with these ids is of no connection."""
         kind = StreamPacketKind.UNKNOWN
-        return write_packet(kind, receiver or 1, sender, 0, (), checked=self._checked)
+        return write_packet(kind, receiver, sender, 0, (), checked=self._checked)
 
     def closing(self, local: int, remote: int, code: Code, reason: str) -> bytes:
         """Return what ends the connection with these ids."""

@@ -59,8 +59,9 @@ SENDING_TRANSITIONS: Final = {
 _FINISHED: Final = SENDING_TRANSITIONS[SendingStage.OPEN, SendingCue.FINISH]
 # What is written in smaller pieces is put together up to this size.
 _GATHERED: Final = 4096
-# Chunks that have arrived before the lists of them are made shorter.
+# Chunks that have arrived, and bytes in them, before the lists of them are made shorter.
 _KEPT_CHUNKS: Final = 32
+_KEPT_BYTES: Final = 64 * 1024
 
 
 class SendingHalf:
@@ -292,7 +293,10 @@ class SendingHalf:
         count = bisect_right(self._starts, self.base) - 1
         if self.base >= self.written:
             count = len(self._starts)
-        if count > _KEPT_CHUNKS or count == len(self._starts):
+        if count == len(self._starts) or (
+            count > 0
+            and (count > _KEPT_CHUNKS or self._starts[count] - self._starts[0] > _KEPT_BYTES)
+        ):
             del self._starts[:count]
             del self._chunks[:count]
 

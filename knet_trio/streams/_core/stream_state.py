@@ -60,6 +60,7 @@ class StreamState:
         receiving_failure: Why nothing more can be received, None as long as it can.
         owner: Who is told when it is touched, by those who take that out.
         writer_waits: Whether somebody waits until there is less to send.
+        held: For the connection: bytes that were written and have not arrived.
         is_queued: For the connection: whether it is in the queue of those that have something.
         window: For the connection: how many bytes it may send before they have been read.
         credited: When credit was given last, in seconds.
@@ -68,6 +69,7 @@ class StreamState:
     __slots__ = (
         "accepted",
         "credited",
+        "held",
         "is_queued",
         "key",
         "kind",
@@ -90,6 +92,7 @@ class StreamState:
         self.receiving_failure: Failure | None = None
         self.owner: StreamUser | None = None
         self.writer_waits = False
+        self.held = 0
         self.is_queued = False
         self.window = INITIAL_CREDIT
         self.credited = 0.0

@@ -109,8 +109,10 @@ class StreamTable:
 
     def _see(self, number: int) -> bool:
         """Return whether the other side's stream ``number`` is seen for the first time."""
-        if number >= self.limit:
+        # What it was not told it cannot know. So one that takes in nothing cannot have ever more
+        # streams refused, and what is to be said of them pile up here.
+        if number >= self._told:
             raise StreamPacketError(
-                Fault.STREAMS_EXCEEDED, f"stream {number} of at most {self.limit}"
+                Fault.STREAMS_EXCEEDED, f"stream {number} of at most {self._told}"
             )
         return self._seen.add(number, number + 1)

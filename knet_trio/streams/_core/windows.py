@@ -15,6 +15,7 @@ from __future__ import annotations
 from knet_trio.streams._core.limits import (
     FIRST_WINDOW,
     INITIAL_CREDIT,
+    MAX_OFFSET,
     MAX_WINDOW,
     WINDOW_BUDGET,
 )
@@ -65,7 +66,7 @@ class ReceiveWindows:
 
     @staticmethod
     def _grant(stream: StreamState, now: float) -> bool:
-        limit = stream.receiving.read_to + stream.window
+        limit = min(stream.receiving.read_to + stream.window, MAX_OFFSET)
         if limit <= stream.receiving.limit:
             return False
         stream.receiving.limit = limit

@@ -82,8 +82,10 @@ def read_header_untrusted(packet: bytes) -> PacketHeader:
     known = _PACKET_KINDS.get(kind)
     if known is None:
         raise StreamPacketError(Fault.UNKNOWN_KIND, f"packet kind {kind} is not known")
-    if number >= MAX_NUMBER or not sender:
+    if number > MAX_NUMBER or not sender:
         raise StreamPacketError(Fault.MALFORMED, f"packet number {number} of sender {sender}")
+    if not receiver and known is not StreamPacketKind.HELLO:
+        raise StreamPacketError(Fault.MALFORMED, f"{known.name} is for nobody")
     return PacketHeader(known, sender, receiver, number)
 
 
@@ -117,7 +119,7 @@ def read_whole_untrusted(packet: bytes) -> _WholeFields | None:
     view = memoryview(packet)
     if checksum and checksum != (crc32(view[CHECKSUM_SIZE:]) or 0xFFFFFFFF):
         return None
-    if number >= MAX_NUMBER or not sender:
+    if number > MAX_NUMBER or not sender:
         return None
     data = view[WHOLE_LAYOUT.size :]
     return sender, receiver, number, known, key, start, data, last, asks
@@ -187,8 +189,8 @@ def read_answer_untrusted(packet: bytes) -> AnswerFields | None:
         or asks > 1
         or start + length > MAX_OFFSET
         or first > largest
-        or largest >= MAX_NUMBER
-        or number >= MAX_NUMBER
+        or largest > MAX_NUMBER
+        or number > MAX_NUMBER
         or not sender
     ):
         return None
@@ -213,7 +215,7 @@ def read_run_untrusted(packets: Sequence[bytes], start: int) -> list[memoryview]
     _, _, _, _, sender, receiver, number, _, use, _, _, length, key, offset = fields
     pack = WHOLE_AFTER_CHECKSUM_LAYOUT.pack
     found: list[memoryview] = []
-    for index in range(start + 1, len(packets)):
+    for index in range(start + 1, min(len(packets), start + 1 + MAX_NUMBER - number)):
         packet = packets[index]
         number += 1
         offset += length
@@ -298,7 +300,7 @@ def _read_ack(packet: bytes, start: int) -> tuple[AckFrame, int]:
     _, count, _, delay, largest, first = ACK_LAYOUT.unpack_from(packet, start)
     start += ACK_FRAME_SIZE
     low = largest - first
-    if count > MAX_ACK_RANGES or low < 0 or largest >= MAX_NUMBER:
+    if count > MAX_ACK_RANGES or low < 0 or largest > MAX_NUMBER:
         raise _malformed("ACK")
     if not count:
         return AckFrame(((low, largest + 1),), delay / 1e6), start

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Final
 from zlib import crc32
 
-from knet_trio.streams._core.limits import MAX_REASON
+from knet_trio.streams._core.limits import MAX_CHECKED, MAX_REASON
 from knet_trio.streams._core.wire import (
     ACCEPT_LAYOUT,
     ACK_LAYOUT,
@@ -19,14 +20,19 @@ from knet_trio.streams._core.wire import (
     DATA_LAYOUT,
     DATA_TYPE,
     FRAMES_KIND,
+    HEADER_SIZE,
     RESET_LAYOUT,
     STREAMS_LAYOUT,
     STREAMS_VERSION,
     WHOLE_AFTER_CHECKSUM_LAYOUT,
+    WHOLE_LAYOUT,
     Code,
     FrameType,
     StreamPacketKind,
 )
+
+# Numbers in a row that an ACK tells of at once.
+_LONGEST: Final = 0xFFFFFFFF
 
 
 def write_packet(
@@ -38,10 +44,10 @@ def write_packet(
     *,
     checked: bool,
 ) -> bytes:
-    """Return a packet. With ``checked`` it has a checksum."""
+    """Return a packet. With ``checked`` it has a checksum, unless it is larger than those have."""
     head = AFTER_CHECKSUM_LAYOUT.pack(STREAMS_VERSION, kind, 0, sender, receiver, number)
     checksum = 0
-    if checked:
+    if checked and HEADER_SIZE + sum(map(len, parts)) <= MAX_CHECKED:
         checksum = crc32(head)
         for part in parts:
             checksum = crc32(part, checksum)
@@ -52,13 +58,12 @@ def write_packet(
 def write_data_packet(
     sender: int, receiver: int, number: int, frame: bytes, data: memoryview, *, checked: bool
 ) -> bytes:
-    """Return a packet with one DATA frame: the short way for what is sent most."""
+    """Return a packet with one DATA frame: the short way of ``write_packet``."""
     head = (
         AFTER_CHECKSUM_LAYOUT.pack(STREAMS_VERSION, FRAMES_KIND, 0, sender, receiver, number)
         + frame
     )
-    checksum = (crc32(data, crc32(head)) or 0xFFFFFFFF) if checked else 0
-    return b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, data))
+    return _join(head, data, checked=checked)
 
 
 def write_last_packet(
@@ -116,7 +121,7 @@ def write_last_packet(
             0,
             min(int(delay * 1e6), 0xFFFFFFFF),
             last,
-            min(last - first, 0x7FFFFFFF),
+            min(last - first, _LONGEST),
             DATA_TYPE,
             kind,
             1,
@@ -125,7 +130,14 @@ def write_last_packet(
             stream,
             0,
         )
-    checksum = (crc32(data, crc32(head)) or 0xFFFFFFFF) if checked else 0
+    return _join(head, data, checked=checked)
+
+
+def _join(head: bytes, data: bytes | memoryview, *, checked: bool) -> bytes:
+    """Return a packet of what comes after its checksum."""
+    checksum = 0
+    if checked and CHECKSUM_SIZE + len(head) + len(data) <= MAX_CHECKED:
+        checksum = crc32(data, crc32(head)) or 0xFFFFFFFF
     return b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, data))
 
 
@@ -160,6 +172,7 @@ def write_run(
     pack = WHOLE_AFTER_CHECKSUM_LAYOUT.pack
     packets: list[bytes] = []
     checksum = 0
+    checked = checked and WHOLE_LAYOUT.size + size <= MAX_CHECKED
     for parts in pieces:
         head = pack(
             STREAMS_VERSION,
@@ -195,17 +208,25 @@ def write_data_head(
 
 
 def write_ack(ranges: Sequence[tuple[int, int]], delay: float) -> bytes:
-    """Return an ACK frame for ranges ``[start, end)`` of packet numbers, the highest first."""
+    """Return an ACK frame for ranges ``[start, end)`` of packet numbers, the highest first.
+
+    It goes no further back than its fields of 32 bits do. What is below was told long ago.
+    """
     low, end = ranges[0]
-    # What is further back has been told long ago, and there are 32 bits for it.
-    low = max(low, end - 0x80000000)
+    first = min(end - 1 - low, _LONGEST)
     fields: list[int] = []
     before = low
+    # Of a range that does not fit there is the upper part, and nothing below.
+    fits = first == end - 1 - low
     for start, stop in ranges[1:]:
-        fields += (before - stop, stop - start)
+        if not fits or before - stop > _LONGEST:
+            break
+        length = min(stop - start, _LONGEST)
+        fits = length == stop - start
+        fields += (before - stop, length)
         before = start
     microseconds = min(int(delay * 1e6), 0xFFFFFFFF)
-    head = ACK_LAYOUT.pack(ACK_TYPE, len(ranges) - 1, 0, microseconds, end - 1, end - 1 - low)
+    head = ACK_LAYOUT.pack(ACK_TYPE, len(fields) // 2, 0, microseconds, end - 1, first)
     return head + struct.pack(f">{len(fields)}I", *fields) if fields else head
 
 

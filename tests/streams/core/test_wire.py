@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from knet_trio.streams._core.faults import Fault, StreamPacketError
-from knet_trio.streams._core.limits import MAX_OFFSET, MAX_REASON
+from knet_trio.streams._core.limits import MAX_CHECKED, MAX_NUMBER, MAX_OFFSET, MAX_REASON
 from knet_trio.streams._core.wire import (
     HEADER_SIZE,
     PING_FRAME,
@@ -53,12 +53,20 @@ def packet(*frames: bytes, checked: bool = True) -> bytes:
     return write_packet(StreamPacketKind.FRAMES, 5, 6, 7, frames, checked=checked)
 
 
-@given(st.sampled_from(StreamPacketKind), IDS, KEYS, st.integers(0, 2**62 - 1), st.booleans())
+@given(st.sampled_from(StreamPacketKind), IDS, KEYS, st.integers(0, MAX_NUMBER), st.booleans())
+@example(StreamPacketKind.FRAMES, 1, 1, MAX_NUMBER, True)
+@example(StreamPacketKind.FRAMES, 1, 0, 0, True)
 def test_headers(
     kind: StreamPacketKind, sender: int, receiver: int, number: int, checked: bool
 ) -> None:
     written = write_packet(kind, sender, receiver, number, (), checked=checked)
     assert len(written) == HEADER_SIZE
+    if not receiver and kind is not StreamPacketKind.HELLO:
+        # Only a greeting is for whoever is there.
+        with pytest.raises(StreamPacketError) as caught:
+            read_header_untrusted(written)
+        assert caught.value.fault is Fault.MALFORMED
+        return
     assert read_header_untrusted(written) == PacketHeader(kind, sender, receiver, number)
 
 
@@ -142,9 +150,24 @@ def test_other_faults() -> None:
     assert (
         fault(write_packet(StreamPacketKind.FRAMES, 0, 1, 1, (), checked=True)) is Fault.MALFORMED
     )
-    assert fault(write_packet(StreamPacketKind.FRAMES, 1, 1, 2**62, (), checked=True)) is (
+    assert fault(write_packet(StreamPacketKind.FRAMES, 1, 1, MAX_NUMBER + 1, (), checked=True)) is (
         Fault.MALFORMED
     )
+
+
+def test_packets_that_are_small_enough_have_a_checksum() -> None:
+    for size, checked in ((0, True), (MAX_CHECKED, True), (MAX_CHECKED + 1, False)):
+        data = bytes(max(0, size - HEADER_SIZE - 24))
+        head = write_data_head(1, 1, 0, len(data), last=False)
+        pieces = [[memoryview(data)]]
+        written = [
+            write_packet(StreamPacketKind.FRAMES, 1, 2, 3, (head, data), checked=True),
+            write_data_packet(1, 2, 3, head, memoryview(data), checked=True),
+            write_last_packet(1, 2, 3, 1, 1, data, None, checked=True),
+            *write_run(1, 2, 3, 1, 1, 0, pieces, len(data), asks=False, checked=True),
+        ]
+        assert {len(one) for one in written} == {max(size, HEADER_SIZE + 24)}
+        assert {any(one[:4]) for one in written} == {checked}
 
 
 @given(st.integers(0, 8 * 60 - 1))
@@ -214,7 +237,7 @@ def test_what_is_no_answer() -> None:
         (ack, PING_FRAME, frame),
         (ack, frame, PING_FRAME),
         (write_ack([(3, 10), (0, 1)], 0.5), frame),
-        (write_ack([(3, 2**62 + 1)], 0.5), frame),
+        (write_ack([(3, MAX_NUMBER + 2)], 0.5), frame),
         (bytes([2, 0, 0, 0, 0, 0, 0, 0, *bytes(8), 0, 0, 0, 1]), frame),
         (ack, write_data_head(8, 9, 0, 4, last=True) + b"data"),
         (ack, write_data_head(8, 2, MAX_OFFSET, 4, last=True) + b"data"),

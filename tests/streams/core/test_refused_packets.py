@@ -1,0 +1,122 @@
+"""Packets that break the rules, and what becomes of the conversation."""
+
+from __future__ import annotations
+
+from knet_trio.streams._core.faults import Fault
+from knet_trio.streams._core.limits import (
+    INITIAL_CREDIT,
+    MAX_JUMP,
+    MAX_STREAMS,
+)
+from knet_trio.streams._core.stream_state import FailureCause
+from knet_trio.streams._core.wire import (
+    PING_FRAME,
+    Code,
+    StreamKind,
+    StreamPacketKind,
+)
+from knet_trio.streams._core.wire_reading import read_header_untrusted
+from knet_trio.streams._core.wire_writing import write_data_head, write_packet
+from tests.streams.core.lossy import TwoSides, Weather
+from tests.streams.core.test_conversation import BOTH, joined, say
+
+
+def test_damaged_packets_change_nothing() -> None:
+    two = TwoSides()
+    two.weather = Weather(damage=0.2)
+    here, there = joined(two)
+    for number in range(200):
+        say(two, 0, here, there, b"%d" % number * 100)
+    assert {error.fault for error in two.faults} <= {
+        Fault.WRONG_CHECKSUM,
+        Fault.WRONG_VERSION,
+    }
+
+
+def test_more_than_the_credit_is_refused_in_one_packet_too() -> None:
+    two = TwoSides(piece=60_000)
+    joined(two)
+    asked = two.open(0, StreamKind.REQUEST)
+    # As a peer would that does not keep to it.
+    asked.sending.limit = 1 << 20
+    assert two.say_whole(0, asked, bytes(INITIAL_CREDIT + 1))
+    two.run_until(lambda: bool(two.ended[1]))
+    assert [error.fault for error in two.faults] == [Fault.CREDIT_EXCEEDED]
+
+
+def test_who_acknowledges_what_was_not_sent_is_told_and_given_up() -> None:
+    two = TwoSides()
+    here, there = joined(two)
+    connection = two.connection(1)
+    connection.builder.next_number += 100
+    connection.ping()
+    two.flush()
+    two.run_for(0.05)
+    two.connection(0).received.add(10**6, 1, two.now, eliciting=True, asks=True)
+    two.run_for(0.05)
+    assert there.sending_failure is not None
+    assert there.sending_failure.cause is FailureCause.BROKEN_RULES
+    assert here.sending_failure is not None
+    assert here.sending_failure.cause is FailureCause.VIOLATION
+
+
+def test_who_takes_in_nothing_cannot_have_ever_more_streams_refused() -> None:
+    two = TwoSides()
+    joined(two)
+    two.run_for(1)
+    ids = two.connection(0).local, two.connection(0).remote
+    victim, first = two.connection(1), two.connection(0).builder.next_number
+    number = 1
+    # It is told how many streams it may open, as long as the congestion window has room.
+    while two.sides[1].connection is victim and number < 30 * MAX_STREAMS:
+        frame = write_data_head(2 * number, StreamKind.STREAM, 0, 0, last=False)
+        kind = StreamPacketKind.FRAMES
+        two.deliver(1, write_packet(kind, *ids, first + number, (frame,), checked=True))
+        for stream in victim.opened:
+            victim.reset(stream, BOTH, Code.REFUSED, "nobody takes it")
+        victim.opened.clear()
+        two.sides[1].poll(two.now, two.piece, 64)
+        assert len(victim.builder.controls) <= 2 * MAX_STREAMS
+        number += 1
+    assert two.faults[-1].fault is Fault.STREAMS_EXCEEDED
+
+
+def test_a_number_that_is_too_far_is_counted_and_changes_nothing() -> None:
+    two = TwoSides()
+    here, there = joined(two)
+    connection = two.connection(0)
+    for beyond in (2**32 + 1, MAX_JUMP + 100):
+        for frames in ((PING_FRAME,), (write_data_head(2, 1, 0, 0, last=False),)):
+            number = connection.builder.next_number + beyond
+            kind, ids = StreamPacketKind.FRAMES, (connection.local, connection.remote)
+            two.deliver(1, write_packet(kind, *ids, number, frames, checked=True))
+    assert [error.fault for error in two.faults] == [Fault.NUMBER_TOO_FAR] * 4
+    two.faults.clear()
+    say(two, 0, here, there, b"I go on")
+    assert two.faults == []
+
+
+def test_a_packet_for_nobody_is_not_answered() -> None:
+    two = TwoSides()
+    joined(two)
+    two.run_for(1)
+    sent = list(two.sent)
+    for kind in StreamPacketKind:
+        two.deliver(1, write_packet(kind, 5, 0, 0, (PING_FRAME,), checked=True))
+    assert [error.fault for error in two.faults] == [Fault.MALFORMED] * 3
+    two.run_for(0.5)
+    # The greeting is.
+    assert two.sent == [sent[0], sent[1] + 1]
+
+
+def test_answers_to_strangers_are_few() -> None:
+    two = TwoSides()
+    joined(two)
+    for number in range(1000):
+        stranger = write_packet(
+            StreamPacketKind.FRAMES, 77 + number, 5, 0, (PING_FRAME,), checked=True
+        )
+        two.deliver(0, stranger)
+    packets = two.sides[0].poll(two.now, 1400, 64)
+    kinds = [read_header_untrusted(packet).kind for packet in packets]
+    assert kinds.count(StreamPacketKind.UNKNOWN) == 16
