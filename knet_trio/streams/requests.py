@@ -43,6 +43,7 @@ class HostRequest:
         self._answered = False
         self._open = unanswered
         unanswered[self] = None
+        used.state.owner = _Asker(self, used, unanswered)
 
     def __repr__(self) -> str:
         return f"<HostRequest of host {self.source}: {len(self.data)} bytes>"
@@ -129,6 +130,28 @@ class HostRequest:
                 self.fail("it was not answered")
 
 
+class _Asker:
+    """Told of what happens to a request that the program works on.
+
+    Its receiver knows the request, which it has to fail at the end, for as long only as somebody
+    waits for the answer: a handler need not do anything with one that was cancelled.
+    """
+
+    __slots__ = ("_open", "_request", "_used")
+
+    def __init__(
+        self, request: HostRequest, used: UsedStream, unanswered: dict[HostRequest, None]
+    ) -> None:
+        self._request = request
+        self._used = used
+        self._open = unanswered
+
+    def touched(self) -> None:
+        if self._used.state.sending_failure is not None:
+            self._open.pop(self._request, None)
+        self._used.touched()
+
+
 @final
 class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
     """Takes the requests of other hosts. ``Streams.requests`` makes it.
@@ -137,17 +160,24 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
     hosts.
     """
 
-    __slots__ = ("__weakref__", "_limit", "_queue", "_taken")
+    __slots__ = ("__weakref__", "_closed", "_limit", "_queue", "_taken")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._queue: FairQueue[tuple[UsedStream, Collector | Whole]] = FairQueue(
-            "these requests were closed"
+            "these requests were closed",
+            lambda item: item[0].state.sending_failure is not None,
+            lambda item: item[1].drop(),
         )
+        # Why it was closed, None as long as it was not.
+        self._closed: str | None = None
         self._taken: dict[HostRequest, None] = {}
 
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         """For the package itself: take a request that a host begins."""
+        if self._closed is not None:
+            connection.reset(state, BOTH, Code.REFUSED, self._closed)
+            return
         used = UsedStream(pump, connection, state)
         whole = take_whole(connection, state, pump.requests, self._limit)
         if whole is not None:
@@ -155,9 +185,12 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
             return
 
         def done(failure: Failure | None) -> None:
-            if failure is None:
+            if failure is None and self._closed is None:
                 state.owner = used
                 self._queue.put(pump.host_id, (used, collector))
+            elif failure is None:
+                collector.drop()
+                connection.reset(state, BOTH, Code.REFUSED, self._closed or "")
             elif not state.is_over:
                 connection.reset(state, BOTH, Code.CANCELLED)
 
@@ -183,6 +216,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
 
     def close(self, reason: str = "it takes no requests any more") -> None:
         """Refuse what was not taken, and say that what was not answered has failed."""
+        self._closed = self._closed or reason
         for used, collector in self._queue.close():
             collector.drop()
             used.reset(BOTH, Code.REFUSED, reason)

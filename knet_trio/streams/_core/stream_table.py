@@ -15,7 +15,8 @@ from knet_trio.streams._core.range_set import RangeSet
 from knet_trio.streams._core.stream_state import StreamState
 from knet_trio.streams._core.wire import StreamKind
 
-# Streams of the other side that end before it is told that it may open as many more.
+# Streams of the other side that end before it is told that it may open as many more; and how many
+# it may still open, as far as it knows, when it is told of each: the others may stay for long.
 _TOLD_AFTER: Final = MAX_STREAMS // 4
 
 
@@ -100,7 +101,7 @@ class StreamTable:
         if not key & 1 or not (known or self._see(key >> 1)):
             return False
         self.limit += 1
-        return self.limit - self._told >= _TOLD_AFTER
+        return self.limit - self._told >= _TOLD_AFTER or self._told - self._seen.end < _TOLD_AFTER
 
     def told(self) -> int:
         """Return the limit to tell to the other side."""
