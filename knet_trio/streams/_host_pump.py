@@ -228,7 +228,8 @@ class HostPump:
                     stream.owner.touched()
         if connection.room_to_open:
             connection.room_to_open = False
-            self._openers.ring()
+            # No more than find room: there may be thousands, and room for one each time.
+            self._openers.ring_for(connection.may_open)
 
     def open_now(self, kind: StreamKind, now: float) -> tuple[Connection, StreamState] | None:
         """Open a stream, None if the other side lets no more be opened.

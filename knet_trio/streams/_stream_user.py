@@ -31,12 +31,23 @@ def check_bytes(data: object, limit: int | None = None) -> bytes | memoryview:
     if not isinstance(data, bytes | bytearray | memoryview):
         advice = ": encode it first" if isinstance(data, str) else ""
         raise InvalidArgumentError(f"bytes can be sent, not {type(data).__name__}{advice}")
-    view = memoryview(cast("bytes", data)).cast("B")
+    view = memoryview(cast("bytes", data))
+    # Only what lies in one place can be taken for bytes in place.
+    view = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
     if limit is not None and len(view) > limit:
         raise InvalidArgumentError(
             f"{len(view)} bytes are more than the {limit} of max_size: use a stream"
         )
     return view
+
+
+def let_go(data: bytes | memoryview) -> None:
+    """Want no more of what ``check_bytes`` has returned: its owner may make it longer or shorter.
+
+    An exception may keep it for long, else.
+    """
+    if isinstance(data, memoryview):
+        data.release()
 
 
 class UsedStream:
@@ -79,15 +90,19 @@ class UsedStream:
 
         With ``last`` they are the last.
         """
+        with memoryview(data).cast("B") as view:
+            await self._write(view, last=last)
+
+    async def _write(self, view: memoryview, *, last: bool) -> None:
         sending = self.state.sending
-        view = memoryview(data).cast("B")
         # What cannot change is sent from where it is.
         keeps = isinstance(view.obj, bytes)
         for start in range(0, len(view), _WRITTEN_AT_ONCE):
-            part = view[start : start + _WRITTEN_AT_ONCE]
+            stop = min(start + _WRITTEN_AT_ONCE, len(view))
             await self.wait_for_room()
-            self.connection.write(self.state, part if keeps else bytes(part))
-            if last and start + len(part) == len(view):
+            part = view[start:stop] if keeps else bytes(view[start:stop])
+            self.connection.write(self.state, part)
+            if last and stop == len(view):
                 # In one packet with its bytes, if they are few.
                 self.connection.finish(self.state)
             self.pump.flush(bulk=sending.unsent > _LITTLE)

@@ -12,7 +12,7 @@ from knet_trio.streams._core.stream_state import Failure, StreamState
 from knet_trio.streams._core.wire import Code
 from knet_trio.streams._fair_queue import FairQueue
 from knet_trio.streams._host_pump import HostPump
-from knet_trio.streams._stream_user import BOTH, UsedStream, check_bytes
+from knet_trio.streams._stream_user import BOTH, UsedStream, check_bytes, let_go
 
 if TYPE_CHECKING:
     from knet_trio import BytesLike
@@ -73,6 +73,12 @@ class HostRequest:
             InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
         """
         view = check_bytes(data, self._limit)
+        try:
+            await self._answer(view)
+        finally:
+            let_go(view)
+
+    async def _answer(self, view: bytes | memoryview) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._used.check_sending()
         self._take_turn()
@@ -106,6 +112,7 @@ class HostRequest:
             raise trio.ClosedResourceError("this request was answered or refused before")
         self._answered = True
         self._open.pop(self, None)
+        self._used.state.owner = self._used
 
     async def __aenter__(self) -> HostRequest:
         """Return the request."""
@@ -147,9 +154,12 @@ class _Asker:
         self._open = unanswered
 
     def touched(self) -> None:
-        if self._used.state.sending_failure is not None:
+        used = self._used
+        if used.state.sending_failure is not None:
             self._open.pop(self._request, None)
-        self._used.touched()
+            # What was lost on its way may be remembered, with the stream, but not the request.
+            used.state.owner = used
+        used.touched()
 
 
 @final

@@ -42,6 +42,11 @@ class StreamTable:
         """Whether the other side lets this one open another stream."""
         return self._next < self._peer_limit
 
+    @property
+    def room(self) -> int:
+        """How many more."""
+        return self._peer_limit - self._next
+
     def all(self) -> list[StreamState]:
         """Return all streams."""
         return list(self.streams.values())
