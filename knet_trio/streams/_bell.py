@@ -37,6 +37,13 @@ class Bell:
             trio.lowlevel.reschedule(waiting.pop(0))
 
     @trio.lowlevel.enable_ki_protection
+    def ring_for(self, count: int) -> None:
+        """Wake up to ``count`` of those who wait, who have waited for longest."""
+        for task in self.waiting[:count]:
+            trio.lowlevel.reschedule(task)
+        del self.waiting[:count]
+
+    @trio.lowlevel.enable_ki_protection
     def ring_for_one(self) -> None:
         """Wake the one who has waited for longest."""
         if self.waiting:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
 
 import trio
 
 from knet_trio.streams._bell import Bell
+from knet_trio.streams._core.limits import MAX_STREAMS
 
 T = TypeVar("T")
+
+SWEPT: Final = 2 * MAX_STREAMS
+"""With so many of a host, at least half are of streams that are over."""
 
 
 class FairQueue(Generic[T]):
@@ -17,10 +22,16 @@ class FairQueue(Generic[T]):
 
     Args:
         why_closed: What waiting tasks are told when it is closed.
+        is_over: Whether nobody will miss something.
+        drop: Called with what is thrown away for that.
     """
 
-    def __init__(self, why_closed: str) -> None:
+    def __init__(
+        self, why_closed: str, is_over: Callable[[T], bool], drop: Callable[[T], object]
+    ) -> None:
         self._why_closed = why_closed
+        self._is_over = is_over
+        self._drop = drop
         self._queues: dict[int, deque[T]] = {}
         self._takers = Bell()
         self._closed = False
@@ -36,6 +47,8 @@ class FairQueue(Generic[T]):
             self._queues[host_id] = deque((item,))
         else:
             queue.append(item)
+            if len(queue) >= SWEPT:
+                self._sweep(host_id, queue)
         self._takers.ring_for_one()
 
     async def take(self) -> T:
@@ -57,6 +70,15 @@ class FairQueue(Generic[T]):
         left = [item for queue in self._queues.values() for item in queue]
         self._queues.clear()
         return left
+
+    def _sweep(self, host_id: int, queue: deque[T]) -> None:
+        """Throw away what is over: it can be without end, while nobody takes anything."""
+        over = [item for item in queue if self._is_over(item)]
+        self._queues[host_id] = deque(item for item in queue if not self._is_over(item))
+        if not self._queues[host_id]:
+            del self._queues[host_id]
+        for item in over:
+            self._drop(item)
 
     def _take(self) -> T:
         host_id, queue = next(iter(self._queues.items()))

@@ -72,6 +72,8 @@ class HostPump:
         # Packets that found no room, and whether the task is handing some over.
         self._left: list[bytes] = []
         self._handing_over = False
+        # Why nothing is opened any more.
+        self._closed: Failure | None = None
 
     async def run(self) -> None:
         """Send until the task is cancelled."""
@@ -148,6 +150,8 @@ class HostPump:
         if packet is None:
             return False
         self._transmit((packet,))
+        if self._left:
+            self._bed.ring()
         self._set_alarm(conversation.deadline)
         return True
 
@@ -224,10 +228,16 @@ class HostPump:
                     stream.owner.touched()
         if connection.room_to_open:
             connection.room_to_open = False
-            self._openers.ring()
+            # No more than find room: there may be thousands, and room for one each time.
+            self._openers.ring_for(connection.may_open)
 
     def open_now(self, kind: StreamKind, now: float) -> tuple[Connection, StreamState] | None:
-        """Open a stream, None if the other side lets no more be opened."""
+        """Open a stream, None if the other side lets no more be opened.
+
+        Raises the error for streams that were closed: a task may still have waited to open one.
+        """
+        if self._closed is not None:
+            raise self.error(self._closed)
         stream = self.conversation.open(kind, now)
         connection = self.conversation.connection
         return None if stream is None or connection is None else (connection, stream)
@@ -252,6 +262,7 @@ class HostPump:
 
     def close(self, failure: Failure) -> None:
         """End the conversation, and tell the host."""
+        self._closed = failure
         now = trio.current_time()
         packets = self.conversation.close(failure, Code.CLOSED, now)
         # Nobody will be there to repeat it if it is lost.
@@ -262,6 +273,7 @@ class HostPump:
                 # It finds out when it sends something, or by the silence.
                 break
         self.notice()
+        self._openers.ring()
 
     def error(self, failure: Failure) -> Exception:
         """Return the error for a call that cannot go on."""

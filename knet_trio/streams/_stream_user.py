@@ -31,12 +31,23 @@ def check_bytes(data: object, limit: int | None = None) -> bytes | memoryview:
     if not isinstance(data, bytes | bytearray | memoryview):
         advice = ": encode it first" if isinstance(data, str) else ""
         raise InvalidArgumentError(f"bytes can be sent, not {type(data).__name__}{advice}")
-    view = memoryview(cast("bytes", data)).cast("B")
+    view = memoryview(cast("bytes", data))
+    # Only what lies in one place can be taken for bytes in place.
+    view = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
     if limit is not None and len(view) > limit:
         raise InvalidArgumentError(
             f"{len(view)} bytes are more than the {limit} of max_size: use a stream"
         )
     return view
+
+
+def let_go(data: bytes | memoryview) -> None:
+    """Want no more of what ``check_bytes`` has returned: its owner may make it longer or shorter.
+
+    An exception may keep it for long, else.
+    """
+    if isinstance(data, memoryview):
+        data.release()
 
 
 class UsedStream:
@@ -79,17 +90,21 @@ class UsedStream:
 
         With ``last`` they are the last.
         """
+        with memoryview(data).cast("B") as view:
+            await self._write(view, last=last)
+
+    async def _write(self, view: memoryview, *, last: bool) -> None:
         sending = self.state.sending
-        view = memoryview(data).cast("B")
         # What cannot change is sent from where it is.
         keeps = isinstance(view.obj, bytes)
         start, end = 0, len(view)
         while start < end:
             room = await self.wait_for_room()
-            part = view[start : start + min(room, _WRITTEN_AT_ONCE)]
-            start += len(part)
-            self.connection.write(self.state, part if keeps else bytes(part))
-            if last and start == end:
+            stop = min(start + min(room, _WRITTEN_AT_ONCE), end)
+            part = view[start:stop] if keeps else bytes(view[start:stop])
+            self.connection.write(self.state, part)
+            start = stop
+            if last and stop == end:
                 # In one packet with its bytes, if they are few.
                 self.connection.finish(self.state)
             self.pump.flush(bulk=sending.unsent > _LITTLE)

@@ -18,7 +18,7 @@ from knet_trio import (
 from knet_trio.streams._asking import ask, open_stream, tell
 from knet_trio.streams._core.faults import Fault
 from knet_trio.streams._core.wire import StreamKind
-from knet_trio.streams._stream_user import check_bytes
+from knet_trio.streams._stream_user import check_bytes, let_go
 from knet_trio.streams._streams_state import StreamsState
 from knet_trio.streams.listener import StreamListener
 from knet_trio.streams.messages import MessageReceiver
@@ -105,9 +105,12 @@ class Streams:
             InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
         """
         view = check_bytes(data, self._state.max_size)
-        # To wait for the answer is a full one.
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return await ask(self._state.pump(host), view, self._state.max_size)
+        try:
+            # To wait for the answer is a full one.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return await ask(self._state.pump(host), view, self._state.max_size)
+        finally:
+            let_go(view)
 
     def requests(self) -> AbstractAsyncContextManager[RequestReceiver]:
         """Take the requests of other hosts, as long as the block lasts.
@@ -159,9 +162,12 @@ class Streams:
             InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
         """
         view = check_bytes(data, self._state.max_size)
-        # To wait for the answer is a full one.
-        await trio.lowlevel.checkpoint_if_cancelled()
-        await tell(self._state.pump(host), view)
+        try:
+            # To wait for the answer is a full one.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await tell(self._state.pump(host), view)
+        finally:
+            let_go(view)
 
     def messages(self) -> AbstractAsyncContextManager[MessageReceiver]:
         """Take the messages that other hosts send with ``send``, as long as the block lasts.

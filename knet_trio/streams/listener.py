@@ -29,11 +29,16 @@ class StreamListener(trio.abc.Listener[HostStream]):
     __slots__ = ("__weakref__", "_closed", "_queue")
 
     def __init__(self) -> None:
-        self._queue: FairQueue[UsedStream] = FairQueue("this listener was closed")
+        self._queue: FairQueue[UsedStream] = FairQueue(
+            "this listener was closed", lambda used: used.state.is_over, lambda used: None
+        )
         self._closed = False
 
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         """For the package itself: take a stream that a host has opened."""
+        if self._closed:
+            connection.reset(state, BOTH, Code.REFUSED, "its listener was closed")
+            return
         if self._queue.count(pump.host_id) < BACKLOG:
             connection.accept(state, trio.current_time())
         self._queue.put(pump.host_id, UsedStream(pump, connection, state))

@@ -11,12 +11,13 @@ from knet_trio.streams._collecting import Collector, Whole, take_whole
 from knet_trio.streams._core.connection import Connection
 from knet_trio.streams._core.stream_state import Failure, StreamState
 from knet_trio.streams._core.wire import Code
-from knet_trio.streams._fair_queue import FairQueue
+from knet_trio.streams._fair_queue import SWEPT, FairQueue
 from knet_trio.streams._host_pump import HostPump
 from knet_trio.streams._stream_user import BOTH, UsedStream
 
 QUEUED: Final = 64
 """Messages of a host that wait until the program takes them; the senders of others wait."""
+_CLOSED: Final = "it takes no messages any more"
 
 
 @final
@@ -34,13 +35,19 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
         self._limit = limit
         self._closed = False
         self._queue: FairQueue[tuple[UsedStream, Collector | Whole]] = FairQueue(
-            "these messages were closed"
+            # Its sender knows that it is in the queue, so none is thrown away.
+            "these messages were closed",
+            lambda _: False,
+            lambda _: None,
         )
         # Those that are whole, and whose senders wait for room.
         self._waiting: dict[int, dict[UsedStream, Collector | Whole]] = {}
 
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         """For the package itself: take a message that a host begins."""
+        if self._closed:
+            connection.reset(state, BOTH, Code.REFUSED, _CLOSED)
+            return
         used = UsedStream(pump, connection, state)
         whole = take_whole(connection, state, pump.requests, self._limit)
         if whole is not None:
@@ -51,6 +58,9 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
             if failure is None and not self._closed:
                 state.owner = used
                 self._add(used, collector)
+            elif failure is None:
+                collector.drop()
+                connection.reset(state, BOTH, Code.REFUSED, _CLOSED)
             elif not state.is_over:
                 connection.reset(state, BOTH, Code.CANCELLED)
 
@@ -62,7 +72,13 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
     def _add(self, used: UsedStream, data: Collector | Whole) -> None:
         """Have a message that is whole wait for room in the queue."""
         host_id = used.pump.host_id
-        self._waiting.setdefault(host_id, {})[used] = data
+        waiting = self._waiting.setdefault(host_id, {})
+        waiting[used] = data
+        if len(waiting) >= SWEPT:
+            # Most senders have given up, and more may without end, while nobody takes anything.
+            over = [each for each in waiting if each.state.sending_failure is not None]
+            for each in over:
+                waiting.pop(each).drop()
         self._queue_waiting(host_id)
 
     async def receive(self) -> Message:
@@ -87,7 +103,7 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
         for waiting in self._waiting.values():
             for used, collector in waiting.items():
                 collector.drop()
-                used.reset(BOTH, Code.REFUSED, "it takes no messages any more")
+                used.reset(BOTH, Code.REFUSED, _CLOSED)
         self._waiting.clear()
 
     async def aclose(self) -> None:

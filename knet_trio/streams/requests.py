@@ -12,7 +12,7 @@ from knet_trio.streams._core.stream_state import Failure, StreamState
 from knet_trio.streams._core.wire import Code
 from knet_trio.streams._fair_queue import FairQueue
 from knet_trio.streams._host_pump import HostPump
-from knet_trio.streams._stream_user import BOTH, UsedStream, check_bytes
+from knet_trio.streams._stream_user import BOTH, UsedStream, check_bytes, let_go
 
 if TYPE_CHECKING:
     from knet_trio import BytesLike
@@ -43,6 +43,7 @@ class HostRequest:
         self._answered = False
         self._open = unanswered
         unanswered[self] = None
+        used.state.owner = _Asker(self, used, unanswered)
 
     def __repr__(self) -> str:
         return f"<HostRequest of host {self.source}: {len(self.data)} bytes>"
@@ -72,6 +73,12 @@ class HostRequest:
             InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
         """
         view = check_bytes(data, self._limit)
+        try:
+            await self._answer(view)
+        finally:
+            let_go(view)
+
+    async def _answer(self, view: bytes | memoryview) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._used.check_sending()
         self._take_turn()
@@ -105,6 +112,7 @@ class HostRequest:
             raise trio.ClosedResourceError("this request was answered or refused before")
         self._answered = True
         self._open.pop(self, None)
+        self._used.state.owner = self._used
 
     async def __aenter__(self) -> HostRequest:
         """Return the request."""
@@ -129,6 +137,31 @@ class HostRequest:
                 self.fail("it was not answered")
 
 
+class _Asker:
+    """Told of what happens to a request that the program works on.
+
+    Its receiver knows the request, which it has to fail at the end, for as long only as somebody
+    waits for the answer: a handler need not do anything with one that was cancelled.
+    """
+
+    __slots__ = ("_open", "_request", "_used")
+
+    def __init__(
+        self, request: HostRequest, used: UsedStream, unanswered: dict[HostRequest, None]
+    ) -> None:
+        self._request = request
+        self._used = used
+        self._open = unanswered
+
+    def touched(self) -> None:
+        used = self._used
+        if used.state.sending_failure is not None:
+            self._open.pop(self._request, None)
+            # What was lost on its way may be remembered, with the stream, but not the request.
+            used.state.owner = used
+        used.touched()
+
+
 @final
 class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
     """Takes the requests of other hosts. ``Streams.requests`` makes it.
@@ -137,17 +170,24 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
     hosts.
     """
 
-    __slots__ = ("__weakref__", "_limit", "_queue", "_taken")
+    __slots__ = ("__weakref__", "_closed", "_limit", "_queue", "_taken")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._queue: FairQueue[tuple[UsedStream, Collector | Whole]] = FairQueue(
-            "these requests were closed"
+            "these requests were closed",
+            lambda item: item[0].state.sending_failure is not None,
+            lambda item: item[1].drop(),
         )
+        # Why it was closed, None as long as it was not.
+        self._closed: str | None = None
         self._taken: dict[HostRequest, None] = {}
 
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         """For the package itself: take a request that a host begins."""
+        if self._closed is not None:
+            connection.reset(state, BOTH, Code.REFUSED, self._closed)
+            return
         used = UsedStream(pump, connection, state)
         whole = take_whole(connection, state, pump.requests, self._limit)
         if whole is not None:
@@ -155,9 +195,12 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
             return
 
         def done(failure: Failure | None) -> None:
-            if failure is None:
+            if failure is None and self._closed is None:
                 state.owner = used
                 self._queue.put(pump.host_id, (used, collector))
+            elif failure is None:
+                collector.drop()
+                connection.reset(state, BOTH, Code.REFUSED, self._closed or "")
             elif not state.is_over:
                 connection.reset(state, BOTH, Code.CANCELLED)
 
@@ -183,6 +226,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
 
     def close(self, reason: str = "it takes no requests any more") -> None:
         """Refuse what was not taken, and say that what was not answered has failed."""
+        self._closed = self._closed or reason
         for used, collector in self._queue.close():
             collector.drop()
             used.reset(BOTH, Code.REFUSED, reason)

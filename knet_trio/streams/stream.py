@@ -12,7 +12,7 @@ from knet_trio import InvalidArgumentError
 from knet_trio.streams._core.receiving_half import ReceivingStage
 from knet_trio.streams._core.stream_state import FailureCause
 from knet_trio.streams._core.wire import RECEIVING, SENDING, Code
-from knet_trio.streams._stream_user import UsedStream, check_bytes
+from knet_trio.streams._stream_user import UsedStream, check_bytes, let_go
 
 if TYPE_CHECKING:
     from knet_trio import BytesLike
@@ -74,21 +74,27 @@ class HostStream(trio.abc.HalfCloseableStream):
         """
         with self._alone_in_sending():
             view = check_bytes(data)
-            await trio.lowlevel.checkpoint()
-            self._check_open()
-            if self._ended:
-                raise trio.ClosedResourceError("send_eof was called on this stream")
-            sending = self._used.state.sending
-            before = sending.written
             try:
-                await self._used.write(view)
-            except trio.BrokenResourceError:
-                self._told = True
-                self._check_open()
-                raise
-            except trio.Cancelled:
-                self._torn |= before < sending.written < before + len(view)
-                raise
+                await self._send(view)
+            finally:
+                let_go(view)
+
+    async def _send(self, view: bytes | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        if self._ended:
+            raise trio.ClosedResourceError("send_eof was called on this stream")
+        sending = self._used.state.sending
+        before = sending.written
+        try:
+            await self._used.write(view)
+        except trio.BrokenResourceError:
+            self._told = True
+            self._check_open()
+            raise
+        except trio.Cancelled:
+            self._torn |= before < sending.written < before + len(view)
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there may be room for more. Raises what ``send_all`` does."""

@@ -108,6 +108,11 @@ class Connection:
         """Whether the other side lets this one open another stream."""
         return self._table.can_open
 
+    @property
+    def may_open(self) -> int:
+        """How many streams the other side lets this one open now."""
+        return self._table.room
+
     def open(self, kind: StreamKind) -> StreamState:
         """Open a stream; ``can_open`` has to be true."""
         stream = self._table.open(kind)

@@ -15,7 +15,8 @@ from knet_trio.streams._core.range_set import RangeSet
 from knet_trio.streams._core.stream_state import StreamState
 from knet_trio.streams._core.wire import StreamKind
 
-# Streams of the other side that end before it is told that it may open as many more.
+# Streams of the other side that end before it is told that it may open as many more; and how many
+# it may still open, as far as it knows, when it is told of each: the others may stay for long.
 _TOLD_AFTER: Final = MAX_STREAMS // 4
 
 
@@ -40,6 +41,11 @@ class StreamTable:
     def can_open(self) -> bool:
         """Whether the other side lets this one open another stream."""
         return self._next < self._peer_limit
+
+    @property
+    def room(self) -> int:
+        """How many more."""
+        return self._peer_limit - self._next
 
     def all(self) -> list[StreamState]:
         """Return all streams."""
@@ -100,7 +106,7 @@ class StreamTable:
         if not key & 1 or not (known or self._see(key >> 1)):
             return False
         self.limit += 1
-        return self.limit - self._told >= _TOLD_AFTER
+        return self.limit - self._told >= _TOLD_AFTER or self._told - self._seen.end < _TOLD_AFTER
 
     def told(self) -> int:
         """Return the limit to tell to the other side."""
