@@ -93,7 +93,7 @@ class HostPump:
         """Hand over what is to be sent now."""
         packets, self._left = self._left, []
         if not packets:
-            piece = self.piece
+            piece = self._prepare()
             count = max(1, min(BURST_PACKETS, BURST // piece))
             packets = self.conversation.poll(trio.current_time(), piece, count)
             self.notice()
@@ -106,6 +106,9 @@ class HostPump:
                 await self._channel.send_many(packets, to=self.host_id)
         except KnetError:
             self._host_is_gone()
+        except trio.ClosedResourceError:
+            # The handle ends, which the receiving task finds out too.
+            await trio.lowlevel.checkpoint()
         finally:
             self._handing_over = False
 
@@ -116,9 +119,15 @@ class HostPump:
         # One that was removed is found out in sending.
         return host is None or host.status.reachable
 
-    @property
-    def piece(self) -> int:
-        """How many bytes a packet may have now, so that it goes in one piece."""
+    def _prepare(self) -> int:
+        """Return how many bytes a packet may have now, so that it goes in one piece.
+
+        The conversation is told whether packets need checksums, which may change with the keys:
+        where every packet is authenticated, nothing damaged gets there.
+        """
+        conversation, checked = self.conversation, self._handle.allow_clear_traffic
+        if conversation.checked is not checked:
+            conversation.checked = checked
         return min(self._handle.data_mtu, MAX_MESSAGE)
 
     @property
@@ -146,7 +155,7 @@ class HostPump:
             # It may change.
             data = bytes(data)
         conversation = self.conversation
-        packet = conversation.say_whole(connection, stream, data, now, self.piece)
+        packet = conversation.say_whole(connection, stream, data, now, self._prepare())
         if packet is None:
             return False
         self._transmit((packet,))
@@ -182,7 +191,7 @@ class HostPump:
             self._nap.deadline = self._nap_ends = due
 
     def _send_now(self) -> None:
-        packets = self.conversation.poll(trio.current_time(), self.piece, DIRECT)
+        packets = self.conversation.poll(trio.current_time(), self._prepare(), DIRECT)
         if self._is_reachable:
             self._transmit(packets)
         self.notice()

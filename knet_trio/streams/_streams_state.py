@@ -190,7 +190,6 @@ class StreamsState:
             conversation = Conversation(
                 self._incarnation,
                 patience=self._patience,
-                # Where every packet is authenticated, nothing damaged gets here.
                 checked=self._handle.allow_clear_traffic,
                 congestion=TolerantCubic,
             )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from knet_trio import Channel
-from knet_trio.streams import HostRequest, RefusedError, Streams, open_streams
+from knet_trio.streams import RefusedError, Streams, open_streams
 from knet_trio.streams._core.limits import MAX_STREAMS
 from knet_trio.streams._fair_queue import SWEPT
 from knet_trio.testing import SimulatedNetwork
@@ -148,12 +148,11 @@ def test_requests_that_nobody_waits_for_are_let_go_though_they_are_not_answered(
     async def main(network: SimulatedNetwork) -> None:
         async with open_stream_pair() as pair, pair.beta.requests() as requests:
             for answers in (False, True):
-                with trio.move_on_after(1):
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(pair.alpha.request, 2, b"well?")
-                        request: HostRequest = await requests.receive()
-                        assert unanswered(requests) == 1
-                        await trio.sleep_forever()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(pair.alpha.request, 2, b"well?")
+                    request = await requests.receive()
+                    assert unanswered(requests) == 1
+                    nursery.cancel_scope.cancel()
                 await request.wait_cancelled()
                 if answers:
                     with pytest.raises(trio.BrokenResourceError):
@@ -279,5 +278,37 @@ def test_a_request_that_finds_no_room_goes_when_there_is_some(
                 monkeypatch.undo()
             # There and back; no timer for losses had to run out.
             assert trio.current_time() - began < 0.004
+
+    simulate(main)
+
+
+def test_packets_have_checksums_as_soon_as_clear_ones_are_allowed() -> None:
+    """Where every packet is authenticated they have none; who allows others changes that."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_stream_pair(encrypted=True) as pair, pair.beta.requests() as requests:
+
+            async def answer() -> None:
+                async for request in requests:
+                    await request.answer(request.data)
+
+            sent: list[bytes] = []
+            pump = pair.alpha._state.pump(2)  # pyright: ignore[reportPrivateUsage]
+            transmit = pump._transmit  # pyright: ignore[reportPrivateUsage]
+
+            def watch(packets: Sequence[bytes]) -> None:
+                sent.extend(packets)
+                transmit(packets)
+
+            pump._transmit = watch  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(answer)
+                for allows in (False, True, False):
+                    pair.a.allow_clear_traffic = allows
+                    sent.clear()
+                    assert await pair.alpha.request(2, b"well?") == b"well?"
+                    assert sent
+                    assert all(any(packet[:4]) is allows for packet in sent)
+                nursery.cancel_scope.cancel()
 
     simulate(main)

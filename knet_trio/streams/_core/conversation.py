@@ -85,7 +85,6 @@ class Conversation:
     ) -> None:
         self._next_id = incarnation % _IDS or 1
         self._patience = patience
-        self._checked = checked
         self._congestion = congestion
         self.connection: Connection | None = None
         self._stage = ConnectionStage.ENDED
@@ -101,13 +100,24 @@ class Conversation:
         """How far the connection is."""
         return self._stage
 
+    @property
+    def checked(self) -> bool:
+        """Whether packets that are made from now on have checksums; settable."""
+        return self._replies.checked
+
+    @checked.setter
+    def checked(self, checked: bool) -> None:
+        self._replies.checked = checked
+        if self.connection is not None:
+            self.connection.builder.checked = checked
+
     # From the program.
 
     def begin(self, now: float) -> Connection:
         """Return the connection; greet the host if there is none."""
         if self.connection is None:
             self.connection = Connection(
-                self._next_id, self._congestion(MIN_PIECE), checked=self._checked
+                self._next_id, self._congestion(MIN_PIECE), checked=self.checked
             )
             self._stage = ConnectionStage.GREETING
             self._hello_interval = HELLO_INTERVAL

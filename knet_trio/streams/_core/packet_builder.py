@@ -72,7 +72,7 @@ class PacketBuilder:
         self._received = received
         self._table = table
         self._touched = touched
-        self._checked = checked
+        self.checked = checked
         self.controls: dict[Control, None] = {}
         self.ready: deque[StreamState] = deque()
         self._turn_left = QUANTUM
@@ -200,7 +200,7 @@ class PacketBuilder:
             stream.kind,
             data,
             ack,
-            checked=self._checked,
+            checked=self.checked,
         )
         recovery.sent(SentRun(number, 1, now, len(packet), ((stream, 0, size + 1),), (), told))
         recovery.arm(now)
@@ -243,7 +243,7 @@ class PacketBuilder:
         number = self.next_number
         self.next_number += 1
         packet = write_packet(
-            StreamPacketKind.FRAMES, local, remote, number, parts, checked=self._checked
+            StreamPacketKind.FRAMES, local, remote, number, parts, checked=self.checked
         )
         self._recovery.sent(SentRun(number, 1, now, len(packet), pieces, controls, told))
         return packet
@@ -278,7 +278,7 @@ class PacketBuilder:
             run,
             size,
             asks=asks,
-            checked=self._checked,
+            checked=self.checked,
         )
         pieces = ((stream, start, start + count * size),)
         self._recovery.sent(SentRun(number, count, now, piece, pieces))
@@ -297,7 +297,7 @@ class PacketBuilder:
         start, stop, head, data = self._take_piece(stream, room - DATA_FRAME_SIZE, piece)
         number = self.next_number
         self.next_number = number + 1
-        packet = write_data_packet(local, remote, number, head, data, checked=self._checked)
+        packet = write_data_packet(local, remote, number, head, data, checked=self.checked)
         self._recovery.sent(SentRun(number, 1, now, len(packet), ((stream, start, stop),)))
         return packet
 
@@ -375,5 +375,5 @@ class PacketBuilder:
         number = self.next_number
         self.next_number += 1
         return write_packet(
-            StreamPacketKind.FRAMES, local, remote, number, parts, checked=self._checked
+            StreamPacketKind.FRAMES, local, remote, number, parts, checked=self.checked
         )

@@ -10,17 +10,15 @@ from knet_trio.streams._core.wire_writing import write_close, write_packet
 class Replies:
     """Those that wait to be sent; few at most, whatever comes.
 
-    Args:
-        checked: Whether packets have checksums.
-
     Attributes:
+        checked: Whether packets have checksums.
         waiting: They; to be read only.
     """
 
-    __slots__ = ("_checked", "waiting")
+    __slots__ = ("checked", "waiting")
 
     def __init__(self, *, checked: bool) -> None:
-        self._checked = checked
+        self.checked = checked
         self.waiting: list[bytes] = []
 
     def add(self, packet: bytes) -> None:
@@ -36,14 +34,14 @@ class Replies:
     def hello(self, local: int, remote: int) -> bytes:
         """Return a greeting, or with the id ``remote`` the answer to one."""
         kind = StreamPacketKind.HELLO
-        return write_packet(kind, local, remote, 0, (), checked=self._checked)
+        return write_packet(kind, local, remote, 0, (), checked=self.checked)
 
     def unknown(self, sender: int, receiver: int) -> bytes:
         """Return what says that a packet with these ids is of no connection."""
         kind = StreamPacketKind.UNKNOWN
-        return write_packet(kind, receiver, sender, 0, (), checked=self._checked)
+        return write_packet(kind, receiver, sender, 0, (), checked=self.checked)
 
     def closing(self, local: int, remote: int, code: Code, reason: str) -> bytes:
         """Return what ends the connection with these ids."""
         kind, body = StreamPacketKind.CLOSE, write_close(code, reason)
-        return write_packet(kind, local, remote, 0, (body,), checked=self._checked)
+        return write_packet(kind, local, remote, 0, (body,), checked=self.checked)
