@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final, TypeAlias, final
 
 import attrs
@@ -17,17 +16,17 @@ import trio
 from knet_trio import BusyError, InvalidArgumentError
 from knet_trio.errors import is_integer, shown
 from knet_trio.tap import _system
-from knet_trio.tap.addresses import ADDRESS_LENGTH, HEADER_LENGTH, is_group
+from knet_trio.tap._arguments import (
+    DEFAULT_MTU,
+    Interface,
+    check_mtu,
+    check_name,
+    parse_interfaces,
+    parse_mac,
+)
+from knet_trio.tap._counts import TapCounts
+from knet_trio.tap.addresses import HEADER_LENGTH
 from knet_trio.tap.errors import TapError
-
-DEFAULT_MTU: Final = 1280
-"""The MTU of a new device, in bytes: the least with which IPv6 works."""
-
-MIN_MTU: Final = 68
-"""The least that the kernel takes, in bytes."""
-
-MAX_MTU: Final = 65500
-"""The largest MTU whose frames still are messages of a channel, tags of VLANs included."""
 
 MAX_FRAME: Final = 65536
 """The bytes of the longest frame: a message of a channel has no more."""
@@ -35,8 +34,6 @@ MAX_FRAME: Final = 65536
 InterfaceLike: TypeAlias = str | IPv4Interface | IPv6Interface
 """An IP address with a prefix length, such as ``10.99.0.1/24``."""
 
-MAX_NAME: Final = 15
-_MAC: Final = re.compile("[0-9A-Fa-f]{1,2}(:[0-9A-Fa-f]{1,2}){5}")
 # Locally administered; what follows is "kn", and what fills it up.
 _MAC_PREFIX: Final = b"\x02\x6b\x6e\x00"
 _NO_RIGHT: Final = "it takes CAP_NET_ADMIN: run as root, or give the program that capability"
@@ -50,8 +47,9 @@ class TapStatistics:
         read: Frames that came out of the device.
         written: Frames of other hosts that the device took.
         to_all: Frames, of those read, that went to all hosts: to groups and unknown addresses.
-        no_host: Frames that went nowhere, since no host could be reached.
-        queue_full: Frames that a host did not get, since too many waited for it.
+        no_host: Frames that went nowhere, since no host could be reached or theirs was removed.
+        queue_full: Frames that a host did not get, since too many waited for it; one that goes to
+            several hosts counts for each.
         refused: Frames of other hosts that the device refused, since it was down or had no room.
         malformed: Frames, of either way, that are too short or too long to be one.
     """
@@ -65,19 +63,6 @@ class TapStatistics:
     malformed: int
 
 
-@attrs.define
-class TapCounts:
-    """The same while it is counted. Written by what carries the frames."""
-
-    read: int = 0
-    written: int = 0
-    to_all: int = 0
-    no_host: int = 0
-    queue_full: int = 0
-    refused: int = 0
-    malformed: int = 0
-
-
 @final
 class Tap:
     """A network device that carries frames of this program. ``open_tap`` makes it.
@@ -87,9 +72,7 @@ class Tap:
 
     __slots__ = ("__weakref__", "_addresses", "_control", "_counts", "_fd")
 
-    def __init__(
-        self, fd: int, control: socket.socket, addresses: tuple[IPv4Interface | IPv6Interface, ...]
-    ) -> None:
+    def __init__(self, fd: int, control: socket.socket, addresses: tuple[Interface, ...]) -> None:
         self._fd = fd
         self._control = control
         self._addresses = addresses
@@ -111,7 +94,7 @@ class Tap:
             return _system.read_name(fd)
 
     @property
-    def addresses(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
+    def addresses(self) -> tuple[Interface, ...]:
         """The IP addresses that it was opened with."""
         return self._addresses
 
@@ -225,22 +208,24 @@ class Tap:
         return True
 
     @property
-    def control(self) -> socket.socket:
-        """The socket by which it is set, in its network namespace."""
-        return self._control
-
-    @property
     def counts(self) -> TapCounts:
-        """What ``statistics`` tells, for what carries the frames to write into."""
+        """What ``statistics`` tells, for what carries the frames to count in."""
         return self._counts
 
-    def detach(self) -> int:
-        """Have it closed, but for its descriptor, which is returned. ``open_tap`` closes that."""
+    async def aclose(self) -> None:
+        """Remove the device, as the end of the block of ``open_tap`` does.
+
+        Whoever waits for frames of it gets ``trio.ClosedResourceError``.
+        """
         fd, self._fd = self._fd, -1
         self._control.close()
-        if fd >= 0:
-            trio.lowlevel.notify_closing(fd)
-        return fd
+        if fd < 0:
+            await trio.lowlevel.checkpoint()
+            return
+        trio.lowlevel.notify_closing(fd)
+        with trio.CancelScope(shield=True):
+            # The system takes some 30 ms for it.
+            await trio.to_thread.run_sync(os.close, fd)
 
 
 def open_tap(
@@ -272,7 +257,7 @@ def open_tap(
         TapError: The system refuses it.
     """
     check_name(name)
-    interfaces = tuple(map(parse_interface, _list_interfaces(address)))
+    interfaces = parse_interfaces(address)
     packed = None if mac is None else parse_mac(mac)
     check_mtu(mtu)
     if mtu < DEFAULT_MTU and any(interface.version == 6 for interface in interfaces):
@@ -285,20 +270,31 @@ def open_tap(
 @asynccontextmanager
 async def _open_tap(
     name: str,
-    interfaces: tuple[IPv4Interface | IPv6Interface, ...],
+    interfaces: tuple[Interface, ...],
     mac: bytes | None,
     mtu: int,
 ) -> AsyncGenerator[Tap, None]:
     await trio.lowlevel.checkpoint()
-    tap = Tap(_make_device(name), _system.open_control(), interfaces)
+    with _refusing(f"cannot set up the tap device {name}"):
+        control = _system.open_control()
     try:
-        _dress(tap, interfaces, mac, mtu)
+        tap = Tap(_make_device(name), control, interfaces)
+    except BaseException:
+        control.close()
+        raise
+    try:
+        if mac is not None:
+            with _refusing(f"cannot give {name} the Ethernet address {mac.hex(':')}"):
+                _system.write_mac(control, name, mac)
+        tap.set_mtu(mtu)
+        for interface in interfaces:
+            with _refusing(f"cannot give {name} the address {interface}", _advise(interface)):
+                _system.add_address(control, name, interface)
+        with _refusing(f"cannot take {name} up"):
+            _system.bring_up(control, name)
         yield tap
     finally:
-        fd = tap.detach()
-        with trio.CancelScope(shield=True):
-            # The system takes some 30 ms for it.
-            await trio.to_thread.run_sync(os.close, fd)
+        await tap.aclose()
 
 
 def _make_device(name: str) -> int:
@@ -322,23 +318,11 @@ def _make_device(name: str) -> int:
         raise TapError.from_os_error(doing, error) from error
 
 
-def _dress(
-    tap: Tap,
-    interfaces: tuple[IPv4Interface | IPv6Interface, ...],
-    mac: bytes | None,
-    mtu: int,
-) -> None:
-    """Give a new device what it has to have, and take it up."""
-    name, control = tap.name, tap.control
-    if mac is not None:
-        with _refusing(f"cannot give {name} the Ethernet address {mac.hex(':')}"):
-            _system.write_mac(control, name, mac)
-    tap.set_mtu(mtu)
-    for interface in interfaces:
-        with _refusing(f"cannot give {name} the address {interface}"):
-            _system.add_address(control, name, interface)
-    with _refusing(f"cannot take {name} up"):
-        _system.bring_up(control, name)
+def _advise(interface: Interface) -> str:
+    """Return what to do where the system does not let a device have that address."""
+    if interface.version == 6:
+        return "IPv6 has to be on, see `sysctl net.ipv6.conf.default.disable_ipv6`"
+    return _NO_RIGHT
 
 
 def make_mac(host_id: int) -> str:
@@ -355,87 +339,16 @@ def make_mac(host_id: int) -> str:
     return (_MAC_PREFIX + host_id.to_bytes(2, "big")).hex(":")
 
 
-def check_name(name: object) -> str:
-    """Return ``name`` if a network device can have it."""
-    if not isinstance(name, str):
-        raise InvalidArgumentError(f"the name of a device is text, not {shown(name)}")
-    length = len(os.fsencode(name))
-    if length > MAX_NAME:
-        raise InvalidArgumentError(
-            f"the name {shown(name)} of a device has {length} bytes: {MAX_NAME} are the most"
-        )
-    if name in ("", ".", "..") or name.split() != [name] or any(sign in name for sign in "/:%\0"):
-        raise InvalidArgumentError(
-            f"{shown(name)} is no name for a network device: give 1 to {MAX_NAME} bytes, without"
-            " blanks, slashes, colons and percent signs"
-        )
-    return name
-
-
-def check_mtu(mtu: object) -> int:
-    """Return ``mtu`` if a tap device can have it."""
-    if not is_integer(mtu) or not MIN_MTU <= mtu <= MAX_MTU:
-        raise InvalidArgumentError(f"an MTU of {shown(mtu)} is not {MIN_MTU} to {MAX_MTU} bytes")
-    return mtu
-
-
-def parse_mac(mac: object) -> bytes:
-    """Return the bytes of an Ethernet address that one device can have."""
-    if not isinstance(mac, str) or not _MAC.fullmatch(mac):
-        raise InvalidArgumentError(
-            f"{shown(mac)} is no Ethernet address: give one such as '02:00:00:00:00:01'"
-        )
-    packed = bytes(int(octet, 16) for octet in mac.split(":"))
-    if is_group(packed) or packed == bytes(ADDRESS_LENGTH):
-        raise InvalidArgumentError(
-            f"{mac} is the Ethernet address of {'a group' if is_group(packed) else 'nobody'}, which"
-            " no device has: its first byte has to be even, and not all may be zero"
-        )
-    return packed
-
-
-def parse_interface(address: object) -> IPv4Interface | IPv6Interface:
-    """Return the IP address and prefix length that a device can have."""
-    if isinstance(address, IPv4Interface | IPv6Interface):
-        interface = address
-    else:
-        if not isinstance(address, str) or "/" not in address:
-            raise InvalidArgumentError(
-                f"{shown(address)} has no prefix length: give an address such as '10.99.0.1/24'"
-            )
-        try:
-            interface = ip_interface(address)
-        except ValueError as error:
-            raise InvalidArgumentError(
-                f"{error}: give an address such as '10.99.0.1/24'"
-            ) from error
-    if interface.ip.is_multicast or interface.ip.is_unspecified:
-        raise InvalidArgumentError(f"no device can have the address {interface.ip}")
-    return interface
-
-
-def _list_interfaces(
-    address: InterfaceLike | Iterable[InterfaceLike] | None,
-) -> Iterable[InterfaceLike]:
-    if address is None:
-        return ()
-    if isinstance(address, str | IPv4Interface | IPv6Interface):
-        return (address,)
-    if not isinstance(address, Iterable):
-        raise InvalidArgumentError(f"{shown(address)} is no address such as '10.99.0.1/24'")
-    return address
-
-
 @contextmanager
-def _refusing(doing: str) -> Generator[None, None, None]:
-    """Turn what the system refuses into a TapError."""
+def _refusing(doing: str, advice: str = _NO_RIGHT) -> Generator[None, None, None]:
+    """Turn what the system refuses into a TapError, with ``advice`` if it does not permit it."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.EBADFD:
             raise _deleted(error) from error
-        advice = _NO_RIGHT if error.errno in (errno.EPERM, errno.EACCES) else ""
-        raise TapError.from_os_error(doing, error, advice) from error
+        forbidden = error.errno in (errno.EPERM, errno.EACCES)
+        raise TapError.from_os_error(doing, error, advice if forbidden else "") from error
 
 
 def _deleted(error: OSError) -> TapError:

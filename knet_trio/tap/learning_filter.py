@@ -26,6 +26,9 @@ class LearningFilter:
         table: What is known of the addresses, an empty table by default.
         otherwise: The filter for messages of other channels; None sends them to all hosts.
         now: What tells the time in seconds, Trio's clock by default.
+
+    Attributes:
+        table: The table.
     """
 
     __slots__ = ("_channel", "_now", "_otherwise", "table")
