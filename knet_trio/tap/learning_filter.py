@@ -41,7 +41,7 @@ class LearningFilter:
         otherwise: Callable[[FilterPacket], FilterResult] | None = None,
         now: Callable[[], float] = trio.current_time,
     ) -> None:
-        self.table = AddressTable() if table is None else table
+        self.table: AddressTable = AddressTable() if table is None else table
         self._channel = channel
         self._otherwise = otherwise
         self._now = now
