@@ -11,6 +11,7 @@ import pytest
 
 import knet_trio
 import knet_trio.cluster
+import knet_trio.tap
 import knet_trio.testing
 
 
@@ -22,7 +23,7 @@ def fields_of(record: type) -> tuple[str, ...]:
 
 RECORDS: Final = [
     record
-    for module in (knet_trio, knet_trio.cluster, knet_trio.testing)
+    for module in (knet_trio, knet_trio.cluster, knet_trio.tap, knet_trio.testing)
     for record in map(vars(module).get, module.__all__)
     if inspect.isclass(record) and fields_of(record)
 ]

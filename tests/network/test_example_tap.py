@@ -14,6 +14,7 @@ import attrs
 import pytest
 import trio
 
+from knet_trio.tap import make_mac
 from tests.cluster import KEY, PATIENCE
 from tests.interop.namespaces import NamespacePair, namespace_pair
 from tests.network.frames import find_datagram
@@ -30,6 +31,8 @@ LEAST_MTU: Final = 1280
 # Source: linux/if_ether.h; the module socket has it from Python 3.14 on.
 ETH_P_IP: Final = 0x0800
 SOME: Final = 50
+# Seconds between looks at what no event tells of.
+POLL: Final = 0.05
 
 
 @attrs.frozen
@@ -40,10 +43,20 @@ class Ethernet:
     programs: tuple[Program, ...]
     port: int
 
-    async def mtus(self) -> list[int]:
-        """What both say next that the MTU is."""
-        pattern = rf"^{DEVICE} has an MTU of (\d+)$"
-        return [int((await program.line(pattern))[1]) for program in self.programs]
+    async def wait_up(self) -> None:
+        """Wait until both have their device."""
+        for side, program in enumerate(self.programs):
+            address, mac = ADDRESSES[side], make_mac(side + 1)
+            await program.line(f"^{DEVICE} is up: {address}/24, {mac}$")
+
+    async def wait_mtu(self, low: int, high: int) -> int:
+        """Wait until the MTU of both is the same between ``low`` and ``high``, and return it."""
+        with trio.fail_after(PATIENCE):
+            while True:
+                first, second = self.mtu(0), self.mtu(1)
+                if first == second and low < first < high:
+                    return first
+                await trio.sleep(POLL)
 
     def mtu(self, side: int) -> int:
         """What the kernel says that it is."""
@@ -110,10 +123,10 @@ async def ethernet(tmp_path: Path) -> AsyncGenerator[Ethernet]:
 
 
 async def test_a_frame_goes_in_one_packet_and_the_mtu_follows_the_links(ethernet: Ethernet) -> None:
+    await ethernet.wait_up()
     # Before it knows better.
-    assert await ethernet.mtus() == [LEAST_MTU, LEAST_MTU]
-    first, second = await ethernet.mtus()
-    assert first == second == ethernet.mtu(0) == ethernet.mtu(1)
+    assert ethernet.mtu(0) == ethernet.mtu(1) == LEAST_MTU
+    first = await ethernet.wait_mtu(LEAST_MTU, 1500)
     with ethernet.capture() as sizes:
         await ethernet.send(first - HEADERS)
     # The cipher fills up blocks of 16 bytes.
@@ -129,28 +142,28 @@ async def test_a_frame_goes_in_one_packet_and_the_mtu_follows_the_links(ethernet
         await sender.sendto(bytes(first - HEADERS), (ADDRESSES[1], PORT))
     with ethernet.socket(1) as sender:
         await sender.sendto(bytes(first - HEADERS), (ADDRESSES[0], PORT))
-    lower = await ethernet.mtus()
-    assert lower[0] == lower[1] == ethernet.mtu(0)
-    assert first - 100 - 16 < lower[0] < first - 100 + 16
+    lower = await ethernet.wait_mtu(first - 100 - 16, first - 100 + 16)
     with ethernet.capture() as sizes:
-        await ethernet.send(lower[0] - HEADERS)
+        await ethernet.send(lower - HEADERS)
     assert sizes.count(max(sizes)) == SOME
 
 
 async def test_what_needs_several_packets_arrives_too(ethernet: Ethernet) -> None:
-    assert await ethernet.mtus() == [LEAST_MTU, LEAST_MTU]
-    await ethernet.mtus()
+    await ethernet.wait_up()
+    await ethernet.wait_mtu(LEAST_MTU, 1500)
     ethernet.namespaces.set_mtu(0, 1000)
     with ethernet.socket(0) as sender:
         await sender.sendto(bytes(1300), (ADDRESSES[1], PORT))
+    with ethernet.socket(1) as sender:
+        await sender.sendto(bytes(1300), (ADDRESSES[0], PORT))
     # IPv6 would be gone with less.
-    await ethernet.programs[0].line(rf"has an MTU of {LEAST_MTU}$")
+    await ethernet.wait_mtu(LEAST_MTU - 1, LEAST_MTU + 1)
     await ethernet.send(LEAST_MTU - HEADERS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_device_goes_with_the_program(ethernet: Ethernet, number: int) -> None:
-    assert await ethernet.mtus() == [LEAST_MTU, LEAST_MTU]
+    await ethernet.wait_up()
     for program in ethernet.programs:
         program.signal(number)
         assert await program.status() == 0, program.said

@@ -1,0 +1,212 @@
+"""What carries frames between a tap device and the hosts of a handle.
+
+::
+
+    device -> read -> (which host has the destination?) -> a queue for each host -> its lane
+    device <- write <- (the source is at the host it came from) <- the channel
+
+Each host's queue has a task of its own, which waits for that host's lane alone: a host that is slow
+holds up no frame for another one. What finds its queue full is lost, as in a bridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, final
+
+import trio
+
+from knet_trio import (
+    Channel,
+    DataMtuChanged,
+    Event,
+    EventsLost,
+    Handle,
+    HostStatusChanged,
+    UnknownHostError,
+)
+from knet_trio.tap._arguments import DEFAULT_MTU, MAX_MTU
+from knet_trio.tap._frame_queue import FrameQueue
+from knet_trio.tap.addresses import ADDRESS_LENGTH, HEADER_LENGTH, AddressTable
+from knet_trio.tap.device import Tap
+from knet_trio.tap.errors import TapError
+
+# What one wake-up may read or write: a fraction of a millisecond's work.
+BATCH: Final = 64
+BATCH_BYTES: Final = 256 * 1024
+# A link that comes up has a small MTU until its path is known, which takes part of a second.
+SETTLE: Final = 2.0
+_DESTINATION: Final = slice(0, ADDRESS_LENGTH)
+_SOURCE: Final = slice(ADDRESS_LENGTH, 2 * ADDRESS_LENGTH)
+
+
+@final
+class FrameCarrier:
+    """The tasks of one ``carry_frames``, and what they have in common.
+
+    Args:
+        channel: The channel of the handle that the frames go over.
+        table: Which host has which address.
+    """
+
+    def __init__(self, tap: Tap, handle: Handle, channel: Channel, table: AddressTable) -> None:
+        self._tap = tap
+        self._handle = handle
+        self._channel = channel
+        self._table = table
+        self._queues: dict[int, FrameQueue] = {}
+        # The hosts that get what goes to all.
+        self._reachable = self._list_reachable()
+        # Set when the MTU may have to be another.
+        self._mtu_stale = trio.Event()
+        self._failed: TapError | trio.ClosedResourceError | None = None
+
+    async def run(
+        self,
+        events: trio.abc.ReceiveChannel[Event],
+        follow_mtu: bool,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        """Carry frames until the handle ends, or the device does."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._watch, events)
+            nursery.start_soon(self._run_to_end, self._read)
+            nursery.start_soon(self._run_to_end, self._write)
+            if follow_mtu:
+                nursery.start_soon(self._run_to_end, self._follow_mtu)
+            task_status.started()
+        if self._failed is not None:
+            # It leaves alone, and not in an exception group.
+            raise self._failed
+
+    async def _run_to_end(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a task, with whose end all others end."""
+        try:
+            await task()
+        except (TapError, trio.ClosedResourceError) as error:
+            self._failed = error
+        self._nursery.cancel_scope.cancel()
+
+    async def _read(self) -> None:
+        """Put what comes out of the device into the queues of the hosts that it is for."""
+        tap = self._tap
+        while True:
+            # A checkpoint, also while there are more.
+            await tap.wait_readable()
+            for host_id, frames in self._sort(tap.read_frames(BATCH, BATCH_BYTES)).items():
+                queue = self._queues.get(host_id)
+                if queue is None:
+                    queue = self._queues[host_id] = FrameQueue()
+                    self._nursery.start_soon(self._send, host_id, queue)
+                tap.counts.queue_full += queue.put(frames)
+
+    def _sort(self, frames: list[bytes]) -> dict[int, list[bytes]]:
+        """Return the hosts that frames of the device go to, and those that each gets."""
+        sorted_frames: dict[int, list[bytes]] = {}
+        counts, table, reachable = self._tap.counts, self._table, self._reachable
+        now = trio.current_time()
+        for frame in frames:
+            # If a host had that address, it has moved here.
+            table.forget(frame[_SOURCE])
+            # That of a group is at no host.
+            host_id = table.find(frame[_DESTINATION], now)
+            if host_id is not None and host_id in reachable:
+                sorted_frames.setdefault(host_id, []).append(frame)
+                continue
+            counts.to_all += 1
+            if not reachable:
+                counts.no_host += 1
+            for each in reachable:
+                sorted_frames.setdefault(each, []).append(frame)
+        return sorted_frames
+
+    async def _send(self, host_id: int, queue: FrameQueue) -> None:
+        """Send the frames in a host's queue as its lane takes them, until the queue ends."""
+        while frames := await queue.take():
+            try:
+                await self._channel.send_many(frames, to=host_id)
+            except UnknownHostError:
+                # It was removed.
+                self._tap.counts.no_host += len(frames)
+                if self._queues.get(host_id) is queue:
+                    self._lose_host(host_id)
+            except trio.ClosedResourceError:
+                # Whoever receives from the channel has that too, and knows which end it is.
+                return
+
+    async def _write(self) -> None:
+        """Give the device what arrives, and note which host has which address."""
+        tap, table, own_id = self._tap, self._table, self._handle.host_id
+        with suppress(trio.EndOfChannel):
+            while True:
+                messages = await self._channel.receive_many(BATCH)
+                now = trio.current_time()
+                for message in messages:
+                    frame = message.data
+                    if len(frame) < HEADER_LENGTH:
+                        tap.counts.malformed += 1
+                        continue
+                    if message.source != own_id:
+                        table.learn(frame[_SOURCE], message.source, now)
+                    tap.write_frame(frame)
+
+    async def _watch(self, events: trio.abc.ReceiveChannel[Event]) -> None:
+        """Keep what is known of the hosts as it is."""
+        async for event in events:
+            match event:
+                case HostStatusChanged(host_id=host_id, reachable=True):
+                    if host_id != self._handle.host_id:
+                        self._reachable.add(host_id)
+                case HostStatusChanged(host_id=host_id):
+                    self._lose_host(host_id)
+                case EventsLost():
+                    reachable = self._list_reachable()
+                    for host_id in self._reachable - reachable:
+                        self._lose_host(host_id)
+                    self._reachable = reachable
+                case DataMtuChanged():
+                    pass
+                case _:
+                    continue
+            self._mtu_stale.set()
+
+    def _list_reachable(self) -> set[int]:
+        handle = self._handle
+        return {
+            host_id
+            for host_id, host in handle.hosts.items()
+            if host_id != handle.host_id and host.status.reachable
+        }
+
+    def _lose_host(self, host_id: int) -> None:
+        """Send a host no more; another one may have its addresses soon."""
+        self._reachable.discard(host_id)
+        self._table.forget_host(host_id)
+        queue = self._queues.pop(host_id, None)
+        if queue is not None:
+            queue.end()
+
+    async def _follow_mtu(self) -> None:
+        """Keep the device's MTU such that a frame goes in one packet, on whichever link."""
+        current = 0
+        while True:
+            # While nobody can be reached, no MTU is better than the last one.
+            mtu = fit_mtu(self._handle.data_mtu)
+            if self._reachable and mtu != current:
+                self._tap.set_mtu(mtu)
+                current = mtu
+            await self._mtu_stale.wait()
+            # What changes soon after is looked at together with it.
+            await trio.sleep(SETTLE)
+            self._mtu_stale = trio.Event()
+
+
+def fit_mtu(data_mtu: int) -> int:
+    """Return the MTU of a device whose frames go in one packet, as far as IPv6 lets them.
+
+    Args:
+        data_mtu: The largest message that goes in one packet (``Handle.data_mtu``), in bytes.
+    """
+    return min(max(data_mtu - HEADER_LENGTH, DEFAULT_MTU), MAX_MTU)

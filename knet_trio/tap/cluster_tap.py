@@ -1,0 +1,64 @@
+"""The tap that a cluster file describes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+
+import trio
+
+from knet_trio import Handle, InvalidArgumentError, KnetError
+from knet_trio.cluster import get_cluster
+from knet_trio.tap.carrying import carry_frames
+from knet_trio.tap.device import Tap, open_tap
+
+
+def open_cluster_tap(handle: Handle) -> AbstractAsyncContextManager[Tap]:
+    """Open the tap of a cluster file on this host, and carry its frames as long as the block lasts.
+
+    ::
+
+        async with open_cluster("lab.toml") as handle, open_cluster_tap(handle):
+            ...
+
+    The block owns a nursery, so errors leave it in exception groups, but for those of opening the
+    device.
+
+    Args:
+        handle: A handle that ``open_cluster`` opened.
+
+    Raises:
+        InvalidArgumentError: ``open_cluster`` did not open the handle, its file has no ``[tap]``,
+            or one with an address that no device can have.
+        BusyError: There is a network device of that name, or the channel is open.
+        TapError: The system refuses the device.
+    """
+    cluster = get_cluster(handle)
+    tap = cluster.tap
+    if tap is None:
+        file = "" if cluster.path is None else f" {cluster.path}"
+        raise InvalidArgumentError(f"the cluster file{file} has no [tap]")
+    opening = open_tap(
+        tap.name, address=tap.get_address(handle.host_id), mac=tap.get_mac(handle.host_id)
+    )
+    return _carrying(opening, handle, tap.channel)
+
+
+@asynccontextmanager
+async def _carrying(
+    opening: AbstractAsyncContextManager[Tap], handle: Handle, channel: int
+) -> AsyncGenerator[Tap, None]:
+    failed: KnetError | None = None
+    async with opening as tap:
+        async with trio.open_nursery() as nursery:
+            try:
+                await nursery.start(partial(carry_frames, tap, handle, channel))
+            except KnetError as error:
+                # It leaves when the nursery has ended, and so not in an exception group.
+                failed = error
+            else:
+                yield tap
+                nursery.cancel_scope.cancel()
+        if failed is not None:
+            raise failed

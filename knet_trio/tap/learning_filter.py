@@ -1,0 +1,63 @@
+"""The same table as a filter of a handle, for frames that come from elsewhere than a ``Tap``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import trio
+
+from knet_trio import Broadcast, Direction, FilterPacket, FilterResult, Unicast
+from knet_trio.tap.addresses import ADDRESS_LENGTH, HEADER_LENGTH, AddressTable
+
+
+@final
+class LearningFilter:
+    """A filter that sends each frame to the host that has its destination address.
+
+    It learns from the frames that arrive. Messages of other channels go to all hosts, or to where
+    another filter sends them. A device that was given to ``Handle.add_datafd`` takes part so;
+    ``carry_frames`` needs no filter::
+
+        handle.set_filter(LearningFilter(channel=1))
+
+    Args:
+        channel: The channel that frames go over.
+        table: What is known of the addresses, an empty table by default.
+        otherwise: The filter for messages of other channels; None sends them to all hosts.
+        now: What tells the time in seconds, Trio's clock by default.
+
+    Attributes:
+        table: The table.
+    """
+
+    __slots__ = ("_channel", "_now", "_otherwise", "table")
+
+    def __init__(
+        self,
+        channel: int,
+        *,
+        table: AddressTable | None = None,
+        otherwise: Callable[[FilterPacket], FilterResult] | None = None,
+        now: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.table: AddressTable = AddressTable() if table is None else table
+        self._channel = channel
+        self._otherwise = otherwise
+        self._now = now
+
+    def __call__(self, packet: FilterPacket, /) -> FilterResult:
+        """Return where a frame goes, or any other message."""
+        if packet.channel != self._channel:
+            return Broadcast() if self._otherwise is None else self._otherwise(packet)
+        frame, table = packet.data, self.table
+        if len(frame) < HEADER_LENGTH:
+            return Broadcast()
+        source = frame[ADDRESS_LENGTH : 2 * ADDRESS_LENGTH]
+        if packet.direction is Direction.RX:
+            if packet.source != packet.this_host:
+                table.learn(source, packet.source, self._now())
+            return Broadcast()
+        table.forget(source)
+        host_id = table.find(frame[:ADDRESS_LENGTH], self._now())
+        return Broadcast() if host_id is None else Unicast((host_id,))

@@ -1,0 +1,1 @@
+"""Tap devices, in network namespaces of the tests' own."""
