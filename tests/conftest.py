@@ -49,6 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """A search takes as long as it takes, if nothing else is asked for."""
     if config.getoption("--hypothesis-profile") == "search" and config.option.timeout is None:
         config.option.timeout = 0
+    # A shell has what it runs in the background ignore Ctrl-C, and so would all programs that the
+    # tests start.
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
