@@ -31,12 +31,12 @@ LAYERS: Final = (
     ("_runtime",),
     ("_facade", "_settings", "link", "host", "channel", "handle", "_catalogue"),
     ("",),
-    ("streams", "control", "cluster"),
+    ("streams", "control", "cluster", "metrics"),
     ("testing", "cli", "__main__"),
 )
 
 # They are programs on top of the package, and use it as any other program does.
-USERS: Final = ("streams", "control", "cluster", "cli", "testing", "__main__")
+USERS: Final = ("streams", "control", "cluster", "metrics", "cli", "testing", "__main__")
 
 
 class Module(NamedTuple):
