@@ -35,6 +35,8 @@ def metrics(socket: Path | None, as_json: bool) -> None:
     try:
         from knet_trio.metrics import make_classic_text
     except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
         leave(f"{error.name} is missing: pip install 'knet-trio[metrics]'", REFUSED)
     click.echo(make_classic_text(look(socket, _measure)), nl=False)
 

@@ -67,7 +67,9 @@ async def serve_metrics(handle: Handle, listen: AddressLike) -> AsyncGenerator[A
         InvalidArgumentError: ``listen`` is no address.
         TransportError: The system refuses it, for instance because the port is in use.
     """
-    async with _open_listener(to_address(listen)) as listener, trio.open_nursery() as nursery:
+    address = to_address(listen)
+    await trio.lowlevel.checkpoint()
+    async with _open_listener(address) as listener, trio.open_nursery() as nursery:
         server = _MetricsServer(handle)
         nursery.start_soon(server.serve, listener)
         host, port = listener.socket.getsockname()[:2]
@@ -121,8 +123,6 @@ class _MetricsServer:
                 await trio.lowlevel.checkpoint()
             finally:
                 self._forget(scope)
-        # Forcefully: whoever has been answered has been given time.
-        await trio.aclose_forcefully(stream)
 
     def _forget(self, scope: trio.CancelScope) -> None:
         self._clients.pop(scope, None)

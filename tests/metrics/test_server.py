@@ -157,6 +157,15 @@ async def test_an_address_that_cannot_be_had() -> None:
                 pytest.fail("that is no address")
 
 
+async def test_to_begin_looks_for_cancellation() -> None:
+    async with open_handle(1) as handle:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with serve_metrics(handle, (LOCALHOST, 0)):
+                pytest.fail("it was cancelled before")
+        assert scope.cancelled_caught
+
+
 async def test_ipv6_and_the_port_again_at_once() -> None:
     async with open_handle(1) as handle:
         async with serve_metrics(handle, "[::1]:0") as address:
