@@ -35,9 +35,9 @@ def metrics(socket: Path | None, as_json: bool) -> None:
     try:
         from knet_trio.metrics import make_classic_text
     except ModuleNotFoundError as error:
-        if error.name != "prometheus_client":
+        if (error.name or "").partition(".")[0] != "prometheus_client":
             raise
-        leave(f"{error.name} is missing: pip install 'knet-trio[metrics]'", REFUSED)
+        leave("prometheus_client is missing: pip install 'knet-trio[metrics]'", REFUSED)
     click.echo(make_classic_text(look(socket, _measure)), nl=False)
 
 
