@@ -92,8 +92,12 @@ async def test_who_does_not_ask_is_told_and_left(monkeypatch: pytest.MonkeyPatch
 
 async def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "ANSWER_TIME", 0.05)
+
     # More than the system takes for somebody who does not read.
-    monkeypatch.setattr(server, "make_answer", lambda *_, with_body: bytes(64 << 20))
+    def make_answer(*_: object, **__: object) -> bytes:
+        return bytes(64 << 20)
+
+    monkeypatch.setattr(server, "make_answer", make_answer)
     given_up = trio.Event()
 
     async def send(stream: trio.SocketStream, answer: bytes) -> None:
