@@ -29,6 +29,7 @@ LONG = [
     "tests/streams/simulation",
     "tests/cli/test_bench.py",
     "tests/cluster/test_running_corosync.py",
+    "tests/metrics/test_prometheus.py",
 ]
 
 # What asks so much of the machine, or counts to the last packet what arrives in time, that nothing

@@ -87,6 +87,7 @@ from knet_trio.message import (
 from knet_trio.status import (
     HandleStatistics,
     HostStatus,
+    LinkCause,
     LinkStatistics,
     LinkStatus,
     LinkTransition,
@@ -134,6 +135,7 @@ __all__ = [
     "KnetError",
     "LimitError",
     "Link",
+    "LinkCause",
     "LinkConfig",
     "LinkPolicy",
     "LinkStatistics",

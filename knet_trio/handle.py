@@ -173,6 +173,12 @@ class Handle(HandleSettings):
         self._runtime.receiver.channels[channel] = queue
         return Channel(self._runtime, channel, queue)
 
+    @property
+    def channel_queues(self) -> Mapping[int, int]:
+        """How many messages wait in each channel that is open, data fds too, by their numbers."""
+        channels = self._runtime.receiver.channels
+        return MappingProxyType({number: len(channels[number]) for number in sorted(channels)})
+
     def _free_channel(self, channel: int | None) -> int:
         """Return ``channel`` if it is not open, with None the first that is not."""
         channels = self._runtime.receiver.channels

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import attrs
 
+from knet_trio._core.round_trips import BOUNDS
 from knet_trio.errors import DropCause
 
 
@@ -23,6 +25,27 @@ class HostStatus:
     reachable: bool
     remote: bool = False
     external: bool = False
+
+
+class LinkCause(enum.StrEnum):
+    """Why a link went up or down, for programs. ``LinkStatistics.transitions`` counts each.
+
+    ``LinkStatus.reason`` says the same in words, and more of it.
+    """
+
+    # It went up: the peer answers pings.
+    ANSWERED = "answered"
+    # It went up: the link of a host to itself is up while it is enabled.
+    ENABLED = "enabled"
+
+    # It went down: no pong came for too long.
+    NO_PONG = "no_pong"
+    # An error was reported of the way there, and the peer did not answer a ping either.
+    UNREACHABLE = "unreachable"
+    # This machine itself says that the peer cannot be reached, or refused to send pings.
+    REFUSED = "refused"
+    DISABLED = "disabled"
+    REMOVED = "removed"
 
 
 @attrs.frozen
@@ -90,11 +113,19 @@ class LinkStatistics:
         latency_max: The longest round trip of a ping in seconds, None without a sample.
         latency_ave: The moving average of the round trips in seconds, None without a sample.
         latency_samples: How many round trips ``latency_ave`` is of; see ``set_ping_timers``.
+        latency_total: The sum of all round trips in seconds; only of pings that were answered
+            within ``pong_timeout``.
+        latency_buckets: How many of these took no longer than each of ``LATENCY_BOUNDS`` and
+            longer than the one before; the last number is of those that took longer than all.
         up_count: How often the link went up.
         down_count: How often the link went down after it had been up.
+        transitions: How often it went up or down, for each cause; 0 where it did not.
         last_up_times: When it last went up, up to 16 times of day (``time.time()``), oldest first.
         last_down_times: When it last went down, up to 16 times of day, oldest first.
     """
+
+    LATENCY_BOUNDS: ClassVar[tuple[float, ...]] = BOUNDS
+    """The longest round trip of each of ``latency_buckets`` but the last, in seconds."""
 
     tx_data_packets: int
     rx_data_packets: int
@@ -130,8 +161,11 @@ class LinkStatistics:
     latency_max: float | None
     latency_ave: float | None
     latency_samples: int
+    latency_total: float
+    latency_buckets: tuple[int, ...]
     up_count: int
     down_count: int
+    transitions: Mapping[LinkCause, int]
     last_up_times: tuple[float, ...]
     last_down_times: tuple[float, ...]
 

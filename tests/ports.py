@@ -1,4 +1,4 @@
-"""UDP ports that no other test takes, in this process or in another that runs beside it."""
+"""Ports that no other test takes, in this process or in another that runs beside it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ def free_udp_port(*addresses: str) -> int:
     127.0.0.1 if none is given. It stays free until it is used: nobody else gets it by chance, and
     no later call gives it soon.
     """
+    return _free_port(socket.SOCK_DGRAM, addresses)
+
+
+def free_tcp_port(*addresses: str) -> int:
+    """The same of TCP."""
+    return _free_port(socket.SOCK_STREAM, addresses)
+
+
+def _free_port(kind: socket.SocketKind, addresses: tuple[str, ...]) -> int:
     for port in _ports:
-        if all(_is_free(address, port) for address in addresses or ("127.0.0.1",)):
+        if all(_is_free(kind, address, port) for address in addresses or ("127.0.0.1",)):
             return port
     raise AssertionError("there is no end to them")
 
 
-def _is_free(address: str, port: int) -> bool:
+def _is_free(kind: socket.SocketKind, address: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    with socket.socket(family, kind) as probe:
         try:
             probe.bind((address, port))
         except OSError as error:

@@ -49,10 +49,16 @@ class LastPings:
             self._lose(next(iter(self._awaited)))
         self._awaited[at] = None
 
-    def answered(self, sent: float, seconds: float) -> None:
-        """Note that the ping of that time was answered after ``seconds``, in time."""
-        if sent in self._awaited:
-            self._end(sent, seconds)
+    def answered(self, sent: float, seconds: float) -> bool:
+        """Note that the ping of that time was answered after ``seconds``, in time.
+
+        Returns:
+            Whether it was awaited: a copy of an answer is none.
+        """
+        if sent not in self._awaited:
+            return False
+        self._end(sent, seconds)
+        return True
 
     def clear(self) -> None:
         """Forget them all."""

@@ -26,6 +26,7 @@ from typing import Final
 
 from knet_trio._core.inquiry import PATIENCE, PATIENCE_ROUND_TRIPS, Inquiry, InquiryStage
 from knet_trio._core.last_pings import LastPings, PingFigures
+from knet_trio._core.round_trips import RoundTrips
 
 DEFAULT_PING_INTERVAL: Final = 1.0
 DEFAULT_PONG_TIMEOUT: Final = 2.0
@@ -56,6 +57,7 @@ class Liveness:
 
     Attributes:
         inquiry: What is done about an error of the network, to be read only.
+        round_trips: How long the pings took that were answered in time, to be read only.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Liveness:
         self._since = now
         self._excused_until = now
         self._last_pings = LastPings()
+        self.round_trips = RoundTrips()
         self.inquiry = Inquiry()
 
     @property
@@ -252,9 +255,9 @@ class Liveness:
         latency = now - sent
         if latency < 0.0:
             latency = 0.0
-        if latency <= self.timeout:
-            # On a path that changes their order, it may be the answer to one before the last.
-            self._last_pings.answered(sent, latency)
+        # On a path that changes their order, it may be the answer to one before the last.
+        if latency <= self.timeout and self._last_pings.answered(sent, latency):
+            self.round_trips.add(latency)
         if not self._is_news(sent):
             return PongOutcome.UNEXPECTED
         self._answered = sent
@@ -310,6 +313,7 @@ class Liveness:
         self.latency_min = self.latency_max = None
         self.latency_samples = 0
         self._last_pings.clear()
+        self.round_trips.clear()
 
     def last_pings(self, since: float = -math.inf) -> PingFigures:
         """Return how many of the last pings, sent since then, were lost, and how long they took."""

@@ -26,6 +26,7 @@ from knet_trio._state.network_link import UNREACHABLE_ERRNOS, NetworkLinkState
 from knet_trio.abc import Endpoint, PathTrouble
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
+from knet_trio.status import LinkCause
 
 Control = Ping | Pong | PmtudProbe | PmtudReply
 
@@ -238,7 +239,7 @@ def _act_on_link(handle: HandleState, link: NetworkLinkState, trouble: PathTroub
     link.counters.note(reason, now)
     if link.connected.is_on:
         if trouble.local:
-            link.take_down(now, reason)
+            link.take_down(now, reason, LinkCause.REFUSED)
         else:
             link.question(now, reason)
     else:

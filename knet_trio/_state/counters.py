@@ -11,11 +11,13 @@ from typing import Final, NamedTuple
 import attrs
 
 from knet_trio._core.liveness import Liveness
+from knet_trio._core.round_trips import BOUNDS
 from knet_trio._state.refusals import LastDrop
 from knet_trio.errors import DropCause
-from knet_trio.status import HandleStatistics, LinkStatistics
+from knet_trio.status import HandleStatistics, LinkCause, LinkStatistics
 
 STATUS_TIMES: Final = 16
+_NO_ROUND_TRIPS: Final = (0,) * (len(BOUNDS) + 1)
 
 
 class Kind(enum.IntEnum):
@@ -64,6 +66,7 @@ class LinkCounters:
         last_drops: The last one of each cause, where that is told.
         up_count: How often the link went up.
         down_count: How often it went down.
+        transitions: How often it went up or down, by cause.
         up_times: Times of day of the last times it went up.
         down_times: Times of day of the last times it went down.
     """
@@ -79,6 +82,7 @@ class LinkCounters:
         self.last_drops: dict[DropCause, LastDrop] = {}
         self.up_count = 0
         self.down_count = 0
+        self.transitions: Counter[LinkCause] = Counter()
         self.up_times: deque[float] = deque(maxlen=STATUS_TIMES)
         self.down_times: deque[float] = deque(maxlen=STATUS_TIMES)
 
@@ -113,14 +117,16 @@ class LinkCounters:
         """Remember what went wrong, for ``explain``."""
         self.trouble = Trouble(what, at)
 
-    def went_up(self) -> None:
+    def went_up(self, cause: LinkCause) -> None:
         """Count that the link went up."""
         self.up_count += 1
+        self.transitions[cause] += 1
         self.up_times.append(time.time())
 
-    def went_down(self) -> None:
+    def went_down(self, cause: LinkCause) -> None:
         """Count that the link went down."""
         self.down_count += 1
+        self.transitions[cause] += 1
         self.down_times.append(time.time())
 
     def snapshot(self, liveness: Liveness | None = None) -> LinkStatistics:
@@ -144,8 +150,11 @@ class LinkCounters:
             latency_max=liveness.latency_max if liveness else None,
             latency_ave=liveness.latency if liveness and liveness.latency_samples else None,
             latency_samples=liveness.latency_samples if liveness else 0,
+            latency_total=liveness.round_trips.total if liveness else 0.0,
+            latency_buckets=liveness.round_trips.counts if liveness else _NO_ROUND_TRIPS,
             up_count=self.up_count,
             down_count=self.down_count,
+            transitions=MappingProxyType({cause: self.transitions[cause] for cause in LinkCause}),
             last_up_times=tuple(self.up_times),
             last_down_times=tuple(self.down_times),
         )

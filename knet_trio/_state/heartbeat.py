@@ -12,13 +12,14 @@ from knet_trio._state.context import Context
 from knet_trio._state.control_output import NO_ROOM, ControlOutput
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
+from knet_trio.status import LinkCause
 
 
 class Heartbeat:
     """Sends pings while it runs, and notices when they are not answered.
 
     Args:
-        silent: Called with the time and a reason when no pong has come for too long.
+        silent: Called with the time, a reason and its kind when no pong has come for too long.
         lapsed: Called when the same happens on the way up.
 
     Attributes:
@@ -33,7 +34,7 @@ class Heartbeat:
         context: Context,
         config: LinkConfig,
         output: ControlOutput,
-        silent: Callable[[float, str], None],
+        silent: Callable[[float, str, LinkCause], None],
         lapsed: Callable[[], None],
     ) -> None:
         now = context.now()
@@ -111,15 +112,18 @@ class Heartbeat:
             self._lapsed()
         if went_down:
             if asked_for > 0:
+                cause = LinkCause.UNREACHABLE
                 reason = f"{self._said}, and the peer has not answered a ping for {asked_for:.3f} s"
             elif refused_for > 0:
+                cause = LinkCause.REFUSED
                 reason = f"{self._said}, and no ping has left it for {refused_for:.3f} s"
             else:
+                cause = LinkCause.NO_PONG
                 young = (
                     f", {backoff} times pong_timeout as the link is young" if backoff > 1 else ""
                 )
                 reason = f"no pong for {self.liveness.overdue(now):.3f} s{young}"
-            self._silent(now, reason)
+            self._silent(now, reason, cause)
         if ping_due:
             self.ping(now, timed=True)
         self._heartbeats.set(self._beat, self.liveness.deadline)

@@ -17,7 +17,7 @@ from knet_trio.abc import Endpoint
 from knet_trio.config import LinkConfig
 from knet_trio.errors import UnknownLinkError
 from knet_trio.events import LinkStatusChanged
-from knet_trio.status import LinkStatus, LinkTransition
+from knet_trio.status import LinkCause, LinkStatus, LinkTransition
 
 HISTORY: Final = 32
 """How many of the last times that it went up or down a link remembers."""
@@ -103,7 +103,7 @@ class LinkState(ABC):
             if enabled:
                 self._start()
             else:
-                self._stop(DISABLED)
+                self._stop(DISABLED, LinkCause.DISABLED)
 
     def set_priority(self, priority: int) -> None:
         """Set its priority. Raises InvalidArgumentError if that is out of range."""
@@ -141,7 +141,7 @@ class LinkState(ABC):
 
     def close(self) -> None:
         """Take it down for good: it is being removed."""
-        self._stop(REMOVED)
+        self._stop(REMOVED, LinkCause.REMOVED)
         self._set_reason(REMOVED)
         why = f"{self.title} was removed; add it again"
         self.connected.close(why)
@@ -152,7 +152,7 @@ class LinkState(ABC):
         """Take it into use."""
 
     @abstractmethod
-    def _stop(self, reason: str) -> None:
+    def _stop(self, reason: str, cause: LinkCause) -> None:
         """Take it out of use because of ``reason``, if it is in use."""
 
     def _set_reason(self, reason: str) -> None:
@@ -160,14 +160,14 @@ class LinkState(ABC):
         self.reason = reason
         self.since = self.context.now()
 
-    def _set_connected(self, connected: bool, reason: str) -> None:
+    def _set_connected(self, connected: bool, reason: str, cause: LinkCause) -> None:
         """Be up or down from now on because of ``reason``, and tell that."""
         self._set_reason(reason)
         self._remember(connected)
         if connected:
-            self.counters.went_up()
+            self.counters.went_up(cause)
         else:
-            self.counters.went_down()
+            self.counters.went_down(cause)
         self.connected.set(connected)
         self.context.tell(LinkStatusChanged(self.host_id, self.link_id, connected, reason))
 

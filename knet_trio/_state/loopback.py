@@ -18,7 +18,7 @@ from knet_trio._state.counters import Kind
 from knet_trio._state.link import LinkState
 from knet_trio.config import LinkConfig
 from knet_trio.message import Message
-from knet_trio.status import LinkStatus
+from knet_trio.status import LinkCause, LinkStatus
 
 
 class LoopbackLinkState(LinkState):
@@ -85,18 +85,18 @@ class LoopbackLinkState(LinkState):
         return 0.0 if self.enabled else None
 
     def _start(self) -> None:
-        self._change(True, "messages to this host itself stay within it")
+        self._change(True, "messages to this host itself stay within it", LinkCause.ENABLED)
 
-    def _stop(self, reason: str) -> None:
+    def _stop(self, reason: str, cause: LinkCause) -> None:
         if self.enabled:
-            self._change(False, reason)
+            self._change(False, reason, cause)
 
-    def _change(self, up: bool, reason: str) -> None:
+    def _change(self, up: bool, reason: str, cause: LinkCause) -> None:
         """Go up or down, at once."""
         self.context.log.info(
             LogSubsystem.LINK, "%s is %s: %s", self.title, "up" if up else "down", reason
         )
-        self._set_connected(up, reason)
+        self._set_connected(up, reason, cause)
         self._changed()
 
     def explain(self) -> str:

@@ -30,7 +30,7 @@ from knet_trio.abc import Endpoint, PathTrouble, Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.errors import DropCause
-from knet_trio.status import LinkStatus
+from knet_trio.status import LinkCause, LinkStatus
 
 # What is said of a destination that makes waiting for the pong timeout pointless: at once if this
 # machine says so, and if it is the network, when the peer does not answer a ping either.
@@ -218,12 +218,12 @@ class NetworkLinkState(LinkState):
         self._changed()
         self.context.log.debug(LogSubsystem.LINK, "%s is enabled", self.title)
 
-    def _stop(self, reason: str) -> None:
+    def _stop(self, reason: str, cause: LinkCause) -> None:
         if not self.enabled:
             return
         self.heartbeat.stop()
         was_up = self.connected.is_on
-        self.take_down(self.context.now(), reason)
+        self.take_down(self.context.now(), reason, cause)
         if not was_up:
             self._changed()
 
@@ -239,7 +239,7 @@ class NetworkLinkState(LinkState):
             self.path_mtu.begin(now)
             log, title, reason = self.context.log, self.title, "the peer answers pings"
             log.info(LogSubsystem.LINK, "%s is up: %s", title, reason, key=("up", title))
-            self._set_connected(True, reason)
+            self._set_connected(True, reason, LinkCause.ANSWERED)
             self._changed()
 
     def question(self, now: float, said: str) -> None:
@@ -258,8 +258,8 @@ class NetworkLinkState(LinkState):
                 key=("doubt", self.title),
             )
 
-    def take_down(self, now: float, reason: str) -> None:
-        """Take it down because of ``reason``."""
+    def take_down(self, now: float, reason: str, cause: LinkCause = LinkCause.REFUSED) -> None:
+        """Take it down because of ``reason``, which is counted as ``cause``."""
         was_up = self.connected.is_on
         self.heartbeat.fail(now)
         self._asked_pings.give_up()
@@ -273,7 +273,7 @@ class NetworkLinkState(LinkState):
         say = log.warning if wanted else log.info
         key = ("down", self.title, wanted)
         say(LogSubsystem.LINK, "%s is down: %s", self.title, reason, key=key)
-        self._set_connected(False, reason)
+        self._set_connected(False, reason, cause)
         self._changed()
 
     def _lapsed(self) -> None:

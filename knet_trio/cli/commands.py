@@ -25,6 +25,7 @@ _LAZY: Final = {
     "decode": "knet_trio.cli.decode.command",
     "events": "knet_trio.cli.events",
     "keygen": "knet_trio.cli.keygen",
+    "metrics": "knet_trio.cli.metrics",
     "ping": "knet_trio.cli.ping",
     "status": "knet_trio.cli.status",
     "top": "knet_trio.cli.top",

@@ -26,6 +26,7 @@ from knet_trio.control.records import (
     EVENT_TYPES,
     ControlEvent,
     Explanation,
+    HandleMetrics,
     HandleReport,
     Hello,
     HostPing,
@@ -76,6 +77,10 @@ class ControlClient:
     async def status(self) -> HandleReport:
         """Return the state of the handle, its hosts and their links."""
         return _decode(HandleReport, await self.request("status"))
+
+    async def metrics(self) -> HandleMetrics:
+        """Return what can be measured of the handle, its hosts and their links."""
+        return _decode(HandleMetrics, await self.request("metrics"))
 
     async def statistics(self) -> HandleStatistics:
         """Return the counters of the handle."""

@@ -22,8 +22,15 @@ from knet_trio.control.protocol import (
     check_method,
     read_parameters,
 )
-from knet_trio.control.records import Explanation, HostPing
-from knet_trio.control.reports import report_handle, report_history, report_host, report_pings
+from knet_trio.control.records import Explanation, HandleMetrics, HandleReport, HostPing
+from knet_trio.control.reports import (
+    measure_handle,
+    measure_host,
+    report_handle,
+    report_history,
+    report_host,
+    report_pings,
+)
 from knet_trio.control.settings import SETTINGS
 
 Action: TypeAlias = Callable[[dict[str, Any]], Awaitable[Json]]
@@ -91,14 +98,14 @@ class ControlMethods:
     def names(self) -> list[str]:
         """The methods that are answered here."""
         offered = [name for name, action in self._actions.items() if action is not None]
-        return ["status", *self._methods, *offered]
+        return ["status", "metrics", *self._methods, *offered]
 
     async def call(self, request: ControlRequest) -> object:
         """Return the result of a request.
 
         Returns:
-            A record, or for ``status`` an async generator of pieces of JSON, since there may be
-            thousands of links.
+            A record, or for ``status`` and ``metrics`` an async generator of pieces of JSON, since
+            there may be thousands of links.
 
         Raises:
             RequestRefusedError: It cannot be done.
@@ -110,7 +117,9 @@ class ControlMethods:
                 return await self._act(request)
             parameters = read_parameters(method, request)
             if isinstance(parameters, NoParameters):
-                return self._status()
+                if request.method == "metrics":
+                    return self._in_pieces(measure_handle(self._handle), measure_host)
+                return self._in_pieces(report_handle(self._handle), report_host)
             return await self._methods[request.method](parameters)
         except EXPECTED as error:
             raise RequestRefusedError(ErrorCode.REFUSED, str(error)) from error
@@ -133,11 +142,17 @@ class ControlMethods:
             raise run.error
         return run.result
 
-    async def _status(self) -> AsyncGenerator[str]:
-        """Yield the state of everything, piece by piece, so that others get their turns."""
-        head = dump(to_json(report_handle(self._handle)))
+    async def _in_pieces(
+        self, record: HandleReport | HandleMetrics, report: Callable[[Host], object]
+    ) -> AsyncGenerator[str]:
+        """Yield what there is of everything, piece by piece, so that others get their turns.
+
+        Args:
+            record: What there is of the handle, without its hosts.
+            report: Returns what there is of a host.
+        """
         # The hosts come last, and there are none in it yet.
-        yield head.removesuffix("]}")
+        yield dump(to_json(record)).removesuffix("]}")
         separator = ""
         links = 0
         for host_id in sorted(self._handle.hosts):
@@ -147,7 +162,7 @@ class ControlMethods:
             host = self._handle.hosts.get(host_id)
             if host is not None:
                 links += len(host.links) or 1
-                yield separator + dump(to_json(report_host(host)))
+                yield separator + dump(to_json(report(host)))
                 separator = ","
         yield "]}"
 

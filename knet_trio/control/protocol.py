@@ -13,7 +13,13 @@ import attrs
 from knet_trio import HandleStatistics, LinkStatistics
 from knet_trio.control.codec import MisfitError, describe_type, dump, from_json, load, to_json
 from knet_trio.control.errors import ErrorCode
-from knet_trio.control.records import Explanation, HandleReport, HostPing, LinkHistory
+from knet_trio.control.records import (
+    Explanation,
+    HandleMetrics,
+    HandleReport,
+    HostPing,
+    LinkHistory,
+)
 
 PROTOCOL_VERSION: Final = 1
 MAX_REQUEST: Final = 65536
@@ -129,6 +135,12 @@ METHODS: Final[dict[str, Method]] = {
         (HandleReport,),
         "The state of the handle, its hosts and their links. With many links it is read piece by"
         " piece, so each link says when.",
+    ),
+    "metrics": Method(
+        NoParameters,
+        (HandleMetrics,),
+        "What can be measured of the handle, its hosts and their links: all counters at once. It is"
+        " read piece by piece too.",
     ),
     "statistics": Method(
         TargetParameters,

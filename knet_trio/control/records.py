@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from knet_trio import LinkStatistics
+
 
 @attrs.frozen(kw_only=True)
 class Hello:
@@ -165,6 +167,66 @@ class HandleReport:
     reconnect_interval: float
     drops: Mapping[str, int]
     hosts: tuple[HostReport, ...]
+
+
+@attrs.frozen(kw_only=True)
+class LinkMetrics:
+    """What can be measured of a link.
+
+    Attributes:
+        link_id: The id of the link, 0 to 7.
+        enabled: Whether it is in use.
+        connected: Whether it is up.
+        mtu: The user bytes that one packet carries.
+        loss: The share of the last pings that was lost, 0 to 1.
+        stats: Its counters.
+    """
+
+    link_id: int
+    enabled: bool
+    connected: bool
+    mtu: int
+    loss: float | None
+    stats: LinkStatistics
+
+
+@attrs.frozen(kw_only=True)
+class HostMetrics:
+    """What can be measured of a host, with its links.
+
+    Attributes:
+        host_id: Its id.
+        name: Its name.
+        reachable: Whether a link to it can carry data.
+        links: Its links, in the order of their ids.
+    """
+
+    host_id: int
+    name: str
+    reachable: bool
+    links: tuple[LinkMetrics, ...]
+
+
+@attrs.frozen(kw_only=True)
+class HandleMetrics:
+    """What can be measured of a handle, with its hosts.
+
+    Attributes:
+        host_id: The id of the host that it is of.
+        time: When this was read, in seconds since 1970.
+        latency_bounds: What the numbers in `latency_buckets` of the links' counters are of: the
+            longest round trip of each but the last, in seconds.
+        drops: How many packets or messages were dropped, by cause, also those without any.
+        channel_queues: How many messages wait in each open channel, by its number.
+        hosts: The hosts, in the order of their ids.
+    """
+
+    host_id: int
+    time: float
+    latency_bounds: tuple[float, ...]
+    drops: Mapping[str, int]
+    channel_queues: Mapping[str, int]
+    hosts: tuple[HostMetrics, ...]
 
 
 @attrs.frozen(kw_only=True)

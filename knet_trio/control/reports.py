@@ -7,13 +7,24 @@ from collections.abc import Iterable, Mapping
 
 import trio
 
-from knet_trio import Handle, Host, Link, LinkPolicy, LinkStatus, format_address
+from knet_trio import (
+    Handle,
+    Host,
+    Link,
+    LinkPolicy,
+    LinkStatistics,
+    LinkStatus,
+    format_address,
+)
 from knet_trio.address import Address
 from knet_trio.control.records import (
+    HandleMetrics,
     HandleReport,
+    HostMetrics,
     HostReport,
     LinkChange,
     LinkHistory,
+    LinkMetrics,
     LinkPing,
     LinkReport,
 )
@@ -98,6 +109,40 @@ def _report_link(link: Link, status: LinkStatus, in_use: bool) -> LinkReport:
         tx_total_bytes=stats.tx_total_bytes,
         rx_total_bytes=stats.rx_total_bytes,
         tx_total_errors=stats.tx_total_errors,
+    )
+
+
+def measure_handle(handle: Handle) -> HandleMetrics:
+    """Return what can be measured of a handle, without its hosts."""
+    return HandleMetrics(
+        host_id=handle.host_id,
+        time=time.time(),
+        latency_bounds=LinkStatistics.LATENCY_BOUNDS,
+        drops={cause.value: count for cause, count in handle.statistics().drops.items()},
+        channel_queues={str(number): size for number, size in handle.channel_queues.items()},
+        hosts=(),
+    )
+
+
+def measure_host(host: Host) -> HostMetrics:
+    """Return what can be measured of a host and its links."""
+    return HostMetrics(
+        host_id=host.host_id,
+        name=host.name,
+        reachable=host.status.reachable,
+        links=tuple(_measure_link(host.links[link_id]) for link_id in sorted(host.links)),
+    )
+
+
+def _measure_link(link: Link) -> LinkMetrics:
+    status = link.status
+    return LinkMetrics(
+        link_id=link.link_id,
+        enabled=status.enabled,
+        connected=status.connected,
+        mtu=status.mtu,
+        loss=status.loss,
+        stats=status.stats,
     )
 
 

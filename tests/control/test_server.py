@@ -12,11 +12,14 @@ import trio
 
 from knet_trio import (
     DefragBuffers,
+    DropCause,
     Handle,
     Host,
     InvalidArgumentError,
     Link,
+    LinkCause,
     LinkPolicy,
+    LinkStatistics,
     open_handle,
 )
 from knet_trio.control import (
@@ -100,6 +103,46 @@ async def test_a_status_without_hosts_and_one_with_many(tmp_path: Path) -> None:
         assert [host.host_id for host in hosts] == list(range(1000, 1400))
         assert hosts[0].links[1].dst is None
         assert hosts[0].links[1].dynamic
+
+
+async def test_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    async with open_pair(links=2) as pair, serve_control(pair.a, path):
+        pair.a.open_channel(5)
+        pair.a.hosts[2].links[1].enabled = False
+        async with connect_control(path) as client:
+            metrics = await client.metrics()
+    assert metrics.host_id == 1
+    assert metrics.latency_bounds == LinkStatistics.LATENCY_BOUNDS
+    assert list(metrics.drops) == list(DropCause)
+    assert metrics.channel_queues == {"5": 0}
+    (host,) = metrics.hosts
+    assert (host.host_id, host.name, host.reachable) == (2, "2", True)
+    assert [(link.link_id, link.enabled, link.connected) for link in host.links] == [
+        (0, True, True),
+        (1, False, False),
+    ]
+    for link in host.links:
+        buckets = link.stats.latency_buckets
+        assert len(buckets) == len(metrics.latency_bounds) + 1
+        assert sum(buckets) >= link.stats.latency_samples > 0
+        assert link.stats.latency_total > 0
+    assert host.links[1].stats.transitions[LinkCause.DISABLED] == 1
+
+
+async def test_metrics_of_many_hosts(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    async with (
+        open_handle(7) as handle,
+        serve_control(handle, path),
+        connect_control(path) as client,
+    ):
+        assert (await client.metrics()).hosts == ()
+        for host_id in range(1000, 1040):
+            host = handle.add_host(host_id)
+            await host.add_link(0, (LOCALHOST, 0), (LOCALHOST, 1), enabled=False)
+        hosts = (await client.metrics()).hosts
+        assert [host.host_id for host in hosts] == list(range(1000, 1040))
 
 
 async def test_statistics(tmp_path: Path) -> None:

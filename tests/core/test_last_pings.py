@@ -48,8 +48,16 @@ def test_a_ping_without_an_answer_is_lost_when_it_is_older_than_the_timeout() ->
     pings.sent(5.5, TIMEOUT)
     assert pings.figures() == PingFigures(loss=0.25, jitter=0.0, p50=0.1, p99=0.1)
     # It comes after all, and was given up.
-    pings.answered(3.0, 2.5)
+    assert not pings.answered(3.0, 2.5)
     assert pings.figures().loss == 0.25
+
+
+def test_a_copy_of_an_answer_is_none() -> None:
+    pings = LastPings()
+    pings.sent(0.0, TIMEOUT)
+    assert pings.answered(0.0, 0.5)
+    assert not pings.answered(0.0, 0.75)
+    assert pings.figures().p99 == 0.5
 
 
 def test_answers_in_another_order() -> None:

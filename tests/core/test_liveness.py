@@ -182,6 +182,47 @@ class TestLatency:
         assert link.latency_samples == 1
 
 
+class TestRoundTrips:
+    """All pings that were answered in time are counted, whatever becomes of the link."""
+
+    def ping(self, link: Liveness, now: float) -> float:
+        sent = link.ping_time(now)
+        link.left(sent, now)
+        return sent
+
+    def test_each_ping_counts_once(self) -> None:
+        link = Liveness(START)
+        sent = self.ping(link, START)
+        link.pong_received(START + 0.25, sent)
+        link.pong_received(START + 0.5, sent)
+        assert sum(link.round_trips.counts) == 1
+        assert link.round_trips.total == 0.25
+
+    def test_late_answers_and_forged_ones_do_not_count(self) -> None:
+        link = Liveness(START, timeout=2.0)
+        sent = self.ping(link, START)
+        link.pong_received(START + 0.25, START + 0.125)
+        link.pong_received(START + 2.5, sent)
+        assert sum(link.round_trips.counts) == 0
+
+    def test_an_answer_after_that_to_a_later_ping_counts_too(self) -> None:
+        link = Liveness(START)
+        first, second = self.ping(link, START), self.ping(link, START + 0.25)
+        link.pong_received(START + 0.5, second)
+        assert link.pong_received(START + 0.75, first) is PongOutcome.UNEXPECTED
+        assert sum(link.round_trips.counts) == 2
+        assert link.round_trips.total == 1.0
+
+    def test_they_outlast_the_link_but_not_clearing(self) -> None:
+        link = Liveness(START)
+        link.pong_received(START + 0.25, self.ping(link, START))
+        link.restart(START + 1)
+        assert sum(link.round_trips.counts) == 1
+        link.clear_latency()
+        assert sum(link.round_trips.counts) == 0
+        assert link.round_trips.total == 0.0
+
+
 class TestBackoff:
     def test_it_is_ten_when_configured_and_falls_by_one_a_second_to_one(self) -> None:
         link = Liveness(START)

@@ -59,7 +59,7 @@ class Question(NamedTuple):
 def state(link: Liveness) -> dict[str, object]:
     """All that it remembers."""
     remembered: dict[str, object] = dict(vars(link))
-    for name in ("inquiry", "_last_pings"):
+    for name in ("inquiry", "_last_pings", "round_trips"):
         remembered[name] = dict(vars(remembered[name]))
     return remembered
 

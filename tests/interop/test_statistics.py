@@ -46,7 +46,7 @@ def test_every_field_is_looked_at() -> None:
     assert {field[0] for field in HandleStats._fields_} - ours == {"size"}
     ours = {field.name for field in attrs.fields(LinkStatistics)}
     left = {name for name in ours - set(LINK_FIELDS) if not name.startswith("latency_")}
-    assert left == {"last_up_times", "last_down_times"}
+    assert left == {"last_up_times", "last_down_times", "transitions"}
     theirs = {field[0] for field in LinkStats._fields_}
     assert theirs - ours == {"last_up_time_index", "last_down_time_index"}
 

@@ -10,6 +10,7 @@ from knet_trio._state.control import Control, receive_control
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.errors import DropCause
+from knet_trio.status import LinkCause
 from tests.state.fakes import FakeEndpoint, World, address
 
 STAMP = bytes(16)
@@ -178,6 +179,7 @@ class TestTrouble:
         world.trouble(address(2), errno.EHOSTUNREACH, local=True)
         assert not link.connected.is_on
         assert link.reason == "this machine says of 198.51.100.2:5405: No route to host"
+        assert link.counters.transitions[LinkCause.REFUSED] == 1
 
     async def test_what_the_network_says_is_a_reason_to_ask(self) -> None:
         world = World()

@@ -13,6 +13,7 @@ from knet_trio._state.counters import (
     Timing,
 )
 from knet_trio.errors import DropCause
+from knet_trio.status import LinkCause, LinkStatistics
 from tests.drops import counted
 
 FIELDS = [field.name for field in attrs.fields(Tally)]
@@ -55,6 +56,28 @@ class TestLinkCounters:
         assert (snapshot.latency_min, snapshot.latency_max) == (0.25, 0.75)
         assert snapshot.latency_ave == 0.5
         assert snapshot.latency_samples == 2
+
+    def test_round_trips_are_counted_by_how_long_they_took(self) -> None:
+        liveness = Liveness(0.0)
+        for sent, answered in [(0.0, 0.25), (1.0, 1.75), (2.0, 2.75)]:
+            ping = liveness.ping_time(sent)
+            liveness.left(ping, sent)
+            liveness.pong_received(answered, ping)
+        snapshot = LinkCounters().snapshot(liveness)
+        counts = dict(zip(LinkStatistics.LATENCY_BOUNDS, snapshot.latency_buckets, strict=False))
+        assert {bound: count for bound, count in counts.items() if count} == {0.25: 1, 1.0: 2}
+        assert snapshot.latency_total == 1.75
+        assert LinkCounters().snapshot().latency_buckets == (0,) * len(snapshot.latency_buckets)
+
+    def test_each_time_has_its_cause(self) -> None:
+        counters = LinkCounters()
+        counters.went_up(LinkCause.ANSWERED)
+        counters.went_down(LinkCause.NO_PONG)
+        counters.went_up(LinkCause.ANSWERED)
+        snapshot = counters.snapshot()
+        assert snapshot.transitions[LinkCause.ANSWERED] == snapshot.up_count == 2
+        assert snapshot.transitions[LinkCause.NO_PONG] == snapshot.down_count == 1
+        assert snapshot.transitions[LinkCause.REFUSED] == 0
 
     def test_only_the_last_times_are_kept(self) -> None:
         counters = LinkCounters()

@@ -20,6 +20,7 @@ from knet_trio._core.onwire import Ping, PmtudProbe
 from knet_trio._core.pmtud import ATTEMPTS
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.config import LinkConfig
+from knet_trio.status import LinkCause
 from tests.state.fakes import HEADERS, Answerer, World, address, refusal, start
 
 HOME: Final = address(2)
@@ -184,6 +185,7 @@ class TestPeerIsGone:
             assert pings(world) == PINGS
             assert link.reason == f"{SAID}, and the peer has not answered a ping for 0.200 s"
             assert link.reason in link.explain()
+            assert link.status().stats.transitions[LinkCause.UNREACHABLE] == 1
 
     async def test_has_three_round_trips_if_that_is_more(self, autojump_clock: MockClock) -> None:
         async with open_scene() as (world, link, answerer):

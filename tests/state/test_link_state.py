@@ -12,10 +12,12 @@ from knet_trio._core.admission import LinkPhase
 from knet_trio._core.inquiry import PATIENCE
 from knet_trio._core.onwire import Ping, PmtudProbe, Pong
 from knet_trio._state.link import HISTORY
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import DropCause
 from knet_trio.events import LinkStatusChanged
+from knet_trio.status import LinkCause
 from tests.state.fakes import HEADERS, KEY, ME, World, address, refusal, start
 
 STAMP = bytes(16)
@@ -35,6 +37,13 @@ def reasons(world: World) -> list[tuple[bool, str]]:
         for event in world.events()
         if isinstance(event, LinkStatusChanged)
     ]
+
+
+def causes(link: NetworkLinkState) -> dict[LinkCause, int]:
+    """How often it went up and down, without what never happened."""
+    counted = link.status().stats.transitions
+    assert list(counted) == list(LinkCause)
+    return {cause: count for cause, count in counted.items() if count}
 
 
 def refuse_all(number: int) -> Callable[[bytes, Address], None]:
@@ -115,6 +124,7 @@ class TestHeartbeat:
         assert reason == "no pong for 1.520 s"
         stats = link.status().stats
         assert (stats.up_count, stats.down_count) == (1, 1)
+        assert causes(link) == {LinkCause.ANSWERED: 1, LinkCause.NO_PONG: 1}
         assert len(stats.last_down_times) == 1
         assert not link.usable
         # It keeps its rhythm while it is down.
@@ -289,6 +299,7 @@ class TestTrouble:
             f"the network says of {address(2)}: {os.strerror(number)}, and the peer has not"
             f" answered a ping for 0.200 s"
         )
+        assert causes(link) == {LinkCause.ANSWERED: 1, LinkCause.UNREACHABLE: 1}
 
     async def test_another_error_only_passes_by(self) -> None:
         world = World()
@@ -485,6 +496,7 @@ class TestRefusals:
         world.endpoint.refuse = refuse_all(errno.EPERM)
         await link.connected.wait(False)
         assert link.reason.endswith("Operation not permitted, and no ping has left it for 0.200 s")
+        assert causes(link) == {LinkCause.ANSWERED: 1, LinkCause.REFUSED: 1}
         world.receive(Ping(2, 0, STAMP, 5, timed=True), address(2))
         assert "its pings do arrive here (last 0.0 s ago): ours do not leave" in link.explain()
         nursery.cancel_scope.cancel()
@@ -541,9 +553,18 @@ class TestReasons:
         link.set_enabled(False)
         status = link.status()
         assert (status.reason, status.since) == ("it was disabled here", 4.0)
+        assert LinkCause.DISABLED not in causes(link)
+        link.set_enabled(True)
+        world.bring_up(link)
+        link.set_enabled(False)
+        assert causes(link)[LinkCause.DISABLED] == 1
+        link.clear_statistics()
+        assert causes(link) == {}
         assert list(link.history) == [
             (2.0, True, "the peer answers pings"),
             (3.0, False, "it has to be"),
+            (4.0, True, "the peer answers pings"),
+            (4.0, False, "it was disabled here"),
         ]
 
     async def test_is_bounded(self) -> None:

@@ -1,0 +1,53 @@
+"""How long all round trips of a link took: a histogram of them."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from typing import Final
+
+BOUNDS: Final = (
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+)
+"""The longest round trip of each bucket, in seconds. One more bucket has what is longer."""
+
+
+class RoundTrips:
+    """Counts round trips by how long they took.
+
+    Attributes:
+        total: The sum of all of them, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many there were in each bucket, one more than there are ``BOUNDS``."""
+        return tuple(self._counts)
+
+    def add(self, seconds: float) -> None:
+        """Count a round trip."""
+        self._counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self.total = 0.0
+        # An array, since there may be thousands of links.
+        self._counts = array("Q", bytes(8 * (len(BOUNDS) + 1)))

@@ -1,0 +1,76 @@
+"""Measuring a handle, from wherever that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import get_ident
+from typing import Final
+
+import attrs
+import trio
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from knet_trio import Handle
+from knet_trio.control import HandleMetrics, HostMetrics
+from knet_trio.control.reports import measure_handle, measure_host
+from knet_trio.metrics.families import make_families
+
+_LINKS_A_TURN: Final = 4
+"""How many links are measured at most, and one host's more, before other tasks get their turns: a
+link takes some 0.1 ms."""
+
+
+class HandleCollector(Collector):
+    """What a registry of prometheus-client asks for the series of a handle.
+
+    ::
+
+        async with open_handle(1) as handle:
+            prometheus_client.REGISTRY.register(HandleCollector(handle))
+            prometheus_client.start_http_server(9905)
+
+    Make it in the Trio program that the handle runs in. It may then be asked in any thread. In
+    Trio's it measures all links at once, some 0.1 ms each; from another one the handle's tasks get
+    their turns meanwhile. Once the Trio program has ended, there are no samples any more.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = get_ident()
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield the families without samples, by which a registry finds names that are taken."""
+        yield from make_families(None)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families with their samples as they are now."""
+        yield from make_families(self._measure())
+
+    def _measure(self) -> HandleMetrics | None:
+        if get_ident() == self._thread:
+            hosts = self._handle.hosts
+            measured = tuple(measure_host(hosts[host_id]) for host_id in sorted(hosts))
+            return attrs.evolve(measure_handle(self._handle), hosts=measured)
+        try:
+            return trio.from_thread.run(measure, self._handle, trio_token=self._token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            return None
+
+
+async def measure(handle: Handle) -> HandleMetrics:
+    """Return what can be measured of a handle and its hosts; other tasks get turns meanwhile."""
+    metrics = measure_handle(handle)
+    hosts: list[HostMetrics] = []
+    links = _LINKS_A_TURN
+    for host_id in sorted(handle.hosts):
+        if links >= _LINKS_A_TURN:
+            await trio.lowlevel.checkpoint()
+            links = 0
+        host = handle.hosts.get(host_id)
+        if host is not None:
+            links += len(host.links) or 1
+            hosts.append(measure_host(host))
+    await trio.lowlevel.checkpoint()
+    return attrs.evolve(metrics, hosts=tuple(hosts))

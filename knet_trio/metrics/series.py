@@ -1,0 +1,111 @@
+"""The series: their names, labels and meanings. ``docs/metrics.md`` shows the same table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+from knet_trio import LinkCause
+
+HOST_LABELS: Final = ("host", "host_name")
+LINK_LABELS: Final = (*HOST_LABELS, "link")
+
+KINDS: Final = ("data", "ping", "pong", "pmtu")
+"""The kinds of packets."""
+
+DIRECTIONS: Final = ("tx", "rx")
+
+REASONS: Final[Mapping[LinkCause, str]] = {
+    LinkCause.ANSWERED: "up",
+    LinkCause.ENABLED: "up",
+    LinkCause.NO_PONG: "down",
+    LinkCause.UNREACHABLE: "down",
+    LinkCause.REFUSED: "down",
+    LinkCause.DISABLED: "down",
+}
+"""What a link changes to, by the reason. One that was removed has no series any more."""
+
+
+class Series(NamedTuple):
+    """One series, or rather one for each combination of its labels.
+
+    Attributes:
+        name: Its name, as queries have it.
+        kind: What Prometheus calls its type.
+        labels: The names of its labels.
+        meaning: What it says, as a scraper is told.
+    """
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+
+
+LINK_UP: Final = Series("knet_link_up", "gauge", LINK_LABELS, "1 if the link is up, 0 if not.")
+LINK_ENABLED: Final = Series(
+    "knet_link_enabled", "gauge", LINK_LABELS, "1 if the link is in use, 0 if it was disabled."
+)
+LINK_MTU: Final = Series(
+    "knet_link_mtu_bytes",
+    "gauge",
+    LINK_LABELS,
+    "The user bytes that one packet of the link carries, 0 if its path carries none.",
+)
+LINK_RTT: Final = Series(
+    "knet_link_rtt_seconds",
+    "histogram",
+    LINK_LABELS,
+    "Round trips of the pings that were answered within the pong timeout, in seconds.",
+)
+LINK_LOSS: Final = Series(
+    "knet_link_loss_ratio",
+    "gauge",
+    LINK_LABELS,
+    "The share of the last 100 pings that was lost, 0 to 1; absent before there was a ping.",
+)
+LINK_TRANSITIONS: Final = Series(
+    "knet_link_transitions_total",
+    "counter",
+    (*LINK_LABELS, "to", "reason"),
+    "How often the link went up or down, by what it went to and the kind of reason.",
+)
+LINK_PACKETS: Final = Series(
+    "knet_link_packets_total",
+    "counter",
+    (*LINK_LABELS, "direction", "kind"),
+    "Packets sent and received over the link, with those that the system refused to send.",
+)
+LINK_BYTES: Final = Series(
+    "knet_link_bytes_total",
+    "counter",
+    (*LINK_LABELS, "direction", "kind"),
+    "Bytes of these packets: sent with their envelopes, received without, neither with UDP or IP.",
+)
+HOST_REACHABLE: Final = Series(
+    "knet_host_reachable", "gauge", HOST_LABELS, "1 if a link to the host can carry data, 0 if not."
+)
+DROPS: Final = Series(
+    "knet_drops_total", "counter", ("cause",), "Packets or messages dropped, by cause."
+)
+CHANNEL_QUEUE: Final = Series(
+    "knet_channel_queue",
+    "gauge",
+    ("channel",),
+    "Messages that have arrived on an open channel and wait until the program takes them.",
+)
+
+SERIES: Final = (
+    LINK_UP,
+    LINK_ENABLED,
+    LINK_MTU,
+    LINK_RTT,
+    LINK_LOSS,
+    LINK_TRANSITIONS,
+    LINK_PACKETS,
+    LINK_BYTES,
+    HOST_REACHABLE,
+    DROPS,
+    CHANNEL_QUEUE,
+)
+"""All of them, in the order in which they are told."""

@@ -1,0 +1,191 @@
+"""A small server for scrapes.
+
+It answers GET /metrics, one request a connection. Nobody is trusted: a request has a bounded size,
+it and its answer have to be through in bounded time, and when too many are connected the one that
+came first makes room, those first that have not asked for anything yet. One answer is made at a
+time, as text in a thread, so that thousands of links do not hold up the handle's heartbeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final
+
+import trio
+
+from knet_trio import AddressLike, Handle, TransportError, format_address
+from knet_trio.address import Address, socket_address, to_address
+from knet_trio.metrics.collector import measure
+from knet_trio.metrics.exposition import choose_format
+from knet_trio.metrics.http import (
+    MAX_HEAD,
+    ScrapeRefusedError,
+    ScrapeRequest,
+    find_end,
+    make_answer,
+    make_refusal,
+    parse_request,
+)
+
+MAX_CLIENTS: Final = 16
+"""How many clients are connected at once."""
+REQUEST_TIME: Final = 5.0
+"""Seconds in which a request has to have come."""
+ANSWER_TIME: Final = 30.0
+"""Seconds in which an answer has to be made and read."""
+
+_BACKLOG: Final = 16
+_READ_SIZE: Final = 4096
+# What a client sends beyond its request is read for a moment, or closing would be taken for an
+# error that makes it lose the answer.
+_DRAIN_TIME: Final = 1.0
+_DRAIN_BYTES: Final = 65536
+
+
+@asynccontextmanager
+async def serve_metrics(handle: Handle, listen: AddressLike) -> AsyncGenerator[Address]:
+    """Serve the metrics of ``handle`` over HTTP while the block runs, at the path ``/metrics``.
+
+    ::
+
+        async with open_handle(1) as handle, serve_metrics(handle, "127.0.0.1:9905"):
+            ...
+
+    They are in Prometheus' classic text, or in OpenMetrics where a request's ``Accept`` names that.
+    Whoever reaches the address may read them: there is neither encryption nor authentication.
+
+    Args:
+        handle: The handle, which should outlive the block.
+        listen: The address and port to listen at; port 0 takes one that is free.
+
+    Yields:
+        The address and port that it listens at.
+
+    Raises:
+        InvalidArgumentError: ``listen`` is no address.
+        TransportError: The system refuses it, for instance because the port is in use.
+    """
+    address = to_address(listen)
+    await trio.lowlevel.checkpoint()
+    async with _open_listener(address) as listener, trio.open_nursery() as nursery:
+        server = _MetricsServer(handle)
+        nursery.start_soon(server.serve, listener)
+        host, port = listener.socket.getsockname()[:2]
+        yield Address(host, port)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open_listener(address: Address) -> AsyncGenerator[trio.SocketListener]:
+    family = trio.socket.AF_INET6 if address.is_ipv6 else trio.socket.AF_INET
+    sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+    with sock:
+        try:
+            sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
+            if address.is_ipv6:
+                sock.setsockopt(trio.socket.IPPROTO_IPV6, trio.socket.IPV6_V6ONLY, 1)
+            await sock.bind(socket_address(address))
+            sock.listen(_BACKLOG)
+        except OSError as error:
+            doing = f"cannot serve metrics at {format_address(address)}"
+            raise TransportError.from_os_error(doing, error) from error
+        yield trio.SocketListener(sock)
+
+
+class _MetricsServer:
+    """Answers scrapes of a handle."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        # Whoever is connected, and of these who has not sent a request yet, by what ends them; in
+        # the order in which they came.
+        self._clients: dict[trio.CancelScope, None] = {}
+        self._silent: dict[trio.CancelScope, None] = {}
+        self._making = trio.Lock()
+
+    async def serve(self, listener: trio.SocketListener) -> None:
+        """Let clients in, until cancelled."""
+        await trio.serve_listeners(self._let_in, [listener])
+
+    async def _let_in(self, stream: trio.SocketStream) -> None:
+        if len(self._clients) >= MAX_CLIENTS:
+            oldest = next(iter(self._silent or self._clients))
+            self._forget(oldest)
+            oldest.cancel()
+        with trio.CancelScope() as scope:
+            self._clients[scope] = self._silent[scope] = None
+            try:
+                await self._converse(stream, scope)
+            except trio.BrokenResourceError:
+                # It has gone, and nothing is to be done for it.
+                await trio.lowlevel.checkpoint()
+            finally:
+                self._forget(scope)
+
+    def _forget(self, scope: trio.CancelScope) -> None:
+        self._clients.pop(scope, None)
+        self._silent.pop(scope, None)
+
+    async def _converse(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+        try:
+            with trio.fail_after(REQUEST_TIME):
+                head = await _receive_head(stream)
+            if head is None:
+                return
+            self._silent.pop(scope, None)
+            request = parse_request(head)
+        except trio.TooSlowError:
+            refusal = ScrapeRefusedError(
+                HTTPStatus.REQUEST_TIMEOUT, f"no request came within {REQUEST_TIME:g} seconds"
+            )
+            await send_answer(stream, make_refusal(refusal))
+        except ScrapeRefusedError as refusal:
+            await send_answer(stream, make_refusal(refusal))
+        else:
+            with trio.move_on_after(ANSWER_TIME):
+                await send_answer(stream, await self._render(request))
+
+    async def _render(self, request: ScrapeRequest) -> bytes:
+        chosen = choose_format(request.accept)
+        async with self._making:
+            metrics = await measure(self._handle)
+            body = await trio.to_thread.run_sync(chosen.write, metrics)
+        return make_answer(HTTPStatus.OK, chosen.content_type, body, with_body=request.wants_body)
+
+
+async def _receive_head(stream: trio.SocketStream) -> bytearray | None:
+    """Return the request line and the headers, None if the client hangs up before.
+
+    Raises:
+        ScrapeRefusedError: They are too long.
+    """
+    head = bytearray()
+    while True:
+        end = find_end(head)
+        if end is not None:
+            return head[:end]
+        if len(head) >= MAX_HEAD:
+            raise ScrapeRefusedError(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"a request has {MAX_HEAD} bytes of headers at most",
+            )
+        received = await stream.receive_some(min(_READ_SIZE, MAX_HEAD - len(head)))
+        if not received:
+            return None
+        head += received
+
+
+async def send_answer(stream: trio.SocketStream, answer: bytes) -> None:
+    """Send a whole answer, and close the connection in such a way that it can be read."""
+    with trio.move_on_after(ANSWER_TIME):
+        await stream.send_all(answer)
+        await stream.send_eof()
+        with trio.move_on_after(_DRAIN_TIME):
+            drained = 0
+            while drained < _DRAIN_BYTES:
+                received = await stream.receive_some(_READ_SIZE)
+                if not received:
+                    return
+                drained += len(received)

@@ -1,0 +1,1 @@
+"""Tests of the package ``knet_trio.metrics``."""
