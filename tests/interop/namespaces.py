@@ -11,9 +11,12 @@ import itertools
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import ClassVar, Final
+
+import trio
 
 COMMAND_LIMIT: Final = 10.0
 CLONE_NEWNET: Final = 0x40000000
@@ -80,8 +83,27 @@ def inside(name: str) -> Generator[None, None, None]:
             yield
         finally:
             _setns(home)
+            _bring_threads(home)
     finally:
         os.close(home)
+
+
+def _bring_threads(home: int) -> None:
+    """Have Trio's idle threads leave the namespace too, if they were begun in it.
+
+    Trio keeps them for ten seconds, and starts the processes of later tests in them.
+    """
+    idle = [each for each in threading.enumerate() if each.name.startswith("Trio thread")]
+    # Each waits for all others, so that no two of the jobs have the same thread.
+    together = threading.Barrier(len(idle) + 1)
+
+    def go_home() -> None:
+        _setns(home)
+        together.wait(COMMAND_LIMIT)
+
+    for _ in idle:
+        trio.lowlevel.start_thread_soon(go_home, lambda _: None)
+    together.wait(COMMAND_LIMIT)
 
 
 class NamespacePair:

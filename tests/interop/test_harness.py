@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import socket
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -16,7 +17,7 @@ import trio
 from tests.interop import libknet
 from tests.interop.c_node import CCrypto, CNode, CNodeDiedError, open_c_node
 from tests.interop.conftest import OpenNamespaces, need
-from tests.interop.namespaces import NamespacePair
+from tests.interop.namespaces import NamespacePair, inside
 from tests.ports import free_udp_port
 
 # More than the minute after which a search for the path MTU that was disturbed is made again.
@@ -93,6 +94,38 @@ async def test_loopback_exchange(crypto: CCrypto | None, addresses: tuple[str, s
     with trio.fail_after(LIMIT):
         async with two_nodes(None, crypto, addresses) as (one, two):
             await exchange(one, two)
+
+
+def where() -> str:
+    """The network namespace of the calling thread."""
+    return os.readlink("/proc/thread-self/ns/net")
+
+
+async def test_threads_leave_a_namespace_with_the_test(namespaces: NamespacePair) -> None:
+    home = where()
+    # One more than may have been begun before.
+    count = 1 + sum(each.name.startswith("Trio thread") for each in threading.enumerate())
+    places: list[str] = []
+
+    async def look(together: threading.Barrier) -> None:
+        def wait_and_look() -> str:
+            together.wait(LIMIT)
+            return where()
+
+        places.append(await trio.to_thread.run_sync(wait_and_look))
+
+    async def look_everywhere() -> set[str]:
+        places.clear()
+        together = threading.Barrier(count)
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(look, together)
+        return set(places)
+
+    with inside(namespaces.names[0]):
+        there = where()
+        assert there in await look_everywhere()
+    assert await look_everywhere() == {home} != {there}
 
 
 async def test_namespace_exchange_and_data_mtu(
