@@ -196,7 +196,10 @@ class Node:
         await self._link(host_id, link_id).remove()
 
     def do_link_status(self, host_id: int, link_id: int) -> dict[str, Any]:
-        return attrs.asdict(self._link(host_id, link_id).status)
+        status = self._link(host_id, link_id).status
+        plain = attrs.asdict(status)
+        plain["stats"]["transitions"] = dict(status.stats.transitions)
+        return plain
 
 
 async def run(host_id: int) -> None:

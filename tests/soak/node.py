@@ -147,7 +147,11 @@ class Node:
             for link_id, link in host.links.items():
                 counters = host.state.links[link_id].counters
                 answers = counters.tallies[Kind.PMTU_ANSWER].tx_packets
-                report = attrs.asdict(link.status.stats) | {"answers": answers}
+                stats = link.status.stats
+                report = attrs.asdict(stats) | {
+                    "answers": answers,
+                    "transitions": dict(stats.transitions),
+                }
                 links[f"{host.host_id}.{link_id}"] = report
         drops = self._handle.statistics().drops
         return {
