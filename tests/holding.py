@@ -12,13 +12,14 @@ from knet_trio._state.link_sender import LinkSender, SendResult
 
 
 @contextmanager
-def held(handle: Handle) -> Generator[None, None, None]:
-    """Have no link of ``handle`` have room for data."""
+def held(handle: Handle, host_id: int | None = None) -> Generator[None, None, None]:
+    """Have no link of ``handle``, or none to that host, have room for data."""
     context = handle._runtime.context  # pyright: ignore[reportPrivateUsage]
     send_data = LinkSender.send_data
 
     def send(sender: LinkSender, datagrams: Sequence[bytes]) -> SendResult:
-        if sender._context is context:  # pyright: ignore[reportPrivateUsage]
+        is_held = sender._context is context  # pyright: ignore[reportPrivateUsage]
+        if is_held and host_id in (None, sender._host_id):  # pyright: ignore[reportPrivateUsage]
             return SendResult(0, ())
         return send_data(sender, datagrams)
 

@@ -35,9 +35,10 @@ def metrics(socket: Path | None, as_json: bool) -> None:
     try:
         from knet_trio.metrics import make_classic_text
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "prometheus_client":
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("prometheus_client", "h11"):
             raise
-        leave("prometheus_client is missing: pip install 'knet-trio[metrics]'", REFUSED)
+        leave(f"{missing} is missing: pip install 'knet-trio[metrics]'", REFUSED)
     click.echo(make_classic_text(look(socket, _measure)), nl=False)
 
 

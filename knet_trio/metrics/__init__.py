@@ -1,4 +1,4 @@
-"""What a handle counts, for Prometheus. It needs the extra ``metrics``, which is prometheus-client.
+"""What a handle counts, for Prometheus. It needs the extra ``metrics``.
 
 ``serve_metrics`` answers scrapes out of a Trio program. ``HandleCollector`` is for programs that
 have a registry of their own. ``docs/metrics.md`` has every series. From the bottom up::

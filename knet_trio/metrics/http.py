@@ -1,9 +1,11 @@
-"""The requests that the server understands, and its answers. No sockets are in here."""
+"""The requests that the server understands, and its answers, by h11. No sockets are in here."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Final, NamedTuple
+
+import h11
 
 MAX_HEAD: Final = 8192
 """Bytes of a request line and headers at most."""
@@ -12,15 +14,9 @@ PATH: Final = "/metrics"
 
 
 class ScrapeRequest(NamedTuple):
-    """A request that is answered with metrics.
-
-    Attributes:
-        accept: What its headers ``Accept`` say.
-        wants_body: Whether it is a GET, not a HEAD.
-    """
+    """A request that is answered with metrics: what its headers ``Accept`` say."""
 
     accept: str
-    wants_body: bool
 
 
 class ScrapeRefusedError(Exception):
@@ -37,59 +33,69 @@ class ScrapeRefusedError(Exception):
         self.message = message
 
 
-def find_end(head: bytes | bytearray) -> int | None:
-    """Return how many bytes of ``head`` are a request line and headers, None if they go on."""
-    ends = [head.find(mark) + len(mark) for mark in (b"\r\n\r\n", b"\n\n") if mark in head]
-    return min(ends, default=None)
+class ScrapeExchange:
+    """One request of a client, and the answer to it."""
+
+    def __init__(self) -> None:
+        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._wants_body = True
+
+    def feed(self, data: bytes) -> ScrapeRequest | None:
+        """Take bytes that the client sent, at least one.
+
+        Returns:
+            The request, once its line and headers are there.
+
+        Raises:
+            ScrapeRefusedError: It asks for something else, or is none.
+        """
+        try:
+            self._connection.receive_data(data)
+            event = self._connection.next_event()
+        except h11.RemoteProtocolError as error:
+            status = HTTPStatus(error.error_status_hint)
+            raise ScrapeRefusedError(status, "this is not a request of HTTP/1.1") from None
+        if not isinstance(event, h11.Request):
+            return None
+        self._wants_body = event.method != b"HEAD"
+        return _check(event)
+
+    def answer(self, status: HTTPStatus, content_type: str, body: bytes) -> bytes:
+        """Return a whole answer, after which the connection is closed."""
+        headers = [
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            headers.append(("Allow", "GET, HEAD"))
+        connection = self._connection
+        events: list[h11.Event] = [
+            h11.Response(status_code=status.value, reason=status.phrase, headers=headers)
+        ]
+        if self._wants_body:
+            events.append(h11.Data(data=body))
+        events.append(h11.EndOfMessage())
+        return b"".join([connection.send(event) or b"" for event in events])
+
+    def refuse(self, refusal: ScrapeRefusedError) -> bytes:
+        """Return the whole answer to a request that is refused."""
+        body = f"{refusal.message}\n".encode()
+        return self.answer(refusal.status, "text/plain; charset=utf-8", body)
 
 
-def parse_request(head: bytes | bytearray) -> ScrapeRequest:
-    """Return the request whose request line and headers are ``head``.
-
-    Raises:
-        ScrapeRefusedError: It asks for something else, or is none.
-    """
-    lines = head.decode("latin-1").split("\n")
-    words = lines[0].strip().split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/"):
-        raise ScrapeRefusedError(HTTPStatus.BAD_REQUEST, "this is no request of HTTP/1.1")
-    method, target, version = words
-    if not version.startswith("HTTP/1."):
+def _check(request: h11.Request) -> ScrapeRequest:
+    """Return what a request asks for; raise ScrapeRefusedError if it is not the metrics."""
+    if not request.http_version.startswith(b"1."):
         raise ScrapeRefusedError(
             HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.0 and HTTP/1.1 are spoken here"
         )
-    if _path(target) != PATH:
+    if _path(request.target.decode("latin-1")) != PATH:
         raise ScrapeRefusedError(HTTPStatus.NOT_FOUND, f"there is nothing here but {PATH}")
-    if method not in ("GET", "HEAD"):
+    if request.method not in (b"GET", b"HEAD"):
         raise ScrapeRefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are answered")
-    accepts: list[str] = []
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if not colon and line.strip():
-            raise ScrapeRefusedError(HTTPStatus.BAD_REQUEST, "a header has no colon")
-        if name.lower() == "accept":
-            accepts.append(value.strip())
-    return ScrapeRequest(",".join(accepts), method == "GET")
-
-
-def make_answer(status: HTTPStatus, content_type: str, body: bytes, *, with_body: bool) -> bytes:
-    """Return a whole answer, after which the connection is closed."""
-    headers = [
-        f"HTTP/1.1 {status.value} {status.phrase}",
-        f"Content-Type: {content_type}",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-    ]
-    if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        headers.append("Allow: GET, HEAD")
-    head = "\r\n".join([*headers, "", ""]).encode("ascii")
-    return head + body if with_body else head
-
-
-def make_refusal(refusal: ScrapeRefusedError) -> bytes:
-    """Return the whole answer to a request that is refused."""
-    body = f"{refusal.message}\n".encode()
-    return make_answer(refusal.status, "text/plain; charset=utf-8", body, with_body=True)
+    accepts = [value.decode("latin-1") for name, value in request.headers if name == b"accept"]
+    return ScrapeRequest(",".join(accepts))
 
 
 def _path(target: str) -> str:

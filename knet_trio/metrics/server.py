@@ -19,15 +19,7 @@ from knet_trio import AddressLike, Handle, TransportError, format_address
 from knet_trio.address import Address, socket_address, to_address
 from knet_trio.metrics.collector import measure
 from knet_trio.metrics.exposition import choose_format
-from knet_trio.metrics.http import (
-    MAX_HEAD,
-    ScrapeRefusedError,
-    ScrapeRequest,
-    find_end,
-    make_answer,
-    make_refusal,
-    parse_request,
-)
+from knet_trio.metrics.http import ScrapeExchange, ScrapeRefusedError, ScrapeRequest
 
 MAX_CLIENTS: Final = 16
 """How many clients are connected at once."""
@@ -129,52 +121,45 @@ class _MetricsServer:
         self._silent.pop(scope, None)
 
     async def _converse(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+        exchange = ScrapeExchange()
         try:
             with trio.fail_after(REQUEST_TIME):
-                head = await _receive_head(stream)
-            if head is None:
+                request = await _receive_request(stream, exchange)
+            if request is None:
                 return
             self._silent.pop(scope, None)
-            request = parse_request(head)
         except trio.TooSlowError:
             refusal = ScrapeRefusedError(
                 HTTPStatus.REQUEST_TIMEOUT, f"no request came within {REQUEST_TIME:g} seconds"
             )
-            await send_answer(stream, make_refusal(refusal))
+            await send_answer(stream, exchange.refuse(refusal))
         except ScrapeRefusedError as refusal:
-            await send_answer(stream, make_refusal(refusal))
+            await send_answer(stream, exchange.refuse(refusal))
         else:
             with trio.move_on_after(ANSWER_TIME):
-                await send_answer(stream, await self._render(request))
+                await send_answer(stream, await self._render(exchange, request))
 
-    async def _render(self, request: ScrapeRequest) -> bytes:
+    async def _render(self, exchange: ScrapeExchange, request: ScrapeRequest) -> bytes:
         chosen = choose_format(request.accept)
         async with self._making:
             metrics = await measure(self._handle)
             body = await trio.to_thread.run_sync(chosen.write, metrics)
-        return make_answer(HTTPStatus.OK, chosen.content_type, body, with_body=request.wants_body)
+        return exchange.answer(HTTPStatus.OK, chosen.content_type, body)
 
 
-async def _receive_head(stream: trio.SocketStream) -> bytearray | None:
-    """Return the request line and the headers, None if the client hangs up before.
+async def _receive_request(
+    stream: trio.SocketStream, exchange: ScrapeExchange
+) -> ScrapeRequest | None:
+    """Return the request, None if the client hangs up before.
 
     Raises:
-        ScrapeRefusedError: They are too long.
+        ScrapeRefusedError: It asks for something else, or is none.
     """
-    head = bytearray()
-    while True:
-        end = find_end(head)
-        if end is not None:
-            return head[:end]
-        if len(head) >= MAX_HEAD:
-            raise ScrapeRefusedError(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                f"a request has {MAX_HEAD} bytes of headers at most",
-            )
-        received = await stream.receive_some(min(_READ_SIZE, MAX_HEAD - len(head)))
-        if not received:
-            return None
-        head += received
+    while received := await stream.receive_some(_READ_SIZE):
+        request = exchange.feed(bytes(received))
+        if request is not None:
+            return request
+    return None
 
 
 async def send_answer(stream: trio.SocketStream, answer: bytes) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 import trio
 
 from knet_trio.metrics import SERIES
@@ -52,11 +53,10 @@ async def test_nobody_is_there(tmp_path: Path) -> None:
     assert "there is no such socket" in done.errors
 
 
-async def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["prometheus_client", "h11"])
+async def test_without_the_extra_it_says_what_to_install(tmp_path: Path, module: str) -> None:
     program = (
-        "import sys; sys.modules['prometheus_client'] = None\n"
-        "from knet_trio.cli import main\n"
-        "main()\n"
+        f"import sys; sys.modules[{module!r}] = None\nfrom knet_trio.cli import main\nmain()\n"
     )
     async with open_served(tmp_path) as served:
         with trio.fail_after(PATIENCE):
@@ -68,4 +68,4 @@ async def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None
                 env=environment(),
             )
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"pip install 'knet-trio[metrics]'" in done.stderr
+    assert f"{module} is missing: pip install 'knet-trio[metrics]'".encode() in done.stderr

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knet_trio.metrics.exposition import CLASSIC, OPENMETRICS, choose_format
-from knet_trio.metrics.http import ScrapeRefusedError, ScrapeRequest, find_end, parse_request
+from knet_trio.metrics.http import ScrapeExchange, ScrapeRefusedError, ScrapeRequest
 
 PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -50,29 +50,16 @@ def test_any_header_has_a_format(accept: str) -> None:
 
 
 def test_headers_of_one_name_belong_together() -> None:
-    head = b"GET /metrics HTTP/1.1\r\nACCEPT: a\r\nOther: b\r\naccept:  c \r\n\r\n"
-    assert parse_request(head) == ScrapeRequest("a,c", True)
+    head = b"GET /metrics HTTP/1.1\r\nHost: a\r\nACCEPT: a\r\nOther: b\r\naccept:  c \r\n\r\n"
+    assert ScrapeExchange().feed(head) == ScrapeRequest("a,c")
 
 
-@pytest.mark.parametrize(
-    ("head", "end"),
-    [
-        (b"", None),
-        (b"GET / HTTP/1.1\r\n", None),
-        (b"GET / HTTP/1.1\r\n\r\n", 18),
-        (b"GET / HTTP/1.1\n\nmore\r\n\r\n", 16),
-        (b"a\r\nb: c\r\n\r\nbody", 11),
-    ],
-)
-def test_the_end_of_the_headers(head: bytes, end: int | None) -> None:
-    assert find_end(head) == end
-
-
-@given(st.binary())
-def test_any_bytes_are_a_request_or_refused(head: bytes) -> None:
-    refused = 400
+@given(st.binary(min_size=1), st.booleans())
+def test_any_bytes_are_refused_or_go_on(head: bytes, ends: bool) -> None:
+    exchange = ScrapeExchange()
+    answer = b"HTTP/1.1 400 "
     try:
-        parse_request(head)
+        assert exchange.feed(head + b"\r\n\r\n" * ends) is None
     except ScrapeRefusedError as refusal:
-        refused = int(refusal.status)
-    assert 400 <= refused < 600
+        answer = exchange.refuse(refusal)
+    assert answer[:10] in (b"HTTP/1.1 4", b"HTTP/1.1 5")

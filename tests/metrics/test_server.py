@@ -8,7 +8,7 @@ import trio.testing
 
 from knet_trio import InvalidArgumentError, TransportError, open_handle
 from knet_trio.metrics import serve_metrics, server
-from knet_trio.metrics.http import MAX_HEAD
+from knet_trio.metrics.http import MAX_HEAD, ScrapeExchange
 from knet_trio.metrics.server import send_answer
 from tests.cluster import LOCALHOST, wait_for
 from tests.metrics.scraping import ask, get, open_scraped, promtool, read_answer, value
@@ -54,7 +54,8 @@ async def test_head_gets_the_headers_alone() -> None:
         (b"GET / HTTP/1.1", 404),
         (b"GET /metrics2 HTTP/1.1", 404),
         (b"POST /metrics HTTP/1.1", 405),
-        (b"GET /metrics HTTP/2", 505),
+        (b"GET /metrics HTTP/2", 400),
+        (b"GET /metrics HTTP/2.0", 505),
         (b"GET /metrics", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\xff", 400),
         (b"GET /metrics HTTP/1.1\r\nno header", 400),
@@ -64,7 +65,7 @@ async def test_head_gets_the_headers_alone() -> None:
 )
 async def test_what_is_asked_for_is_answered(request_line: bytes, status: int) -> None:
     async with open_scraped() as scraped:
-        answer = await ask(scraped.address, request_line + b"\r\n\r\n")
+        answer = await ask(scraped.address, request_line + b"\r\nHost: node\r\n\r\n")
         assert answer.status == status
         assert answer.headers["connection"] == "close"
         assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
@@ -78,7 +79,7 @@ async def test_a_request_has_a_bounded_size() -> None:
 
 async def test_a_request_may_come_in_pieces_and_with_more_behind_it() -> None:
     async with open_scraped() as scraped, await trio.open_tcp_stream(*scraped.address) as stream:
-        for piece in (b"GET /metr", b"ics HTTP/1.1\r", b"\n\r", b"\n" + b"more" * 1000):
+        for piece in (b"GET /metr", b"ics HTTP/1.0\r", b"\n\r", b"\n" + b"more" * 1000):
             await stream.send_all(piece)
             await trio.testing.wait_all_tasks_blocked()
         assert (await read_answer(stream)).status == 200
@@ -94,10 +95,10 @@ async def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(server, "ANSWER_TIME", 0.05)
 
     # More than the system takes for somebody who does not read.
-    def make_answer(*_: object, **__: object) -> bytes:
+    def answer(*_: object) -> bytes:
         return bytes(64 << 20)
 
-    monkeypatch.setattr(server, "make_answer", make_answer)
+    monkeypatch.setattr(ScrapeExchange, "answer", answer)
     given_up = trio.Event()
 
     async def send(stream: trio.SocketStream, answer: bytes) -> None:
@@ -108,7 +109,7 @@ async def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(server, "send_answer", send)
     async with open_scraped() as scraped, await trio.open_tcp_stream(*scraped.address) as stream:
-        await stream.send_all(b"GET /metrics HTTP/1.1\r\n\r\n")
+        await stream.send_all(b"GET /metrics HTTP/1.0\r\n\r\n")
         await given_up.wait()
         received = 0
         with pytest.raises(trio.BrokenResourceError):  # until it is cut off
@@ -142,7 +143,7 @@ async def test_idle_clients_make_room() -> None:
 
 async def test_a_client_that_goes_harms_nobody() -> None:
     async with open_scraped() as scraped:
-        for request in (b"", b"GET", b"GET /metrics HTTP/1.1\r\n\r\n"):
+        for request in (b"", b"GET", b"GET /metrics HTTP/1.0\r\n\r\n"):
             stream = await trio.open_tcp_stream(*scraped.address)
             if request:
                 await stream.send_all(request)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -15,16 +13,15 @@ from knet_trio import (
     BusyError,
     CryptoConfig,
     DropCause,
-    Handle,
     InvalidArgumentError,
     open_handle,
 )
-from knet_trio._state.link_sender import LinkSender, SendResult
 from knet_trio.tap import AddressTable, Tap, TapError, carry_frames
 from knet_trio.tap._carrier import BATCH
 from knet_trio.tap._frame_queue import FrameQueue
 from tests.cluster import KEY, PATIENCE, wait_for
 from tests.drops import counted
+from tests.holding import held
 from tests.tap.ethernet import (
     DEVICE,
     Ethernet,
@@ -224,28 +221,11 @@ async def test_what_it_cannot_carry_is_said() -> None:
                 await carry_frames(7, handle)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-@contextmanager
-def stuck(handle: Handle, host_id: int) -> Generator[None]:
-    """Have no link of ``handle`` to that host have room for data."""
-    context = handle._runtime.context  # pyright: ignore[reportPrivateUsage]
-    send_data = LinkSender.send_data
-
-    def send(sender: LinkSender, datagrams: Sequence[bytes]) -> SendResult:
-        if (sender._context, sender._host_id) == (context, host_id):  # pyright: ignore[reportPrivateUsage]
-            return SendResult(0, ())
-        return send_data(sender, datagrams)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LinkSender, "send_data", send)
-        yield
-    context.on_room(list(handle.hosts))
-
-
 async def test_a_slow_host_holds_up_no_frame_for_another() -> None:
     async with open_ethernet() as ethernet:
         await learn_all(ethernet)
         first, _, third = ethernet.taps
-        with stuck(ethernet.handles[0], 2), ethernet.wire(0) as sender:
+        with held(ethernet.handles[0], 2), ethernet.wire(0) as sender:
             before = third.statistics().written
             # More than the host's lane and its queue take.
             for number in range(6000):
