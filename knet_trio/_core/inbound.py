@@ -117,11 +117,15 @@ class InboundSequence:
         So many may come twice: over another link, say.
         """
         messages = self._window.count_delivered(run.seq, run.message_count)
-        if run.frag_num == 1 or not messages:
+        if run.cycle == 1 or not messages:
             return messages
-        return min(messages * run.frag_num - run.frag_seq + 1, len(run.payloads))
+        return min(messages * run.cycle - run.frag_seq + 1, len(run.payloads))
 
     def _receive_fragments(self, run: DataRun) -> list[bytes]:
+        if run.cycle == 1:
+            return self._receive_each(run)
+        if run.cycle < run.frag_num:
+            return self._receive_in_turns(run)
         count, each = len(run.payloads), run.frag_num
         # First the rest of a message that an earlier run has begun, then messages that are all
         # here, then the beginning of one.
@@ -134,6 +138,15 @@ class InboundSequence:
             received += self._receive_whole_messages(run.part(start, end))
         if end < count:
             received += self._receive_part(run.part(end, count))
+        return received
+
+    def _receive_in_turns(self, run: DataRun) -> list[bytes]:
+        """Take some fragments of each of several messages."""
+        received: list[bytes] = []
+        start = 0
+        for end in (*run.ends(), len(run.payloads)):
+            received += self._receive_part(run.part(start, end))
+            start = end
         return received
 
     def _receive_whole_messages(self, run: DataRun) -> list[bytes]:

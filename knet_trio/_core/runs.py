@@ -4,6 +4,9 @@ Packets that a host sends at once mostly arrive at once, and differ only in what
 numbers of whole messages, or the fragments of one message after the other. Such a run is read by
 columns: one byte of the header in all packets together, compared with what it has to be. What is
 found is the same as if each packet were read on its own, so this is only for speed.
+
+A sender of messages whose last fragments are shorter may send the others of several messages first,
+since packets of one size go in one system call, and then the last ones. Those are runs too.
 """
 
 from __future__ import annotations
@@ -39,9 +42,10 @@ _SINGLE: Final = [bytes((value,)) for value in range(256)]
 class DataRun(NamedTuple):
     """Several data packets that differ only in what counts up from one to the next.
 
-    With ``frag_num`` 1 they are the messages from number ``seq`` on. Else all their messages have
-    ``frag_num`` fragments: the first packet is fragment ``frag_seq`` of message ``seq``, and after
-    the last fragment of a message comes the first one of the next.
+    The first packet is fragment ``frag_seq`` of message ``seq``. After ``cycle`` fragments of a
+    message come those of the next one, from its first one on: all of them where ``cycle`` is
+    ``frag_num``. With ``cycle`` 1 each packet is fragment ``frag_seq`` of the next message; whole
+    messages are such.
     """
 
     node: int
@@ -52,18 +56,19 @@ class DataRun(NamedTuple):
     frag_seq: int
     channel: int
     payloads: list[bytes]
+    cycle: int
 
     @property
     def message_count(self) -> int:
         """How many messages they are of."""
-        if self.frag_num == 1:
+        if self.cycle == 1:
             return len(self.payloads)
-        return (self.frag_seq + len(self.payloads) - 2) // self.frag_num + 1
+        return (self.frag_seq + len(self.payloads) - 2) // self.cycle + 1
 
     def packets(self) -> list[Data]:
         """Return them one by one."""
-        node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads = self
-        if frag_num == 1:
+        node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads, cycle = self
+        if cycle == 1:
             return [
                 Data(node, seq + i, compress, broadcast, frag_num, frag_seq, channel, payload)
                 for i, payload in enumerate(payloads)
@@ -71,11 +76,11 @@ class DataRun(NamedTuple):
         return [
             Data(
                 node,
-                seq + place // frag_num,
+                seq + place // cycle,
                 compress,
                 broadcast,
                 frag_num,
-                place % frag_num + 1,
+                place % cycle + 1,
                 channel,
                 payload,
             )
@@ -84,18 +89,23 @@ class DataRun(NamedTuple):
 
     def part(self, start: int, end: int) -> DataRun:
         """Return the packets from index ``start`` to ``end``, which is not included."""
-        node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads = self
+        node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads, cycle = self
         if not start and end == len(payloads):
             return self
-        if frag_num == 1:
+        if cycle == 1:
             seq += start
         else:
-            messages, index = divmod(frag_seq - 1 + start, frag_num)
+            messages, index = divmod(frag_seq - 1 + start, cycle)
             seq += messages
             frag_seq = index + 1
         return DataRun(
-            node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads[start:end]
+            node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads[start:end], cycle
         )
+
+    def ends(self) -> range:
+        """Return, for each message that is not the last one, the index after its last packet."""
+        skipped = 0 if self.cycle == 1 else self.frag_seq - 1
+        return range(self.cycle - skipped, len(self.payloads), self.cycle)
 
 
 def decode_train_untrusted(data: bytes, size: int) -> DataRun | None:
@@ -121,7 +131,7 @@ def decode_train_untrusted(data: bytes, size: int) -> DataRun | None:
     payloads = [payload for (payload,) in struct.iter_unpack(cut, memoryview(data)[:end])]
     if end < len(data):
         payloads.append(data[end + DATA_HEADER_SIZE :])
-    return DataRun(*first[:-1], payloads)
+    return _make_run(first, payloads)
 
 
 def decode_spread_untrusted(
@@ -147,7 +157,7 @@ def decode_spread_untrusted(
     if not min(sizes) > 0 or max(sizes) > MAX_MESSAGE:
         return None
     first = _decode_headers(data, stride, count, start)
-    return None if first is None else DataRun(*first[:-1], payloads)
+    return None if first is None else _make_run(first, payloads)
 
 
 def decode_packets_untrusted(packets: Sequence[bytes]) -> DataRun | None:
@@ -167,14 +177,25 @@ def decode_packets_untrusted(packets: Sequence[bytes]) -> DataRun | None:
     first = _decode_headers(headers, DATA_HEADER_SIZE, len(packets))
     if first is None:
         return None
-    return DataRun(*first[:-1], [packet[DATA_HEADER_SIZE:] for packet in packets])
+    return _make_run(first, [packet[DATA_HEADER_SIZE:] for packet in packets])
 
 
-def _decode_headers(data: bytes, stride: int, count: int, start: int = 0) -> Data | None:
+class _First(NamedTuple):
+    """The first packet of a run, with a payload that means nothing, and the ``cycle``."""
+
+    packet: Data
+    cycle: int
+
+
+def _make_run(first: _First, payloads: list[bytes]) -> DataRun:
+    return DataRun(*first.packet[:-1], payloads, first.cycle)
+
+
+def _decode_headers(data: bytes, stride: int, count: int, start: int = 0) -> _First | None:
     """Read ``count`` headers from ``start`` on, each ``stride`` bytes after the one before.
 
     Returns:
-        The first packet, with a payload that means nothing; None if the others do not follow it.
+        What the first one says; None if the others do not follow it.
     """
     for column in _SAME:
         if data[start + column :: stride].count(data[start + column]) != count:
@@ -186,27 +207,37 @@ def _decode_headers(data: bytes, stride: int, count: int, start: int = 0) -> Dat
         return None
     if not isinstance(first, Data):
         return None
-    frag_num, frag_seq = first.frag_num, first.frag_seq
-    if frag_num == 1:
+    frag_seqs = data[start + _FRAG_SEQ :: stride]
+    cycle = _find_cycle(first, frag_seqs)
+    if cycle == 1:
         # Of each packet, how many messages after the first one it is.
         steps = _COUNTING[:count]
         messages = count
-        frag_seqs = _SINGLE[frag_seq] * count
+        expected = _SINGLE[first.frag_seq] * count
     else:
-        skipped = frag_seq - 1
-        messages = (skipped + count - 1) // frag_num + 1
+        skipped = first.frag_seq - 1
+        messages = (skipped + count - 1) // cycle + 1
         end = skipped + count
-        steps = b"".join([step * frag_num for step in _SINGLE[:messages]])[skipped:end]
-        frag_seqs = (_COUNTING[1 : frag_num + 1] * messages)[skipped:end]
-    if first.seq + messages - 1 > MAX_SEQ:
+        steps = b"".join([step * cycle for step in _SINGLE[:messages]])[skipped:end]
+        expected = (_COUNTING[1 : cycle + 1] * messages)[skipped:end]
+    if cycle > first.frag_num or first.seq + messages - 1 > MAX_SEQ:
         return None
     high, low = divmod(first.seq, 256)
     # Where the low byte has passed 255, the high one is one more.
     highs = _SINGLE[high] * (256 - low) + _SINGLE[(high + 1) & 0xFF] * low
     if (
-        data[start + _FRAG_SEQ :: stride] == frag_seqs
+        frag_seqs == expected
         and data[start + _SEQ_LOW :: stride] == steps.translate(_COUNTING[low : low + 256])
         and data[start + _SEQ_HIGH :: stride] == steps.translate(highs)
     ):
-        return first
+        return _First(first, cycle)
     return None
+
+
+def _find_cycle(first: Data, frag_seqs: bytes) -> int:
+    """Return what ``cycle`` must be if these are the numbers of fragments in a run."""
+    if first.frag_num == 1 or frag_seqs[1] == first.frag_seq:
+        return 1
+    again = frag_seqs.find(1, 1)
+    # What it is wrong for is found when all are compared with what they must be.
+    return first.frag_num if again < 0 else max(frag_seqs[again - 1], first.frag_seq)

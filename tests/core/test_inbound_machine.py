@@ -65,7 +65,7 @@ class SourceMachine(RuleBasedStateMachine):
     def run_of_messages(self, step: int, messages: int) -> None:
         number = min(self._number(step), MAX_SEQ + 1 - messages)
         payloads = [b"message %d" % i for i in range(messages)]
-        self._receive_run(DataRun(1, number, 0, False, 1, 0, 0, payloads))
+        self._receive_run(DataRun(1, number, 0, False, 1, 0, 0, payloads, 1))
 
     @rule(
         step=st.one_of(st.integers(-1, 1), STEPS),
@@ -92,7 +92,7 @@ class SourceMachine(RuleBasedStateMachine):
             last if shorter and (first + i) % count == 0 else b"part" for i in range(packets)
         ]
         payloads[-1] = last
-        run = DataRun(1, 0, 0, False, count, first, channel, payloads)
+        run = DataRun(1, 0, 0, False, count, first, channel, payloads, count)
         number = min(self._number(step), MAX_SEQ + 1 - run.message_count)
         self._receive_run(run._replace(seq=number))
 

@@ -134,7 +134,14 @@ def runs_of_fragments(draw: st.DrawFn) -> DataRun:
     # The largest is one of which 255 are too much.
     size = draw(st.sampled_from([1, 2, 2, 2, 3, 257, 258, 40000]))
     shorter = draw(st.one_of(st.just(size), st.integers(1, size)))
-    sizes = [shorter if (first + i) % total == 0 else size for i in range(count)]
+    # Those of several messages may go in turns: all of each but the last one, or one of each.
+    cycle = draw(st.sampled_from([total, total, total, max(total - 1, first), 1]))
+    sizes = [
+        shorter
+        if (first == total if cycle == 1 else (first + i) % cycle == 0 and cycle == total)
+        else size
+        for i in range(count)
+    ]
     sizes[-1] = draw(st.one_of(st.just(sizes[-1]), st.integers(1, size)))
     if draw(st.booleans()):
         # Packets that were opened may have any sizes.
@@ -142,7 +149,7 @@ def runs_of_fragments(draw: st.DrawFn) -> DataRun:
     parts = [bytes([65 + i]) * size for i, size in enumerate(sizes)]
     compress, broadcast, channel = draw(FRAGMENT_HEADERS)
     step = draw(st.one_of(st.integers(-3, 3), STEPS))
-    return DataRun(1, step, compress, broadcast, total, first, channel, parts)
+    return DataRun(1, step, compress, broadcast, total, first, channel, parts, cycle)
 
 
 def place(run: DataRun, both: Both) -> DataRun:
@@ -154,7 +161,7 @@ def place(run: DataRun, both: Both) -> DataRun:
 def runs_of_messages(draw: st.DrawFn) -> DataRun:
     """``seq`` is a step yet."""
     payloads = [b"message %d" % i for i in range(draw(st.integers(2, 64)))]
-    return DataRun(1, draw(STEPS), 0, False, 1, draw(st.integers(0, 1)), 0, payloads)
+    return DataRun(1, draw(STEPS), 0, False, 1, draw(st.integers(0, 1)), 0, payloads, 1)
 
 
 @st.composite
@@ -216,11 +223,11 @@ def test_a_run_is_its_packets_one_by_one(
 def fragments(
     first: int, *payloads: bytes, total: int = 3, seq: int = 7, channel: int = 0
 ) -> DataRun:
-    return DataRun(1, seq, 0, False, total, first, channel, list(payloads))
+    return DataRun(1, seq, 0, False, total, first, channel, list(payloads), total)
 
 
 def messages(first: int, count: int = 3) -> DataRun:
-    return DataRun(1, first, 0, False, 1, 0, 0, [b"message %d" % i for i in range(count)])
+    return DataRun(1, first, 0, False, 1, 0, 0, [b"message %d" % i for i in range(count)], 1)
 
 
 class TestMessages:

@@ -14,7 +14,7 @@ from tests.core.run_pairs import Both
 def in_a_row(first: int, count: int, *, seq: int = 7, total: int = 3, skipped: int = 0) -> DataRun:
     """That many fragments of two bytes, from one message to the next."""
     each = [b"%02d" % i for i in range(skipped, skipped + count)]
-    return DataRun(1, seq, 0, False, total, first, 0, each)
+    return DataRun(1, seq, 0, False, total, first, 0, each, total)
 
 
 class TestSeveralMessages:

@@ -108,8 +108,13 @@ def fragments(draw: st.DrawFn) -> list[Data]:
     size = len(whole[0].payload)
     parts = [bytes([i]) * size for i in range(count)]
     parts[-1] = parts[-1][: draw(st.integers(1, size))]
-    seq = rewind(whole[0].seq, (skipped + count - 1) // total + 1)
-    places = [divmod(skipped + i, total) for i in range(count)]
+    # Those of several messages may go in turns: all of each but the last one, or one of each.
+    cycle = draw(st.sampled_from([total, max(total - 1, skipped + 1), 1]))
+    if cycle == 1:
+        places = [(i, skipped) for i in range(count)]
+    else:
+        places = [divmod(skipped + i, cycle) for i in range(count)]
+    seq = rewind(whole[0].seq, places[-1][0] + 1)
     return [
         whole[0]._replace(seq=seq + message, frag_num=total, frag_seq=index + 1, payload=part)
         for (message, index), part in zip(places, parts, strict=True)
@@ -281,6 +286,16 @@ class TestNoRun:
         for frag_seqs in ((1, 3), (2, 1), (1, 1), (3, 4), (0, 1)):
             assert self.parts(3, *frag_seqs) is None
         assert self.parts(255, 254, 255, 0) is None
+        assert self.places(3, (7, 1), (7, 2), (7, 3), (7, 4), (8, 1)) is None
+
+    def test_fragments_in_turns(self) -> None:
+        all_but_the_last = [(7, 2), (7, 3), (8, 1), (8, 2), (8, 3), (9, 1)]
+        assert self.places(4, *all_but_the_last) is not None
+        assert self.places(4, (7, 4), (8, 4), (9, 4)) is not None
+        assert self.places(4, (255, 1), (256, 1)) is not None
+        for after in ((9, 1), (9, 3), (10, 1), (10, 2), (9, 0)):
+            assert self.places(4, *all_but_the_last, after) is None
+        assert self.places(4, (7, 4), (9, 4)) is None
 
     def test_fragments_go_on_with_the_next_message_and_with_no_other(self) -> None:
         assert self.places(2, (7, 1), (7, 2), (8, 1), (8, 2)) is not None

@@ -168,6 +168,7 @@ def messages(script: Script) -> Operation:
             0,
             0,
             [bytes(size + 1) for _ in range(count - 1)] + [b"x"],
+            1,
         )
     )
 
@@ -210,15 +211,17 @@ def fragments(script: Script) -> Operation:
             first,
             kind % 2,
             [bytes(size) for _ in range(some - 1)] + [bytes(last)],
+            count,
         )
     )
 
 
 def fragments_of_several(script: Script) -> Operation:
-    """Several in a row, which go on from one message to the next; one may be of another size."""
+    """Several in a row, all of each message or some; one may be of another size."""
     step, count = script.choose(STEPS), script.choose(COUNTS)
     first, some = 1 + script.number() % count, 2 + script.number() % 63
     size, last, kind = script.choose(SIZES), script.number(), script.number()
+    cycle = {1: max(count - 1, first), 2: 1}.get(last // 4 % 8, count)
     if some * size > 2 * MAX_MESSAGE:
         size = 2
     # Of each message the last one may be shorter.
@@ -227,7 +230,7 @@ def fragments_of_several(script: Script) -> Operation:
     if last >= 128:
         sizes[last % some] = 1 + last % 5
     payloads = [bytes(each) for each in sizes]
-    run = DataRun(1, 0, kind // 2 % 2, kind // 4 % 2 == 1, count, first, kind % 2, payloads)
+    run = DataRun(1, 0, kind // 2 % 2, kind // 4 % 2 == 1, count, first, kind % 2, payloads, cycle)
     return lambda source: source.receive_run(
         run._replace(seq=min(number(source, step), MAX_SEQ + 1 - run.message_count))
     )
