@@ -54,10 +54,15 @@ class _Partial:
             length <= self.size and self.size * (self.count - 1) + length <= MAX_MESSAGE
         )
 
-    def fits_together(self, run: DataRun) -> bool:
-        """Whether all fragments of ``run``, several, are new and can be of the same message."""
-        sizes = list(map(len, run.payloads))
-        start = run.frag_seq - 1
+    def fits_together(self, run: DataRun, start: int, payloads: list[bytes]) -> bool:
+        """Whether fragments of ``run``, several, are new and can be of the same message.
+
+        Args:
+            run: The run that they are from.
+            start: The index of the first of them in the message.
+            payloads: What is in them.
+        """
+        sizes = list(map(len, payloads))
         end = start + len(sizes)
         size, last = sizes[0], sizes.pop()
         if end < self.count:
@@ -66,15 +71,21 @@ class _Partial:
                 return False
             last = len(self.parts[-1] or b"")
         return (
-            run.frag_num == self.count
-            and run.channel == self.channel
-            and run.compress == self.compress
-            and run.broadcast == self.broadcast
+            self.is_like(run)
             and sizes.count(size) == len(sizes)
             and self.size in (0, size)
             and last <= size
             and size * (self.count - 1) + max(last, 1) <= MAX_MESSAGE
             and (self.missing == self.count or self.parts[start:end].count(None) == end - start)
+        )
+
+    def is_like(self, run: DataRun) -> bool:
+        """Whether the headers of ``run`` say the same of their messages as those before it."""
+        return (
+            run.frag_num == self.count
+            and run.channel == self.channel
+            and run.compress == self.compress
+            and run.broadcast == self.broadcast
         )
 
 
@@ -132,17 +143,23 @@ class Reassembly:
             partial.size = len(fragment.payload)
         return self._whole(seq, partial)
 
-    def add_together(self, run: DataRun) -> bool:
+    def add_together(self, run: DataRun, seq: int, first: int, payloads: list[bytes]) -> bool:
         """Add several fragments of one message that was not delivered, if nothing is wrong.
+
+        Args:
+            run: The run that they are from.
+            seq: The number of the message.
+            first: The number of the first fragment in it.
+            payloads: What is in them.
 
         Returns:
             Whether they were added. If not, nothing has happened, and one by one some may fit.
             If they were, ``take`` gives the message once it is whole.
         """
-        seq, payloads = run.seq, run.payloads
         is_started = self._window.is_started(seq)
         partial = self._partials.get(seq) if is_started else _Partial(run)
-        if partial is None or not partial.fits_together(run):
+        start = first - 1
+        if partial is None or not partial.fits_together(run, start, payloads):
             return False
         if is_started:
             self._partials.move_to_end(seq)
@@ -151,11 +168,37 @@ class Reassembly:
                 self._make_room(seq)
             self._window.mark_started(seq)
             self._partials[seq] = partial
-        start = run.frag_seq - 1
         partial.parts[start : start + len(payloads)] = payloads
         partial.missing -= len(payloads)
         partial.size = len(payloads[0])
         return True
+
+    def complete(self, run: DataRun, seq: int, payload: bytes) -> bytes | None:
+        """Add the last fragment of a message, if only that is missing and nothing is wrong.
+
+        Args:
+            run: The run that it is from.
+            seq: The number of the message, which was not delivered.
+            payload: What is in it.
+
+        Returns:
+            The message. None if nothing has happened.
+        """
+        partial = self._partials.get(seq)
+        if (
+            partial is None
+            or partial.missing != 1
+            or partial.parts[-1] is not None
+            or run.frag_seq != partial.count
+            or not partial.is_like(run)
+            or not self._window.is_started(seq)
+            or len(payload) > partial.size
+            or partial.size * (partial.count - 1) + len(payload) > MAX_MESSAGE
+        ):
+            return None
+        del self._partials[seq]
+        partial.parts[-1] = payload
+        return b"".join(cast("list[bytes]", partial.parts))
 
     def take(self, seq: int) -> bytes | None:
         """Take out the message ``seq``; None if fragments are missing."""

@@ -123,7 +123,7 @@ class InboundSequence:
 
     def _receive_fragments(self, run: DataRun) -> list[bytes]:
         if run.cycle == 1:
-            return self._receive_each(run)
+            return self._receive_one_of_each(run)
         if run.cycle < run.frag_num:
             return self._receive_in_turns(run)
         count, each = len(run.payloads), run.frag_num
@@ -133,20 +133,40 @@ class InboundSequence:
         end = count - (count - start) % each
         received: list[bytes] = []
         if start:
-            received += self._receive_part(run.part(0, start))
+            received += self._receive_part(run, run.seq, run.frag_seq, run.payloads[:start])
         if start < end:
             received += self._receive_whole_messages(run.part(start, end))
         if end < count:
-            received += self._receive_part(run.part(end, count))
+            last = run.seq + run.message_count - 1
+            first = run.frag_seq if end == 0 else 1
+            received += self._receive_part(run, last, first, run.payloads[end:])
         return received
 
     def _receive_in_turns(self, run: DataRun) -> list[bytes]:
         """Take some fragments of each of several messages."""
         received: list[bytes] = []
-        start = 0
-        for end in (*run.ends(), len(run.payloads)):
-            received += self._receive_part(run.part(start, end))
-            start = end
+        payloads, seq, first, start = run.payloads, run.seq, run.frag_seq, 0
+        for end in (*run.ends(), len(payloads)):
+            received += self._receive_part(run, seq, first, payloads[start:end])
+            seq, first, start = seq + 1, 1, end
+        return received
+
+    def _receive_one_of_each(self, run: DataRun) -> list[bytes]:
+        """Take one fragment of each of several messages, mostly the last one missing."""
+        window, reassembly = self._window, self._reassembly
+        received: list[bytes] = []
+        for seq, payload in enumerate(run.payloads, run.seq):
+            if window.advance(seq):
+                reassembly.clear()
+            if window.is_delivered(seq):
+                self._drop(DropCause.DUPLICATE)
+                continue
+            whole = reassembly.complete(run, seq, payload)
+            if whole is None:
+                whole = reassembly.add(run.packet(seq, run.frag_seq, payload))
+            if whole is not None:
+                window.mark_delivered(seq)
+                received.append(whole)
         return received
 
     def _receive_whole_messages(self, run: DataRun) -> list[bytes]:
@@ -157,23 +177,29 @@ class InboundSequence:
             self._reassembly.make_room_ahead(run.seq, len(starts))
             return [b"".join(payloads[start : start + each]) for start in starts]
         received: list[bytes] = []
-        for start in starts:
-            received += self._receive_part(run.part(start, start + each))
+        for seq, start in enumerate(starts, run.seq):
+            received += self._receive_part(run, seq, 1, payloads[start : start + each])
         return received
 
-    def _receive_part(self, run: DataRun) -> list[bytes]:
-        """Take fragments of one message."""
-        window, reassembly, seq = self._window, self._reassembly, run.seq
-        if len(run.payloads) > 1:
+    def _receive_part(
+        self, run: DataRun, seq: int, first: int, payloads: list[bytes]
+    ) -> list[bytes]:
+        """Take fragments of one message of ``run``, from number ``first`` on."""
+        window, reassembly = self._window, self._reassembly
+        if len(payloads) > 1:
             if window.advance(seq):
                 reassembly.clear()
-            if not window.is_delivered(seq) and reassembly.add_together(run):
+            if not window.is_delivered(seq) and reassembly.add_together(run, seq, first, payloads):
                 payload = reassembly.take(seq)
                 if payload is None:
                     return []
                 window.mark_delivered(seq)
                 return [payload]
-        return self._receive_each(run)
+        received = [
+            self.receive(run.packet(seq, number, payload))
+            for number, payload in enumerate(payloads, first)
+        ]
+        return [payload for payload in received if payload is not None]
 
     def ping_received(self, seq: int, *, timed: bool, link: int = 0) -> None:
         """Start afresh if the ping, which came over ``link``, shows that the host did.

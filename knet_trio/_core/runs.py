@@ -6,7 +6,8 @@ columns: one byte of the header in all packets together, compared with what it h
 found is the same as if each packet were read on its own, so this is only for speed.
 
 A sender of messages whose last fragments are shorter may send the others of several messages first,
-since packets of one size go in one system call, and then the last ones. Those are runs too.
+since packets of one size go in one system call, and then the last ones. Those are runs too. The
+first of the last ones ends the train of the others, since a train may end with a shorter one.
 """
 
 from __future__ import annotations
@@ -87,6 +88,11 @@ class DataRun(NamedTuple):
             for place, payload in enumerate(payloads, frag_seq - 1)
         ]
 
+    def packet(self, seq: int, frag_seq: int, payload: bytes) -> Data:
+        """Return one of them, whose place is known."""
+        node, _, compress, broadcast, frag_num, _, channel, _, _ = self
+        return Data(node, seq, compress, broadcast, frag_num, frag_seq, channel, payload)
+
     def part(self, start: int, end: int) -> DataRun:
         """Return the packets from index ``start`` to ``end``, which is not included."""
         node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads, cycle = self
@@ -111,8 +117,11 @@ class DataRun(NamedTuple):
 def decode_train_untrusted(data: bytes, size: int) -> DataRun | None:
     """Read packets of ``size`` bytes each, the last maybe shorter, that follow each other.
 
+    Where all but a shorter last one do, it is left out.
+
     Returns:
-        None if they are not a run of data packets. Then each has to be read on its own.
+        The run, of all packets or of all but one. None if they are not a run of data packets. Then
+        each has to be read on its own.
     """
     count = -(-len(data) // size) if size else 0
     if (
@@ -121,12 +130,17 @@ def decode_train_untrusted(data: bytes, size: int) -> DataRun | None:
         or len(data) - (count - 1) * size <= DATA_HEADER_SIZE
     ):
         return None
+    end = len(data) - len(data) % size
     first = _decode_headers(data, size, count)
     if first is None:
-        return None
+        if end == len(data) or count == 2:
+            return None
+        first = _decode_headers(data[:end], size, count - 1)
+        if first is None:
+            return None
+        data = data[:end]
     # Of packets that all have this size, ``struct`` cuts out what follows the headers twice as fast
     # as slices do.
-    end = len(data) - len(data) % size
     cut = f"{DATA_HEADER_SIZE}x{size - DATA_HEADER_SIZE}s"
     payloads = [payload for (payload,) in struct.iter_unpack(cut, memoryview(data)[:end])]
     if end < len(data):

@@ -201,7 +201,10 @@ class Receiver:
         if not crypto.openers and crypto.allow_clear_traffic:
             run = decode_train_untrusted(train.data, train.size) if self._takes_runs() else None
             if run is not None:
-                self._receive_run(run, len(train.data), train.source)
+                left = len(run.payloads) * train.size
+                self._receive_run(run, min(left, len(train.data)), train.source)
+                if left < len(train.data):
+                    self._receive_packet(train.data[left:], train.source)
             else:
                 datagrams = train.datagrams()
                 await self._receive_each(datagrams, datagrams, train.source)

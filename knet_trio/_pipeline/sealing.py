@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from itertools import groupby
@@ -17,6 +18,11 @@ SEALED_AT_ONCE: Final = 64
 """How many full datagrams are sealed at once, but for those of one message, and then sent."""
 
 _HALF: Final = 0x8000
+
+# Messages of more fragments make trains that are as long as they may be, or nearly.
+_MOST_IN_TURNS: Final = 22
+# How many messages a receiver has in part then. A libknet puts 32 together at once.
+_OPEN_AT_ONCE: Final = 16
 
 
 class Sealer:
@@ -43,7 +49,7 @@ class Sealer:
             if self._is_current(sealed):
                 return sealed
             # From the message on that has not been sent whole, if need be under a new number.
-            item.first = sealed.owner(item.start)
+            item.first = sealed.first_left(item.start)
             item.start = 0
             item.sealed = None
         else:
@@ -94,9 +100,16 @@ class Sealer:
                 several += self._encode(batch, datas[start:stop], seqs[start:stop], kind, mtu)
                 start = stop
             packets = several
-        owners = None if len(packets) == count else _owners(datas, mtu)
         cipher = context.crypto.sealer
+        owners: Sequence[int] | None = None
+        if len(packets) != count:
+            owners = _owners(datas, mtu)
         if cipher is None:
+            # What a cipher takes for each datagram is far more than a system call costs.
+            order = _order_in_turns(datas, packets) if owners else None
+            if owners and order:
+                packets = [packets[index] for index in order]
+                owners = [owners[index] for index in order]
             return Sealed(packets, owners, seqs[0], seqs[-1], first, end, is_last, None, mtu)
         began = time.perf_counter()
         try:
@@ -142,6 +155,36 @@ def _owners(datas: Sequence[bytes], mtu: int) -> list[int]:
     for index, data in enumerate(datas):
         owners += [index] * -(-len(data) // mtu)
     return owners
+
+
+def _order_in_turns(datas: Sequence[bytes], packets: Sequence[bytes]) -> Sequence[int] | None:
+    """Return the order that makes long trains of messages whose last fragments are shorter.
+
+    The last fragments go behind the others of several messages. None if as they are ``packets``
+    make trains as long, or the messages are not of one length.
+
+    """
+    messages = len(datas)
+    each = len(packets) // messages
+    if messages == 1 or not 1 < each <= _MOST_IN_TURNS:
+        return None
+    length = len(datas[0])
+    if any(len(data) != length for data in datas):
+        return None
+    if len(packets[0]) == len(packets[each - 1]):
+        return None
+    return _in_turns(messages, each)
+
+
+@functools.lru_cache(maxsize=256)
+def _in_turns(messages: int, each: int) -> Sequence[int]:
+    """Return the places of the packets of ``messages``, ``each`` of one, in their order."""
+    order: list[int] = []
+    for first in range(0, messages, _OPEN_AT_ONCE):
+        start, end = first * each, min(first + _OPEN_AT_ONCE, messages) * each
+        order += [place for place in range(start, end) if (place + 1) % each]
+        order += range(start + each - 1, end, each)
+    return order
 
 
 def _count_fitting(datas: Sequence[bytes], mtu: int) -> int:

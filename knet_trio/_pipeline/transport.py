@@ -153,7 +153,7 @@ class TransportStage(Stage[int]):
             if done == len(datagrams):
                 lane.hand_on(sealed.last)
             elif done:
-                lane.hand_on(sealed.number(sealed.owner(start + done - 1)))
+                lane.hand_on(sealed.number(sealed.newest(start, start + done)))
             item.sent += done - len(refusals) if refusals else done
             item.start += done
             if not refusals:
@@ -214,7 +214,7 @@ class TransportStage(Stage[int]):
         Returns:
             The datagrams that no link has taken, and why for those that were refused.
         """
-        first = sealed.owner(item.start)
+        first = sealed.first_left(item.start)
         shares: dict[NetworkLinkState, list[int]] = {}
         for index in range(item.start, len(sealed.datagrams)):
             turn = host.turn + sealed.owner(index) - first
@@ -303,7 +303,7 @@ class TransportStage(Stage[int]):
             )
         left = [index for index in left if sealed.owner(index) not in lost]
         if again:
-            messages = dict.fromkeys(map(sealed.owner, left))
+            messages = sorted(set(map(sealed.owner, left)))
             item.batch = item.batch.part([*messages, *range(sealed.end, len(item.batch.datas))])
             item.first = item.start = 0
             item.sealed = None
@@ -353,7 +353,7 @@ def _together(
 def _keep(item: LaneItem, sealed: Sealed, left: Sequence[int]) -> None:
     """Reduce ``item`` to the datagrams ``left``, and to what comes after ``sealed``."""
     owners = [sealed.owner(index) for index in left]
-    messages = list(dict.fromkeys(owners))
+    messages = sorted(set(owners))
     places = {owner: place for place, owner in enumerate(messages)}
     item.batch = item.batch.part([*messages, *range(sealed.end, len(item.batch.datas))])
     item.first = 0

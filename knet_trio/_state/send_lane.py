@@ -39,7 +39,8 @@ class Sealed(NamedTuple):
     Attributes:
         datagrams: In the order in which they are sent.
         owners: The message that each datagram belongs to, 0 for the first one here; None if each
-            message has one datagram.
+            message has one datagram. The last fragments of messages may come after the others of
+            all of them, each in the order of the messages.
         first: The number of the first message.
         last: The number of the last message.
         base: The index of that message in its batch.
@@ -62,6 +63,16 @@ class Sealed(NamedTuple):
     def owner(self, index: int) -> int:
         """Return the message that datagram ``index`` belongs to, as its index in the batch."""
         return self.base + (index if self.owners is None else self.owners[index])
+
+    def first_left(self, start: int) -> int:
+        """Return the first message of which datagrams from ``start`` on are left."""
+        if start == len(self.datagrams):
+            return self.end
+        return self.base + (start if self.owners is None else min(self.owners[start:]))
+
+    def newest(self, start: int, end: int) -> int:
+        """Return the newest message of which there are datagrams from ``start`` to ``end``."""
+        return self.base + (end - 1 if self.owners is None else max(self.owners[start:end]))
 
     def number(self, owner: int) -> int:
         """Return the sequence number of message ``owner`` of the batch."""
@@ -207,7 +218,7 @@ class LaneItem:
     def left(self) -> int:
         """How many messages are not sent whole."""
         sealed = self.sealed
-        first = self.first if sealed is None else sealed.owner(self.start)
+        first = self.first if sealed is None else sealed.first_left(self.start)
         return len(self.batch.datas) - first
 
 

@@ -53,7 +53,14 @@ def assert_the_same_as_one_by_one(data: bytes, size: int) -> DataRun | None:
     run = decode_train_untrusted(data, size)
     packets = Train(data, size, HOME).datagrams()
     if run is not None:
-        assert run.packets() == decode_each(packets)
+        count = len(run.payloads)
+        assert run.packets() == decode_each(packets[:count])
+        if count < len(packets):
+            # All but the last one, which is shorter and none of them.
+            assert count == len(packets) - 1
+            assert len(packets[-1]) < size
+            assert decode_packets_untrusted(packets) is None
+            packets = packets[:count]
     # With each of them in its own place it is the same.
     assert decode_packets_untrusted(packets) == run
     # And with other bytes around each.
@@ -172,7 +179,9 @@ def test_what_nobody_reads_may_differ(run: list[Data], first: int, last: int) ->
 @given(st.binary(max_size=300), st.integers(-3, 310))
 def test_any_bytes(data: bytes, size: int) -> None:
     run = decode_train_untrusted(data, size)
-    assert run is None or run.packets() == decode_each(Train(data, size, HOME).datagrams())
+    if run is not None:
+        packets = Train(data, size, HOME).datagrams()
+        assert run.packets() == decode_each(packets[: len(run.payloads)])
 
 
 @given(
