@@ -87,6 +87,21 @@ async def test_any_number_of_fragments(
             assert not pair.ours.handle.statistics().drops[DropCause.BAD_FRAGMENT]
 
 
+async def test_fragments_of_several_messages_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the clear all but the last ones of several go first, as these are shorter."""
+
+    def smallest(*_: object) -> int:
+        return 1397
+
+    monkeypatch.setattr(DataMtus, "smallest", smallest)
+    with trio.fail_after(LIMIT):
+        async with open_pair(on_loopback()) as pair:
+            for length in (1399, 2795, 8192, 21 * 1397 + 1):
+                datas = [os.urandom(length) for _ in range(40)]
+                await pair.ours.channel.send_many(datas)
+                assert await pair.c.receive_count(len(datas)) == datas
+
+
 async def change_crypto(pair: Pair, config: CCrypto, slot: int) -> None:
     """Have both sides use that in the slot, and forget the other slot."""
     handle, c, other = pair.ours.handle, pair.c, 3 - slot
