@@ -157,6 +157,9 @@ class Record:
             way.got += len(data)
             return
         way.ended = True
+        if back and not way.got and not self.accepted[job]:
+            # It was closed by who was cancelled before reading which job it is for.
+            return
         # A call that was cancelled when it had handed over all was no failure of the stream.
         if not way.closed or way.got not in (way.sent, way.sent + way.sending):
             fail(f"an early end of the stream of job {job}, back={back}, after {way.got} bytes")
