@@ -28,6 +28,7 @@ LONG = [
     "tests/simulation",
     "tests/streams/simulation",
     "tests/cli/test_bench.py",
+    "tests/cli/test_bench_machines.py",
     "tests/cluster/test_running_corosync.py",
     "tests/metrics/test_prometheus.py",
 ]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
 
-from knet_trio.cli.bench.network import Network
+from knet_trio.cli.bench.network import Network, open_network
 from knet_trio.cli.bench.process import BenchError, PeerProcess, open_peer
+
+if TYPE_CHECKING:
+    from knet_trio.cli.bench.case import Case
 
 OURS: Final = "knet_trio"
 LIBKNET: Final = "libknet"
@@ -91,6 +94,10 @@ class Bed:
     load_seconds: float = 30.0
     settle_seconds: float = 11.0
     pin: bool = False
+
+    def open_network(self, case: Case) -> AbstractAsyncContextManager[Network]:
+        """Open the network that a case needs; it is removed after the block."""
+        return open_network(case.network, case.links)
 
     @asynccontextmanager
     async def open_peers(

@@ -21,6 +21,14 @@ from knet_trio.cli.bench.bed import BARE, LIBKNET, MESSAGES, OURS, PLAIN, STREAM
 from knet_trio.cli.bench.case import Case
 from knet_trio.cli.bench.cases import choose
 from knet_trio.cli.bench.machine import Machine
+from knet_trio.cli.bench.machines.command import (
+    DEFAULT_PORT,
+    MachineRequest,
+    Where,
+    list_cases,
+    run_client,
+    run_server,
+)
 from knet_trio.cli.bench.markdown import MarkdownError
 from knet_trio.cli.bench.markdown import check as check_document
 from knet_trio.cli.bench.markdown import write as write_document
@@ -41,6 +49,12 @@ _QUICK_LOAD_SECONDS: Final = 5.0
 _QUICK_SETTLE_SECONDS: Final = 1.0
 # For ten seconds a young link's pong timeout is stretched.
 _SETTLE_SECONDS: Final = 11.0
+
+
+# By the names of their parameters.
+_OF_ONE_MACHINE: Final = ("load_seconds", "contenders", "source", "pin", "plot")
+_OF_TWO_MACHINES: Final = ("links", "port", "key", "cluster", "host")
+_OF_CLIENT: Final = ("server", "patterns", "as_list", "pairs", "seconds", "quick", "markdown")
 
 
 @attrs.frozen
@@ -81,6 +95,45 @@ class Request:
 
 
 @click.command()
+@click.argument("server", metavar="[HOST]", required=False)
+@click.option(
+    "--serve", is_flag=True, help="Be the other side for `bench HOST` on another machine."
+)
+@click.option(
+    "--link",
+    "links",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Between two machines: an address of the one that serves, ADDRESS or ADDRESS:PORT, one for"
+    " each link; HOST is that of the first.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65528),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="The UDP port of link 0 at the one that serves; the others follow.",
+)
+@click.option(
+    "--key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Encrypt with the key in this file, on both sides.  [default: in the clear]",
+)
+@click.option(
+    "--cluster",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Between two hosts of this cluster file or corosync.conf, with its links, key and"
+    " settings; HOST is a name or an id.",
+)
+@click.option(
+    "--host",
+    default=None,
+    metavar="NAME_OR_ID",
+    help="Which host of the cluster file this machine is.  [default: the one whose addresses it"
+    " has]",
+)
 @click.option(
     "--case",
     "patterns",
@@ -154,6 +207,13 @@ class Request:
     help="Write the tables into this file, a new one or one with marks for where they belong.",
 )
 def bench(
+    server: str | None,
+    serve: bool,
+    links: tuple[str, ...],
+    port: int,
+    key: Path | None,
+    cluster: Path | None,
+    host: str | None,
     patterns: tuple[str, ...],
     as_list: bool,
     pairs: int,
@@ -167,14 +227,47 @@ def bench(
     plot: Path | None,
     markdown: Path | None,
 ) -> None:
-    """Measure knet_trio beside libknet and other ways to send messages, on this machine.
+    r"""Measure knet_trio beside libknet and other ways to send messages, on this machine.
 
     Two processes talk over loopback, or over a veth pair between two network namespaces, which
     needs root. The contenders take turns. What is counted is what the receiving application got.
     docs/bench.md says what each case measures.
 
+    With HOST, knet_trio alone is measured between this machine and another, where `bench --serve`
+    runs: rates, round trips, a stream, and failover while links are disabled.
+
+    \b
+    Example:
+      knet-trio bench --quick --case throughput/loopback
+      knet-trio bench --serve --link 10.0.0.1 --link 10.1.0.1 --key lab.key
+      knet-trio bench 10.0.0.1 --link 10.1.0.1 --key lab.key
+      knet-trio bench beta --cluster lab.toml --json
+
     Exit status: 0 if all was measured, 1 if not, 2 for wrong arguments, 130 after Ctrl-C.
     """
+    if markdown is not None:
+        try:
+            check_document(markdown)
+        except MarkdownError as error:
+            raise click.BadParameter(str(error), param_hint="--markdown") from error
+    pairs = _QUICK_ROUNDS if quick and not _is_given("pairs") else pairs
+    seconds = _QUICK_SECONDS if quick and not _is_given("seconds") else seconds
+    settle_seconds = _QUICK_SETTLE_SECONDS if quick else _SETTLE_SECONDS
+    if serve or server is not None:
+        _refuse(_OF_ONE_MACHINE, "is for the bench on one machine")
+        where = Where(server, links, port, key, cluster, host)
+        if serve:
+            _refuse(_OF_CLIENT, "is for the other side: `knet-trio bench HOST`")
+            run_server(where, as_json=as_json)
+        if as_list:
+            list_cases(where, patterns)
+            return
+        options = where.options + _measuring_options(patterns, pairs, seconds, quick=quick)
+        run_client(
+            where,
+            MachineRequest(patterns, pairs, seconds, settle_seconds, markdown, as_json, options),
+        )
+    _refuse(_OF_TWO_MACHINES, "is for the bench between two machines: add HOST, or --serve")
     try:
         cases = choose(patterns)
     except ValueError as error:
@@ -185,19 +278,14 @@ def bench(
         return
     if plot is not None and find_spec("matplotlib") is None:
         raise click.UsageError("--plot needs matplotlib: pip install 'knet-trio[bench]'")
-    if markdown is not None:
-        try:
-            check_document(markdown)
-        except MarkdownError as error:
-            raise click.BadParameter(str(error), param_hint="--markdown") from error
     request = Request(
         cases,
         patterns,
         contenders,
-        _QUICK_ROUNDS if quick and not _is_given("pairs") else pairs,
-        _QUICK_SECONDS if quick and not _is_given("seconds") else seconds,
+        pairs,
+        seconds,
         _QUICK_LOAD_SECONDS if quick and not _is_given("load_seconds") else load_seconds,
-        _QUICK_SETTLE_SECONDS if quick else _SETTLE_SECONDS,
+        settle_seconds,
         pin,
         source,
     )
@@ -224,6 +312,25 @@ def _is_given(option: str) -> bool:
     """Return whether the option was given, and does not have its default."""
     source = click.get_current_context().get_parameter_source(option)
     return source is not ParameterSource.DEFAULT
+
+
+def _refuse(options: Sequence[str], why: str) -> None:
+    """Exit if one of the options, by the names of their parameters, was given."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in options and _is_given(parameter.name):
+            name = "HOST" if isinstance(parameter, click.Argument) else parameter.opts[0]
+            raise click.UsageError(f"{name} {why}")
+
+
+def _measuring_options(
+    patterns: Sequence[str], pairs: int, seconds: float, *, quick: bool
+) -> list[str]:
+    return [
+        *(part for pattern in patterns for part in ("--case", pattern)),
+        *("--pairs", str(pairs), "--seconds", f"{seconds:g}"),
+        *(["--quick"] if quick else []),
+    ]
 
 
 async def _measure(request: Request, report: BenchReport) -> BenchResult:

@@ -40,13 +40,20 @@ def check(path: Path) -> None:
         _split(path)
 
 
-def write(path: Path, measured: BenchResult, machine: Machine, options: Sequence[str]) -> None:
+def write(
+    path: Path,
+    measured: BenchResult,
+    machine: Machine,
+    options: Sequence[str],
+    other: Machine | None = None,
+) -> None:
     """Write the tables between the marks of the file, or into a new one.
 
-    ``options`` are those that the command was started with. Raises MarkdownError.
+    ``options`` are those that the command was started with, ``other`` is the machine at the other
+    end if there were two. Raises MarkdownError.
     """
     before, after = _split(path) if path.exists() else ("", "\n")
-    part = "\n".join(_lines(measured, machine, options))
+    part = "\n".join(_lines(measured, machine, options, other))
     path.write_text(f"{before}{BEGIN}\n\n{part}\n{END}{after}", encoding="utf-8")
 
 
@@ -58,8 +65,13 @@ def _split(path: Path) -> tuple[str, str]:
     return before, after
 
 
-def _lines(measured: BenchResult, machine: Machine, options: Sequence[str]) -> Iterator[str]:
+def _lines(
+    measured: BenchResult, machine: Machine, options: Sequence[str], other: Machine | None
+) -> Iterator[str]:
     yield f"Measured {machine.text}."
+    if other is not None:
+        yield ""
+        yield f"At the other end {other.text}."
     yield ""
     yield f"    {shlex.join(['knet-trio', 'bench', *options])}"
     yield ""

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -33,13 +34,21 @@ class PeerError(BenchError):
     """A peer refused a command or died; the message has what it said."""
 
 
+class BenchPeer(ABC):
+    """One of the two sides of a measurement."""
+
+    @abstractmethod
+    async def call(self, command: str, **arguments: object) -> dict[str, Any]:
+        """Give a command and wait for its answer. Raises PeerError."""
+
+
 class _Pending:
     def __init__(self) -> None:
         self.done = trio.Event()
         self.answer: dict[str, Any] | None = None
 
 
-class PeerProcess:
+class PeerProcess(BenchPeer):
     """The process of a peer. Made by ``open_peer``."""
 
     def __init__(self, process: trio.Process) -> None:

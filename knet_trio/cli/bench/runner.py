@@ -12,7 +12,6 @@ import trio
 from knet_trio.cli.bench.bed import Bed
 from knet_trio.cli.bench.case import Case, Measured
 from knet_trio.cli.bench.disturbance import look
-from knet_trio.cli.bench.network import open_network
 from knet_trio.cli.bench.process import BenchError
 from knet_trio.cli.bench.result import CaseResult
 from knet_trio.cli.ending import first_of
@@ -86,7 +85,7 @@ async def _run_case(
             try:
                 with trio.fail_after(_limit(bed)):
                     # A network for each run, so that none finds anything of the one before.
-                    async with open_network(case.network, case.links) as network:
+                    async with bed.open_network(case) as network:
                         turns[contender] = await case.measure(
                             bed if number else brief, contender, network
                         )

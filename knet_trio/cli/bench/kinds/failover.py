@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import attrs
@@ -10,12 +12,12 @@ import trio
 from knet_trio.cli.bench.bed import Bed, Timers
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.network import Network, Veth
-from knet_trio.cli.bench.process import BenchError
+from knet_trio.cli.bench.process import BenchError, BenchPeer
 
 _RATE: Final = 1000
 _SIZE: Final = 64
 _SECONDS: Final = 3.0
-_CUT_AT: Final = 1.0
+CUT_AT: Final = 1.0
 # For what is still on its way when the stream has ended.
 _DRAIN: Final = 0.3
 _LINKS: Final = 2
@@ -76,28 +78,39 @@ class Failover(Case):
             hedge=self.hedge,
         ) as (source, sink):
             await trio.sleep(bed.settle_seconds)
-            before = await source.call("status", handle=1)
-            await sink.call("collect", handle=2)
-            streamed: dict[str, Any] = {}
+            if self.cut == "interface-down":
+                cut = partial(network.take_down, 0, 0)
+            else:
+                cut = partial(network.lose_all, 0)
+            return await self.run(source, sink, cut)
 
-            async def stream() -> None:
-                streamed.update(
-                    await source.call("stream", handle=1, size=_SIZE, rate=_RATE, seconds=_SECONDS)
-                )
+    async def run(
+        self,
+        source: BenchPeer,
+        sink: BenchPeer,
+        cut: Callable[[], Awaitable[None]],
+        seconds: float = _SECONDS,
+    ) -> Measured:
+        """Measure between two sides whose links are up and old."""
+        before = await source.call("status", handle=1)
+        await sink.call("collect", handle=2)
+        streamed: dict[str, Any] = {}
 
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(stream)
-                await trio.sleep(_CUT_AT)
-                if self.cut == "interface-down":
-                    await network.take_down(0, 0)
-                else:
-                    await network.lose_all(0)
-            await trio.sleep(_DRAIN)
-            got = await sink.call("collected", handle=2)
-            after = await source.call("status", handle=1)
-            return {
-                "lost": streamed["sent"] - got["received"],
-                "pause": 1e3 * got["pause"],
-                "repeated": got["repeated"],
-                "downs": after["downs"] - before["downs"],
-            }
+        async def stream() -> None:
+            streamed.update(
+                await source.call("stream", handle=1, size=_SIZE, rate=_RATE, seconds=seconds)
+            )
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream)
+            await trio.sleep(CUT_AT)
+            await cut()
+        await trio.sleep(_DRAIN)
+        got = await sink.call("collected", handle=2)
+        after = await source.call("status", handle=1)
+        return {
+            "lost": streamed["sent"] - got["received"],
+            "pause": 1e3 * got["pause"],
+            "repeated": got["repeated"],
+            "downs": after["downs"] - before["downs"],
+        }

@@ -9,6 +9,7 @@ import attrs
 from knet_trio.cli.bench.bed import Bed, Dressing
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.network import Network
+from knet_trio.cli.bench.process import BenchPeer
 from knet_trio.cli.bench.result import quantile
 
 _WARM_UP = 0.2
@@ -50,17 +51,21 @@ class RoundTrip(Case):
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Measure round trips for the time that a turn has."""
         async with bed.open_pair(contender, network, dressing=self.dressing) as (here, there):
-            await there.call("echo", handle=2)
-            await here.call("roundtrip", handle=1, size=self.size, seconds=_WARM_UP)
-            before = await there.call("usage")
-            went = await here.call("roundtrip", handle=1, size=self.size, seconds=bed.seconds)
-            after = await there.call("usage")
-            samples = sorted(went["samples_us"])
-            cpu = went["cpu"] + after["cpu"] - before["cpu"]
-            return {
-                "p50": quantile(samples, 0.5),
-                "p99": quantile(samples, 0.99),
-                "rate": len(samples) / went["seconds"],
-                "cpu": 1e6 * cpu / max(1, len(samples)),
-                "lost": went["lost"],
-            }
+            return await self.run(here, there, bed.seconds)
+
+    async def run(self, here: BenchPeer, there: BenchPeer, seconds: float) -> Measured:
+        """Measure between two sides whose links are up."""
+        await there.call("echo", handle=2)
+        await here.call("roundtrip", handle=1, size=self.size, seconds=_WARM_UP)
+        before = await there.call("usage")
+        went = await here.call("roundtrip", handle=1, size=self.size, seconds=seconds)
+        after = await there.call("usage")
+        samples = sorted(went["samples_us"])
+        cpu = went["cpu"] + after["cpu"] - before["cpu"]
+        return {
+            "p50": quantile(samples, 0.5),
+            "p99": quantile(samples, 0.99),
+            "rate": len(samples) / went["seconds"],
+            "cpu": 1e6 * cpu / max(1, len(samples)),
+            "lost": went["lost"],
+        }

@@ -13,7 +13,7 @@ from knet_trio.cli.bench.bed import MESSAGES, OURS, TCP, Bed, Dressing, Timers
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.kinds.throughput import LEAD, TAIL, per_second, send_messages
 from knet_trio.cli.bench.network import Network, Veth
-from knet_trio.cli.bench.process import BenchError, PeerProcess
+from knet_trio.cli.bench.process import BenchError, BenchPeer
 
 # Two of them, so that ranges show, and the bench does not become much longer.
 ROUNDS: Final = 2
@@ -43,8 +43,8 @@ def meeting_point(network: Network) -> str:
 
 
 async def run_stream(
-    source: PeerProcess,
-    sink: PeerProcess,
+    source: BenchPeer,
+    sink: BenchPeer,
     network: Network,
     seconds: float,
     *,
@@ -129,19 +129,25 @@ class StreamThroughput(Case):
             links=self.route.links,
             policy=self.route.policy,
         ) as (source, sink):
-            if contender == MESSAGES:
-                sent, got = await send_messages(source, sink, _MESSAGE, bed.seconds)
-                bandwidth = _rate(got) * _MESSAGE
-            else:
-                sent, got = await run_stream(
-                    source, sink, network, bed.seconds, dressing=self.dressing
-                )
-                bandwidth = _rate(got)
-            return {
-                "bandwidth": bandwidth,
-                "source_cpu": per_second(sent, "cpu"),
-                "sink_cpu": per_second(got, "cpu"),
-            }
+            if contender != MESSAGES:
+                return await self.run(source, sink, network, bed.seconds)
+            sent, got = await send_messages(source, sink, _MESSAGE, bed.seconds)
+            return _stream_result(sent, got, _rate(got) * _MESSAGE)
+
+    async def run(
+        self, source: BenchPeer, sink: BenchPeer, network: Network, seconds: float
+    ) -> Measured:
+        """Measure between two sides whose links are up."""
+        sent, got = await run_stream(source, sink, network, seconds, dressing=self.dressing)
+        return _stream_result(sent, got, _rate(got))
+
+
+def _stream_result(sent: Mapping[str, Any], got: Mapping[str, Any], bandwidth: float) -> Measured:
+    return {
+        "bandwidth": bandwidth,
+        "source_cpu": per_second(sent, "cpu"),
+        "sink_cpu": per_second(got, "cpu"),
+    }
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ import attrs
 from knet_trio.cli.bench.bed import Bed, Dressing
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.network import Network
-from knet_trio.cli.bench.process import BenchError, PeerProcess
+from knet_trio.cli.bench.process import BenchError, BenchPeer
 
 # What is under way is at most so many messages and so many bytes, but always a few messages. More
 # gained nobody anything; at 8 MiB, the room in both sides' sockets, libknet loses messages.
@@ -38,8 +38,8 @@ def per_second(answer: Mapping[str, Any], what: str) -> float:
 
 
 async def send_messages(
-    source: PeerProcess,
-    sink: PeerProcess,
+    source: BenchPeer,
+    sink: BenchPeer,
     size: int,
     seconds: float,
     *,
@@ -96,19 +96,18 @@ class Throughput(Case):
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Run source and sink for a while, and count at the sink in the middle of it."""
         async with bed.open_pair(contender, network, dressing=self.dressing) as (source, sink):
-            sent, got = await send_messages(
-                source,
-                sink,
-                self.size,
-                bed.seconds,
-                mode=self.mode,
-                payload=self.dressing.payload,
-            )
-            rate = per_second(got, "count")
-            return {
-                "rate": rate,
-                "bandwidth": rate * self.size / 1e6,
-                "loss": 100 * (1 - (got["received"] - got["wrong"]) / sent["sent"]),
-                "source_cpu": per_second(sent, "cpu"),
-                "sink_cpu": per_second(got, "cpu"),
-            }
+            return await self.run(source, sink, bed.seconds)
+
+    async def run(self, source: BenchPeer, sink: BenchPeer, seconds: float) -> Measured:
+        """Measure between two sides whose links are up."""
+        sent, got = await send_messages(
+            source, sink, self.size, seconds, mode=self.mode, payload=self.dressing.payload
+        )
+        rate = per_second(got, "count")
+        return {
+            "rate": rate,
+            "bandwidth": rate * self.size / 1e6,
+            "loss": 100 * (1 - (got["received"] - got["wrong"]) / sent["sent"]),
+            "source_cpu": per_second(sent, "cpu"),
+            "sink_cpu": per_second(got, "cpu"),
+        }

@@ -123,17 +123,21 @@ async def serve(commands: Mapping[str, Command]) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _run(
-    commands: Mapping[str, Command], number: int, name: str, arguments: Arguments
-) -> None:
+async def carry_out(commands: Mapping[str, Command], name: str, arguments: Arguments) -> Answer:
+    """Return the answer of a command, with ``error`` if it cannot be carried out."""
     try:
         command = commands.get(name)
         if command is None:
             raise CommandError(f"this peer cannot {name}")
-        answer = await command(arguments)
+        return await command(arguments)
     except (CommandError, KnetError, OSError, ValueError, LookupError) as error:
-        answer = {"error": f"{name}: {error}"}
-    _say({"id": number, **answer})
+        return {"error": f"{name}: {error}"}
+
+
+async def _run(
+    commands: Mapping[str, Command], number: int, name: str, arguments: Arguments
+) -> None:
+    _say({"id": number, **await carry_out(commands, name, arguments)})
 
 
 def _say(answer: Answer) -> None:

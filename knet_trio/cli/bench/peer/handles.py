@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -54,6 +55,8 @@ class OpenHandle:
     data: Channel
     control: Channel
     quiet: Channel
+    # Who gets its messages, None for everybody.
+    to: int | None = None
     links: list[Link] = attrs.field(factory=list[Link])
     enabled_at: float = 0.0
     sink: Sink | None = None
@@ -92,13 +95,14 @@ class OpenHandles:
             compress=CompressConfig(compress, _FAST) if compress else None,
             hedge=arguments.text("hedge", "1") == "1",
         ) as handle:
-            data, control, quiet = (
-                handle.open_channel(channel, receive_buffer=RECEIVE_BUFFER)
-                for channel in (DATA, CONTROL, QUIET)
-            )
-            opened = OpenHandle(handle, data, control, quiet)
+            opened = open_channels(handle, (DATA, CONTROL, QUIET))
             task_status.started(opened)
             await self._control(opened)
+
+    def use(self, opened: OpenHandle) -> None:
+        """Use a handle that somebody else has opened, and that outlives this."""
+        self._opened[opened.handle.host_id] = opened
+        self._nursery.start_soon(self._control, opened)
 
     async def _control(self, opened: OpenHandle) -> None:
         while True:
@@ -112,7 +116,16 @@ class OpenHandles:
             opened.news = trio.Event()
 
 
+def open_channels(handle: Handle, channels: Sequence[int], to: int | None = None) -> OpenHandle:
+    """Open the three channels: for data, for credits, and one beside them."""
+    data, control, quiet = (
+        handle.open_channel(channel, receive_buffer=RECEIVE_BUFFER) for channel in channels
+    )
+    return OpenHandle(handle, data, control, quiet, to)
+
+
 async def report(opened: OpenHandle, sink: Sink) -> None:
     """Tell the source how much has arrived."""
     sink.reported = sink.received
-    await opened.control.send(credit_message(opened.handle.host_id, sink.received))
+    message = credit_message(opened.handle.host_id, sink.received)
+    await opened.control.send(message, to=opened.to)

@@ -26,8 +26,11 @@ class KnetStreams:
     The other host of a handle is the one that ``to`` names.
     """
 
-    def __init__(self, handles: OpenHandles, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, handles: OpenHandles, nursery: trio.Nursery, channel: int = _CHANNEL
+    ) -> None:
         self._handles = handles
+        self._channel = channel
         self._nursery = nursery
         self._opened: dict[int, Streams] = {}
         self.commands: Final[dict[str, Command]] = {
@@ -40,7 +43,7 @@ class KnetStreams:
         """Return the streams of a handle, which its first command opens."""
         handle = self._handles.find(arguments).handle
         if handle.host_id not in self._opened:
-            self._opened[handle.host_id] = await self._nursery.start(_hold, handle)
+            self._opened[handle.host_id] = await self._nursery.start(_hold, handle, self._channel)
         return self._opened[handle.host_id]
 
     async def connect(self, arguments: Arguments) -> trio.abc.Stream:
@@ -111,8 +114,8 @@ class KnetStreams:
         return {"count": told, "seconds": time.monotonic() - began}
 
 
-async def _hold(handle: Handle, task_status: trio.TaskStatus[Streams]) -> None:
-    async with open_streams(handle, channel=_CHANNEL) as streams:
+async def _hold(handle: Handle, channel: int, task_status: trio.TaskStatus[Streams]) -> None:
+    async with open_streams(handle, channel=channel) as streams:
         task_status.started(streams)
         await trio.sleep_forever()
 

@@ -139,7 +139,7 @@ class Traffic:
         return {"sent": credits.sent, "given_up": credits.given_up, **span.answer()}
 
     async def _at_once(self, opened: OpenHandle, credits: Credits, messages: list[bytes]) -> None:
-        await opened.data.send_many(messages)
+        await opened.data.send_many(messages, to=opened.to)
         credits.sent += len(messages)
 
     async def _in_tens(self, opened: OpenHandle, credits: Credits, messages: list[bytes]) -> None:
@@ -150,12 +150,12 @@ class Traffic:
         self, opened: OpenHandle, credits: Credits, messages: list[bytes]
     ) -> None:
         for message in messages:
-            await opened.data.send(message)
+            await opened.data.send(message, to=opened.to)
             credits.sent += 1
 
     async def _wait_news(self, opened: OpenHandle, credits: Credits, *, draining: bool) -> None:
         if credits.must_probe(time.monotonic(), draining=draining):
-            await opened.control.send(PROBE_MESSAGE)
+            await opened.control.send(PROBE_MESSAGE, to=opened.to)
         with trio.move_on_after(_POLL):
             await opened.news.wait()
 
@@ -209,7 +209,7 @@ class Traffic:
     async def _echo(self, opened: OpenHandle) -> None:
         while True:
             message = await opened.data.receive()
-            await opened.data.send(message.data)
+            await opened.data.send(message.data, to=opened.to)
 
     async def round_trip(self, arguments: Arguments) -> Answer:
         """Command ``roundtrip``: send a message when the one before has come back."""
@@ -223,7 +223,7 @@ class Traffic:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watchdog, nursery.cancel_scope, lambda: len(samples))
                 while (sent := time.perf_counter()) and time.monotonic() < until:
-                    await opened.data.send(message)
+                    await opened.data.send(message, to=opened.to)
                     await opened.data.receive()
                     samples.append(time.perf_counter() - sent)
                 nursery.cancel_scope.cancel()
@@ -244,7 +244,7 @@ class Traffic:
         rest = payload("random", arguments.integer("size", 64) - _STAMP.size)
         interval = 1 / arguments.number("rate", 100.0)
         total = int(arguments.number("seconds", 1.0) / interval)
-        to = arguments.hosts("to")
+        to = arguments.hosts("to") or opened.to
         first = trio.current_time()
         sent = 0
         with trio.move_on_at(first + total * interval + _LATE):

@@ -1,0 +1,198 @@
+"""The hosts of the bench between two machines: from addresses, or from a cluster file."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from knet_trio import (
+    CryptoConfig,
+    InvalidArgumentError,
+    KnetError,
+    format_address,
+    parse_address,
+)
+from knet_trio.address import Address, parse_address_like, socket_address
+from knet_trio.cli.bench.bed import Dressing
+from knet_trio.cli.bench.process import BenchError
+from knet_trio.cluster import (
+    Cluster,
+    ClusterFileError,
+    ClusterHost,
+    ClusterLink,
+    HostLink,
+    find_own_host,
+    load_cluster,
+    read_key_file,
+)
+
+SERVER: Final = 1
+# A client takes one of these ids by chance, so that one that comes while another is served can be
+# told so.
+CLIENTS: Final = range(2, 18)
+
+_DEFAULT_SERVICE_CHANNEL: Final = 31
+# For data, credits, what goes beside them, and streams.
+_CHANNELS: Final = 4
+# Those of the bench on one machine.
+_PING_INTERVAL: Final = 0.1
+_PONG_TIMEOUT: Final = 0.3
+_PONG_COUNT: Final = 2
+
+
+@attrs.frozen
+class Place:
+    """The hosts that take part, as a cluster, and which of them this machine is.
+
+    Attributes:
+        service_channel: The channel of the requests by which the client drives the server.
+        channels: The channels of what is measured; nothing else of the cluster is on them.
+        by_addresses: Whether it was made from addresses, so that only the client's link ends are
+            known beforehand.
+    """
+
+    cluster: Cluster
+    me: ClusterHost
+    service_channel: int
+    channels: tuple[int, ...]
+    by_addresses: bool = False
+
+    @property
+    def dressing(self) -> Dressing:
+        """What is done to messages on their way, for the names of cases."""
+        crypto, compress = self.cluster.crypto, self.cluster.compress
+        names = [] if crypto is None else [f"{crypto.cipher}-{crypto.hash}"]
+        names += [] if compress is None else [compress.model]
+        return Dressing(
+            "-".join(names) or "clear", payload="random" if compress is None else "text"
+        )
+
+    def describe_host(self, host: ClusterHost) -> str:
+        """Return the name of a host with its addresses."""
+        ends = [format_address(link.address) for link in host.links if link.address is not None]
+        return f"{host.name} ({', '.join(ends)})" if ends else host.name
+
+
+def read_place(file: Path, host: str | None) -> Place:
+    """Return the place of a cluster file.
+
+    Raises:
+        BenchError: The file or its key cannot be used, or this machine is none of its hosts.
+    """
+    try:
+        cluster = load_cluster(file)
+        me = find_own_host(cluster, host)
+    except ClusterFileError as error:
+        raise BenchError(str(error)) from None
+    except InvalidArgumentError as error:
+        raise BenchError(str(error.args[0])) from None
+    service = cluster.service_channel
+    if service is None:
+        service = _DEFAULT_SERVICE_CHANNEL
+    taken = {service, *(channel.channel for channel in cluster.channels)}
+    if cluster.tap is not None:
+        taken.add(cluster.tap.channel)
+    free = [channel for channel in range(32) if channel not in taken][:_CHANNELS]
+    if len(free) < _CHANNELS:
+        raise BenchError(f"the bench needs {_CHANNELS} channels that {file} uses for nothing else")
+    return Place(cluster, me, service, tuple(free))
+
+
+def read_key(file: Path | None) -> CryptoConfig | None:
+    """Return how packets are enveloped with the key of a file, None for none."""
+    return None if file is None else CryptoConfig(read_key_file(file))
+
+
+def parse_links(texts: Sequence[str], port: int) -> list[Address]:
+    """Return the addresses of the server, the first on link 0; link i has ``port`` + i by default.
+
+    Raises:
+        BenchError: A name is not known.
+    """
+    return [_parse(text, port + number) for number, text in enumerate(texts)]
+
+
+def _parse(text: str, port: int) -> Address:
+    with suppress(InvalidArgumentError):
+        return Address(*parse_address(text, port))
+    with suppress(InvalidArgumentError):
+        return parse_address_like(text)
+    name, colon, number = text.rpartition(":")
+    if not (colon and number.isdecimal()):
+        name, number = text, str(port)
+    try:
+        found = socket.getaddrinfo(name, int(number), type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise BenchError(
+            f"{text} is neither an address nor a name that is known: {error}"
+        ) from None
+    return Address(str(found[0][4][0]), int(number))
+
+
+def place_server(addresses: Sequence[Address], crypto: CryptoConfig | None) -> Place:
+    """Return the place of a server that has those addresses and learns those of its clients."""
+    clients = [
+        ClusterHost(
+            host_id,
+            f"client {host_id}",
+            tuple(HostLink(link, None) for link in range(len(addresses))),
+        )
+        for host_id in CLIENTS
+    ]
+    return _place(addresses, clients, crypto, SERVER)
+
+
+def place_client(addresses: Sequence[Address], crypto: CryptoConfig | None, host_id: int) -> Place:
+    """Return the place of a client of the server at those addresses.
+
+    Raises:
+        BenchError: There is no way to one of them.
+    """
+    ends = tuple(HostLink(link, _own_end(there)) for link, there in enumerate(addresses))
+    return _place(addresses, [ClusterHost(host_id, "client", ends)], crypto, host_id)
+
+
+def _place(
+    addresses: Sequence[Address],
+    clients: Sequence[ClusterHost],
+    crypto: CryptoConfig | None,
+    me: int,
+) -> Place:
+    ends = tuple(HostLink(link, address) for link, address in enumerate(addresses))
+    settings = tuple(
+        ClusterLink(
+            link,
+            address.port,
+            priority=len(addresses) - link,
+            ping_interval=_PING_INTERVAL,
+            pong_timeout=_PONG_TIMEOUT,
+            pong_count=_PONG_COUNT,
+        )
+        for link, address in enumerate(addresses)
+    )
+    cluster = Cluster((ClusterHost(SERVER, "server", ends), *clients), settings, crypto=crypto)
+    channels = tuple(range(_CHANNELS))
+    return Place(cluster, cluster.get_host(me), _DEFAULT_SERVICE_CHANNEL, channels, True)
+
+
+def _own_end(there: Address) -> Address:
+    """Return the address that this machine sends from to another, with any free port."""
+    family = socket.AF_INET6 if there.is_ipv6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(socket_address(there))
+            return Address(str(probe.getsockname()[0]), 0)
+    except OSError as error:
+        raise BenchError(
+            f"there is no way to {format_address(there)}: {error.strerror or error}"
+        ) from None
+
+
+def name_trouble(error: KnetError) -> str:
+    """Return what an error says, without its number."""
+    return str(error.args[0])
