@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Final
 
 MISSING_EXTRA: Final = 2
@@ -12,7 +13,9 @@ INTERRUPTED: Final = 130
 def main() -> None:
     """Run the command with the arguments of the process, and exit with its status."""
     try:
-        # Here and not above: without the extra this must still say what is missing.
+        # Here and not above: without the extra this must still say what is missing. Commands that
+        # need rich are imported later.
+        import_module("rich")
         from knet_trio.cli.commands import knet_trio
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):

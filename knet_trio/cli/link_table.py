@@ -113,6 +113,28 @@ def make_rows(report: HandleReport, before: HandleReport | None = None) -> list[
     return rows
 
 
+def fit(
+    rows: Sequence[LinkRow], room: int, lines_of: Callable[[LinkRow], int]
+) -> tuple[list[LinkRow], list[LinkRow]]:
+    """Return the rows that fit into so many lines, and those left out.
+
+    If not all fit, hosts that cannot be reached come first, then those with a link that is not up.
+    """
+    if sum(map(lines_of, rows)) <= room:
+        return list(rows), []
+    partly = {row.host.host_id for row in rows if row.mood not in ("up", "off")}
+    # The order within a host, and among those that are alike, stays.
+    ranked = sorted(
+        rows, key=lambda row: 0 if not row.host.reachable else 2 - (row.host.host_id in partly)
+    )
+    used = 0
+    for number, row in enumerate(ranked):
+        used += lines_of(row)
+        if used > room:
+            return ranked[:number], ranked[number:]
+    return ranked, []
+
+
 def _rates(before: LinkReport | None, link: LinkReport) -> tuple[float | None, float | None]:
     seconds = 0.0 if before is None else link.at - before.at
     if before is None or seconds <= 0:
@@ -249,8 +271,8 @@ def summarize(report: HandleReport) -> list[str]:
     up = sum(mood_of(link) == "up" for link in links)
     off = sum(mood_of(link) == "off" for link in links)
     line = (
-        f"host {report.host_id}: {reachable} of {_count(len(hosts), 'host')} reachable,"
-        f" {up} of {_count(len(links), 'link')} up{f', {off} off' if off else ''};"
+        f"host {report.host_id}: {reachable} of {count_of(len(hosts), 'host')} reachable,"
+        f" {up} of {count_of(len(links), 'link')} up{f', {off} off' if off else ''};"
         f" data MTU {report.data_mtu}"
     )
     unusual = [
@@ -273,5 +295,6 @@ def list_drops(report: HandleReport) -> str:
     return "dropped: " + ", ".join(f"{cause} {count}" for cause, count in ranked)
 
 
-def _count(number: int, what: str) -> str:
+def count_of(number: int, what: str) -> str:
+    """Return a number of things, in words."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

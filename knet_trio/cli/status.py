@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import trio
@@ -14,7 +15,10 @@ from rich.text import Text
 
 from knet_trio.cli.link_table import (
     STYLES,
+    LinkRow,
     LinkTable,
+    count_of,
+    fit,
     is_all_up,
     list_drops,
     make_rows,
@@ -23,6 +27,9 @@ from knet_trio.cli.link_table import (
 from knet_trio.cli.looking import DOWN, json_option, look, open_console, socket_option
 from knet_trio.control import ControlClient, HandleReport
 from knet_trio.control.codec import dump, to_json
+
+# Two empty ones, the titles, what is left out, what the asterisk means, and the next prompt.
+_OTHER_LINES: Final = 6
 
 
 @click.command()
@@ -34,14 +41,23 @@ from knet_trio.control.codec import dump, to_json
     show_default=True,
     help="How long to measure the rates, in seconds; 0 leaves them out.",
 )
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="On a terminal, show all links also where they do not fit on the screen.",
+)
 @json_option("one JSON object instead")
-def status(socket: Path | None, interval: float, as_json: bool) -> None:
+def status(socket: Path | None, interval: float, everything: bool, as_json: bool) -> None:
     r"""Show the hosts and links of a running host.
 
     A link is up; up without carrying data ("no data": the path does not even take the smallest
     packets); down; or off, if it was disabled. An asterisk marks the links that messages go over
     now. Latency is the average round trip, loss that of the last 100 pings, MTU the bytes of a
     message that go in one packet; sent and received are messages with their headers.
+
+    Where a terminal has not enough lines, hosts with something wrong come first, and what is left
+    is counted; --all shows it, and `knet-trio top` scrolls through it.
 
     \b
     Example:
@@ -55,7 +71,7 @@ def status(socket: Path | None, interval: float, as_json: bool) -> None:
     if as_json:
         click.echo(dump(describe(now, before)))
     else:
-        print_status(open_console(), now, before)
+        print_status(open_console(), now, before, everything=everything)
     sys.exit(0 if is_all_up(now) else DOWN)
 
 
@@ -80,13 +96,22 @@ def describe(now: HandleReport, before: HandleReport | None) -> Any:
     return {"ok": is_all_up(now), **report}
 
 
-def print_status(console: Console, now: HandleReport, before: HandleReport | None) -> None:
-    """Print a report for people."""
+def print_status(
+    console: Console, now: HandleReport, before: HandleReport | None, *, everything: bool = True
+) -> None:
+    """Print a report for people, unless ``everything`` only what a terminal has lines for."""
     width = console.width if console.is_terminal else None
-    for line in summarize(now):
+    summary = summarize(now)
+    for line in summary:
         console.print(Text(line), soft_wrap=not console.is_terminal)
     rows = make_rows(now, before)
     table = LinkTable(rows, width)
+    drops = list_drops(now)
+    left: Sequence[LinkRow] = ()
+    if console.is_terminal and not everything:
+        lines = sum(_lines(line, console.width) for line in (*summary, drops))
+        room = console.height - lines - _OTHER_LINES
+        rows, left = fit(rows, room, lambda row: _lines_of_row(row, table, console.width))
     if rows:
         console.print()
         console.print(table.head(), soft_wrap=True)
@@ -99,7 +124,28 @@ def print_status(console: Console, now: HandleReport, before: HandleReport | Non
         if not table.has_reasons and row.mood != "up":
             reason = Text(f"  {row.reason}", STYLES[row.mood])
             console.print(reason, soft_wrap=False)
+    if left:
+        console.print(_describe_left(left), soft_wrap=True)
     console.print()
     if rows:
         console.print(Text("* messages go over this link", "dim"))
-    console.print(Text(list_drops(now)))
+    console.print(Text(drops))
+
+
+def _describe_left(left: Sequence[LinkRow]) -> Text:
+    wrong = sum(row.mood not in ("up", "off") for row in left)
+    text = Text(f"… {count_of(len(left), 'more link')}", "dim")
+    if wrong:
+        text.append(f", {wrong} not up", STYLES["down"])
+    return text.append(": --all shows all, knet-trio top scrolls", "dim")
+
+
+def _lines_of_row(row: LinkRow, table: LinkTable, width: int) -> int:
+    """Return how many lines a row takes, with its reason below."""
+    if table.has_reasons or row.mood == "up":
+        return 1
+    return 1 + _lines(f"  {row.reason}", width)
+
+
+def _lines(text: str, width: int) -> int:
+    return max(1, -(-len(text) // width))

@@ -4,6 +4,7 @@ import pytest
 
 from knet_trio.cli.link_table import (
     LinkTable,
+    fit,
     is_all_up,
     list_drops,
     make_rows,
@@ -122,3 +123,20 @@ def test_drops_come_with_the_most_first() -> None:
     assert list_drops(handle()) == "dropped: nothing"
     drops = {"malformed": 3, "duplicate": 70, "access_list": 5}
     assert list_drops(handle(drops=drops)) == "dropped: duplicate 70, access_list 5, malformed 3"
+
+
+def test_rows_that_do_not_fit_are_those_of_hosts_that_are_well() -> None:
+    report = handle(
+        host(2, link(0), link(1)),
+        host(3, link(0), down(1)),
+        host(4, link(0), down(1, enabled=False)),
+        host(5, down(0), down(1)),
+    )
+    rows = make_rows(report)
+    assert fit(rows, 8, lambda row: 1) == (rows, [])
+    shown, left = fit(rows, 7, lambda row: 1)
+    assert [row.key for row in shown] == [(5, 0), (5, 1), (3, 0), (3, 1), (2, 0), (2, 1), (4, 0)]
+    assert [row.key for row in left] == [(4, 1)]
+    shown, left = fit(rows, 7, lambda row: 1 + (row.mood != "up"))
+    assert [row.key for row in shown] == [(5, 0), (5, 1), (3, 0), (3, 1)]
+    assert fit(rows, 0, lambda row: 1)[0] == []

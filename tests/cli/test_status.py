@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -10,12 +11,13 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from rich.console import Console
 
-from knet_trio.cli.status import describe
+from knet_trio.cli.status import describe, print_status
 from knet_trio.control import serve_control
 from knet_trio.control.records import HandleReport, HostReport, LinkReport
 from tests.cli.commands import COMMAND, environment, run, socket_of
-from tests.cli.reports import handle, host, link
+from tests.cli.reports import down, handle, host, link
 from tests.cluster import PATIENCE, open_pair, wait_for
 from tests.control.serving import open_served
 
@@ -124,3 +126,46 @@ async def test_a_terminal_gets_colours_unless_it_wants_none(
         assert max(map(len, lines)) <= 80
         # There is no room for the reason beside the figures.
         assert "  it was disabled here" in lines
+
+
+def screen_of(width: int, height: int, *, everything: bool) -> list[str]:
+    """What a terminal of that size shows of 500 links, some of which are down."""
+    report = handle(
+        *(
+            host(
+                number,
+                *(down(0, reason="no pong for 2.000 s") if number % 40 == 0 else link(0), link(1)),
+                name=f"node-{number:03}.rack{number % 7}.example",
+            )
+            for number in range(2, 252)
+        ),
+        drops={"not_authentic": 12, "duplicate": 3},
+    )
+    output = io.StringIO()
+    console = Console(
+        file=output, force_terminal=True, color_system=None, width=width, height=height
+    )
+    print_status(console, report, None, everything=everything)
+    return output.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 50)])
+def test_many_links_are_put_on_one_screen(width: int, height: int) -> None:
+    lines = screen_of(width, height, everything=False)
+    # One line is for the prompt.
+    assert height - 3 <= len(lines) <= height - 1
+    assert max(map(len, lines)) <= width
+    assert lines[0].startswith("host 1: 250 of 250 hosts reachable, 494 of 500 links up")
+    assert lines[3].startswith("node-040")
+    (left,) = (line for line in lines if line.startswith("… "))
+    assert re.fullmatch(
+        r"… \d+ more links(, 1 not up)?: --all shows all, knet-trio top scrolls", left
+    )
+    assert lines[-1] == "dropped: not_authentic 12, duplicate 3"
+
+
+def test_all_links_are_shown_if_that_is_asked_for() -> None:
+    lines = screen_of(80, 24, everything=True)
+    # Six reasons, and what is above and below the links.
+    assert len(lines) == 500 + 6 + 6
+    assert lines[3].startswith("node-002")
