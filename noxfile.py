@@ -137,6 +137,8 @@ def installed(session: nox.Session) -> None:
     libknet, it says so and measures without.
     """
     session.install("-q", ".[cli]")
+    if not Path(session.virtualenv.location, "share", "man", "man1", "knet-trio.1").exists():
+        session.error("the manual pages were not installed")
     session.chdir(session.create_tmp())
     brief = ["--quick", "--pairs", "1", "--contender", "knet_trio", "--contender", "libknet"]
     cases = ["--case", "throughput/loopback/64/clear", "--case", "calls"]
@@ -190,6 +192,13 @@ def simulate(session: nox.Session) -> None:
     """
     install(session, "test")
     session.run("python", "-m", "tests.simulation", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def manual(session: nox.Session) -> None:
+    """Write the manual pages of the commands anew, after a help text or an option has changed."""
+    session.install("-q", "-e", ".[cli,metrics]")
+    session.run("python", "-m", "knet_trio.cli.manual", "docs/man")
 
 
 @nox.session(python=NEWEST)

@@ -57,7 +57,7 @@ from knet_trio.cli.result import Result, Settings, default_rate
 def demo(
     policy: str, nodes: int, seconds: float, rate: float | None, hedge: bool, as_json: bool
 ) -> None:
-    """Stream messages between nodes while links are cut and mended.
+    r"""Stream messages between nodes while links are cut and mended.
 
     The nodes run in this process, with two links between each two, encrypted with AES-256 and
     authenticated with SHA-256. Between them is a relay of the demo's own, in which the packets of a
@@ -73,6 +73,10 @@ def demo(
     failover_seconds is how long the slowest way from one node to another took to get over a cut:
     where messages were lost, from the cut to the first message after the last of them; else the
     longest pause between two arrivals, less the normal interval.
+
+    \b
+    Example:
+      knet-trio demo --policy passive --hedge
 
     Exit status: 0 if all that should hold held, 1 if not, 2 for wrong arguments, 130 after Ctrl-C.
     """

@@ -32,4 +32,7 @@ class LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         command = getattr(import_module(module), cmd_name)
         assert isinstance(command, click.Command)
+        if command.help is not None:
+            # In a raw docstring, click's mark for lines that stay as they are is two characters.
+            command.help = command.help.replace("\\b\n", "\b\n")
         return command

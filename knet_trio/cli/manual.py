@@ -1,0 +1,162 @@
+"""Manual pages of the commands, made from what ``-h`` says: ``nox -s manual`` writes them.
+
+They are in ``docs/man/`` and go to ``share/man/man1`` of where the package is installed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+from knet_trio.cli.commands import knet_trio
+
+_NAME: Final = "knet-trio"
+# What a line of roff may not begin with, if it is text.
+_CONTROL: Final = re.compile(r"^[.']", re.MULTILINE)
+# In a help text, before lines that are not to be put together.
+_AS_IS: Final = "\b"
+_EXAMPLES: Final = ("Example:", "Examples:")
+_STATUS: Final = "Exit status:"
+
+
+def make_pages() -> dict[str, str]:
+    """Return all manual pages by the names of their files."""
+    context = click.Context(knet_trio, info_name=_NAME, **knet_trio.context_settings)
+    pages = {f"{_NAME}.1": make_main_page(context)}
+    for name in knet_trio.list_commands(context):
+        command = knet_trio.get_command(context, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=context)
+        pages[f"{_NAME}-{name}.1"] = make_page(f"{_NAME}-{name}", inner)
+    return pages
+
+
+def make_main_page(context: click.Context) -> str:
+    """Return the page of the command as a whole, which names the others."""
+    rows: list[str] = []
+    names = knet_trio.list_commands(context)
+    for name in names:
+        command = knet_trio.get_command(context, name)
+        assert command is not None
+        rows += [".TP", f"\\fB{_text(f'{_NAME}-{name}')}\\fP(1)", _text(_brief(command))]
+    return _page(_NAME, context, [".SH COMMANDS", *rows], [f"{_NAME}-{name}" for name in names])
+
+
+def make_page(name: str, context: click.Context) -> str:
+    """Return the page of one command."""
+    return _page(name, context, [], [_NAME])
+
+
+def _page(name: str, context: click.Context, more: list[str], others: list[str]) -> str:
+    command = context.command
+    arguments = [each for each in command.params if isinstance(each, click.Argument)]
+    usage = ["[OPTIONS]", *map(_argument, arguments)]
+    if isinstance(command, click.Group):
+        usage += ["COMMAND", "[ARGS]..."]
+    sections = _sections(command.help or "")
+    lines = [
+        # Neither date nor version: a page changes when its text does.
+        f'.TH "{name.upper()}" "1" "" "knet_trio" "User Commands"',
+        ".SH NAME",
+        f"{_text(name)} \\- {_text(_brief(command))}",
+        ".SH SYNOPSIS",
+        f"\\fB{_text(context.command_path)}\\fP {_text(' '.join(usage))}",
+        *sections.pop("DESCRIPTION"),
+        *more,
+        ".SH OPTIONS",
+        *_options(context),
+        *(line for lines in sections.values() for line in lines),
+        ".SH SEE ALSO",
+        ",\n".join(f"\\fB{_text(other)}\\fP(1)" for other in others),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _brief(command: click.Command) -> str:
+    """Return the first sentence of a help text, as a phrase."""
+    first = " ".join((command.help or "").split("\n\n")[0].split())
+    return re.split(r"\.(?:\s|$)", first)[0].rstrip(".")
+
+
+def _sections(text: str) -> dict[str, list[str]]:
+    """Return a help text as sections, by their titles: what has no place of its own describes."""
+    told: dict[str, list[str]] = {"DESCRIPTION": [], "EXIT STATUS": [], "EXAMPLES": []}
+    for paragraph in re.split(r"\n\s*\n", text.strip()):
+        if paragraph.startswith(_AS_IS):
+            _, *lines = paragraph.splitlines()
+            examples = lines[0].strip() in _EXAMPLES
+            section = told["EXAMPLES" if examples else "DESCRIPTION"]
+            shown = "\n".join(line.removeprefix("  ") for line in lines[examples:])
+            section += [".PP", ".nf", _text(shown), ".fi"]
+        elif paragraph.startswith(_STATUS):
+            told["EXIT STATUS"] += [".PP", _text(paragraph.removeprefix(_STATUS).strip())]
+        else:
+            told["DESCRIPTION"] += [".PP", _text(paragraph)]
+    # A paragraph begins with its section anyway.
+    return {title: [f".SH {title}", *lines[1:]] if lines else [] for title, lines in told.items()}
+
+
+def _argument(argument: click.Argument) -> str:
+    name = argument.metavar or (argument.name or "").upper()
+    if not argument.required and not name.startswith("["):
+        name = f"[{name}]"
+    return name if argument.nargs == 1 else f"{name}..."
+
+
+def _options(context: click.Context) -> Iterator[str]:
+    """Yield the options: not by click's own records, which differ from version to version."""
+    for option in context.command.get_params(context):
+        if not isinstance(option, click.Option) or option.hidden:
+            continue
+        names = ", ".join(f"\\fB{_text(name)}\\fP" for name in option.opts)
+        value = "" if option.is_flag or option.name == "help" else f" {_value(option)}"
+        yield ".TP"
+        yield f"{names}{_text(value)}"
+        yield _text(" ".join([*(option.help or "").split(), *_limits(option)]))
+
+
+def _value(option: click.Option) -> str:
+    if option.metavar is not None:
+        return option.metavar
+    if isinstance(option.type, click.Choice):
+        return "|".join(map(str, option.type.choices))
+    return option.type.name.partition(" ")[0].upper()
+
+
+def _limits(option: click.Option) -> Iterator[str]:
+    """Yield what is taken, and the default where it is shown."""
+    kind = option.type
+    if isinstance(kind, click.IntRange | click.FloatRange):
+        if kind.min is not None and kind.max is not None:
+            yield f"It is {kind.min:g} to {kind.max:g}."
+        elif kind.min is not None:
+            yield f"It is {kind.min:g} or more."
+    if option.show_default and option.default is not None:
+        yield f"[default: {option.default}]"
+
+
+def _text(text: str) -> str:
+    """Return text so that roff shows it as it is."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "\\(ga")
+    escaped = escaped.replace("'", "\\(aq").replace("^", "\\(ha").replace("~", "\\(ti")
+    return _CONTROL.sub(r"\\&\g<0>", escaped)
+
+
+def write_pages(directory: Path) -> None:
+    """Write all pages into a directory, and remove those of commands that are no more."""
+    pages = make_pages()
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob("*.1"):
+        if old.name not in pages:
+            old.unlink()
+    for name, page in pages.items():
+        (directory / name).write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_pages(Path(sys.argv[1]))
