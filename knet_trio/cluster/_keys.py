@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -33,7 +34,7 @@ from knet_trio._settings import (
 )
 from knet_trio._transport import LOOPBACK
 from knet_trio.address import Address, parse_address_like
-from knet_trio.cluster.records import DEFAULT_PORT, fill_in
+from knet_trio.cluster.records import DEFAULT_PORT, DEFAULT_SOCKET_MODE, fill_in
 from knet_trio.config import (
     DEFAULT_COMPRESS_THRESHOLD,
     DEFAULT_RECEIVE_BUFFER,
@@ -107,14 +108,24 @@ def check_name(value: object) -> str:
 
 
 def check_socket(value: object) -> Path:
-    """Return ``value`` as the path of a Unix socket."""
-    text = check_text(value)
-    size = len(text.encode())
+    """Return ``value`` as the path of a Unix socket on any host."""
+    text = check_template(value)
+    size = len(fill_in(text, 0xFFFF).encode())
     if size > MAX_SOCKET_PATH:
         raise InvalidArgumentError(
             f"the path of a Unix socket has at most {MAX_SOCKET_PATH} bytes; this one has {size}"
         )
     return Path(text)
+
+
+def check_mode(value: object) -> str:
+    """Return ``value`` if it is the mode of a file, in octal digits."""
+    text = check_text(value)
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise InvalidArgumentError(
+            f"{shown(text)} is not the mode of a file: three octal digits, such as '0660'"
+        )
+    return text
 
 
 def check_entry(value: object) -> AclEntry:
@@ -142,7 +153,7 @@ def check_listen(value: object) -> Address:
 
 
 def check_template(value: object) -> str:
-    """Return ``value`` if an address can be made of it for any host."""
+    """Return ``value`` if an address, or a path, can be made of it for any host."""
     text = check_text(value)
     try:
         for host_id in (0, 1, 0xFFFF):
@@ -330,6 +341,8 @@ CHANNEL_KEYS: Final = (
     Key("channel", _channel("channel"), required=True),
     Key("socket", check_socket, required=True),
     Key("receive_buffer", _integer("receive_buffer", 1, 2**31 - 1), DEFAULT_RECEIVE_BUFFER),
+    Key("mode", check_mode, DEFAULT_SOCKET_MODE),
+    Key("group", check_text),
 )
 
 CONTROL_KEYS: Final = (Key("socket", check_socket),)

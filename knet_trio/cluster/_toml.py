@@ -81,6 +81,8 @@ class _TomlReader:
         self._path = path
         self.notes: Final = Notes()
         self._warnings: Final = Notes()
+        # The sockets of the file, and whose they are.
+        self._sockets: Final[dict[Path, str]] = {}
 
     def read(self) -> Cluster:
         """Return what could be read."""
@@ -385,19 +387,25 @@ class _TomlReader:
             if values["name"] is not None and values["channel"] is not None:
                 tap = ClusterTap(**values)
         channels: list[ClusterChannel] = []
-        sockets: dict[Path, str] = {}
         for number in range(len(self._get_tables("channels"))):
             path = "channels", number
             values = self._read_table(path, CHANNEL_KEYS)
             self._take_channel(taken, (*path, "channel"), values["channel"])
             if values["channel"] is None or values["socket"] is None:
                 continue
+            self._take_socket((*path, "socket"), values)
             channels.append(ClusterChannel(**values))
-            key = _dotted((*path, "socket"))
-            other = sockets.setdefault(values["socket"], key)
-            if other != key:
-                self._report((*path, "socket"), f"{other} has the same socket")
         return tap, tuple(channels)
+
+    def _take_socket(self, path: KeyPath, values: dict[str, Any]) -> None:
+        """Have a socket beside the file if its path is a relative one, and no two at one path."""
+        if values["socket"] is None:
+            return
+        key = _dotted(path)
+        values["socket"] = self._path.parent / values["socket"]
+        other = self._sockets.setdefault(values["socket"], key)
+        if other != key:
+            self._report(path, f"{other} has the same socket")
 
     def _take_channel(self, taken: dict[int, str], path: KeyPath, channel: int | None) -> None:
         if channel is None:
@@ -408,7 +416,9 @@ class _TomlReader:
             self._report(path, f"channel {channel} is taken by {other}")
 
     def _read_control(self) -> ClusterControl:
-        return ClusterControl(**self._read_table(("control",), CONTROL_KEYS))
+        values = self._read_table(("control",), CONTROL_KEYS)
+        self._take_socket(("control", "socket"), values)
+        return ClusterControl(**values)
 
     def _read_metrics(self) -> ClusterMetrics | None:
         if "metrics" not in self._document:

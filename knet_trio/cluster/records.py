@@ -28,6 +28,7 @@ from knet_trio.config import (
 from knet_trio.errors import InvalidArgumentError, UnknownHostError, shown
 
 DEFAULT_PORT: Final = 5405
+DEFAULT_SOCKET_MODE: Final = "0600"
 EVERYWHERE: Final = (AclEntry.network("0.0.0.0/0"), AclEntry.network("::/0"))
 
 
@@ -133,7 +134,7 @@ _PLACE: Final = re.compile(r"\{(id|high|low)(:0?[1-9]?[dxX]?)?\}")
 
 
 def fill_in(template: str, host_id: int) -> str:
-    """Return an address with the id of a host in its place.
+    """Return an address, or a path, with the id of a host in its place.
 
     Raises:
         ValueError: The template has other names in braces, or a brace alone.
@@ -151,13 +152,22 @@ class ClusterChannel:
 
     Attributes:
         channel: 0 to 31.
-        socket: The Unix socket (SOCK_SEQPACKET) at which programs send and receive its messages.
+        socket: The Unix socket (SOCK_SEQPACKET) at which programs send and receive its messages;
+            ``{id}`` in it is the id of the host, as in the addresses of a tap.
         receive_buffer: How many messages wait in the channel at most.
+        mode: Who may connect: the mode of the socket's file, in octal digits.
+        group: The group of the socket's file, by name or number; None for that of the program.
     """
 
     channel: int
     socket: Path
     receive_buffer: int = DEFAULT_RECEIVE_BUFFER
+    mode: str = DEFAULT_SOCKET_MODE
+    group: str | None = None
+
+    def get_socket(self, host_id: int) -> Path:
+        """Return the path of the socket on that host."""
+        return Path(fill_in(str(self.socket), host_id))
 
 
 @attrs.frozen
@@ -165,10 +175,15 @@ class ClusterControl:
     """Where a running host can be looked into.
 
     Attributes:
-        socket: The Unix socket; None for the place where commands look for it.
+        socket: The Unix socket; None for the place where commands look for it. ``{id}`` in it is
+            the id of the host.
     """
 
     socket: Path | None = None
+
+    def get_socket(self, host_id: int) -> Path | None:
+        """Return the path of the socket on that host, None if the file has none."""
+        return None if self.socket is None else Path(fill_in(str(self.socket), host_id))
 
 
 @attrs.frozen

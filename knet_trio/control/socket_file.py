@@ -1,4 +1,4 @@
-"""The socket in the file system: made with mode 0600, taken over if nobody listens, and removed.
+"""A socket in the file system: made with a mode, taken over if nobody listens, and removed.
 
 Who serves a path holds a lock on its directory while it looks whether somebody listens there and
 puts its own socket in place, so two programs that start at the same time do not take it from each
@@ -18,8 +18,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import attrs
 import trio
 
+from knet_trio import KnetError
 from knet_trio.control.errors import ControlSocketError
 
 MODE: Final = 0o600
@@ -52,12 +54,12 @@ def peer_of(sock: socket.socket | trio.socket.SocketType) -> Peer:
     return Peer(*_PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)))
 
 
-def check_path(path: Path) -> str:
-    """Return ``path`` as text if a socket can have it, else raise ControlSocketError."""
+def check_path(path: Path, error: type[KnetError] = ControlSocketError) -> str:
+    """Return ``path`` as text if a socket can have it, else raise ``error``."""
     text = str(path)
     size = len(os.fsencode(text))
     if size > MAX_PATH:
-        raise ControlSocketError(
+        raise error(
             f"the path {text} has {size} bytes, and a socket's {MAX_PATH} at most: use a shorter"
             " one",
             errno=errno.ENAMETOOLONG,
@@ -65,32 +67,67 @@ def check_path(path: Path) -> str:
     return text
 
 
+@attrs.frozen
+class SocketFile:
+    """What a socket in the file system is to be.
+
+    Attributes:
+        path: Where it is.
+        kind: Its type.
+        mode: Of its file.
+        group: Of its file; None for that of the process.
+        error: What is raised if it cannot be so.
+    """
+
+    path: Path
+    kind: socket.SocketKind = socket.SOCK_STREAM
+    mode: int = MODE
+    group: int | None = None
+    error: type[KnetError] = ControlSocketError
+
+    def refused(self, error: OSError) -> KnetError:
+        """Return the error for what the system said."""
+        number = error.errno or 0
+        return self.error(f"cannot serve {self.path}: {os.strerror(number)}", errno=number)
+
+
 @asynccontextmanager
 async def open_listener(path: Path) -> AsyncGenerator[trio.SocketListener]:
-    """Listen at ``path``, and remove it when the block is left.
-
-    The directory is made, for its owner alone, if only that is missing.
+    """Listen at ``path`` for this user's programs, and remove it when the block is left.
 
     Raises:
         ControlSocketError: Somebody listens there, something else is there, or the system refuses.
     """
-    path = _from_root(path)
-    text = check_path(path)
+    async with open_socket_file(SocketFile(path)) as sock:
+        yield trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+@asynccontextmanager
+async def open_socket_file(wanted: SocketFile) -> AsyncGenerator[socket.socket]:
+    """Listen with a socket in the file system, which is removed when the block is left.
+
+    The directory is made, for its owner alone, if only that is missing.
+
+    Raises:
+        KnetError: That of ``wanted``: somebody listens there, something else is there, or the
+            system refuses.
+    """
+    wanted = attrs.evolve(wanted, path=_from_root(wanted.path))
+    text = check_path(wanted.path, wanted.error)
     try:
-        directory = _open_directory(path.parent)
+        directory = _open_directory(wanted.path.parent)
     except OSError as error:
-        raise _refused(path, error) from None
+        raise wanted.refused(error) from None
     try:
-        await _lock(directory, path)
+        await _lock(directory, wanted)
         try:
-            sock = _listen(path, text)
+            sock, made = _listen(wanted, text)
         finally:
             fcntl.flock(directory, fcntl.LOCK_UN)
     finally:
         os.close(directory)
-    made = os.lstat(text)
     try:
-        yield trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        yield sock
     finally:
         _remove(text, made)
         sock.close()
@@ -107,7 +144,7 @@ def _open_directory(directory: Path) -> int:
     return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-async def _lock(directory: int, path: Path) -> None:
+async def _lock(directory: int, wanted: SocketFile) -> None:
     deadline = trio.current_time() + _LOCK_PATIENCE
     await trio.lowlevel.checkpoint()
     while True:
@@ -115,9 +152,9 @@ async def _lock(directory: int, path: Path) -> None:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if trio.current_time() >= deadline:
-                raise ControlSocketError(
-                    f"the directory of {path} has been locked for {_LOCK_PATIENCE:g} s: is another"
-                    " program stuck that serves a socket there?",
+                raise wanted.error(
+                    f"the directory of {wanted.path} has been locked for {_LOCK_PATIENCE:g} s: is"
+                    " another program stuck that serves a socket there?",
                     errno=errno.EBUSY,
                 ) from None
             await trio.sleep(_LOCK_PERIOD)
@@ -125,49 +162,61 @@ async def _lock(directory: int, path: Path) -> None:
             return
 
 
-def _listen(path: Path, text: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _listen(wanted: SocketFile, text: str) -> tuple[socket.socket, os.stat_result]:
+    """Return the socket, and what its file is."""
+    made: os.stat_result | None = None
+    sock = socket.socket(socket.AF_UNIX, wanted.kind)
     try:
         sock.setblocking(False)
-        # The file gets the mode that the socket has, so it never has another.
+        # The file gets the mode that the socket has, so nobody else can connect before it has the
+        # one that is wanted.
         os.fchmod(sock.fileno(), MODE)
         try:
             sock.bind(text)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-            _make_room(path, text)
+            _make_room(wanted, text)
             sock.bind(text)
+        made = os.lstat(text)
+        if wanted.group is not None:
+            os.chown(text, -1, wanted.group)
+        if wanted.mode != MODE:
+            os.chmod(text, wanted.mode)
         sock.listen(_BACKLOG)
-    except OSError as error:
+    except BaseException as error:
+        if made is not None:
+            _remove(text, made)
         sock.close()
-        raise _refused(path, error) from None
-    except BaseException:
-        sock.close()
+        if isinstance(error, OSError):
+            raise wanted.refused(error) from None
         raise
-    return sock
+    return sock, made
 
 
-def _make_room(path: Path, text: str) -> None:
+def _make_room(wanted: SocketFile, text: str) -> None:
     """Remove a socket that nobody listens at."""
+    path = wanted.path
     if not stat.S_ISSOCK(os.lstat(text).st_mode):
-        raise ControlSocketError(
+        raise wanted.error(
             f"{path} is there, and is no socket: remove it, or use another path",
             errno=errno.EEXIST,
         )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, wanted.kind) as probe:
         probe.setblocking(False)
         try:
             probe.connect(text)
+            by = f"process {peer_of(probe).pid}"
         except ConnectionRefusedError:
             os.unlink(text)
             return
-        except BlockingIOError:
-            # So many wait to be let in that there is no room for one more.
+        except OSError as error:
+            # So many wait to be let in that there is no room for one more; or it is of another
+            # type.
+            if error.errno not in (errno.EAGAIN, errno.EPROTOTYPE):
+                raise
             by = "another program"
-        else:
-            by = f"process {peer_of(probe).pid}"
-    raise ControlSocketError(
+    raise wanted.error(
         f"{by} serves {path}: is this host running already? If not, use another path",
         errno=errno.EADDRINUSE,
     )
@@ -181,8 +230,3 @@ def _remove(text: str, made: os.stat_result) -> None:
         return
     if (there.st_dev, there.st_ino) == (made.st_dev, made.st_ino):
         os.unlink(text)
-
-
-def _refused(path: Path, error: OSError) -> ControlSocketError:
-    number = error.errno or 0
-    return ControlSocketError(f"cannot serve {path}: {os.strerror(number)}", errno=number)

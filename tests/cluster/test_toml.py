@@ -368,3 +368,37 @@ def test_a_key_file_is_beside_the_file_whatever_the_directory_is(
     monkeypatch.chdir(tmp_path / "keys")
     assert load_cluster("../lab.toml").crypto is not None
     assert load_cluster(path).crypto is not None
+
+
+def test_sockets_have_their_place_by_the_file_and_the_host(tmp_path: Path) -> None:
+    text = LAB + (
+        "[[channels]]\nchannel = 2\nsocket = 'events-{id}.data'\nmode = '0660'\ngroup = 'adm'\n"
+        "[control]\nsocket = '/run/lab-{id}.sock'\n"
+    )
+    cluster = load_cluster(write_file(tmp_path, text))
+    (channel,) = cluster.channels
+    assert channel.get_socket(7) == tmp_path / "events-7.data"
+    assert (channel.mode, channel.group) == ("0660", "adm")
+    assert cluster.control.get_socket(7) == Path("/run/lab-7.sock")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("mode = '0888'", "'0888' is not the mode of a file: three octal digits, such as '0660'"),
+        ("mode = 0o660", "432 is not text"),
+        ("socket = 'x{name}'", r"only {id}, {high} and {low} stand in braces"),
+    ],
+)
+def test_what_a_socket_cannot_be(tmp_path: Path, line: str, said: str) -> None:
+    text = "[[channels]]\nchannel = 2\nsocket = 'x'\n"
+    text = text.replace("socket = 'x'", line) if "socket" in line else f"{text}{line}\n"
+    with pytest.raises(ClusterFileError) as caught:
+        load_cluster(write_file(tmp_path, LAB + text))
+    assert said in str(caught.value)
+
+
+def test_no_two_sockets_have_one_path(tmp_path: Path) -> None:
+    text = "[[channels]]\nchannel = 2\nsocket = 'x'\n[control]\nsocket = 'x'\n"
+    with pytest.raises(ClusterFileError, match=r"control.socket: channels\[0\].socket has the"):
+        load_cluster(write_file(tmp_path, LAB + text))

@@ -1,0 +1,200 @@
+"""A program that is connected to the socket of a channel."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import select
+import socket
+import termios
+from collections import deque
+from typing import Final
+
+import trio
+
+from knet_trio import Channel, Message
+from knet_trio.channel_socket.statistics import ChannelSocketCounts, ChannelSocketLog
+from knet_trio.control.socket_file import peer_of
+
+MAX_MESSAGE: Final = 65536
+"""The bytes of the longest message."""
+QUEUE_BYTES: Final = 4 * 1024 * 1024
+"""How many bytes wait for a program to read them, at most."""
+
+# What one wake-up may read or write: a fraction of a millisecond's work.
+BATCH: Final = 64
+BATCH_BYTES: Final = 256 * 1024
+_GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+
+
+class ChannelClient:
+    """One connection.
+
+    Args:
+        sock: The connection, non-blocking.
+        channel: Where its packets go.
+        limit: How many messages wait for it at most.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        channel: Channel,
+        limit: int,
+        counts: ChannelSocketCounts,
+        log: ChannelSocketLog,
+    ) -> None:
+        self._sock = sock
+        self._channel = channel
+        self._limit = limit
+        self._counts = counts
+        self._log = log
+        self._queue: deque[Message] = deque()
+        self._queue_bytes = 0
+        # Set while there is something to write.
+        self._something = trio.Event()
+        # What waits for its packets.
+        self._reading = trio.CancelScope()
+        self._ending = False
+        self._written = trio.Event()
+        self.pid: Final = peer_of(sock).pid
+        """The id of the process that connected."""
+
+    # In.
+
+    async def serve(self) -> None:
+        """Carry its messages both ways, until it hangs up or ``end`` was called."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                await self._read()
+                if self._ending:
+                    await self._written.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            # What it did not read.
+            self._counts.no_client += len(self._queue)
+            self._queue.clear()
+
+    def end(self) -> None:
+        """Have ``serve`` return when what it has sent was read, and what waits for it written."""
+        self._ending = True
+        self._reading.cancel()
+        self._something.set()
+
+    async def _read(self) -> None:
+        """Send what it sends, until that ends.
+
+        While the channel has no room, nothing more is read, so that this program has to wait.
+        """
+        ended = False
+        while not ended:
+            batch: list[bytes] = []
+            ended = self._drain(batch)
+            if batch:
+                await self._channel.send_many(batch)
+                self._counts.sent += len(batch)
+            elif self._ending:
+                return
+            elif not ended:
+                with trio.CancelScope() as self._reading:
+                    await trio.lowlevel.wait_readable(self._sock)
+        # It reads no more either.
+        self._ending = False
+
+    def _drain(self, batch: list[bytes]) -> bool:
+        """Read into ``batch`` what is there, up to a bound; return whether that was the last."""
+        taken = 0
+        for _ in range(BATCH):
+            try:
+                # One byte more tells the packets that are too long, and would be cut off.
+                data = self._sock.recv(MAX_MESSAGE + 1)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+                return True
+            if 0 < len(data) <= MAX_MESSAGE:
+                batch.append(data)
+            elif not data and self._at_end():
+                return True
+            else:
+                self._refuse(data)
+            taken += len(data)
+            if taken >= BATCH_BYTES:
+                break
+        return False
+
+    def _at_end(self) -> bool:
+        """Return whether reading nothing meant the end, and not an empty packet."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return bool(poll.poll(0)) and not any(fcntl.ioctl(self._sock, termios.FIONREAD, bytes(4)))
+
+    def _refuse(self, data: bytes) -> None:
+        self._counts.malformed += 1
+        size = f"of more than {MAX_MESSAGE} bytes" if data else "with nothing in it"
+        self._log.say(
+            logging.WARNING,
+            f"process {self.pid} has sent a packet {size}, which was dropped: a message has 1 to"
+            f" {MAX_MESSAGE} bytes",
+            ("malformed", self.pid),
+        )
+
+    # Out.
+
+    def put(self, message: Message) -> None:
+        """Have a message written; it is dropped and counted if too many wait already."""
+        size = len(message.data)
+        if len(self._queue) >= self._limit or self._queue_bytes + size > QUEUE_BYTES:
+            self._drop("it does not read as fast as they come")
+            return
+        self._queue.append(message)
+        self._queue_bytes += size
+        self._something.set()
+
+    def _drop(self, why: str) -> None:
+        self._counts.queue_full += 1
+        self._log.say(
+            logging.WARNING,
+            f"process {self.pid} was not given a message: {why}",
+            ("queue full", self.pid),
+        )
+
+    async def _write(self) -> None:
+        """Write what waits, until it has hung up or, at the end, all is written."""
+        while True:
+            if not self._queue:
+                if self._ending:
+                    self._written.set()
+                    return
+                self._something = trio.Event()
+                await self._something.wait()
+            elif not await self._write_some():
+                self._written.set()
+                return
+
+    async def _write_some(self) -> bool:
+        """Write a part of what waits, in one turn; return False if the program has hung up."""
+        given = 0
+        for _ in range(min(BATCH, len(self._queue))):
+            data = self._queue[0].data
+            try:
+                self._sock.send(data)
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._sock)
+                return True
+            except OSError as error:
+                if error.errno in _GONE:
+                    await trio.lowlevel.checkpoint()
+                    return False
+                self._drop(error.strerror or str(error))
+            self._queue.popleft()
+            self._queue_bytes -= len(data)
+            given += len(data)
+            if given >= BATCH_BYTES:
+                break
+        await trio.lowlevel.checkpoint()
+        return True
