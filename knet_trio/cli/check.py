@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from knet_trio import InvalidArgumentError, format_address
+from knet_trio.cli.completion import complete_hosts
 from knet_trio.cli.ending import FAILED
 from knet_trio.cluster import (
     Cluster,
@@ -27,7 +28,12 @@ MANY: Final = 8
 
 @click.command()
 @click.argument("file", type=click.Path())
-@click.option("--host", metavar="NAME_OR_ID", help="Say only what this host would do.")
+@click.option(
+    "--host",
+    metavar="NAME_OR_ID",
+    shell_complete=complete_hosts,
+    help="Say only what this host would do.",
+)
 @click.option(
     "--json",
     "as_json",

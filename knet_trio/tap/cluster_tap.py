@@ -9,12 +9,14 @@ from functools import partial
 import trio
 
 from knet_trio import Handle, InvalidArgumentError, KnetError
-from knet_trio.cluster import get_cluster
+from knet_trio.cluster import ClusterTap, get_cluster
 from knet_trio.tap.carrying import carry_frames
 from knet_trio.tap.device import Tap, open_tap
 
 
-def open_cluster_tap(handle: Handle) -> AbstractAsyncContextManager[Tap]:
+def open_cluster_tap(
+    handle: Handle, wanted: ClusterTap | None = None
+) -> AbstractAsyncContextManager[Tap]:
     """Open the tap of a cluster file on this host, and carry its frames as long as the block lasts.
 
     ::
@@ -27,6 +29,7 @@ def open_cluster_tap(handle: Handle) -> AbstractAsyncContextManager[Tap]:
 
     Args:
         handle: A handle that ``open_cluster`` opened.
+        wanted: The tap of another version of its file, None for that of the version that it runs.
 
     Raises:
         InvalidArgumentError: ``open_cluster`` did not open the handle, its file has no ``[tap]``,
@@ -35,7 +38,7 @@ def open_cluster_tap(handle: Handle) -> AbstractAsyncContextManager[Tap]:
         TapError: The system refuses the device.
     """
     cluster = get_cluster(handle)
-    tap = cluster.tap
+    tap = wanted or cluster.tap
     if tap is None:
         file = "" if cluster.path is None else f" {cluster.path}"
         raise InvalidArgumentError(f"the cluster file{file} has no [tap]")

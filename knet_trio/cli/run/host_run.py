@@ -1,0 +1,190 @@
+"""A host that runs until a signal: its handle, its parts, and new versions of its file."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from traceback import clear_frames
+from typing import Any, Final
+
+import attrs
+import trio
+
+from knet_trio import Handle
+from knet_trio.cli.run.links_up import LinksUp
+from knet_trio.cli.run.log import LOGGER
+from knet_trio.cli.run.parts import EXPECTED, describe_error, plan_parts
+from knet_trio.cli.run.supervisor import Supervisor
+from knet_trio.cli.run.swapping import Parts
+from knet_trio.cluster import (
+    ClusterFileError,
+    get_cluster,
+    load_cluster,
+    open_cluster,
+    reload,
+)
+
+SIGNALS: Final = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+
+_FAILED: Final = "the last reload has failed, see the log"
+
+
+@attrs.define(eq=False)
+class _Request:
+    """A wish that the file be read again.
+
+    Attributes:
+        by: Whose it is.
+        over: Set when that was done.
+        changes: What has changed.
+        error: Why nothing has changed, None if that is not so.
+    """
+
+    by: str
+    over: trio.Event = attrs.field(factory=trio.Event)
+    changes: list[str] = attrs.field(factory=list[str])
+    error: Exception | None = None
+
+
+class HostRun:
+    """Runs a host of a cluster file.
+
+    Args:
+        file: The path of the file.
+        host: Which of its hosts this is, None to find out.
+        supervisor: Who is told how it goes.
+    """
+
+    def __init__(self, file: str, host: str | None, supervisor: Supervisor) -> None:
+        self._file = file
+        self._host = host
+        self._supervisor = supervisor
+        self._leave = trio.Event()
+        # One is enough to have the file read once more after this time.
+        self._wishes, self._wanted = trio.open_memory_channel[_Request](1)
+        self._hurried: signal.Signals | None = None
+
+    async def run(self) -> signal.Signals | None:
+        """Run it until a signal, and return the second one if it took two.
+
+        Raises:
+            KnetError, OSError: It cannot run; perhaps in exception groups.
+        """
+        with trio.open_signal_receiver(*SIGNALS) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._follow_signals, signals, nursery.cancel_scope)
+                nursery.start_soon(self._supervisor.feed_watchdog)
+                await self._serve()
+                nursery.cancel_scope.cancel()
+        return self._hurried
+
+    async def _follow_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        async for number in signals:
+            name = signal.Signals(number).name
+            if number == signal.SIGHUP:
+                self._ask(_Request(name))
+            elif self._leave.is_set():
+                LOGGER.warning("leaving at once: %s again", name)
+                self._hurried = signal.Signals(number)
+                scope.cancel()
+            else:
+                LOGGER.info("leaving: %s", name)
+                self._leave.set()
+
+    def _ask(self, request: _Request) -> None:
+        try:
+            self._wishes.send_nowait(request)
+        except trio.WouldBlock:
+            LOGGER.info("the file will be read again anyway: %s", request.by)
+
+    async def _serve(self) -> None:
+        # In a thread, as open_cluster would do it: here its warnings are wanted too.
+        cluster = await trio.to_thread.run_sync(load_cluster, self._file)
+        for warning in cluster.warnings:
+            LOGGER.warning("%s", warning.describe(self._file))
+        opening = open_cluster(cluster, host=self._host)
+        # It has a key, which this frame must not keep.
+        del cluster
+        async with opening as handle, trio.open_nursery() as nursery:
+            parts = Parts(nursery)
+            wanted = plan_parts(handle, get_cluster(handle), self._reload_for_client)
+            if "control" not in wanted:
+                LOGGER.warning(
+                    "commands such as status cannot look into this host, as there is no directory"
+                    " for its control socket: set $XDG_RUNTIME_DIR, or write one in [control]"
+                )
+            await parts.start(wanted)
+            await self._work(handle, parts)
+            await self._supervisor.tell("STOPPING=1", "STATUS=leaving")
+            await parts.stop()
+            nursery.cancel_scope.cancel()
+
+    async def _work(self, handle: Handle, parts: Parts) -> None:
+        """Tell how it goes and take over new versions of the file, until it is to be left."""
+        name = get_cluster(handle).get_host(handle.host_id).name
+        title = name if name == str(handle.host_id) else f"{handle.host_id} ({name})"
+        links = LinksUp(handle)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(links.watch)
+            LOGGER.info("host %s is running", title)
+            await self._supervisor.tell("READY=1", f"STATUS={await links.describe()}")
+            nursery.start_soon(self._tell_status, links)
+            nursery.start_soon(self._take_over, handle, parts, links)
+            await self._leave.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _tell_status(self, links: LinksUp) -> None:
+        while True:
+            line = await links.wait_changed()
+            await self._supervisor.tell(f"STATUS={line}")
+
+    # New versions of the file.
+
+    async def _reload_for_client(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Do what a client of the control socket asks for."""
+        request = _Request("a client of the control socket")
+        await self._wishes.send(request)
+        await request.over.wait()
+        if request.error is not None:
+            raise request.error
+        return {"changes": request.changes}
+
+    async def _take_over(self, handle: Handle, parts: Parts, links: LinksUp) -> None:
+        async for request in self._wanted:
+            LOGGER.info("reading %s again: %s", self._file, request.by)
+            await self._supervisor.tell_reloading()
+            try:
+                request.changes = await self._reload(handle, parts)
+            except EXPECTED as error:
+                # Whoever keeps the error keeps the frames that it went through, and their keys.
+                clear_frames(error.__traceback__)
+                request.error = error
+                _log_failure(error)
+                links.trouble = _FAILED
+            else:
+                links.trouble = ""
+                for change in request.changes or ["nothing has changed"]:
+                    LOGGER.info("reloaded: %s", change)
+            links.recount()
+            request.over.set()
+            await self._supervisor.tell("READY=1", f"STATUS={await links.describe()}")
+
+    async def _reload(self, handle: Handle, parts: Parts) -> list[str]:
+        """Run the file as it is now; return what has changed."""
+        cluster = await trio.to_thread.run_sync(load_cluster, self._file)
+        for warning in cluster.warnings:
+            LOGGER.warning("%s", warning.describe(self._file))
+        async with parts.swapped(plan_parts(handle, cluster, self._reload_for_client)):
+            # What cannot be done is found out before links are touched.
+            reloaded = await reload(handle, cluster)
+        return [str(change) for change in reloaded.changes]
+
+
+def _log_failure(error: BaseException) -> None:
+    """Log why nothing has changed."""
+    if isinstance(error, ClusterFileError):
+        for mistake in error.mistakes:
+            LOGGER.error("%s", mistake.describe(error.path))
+        LOGGER.error("the file was not taken over; this host goes on as before")
+    else:
+        LOGGER.error("the file was not taken over: %s", describe_error(error))

@@ -1,0 +1,1 @@
+"""The tests of ``knet-trio run``."""
