@@ -17,7 +17,8 @@ def complete_hosts(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Return the hosts of the file that stands in the command already, with their ids as help."""
-    file = ctx.params.get("file")
+    # An option that waits for its value keeps click from telling what the words before it are.
+    file = ctx.params.get("file") or next(iter(ctx.args), None)
     if not isinstance(file, str):
         return []
     return [

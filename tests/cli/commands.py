@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -34,11 +34,17 @@ class Done:
     errors: str
 
 
-async def run(*arguments: object, **changes: str) -> Done:
-    """Run the command to its end. ``changes`` are environment variables."""
+async def run(*arguments: object, within: Sequence[str] = (), **changes: str) -> Done:
+    """Run the command to its end.
+
+    Args:
+        arguments: Its arguments.
+        within: A command before it, such as ``ip netns exec x``.
+        changes: Environment variables.
+    """
     with trio.fail_after(PATIENCE):
         done = await trio.run_process(
-            [*COMMAND, *map(str, arguments)],
+            [*within, *COMMAND, *map(str, arguments)],
             capture_stdout=True,
             capture_stderr=True,
             check=False,
