@@ -161,7 +161,7 @@ def test_keygen_says_what_stands_in_the_way(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["check", "keygen"])
+@pytest.mark.parametrize("command", ["check", "keygen", "run"])
 def test_the_documentation_has_every_option(command: str) -> None:
     section = re.findall(rf"^## {command}$.*?(?=^## |\Z)", DOCUMENT.read_text(), re.S | re.M)
     (text,) = section

@@ -39,7 +39,7 @@ _BY_SIGNAL: Final = 128
     help="Print the log on standard output, a JSON object a line, and nothing else there.",
 )
 def run(file: str, host: str | None, as_json: bool) -> None:
-    r"""Run this host of a cluster file, until SIGTERM or Ctrl-C.
+    """Run this host of a cluster file, until SIGTERM or Ctrl-C.
 
     FILE is a cluster file, or a corosync.conf. The host's links are opened, and what else the file
     names: channels for local programs, a tap device, the control socket that `knet-trio status`
@@ -59,7 +59,7 @@ def run(file: str, host: str | None, as_json: bool) -> None:
     Exit status: 0 after SIGTERM or Ctrl-C, 2 for wrong arguments or a file that cannot be used, 3
     if the system refuses something, such as a port or a socket; 130 or 143 if a second signal came
     before all was done.
-    """
+    """  # noqa: D301  # click wants the character
     hurried: signal.Signals | None = None
     status = 0
     with open_log(as_json=as_json):

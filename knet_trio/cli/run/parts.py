@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import attrs
 import trio
@@ -97,8 +97,10 @@ def _find_trouble(error: BaseException) -> BaseException | None:
     """Return what is not a bug in an error, None if there is a bug in it."""
     if isinstance(error, EXPECTED):
         return error
-    if isinstance(error, ExceptionGroup) and error.split(EXPECTED)[1] is None:
-        return first_of(error)
+    if isinstance(error, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", error)
+        if group.split(EXPECTED)[1] is None:
+            return first_of(group)
     return None
 
 
