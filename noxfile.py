@@ -27,8 +27,10 @@ LONG = [
     "tests/interop",
     "tests/simulation",
     "tests/streams/simulation",
+    "tests/cli/run",
     "tests/cli/test_bench.py",
     "tests/cli/test_bench_machines.py",
+    "tests/cli/test_completion.py",
     "tests/cluster/test_running_corosync.py",
     "tests/metrics/test_prometheus.py",
 ]

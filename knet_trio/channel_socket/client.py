@@ -93,7 +93,9 @@ class ChannelClient:
             batch: list[bytes] = []
             ended = self._drain(batch)
             if batch:
+                self._counts.unsent += len(batch)
                 await self._channel.send_many(batch)
+                self._counts.unsent -= len(batch)
                 self._counts.sent += len(batch)
             elif self._ending:
                 return

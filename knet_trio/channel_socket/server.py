@@ -109,6 +109,7 @@ async def serve_channel(
                 yield server
                 await server.finish()
                 nursery.cancel_scope.cancel()
+            server.tell_lost()
         finally:
             opened.close()
 
@@ -170,6 +171,13 @@ class ChannelSocket:
                     client.end()
             if self._clients:
                 await self._empty.wait()
+
+    def tell_lost(self) -> None:
+        """Log what the end came too early for. Called by serve_channel."""
+        unsent = self._counts.unsent
+        if unsent:
+            what = f"up to {unsent} packets of programs were not sent: there was no room in time"
+            self._log.say(logging.WARNING, what, "unsent")
 
     async def _accept(self, listener: socket.socket) -> socket.socket | None:
         try:

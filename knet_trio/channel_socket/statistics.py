@@ -21,6 +21,8 @@ class ChannelSocketStatistics:
     Attributes:
         clients: How many programs are connected now.
         sent: Messages of programs that were handed over to the channel.
+        unsent: Messages of programs that are being handed over, at the end those for which there
+            was no room in time.
         received: Messages of other hosts that came for the programs here, each counted once.
         no_client: Those of them that nobody was connected for, or that were not read before a
             program hung up; these count for each program.
@@ -30,6 +32,7 @@ class ChannelSocketStatistics:
 
     clients: int
     sent: int
+    unsent: int
     received: int
     no_client: int
     queue_full: int
@@ -41,6 +44,7 @@ class ChannelSocketCounts:
     """The counters behind ``ChannelSocketStatistics``."""
 
     sent: int = 0
+    unsent: int = 0
     received: int = 0
     no_client: int = 0
     queue_full: int = 0

@@ -14,7 +14,7 @@ import attrs
 import pytest
 import trio
 
-from knet_trio import BusyError, InvalidArgumentError, open_handle
+from knet_trio import BusyError, Channel, InvalidArgumentError, open_handle
 from knet_trio.channel_socket import ChannelSocket, ChannelSocketError, serve_channel
 from knet_trio.channel_socket import server as server_module
 from tests.channel_socket.programs import LONGEST, connected
@@ -216,3 +216,28 @@ async def test_one_program_too_many(
                 assert await other.receive() == b""
         await wait_for(lambda: served.statistics().clients == 0)
     assert "a program is not let in: 1 are connected" in caplog.text
+
+
+async def test_what_finds_no_room_waits_and_is_counted_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server_module, "LAST_WORDS", 0.05)
+    room = trio.Event()
+
+    async def send_many(self: Channel, datas: list[bytes]) -> None:
+        await room.wait()
+
+    monkeypatch.setattr(Channel, "send_many", send_many)
+    async with open_handle(1) as handle, serve_channel(handle, 2, tmp_path / "a") as served:
+        with connected(tmp_path / "a") as program, connected(tmp_path / "a") as other:
+            await program.send(b"waits")
+            await wait_for(lambda: served.statistics().unsent == 1)
+            # Then the system's buffer fills, and the program has to wait.
+            with pytest.raises(BlockingIOError):
+                while True:
+                    program.sock.send(b"x" * LONGEST)
+            # Another one is not held up by that.
+            assert served.statistics().clients == 2
+            other.sock.close()
+            await wait_for(lambda: served.statistics().clients == 1)
+    assert "[channel 2] up to 1 packets of programs were not sent" in caplog.text

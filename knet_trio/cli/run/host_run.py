@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from knet_trio import Handle
+from knet_trio import Handle, InvalidArgumentError
 from knet_trio.cli.run.links_up import LinksUp
 from knet_trio.cli.run.log import LOGGER
 from knet_trio.cli.run.parts import EXPECTED, describe_error, plan_parts
@@ -142,6 +142,10 @@ class HostRun:
 
     async def _reload_for_client(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Do what a client of the control socket asks for."""
+        if parameters:
+            raise InvalidArgumentError(
+                f"reload takes no parameters: leave out {', '.join(parameters)}"
+            )
         request = _Request("a client of the control socket")
         await self._wishes.send(request)
         await request.over.wait()

@@ -88,6 +88,9 @@ class LineWriter(logging.Handler):
             self._lines.put_nowait(self.format(record))
         except queue.Full:
             self._lost += 1
+        except Exception:
+            # As every handler does it: what is wrong with a line harms nobody.
+            self.handleError(record)
 
     def _notice(self) -> str:
         text = "%d lines before this one were lost: nobody reads the log fast enough"

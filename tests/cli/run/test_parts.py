@@ -56,6 +56,10 @@ async def test_what_changes_and_what_cannot(tmp_path: Path) -> None:
             stream = await trio.open_tcp_stream("127.0.0.1", port)
             await stream.aclose()
 
+            async with connect_control(lab.control(1)) as client:
+                with pytest.raises(ControlRequestError, match="takes no parameters: leave out now"):
+                    await client.reload(now=True)
+
             # Nothing is left of what could not be done as a whole.
             with socket.create_server(("127.0.0.1", 0)) as taken:
                 other = f"127.0.0.1:{taken.getsockname()[1]}"
