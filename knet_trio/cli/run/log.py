@@ -142,6 +142,7 @@ def open_log(*, as_json: bool) -> Generator[None]:
     else:
         writer = LineWriter(2, LineFormatter())
     logger = logging.getLogger("knet_trio")
+    before = logger.level
     # How much a handle says is up to the cluster file.
     logger.setLevel(logging.DEBUG)
     logger.addHandler(writer)
@@ -149,4 +150,5 @@ def open_log(*, as_json: bool) -> Generator[None]:
         yield
     finally:
         logger.removeHandler(writer)
+        logger.setLevel(before)
         writer.finish()

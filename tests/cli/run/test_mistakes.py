@@ -3,41 +3,103 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
-from knet_trio import open_handle
-from knet_trio.control import serve_control
-from tests.cli.commands import run
-from tests.cli.run.supervising import make_lab
+import pytest
+
+from knet_trio.cli.run.command import run
+from tests.cli.run.supervising import Lab, make_lab
 
 
-def error_in(text: str) -> str:
-    """The one line with an error."""
-    lines = [line for line in text.splitlines() if "  error    " in line]
-    assert len(lines) == 1, text
-    return lines[0]
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return make_lab(tmp_path)
 
 
-async def test_what_stands_in_the_way(tmp_path: Path) -> None:
-    lab = make_lab(tmp_path)
-    alpha = ("run", lab.path, "--host", "alpha")
+def port_of(lab: Lab) -> int:
+    return int(lab.text.partition("port = ")[2].partition("\n")[0])
 
-    async def status_of(*arguments: object, said: str, status: int) -> None:
-        done = await run(*arguments)
-        assert said in error_in(done.errors)
-        assert (done.status, done.output) == (status, "")
 
-    assert (await run("run", "--hots", "alpha", lab.path)).status == 2
-    await status_of("run", tmp_path / "no.toml", said="cannot be read: No such file", status=2)
-    said = "there is no host 'gamma' in it; there are alpha (1), beta (2)"
-    await status_of("run", lab.path, "--host", "gamma", said=said, status=2)
-    said = "has the addresses of several hosts"
-    await status_of("run", lab.path, said=said, status=2)
-    async with open_handle(1) as handle, serve_control(handle, lab.control(1)):
-        said = f"serves {lab.control(1)}: is this host running already?"
-        await status_of(*alpha, said=said, status=3)
+def mistake(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """The status of a run that cannot be, and its one line with an error."""
+    with pytest.raises(SystemExit) as caught:
+        run.main([str(argument) for argument in arguments], prog_name="knet-trio run")
+    said = capfd.readouterr()
+    assert said.out == ""
+    lines = [line for line in said.err.splitlines() if "  error    " in line]
+    assert len(lines) == 1, said.err
+    assert isinstance(caught.value.code, int)
+    return caught.value.code, lines[0]
+
+
+def test_the_file_is_not_there(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    status, said = mistake(capfd, lab.path.with_name("no.toml"))
+    assert "no.toml: the cluster file cannot be read: No such file" in said
+    assert status == 2
+
+
+def test_the_key_is_for_everybody(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    lab.path.with_name("lab.key").chmod(0o644)
+    status, said = mistake(capfd, lab.path)
+    assert "lab.toml:3:12: cluster.key_file: others may read or write the key file" in said
+    assert status == 2
+
+
+def test_the_host_is_not_known(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    status, said = mistake(capfd, lab.path, "--host", "gamma")
+    assert "there is no host 'gamma' in it; there are alpha (1), beta (2)" in said
+    assert status == 2
+    status, said = mistake(capfd, lab.path)
+    assert "this machine has the addresses of several hosts" in said
+    assert status == 2
+    lab.write(lab.text.replace("127.0.0.", "203.0.113."))
+    status, said = mistake(capfd, lab.path)
+    assert "this machine has no address of a host of" in said
+    assert status == 2
+
+
+def test_the_control_socket_is_in_use(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(lab.control(1)))
+        other.listen()
+        status, said = mistake(capfd, lab.path, "--host", "alpha")
+    assert f"serves {lab.control(1)}: is this host running already?" in said
+    assert status == 3
+    # What was open before that is gone.
+    assert not lab.channel(1).exists()
+
+
+def test_a_port_is_in_use(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        port = int(lab.text.partition("port = ")[2].partition("\n")[0])
-        taken.bind(("127.0.0.1", port))
-        said = f"127.0.0.1:{port}: Address already in use"
-        await status_of(*alpha, said=said, status=3)
+        taken.bind(("127.0.0.1", port_of(lab)))
+        status, said = mistake(capfd, lab.path, "--host", "alpha")
+    assert f"127.0.0.1:{port_of(lab)}: Address already in use" in said
+    assert status == 3
+
+
+def test_there_is_no_such_group(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    lab.write(lab.text.replace("channel = 2", 'channel = 2\ngroup = "nobody-here"'))
+    status, said = mistake(capfd, lab.path, "--host", "alpha")
+    assert "there is no group 'nobody-here' on this machine" in said
+    assert status == 2
+
+
+def test_what_metrics_need_is_missing(
+    lab: Lab, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.write(lab.text + '[metrics]\nlisten = "127.0.0.1:9905"\n')
+    for name in ("knet_trio.metrics", "knet_trio.metrics.http", "knet_trio.metrics.families"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    status, said = mistake(capfd, lab.path, "--host", "alpha")
+    assert "[metrics], and prometheus_client is missing: pip install 'knet-trio[metrics]'" in said
+    assert status == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--hots", "alpha", "a"]])
+def test_wrong_arguments(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run.main(arguments)
+    assert caught.value.code == 2
+    assert "Usage:" in capfd.readouterr().err
