@@ -163,7 +163,9 @@ class Conversation:
         if connection is None:
             return
         if self._stage is ConnectionStage.GREETING:
+            # Several links may come up within a round trip: no answer may have come yet.
             self._hello_interval = HELLO_INTERVAL
+            self._greetings = 0
             self._next_hello = now
         else:
             connection.recovery.hint(now)

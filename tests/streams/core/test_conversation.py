@@ -93,6 +93,19 @@ def test_a_greeting_that_nobody_wants_anything_with_is_given_up() -> None:
     assert two.sides[0].connection is None
 
 
+def test_a_greeting_lasts_as_long_again_with_news_of_the_links() -> None:
+    two = TwoSides()
+    two.cut = True
+    greeting = two.sides[0].begin(two.now)
+    for _ in range(2 * GREETINGS):
+        two.run_for(0.01)
+        two.sides[0].hint(two.now)
+    two.run_for(0.5)
+    assert two.sides[0].connection is greeting
+    two.run_for(60)
+    assert two.sides[0].connection is None
+
+
 def test_an_old_greeting_changes_nothing() -> None:
     two = TwoSides()
     recorded: list[bytes] = []
