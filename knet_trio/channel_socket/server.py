@@ -149,13 +149,12 @@ class ChannelSocket:
         """Let programs in and carry their messages, until cancelled. Called by serve_channel."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._log.tell_counts)
-            nursery.start_soon(self._deliver)
+            nursery.start_soon(self._deliver, listener, nursery)
             with self._accepting:
                 while True:
                     await trio.lowlevel.wait_readable(listener)
-                    sock = await self._accept(listener)
-                    if sock is not None:
-                        nursery.start_soon(self._serve, sock)
+                    if not self._let_in(listener, nursery):
+                        await trio.sleep(_PATIENCE)
 
     async def finish(self) -> None:
         """Pass on what was sent before, if that takes no second. Called by serve_channel."""
@@ -179,32 +178,33 @@ class ChannelSocket:
             what = f"up to {unsent} packets of programs were not sent: there was no room in time"
             self._log.say(logging.WARNING, what, "unsent")
 
-    async def _accept(self, listener: socket.socket) -> socket.socket | None:
-        try:
-            sock, _ = listener.accept()
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                what = f"a program cannot be let in: {error.strerror}"
-                self._log.say(logging.ERROR, what, error.errno)
-                await trio.sleep(_PATIENCE)
-                return None
-            if error.errno != errno.ECONNABORTED:
-                raise
-            return None
-        sock.setblocking(False)
-        if len(self._clients) < MAX_CLIENTS:
-            return sock
-        what = f"a program is not let in: {MAX_CLIENTS} are connected, and there can be no more"
-        self._log.say(logging.WARNING, what, "too many")
-        sock.close()
-        return None
-
-    async def _serve(self, sock: socket.socket) -> None:
-        with sock:
+    def _let_in(self, listener: socket.socket, nursery: trio.Nursery) -> bool:
+        """Let in all that wait for it; return False if the system has no room for one."""
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    what = f"a program cannot be let in: {error.strerror}"
+                    self._log.say(logging.ERROR, what, error.errno)
+                    return False
+                if error.errno != errno.ECONNABORTED:
+                    raise
+                continue
+            if len(self._clients) >= MAX_CLIENTS:
+                most = f"{MAX_CLIENTS} are connected, and there can be no more"
+                self._log.say(logging.WARNING, f"a program is not let in: {most}", "too many")
+                sock.close()
+                continue
+            sock.setblocking(False)
             client = ChannelClient(sock, self._channel, self._limit, self._counts, self._log)
             self._clients.add(client)
+            nursery.start_soon(self._serve, sock, client)
+
+    async def _serve(self, sock: socket.socket, client: ChannelClient) -> None:
+        with sock:
             try:
                 await client.serve()
             finally:
@@ -212,7 +212,7 @@ class ChannelSocket:
                 if not self._clients:
                     self._empty.set()
 
-    async def _deliver(self) -> None:
+    async def _deliver(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         """Give every message to every program, until the handle has ended."""
         while True:
             limit = max(1, min(BATCH, _GIVEN_AT_ONCE // max(1, len(self._clients))))
@@ -220,6 +220,8 @@ class ChannelSocket:
                 messages = await self._channel.receive_many(limit)
             except trio.EndOfChannel:
                 return
+            # Who has connected before they came gets them.
+            self._let_in(listener, nursery)
             self._give(messages)
 
     def _give(self, messages: list[Message]) -> None:

@@ -148,9 +148,9 @@ async def test_a_second_signal_has_it_leave_at_once(tmp_path: Path) -> None:
                 await here.send(b"x" * 65536)
                 await reader.receive()
             beta.signal(signal.SIGSTOP)
-            # They come in the order of their numbers.
+            # Which of the two comes first is up to the system.
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
                 beta.signal(number)
-            await beta.line("leaving: SIGINT")
-            await beta.line("leaving at once: SIGTERM again")
-            assert await beta.status() == 128 + signal.SIGTERM
+            await beta.line("leaving: SIG(INT|TERM)")
+            second = (await beta.line("leaving at once: (SIGINT|SIGTERM) again"))[1]
+            assert await beta.status() == 128 + signal.Signals[second]
