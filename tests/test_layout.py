@@ -31,13 +31,13 @@ LAYERS: Final = (
     ("_runtime",),
     ("_facade", "_settings", "link", "host", "channel", "handle", "_catalogue"),
     ("",),
-    ("streams", "control", "channel_socket", "cluster", "tap", "metrics"),
+    ("streams", "control", "channel_socket", "cluster", "rekeying", "tap", "metrics"),
     ("testing", "cli", "__main__"),
 )
 
 # They are programs on top of the package, and use it as any other program does.
 USERS: Final = (
-    *("streams", "control", "channel_socket", "cluster", "tap", "metrics"),
+    *("streams", "control", "channel_socket", "cluster", "rekeying", "tap", "metrics"),
     *("cli", "testing", "__main__"),
 )
 

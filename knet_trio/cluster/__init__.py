@@ -7,6 +7,7 @@ read of a ``corosync.conf``.
 from __future__ import annotations
 
 from knet_trio.cluster._differences import Change
+from knet_trio.cluster._key_change import KeyChange, KeyChangeFiles
 from knet_trio.cluster._key_file import (
     KeyFileError,
     make_fingerprint,
@@ -42,6 +43,8 @@ __all__ = [
     "ClusterMetrics",
     "ClusterTap",
     "HostLink",
+    "KeyChange",
+    "KeyChangeFiles",
     "KeyFileError",
     "LinkWay",
     "Mistake",

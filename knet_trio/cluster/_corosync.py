@@ -21,7 +21,8 @@ from knet_trio.cluster._corosync_keys import IGNORED, SECTIONS, USED
 from knet_trio.cluster._corosync_nozzle import read_nozzle
 from knet_trio.cluster._corosync_syntax import Entry, Section, parse_corosync
 from knet_trio.cluster._draft import DraftHost, Notes, check_hosts, check_links
-from knet_trio.cluster._key_file import KeyFileError, is_open_to_others, read_key_file
+from knet_trio.cluster._key_change import KeyChange, read_keys
+from knet_trio.cluster._key_file import KeyFileError, is_open_to_others
 from knet_trio.cluster._keys import check_name, check_transport, suggest
 from knet_trio.cluster._positions import Position
 from knet_trio.cluster.errors import Mistake
@@ -84,6 +85,8 @@ class _CorosyncReader:
         self._totem = root.merge("totem")
         self.notes: Final = Notes()
         self._warnings: Final = Notes()
+        self._key_file: Path | None = None
+        self._key_change: KeyChange | None = None
 
     def read(self) -> Cluster:
         """Return what could be read."""
@@ -104,12 +107,17 @@ class _CorosyncReader:
                     "totem.interface",
                 )
         check_links(used, lambda link_id: self._find_link(interfaces, link_id), self._warnings)
+        crypto = self._read_crypto()
+        change = self._key_change
         return Cluster(
             hosts=tuple(host.finish() for host in hosts if host.host_id is not None),
             links=used,
             path=self._path,
             name=self._text("cluster_name"),
-            crypto=self._read_crypto(),
+            crypto=crypto,
+            accept_crypto=change.make_accepted(crypto) if change and crypto else None,
+            key_file=self._key_file,
+            key_change=change,
             policy=_MODES[self._choice(self._totem, "link_mode", tuple(_MODES), "passive")],
             compress=self._read_compress(),
             access_lists=self._read_yes(self._totem, "block_unlisted_ips", default=True),
@@ -255,11 +263,12 @@ class _CorosyncReader:
             path = beside
         place = self._totem.place if entry is None else entry.place
         try:
-            key = read_key_file(path, secret=False)
+            key, self._key_change = read_keys(path, secret=False)
             is_open = is_open_to_others(path)
         except (KeyFileError, OSError) as error:
             self.notes(str(error.args[0]), place, "totem.keyfile")
             return None
+        self._key_file = path
         if is_open:
             self._warnings(f"others may read or write {path}: chmod 400 it", place, "totem.keyfile")
         return key

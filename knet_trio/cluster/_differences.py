@@ -43,7 +43,10 @@ class Change:
 
 
 # Fields of Cluster that are shown otherwise.
-_OTHERWISE: Final = {"hosts", "links", "path", "policy", "is_corosync", "warnings"}
+_OTHERWISE: Final = {
+    *("hosts", "links", "path", "policy", "is_corosync", "warnings"),
+    *("key_file", "key_change"),
+}
 _OUTSIDE: Final = {"tap", "channels", "control", "metrics"}
 _SETTINGS: Final = (
     "transport",

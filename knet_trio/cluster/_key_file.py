@@ -104,7 +104,7 @@ def _write(path: str | os.PathLike[str], key: bytes) -> tuple[str, int] | None:
             file.write(key)
             file.flush()
             os.fsync(descriptor)
-        _sync_directory(Path(path).parent)
+        sync_directory(Path(path).parent)
     except OSError as error:
         with suppress(OSError):
             os.unlink(path)
@@ -112,7 +112,8 @@ def _write(path: str | os.PathLike[str], key: bytes) -> tuple[str, int] | None:
     return None
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Have the names of the files in a directory on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -122,6 +122,12 @@ def _find_reasons(handle: Handle, old: Cluster, new: Cluster) -> list[str]:
         for name in FIXED
         if getattr(old, name) != getattr(new, name)
     ]
+    keys = [(one.crypto, one.accept_crypto, one.key_change) for one in (old, new)]
+    if keys[0] != keys[1] and (old.key_change or new.key_change) is not None:
+        reasons.append(
+            "the key is being changed by knet-trio rekey, and the file has been read before a step"
+            " of that: reload again"
+        )
     if all(host.host_id != handle.host_id for host in new.hosts):
         reasons.append(f"the file has no host {handle.host_id}, which this one is")
     return reasons

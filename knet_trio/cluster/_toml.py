@@ -13,6 +13,7 @@ from knet_trio._core.onwire import MAX_LINKS
 from knet_trio._crypto.envelope import make_cipher
 from knet_trio.address import Address, parse_address, parse_address_like
 from knet_trio.cluster._draft import DraftHost, Notes, check_hosts, check_links
+from knet_trio.cluster._key_change import KeyChange, read_keys
 from knet_trio.cluster._key_file import KeyFileError, read_key_file
 from knet_trio.cluster._keys import (
     CHANNEL_KEYS,
@@ -83,6 +84,8 @@ class _TomlReader:
         self._warnings: Final = Notes()
         # The sockets of the file, and whose they are.
         self._sockets: Final[dict[Path, str]] = {}
+        self._key_file: Path | None = None
+        self._key_change: KeyChange | None = None
 
     def read(self) -> Cluster:
         """Return what could be read."""
@@ -91,7 +94,7 @@ class _TomlReader:
                 self._report((name,), f"there is no such table; {suggest(name, TABLES)}", key=True)
         common = self._read_table(("cluster",), CLUSTER_KEYS)
         crypto = self._read_crypto(("cluster",), common)
-        accepted = self._read_accepted(common)
+        accepted = self._read_accepted(common, crypto)
         compress = self._read_compress(common)
         port: int = common["port"]
         links = {link_id: self._make_link(link_id, port, common) for link_id in range(MAX_LINKS)}
@@ -114,6 +117,8 @@ class _TomlReader:
             path=self._path,
             crypto=crypto,
             accept_crypto=accepted,
+            key_file=self._key_file,
+            key_change=self._key_change,
             compress=compress,
             tap=tap,
             channels=channels,
@@ -193,8 +198,13 @@ class _TomlReader:
         names = {name: values[name] for name in ("cipher", "hash", "model")}
         known = self._check_names(path, table, names)
         if values["key_file"] is not None:
+            key_file = self._path.parent / values["key_file"]
             try:
-                key = read_key_file(self._path.parent / values["key_file"])
+                if path == ("cluster",):
+                    key, self._key_change = read_keys(key_file)
+                    self._key_file = key_file
+                else:
+                    key = read_key_file(key_file)
             except KeyFileError as error:
                 self._report((*path, "key_file"), str(error.args[0]))
             else:
@@ -219,10 +229,22 @@ class _TomlReader:
             return False
         return True
 
-    def _read_accepted(self, common: dict[str, Any]) -> CryptoConfig | None:
-        if common["accept_crypto"] is None:
-            return None
+    def _read_accepted(
+        self, common: dict[str, Any], crypto: CryptoConfig | None
+    ) -> CryptoConfig | None:
+        """Return the second key: what the file says, or that of a change that is under way."""
         path = "cluster", "accept_crypto"
+        change = self._key_change
+        if common["accept_crypto"] is None:
+            return None if change is None or crypto is None else change.make_accepted(crypto)
+        if change is not None:
+            self._report(
+                path,
+                "knet-trio rekey is changing the key, and there is no room for a third: take"
+                " accept_crypto out",
+                key=True,
+            )
+            return None
         keys = tuple(
             Key("key_file", key.check, required=True)
             if key.name == "key_file"

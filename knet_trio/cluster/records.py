@@ -18,6 +18,7 @@ from knet_trio._core.liveness import (
 from knet_trio._core.pmtud import DEFAULT_INTERVAL
 from knet_trio._core.policy import LinkPolicy
 from knet_trio.address import Address
+from knet_trio.cluster._key_change import KeyChange
 from knet_trio.cluster.errors import Mistake
 from knet_trio.config import (
     DEFAULT_RECEIVE_BUFFER,
@@ -208,6 +209,9 @@ class Cluster:
         name: The name of the cluster, "" if it has none.
         crypto: The envelope of all packets, None for none. The key is never shown.
         accept_crypto: Another one that is accepted too, while the key or the cipher changes.
+        key_file: The key file; None if the key stands in the file itself, or there is none.
+        key_change: The change of the key that is under way (``knet_trio.rekeying``), None for none.
+            ``accept_crypto`` has the other key then.
         policy: How the links to a host share its messages.
         loopback: Whether this host gets what it sends to itself, or to everybody.
         service_channel: The channel of the hosts' own requests to each other, None for none.
@@ -240,6 +244,8 @@ class Cluster:
     name: str = ""
     crypto: CryptoConfig | None = None
     accept_crypto: CryptoConfig | None = None
+    key_file: Path | None = None
+    key_change: KeyChange | None = None
     policy: LinkPolicy = LinkPolicy.PASSIVE
     loopback: bool = False
     service_channel: int | None = None

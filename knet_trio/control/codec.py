@@ -6,6 +6,7 @@ not know, so that a later release can add some.
 
 from __future__ import annotations
 
+import enum
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -115,6 +116,8 @@ def _plain_decoder(hint: type) -> _Decode:
     def decode(value: Json, where: str) -> object:
         if hint is float and type(value) is int:
             return float(value)
+        if issubclass(hint, enum.StrEnum) and value in set(hint):
+            return hint(value)
         if hint is not object and type(value) is not hint:
             raise MisfitError(f"{where} {_shown(value)} is not {describe_type(hint)}")
         return value
@@ -200,6 +203,8 @@ def describe_type(hint: Any) -> str:
         return _NAMES[hint]
     if attrs.has(hint):
         return f"`{hint.__name__}`"
+    if isinstance(hint, type) and issubclass(hint, enum.StrEnum):
+        return f"one of {', '.join(hint)}"
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (types.UnionType, Union):
         return " or ".join(describe_type(kind) for kind in arguments)

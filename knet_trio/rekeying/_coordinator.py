@@ -1,0 +1,450 @@
+"""Changing the key of all hosts, from one of them.
+
+::
+
+    status     who answers?
+    claim      in the order of the ids, so of two that do this at the same time one wins
+    (tell)     the keys of a change that has begun, if this host does not have them
+    set        every host that answers; the next phases only if all hosts have answered
+    use
+    (a pause)  what was sealed with the old key arrives
+    clear
+    release
+
+Whatever fails or is killed meanwhile, each host has both keys, or a key that all others open. So
+who does this again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+import attrs
+import trio
+
+from knet_trio.cluster import ClusterHost, KeyChange, make_fingerprint
+from knet_trio.cluster._key_change import decode_key, encode_key
+from knet_trio.rekeying._messages import Action, Answer, Question
+from knet_trio.rekeying._participant import Participant
+from knet_trio.rekeying._phases import LEVEL_AFTER, Level, Phase, find_level, last_phase, may_begin
+from knet_trio.rekeying.errors import RekeyBusyError, RekeyError
+from knet_trio.rekeying.records import HostOutcome, RekeyedHost, RekeyReport
+
+PAUSE: Final = 1.0
+"""Seconds between the phases use and clear, in which packets arrive that were sealed with the old
+key and are still on their way."""
+_TAKE_OVERS: Final = 3
+_SALT_SIZE: Final = 4
+# Seconds to tell the others that it is over.
+_FAREWELL: Final = 1.0
+
+
+@attrs.frozen
+class NoAnswer:
+    """A host did not answer.
+
+    Attributes:
+        outcome: AWAY or BY_HAND; REFUSED for one that answers that it does not do it.
+        reason: What is known of it.
+    """
+
+    outcome: HostOutcome
+    reason: str
+
+
+class Ask(Protocol):
+    """Asks a host, this one too."""
+
+    async def __call__(self, host_id: int, question: Question) -> Answer | NoAnswer:
+        """Return what it answers, or that it does not."""
+        ...
+
+
+@attrs.define
+class _Progress:
+    """What is known of a host.
+
+    Attributes:
+        host: Which.
+        level: How far it is, None if it was not heard of.
+        trouble: Why it goes no further in this call, None if it does.
+    """
+
+    host: ClusterHost
+    level: Level | None = None
+    trouble: NoAnswer | None = None
+
+
+class Coordinator:
+    """One call of ``rekey``.
+
+    Args:
+        host_id: This host.
+        participant: What this host does itself.
+        ask: Asks hosts.
+        hosts: All hosts of the cluster file.
+        exclude: The ids of those that are left out.
+    """
+
+    def __init__(
+        self,
+        host_id: int,
+        participant: Participant,
+        ask: Ask,
+        hosts: Sequence[ClusterHost],
+        exclude: Iterable[int],
+    ) -> None:
+        self._host_id = host_id
+        self._participant = participant
+        self._ask = ask
+        self._hosts = hosts
+        self._run = secrets.token_hex(16)
+        # Calls of other hosts that are over, or whose hosts are gone.
+        self._ended: set[str] = set()
+        excluded = set(exclude)
+        self._excluded = [host for host in hosts if host.host_id in excluded]
+        self._all = {
+            host.host_id: _Progress(host)
+            for host in sorted(hosts, key=lambda host: host.host_id)
+            if host.host_id not in excluded
+        }
+
+    async def rekey(self) -> RekeyReport:
+        """Change the key, or go on with a change that has begun.
+
+        Raises:
+            RekeyBusyError: Another host does it.
+            RekeyError: It cannot be done.
+        """
+        async with self._claiming() as answers:
+            change = await self._find_change(answers)
+            resumed = change is not None
+            if change is None:
+                change = self._make_change()
+            self._note_levels(answers, change)
+            for phase in Phase:
+                if not await self._do_phase(phase, change):
+                    break
+            return self._report(change, resumed=resumed)
+
+    async def drop(self) -> None:
+        """Have all hosts forget a new key that none uses yet.
+
+        Raises:
+            RekeyBusyError: Another host changes the key.
+            RekeyError: None has begun, a host uses it already, or does not do it.
+        """
+        async with self._claiming() as answers:
+            change = await self._find_change(answers)
+            if change is None:
+                raise RekeyError("no change of the key is under way")
+            self._note_levels(answers, change)
+            self._check_unused()
+            await self._ask_all(Action.DROP, change, list(self._all.values()))
+            self._check_all_well("the new key is not forgotten everywhere, so do it again")
+
+    def _check_unused(self) -> None:
+        """Raise RekeyError unless all hosts answer, and none uses the new key."""
+        self._check_all_well("nothing has changed")
+        for one in self._all.values():
+            if one.level is not None and one.level >= Level.USES:
+                raise RekeyError(
+                    f"{_name(one.host)} uses the new key already: the change can only be finished"
+                )
+
+    def _check_all_well(self, otherwise: str) -> None:
+        for one in self._all.values():
+            if one.trouble is not None:
+                raise RekeyError(f"{_name(one.host)}: {one.trouble.reason}; {otherwise}")
+
+    # Who answers, and who does it.
+
+    @asynccontextmanager
+    async def _claiming(self) -> AsyncGenerator[dict[int, Answer]]:
+        """Be the only one that changes the key; gives what the hosts that answer say."""
+        self._check()
+        self._participant.coordinates = self._run
+        try:
+            await self._look()
+            yield {
+                one.host.host_id: answer
+                for one in self._all.values()
+                if one.trouble is None and (answer := await self._claim(one)) is not None
+            }
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(_FAREWELL):
+                await self._release()
+            self._participant.coordinates = None
+
+    def _check(self) -> None:
+        if self._host_id not in self._all:
+            raise RekeyError("this host cannot exclude itself: ask another one")
+        if self._participant.coordinates is not None:
+            raise RekeyBusyError("this host is changing the key already: wait until that is over")
+        obstacle = self._participant.keys.find_obstacle()
+        if obstacle is not None:
+            raise RekeyError(obstacle)
+
+    async def _look(self) -> None:
+        """Find out who does not answer, from all at the same time."""
+
+        async def look(one: _Progress) -> None:
+            answer = await self._ask(one.host.host_id, self._question(Action.STATUS))
+            if isinstance(answer, NoAnswer):
+                one.trouble = answer
+
+        await self._for_each(look, self._all.values())
+
+    async def _claim(self, one: _Progress) -> Answer | None:
+        """Claim a host, and return what it says; None if it does not let itself be claimed."""
+        instead_of: str | None = None
+        holder: int | None = None
+        for _ in range(_TAKE_OVERS):
+            question = self._question(Action.CLAIM, instead_of=instead_of)
+            answer = self._judge(one, await self._ask(one.host.host_id, question))
+            if answer is None or answer.holder is None or answer.holder_run is None:
+                return answer
+            one.trouble, holder = None, answer.holder
+            if await self._is_at_it(answer.holder, answer.holder_run):
+                break
+            instead_of = answer.holder_run
+        named = {host.host_id: _name(host) for host in self._hosts}
+        raise RekeyBusyError(
+            f"{named.get(holder or 0, f'host {holder}')} is changing the key at this moment: wait"
+            " until that is over, and ask again if it was not finished"
+        )
+
+    async def _is_at_it(self, host_id: int, run: str) -> bool:
+        """Return whether a call of ``rekey`` at another host goes on."""
+        if run in self._ended or host_id == self._host_id:
+            return False
+        answer = await self._ask(host_id, self._question(Action.STATUS))
+        if isinstance(answer, Answer) and answer.coordinates == run:
+            return True
+        self._ended.add(run)
+        return False
+
+    async def _release(self) -> None:
+        async def release(one: _Progress) -> None:
+            await self._ask(one.host.host_id, self._question(Action.RELEASE))
+
+        answering = [one for one in self._all.values() if not isinstance(one.trouble, NoAnswer)]
+        await self._for_each(release, answering)
+
+    # Which change.
+
+    async def _find_change(self, answers: dict[int, Answer]) -> KeyChange | None:
+        """Return the change that has begun, None if there is none."""
+        found: dict[str, list[int]] = {}
+        for host_id, answer in answers.items():
+            if answer.change is not None:
+                found.setdefault(answer.change, []).append(host_id)
+        changes = {
+            change_id: await self._fetch_change(host_ids[0], change_id)
+            for change_id, host_ids in found.items()
+        }
+        if not changes:
+            return None
+        chosen = next(iter(changes)) if len(changes) == 1 else self._choose(found, changes, answers)
+        for change_id, host_ids in found.items():
+            if change_id != chosen:
+                await self._drop_other(changes[change_id], host_ids, answers)
+        return changes[chosen]
+
+    def _choose(
+        self,
+        found: dict[str, list[int]],
+        changes: dict[str, KeyChange],
+        answers: dict[int, Answer],
+    ) -> str:
+        """Return which of several changes goes on: one that is used, else that of most hosts.
+
+        There are several if one began while the hosts that knew of another were away.
+        """
+        names = ", ".join(
+            f"{change_id} at {_name(self._all[host_ids[0]].host)}"
+            for change_id, host_ids in found.items()
+        )
+        # A host that is away may use the key of any of them.
+        self._check_all_well(f"several changes of the key have begun ({names}), so it is needed")
+        marks = {answer.mark for answer in answers.values()}
+        used = [one for one, change in changes.items() if self._mark(change.new) in marks]
+        if len(used) > 1:
+            raise RekeyError(
+                f"several changes of the key have gone too far ({names}): exclude the hosts of all"
+                " but one, and copy the key file to them when it is done"
+            )
+        return used[0] if used else max(found, key=lambda one: (len(found[one]), one))
+
+    async def _drop_other(
+        self, change: KeyChange, host_ids: list[int], answers: dict[int, Answer]
+    ) -> None:
+        """Have hosts forget a change that does not go on, which none of them uses."""
+        question = self._question(Action.DROP, change=change.change_id)
+        for host_id in host_ids:
+            answer = self._judge(self._all[host_id], await self._ask(host_id, question))
+            self._check_all_well("another change of the key has begun there, so it is needed")
+            if answer is not None:
+                answers[host_id] = answer
+
+    async def _fetch_change(self, host_id: int, change_id: str) -> KeyChange:
+        """Return a change that a host has; this one may not have it, or not any more."""
+        own = self._participant.keys.change
+        if own is not None and own.change_id == change_id:
+            return own
+        answer = await self._ask(host_id, self._question(Action.TELL, change=change_id))
+        if isinstance(answer, Answer) and answer.refused is None:
+            old, new = decode_key(answer.old), decode_key(answer.new)
+            if old and new and answer.began_by is not None:
+                return KeyChange(change_id=change_id, began_by=answer.began_by, old=old, new=new)
+        raise RekeyError(
+            f"{_name(self._all[host_id].host)} does not tell the keys of the change that has begun"
+            " there: ask again"
+        )
+
+    def _make_change(self) -> KeyChange:
+        old = self._participant.keys.key
+        return KeyChange(
+            change_id=secrets.token_hex(8),
+            began_by=self._host_id,
+            old=old,
+            new=secrets.token_bytes(len(old)),
+        )
+
+    # The phases.
+
+    async def _do_phase(self, phase: Phase, change: KeyChange) -> bool:
+        """Have all hosts do a phase; return whether all have done it."""
+        hosts = list(self._all.values())
+        if phase is not Phase.SET and not self._may_begin(phase):
+            return False
+        todo = [
+            one
+            for one in hosts
+            if one.trouble is None and one.level is not None and one.level < LEVEL_AFTER[phase]
+        ]
+        if phase is Phase.CLEAR:
+            if todo:
+                await trio.sleep(PAUSE)
+            # This one last: what it knows of the change is what it takes to go on.
+            own = [one for one in todo if one.host.host_id == self._host_id]
+            await self._ask_all(Action.CLEAR, change, [one for one in todo if one not in own])
+            if any(one.trouble for one in hosts):
+                return False
+            todo = own
+        await self._ask_all(Action(phase.value), change, todo)
+        return not any(one.trouble for one in hosts)
+
+    def _may_begin(self, phase: Phase) -> bool:
+        levels = [one.level for one in self._all.values() if one.trouble is None]
+        known = [level for level in levels if level is not None]
+        return len(known) == len(self._all) and may_begin(phase, known)
+
+    async def _ask_all(self, action: Action, change: KeyChange, hosts: list[_Progress]) -> None:
+        """Have hosts do something, at the same time, and note how far they are."""
+        question = self._question(
+            action,
+            change=change.change_id,
+            mark=self._mark(change.new),
+        )
+        if action is Action.SET:
+            question = attrs.evolve(
+                question,
+                began_by=change.began_by,
+                old_mark=self._mark(change.old),
+                key=encode_key(change.new),
+            )
+
+        async def ask(one: _Progress) -> None:
+            answer = self._judge(one, await self._ask(one.host.host_id, question))
+            if answer is not None:
+                self._note_level(one, answer, change)
+
+        await self._for_each(ask, hosts)
+
+    def _judge(self, one: _Progress, answer: Answer | NoAnswer) -> Answer | None:
+        """Note why a host does not do what it was asked for; return the answer of one that does."""
+        if isinstance(answer, NoAnswer):
+            one.trouble = answer
+            return None
+        if answer.refused is not None:
+            one.trouble = NoAnswer(HostOutcome.REFUSED, answer.refused)
+            return answer if answer.holder is not None else None
+        return answer
+
+    def _note_levels(self, answers: dict[int, Answer], change: KeyChange) -> None:
+        for host_id, answer in answers.items():
+            self._note_level(self._all[host_id], answer, change)
+
+    def _note_level(self, one: _Progress, answer: Answer, change: KeyChange) -> None:
+        has_new = answer.mark == self._mark(change.new)
+        if has_new or answer.mark == self._mark(change.old):
+            in_change = answer.change == change.change_id
+            one.level = find_level(in_change=in_change, has_new=has_new)
+        else:
+            reason = "it has another key than the one that is changed: copy the key file to it"
+            one.trouble = NoAnswer(HostOutcome.REFUSED, reason)
+
+    # Helpers.
+
+    def _question(self, action: Action, **members: Any) -> Question:
+        return Question(action=action, run=self._run, **members)
+
+    def _mark(self, key: bytes) -> str:
+        return make_fingerprint(key, self._run.encode())
+
+    async def _for_each(
+        self, work: Callable[[_Progress], Awaitable[None]], hosts: Iterable[_Progress]
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            for one in hosts:
+                nursery.start_soon(work, one)
+
+    # What is said of it.
+
+    def _report(self, change: KeyChange, *, resumed: bool) -> RekeyReport:
+        levels = [one.level or Level.OLD for one in self._all.values()]
+        hosts = [_describe(one) for one in self._all.values()]
+        hosts += [
+            RekeyedHost(
+                host_id=host.host_id,
+                name=host.name,
+                outcome=HostOutcome.EXCLUDED,
+                reason="it was left out: its key is changed by hand",
+            )
+            for host in self._excluded
+        ]
+        salt = os.urandom(_SALT_SIZE)
+        return RekeyReport(
+            done=all(host.outcome in (HostOutcome.DONE, HostOutcome.EXCLUDED) for host in hosts),
+            change_id=change.change_id,
+            began_by=change.began_by,
+            resumed=resumed,
+            phase=last_phase(min(levels)),
+            salt=salt.hex(),
+            fingerprint=make_fingerprint(change.new, salt),
+            hosts=tuple(sorted(hosts, key=lambda host: host.host_id)),
+        )
+
+
+def _describe(one: _Progress) -> RekeyedHost:
+    outcome, reason = HostOutcome.WAITING, ""
+    if one.trouble is not None:
+        outcome, reason = one.trouble.outcome, one.trouble.reason
+    elif one.level is Level.CLEARED:
+        outcome = HostOutcome.DONE
+    return RekeyedHost(
+        host_id=one.host.host_id,
+        name=one.host.name,
+        outcome=outcome,
+        phase=None if one.level is None else last_phase(one.level),
+        reason=reason,
+    )
+
+
+def _name(host: ClusterHost) -> str:
+    return f"host {host.host_id} ({host.name})"

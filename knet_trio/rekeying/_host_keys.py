@@ -1,0 +1,195 @@
+"""The keys of this host: in its files, in its slots, and in what it knows of its cluster file.
+
+What is on the disk comes first, so a host that is killed in between starts as one that has done a
+bit more, or a bit less, of the same phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVarTuple, Unpack
+
+import attrs
+import trio
+
+from knet_trio import CryptoConfig
+from knet_trio.cluster import Cluster, KeyChange, KeyFileError
+
+Ts = TypeVarTuple("Ts")
+
+SLOTS = 2
+
+
+class CryptoHandle(Protocol):
+    """What is needed of a handle."""
+
+    @property
+    def crypto_in_use(self) -> int:
+        """The slot that packets are sealed with."""
+        ...
+
+    @property
+    def allow_clear_traffic(self) -> bool:
+        """Whether clear packets are accepted."""
+        ...
+
+    def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
+        """Put a configuration into a slot."""
+        ...
+
+    def use_crypto(self, slot: int) -> None:
+        """Seal with a slot."""
+        ...
+
+
+class ClusterHolder(Protocol):
+    """What knows the version of the cluster file that a handle runs."""
+
+    cluster: Cluster
+    lock: trio.Lock
+
+
+class KeyFiles(Protocol):
+    """The files of a key and its change; ``cluster.KeyChangeFiles`` are those on the disk."""
+
+    def read_key(self) -> bytes:
+        """Return the key in the key file."""
+        ...
+
+    def write_change(self, change: KeyChange) -> None:
+        """Write the change."""
+        ...
+
+    def write_key(self, key: bytes) -> None:
+        """Write the key file."""
+        ...
+
+    def remove_change(self) -> None:
+        """Remove the change."""
+        ...
+
+
+class Run(Protocol):
+    """Runs what waits for the disk."""
+
+    async def __call__(self, work: Callable[[Unpack[Ts]], object], /, *args: *Ts) -> object:
+        """Call ``work`` and return what it returns."""
+        ...
+
+
+class HostKeys:
+    """The keys of this host.
+
+    Args:
+        handle: The handle.
+        opened: What is known of its cluster file.
+        make_files: Returns the files beside a key file.
+        run: Runs what waits for the disk.
+    """
+
+    def __init__(
+        self,
+        handle: CryptoHandle,
+        opened: ClusterHolder,
+        make_files: Callable[[Cluster], KeyFiles],
+        run: Run,
+    ) -> None:
+        self._handle = handle
+        self._opened = opened
+        self._make_files = make_files
+        self._run = run
+
+    @property
+    def lock(self) -> trio.Lock:
+        """Held by whoever changes the keys, or reloads the cluster file."""
+        return self._opened.lock
+
+    @property
+    def cluster(self) -> Cluster:
+        """The version of the cluster file that runs."""
+        return self._opened.cluster
+
+    @property
+    def key(self) -> bytes:
+        """The key that packets are sealed with, empty for none."""
+        crypto = self.cluster.crypto
+        return b"" if crypto is None else crypto.key
+
+    @property
+    def change(self) -> KeyChange | None:
+        """The change that is under way."""
+        return self.cluster.key_change
+
+    def find_obstacle(self) -> str | None:
+        """Return why the key cannot be changed, None if it can."""
+        cluster, handle = self.cluster, self._handle
+        if cluster.crypto is None or handle.crypto_in_use == 0:
+            return "there is no key to change: packets go in the clear"
+        if cluster.crypto.cipher == "none":
+            return (
+                "cipher none hides nothing, so a new key cannot be sent: copy a new key file to all"
+                " hosts"
+            )
+        if handle.allow_clear_traffic:
+            return (
+                "packets in the clear are accepted, so anybody could ask for it: set"
+                " allow_clear_traffic to false first"
+            )
+        if cluster.key_file is None:
+            return "the key does not come from a key file, which the new one could be written to"
+        if cluster.accept_crypto is not None and cluster.key_change is None:
+            return (
+                "accept_crypto takes the place of the new key: finish that change of the key first"
+            )
+        return None
+
+    async def begin(self, change: KeyChange) -> None:
+        """Accept the new key of a change, beside the key in use.
+
+        Raises:
+            KeyFileError: A file cannot be written or read, or the key file has another key.
+        """
+        files, crypto = self._make_files(self.cluster), self.cluster.crypto
+        assert crypto is not None
+        await self._check_key_file(files)
+        await self._run(files.write_change, change)
+        accepted = change.make_accepted(crypto)
+        self._handle.set_crypto(accepted, SLOTS + 1 - self._handle.crypto_in_use)
+        self._note(crypto, accepted, change)
+
+    async def _check_key_file(self, files: KeyFiles) -> None:
+        """Raise KeyFileError if the key file does not have the key in use."""
+        if await self._run(files.read_key) != self.key:
+            raise KeyFileError(
+                "the key file has another key than this host uses: reload the cluster file first"
+            )
+
+    async def adopt(self) -> None:
+        """Write the new key into the key file, and seal with it.
+
+        Raises:
+            KeyFileError: It cannot be written.
+        """
+        change, crypto, other = self.change, self.cluster.crypto, self.cluster.accept_crypto
+        assert change is not None
+        assert other is not None
+        await self._run(self._make_files(self.cluster).write_key, change.new)
+        self._handle.use_crypto(SLOTS + 1 - self._handle.crypto_in_use)
+        self._note(other, crypto, change)
+
+    async def finish(self) -> None:
+        """Forget the key that is not in use, and the change.
+
+        Raises:
+            KeyFileError: A file cannot be removed.
+        """
+        await self._run(self._make_files(self.cluster).remove_change)
+        self._handle.set_crypto(None, SLOTS + 1 - self._handle.crypto_in_use)
+        self._note(self.cluster.crypto, None, None)
+
+    def _note(
+        self, crypto: CryptoConfig | None, accepted: CryptoConfig | None, change: KeyChange | None
+    ) -> None:
+        self._opened.cluster = attrs.evolve(
+            self.cluster, crypto=crypto, accept_crypto=accepted, key_change=change
+        )

@@ -1,0 +1,136 @@
+"""What hosts ask each other while the key changes, as JSON in requests of ``knet_trio.streams``.
+
+Only hosts that have the key can read it, or ask. Keys go in it once for each host and change, in
+``set``, or in the answer to ``tell``.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, TypeVar, cast
+
+import attrs
+
+from knet_trio.control.codec import Json, MisfitError, dump, from_json, load
+
+T = TypeVar("T", "Question", "Answer")
+
+VERSION: Final = 1
+MAX_REQUEST: Final = 16384
+"""Bytes of a request or an answer at most: two keys of the largest size, and more."""
+_MEMBER: Final = "knet_trio_rekey"
+
+
+class Action(enum.StrEnum):
+    """What is asked for."""
+
+    STATUS = "status"
+    """How far is the host, and does it change the key of all at present?"""
+    CLAIM = "claim"
+    """The host that asks is going to change the key: no other one may, until ``release``."""
+    RELEASE = "release"
+    TELL = "tell"
+    """Which keys is the change about?"""
+    SET = "set"
+    USE = "use"
+    CLEAR = "clear"
+    DROP = "drop"
+    """Forget the new key again, before it is used."""
+
+
+@attrs.frozen(kw_only=True)
+class Question:
+    """A request.
+
+    Attributes:
+        action: What is asked for.
+        run: The call of ``rekey`` that asks, drawn at random; the salt of fingerprints, too.
+        instead_of: With ``claim``, the call whose host has been found dead or done.
+        change: The change that it is about.
+        began_by: With ``set``, who began that.
+        mark: With ``set``, ``use`` and ``clear``, the fingerprint of the new key.
+        old_mark: With ``set``, that of the old one.
+        key: With ``set``, the new key in base64; never shown.
+    """
+
+    action: str
+    run: str
+    instead_of: str | None = None
+    change: str | None = None
+    began_by: int | None = None
+    mark: str | None = None
+    old_mark: str | None = None
+    key: str | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """What a host answers.
+
+    Attributes:
+        mark: The fingerprint of the key that it seals with.
+        change: The change that is under way there, None for none.
+        began_by: Who began that.
+        coordinates: The call of ``rekey`` that runs there, None for none.
+        refused: Why it did not do it, None if it did.
+        holder: If another host is changing the key, which.
+        holder_run: And the call of ``rekey`` there.
+        old: With ``tell``, the old key in base64; never shown.
+        new: And the new one.
+    """
+
+    mark: str
+    change: str | None = None
+    began_by: int | None = None
+    coordinates: str | None = None
+    refused: str | None = None
+    holder: int | None = None
+    holder_run: str | None = None
+    old: str | None = attrs.field(default=None, repr=False)
+    new: str | None = attrs.field(default=None, repr=False)
+
+
+class BadMessageError(ValueError):
+    """Bytes are no request or answer of a change of the key. The text has nothing of them."""
+
+
+def encode(message: Question | Answer) -> bytes:
+    """Return a request or an answer as bytes."""
+    members = {name: value for name, value in attrs.asdict(message).items() if value is not None}
+    return dump(cast(Json, {_MEMBER: VERSION, **members})).encode()
+
+
+def decode_question(data: bytes) -> Question:
+    """Return the request in ``data``.
+
+    Raises:
+        BadMessageError: There is none in it.
+    """
+    question = _decode(Question, data)
+    if question.action not in set(Action):
+        raise BadMessageError(f"this host knows no {question.action[:20]!r}")
+    return question
+
+
+def decode_answer(data: bytes) -> Answer:
+    """Return the answer in ``data``.
+
+    Raises:
+        BadMessageError: There is none in it.
+    """
+    return _decode(Answer, data)
+
+
+def _decode(kind: type[T], data: bytes) -> T:
+    message: T | None = None
+    if len(data) <= MAX_REQUEST:
+        try:
+            said = load(data)
+            if isinstance(said, dict) and said.get(_MEMBER) == VERSION:
+                message = from_json(kind, said)
+        except (MisfitError, UnicodeDecodeError):
+            # Its text may show a part of what came.
+            message = None
+    if message is None:
+        raise BadMessageError(f"it is not of version {VERSION} of the requests to change the key")
+    return message

@@ -1,0 +1,154 @@
+"""What a host does when another one, or this one, changes the key of all."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import trio
+
+from knet_trio import KnetError
+from knet_trio.cluster import KeyChange, make_fingerprint
+from knet_trio.cluster._key_change import MAX_CHANGE_ID, decode_key, encode_key
+from knet_trio.rekeying._host_keys import HostKeys
+from knet_trio.rekeying._messages import Action, Answer, Question
+
+
+@attrs.frozen
+class Claim:
+    """A host that changes the key of all.
+
+    Attributes:
+        host_id: Which.
+        run: The call of ``rekey`` there.
+    """
+
+    host_id: int
+    run: str
+
+
+class Participant:
+    """Answers what hosts ask each other while the key changes.
+
+    Args:
+        keys: The keys of this host.
+
+    Attributes:
+        coordinates: The call of ``rekey`` that runs at this host, None for none.
+    """
+
+    def __init__(self, keys: HostKeys) -> None:
+        self.keys: Final = keys
+        self.coordinates: str | None = None
+        self._claim: Claim | None = None
+
+    async def answer(self, source: int, question: Question) -> Answer:
+        """Do what host ``source`` asks for, and return what it is told."""
+        async with self.keys.lock:
+            # What is begun is done: what is in the files and in the handle belongs together.
+            with trio.CancelScope(shield=True):
+                answer = await self._answer(source, question)
+        return answer
+
+    async def _answer(self, source: int, question: Question) -> Answer:
+        action = Action(question.action)
+        if action is Action.STATUS:
+            return self._describe(question)
+        if action is Action.RELEASE:
+            if self._claim is not None and self._claim.run == question.run:
+                self._claim = None
+            return self._describe(question)
+        held = self._claim
+        if held is not None and held.run not in (question.run, question.instead_of):
+            return self._refuse(question, f"host {held.host_id} is changing the key", held)
+        # A host that has started again has forgotten whom it answers to.
+        self._claim = Claim(source, question.run)
+        obstacle = self.keys.find_obstacle()
+        if obstacle is not None:
+            return self._refuse(question, obstacle)
+        if action is Action.CLAIM:
+            return self._describe(question)
+        try:
+            return await self._act(action, question)
+        except KnetError as error:
+            return self._refuse(question, str(error.args[0]))
+
+    async def _act(self, action: Action, question: Question) -> Answer:
+        change = self.keys.change
+        known = change is not None and change.change_id == question.change
+        if action is Action.SET:
+            return await self._set(question)
+        if change is not None and not known:
+            return self._refuse(question, _another(change))
+        if action is Action.TELL:
+            return self._tell(question, change)
+        if change is None:
+            # It has done all of it, or none.
+            done = action is Action.DROP or self._mark(self.keys.key, question) == question.mark
+            return self._describe(question) if done else self._refuse(question, "it was not set")
+        uses_new = self.keys.key == change.new
+        if action is Action.USE and not uses_new:
+            await self.keys.adopt()
+        elif action is Action.CLEAR:
+            if not uses_new:
+                return self._refuse(question, "the new key is not used yet")
+            await self.keys.finish()
+        elif action is Action.DROP:
+            if uses_new:
+                return self._refuse(question, "the new key is used already")
+            await self.keys.finish()
+        return self._describe(question)
+
+    async def _set(self, question: Question) -> Answer:
+        change, key = self.keys.change, self.keys.key
+        if change is not None:
+            if change.change_id == question.change:
+                return self._describe(question)
+            return self._refuse(question, _another(change))
+        mark = self._mark(key, question)
+        if mark == question.mark:
+            # It has done all of it.
+            return self._describe(question)
+        new = decode_key(question.key)
+        if new is None or not question.change or question.began_by is None:
+            return self._refuse(question, "the new key did not come with it")
+        if len(question.change) > MAX_CHANGE_ID:
+            return self._refuse(question, "the name of the change is too long")
+        if mark != question.old_mark:
+            return self._refuse(question, "this host has another key than the one that is changed")
+        await self.keys.begin(
+            KeyChange(change_id=question.change, began_by=question.began_by, old=key, new=new)
+        )
+        return self._describe(question)
+
+    def _tell(self, question: Question, change: KeyChange | None) -> Answer:
+        if change is None:
+            return self._refuse(question, "no change of the key is under way here")
+        return attrs.evolve(
+            self._describe(question), old=encode_key(change.old), new=encode_key(change.new)
+        )
+
+    def _describe(self, question: Question) -> Answer:
+        change = self.keys.change
+        return Answer(
+            mark=self._mark(self.keys.key, question),
+            change=None if change is None else change.change_id,
+            began_by=None if change is None else change.began_by,
+            coordinates=self.coordinates,
+        )
+
+    def _refuse(self, question: Question, reason: str, held: Claim | None = None) -> Answer:
+        return attrs.evolve(
+            self._describe(question),
+            refused=reason,
+            holder=None if held is None else held.host_id,
+            holder_run=None if held is None else held.run,
+        )
+
+    @staticmethod
+    def _mark(key: bytes, question: Question) -> str:
+        return make_fingerprint(key, question.run.encode())
+
+
+def _another(change: KeyChange) -> str:
+    return f"another change of the key is under way, {change.change_id}"

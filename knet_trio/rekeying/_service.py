@@ -1,0 +1,257 @@
+"""Changing the key of a cluster: what a program starts for its handle."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, cast, final
+
+import trio
+
+from knet_trio import Handle, InvalidArgumentError, KnetError
+from knet_trio.cluster import Cluster, KeyChangeFiles
+from knet_trio.cluster._opening import get_opened
+from knet_trio.control.codec import Json, to_json
+from knet_trio.rekeying._coordinator import Coordinator, NoAnswer
+from knet_trio.rekeying._host_keys import HostKeys, KeyFiles
+from knet_trio.rekeying._messages import (
+    MAX_REQUEST,
+    Answer,
+    BadMessageError,
+    Question,
+    decode_answer,
+    decode_question,
+    encode,
+)
+from knet_trio.rekeying._participant import Participant
+from knet_trio.rekeying.errors import RekeyError
+from knet_trio.rekeying.records import HostOutcome, RekeyReport
+from knet_trio.streams import HostRequest, RefusedError, RequestReceiver, Streams, open_streams
+
+DEFAULT_PATIENCE: Final = 10.0
+"""Seconds in which a host has to answer."""
+AT_ONCE: Final = 32
+"""Requests of other hosts that are worked on at once; others wait."""
+# Seconds after which a host that does not take a request is asked again.
+_AGAIN: Final = 0.25
+
+
+@final
+class Rekeying:
+    """Changes the key of all hosts. ``serve_rekeying`` makes it."""
+
+    __slots__ = ("__weakref__", "_handle", "_participant", "_patience", "_streams")
+
+    def __init__(
+        self, handle: Handle, participant: Participant, streams: Streams | None, patience: float
+    ) -> None:
+        self._handle = handle
+        self._participant = participant
+        self._streams = streams
+        self._patience = patience
+
+    async def rekey(self, *, exclude: Iterable[int | str] = ()) -> RekeyReport:
+        """Give all hosts of the cluster file a new key, or go on with a change that has begun.
+
+        Every host first gets the new key and accepts it beside the old one (set), then writes it
+        into its key file and seals with it (use), then forgets the old one (clear). Each phase
+        begins when every host has confirmed the one before, so no message is lost. If a host does
+        not answer, it stops before that, and the same call goes on later, at any host.
+
+        Args:
+            exclude: The ids or names of hosts that are left out: they are away for good, or their
+                key is changed by hand. They are told nothing.
+
+        Returns:
+            How far it is, and what became of each host.
+
+        Raises:
+            RekeyBusyError: Another host, or another call, changes the key at present.
+            RekeyError: It cannot be changed.
+            UnknownHostError: The cluster file does not have a host that is excluded.
+        """
+        return await self._coordinate(exclude).rekey()
+
+    async def drop(self, *, exclude: Iterable[int | str] = ()) -> None:
+        """Have all hosts forget a new key that none of them uses yet.
+
+        Args:
+            exclude: The ids or names of hosts that are not asked.
+
+        Raises:
+            RekeyBusyError: Another host, or another call, changes the key at present.
+            RekeyError: No change has begun, a host uses the new key already, or does not answer.
+            UnknownHostError: The cluster file does not have a host that is excluded.
+        """
+        await self._coordinate(exclude).drop()
+
+    async def answer_control(self, parameters: dict[str, Any]) -> Json:
+        """Do what the method ``rekey`` of the control socket asks for: ``serve_control(rekey=)``.
+
+        Args:
+            parameters: ``exclude``, a list of ids and names, and ``drop``, true or false; both can
+                be left out.
+
+        Returns:
+            The members of a ``RekeyReport``; null after ``drop``.
+
+        Raises:
+            InvalidArgumentError: The parameters are others.
+            KnetError: What ``rekey`` and ``drop`` raise.
+        """
+        unknown = parameters.keys() - {"exclude", "drop"}
+        if unknown:
+            raise InvalidArgumentError(
+                f"rekey has no parameter {min(unknown)[:80]!r}: there are exclude and drop"
+            )
+        exclude, drop = parameters.get("exclude", []), parameters.get("drop", False)
+        if not isinstance(exclude, list) or not all(
+            type(one) in (int, str) for one in cast("list[object]", exclude)
+        ):
+            raise InvalidArgumentError("exclude is a list of ids and names of hosts")
+        if not isinstance(drop, bool):
+            raise InvalidArgumentError("drop is true or false")
+        hosts = cast("list[int | str]", exclude)
+        if drop:
+            await self.drop(exclude=hosts)
+            return None
+        return to_json(await self.rekey(exclude=hosts))
+
+    def _coordinate(self, exclude: Iterable[int | str]) -> Coordinator:
+        cluster = self._participant.keys.cluster
+        if self._streams is None:
+            raise RekeyError(
+                "the hosts of this cluster have no channel for requests to each other: set"
+                " service_channel in the cluster file and start them again"
+            )
+        if isinstance(exclude, str):
+            raise InvalidArgumentError("exclude is a list of ids and names of hosts")
+        excluded = [cluster.get_host(host).host_id for host in exclude]
+        return Coordinator(
+            self._handle.host_id, self._participant, self._ask, cluster.hosts, excluded
+        )
+
+    # Asking other hosts.
+
+    async def _ask(self, host_id: int, question: Question) -> Answer | NoAnswer:
+        """Ask a host until it answers; give up when ``patience`` seconds have passed."""
+        if host_id == self._handle.host_id:
+            return await self._participant.answer(host_id, question)
+        assert self._streams is not None
+        data = encode(question)
+        why = ""
+        with trio.move_on_after(self._patience):
+            while True:
+                try:
+                    return decode_answer(await self._streams.request(host_id, data))
+                except RefusedError as error:
+                    # Either it starts at this moment, or it serves no changes of the key.
+                    why = str(error)
+                except (trio.BrokenResourceError, BadMessageError, KnetError) as error:
+                    why = str(error)
+                await trio.sleep(_AGAIN)
+        return self._no_answer(host_id, why)
+
+    def _no_answer(self, host_id: int, why: str) -> NoAnswer:
+        host = self._handle.hosts.get(host_id)
+        if host is None:
+            return NoAnswer(HostOutcome.AWAY, "the handle does not have it")
+        if not host.status.reachable:
+            return NoAnswer(HostOutcome.AWAY, "it cannot be reached")
+        cluster = self._participant.keys.cluster
+        return NoAnswer(
+            HostOutcome.BY_HAND,
+            f"it can be reached, and does not answer on channel {cluster.service_channel}: if it"
+            " runs libknet, its key is changed by hand" + (f" ({why})" if why else ""),
+        )
+
+    # Answering them.
+
+    async def serve(self, requests: RequestReceiver, nursery: trio.Nursery) -> None:
+        """For the package itself: answer requests, until cancelled."""
+        at_once = trio.Semaphore(AT_ONCE)
+        async for request in requests:
+            await at_once.acquire()
+            nursery.start_soon(self._answer, request, at_once)
+
+    async def _answer(self, request: HostRequest, at_once: trio.Semaphore) -> None:
+        try:
+            async with request:
+                try:
+                    question = decode_question(request.data)
+                except BadMessageError as error:
+                    await request.refuse(str(error))
+                    return
+                answer = await self._participant.answer(request.source, question)
+                await request.answer(encode(answer))
+        except trio.BrokenResourceError:
+            # Whoever asked is gone; what was asked for is done.
+            await trio.lowlevel.checkpoint()
+        finally:
+            at_once.release()
+
+
+@asynccontextmanager
+async def serve_rekeying(
+    handle: Handle, *, patience: float = DEFAULT_PATIENCE
+) -> AsyncGenerator[Rekeying]:
+    """Take part in changes of the cluster's key while the block runs, and change it if asked to.
+
+    ::
+
+        async with (
+            open_cluster("lab.toml") as handle,
+            serve_rekeying(handle) as rekeying,
+            serve_control(handle, path, rekey=rekeying.answer_control),
+        ):
+            ...
+
+    The hosts ask each other over the ``service_channel`` of the cluster file, which nothing else
+    may use. If the file has none, this host takes part in no change, and ``rekey`` says so. If this
+    host was ended in the middle of a change, ``open_cluster`` has both keys again.
+
+    The block owns a nursery, so errors leave it in exception groups.
+
+    Args:
+        handle: What ``open_cluster`` gave.
+        patience: Seconds in which a host has to answer, 0.1 to 86400.
+
+    Raises:
+        InvalidArgumentError: ``open_cluster`` did not open the handle, or ``patience`` is out of
+            its range.
+        BusyError: The channel is open.
+    """
+    async with serve_with(handle, patience, _make_files, _run) as rekeying:
+        yield rekeying
+
+
+@asynccontextmanager
+async def serve_with(
+    handle: Handle, patience: float, make_files: Any, run: Any
+) -> AsyncGenerator[Rekeying]:
+    """For the package itself: do what ``serve_rekeying`` does, with other files."""
+    opened = get_opened(handle)
+    participant = Participant(HostKeys(handle, opened, make_files, run))
+    channel = opened.cluster.service_channel
+    if channel is None:
+        await trio.lowlevel.checkpoint()
+        yield Rekeying(handle, participant, None, patience)
+        return
+    async with (
+        open_streams(handle, channel=channel, patience=patience, max_size=MAX_REQUEST) as streams,
+        streams.requests() as requests,
+        trio.open_nursery() as nursery,
+    ):
+        rekeying = Rekeying(handle, participant, streams, patience)
+        nursery.start_soon(partial(rekeying.serve, requests, nursery))
+        yield rekeying
+        nursery.cancel_scope.cancel()
+
+
+def _make_files(cluster: Cluster) -> KeyFiles:
+    assert cluster.key_file is not None
+    return KeyChangeFiles(cluster.key_file, secret=not cluster.is_corosync)
+
+
+_run: Final = trio.to_thread.run_sync
