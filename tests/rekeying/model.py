@@ -35,7 +35,9 @@ class ModelFiles:
     step: Callable[[], None]
     key: bytes = FIRST_KEY
     change: KeyChange | None = None
-    broken: bool = False
+    # The numbers of the writes that fail, from 0 on.
+    failing: set[int] = attrs.field(factory=set)
+    writes: int = 0
 
     def read_key(self) -> bytes:
         return self.key
@@ -50,7 +52,8 @@ class ModelFiles:
         self._write("change", None)
 
     def _write(self, name: str, value: Any) -> None:
-        if self.broken:
+        number, self.writes = self.writes, self.writes + 1
+        if number in self.failing:
             raise KeyFileError("the disk is full")
         self.step()
         setattr(self, name, value)

@@ -13,7 +13,7 @@ from tests.cluster import KEY, PATIENCE
 from tests.rekeying.processes import HostProcess, open_hosts, wait_reachable
 
 # Messages a second of each host, to all others; a machine with few cores has not much more to give.
-RATE = float(os.environ.get("KNET_TRIO_REKEY_RATE", "100"))
+RATE = float(os.environ.get("KNET_TRIO_REKEY_RATE", "40"))
 
 
 async def rekey_at(host: HostProcess) -> Done:
