@@ -28,7 +28,7 @@ import trio
 
 from knet_trio.cluster import ClusterHost, KeyChange, make_fingerprint
 from knet_trio.cluster._key_change import decode_key, encode_key
-from knet_trio.rekeying._messages import Action, Answer, Question
+from knet_trio.rekeying._messages import RekeyAction, RekeyAnswer, RekeyQuestion
 from knet_trio.rekeying._participant import Participant
 from knet_trio.rekeying._phases import LEVEL_AFTER, Level, Phase, find_level, last_phase, may_begin
 from knet_trio.rekeying.errors import RekeyBusyError, RekeyError
@@ -59,13 +59,13 @@ class NoAnswer:
 class Ask(Protocol):
     """Asks a host, this one too."""
 
-    async def __call__(self, host_id: int, question: Question) -> Answer | NoAnswer:
+    async def __call__(self, host_id: int, question: RekeyQuestion) -> RekeyAnswer | NoAnswer:
         """Return what it answers, or that it does not."""
         ...
 
 
 @attrs.define
-class _Progress:
+class _HostProgress:
     """What is known of a host.
 
     Attributes:
@@ -108,7 +108,7 @@ class Coordinator:
         excluded = set(exclude)
         self._excluded = [host for host in hosts if host.host_id in excluded]
         self._all = {
-            host.host_id: _Progress(host)
+            host.host_id: _HostProgress(host)
             for host in sorted(hosts, key=lambda host: host.host_id)
             if host.host_id not in excluded
         }
@@ -144,7 +144,7 @@ class Coordinator:
                 raise RekeyError("no change of the key is under way")
             self._note_levels(answers, change)
             self._check_unused()
-            await self._ask_all(Action.DROP, change, list(self._all.values()))
+            await self._ask_all(RekeyAction.DROP, change, list(self._all.values()))
             self._check_all_well("the new key is not forgotten everywhere, so do it again")
 
     def _check_unused(self) -> None:
@@ -164,7 +164,7 @@ class Coordinator:
     # Who answers, and who does it.
 
     @asynccontextmanager
-    async def _claiming(self) -> AsyncGenerator[dict[int, Answer]]:
+    async def _claiming(self) -> AsyncGenerator[dict[int, RekeyAnswer]]:
         """Be the only one that changes the key; gives what the hosts that answer say."""
         self._check()
         self._participant.coordinates = self._run
@@ -192,19 +192,19 @@ class Coordinator:
     async def _look(self) -> None:
         """Find out who does not answer, from all at the same time."""
 
-        async def look(one: _Progress) -> None:
-            answer = await self._ask(one.host.host_id, self._question(Action.STATUS))
+        async def look(one: _HostProgress) -> None:
+            answer = await self._ask(one.host.host_id, self._question(RekeyAction.STATUS))
             if isinstance(answer, NoAnswer):
                 one.trouble = answer
 
         await self._for_each(look, self._all.values())
 
-    async def _claim(self, one: _Progress) -> Answer | None:
+    async def _claim(self, one: _HostProgress) -> RekeyAnswer | None:
         """Claim a host, and return what it says; None if it does not let itself be claimed."""
         instead_of: str | None = None
         holder: int | None = None
         for _ in range(_TAKE_OVERS):
-            question = self._question(Action.CLAIM, instead_of=instead_of)
+            question = self._question(RekeyAction.CLAIM, instead_of=instead_of)
             answer = self._judge(one, await self._ask(one.host.host_id, question))
             if answer is None or answer.holder is None or answer.holder_run is None:
                 return answer
@@ -222,22 +222,22 @@ class Coordinator:
         """Return whether a call of ``rekey`` at another host goes on."""
         if run in self._ended or host_id == self._host_id:
             return False
-        answer = await self._ask(host_id, self._question(Action.STATUS))
-        if isinstance(answer, Answer) and answer.coordinates == run:
+        answer = await self._ask(host_id, self._question(RekeyAction.STATUS))
+        if isinstance(answer, RekeyAnswer) and answer.coordinates == run:
             return True
         self._ended.add(run)
         return False
 
     async def _release(self) -> None:
-        async def release(one: _Progress) -> None:
-            await self._ask(one.host.host_id, self._question(Action.RELEASE))
+        async def release(one: _HostProgress) -> None:
+            await self._ask(one.host.host_id, self._question(RekeyAction.RELEASE))
 
         answering = [one for one in self._all.values() if not isinstance(one.trouble, NoAnswer)]
         await self._for_each(release, answering)
 
     # Which change.
 
-    async def _find_change(self, answers: dict[int, Answer]) -> KeyChange | None:
+    async def _find_change(self, answers: dict[int, RekeyAnswer]) -> KeyChange | None:
         """Return the change that has begun, None if there is none."""
         found: dict[str, list[int]] = {}
         for host_id, answer in answers.items():
@@ -259,7 +259,7 @@ class Coordinator:
         self,
         found: dict[str, list[int]],
         changes: dict[str, KeyChange],
-        answers: dict[int, Answer],
+        answers: dict[int, RekeyAnswer],
     ) -> str:
         """Return which of several changes goes on: one that is used, else that of most hosts.
 
@@ -281,10 +281,10 @@ class Coordinator:
         return used[0] if used else max(found, key=lambda one: (len(found[one]), one))
 
     async def _drop_other(
-        self, change: KeyChange, host_ids: list[int], answers: dict[int, Answer]
+        self, change: KeyChange, host_ids: list[int], answers: dict[int, RekeyAnswer]
     ) -> None:
         """Have hosts forget a change that does not go on, which none of them uses."""
-        question = self._question(Action.DROP, change=change.change_id)
+        question = self._question(RekeyAction.DROP, change=change.change_id)
         for host_id in host_ids:
             answer = self._judge(self._all[host_id], await self._ask(host_id, question))
             self._check_all_well("another change of the key has begun there, so it is needed")
@@ -296,8 +296,8 @@ class Coordinator:
         own = self._participant.keys.change
         if own is not None and own.change_id == change_id:
             return own
-        answer = await self._ask(host_id, self._question(Action.TELL, change=change_id))
-        if isinstance(answer, Answer) and answer.refused is None:
+        answer = await self._ask(host_id, self._question(RekeyAction.TELL, change=change_id))
+        if isinstance(answer, RekeyAnswer) and answer.refused is None:
             old, new = decode_key(answer.old), decode_key(answer.new)
             if old and new and answer.began_by is not None:
                 return KeyChange(change_id=change_id, began_by=answer.began_by, old=old, new=new)
@@ -332,11 +332,11 @@ class Coordinator:
                 await trio.sleep(PAUSE)
             # This one last: what it knows of the change is what it takes to go on.
             own = [one for one in todo if one.host.host_id == self._host_id]
-            await self._ask_all(Action.CLEAR, change, [one for one in todo if one not in own])
+            await self._ask_all(RekeyAction.CLEAR, change, [one for one in todo if one not in own])
             if any(one.trouble for one in hosts):
                 return False
             todo = own
-        await self._ask_all(Action(phase.value), change, todo)
+        await self._ask_all(RekeyAction(phase.value), change, todo)
         return not any(one.trouble for one in hosts)
 
     def _may_begin(self, phase: Phase) -> bool:
@@ -344,14 +344,16 @@ class Coordinator:
         known = [level for level in levels if level is not None]
         return len(known) == len(self._all) and may_begin(phase, known)
 
-    async def _ask_all(self, action: Action, change: KeyChange, hosts: list[_Progress]) -> None:
+    async def _ask_all(
+        self, action: RekeyAction, change: KeyChange, hosts: list[_HostProgress]
+    ) -> None:
         """Have hosts do something, at the same time, and note how far they are."""
         question = self._question(
             action,
             change=change.change_id,
             mark=self._mark(change.new),
         )
-        if action is Action.SET:
+        if action is RekeyAction.SET:
             question = attrs.evolve(
                 question,
                 began_by=change.began_by,
@@ -359,14 +361,14 @@ class Coordinator:
                 key=encode_key(change.new),
             )
 
-        async def ask(one: _Progress) -> None:
+        async def ask(one: _HostProgress) -> None:
             answer = self._judge(one, await self._ask(one.host.host_id, question))
             if answer is not None:
                 self._note_level(one, answer, change)
 
         await self._for_each(ask, hosts)
 
-    def _judge(self, one: _Progress, answer: Answer | NoAnswer) -> Answer | None:
+    def _judge(self, one: _HostProgress, answer: RekeyAnswer | NoAnswer) -> RekeyAnswer | None:
         """Note why a host does not do what it was asked for; return the answer of one that does."""
         if isinstance(answer, NoAnswer):
             one.trouble = answer
@@ -376,11 +378,11 @@ class Coordinator:
             return answer if answer.holder is not None else None
         return answer
 
-    def _note_levels(self, answers: dict[int, Answer], change: KeyChange) -> None:
+    def _note_levels(self, answers: dict[int, RekeyAnswer], change: KeyChange) -> None:
         for host_id, answer in answers.items():
             self._note_level(self._all[host_id], answer, change)
 
-    def _note_level(self, one: _Progress, answer: Answer, change: KeyChange) -> None:
+    def _note_level(self, one: _HostProgress, answer: RekeyAnswer, change: KeyChange) -> None:
         has_new = answer.mark == self._mark(change.new)
         if has_new or answer.mark == self._mark(change.old):
             in_change = answer.change == change.change_id
@@ -391,14 +393,14 @@ class Coordinator:
 
     # Helpers.
 
-    def _question(self, action: Action, **members: Any) -> Question:
-        return Question(action=action, run=self._run, **members)
+    def _question(self, action: RekeyAction, **members: Any) -> RekeyQuestion:
+        return RekeyQuestion(action=action, run=self._run, **members)
 
     def _mark(self, key: bytes) -> str:
         return make_fingerprint(key, self._run.encode())
 
     async def _for_each(
-        self, work: Callable[[_Progress], Awaitable[None]], hosts: Iterable[_Progress]
+        self, work: Callable[[_HostProgress], Awaitable[None]], hosts: Iterable[_HostProgress]
     ) -> None:
         async with trio.open_nursery() as nursery:
             for one in hosts:
@@ -431,7 +433,7 @@ class Coordinator:
         )
 
 
-def _describe(one: _Progress) -> RekeyedHost:
+def _describe(one: _HostProgress) -> RekeyedHost:
     outcome, reason = HostOutcome.WAITING, ""
     if one.trouble is not None:
         outcome, reason = one.trouble.outcome, one.trouble.reason

@@ -13,7 +13,7 @@ import attrs
 
 from knet_trio.control.codec import Json, MisfitError, dump, from_json, load
 
-T = TypeVar("T", "Question", "Answer")
+T = TypeVar("T", "RekeyQuestion", "RekeyAnswer")
 
 VERSION: Final = 1
 MAX_REQUEST: Final = 16384
@@ -21,7 +21,7 @@ MAX_REQUEST: Final = 16384
 _MEMBER: Final = "knet_trio_rekey"
 
 
-class Action(enum.StrEnum):
+class RekeyAction(enum.StrEnum):
     """What is asked for."""
 
     STATUS = "status"
@@ -39,7 +39,7 @@ class Action(enum.StrEnum):
 
 
 @attrs.frozen(kw_only=True)
-class Question:
+class RekeyQuestion:
     """A request.
 
     Attributes:
@@ -64,7 +64,7 @@ class Question:
 
 
 @attrs.frozen(kw_only=True)
-class Answer:
+class RekeyAnswer:
     """What a host answers.
 
     Attributes:
@@ -94,31 +94,31 @@ class BadMessageError(ValueError):
     """Bytes are no request or answer of a change of the key. The text has nothing of them."""
 
 
-def encode(message: Question | Answer) -> bytes:
+def encode(message: RekeyQuestion | RekeyAnswer) -> bytes:
     """Return a request or an answer as bytes."""
     members = {name: value for name, value in attrs.asdict(message).items() if value is not None}
     return dump(cast(Json, {_MEMBER: VERSION, **members})).encode()
 
 
-def decode_question(data: bytes) -> Question:
+def decode_question(data: bytes) -> RekeyQuestion:
     """Return the request in ``data``.
 
     Raises:
         BadMessageError: There is none in it.
     """
-    question = _decode(Question, data)
-    if question.action not in set(Action):
+    question = _decode(RekeyQuestion, data)
+    if question.action not in set(RekeyAction):
         raise BadMessageError(f"this host knows no {question.action[:20]!r}")
     return question
 
 
-def decode_answer(data: bytes) -> Answer:
+def decode_answer(data: bytes) -> RekeyAnswer:
     """Return the answer in ``data``.
 
     Raises:
         BadMessageError: There is none in it.
     """
-    return _decode(Answer, data)
+    return _decode(RekeyAnswer, data)
 
 
 def _decode(kind: type[T], data: bytes) -> T:

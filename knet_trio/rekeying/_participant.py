@@ -11,7 +11,7 @@ from knet_trio import KnetError
 from knet_trio.cluster import KeyChange, make_fingerprint
 from knet_trio.cluster._key_change import MAX_CHANGE_ID, decode_key, encode_key
 from knet_trio.rekeying._host_keys import HostKeys
-from knet_trio.rekeying._messages import Action, Answer, Question
+from knet_trio.rekeying._messages import RekeyAction, RekeyAnswer, RekeyQuestion
 
 
 @attrs.frozen
@@ -42,19 +42,20 @@ class Participant:
         self.coordinates: str | None = None
         self._claim: Claim | None = None
 
-    async def answer(self, source: int, question: Question) -> Answer:
+    async def answer(self, source: int, question: RekeyQuestion) -> RekeyAnswer:
         """Do what host ``source`` asks for, and return what it is told."""
         async with self.keys.lock:
             # What is begun is done: what is in the files and in the handle belongs together.
+            answer = self._describe(question)
             with trio.CancelScope(shield=True):
                 answer = await self._answer(source, question)
         return answer
 
-    async def _answer(self, source: int, question: Question) -> Answer:
-        action = Action(question.action)
-        if action is Action.STATUS:
+    async def _answer(self, source: int, question: RekeyQuestion) -> RekeyAnswer:
+        action = RekeyAction(question.action)
+        if action is RekeyAction.STATUS:
             return self._describe(question)
-        if action is Action.RELEASE:
+        if action is RekeyAction.RELEASE:
             if self._claim is not None and self._claim.run == question.run:
                 self._claim = None
             return self._describe(question)
@@ -66,40 +67,42 @@ class Participant:
         obstacle = self.keys.find_obstacle()
         if obstacle is not None:
             return self._refuse(question, obstacle)
-        if action is Action.CLAIM:
+        if action is RekeyAction.CLAIM:
             return self._describe(question)
         try:
             return await self._act(action, question)
         except KnetError as error:
             return self._refuse(question, str(error.args[0]))
 
-    async def _act(self, action: Action, question: Question) -> Answer:
+    async def _act(self, action: RekeyAction, question: RekeyQuestion) -> RekeyAnswer:
         change = self.keys.change
         known = change is not None and change.change_id == question.change
-        if action is Action.SET:
+        if action is RekeyAction.SET:
             return await self._set(question)
         if change is not None and not known:
             return self._refuse(question, _another(change))
-        if action is Action.TELL:
+        if action is RekeyAction.TELL:
             return self._tell(question, change)
         if change is None:
             # It has done all of it, or none.
-            done = action is Action.DROP or self._mark(self.keys.key, question) == question.mark
+            done = (
+                action is RekeyAction.DROP or self._mark(self.keys.key, question) == question.mark
+            )
             return self._describe(question) if done else self._refuse(question, "it was not set")
         uses_new = self.keys.key == change.new
-        if action is Action.USE and not uses_new:
+        if action is RekeyAction.USE and not uses_new:
             await self.keys.adopt()
-        elif action is Action.CLEAR:
+        elif action is RekeyAction.CLEAR:
             if not uses_new:
                 return self._refuse(question, "the new key is not used yet")
             await self.keys.finish()
-        elif action is Action.DROP:
+        elif action is RekeyAction.DROP:
             if uses_new:
                 return self._refuse(question, "the new key is used already")
             await self.keys.finish()
         return self._describe(question)
 
-    async def _set(self, question: Question) -> Answer:
+    async def _set(self, question: RekeyQuestion) -> RekeyAnswer:
         change, key = self.keys.change, self.keys.key
         if change is not None:
             if change.change_id == question.change:
@@ -121,23 +124,25 @@ class Participant:
         )
         return self._describe(question)
 
-    def _tell(self, question: Question, change: KeyChange | None) -> Answer:
+    def _tell(self, question: RekeyQuestion, change: KeyChange | None) -> RekeyAnswer:
         if change is None:
             return self._refuse(question, "no change of the key is under way here")
         return attrs.evolve(
             self._describe(question), old=encode_key(change.old), new=encode_key(change.new)
         )
 
-    def _describe(self, question: Question) -> Answer:
+    def _describe(self, question: RekeyQuestion) -> RekeyAnswer:
         change = self.keys.change
-        return Answer(
+        return RekeyAnswer(
             mark=self._mark(self.keys.key, question),
             change=None if change is None else change.change_id,
             began_by=None if change is None else change.began_by,
             coordinates=self.coordinates,
         )
 
-    def _refuse(self, question: Question, reason: str, held: Claim | None = None) -> Answer:
+    def _refuse(
+        self, question: RekeyQuestion, reason: str, held: Claim | None = None
+    ) -> RekeyAnswer:
         return attrs.evolve(
             self._describe(question),
             refused=reason,
@@ -146,7 +151,7 @@ class Participant:
         )
 
     @staticmethod
-    def _mark(key: bytes, question: Question) -> str:
+    def _mark(key: bytes, question: RekeyQuestion) -> str:
         return make_fingerprint(key, question.run.encode())
 
 

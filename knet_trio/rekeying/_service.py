@@ -17,9 +17,9 @@ from knet_trio.rekeying._coordinator import Coordinator, NoAnswer
 from knet_trio.rekeying._host_keys import HostKeys, KeyFiles
 from knet_trio.rekeying._messages import (
     MAX_REQUEST,
-    Answer,
     BadMessageError,
-    Question,
+    RekeyAnswer,
+    RekeyQuestion,
     decode_answer,
     decode_question,
     encode,
@@ -134,7 +134,7 @@ class Rekeying:
 
     # Asking other hosts.
 
-    async def _ask(self, host_id: int, question: Question) -> Answer | NoAnswer:
+    async def _ask(self, host_id: int, question: RekeyQuestion) -> RekeyAnswer | NoAnswer:
         """Ask a host until it answers; give up when ``patience`` seconds have passed."""
         if host_id == self._handle.host_id:
             return await self._participant.answer(host_id, question)

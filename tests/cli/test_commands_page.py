@@ -24,7 +24,7 @@ def section(heading: str) -> str:
     return str(found[0])
 
 
-@pytest.mark.parametrize("name", ["status", "bench", "events", "metrics", "ping", "top"])
+@pytest.mark.parametrize("name", ["status", "bench", "events", "metrics", "ping", "rekey", "top"])
 def test_a_section_has_the_options(name: str) -> None:
     command = knet_trio.get_command(click.Context(knet_trio), name)
     assert command is not None

@@ -18,7 +18,13 @@ from knet_trio.cluster import Cluster, ClusterHost, KeyChange, KeyFileError
 from knet_trio.rekeying import HostOutcome, RekeyReport
 from knet_trio.rekeying._coordinator import Coordinator, NoAnswer
 from knet_trio.rekeying._host_keys import HostKeys
-from knet_trio.rekeying._messages import Answer, Question, decode_answer, decode_question, encode
+from knet_trio.rekeying._messages import (
+    RekeyAnswer,
+    RekeyQuestion,
+    decode_answer,
+    decode_question,
+    encode,
+)
 from knet_trio.rekeying._participant import Participant
 
 FIRST_KEY: Final = bytes(range(128))
@@ -36,7 +42,7 @@ class ModelFiles:
     key: bytes = FIRST_KEY
     change: KeyChange | None = None
     # The numbers of the writes that fail, from 0 on.
-    failing: set[int] = attrs.field(factory=set)
+    failing: set[int] = attrs.field(factory=set[int])
     writes: int = 0
 
     def read_key(self) -> bytes:
@@ -96,13 +102,13 @@ class ModelHost:
     def __init__(self, mesh: Mesh, host_id: int) -> None:
         self.mesh = mesh
         self.host_id = host_id
-        self.files = ModelFiles(self._step)
+        self.files = ModelFiles(self.step)
         # How many steps from now on it is killed, None for never.
         self.kill_in: int | None = None
         self.alive = False
         self.start()
 
-    def _step(self) -> None:
+    def step(self) -> None:
         if self.kill_in is not None:
             self.kill_in -= 1
             if self.kill_in < 0:
@@ -133,8 +139,8 @@ class ModelHost:
             key_change=change,
             key_file=Path("lab.key"),
         )
-        opened = ModelOpened(cluster)
-        keys = HostKeys(self.handle, opened, lambda _: self.files, at_once)
+        self.opened = ModelOpened(cluster)
+        keys = HostKeys(self.handle, self.opened, lambda _: self.files, at_once)
         self.participant = Participant(keys)
         self.alive = True
 
@@ -172,9 +178,11 @@ class Mesh:
             for other in living:
                 assert one.understands(other), (one.host_id, other.host_id)
 
-    async def ask(self, asker: ModelHost, host_id: int, question: Question) -> Answer | NoAnswer:
+    async def ask(
+        self, asker: ModelHost, host_id: int, question: RekeyQuestion
+    ) -> RekeyAnswer | NoAnswer:
         self.check()
-        asker._step()
+        asker.step()
         number, self.asked = self.asked, self.asked + 1
         if self.delays:
             await trio.sleep(self.delays[number % len(self.delays)])
@@ -212,7 +220,7 @@ class Mesh:
     def coordinator(self, at: int, exclude: Iterable[int] | None = None) -> Coordinator:
         host = self.members[at]
 
-        async def ask(host_id: int, question: Question) -> Answer | NoAnswer:
+        async def ask(host_id: int, question: RekeyQuestion) -> RekeyAnswer | NoAnswer:
             return await self.ask(host, host_id, question)
 
         left_out = self.exclude if exclude is None else exclude

@@ -13,9 +13,9 @@ from knet_trio import CryptoConfig
 from knet_trio.cluster import KeyChange
 from knet_trio.rekeying import HostOutcome, Phase, RekeyError
 from knet_trio.rekeying._messages import (
-    Action,
     BadMessageError,
-    Question,
+    RekeyAction,
+    RekeyQuestion,
     decode_answer,
     decode_question,
     encode,
@@ -165,7 +165,7 @@ async def test_two_changes_that_began_apart_become_one(autojump_clock: MockClock
 
 def change_cluster(host: ModelHost, **changes: Any) -> None:
     """Have a host run another version of its file."""
-    opened = host.participant.keys._opened
+    opened = host.opened
     cipher = changes.pop("cipher", None)
     if cipher is not None:
         assert opened.cluster.crypto is not None
@@ -251,7 +251,7 @@ def test_what_is_no_request_is_refused_and_not_repeated(data: bytes) -> None:
 
 async def test_keys_are_shown_nowhere(autojump_clock: MockClock) -> None:
     change = KeyChange(change_id="a", began_by=1, old=b"o" * 128, new=b"n" * 128)
-    question = Question(action=Action.SET, run="r", key="bm5u")
+    question = RekeyQuestion(action=RekeyAction.SET, run="r", key="bm5u")
     assert decode_question(encode(question)) == question
     for shown in (repr(change), repr(question)):
         assert "nnn" not in shown
