@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from knet_trio import BusyError
+from knet_trio.cli.rekey import describe_report
+from knet_trio.control.codec import Json, to_json
+from knet_trio.rekeying import HostOutcome, Phase, RekeyedHost, RekeyReport
+from tests.cli.commands import run, socket_of
+from tests.control.serving import open_served
+
+PAGE = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+
+
+def host(host_id: int, name: str, outcome: HostOutcome, **rest: Any) -> RekeyedHost:
+    return RekeyedHost(host_id=host_id, name=name, outcome=outcome, **rest)
+
+
+DONE = RekeyReport(
+    done=True,
+    change_id="c0ffee",
+    began_by=1,
+    resumed=False,
+    phase=Phase.CLEAR,
+    salt="5d0c41aa",
+    fingerprint="0b1d 93e2 7741 a8c0 55f1 3c9e",
+    hosts=(
+        host(1, "alpha", HostOutcome.DONE, phase=Phase.CLEAR),
+        host(2, "beta", HostOutcome.DONE, phase=Phase.CLEAR),
+        host(3, "gamma", HostOutcome.DONE, phase=Phase.CLEAR),
+    ),
+)
+STOPPED = attrs.evolve(
+    DONE,
+    done=False,
+    phase=None,
+    hosts=(
+        host(1, "alpha", HostOutcome.WAITING, phase=Phase.SET),
+        host(2, "beta", HostOutcome.WAITING, phase=Phase.SET),
+        host(3, "gamma", HostOutcome.AWAY, reason="it cannot be reached"),
+    ),
+)
+
+
+def test_the_page_shows_what_is_printed() -> None:
+    assert "$ knet-trio rekey\n" + "\n".join(describe_report(DONE)) in PAGE
+    shown = "\n".join(describe_report(STOPPED)[:5])
+    assert "$ knet-trio rekey\n" + shown in PAGE
+
+
+def test_what_to_do_is_said() -> None:
+    said = "\n".join(describe_report(STOPPED))
+    assert "when they are there again: knet-trio rekey\n" in said
+    assert "without them: knet-trio rekey --exclude gamma\n" in said
+    assert said.endswith("to take it back: knet-trio rekey --drop")
+    hosts = (
+        host(1, "alpha", HostOutcome.WAITING, phase=Phase.USE),
+        host(2, "eps", HostOutcome.BY_HAND, reason="it can be reached"),
+    )
+    said = "\n".join(describe_report(attrs.evolve(STOPPED, resumed=True, hosts=hosts)))
+    assert "it goes on with what host 1 began" in said
+    assert "alpha (1)  uses the new key, and accepts the old one" in said
+    assert "by hand: give eps the new key" in said
+    assert "--drop" not in said
+    assert "2 hosts have the new one alone; 1 excluded" in "\n".join(
+        describe_report(
+            attrs.evolve(DONE, hosts=(*DONE.hosts[:2], host(3, "gamma", HostOutcome.EXCLUDED)))
+        )
+    )
+
+
+async def test_what_it_asks_for_and_how_it_ends(tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = []
+    answers: list[RekeyReport | None] = []
+
+    async def rekey(parameters: dict[str, Any]) -> Json:
+        asked.append(parameters)
+        if not answers:
+            raise BusyError("host 2 (beta) is changing the key at this moment")
+        answer = answers.pop()
+        return None if answer is None else to_json(answer)
+
+    async with open_served(tmp_path, rekey=rekey) as served:
+        where = socket_of(served.path)
+        answers.append(DONE)
+        done = await run("rekey", "--json", "--exclude", "gamma", "--exclude", "4", *where)
+        assert (done.status, done.errors) == (0, "")
+        assert json.loads(done.output) == to_json(DONE)
+        assert asked == [{"exclude": ["gamma", "4"]}]
+        answers.append(STOPPED)
+        done = await run("rekey", *where)
+        assert (done.status, done.output.splitlines()) == (
+            1,
+            "\n".join(describe_report(STOPPED)).splitlines(),
+        )
+        answers.append(None)
+        done = await run("rekey", "--drop", "--json", *where)
+        assert (done.status, done.output, asked[-1]) == (0, "null\n", {"exclude": [], "drop": True})
+        done = await run("rekey", *where)
+        assert (done.status, done.output) == (2, "")
+        assert "host 2 (beta) is changing the key at this moment" in done.errors
