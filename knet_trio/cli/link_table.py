@@ -295,6 +295,17 @@ def list_drops(report: HandleReport) -> str:
     return "dropped: " + ", ".join(f"{cause} {count}" for cause, count in ranked)
 
 
+def list_streams(report: HandleReport) -> list[str]:
+    """Return a line for the streams with each host and over each channel."""
+    return [
+        f"streams with {host.name} ({host.host_id}), channel {one.channel}: {one.open} open,"
+        f" round trip {format_latency(one.round_trip)}, window {one.window / 1000:.1f} kB, up to"
+        f" {format_rate(one.rate)}, {count_of(one.lost_packets, 'packet')} sent again"
+        for host in report.hosts
+        for one in host.streams
+    ]
+
+
 def count_of(number: int, what: str) -> str:
     """Return a number of things, in words."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -21,6 +21,7 @@ from knet_trio.cli.link_table import (
     fit,
     is_all_up,
     list_drops,
+    list_streams,
     make_rows,
     summarize,
 )
@@ -106,10 +107,13 @@ def print_status(
         console.print(Text(line), soft_wrap=not console.is_terminal)
     rows = make_rows(now, before)
     table = LinkTable(rows, width)
-    drops = list_drops(now)
+    drops, streams = list_drops(now), list_streams(now)
     left: Sequence[LinkRow] = ()
     if console.is_terminal and not everything:
-        lines = sum(_lines(line, console.width) for line in (*summary, drops))
+        if len(streams) > _STREAM_LINES:
+            more = f"… {len(streams) - _STREAM_LINES} more lines of streams: --all shows all"
+            streams = [*streams[:_STREAM_LINES], more]
+        lines = sum(_lines(line, console.width) for line in (*summary, *streams, drops))
         room = console.height - lines - _OTHER_LINES
         rows, left = fit(rows, room, lambda row: _lines_of_row(row, table, console.width))
     if rows:
@@ -129,6 +133,8 @@ def print_status(
     console.print()
     if rows:
         console.print(Text("* messages go over this link", "dim"))
+    for line in streams:
+        console.print(Text(line), soft_wrap=True)
     console.print(Text(drops))
 
 
@@ -149,3 +155,7 @@ def _lines_of_row(row: LinkRow, table: LinkTable, width: int) -> int:
 
 def _lines(text: str, width: int) -> int:
     return max(1, -(-len(text) // width))
+
+
+# Lines of streams that are shown where there are few lines.
+_STREAM_LINES: Final = 3

@@ -47,6 +47,7 @@ from knet_trio.control.records import (
     LinkPing,
     LinkReport,
     MissedEvents,
+    StreamReport,
 )
 from knet_trio.control.server import serve_control
 
@@ -76,6 +77,7 @@ __all__ = [
     "LinkPing",
     "LinkReport",
     "MissedEvents",
+    "StreamReport",
     "connect_control",
     "control_directories",
     "find_control_sockets",

@@ -143,13 +143,13 @@ class ControlMethods:
         return run.result
 
     async def _in_pieces(
-        self, record: HandleReport | HandleMetrics, report: Callable[[Host], object]
+        self, record: HandleReport | HandleMetrics, report: Callable[[Handle, Host], object]
     ) -> AsyncGenerator[str]:
         """Yield what there is of everything, piece by piece, so that others get their turns.
 
         Args:
             record: What there is of the handle, without its hosts.
-            report: Returns what there is of a host.
+            report: Returns what there is of a host of the handle.
         """
         # The hosts come last, and there are none in it yet.
         yield dump(to_json(record)).removesuffix("]}")
@@ -162,7 +162,7 @@ class ControlMethods:
             host = self._handle.hosts.get(host_id)
             if host is not None:
                 links += len(host.links) or 1
-                yield separator + dump(to_json(report(host)))
+                yield separator + dump(to_json(report(self._handle, host)))
                 separator = ","
         yield "]}"
 

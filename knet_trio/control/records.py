@@ -114,6 +114,36 @@ class LinkReport:
 
 
 @attrs.frozen(kw_only=True)
+class StreamReport:
+    """The streams with a host, over one channel.
+
+    The counters begin at zero when either side has started again.
+
+    Attributes:
+        channel: The channel, 0 to 31.
+        open: How many streams, requests and messages are open or under way.
+        round_trip: The smoothed round trip in seconds, null before the first.
+        window: The congestion window: how many bytes may be on their way.
+        in_flight: How many bytes are on their way.
+        rate: The bytes a second that the window lets through at this round trip, null before the
+            first.
+        arrived_packets: How many packets the host has acknowledged.
+        lost_packets: How many were taken for lost; what was in them was sent again.
+        spurious_losses: How many of these arrived after all.
+    """
+
+    channel: int
+    open: int
+    round_trip: float | None
+    window: int
+    in_flight: int
+    rate: float | None
+    arrived_packets: int
+    lost_packets: int
+    spurious_losses: int
+
+
+@attrs.frozen(kw_only=True)
 class HostReport:
     """The state of a host, with its links.
 
@@ -123,6 +153,7 @@ class HostReport:
         policy: How its links share its messages: ``passive``, ``active`` or ``round-robin``.
         reachable: Whether a link to it can carry data.
         links: Its links, in the order of their ids.
+        streams: The streams with it, for each channel that has some.
     """
 
     host_id: int
@@ -130,6 +161,7 @@ class HostReport:
     policy: str
     reachable: bool
     links: tuple[LinkReport, ...]
+    streams: tuple[StreamReport, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -199,12 +231,14 @@ class HostMetrics:
         name: Its name.
         reachable: Whether a link to it can carry data.
         links: Its links, in the order of their ids.
+        streams: The streams with it, for each channel that has some.
     """
 
     host_id: int
     name: str
     reachable: bool
     links: tuple[LinkMetrics, ...]
+    streams: tuple[StreamReport, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

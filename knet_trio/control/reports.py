@@ -27,7 +27,9 @@ from knet_trio.control.records import (
     LinkMetrics,
     LinkPing,
     LinkReport,
+    StreamReport,
 )
+from knet_trio.streams import get_stream_statistics
 
 
 def report_handle(handle: Handle) -> HandleReport:
@@ -51,7 +53,7 @@ def report_handle(handle: Handle) -> HandleReport:
     )
 
 
-def report_host(host: Host) -> HostReport:
+def report_host(handle: Handle, host: Host) -> HostReport:
     """Return the state of a host, with its links."""
     statuses = {link_id: host.links[link_id].status for link_id in sorted(host.links)}
     used = _links_in_use(host, statuses)
@@ -64,6 +66,24 @@ def report_host(host: Host) -> HostReport:
             _report_link(host.links[link_id], status, link_id in used)
             for link_id, status in statuses.items()
         ),
+        streams=_report_streams(handle, host),
+    )
+
+
+def _report_streams(handle: Handle, host: Host) -> tuple[StreamReport, ...]:
+    return tuple(
+        StreamReport(
+            channel=one.channel,
+            open=one.open,
+            round_trip=one.round_trip,
+            window=one.window,
+            in_flight=one.in_flight,
+            rate=one.rate,
+            arrived_packets=one.arrived_packets,
+            lost_packets=one.lost_packets,
+            spurious_losses=one.spurious_losses,
+        )
+        for one in get_stream_statistics(handle, host.host_id)
     )
 
 
@@ -124,13 +144,14 @@ def measure_handle(handle: Handle) -> HandleMetrics:
     )
 
 
-def measure_host(host: Host) -> HostMetrics:
+def measure_host(handle: Handle, host: Host) -> HostMetrics:
     """Return what can be measured of a host and its links."""
     return HostMetrics(
         host_id=host.host_id,
         name=host.name,
         reachable=host.status.reachable,
         links=tuple(_measure_link(host.links[link_id]) for link_id in sorted(host.links)),
+        streams=_report_streams(handle, host),
     )
 
 

@@ -51,7 +51,9 @@ class HandleCollector(Collector):
     def _measure(self) -> HandleMetrics | None:
         if get_ident() == self._thread:
             hosts = self._handle.hosts
-            measured = tuple(measure_host(hosts[host_id]) for host_id in sorted(hosts))
+            measured = tuple(
+                measure_host(self._handle, hosts[host_id]) for host_id in sorted(hosts)
+            )
             return attrs.evolve(measure_handle(self._handle), hosts=measured)
         try:
             return trio.from_thread.run(measure, self._handle, trio_token=self._token)
@@ -71,6 +73,6 @@ async def measure(handle: Handle) -> HandleMetrics:
         host = handle.hosts.get(host_id)
         if host is not None:
             links += len(host.links) or 1
-            hosts.append(measure_host(host))
+            hosts.append(measure_host(handle, host))
     await trio.lowlevel.checkpoint()
     return attrs.evolve(metrics, hosts=tuple(hosts))

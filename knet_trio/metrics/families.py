@@ -8,9 +8,9 @@ import attrs
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from knet_trio.control import HandleMetrics, HostMetrics, LinkMetrics
+from knet_trio.control import HandleMetrics, HostMetrics, LinkMetrics, StreamReport
 from knet_trio.metrics import series
-from knet_trio.metrics.series import DIRECTIONS, KINDS, REASONS, Series
+from knet_trio.metrics.series import DIRECTIONS, KINDS, OUTCOMES, REASONS, Series
 
 
 def make_families(metrics: HandleMetrics | None) -> list[Metric]:
@@ -34,6 +34,10 @@ def make_families(metrics: HandleMetrics | None) -> list[Metric]:
         families.host_reachable,
         families.drops,
         families.channel_queue,
+        families.stream_open,
+        families.stream_rtt,
+        families.stream_window,
+        families.stream_packets,
     ]
 
 
@@ -65,6 +69,13 @@ class _Families:
     drops: CounterMetricFamily = attrs.field(factory=lambda: _counter(series.DROPS))
     channel_queue: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.CHANNEL_QUEUE))
 
+    stream_open: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.STREAM_OPEN))
+    stream_rtt: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.STREAM_RTT))
+    stream_window: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.STREAM_WINDOW))
+    stream_packets: CounterMetricFamily = attrs.field(
+        factory=lambda: _counter(series.STREAM_PACKETS)
+    )
+
     def add(self, metrics: HandleMetrics) -> None:
         """Add the samples of a handle."""
         # As text, and once: there may be thousands of links.
@@ -81,6 +92,18 @@ class _Families:
         self.host_reachable.add_metric(labels, host.reachable)
         for link in host.links:
             self._add_link(link, [*labels, str(link.link_id)], bounds)
+
+        for one in host.streams:
+            self._add_streams(one, [*labels, str(one.channel)])
+
+    def _add_streams(self, one: StreamReport, labels: list[str]) -> None:
+        self.stream_open.add_metric(labels, one.open)
+        if one.round_trip is not None:
+            self.stream_rtt.add_metric(labels, one.round_trip)
+        self.stream_window.add_metric(labels, one.window)
+        counts = one.arrived_packets, one.lost_packets, one.spurious_losses
+        for outcome, count in zip(OUTCOMES, counts, strict=True):
+            self.stream_packets.add_metric([*labels, outcome], count)
 
     def _add_link(self, link: LinkMetrics, labels: list[str], bounds: list[str]) -> None:
         stats = link.stats

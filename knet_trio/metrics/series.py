@@ -9,9 +9,13 @@ from knet_trio import LinkCause
 
 HOST_LABELS: Final = ("host", "host_name")
 LINK_LABELS: Final = (*HOST_LABELS, "link")
+STREAM_LABELS: Final = (*HOST_LABELS, "channel")
 
 KINDS: Final = ("data", "ping", "pong", "pmtu")
 """The kinds of packets."""
+
+OUTCOMES: Final = ("arrived", "lost", "late")
+"""What becomes of a packet of streams: what was taken for lost is sent again, and may come late."""
 
 DIRECTIONS: Final = ("tx", "rx")
 
@@ -95,6 +99,31 @@ CHANNEL_QUEUE: Final = Series(
     "Messages that have arrived on an open channel and wait until the program takes them.",
 )
 
+STREAM_OPEN: Final = Series(
+    "knet_stream_open",
+    "gauge",
+    STREAM_LABELS,
+    "Streams, requests and messages with the host that are open or under way.",
+)
+STREAM_RTT: Final = Series(
+    "knet_stream_rtt_seconds",
+    "gauge",
+    STREAM_LABELS,
+    "The smoothed round trip of streams with the host; absent before there was one.",
+)
+STREAM_WINDOW: Final = Series(
+    "knet_stream_window_bytes",
+    "gauge",
+    STREAM_LABELS,
+    "The congestion window: how many bytes of streams to the host may be on their way.",
+)
+STREAM_PACKETS: Final = Series(
+    "knet_stream_packets_total",
+    "counter",
+    (*STREAM_LABELS, "outcome"),
+    "Packets of streams to the host, by what became of them.",
+)
+
 SERIES: Final = (
     LINK_UP,
     LINK_ENABLED,
@@ -107,5 +136,9 @@ SERIES: Final = (
     HOST_REACHABLE,
     DROPS,
     CHANNEL_QUEUE,
+    STREAM_OPEN,
+    STREAM_RTT,
+    STREAM_WINDOW,
+    STREAM_PACKETS,
 )
 """All of them, in the order in which they are told."""

@@ -12,6 +12,7 @@ from knet_trio.streams.errors import HandlerError, RefusedError
 from knet_trio.streams.listener import StreamListener
 from knet_trio.streams.messages import MessageReceiver
 from knet_trio.streams.requests import HostRequest, RequestReceiver
+from knet_trio.streams.statistics import StreamStatistics, get_stream_statistics
 from knet_trio.streams.stream import HostStream
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "RefusedError",
     "RequestReceiver",
     "StreamListener",
+    "StreamStatistics",
     "Streams",
+    "get_stream_statistics",
     "open_streams",
 ]

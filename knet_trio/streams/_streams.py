@@ -23,6 +23,7 @@ from knet_trio.streams._streams_state import StreamsState
 from knet_trio.streams.listener import StreamListener
 from knet_trio.streams.messages import MessageReceiver
 from knet_trio.streams.requests import RequestReceiver, describe_error
+from knet_trio.streams.statistics import register, unregister
 from knet_trio.streams.stream import HostStream
 
 DEFAULT_PATIENCE: Final = 30.0
@@ -238,10 +239,12 @@ async def open_streams(
         async with trio.open_nursery() as nursery:
             state = StreamsState(handle, opened, nursery, patience, max_size)
             state.start()
+            register(handle, state)
             try:
                 yield Streams(state)
                 await state.linger()
             finally:
+                unregister(handle, state)
                 state.close()
                 nursery.cancel_scope.cancel()
     finally:

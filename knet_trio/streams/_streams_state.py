@@ -72,6 +72,10 @@ class StreamsState:
         """Those of the hosts that there was anything with."""
         return list(self._pumps.values())
 
+    def get_pump(self, host_id: int) -> HostPump | None:
+        """Return the pump of a host, None if there was nothing with it."""
+        return self._pumps.get(host_id)
+
     def check_open(self) -> None:
         """Raise ``trio.ClosedResourceError`` if it was closed."""
         if self._closed:

@@ -16,6 +16,7 @@ from rich.console import Console
 from knet_trio.cli.status import describe, print_status
 from knet_trio.control import serve_control
 from knet_trio.control.records import HandleReport, HostReport, LinkReport
+from knet_trio.streams import open_streams
 from tests.cli.commands import COMMAND, environment, run, socket_of
 from tests.cli.reports import down, handle, host, link
 from tests.cluster import PATIENCE, open_pair, wait_for
@@ -128,6 +129,7 @@ async def test_a_terminal_gets_colours_unless_it_wants_none(
         assert "  it was disabled here" in lines
 
 
+<<<<<<< HEAD
 def screen_of(width: int, height: int, *, everything: bool) -> list[str]:
     """What a terminal of that size shows of 500 links, some of which are down."""
     report = handle(
@@ -169,3 +171,23 @@ def test_all_links_are_shown_if_that_is_asked_for() -> None:
     # Six reasons, and what is above and below the links.
     assert len(lines) == 500 + 6 + 6
     assert lines[3].startswith("node-002")
+=======
+async def test_streams_have_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    async with (
+        open_pair() as pair,
+        serve_control(pair.a, path),
+        open_streams(pair.a, channel=7) as streams,
+        open_streams(pair.b, channel=7) as others,
+        others.listener(),
+        await streams.connect(2),
+    ):
+        done = await run("status", "--interval", "0", *socket_of(path))
+        *_, line, last = done.output.splitlines()
+        assert last.startswith("dropped: ")
+        assert re.fullmatch(
+            r"streams with 2 \(2\), channel 7: 1 open, round trip [\d.]+ m?s, window [\d.]+ kB,"
+            r" up to [\d.]+ .?B/s, \d+ packets? sent again",
+            line,
+        )
+>>>>>>> de71846 (Control, metrics: streams with each host, their round trip, window and losses)

@@ -9,7 +9,7 @@ import pytest
 
 from knet_trio import DropCause
 from knet_trio.metrics import SERIES
-from knet_trio.metrics.series import KINDS, REASONS
+from knet_trio.metrics.series import KINDS, OUTCOMES, REASONS
 from tests.metrics.boards import RULES, board_queries, read_board, rule_queries
 from tests.metrics.scraping import promtool
 
@@ -54,6 +54,7 @@ def test_a_query_asks_for_what_there_is(query: str) -> None:
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_query_chooses_by_values_that_there_are(query: str) -> None:
     values = {**VALUES, "cause": set(map(str, DropCause)), "reason": set(map(str, REASONS))}
+    values["outcome"] = set(OUTCOMES)
     for label, wanted in re.findall(r'(\w+)!?=~?"([^"]*)"', query):
         if label in values:
             assert set(wanted.split("|")) <= values[label]

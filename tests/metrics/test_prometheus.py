@@ -14,6 +14,7 @@ import trio
 from knet_trio import CryptoConfig
 from knet_trio.address import Address
 from knet_trio.metrics import serve_metrics
+from knet_trio.streams import open_streams
 from tests.cluster import KEY, LOCALHOST, PATIENCE, open_pair, wait_for
 from tests.metrics.boards import board_queries, rule_queries
 from tests.metrics.scraping import find_tool, get
@@ -80,6 +81,10 @@ async def test_the_board_has_something_to_show(tmp_path: Path) -> None:
         serve_metrics(pair.a, (LOCALHOST, 0)) as first,
         serve_metrics(pair.b, (LOCALHOST, 0)) as second,
         open_prometheus(tmp_path, first, second) as prometheus,
+        open_streams(pair.a, channel=7) as streams,
+        open_streams(pair.b, channel=7) as others,
+        others.listener(),
+        await streams.connect(2),
     ):
         channel = pair.a.open_channel(1)
         pair.b.open_channel(1)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
 
 from knet_trio import DropCause, LinkCause, LinkStatistics, open_handle
+from knet_trio.control.reports import report_host
 from knet_trio.metrics import SERIES, make_classic_text, make_families, make_openmetrics_text
 from knet_trio.metrics.collector import measure
 from knet_trio.metrics.series import DIRECTIONS, KINDS, REASONS
-from tests.cluster import LOCALHOST, open_pair, wait_for
+from knet_trio.streams import HostStream, get_stream_statistics, open_streams
+from tests.cluster import LOCALHOST, Pair, open_pair, wait_for
 from tests.metrics.scraping import samples, value
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
@@ -27,6 +31,10 @@ NAMES = [
     "knet_host_reachable",
     "knet_drops_total",
     "knet_channel_queue",
+    "knet_stream_open",
+    "knet_stream_rtt_seconds",
+    "knet_stream_window_bytes",
+    "knet_stream_packets_total",
 ]
 
 
@@ -79,8 +87,44 @@ def test_families_are_those_of_the_series() -> None:
     ]
 
 
-async def test_every_sample_has_the_labels_of_its_series() -> None:
+@asynccontextmanager
+async def open_exchange(pair: Pair) -> AsyncGenerator[HostStream]:
+    """A stream from a to b over channel 7, on which something has gone both ways."""
+    async with (
+        open_streams(pair.a, channel=7) as near,
+        open_streams(pair.b, channel=7) as far,
+        far.listener() as listener,
+        await near.connect(2) as stream,
+        await listener.accept() as other,
+    ):
+        for one, another in ((stream, other), (other, stream)):
+            await one.send_all(b"something")
+            assert await another.receive_some() == b"something"
+        yield stream
+
+
+async def test_streams_are_measured() -> None:
+    async with open_pair() as pair, open_exchange(pair):
+        text = make_classic_text(await measure(pair.a)).decode()
+        labels = {"host": "2", "host_name": "2", "channel": "7"}
+        assert value(text, "knet_stream_open", **labels) == 1
+        assert 0 < value(text, "knet_stream_rtt_seconds", **labels) < 10
+        assert value(text, "knet_stream_window_bytes", **labels) > 1000
+        assert value(text, "knet_stream_packets_total", **labels, outcome="arrived") > 0
+        for outcome in ("lost", "late"):
+            assert value(text, "knet_stream_packets_total", **labels, outcome=outcome) >= 0
+        (streams,) = report_host(pair.a, pair.a.hosts[2]).streams
+        assert streams.rate is not None
+        assert streams.round_trip is not None
+        assert streams.rate == streams.window / streams.round_trip
+        (measured,) = get_stream_statistics(pair.b, 1)
+        assert (measured.channel, measured.host_id, measured.open) == (7, 1, 1)
     async with open_pair() as pair:
+        assert get_stream_statistics(pair.a, 2) == ()
+
+
+async def test_every_sample_has_the_labels_of_its_series() -> None:
+    async with open_pair() as pair, open_exchange(pair):
         pair.a.open_channel(3)
         await wait_for(lambda: pair.a.hosts[2].links[0].status.loss is not None)
         families = make_families(await measure(pair.a))
