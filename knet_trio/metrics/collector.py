@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from threading import get_ident
 from typing import Final
 
@@ -64,7 +65,13 @@ class HandleCollector(Collector):
 async def measure(handle: Handle) -> HandleMetrics:
     """Return what can be measured of a handle and its hosts; other tasks get turns meanwhile."""
     metrics = measure_handle(handle)
-    hosts: list[HostMetrics] = []
+    async with aclosing(measure_hosts(handle)) as measured:
+        hosts = [host async for host in measured]
+    return attrs.evolve(metrics, hosts=tuple(hosts))
+
+
+async def measure_hosts(handle: Handle) -> AsyncGenerator[HostMetrics]:
+    """Yield what can be measured of each host; other tasks get turns meanwhile."""
     links = _LINKS_A_TURN
     for host_id in sorted(handle.hosts):
         if links >= _LINKS_A_TURN:
@@ -73,6 +80,5 @@ async def measure(handle: Handle) -> HandleMetrics:
         host = handle.hosts.get(host_id)
         if host is not None:
             links += len(host.links) or 1
-            hosts.append(measure_host(handle, host))
+            yield measure_host(handle, host)
     await trio.lowlevel.checkpoint()
-    return attrs.evolve(metrics, hosts=tuple(hosts))

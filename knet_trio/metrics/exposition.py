@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from itertools import chain
 from typing import Any, Final, NamedTuple, cast
 
+import attrs
+import trio
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from knet_trio.control import HandleMetrics
+from knet_trio import Handle
+from knet_trio.control import HandleMetrics, HostMetrics
+from knet_trio.control.reports import measure_handle
+from knet_trio.metrics.collector import measure_hosts
 from knet_trio.metrics.families import make_families
+from knet_trio.metrics.series import HOST_REACHABLE, SERIES
 
 # It has no types.
 _write_openmetrics: Final[Callable[[Collector], bytes]] = cast("Any", openmetrics).generate_latest
@@ -41,16 +50,63 @@ class Format(NamedTuple):
     Attributes:
         content_type: What the answer says of it.
         write: Makes the text.
+        end: What is at the end of each text.
     """
 
     content_type: str
     write: Callable[[HandleMetrics], bytes]
+    end: bytes
 
 
-CLASSIC: Final = Format("text/plain; version=0.0.4; charset=utf-8", make_classic_text)
+CLASSIC: Final = Format("text/plain; version=0.0.4; charset=utf-8", make_classic_text, b"")
 OPENMETRICS: Final = Format(
-    "application/openmetrics-text; version=1.0.0; charset=utf-8", make_openmetrics_text
+    "application/openmetrics-text; version=1.0.0; charset=utf-8", make_openmetrics_text, b"# EOF\n"
 )
+
+
+async def write_in_turns(chosen: Format, handle: Handle) -> list[bytes]:
+    """Measure a handle, and return the text in pieces; other tasks get their turns meanwhile.
+
+    A thread would do worse: what makes the text is Python, and would have the interpreter to itself
+    for 5 ms whenever Trio's thread wants it. So it is made for a few links at a time. In the whole
+    text all samples of a series stand together, so each of these is cut at its series.
+    """
+    # Of each series, what stands over its samples, and pieces with samples.
+    series = [[family] for family in _split(chosen, measure_handle(handle))]
+    nothing = attrs.evolve(measure_handle(handle), drops={}, channel_queues={})
+    async with aclosing(measure_hosts(handle)) as hosts:
+        async for host in hosts:
+            # What was measured is not kept: to give back all of it would be a long turn as well.
+            for part, is_first in _cut(host):
+                # The first part as well: measuring has taken some of the turn.
+                await trio.lowlevel.checkpoint()
+                families = _split(chosen, attrs.evolve(nothing, hosts=(part,)))
+                for one, pieces, family in zip(SERIES, series, families, strict=True):
+                    samples = _HEAD.sub(b"", family)
+                    if samples and (is_first or one is not HOST_REACHABLE):
+                        pieces.append(samples)
+            await trio.lowlevel.checkpoint()
+    return [*chain.from_iterable(series), chosen.end]
+
+
+def _split(chosen: Format, metrics: HandleMetrics) -> list[bytes]:
+    """Return the text of each series."""
+    return _BEGINNING.split(chosen.write(metrics).removesuffix(chosen.end))[1:]
+
+
+def _cut(host: HostMetrics) -> Iterator[tuple[HostMetrics, bool]]:
+    """Yield a host in parts of a few links each, and whether a part is the first."""
+    for start in range(0, max(len(host.links), 1), _LINKS_A_TURN):
+        links = host.links[start : start + _LINKS_A_TURN]
+        streams = () if start else host.streams
+        yield attrs.evolve(host, links=links, streams=streams), not start
+
+
+# Line feeds in labels are written as two characters, so lines begin so nowhere else.
+_BEGINNING: Final = re.compile(rb"^(?=# HELP )", re.MULTILINE)
+_HEAD: Final = re.compile(rb"\A(?:#.*\n)+")
+_LINKS_A_TURN: Final = 2
+"""How many links are written before other tasks get their turns: a link takes some 0.3 ms."""
 
 
 def choose_format(accept: str) -> Format:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -60,28 +61,32 @@ class ScrapeExchange:
         self._wants_body = event.method != b"HEAD"
         return _check(event)
 
-    def answer(self, status: HTTPStatus, content_type: str, body: bytes) -> bytes:
-        """Return a whole answer, after which the connection is closed."""
+    def answer(
+        self, status: HTTPStatus, content_type: str, body: Sequence[bytes]
+    ) -> Iterator[bytes]:
+        """Yield a whole answer in pieces, after which the connection is closed."""
         headers = [
             ("Content-Type", content_type),
-            ("Content-Length", str(len(body))),
+            ("Content-Length", str(sum(map(len, body)))),
             ("Connection", "close"),
         ]
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
             headers.append(("Allow", "GET, HEAD"))
         connection = self._connection
-        events: list[h11.Event] = [
-            h11.Response(status_code=status.value, reason=status.phrase, headers=headers)
-        ]
-        if self._wants_body:
-            events.append(h11.Data(data=body))
-        events.append(h11.EndOfMessage())
-        return b"".join([connection.send(event) or b"" for event in events])
+        yield (
+            connection.send(
+                h11.Response(status_code=status.value, reason=status.phrase, headers=headers)
+            )
+            or b""
+        )
+        for piece in body if self._wants_body else ():
+            yield connection.send(h11.Data(data=piece)) or b""
+        yield connection.send(h11.EndOfMessage()) or b""
 
-    def refuse(self, refusal: ScrapeRefusedError) -> bytes:
-        """Return the whole answer to a request that is refused."""
+    def refuse(self, refusal: ScrapeRefusedError) -> Iterator[bytes]:
+        """Yield the whole answer to a request that is refused."""
         body = f"{refusal.message}\n".encode()
-        return self.answer(refusal.status, "text/plain; charset=utf-8", body)
+        return self.answer(refusal.status, "text/plain; charset=utf-8", [body])
 
 
 def _check(request: h11.Request) -> ScrapeRequest:

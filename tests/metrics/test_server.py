@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import trio
 import trio.testing
@@ -95,13 +97,13 @@ async def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(server, "ANSWER_TIME", 0.05)
 
     # More than the system takes for somebody who does not read.
-    def answer(*_: object) -> bytes:
-        return bytes(64 << 20)
+    def answer(*_: object) -> list[bytes]:
+        return [bytes(64 << 20)]
 
     monkeypatch.setattr(ScrapeExchange, "answer", answer)
     given_up = trio.Event()
 
-    async def send(stream: trio.SocketStream, answer: bytes) -> None:
+    async def send(stream: trio.SocketStream, answer: Iterable[bytes]) -> None:
         try:
             await send_answer(stream, answer)
         finally:
