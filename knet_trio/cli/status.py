@@ -31,6 +31,8 @@ from knet_trio.control.codec import dump, to_json
 
 # Two empty ones, the titles, what is left out, what the asterisk means, and the next prompt.
 _OTHER_LINES: Final = 6
+# Lines of streams that are shown where there are few lines.
+_STREAM_LINES: Final = 3
 
 
 @click.command()
@@ -155,7 +157,3 @@ def _lines_of_row(row: LinkRow, table: LinkTable, width: int) -> int:
 
 def _lines(text: str, width: int) -> int:
     return max(1, -(-len(text) // width))
-
-
-# Lines of streams that are shown where there are few lines.
-_STREAM_LINES: Final = 3

@@ -55,18 +55,23 @@ def report_handle(handle: Handle) -> HandleReport:
 
 def report_host(handle: Handle, host: Host) -> HostReport:
     """Return the state of a host, with its links."""
-    statuses = {link_id: host.links[link_id].status for link_id in sorted(host.links)}
-    used = _links_in_use(host, statuses)
     return HostReport(
         host_id=host.host_id,
         name=host.name,
         policy=host.policy.value,
         reachable=host.status.reachable,
-        links=tuple(
-            _report_link(host.links[link_id], status, link_id in used)
-            for link_id, status in statuses.items()
-        ),
+        links=report_links(host),
         streams=_report_streams(handle, host),
+    )
+
+
+def report_links(host: Host) -> tuple[LinkReport, ...]:
+    """Return the state of the links to a host."""
+    statuses = {link_id: host.links[link_id].status for link_id in sorted(host.links)}
+    used = _links_in_use(host, statuses)
+    return tuple(
+        _report_link(host.links[link_id], status, link_id in used)
+        for link_id, status in statuses.items()
     )
 
 

@@ -129,7 +129,6 @@ async def test_a_terminal_gets_colours_unless_it_wants_none(
         assert "  it was disabled here" in lines
 
 
-<<<<<<< HEAD
 def screen_of(width: int, height: int, *, everything: bool) -> list[str]:
     """What a terminal of that size shows of 500 links, some of which are down."""
     report = handle(
@@ -171,7 +170,8 @@ def test_all_links_are_shown_if_that_is_asked_for() -> None:
     # Six reasons, and what is above and below the links.
     assert len(lines) == 500 + 6 + 6
     assert lines[3].startswith("node-002")
-=======
+
+
 async def test_streams_have_a_line(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     async with (
@@ -190,4 +190,3 @@ async def test_streams_have_a_line(tmp_path: Path) -> None:
             r" up to [\d.]+ .?B/s, \d+ packets? sent again",
             line,
         )
->>>>>>> de71846 (Control, metrics: streams with each host, their round trip, window and losses)

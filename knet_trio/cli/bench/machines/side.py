@@ -21,7 +21,7 @@ from knet_trio.cli.bench.peer.handles import OpenHandles, open_channels
 from knet_trio.cli.bench.peer.knet import Setup
 from knet_trio.cli.bench.peer.knet_streams import KnetStreams
 from knet_trio.cli.bench.peer.traffic import Traffic
-from knet_trio.control.reports import report_host
+from knet_trio.control.reports import report_links
 
 # What may happen to the tasks of a case while the other side goes, or does what it should not.
 TROUBLE: Final = (CommandError, KnetError, trio.BrokenResourceError)
@@ -89,4 +89,4 @@ async def open_side(handle: Handle, host: Host, channels: Sequence[int]) -> Asyn
 
 def find_link_in_use(host: Host) -> int | None:
     """Return the id of the first link that messages to a host go over, None if there is none."""
-    return next((link.link_id for link in report_host(host).links if link.in_use), None)
+    return next((link.link_id for link in report_links(host) if link.in_use), None)
