@@ -308,6 +308,14 @@ class Endpoint(ABC):
         return 0.0
 
     @property
+    def overflows(self) -> int:
+        """How many packets the system has dropped because there was no room for them here.
+
+        0 where nobody can tell.
+        """
+        return 0
+
+    @property
     def drained(self) -> bool:
         """Whether all that has arrived was taken and worked on; True where nobody can tell."""
         return True

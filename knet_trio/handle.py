@@ -32,6 +32,7 @@ from knet_trio._settings import (
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.context import Context
 from knet_trio._state.destinations import find_host
+from knet_trio._state.diagnose import diagnose_handle
 from knet_trio._state.explain_handle import explain_handle
 from knet_trio._waiting import check_in_trio
 from knet_trio.channel import Channel
@@ -53,7 +54,7 @@ from knet_trio.errors import (
 from knet_trio.events import Event, EventReceiver
 from knet_trio.host import Host, check_name, check_policy
 from knet_trio.message import Filter
-from knet_trio.status import HandleStatistics
+from knet_trio.status import HandleDiagnosis, HandleStatistics
 
 # What was sent before the block's end still goes out, unless the sockets take nothing.
 _LAST_WORDS: Final = 1.0
@@ -321,6 +322,14 @@ class Handle(HandleSettings):
         if self._runtime.ended:
             return f"the handle of host {self.host_id} has ended"
         return explain_handle(self._runtime.handle)
+
+    def diagnose(self) -> HandleDiagnosis:
+        """Return what may be wrong with the handle, for programs: ``explain`` says it in words.
+
+        ``Link.diagnose`` has what concerns a link.
+        """
+        self._runtime.check_running()
+        return diagnose_handle(self._context)
 
     def statistics(self) -> HandleStatistics:
         """Return the counters as they are now. See knet_handle_get_stats(3)."""

@@ -11,7 +11,7 @@ from knet_trio._runtime import Runtime
 from knet_trio._state.link import LinkState
 from knet_trio.config import LinkConfig, check_boolean
 from knet_trio.errors import UnknownLinkError
-from knet_trio.status import LinkStatus, LinkTransition
+from knet_trio.status import LinkDiagnosis, LinkStatus, LinkTransition
 
 if TYPE_CHECKING:
     # A link can be asked for its host, which holds it.
@@ -156,6 +156,33 @@ class Link(Facade):
         """
         self._check()
         return await self._state.ping()
+
+    async def discover_mtu(self) -> int:
+        """Search the path MTU now and not only every ``pmtud_interval``; wait for the result.
+
+        Messages go by what is known meanwhile. A search takes a few round trips, and seconds where
+        packets vanish. With ``mtu`` set in the handle there is none.
+
+        Returns:
+            The user bytes that one packet carries, as in ``status``; 0 if the link is down, or the
+            path carries no data.
+
+        Raises:
+            UnknownLinkError: The link was removed.
+        """
+        self._check()
+        await self._state.discover_mtu()
+        status = self._state.status()
+        return status.mtu if status.connected else 0
+
+    def diagnose(self) -> LinkDiagnosis:
+        """Return what may be wrong with the link, for programs: ``explain`` says it in words.
+
+        Raises:
+            UnknownLinkError: The link was removed.
+        """
+        self._check()
+        return self._state.diagnose()
 
     def explain(self) -> str:
         """Say why the link is up or down, in words that a person can act on."""

@@ -310,3 +310,171 @@ class HandleStatistics:
     tx_unable_to_compress: int
     rx_failed_to_decompress: int
     drops: Mapping[DropCause, int]
+
+
+# What is behind a state. ``Handle.diagnose`` and ``Link.diagnose`` return these.
+
+
+@attrs.frozen(kw_only=True)
+class Refusal:
+    """Packets or messages that were dropped for one cause.
+
+    Attributes:
+        count: How many, since the statistics were cleared.
+        at: When the last of them was, on Trio's clock; None if that is not kept.
+        source: The address and port that it came from; None if it came from nowhere.
+        text: What was wrong with it, in words; empty if that is not kept.
+    """
+
+    count: int
+    at: float | None
+    source: str | None
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class LinkTrouble:
+    """The last error that the system reported of what a link sent.
+
+    Attributes:
+        at: When, on Trio's clock.
+        errno: The system's number, such as ``errno.ECONNREFUSED``.
+        local: Whether this machine itself said so, and not the network.
+        text: The same in words.
+    """
+
+    at: float
+    errno: int
+    local: bool
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class CryptoFault:
+    """Why packets that came in cannot be opened, as far as the last of them shows.
+
+    Attributes:
+        at: When it came, on Trio's clock.
+        source: The address and port that it came from.
+        differs: ``key``; ``cipher`` or ``hash`` if it was sealed with a key of this handle;
+            ``clear`` if it was not sealed; ``sealed`` if this handle has no key.
+        cipher: With which cipher a key of this handle opens it, None if with none.
+        hash: With which hash, likewise.
+    """
+
+    at: float
+    source: str
+    differs: str
+    cipher: str | None
+    hash: str | None
+
+
+@attrs.frozen(kw_only=True)
+class LinkDiagnosis:
+    """What may be wrong with a link, beside its ``LinkStatus``. Times are seconds.
+
+    Attributes:
+        at: When this was read, on Trio's clock.
+        counted: How many pongs in a row have come since the link is down.
+        pong_last: When the last pong came that counted, on Trio's clock; None before the first.
+        ping_last: When the last ping of the peer came from where the link leads; None likewise.
+        heard_from: The address and port of the last ping that says it is of the peer and came from
+            elsewhere, since the link went up or a ping came from where it leads; None for none.
+        heard_at: When that was, None likewise.
+        challenged: Where the peer of a dynamic link may be, which was asked and has not answered;
+            None for nowhere.
+        late_pongs: How many pongs came later than ``pong_timeout``.
+        late_pong: The round trip of the last of them, None before the first.
+        late_at: When that came, on Trio's clock; None likewise.
+        searching: Whether the path MTU is being searched for.
+        path_mtu: The largest packet that the path was seen to carry, in bytes on the wire; None
+            before a search has ended.
+        lost_size: The bytes on the wire of the smallest packet that this machine sends, and that
+            vanished on the way; None if the search has found none.
+        told_mtu: What the network said in that search that it takes at most, in bytes on the wire;
+            None if it said nothing.
+        small_buffers: What is wrong with the buffers of its socket and what helps, in words; None
+            if the system gave what was asked for.
+        overflows: How many packets the system has dropped that came to its sockets, which links
+            may share, because the receive buffer was full.
+        trouble: The last error of what it sent, None before the first.
+        refusals: What was dropped on it, by cause; causes without any are left out.
+        crypto_fault: Why what comes from where it leads cannot be opened, None if all could.
+    """
+
+    at: float
+    counted: int
+    pong_last: float | None
+    ping_last: float | None
+    heard_from: str | None
+    heard_at: float | None
+    challenged: str | None
+    late_pongs: int
+    late_pong: float | None
+    late_at: float | None
+    searching: bool
+    path_mtu: int | None
+    lost_size: int | None
+    told_mtu: int | None
+    small_buffers: str | None
+    overflows: int
+    trouble: LinkTrouble | None
+    refusals: Mapping[DropCause, Refusal]
+    crypto_fault: CryptoFault | None
+
+
+@attrs.frozen(kw_only=True)
+class ClosedChannel:
+    """Messages that came for a channel which is not open.
+
+    Attributes:
+        channel: The channel.
+        messages: How many were lost.
+        host_id: The host that sent the last of them.
+        at: When that came, on Trio's clock.
+    """
+
+    channel: int
+    messages: int
+    host_id: int
+    at: float
+
+
+@attrs.frozen(kw_only=True)
+class HandleDiagnosis:
+    """What may be wrong with a handle, beside its ``HandleStatistics``. Times are seconds.
+
+    Attributes:
+        at: When this was read, on Trio's clock.
+        forwarding: Whether messages are sent and received.
+        encrypted: Whether packets are sealed.
+        refusals: What was dropped that concerns no link, by cause; causes without any are left out.
+        crypto_fault: Why packets that came from where no link leads cannot be opened, None if all
+            could.
+        closed_channels: The channels that are not open, and that messages came for.
+        stalls: How often the event loop came to the heartbeat over 0.05 s late.
+        stalled: How late it was then, all times together.
+        longest_stall: The longest of these times.
+        clock_steps: How often the time of day was set, so that it moved on by 0.1 s more or less
+            than the time that passed.
+        clock_step: By how much it was set the last time; 0.0 before the first.
+        clock_step_at: When that was noticed, on Trio's clock; None before the first.
+        cpu_used: How long the thread has had a processor, in all; None where the system does not
+            tell.
+        cpu_awaited: How long it was ready to run and had none; None likewise.
+    """
+
+    at: float
+    forwarding: bool
+    encrypted: bool
+    refusals: Mapping[DropCause, Refusal]
+    crypto_fault: CryptoFault | None
+    closed_channels: tuple[ClosedChannel, ...]
+    stalls: int
+    stalled: float
+    longest_stall: float
+    clock_steps: int
+    clock_step: float
+    clock_step_at: float | None
+    cpu_used: float | None
+    cpu_awaited: float | None

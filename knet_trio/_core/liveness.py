@@ -57,6 +57,9 @@ class Liveness:
 
     Attributes:
         inquiry: What is done about an error of the network, to be read only.
+        late_pongs: How many pongs came later than ``timeout``.
+        late_pong: The round trip of the last of them, None before the first.
+        late_at: When that came.
         round_trips: How long the pings took that were answered in time, to be read only.
     """
 
@@ -79,6 +82,9 @@ class Liveness:
         self.latency_max: float | None = None
         self.latency_samples = 0
         self.last_pong: float | None = None
+        self.late_pongs = 0
+        self.late_pong: float | None = None
+        self.late_at: float | None = None
         self.counted = 0
         self.next_ping = now
         # The times of the last ping to wherever, of the last one to where the link leads to, and of
@@ -268,6 +274,8 @@ class Liveness:
         if self.inquiry.stage is not InquiryStage.QUIET:
             self.inquiry.answered(sent)
         if latency > self.timeout:
+            self.late_pongs += 1
+            self.late_pong, self.late_at = latency, now
             return PongOutcome.LATE
         if self.connected:
             self._sample(latency)

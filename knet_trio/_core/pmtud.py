@@ -46,7 +46,8 @@ class PathMtuSearch:
 
     Call ``poll`` when ``deadline`` has come and send what it returns; report refusals with
     ``refused`` and answers with ``reply_received``. ``mtu`` is the user bytes a data packet may
-    carry, None while the path is not fit for data.
+    carry, None while the path is not fit for data. ``hole`` is the smallest size that vanished on
+    the way in the last search that ended, None if none did.
     """
 
     def __init__(self, sizes: PathSizes, interval: float = DEFAULT_INTERVAL) -> None:
@@ -56,6 +57,8 @@ class PathMtuSearch:
         # None until a search has ended: `mtu` is then what every path carries.
         self.onwire: int | None = None
         self.fixed: int | None = None
+        # The smallest size that vanished on the way, as far as the last search shows.
+        self.hole: int | None = None
         self.deadline = math.inf
         self.probes = 0
         self._candidate: int | None = None
@@ -65,6 +68,8 @@ class PathMtuSearch:
         self._known: int | None = None
         # Every size held to be bad, since an answer that comes late may clear the smallest.
         self._bads: set[int] = set()
+        # Those of them that were sent and never answered.
+        self._lost: set[int] = set()
         self._asked: set[int] = set()
         self._second_look = SECOND_LOOK
         # The size that was said, while the one known before is asked for; when the search that this
@@ -101,7 +106,7 @@ class PathMtuSearch:
         if sizes is not None:
             self.sizes = sizes
         self.mtu = max(self.sizes.minimum_payload, 1)
-        self.onwire = None
+        self.onwire = self.hole = None
         self._candidate = self._hint = None
         self._second_look = SECOND_LOOK
         self.deadline = math.inf
@@ -123,6 +128,7 @@ class PathMtuSearch:
             if self.fixed is not None:
                 return None
         elif self._attempts >= ATTEMPTS:
+            self._lost.add(self._candidate)
             self._is_bad(self._candidate, now)
         candidate = self._candidate
         if candidate is None:
@@ -212,6 +218,7 @@ class PathMtuSearch:
         self._hint = None
         self._good = self._floor()
         self._bads = {MAX_ONWIRE + 1}
+        self._lost.clear()
         self.probes = 0
         self._asked.clear()
         self._try(onwire, now)
@@ -232,7 +239,9 @@ class PathMtuSearch:
         """Search from ``hint`` on: the path does not carry the size ``known`` before any more."""
         # Its answer may come yet, and would prove as much as in time.
         asked = self._asked & {known}
+        lost = self._lost & {known}
         self._begin(hint, now)
+        self._lost |= lost
         self._asked |= asked
         self._bads |= {hint + 1, known}
 
@@ -247,6 +256,7 @@ class PathMtuSearch:
         step = max(1, self.sizes.envelope.block)
         if bad - self._good <= step:
             self._known = self._good
+            self.hole = bad if bad in self._lost else None
             self._found(self._good, now)
         elif self.probes >= MAX_PROBES:
             # What was known before is the better guess than half a search.

@@ -60,6 +60,13 @@ class PathSizes(NamedTuple):
         # The byte that a stream cipher gives away must be there to ask for a size exactly.
         return length + 1 if self.envelope.block == 1 else length
 
+    def sealed_length(self, onwire: int) -> int:
+        """Return the bytes on the wire of the packet that a probe for ``onwire`` bytes is."""
+        block = self.envelope.block
+        if block <= 1:
+            return onwire
+        return onwire - (onwire - self.headers - self.envelope.salt - self.envelope.hash) % block
+
     def payload(self, onwire: int) -> int:
         """Return the user bytes of a packet of ``onwire`` bytes on this path; under 1 if none."""
         return self.envelope.largest_plaintext(onwire - self.headers) - FULL_HEADER_SIZE

@@ -69,7 +69,7 @@ class Delivery:
             channel = message.channel
         queue = self._channels.get(channel)
         if queue is None:
-            self._context.refuse(DropCause.NO_CHANNEL, channel, key=channel)
+            self._refuse_closed(channel, source, 1)
             return
         if queue.put_one(message):
             self._context.refuse(DropCause.CHANNEL_FULL, channel, key=channel)
@@ -95,13 +95,19 @@ class Delivery:
     def _put(self, messages: Sequence[Message], source: int, channel: int) -> None:
         queue = self._channels.get(channel)
         if queue is None:
-            self._context.refuse(DropCause.NO_CHANNEL, channel, times=len(messages), key=channel)
+            self._refuse_closed(channel, source, len(messages))
             return
         lost = queue.put(source, messages)
         if lost:
             self._context.refuse(DropCause.CHANNEL_FULL, channel, times=lost, key=channel)
         if queue.size > queue.high_water:
             self.crowded = queue
+
+    def _refuse_closed(self, channel: int, source: int, messages: int) -> None:
+        """Count messages of host ``source`` for a channel that is not open."""
+        context = self._context
+        context.counters.came_for_closed(channel, source, messages, context.now())
+        context.refuse(DropCause.NO_CHANNEL, channel, times=messages, key=channel)
 
     def _names_me(self, answer: Unicast) -> bool:
         """Return whether this host is one of those that are meant."""

@@ -44,7 +44,7 @@ from knet_trio._pipeline.receive_lanes import ReceiveLanes
 from knet_trio._state.admit import admit, refuse_host, refuse_link
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.control import receive_control, receive_scheduled, receive_troubles
-from knet_trio._state.counters import Kind
+from knet_trio._state.counters import LARGEST_UNOPENED, Kind, Unopened
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
@@ -388,6 +388,9 @@ class Receiver:
         if error.cause is DropCause.WRONG_VERSION and not self._context.crypto.openers:
             why = f"it is encrypted, and this host has no crypto, or {why}"
         self._context.refuse(error.cause, source, why, link=link)
+        if len(packet) <= LARGEST_UNOPENED:
+            counters = self._context.counters if link is None else link.counters
+            counters.unopened = Unopened(packet, source, self._context.now(), error.cause)
 
     # 4 and 5. Into the lane of the host, or past it.
 

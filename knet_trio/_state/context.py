@@ -15,6 +15,7 @@ from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._logs.log import HandleLog
 from knet_trio._state.chores import Chores
 from knet_trio._state.counters import HandleCounters
+from knet_trio._state.loop_watch import LoopWatch
 from knet_trio._state.refusals import TOLD, LastDrop
 from knet_trio._state.schedule import Schedule
 from knet_trio._state.send_socket import BufferTimer, Connections
@@ -87,7 +88,8 @@ class Context:
         self.connections = Connections()
         self.bug: Exception | None = None
         self.bug_found = trio.Event()
-        self.heartbeats = Schedule(self.turns)
+        self.loop_watch = LoopWatch()
+        self.heartbeats = Schedule(self.turns, self.loop_watch)
         self.discoveries = Schedule(self.turns)
         self.chores = Chores(self.turns)
         self.buffers = BufferTimer(self.heartbeats, lambda host_ids: self.on_room(host_ids))

@@ -236,7 +236,7 @@ def _act_on_link(handle: HandleState, link: NetworkLinkState, trouble: PathTroub
         return
     who = "this machine" if trouble.local else "the network"
     reason = f"{who} says of {trouble.destination}: {os.strerror(trouble.errno)}"
-    link.counters.note(reason, now)
+    link.counters.note(reason, now, trouble.errno, local=trouble.local)
     if link.connected.is_on:
         if trouble.local:
             link.take_down(now, reason, LinkCause.REFUSED)
@@ -249,6 +249,8 @@ def _act_on_link(handle: HandleState, link: NetworkLinkState, trouble: PathTroub
 
 
 def _too_big(link: NetworkLinkState, trouble: PathTrouble, now: float) -> None:
+    if not trouble.local and trouble.mtu is not None:
+        link.path_mtu.told_size(trouble.mtu)
     known = link.path_mtu.search.onwire
     if known is None or trouble.mtu is None or trouble.mtu >= known:
         return

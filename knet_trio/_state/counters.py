@@ -13,6 +13,7 @@ import attrs
 from knet_trio._core.liveness import Liveness
 from knet_trio._core.round_trips import BOUNDS
 from knet_trio._state.refusals import LastDrop
+from knet_trio.address import Address
 from knet_trio.errors import DropCause
 from knet_trio.status import HandleStatistics, LinkCause, LinkStatistics
 
@@ -48,10 +49,47 @@ class Tally:
 
 
 class Trouble(NamedTuple):
-    """The last thing that went wrong on a link, and when, in seconds on Trio's clock."""
+    """The last thing that went wrong on a link.
+
+    Attributes:
+        what: What that was, in words.
+        at: When, in seconds on Trio's clock.
+        errno: The system's number of the error.
+        local: Whether this machine said so, and not the network.
+    """
 
     what: str
     at: float
+    errno: int = 0
+    local: bool = True
+
+
+class Unopened(NamedTuple):
+    """A packet that could not be opened.
+
+    Attributes:
+        datagram: Its bytes.
+        source: Where it came from.
+        at: When, in seconds on Trio's clock.
+        cause: What it was taken for.
+    """
+
+    datagram: bytes
+    source: Address
+    at: float
+    cause: DropCause
+
+
+class CameForClosed(NamedTuple):
+    """What came for a channel that is not open: see ``ClosedChannel``."""
+
+    messages: int
+    host_id: int
+    at: float
+
+
+LARGEST_UNOPENED: Final = 256
+"""Bytes of the largest packet of which ``Unopened`` is kept: enough for a ping."""
 
 
 class LinkCounters:
@@ -64,6 +102,7 @@ class LinkCounters:
         tallies: Packets by their ``Kind``.
         drops: Packets that were dropped, by cause.
         last_drops: The last one of each cause, where that is told.
+        unopened: The last small packet that could not be opened, None before the first.
         up_count: How often the link went up.
         down_count: How often it went down.
         transitions: How often it went up or down, by cause.
@@ -80,6 +119,7 @@ class LinkCounters:
         self.tallies = [Tally() for _ in Kind]
         self.drops: Counter[DropCause] = Counter()
         self.last_drops: dict[DropCause, LastDrop] = {}
+        self.unopened: Unopened | None = None
         self.up_count = 0
         self.down_count = 0
         self.transitions: Counter[LinkCause] = Counter()
@@ -113,9 +153,9 @@ class LinkCounters:
         """Count packets that were dropped; ``Context.refuse`` counts them for the handle too."""
         self.drops[cause] += times
 
-    def note(self, what: str, at: float) -> None:
-        """Remember what went wrong, for ``explain``."""
-        self.trouble = Trouble(what, at)
+    def note(self, what: str, at: float, number: int = 0, *, local: bool = True) -> None:
+        """Remember what went wrong, with the system's number of it, for ``explain``."""
+        self.trouble = Trouble(what, at, number, local)
 
     def went_up(self, cause: LinkCause) -> None:
         """Count that the link went up."""
@@ -208,6 +248,8 @@ class HandleCounters:
         drops: Packets and messages that were dropped, by cause.
         linkless_drops: Those that concerned no link.
         last_drops: The last one of those of each cause, where that is told.
+        unopened: The last small packet that could not be opened and concerned no link.
+        closed_channels: What came for channels that are not open, by channel.
     """
 
     def __init__(self) -> None:
@@ -218,6 +260,8 @@ class HandleCounters:
         self.drops: Counter[DropCause] = Counter()
         self.linkless_drops: Counter[DropCause] = Counter()
         self.last_drops: dict[DropCause, LastDrop] = {}
+        self.unopened: Unopened | None = None
+        self.closed_channels: dict[int, CameForClosed] = {}
         self.tx_uncompressed = 0
         self.tx_compress = CompressionTally()
         self.rx_compress = CompressionTally()
@@ -249,6 +293,13 @@ class HandleCounters:
         """Count packets or messages that were dropped."""
         self.drops[cause] += times
         self.linkless_drops[cause] += times
+
+    def came_for_closed(self, channel: int, host_id: int, messages: int, now: float) -> None:
+        """Note messages of a host for a channel that is not open."""
+        before = self.closed_channels.get(channel)
+        if before is not None:
+            messages += before.messages
+        self.closed_channels[channel] = CameForClosed(messages, host_id, now)
 
     def snapshot(self) -> HandleStatistics:
         """Return the counters as they are now."""

@@ -17,7 +17,7 @@ from knet_trio.abc import Endpoint
 from knet_trio.config import LinkConfig
 from knet_trio.errors import UnknownLinkError
 from knet_trio.events import LinkStatusChanged
-from knet_trio.status import LinkCause, LinkStatus, LinkTransition
+from knet_trio.status import LinkCause, LinkDiagnosis, LinkStatus, LinkTransition
 
 HISTORY: Final = 32
 """How many of the last times that it went up or down a link remembers."""
@@ -92,6 +92,14 @@ class LinkState(ABC):
         Returns:
             The round trip in seconds; None if there was none in time, or the link is not up.
         """
+
+    @abstractmethod
+    async def discover_mtu(self) -> None:
+        """Search the path MTU now, if there is one to be found, and wait for the end of that."""
+
+    @abstractmethod
+    def diagnose(self) -> LinkDiagnosis:
+        """Return what may be wrong with it."""
 
     @abstractmethod
     def explain(self) -> str:

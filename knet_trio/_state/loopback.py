@@ -15,10 +15,11 @@ from knet_trio._core.sizes import MAX_ONWIRE
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.context import Context
 from knet_trio._state.counters import Kind
+from knet_trio._state.diagnose import diagnose_loopback
 from knet_trio._state.link import LinkState
 from knet_trio.config import LinkConfig
 from knet_trio.message import Message
-from knet_trio.status import LinkCause, LinkStatus
+from knet_trio.status import LinkCause, LinkDiagnosis, LinkStatus
 
 
 class LoopbackLinkState(LinkState):
@@ -83,6 +84,14 @@ class LoopbackLinkState(LinkState):
         """Return 0.0 while it is up: there is no way to go."""
         await trio.lowlevel.checkpoint()
         return 0.0 if self.enabled else None
+
+    async def discover_mtu(self) -> None:
+        """Do nothing: there is no path."""
+        await trio.lowlevel.checkpoint()
+
+    def diagnose(self) -> LinkDiagnosis:
+        """Return that nothing is wrong."""
+        return diagnose_loopback(self)
 
     def _start(self) -> None:
         self._change(True, "messages to this host itself stay within it", LinkCause.ENABLED)

@@ -18,6 +18,7 @@ from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.asked_pings import AskedPings
 from knet_trio._state.context import Context
 from knet_trio._state.control_output import ControlOutput
+from knet_trio._state.diagnose import diagnose_link
 from knet_trio._state.explain_link import explain_link
 from knet_trio._state.heartbeat import Heartbeat
 from knet_trio._state.link import LinkState
@@ -30,7 +31,7 @@ from knet_trio.abc import Endpoint, PathTrouble, Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.errors import DropCause
-from knet_trio.status import LinkCause, LinkStatus
+from knet_trio.status import LinkCause, LinkDiagnosis, LinkStatus
 
 # What is said of a destination that makes waiting for the pong timeout pointless: at once if this
 # machine says so, and if it is the network, when the peer does not answer a ping either.
@@ -174,6 +175,14 @@ class NetworkLinkState(LinkState):
         if sent is None:
             return None
         return await self._asked_pings.wait(sent, self.config.pong_timeout)
+
+    async def discover_mtu(self) -> None:
+        """Search the path MTU now if it is up, and wait for the end of that."""
+        await self.path_mtu.search_now()
+
+    def diagnose(self) -> LinkDiagnosis:
+        """Return what may be wrong with it."""
+        return diagnose_link(self)
 
     def explain(self) -> str:
         """Return why it is up or down, in words that a person can act on."""
@@ -362,7 +371,7 @@ class NetworkLinkState(LinkState):
     def _refused(self, error: OSError) -> None:
         now = self.context.now()
         reason = f"this machine refuses to send: {os.strerror(error.errno or 0)}"
-        self.counters.note(reason, now)
+        self.counters.note(reason, now, error.errno or 0)
         if error.errno != errno.EMSGSIZE:
             self.heartbeat.doubt()
             # Whether it goes on refusing shows with a ping, and so does whether it was this machine

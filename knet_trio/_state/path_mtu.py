@@ -6,6 +6,8 @@ import errno
 import secrets
 from collections.abc import Callable
 
+import trio
+
 from knet_trio._core.freshness import ProbeNumbers
 from knet_trio._core.onwire import PmtudReply
 from knet_trio._core.pmtud import PathMtuSearch
@@ -42,6 +44,10 @@ class PathMtu:
         self._output = output
         self._changed = changed
         self._numbers = ProbeNumbers(secrets.randbelow)
+        # The smallest size that the network said it takes, since the search began.
+        self._told: int | None = None
+        # Set when no search is under way any more.
+        self._ended = trio.Event()
 
     @property
     def mtu(self) -> int | None:
@@ -56,8 +62,26 @@ class PathMtu:
             return None
         return search.mtu
 
+    @property
+    def told(self) -> int | None:
+        """The smallest size that the network said it takes, since the last search began."""
+        return self._told
+
+    async def search_now(self) -> None:
+        """Search, if that is not being done, and wait for the end of it."""
+        search, now = self.search, self._context.now()
+        if self._heartbeat.connected and search.fixed is None:
+            if not search.searching:
+                self._told = None
+                search.start(now)
+            self.discover(now)
+        while search.searching:
+            await self._ended.wait()
+        await trio.lowlevel.checkpoint()
+
     def begin(self, now: float) -> None:
         """Forget the result and search: the link is up, or leads elsewhere."""
+        self._told = None
         self.search.reset()
         self.search.fix(self._context.fixed_mtu, now)
         self._schedule()
@@ -66,6 +90,7 @@ class PathMtu:
         """Forget the result, and search no more."""
         self.search.reset()
         self._context.discoveries.discard(self.discover)
+        self._tell_end()
 
     def restart(self, now: float) -> None:
         """Search again, or take the fixed MTU over: the envelope or the settings changed.
@@ -128,6 +153,10 @@ class PathMtu:
             search.start(now)
         self.discover(now)
 
+    def told_size(self, onwire: int) -> None:
+        """Note that the network says that it takes at most ``onwire`` bytes."""
+        self._told = onwire if self._told is None else min(self._told, onwire)
+
     def hinted(self, onwire: int, now: float) -> None:
         """Take into account that somebody on the way says that it takes at most ``onwire`` bytes.
 
@@ -161,8 +190,15 @@ class PathMtu:
     def _schedule(self) -> None:
         self._context.discoveries.set(self.discover, self.search.deadline)
 
+    def _tell_end(self) -> None:
+        """Wake those who wait for the end of a search, if it has ended."""
+        if not self.search.searching:
+            self._ended.set()
+            self._ended = trio.Event()
+
     def _settle(self, before: tuple[int | None, int | None]) -> None:
         self._schedule()
+        self._tell_end()
         # A first search that ends where it began is news too: what was assumed is now known.
         if (self.search.mtu, self.search.onwire) != before:
             self._log_result()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from knet_trio._logs.names import LogLevel, LogSubsystem
+from knet_trio.address import Address
 from knet_trio.errors import DropCause
 
 
@@ -27,6 +28,11 @@ class LastDrop(NamedTuple):
 
     def __str__(self) -> str:
         return self.words % self.details
+
+    @property
+    def source(self) -> Address | None:
+        """Where it came from, None if it came from nowhere."""
+        return next((one for one in self.details if isinstance(one, Address)), None)
 
 
 class Told(NamedTuple):

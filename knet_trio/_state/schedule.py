@@ -9,6 +9,7 @@ from typing import Final
 import trio
 
 from knet_trio._core.timers import TimerQueue
+from knet_trio._state.loop_watch import LoopWatch
 from knet_trio._state.turns import Turns
 
 Action = Callable[[float], None]
@@ -19,10 +20,16 @@ _TAKEN: Final = 32
 
 
 class Schedule:
-    """Calls each action once when its deadline has come; the action sets its next deadline."""
+    """Calls each action once when its deadline has come; the action sets its next deadline.
 
-    def __init__(self, turns: Turns) -> None:
+    Args:
+        turns: The turns of the handle.
+        watch: Is told when the task that slept for a deadline is awake; None for nothing.
+    """
+
+    def __init__(self, turns: Turns, watch: LoopWatch | None = None) -> None:
         self._turns = turns
+        self._watch = watch
         self._timers: TimerQueue[Action] = TimerQueue()
         # What has come due and is not done yet: it can still be moved or discarded.
         self._due: dict[Action, None] = {}
@@ -54,9 +61,11 @@ class Schedule:
                 continue
             self._sooner = trio.Event()
             before = turns.round
-            self._sleeps_until = self._timers.next()
-            with trio.move_on_at(self._sleeps_until):
+            self._sleeps_until = deadline = self._timers.next()
+            with trio.move_on_at(deadline):
                 await self._sooner.wait()
+            if self._watch is not None:
+                self._watch.awake(deadline, trio.current_time())
             self._sleeps_until = -math.inf
             turns.resumed(before)
 

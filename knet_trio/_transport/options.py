@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from typing import Final
 
 from knet_trio._transport.errqueue import keep_errors
@@ -23,6 +24,11 @@ IP_FREEBIND: Final = 15
 IPV6_FREEBIND: Final = 78
 SO_SNDBUFFORCE: Final = 32
 SO_RCVBUFFORCE: Final = 33
+SO_MEMINFO: Final = 55
+# Numbers of 32 bits: which of them is what was dropped (SK_MEMINFO_DROPS, linux/sock_diag.h), and
+# how many there are at most.
+_DROPS: Final = 8
+_NUMBERS: Final = 9
 
 
 def new_socket(family: int) -> socket.socket:
@@ -70,6 +76,17 @@ def set_buffers(sock: socket.socket, *, receive: int, send: int) -> str | None:
 def buffer_size(sock: socket.socket, option: int) -> int:
     """Return the bytes of memory that SO_RCVBUF or SO_SNDBUF lets the kernel use."""
     return sock.getsockopt(socket.SOL_SOCKET, option)
+
+
+def dropped_packets(sock: socket.socket) -> int:
+    """Return how many packets for ``sock`` the system has dropped, 0 if it does not tell."""
+    try:
+        numbers = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4 * _NUMBERS)
+    except OSError:
+        return 0
+    if len(numbers) < 4 * _NUMBERS:
+        return 0
+    return int.from_bytes(numbers[4 * _DROPS :], sys.byteorder)
 
 
 def set_path_options(sock: socket.socket) -> None:

@@ -224,6 +224,11 @@ class UdpReceiver(Endpoint):
         self._after = None
 
     @property
+    def overflows(self) -> int:
+        """How many packets found the receive buffer full, or were damaged."""
+        return 0 if self._closed else options.dropped_packets(self._sock)
+
+    @property
     def drained(self) -> bool:
         """Whether all that has arrived was taken and worked on."""
         if self._closed:

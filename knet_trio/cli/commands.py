@@ -16,6 +16,7 @@ _LAZY: Final = {
     "check": "knet_trio.cli.check",
     "decode": "knet_trio.cli.decode.command",
     "demo": "knet_trio.cli.demo_command",
+    "doctor": "knet_trio.cli.doctor.command",
     "events": "knet_trio.cli.events",
     "keygen": "knet_trio.cli.keygen",
     "metrics": "knet_trio.cli.metrics",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, StrEnum
 
 from attrs import frozen
 
@@ -43,3 +43,45 @@ class Finding:
             "text": self.text,
             "remedy": self.remedy,
         }
+
+
+class FindingCode(StrEnum):
+    """The codes of findings. `docs/findings.md` has a section for each."""
+
+    # All is well.
+    LINK_UP = "link-up"
+    LINK_DISABLED = "link-disabled"
+    PROGRAM_OK = "program-ok"
+
+    # The two ends of a link are not configured alike.
+    KEY_MISMATCH = "key-mismatch"
+    CIPHER_MISMATCH = "cipher-mismatch"
+    HASH_MISMATCH = "hash-mismatch"
+    CRYPTO_OFF = "crypto-off"
+    HOST_ID_MISMATCH = "host-id-mismatch"
+    LINK_ID_MISMATCH = "link-id-mismatch"
+    ADDRESS_MISMATCH = "address-mismatch"
+    TIMERS = "timers"
+    COMPRESSION_MISMATCH = "compression-mismatch"
+    CHANNEL_CLOSED = "channel-closed"
+
+    # The way between them.
+    PORT_CLOSED = "port-closed"
+    PORT_FILTERED = "port-filtered"
+    HOST_UNREACHABLE = "host-unreachable"
+    NO_ROUTE = "no-route"
+    NO_PEER = "no-peer"
+    ONE_WAY = "one-way"
+    COMING_UP = "coming-up"
+    MTU_BLACK_HOLE = "mtu-black-hole"
+    LOSS = "loss"
+    LATENCY_TIMEOUT = "latency-timeout"
+    PATH_ERRORS = "path-errors"
+    FOREIGN_PACKETS = "foreign-packets"
+
+    # This machine, and the program.
+    BUFFERS_SMALL = "buffers-small"
+    QUEUE_FULL = "queue-full"
+    FORWARDING_OFF = "forwarding-off"
+    CPU_STARVED = "cpu-starved"
+    CLOCK = "clock"

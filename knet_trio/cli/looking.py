@@ -30,7 +30,7 @@ DOWN: Final = 1
 REFUSED: Final = 2
 NOBODY_THERE: Final = 3
 
-_EXPECTED: Final = (ControlError, trio.BrokenResourceError, BrokenPipeError)
+EXPECTED: Final = (ControlError, trio.BrokenResourceError, BrokenPipeError)
 
 
 def socket_option(command: F) -> F:
@@ -72,7 +72,7 @@ def look(socket: Path | None, run: Callable[[ControlClient], Awaitable[T]]) -> T
     Exits if there is no running host, it refuses something, it ends, or a signal comes.
     """
     results: list[T] = []
-    outcome = run_until_signal(partial(_look, choose_socket(socket), run, results), *_EXPECTED)
+    outcome = run_until_signal(partial(_look, choose_socket(socket), run, results), *EXPECTED)
     if not results:
         leave_by(outcome)
     return results[0]

@@ -46,7 +46,9 @@ from knet_trio.control.records import (
     LinkMetrics,
     LinkPing,
     LinkReport,
+    LoopReport,
     MissedEvents,
+    PathReport,
     StreamReport,
 )
 from knet_trio.control.server import serve_control
@@ -76,7 +78,9 @@ __all__ = [
     "LinkMetrics",
     "LinkPing",
     "LinkReport",
+    "LoopReport",
     "MissedEvents",
+    "PathReport",
     "StreamReport",
     "connect_control",
     "control_directories",

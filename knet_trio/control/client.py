@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import trio
 
-from knet_trio import HandleStatistics, LinkStatistics
+from knet_trio import HandleDiagnosis, HandleStatistics, LinkDiagnosis, LinkStatistics
 from knet_trio.control.codec import Json, MisfitError, dump, from_json, load
 from knet_trio.control.errors import (
     ControlProtocolError,
@@ -31,6 +31,8 @@ from knet_trio.control.records import (
     Hello,
     HostPing,
     LinkHistory,
+    LoopReport,
+    PathReport,
 )
 from knet_trio.control.socket_file import check_path
 
@@ -108,9 +110,40 @@ class ControlClient:
         """
         return await self.request("set", name=name, value=value, host=host, link=link)
 
-    async def ping(self, host: int | str, link: int | None = None) -> HostPing:
-        """Ping a host over one link or all of them, and wait for the pongs."""
-        return _decode(HostPing, await self.request("ping", host=host, link=link))
+    async def ping(
+        self,
+        host: int | str,
+        link: int | None = None,
+        *,
+        count: int = 1,
+        interval: float = 1.0,
+    ) -> HostPing:
+        """Ping a host over one link or all of them, and wait for the pongs.
+
+        Args:
+            host: Its id or its name.
+            link: The id of the only link, None for all.
+            count: How many pings over each, up to 1000.
+            interval: Seconds from one to the next.
+        """
+        answer = await self.request("ping", host=host, link=link, count=count, interval=interval)
+        return _decode(HostPing, answer)
+
+    async def diagnose(self) -> HandleDiagnosis:
+        """Return what may be wrong with the handle."""
+        return _decode(HandleDiagnosis, await self.request("diagnose"))
+
+    async def diagnose_link(self, host: int | str, link: int) -> LinkDiagnosis:
+        """Return what may be wrong with a link."""
+        return _decode(LinkDiagnosis, await self.request("diagnose", host=host, link=link))
+
+    async def discover_mtu(self, host: int | str, link: int) -> int:
+        """Have the path MTU of a link searched for, and return the bytes that a packet carries."""
+        return _decode(PathReport, await self.request("discover_mtu", host=host, link=link)).mtu
+
+    async def observe(self, seconds: float) -> LoopReport:
+        """Have the program look for so long how late its event loop comes round."""
+        return _decode(LoopReport, await self.request("observe", seconds=seconds))
 
     async def rekey(self, **parameters: Json) -> Json:
         """Have the program change the key of the cluster, if it offers that."""

@@ -9,12 +9,14 @@ import attrs
 import trio
 
 from knet_trio import Handle, Host, InvalidArgumentError, KnetError, Link, UnknownLinkError
+from knet_trio.config import check_integer, check_seconds
 from knet_trio.control.codec import Json, dump, to_json
 from knet_trio.control.errors import ErrorCode
 from knet_trio.control.protocol import (
     ControlRequest,
     LinkParameters,
     NoParameters,
+    ObserveParameters,
     PingParameters,
     RequestRefusedError,
     SetParameters,
@@ -22,10 +24,17 @@ from knet_trio.control.protocol import (
     check_method,
     read_parameters,
 )
-from knet_trio.control.records import Explanation, HandleMetrics, HandleReport, HostPing
+from knet_trio.control.records import (
+    Explanation,
+    HandleMetrics,
+    HandleReport,
+    HostPing,
+    PathReport,
+)
 from knet_trio.control.reports import (
     measure_handle,
     measure_host,
+    observe_loop,
     report_handle,
     report_history,
     report_host,
@@ -41,6 +50,9 @@ are, and returns the result."""
 _LINKS_A_TURN: Final = 4
 """How many links are reported at most, and one host's more, before other tasks get their turns: a
 link takes some 0.1 ms."""
+
+_MOST_PINGS: Final = 1000
+"""How many pings one request sends over each link at most."""
 
 EXPECTED: Final = (KnetError, OSError, ValueError)
 """What a client is told of. Anything else is a bug."""
@@ -92,6 +104,9 @@ class ControlMethods:
             "history": self._history,
             "set": self._set,
             "ping": self._ping,
+            "diagnose": self._diagnose,
+            "discover_mtu": self._discover_mtu,
+            "observe": self._observe,
         }
 
     @property
@@ -194,23 +209,46 @@ class ControlMethods:
         return await setting.change(target, parameters.value)
 
     async def _ping(self, parameters: PingParameters) -> object:
+        count = check_integer("count", parameters.count, 1, _MOST_PINGS)
+        interval = check_seconds("interval", parameters.interval, 0.01, 3600.0)
         host = self._handle.get_host(parameters.host)
         links = dict(host.links)
         if parameters.link is not None:
             links = {parameters.link: _link(host, parameters.link)}
-        trips: dict[int, float | None] = {}
+        trips: dict[int, list[float | None]] = {}
 
         async def ping(link: Link) -> None:
             try:
-                trips[link.link_id] = await link.ping()
+                seconds = await link.ping()
             except UnknownLinkError:
                 # Removed since this began.
                 return
+            trips.setdefault(link.link_id, []).append(seconds)
 
+        due = trio.current_time()
         async with trio.open_nursery() as nursery:
-            for link in links.values():
-                nursery.start_soon(ping, link)
+            for number in range(count):
+                if number:
+                    due = max(due + interval, trio.current_time())
+                    await trio.sleep_until(due)
+                for link in links.values():
+                    nursery.start_soon(ping, link)
         return HostPing(host_id=host.host_id, name=host.name, links=report_pings(host, trips))
+
+    async def _diagnose(self, parameters: TargetParameters) -> object:
+        target = self._target(parameters.host, parameters.link)
+        if isinstance(target, Host):
+            raise InvalidArgumentError(
+                f"host {target.host_id} has no diagnosis of its own: name one of its links too"
+            )
+        return target.diagnose()
+
+    async def _discover_mtu(self, parameters: LinkParameters) -> object:
+        link = _link(self._handle.get_host(parameters.host), parameters.link)
+        return PathReport(mtu=await link.discover_mtu())
+
+    async def _observe(self, parameters: ObserveParameters) -> object:
+        return await observe_loop(check_seconds("seconds", parameters.seconds, 0.1, 60.0))
 
     def _target(self, host: int | str | None, link: int | None) -> Handle | Host | Link:
         if host is None:

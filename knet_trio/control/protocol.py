@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from knet_trio import HandleStatistics, LinkStatistics
+from knet_trio import HandleDiagnosis, HandleStatistics, LinkDiagnosis, LinkStatistics
 from knet_trio.control.codec import MisfitError, describe_type, dump, from_json, load, to_json
 from knet_trio.control.errors import ErrorCode
 from knet_trio.control.records import (
@@ -19,6 +19,8 @@ from knet_trio.control.records import (
     HandleReport,
     HostPing,
     LinkHistory,
+    LoopReport,
+    PathReport,
 )
 
 PROTOCOL_VERSION: Final = 1
@@ -108,10 +110,25 @@ class PingParameters:
     Attributes:
         host: The id or the name of a host.
         link: The id of a link of that host, null for all of them.
+        count: How many pings over each, 1 to 1000.
+        interval: Seconds from one to the next, 0.01 to 3600; they do not wait for the pongs.
     """
 
     host: int | str
     link: int | None = None
+    count: int = 1
+    interval: float = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class ObserveParameters:
+    """The parameters of ``observe``.
+
+    Attributes:
+        seconds: For how long, 0.1 to 60.
+    """
+
+    seconds: float
 
 
 @attrs.frozen
@@ -170,8 +187,24 @@ METHODS: Final[dict[str, Method]] = {
     "ping": Method(
         PingParameters,
         (HostPing,),
-        "Send a ping over one link of a host or all of them, beside those of the heartbeat, and"
-        " wait for the pongs.",
+        "Send a ping or several over one link of a host or all of them, beside those of the"
+        " heartbeat, and wait for the pongs.",
+    ),
+    "diagnose": Method(
+        TargetParameters,
+        (HandleDiagnosis, LinkDiagnosis),
+        "What may be wrong with the handle, or with `host` and `link` with a link. The members are"
+        " the fields of the library's records.",
+    ),
+    "discover_mtu": Method(
+        LinkParameters,
+        (PathReport,),
+        "Search the path MTU of a link now, and wait for the result: up to some seconds.",
+    ),
+    "observe": Method(
+        ObserveParameters,
+        (LoopReport,),
+        "Look for some seconds how late the event loop of the program comes round.",
     ),
     "rekey": Method(
         None, (), "What the program does to change the key of the cluster, if it offers that."

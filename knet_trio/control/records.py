@@ -304,18 +304,24 @@ class Explanation:
 
 @attrs.frozen(kw_only=True)
 class LinkPing:
-    """What became of a ping.
+    """What became of a ping, or of several.
 
     Attributes:
         link_id: The link that it went over.
-        seconds: The round trip, null for none.
+        sent: How many there were.
+        answered: How many of them were answered in time.
+        seconds: The round trip, of several the mean; null for none.
+        slowest: The longest of them, null for none.
         connected: Whether the link is up.
         in_use: Whether messages go over it now.
         reason: Why it is up or down, in words.
     """
 
     link_id: int
+    sent: int
+    answered: int
     seconds: float | None
+    slowest: float | None
     connected: bool
     in_use: bool
     reason: str
@@ -334,6 +340,34 @@ class HostPing:
     host_id: int
     name: str
     links: tuple[LinkPing, ...]
+
+
+@attrs.frozen(kw_only=True)
+class PathReport:
+    """What a search has found of the path of a link.
+
+    Attributes:
+        mtu: The user bytes that one packet carries; 0 if the link is down, or carries no data.
+    """
+
+    mtu: int
+
+
+@attrs.frozen(kw_only=True)
+class LoopReport:
+    """How late the event loop of the server's program came round, of the times that were looked at.
+
+    Attributes:
+        seconds: For how long that was.
+        looks: How often it was to come round.
+        late: How many seconds it was late, all times together.
+        longest: How many it was late at most.
+    """
+
+    seconds: float
+    looks: int
+    late: float
+    longest: float
 
 
 @attrs.frozen(kw_only=True)

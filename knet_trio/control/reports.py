@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Final
 
 import trio
 
@@ -27,9 +29,13 @@ from knet_trio.control.records import (
     LinkMetrics,
     LinkPing,
     LinkReport,
+    LoopReport,
     StreamReport,
 )
 from knet_trio.streams import get_stream_statistics
+
+_LOOK_EVERY: Final = 0.02
+"""Seconds from one look at the event loop to the next."""
 
 
 def report_handle(handle: Handle) -> HandleReport:
@@ -184,7 +190,7 @@ def report_history(link: Link) -> LinkHistory:
     )
 
 
-def report_pings(host: Host, trips: Mapping[int, float | None]) -> tuple[LinkPing, ...]:
+def report_pings(host: Host, trips: Mapping[int, Sequence[float | None]]) -> tuple[LinkPing, ...]:
     """Return what became of pings.
 
     Args:
@@ -192,12 +198,19 @@ def report_pings(host: Host, trips: Mapping[int, float | None]) -> tuple[LinkPin
         trips: The round trips in seconds, None for no answer, by the ids of the links. Links that
             have been removed since are left out.
     """
+    answered = {
+        link_id: [seconds for seconds in several if seconds is not None]
+        for link_id, several in trips.items()
+    }
     statuses = {link_id: link.status for link_id, link in host.links.items()}
     used = _links_in_use(host, statuses)
     return tuple(
         LinkPing(
             link_id=link_id,
-            seconds=trips[link_id],
+            sent=len(trips[link_id]),
+            answered=len(answered[link_id]),
+            seconds=fmean(answered[link_id]) if answered[link_id] else None,
+            slowest=max(answered[link_id], default=None),
             connected=statuses[link_id].connected,
             in_use=link_id in used,
             reason=statuses[link_id].reason,
@@ -205,6 +218,25 @@ def report_pings(host: Host, trips: Mapping[int, float | None]) -> tuple[LinkPin
         for link_id in sorted(trips)
         if link_id in statuses
     )
+
+
+async def observe_loop(seconds: float) -> LoopReport:
+    """Look for so long how late the event loop comes round.
+
+    Where this runs, other tasks have to be let run as often, so it sees what they take.
+    """
+    began = due = trio.current_time()
+    looks, late, longest = 0, 0.0, 0.0
+    while due < began + seconds:
+        due += _LOOK_EVERY
+        await trio.sleep_until(due)
+        now = trio.current_time()
+        behind = now - due
+        looks += 1
+        late += behind
+        longest = max(longest, behind)
+        due = max(due, now)
+    return LoopReport(seconds=due - began, looks=looks, late=late, longest=longest)
 
 
 def _links_in_use(host: Host, statuses: Mapping[int, LinkStatus]) -> Iterable[int]:

@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from knet_trio._core.onwire import Packet, decode_untrusted
-from knet_trio._crypto.envelope import CIPHER_NAMES, HASH_NAMES, NONE, make_cipher
+from knet_trio._crypto.envelope import make_cipher
+from knet_trio._crypto.trial import find_names_untrusted
 from knet_trio.config import MAX_KEY_SIZE, CryptoConfig
 from knet_trio.errors import InvalidArgumentError, PacketError
 
 # Fewer bytes than these are in no envelope: the smallest packet, or one block of it.
 _LEAST_PLAIN: Final = 7
-
-# One name for each cipher that there is.
-_CIPHERS: Final = tuple(
-    name for name in CIPHER_NAMES if not name.startswith("aes-") and not name.endswith("-cbc")
-)
 
 
 class UnusableKeyError(Exception):
@@ -72,14 +68,10 @@ class CaptureKey:
 
     def explain_untrusted(self, envelope: bytes) -> str | None:
         """Return with which cipher and hash this key would open ``envelope``; None: with none."""
-        for digest in HASH_NAMES:
-            for cipher in (*_CIPHERS, NONE):
-                key = CaptureKey(self._file, CryptoConfig(self._config.key, cipher, digest))
-                if not key.is_hash_right_untrusted(envelope):
-                    break
-                if key.open_untrusted(envelope) is not None:
-                    return f"{self._file} opens it with --cipher {cipher} --hash {digest}"
-        return None
+        names = find_names_untrusted(self._config.key, envelope)
+        if names is None or names.cipher is None:
+            return None
+        return f"{self._file} opens it with --cipher {names.cipher} --hash {names.hash}"
 
     def is_hash_right_untrusted(self, envelope: bytes) -> bool:
         """Return whether a holder of this key made ``envelope``, whatever is in it."""

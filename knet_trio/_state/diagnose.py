@@ -1,0 +1,169 @@
+"""What may be wrong with a link and a handle, as records for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from knet_trio._state.loop_watch import read_cpu_times
+from knet_trio._state.refusals import LastDrop
+from knet_trio.errors import DropCause
+from knet_trio.status import (
+    ClosedChannel,
+    CryptoFault,
+    HandleDiagnosis,
+    LinkDiagnosis,
+    LinkTrouble,
+    Refusal,
+)
+
+if TYPE_CHECKING:
+    # A link diagnoses itself with this.
+    from knet_trio._state.context import Context
+    from knet_trio._state.counters import Trouble, Unopened
+    from knet_trio._state.loopback import LoopbackLinkState
+    from knet_trio._state.network_link import NetworkLinkState
+
+# What a packet that is sealed is taken for where there is no key.
+_NOISE: Final = frozenset(
+    {
+        DropCause.NOT_AUTHENTIC,
+        DropCause.MALFORMED,
+        DropCause.WRONG_VERSION,
+        DropCause.UNKNOWN_TYPE,
+    }
+)
+
+
+def diagnose_link(link: NetworkLinkState) -> LinkDiagnosis:
+    """Return what may be wrong with a link over the network."""
+    context, counters = link.context, link.counters
+    liveness, path_mtu, address = link.heartbeat.liveness, link.path_mtu, link.address
+    search = path_mtu.search
+    hole, known = search.hole, search.onwire
+    heard, challenged, pinged = address.heard, address.challenged, address.heard_peer_at
+    return LinkDiagnosis(
+        at=context.now(),
+        counted=liveness.counted,
+        pong_last=liveness.last_pong,
+        ping_last=pinged if pinged >= 0 else None,
+        heard_from=None if heard is None else str(heard.place),
+        heard_at=None if heard is None else heard.at,
+        challenged=None if challenged is None else str(challenged.place),
+        late_pongs=liveness.late_pongs,
+        late_pong=liveness.late_pong,
+        late_at=liveness.late_at,
+        searching=search.searching,
+        path_mtu=None if known is None else search.sizes.sealed_length(known),
+        lost_size=None if hole is None else search.sizes.sealed_length(hole),
+        told_mtu=path_mtu.told,
+        small_buffers=link.endpoint.small_buffers,
+        overflows=sum(endpoint.overflows for endpoint in link.sender.endpoints),
+        trouble=_describe_trouble(counters.trouble),
+        refusals=_describe_refusals(counters.drops, counters.last_drops),
+        crypto_fault=_find_crypto_fault(context, counters.unopened),
+    )
+
+
+def diagnose_loopback(link: LoopbackLinkState) -> LinkDiagnosis:
+    """Return that nothing is wrong with the link of a host to itself."""
+    return LinkDiagnosis(
+        at=link.context.now(),
+        counted=0,
+        pong_last=None,
+        ping_last=None,
+        heard_from=None,
+        heard_at=None,
+        challenged=None,
+        late_pongs=0,
+        late_pong=None,
+        late_at=None,
+        searching=False,
+        path_mtu=None,
+        lost_size=None,
+        told_mtu=None,
+        small_buffers=None,
+        overflows=0,
+        trouble=None,
+        refusals=MappingProxyType({}),
+        crypto_fault=None,
+    )
+
+
+def diagnose_handle(context: Context) -> HandleDiagnosis:
+    """Return what may be wrong with a handle as a whole."""
+    counters, watch, now = context.counters, context.loop_watch, context.now()
+    watch.look_at_clock(now)
+    used, awaited = read_cpu_times() or (None, None)
+    return HandleDiagnosis(
+        at=now,
+        forwarding=context.forwarding,
+        encrypted=context.crypto.in_use != 0,
+        refusals=_describe_refusals(counters.linkless_drops, counters.last_drops),
+        crypto_fault=_find_crypto_fault(context, counters.unopened),
+        closed_channels=tuple(
+            ClosedChannel(channel=channel, messages=came.messages, host_id=came.host_id, at=came.at)
+            for channel, came in sorted(counters.closed_channels.items())
+        ),
+        stalls=watch.stalls,
+        stalled=watch.stalled,
+        longest_stall=watch.longest,
+        clock_steps=watch.steps,
+        clock_step=watch.step,
+        clock_step_at=watch.stepped_at,
+        cpu_used=used,
+        cpu_awaited=awaited,
+    )
+
+
+def _describe_trouble(trouble: Trouble | None) -> LinkTrouble | None:
+    if trouble is None:
+        return None
+    return LinkTrouble(at=trouble.at, errno=trouble.errno, local=trouble.local, text=trouble.what)
+
+
+def _describe_refusals(
+    drops: Mapping[DropCause, int], last_drops: Mapping[DropCause, LastDrop]
+) -> Mapping[DropCause, Refusal]:
+    refusals: dict[DropCause, Refusal] = {}
+    for cause, count in drops.items():
+        last = last_drops.get(cause)
+        source = None if last is None else last.source
+        refusals[cause] = Refusal(
+            count=count,
+            at=None if last is None else last.at,
+            source=None if source is None else str(source),
+            text="" if last is None else str(last),
+        )
+    return MappingProxyType(refusals)
+
+
+def _find_crypto_fault(context: Context, unopened: Unopened | None) -> CryptoFault | None:
+    """Return what the last packet that could not be opened was sealed with."""
+    if unopened is None:
+        return None
+    differs, cipher, digest = _compare(context, unopened)
+    if differs is None:
+        return None
+    return CryptoFault(
+        at=unopened.at, source=str(unopened.source), differs=differs, cipher=cipher, hash=digest
+    )
+
+
+def _compare(context: Context, unopened: Unopened) -> tuple[str | None, str | None, str | None]:
+    """Return what differs, and with which cipher and hash a key that is here opens the packet."""
+    cause = unopened.cause
+    if not context.crypto.openers:
+        return ("sealed" if cause in _NOISE else None), None, None
+    if cause is DropCause.CLEAR_TRAFFIC:
+        return "clear", None, None
+    if cause is not DropCause.NOT_AUTHENTIC:
+        # Its hash was right, and what came out is noise.
+        return "cipher", None, None
+    found = context.crypto.find_names_untrusted(unopened.datagram)
+    if found is None:
+        return "key", None, None
+    names, config = found
+    differs = "cipher" if names.hash == config.hash.lower() else "hash"
+    return differs, names.cipher, names.hash

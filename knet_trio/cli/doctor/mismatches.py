@@ -1,0 +1,169 @@
+"""Packets that come in and are refused, since the two ends are not configured alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from knet_trio import CryptoFault, DropCause, Refusal
+from knet_trio.cli.doctor.evidence import LinkCase, host_part
+from knet_trio.cli.findings import Finding, FindingCode, Severity
+
+# What is concluded from packets that are refused, and what to do about it.
+_IDS: Final = {
+    DropCause.UNKNOWN_HOST: (
+        FindingCode.HOST_ID_MISMATCH,
+        "give the host the id here that it has itself: ids are the same in the whole cluster",
+    ),
+    DropCause.UNKNOWN_LINK: (
+        FindingCode.LINK_ID_MISMATCH,
+        "give the link the same id on both sides, or add the one that is missing",
+    ),
+}
+
+_CRYPTO: Final = {
+    "key": (
+        FindingCode.KEY_MISMATCH,
+        "no key of this host opens what comes from {source}",
+        "compare the keys of both hosts (knet-trio keygen --fingerprint FILE), and copy one over",
+    ),
+    "cipher": (
+        FindingCode.CIPHER_MISMATCH,
+        "what comes from {source} is sealed with a key of this host, and with {names}",
+        "set the same cipher on both hosts",
+    ),
+    "hash": (
+        FindingCode.HASH_MISMATCH,
+        "what comes from {source} is sealed with a key of this host, and with {names}",
+        "set the same hash on both hosts",
+    ),
+    "clear": (
+        FindingCode.CRYPTO_OFF,
+        "what comes from {source} is not sealed, and this host takes sealed packets only",
+        "set the key on that host too, with the same cipher and hash",
+    ),
+    "sealed": (
+        FindingCode.CRYPTO_OFF,
+        "what comes from {source} is most likely sealed, and this host has no key",
+        "set the key of the cluster on this host too",
+    ),
+}
+
+CRYPTO_CAUSES: Final = frozenset(
+    {
+        DropCause.NOT_AUTHENTIC,
+        DropCause.CLEAR_TRAFFIC,
+        DropCause.MALFORMED,
+        DropCause.WRONG_VERSION,
+        DropCause.UNKNOWN_TYPE,
+    }
+)
+"""Under which of them packets are counted that cannot be opened."""
+
+
+def describe_crypto_fault(
+    fault: CryptoFault, where: str, severity: Severity = Severity.FAULT
+) -> Finding:
+    """Return the finding for packets that cannot be opened."""
+    code, text, remedy = _CRYPTO[fault.differs]
+    if fault.cipher is not None:
+        names = f"cipher {fault.cipher} and hash {fault.hash}"
+    elif fault.hash is not None:
+        names = f"hash {fault.hash} and a cipher that is not known"
+    else:
+        names = "another cipher, or in another version of the protocol"
+    return Finding(
+        severity=severity,
+        code=code,
+        where=where,
+        text=text.format(source=fault.source, names=names),
+        remedy=remedy,
+    )
+
+
+def describe_refusal(cause: DropCause, refusal: Refusal, where: str) -> Finding | None:
+    """Return the finding for packets with ids that are not known; None for other causes."""
+    known = _IDS.get(cause)
+    if known is None:
+        return None
+    code, remedy = known
+    return Finding(
+        severity=Severity.FAULT,
+        code=code,
+        where=where,
+        text=f"{refusal.text} ({refusal.count} such packets)",
+        remedy=remedy,
+    )
+
+
+def concerns(case: LinkCase, source: str | None) -> bool:
+    """Return whether what came from ``source``, where no link leads, may be of this link's peer.
+
+    So it is if it comes from the same machine, or nobody knows where the peer is.
+    """
+    if source is None or not case.link.enabled or case.is_answered:
+        return False
+    return case.peer_host is None or host_part(source) == case.peer_host
+
+
+def find_mismatches(case: LinkCase) -> Iterator[Finding]:
+    """Yield what packets of the peer that were refused say of the configuration."""
+    yield from _find_crypto_faults(case)
+    for cause, refusal in _recent_refusals(case):
+        finding = describe_refusal(cause, refusal, case.where)
+        if finding is not None:
+            yield finding
+    yield from _find_address_faults(case)
+
+
+def _find_crypto_faults(case: LinkCase) -> Iterator[Finding]:
+    own, linkless = case.after.crypto_fault, case.evidence.after.handle.crypto_fault
+    if own is not None and case.is_recent(own.at):
+        yield describe_crypto_fault(own, case.where)
+    elif linkless is not None and case.is_recent(linkless.at) and concerns(case, linkless.source):
+        yield describe_crypto_fault(linkless, case.where)
+
+
+def _recent_refusals(case: LinkCase) -> Iterator[tuple[DropCause, Refusal]]:
+    """Yield what was refused lately: on the link, or from the machine that it leads to."""
+    for cause, refusal in case.after.refusals.items():
+        if case.is_recent(refusal.at):
+            yield cause, refusal
+    for cause, refusal in case.evidence.after.handle.refusals.items():
+        if (
+            cause not in case.after.refusals
+            and case.is_recent(refusal.at)
+            and concerns(case, refusal.source)
+        ):
+            yield cause, refusal
+
+
+def _find_address_faults(case: LinkCase) -> Iterator[Finding]:
+    heard = case.after.heard_from if case.is_recent(case.after.heard_at) else None
+    places = [] if heard is None else [heard]
+    for cause, refusal in _recent_refusals(case):
+        wrong_place = cause in (DropCause.UNKNOWN_ADDRESS, DropCause.ACCESS_LIST)
+        if wrong_place and refusal.source is not None:
+            places.append(refusal.source)
+    if not places or case.link.dynamic:
+        return
+    place = places[0]
+    others = {link.dst: link.link_id for link in case.host.links if link is not case.link}
+    if place in others:
+        # Both are configured, but not as the same ones.
+        yield Finding(
+            severity=Severity.FAULT,
+            code=FindingCode.LINK_ID_MISMATCH,
+            where=case.where,
+            text=f"its peer speaks on it from {place}, where link {others[place]} leads here",
+            remedy="give each link the same id on both sides",
+        )
+        return
+    yield Finding(
+        severity=Severity.WARNING if case.is_answered else Severity.FAULT,
+        code=FindingCode.ADDRESS_MISMATCH,
+        where=case.where,
+        text=f"its peer speaks from {place}, and the link leads to {case.peer}",
+        remedy="compare addresses and ports on both sides: what is src here is dst there, and the"
+        " other way round; behind a translator of addresses (NAT) make this end dynamic",
+    )

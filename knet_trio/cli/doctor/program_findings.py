@@ -1,0 +1,246 @@
+"""What is wrong with the program, this machine, and what comes from where no link leads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from knet_trio import DropCause, HandleDiagnosis, Refusal
+from knet_trio.cli.doctor.evidence import Evidence, LinkCase
+from knet_trio.cli.doctor.mismatches import (
+    CRYPTO_CAUSES,
+    concerns,
+    describe_crypto_fault,
+    describe_refusal,
+)
+from knet_trio.cli.findings import Finding, FindingCode, Severity
+
+# How much of the time an event loop that nobody holds up is late.
+_LATE: Final = 0.1
+_VERY_LATE: Final = 0.3
+# Seconds for which a step of the clock is told.
+_CLOCK_MEMORY: Final = 600.0
+
+_FOREIGN: Final = (DropCause.IMPOSSIBLE_SOURCE, DropCause.RATE_LIMITED, DropCause.REPLAYED)
+
+# What is wrong if more of it was dropped meanwhile, and what to do about it.
+_GROWING: Final = {
+    DropCause.CHANNEL_FULL: (
+        FindingCode.QUEUE_FULL,
+        "the queue of a channel was full: its reader is too slow",
+        "read with receive_many, or give open_channel a larger receive_buffer",
+    ),
+    DropCause.RECEIVE_QUEUE_FULL: (
+        FindingCode.QUEUE_FULL,
+        "they came faster than they could be worked on",
+        "compress with something quicker there, or send less",
+    ),
+    DropCause.SEND_QUEUE_FULL: (
+        FindingCode.QUEUE_FULL,
+        "a host or a link was slower than what was sent to it",
+        "send less, or give it a quicker link",
+    ),
+    DropCause.UNKNOWN_COMPRESSION: (
+        FindingCode.COMPRESSION_MISMATCH,
+        "they are compressed with something that is not installed here",
+        "install it here (pip install 'knet-trio[compress]'), or compress otherwise there",
+    ),
+    DropCause.BAD_COMPRESSION: (
+        FindingCode.COMPRESSION_MISMATCH,
+        "they cannot be decompressed",
+        "compare the compression libraries of both hosts; the log says more",
+    ),
+    DropCause.COMPRESSION_REFUSED: (
+        FindingCode.COMPRESSION_MISMATCH,
+        "accept_compression leaves out what they are compressed with",
+        "add it to accept_compression here, or compress otherwise there",
+    ),
+}
+
+
+def find_program_faults(evidence: Evidence, cases: Sequence[LinkCase]) -> list[Finding]:
+    """Return what there is to be said beside the links, at least that all is well."""
+    found = [
+        *_find_strangers(evidence, cases),
+        *_find_closed_channels(evidence),
+        *_find_lost_messages(evidence),
+        *_find_starvation(evidence, cases),
+        *_find_clock_faults(evidence),
+    ]
+    if not evidence.after.handle.forwarding:
+        found.append(
+            Finding(
+                severity=Severity.WARNING,
+                code=FindingCode.FORWARDING_OFF,
+                where="",
+                text="messages are neither sent nor received: forwarding is off",
+                remedy="await handle.set_forwarding(True) in the program lets them pass",
+            )
+        )
+    if found:
+        return found
+    loop = evidence.loop
+    text = f"its event loop was {loop.longest * 1e3:.0f} ms late at most, in {loop.looks} looks"
+    return [Finding(severity=Severity.OK, code=FindingCode.PROGRAM_OK, where="", text=text)]
+
+
+def _since(evidence: Evidence, at: float | None) -> bool:
+    """Return whether that was while this looked, or little before."""
+    return at is not None and evidence.after.handle.at - at <= 2 * evidence.seconds + 1
+
+
+def _find_strangers(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[Finding]:
+    """Yield what came from where no link leads, and no link has been blamed for."""
+    handle = evidence.after.handle
+    fault = handle.crypto_fault
+    if (
+        fault is not None
+        and _since(evidence, fault.at)
+        and not any(concerns(case, fault.source) for case in cases)
+    ):
+        # Anybody may send noise, and no link waits for it.
+        yield describe_crypto_fault(fault, "", Severity.WARNING)
+    for cause, refusal in handle.refusals.items():
+        if not _since(evidence, refusal.at) or any(
+            concerns(case, refusal.source) for case in cases
+        ):
+            continue
+        finding = describe_refusal(cause, refusal, "") or _describe_stranger(cause, refusal, handle)
+        if finding is not None:
+            yield finding
+
+
+def _describe_stranger(
+    cause: DropCause, refusal: Refusal, handle: HandleDiagnosis
+) -> Finding | None:
+    if cause is DropCause.UNKNOWN_ADDRESS:
+        return Finding(
+            severity=Severity.FAULT,
+            code=FindingCode.ADDRESS_MISMATCH,
+            where="",
+            text=f"{refusal.text} ({refusal.count} such packets)",
+            remedy="add a link to that address, or have the host send from where a link leads",
+        )
+    noise = cause in CRYPTO_CAUSES and handle.crypto_fault is None
+    if cause in _FOREIGN or noise:
+        return Finding(
+            severity=Severity.WARNING,
+            code=FindingCode.FOREIGN_PACKETS,
+            where="",
+            text=f"{refusal.text} ({refusal.count} such packets)",
+            remedy="find out who sends this; a firewall keeps out who has no business here",
+        )
+    return None
+
+
+def _find_closed_channels(evidence: Evidence) -> Iterator[Finding]:
+    earlier = {one.channel: one.messages for one in evidence.before.handle.closed_channels}
+    for closed in evidence.after.handle.closed_channels:
+        grown = closed.messages - earlier.get(closed.channel, 0)
+        if not grown and not _since(evidence, closed.at):
+            continue
+        yield Finding(
+            severity=Severity.FAULT,
+            code=FindingCode.CHANNEL_CLOSED,
+            where=f"channel {closed.channel}",
+            text=f"host {closed.host_id} sends on it, and it is not open here: {closed.messages}"
+            " messages were lost",
+            remedy=f"open channel {closed.channel} on this host, before others send on it; a"
+            " cluster file has it in [[channels]]",
+        )
+
+
+def _find_lost_messages(evidence: Evidence) -> Iterator[Finding]:
+    before, after = evidence.before.report.drops, evidence.after.report.drops
+    for cause, (code, why, remedy) in _GROWING.items():
+        grown = after.get(cause.value, 0) - before.get(cause.value, 0)
+        if grown > 0:
+            yield Finding(
+                severity=Severity.FAULT,
+                code=code,
+                where="",
+                text=f"{grown} messages were dropped meanwhile ({cause.value}): {why}",
+                remedy=remedy,
+            )
+
+
+def _find_starvation(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[Finding]:
+    loop, before, after = evidence.loop, evidence.before.handle, evidence.after.handle
+    least = min((case.link.pong_timeout for case in cases if case.link.enabled), default=2.0)
+    share = loop.late / loop.seconds
+    longest = max(loop.longest, _grown_longest(evidence))
+    used, awaited = _cpu_shares(evidence)
+    if share < _LATE and longest < least / 2 and awaited < _LATE:
+        return
+    bad = share >= _VERY_LATE or longest >= least or awaited >= _VERY_LATE
+    said = f"the event loop was late {share:.0%} of the time, {longest:.2f} s at once at most"
+    if awaited >= _LATE or awaited > used:
+        why = f"its thread was ready to run and had no processor {awaited:.0%} of the time"
+        remedy = "give this machine or container more processor time (look at its cgroup's cpu.max,"
+        remedy += " nice, and what else runs here), or raise pong_timeout"
+    elif used > 1 - _LATE - _VERY_LATE:
+        why = f"its thread used a processor {used:.0%} of the time"
+        remedy = "have the program give up its turns (await trio.lowlevel.checkpoint()), or do what"
+        remedy += " takes long in a thread (trio.to_thread.run_sync)"
+    else:
+        why = "its thread neither ran nor waited for a processor: a call blocked it, or the process"
+        why += " was stopped"
+        remedy = "find the call in the program that blocks, and make it in a thread"
+        remedy += " (trio.to_thread.run_sync)"
+    if after.stalls > before.stalls:
+        said += f", and its heartbeat was {after.stalls - before.stalls} times over 0.05 s late"
+    yield Finding(
+        severity=Severity.FAULT if bad else Severity.WARNING,
+        code=FindingCode.CPU_STARVED,
+        where="",
+        text=f"{said}; {why}",
+        remedy=remedy,
+    )
+
+
+def _grown_longest(evidence: Evidence) -> float:
+    before, after = evidence.before.handle, evidence.after.handle
+    return after.longest_stall if after.longest_stall > before.longest_stall else 0.0
+
+
+def _cpu_shares(evidence: Evidence) -> tuple[float, float]:
+    """Return which part of the time the thread had a processor, and waited for one."""
+    before, after = evidence.before.handle, evidence.after.handle
+    seconds = after.at - before.at
+    if (
+        after.cpu_used is None
+        or before.cpu_used is None
+        or after.cpu_awaited is None
+        or before.cpu_awaited is None
+        or seconds <= 0
+    ):
+        return 0.0, 0.0
+    used, awaited = after.cpu_used - before.cpu_used, after.cpu_awaited - before.cpu_awaited
+    return used / seconds, awaited / seconds
+
+
+def _find_clock_faults(evidence: Evidence) -> Iterator[Finding]:
+    handle, error = evidence.after.handle, evidence.after.clock_error
+    remedy = (
+        "have one service set the clock, slowly (chrony, systemd-timesyncd): links do not go by"
+    )
+    remedy += " the time of day, but logs and certificates do"
+    at = handle.clock_step_at
+    if at is not None and handle.at - at <= _CLOCK_MEMORY:
+        times = "once" if handle.clock_steps == 1 else f"{handle.clock_steps} times"
+        yield Finding(
+            severity=Severity.WARNING,
+            code=FindingCode.CLOCK,
+            where="",
+            text=f"the time of day was set {times} since the handle was opened, the last time"
+            f" {handle.at - at:.0f} s ago by {handle.clock_step:+.2f} s (or this machine slept)",
+            remedy=remedy,
+        )
+    elif error:
+        yield Finding(
+            severity=Severity.WARNING,
+            code=FindingCode.CLOCK,
+            where="",
+            text=f"the program's time of day is {error:+.2f} s from that of this machine",
+            remedy=remedy,
+        )
