@@ -360,7 +360,7 @@ class LoopReport:
     Attributes:
         seconds: For how long that was.
         looks: How often it was to come round.
-        late: How many seconds it was late, all times together.
+        late: How many seconds it was late, all times together that it was more than 0.02.
         longest: How many it was late at most.
     """
 

@@ -83,7 +83,10 @@ def _find_loss(case: LinkCase) -> Iterator[Finding]:
     ping = case.ping
     if ping is None or not ping.connected:
         return
-    lost, share = ping.sent - ping.answered, _loss(case)
+    # What came too late is another matter.
+    late = case.after.late_pongs - case.before.late_pongs
+    lost = ping.sent - ping.answered - max(late, 0)
+    share = lost / max(ping.sent, 1)
     if lost < _LEAST_LOST or share < _SOME_LOSS:
         return
     yield Finding(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from knet_trio import DropCause, HandleDiagnosis, Refusal
+from knet_trio import CryptoFault, DropCause, HandleDiagnosis, Refusal
 from knet_trio.cli.doctor.evidence import Evidence, LinkCase
 from knet_trio.cli.doctor.mismatches import (
     CRYPTO_CAUSES,
@@ -18,8 +18,16 @@ from knet_trio.cli.findings import Finding, FindingCode, Severity
 # How much of the time an event loop that nobody holds up is late.
 _LATE: Final = 0.1
 _VERY_LATE: Final = 0.3
+# How much of the time a thread runs or wants to run that is busy.
+_MOSTLY: Final = 0.5
+# Seconds at once for which any machine may be late.
+_LONG: Final = 0.1
+# Seconds before the first look from which on what came in counts.
+_MEMORY: Final = 5.0
 # Seconds for which a step of the clock is told.
 _CLOCK_MEMORY: Final = 600.0
+
+_FIND_SENDER: Final = "find out who sends this; a firewall keeps out who has no business here"
 
 _FOREIGN: Final = (DropCause.IMPOSSIBLE_SOURCE, DropCause.RATE_LIMITED, DropCause.REPLAYED)
 
@@ -86,7 +94,7 @@ def find_program_faults(evidence: Evidence, cases: Sequence[LinkCase]) -> list[F
 
 def _since(evidence: Evidence, at: float | None) -> bool:
     """Return whether that was while this looked, or little before."""
-    return at is not None and evidence.after.handle.at - at <= 2 * evidence.seconds + 1
+    return at is not None and evidence.after.handle.at - at <= 2 * evidence.seconds + _MEMORY
 
 
 def _find_strangers(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[Finding]:
@@ -98,8 +106,7 @@ def _find_strangers(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[F
         and _since(evidence, fault.at)
         and not any(concerns(case, fault.source) for case in cases)
     ):
-        # Anybody may send noise, and no link waits for it.
-        yield describe_crypto_fault(fault, "", Severity.WARNING)
+        yield _describe_noise(fault)
     for cause, refusal in handle.refusals.items():
         if not _since(evidence, refusal.at) or any(
             concerns(case, refusal.source) for case in cases
@@ -108,6 +115,21 @@ def _find_strangers(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[F
         finding = describe_refusal(cause, refusal, "") or _describe_stranger(cause, refusal, handle)
         if finding is not None:
             yield finding
+
+
+def _describe_noise(fault: CryptoFault) -> Finding:
+    """Return the finding for what cannot be opened, and no link waits for."""
+    finding = describe_crypto_fault(fault, "", Severity.WARNING)
+    if fault.differs not in ("key", "sealed"):
+        # Who sends it has the key.
+        return finding
+    return Finding(
+        severity=Severity.WARNING,
+        code=FindingCode.FOREIGN_PACKETS,
+        where="",
+        text=f"{finding.text}; no link leads there",
+        remedy=_FIND_SENDER,
+    )
 
 
 def _describe_stranger(
@@ -128,7 +150,7 @@ def _describe_stranger(
             code=FindingCode.FOREIGN_PACKETS,
             where="",
             text=f"{refusal.text} ({refusal.count} such packets)",
-            remedy="find out who sends this; a firewall keeps out who has no business here",
+            remedy=_FIND_SENDER,
         )
     return None
 
@@ -170,23 +192,23 @@ def _find_starvation(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[
     share = loop.late / loop.seconds
     longest = max(loop.longest, _grown_longest(evidence))
     used, awaited = _cpu_shares(evidence)
-    if share < _LATE and longest < least / 2 and awaited < _LATE:
+    if share < _LATE and longest < max(least / 2, _LONG):
         return
-    bad = share >= _VERY_LATE or longest >= least or awaited >= _VERY_LATE
+    bad = share >= _VERY_LATE or longest >= max(least, 2 * _LONG)
     said = f"the event loop was late {share:.0%} of the time, {longest:.2f} s at once at most"
-    if awaited >= _LATE or awaited > used:
-        why = f"its thread was ready to run and had no processor {awaited:.0%} of the time"
-        remedy = "give this machine or container more processor time (look at its cgroup's cpu.max,"
-        remedy += " nice, and what else runs here), or raise pong_timeout"
-    elif used > 1 - _LATE - _VERY_LATE:
-        why = f"its thread used a processor {used:.0%} of the time"
-        remedy = "have the program give up its turns (await trio.lowlevel.checkpoint()), or do what"
-        remedy += " takes long in a thread (trio.to_thread.run_sync)"
-    else:
+    if used + awaited < _MOSTLY:
         why = "its thread neither ran nor waited for a processor: a call blocked it, or the process"
         why += " was stopped"
         remedy = "find the call in the program that blocks, and make it in a thread"
         remedy += " (trio.to_thread.run_sync)"
+    elif awaited > used:
+        why = f"its thread was ready to run and had no processor {awaited:.0%} of the time"
+        remedy = "give this machine or container more processor time (look at its cgroup's cpu.max,"
+        remedy += " nice, and what else runs here), or raise pong_timeout"
+    else:
+        why = f"its thread used a processor {used:.0%} of the time"
+        remedy = "have the program give up its turns (await trio.lowlevel.checkpoint()), or do what"
+        remedy += " takes long in a thread (trio.to_thread.run_sync)"
     if after.stalls > before.stalls:
         said += f", and its heartbeat was {after.stalls - before.stalls} times over 0.05 s late"
     yield Finding(
