@@ -87,6 +87,7 @@ from knet_trio.message import (
 from knet_trio.status import (
     ClosedChannel,
     CryptoFault,
+    DropDetail,
     HandleDiagnosis,
     HandleStatistics,
     HostStatus,
@@ -97,7 +98,6 @@ from knet_trio.status import (
     LinkTransition,
     LinkTrouble,
     OnwireVersions,
-    Refusal,
 )
 
 __version__ = "0.1.0"
@@ -125,6 +125,7 @@ __all__ = [
     "Direction",
     "Drop",
     "DropCause",
+    "DropDetail",
     "DroppedByFilterError",
     "Event",
     "EventsLost",
@@ -162,7 +163,6 @@ __all__ = [
     "OnwireVersions",
     "OutsideTrioError",
     "PacketError",
-    "Refusal",
     "SealError",
     "SendError",
     "TransportError",

@@ -316,7 +316,7 @@ class HandleStatistics:
 
 
 @attrs.frozen(kw_only=True)
-class Refusal:
+class DropDetail:
     """Packets or messages that were dropped for one cause.
 
     Attributes:
@@ -398,7 +398,7 @@ class LinkDiagnosis:
         overflows: How many packets the system has dropped that came to its sockets, which links
             may share, because the receive buffer was full.
         trouble: The last error of what it sent, None before the first.
-        refusals: What was dropped on it, by cause; causes without any are left out.
+        drops: What was dropped on it, by cause; causes without any are left out.
         crypto_fault: Why what comes from where it leads cannot be opened, None if all could.
     """
 
@@ -419,7 +419,7 @@ class LinkDiagnosis:
     small_buffers: str | None
     overflows: int
     trouble: LinkTrouble | None
-    refusals: Mapping[DropCause, Refusal]
+    drops: Mapping[DropCause, DropDetail]
     crypto_fault: CryptoFault | None
 
 
@@ -448,7 +448,7 @@ class HandleDiagnosis:
         at: When this was read, on Trio's clock.
         forwarding: Whether messages are sent and received.
         encrypted: Whether packets are sealed.
-        refusals: What was dropped that concerns no link, by cause; causes without any are left out.
+        drops: What was dropped that concerns no link, by cause; causes without any are left out.
         crypto_fault: Why packets that came from where no link leads cannot be opened, None if all
             could.
         closed_channels: The channels that are not open, and that messages came for.
@@ -467,7 +467,7 @@ class HandleDiagnosis:
     at: float
     forwarding: bool
     encrypted: bool
-    refusals: Mapping[DropCause, Refusal]
+    drops: Mapping[DropCause, DropDetail]
     crypto_fault: CryptoFault | None
     closed_channels: tuple[ClosedChannel, ...]
     stalls: int

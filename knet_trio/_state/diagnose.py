@@ -12,10 +12,10 @@ from knet_trio.errors import DropCause
 from knet_trio.status import (
     ClosedChannel,
     CryptoFault,
+    DropDetail,
     HandleDiagnosis,
     LinkDiagnosis,
     LinkTrouble,
-    Refusal,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def diagnose_link(link: NetworkLinkState) -> LinkDiagnosis:
         small_buffers=link.endpoint.small_buffers,
         overflows=sum(endpoint.overflows for endpoint in link.sender.endpoints),
         trouble=_describe_trouble(counters.trouble),
-        refusals=_describe_refusals(counters.drops, counters.last_drops),
+        drops=_describe_drops(counters.drops, counters.last_drops),
         crypto_fault=_find_crypto_fault(context, counters.unopened),
     )
 
@@ -86,7 +86,7 @@ def diagnose_loopback(link: LoopbackLinkState) -> LinkDiagnosis:
         small_buffers=None,
         overflows=0,
         trouble=None,
-        refusals=MappingProxyType({}),
+        drops=MappingProxyType({}),
         crypto_fault=None,
     )
 
@@ -100,7 +100,7 @@ def diagnose_handle(context: Context) -> HandleDiagnosis:
         at=now,
         forwarding=context.forwarding,
         encrypted=context.crypto.in_use != 0,
-        refusals=_describe_refusals(counters.linkless_drops, counters.last_drops),
+        drops=_describe_drops(counters.linkless_drops, counters.last_drops),
         crypto_fault=_find_crypto_fault(context, counters.unopened),
         closed_channels=tuple(
             ClosedChannel(channel=channel, messages=came.messages, host_id=came.host_id, at=came.at)
@@ -123,20 +123,20 @@ def _describe_trouble(trouble: Trouble | None) -> LinkTrouble | None:
     return LinkTrouble(at=trouble.at, errno=trouble.errno, local=trouble.local, text=trouble.what)
 
 
-def _describe_refusals(
+def _describe_drops(
     drops: Mapping[DropCause, int], last_drops: Mapping[DropCause, LastDrop]
-) -> Mapping[DropCause, Refusal]:
-    refusals: dict[DropCause, Refusal] = {}
+) -> Mapping[DropCause, DropDetail]:
+    details: dict[DropCause, DropDetail] = {}
     for cause, count in drops.items():
         last = last_drops.get(cause)
         source = None if last is None else last.source
-        refusals[cause] = Refusal(
+        details[cause] = DropDetail(
             count=count,
             at=None if last is None else last.at,
             source=None if source is None else str(source),
             text="" if last is None else str(last),
         )
-    return MappingProxyType(refusals)
+    return MappingProxyType(details)
 
 
 def _find_crypto_fault(context: Context, unopened: Unopened | None) -> CryptoFault | None:

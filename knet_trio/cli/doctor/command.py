@@ -47,7 +47,7 @@ _STYLES: Final = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAU
 )
 @json_option("one JSON object instead")
 def doctor(socket: Path | None, seconds: float | None, as_json: bool) -> None:
-    r"""Look for what is wrong with a running host, and say what to do.
+    r"""Snapshot for what is wrong with a running host, and say what to do.
 
     It watches the host for some seconds, pings its peers over all links that are up, and searches
     their path MTUs; nothing is changed. Each finding is ok, a warning or a fault, and has a code:

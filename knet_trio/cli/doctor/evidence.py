@@ -16,7 +16,7 @@ LinkKey: TypeAlias = tuple[int, int]
 
 
 @attrs.frozen(kw_only=True)
-class Look:
+class Snapshot:
     """What there was to be seen at one time.
 
     Attributes:
@@ -48,8 +48,8 @@ class Evidence:
     """
 
     seconds: float
-    before: Look
-    after: Look
+    before: Snapshot
+    after: Snapshot
     pings: Mapping[LinkKey, LinkPing]
     loop: LoopReport
 

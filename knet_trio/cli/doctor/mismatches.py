@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from knet_trio import CryptoFault, DropCause, Refusal
+from knet_trio import CryptoFault, DropCause, DropDetail
 from knet_trio.cli.doctor.evidence import LinkCase, host_part
 from knet_trio.cli.findings import Finding, FindingCode, Severity
 
@@ -81,7 +81,7 @@ def describe_crypto_fault(
     )
 
 
-def describe_refusal(cause: DropCause, refusal: Refusal, where: str) -> Finding | None:
+def describe_refusal(cause: DropCause, refusal: DropDetail, where: str) -> Finding | None:
     """Return the finding for packets with ids that are not known; None for other causes."""
     known = _IDS.get(cause)
     if known is None:
@@ -124,14 +124,14 @@ def _find_crypto_faults(case: LinkCase) -> Iterator[Finding]:
         yield describe_crypto_fault(linkless, case.where)
 
 
-def _recent_refusals(case: LinkCase) -> Iterator[tuple[DropCause, Refusal]]:
+def _recent_refusals(case: LinkCase) -> Iterator[tuple[DropCause, DropDetail]]:
     """Yield what was refused lately: on the link, or from the machine that it leads to."""
-    for cause, refusal in case.after.refusals.items():
+    for cause, refusal in case.after.drops.items():
         if case.is_recent(refusal.at):
             yield cause, refusal
-    for cause, refusal in case.evidence.after.handle.refusals.items():
+    for cause, refusal in case.evidence.after.handle.drops.items():
         if (
-            cause not in case.after.refusals
+            cause not in case.after.drops
             and case.is_recent(refusal.at)
             and concerns(case, refusal.source)
         ):

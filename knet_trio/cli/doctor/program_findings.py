@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from knet_trio import CryptoFault, DropCause, HandleDiagnosis, Refusal
+from knet_trio import CryptoFault, DropCause, DropDetail, HandleDiagnosis
 from knet_trio.cli.doctor.evidence import Evidence, LinkCase
 from knet_trio.cli.doctor.mismatches import (
     CRYPTO_CAUSES,
@@ -107,7 +107,7 @@ def _find_strangers(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[F
         and not any(concerns(case, fault.source) for case in cases)
     ):
         yield _describe_noise(fault)
-    for cause, refusal in handle.refusals.items():
+    for cause, refusal in handle.drops.items():
         if not _since(evidence, refusal.at) or any(
             concerns(case, refusal.source) for case in cases
         ):
@@ -133,7 +133,7 @@ def _describe_noise(fault: CryptoFault) -> Finding:
 
 
 def _describe_stranger(
-    cause: DropCause, refusal: Refusal, handle: HandleDiagnosis
+    cause: DropCause, refusal: DropDetail, handle: HandleDiagnosis
 ) -> Finding | None:
     if cause is DropCause.UNKNOWN_ADDRESS:
         return Finding(

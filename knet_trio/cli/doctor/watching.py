@@ -10,7 +10,7 @@ from typing import Any, Final
 import trio
 
 from knet_trio import LinkDiagnosis
-from knet_trio.cli.doctor.evidence import Evidence, LinkKey, Look
+from knet_trio.cli.doctor.evidence import Evidence, LinkKey, Snapshot
 from knet_trio.control import (
     ControlClient,
     ControlRequestError,
@@ -47,8 +47,8 @@ def choose_seconds(report: HandleReport) -> float:
 
 
 async def watch(client: ControlClient, seconds: float | None = None) -> Evidence:
-    """Look for that many seconds, None for as many as it takes."""
-    before = await take_look(client)
+    """Snapshot for that many seconds, None for as many as it takes."""
+    before = await take_snapshot(client)
     seconds = choose_seconds(before.report) if seconds is None else seconds
     began = trio.current_time()
     seen: list[LoopReport] = []
@@ -60,7 +60,7 @@ async def watch(client: ControlClient, seconds: float | None = None) -> Evidence
     async with trio.open_nursery() as nursery:
         nursery.start_soon(observe)
         nursery.start_soon(_try_links, client, before.report, seconds, pings)
-    after = await take_look(client)
+    after = await take_snapshot(client)
     return Evidence(
         seconds=trio.current_time() - began,
         before=before,
@@ -70,7 +70,7 @@ async def watch(client: ControlClient, seconds: float | None = None) -> Evidence
     )
 
 
-async def take_look(client: ControlClient) -> Look:
+async def take_snapshot(client: ControlClient) -> Snapshot:
     """Return what there is to be seen now."""
     asked_at = time.time()
     report = await client.status()
@@ -86,7 +86,7 @@ async def take_look(client: ControlClient) -> Look:
         for host in report.hosts
         for link in host.links
     )
-    return Look(
+    return Snapshot(
         report=report,
         handle=await client.diagnose(),
         links=diagnoses,
