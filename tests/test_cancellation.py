@@ -160,6 +160,27 @@ async def pinging(call: Spied) -> None:
         assert await at_every_step(one, check) > 2
 
 
+@of("Link.discover_mtu")
+async def discovering(call: Spied) -> None:
+    """The search goes on, and a later call waits for its end or makes another."""
+    async with open_pair() as pair:
+        link = pair.a.hosts[2].links[0]
+        found = await link.discover_mtu()
+
+        async def one(step: int) -> None:
+            del step
+            found_then.append(await call(link))
+
+        async def check(step: int, cancelled: bool) -> None:
+            del step
+            assert found_then == ([] if cancelled else [found])
+            found_then.clear()
+            assert await call(link) == found
+
+        found_then: list[object] = []
+        assert await at_every_step(one, check) > 1
+
+
 @of("Handle.set_forwarding")
 async def setting_forwarding(call: Spied) -> None:
     """It is as it was, or as it was to be, and then what was sent before has gone out."""

@@ -30,6 +30,11 @@ def explain_handle(handle: HandleState) -> str:
         lines.append("  it has no hosts yet: add_host adds one")
     lines += (f"  {line}" for line in _explain_settings(context))
     # What concerns a link stands there.
+    lines += (
+        f"  channel {channel} is not open, and messages of host {came.host_id} came for it:"
+        f" {came.messages} are lost"
+        for channel, came in sorted(counters.closed_channels.items())
+    )
     lines += explain_drops(counters.linkless_drops, counters.last_drops, context.now())
     told = 0
     for host in [*unreachable, *(host for host in hosts if host.reachable.is_on)]:

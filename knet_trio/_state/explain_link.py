@@ -54,6 +54,12 @@ def explain_link(link: NetworkLinkState) -> str:
     fault = link.config.find_fault()
     if fault is not None:
         lines.append(f"  {fault}")
+    overflows = sum(endpoint.overflows for endpoint in link.sender.endpoints)
+    if overflows:
+        lines.append(
+            f"  the system has dropped {overflows} packets that came to its sockets: their buffers"
+            " were full"
+        )
     lines += explain_drops(counters.drops, counters.last_drops, now, _ADVICE)
     trouble = counters.trouble
     is_news = trouble is not None and (not link.usable or trouble.at > link.since)
@@ -68,6 +74,12 @@ def _what_troubles(link: NetworkLinkState) -> list[str]:
     accusation = link.heartbeat.accusation
     if accusation is not None:
         lines.append(f"  in doubt: {accusation}; the peer is being asked by pings")
+    hole = link.path_mtu.search.hole
+    if hole is not None and link.path_mtu.told is None:
+        size = link.path_mtu.search.sizes.sealed_length(hole)
+        lines.append(
+            f"  packets of {size} bytes on the wire, and more, vanish on the way without a word"
+        )
     # Those from before it went up may have been sent before there was a peer.
     loss = link.heartbeat.last_pings(since=link.since).loss
     if loss:
@@ -120,6 +132,11 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
             f"  {left} pings sent in {seconds:.1f} s, not one answered:"
             " is the peer running, does its link have these addresses the other way round, does a"
             " firewall drop UDP?"
+        )
+    elif liveness.late_pong is not None and liveness.last_pong is None:
+        lines.append(
+            f"  pongs come later than pong_timeout, the last after {liveness.late_pong:.3f} s:"
+            " set_ping_timers changes that"
         )
     elif liveness.last_pong is not None:
         lines.append(f"  the last pong came {now - liveness.last_pong:.1f} s ago")

@@ -33,7 +33,7 @@ async def test_of_several_hosts_it_names_them(tmp_path: Path) -> None:
     assert f"--socket {served.path}\n  --socket {other}" in done.errors
 
 
-@pytest.mark.parametrize("command", ["status", "events", "ping", "top"])
+@pytest.mark.parametrize("command", ["status", "doctor", "events", "ping", "top"])
 async def test_without_a_running_host_it_says_what_to_do(tmp_path: Path, command: str) -> None:
     arguments = ["--json", *(["beta"] if command == "ping" else [])]
     done = await run(command, *arguments, *socket_of(tmp_path / "no.sock"))
@@ -51,7 +51,7 @@ async def test_where_it_looked_is_said(tmp_path: Path) -> None:
     assert done.status in (0, 1, 2, 3)
 
 
-@pytest.mark.parametrize("command", ["status", "events", "ping", "top"])
+@pytest.mark.parametrize("command", ["status", "doctor", "events", "ping", "top"])
 async def test_the_help_has_an_example_and_the_exit_statuses(command: str) -> None:
     done = await run(command, "-h")
     assert done.status == 0

@@ -86,8 +86,9 @@ class Ward:
     ) -> AsyncGenerator[Patients]:
         """Two handles with these options; with link 0 over a wire, None for no link yet."""
         path = self.new_path()
+        options: dict[str, Any] = {"crypto": CRYPTO, **(here or {})}
         async with (
-            open_handle(1, **{"crypto": CRYPTO, **(here or {})}) as a,
+            open_handle(1, **options) as a,
             self.meet(a, "beta", wire, path=path, **(there or {})) as pair,
             serve_control(a, path),
         ):
