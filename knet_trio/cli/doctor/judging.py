@@ -36,8 +36,9 @@ def not_answering(seconds: float) -> list[Finding]:
 
 
 def _sort(findings: Iterable[Finding]) -> list[Finding]:
-    # Links that share a socket say the same of that.
-    kept: dict[tuple[str, str], Finding] = {}
+    kept: dict[tuple[str, str, str], Finding] = {}
     for finding in findings:
-        kept.setdefault((finding.code, finding.text), finding)
+        # Links that share a socket say the same of that.
+        where = "" if finding.code is FindingCode.BUFFERS_SMALL else finding.where
+        kept.setdefault((finding.code, where, finding.text), finding)
     return sorted(kept.values(), key=lambda one: _WORST_FIRST.index(one.severity))

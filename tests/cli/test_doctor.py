@@ -1,0 +1,102 @@
+"""What the doctor concludes, and how it says that. The faults are made in tests/network."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from knet_trio import HandleDiagnosis, LinkDiagnosis, LinkTrouble
+from knet_trio.cli.doctor.evidence import Evidence, Snapshot
+from knet_trio.cli.doctor.judging import judge, not_answering
+from knet_trio.cli.doctor.watching import LEAST_SECONDS, MOST_SECONDS, choose_seconds
+from knet_trio.cli.findings import FindingCode, Severity
+from knet_trio.control import LoopReport, serve_control
+from tests.cli.commands import run, socket_of
+from tests.cli.reports import down, handle, host, link
+from tests.cluster import open_pair
+from tests.control.serving import open_client
+
+LOOP = LoopReport(seconds=3.0, looks=150, late=0.0, longest=0.001)
+
+
+async def healthy(directory: Path) -> tuple[HandleDiagnosis, LinkDiagnosis]:
+    """Of a handle and a link with which nothing is wrong."""
+    async with open_client(directory) as (_, client):
+        return await client.diagnose(), await client.diagnose_link(1, 0)
+
+
+async def evidence(directory: Path, *changes: dict[str, Any]) -> Evidence:
+    """A host with a link for each of these changes of its diagnosis."""
+    whole, one = await healthy(directory)
+    report = handle(host(2, *(link(number) for number in range(len(changes)))))
+
+    def snapshot(at: float) -> Snapshot:
+        links = {
+            (2, number): attrs.evolve(one, **{"at": at, **each})
+            for number, each in enumerate(changes)
+        }
+        return Snapshot(report=report, handle=whole, links=links, counters={})
+
+    return Evidence(seconds=3.0, before=snapshot(157.0), after=snapshot(160.0), pings={}, loop=LOOP)
+
+
+async def test_an_error_while_the_link_is_up(tmp_path: Path) -> None:
+    trouble = LinkTrouble(
+        at=159.0, errno=errno.ECONNREFUSED, local=False, text="the network says no"
+    )
+    (finding, rest) = judge(await evidence(tmp_path, {"trouble": trouble}))
+    assert (finding.severity, finding.code) == (Severity.WARNING, FindingCode.PATH_ERRORS)
+    assert rest.severity is Severity.OK
+
+
+async def test_links_of_one_socket_say_once_that_it_is_small(tmp_path: Path) -> None:
+    small = {"small_buffers": "the receive buffer is small"}
+    hole = {"path_mtu": 1300, "lost_size": 1301}
+    found = judge(await evidence(tmp_path, small, small, hole, hole))
+    codes = [one.code for one in found if one.severity is not Severity.OK]
+    assert sorted(codes) == ["buffers-small", "mtu-black-hole", "mtu-black-hole"]
+    # The worst first.
+    assert found[0].severity is Severity.FAULT
+
+
+async def test_without_links_only_the_program_is_judged(tmp_path: Path) -> None:
+    (finding,) = judge(await evidence(tmp_path))
+    assert finding.code is FindingCode.PROGRAM_OK
+
+
+def test_it_looks_longer_where_links_ping_seldom() -> None:
+    assert choose_seconds(handle()) == LEAST_SECONDS
+    assert choose_seconds(handle(host(2, link(ping_interval=2.0)))) == 5.0
+    assert choose_seconds(handle(host(2, down(ping_interval=600.0)))) == MOST_SECONDS
+
+
+def test_a_program_that_does_not_answer_has_a_fault() -> None:
+    (finding,) = not_answering(30.0)
+    assert (finding.severity, finding.code) == (Severity.FAULT, FindingCode.CPU_STARVED)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_it_says_what_to_do(tmp_path: Path, as_json: bool) -> None:
+    path = tmp_path / "a.sock"
+    async with open_pair() as pair, serve_control(pair.a, path):
+        await pair.a.set_forwarding(False)
+        json_too = ["--json"] if as_json else []
+        done = await run("doctor", "--seconds", 0.5, *json_too, *socket_of(path))
+    assert (done.status, done.errors) == (4, "")
+    if as_json:
+        said = json.loads(done.output)
+        assert said["ok"] is False
+        first = said["findings"][0]
+        assert list(first) == ["severity", "code", "where", "text", "remedy"]
+        assert (first["severity"], first["code"]) == ("warning", "forwarding-off")
+    else:
+        lines = done.output.splitlines()
+        assert lines[0].startswith("warning  forwarding-off  messages are neither")
+        assert lines[1].startswith("         await handle.set_forwarding(True)")
+        assert lines[-1] == "0 faults, 1 warning"
+        assert "\x1b" not in done.output
