@@ -6,7 +6,7 @@ All of them lie in one set-up and are looked at a few at a time; each test has t
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -238,7 +238,7 @@ async def firewall_that_rejects(ward: Ward, a: Handle) -> AsyncGenerator[None]:
             yield
 
 
-@peer(FindingCode.PORT_FILTERED, says="nothing comes")
+@peer(FindingCode.PORT_FILTERED)
 async def firewall_after_it_was_up(ward: Ward, a: Handle) -> AsyncGenerator[None]:
     """The link is young, so it stays up for ten times its timeout."""
     async with ward.meet(a, "firewall_after_it_was_up") as pair:
@@ -282,6 +282,14 @@ async def firewall_there_lets_nothing_in(ward: Ward, a: Handle) -> AsyncGenerato
             yield
 
 
+@peer(FindingCode.ONE_WAY, says="came to this machine, and none to the program")
+async def firewall_here_lets_nothing_in(ward: Ward, a: Handle) -> AsyncGenerator[None]:
+    async with ward.meet(a, "firewall_here_lets_nothing_in", None) as pair:
+        with ward.firewall(HERE, "INPUT", "--dport", str(pair.port), "-j", "DROP"):
+            await ward.join(pair)
+            yield
+
+
 @peer(FindingCode.ONE_WAY, says="a firewall of this machine")
 async def firewall_here_lets_nothing_out(ward: Ward, a: Handle) -> AsyncGenerator[None]:
     async with ward.meet(a, "firewall_here_lets_nothing_out", None) as pair:
@@ -293,7 +301,7 @@ async def firewall_here_lets_nothing_out(ward: Ward, a: Handle) -> AsyncGenerato
 @peer(FindingCode.COMING_UP)
 async def link_on_its_way_up(ward: Ward, a: Handle) -> AsyncGenerator[None]:
     async with ward.meet(a, "link_on_its_way_up", None) as pair:
-        await ward.join(pair, pong_count=200)
+        await ward.join(pair, ping_interval=0.3, pong_count=255)
         yield
 
 
@@ -324,11 +332,11 @@ async def lossy_path(ward: Ward, a: Handle) -> AsyncGenerator[None]:
         yield
 
 
-@peer(FindingCode.LATENCY_TIMEOUT, says="the link goes down")
+@peer(FindingCode.LATENCY_TIMEOUT)
 async def slow_path(ward: Ward, a: Handle) -> AsyncGenerator[None]:
-    await ward.wires.treat(SLOW, delay=0.15)
+    await ward.wires.treat(SLOW, delay=0.3)
     async with ward.meet(a, "slow_path", None) as pair:
-        await ward.join(pair, wire=SLOW, pong_timeout=0.5)
+        await ward.join(pair, wire=SLOW, pong_timeout=1.0)
         await pair.link.wait_connected()
         yield
 
@@ -348,8 +356,8 @@ async def forged_packets(ward: Ward) -> AsyncGenerator[Path]:
         await up(pair)
         with await ward.new_socket(THERE) as stranger:
             await stranger.connect((ward.address(HERE), pair.port))
-            await stranger.send(bytes(40))
-            yield pair.path
+            async with again_and_again(partial(stranger.send, bytes(40))):
+                yield pair.path
 
 
 # This machine, and the program.
@@ -405,14 +413,21 @@ async def sending(pair: Patients, channel_id: int = 0) -> AsyncGenerator[None]:
     """The other host sends messages all the time."""
     await up(pair)
     channel = pair.b.open_channel(channel_id)
+    async with again_and_again(partial(channel.send, b"again " * 50)):
+        yield
 
-    async def send() -> None:
+
+@asynccontextmanager
+async def again_and_again(act: Callable[[], Awaitable[object]]) -> AsyncGenerator[None]:
+    """Do something all the time in the block."""
+
+    async def go_on() -> None:
         while True:
-            await channel.send(b"again " * 50)
+            await act()
             await trio.sleep(0.02)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(send)
+        nursery.start_soon(go_on)
         yield
         nursery.cancel_scope.cancel()
 
@@ -438,7 +453,7 @@ async def look_at(names: list[str], directory: Path) -> dict[str, Outcome]:
                 with trio.fail_after(LIMIT):
                     async with opens() as path:
                         options = ("--json", "--seconds", SECONDS, "--socket", path)
-                        outcomes[name] = await run("doctor", *options)
+                        outcomes[name] = await run("doctor", *options, within=here)
             except Exception as error:
                 # It is that test's alone.
                 outcomes[name] = error
@@ -446,6 +461,7 @@ async def look_at(names: list[str], directory: Path) -> dict[str, Outcome]:
     async with open_wires(WIRES) as wires, trio.open_nursery() as nursery:
         # All of them are at one address, and each is to get its errors.
         wires.namespaces.run(THERE, "sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=0")
+        here = ("ip", "netns", "exec", wires.namespaces.names[HERE])
         ward = Ward(wires, directory)
         peers = [PEERS[name] for name in names if name in PEERS]
         if peers:

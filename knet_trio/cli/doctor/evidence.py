@@ -45,6 +45,8 @@ class Evidence:
         after: The last look.
         pings: What became of pings over each link that is up.
         loop: How late the event loop of the program came round.
+        arrived: How many packets of silent peers came to this machine, by their links. Empty if
+            this user may not listen.
     """
 
     seconds: float
@@ -52,6 +54,7 @@ class Evidence:
     after: Snapshot
     pings: Mapping[LinkKey, LinkPing]
     loop: LoopReport
+    arrived: Mapping[LinkKey, int] = attrs.field(factory=dict[LinkKey, int])
 
     def links(self) -> Iterator[LinkCase]:
         """Yield a case for each link that was there all the time."""
@@ -77,6 +80,7 @@ class LinkCase:
         before: What may have been wrong with it in the first look.
         after: What may be wrong with it in the last look.
         ping: What became of pings over it, None for none.
+        arrived: How many packets of its peer came to this machine, if it was silent.
     """
 
     def __init__(self, evidence: Evidence, host: HostReport, link: LinkReport) -> None:
@@ -87,6 +91,7 @@ class LinkCase:
         self.before = evidence.before.links[key]
         self.after = evidence.after.links[key]
         self.ping = evidence.pings.get(key)
+        self.arrived = evidence.arrived.get(key, 0)
         self._counters = evidence.before.counters.get(key), evidence.after.counters.get(key)
 
     @property

@@ -13,6 +13,8 @@ from knet_trio.cli.units import format_latency
 _FORBIDDEN: Final = (errno.EPERM, errno.EACCES)
 # So much less than all pings are answered where only a few pongs are under way.
 _MOST_LOST: Final = 0.2
+# How many packets come for each ping sent, at least, if there are pongs among them.
+_WITH_PONGS: Final = 1.5
 
 
 def explain_silence(case: LinkCase) -> Finding:
@@ -38,6 +40,8 @@ def explain_silence(case: LinkCase) -> Finding:
             f" in or there for what comes from {case.link.src}; run knet-trio doctor there too: it"
             " says so if it refuses what comes from here",
         )
+    if case.arrived:
+        return _explain_dropped_here(case)
     return Finding(
         severity=Severity.FAULT,
         code=FindingCode.PORT_FILTERED,
@@ -70,6 +74,27 @@ def _one_way(case: LinkCase, text: str, remedy: str) -> Finding:
         where=case.where,
         text=text,
         remedy=remedy,
+    )
+
+
+def _explain_dropped_here(case: LinkCase) -> Finding:
+    """Return what it means that packets of the peer come to this machine, and not to the program.
+
+    A peer pings as often as this host, and answers what it gets. So if no more comes than its
+    pings, it gets none of this host's.
+    """
+    text = f"{case.arrived} packets of {case.peer} came to this machine, and none to the program:"
+    text += " a firewall of this machine drops them"
+    remedy = f"let UDP from {case.peer} to {case.link.src} in (iptables -L INPUT, nft list ruleset)"
+    if case.arrived > _WITH_PONGS * case.pings_sent:
+        return _one_way(case, text, remedy)
+    return Finding(
+        severity=Severity.FAULT,
+        code=FindingCode.PORT_FILTERED,
+        where=case.where,
+        text=f"{text}; there are so few that the {case.pings_sent} pings sent meanwhile do not seem"
+        " to get there either",
+        remedy=f"{remedy}, and the other way round through the firewalls on the way",
     )
 
 

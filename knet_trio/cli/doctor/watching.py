@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
@@ -11,6 +12,7 @@ import trio
 
 from knet_trio import LinkDiagnosis
 from knet_trio.cli.doctor.evidence import Evidence, LinkKey, Snapshot
+from knet_trio.cli.doctor.wire import count_arrivals, list_silent_peers
 from knet_trio.control import (
     ControlClient,
     ControlRequestError,
@@ -53,13 +55,17 @@ async def watch(client: ControlClient, seconds: float | None = None) -> Evidence
     began = trio.current_time()
     seen: list[LoopReport] = []
     pings: dict[LinkKey, LinkPing] = {}
+    arrived: Counter[LinkKey] = Counter()
 
     async def observe() -> None:
         seen.append(await client.observe(seconds))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(observe)
-        nursery.start_soon(_try_links, client, before.report, seconds, pings)
+    async with trio.open_nursery() as listening:
+        listening.start_soon(count_arrivals, list_silent_peers(before), arrived)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(observe)
+            nursery.start_soon(_try_links, client, before.report, seconds, pings)
+        listening.cancel_scope.cancel()
     after = await take_snapshot(client)
     return Evidence(
         seconds=trio.current_time() - began,
@@ -67,6 +73,7 @@ async def watch(client: ControlClient, seconds: float | None = None) -> Evidence
         after=after,
         pings=pings,
         loop=seen[0],
+        arrived=arrived,
     )
 
 
