@@ -27,6 +27,7 @@ def section(heading: str) -> str:
     "name", ["status", "bench", "doctor", "events", "metrics", "ping", "top"]
 )
 @pytest.mark.parametrize(
+@pytest.mark.parametrize("name", ["status", "bench", "doctor", "events", "metrics", "ping", "top"])
 @pytest.mark.parametrize("name", ["status", "bench", "events", "metrics", "ping", "rekey", "top"])
 def test_a_section_has_the_options(name: str) -> None:
     command = knet_trio.get_command(click.Context(knet_trio), name)
