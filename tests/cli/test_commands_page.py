@@ -24,11 +24,9 @@ def section(heading: str) -> str:
     return str(found[0])
 
 
-    "name", ["status", "bench", "doctor", "events", "metrics", "ping", "top"]
-)
 @pytest.mark.parametrize(
-@pytest.mark.parametrize("name", ["status", "bench", "doctor", "events", "metrics", "ping", "top"])
-@pytest.mark.parametrize("name", ["status", "bench", "events", "metrics", "ping", "rekey", "top"])
+    "name", ["status", "bench", "doctor", "events", "metrics", "ping", "rekey", "top"]
+)
 def test_a_section_has_the_options(name: str) -> None:
     command = knet_trio.get_command(click.Context(knet_trio), name)
     assert command is not None
