@@ -13,7 +13,7 @@ import trio
 from knet_trio import Handle, InvalidArgumentError
 from knet_trio.cli.run.links_up import LinksUp
 from knet_trio.cli.run.log import LOGGER
-from knet_trio.cli.run.parts import EXPECTED, describe_error, plan_parts
+from knet_trio.cli.run.parts import EXPECTED, ControlActions, describe_error, plan_parts
 from knet_trio.cli.run.supervisor import Supervisor
 from knet_trio.cli.run.swapping import Parts
 from knet_trio.cluster import (
@@ -23,6 +23,7 @@ from knet_trio.cluster import (
     open_cluster,
     reload,
 )
+from knet_trio.rekeying import serve_rekeying
 
 SIGNALS: Final = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 
@@ -105,21 +106,26 @@ class HostRun:
         opening = open_cluster(cluster, host=self._host)
         # It has a key, which this frame must not keep.
         del cluster
-        async with opening as handle, trio.open_nursery() as nursery:
+        async with (
+            opening as handle,
+            serve_rekeying(handle) as rekeying,
+            trio.open_nursery() as nursery,
+        ):
             parts = Parts(nursery)
-            wanted = plan_parts(handle, get_cluster(handle), self._reload_for_client)
+            actions = ControlActions(self._reload_for_client, rekeying.answer_control)
+            wanted = plan_parts(handle, get_cluster(handle), actions)
             if "control" not in wanted:
                 LOGGER.warning(
                     "commands such as status cannot look into this host, as there is no directory"
                     " for its control socket: set $XDG_RUNTIME_DIR, or write one in [control]"
                 )
             await parts.start(wanted)
-            await self._work(handle, parts)
+            await self._work(handle, parts, actions)
             await self._supervisor.tell("STOPPING=1", "STATUS=leaving")
             await parts.stop()
             nursery.cancel_scope.cancel()
 
-    async def _work(self, handle: Handle, parts: Parts) -> None:
+    async def _work(self, handle: Handle, parts: Parts, actions: ControlActions) -> None:
         """Tell how it goes and take over new versions of the file, until it is to be left."""
         name = get_cluster(handle).get_host(handle.host_id).name
         title = name if name == str(handle.host_id) else f"{handle.host_id} ({name})"
@@ -129,7 +135,7 @@ class HostRun:
             LOGGER.info("host %s is running", title)
             await self._supervisor.tell("READY=1", f"STATUS={await links.describe()}")
             nursery.start_soon(self._tell_status, links)
-            nursery.start_soon(self._take_over, handle, parts, links)
+            nursery.start_soon(self._take_over, handle, parts, actions, links)
             await self._leave.wait()
             nursery.cancel_scope.cancel()
 
@@ -153,12 +159,14 @@ class HostRun:
             raise request.error
         return {"changes": request.changes}
 
-    async def _take_over(self, handle: Handle, parts: Parts, links: LinksUp) -> None:
+    async def _take_over(
+        self, handle: Handle, parts: Parts, actions: ControlActions, links: LinksUp
+    ) -> None:
         async for request in self._wanted:
             LOGGER.info("reading %s again: %s", self._file, request.by)
             await self._supervisor.tell_reloading()
             try:
-                request.changes = await self._reload(handle, parts)
+                request.changes = await self._reload(handle, parts, actions)
             except EXPECTED as error:
                 # Whoever keeps the error keeps the frames that it went through, and their keys.
                 clear_frames(error.__traceback__)
@@ -173,14 +181,17 @@ class HostRun:
             request.over.set()
             await self._supervisor.tell("READY=1", f"STATUS={await links.describe()}")
 
-    async def _reload(self, handle: Handle, parts: Parts) -> list[str]:
+    async def _reload(self, handle: Handle, parts: Parts, actions: ControlActions) -> list[str]:
         """Run the file as it is now; return what has changed."""
         cluster = await trio.to_thread.run_sync(load_cluster, self._file)
         for warning in cluster.warnings:
             LOGGER.warning("%s", warning.describe(self._file))
-        async with parts.swapped(plan_parts(handle, cluster, self._reload_for_client)):
+        before = get_cluster(handle).service_channel
+        async with parts.swapped(plan_parts(handle, cluster, actions)):
             # What cannot be done is found out before links are touched.
             reloaded = await reload(handle, cluster)
+        if cluster.service_channel != before:
+            LOGGER.warning("service_channel is another one when this host is started again")
         return [str(change) for change in reloaded.changes]
 
 

@@ -26,6 +26,19 @@ Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
 
 
 @attrs.frozen
+class ControlActions:
+    """What is done for clients of the control socket that ask for it.
+
+    Attributes:
+        reload: Reads the file again.
+        rekey: Changes the key of all hosts.
+    """
+
+    reload: Action
+    rekey: Action
+
+
+@attrs.frozen
 class HostPart:
     """Something that runs beside the handle.
 
@@ -109,13 +122,13 @@ def describe_error(error: BaseException) -> str:
     return str(error.args[0]) if isinstance(error, KnetError) else str(error)
 
 
-def plan_parts(handle: Handle, cluster: Cluster, reload: Action) -> dict[str, HostPart]:
+def plan_parts(handle: Handle, cluster: Cluster, actions: ControlActions) -> dict[str, HostPart]:
     """Return what the file wants to run on this host, by the keys.
 
     Args:
         handle: The handle, opened by ``open_cluster``.
         cluster: The version of the file.
-        reload: What is done for a client of the control socket that asks for it.
+        actions: What clients of the control socket may ask for.
     """
     parts = [_plan_channel(handle, channel) for channel in cluster.channels]
     if cluster.tap is not None:
@@ -127,7 +140,7 @@ def plan_parts(handle: Handle, cluster: Cluster, reload: Action) -> dict[str, Ho
         parts.append(_plan_metrics(handle, cluster.metrics))
     path = cluster.control.get_socket(handle.host_id) or find_control_place(cluster, handle.host_id)
     if path is not None:
-        parts.append(_plan_control(handle, path, reload))
+        parts.append(_plan_control(handle, path, actions))
     return {part.key: part for part in parts}
 
 
@@ -162,8 +175,8 @@ def _plan_metrics(handle: Handle, wanted: ClusterMetrics) -> HostPart:
     return HostPart("metrics", title, wanted, opening, has_successor_beside=True)
 
 
-def _plan_control(handle: Handle, path: Path, reload: Action) -> HostPart:
-    opening = partial(serve_control, handle, path, reload=reload)
+def _plan_control(handle: Handle, path: Path, actions: ControlActions) -> HostPart:
+    opening = partial(serve_control, handle, path, rekey=actions.rekey, reload=actions.reload)
     title = f"the control socket {path}"
     # Whoever asked for the reload is to get an answer, over the old one.
     return HostPart("control", title, path, opening, has_successor_beside=True, linger=1.0)
