@@ -360,6 +360,8 @@ class CryptoFault:
             ``clear`` if it was not sealed; ``sealed`` if this handle has no key.
         cipher: With which cipher a key of this handle opens it, None if with none.
         hash: With which hash, likewise.
+        datagram: Its bytes as they came, at most 256, in hexadecimal digits; empty if its hash was
+            right.
     """
 
     at: float
@@ -367,6 +369,7 @@ class CryptoFault:
     differs: str
     cipher: str | None
     hash: str | None
+    datagram: str
 
 
 @attrs.frozen(kw_only=True)

@@ -34,6 +34,8 @@ _NOISE: Final = frozenset(
         DropCause.UNKNOWN_TYPE,
     }
 )
+# Where no hash was right.
+_AS_THEY_CAME: Final = frozenset({DropCause.NOT_AUTHENTIC, DropCause.CLEAR_TRAFFIC})
 
 
 def diagnose_link(link: NetworkLinkState) -> LinkDiagnosis:
@@ -146,8 +148,15 @@ def _find_crypto_fault(context: Context, unopened: Unopened | None) -> CryptoFau
     differs, cipher, digest = _compare(context, unopened)
     if differs is None:
         return None
+    # What a key here has taken out of its envelope may be a message, which is for nobody else.
+    as_it_came = unopened.cause in _AS_THEY_CAME or not context.crypto.openers
     return CryptoFault(
-        at=unopened.at, source=str(unopened.source), differs=differs, cipher=cipher, hash=digest
+        at=unopened.at,
+        source=str(unopened.source),
+        differs=differs,
+        cipher=cipher,
+        hash=digest,
+        datagram=unopened.datagram.hex() if as_it_came else "",
     )
 
 

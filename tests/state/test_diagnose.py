@@ -84,6 +84,7 @@ async def test_what_cannot_be_opened_is_tried_with_other_names(
     fault = diagnose_handle(world.context).crypto_fault
     assert fault is not None
     assert (fault.differs, fault.source, fault.at) == (differs, str(address(2)), 1.0)
+    assert bytes.fromhex(fault.datagram) == datagram
     if differs != "key":
         assert (fault.cipher, fault.hash) == (sealed_by.cipher, sealed_by.hash)
 
@@ -104,6 +105,16 @@ async def test_what_is_no_packet_tells_by_its_cause(
     world.context.counters.unopened = Unopened(bytes(80), address(2), 1.0, cause)
     fault = diagnose_handle(world.context).crypto_fault
     assert (None if fault is None else fault.differs) == differs
+
+
+async def test_bytes_are_shown_as_they_came_and_no_message_that_was_opened() -> None:
+    world = World(crypto=CryptoConfig(KEY))
+    counters = world.context.counters
+    for cause, shown in ((DropCause.CLEAR_TRAFFIC, "00" * 80), (DropCause.BAD_FRAGMENT, "")):
+        counters.unopened = Unopened(bytes(80), address(2), 1.0, cause)
+        fault = diagnose_handle(world.context).crypto_fault
+        assert fault is not None
+        assert fault.datagram == shown
 
 
 async def test_channels_that_are_not_open() -> None:
