@@ -21,6 +21,7 @@ _LAZY: Final = {
     "keygen": "knet_trio.cli.keygen",
     "metrics": "knet_trio.cli.metrics",
     "ping": "knet_trio.cli.ping",
+    "preflight": "knet_trio.cli.preflight.command",
     "rekey": "knet_trio.cli.rekey",
     "run": "knet_trio.cli.run.command",
     "status": "knet_trio.cli.status",

@@ -19,11 +19,17 @@ T = TypeVar("T")
 
 
 def run_until_signal(
-    run: Callable[[], Awaitable[T]], *expected: type[BaseException]
+    run: Callable[[], Awaitable[T]],
+    *expected: type[BaseException],
+    stop: Callable[[], None] | None = None,
 ) -> T | signal.Signals | BaseException:
-    """Return what ``run`` returns, or the signal or first ``expected`` error that ended it."""
+    """Return what ``run`` returns, or the signal or first ``expected`` error that ended it.
+
+    A signal cancels it; with ``stop`` it is told in that way to come to an end, and only a second
+    signal cancels it.
+    """
     try:
-        return trio.run(_until_signal, run)
+        return trio.run(_until_signal, run, stop)
     except* expected as errors:
         # Several tasks may have met the same trouble.
         trouble = first_of(errors)
@@ -41,7 +47,9 @@ def leave_without_result(outcome: object, trouble: str) -> NoReturn:
     raise click.ClickException(f"{trouble}: {outcome}")
 
 
-async def _until_signal(run: Callable[[], Awaitable[T]]) -> T | signal.Signals:
+async def _until_signal(
+    run: Callable[[], Awaitable[T]], stop: Callable[[], None] | None
+) -> T | signal.Signals:
     ended_by: signal.Signals | None = None
     results: list[T] = []
     with trio.open_signal_receiver(*_SIGNALS) as signals:
@@ -50,13 +58,16 @@ async def _until_signal(run: Callable[[], Awaitable[T]]) -> T | signal.Signals:
             async def wait_signal() -> None:
                 nonlocal ended_by
                 async for number in signals:
+                    if stop is not None and ended_by is None:
+                        stop()
+                    else:
+                        nursery.cancel_scope.cancel()
                     ended_by = signal.Signals(number)
-                    nursery.cancel_scope.cancel()
 
             nursery.start_soon(wait_signal)
             results.append(await run())
             nursery.cancel_scope.cancel()
-    if results:
+    if results and (stop is None or ended_by is None):
         return results[0]
     assert ended_by is not None
     return ended_by

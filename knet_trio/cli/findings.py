@@ -61,9 +61,11 @@ class FindingCode(StrEnum):
     HOST_ID_MISMATCH = "host-id-mismatch"
     LINK_ID_MISMATCH = "link-id-mismatch"
     ADDRESS_MISMATCH = "address-mismatch"
+    ADDRESS_MISSING = "address-missing"
     TIMERS = "timers"
     COMPRESSION_MISMATCH = "compression-mismatch"
     CHANNEL_CLOSED = "channel-closed"
+    FILE_MISMATCH = "file-mismatch"
 
     # The way between them.
     PORT_CLOSED = "port-closed"
@@ -71,12 +73,17 @@ class FindingCode(StrEnum):
     HOST_UNREACHABLE = "host-unreachable"
     NO_ROUTE = "no-route"
     NO_PEER = "no-peer"
+    HOST_MISSING = "host-missing"
+    HOST_LEFT = "host-left"
     ONE_WAY = "one-way"
     COMING_UP = "coming-up"
     MTU_BLACK_HOLE = "mtu-black-hole"
+    MTU_REDUCED = "mtu-reduced"
+    MTU_SETTING = "mtu-setting"
     LOSS = "loss"
     LATENCY_TIMEOUT = "latency-timeout"
     PATH_ERRORS = "path-errors"
+    REVERSE_PATH_FILTER = "reverse-path-filter"
     FOREIGN_PACKETS = "foreign-packets"
 
     # This machine, and the program.

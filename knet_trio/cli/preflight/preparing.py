@@ -1,0 +1,88 @@
+"""What a preflight makes of a file: what it opens, and what all files have to say alike."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from knet_trio import format_address
+from knet_trio.cluster import Cluster
+
+PING_INTERVAL: Final = 0.2
+"""Seconds between two pings of a link's heartbeat, at most, so that links come up soon."""
+PONG_TIMEOUT: Final = 3.0
+"""Seconds that an answer is waited for, at least, so that slow paths can be measured."""
+PMTUD_INTERVAL: Final = 1.0
+"""Seconds between two searches for the path MTU: a lost probe is made good by the next one."""
+
+_CHANNELS: Final = 32
+
+
+def prepare(cluster: Cluster) -> Cluster:
+    """Return the file with what it takes to measure in a short time.
+
+    Addresses, ports, the key and everything else that decides whether hosts understand each other
+    are those of the file. The MTU is searched for even if the file says one.
+    """
+    return attrs.evolve(
+        cluster,
+        links=tuple(
+            attrs.evolve(
+                link,
+                ping_interval=min(link.ping_interval, PING_INTERVAL),
+                pong_timeout=max(link.pong_timeout, PONG_TIMEOUT),
+            )
+            for link in cluster.links
+        ),
+        mtu=None,
+        pmtud_interval=PMTUD_INTERVAL,
+        loopback=False,
+        filter=None,
+        forwarding=True,
+        log_fd=None,
+    )
+
+
+def choose_channel(cluster: Cluster) -> int:
+    """Return the channel for the hosts' requests: that of the file, or the last that is free.
+
+    It is the same on all hosts. A corosync, which sends over channel 0 and 1, has it not open.
+    """
+    if cluster.service_channel is not None:
+        return cluster.service_channel
+    used = {channel.channel for channel in cluster.channels}
+    if cluster.tap is not None:
+        used.add(cluster.tap.channel)
+    return next((channel for channel in range(_CHANNELS - 1, -1, -1) if channel not in used), 0)
+
+
+def list_settings(cluster: Cluster) -> dict[str, str]:
+    """Return what has to be the same on all hosts, as text. A key is not in it."""
+    settings = {
+        "name": cluster.name,
+        "policy": cluster.policy.value,
+        "mtu": "discovered" if cluster.mtu is None else str(cluster.mtu),
+        "service_channel": str(choose_channel(cluster)),
+        "crypto": describe_crypto(cluster),
+    }
+    if cluster.compress is not None:
+        settings["compress"] = cluster.compress.model
+    if cluster.tap is not None:
+        settings["tap"] = f"{cluster.tap.name} on channel {cluster.tap.channel}"
+    for link in cluster.links:
+        for name in ("ping_interval", "pong_timeout", "pong_count", "transport", "enabled"):
+            settings[f"link {link.link_id} {name}"] = str(getattr(link, name))
+    for host in cluster.hosts:
+        settings[f"host {host.host_id}"] = host.name
+        for end in host.links:
+            where = "dynamic" if end.address is None else format_address(end.address)
+            settings[f"host {host.host_id} link {end.link_id}"] = where
+    return settings
+
+
+def describe_crypto(cluster: Cluster) -> str:
+    """Return the names of the cipher and of the hash, or that there are none."""
+    if cluster.crypto is None:
+        return "none"
+    return f"{cluster.crypto.cipher} and {cluster.crypto.hash}"
