@@ -27,6 +27,7 @@ LONG = [
     "tests/interop",
     "tests/simulation",
     "tests/streams/simulation",
+    "tests/cli/preflight",
     "tests/cli/run",
     "tests/cli/test_bench.py",
     "tests/cli/test_bench_machines.py",

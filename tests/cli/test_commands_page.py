@@ -25,7 +25,8 @@ def section(heading: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["status", "bench", "doctor", "events", "metrics", "ping", "rekey", "top"]
+    "name",
+    ["status", "bench", "doctor", "events", "metrics", "ping", "preflight", "rekey", "top"],
 )
 def test_a_section_has_the_options(name: str) -> None:
     command = knet_trio.get_command(click.Context(knet_trio), name)

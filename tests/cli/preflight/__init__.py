@@ -1,0 +1,1 @@
+"""``knet-trio preflight``, on hosts in namespaces."""
