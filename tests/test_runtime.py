@@ -10,7 +10,7 @@ import pytest
 
 # The page faults of 200 rounds in which three large messages come and go.
 FAULTS = """
-import resource, sys
+import resource
 import trio
 from knet_trio import open_handle
 
@@ -26,18 +26,15 @@ async def main():
     async with open_handle(host_id=1):
         print(faults())
 
-if sys.argv[1] == "open":
-    trio.run(main)
-else:
-    print(faults())
+trio.run(main)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc's allocator")
 def test_large_messages_that_come_and_go_cost_no_page_faults() -> None:
-    def count(state: str) -> int:
+    def count() -> int:
         run = subprocess.run(
-            [sys.executable, "-c", FAULTS, state],
+            [sys.executable, "-c", FAULTS],
             check=True,
             capture_output=True,
             text=True,
@@ -45,4 +42,5 @@ def test_large_messages_that_come_and_go_cost_no_page_faults() -> None:
         )
         return int(run.stdout)
 
-    assert count("open") < count("not open") / 10
+    # Less than one in a round: without a handle, they may be 48 in each.
+    assert count() < 200

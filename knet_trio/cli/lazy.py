@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -34,5 +35,6 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         if command.help is not None:
             # In a raw docstring, click's mark for lines that stay as they are is two characters.
-            command.help = command.help.replace("\\b\n", "\b\n")
+            # Before Python 3.13 docstrings have the indentation of the source.
+            command.help = inspect.cleandoc(command.help).replace("\\b\n", "\b\n")
         return command

@@ -5,6 +5,7 @@ They are in ``docs/man/`` and go to ``share/man/man1`` of where the package is i
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def _page(name: str, context: click.Context, more: list[str], others: list[str])
     usage = ["[OPTIONS]", *map(_argument, arguments)]
     if isinstance(command, click.Group):
         usage += ["COMMAND", "[ARGS]..."]
-    sections = _sections(command.help or "")
+    sections = _sections(inspect.cleandoc(command.help or ""))
     lines = [
         # Neither date nor version: a page changes when its text does.
         f'.TH "{name.upper()}" "1" "" "knet_trio" "User Commands"',

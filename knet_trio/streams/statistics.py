@@ -7,8 +7,9 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
+from knet_trio import Handle
+
 if TYPE_CHECKING:
-    from knet_trio import Handle
     from knet_trio.streams._streams_state import StreamsState
 
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from knet_trio import LinkPolicy, Message
-from knet_trio.cli import commands
+from knet_trio.cli import commands, demo_command
 from knet_trio.cli.account import account
 from knet_trio.cli.ledger import Cut, Ledger, compose
 from knet_trio.cli.report import Report
@@ -182,7 +182,7 @@ def test_what_does_not_hold_is_the_exit_status(monkeypatch: pytest.MonkeyPatch) 
     async def run_demo(settings: Settings, report: Report) -> Result:
         return result(ledger, settings.policy, late=1.5, drops={"duplicate": 7})
 
-    monkeypatch.setattr(commands, "run_demo", run_demo)
+    monkeypatch.setattr(demo_command, "run_demo", run_demo)
     done = CliRunner().invoke(commands.knet_trio, ["demo"])
     assert done.exit_code == 1
     assert "FAILED  nothing is lost (1 of 200 messages lost)" in done.output
