@@ -534,4 +534,13 @@ def test_the_fault_is_found(outcomes: Mapping[str, Outcome], name: str) -> None:
 def test_every_code_has_its_case() -> None:
     found = {code for case in CASES.values() for code in case.codes}
     fine = {FindingCode.LINK_UP, FindingCode.LINK_DISABLED, FindingCode.PROGRAM_OK}
-    assert set(FindingCode) - fine - found == {FindingCode.PATH_ERRORS}
+    of_preflight = {
+        FindingCode.ADDRESS_MISSING,
+        FindingCode.FILE_MISMATCH,
+        FindingCode.HOST_MISSING,
+        FindingCode.HOST_LEFT,
+        FindingCode.MTU_REDUCED,
+        FindingCode.MTU_SETTING,
+        FindingCode.REVERSE_PATH_FILTER,
+    }
+    assert set(FindingCode) - fine - of_preflight - found == {FindingCode.PATH_ERRORS}
