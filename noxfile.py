@@ -44,6 +44,10 @@ ALONE = ["tests/attack", "tests/network", "tests/soak"]
 # file's tests stay together: some share what is dear to make.
 AT_ONCE = ["-n", "3", "--dist", "loadfile"]
 
+# The examples are the same in every run, so a few of them do; `--hypothesis-profile=search` looks
+# for others.
+BRIEF = "--hypothesis-profile=brief"
+
 
 def runs(version: str) -> bool:
     """Whether there is such an interpreter: a version manager's shim exists without one."""
@@ -99,12 +103,12 @@ def tests(session: nox.Session) -> None:
     """The tests on one interpreter.
 
     Those that take the most time and depend on the interpreter the least, such as those against the
-    C library, run on the newest one, in the sessions `coverage` and `networks`, and Hypothesis
-    tries more examples there. `-- tests` runs all of them.
+    C library, run on the newest one, in the sessions `coverage` and `networks`. `-- tests` runs all
+    of them, with more examples of Hypothesis.
     """
     install(session, "test")
     most = ["tests", *(f"--ignore={path}" for path in LONG + ALONE)]
-    session.run("pytest", *(session.posargs or ["--hypothesis-profile=brief", *AT_ONCE, *most]))
+    session.run("pytest", *(session.posargs or [BRIEF, *AT_ONCE, *most]))
 
 
 @nox.session(python=NEWEST)
@@ -112,7 +116,7 @@ def coverage(session: nox.Session) -> None:
     """The tests on the newest interpreter, and how much of the code they run."""
     install(session, "test")
     session.run("coverage", "erase")
-    most = [*AT_ONCE, "tests", *(f"--ignore={path}" for path in ALONE)]
+    most = [BRIEF, *AT_ONCE, "tests", *(f"--ignore={path}" for path in ALONE)]
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or most))
     # Each process leaves a file of its own.
     session.run("coverage", "combine", "--quiet")

@@ -1,8 +1,8 @@
 """What all tests share: how Hypothesis looks for counterexamples, and how a test that hangs ends.
 
 A run of the tests is the same every time. ``pytest --hypothesis-profile=search`` looks where no
-run has looked before, and keeps what it finds. ``brief`` tries less, for the interpreters beside
-the one on which everything is tried.
+run has looked before, and keeps what it finds. ``brief`` tries less: it is for nox, which runs all
+of the tests.
 
 No test takes longer than its limit, which is in pyproject.toml or in its mark ``timeout``. Then
 pytest-timeout ends the whole process, for nothing else stops every kind of test. But some time
