@@ -12,6 +12,7 @@ from knet_trio._core.coupled import size_of
 from knet_trio._core.onwire import couple_fragments, encode_messages
 from knet_trio._state.handle import HandleState
 from knet_trio._state.send_lane import MOST_BEHIND, Batch, LaneItem, Sealed, SendLane
+from knet_trio.config import MIN_DEFRAG_BUFFERS
 from knet_trio.errors import SealError
 
 SEALED_AT_ONCE: Final = 64
@@ -21,8 +22,9 @@ _HALF: Final = 0x8000
 
 # Messages of more fragments make trains that are as long as they may be, or nearly.
 _MOST_IN_TURNS: Final = 22
-# How many messages a receiver has in part then. A libknet puts 32 together at once.
-_OPEN_AT_ONCE: Final = 16
+# How many messages a receiver has in part then. It may be set to put no more together at once: see
+# knet_handle_set_host_defrag_bufs(3) of later releases, and ``DefragBuffers``.
+_OPEN_AT_ONCE: Final = MIN_DEFRAG_BUFFERS
 
 
 class Sealer:

@@ -13,7 +13,7 @@ from knet_trio._core.policy import LinkPolicy
 from knet_trio._core.runs import decode_train_untrusted
 from knet_trio._transport.offload import train_length
 from knet_trio.address import Address
-from knet_trio.config import CryptoConfig
+from knet_trio.config import MIN_DEFRAG_BUFFERS, CryptoConfig
 from knet_trio.errors import DropCause
 from tests.pipeline.sending import Outgoing, data, drops, send
 from tests.pipeline.test_narrowing import delivered, find_mtu, ignore
@@ -49,14 +49,18 @@ async def test_all_but_the_last_ones_go_first() -> None:
     ]
 
 
-async def test_as_many_as_a_receiver_can_put_together() -> None:
+async def test_as_many_as_every_receiver_can_put_together() -> None:
     world = wide(2)
     await send(world, Outgoing(TWO))
     assert places(world) == [
-        *((seq, part) for part in (1, 2) for seq in range(1, 17)),
-        *((seq, part) for part in (1, 2) for seq in range(17, 21)),
+        (first + seq, part)
+        for first in range(1, len(TWO), MIN_DEFRAG_BUFFERS)
+        for part in (1, 2)
+        for seq in range(MIN_DEFRAG_BUFFERS)
     ]
-    assert delivered(world) == TWO
+    source = InboundSequence(ignore, MIN_DEFRAG_BUFFERS)
+    received = [source.receive(packet) for packet in data(world)]
+    assert [message for message in received if message is not None] == TWO
 
 
 @pytest.mark.parametrize(
