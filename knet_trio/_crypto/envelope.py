@@ -84,6 +84,17 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
     return kind.envelope(seal_hash, config.key[: kind.key_size])
 
 
+def make_keyed(key: bytes, digest: str) -> HMAC:
+    """Return the HMAC of a key with the hash of that name."""
+    return HMAC(key, _HASHES[digest]())
+
+
+def make_sealed(cipher: str, keyed: HMAC, key: bytes) -> HashEnvelope:
+    """Return the envelope of a cipher that there is, whose key is the beginning of ``key``."""
+    kind = _CIPHERS[cipher]
+    return kind.envelope(keyed, key[: kind.key_size])
+
+
 _WRONG_HASH: Final = "the hash is not right"
 _NO_BLOCKS: Final = "not a whole number of cipher blocks"
 
@@ -314,6 +325,7 @@ _CIPHERS: Final = {
     for bits in (128, 192, 256)
 }
 CIPHER_NAMES: Final = tuple(_CIPHERS)
+LONGEST_CIPHER_KEY: Final = max(kind.key_size for kind in _CIPHERS.values())
 
 
 # No name is longer, and no key shorter.

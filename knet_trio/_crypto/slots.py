@@ -12,7 +12,7 @@ from typing import Final
 from knet_trio._core.onwire import is_clear_untrusted, is_surely_clear_untrusted
 from knet_trio._crypto.alike import AlikePair
 from knet_trio._crypto.envelope import HashEnvelope, make_cipher
-from knet_trio._crypto.trial import SealNames, find_names_untrusted
+from knet_trio._crypto.trial import SealNames, TrialKey
 from knet_trio.abc import Cipher, OpenedTrain
 from knet_trio.config import CryptoConfig, check_integer
 from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, PacketError, is_integer
@@ -43,7 +43,7 @@ class CryptoSlots:
     def __init__(self, *, allow_clear_traffic: bool | None = None) -> None:
         self._clear_traffic = allow_clear_traffic
         self._ciphers: dict[int, HashEnvelope] = {}
-        self._configs: dict[int, CryptoConfig] = {}
+        self._trials: dict[int, TrialKey] = {}
         self._in_use = CLEAR
         self._any_hash = False
         self.openers: tuple[Cipher, ...] = ()
@@ -160,25 +160,25 @@ class CryptoSlots:
             return PacketError(DropCause.CLEAR_TRAFFIC, _CLEAR)
         return PacketError(DropCause.NOT_AUTHENTIC, _SEALED if self.openers else _NO_KEY)
 
-    def find_names_untrusted(self, envelope: bytes) -> tuple[SealNames, CryptoConfig] | None:
+    def find_names_untrusted(self, envelope: bytes) -> tuple[SealNames, TrialKey] | None:
         """Return with which names a key that is here opens ``envelope``, and how it is used here.
 
         Returns:
             None if it is of another key.
         """
-        for config in self._configs.values():
-            names = find_names_untrusted(config.key, envelope)
+        for trial in self._trials.values():
+            names = trial.find_names_untrusted(envelope)
             if names is not None:
-                return names, config
+                return names, trial
         return None
 
     def _put(self, cipher: HashEnvelope | None, config: CryptoConfig | None, slot: int) -> None:
         if cipher is None or config is None:
             self._ciphers.pop(slot, None)
-            self._configs.pop(slot, None)
+            self._trials.pop(slot, None)
         else:
             self._ciphers[slot] = cipher
-            self._configs[slot] = config
+            self._trials[slot] = TrialKey(config)
         self._apply()
 
     def _apply(self) -> None:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+
 from knet_trio._core.onwire import decode_untrusted
-from knet_trio._crypto.envelope import CIPHER_NAMES, HASH_NAMES, NONE, make_cipher
+from knet_trio._crypto.envelope import (
+    CIPHER_NAMES,
+    HASH_NAMES,
+    LONGEST_CIPHER_KEY,
+    NONE,
+    HashEnvelope,
+    make_keyed,
+    make_sealed,
+)
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import PacketError
 
@@ -28,24 +38,51 @@ class SealNames(NamedTuple):
     hash: str
 
 
-def find_names_untrusted(key: bytes, envelope: bytes) -> SealNames | None:
-    """Return with which names ``key`` would open ``envelope``; None if it is of another key.
+class TrialKey:
+    """A key, to be tried with all ciphers and hashes.
 
-    It takes some 0.1 ms for an envelope of the size of a ping.
+    Like the envelopes it keeps no key but in what OpenSSL and AES work with.
+
+    Args:
+        config: The key; its names are those in use.
+
+    Attributes:
+        cipher: The name of the cipher in use.
+        hash: The name of the hash in use.
     """
-    for digest in HASH_NAMES:
-        authentic = make_cipher(CryptoConfig(key, NONE, digest))
-        try:
-            authentic.open_untrusted(envelope)
-        except PacketError:
-            continue
-        for cipher in _CIPHERS:
+
+    __slots__ = ("_aes", "_hashes", "cipher", "hash")
+
+    def __init__(self, config: CryptoConfig) -> None:
+        self.cipher = config.cipher.lower()
+        self.hash = config.hash.lower()
+        self._aes = AES(config.key[:LONGEST_CIPHER_KEY])
+        self._hashes = {digest: make_keyed(config.key, digest) for digest in HASH_NAMES}
+
+    def find_names_untrusted(self, envelope: bytes) -> SealNames | None:
+        """Return with which names the key would open ``envelope``; None if it is of another key.
+
+        It takes some 0.1 ms for an envelope of the size of a ping.
+        """
+        for digest, keyed in self._hashes.items():
             try:
-                decode_untrusted(
-                    make_cipher(CryptoConfig(key, cipher, digest)).open_untrusted(envelope)
-                )
+                plain = HashEnvelope(keyed).open_untrusted(envelope)
             except PacketError:
                 continue
-            return SealNames(cipher, digest)
-        return SealNames(None, digest)
-    return None
+            for cipher in _CIPHERS:
+                try:
+                    packet = plain
+                    if cipher != NONE:
+                        sealed = make_sealed(cipher, keyed, bytes(self._aes.key))
+                        packet = sealed.open_untrusted(envelope)
+                    decode_untrusted(packet)
+                except PacketError:
+                    continue
+                return SealNames(cipher, digest)
+            return SealNames(None, digest)
+        return None
+
+
+def find_names_untrusted(key: bytes, envelope: bytes) -> SealNames | None:
+    """Return with which names ``key`` would open ``envelope``; None if it is of another key."""
+    return TrialKey(CryptoConfig(key)).find_names_untrusted(envelope)

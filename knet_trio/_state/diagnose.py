@@ -173,6 +173,6 @@ def _compare(context: Context, unopened: Unopened) -> tuple[str | None, str | No
     found = context.crypto.find_names_untrusted(unopened.datagram)
     if found is None:
         return "key", None, None
-    names, config = found
-    differs = "cipher" if names.hash == config.hash.lower() else "hash"
+    names, used = found
+    differs = "cipher" if names.hash == used.hash else "hash"
     return differs, names.cipher, names.hash
