@@ -377,6 +377,7 @@ def _keep_freed_memory() -> None:
     glibc returns free memory to the system as soon as 128 KiB of it lie together, and gets it back
     one page fault after the other: for messages of 65000 bytes that took up to half of the time.
     Its limits follow the largest block that was freed (``M_MMAP_THRESHOLD`` in mallopt(3)), so
-    one such block is freed; nobody touches its pages. Where the limits were set by hand they stay.
+    one such block is freed. Where the heap has that much room already, or the limits were set by
+    hand, nothing changes.
     """
     bytes(_FREED_ONCE)

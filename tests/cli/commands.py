@@ -56,11 +56,17 @@ async def run(*arguments: object, within: Sequence[str] = (), **changes: str) ->
 
 @asynccontextmanager
 async def started(
-    *arguments: object, stdin: int = subprocess.DEVNULL
+    *arguments: object, stdin: int = subprocess.DEVNULL, within: Sequence[str] = ()
 ) -> AsyncGenerator[trio.Process]:
-    """Run the command beside the block, with pipes for what it prints."""
+    """Run the command beside the block, with pipes for what it prints.
+
+    Args:
+        arguments: Its arguments.
+        stdin: Where its standard input comes from.
+        within: A command before it, such as ``ip netns exec x``.
+    """
     process = await trio.lowlevel.open_process(
-        [*COMMAND, *map(str, arguments)],
+        [*within, *COMMAND, *map(str, arguments)],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from knet_trio.cli.bench.machines.place import CLIENTS, Place, parse_links, plac
 from knet_trio.cli.bench.process import BenchError
 from knet_trio.cluster import open_cluster
 from knet_trio.streams import open_streams
-from tests.cli.commands import COMMAND, environment
+from tests.cli.commands import started
 from tests.cluster import PATIENCE
 from tests.cluster.files import LAB, write_file, write_key
 from tests.interop.conftest import need
@@ -88,22 +87,9 @@ class Program:
 
 @asynccontextmanager
 async def program(pair: NamespacePair, side: int, *arguments: object) -> AsyncGenerator[Program]:
-    process = await trio.lowlevel.open_process(
-        ["ip", "netns", "exec", pair.names[side], *COMMAND, "bench", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    )
-    try:
+    within = ("ip", "netns", "exec", pair.names[side])
+    async with started("bench", *arguments, within=within) as process:
         yield Program(process)
-    finally:
-        with trio.CancelScope(shield=True):
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-            for pipe in (process.stdout, process.stderr):
-                assert pipe is not None
-                await pipe.aclose()
 
 
 def addresses(pair: NamespacePair) -> tuple[str, str]:
