@@ -42,7 +42,7 @@ ALONE = ["tests/attack", "tests/network", "tests/soak"]
 
 # Many tests wait more than they work, so there are more at once than a small machine has cores. A
 # file's tests stay together: some share what is dear to make.
-AT_ONCE = ["-n", "3", "--dist", "loadfile"]
+AT_ONCE = ["-n", "4", "--dist", "loadfile"]
 
 # The examples are the same in every run, so a few of them do; `--hypothesis-profile=search` looks
 # for others.

@@ -29,7 +29,12 @@ def explain_silence(case: LinkCase) -> Finding:
         return _explain_refused_here(case, recent)
     if case.pongs:
         return _explain_few_pongs(case)
-    if recent is not None and not recent.local and recent.errno != errno.EMSGSIZE:
+    if (
+        recent is not None
+        and not recent.local
+        and recent.errno != errno.EMSGSIZE
+        and _still_holds(case, recent)
+    ):
         return _explain_refused_there(case, recent)
     if case.pinged_by_peer:
         return _one_way(
@@ -51,6 +56,16 @@ def explain_silence(case: LinkCase) -> Finding:
         remedy=f"see whether that machine is up; let UDP from {case.link.src} to {case.peer}, and"
         " the other way round, through all firewalls between them",
     )
+
+
+def _still_holds(case: LinkCase, trouble: LinkTrouble) -> bool:
+    """Return whether nothing has come of the peer since the network said that it is not there.
+
+    It may have started after that, and something else be wrong now.
+    """
+    after = case.after
+    heard = max(after.pong_last or 0.0, after.ping_last or 0.0)
+    return trouble.at > case.before.at or (trouble.at > heard and not case.arrived)
 
 
 def describe_late_pongs(case: LinkCase) -> Finding:

@@ -186,6 +186,8 @@ class Machines(Network):
         self, settle_seconds: float = 0.0, *, links: int = 1
     ) -> AsyncGenerator[tuple[BenchPeer, BenchPeer]]:
         """Open this side and the server's for a case; ``links`` have to be up, for so long."""
+        # Else links that went down with the server would be said to be the reason.
+        await self._check_server()
         await self.wait_links(links)
         await self._ask("open")
         try:
@@ -204,6 +206,12 @@ class Machines(Network):
             with trio.CancelScope(shield=True):
                 if self._lost is None:
                     await self._ask("close")
+
+    async def _check_server(self) -> None:
+        """Raise BenchError if the session is over."""
+        await trio.lowlevel.checkpoint()
+        if self._lost is not None:
+            raise BenchError(self._lost)
 
     async def _ask(self, do: str, **more: object) -> dict[str, Any]:
         """Ask the server. Raises BenchError if it cannot or does not want to."""
