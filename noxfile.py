@@ -25,8 +25,6 @@ PACKAGE_COVERAGE = 90
 # What takes long, and is much the same on every interpreter.
 LONG = [
     "tests/interop",
-    "tests/simulation",
-    "tests/streams/simulation",
     "tests/cli/preflight",
     "tests/cli/run",
     "tests/cli/test_bench.py",
@@ -35,6 +33,9 @@ LONG = [
     "tests/cluster/test_running_corosync.py",
     "tests/metrics/test_prometheus.py",
 ]
+
+# What works hardest, and at nothing that other tests do not run: measuring that would take long.
+SIMULATED = ["tests/simulation", "tests/streams/simulation"]
 
 # What asks so much of the machine, or counts to the last packet what arrives in time, that nothing
 # else should run beside it: no other tests, and no measuring of coverage.
@@ -107,7 +108,7 @@ def tests(session: nox.Session) -> None:
     of them, with more examples of Hypothesis.
     """
     install(session, "test")
-    most = ["tests", *(f"--ignore={path}" for path in LONG + ALONE)]
+    most = ["tests", *(f"--ignore={path}" for path in LONG + SIMULATED + ALONE)]
     session.run("pytest", *(session.posargs or [BRIEF, *AT_ONCE, *most]))
 
 
@@ -116,7 +117,7 @@ def coverage(session: nox.Session) -> None:
     """The tests on the newest interpreter, and how much of the code they run."""
     install(session, "test")
     session.run("coverage", "erase")
-    most = [BRIEF, *AT_ONCE, "tests", *(f"--ignore={path}" for path in ALONE)]
+    most = [BRIEF, *AT_ONCE, "tests", *(f"--ignore={path}" for path in SIMULATED + ALONE)]
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or most))
     # Each process leaves a file of its own.
     session.run("coverage", "combine", "--quiet")
@@ -131,8 +132,13 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def networks(session: nox.Session) -> None:
-    """The tests on networks that fail, of attacks, and a short soak, one after the other."""
+    """The tests on simulated networks; on real ones that fail, of attacks, and a short soak.
+
+    The latter run one after the other.
+    """
     install(session, "test")
+    if not session.posargs:
+        session.run("pytest", BRIEF, *AT_ONCE, *SIMULATED)
     session.run("pytest", *(session.posargs or ALONE))
 
 
