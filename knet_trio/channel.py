@@ -12,6 +12,7 @@ import trio
 from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio._facade import Facade
 from knet_trio._pipeline.batches import BATCH_MESSAGES, cut, pack
+from knet_trio._pipeline.direct_channel import DirectChannel
 from knet_trio._pipeline.transmitter import ChannelState
 from knet_trio._runtime import Runtime
 from knet_trio._state.channel_queue import ChannelQueue
@@ -242,6 +243,12 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
         self.close()
         await trio.lowlevel.checkpoint()
 
+    def _direct(self) -> DirectChannel:
+        runtime = self._runtime
+        return DirectChannel(
+            runtime.handle, runtime.transmitter, self._channel, self._queue, self._owner
+        )
+
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this channel was closed")
@@ -269,6 +276,11 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
         if type(host) is int and host in handle.hosts:
             return host
         return find_host(handle, host).host_id
+
+
+def direct(channel: Channel) -> DirectChannel:
+    """For the package itself: return the short ways of a channel."""
+    return channel._direct()  # pyright: ignore[reportPrivateUsage]
 
 
 def _check(data: object) -> bytes:

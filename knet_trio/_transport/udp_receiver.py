@@ -33,7 +33,7 @@ RECEIVE_BYTES: Final = 384 * 1024
 # fast network takes to answer. If one has not come by then, it is as it was at first.
 CLOSE: Final = 0.001
 AWAKE_AFTER: Final = 16
-AWAKE_TURNS: Final = 32
+AWAKE_TURNS: Final = 64
 _DATAGRAM: Final = 65536
 # Once a datagram has more bytes than this, the next is read into a buffer and copied from there.
 # What ``recvmsg`` returns has memory for the largest datagram at first and gives back the rest: for

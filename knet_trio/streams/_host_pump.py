@@ -25,6 +25,7 @@ from knet_trio.streams.errors import make_error
 
 if TYPE_CHECKING:
     from knet_trio import Channel, Handle
+    from knet_trio._pipeline.direct_channel import DirectChannel
     from knet_trio.streams._core.conversation import Conversation
 
 BURST: Final = 2 * 1024 * 1024
@@ -54,6 +55,7 @@ class HostPump:
         host_id: int,
         handle: Handle,
         channel: Channel,
+        direct: DirectChannel,
         conversation: Conversation,
         opened: Callable[[HostPump, Connection, StreamState], None],
     ) -> None:
@@ -63,7 +65,9 @@ class HostPump:
         self.answers = CollectingShare()
         self._handle = handle
         self._channel = channel
+        self._direct = direct
         self._opened = opened
+        self._checked = conversation.checked
         self._bed = Bell()
         self._nap: trio.CancelScope | None = None
         self._nap_ends = math.inf
@@ -97,7 +101,8 @@ class HostPump:
             count = max(1, min(BURST_PACKETS, BURST // piece))
             packets = self.conversation.poll(trio.current_time(), piece, count)
             self.notice()
-        if not packets or not self._is_reachable:
+        # If it cannot be reached, they would only be dropped, counted and logged.
+        if not packets or not self._direct.is_reachable(self.host_id):
             return
         self._handing_over = True
         try:
@@ -112,23 +117,18 @@ class HostPump:
         finally:
             self._handing_over = False
 
-    @property
-    def _is_reachable(self) -> bool:
-        """Whether a packet may get there. If not, it would only be dropped, counted and logged."""
-        host = self._handle.hosts.get(self.host_id)
-        # One that was removed is found out in sending.
-        return host is None or host.status.reachable
-
     def _prepare(self) -> int:
         """Return how many bytes a packet may have now, so that it goes in one piece.
 
         The conversation is told whether packets need checksums, which may change with the keys:
         where every packet is authenticated, nothing damaged gets there.
         """
-        conversation, checked = self.conversation, self._handle.allow_clear_traffic
-        if conversation.checked is not checked:
-            conversation.checked = checked
-        return min(self._handle.data_mtu, MAX_MESSAGE)
+        handle = self._handle
+        checked = handle.allow_clear_traffic
+        if self._checked is not checked:
+            self._checked = self.conversation.checked = checked
+        mtu = handle.data_mtu
+        return mtu if mtu < MAX_MESSAGE else MAX_MESSAGE
 
     @property
     def is_due(self) -> bool:
@@ -149,7 +149,12 @@ class HostPump:
         Returns:
             Whether it has gone; if not, nothing has happened: write it, and end it.
         """
-        if self._handing_over or self._left or len(data) > INITIAL_CREDIT or not self._is_reachable:
+        if (
+            self._handing_over
+            or self._left
+            or len(data) > INITIAL_CREDIT
+            or not self._direct.is_reachable(self.host_id)
+        ):
             return False
         if type(data) is not bytes:
             # It may change.
@@ -192,7 +197,7 @@ class HostPump:
 
     def _send_now(self) -> None:
         packets = self.conversation.poll(trio.current_time(), self._prepare(), DIRECT)
-        if self._is_reachable:
+        if self._direct.is_reachable(self.host_id):
             self._transmit(packets)
         self.notice()
 
@@ -200,7 +205,7 @@ class HostPump:
         """Hand packets to the channel, and keep those that find no room there."""
         for index, packet in enumerate(packets):
             try:
-                self._channel.send_nowait(packet, to=self.host_id)
+                self._direct.send_nowait(packet, self.host_id)
             except trio.WouldBlock:
                 self._left = list(packets[index:])
                 break
@@ -235,6 +240,9 @@ class HostPump:
             for stream in touched:
                 if stream.owner is not None:
                     stream.owner.touched()
+                    if stream.is_over:
+                        # Nothing happens to it any more.
+                        stream.owner = None
         if connection.room_to_open:
             connection.room_to_open = False
             # No more than find room: there may be thousands, and room for one each time.
@@ -277,7 +285,7 @@ class HostPump:
         # Nobody will be there to repeat it if it is lost.
         for packet in packets * CLOSINGS:
             try:
-                self._channel.send_nowait(packet, to=self.host_id)
+                self._direct.send_nowait(packet, self.host_id)
             except (trio.WouldBlock, trio.ClosedResourceError, KnetError):
                 # It finds out when it sends something, or by the silence.
                 break

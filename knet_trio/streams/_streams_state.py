@@ -20,6 +20,7 @@ from knet_trio import (
     LinkStatusChanged,
     Message,
 )
+from knet_trio.channel import direct
 from knet_trio.streams._core.conversation import Conversation
 from knet_trio.streams._core.faults import Fault
 from knet_trio.streams._core.stream_state import Failure, FailureCause
@@ -56,6 +57,7 @@ class StreamsState:
         self.takers = Takers()
         self.faults: Counter[Fault] = Counter()
         self._handle = handle
+        self._direct = direct(channel)
         self._nursery = nursery
         self._patience = patience
         self._incarnation = secrets.randbits(64)
@@ -84,6 +86,7 @@ class StreamsState:
     def start(self) -> None:
         """Begin to receive."""
         start = self._nursery.start_soon
+        self._direct.take_alone(self._take_alone)
         start(self._run, name="streams, receiving")
         start(self._watch, name="streams, events")
         start(self.takers.end_grace, name="streams, refusing")
@@ -104,12 +107,6 @@ class StreamsState:
         messages = await self.channel.receive_many(_RECEIVED_AT_ONCE)
         heard: dict[HostPump, None] = {}
         now = trio.current_time()
-        if len(messages) == 1:
-            self._take_of(messages[0].source, [messages[0].data], now, heard)
-            for pump in heard:
-                if not pump.wait_for(now):
-                    pump.flush()
-            return
         for start in range(0, len(messages), _RECEIVED_IN_A_TURN):
             if start:
                 await trio.lowlevel.checkpoint()
@@ -118,6 +115,20 @@ class StreamsState:
         for pump in heard:
             if not pump.wait_for(now):
                 pump.flush()
+
+    def _take_alone(self, message: Message) -> None:
+        """Do for a message that came alone what ``_receive`` does, in the task that received it."""
+        now = trio.current_time()
+        try:
+            pump = self._pumps.get(message.source) or self._pump_of(message.source)
+            if pump is not None:
+                for error in pump.receive((message.data,), now):
+                    self.faults[error.fault] += 1
+                if not pump.wait_for(now):
+                    pump.flush()
+        except Exception as error:
+            # A bug of the streams ends them, not the handle.
+            self._nursery.start_soon(_raise, error, name="streams, receiving alone")
 
     def _take(self, messages: list[Message], now: float, heard: dict[HostPump, None]) -> None:
         """Give packets to the conversations they are of, and add these to ``heard``."""
@@ -173,11 +184,11 @@ class StreamsState:
             InvalidArgumentError: It is this host, or nothing that names a host.
             trio.ClosedResourceError: The streams were closed.
         """
-        self.check_open()
         if type(host) is int:
             known = self._pumps.get(host)
-            if known is not None and host in self._handle.hosts:
+            if known is not None and host in self._direct.hosts and not self._closed:
                 return known
+        self.check_open()
         found = self._handle.get_host(host.host_id if isinstance(host, Host) else host)
         if isinstance(host, Host) and found is not host:
             raise InvalidArgumentError(f"host {host.host_id} is another handle's, or was removed")
@@ -197,7 +208,18 @@ class StreamsState:
                 checked=self._handle.allow_clear_traffic,
                 congestion=TolerantCubic,
             )
-            pump = HostPump(host_id, self._handle, self.channel, conversation, self.takers.opened)
+            pump = HostPump(
+                host_id,
+                self._handle,
+                self.channel,
+                self._direct,
+                conversation,
+                self.takers.opened,
+            )
             self._pumps[host_id] = pump
             self._nursery.start_soon(pump.run, name=f"streams with host {host_id}")
         return pump
+
+
+async def _raise(error: Exception) -> None:
+    raise error

@@ -72,24 +72,20 @@ class HostRequest:
             trio.ClosedResourceError: It was answered or refused before, or the streams are closed.
             InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
         """
-        view = check_bytes(data, self._limit)
+        view, used = check_bytes(data, self._limit), self._used
         try:
-            await self._answer(view)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            used.check_sending()
+            self._take_turn()
+            try:
+                if not used.pump.say(used.connection, used.state, view, trio.current_time()):
+                    await used.write(view, last=True)
+            except trio.Cancelled:
+                used.reset(BOTH, Code.FAILED, "it was cancelled while it answered")
+                raise
+            await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
             let_go(view)
-
-    async def _answer(self, view: bytes | memoryview) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self._used.check_sending()
-        self._take_turn()
-        used = self._used
-        try:
-            if not used.pump.say(used.connection, used.state, view, trio.current_time()):
-                await used.write(view, last=True)
-        except trio.Cancelled:
-            used.reset(BOTH, Code.FAILED, "it was cancelled while it answered")
-            raise
-        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def refuse(self, reason: str = "") -> None:
         """Do not answer: the other host's ``request`` raises RefusedError.

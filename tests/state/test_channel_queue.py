@@ -283,6 +283,33 @@ class TestWaiting:
         got = [numbers(reader.got) for reader in readers]
         assert got == [[0, 1, 2], [3], [4, 5, 6, 7, 8], [9]]
 
+    async def test_one_in_each_round_is_taken_in_place_of_waking_who_waits(self) -> None:
+        turns = Turns()
+        queue = ChannelQueue(100, turns)
+        taken: list[Message] = []
+        queue.take_alone = taken.append
+        # While nobody waits, all are for whoever comes: nothing overtakes.
+        queue.put_one(message(0))
+        assert not taken
+        assert numbers(await queue.take_many()) == [0]
+        reader = Reader(queue, None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader.once)
+            await wait_all_tasks_blocked()
+            for number in range(1, 4):
+                queue.put_one(message(number))
+            assert numbers(taken) == [1]
+            assert not reader.got
+        assert numbers(reader.got) == [2]
+        assert numbers(await queue.take_many()) == [3]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Reader(queue, None).once)
+            await wait_all_tasks_blocked()
+            turns.resumed(turns.round)
+            queue.put_one(message(4))
+            assert numbers(taken) == [1, 4]
+            nursery.cancel_scope.cancel()
+
     @both
     async def test_one_that_was_cancelled_is_passed_over(self, many: bool) -> None:
         queue = ChannelQueue(100, Turns())

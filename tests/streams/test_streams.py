@@ -14,7 +14,14 @@ from knet_trio.streams._takers import GRACE
 from knet_trio.streams.listener import BACKLOG
 from knet_trio.streams.messages import QUEUED
 from knet_trio.testing import Conditions, SimulatedNetwork
-from tests.streams.pairs import CHANNEL, connect, open_handles, open_stream_pair, simulate
+from tests.streams.pairs import (
+    CHANNEL,
+    connect,
+    open_handles,
+    open_stream_pair,
+    pumps_of,
+    simulate,
+)
 
 
 def test_connecting_waits_until_the_other_side_has_started() -> None:
@@ -318,6 +325,29 @@ def test_everything_that_waits_here_is_told_when_the_block_ends() -> None:
             assert len(told) == 4
             with pytest.raises(trio.ClosedResourceError):
                 await alpha.connect(2)
+
+    simulate(main)
+
+
+def test_a_bug_in_what_receives_ends_the_streams_and_not_the_handle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def break_down(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_handles() as (a, b), open_streams(b, channel=CHANNEL):
+            with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+                async with open_streams(a, channel=CHANNEL) as alpha:
+                    with pytest.raises(RefusedError):
+                        await alpha.request(2, b"are you there?")
+                    (pump,) = pumps_of(alpha)
+                    monkeypatch.setattr(pump.conversation, "receive_many", break_down)
+                    with trio.fail_after(60):
+                        await alpha.request(2, b"and now?")
+            back = a.open_channel(3)
+            await b.open_channel(3).send(b"still here", to=1)
+            assert (await back.receive()).data == b"still here"
 
     simulate(main)
 

@@ -165,7 +165,7 @@ class Connection:
     def read_whole(self, stream: StreamState) -> bytes:
         """Return all bytes of a stream that has all of them; the program knows of the end too."""
         receiving = stream.receiving
-        data = receiving.read(receiving.next)
+        data = receiving.read_all()
         if receiving.advance(ReceivingCue.ALL_READ) and stream.sending.is_over:
             self._forget_if_over(stream)
         return data
@@ -247,11 +247,16 @@ class Connection:
 
     def receive_answer(
         self,
-        number: int,
         now: float,
+        number: int,
         acknowledged: tuple[int, int],
         delay: float,
-        frame: DataFrame,
+        kind: StreamKind,
+        stream: int,
+        offset: int,
+        data: memoryview,
+        last: int,
+        asks: int,
     ) -> None:
         """Take a packet of this connection that is an ACK and one DATA frame.
 
@@ -261,9 +266,8 @@ class Connection:
         if number != self.received.largest + 1:
             self._check_number(number)
         self._ack_came((acknowledged,), delay, now)
-        key, kind, offset, data, last, asks = frame
-        self._data_came(key, kind, offset, data, last)
-        self.received.add(number, 1, now, eliciting=True, asks=asks)
+        self._data_came(stream, kind, offset, data, last == 1)
+        self.received.add(number, 1, now, eliciting=True, asks=asks == 1)
 
     def receive_data(
         self,

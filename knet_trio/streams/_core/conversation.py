@@ -45,7 +45,6 @@ from knet_trio.streams._core.wire import (
     StreamPacketKind,
 )
 from knet_trio.streams._core.wire_reading import (
-    AnswerFields,
     read_answer_untrusted,
     read_close_untrusted,
     read_header_untrusted,
@@ -239,10 +238,14 @@ class Conversation:
         if (
             connection is not None
             and answer is not None
-            and answer.receiver == connection.local
-            and answer.sender == connection.remote
+            and answer[:2] == (connection.remote, connection.local)
         ):
-            self._answer_came(connection, answer, now)
+            try:
+                connection.receive_answer(now, *answer[2:])
+            except StreamPacketError as error:
+                self._refuse(connection, error, now)
+                raise
+            self._heard = now
             return 1
         if (
             connection is None
@@ -274,16 +277,6 @@ class Conversation:
                 if self._refuse(connection, error, now):
                     break
         return 1 + len(more)
-
-    def _answer_came(self, connection: Connection, answer: AnswerFields, now: float) -> None:
-        try:
-            connection.receive_answer(
-                answer.number, now, answer.acknowledged, answer.delay, answer.data
-            )
-        except StreamPacketError as error:
-            self._refuse(connection, error, now)
-            raise
-        self._heard = now
 
     def _frames_came(self, connection: Connection, packet: bytes, number: int, now: float) -> None:
         try:

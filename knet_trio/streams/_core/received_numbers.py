@@ -25,9 +25,10 @@ class ReceivedNumbers:
     Attributes:
         deadline: When an acknowledgement is due, in seconds; infinity if none is.
         largest: The highest number, -1 before the first.
+        has_gaps: Whether some of the numbers have not arrived.
     """
 
-    __slots__ = ("_floor", "_numbers", "_since", "deadline", "largest")
+    __slots__ = ("_floor", "_numbers", "_since", "deadline", "has_gaps", "largest")
 
     def __init__(self) -> None:
         self._numbers = RangeSet()
@@ -35,17 +36,13 @@ class ReceivedNumbers:
         self._floor = 0
         self._since = 0.0
         self.largest = -1
+        self.has_gaps = False
         self.deadline = math.inf
 
     def __contains__(self, number: int) -> bool:
         if number > self.largest:
             return False
         return number < self._floor or number in self._numbers
-
-    @property
-    def has_gaps(self) -> bool:
-        """Whether some of the numbers have not arrived."""
-        return len(self._numbers) > 1
 
     @property
     def is_pending(self) -> bool:
@@ -67,8 +64,10 @@ class ReceivedNumbers:
         if number > self.largest:
             self.largest = number + count - 1
             self._since = now
-        if not in_order and len(self._numbers) > MAX_KEPT_RANGES:
-            self._floor = self._numbers.drop_first()
+        if not in_order:
+            if len(self._numbers) > MAX_KEPT_RANGES:
+                self._floor = self._numbers.drop_first()
+            self.has_gaps = len(self._numbers) > 1
         if eliciting:
             # What comes out of order may say that something is lost.
             due = now if asks or not in_order else now + MAX_ACK_DELAY
@@ -88,7 +87,8 @@ class ReceivedNumbers:
     def write_simple(self, now: float) -> tuple[int, int, float]:
         """Return what ``write`` would tell, when there are no gaps: first, last, seconds since."""
         self.deadline = math.inf
-        return self._numbers.first()[0], self.largest, max(0.0, now - self._since)
+        since = self._since
+        return self._numbers.first()[0], self.largest, now - since if now > since else 0.0
 
     def told(self, largest: int) -> None:
         """Note that the other side knows of all numbers up to ``largest``."""
@@ -97,3 +97,4 @@ class ReceivedNumbers:
         if largest >= self._floor + _TOLD_TOGETHER:
             self._floor = largest + 1
             self._numbers.remove(0, self._floor)
+            self.has_gaps = len(self._numbers) > 1

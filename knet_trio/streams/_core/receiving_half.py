@@ -220,6 +220,14 @@ class ReceivingHalf:
         self.read_to += len(data)
         return data
 
+    def read_all(self) -> bytes:
+        """Return all bytes that there are, and take them out."""
+        ready = self._ready
+        data = bytes(ready[0]) if len(ready) == 1 else b"".join(ready)
+        ready.clear()
+        self.read_to = self.next
+        return data
+
     def _append(self, data: memoryview) -> None:
         size = len(data)
         if not size:

@@ -153,8 +153,8 @@ class Recovery:
         if not self._sent:
             self.probe_deadline = math.inf
             return
-        timeout = self.round_trip.probe_timeout() * 2**self._probes_in_a_row
-        self.probe_deadline = now + min(timeout, MAX_PROBE_TIMEOUT)
+        timeout = self.round_trip.probe_timeout * 2**self._probes_in_a_row
+        self.probe_deadline = now + (timeout if timeout < MAX_PROBE_TIMEOUT else MAX_PROBE_TIMEOUT)
 
     def acknowledged(
         self, ranges: Sequence[tuple[int, int]], delay: float, now: float
@@ -330,7 +330,7 @@ class Recovery:
         """Whether all packets of a long time are lost."""
         if not self.round_trip.is_measured:
             return False
-        duration = PERSISTENT * self.round_trip.probe_timeout()
+        duration = PERSISTENT * self.round_trip.probe_timeout
         first = lost[0]
         for before, packet in pairwise(lost):
             if packet.place != before.place + before.count:

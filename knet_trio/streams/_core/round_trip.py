@@ -15,14 +15,16 @@ class RoundTripEstimate:
         variation: Its mean deviation.
         latest: The last one that was measured.
         least: The shortest one, infinity before the first.
+        probe_timeout: How long to wait for an acknowledgement before a probe is sent.
     """
 
-    __slots__ = ("latest", "least", "smooth", "variation")
+    __slots__ = ("latest", "least", "probe_timeout", "smooth", "variation")
 
     def __init__(self) -> None:
         self.smooth = self.latest = INITIAL_RTT
         self.variation = INITIAL_RTT / 2
         self.least = math.inf
+        self._set_probe_timeout()
 
     @property
     def is_measured(self) -> bool:
@@ -40,14 +42,20 @@ class RoundTripEstimate:
         if self.least == math.inf:
             self.least = self.smooth = latest
             self.variation = latest / 2
+            self._set_probe_timeout()
             return
         if latest < self.least:
             self.least = latest
-        ack_delay = min(ack_delay, MAX_ACK_DELAY)
+        if ack_delay > MAX_ACK_DELAY:
+            ack_delay = MAX_ACK_DELAY
         adjusted = latest - ack_delay if latest >= self.least + ack_delay else latest
         self.variation += (abs(self.smooth - adjusted) - self.variation) / 4
         self.smooth += (adjusted - self.smooth) / 8
+        self._set_probe_timeout()
 
-    def probe_timeout(self) -> float:
-        """Return how long to wait for an acknowledgement before a probe is sent."""
-        return self.smooth + max(4 * self.variation, GRANULARITY) + MAX_ACK_DELAY
+    def _set_probe_timeout(self) -> None:
+        # For each packet it is asked for, and seldom it changes.
+        spread = 4 * self.variation
+        if spread < GRANULARITY:
+            spread = GRANULARITY
+        self.probe_timeout = self.smooth + spread + MAX_ACK_DELAY

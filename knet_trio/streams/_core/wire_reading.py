@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 from zlib import crc32
 
 from knet_trio.streams._core.faults import Fault, StreamPacketError
@@ -125,32 +125,19 @@ def read_whole_untrusted(packet: bytes) -> _WholeFields | None:
     return sender, receiver, number, known, key, start, data, last, asks
 
 
-class AnswerFields(NamedTuple):
-    """A packet with an ACK of one range and one DATA frame.
-
-    Attributes:
-        sender: The id of the connection at the one who sent it.
-        receiver: The id of the connection at the one it is for.
-        number: Its number.
-        acknowledged: The range ``[start, end)`` of packet numbers.
-        delay: Seconds since the last of them arrived.
-        data: The DATA frame.
-    """
-
-    sender: int
-    receiver: int
-    number: int
-    acknowledged: tuple[int, int]
-    delay: float
-    data: DataFrame
+_AnswerFields: TypeAlias = tuple[
+    int, int, int, tuple[int, int], float, StreamKind, int, int, memoryview, int, int
+]
 
 
-def read_answer_untrusted(packet: bytes) -> AnswerFields | None:
+def read_answer_untrusted(packet: bytes) -> _AnswerFields | None:
     """Read a packet that is an ACK of one range and one DATA frame: the short way for requests.
 
     Returns:
-        What is in it. None if it is anything else, or not valid, which the other functions find
-        out.
+        Sender, receiver, number; the range ``[start, end)`` of packet numbers that it acknowledges,
+        and the seconds since the last of them arrived; and what ``read_whole_untrusted`` returns
+        from the kind of the stream on. None if it is anything else, or not valid, which the other
+        functions find out.
     """
     size = len(packet)
     if size < ANSWER_LAYOUT.size or packet[HEADER_SIZE] != ACK_TYPE:
@@ -197,9 +184,21 @@ def read_answer_untrusted(packet: bytes) -> AnswerFields | None:
     view = memoryview(packet)
     if checksum and checksum != (crc32(view[CHECKSUM_SIZE:]) or 0xFFFFFFFF):
         return None
-    data = DataFrame(key, known, start, view[ANSWER_LAYOUT.size :], last == 1, asks == 1)
+    data = view[ANSWER_LAYOUT.size :]
     acknowledged = largest - first, largest + 1
-    return AnswerFields(sender, receiver, number, acknowledged, delay / 1e6, data)
+    return (
+        sender,
+        receiver,
+        number,
+        acknowledged,
+        delay / 1e6,
+        known,
+        key,
+        start,
+        data,
+        last,
+        asks,
+    )
 
 
 def read_run_untrusted(packets: Sequence[bytes], start: int) -> list[memoryview]:

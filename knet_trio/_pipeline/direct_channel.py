@@ -1,0 +1,68 @@
+"""A channel for what the package itself builds on it: short ways, without checks of arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from knet_trio._pipeline.transmitter import ChannelState, Transmitter
+from knet_trio._state.channel_queue import ChannelQueue
+from knet_trio._state.destinations import find_host
+from knet_trio._state.handle import HandleState
+from knet_trio.message import Message
+
+
+class DirectChannel:
+    """The short ways of a channel, for calls in the handle's own Trio program.
+
+    Attributes:
+        hosts: The hosts of the handle by their ids; to be read only.
+    """
+
+    __slots__ = ("_channel", "_handle", "_owner", "_queue", "_reachable", "_transmitter", "hosts")
+
+    def __init__(
+        self,
+        handle: HandleState,
+        transmitter: Transmitter,
+        channel: int,
+        queue: ChannelQueue,
+        owner: ChannelState,
+    ) -> None:
+        self.hosts = handle.hosts
+        self._handle = handle
+        self._transmitter = transmitter
+        self._reachable = handle.reachable
+        self._channel = channel
+        self._queue = queue
+        self._owner = owner
+
+    def take_alone(self, take: Callable[[Message], None]) -> None:
+        """Have ``take`` called with a message that a task waits for, in place of waking the task.
+
+        It is called by the task that has received the message, once in each round of the loop; what
+        else comes in that round is for the task that waits. It must not raise anything.
+        """
+        self._queue.take_alone = take
+
+    def is_reachable(self, host_id: int) -> bool:
+        """Return whether a message may get to a host; true for one that the handle does not have.
+
+        Sending to that one raises the error.
+        """
+        return host_id in self._reachable or host_id not in self.hosts
+
+    def send_nowait(self, data: bytes, host_id: int) -> None:
+        """Do what ``Channel.send_nowait`` does, for one host.
+
+        Raises:
+            trio.WouldBlock: There is no room now.
+            trio.ClosedResourceError: The channel was closed, or the handle has ended.
+            UnknownHostError: The handle does not have the host.
+        """
+        if self._owner.closed:
+            raise trio.ClosedResourceError("this channel was closed")
+        if host_id not in self.hosts:
+            find_host(self._handle, host_id)
+        self._transmitter.send_nowait((data,), self._channel, (host_id,))
