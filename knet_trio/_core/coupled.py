@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import overload
 
+from knet_trio._core.parted import Parted
+
 
 class Coupled(Sequence[bytes]):
     """Datagrams of one size in one piece; the last may be shorter.
@@ -55,6 +57,8 @@ def size_of(datagrams: Sequence[bytes], count: int) -> int:
     """Return the bytes of the first ``count`` of ``datagrams`` together."""
     if isinstance(datagrams, Coupled):
         return min(count * datagrams.size, len(datagrams.view))
+    if isinstance(datagrams, Parted):
+        return sum(datagrams.sizes[:count])
     if count == 1:
         return len(datagrams[0])
     return sum(map(len, datagrams if count == len(datagrams) else islice(datagrams, count)))

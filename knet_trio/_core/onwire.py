@@ -26,6 +26,7 @@ from itertools import repeat
 from typing import Final, NamedTuple
 
 from knet_trio._core.coupled import Coupled
+from knet_trio._core.parted import Parted
 from knet_trio.errors import DropCause, PacketError
 
 VERSION: Final = 1
@@ -347,6 +348,21 @@ def encode_messages(
         parts = _cut(payload, size)
         packets += map(b"".join, zip(repeat(head), _tails(count, channel), parts, strict=False))
     return packets
+
+
+def encode_parted(
+    payloads: Parted,
+    *,
+    node: int,
+    seqs: Sequence[int],
+    compress: int,
+    broadcast: bool,
+    channel: int,
+) -> Parted:
+    """Return the data packets of messages of which each goes into one, numbered ``seqs``."""
+    before = _COMMON.pack(VERSION, TYPE_DATA, node, 0, 0)
+    after = bytes((compress, 0, broadcast, 1, 0, channel))
+    return payloads.with_heads([b"".join((before, seq.to_bytes(2, "big"), after)) for seq in seqs])
 
 
 def couple_fragments(

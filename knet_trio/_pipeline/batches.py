@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from knet_trio._core.parted import Parted
+
 BATCH_MESSAGES: Final = 64
 BATCH_BYTES: Final = 192 * 1024
 
 
 def pack(datas: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
     """Yield ``datas`` in batches of at most 64 messages and 192 KiB, as they come."""
+    if isinstance(datas, Parted):
+        each = max(1, min(BATCH_MESSAGES, BATCH_BYTES // max(datas.sizes)))
+        for start in range(0, len(datas), each):
+            yield datas[start : start + each]
+        return
     batch: list[bytes] = []
     size = 0
     for data in datas:

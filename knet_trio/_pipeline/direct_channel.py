@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
+from knet_trio._pipeline.batches import pack
 from knet_trio._pipeline.transmitter import ChannelState, Transmitter
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.destinations import find_host
@@ -66,3 +67,12 @@ class DirectChannel:
         if host_id not in self.hosts:
             find_host(self._handle, host_id)
         self._transmitter.send_nowait((data,), self._channel, (host_id,))
+
+    @trio.lowlevel.enable_ki_protection
+    async def send_many(self, datas: Sequence[bytes], host_id: int) -> None:
+        """Do what ``Channel.send_many`` does, for one host."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if host_id not in self.hosts:
+            find_host(self._handle, host_id)
+        for batch in pack(datas):
+            await self._transmitter.send(batch, self._channel, (host_id,), self._owner)

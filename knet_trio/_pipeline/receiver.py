@@ -278,6 +278,13 @@ class Receiver:
         # A filter sees messages one by one, which takes its time.
         return self._context.filter is None
 
+    def _takes_views(self, channel: int, host: HostState) -> bool:
+        """Return whether who takes the messages of a channel takes views of packets for them."""
+        queue = self.channels.get(channel)
+        if queue is None or queue.take_alone is None:
+            return False
+        return self._takes_runs() and not host.receive_lane.count
+
     def _receive_run(self, run: DataRun, size: int, source: Address) -> None:
         """Receive data packets that differ only in what counts up.
 
@@ -303,11 +310,17 @@ class Receiver:
         host = self._admit(host_id, 1, len(packet), source)
         if host is None:
             return
-        data = packet[DATA_HEADER_SIZE:]
         if frag_num == 1:
             if not host.inbound.receive_whole(seq):
                 return
+            if len(packet) > LARGE_PACKET and not compress and self._takes_views(channel, host):
+                # A copy of it would take longer than all else.
+                view = memoryview(packet)[DATA_HEADER_SIZE:]
+                self._delivery.deliver(cast("bytes", view), host_id, channel)
+                return
+            data = packet[DATA_HEADER_SIZE:]
         else:
+            data = packet[DATA_HEADER_SIZE:]
             whole = host.inbound.receive(
                 Data(host_id, seq, compress, broadcast != 0, frag_num, frag_seq, channel, data)
             )

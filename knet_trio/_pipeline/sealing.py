@@ -9,7 +9,8 @@ from itertools import groupby
 from typing import Final
 
 from knet_trio._core.coupled import size_of
-from knet_trio._core.onwire import couple_fragments, encode_messages
+from knet_trio._core.onwire import couple_fragments, encode_messages, encode_parted
+from knet_trio._core.parted import Parted
 from knet_trio._state.handle import HandleState
 from knet_trio._state.send_lane import MOST_BEHIND, Batch, LaneItem, Sealed, SendLane
 from knet_trio.config import MIN_DEFRAG_BUFFERS
@@ -115,7 +116,7 @@ class Sealer:
             return Sealed(packets, owners, seqs[0], seqs[-1], first, end, is_last, None, mtu)
         began = time.perf_counter()
         try:
-            datagrams = cipher.seal(packets)
+            datagrams = cipher.seal(list(packets) if type(packets) is Parted else packets)
         except (MemoryError, OSError) as error:
             raise SealError(f"the cipher failed: {error!r}") from error
         counters = context.counters
@@ -129,6 +130,15 @@ class Sealer:
     ) -> Sequence[bytes]:
         """Return the packets of some messages of a batch, all compressed alike."""
         context = self._context
+        if type(datas) is Parted and max(datas.sizes) <= mtu:
+            return encode_parted(
+                datas,
+                node=context.host_id,
+                seqs=seqs,
+                compress=compress,
+                broadcast=batch.broadcast,
+                channel=batch.channel,
+            )
         if len(datas) == 1 and context.crypto.sealer is None:
             coupled = couple_fragments(
                 datas[0],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
+from knet_trio._core.coupled import size_of
 from knet_trio._core.onwire import seq_after
 from knet_trio.abc import Cipher
 from knet_trio.errors import SendError
@@ -129,7 +130,7 @@ class Batch:
         self.sealed: dict[int, Sealed] = {}
         self.tried: tuple[int, int, float] | None = None
         # Of the messages as they were given, whatever the compressor makes of them.
-        self.size = len(datas[0]) if len(datas) == 1 else sum(map(len, datas))
+        self.size = size_of(datas, len(datas))
 
     def add(self, data: bytes) -> None:
         """Add a message, while it is neither compressed nor sealed."""

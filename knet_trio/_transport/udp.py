@@ -21,6 +21,7 @@ from typing import ClassVar, Final
 import trio
 
 from knet_trio._core.coupled import joined
+from knet_trio._core.parted import Parted, Parts
 from knet_trio._core.sizes import UDP_HEADER
 from knet_trio._transport import offload, options
 from knet_trio._transport.backlog import Backlogs
@@ -115,6 +116,11 @@ class UdpEndpoint(UdpReceiver):
             name = self._find_name(destination)
         sent, count = 0, len(datagrams)
         try:
+            if type(datagrams) is Parted:
+                for parts in datagrams.parts:
+                    self._send_parts(parts, name)
+                    sent += 1
+                return sent
             if count == 1:
                 if name is None:
                     self._send(datagrams[0], name)
@@ -207,6 +213,12 @@ class UdpEndpoint(UdpReceiver):
                 self._sock.sendto(datagram, name)
         except OSError as error:
             self._send_again(datagram, name, error)
+
+    def _send_parts(self, parts: Parts, name: SocketName | None) -> None:
+        try:
+            self._sock.sendmsg(parts, (), 0, name)
+        except OSError as error:
+            self._send_again(b"".join(parts), name, error)
 
     def _send_again(self, datagram: bytes, name: SocketName | None, error: OSError) -> None:
         """Send what was refused with ``error`` once more, if that was about an earlier packet.

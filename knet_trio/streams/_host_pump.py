@@ -95,6 +95,7 @@ class HostPump:
 
     async def _send(self) -> None:
         """Hand over what is to be sent now."""
+        packets: Sequence[bytes]
         packets, self._left = self._left, []
         if not packets:
             piece = self._prepare()
@@ -108,7 +109,7 @@ class HostPump:
         try:
             # A lane that nothing goes out of must not keep the silence from being noticed.
             with trio.CancelScope(deadline=self.conversation.silence_deadline):
-                await self._channel.send_many(packets, to=self.host_id)
+                await self._direct.send_many(packets, self.host_id)
         except KnetError:
             self._host_is_gone()
         except trio.ClosedResourceError:

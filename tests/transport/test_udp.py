@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
+from knet_trio._core.parted import Parted
 from knet_trio._transport import TRANSPORTS, find_transport, options, udp, udp_receiver
 from knet_trio._transport.options import SOCKET_BUFFER
 from knet_trio._transport.udp import UdpEndpoint, UdpTransport
@@ -377,6 +378,19 @@ class TestFullSocket:
         open_udp.socket(one).sends = [0] * taken + [errno.EAGAIN]
         # Each is larger than the one before, so they make no train.
         datagrams = [b"x" * i for i in range(5)]
+        assert one.send_nowait(datagrams, two.local) == taken
+        one.send_nowait([b"end"], two.local)
+        got = [data for data, _ in await receive(two, taken + 1)]
+        assert got == [*datagrams[:taken], b"end"]
+
+    @pytest.mark.parametrize("taken", [0, 1, 3])
+    async def test_says_how_many_it_took_of_those_in_parts(
+        self, taken: int, open_udp: Opener
+    ) -> None:
+        one, two = open_udp(V4), open_udp(V4)
+        open_udp.socket(one).sends = [errno.ECONNREFUSED] * (taken > 0) + [0] * taken
+        open_udp.socket(one).sends += [errno.EAGAIN]
+        datagrams = Parted([(b"head", memoryview(b"x" * size)) for size in range(5)])
         assert one.send_nowait(datagrams, two.local) == taken
         one.send_nowait([b"end"], two.local)
         got = [data for data, _ in await receive(two, taken + 1)]

@@ -380,7 +380,7 @@ class Conversation:
         connection = self.connection
         return math.inf if connection is None else self._silence(connection)
 
-    def poll(self, now: float, piece: int, count: int) -> list[bytes]:
+    def poll(self, now: float, piece: int, count: int) -> Sequence[bytes]:
         """Return packets to be sent now.
 
         Args:
@@ -403,8 +403,8 @@ class Conversation:
         keepalive = connection.builder.last_eliciting + KEEPALIVE
         if connection.has_streams and now >= keepalive and not connection.has_unacknowledged:
             connection.ping()
-        packets += connection.builder.build(connection.local, connection.remote, now, piece, count)
-        return packets
+        built = connection.builder.build(connection.local, connection.remote, now, piece, count)
+        return [*packets, *built] if packets else built
 
     def _greet(self, connection: Connection, now: float) -> list[bytes]:
         if now < self._next_hello:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from knet_trio._core.parted import Parted
 from knet_trio.streams._core.control_frames import PING_CONTROL, Control, write_control
 from knet_trio.streams._core.limits import ASK_BYTES, ASK_SHARE, PROBES
 from knet_trio.streams._core.received_numbers import ReceivedNumbers
@@ -124,7 +125,7 @@ class PacketBuilder:
         if self._probes and newest is not None and not self.has_something:
             self.send_again((newest,))
 
-    def build(self, local: int, remote: int, now: float, piece: int, count: int) -> list[bytes]:
+    def build(self, local: int, remote: int, now: float, piece: int, count: int) -> Sequence[bytes]:
         """Return up to ``count`` packets to send now, of at most ``piece`` bytes each."""
         piece = max(piece, MIN_PIECE)
         recovery = self._recovery
@@ -135,6 +136,10 @@ class PacketBuilder:
             if self.may_send:
                 if not self.controls and not self._received.is_pending and not self._probes:
                     run = self._next_run(local, remote, now, piece, count - len(packets))
+                    if run and not packets and isinstance(run, Parted):
+                        # More is for the next call.
+                        self._sent(now)
+                        return run
                     if run:
                         packets += run
                         eliciting = True
@@ -150,10 +155,14 @@ class PacketBuilder:
             else:
                 break
         if eliciting:
-            self.last_eliciting = now
-            self._acks_alone = 0
-            recovery.arm(now)
+            self._sent(now)
         return packets
+
+    def _sent(self, now: float) -> None:
+        """Note that packets go that have to be acknowledged."""
+        self.last_eliciting = now
+        self._acks_alone = 0
+        self._recovery.arm(now)
 
     def build_whole(
         self,
@@ -248,7 +257,9 @@ class PacketBuilder:
         self._recovery.sent(SentRun(number, 1, now, len(packet), pieces, controls, told))
         return packet
 
-    def _next_run(self, local: int, remote: int, now: float, piece: int, count: int) -> list[bytes]:
+    def _next_run(
+        self, local: int, remote: int, now: float, piece: int, count: int
+    ) -> Sequence[bytes]:
         """Return several full packets with pieces of the stream whose turn it is, or none."""
         stream = self.ready[0]
         sending = stream.sending

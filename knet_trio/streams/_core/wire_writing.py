@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 from zlib import crc32
 
+from knet_trio._core.parted import LARGE_PART, Parted, Parts
 from knet_trio.streams._core.limits import MAX_CHECKED, MAX_REASON
 from knet_trio.streams._core.wire import (
     ACCEPT_LAYOUT,
@@ -153,8 +154,10 @@ def write_run(
     *,
     asks: bool,
     checked: bool,
-) -> list[bytes]:
+) -> Sequence[bytes]:
     """Return packets numbered from ``number`` with one DATA frame each.
+
+    Large ones are not put together.
 
     Args:
         sender: The id of the connection here.
@@ -171,6 +174,7 @@ def write_run(
     last_number = number + len(pieces) - 1
     pack = WHOLE_AFTER_CHECKSUM_LAYOUT.pack
     packets: list[bytes] = []
+    large: list[Parts] = []
     checksum = 0
     checked = checked and WHOLE_LAYOUT.size + size <= MAX_CHECKED
     for parts in pieces:
@@ -196,8 +200,12 @@ def write_run(
             for part in parts:
                 checksum = crc32(part, checksum)
             checksum = checksum or 0xFFFFFFFF
-        packets.append(b"".join((checksum.to_bytes(CHECKSUM_SIZE, "big"), head, *parts)))
-    return packets
+        head = checksum.to_bytes(CHECKSUM_SIZE, "big") + head
+        if size >= LARGE_PART:
+            large.append((head, *parts))
+        else:
+            packets.append(b"".join((head, *parts)))
+    return Parted(large) if large else packets
 
 
 def write_data_head(
