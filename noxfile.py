@@ -34,8 +34,22 @@ LONG = [
     "tests/metrics/test_prometheus.py",
 ]
 
-# What works hardest, and at nothing that other tests do not run: measuring that would take long.
-SIMULATED = ["tests/simulation", "tests/streams/simulation"]
+# What works hardest, and at little that other tests do not run: it runs once, on the newest
+# interpreter, and without measuring, which would take twice as long.
+HARD = [
+    "tests/examples",
+    "tests/rekeying/test_processes.py",
+    "tests/shutdown/test_leaks.py",
+    "tests/simulation",
+    "tests/streams/simulation",
+    "tests/streams/test_bounds.py",
+    "tests/streams/test_early_answers.py",
+    "tests/streams/test_isolation.py",
+    "tests/streams/test_sending_bounds.py",
+    "tests/test_cancellation.py",
+    "tests/test_examples.py",
+    "tests/testing/test_running.py",
+]
 
 # What asks so much of the machine, or counts to the last packet what arrives in time, that nothing
 # else should run beside it: no other tests, and no measuring of coverage.
@@ -108,7 +122,7 @@ def tests(session: nox.Session) -> None:
     of them, with more examples of Hypothesis.
     """
     install(session, "test")
-    most = ["tests", *(f"--ignore={path}" for path in LONG + SIMULATED + ALONE)]
+    most = ["tests", *(f"--ignore={path}" for path in LONG + HARD + ALONE)]
     session.run("pytest", *(session.posargs or [BRIEF, *AT_ONCE, *most]))
 
 
@@ -117,7 +131,7 @@ def coverage(session: nox.Session) -> None:
     """The tests on the newest interpreter, and how much of the code they run."""
     install(session, "test")
     session.run("coverage", "erase")
-    most = [BRIEF, *AT_ONCE, "tests", *(f"--ignore={path}" for path in SIMULATED + ALONE)]
+    most = [BRIEF, *AT_ONCE, "tests", *(f"--ignore={path}" for path in HARD + ALONE)]
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or most))
     # Each process leaves a file of its own.
     session.run("coverage", "combine", "--quiet")
@@ -132,13 +146,13 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def networks(session: nox.Session) -> None:
-    """The tests on simulated networks; on real ones that fail, of attacks, and a short soak.
+    """The tests that work hardest; then those of real networks that fail, attacks, a short soak.
 
     The latter run one after the other.
     """
     install(session, "test")
     if not session.posargs:
-        session.run("pytest", BRIEF, *AT_ONCE, *SIMULATED)
+        session.run("pytest", BRIEF, *AT_ONCE, *HARD)
     session.run("pytest", *(session.posargs or ALONE))
 
 
