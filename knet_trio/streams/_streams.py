@@ -100,7 +100,8 @@ class Streams:
         Raises:
             RefusedError: The host refuses it; nothing was done.
             HandlerError: The host failed while it worked on it.
-            trio.BrokenResourceError: The host cannot be reached, or has started again.
+            trio.BrokenResourceError: The host cannot be reached, has started again, or answers more
+                than ``max_size``.
             trio.ClosedResourceError: The streams were closed here.
             UnknownHostError: The handle does not have the host.
             InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
@@ -223,8 +224,8 @@ async def open_streams(
     Args:
         handle: The handle.
         channel: 0 to 31, which must not be open yet; None for the first that is free.
-        patience: After so many seconds in which a host is not heard of, what is open with it has
-            failed. 0.1 to 86400.
+        patience: After so many seconds in which a host is not heard of, or acknowledges nothing,
+            what is open with it has failed. 0.1 to 86400.
         max_size: How many bytes a request, an answer or a message may have, those of others too.
 
     Raises:

@@ -30,7 +30,7 @@ class ConnectionCue(QuickEnum):
     RESTART = "a FRAMES packet comes with the id of the next connection"
     UNKNOWN = "an UNKNOWN packet comes with both ids"
     CLOSE = "a CLOSE packet comes with both ids"
-    SILENCE = "nothing comes for `patience` seconds"
+    SILENCE = "nothing comes, or nothing is acknowledged, for `patience` seconds"
     VIOLATION = "the other side breaks the rules"
     GIVE_UP = "the greeting is not answered, and no stream waits for that"
     CLOSED_HERE = "the program ends the streams, or removes the host"

@@ -84,6 +84,7 @@ class Conversation:
     ) -> None:
         self._next_id = incarnation % _IDS or 1
         self._patience = patience
+        self._keepalive = min(KEEPALIVE, patience / 3)
         self._congestion = congestion
         self.connection: Connection | None = None
         self._stage = ConnectionStage.ENDED
@@ -362,21 +363,22 @@ class Conversation:
         due = connection.received.deadline
         if recovery.loss_deadline < due:
             due = recovery.loss_deadline
-        if recovery.probe_deadline < due:
-            due = recovery.probe_deadline
+        on_its_way = recovery.probe_deadline < math.inf
+        if on_its_way:
+            if recovery.probe_deadline < due:
+                due = recovery.probe_deadline
+            if recovery.waiting_since + self._patience < due:
+                due = recovery.waiting_since + self._patience
         if not connection.streams:
             return due
         silence = self._heard + self._patience
         if silence < due:
             due = silence
-        if recovery.probe_deadline < math.inf:
-            # Something is on its way.
-            return due
-        return min(due, builder.last_eliciting + KEEPALIVE)
+        return due if on_its_way else min(due, builder.last_eliciting + self._keepalive)
 
     @property
     def silence_deadline(self) -> float:
-        """When the connection fails if nothing comes until then."""
+        """When the connection fails if nothing comes, or is acknowledged, until then."""
         connection = self.connection
         return math.inf if connection is None else self._silence(connection)
 
@@ -400,7 +402,7 @@ class Conversation:
             packets += self._greet(connection, now)
             return packets
         connection.check_timers(now)
-        keepalive = connection.builder.last_eliciting + KEEPALIVE
+        keepalive = connection.builder.last_eliciting + self._keepalive
         if connection.has_streams and now >= keepalive and not connection.has_unacknowledged:
             connection.ping()
         built = connection.builder.build(connection.local, connection.remote, now, piece, count)
@@ -422,7 +424,9 @@ class Conversation:
         if late > STALL:
             # This process was not running. What has come meanwhile has not been looked at, and the
             # other side may have had no reason to say anything.
-            self._heard = now - self._patience + min(late, self._patience)
+            since = now - self._patience + min(late, self._patience)
+            self._heard = max(self._heard, since)
+            connection.recovery.wait_again(since)
             self.hint(now)
             return
         if self._stage is ConnectionStage.OPEN:
@@ -430,7 +434,13 @@ class Conversation:
         self._end(ConnectionCue.SILENCE, Failure(FailureCause.SILENCE, ""), now)
 
     def _silence(self, connection: Connection) -> float:
-        return self._heard + self._patience if connection.has_streams else math.inf
+        since = self._heard if connection.has_streams else math.inf
+        recovery = connection.recovery
+        if len(recovery):
+            # Without streams too: else an idle connection would send probes to a host that is gone
+            # for as long as that is.
+            since = min(since, recovery.waiting_since)
+        return since + self._patience
 
     def _advance(self, cue: ConnectionCue) -> bool:
         stage = CONNECTION_TRANSITIONS.get((self._stage, cue))

@@ -94,7 +94,7 @@ GREETINGS: Final = 4
 """Greetings to a host that nobody here wants anything of yet."""
 KEEPALIVE: Final = 1.0
 """Seconds without a packet that has to be acknowledged, after which a ping is sent while streams
-are open."""
+are open; a third of `patience` if that is less."""
 STALL: Final = 0.5
 """A poll this late says that this process was not running."""
 MAX_REPLIES: Final = 16

@@ -150,6 +150,9 @@ class PacketBuilder:
                     eliciting = True
                     if self._probes:
                         self._count_probe()
+                elif self._probes:
+                    # What the oldest packets had is of no use any more.
+                    self.add(PING_CONTROL)
             elif self._received.deadline <= now:
                 packets.append(self._acknowledge(local, remote, now, piece))
             else:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 from knet_trio.streams._core.congestion import CongestionControl
@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 
 # Packets that were taken for lost and are remembered, at most.
 _REMEMBERED: Final = 1024
+# Probe timeouts are as long as they get by then.
+_MOST_DOUBLINGS: Final = 10
+# Probe timeouts in a row after which what is oldest is not kept beside what was sent in its place:
+# else there would be two packets more each second, as long as nothing is acknowledged.
+_KEPT_PROBES: Final = 10
 
 
 class SentRun:
@@ -100,6 +105,7 @@ class Recovery:
         in_flight: How many bytes are on their way.
         loss_deadline: When packets are lost by time, in seconds; infinity if there is no such time.
         probe_deadline: When the probe timeout is over; infinity while nothing is on its way.
+        waiting_since: When something was acknowledged last, or sent while nothing was on its way.
         arrived_packets: How many packets were acknowledged so far.
         lost_packets: How many packets were taken for lost so far.
         spurious: How many of those arrived after all.
@@ -111,6 +117,7 @@ class Recovery:
         self.in_flight = 0
         self.loss_deadline = math.inf
         self.probe_deadline = math.inf
+        self.waiting_since = -math.inf
         self.arrived_packets = 0
         self.lost_packets = 0
         self.spurious = 0
@@ -142,6 +149,8 @@ class Recovery:
 
     def sent(self, run: SentRun) -> None:
         """Note that packets were sent; ``arm`` has to be called after the last ones."""
+        if not self._sent and not self._probes_in_a_row:
+            self.waiting_since = run.sent
         run.place = self._places
         self._places += run.count
         self._sent[run.number] = run
@@ -153,7 +162,9 @@ class Recovery:
         if not self._sent:
             self.probe_deadline = math.inf
             return
-        timeout = self.round_trip.probe_timeout * 2**self._probes_in_a_row
+        timeout = self.round_trip.probe_timeout
+        if self._probes_in_a_row:
+            timeout *= 2 ** min(self._probes_in_a_row, _MOST_DOUBLINGS)
         self.probe_deadline = now + (timeout if timeout < MAX_PROBE_TIMEOUT else MAX_PROBE_TIMEOUT)
 
     def acknowledged(
@@ -180,6 +191,8 @@ class Recovery:
                 return [only], []
         arrived = self._take(ranges)
         spurious = self._find_spurious(ranges) if self._remembered else []
+        if arrived or spurious:
+            self.waiting_since = now
         if not arrived:
             return spurious, []
         # They are in ascending order.
@@ -235,7 +248,10 @@ class Recovery:
         return lost
 
     def probe(self, now: float, count: int) -> list[SentRun]:
-        """Return the oldest packets, whose contents are to be sent again as probes."""
+        """Return the oldest packets, whose contents are to be sent again as probes.
+
+        They are still on their way, unless there were many probes before.
+        """
         self._probes_in_a_row += 1
         self.arm(now)
         oldest: list[SentRun] = []
@@ -244,7 +260,13 @@ class Recovery:
             count -= run.count
             if count <= 0:
                 break
+        if oldest and self._probes_in_a_row > _KEPT_PROBES:
+            self._lose(oldest, now)
         return oldest
+
+    def wait_again(self, since: float) -> None:
+        """Take what is on its way for sent at ``since`` at the earliest."""
+        self.waiting_since = max(self.waiting_since, since)
 
     def hint(self, now: float) -> None:
         """Probe soon: there is news of the links."""
@@ -307,17 +329,11 @@ class Recovery:
         last = lost[-1]
         torn = [last] if self._sent[last.number] is not last else []
         self._remove(lost, torn)
-        remembered = self._remembered
-        count = 0
-        for run in lost:
-            count += run.count
-            self.in_flight -= run.size * run.count
-            for number in range(run.number, run.number + run.count):
-                remembered[number] = run.part(number, number + 1)
-        self.lost_packets += count
-        while len(remembered) > _REMEMBERED:
-            del remembered[next(iter(remembered))]
+        self._remember(lost)
+        count = sum([run.count for run in lost])
         size = sum([run.size * run.count for run in lost])
+        self.in_flight -= size
+        self.lost_packets += count
         estimate = self.round_trip
         queueing = max(0.0, estimate.smooth - estimate.least) if estimate.is_measured else 0.0
         if self.congestion.lost(size, last.sent, now, queueing):
@@ -325,6 +341,23 @@ class Recovery:
         self._doubted += count
         if self._is_persistent(lost):
             self.congestion.collapse()
+
+    def _remember(self, lost: Sequence[SentRun]) -> None:
+        """Remember the last packets of ``lost``, each alone, and no more of all than may be."""
+        remembered = self._remembered
+        kept: list[SentRun] = []
+        for run in reversed(lost):
+            stop = run.number + run.count
+            start = max(run.number, stop - _REMEMBERED + len(kept))
+            kept += [run.part(number, number + 1) for number in range(stop - 1, start - 1, -1)]
+            if len(kept) == _REMEMBERED:
+                break
+        excess = len(remembered) + len(kept) - _REMEMBERED
+        if excess > 0:
+            for number in list(islice(remembered, excess)):
+                del remembered[number]
+        for part in reversed(kept):
+            remembered[part.number] = part
 
     def _is_persistent(self, lost: list[SentRun]) -> bool:
         """Whether all packets of a long time are lost."""

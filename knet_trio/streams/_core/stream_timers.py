@@ -15,5 +15,11 @@ class StreamTimer(enum.Enum):
         "two probes are sent: the smoothed round trip, four times its variation and 10 ms after"
         " the last packet, twice as long each time, up to 1 s"
     )
-    KEEPALIVE = "a ping is sent: 1 s after the last packet that has to be acknowledged"
-    SILENCE = "the connection has failed: `patience` seconds after the last packet that has come"
+    KEEPALIVE = (
+        "a ping is sent: 1 s, or a third of `patience` if that is less, after the last packet that"
+        " has to be acknowledged"
+    )
+    SILENCE = (
+        "the connection has failed: `patience` seconds after the last packet that has come, or"
+        " after the last acknowledgement of something new while something is on its way"
+    )

@@ -44,6 +44,7 @@ class TwoSides:
         *,
         piece: int = 1400,
         checked: bool = True,
+        patience: float = PATIENCE,
         congestion: Callable[[int], CongestionControl] = Cubic,
     ) -> None:
         self.random = random.Random(seed)
@@ -51,6 +52,8 @@ class TwoSides:
         self.piece = piece
         self.weather = Weather()
         self.cut = False
+        # A side that gets nothing.
+        self.deaf: int | None = None
         self.faults: list[StreamPacketError] = []
         self.opened: tuple[list[StreamState], list[StreamState]] = ([], [])
         self.touched: tuple[list[StreamState], list[StreamState]] = ([], [])
@@ -58,6 +61,7 @@ class TwoSides:
         self.sent = [0, 0]
         self.tap: Callable[[int, bytes], None] = lambda _side, _packet: None
         self._checked = checked
+        self._patience = patience
         self._congestion = congestion
         self._on_the_way: list[tuple[float, int, int, bytes]] = []
         self._order = count()
@@ -66,7 +70,7 @@ class TwoSides:
     def _make(self) -> Conversation:
         return Conversation(
             self.random.getrandbits(64),
-            patience=PATIENCE,
+            patience=self._patience,
             checked=self._checked,
             congestion=self._congestion,
         )
@@ -131,7 +135,7 @@ class TwoSides:
 
     def _transmit(self, to: int, packet: bytes) -> None:
         weather, draw = self.weather, self.random.random
-        if self.cut or draw() < weather.loss:
+        if self.cut or to == self.deaf or draw() < weather.loss:
             return
         if draw() < weather.damage:
             bit = self.random.randrange(8 * len(packet))
