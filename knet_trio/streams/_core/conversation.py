@@ -257,8 +257,8 @@ class Conversation:
             return 1
         _, _, number, kind, stream, offset, data, last, asks = whole
         more = read_run_untrusted(packets, index) if data and not (last or asks) else []
-        self._heard = now
         if more and connection.receive_run(number, now, stream, kind, offset, data, more):
+            self._heard = now
             return 1 + len(more)
         for place, piece in enumerate((data, *more)):
             start = offset + place * len(data)
@@ -276,7 +276,10 @@ class Conversation:
             except StreamPacketError as error:
                 errors.append(error)
                 if self._refuse(connection, error, now):
-                    break
+                    # Those that follow are of no connection any more.
+                    return place + 1
+            else:
+                self._heard = now
         return 1 + len(more)
 
     def _frames_came(self, connection: Connection, packet: bytes, number: int, now: float) -> None:

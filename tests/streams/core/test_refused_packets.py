@@ -17,7 +17,7 @@ from knet_trio.streams._core.wire import (
 )
 from knet_trio.streams._core.wire_reading import read_header_untrusted
 from knet_trio.streams._core.wire_writing import write_data_head, write_packet
-from tests.streams.core.lossy import TwoSides, Weather
+from tests.streams.core.lossy import PATIENCE, TwoSides, Weather
 from tests.streams.core.test_conversation import BOTH, joined, say
 
 
@@ -42,6 +42,39 @@ def test_more_than_the_credit_is_refused_in_one_packet_too() -> None:
     assert two.say_whole(0, asked, bytes(INITIAL_CREDIT + 1))
     two.run_until(lambda: bool(two.ended[1]))
     assert [error.fault for error in two.faults] == [Fault.CREDIT_EXCEEDED]
+
+
+def test_what_follows_a_violation_is_counted_one_by_one() -> None:
+    two = TwoSides()
+    here, there = joined(two)
+    here.sending.limit = 1 << 20
+    held: list[bytes] = []
+    two.tap = lambda side, packet: held.append(packet) if side == 0 else None
+    two.cut = True
+    limit = there.receiving.limit
+    two.connection(0).recovery.congestion.window = 1 << 20
+    two.connection(0).write(here, bytes(limit + 10_000))
+    two.flush()
+    # All of them are taken in one go.
+    faults = [error.fault for error in two.sides[1].receive_many(held, two.now)]
+    assert faults[0] is Fault.CREDIT_EXCEEDED
+    assert len(faults) > 5
+    assert set(faults[1:]) == {Fault.NO_CONNECTION}
+
+
+def test_packets_that_come_again_are_no_sign_of_life() -> None:
+    two = TwoSides()
+    here, there = joined(two)
+    held: list[bytes] = []
+    two.tap = lambda side, packet: held.append(packet) if side == 0 else None
+    say(two, 0, here, there, bytes(10_000))
+    two.run_for(1)
+    two.cut = True
+    for _ in range(int(PATIENCE) + 2):
+        two.run_for(1)
+        two.sides[1].receive_many(held, two.now)
+    assert there.receiving_failure is not None
+    assert there.receiving_failure.cause is FailureCause.SILENCE
 
 
 def test_who_acknowledges_what_was_not_sent_is_told_and_given_up() -> None:
