@@ -131,11 +131,6 @@ class HostPump:
         mtu = handle.data_mtu
         return mtu if mtu < MAX_MESSAGE else MAX_MESSAGE
 
-    @property
-    def is_due(self) -> bool:
-        """Whether something is to be sent now."""
-        return self.conversation.deadline <= trio.current_time()
-
     def receive(self, packets: Sequence[bytes], now: float) -> list[StreamPacketError]:
         """Take packets of the host, tell those whom they concern, and return what was refused."""
         errors = self.conversation.receive_many(packets, now)
@@ -320,19 +315,20 @@ class HostPump:
     def is_idle(self) -> bool:
         """Whether all that was sent has arrived."""
         connection = self.conversation.connection
-        return connection is None or not connection.has_unacknowledged
+        return connection is None or not connection.has_undelivered
 
     async def wait_idle(self) -> None:
         """Wait until all that was sent has arrived, as long as some of it arrives each second."""
-        arrived, since = self._arrived(), trio.current_time()
+        deliveries, since = self._deliveries, trio.current_time()
         while not self.is_idle:
             with trio.CancelScope(deadline=since + 1) as scope:
                 await self._idlers.wait()
             if scope.cancelled_caught:
                 return
-            if self._arrived() != arrived:
-                arrived, since = self._arrived(), trio.current_time()
+            if self._deliveries != deliveries:
+                deliveries, since = self._deliveries, trio.current_time()
 
-    def _arrived(self) -> int:
+    @property
+    def _deliveries(self) -> int:
         connection = self.conversation.connection
-        return 0 if connection is None else connection.recovery.arrived_packets
+        return 0 if connection is None else connection.deliveries

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from knet_trio import BusyError, InvalidArgumentError
-from knet_trio.streams import RefusedError, open_streams
+from knet_trio.streams import RefusedError, StreamListener, Streams, open_streams
 from knet_trio.streams._core.packet_builder import LOW_WATER
 from knet_trio.streams._takers import GRACE
 from knet_trio.streams.listener import BACKLOG
@@ -300,31 +300,70 @@ def test_leaving_the_block_tells_the_others_and_lets_answers_arrive() -> None:
     simulate(main)
 
 
+@pytest.mark.parametrize("reads_all", [True, False])
+def test_leaving_the_block_waits_while_a_slow_reader_goes_on(reads_all: bool) -> None:
+    """What waits for room in its window is sent too."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        got = 0
+
+        async def read(listener: StreamListener) -> None:
+            nonlocal got
+            stream = await listener.accept()
+            while part := await stream.receive_some():
+                got += len(part)
+                await trio.sleep(0.1 if reads_all else 1000)
+
+        async with (
+            open_handles() as (a, b),
+            open_streams(b, channel=CHANNEL) as beta,
+            beta.listener() as listener,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(read, listener)
+            async with open_streams(a, channel=CHANNEL) as alpha:
+                stream = await alpha.connect(2)
+                await stream.send_all(bytes(LOW_WATER - 1))
+                await stream.send_eof()
+                began = trio.current_time()
+            if not reads_all:
+                assert trio.current_time() - began < 2
+                nursery.cancel_scope.cancel()
+        assert (got == LOW_WATER - 1) is reads_all
+
+    simulate(main)
+
+
 def test_everything_that_waits_here_is_told_when_the_block_ends() -> None:
     async def main(network: SimulatedNetwork) -> None:
         async with open_handles() as (a, b), open_streams(b, channel=CHANNEL) as beta:
             async with trio.open_nursery() as nursery:
                 told: list[str] = []
+                opened: list[Streams] = []
 
                 async def note(wait: object, *arguments: object) -> None:
                     with pytest.raises(trio.ClosedResourceError):
                         await wait(*arguments)  # type: ignore[operator]
                     told.append(str(wait))
 
-                async with open_streams(a, channel=CHANNEL) as alpha, beta.listener() as listener:
-                    here = await alpha.connect(2)
-                    await listener.accept()
-                    nursery.start_soon(note, here.receive_some)
-                    nursery.start_soon(note, here.send_all, bytes(10_000_000))
-                    nursery.start_soon(note, alpha.request, 2, b"well?")
-                    nursery.start_soon(note, alpha.send, 2, b"well?")
-                    await trio.testing.wait_all_tasks_blocked()
-                    with trio.CancelScope() as scope:
+                # Cancelled, it does not wait for what is not read.
+                with trio.CancelScope() as scope:
+                    async with (
+                        open_streams(a, channel=CHANNEL) as alpha,
+                        beta.listener() as listener,
+                    ):
+                        opened.append(alpha)
+                        here = await alpha.connect(2)
+                        await listener.accept()
+                        nursery.start_soon(note, here.receive_some)
+                        nursery.start_soon(note, here.send_all, bytes(10_000_000))
+                        nursery.start_soon(note, alpha.request, 2, b"well?")
+                        nursery.start_soon(note, alpha.send, 2, b"well?")
+                        await trio.testing.wait_all_tasks_blocked()
                         scope.cancel()
-                        await trio.lowlevel.checkpoint()
             assert len(told) == 4
             with pytest.raises(trio.ClosedResourceError):
-                await alpha.connect(2)
+                await opened[0].connect(2)
 
     simulate(main)
 

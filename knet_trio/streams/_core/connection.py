@@ -63,6 +63,7 @@ class Connection:
         room_to_open: Whether the other side has let more streams be opened, likewise.
         held: Bytes that were written and have not arrived, without those that were said in one
             packet: the congestion window bounds these.
+        deliveries: How often bytes of streams, or ends of them, were acknowledged.
         failure: Why it has ended, None while it has not.
         recovery: The packets that are on their way.
         builder: What makes the packets.
@@ -77,6 +78,7 @@ class Connection:
         self.opened: list[StreamState] = []
         self.room_to_open = False
         self.held = 0
+        self.deliveries = 0
         self.failure: Failure | None = None
         self.recovery = Recovery(congestion)
         self.received = ReceivedNumbers()
@@ -100,6 +102,11 @@ class Connection:
     def has_unacknowledged(self) -> bool:
         """Whether something is to be sent, or on its way."""
         return self.builder.has_something or len(self.recovery) > 0
+
+    @property
+    def has_undelivered(self) -> bool:
+        """Whether something has not arrived: what waits for credit is part of that."""
+        return self.held > 0 or self.has_unacknowledged
 
     # From the program.
 
@@ -176,7 +183,7 @@ class Connection:
             self._forget_if_over(stream)
 
     def accept(self, stream: StreamState, now: float) -> None:
-        """Tell the other side that a stream that it opened is taken, or its message is."""
+        """Tell the other side that a stream that it opened is taken."""
         if not stream.accepted:
             stream.accepted = True
             self.builder.add(Control(FrameType.ACCEPT, stream.key))
@@ -370,6 +377,7 @@ class Connection:
                 self.received.told(packet.told)
         if before is not None:
             self._arrived(before, first, end)
+            self.deliveries += 1
         if lost:
             self.builder.send_again(lost)
 

@@ -110,11 +110,6 @@ class SendingHalf:
         """Bytes that were never sent."""
         return max(0, self.written - self.next)
 
-    @property
-    def is_blocked(self) -> bool:
-        """Whether there is something to send, and no credit for it."""
-        return self.next >= self.limit and self.written > self.next
-
     # From the program.
 
     def write(self, data: bytes | memoryview) -> None:

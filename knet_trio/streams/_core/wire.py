@@ -185,7 +185,7 @@ class StreamsFrame(NamedTuple):
 
 
 class AcceptFrame(NamedTuple):
-    """A stream is taken, or a message is in the receiver's queue."""
+    """A stream is taken by the program."""
 
     stream: int
 
