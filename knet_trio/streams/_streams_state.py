@@ -13,6 +13,7 @@ import trio
 from knet_trio import (
     Channel,
     Destination,
+    EventsLost,
     Handle,
     Host,
     HostStatusChanged,
@@ -147,14 +148,22 @@ class StreamsState:
     async def _watch(self) -> None:
         """Greet hosts that can be reached, and look after those whose links have changed."""
         async with self._handle.events() as events:
-            for host in self._handle.hosts.values():
-                if host.status.reachable:
-                    self._greet(host.host_id)
+            await self._greet_all()
             async for event in events:
                 if isinstance(event, HostStatusChanged) and event.reachable:
                     self._greet(event.host_id)
                 elif isinstance(event, LinkStatusChanged) and event.host_id in self._pumps:
                     self._pumps[event.host_id].hint()
+                elif isinstance(event, EventsLost):
+                    # They may have been of any host.
+                    await self._greet_all()
+
+    async def _greet_all(self) -> None:
+        for host in list(self._handle.hosts.values()):
+            if host.status.reachable:
+                self._greet(host.host_id)
+                # There may be many.
+                await trio.lowlevel.checkpoint()
 
     def _greet(self, host_id: int) -> None:
         pump = self._pump_of(host_id)

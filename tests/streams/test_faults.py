@@ -8,10 +8,20 @@ import random
 import pytest
 import trio
 
-from knet_trio import Handle, LinkPolicy
+from knet_trio import EventsLost, Handle, LinkPolicy
 from knet_trio.streams import HostRequest, HostStream, Streams, open_streams
+from knet_trio.streams._core.limits import GREETINGS
+from knet_trio.streams._core.wire import StreamPacketKind
+from knet_trio.streams._core.wire_reading import read_header_untrusted
 from knet_trio.testing import Conditions, Interface, SimulatedNetwork
-from tests.streams.pairs import CHANNEL, connect, open_handles, open_stream_pair, simulate
+from tests.streams.pairs import (
+    CHANNEL,
+    connect,
+    open_handles,
+    open_stream_pair,
+    pumps_of,
+    simulate,
+)
 
 LOSSY = Conditions(loss=0.3, reorder=0.2, duplicate=0.1)
 
@@ -160,6 +170,28 @@ def test_a_partition_longer_than_patience_breaks_streams_and_new_ones_work() -> 
     simulate(main)
 
 
+def test_a_host_that_is_gone_for_long_leaves_the_others_as_they_are() -> None:
+    """Nothing was under way with it, so nobody waits for an error; and it may come back."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_stream_pair() as pair, pair.beta.messages() as messages:
+            await pair.alpha.send(2, b"before")
+            await messages.receive()
+            await trio.sleep(1)
+            network.cut("10.0.0.1", "10.0.0.2")
+            await trio.sleep(2000)
+            for streams in (pair.alpha, pair.beta):
+                (pump,) = pumps_of(streams)
+                assert pump.conversation.connection is None
+            network.heal()
+            await pair.a.hosts[2].wait_reachable()
+            await pair.b.hosts[1].wait_reachable()
+            await pair.alpha.send(2, b"after")
+            assert (await messages.receive()).data == b"after"
+
+    simulate(main)
+
+
 def test_a_restart_of_the_other_side_is_found_at_once() -> None:
     async def main(network: SimulatedNetwork) -> None:
         async with open_handles() as (a, b), open_streams(a, channel=CHANNEL) as alpha:
@@ -243,5 +275,26 @@ def test_messages_arrive_once_and_in_order() -> None:
                 for data in sent:
                     message = await messages.receive()
                     assert (message.source, message.data) == (1, data)
+
+    simulate(main)
+
+
+def test_hosts_are_greeted_again_when_news_of_them_was_lost() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_handles() as (a, b), open_streams(a, channel=CHANNEL):
+            raw = b.open_channel(CHANNEL)
+            await trio.sleep(10)
+            # Nobody has answered, and nothing is to be sent.
+            greetings = 0
+            while greetings < GREETINGS:
+                await raw.receive()
+                greetings += 1
+            with trio.move_on_after(10) as scope:
+                await raw.receive()
+            assert scope.cancelled_caught
+            a._runtime.context.tell(EventsLost(1))  # pyright: ignore[reportPrivateUsage]
+            with trio.fail_after(1):
+                message = await raw.receive()
+            assert read_header_untrusted(message.data).kind is StreamPacketKind.HELLO
 
     simulate(main)
