@@ -92,7 +92,8 @@ class HostStream(trio.abc.HalfCloseableStream):
             self._told = True
             self._check_open()
             raise
-        except trio.Cancelled:
+        except BaseException:
+            # Cancelled, or a KeyboardInterrupt.
             self._torn |= before < sending.written < before + len(view)
             raise
 
