@@ -69,6 +69,8 @@ async def ask(pump: HostPump, data: bytes | memoryview, limit: int) -> bytes:
             await used.news.wait()
         if answer.failure is not None:
             raise pump.error(answer.failure)
+        if answer.collector is not None:
+            await answer.collector.join()
         return answer.data()
     except BaseException:
         used.reset(BOTH, Code.CANCELLED)
@@ -108,23 +110,24 @@ class _Answer:
     Attributes:
         is_there: Whether it is whole, or will not be.
         failure: Why it will not be.
+        collector: What puts it together, None if it comes in one packet.
     """
 
-    __slots__ = ("_collector", "_limit", "_used", "_whole", "failure", "is_there")
+    __slots__ = ("_limit", "_used", "_whole", "collector", "failure", "is_there")
 
     def __init__(self, used: UsedStream, limit: int) -> None:
         self.is_there = False
         self.failure: Failure | None = None
         self._used = used
         self._limit = limit
-        # The answer comes in one packet, or is put together.
+        # The answer if it comes in one packet.
         self._whole: Whole | None = None
-        self._collector: Collector | None = None
+        self.collector: Collector | None = None
         used.state.owner = self
 
     def data(self) -> bytes:
         """Return the answer, which has to be there."""
-        answer = self._whole or self._collector
+        answer = self._whole or self.collector
         return b"" if answer is None else answer.data()
 
     def drop(self) -> None:
@@ -132,9 +135,9 @@ class _Answer:
         others_went_on = False
         if self._whole is not None:
             others_went_on = self._whole.drop()
-        if self._collector is not None:
-            self._collector.abandon()
-            others_went_on = self._collector.drop()
+        if self.collector is not None:
+            self.collector.abandon()
+            others_went_on = self.collector.drop()
         if others_went_on:
             # What they have taken gives credit for more.
             self._used.pump.flush()
@@ -142,10 +145,10 @@ class _Answer:
     def touched(self) -> None:
         """Take what has come, and wake the task."""
         used = self._used
-        if self._collector is None:
+        if self.collector is None:
             self._begin(used.state)
-        if self._collector is not None:
-            self._collector.touched()
+        if self.collector is not None:
+            self.collector.touched()
         if self.is_there:
             _give_up_rest(used)
         used.touched()
@@ -159,7 +162,7 @@ class _Answer:
         if self._whole is not None:
             self.is_there = True
         elif state.receiving.available or not state.receiving.wants_more:
-            self._collector = Collector(
+            self.collector = Collector(
                 used.pump, used.connection, state, share, self._limit, self._note_end
             )
             used.connection.widen(state, trio.current_time())

@@ -9,6 +9,7 @@ they hold little more than the share and the largest there may be.
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 SHARE: Final = 16 * 1024 * 1024
 """Bytes that a host may have in what is not whole yet, or not taken by the program."""
-_AT_ONCE: Final = 1 << 20
+# Bytes that are read, or put together, at once: the system has to find memory for them.
+_AT_ONCE: Final = 256 * 1024
 
 
 class CollectingShare:
@@ -164,13 +166,37 @@ class Collector:
         """Return what has come."""
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
+    async def join(self) -> None:
+        """Put together what has come, so that ``data`` takes no time. It is not cancelled.
+
+        Much of it takes several turns.
+        """
+        if self.size <= _AT_ONCE:
+            return
+        # It is filled in place, and neither grows nor is copied at the end.
+        whole = BytesIO(bytes(self.size))
+        parts, self._parts = self._parts[::-1], []
+        left = _AT_ONCE
+        while parts:
+            part = parts.pop()
+            whole.write(part)
+            left -= len(part)
+            if left <= 0:
+                left = _AT_ONCE
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        self._parts.append(whole.getvalue())
+
     def touched(self) -> None:
         """Take what has come."""
         if self._done is None:
             return
         stream, receiving = self._stream, self._stream.receiving
-        if stream.receiving_failure is not None:
-            self._end(stream.receiving_failure)
+        failure = stream.receiving_failure
+        if failure is None and not stream.opened_here:
+            # Nobody waits for the answer any more.
+            failure = stream.sending_failure
+        if failure is not None:
+            self._end(failure)
             return
         while receiving.available:
             size = min(receiving.available, _AT_ONCE)
@@ -204,7 +230,8 @@ class Collector:
     def _too_large(self) -> None:
         reason = f"it has more than {self._limit} bytes"
         self._connection.reset(self._stream, SENDING | RECEIVING, Code.REFUSED, reason)
-        self._end(Failure(FailureCause.REFUSED, reason))
+        # Not a refusal of the other side: it may have done what it was asked for.
+        self._end(Failure(FailureCause.TOO_LARGE, reason))
         self._pump.flush()
 
     def _end(self, failure: Failure | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, cast
 
 import trio
@@ -131,3 +132,13 @@ class UsedStream:
         """End halves of it before their time."""
         self.connection.reset(self.state, halves, code, reason)
         self.pump.flush()
+
+
+def reset_all(streams: Iterable[UsedStream], code: Code, reason: str) -> None:
+    """End both halves of streams before their time, in as few packets as that takes."""
+    pumps: dict[HostPump, None] = {}
+    for used in streams:
+        used.connection.reset(used.state, BOTH, code, reason)
+        pumps[used.pump] = None
+    for pump in pumps:
+        pump.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
@@ -10,6 +10,7 @@ from knet_trio import BusyError
 from knet_trio.streams._core.connection import Connection
 from knet_trio.streams._core.stream_state import StreamState
 from knet_trio.streams._core.wire import Code, StreamKind
+from knet_trio.streams._fair_queue import SWEPT
 from knet_trio.streams._stream_user import BOTH
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from knet_trio.streams.listener import StreamListener
     from knet_trio.streams.messages import MessageReceiver
     from knet_trio.streams.requests import RequestReceiver
+
+    _Held: TypeAlias = dict[HostPump, list[tuple[Connection, StreamState]]]
 
 GRACE: Final = 1.0
 """Seconds from the beginning in which nothing is refused for want of a taker: a program that has
@@ -34,8 +37,8 @@ class Takers:
 
     def __init__(self) -> None:
         self._takers: dict[StreamKind, StreamListener | RequestReceiver | MessageReceiver] = {}
-        # What was opened before there was somebody to take it; None after the time for that.
-        self._held: list[tuple[HostPump, Connection, StreamState]] | None = []
+        # What hosts have opened before there was somebody to take it; None after the time for that.
+        self._held: _Held | None = {}
 
     def check(self, kind: StreamKind) -> None:
         """Raise BusyError if somebody takes streams of that kind."""
@@ -48,10 +51,8 @@ class Takers:
         """Have ``taker`` take streams of that kind."""
         self._takers[kind] = taker
         if self._held:
-            held, self._held = self._held, []
-            for pump, connection, state in held:
-                self.opened(pump, connection, state)
-                pump.flush()
+            held, self._held = self._held, {}
+            self._give(held)
 
     def remove(self, kind: StreamKind) -> None:
         """Have nobody take streams of that kind any more."""
@@ -63,7 +64,7 @@ class Takers:
         if taker is not None:
             taker.offer(pump, connection, state)
         elif self._held is not None:
-            self._held.append((pump, connection, state))
+            self._hold(self._held.setdefault(pump, []), connection, state)
         else:
             reason = f"it has no {_CALLS[state.kind]} open"
             connection.reset(state, BOTH, Code.REFUSED, reason)
@@ -71,7 +72,21 @@ class Takers:
     async def end_grace(self) -> None:
         """Refuse what nobody takes, from some time on."""
         await trio.sleep(GRACE)
-        held, self._held = self._held or [], None
-        for pump, connection, state in held:
-            self.opened(pump, connection, state)
+        held, self._held = self._held or {}, None
+        self._give(held)
+
+    @staticmethod
+    def _hold(
+        held: list[tuple[Connection, StreamState]], connection: Connection, state: StreamState
+    ) -> None:
+        held.append((connection, state))
+        if len(held) >= SWEPT:
+            # At least half are of connections that have ended.
+            held[:] = [one for one in held if one[0].failure is None]
+
+    def _give(self, held: _Held) -> None:
+        """Give what was held to those who take it, if there is somebody."""
+        for pump, opened in held.items():
+            for connection, state in opened:
+                self.opened(pump, connection, state)
             pump.flush()

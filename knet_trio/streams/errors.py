@@ -35,6 +35,7 @@ _WORDS: Final = {
     FailureCause.BROKEN_RULES: "host {host} broke the rules of the protocol",
     FailureCause.CLOSED_HERE: "the streams were closed here",
     FailureCause.HOST_REMOVED: "host {host} was removed from the handle",
+    FailureCause.TOO_LARGE: "what host {host} sends is too large",
 }
 
 

@@ -11,7 +11,7 @@ from knet_trio.streams._core.stream_state import StreamState
 from knet_trio.streams._core.wire import Code
 from knet_trio.streams._fair_queue import FairQueue
 from knet_trio.streams._host_pump import HostPump
-from knet_trio.streams._stream_user import BOTH, UsedStream
+from knet_trio.streams._stream_user import BOTH, UsedStream, reset_all
 from knet_trio.streams.stream import HostStream
 
 BACKLOG: Final = 64
@@ -30,7 +30,7 @@ class StreamListener(trio.abc.Listener[HostStream]):
 
     def __init__(self) -> None:
         self._queue: FairQueue[UsedStream] = FairQueue(
-            "this listener was closed", lambda used: used.state.is_over, lambda used: None
+            "this listener was closed", _is_over, lambda _: None
         )
         self._closed = False
 
@@ -60,8 +60,7 @@ class StreamListener(trio.abc.Listener[HostStream]):
     def close(self) -> None:
         """Refuse what was not taken, and all that is opened from now on."""
         self._closed = True
-        for used in self._queue.close():
-            used.reset(BOTH, Code.REFUSED, "its listener was closed")
+        reset_all(self._queue.close(), Code.REFUSED, "its listener was closed")
 
     async def aclose(self) -> None:
         """Do what ``close`` does, and a checkpoint."""
@@ -72,3 +71,10 @@ class StreamListener(trio.abc.Listener[HostStream]):
     def is_closed(self) -> bool:
         """Whether it was closed."""
         return self._closed
+
+
+def _is_over(used: UsedStream) -> bool:
+    """Return whether a stream may be thrown away if there are too many."""
+    # All there is to read may have come on a connection that has ended since. But then the other
+    # side may open as many streams again on the next one, and so on.
+    return used.state.is_over or used.connection.failure is not None

@@ -13,7 +13,7 @@ from knet_trio.streams._core.stream_state import Failure, StreamState
 from knet_trio.streams._core.wire import Code
 from knet_trio.streams._fair_queue import SWEPT, FairQueue
 from knet_trio.streams._host_pump import HostPump
-from knet_trio.streams._stream_user import BOTH, UsedStream
+from knet_trio.streams._stream_user import BOTH, UsedStream, reset_all
 
 QUEUED: Final = 64
 """Messages of a host that wait until the program takes them; the senders of others wait."""
@@ -88,6 +88,8 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
             trio.ClosedResourceError: It was closed.
         """
         used, collector = await self._queue.take()
+        if isinstance(collector, Collector):
+            await collector.join()
         data = collector.data()
         host_id = used.pump.host_id
         collector.drop()
@@ -98,13 +100,15 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
     def close(self) -> None:
         """Drop what was not taken, and refuse what comes from now on."""
         self._closed = True
-        for _, collector in self._queue.close():
-            collector.drop()
+        left = [collector for _, collector in self._queue.close()]
+        refused: list[UsedStream] = []
         for waiting in self._waiting.values():
-            for used, collector in waiting.items():
-                collector.drop()
-                used.reset(BOTH, Code.REFUSED, _CLOSED)
+            left += waiting.values()
+            refused += waiting
         self._waiting.clear()
+        for collector in left:
+            collector.drop()
+        reset_all(refused, Code.REFUSED, _CLOSED)
 
     async def aclose(self) -> None:
         """Do what ``close`` does, and a checkpoint."""

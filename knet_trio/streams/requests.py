@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, cast, final
 
 import trio
 
+from knet_trio import InvalidArgumentError
 from knet_trio.streams._collecting import Collector, Whole, take_whole
 from knet_trio.streams._core.connection import Connection
 from knet_trio.streams._core.stream_state import Failure, StreamState
 from knet_trio.streams._core.wire import Code
 from knet_trio.streams._fair_queue import FairQueue
 from knet_trio.streams._host_pump import HostPump
-from knet_trio.streams._stream_user import BOTH, UsedStream, check_bytes, let_go
+from knet_trio.streams._stream_user import BOTH, UsedStream, check_bytes, let_go, reset_all
 
 if TYPE_CHECKING:
     from knet_trio import BytesLike
@@ -31,7 +32,7 @@ class HostRequest:
         data: What it asks.
     """
 
-    __slots__ = ("__weakref__", "_answered", "_limit", "_open", "_used", "data", "source")
+    __slots__ = ("__weakref__", "_answered", "_limit", "_unanswered", "_used", "data", "source")
 
     def __init__(
         self, used: UsedStream, data: bytes, limit: int, unanswered: dict[HostRequest, None]
@@ -41,7 +42,7 @@ class HostRequest:
         self._used = used
         self._limit = limit
         self._answered = False
-        self._open = unanswered
+        self._unanswered = unanswered
         unanswered[self] = None
         used.state.owner = _Asker(self, used, unanswered)
 
@@ -92,22 +93,35 @@ class HostRequest:
 
         Raises:
             trio.ClosedResourceError: It was answered or refused before.
+            InvalidArgumentError: ``reason`` is not a string.
         """
+        _check_reason(reason)
         await trio.lowlevel.checkpoint()
         self._take_turn()
         self._used.reset(BOTH, Code.REFUSED, reason)
 
     def fail(self, reason: str) -> None:
-        """Say that something went wrong: the other host's ``request`` raises HandlerError."""
+        """Say that something went wrong: the other host's ``request`` raises HandlerError.
+
+        Does nothing if it was answered or refused before.
+
+        Raises:
+            InvalidArgumentError: ``reason`` is not a string.
+        """
+        _check_reason(reason)
         if not self._answered:
-            self._take_turn()
-            self._used.reset(BOTH, Code.FAILED, reason)
+            self.give_up().reset(BOTH, Code.FAILED, reason)
+
+    def give_up(self) -> UsedStream:
+        """For the package itself: take it for answered, and return its stream to end that."""
+        self._take_turn()
+        return self._used
 
     def _take_turn(self) -> None:
         if self._answered:
             raise trio.ClosedResourceError("this request was answered or refused before")
         self._answered = True
-        self._open.pop(self, None)
+        self._unanswered.pop(self, None)
         self._used.state.owner = self._used
 
     async def __aenter__(self) -> HostRequest:
@@ -140,19 +154,19 @@ class _Asker:
     waits for the answer: a handler need not do anything with one that was cancelled.
     """
 
-    __slots__ = ("_open", "_request", "_used")
+    __slots__ = ("_request", "_unanswered", "_used")
 
     def __init__(
         self, request: HostRequest, used: UsedStream, unanswered: dict[HostRequest, None]
     ) -> None:
         self._request = request
         self._used = used
-        self._open = unanswered
+        self._unanswered = unanswered
 
     def touched(self) -> None:
         used = self._used
         if used.state.sending_failure is not None:
-            self._open.pop(self._request, None)
+            self._unanswered.pop(self._request, None)
             # What was lost on its way may be remembered, with the stream, but not the request.
             used.state.owner = used
         used.touched()
@@ -166,7 +180,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
     hosts.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_limit", "_queue", "_taken")
+    __slots__ = ("__weakref__", "_closed", "_limit", "_queue", "_unanswered")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -177,7 +191,8 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
         )
         # Why it was closed, None as long as it was not.
         self._closed: str | None = None
-        self._taken: dict[HostRequest, None] = {}
+        # Those that the program has taken, as long as somebody waits for the answer.
+        self._unanswered: dict[HostRequest, None] = {}
 
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         """For the package itself: take a request that a host begins."""
@@ -213,26 +228,39 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
         """
         while True:
             used, collector = await self._queue.take()
+            if isinstance(collector, Collector):
+                await collector.join()
+                if self._closed is not None:
+                    # Meanwhile: it is not begun.
+                    collector.drop()
+                    used.reset(BOTH, Code.REFUSED, self._closed)
+                    raise trio.ClosedResourceError("these requests were closed")
             data = collector.data()
             if collector.drop():
                 used.pump.flush()
             # One that was cancelled while it waited here is not begun.
             if used.state.sending_failure is None:
-                return HostRequest(used, data, self._limit, self._taken)
+                return HostRequest(used, data, self._limit, self._unanswered)
 
     def close(self, reason: str = "it takes no requests any more") -> None:
         """Refuse what was not taken, and say that what was not answered has failed."""
         self._closed = self._closed or reason
-        for used, collector in self._queue.close():
+        left = self._queue.close()
+        for _, collector in left:
             collector.drop()
-            used.reset(BOTH, Code.REFUSED, reason)
-        for request in list(self._taken):
-            request.fail(reason)
+        reset_all([used for used, _ in left], Code.REFUSED, reason)
+        unanswered = [request.give_up() for request in list(self._unanswered)]
+        reset_all(unanswered, Code.FAILED, reason)
 
     async def aclose(self) -> None:
         """Do what ``close`` does, and a checkpoint."""
         self.close()
         await trio.lowlevel.checkpoint()
+
+
+def _check_reason(reason: object) -> None:
+    if not isinstance(reason, str):
+        raise InvalidArgumentError(f"a reason is a string, not {type(reason).__name__}")
 
 
 def describe_error(error: BaseException) -> str:

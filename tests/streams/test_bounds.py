@@ -160,7 +160,7 @@ def test_requests_that_nobody_waits_for_are_let_go_though_they_are_not_answered(
                 assert unanswered(requests) == 0
 
     def unanswered(requests: object) -> int:
-        return len(requests._taken)  # type: ignore[attr-defined]
+        return len(requests._unanswered)  # type: ignore[attr-defined]
 
     simulate(main)
 

@@ -112,6 +112,35 @@ def test_what_is_too_large_is_refused_on_either_side() -> None:
     simulate(main)
 
 
+def test_an_answer_that_is_too_large_is_no_refusal_by_who_gave_it() -> None:
+    """It was done, so nobody may ask for it again as after a RefusedError."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        async with (
+            open_handles() as (a, b),
+            open_streams(a, channel=CHANNEL, max_size=1000) as alpha,
+            open_streams(b, channel=CHANNEL) as beta,
+            trio.open_nursery() as nursery,
+            beta.requests() as requests,
+        ):
+
+            async def answer() -> None:
+                async for request in requests:
+                    # Some have gone as a whole by the time they are refused.
+                    with suppress(RefusedError):
+                        await request.answer(bytes(int(request.data)))
+
+            nursery.start_soon(answer)
+            for size in (1001, 20_000, 5_000_000):
+                with pytest.raises(trio.BrokenResourceError, match="more than 1000 bytes") as error:
+                    await alpha.request(2, b"%d" % size)
+                assert type(error.value) is trio.BrokenResourceError
+            assert await alpha.request(2, b"1000") == bytes(1000)
+            nursery.cancel_scope.cancel()
+
+    simulate(main)
+
+
 def test_refusals_and_errors_say_so() -> None:
     async def main(network: SimulatedNetwork) -> None:
         async with open_quiet_pair() as pair, trio.open_nursery() as nursery:
@@ -143,6 +172,29 @@ def test_refusals_and_errors_say_so() -> None:
             # The block ends before it is answered.
             with pytest.raises(HandlerError, match="it takes no requests any more"):
                 await pair.alpha.request(2, b"too late")
+
+    simulate(main)
+
+
+def test_reasons_are_strings() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with (
+            open_stream_pair() as pair,
+            pair.beta.requests() as requests,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def ask() -> None:
+                with pytest.raises(RefusedError, match="after all"):
+                    await pair.alpha.request(2, b"well?")
+
+            nursery.start_soon(ask)
+            request = await requests.receive()
+            with pytest.raises(InvalidArgumentError, match="a reason is a string, not int"):
+                await request.refuse(404)  # type: ignore[arg-type]
+            with pytest.raises(InvalidArgumentError, match="a reason is a string, not bytes"):
+                request.fail(b"no")  # type: ignore[arg-type]
+            await request.refuse("after all")
 
     simulate(main)
 

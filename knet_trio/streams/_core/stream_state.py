@@ -26,6 +26,7 @@ class FailureCause(QuickEnum):
     BROKEN_RULES = "the other side broke the rules of the protocol"
     CLOSED_HERE = "it was closed on this side"
     HOST_REMOVED = "the host was removed"
+    TOO_LARGE = "this side does not take as much as the other side sends"
 
 
 class Failure(NamedTuple):
