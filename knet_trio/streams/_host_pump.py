@@ -137,6 +137,17 @@ class HostPump:
         self.notice()
         return errors
 
+    def receive_some(
+        self, packets: Sequence[bytes], start: int, now: float, errors: list[StreamPacketError]
+    ) -> int:
+        """Do that until it is enough for a turn, and return the number of the packet to go on with.
+
+        ``errors`` gets what was refused.
+        """
+        start = self.conversation.receive_some(packets, start, now, errors)
+        self.notice()
+        return start
+
     def say(
         self, connection: Connection, stream: StreamState, data: bytes | memoryview, now: float
     ) -> bool:

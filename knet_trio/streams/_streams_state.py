@@ -23,16 +23,18 @@ from knet_trio import (
 )
 from knet_trio.channel import direct
 from knet_trio.streams._core.conversation import Conversation
-from knet_trio.streams._core.faults import Fault
+from knet_trio.streams._core.faults import Fault, StreamPacketError
 from knet_trio.streams._core.stream_state import Failure, FailureCause
 from knet_trio.streams._core.tolerant_cubic import TolerantCubic
 from knet_trio.streams._host_pump import HostPump
 from knet_trio.streams._takers import Takers
 
-# Messages that are taken from the channel at once, and those that are worked on before other tasks
-# run.
+# Messages that are taken from the channel at once, and how many of them, or frames in them, are
+# worked on before other tasks run.
 _RECEIVED_AT_ONCE: Final = 256
 _RECEIVED_IN_A_TURN: Final = 64
+# Hosts that are sent what follows from that before other tasks run.
+_HOSTS_IN_A_TURN: Final = 16
 
 
 class StreamsState:
@@ -107,22 +109,23 @@ class StreamsState:
         """
         messages = await self.channel.receive_many(_RECEIVED_AT_ONCE)
         heard: dict[HostPump, None] = {}
-        now = trio.current_time()
         for start in range(0, len(messages), _RECEIVED_IN_A_TURN):
             if start:
                 await trio.lowlevel.checkpoint()
-                now = trio.current_time()
-            self._take(messages[start : start + _RECEIVED_IN_A_TURN], now, heard)
-        for pump in heard:
+            await self._take(messages[start : start + _RECEIVED_IN_A_TURN], heard)
+        now = trio.current_time()
+        for number, pump in enumerate(heard, start=1):
             if not pump.wait_for(now):
                 pump.flush()
+            if not number % _HOSTS_IN_A_TURN:
+                await trio.lowlevel.checkpoint()
 
     def _take_alone(self, message: Message) -> None:
         """Do for a message that came alone what ``_receive`` does, in the task that received it."""
         now = trio.current_time()
         try:
             pump = self._pumps.get(message.source) or self._pump_of(message.source)
-            if pump is not None:
+            if pump is not None and not self._closed:
                 for error in pump.receive((message.data,), now):
                     self.faults[error.fault] += 1
                 if not pump.wait_for(now):
@@ -131,19 +134,30 @@ class StreamsState:
             # A bug of the streams ends them, not the handle.
             self._nursery.start_soon(_raise, error, name="streams, receiving alone")
 
-    def _take(self, messages: list[Message], now: float, heard: dict[HostPump, None]) -> None:
-        """Give packets to the conversations they are of, and add these to ``heard``."""
-        for source, of_source in groupby(messages, key=attrgetter("source")):
-            self._take_of(source, [message.data for message in of_source], now, heard)
+    async def _take(self, messages: list[Message], heard: dict[HostPump, None]) -> None:
+        """Give packets to the conversations they are of, and add these to ``heard``.
 
-    def _take_of(
-        self, source: int, packets: list[bytes], now: float, heard: dict[HostPump, None]
-    ) -> None:
-        pump = self._pumps.get(source) or self._pump_of(source)
-        if pump is not None:
-            for error in pump.receive(packets, now):
-                self.faults[error.fault] += 1
+        It is one turn, unless there is much in them.
+        """
+        now = trio.current_time()
+        errors: list[StreamPacketError] = []
+        frames = 0
+        for source, of_source in groupby(messages, key=attrgetter("source")):
+            pump = self._pumps.get(source) or self._pump_of(source)
+            if pump is None:
+                continue
+            packets = [message.data for message in of_source]
             heard[pump] = None
+            taken = 0
+            while taken < len(packets):
+                if frames >= _RECEIVED_IN_A_TURN:
+                    await trio.lowlevel.checkpoint()
+                    now = trio.current_time()
+                    frames = 0
+                taken = pump.receive_some(packets, taken, now, errors)
+                frames += pump.conversation.frames
+        for error in errors:
+            self.faults[error.fault] += 1
 
     async def _watch(self) -> None:
         """Greet hosts that can be reached, and look after those whose links have changed."""

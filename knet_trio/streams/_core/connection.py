@@ -220,15 +220,19 @@ class Connection:
 
     # From the other side.
 
-    def receive(self, packet: bytes, number: int, now: float) -> None:
+    def receive(self, packet: bytes, number: int, now: float) -> int:
         """Take a packet of this connection, whose header has been read.
+
+        Returns:
+            How many frames were in it.
 
         Raises:
             StreamPacketError: It is refused. It is then not acknowledged.
         """
         self._check_number(number)
         eliciting = asks = False
-        for frame in read_frames_untrusted(packet):
+        frames = read_frames_untrusted(packet)
+        for frame in frames:
             if isinstance(frame, DataFrame):
                 key, kind, offset, data, last, wants = frame
                 self._data_came(key, kind, offset, data, last)
@@ -251,6 +255,7 @@ class Connection:
                     # What a PING wants is the acknowledgement.
                     asks = True
         self.received.add(number, 1, now, eliciting=eliciting, asks=asks)
+        return len(frames)
 
     def receive_answer(
         self,

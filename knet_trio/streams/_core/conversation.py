@@ -32,6 +32,7 @@ from knet_trio.streams._core.limits import (
     GREETINGS,
     HELLO_INTERVAL,
     KEEPALIVE,
+    MAX_FRAMES,
     MAX_HELLO_INTERVAL,
     STALL,
 )
@@ -72,6 +73,7 @@ class Conversation:
     Attributes:
         connection: The connection that there is, or that begins; to be read only.
         ended: Connections that have failed; who looks at them takes them out.
+        frames: How many frames, or packets of which each has one, ``receive_some`` took last.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Conversation:
         self._hello_interval = HELLO_INTERVAL
         self._greetings = 0
         self._heard = -math.inf
+        self.frames = 0
         self._replies = Replies(checked=checked)
         self.ended: list[Connection] = []
 
@@ -220,16 +223,37 @@ class Conversation:
             Why some were refused.
         """
         errors: list[StreamPacketError] = []
-        index = 0
-        while index < len(packets):
+        taken = 0
+        while taken < len(packets):
+            taken = self.receive_some(packets, taken, now, errors)
+        return errors
+
+    def receive_some(
+        self, packets: Sequence[bytes], start: int, now: float, errors: list[StreamPacketError]
+    ) -> int:
+        """Take packets as ``receive_many`` does, until there were many frames in them.
+
+        Args:
+            packets: The packets.
+            start: The number of the first that is to be taken.
+            now: The time.
+            errors: Gets why some were refused.
+
+        Returns:
+            The number of the first that was not taken.
+        """
+        index = start
+        self.frames = 0
+        while index < len(packets) and self.frames < MAX_FRAMES:
+            self.frames += 1
             try:
-                index += self._receive_some(packets, index, now, errors)
+                index += self._receive_next(packets, index, now, errors)
             except StreamPacketError as error:
                 errors.append(error)
                 index += 1
-        return errors
+        return index
 
-    def _receive_some(
+    def _receive_next(
         self, packets: Sequence[bytes], index: int, now: float, errors: list[StreamPacketError]
     ) -> int:
         """Take one packet, or more that follow it; return how many, and add what was refused."""
@@ -284,7 +308,7 @@ class Conversation:
 
     def _frames_came(self, connection: Connection, packet: bytes, number: int, now: float) -> None:
         try:
-            connection.receive(packet, number, now)
+            self.frames += connection.receive(packet, number, now)
         except StreamPacketError as error:
             self._refuse(connection, error, now)
             raise

@@ -41,6 +41,8 @@ MIN_HELD: Final = 64 * 1024
 
 # Packets.
 
+MAX_FRAMES: Final = 64
+"""Frames in a packet, at most: all that they set going is done in one go."""
 MAX_CHECKED: Final = 16 * 1024
 """Larger packets have no checksum: no network carries them in one piece, only a machine's own
 memory does."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from knet_trio._core.parted import Parted
 from knet_trio.streams._core.control_frames import PING_CONTROL, Control, write_control
-from knet_trio.streams._core.limits import ASK_BYTES, ASK_SHARE, PROBES
+from knet_trio.streams._core.limits import ASK_BYTES, ASK_SHARE, MAX_FRAMES, PROBES
 from knet_trio.streams._core.received_numbers import ReceivedNumbers
 from knet_trio.streams._core.recovery import Recovery, SentRun
 from knet_trio.streams._core.stream_state import StreamState
@@ -42,6 +42,9 @@ MIN_PIECE: Final = HEADER_SIZE + MAX_CONTROL_SIZE + 64
 LOW_WATER: Final = 2 * 1024 * 1024
 """A stream with less to be sent than this has room for more."""
 
+# Control frames of a packet, and those with pieces of streams; an acknowledgement goes along.
+_MOST_CONTROLS: Final = MAX_FRAMES // 2
+_MOST_PIECES: Final = MAX_FRAMES - 1
 # A piece of a stream is not begun in less room than that.
 _LEAST: Final = 128
 # Acknowledgements alone, with gaps, until one of them asks for an acknowledgement itself.
@@ -238,7 +241,11 @@ class PacketBuilder:
             room -= len(ack)
         controls, room = self._take_controls(parts, room)
         pieces: list[tuple[StreamState, int, int]] = []
-        while self.ready and room >= DATA_FRAME_SIZE + _LEAST:
+        while (
+            self.ready
+            and room >= DATA_FRAME_SIZE + _LEAST
+            and len(controls) + len(pieces) < _MOST_PIECES
+        ):
             stream = self.ready[0]
             if not stream.sending.has_something():
                 self._drop_first()
@@ -364,7 +371,7 @@ class PacketBuilder:
         self, parts: list[bytes | memoryview], room: int
     ) -> tuple[list[Control], int]:
         taken: list[Control] = []
-        while self.controls:
+        while self.controls and len(taken) < _MOST_CONTROLS:
             control = next(iter(self.controls))
             frame = write_control(control, self._table)
             if len(frame) > room:

@@ -14,6 +14,7 @@ from zlib import crc32
 from knet_trio.streams._core.faults import Fault, StreamPacketError
 from knet_trio.streams._core.limits import (
     MAX_ACK_RANGES,
+    MAX_FRAMES,
     MAX_NUMBER,
     MAX_OFFSET,
     MAX_REASON,
@@ -256,6 +257,8 @@ def read_frames_untrusted(packet: bytes) -> list[StreamFrame]:
     start = HEADER_SIZE
     try:
         while start < size:
+            if len(frames) == MAX_FRAMES:
+                raise StreamPacketError(Fault.MALFORMED, f"it has more than {MAX_FRAMES} frames")
             kind = packet[start]
             if kind == DATA_TYPE:
                 _, use, last, asks, length, stream, offset = DATA_LAYOUT.unpack_from(packet, start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from knet_trio.streams._core.faults import Fault
 from knet_trio.streams._core.limits import (
     INITIAL_CREDIT,
+    MAX_FRAMES,
     MAX_JUMP,
     MAX_STREAMS,
 )
@@ -15,7 +16,7 @@ from knet_trio.streams._core.wire import (
     StreamKind,
     StreamPacketKind,
 )
-from knet_trio.streams._core.wire_reading import read_header_untrusted
+from knet_trio.streams._core.wire_reading import read_frames_untrusted, read_header_untrusted
 from knet_trio.streams._core.wire_writing import write_data_head, write_packet
 from tests.streams.core.lossy import PATIENCE, TwoSides, Weather
 from tests.streams.core.test_conversation import BOTH, joined, say
@@ -127,6 +128,38 @@ def test_a_number_that_is_too_far_is_counted_and_changes_nothing() -> None:
     two.faults.clear()
     say(two, 0, here, there, b"I go on")
     assert two.faults == []
+
+
+def test_what_a_packet_sets_going_is_bounded() -> None:
+    two = TwoSides(piece=60_000)
+    joined(two)
+    most = 0
+
+    def count(side: int, packet: bytes) -> None:
+        nonlocal most
+        if read_header_untrusted(packet).kind is StreamPacketKind.FRAMES:
+            most = max(most, len(read_frames_untrusted(packet)))
+
+    two.tap = count
+    streams = [two.open(0) for _ in range(MAX_STREAMS - 1)]
+    for stream in streams:
+        two.connection(0).write(stream, b"x")
+    two.run_until(lambda: len(two.opened[1]) == len(streams))
+    for stream in streams:
+        two.connection(0).reset(stream, BOTH, Code.CANCELLED)
+    two.run_until(lambda: all(stream.receiving.is_over for stream in two.opened[1]))
+    assert MAX_FRAMES // 2 <= most <= MAX_FRAMES
+    # What a turn sets going is, too.
+    connection, number = two.connection(0), two.connection(0).builder.next_number
+    kind, ids = StreamPacketKind.FRAMES, (connection.local, connection.remote)
+    frames = (PING_FRAME,) * MAX_FRAMES
+    packets = [write_packet(kind, *ids, number + n, frames, checked=True) for n in range(5)]
+    for taken in range(5):
+        assert two.sides[1].receive_some(packets, taken, two.now, two.faults) == taken + 1
+    assert two.faults == []
+    packet = write_packet(kind, *ids, number + 5, (*frames, PING_FRAME), checked=True)
+    two.deliver(1, packet)
+    assert [error.fault for error in two.faults] == [Fault.MALFORMED]
 
 
 def test_a_packet_for_nobody_is_not_answered() -> None:
