@@ -223,8 +223,8 @@ class Conversation:
             Why some were refused.
         """
         errors: list[StreamPacketError] = []
-        taken = 0
-        while taken < len(packets):
+        taken, count = 0, len(packets)
+        while taken < count:
             taken = self.receive_some(packets, taken, now, errors)
         return errors
 
@@ -242,9 +242,9 @@ class Conversation:
         Returns:
             The number of the first that was not taken.
         """
-        index = start
+        index, count = start, len(packets)
         self.frames = 0
-        while index < len(packets) and self.frames < MAX_FRAMES:
+        while index < count and self.frames < MAX_FRAMES:
             self.frames += 1
             try:
                 index += self._receive_next(packets, index, now, errors)
