@@ -174,6 +174,9 @@ class Streams:
     def messages(self) -> AbstractAsyncContextManager[MessageReceiver]:
         """Take the messages that other hosts send with ``send``, as long as the block lasts.
 
+        What is still in the queue when it ends is dropped, though its senders were told that it is
+        there.
+
         ::
 
             async with streams.messages() as messages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -137,6 +138,28 @@ def test_an_abort_is_told_and_an_end_is_not_taken_for_one() -> None:
                 await there.send_all(b"anything")
             with pytest.raises(trio.ClosedResourceError):
                 await here.receive_some()
+
+    simulate(main)
+
+
+def test_an_interrupt_in_the_middle_of_sending_is_no_end() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_stream_pair() as pair, trio.open_nursery() as nursery:
+            here, there = await connect(pair)
+
+            # So it gets to the main task.
+            @trio.lowlevel.enable_ki_protection
+            async def interrupt() -> None:
+                await trio.sleep(1)
+                signal.raise_signal(signal.SIGINT)
+
+            nursery.start_soon(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                await here.send_all(bytes(10_000_000))
+            nursery.start_soon(here.aclose)
+            with pytest.raises(trio.BrokenResourceError, match="in the middle of something"):
+                while await there.receive_some():
+                    pass
 
     simulate(main)
 
