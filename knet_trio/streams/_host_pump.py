@@ -131,20 +131,11 @@ class HostPump:
         mtu = handle.data_mtu
         return mtu if mtu < MAX_MESSAGE else MAX_MESSAGE
 
-    def receive(self, packets: Sequence[bytes], now: float) -> list[StreamPacketError]:
-        """Take packets of the host, tell those whom they concern, and return what was refused."""
-        errors = self.conversation.receive_many(packets, now)
-        self.notice()
-        return errors
-
-    def receive_some(
+    def receive(
         self, packets: Sequence[bytes], start: int, now: float, errors: list[StreamPacketError]
     ) -> int:
-        """Do that until it is enough for a turn, and return the number of the packet to go on with.
-
-        ``errors`` gets what was refused.
-        """
-        start = self.conversation.receive_some(packets, start, now, errors)
+        """Take packets as ``Conversation.receive_many`` does, and tell those whom they concern."""
+        start = self.conversation.receive_many(packets, start, now, errors)
         self.notice()
         return start
 

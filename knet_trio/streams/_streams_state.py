@@ -126,7 +126,9 @@ class StreamsState:
         try:
             pump = self._pumps.get(message.source) or self._pump_of(message.source)
             if pump is not None and not self._closed:
-                for error in pump.receive((message.data,), now):
+                errors: list[StreamPacketError] = []
+                pump.receive((message.data,), 0, now, errors)
+                for error in errors:
                     self.faults[error.fault] += 1
                 if not pump.wait_for(now):
                     pump.flush()
@@ -154,7 +156,7 @@ class StreamsState:
                     await trio.lowlevel.checkpoint()
                     now = trio.current_time()
                     frames = 0
-                taken = pump.receive_some(packets, taken, now, errors)
+                taken = pump.receive(packets, taken, now, errors)
                 frames += pump.conversation.frames
         for error in errors:
             self.faults[error.fault] += 1

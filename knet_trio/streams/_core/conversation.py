@@ -73,7 +73,7 @@ class Conversation:
     Attributes:
         connection: The connection that there is, or that begins; to be read only.
         ended: Connections that have failed; who looks at them takes them out.
-        frames: How many frames, or packets of which each has one, ``receive_some`` took last.
+        frames: How many frames, or packets of which each has one, ``receive_many`` took last.
     """
 
     def __init__(
@@ -213,25 +213,13 @@ class Conversation:
                 code, reason = read_close_untrusted(packet)
                 self._end(ConnectionCue.CLOSE, Failure(CAUSES[code], reason), now)
 
-    def receive_many(self, packets: Sequence[bytes], now: float) -> list[StreamPacketError]:
-        """Take packets from the host, in their order.
+    def receive_many(
+        self, packets: Sequence[bytes], start: int, now: float, errors: list[StreamPacketError]
+    ) -> int:
+        """Take packets from the host in their order, until there were many frames in them.
 
         What comes most, packets with the data of one stream that follow each other, is read and
         taken in one go.
-
-        Returns:
-            Why some were refused.
-        """
-        errors: list[StreamPacketError] = []
-        taken, count = 0, len(packets)
-        while taken < count:
-            taken = self.receive_some(packets, taken, now, errors)
-        return errors
-
-    def receive_some(
-        self, packets: Sequence[bytes], start: int, now: float, errors: list[StreamPacketError]
-    ) -> int:
-        """Take packets as ``receive_many`` does, until there were many frames in them.
 
         Args:
             packets: The packets.

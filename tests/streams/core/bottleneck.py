@@ -12,6 +12,7 @@ import attrs
 
 from knet_trio.streams._core.congestion import CongestionControl
 from knet_trio.streams._core.conversation import Conversation
+from knet_trio.streams._core.faults import StreamPacketError
 from knet_trio.streams._core.stream_state import StreamState
 from knet_trio.streams._core.wire import StreamKind
 
@@ -130,7 +131,9 @@ class Bottleneck:
             at, _, flow, to, packet = heapq.heappop(self._events)
             self.now = max(self.now, at)
             if to is not None:
-                assert to.receive_many([packet], self.now) == []
+                errors: list[StreamPacketError] = []
+                to.receive_many([packet], 0, self.now, errors)
+                assert errors == []
                 flow.drain(self.now)
             if flow.stream is None and self.now >= flow.begins:
                 flow.stream = flow.source.open(StreamKind.STREAM, self.now)

@@ -93,7 +93,13 @@ class TwoSides:
 
     def deliver(self, side: int, packet: bytes) -> None:
         """Give a packet to one side."""
-        self.faults += self.sides[side].receive_many([packet], self.now)
+        self.deliver_many(side, [packet])
+
+    def deliver_many(self, side: int, packets: list[bytes]) -> None:
+        """Give packets to one side, all at once."""
+        taken = 0
+        while taken < len(packets):
+            taken = self.sides[side].receive_many(packets, taken, self.now, self.faults)
 
     def flush(self) -> None:
         """Have both sides send what they have to send now."""

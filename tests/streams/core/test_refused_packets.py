@@ -57,7 +57,8 @@ def test_what_follows_a_violation_is_counted_one_by_one() -> None:
     two.connection(0).write(here, bytes(limit + 10_000))
     two.flush()
     # All of them are taken in one go.
-    faults = [error.fault for error in two.sides[1].receive_many(held, two.now)]
+    two.deliver_many(1, held)
+    faults = [error.fault for error in two.faults]
     assert faults[0] is Fault.CREDIT_EXCEEDED
     assert len(faults) > 5
     assert set(faults[1:]) == {Fault.NO_CONNECTION}
@@ -73,7 +74,7 @@ def test_packets_that_come_again_are_no_sign_of_life() -> None:
     two.cut = True
     for _ in range(int(PATIENCE) + 2):
         two.run_for(1)
-        two.sides[1].receive_many(held, two.now)
+        two.deliver_many(1, held)
     assert there.receiving_failure is not None
     assert there.receiving_failure.cause is FailureCause.SILENCE
 
@@ -155,7 +156,7 @@ def test_what_a_packet_sets_going_is_bounded() -> None:
     frames = (PING_FRAME,) * MAX_FRAMES
     packets = [write_packet(kind, *ids, number + n, frames, checked=True) for n in range(5)]
     for taken in range(5):
-        assert two.sides[1].receive_some(packets, taken, two.now, two.faults) == taken + 1
+        assert two.sides[1].receive_many(packets, taken, two.now, two.faults) == taken + 1
     assert two.faults == []
     packet = write_packet(kind, *ids, number + 5, (*frames, PING_FRAME), checked=True)
     two.deliver(1, packet)
