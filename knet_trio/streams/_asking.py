@@ -161,6 +161,9 @@ class _Answer:
         self._whole = take_whole(used.connection, state, share, self._limit)
         if self._whole is not None:
             self.is_there = True
+        elif state.receiving_failure is not None:
+            # Nothing of it has come.
+            self._note_end(state.receiving_failure)
         elif state.receiving.available or not state.receiving.wants_more:
             self.collector = Collector(
                 used.pump, used.connection, state, share, self._limit, self._note_end
