@@ -342,7 +342,8 @@ def _read_other(packet: bytes, start: int) -> tuple[StreamFrame, int]:
 def _reason(packet: bytes, start: int, length: int) -> str:
     if length > MAX_REASON or start + length > len(packet):
         raise _malformed("reason")
-    return packet[start : start + length].decode(errors="replace")
+    # Of a large packet there is a view.
+    return str(packet[start : start + length], errors="replace")
 
 
 def _malformed(what: str) -> StreamPacketError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from knet_trio.streams._core.faults import Fault
 from knet_trio.streams._core.limits import (
     INITIAL_CREDIT,
@@ -9,15 +11,28 @@ from knet_trio.streams._core.limits import (
     MAX_JUMP,
     MAX_STREAMS,
 )
-from knet_trio.streams._core.stream_state import FailureCause
+from knet_trio.streams._core.stream_state import Failure, FailureCause
 from knet_trio.streams._core.wire import (
     PING_FRAME,
     Code,
     StreamKind,
     StreamPacketKind,
 )
-from knet_trio.streams._core.wire_reading import read_frames_untrusted, read_header_untrusted
-from knet_trio.streams._core.wire_writing import write_data_head, write_packet
+from knet_trio.streams._core.wire_reading import (
+    read_close_untrusted,
+    read_frames_untrusted,
+    read_header_untrusted,
+)
+from knet_trio.streams._core.wire_writing import (
+    write_accept,
+    write_ack,
+    write_close,
+    write_credit,
+    write_data_head,
+    write_packet,
+    write_reset,
+    write_streams,
+)
 from tests.streams.core.lossy import PATIENCE, TwoSides, Weather
 from tests.streams.core.test_conversation import BOTH, joined, say
 
@@ -129,6 +144,36 @@ def test_a_number_that_is_too_far_is_counted_and_changes_nothing() -> None:
     two.faults.clear()
     say(two, 0, here, there, b"I go on")
     assert two.faults == []
+
+
+def test_packets_of_which_there_are_views_are_read_as_others_are() -> None:
+    frames = (
+        PING_FRAME,
+        write_ack([(5, 7), (1, 3)], 0.5),
+        write_data_head(2, StreamKind.STREAM, 0, 3, last=True) + b"yes",
+        write_credit(2, 7),
+        write_streams(7),
+        write_accept(2),
+        write_reset(2, BOTH, Code.REFUSED, "caf\u00e9"),
+    )
+    packet = write_packet(StreamPacketKind.FRAMES, 5, 6, 7, frames, checked=True)
+    view = cast("bytes", memoryview(packet))
+    assert read_header_untrusted(view) == read_header_untrusted(packet)
+    assert len(read_frames_untrusted(view)) == len(frames)
+    assert read_frames_untrusted(view) == read_frames_untrusted(packet)
+    closing = write_packet(
+        StreamPacketKind.CLOSE, 5, 6, 0, (write_close(Code.CLOSED, "enough"),), checked=True
+    )
+    assert read_close_untrusted(cast("bytes", memoryview(closing))) == (Code.CLOSED, "enough")
+    two = TwoSides()
+    here, there = joined(two)
+    two.tap = lambda side, packet: two.deliver(1 - side, cast("bytes", memoryview(packet)))
+    two.cut = True
+    say(two, 0, here, there, bytes(20_000))
+    say(two, 1, there, here, b"short")
+    two.connection(0).reset(here, BOTH, Code.CANCELLED, "that is all")
+    two.run_for(1)
+    assert there.receiving_failure == Failure(FailureCause.CANCELLED, "that is all")
 
 
 def test_what_a_packet_sets_going_is_bounded() -> None:
