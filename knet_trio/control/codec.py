@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -114,15 +115,26 @@ def _decoder(hint: Any) -> _Decode:
 
 def _plain_decoder(hint: type) -> _Decode:
     def decode(value: Json, where: str) -> object:
-        if hint is float and type(value) is int:
-            return float(value)
-        if issubclass(hint, enum.StrEnum) and value in set(hint):
+        if hint is float and type(value) in (int, float):
+            return _decode_number(cast("int | float", value), where)
+        if issubclass(hint, enum.StrEnum) and isinstance(value, str) and value in set(hint):
             return hint(value)
         if hint is not object and type(value) is not hint:
             raise MisfitError(f"{where} {_shown(value)} is not {describe_type(hint)}")
         return value
 
     return decode
+
+
+def _decode_number(value: float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        # JSON has no infinity, but numbers that are too large for a float.
+        raise MisfitError(f"{where} is too large a number")
+    return number
 
 
 def _optional_decoder(arguments: tuple[Any, ...]) -> _Decode:

@@ -128,7 +128,7 @@ def _decode(kind: type[T], data: bytes) -> T:
             said = load(data)
             if isinstance(said, dict) and said.get(_MEMBER) == VERSION:
                 message = from_json(kind, said)
-        except (MisfitError, UnicodeDecodeError):
+        except MisfitError:
             # Its text may show a part of what came.
             message = None
     if message is None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from enum import StrEnum
 
 import attrs
 import pytest
@@ -11,6 +12,11 @@ from hypothesis import strategies as st
 from knet_trio import DropCause
 from knet_trio.control.codec import MisfitError, describe_type, dump, from_json, load, to_json
 from knet_trio.control.records import LinkHistory
+
+
+class Colour(StrEnum):
+    RED = "red"
+    GREEN = "green"
 
 
 @attrs.frozen
@@ -28,6 +34,7 @@ class Outer:
     causes: Mapping[DropCause, int]
     either: int | str
     value: object = None
+    colour: Colour = Colour.RED
 
 
 OUTER = Outer(
@@ -68,6 +75,9 @@ def test_an_integer_is_a_number_too() -> None:
         ({"inner": []}, r"inner \[\] is not an object"),
         ({"inner": {"number": True, "share": None}}, "number true is not integer"),
         ({"inner": {"share": None}}, "number is missing"),
+        ({"inner": {"number": 1, "share": 10**400}}, "share is too large a number"),
+        ({"inner": {"number": 1, "share": float("1e999")}}, "share is too large a number"),
+        ({"colour": []}, r"colour \[\] is not one of red, green"),
         ({"several": {}}, "several {} is not a list"),
         ({"causes": 1}, "causes 1 is not an object"),
         ({"either": 1.5}, "either 1.5 is not integer or text"),
