@@ -21,6 +21,8 @@ class LinksUp:
         self._hosts: dict[int, bool] = {}
         self._changed = trio.Event()
         self._stale = True
+        # Who describes while another task still counts would see a part of the hosts.
+        self._counting = trio.Lock()
         self.trouble = ""
         """What else is to be said in the line."""
 
@@ -43,9 +45,10 @@ class LinksUp:
 
     async def describe(self) -> str:
         """Return the line as it is now."""
-        self._changed = trio.Event()
-        if self._stale:
-            await self._walk()
+        async with self._counting:
+            self._changed = trio.Event()
+            if self._stale:
+                await self._walk()
         hosts, links = self._hosts.values(), self._links.values()
         line = (
             f"{sum(hosts)} of {len(hosts)} hosts reachable, {sum(links)} of {len(links)} links up"

@@ -28,27 +28,26 @@ class Supervisor:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._sock = _connect(environment.get("NOTIFY_SOCKET", ""))
+        # Signs of life and lines come from several tasks, and only one may wait for the socket.
+        self._telling = trio.Lock()
         self.watchdog_interval: Final = _read_interval(environment)
         """Seconds between signs of life, None if none are asked for."""
 
     async def tell(self, *assignments: str) -> None:
         """Tell it something, such as ``READY=1``. Waits if it is slow to read, but not for long."""
-        if self._sock is None:
-            await trio.lowlevel.checkpoint()
-            return
         message = "\n".join(assignments).encode(errors="replace")
         with trio.move_on_after(_PATIENCE):
-            while True:
-                try:
-                    self._sock.send(message)
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(self._sock)
-                except OSError as error:
-                    LOGGER.warning("the service manager cannot be told: %s", error.strerror)
-                    self.close()
-                    return
-                else:
-                    return
+            async with self._telling:
+                while self._sock is not None:
+                    try:
+                        self._sock.send(message)
+                    except BlockingIOError:
+                        await trio.lowlevel.wait_writable(self._sock)
+                    except OSError as error:
+                        LOGGER.warning("the service manager cannot be told: %s", error.strerror)
+                        self.close()
+                    else:
+                        return
 
     async def tell_reloading(self) -> None:
         """Tell it that the configuration is read again; ``READY=1`` is to follow."""
