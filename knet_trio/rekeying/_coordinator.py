@@ -78,6 +78,11 @@ class _HostProgress:
     level: Level | None = None
     trouble: NoAnswer | None = None
 
+    @property
+    def answers(self) -> bool:
+        """Whether it has answered, as far as it was asked, be it that it refuses."""
+        return self.trouble is None or self.trouble.outcome is HostOutcome.REFUSED
+
 
 class Coordinator:
     """One call of ``rekey``.
@@ -176,9 +181,11 @@ class Coordinator:
                 if one.trouble is None and (answer := await self._claim(one)) is not None
             }
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(_FAREWELL):
-                await self._release()
-            self._participant.coordinates = None
+            try:
+                with trio.CancelScope(shield=True), trio.move_on_after(_FAREWELL):
+                    await self._release()
+            finally:
+                self._participant.coordinates = None
 
     def _check(self) -> None:
         if self._host_id not in self._all:
@@ -232,8 +239,8 @@ class Coordinator:
         async def release(one: _HostProgress) -> None:
             await self._ask(one.host.host_id, self._question(RekeyAction.RELEASE))
 
-        answering = [one for one in self._all.values() if not isinstance(one.trouble, NoAnswer)]
-        await self._for_each(release, answering)
+        # A host that refuses something has been claimed all the same.
+        await self._for_each(release, [one for one in self._all.values() if one.answers])
 
     # Which change.
 

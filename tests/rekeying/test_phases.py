@@ -114,6 +114,9 @@ async def test_one_whose_disk_is_full_stops_it(autojump_clock: MockClock, phase:
     outcomes = await rekey(mesh)
     assert outcomes[1] is REFUSED
     mesh.check()
+    # It waits for nobody any more.
+    other = RekeyQuestion(action=RekeyAction.CLAIM, run="another")
+    assert (await mesh.members[2].participant.answer(3, other)).holder is None
     assert await rekey(mesh, at=2) == [DONE, DONE, DONE]
     mesh.assert_over()
 
