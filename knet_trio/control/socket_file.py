@@ -179,8 +179,8 @@ def _listen(wanted: SocketFile, text: str) -> tuple[socket.socket, os.stat_resul
             _make_room(wanted, text)
             sock.bind(text)
         made = os.lstat(text)
-        if wanted.group is not None:
-            os.chown(text, -1, wanted.group)
+        if wanted.group is not None and made.st_gid != wanted.group:
+            _give_group(wanted, text, wanted.group)
         if wanted.mode != MODE:
             os.chmod(text, wanted.mode)
         sock.listen(_BACKLOG)
@@ -192,6 +192,18 @@ def _listen(wanted: SocketFile, text: str) -> tuple[socket.socket, os.stat_resul
             raise wanted.refused(error) from None
         raise
     return sock, made
+
+
+def _give_group(wanted: SocketFile, text: str, group: int) -> None:
+    try:
+        os.chown(text, -1, group)
+    except OSError as error:
+        number = error.errno or 0
+        raise wanted.error(
+            f"cannot give {wanted.path} the group {group}: {os.strerror(number)}; the user of this"
+            " program has to be in that group, and a service may need more: see docs/running.md",
+            errno=number,
+        ) from None
 
 
 def _make_room(wanted: SocketFile, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -171,6 +172,25 @@ async def test_the_mode_and_group_of_the_file(tmp_path: Path) -> None:
     finally:
         os.umask(umask)
     assert not path.exists()
+
+
+async def test_the_group_that_the_file_has_anyway_needs_no_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, uid: int, gid: int) -> None:
+        # As in a service whose filter of system calls leaves it out.
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    path = tmp_path / "events.data"
+    group = os.getegid()
+    async with open_handle(1) as handle:
+        async with serve_channel(handle, 2, path, mode=0o660, group=group):
+            assert path.stat().st_gid == group
+        with pytest.raises(ChannelSocketError, match=r"the group 4711: .* has to be in that group"):
+            async with serve_channel(handle, 2, path, group=4711):
+                raise AssertionError
+        assert not path.exists()
 
 
 async def test_one_that_nobody_listens_at_is_replaced_and_no_other(tmp_path: Path) -> None:
