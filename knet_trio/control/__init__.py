@@ -19,6 +19,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from knet_trio.control.client import ControlClient, ControlEvents, connect_control
 from knet_trio.control.errors import (
     ControlError,
@@ -27,7 +30,6 @@ from knet_trio.control.errors import (
     ControlSocketError,
     ErrorCode,
 )
-from knet_trio.control.methods import Action
 from knet_trio.control.places import control_directories, find_control_sockets
 from knet_trio.control.records import (
     ChannelEvent,
@@ -51,7 +53,19 @@ from knet_trio.control.records import (
     PathReport,
     StreamReport,
 )
-from knet_trio.control.server import serve_control
+
+if TYPE_CHECKING:
+    from knet_trio.control.methods import Action
+    from knet_trio.control.server import serve_control
+else:
+
+    def __getattr__(name: str) -> object:
+        # What serves takes as long to import as all the rest, and commands that look only ask.
+        module = {"serve_control": "server", "Action": "methods"}.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{module}"), name)
+
 
 __all__ = [
     "Action",
