@@ -10,7 +10,8 @@ import click
 
 from knet_trio import InvalidArgumentError, format_address
 from knet_trio.cli.completion import complete_hosts
-from knet_trio.cli.ending import FAILED
+from knet_trio.cli.ending import FAILED, describe_error
+from knet_trio.cli.units import count_of
 from knet_trio.cluster import (
     Cluster,
     ClusterFileError,
@@ -66,7 +67,7 @@ def check(file: str, host: str | None, as_json: bool) -> None:
             click.echo(str(error), err=True)
         sys.exit(FAILED)
     except InvalidArgumentError as error:
-        raise click.BadParameter(str(error.args[0]), param_hint="--host") from None
+        raise click.BadParameter(describe_error(error), param_hint="--host") from None
     own = _find_own(cluster)
     if as_json:
         said = {
@@ -123,9 +124,8 @@ def _print(cluster: Cluster, hosts: tuple[ClusterHost, ...], own: int | None) ->
     sealed = "in the clear"
     if cluster.crypto is not None:
         sealed = f"with {cluster.crypto.cipher} and {cluster.crypto.hash}"
-    count = len(cluster.hosts)
     name = f"{cluster.name!r}: " if cluster.name else ""
-    click.echo(f"{name}{count} {'host' if count == 1 else 'hosts'}, {sealed}")
+    click.echo(f"{name}{count_of(len(cluster.hosts), 'host')}, {sealed}")
     names = {host.host_id: host.name for host in cluster.hosts}
     for host in hosts:
         here = ", this machine" if host.host_id == own else ""

@@ -42,10 +42,10 @@ from knet_trio.cli.result import Result, Settings, default_rate
     " with ease: 100 for up to 3 nodes, 10 for 8]",
 )
 @click.option(
-    "--hedge",
+    "--no-hedge",
     is_flag=True,
-    help="Send over a second link too as soon as there is doubt about the first, as handles do"
-    " unless told not to; without it the gap is that of the C library.",
+    help="Do not send over a second link too while there is doubt about the first, as handles do"
+    " unless told not to: then the gap is that of the C library.",
 )
 @click.option(
     "--json",
@@ -55,7 +55,7 @@ from knet_trio.cli.result import Result, Settings, default_rate
     " standard error.",
 )
 def demo(
-    policy: str, nodes: int, seconds: float, rate: float | None, hedge: bool, as_json: bool
+    policy: str, nodes: int, seconds: float, rate: float | None, no_hedge: bool, as_json: bool
 ) -> None:
     r"""Stream messages between nodes while links are cut and mended.
 
@@ -65,9 +65,9 @@ def demo(
     then link 1.
 
     With the active policy nothing may be lost. With the others, what is sent over a link between
-    its cut and the moment its sender knows is lost, as in the C library, and nothing else may be;
-    --hedge makes that far less. Nothing may arrive twice or changed, no host may become
-    unreachable.
+    its cut and the moment its sender has doubts about it is lost, and nothing else may be; with
+    --no-hedge, until the sender knows that it is dead, as in the C library. Nothing may arrive
+    twice or changed, no host may become unreachable.
 
     sent, delivered and lost count a message once for every node that is to get it.
     failover_seconds is how long the slowest way from one node to another took to get over a cut:
@@ -76,11 +76,14 @@ def demo(
 
     \b
     Example:
-      knet-trio demo --policy passive --hedge
+      knet-trio demo
+      knet-trio demo --policy passive --no-hedge
 
     Exit status: 0 if all that should hold held, 1 if not, 2 for wrong arguments, 130 after Ctrl-C.
     """
-    settings = Settings(nodes, LinkPolicy(policy), seconds, rate or default_rate(nodes), hedge)
+    settings = Settings(
+        nodes, LinkPolicy(policy), seconds, rate or default_rate(nodes), not no_hedge
+    )
     with open_report(sys.stderr if as_json else sys.stdout) as report:
         report.introduce(settings)
         outcome = run_until_signal(

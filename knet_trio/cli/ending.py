@@ -11,6 +11,8 @@ from typing import Final, NoReturn, TypeVar, cast
 import click
 import trio
 
+from knet_trio import KnetError
+
 FAILED: Final = 1
 _BY_SIGNAL: Final = 128
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -36,15 +38,26 @@ def run_until_signal(
     return trouble
 
 
+def describe_error(error: BaseException) -> str:
+    """Return what an error says to people: without the errno, which is for programs."""
+    return str(error.args[0]) if isinstance(error, KnetError) else str(error)
+
+
+def status_after(number: signal.Signals) -> int:
+    """Return the exit status of a command that a signal has ended."""
+    return _BY_SIGNAL + number
+
+
 def leave_without_result(outcome: object, trouble: str) -> NoReturn:
     """Exit after a signal or an error; ``trouble`` introduces the error's message."""
     if isinstance(outcome, signal.Signals):
         click.echo(f"ended by {outcome.name}", err=True)
-        sys.exit(_BY_SIGNAL + outcome)
+        sys.exit(status_after(outcome))
     if isinstance(outcome, BrokenPipeError):
         _forget_output()
         sys.exit(FAILED)
-    raise click.ClickException(f"{trouble}: {outcome}")
+    said = describe_error(outcome) if isinstance(outcome, BaseException) else outcome
+    raise click.ClickException(f"{trouble}: {said}")
 
 
 async def _until_signal(

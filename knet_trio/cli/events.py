@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from knet_trio.cli.looking import json_option, look, open_console, socket_option
+from knet_trio.cli.names import title_of
 from knet_trio.cli.units import format_time
 from knet_trio.control import (
     ChannelEvent,
@@ -77,7 +78,7 @@ def event_text(event: ControlEvent) -> Text:
     line = Text(f"{format_time(event.time)}  ", "dim")
     match event:
         case LinkEvent():
-            host = _host(event.host_id, event.host_name)
+            host = title_of(event.host_id, event.host_name)
             style = "green" if event.connected else "bold red"
             state = "up" if event.connected else "down"
             line.append(f"link {event.link_id} to {host} is {state}", style)
@@ -85,7 +86,7 @@ def event_text(event: ControlEvent) -> Text:
         case HostEvent():
             style = "green" if event.reachable else "bold red"
             state = "reachable" if event.reachable else "unreachable"
-            line.append(f"{_host(event.host_id, event.host_name)} is {state}", style)
+            line.append(f"{title_of(event.host_id, event.host_name)} is {state}", style)
             if event.reason:
                 line.append(f": {event.reason}", "default")
         case DataMtuEvent():
@@ -96,7 +97,3 @@ def event_text(event: ControlEvent) -> Text:
         case MissedEvents():
             line.append(f"{event.count} events were missed: this reader was too slow", "yellow")
     return line
-
-
-def _host(host_id: int, name: str) -> str:
-    return f"host {host_id}" if name == str(host_id) else f"host {host_id} ({name})"

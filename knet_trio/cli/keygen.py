@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from knet_trio import InvalidArgumentError
+from knet_trio.cli.ending import describe_error
 from knet_trio.cluster import (
     KeyFileError,
     make_fingerprint,
@@ -67,7 +68,7 @@ def keygen(file: str, size: int, only_show: bool, salt: str | None, as_json: boo
     try:
         salt_bytes = os.urandom(SALT_SIZE) if salt is None else parse_salt(salt)
     except InvalidArgumentError as error:
-        raise click.BadParameter(str(error.args[0]), param_hint="--salt") from None
+        raise click.BadParameter(describe_error(error), param_hint="--salt") from None
     try:
         if only_show:
             key = read_key_file(file)
@@ -75,7 +76,7 @@ def keygen(file: str, size: int, only_show: bool, salt: str | None, as_json: boo
             key = os.urandom(size)
             write_key_file(file, key)
     except KeyFileError as error:
-        raise click.ClickException(str(error.args[0])) from None
+        raise click.ClickException(describe_error(error)) from None
     said = {
         "file": file,
         "size": len(key),

@@ -8,7 +8,15 @@ from typing import Final, Literal, TypeAlias
 import attrs
 from rich.text import Text
 
-from knet_trio.cli.units import NOTHING, format_age, format_latency, format_rate, format_share
+from knet_trio.cli.names import name_of
+from knet_trio.cli.units import (
+    NOTHING,
+    count_of,
+    format_age,
+    format_latency,
+    format_rate,
+    format_share,
+)
 from knet_trio.control import HandleReport, HostReport, LinkReport
 
 LinkKey: TypeAlias = tuple[int, int]
@@ -25,6 +33,8 @@ STYLES: Final[dict[LinkMood, str]] = {
 }
 # From this width on the reason has a column of its own.
 WIDE: Final = 110
+STREAM_LINES: Final = 3
+"""Lines of streams that are shown where there are few lines."""
 _MIN_NAME: Final = 8
 _MAX_NAME: Final = 30
 
@@ -72,11 +82,6 @@ def mood_of(link: LinkReport) -> LinkMood:
     if not link.connected:
         return "down"
     return "up" if link.carries_data else "no data"
-
-
-def name_of(host: HostReport) -> str:
-    """Return the name of a host, with its id if that is not the name."""
-    return host.name if host.name == str(host.host_id) else f"{host.name} ({host.host_id})"
 
 
 def _short_name(host: HostReport, width: int) -> str:
@@ -295,17 +300,24 @@ def list_drops(report: HandleReport) -> str:
     return "dropped: " + ", ".join(f"{cause} {count}" for cause, count in ranked)
 
 
-def list_streams(report: HandleReport) -> list[str]:
-    """Return a line for the streams with each host and over each channel."""
-    return [
-        f"streams with {host.name} ({host.host_id}), channel {one.channel}: {one.open} open,"
+def list_streams(
+    report: HandleReport, most: int | None = None, *, first: int | None = None, rest: str = ""
+) -> list[str]:
+    """Return a line for the streams with each host and over each channel.
+
+    Args:
+        report: The state of the handle.
+        most: How many lines to show where there is not room for all, None for all.
+        first: The id of the host whose streams come first, None for the order of the ids.
+        rest: The end of the line that counts those left out.
+    """
+    lines = [
+        f"streams with {name_of(host)}, channel {one.channel}: {one.open} open,"
         f" round trip {format_latency(one.round_trip)}, window {one.window / 1000:.1f} kB, up to"
         f" {format_rate(one.rate)}, {count_of(one.lost_packets, 'packet')} sent again"
-        for host in report.hosts
+        for host in sorted(report.hosts, key=lambda host: host.host_id != first)
         for one in host.streams
     ]
-
-
-def count_of(number: int, what: str) -> str:
-    """Return a number of things, in words."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    if most is None or len(lines) <= most:
+        return lines
+    return [*lines[:most], f"… {count_of(len(lines) - most, 'more line')} of streams{rest}"]

@@ -13,7 +13,7 @@ import click
 import trio
 from rich.console import Console
 
-from knet_trio.cli.ending import leave_without_result, run_until_signal
+from knet_trio.cli.ending import describe_error, leave_without_result, run_until_signal
 from knet_trio.control import (
     ControlClient,
     ControlError,
@@ -88,8 +88,7 @@ def leave_by(outcome: object) -> NoReturn:
     if isinstance(outcome, ControlRequestError):
         leave(outcome.reason, REFUSED)
     if isinstance(outcome, ControlError | trio.BrokenResourceError):
-        # The errno is for programs.
-        leave(str(outcome).rpartition(" [")[0] or str(outcome), NOBODY_THERE)
+        leave(describe_error(outcome), NOBODY_THERE)
     leave_without_result(outcome, "it cannot go on")
 
 

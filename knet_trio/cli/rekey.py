@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 import click
 
 from knet_trio.cli.looking import DOWN, json_option, look, socket_option
+from knet_trio.cli.names import name_of
 from knet_trio.control import ControlClient, ControlProtocolError
 from knet_trio.control.codec import MisfitError, dump, from_json, to_json
 from knet_trio.rekeying import HostOutcome, Phase, RekeyedHost, RekeyReport
@@ -83,18 +85,14 @@ def describe_report(report: RekeyReport) -> list[str]:
     if report.resumed:
         lines.append(f"it goes on with what host {report.began_by} began")
     lines.append("")
-    width = max(len(_name(host)) for host in report.hosts)
+    width = max(len(name_of(host)) for host in report.hosts)
     for host in report.hosts:
         reason = f": {host.reason}" if host.reason else ""
-        lines.append(f"{_name(host):<{width}}  {_state(host)}{reason}")
+        lines.append(f"{name_of(host):<{width}}  {_state(host)}{reason}")
     lines += ["", f"salt        {report.salt}", f"fingerprint {report.fingerprint}"]
     if not report.done:
         lines += ["", _advise(report)]
     return lines
-
-
-def _name(host: RekeyedHost) -> str:
-    return f"{host.name} ({host.host_id})"
 
 
 def _state(host: RekeyedHost) -> str:
@@ -123,7 +121,8 @@ def _summarize(report: RekeyReport) -> str:
     if report.done:
         excluded = len(report.hosts) - count
         others = f"; {excluded} excluded" if excluded else ""
-        return f"the key is changed: {count} hosts have the new one alone{others}"
+        have = "host has" if count == 1 else "hosts have"
+        return f"the key is changed: {count} {have} the new one alone{others}"
     return (
         "the key is not changed yet, as not every host has answered or done its part; no message is"
         " lost meanwhile"
@@ -134,14 +133,16 @@ def _advise(report: RekeyReport) -> str:
     """Return what to do about a change that has stopped."""
     stuck = [host for host in report.hosts if host.outcome in _STUCK]
     by_hand = [host.name for host in stuck if host.outcome is HostOutcome.BY_HAND]
-    lines = ["when they are there again: knet-trio rekey"]
+    away = any(host.outcome is HostOutcome.AWAY for host in stuck)
+    when = "when they are there again" if away else "when that is put right"
+    lines = [f"{when}: knet-trio rekey"]
     if by_hand:
         lines.insert(
             0,
             f"by hand: give {', '.join(by_hand)} the new key, which FILE.rekey beside the key file"
             " FILE has in base64, under new; then leave them out",
         )
-    left_out = " ".join(f"--exclude {host.name}" for host in stuck)
+    left_out = " ".join(f"--exclude {quote(host.name)}" for host in stuck)
     lines.append(f"without them: knet-trio rekey {left_out}")
     if all(host.phase in (None, Phase.SET) for host in report.hosts):
         lines.append("to take it back: knet-trio rekey --drop")

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from knet_trio import LinkPolicy
 from knet_trio.cli.result import LINKS, CutResult, LinkCell, Result, Settings, View
+from knet_trio.cli.units import count_of
 
 Kind = Literal["plain", "good", "bad", "odd"]
 
@@ -235,10 +236,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     facts = [
         (
             "sent",
-            (
-                f"{result.sent} ({result.messages} messages to {others}"
-                f" {'node' if others == 1 else 'nodes'} each)"
-            ),
+            (f"{result.sent} ({result.messages} messages to {count_of(others, 'node')} each)"),
         ),
         ("delivered", str(result.delivered)),
         ("lost", str(result.lost)),

@@ -29,7 +29,7 @@ class Settings:
     policy: LinkPolicy
     seconds: float
     rate: float
-    hedge: bool = False
+    hedge: bool = True
 
     @property
     def link_ends(self) -> int:

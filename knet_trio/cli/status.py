@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.text import Text
 
 from knet_trio.cli.link_table import (
+    STREAM_LINES,
     STYLES,
     LinkRow,
     LinkTable,
-    count_of,
     fit,
     is_all_up,
     list_drops,
@@ -26,13 +26,12 @@ from knet_trio.cli.link_table import (
     summarize,
 )
 from knet_trio.cli.looking import DOWN, json_option, look, open_console, socket_option
+from knet_trio.cli.units import count_of
 from knet_trio.control import ControlClient, HandleReport
 from knet_trio.control.codec import dump, to_json
 
 # Two empty ones, the titles, what is left out, what the asterisk means, and the next prompt.
 _OTHER_LINES: Final = 6
-# Lines of streams that are shown where there are few lines.
-_STREAM_LINES: Final = 3
 
 
 @click.command()
@@ -112,9 +111,7 @@ def print_status(
     drops, streams = list_drops(now), list_streams(now)
     left: Sequence[LinkRow] = ()
     if console.is_terminal and not everything:
-        if len(streams) > _STREAM_LINES:
-            more = f"… {len(streams) - _STREAM_LINES} more lines of streams: --all shows all"
-            streams = [*streams[:_STREAM_LINES], more]
+        streams = list_streams(now, STREAM_LINES, rest=": --all shows all")
         lines = sum(_lines(line, console.width) for line in (*summary, *streams, drops))
         room = console.height - lines - _OTHER_LINES
         rows, left = fit(rows, room, lambda row: _lines_of_row(row, table, console.width))

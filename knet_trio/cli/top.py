@@ -144,10 +144,13 @@ class _Top:
             explanation = await self._client.explain(host_id, link_id)
         except ControlRequestError as error:
             # It has been removed.
-            self._screen.history = None
+            if self._screen.history == (host_id, link_id):
+                self._screen.history = None
             self._screen.tell(error.reason)
         else:
-            self._screen.update_history(changes, explanation)
+            # Another link may have been chosen meanwhile.
+            if self._screen.history == (host_id, link_id):
+                self._screen.update_history(changes, explanation)
 
     def draw(self) -> None:
         """Draw the screen."""

@@ -10,14 +10,16 @@ import attrs
 from rich.text import Text
 
 from knet_trio.cli.link_table import (
+    STREAM_LINES,
     LinkKey,
     LinkRow,
     LinkTable,
     list_drops,
+    list_streams,
     make_rows,
-    name_of,
     summarize,
 )
+from knet_trio.cli.names import name_of
 from knet_trio.cli.units import format_age, format_time
 from knet_trio.control import HandleReport, LinkHistory
 
@@ -42,6 +44,8 @@ SORTS: Final[dict[str, SortKey]] = {
 """What the rows can be sorted by: the worst, the newest or the most comes first."""
 
 _HELP: Final = "q quit  s sort  r reverse  d disable  e enable  h history  ↑↓ PgUp PgDn"
+# Of so many lines one may be of streams.
+_STREAM_SHARE: Final = 5
 _HISTORY_HELP: Final = "q back to the table"
 
 
@@ -187,6 +191,7 @@ class TopScreen:
             return Text("waiting for the host to answer")
         lines = [Text(line) for line in summarize(report)]
         lines.append(Text(list_drops(report), "dim"))
+        lines += [Text(line, "dim") for line in self._streams(report, height - len(lines))]
         keys = _HELP if self.history is None else _HISTORY_HELP
         footer = Text(self._message, "bold yellow") if self._message else Text(keys, "dim")
         room = height - len(lines) - 1
@@ -198,6 +203,12 @@ class TopScreen:
         for line in lines:
             line.truncate(width, overflow="ellipsis")
         return Text("\n").join(lines)
+
+    def _streams(self, report: HandleReport, room: int) -> list[str]:
+        """Return lines of streams, those with the selected host first, for so many lines of all."""
+        most = min(STREAM_LINES, room // _STREAM_SHARE)
+        first = None if self._selected is None else self._selected[0]
+        return list_streams(report, most, first=first) if most > 0 else []
 
     def _table(self, width: int, height: int) -> list[Text]:
         table = LinkTable(self._rows, width)

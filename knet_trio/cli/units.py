@@ -1,4 +1,4 @@
-"""Times, sizes and rates in few characters."""
+"""Times, sizes, rates and numbers in few characters."""
 
 from __future__ import annotations
 
@@ -62,3 +62,8 @@ def format_time(at: float) -> str:
     whole = int(at)
     day = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(whole))
     return f"{day}.{int((at - whole) * 1000):03}"
+
+
+def count_of(number: int, what: str) -> str:
+    """Return a number of things: ``1 link``, ``2 links``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

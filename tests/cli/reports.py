@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from knet_trio.control import HandleReport, HostReport, LinkReport
+from knet_trio.control import HandleReport, HostReport, LinkReport, StreamReport
 
 
 def link(link_id: int = 0, **changes: Any) -> LinkReport:
@@ -62,7 +62,28 @@ def down(link_id: int = 0, **changes: Any) -> LinkReport:
     return link(link_id, **{**values, **changes})
 
 
-def host(host_id: int, *links: LinkReport, name: str | None = None) -> HostReport:
+def streams(channel: int, **changes: Any) -> StreamReport:
+    """Streams over a channel."""
+    values: dict[str, Any] = {
+        "channel": channel,
+        "open": 2,
+        "round_trip": 0.0012,
+        "window": 14000,
+        "in_flight": 0,
+        "rate": 11.2e6,
+        "arrived_packets": 100,
+        "lost_packets": 1,
+        "spurious_losses": 0,
+    }
+    return StreamReport(**{**values, **changes})
+
+
+def host(
+    host_id: int,
+    *links: LinkReport,
+    name: str | None = None,
+    streams: tuple[StreamReport, ...] = (),
+) -> HostReport:
     """A host with links."""
     return HostReport(
         host_id=host_id,
@@ -70,6 +91,7 @@ def host(host_id: int, *links: LinkReport, name: str | None = None) -> HostRepor
         policy="passive",
         reachable=any(link.carries_data for link in links),
         links=links,
+        streams=streams,
     )
 
 

@@ -57,7 +57,7 @@ def test_active_loses_nothing() -> None:
 
 
 def test_passive_shows_the_gap_until_the_cut_is_known() -> None:
-    result = run_demo("--seconds", "3", "--nodes", "2", "--policy", "passive")
+    result = run_demo("--seconds", "3", "--nodes", "2", "--policy", "passive", "--no-hedge")
     assert result["hedge"] is False
     first, second = result["cuts"]
     # Link 0 carries all while it is up, so only its cut can lose anything, and must.
@@ -69,13 +69,14 @@ def test_passive_shows_the_gap_until_the_cut_is_known() -> None:
 
 
 def test_hedging_is_as_sound() -> None:
-    result = run_demo("--seconds", "3", "--nodes", "2", "--policy", "passive", "--hedge")
+    result = run_demo("--seconds", "3", "--nodes", "2", "--policy", "passive")
     assert result["hedge"] is True
     assert result["lost_unexplained"] == result["duplicates"] == result["corrupted"] == 0
 
 
 def test_round_robin_loses_some_in_both_cuts_as_plain_lines() -> None:
-    done = run("demo", "--seconds", "3", "--nodes", "2", "--policy", "round-robin", "--rate", "50")
+    options = ("--seconds", "3", "--nodes", "2", "--rate", "50", "--no-hedge")
+    done = run("demo", "--policy", "round-robin", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
@@ -192,7 +193,7 @@ def test_help_tells_the_options_and_what_is_measured() -> None:
         "--nodes",
         "--seconds",
         "--rate",
-        "--hedge",
+        "--no-hedge",
         "--json",
         "failover_seconds",
     ):

@@ -26,7 +26,7 @@ def section(heading: str) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["status", "bench", "doctor", "events", "metrics", "ping", "preflight", "rekey", "top"],
+    sorted(set(knet_trio.list_commands(click.Context(knet_trio))) - {"decode"}),
 )
 def test_a_section_has_the_options(name: str) -> None:
     command = knet_trio.get_command(click.Context(knet_trio), name)
@@ -36,6 +36,13 @@ def test_a_section_has_the_options(name: str) -> None:
     assert "--json" in options
     assert [option for option in options if option not in {*COMMON} and option not in text] == []
     assert "xit status" in text or name in ("events", "top")
+
+
+def test_the_section_of_decode_has_the_options() -> None:
+    command = knet_trio.get_command(click.Context(knet_trio), "decode")
+    assert command is not None
+    text = section("decode")
+    assert [one.opts[-1] for one in command.params if f"`{one.opts[-1]}" not in text] == ["file"]
 
 
 def test_the_orders_of_top() -> None:

@@ -9,9 +9,9 @@ from knet_trio.cli.link_table import (
     list_drops,
     make_rows,
     mood_of,
-    name_of,
     summarize,
 )
+from knet_trio.cli.names import name_of, title_of
 from tests.cli.reports import down, handle, host, link
 
 REPORT = handle(
@@ -37,6 +37,8 @@ def test_how_a_link_is() -> None:
 def test_names_have_their_ids_unless_they_are_those() -> None:
     assert name_of(host(2, name="beta")) == "beta (2)"
     assert name_of(host(2)) == "2"
+    assert title_of(2, "beta") == "host 2 (beta)"
+    assert title_of(2, "2") == "host 2"
 
 
 def test_everything_is_up_if_hosts_are_reached_and_links_that_are_wanted_carry_data() -> None:

@@ -62,6 +62,7 @@ def test_what_to_do_is_said() -> None:
         host(2, "eps", HostOutcome.BY_HAND, reason="it can be reached"),
     )
     said = "\n".join(describe_report(attrs.evolve(STOPPED, resumed=True, hosts=hosts)))
+    assert "when that is put right: knet-trio rekey\n" in said
     assert "it goes on with what host 1 began" in said
     assert "alpha (1)  uses the new key, and accepts the old one" in said
     assert "by hand: give eps the new key" in said
@@ -71,6 +72,11 @@ def test_what_to_do_is_said() -> None:
             attrs.evolve(DONE, hosts=(*DONE.hosts[:2], host(3, "gamma", HostOutcome.EXCLUDED)))
         )
     )
+    alone = attrs.evolve(DONE, hosts=DONE.hosts[:1])
+    assert describe_report(alone)[0] == "the key is changed: 1 host has the new one alone"
+    away = host(2, "two words", HostOutcome.AWAY, reason="it cannot be reached")
+    said = "\n".join(describe_report(attrs.evolve(STOPPED, hosts=(away,))))
+    assert "knet-trio rekey --exclude 'two words'\n" in said
 
 
 async def test_what_it_asks_for_and_how_it_ends(tmp_path: Path) -> None:

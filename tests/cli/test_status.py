@@ -186,7 +186,7 @@ async def test_streams_have_a_line(tmp_path: Path) -> None:
         *_, line, last = done.output.splitlines()
         assert last.startswith("dropped: ")
         assert re.fullmatch(
-            r"streams with 2 \(2\), channel 7: 1 open, round trip [\d.]+ m?s, window [\d.]+ kB,"
+            r"streams with 2, channel 7: 1 open, round trip [\d.]+ m?s, window [\d.]+ kB,"
             r" up to [\d.]+ .?B/s, \d+ packets? sent again",
             line,
         )

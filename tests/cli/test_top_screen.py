@@ -5,7 +5,7 @@ import pytest
 
 from knet_trio.cli.top_screen import SORTS, SetEnabled, ShowHistory, TopScreen
 from knet_trio.control import HandleReport, LinkChange, LinkHistory
-from tests.cli.reports import down, handle, host, link
+from tests.cli.reports import down, handle, host, link, streams
 
 REPORT = handle(
     host(2, link(0, latency=0.001), link(1, latency=0.005, loss=0.5), name="beta"),
@@ -53,6 +53,27 @@ def test_the_table_has_a_row_for_each_link() -> None:
     assert [line.split()[0] for line in lines[3:9]] == ["beta", "1", "gamma", "1", "4", "1"]
     assert lines[-2] == "1-6 of 6 by host; link 0 to beta (2): the peer answers pings"
     assert lines[-1].startswith("q quit")
+
+
+def test_streams_are_shown_those_with_the_selected_host_first() -> None:
+    hosts = (host(number, link(), streams=(streams(7),)) for number in range(2, 7))
+    screen = TopScreen()
+    screen.update(handle(*hosts, host(9, link(), name="nine", streams=(streams(1), streams(2)))))
+    said = "open, round trip 1.20 ms, window 14.0 kB, up to 11.2 MB/s, 1 packet sent again"
+    lines = shown(screen, width=120)
+    assert lines[2:5] == [f"streams with {number}, channel 7: 2 {said}" for number in (2, 3, 4)]
+    assert lines[5] == "… 4 more lines of streams"
+    assert lines[6].startswith("HOST")
+    screen.press("end")
+    assert [line.split(":")[0] for line in shown(screen, width=120)[2:5]] == [
+        "streams with nine (9), channel 1",
+        "streams with nine (9), channel 2",
+        "streams with 2, channel 7",
+    ]
+    # Where there is little room, it is for the links.
+    assert not any("streams" in line for line in shown(screen, height=6))
+    screen.update(REPORT)
+    assert not any("streams" in line for line in shown(screen))
 
 
 @pytest.mark.parametrize("height", [6, 12, 24, 50])

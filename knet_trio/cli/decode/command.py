@@ -25,13 +25,12 @@ from knet_trio.cli.decode.interface import InterfaceCapture
 from knet_trio.cli.decode.json_lines import packet_object, summary_object
 from knet_trio.cli.decode.keys import UnusableKeyError, read_keys
 from knet_trio.cli.decode.text import packet_line, summary_lines
-from knet_trio.cli.ending import leave_without_result, run_until_signal
+from knet_trio.cli.ending import leave_without_result, run_until_signal, status_after
 from knet_trio.cluster import ClusterFileError, load_cluster
 
 NOT_ALL_OPENED: Final = 1
 WRONG_ARGUMENTS: Final = 2
 DAMAGED: Final = 3
-_BY_SIGNAL: Final = 128
 
 # What is read of a file at once, and so about what is held of it.
 _CHUNK: Final = 1 << 18
@@ -263,5 +262,5 @@ def decode(
         leave_without_result(error, "cannot print")
     if isinstance(outcome, signal.Signals):
         click.echo(f"ended by {outcome.name}", err=True)
-        sys.exit(_BY_SIGNAL + outcome)
+        sys.exit(status_after(outcome))
     sys.exit(session.status)

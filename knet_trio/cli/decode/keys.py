@@ -10,6 +10,7 @@ from typing import Final
 from knet_trio._core.onwire import Packet, decode_untrusted
 from knet_trio._crypto.envelope import make_cipher
 from knet_trio._crypto.trial import find_names_untrusted
+from knet_trio.cli.ending import describe_error
 from knet_trio.config import MAX_KEY_SIZE, CryptoConfig
 from knet_trio.errors import InvalidArgumentError, PacketError
 
@@ -113,7 +114,9 @@ def read_keys(
                 f"the key file {file} cannot be read: {error.strerror}"
             ) from None
         except InvalidArgumentError as error:
-            raise UnusableKeyError(f"the key file {file} cannot be used: {error}") from None
+            raise UnusableKeyError(
+                f"the key file {file} cannot be used: {describe_error(error)}"
+            ) from None
     return keys
 
 

@@ -14,6 +14,7 @@ from knet_trio.cli.decode.decoder import DecodedPacket, Decoder
 from knet_trio.cli.decode.link_record import LinkDirection, LinkRecord
 from knet_trio.cli.decode.opening import OpenedPacket, Reason
 from knet_trio.cli.decode.round_trips import LatencyHistogram
+from knet_trio.cli.units import count_of
 
 _SECOND: Final = 1_000_000_000
 _MOST_STRANGERS: Final = 10
@@ -92,7 +93,7 @@ def summary_lines(decoder: Decoder) -> Iterator[str]:
     opened = sum(record.opened for record in links)
     yield (
         f"{decoder.frames} frames in {span / _SECOND:.3f} s: {opened} knet packets opened"
-        f" on {len(links)} link{'' if len(links) == 1 else 's'}, {decoder.unopened} not opened"
+        f" on {count_of(len(links), 'link')}, {decoder.unopened} not opened"
     )
     if decoder.others:
         yield f"beside them: {_counts(decoder.others)}"
@@ -200,13 +201,12 @@ def _stranger_lines(decoder: Decoder) -> Iterator[str]:
     )
     if strangers:
         yield ""
-        flows = "UDP flow" if len(strangers) == 1 else "UDP flows"
-        yield f"{len(strangers)} other {flows}, of which nothing was opened:"
+        flows = count_of(len(strangers), "other UDP flow")
+        yield f"{flows}, of which nothing was opened:"
     for record in strangers[:_MOST_STRANGERS]:
         interface = f" on {record.interface}" if record.interface else ""
         where = f"{record.ends[0]} and {record.ends[1]}{interface}"
-        packets = "1 packet" if record.packets == 1 else f"{record.packets} packets"
-        yield f"  {where}, {packets}: {_why(record)}"
+        yield f"  {where}, {count_of(record.packets, 'packet')}: {_why(record)}"
     if len(strangers) > _MOST_STRANGERS:
         yield f"  and {len(strangers) - _MOST_STRANGERS} more"
 

@@ -26,6 +26,7 @@ from knet_trio.cli.looking import (
     open_console,
     socket_option,
 )
+from knet_trio.cli.units import count_of
 from knet_trio.control import connect_control
 from knet_trio.control.codec import dump
 
@@ -47,7 +48,7 @@ _STYLES: Final = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAU
 )
 @json_option("one JSON object instead")
 def doctor(socket: Path | None, seconds: float | None, as_json: bool) -> None:
-    r"""Snapshot for what is wrong with a running host, and say what to do.
+    r"""Look for what is wrong with a running host, and say what to do.
 
     It watches the host for some seconds, pings its peers over all links that are up, and searches
     their path MTUs; nothing is changed. Each finding is ok, a warning or a fault, and has a code:
@@ -104,8 +105,4 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     faults = sum(finding.severity is Severity.FAULT for finding in findings)
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)
     console.print()
-    console.print(Text(f"{_count(faults, 'fault')}, {_count(warnings, 'warning')}"))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    console.print(Text(f"{count_of(faults, 'fault')}, {count_of(warnings, 'warning')}"))

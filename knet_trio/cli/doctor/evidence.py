@@ -8,7 +8,7 @@ from typing import TypeAlias
 import attrs
 
 from knet_trio import HandleDiagnosis, LinkDiagnosis, LinkStatistics
-from knet_trio.cli.link_table import name_of
+from knet_trio.cli.names import title_of
 from knet_trio.control import HandleReport, HostReport, LinkPing, LinkReport, LoopReport
 
 LinkKey: TypeAlias = tuple[int, int]
@@ -97,7 +97,7 @@ class LinkCase:
     @property
     def where(self) -> str:
         """What it is called."""
-        return f"host {name_of(self.host)}, link {self.link.link_id}"
+        return f"{title_of(self.host.host_id, self.host.name)}, link {self.link.link_id}"
 
     @property
     def peer(self) -> str:

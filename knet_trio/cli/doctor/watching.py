@@ -49,7 +49,7 @@ def choose_seconds(report: HandleReport) -> float:
 
 
 async def watch(client: ControlClient, seconds: float | None = None) -> Evidence:
-    """Snapshot for that many seconds, None for as many as it takes."""
+    """Watch a host for that many seconds, None for as many as it takes."""
     before = await take_snapshot(client)
     seconds = choose_seconds(before.report) if seconds is None else seconds
     began = trio.current_time()

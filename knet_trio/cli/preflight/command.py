@@ -13,12 +13,13 @@ from rich.text import Text
 
 from knet_trio import InvalidArgumentError
 from knet_trio.cli.completion import complete_hosts
-from knet_trio.cli.ending import leave_without_result, run_until_signal
+from knet_trio.cli.ending import describe_error, leave_without_result, run_until_signal
 from knet_trio.cli.findings import Severity
 from knet_trio.cli.looking import leave, open_console
+from knet_trio.cli.names import name_of
 from knet_trio.cli.preflight.host import CannotStartError, Found, Plan, Preflight
 from knet_trio.cli.preflight.verdict import Row, Verdict, judge
-from knet_trio.cli.units import format_latency
+from knet_trio.cli.units import count_of, format_latency
 from knet_trio.cluster import Cluster, ClusterFileError, ClusterHost, find_own_host, load_cluster
 
 UNUSABLE: Final = 2
@@ -87,12 +88,12 @@ def preflight(file: str, host: str | None, wait: float, seconds: float, as_json:
         click.echo(str(error), err=True)
         sys.exit(UNUSABLE)
     except InvalidArgumentError as error:
-        leave(str(error.args[0]), UNUSABLE)
+        leave(describe_error(error), UNUSABLE)
     if len(cluster.hosts) < 2:
         leave(f"{file} has one host, which has nobody to speak to", UNUSABLE)
     plan = Plan(wait=wait, seconds=seconds)
     run = Preflight(cluster, me, plan, lambda text: click.echo(f"{me.name}: {text}", err=True))
-    outcome = run_until_signal(run.run, CannotStartError, stop=run.stop)
+    outcome = run_until_signal(run.run, CannotStartError, OSError, stop=run.stop)
     if isinstance(outcome, CannotStartError):
         leave(str(outcome), CANNOT_START)
     if not isinstance(outcome, Found):
@@ -137,13 +138,12 @@ def show(console: Console, cluster: Cluster, verdict: Verdict) -> None:
         if finding.remedy:
             console.print(Text(f"  {finding.remedy}"), soft_wrap=True)
     hosts, links = len(cluster.hosts), len(cluster.links)
-    said = f"{hosts} hosts, {links} {'link' if links == 1 else 'links'}"
+    said = f"{hosts} hosts, {count_of(links, 'link')}"
     if not verdict.status:
         console.print(Text(f"all is well: {said}", "green"), soft_wrap=True)
         return
     names = {host.host_id: host.name for host in cluster.hosts}
-    count = len(verdict.findings)
-    total = f"{count} {'finding' if count == 1 else 'findings'}: {said}"
+    total = f"{count_of(len(verdict.findings), 'finding')}: {said}"
     if verdict.missing:
         total += f"; did not come: {', '.join(names[host_id] for host_id in verdict.missing)}"
     console.print(Text(total, "bold red"), soft_wrap=True)
@@ -161,8 +161,8 @@ def _make_table(rows: tuple[Row, ...]) -> Table:
         way = row.way
         lost = "-" if way is None or not way.sent else f"{way.lost} of {way.sent}"
         table.add_row(
-            Text(_name(row.source)),
-            Text(_name(row.target)),
+            Text(name_of(row.source)),
+            Text(name_of(row.target)),
             str(row.link_id),
             Text(row.state, _STYLES[row.state]),
             lost,
@@ -170,7 +170,3 @@ def _make_table(rows: tuple[Row, ...]) -> Table:
             str(way.path_mtu) if way and way.path_mtu else "-",
         )
     return table
-
-
-def _name(host: ClusterHost) -> str:
-    return host.name if host.name == str(host.host_id) else f"{host.name} ({host.host_id})"

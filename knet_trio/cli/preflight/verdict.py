@@ -11,6 +11,7 @@ from typing import Any, Final
 import attrs
 
 from knet_trio.cli.findings import Finding, FindingCode, Severity
+from knet_trio.cli.names import title_of
 from knet_trio.cli.preflight.faults import (
     NO_ROUTE,
     End,
@@ -169,6 +170,9 @@ class _Judging:
             for host_id, told in news.items()
             for way in told.ways
         }
+        self._between: dict[tuple[int, int], list[WayReport]] = {}
+        for (here, there, _), way in self._ways.items():
+            self._between.setdefault((here, there), []).append(way)
         self._sealings: list[_Sealing] = []
         self.missing: set[int] = set()
 
@@ -295,7 +299,7 @@ class _Judging:
         seals: dict[int, str] = {}
         differs: set[str] = set()
         for here, there in ((one, other), (other, one)):
-            ways = [way for key, way in self._ways.items() if key[:2] == (here, there)]
+            ways = self._between.get((here, there), [])
             sealed = [way for way in ways if way.unopened]
             if not sealed or any(way.opened for way in ways):
                 continue
@@ -397,6 +401,4 @@ class _Judging:
 
 def label(host: ClusterHost) -> str:
     """Return a host as findings name it."""
-    if host.name == str(host.host_id):
-        return f"host {host.host_id}"
-    return f"host {host.host_id} ({host.name})"
+    return title_of(host.host_id, host.name)

@@ -12,16 +12,15 @@ import trio
 
 from knet_trio import InvalidArgumentError
 from knet_trio.cli.completion import complete_hosts
-from knet_trio.cli.ending import first_of
+from knet_trio.cli.ending import describe_error, first_of, status_after
 from knet_trio.cli.run.host_run import HostRun
 from knet_trio.cli.run.log import LOGGER, open_log
-from knet_trio.cli.run.parts import EXPECTED, describe_error
+from knet_trio.cli.run.parts import EXPECTED
 from knet_trio.cli.run.supervisor import Supervisor
 from knet_trio.cluster import ClusterFileError
 
 WRONG_FILE: Final = 2
 REFUSED: Final = 3
-_BY_SIGNAL: Final = 128
 
 
 @click.command()
@@ -71,7 +70,7 @@ def run(file: str, host: str | None, as_json: bool) -> None:
         finally:
             supervisor.close()
     if hurried is not None:
-        status = _BY_SIGNAL + hurried
+        status = status_after(hurried)
     sys.exit(status)
 
 

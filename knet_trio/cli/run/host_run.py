@@ -11,9 +11,11 @@ import attrs
 import trio
 
 from knet_trio import Handle, InvalidArgumentError
+from knet_trio.cli.ending import describe_error
+from knet_trio.cli.names import title_of
 from knet_trio.cli.run.links_up import LinksUp
 from knet_trio.cli.run.log import LOGGER
-from knet_trio.cli.run.parts import EXPECTED, ControlActions, describe_error, plan_parts
+from knet_trio.cli.run.parts import EXPECTED, ControlActions, plan_parts
 from knet_trio.cli.run.supervisor import Supervisor
 from knet_trio.cli.run.swapping import Parts
 from knet_trio.cluster import (
@@ -127,12 +129,11 @@ class HostRun:
 
     async def _work(self, handle: Handle, parts: Parts, actions: ControlActions) -> None:
         """Tell how it goes and take over new versions of the file, until it is to be left."""
-        name = get_cluster(handle).get_host(handle.host_id).name
-        title = name if name == str(handle.host_id) else f"{handle.host_id} ({name})"
+        me = get_cluster(handle).get_host(handle.host_id)
         links = LinksUp(handle)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(links.watch)
-            LOGGER.info("host %s is running", title)
+            LOGGER.info("%s is running", title_of(me.host_id, me.name))
             await self._supervisor.tell("READY=1", f"STATUS={await links.describe()}")
             nursery.start_soon(self._tell_status, links)
             nursery.start_soon(self._take_over, handle, parts, actions, links)

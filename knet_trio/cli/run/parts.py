@@ -13,7 +13,7 @@ import trio
 
 from knet_trio import Handle, InvalidArgumentError, KnetError, format_address
 from knet_trio.channel_socket import serve_channel
-from knet_trio.cli.ending import first_of
+from knet_trio.cli.ending import describe_error, first_of
 from knet_trio.cli.run.log import LOGGER
 from knet_trio.cluster import Cluster, ClusterChannel, ClusterMetrics
 from knet_trio.control import Action, control_directories, serve_control
@@ -117,11 +117,6 @@ def _find_trouble(error: BaseException) -> BaseException | None:
     return None
 
 
-def describe_error(error: BaseException) -> str:
-    """Return what an error says, without the errno, which is for programs."""
-    return str(error.args[0]) if isinstance(error, KnetError) else str(error)
-
-
 def plan_parts(handle: Handle, cluster: Cluster, actions: ControlActions) -> dict[str, HostPart]:
     """Return what the file wants to run on this host, by the keys.
 
@@ -172,7 +167,7 @@ def _plan_metrics(handle: Handle, wanted: ClusterMetrics) -> HostPart:
         return serve_metrics(handle, wanted.listen)
 
     title = f"metrics at {format_address(wanted.listen)}"
-    return HostPart("metrics", title, wanted, opening, has_successor_beside=True)
+    return HostPart("metrics", title, wanted, opening)
 
 
 def _plan_control(handle: Handle, path: Path, actions: ControlActions) -> HostPart:

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from knet_trio.cli.ending import describe_error
 from knet_trio.cli.run.log import LOGGER
-from knet_trio.cli.run.parts import EXPECTED, HostPart, RunningPart, describe_error
+from knet_trio.cli.run.parts import EXPECTED, HostPart, RunningPart
 
 
 class Parts:

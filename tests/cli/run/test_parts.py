@@ -107,6 +107,12 @@ async def test_a_tap_that_somebody_deletes_is_made_again(tmp_path: Path) -> None
             alpha.signal(signal.SIGHUP)
             await alpha.line("started: the tap knet0")
             await alpha.line("nothing has changed")
+            # An address that covers the one before, with its port.
+            for listen in ("127.0.0.1", "0.0.0.0"):  # in a namespace
+                lab.write(f'{lab.text}[metrics]\nlisten = "{listen}:9905"\n')
+                alpha.signal(signal.SIGHUP)
+                await alpha.line(f"reloaded: metrics: .*listen={listen}:9905")
+                lab.text = lab.text.partition("[metrics]")[0]
             alpha.signal(signal.SIGTERM)
             assert await alpha.status() == 0
         # Of all that root may, but not what a tap needs.
