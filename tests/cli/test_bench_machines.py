@@ -205,8 +205,9 @@ async def test_by_a_cluster_file(pair: NamespacePair, tmp_path: Path) -> None:
             status, output, errors = await client.end()
         assert (status, errors) == (1, "")
         assert output.count("failed: knet_trio: the server has been ended") == 2
-        assert re.search(r"machines/65000/aes256-sha256 +knet_trio +\d", output)
-        assert re.search(r"machines/passive/aes256-sha256 +knet_trio +\d", output)
+        for case in ("65000/aes256-sha256", "passive/aes256-sha256"):
+            assert re.search(rf"machines/{case} +knet_trio +\d", output)
+            assert re.search(rf"machines/{case}/back +knet_trio +\d", output)
 
 
 @pytest.mark.parametrize(
@@ -251,10 +252,14 @@ def test_all_cases_of_two_links() -> None:
     cases: list[Case] = list(make_cases(place, 2))
     assert [case.name for case in cases] == [
         "throughput/machines/64/clear",
+        "throughput/machines/64/clear/back",
         "throughput/machines/1400/clear",
+        "throughput/machines/1400/clear/back",
         "throughput/machines/65000/clear",
+        "throughput/machines/65000/clear/back",
         "roundtrip/machines/64/clear",
         "stream/throughput/machines/passive/clear",
+        "stream/throughput/machines/passive/clear/back",
         "failover/disabled-here/passive",
         "failover/disabled-there/passive",
     ]

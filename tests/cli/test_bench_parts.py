@@ -8,6 +8,7 @@ import math
 import re
 import socket
 import time
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +26,12 @@ from knet_trio.cli.bench.libknet import build
 from knet_trio.cli.bench.machine import Machine
 from knet_trio.cli.bench.markdown import BEGIN, END, MarkdownError, check, write
 from knet_trio.cli.bench.network import Network
+from knet_trio.cli.bench.peer.commands import Answer, Arguments, carry_out
 from knet_trio.cli.bench.peer.credits import STALL, Credits, credit_message
+from knet_trio.cli.bench.peer.handles import OpenHandles
 from knet_trio.cli.bench.peer.payload import payload
+from knet_trio.cli.bench.peer.streaming import Ask, Handler, Streaming
+from knet_trio.cli.bench.peer.traffic import Traffic
 from knet_trio.cli.bench.peer.turns import TurnWatch
 from knet_trio.cli.bench.report import BenchReport
 from knet_trio.cli.bench.result import BenchResult, CaseResult, quantile
@@ -383,3 +388,47 @@ def bound() -> trio.socket.SocketType:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
     return trio.socket.from_stdlib_socket(sock)
+
+
+class BrokenStreamer:
+    """Streams to a process that has gone."""
+
+    async def connect(self, arguments: Arguments) -> trio.abc.Stream:
+        raise trio.BrokenResourceError("the other side has gone")
+
+    async def serve(
+        self,
+        arguments: Arguments,
+        handler: Handler,
+        task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        raise NotImplementedError
+
+    async def answer(
+        self,
+        arguments: Arguments,
+        task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        raise NotImplementedError
+
+    def asking(self, arguments: Arguments) -> AbstractAsyncContextManager[Ask]:
+        raise NotImplementedError
+
+
+async def test_a_command_that_fails_is_answered() -> None:
+    async with trio.open_nursery() as nursery:
+        commands = Streaming(BrokenStreamer(), nursery).commands
+        now = time.monotonic()
+        moments = {name: str(now + 5) for name in ("begin", "end", "stop")}
+        feeding = carry_out(commands, "feed", Arguments(moments))
+        assert await feeding == {"error": "feed: the stream broke: the other side has gone"}
+        # What a client that is none may ask for.
+        traffic = Traffic(OpenHandles(nursery), nursery).commands
+        said = await carry_out(traffic, "pour", Arguments({"handle": "inf"}))
+        assert set(said) == {"error"}
+
+        async def divide(arguments: Arguments) -> Answer:
+            return {"rate": 1 / arguments.number("rate")}
+
+        said = await carry_out({"divide": divide}, "divide", Arguments({"rate": "0"}))
+        assert said == {"error": "divide: float division by zero"}

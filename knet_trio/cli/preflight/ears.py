@@ -131,13 +131,14 @@ class Ears:
             for ear in self._ears:
                 nursery.start_soon(self._listen, ear)
             while True:
-                self._say()
+                await self._say()
                 await trio.sleep(SAY_EVERY)
 
-    def _say(self) -> None:
+    async def _say(self) -> None:
         """Tell each other host on each link which one that is, from one of its sockets."""
         speakers = {ear.link_id: ear for ear in reversed(self._ears)}
         for host in self._others:
+            await trio.lowlevel.checkpoint()
             for link in host.links:
                 ear = speakers.get(link.link_id)
                 port = None if ear is None else self._find_port(host, ear)

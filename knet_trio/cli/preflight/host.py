@@ -24,10 +24,12 @@ import attrs
 import trio
 
 from knet_trio import KnetError
+from knet_trio.cli.ending import describe_error
+from knet_trio.cli.free_channels import choose_service_channel
 from knet_trio.cli.preflight.ears import Ears
 from knet_trio.cli.preflight.exchange import MAX_SIZE, Exchange
 from knet_trio.cli.preflight.machine import count_filtered
-from knet_trio.cli.preflight.preparing import choose_channel, list_settings, prepare
+from knet_trio.cli.preflight.preparing import list_settings, prepare
 from knet_trio.cli.preflight.records import VERSION, HostNews, PreflightPhase
 from knet_trio.cli.preflight.watch import LOOK_EVERY, Watch
 from knet_trio.cluster import Cluster, ClusterHost, open_cluster
@@ -146,10 +148,10 @@ class Preflight:
             try:
                 handle = await enter(open_cluster(prepare(self._cluster), host=self._me.host_id))
             except KnetError as error:
-                raise CannotStartError(_describe_error(error)) from error
+                raise CannotStartError(_advise(error)) from error
             watch = Watch(handle, self._cluster, ears)
             stack.enter_context(ears.opened())
-            channel = choose_channel(self._cluster)
+            channel = choose_service_channel(self._cluster)
             streams = await enter(
                 open_streams(handle, channel=channel, patience=PATIENCE, max_size=MAX_SIZE)
             )
@@ -263,9 +265,9 @@ def _has_begun(exchange: Exchange) -> bool:
     return any(news.phase in begun for news in exchange.news.values() if news is not exchange.own)
 
 
-def _describe_error(error: KnetError) -> str:
+def _advise(error: KnetError) -> str:
     """Return why the links cannot be opened, and what to do."""
-    text = str(error)
+    text = describe_error(error)
     if error.errno == errno.EADDRINUSE:
         return (
             f"{text}: something runs on this port already: stop corosync first (systemctl stop"

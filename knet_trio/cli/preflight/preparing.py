@@ -7,6 +7,7 @@ from typing import Final
 import attrs
 
 from knet_trio import format_address
+from knet_trio.cli.free_channels import choose_service_channel
 from knet_trio.cluster import Cluster
 
 PING_INTERVAL: Final = 0.2
@@ -15,8 +16,6 @@ PONG_TIMEOUT: Final = 3.0
 """Seconds that an answer is waited for, at least, so that slow paths can be measured."""
 PMTUD_INTERVAL: Final = 1.0
 """Seconds between two searches for the path MTU: a lost probe is made good by the next one."""
-
-_CHANNELS: Final = 32
 
 
 def prepare(cluster: Cluster) -> Cluster:
@@ -44,26 +43,13 @@ def prepare(cluster: Cluster) -> Cluster:
     )
 
 
-def choose_channel(cluster: Cluster) -> int:
-    """Return the channel for the hosts' requests: that of the file, or the last that is free.
-
-    It is the same on all hosts. A corosync, which sends over channel 0 and 1, has it not open.
-    """
-    if cluster.service_channel is not None:
-        return cluster.service_channel
-    used = {channel.channel for channel in cluster.channels}
-    if cluster.tap is not None:
-        used.add(cluster.tap.channel)
-    return next((channel for channel in range(_CHANNELS - 1, -1, -1) if channel not in used), 0)
-
-
 def list_settings(cluster: Cluster) -> dict[str, str]:
     """Return what has to be the same on all hosts, as text. A key is not in it."""
     settings = {
         "name": cluster.name,
         "policy": cluster.policy.value,
         "mtu": "discovered" if cluster.mtu is None else str(cluster.mtu),
-        "service_channel": str(choose_channel(cluster)),
+        "service_channel": str(choose_service_channel(cluster)),
         "crypto": describe_crypto(cluster),
     }
     if cluster.compress is not None:

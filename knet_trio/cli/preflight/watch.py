@@ -35,6 +35,8 @@ LOOK_EVERY: Final = 0.1
 
 # Why packets of another host that come from elsewhere are refused.
 _FROM_ELSEWHERE: Final = (DropCause.ACCESS_LIST, DropCause.UNKNOWN_ADDRESS)
+# Links that are looked at before others get their turns.
+_IN_ONE_TURN: Final = 20
 _BLOCK: Final = 16
 _SLOT: Final = 1
 _STREAM_SLOT: Final = 2
@@ -99,6 +101,9 @@ class Watch:
             for host in handle.hosts.values()
             for link_id, link in sorted(host.links.items())
         )
+        self._by_host: dict[int, list[WatchedLink]] = {}
+        for watched in self.links:
+            self._by_host.setdefault(watched.host_id, []).append(watched)
 
     def shows_life(self, host_id: int) -> bool:
         """Return whether something of a host comes, for so long that it should be understood.
@@ -106,7 +111,7 @@ class Watch:
         It has another key, or its packets go astray, or those to it do not arrive. If a link to it
         is up, it is waited for: it may be that corosync still runs there.
         """
-        links = [watched for watched in self.links if watched.host_id == host_id]
+        links = self._by_host.get(host_id, [])
         if not any(map(self._is_heard, links)) or any(w.link.status.connected for w in links):
             self._heard_since.pop(host_id, None)
             return False
@@ -127,16 +132,29 @@ class Watch:
             come: Returns the ids of the hosts that have come, and not left again.
         """
         began = trio.current_time()
+        here: AbstractSet[int] = frozenset()
+
+        def is_settled(watched: WatchedLink) -> bool:
+            link = watched.link
+            if not link.enabled or link.status.connected:
+                return True
+            since = began if watched.host_id in here else self._began
+            return trio.current_time() - since > _patience(link)
+
         while True:
-            now = trio.current_time()
             here = come()
-            if all(
-                now - (began if watched.host_id in here else self._began) > _patience(watched.link)
-                for watched in self.links
-                if watched.link.enabled and not watched.link.status.connected
-            ):
+            if await self._is_so_for_all(is_settled):
                 return
             await trio.sleep(LOOK_EVERY)
+
+    async def _is_so_for_all(self, condition: Callable[[WatchedLink], bool]) -> bool:
+        """Return whether ``condition`` holds for all links, of which there may be thousands."""
+        for number, watched in enumerate(self.links):
+            if number % _IN_ONE_TURN == 0:
+                await trio.lowlevel.checkpoint()
+            if not condition(watched):
+                return False
+        return True
 
     async def measure(self, count: int, interval: float) -> None:
         """Ping over every link that is up, and see what the path MTUs are.
@@ -152,6 +170,8 @@ class Watch:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.sleep, count * interval)
                 for number, watched in enumerate(self.links):
+                    if number % _IN_ONE_TURN == 0:
+                        await trio.lowlevel.checkpoint()
                     watched.was_up = watched.link.status.connected
                     # Not all at once.
                     offset = interval * number / len(self.links)
@@ -210,13 +230,16 @@ class Watch:
     async def _wait_mtus(self) -> None:
         """Wait until every path MTU is known, for as long as a search may take."""
         began = trio.current_time()
-        while True:
+
+        def is_known(watched: WatchedLink) -> bool:
+            status = watched.link.status
             waited = trio.current_time() - began
-            if all(
+            return bool(
                 watched.path_mtu or not status.connected or waited > 5 + 200 * status.latency
-                for watched in self.links
-                for status in [watched.link.status]
-            ):
+            )
+
+        while True:
+            if await self._is_so_for_all(is_known):
                 return
             await trio.sleep(LOOK_EVERY)
 

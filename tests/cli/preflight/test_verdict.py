@@ -12,10 +12,11 @@ import pytest
 
 from knet_trio.address import Address
 from knet_trio.cli.findings import Finding, Severity
+from knet_trio.cli.free_channels import choose_service_channel
 from knet_trio.cli.looking import OutputConsole
 from knet_trio.cli.preflight.command import show
 from knet_trio.cli.preflight.host import Plan
-from knet_trio.cli.preflight.preparing import choose_channel, list_settings, prepare
+from knet_trio.cli.preflight.preparing import list_settings, prepare
 from knet_trio.cli.preflight.records import VERSION, HostNews, PreflightPhase, WayReport
 from knet_trio.cli.preflight.verdict import Verdict, judge
 from knet_trio.cluster import (
@@ -360,9 +361,9 @@ def test_a_file_becomes_one_that_can_be_measured() -> None:
     assert (ready.mtu, ready.loopback) == (None, False)
     assert {(link.ping_interval, link.pong_timeout) for link in ready.links} == {(0.2, 3.0)}
     assert ready.hosts == cluster.hosts
-    assert choose_channel(cluster) == 31
-    assert choose_channel(attrs.evolve(cluster, service_channel=7)) == 7
+    assert choose_service_channel(cluster) == 31
+    assert choose_service_channel(attrs.evolve(cluster, service_channel=7)) == 7
     taken = attrs.evolve(
         cluster, tap=ClusterTap("knet0", 31), channels=(ClusterChannel(30, Path("x")),)
     )
-    assert choose_channel(taken) == 29
+    assert choose_service_channel(taken) == 29

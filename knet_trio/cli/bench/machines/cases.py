@@ -17,11 +17,21 @@ from knet_trio.cli.bench.kinds.throughput import Throughput
 from knet_trio.cli.bench.machines.client import Machines, check_machines
 from knet_trio.cli.bench.machines.place import Place
 from knet_trio.cli.bench.network import Network
+from knet_trio.cli.bench.process import BenchPeer
 
 _SIZES: Final = (64, 1400, 65000)
 # Of pong timeouts, for the stream to go on behind the one that finds the link dead.
 _TIMEOUTS: Final = 2
 _SECONDS: Final = 3.0
+
+
+_BACK: Final = "/back"
+
+
+def _turn(sides: tuple[BenchPeer, BenchPeer], *, back: bool) -> tuple[BenchPeer, BenchPeer]:
+    """Return source and sink: this side and the server, or the other way round."""
+    here, there = sides
+    return (there, here) if back else (here, there)
 
 
 class _Alone:
@@ -35,11 +45,19 @@ class _Alone:
 
 @attrs.frozen
 class MachineThroughput(_Alone, Throughput):
-    """Messages to the server."""
+    """Messages to the server; with ``back``, from it."""
+
+    back: bool = False
+
+    @property
+    def name(self) -> str:
+        """Such as ``throughput/machines/64/clear``, with ``/back`` from the server."""
+        return f"{super().name}{_BACK if self.back else ''}"
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Run source and sink for a while."""
-        async with check_machines(network).open_case() as (source, sink):
+        async with check_machines(network).open_case() as sides:
+            source, sink = _turn(sides, back=self.back)
             return await self.run(source, sink, bed.seconds)
 
 
@@ -55,11 +73,19 @@ class MachineRoundTrip(_Alone, RoundTrip):
 
 @attrs.frozen
 class MachineStream(_Alone, StreamThroughput):
-    """A stream to the server."""
+    """A stream to the server; with ``back``, from it."""
+
+    back: bool = False
+
+    @property
+    def name(self) -> str:
+        """Such as ``stream/throughput/machines/passive/clear``, with ``/back`` from the server."""
+        return f"{super().name}{_BACK if self.back else ''}"
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Run a stream, and count at the sink in the middle of it."""
-        async with check_machines(network).open_case() as (source, sink):
+        async with check_machines(network).open_case() as sides:
+            source, sink = _turn(sides, back=self.back)
             return await self.run(source, sink, network, bed.seconds)
 
 
@@ -97,9 +123,15 @@ def make_cases(place: Place, links: int) -> Sequence[Case]:
     dressing, policy = place.dressing, place.cluster.policy.value
     on = Machines.name
     failover = partial(MachineFailover, policy=policy)
+    route = LinkChoice(links, policy)
+    directions = (False, True)
     return [
-        *(MachineThroughput(on, size, dressing) for size in _SIZES),
+        *(
+            MachineThroughput(on, size, dressing, back=back)
+            for size in _SIZES
+            for back in directions
+        ),
         MachineRoundTrip(on, 64, dressing),
-        MachineStream(on, dressing, LinkChoice(links, policy)),
+        *(MachineStream(on, dressing, route, back=back) for back in directions),
         *(failover(cut) for cut in (MachineFailover.HERE, MachineFailover.THERE) if links > 1),
     ]

@@ -14,12 +14,12 @@ from knet_trio import Handle, Host, KnetError, Link
 from knet_trio.cli.bench.bed import OURS, Bed
 from knet_trio.cli.bench.case import Case
 from knet_trio.cli.bench.machine import Machine
-from knet_trio.cli.bench.machines.place import Place, name_trouble
+from knet_trio.cli.bench.machines.place import Place
 from knet_trio.cli.bench.machines.protocol import MAX_SIZE, PATIENCE, decode, encode
 from knet_trio.cli.bench.machines.side import TROUBLE, Side, find_link_in_use, open_side
 from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import BenchError, BenchPeer, PeerError
-from knet_trio.cli.ending import first_of
+from knet_trio.cli.ending import describe_error, first_of
 from knet_trio.cluster import ClusterHost, open_cluster
 from knet_trio.streams import RefusedError, Streams, open_streams
 
@@ -289,7 +289,7 @@ async def open_machines(place: Place, server: ClusterHost) -> AsyncGenerator[Mac
                     with trio.move_on_after(_END_LIMIT, shield=True):
                         await machines.end()
     except KnetError as error:
-        failed = BenchError(name_trouble(error))
+        failed = BenchError(describe_error(error))
     if failed is not None:
         raise failed
 

@@ -29,7 +29,6 @@ from knet_trio.cli.bench.machines.client import (
 from knet_trio.cli.bench.machines.place import (
     CLIENTS,
     Place,
-    name_trouble,
     parse_links,
     place_client,
     place_server,
@@ -43,7 +42,12 @@ from knet_trio.cli.bench.report import BenchReport
 from knet_trio.cli.bench.result import BenchResult
 from knet_trio.cli.bench.runner import run_cases
 from knet_trio.cli.bench.yardstick import LONG_REPETITIONS, Yardstick
-from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
+from knet_trio.cli.ending import (
+    FAILED,
+    describe_error,
+    leave_without_result,
+    run_until_signal,
+)
 from knet_trio.cluster import ClusterHost
 
 DEFAULT_PORT: Final = 5405
@@ -108,7 +112,7 @@ class Where:
         try:
             crypto = read_key(self.key)
         except KnetError as error:
-            raise BenchError(name_trouble(error)) from None
+            raise BenchError(describe_error(error)) from None
         if self.server is None:
             place = place_server(addresses, crypto)
             return place, place.me
@@ -120,7 +124,7 @@ class Where:
         try:
             server = place.cluster.get_host(self.server or "")
         except UnknownHostError as error:
-            raise BenchError(name_trouble(error)) from None
+            raise BenchError(describe_error(error)) from None
         if server == place.me:
             raise BenchError(f"{server.name} is this host itself: choose another one")
         return server

@@ -13,13 +13,14 @@ import attrs
 from knet_trio import (
     CryptoConfig,
     InvalidArgumentError,
-    KnetError,
     format_address,
     parse_address,
 )
 from knet_trio.address import Address, parse_address_like, socket_address
 from knet_trio.cli.bench.bed import Dressing
 from knet_trio.cli.bench.process import BenchError
+from knet_trio.cli.ending import describe_error
+from knet_trio.cli.free_channels import choose_service_channel, list_free_channels
 from knet_trio.cluster import (
     Cluster,
     ClusterFileError,
@@ -36,7 +37,6 @@ SERVER: Final = 1
 # told so.
 CLIENTS: Final = range(2, 18)
 
-_DEFAULT_SERVICE_CHANNEL: Final = 31
 # For data, credits, what goes beside them, and streams.
 _CHANNELS: Final = 4
 # Those of the bench on one machine.
@@ -90,17 +90,15 @@ def read_place(file: Path, host: str | None) -> Place:
     except ClusterFileError as error:
         raise BenchError(str(error)) from None
     except InvalidArgumentError as error:
-        raise BenchError(str(error.args[0])) from None
-    service = cluster.service_channel
-    if service is None:
-        service = _DEFAULT_SERVICE_CHANNEL
-    taken = {service, *(channel.channel for channel in cluster.channels)}
-    if cluster.tap is not None:
-        taken.add(cluster.tap.channel)
-    free = [channel for channel in range(32) if channel not in taken][:_CHANNELS]
+        raise BenchError(describe_error(error)) from None
+    service = choose_service_channel(cluster)
+    free = [channel for channel in list_free_channels(cluster) if channel != service]
     if len(free) < _CHANNELS:
-        raise BenchError(f"the bench needs {_CHANNELS} channels that {file} uses for nothing else")
-    return Place(cluster, me, service, tuple(free))
+        needed = f"{_CHANNELS} channels that {file} uses for nothing else"
+        if cluster.service_channel is None:
+            needed += ", and one more for its requests"
+        raise BenchError(f"the bench needs {needed}: take some [[channels]] out of a copy of it")
+    return Place(cluster, me, service, tuple(free[:_CHANNELS]))
 
 
 def read_key(file: Path | None) -> CryptoConfig | None:
@@ -176,8 +174,8 @@ def _place(
         for link, address in enumerate(addresses)
     )
     cluster = Cluster((ClusterHost(SERVER, "server", ends), *clients), settings, crypto=crypto)
-    channels = tuple(range(_CHANNELS))
-    return Place(cluster, cluster.get_host(me), _DEFAULT_SERVICE_CHANNEL, channels, True)
+    service, *channels = list_free_channels(cluster)[: 1 + _CHANNELS]
+    return Place(cluster, cluster.get_host(me), service, tuple(channels), True)
 
 
 def _own_end(there: Address) -> Address:
@@ -191,8 +189,3 @@ def _own_end(there: Address) -> Address:
         raise BenchError(
             f"there is no way to {format_address(there)}: {error.strerror or error}"
         ) from None
-
-
-def name_trouble(error: KnetError) -> str:
-    """Return what an error says, without its number."""
-    return str(error.args[0])

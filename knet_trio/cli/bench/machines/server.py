@@ -11,7 +11,7 @@ import trio
 
 from knet_trio import Handle, Host, KnetError
 from knet_trio.cli.bench.machine import Machine
-from knet_trio.cli.bench.machines.place import Place, name_trouble
+from knet_trio.cli.bench.machines.place import Place
 from knet_trio.cli.bench.machines.protocol import (
     MAX_SIZE,
     PATIENCE,
@@ -21,7 +21,7 @@ from knet_trio.cli.bench.machines.protocol import (
 )
 from knet_trio.cli.bench.machines.side import TROUBLE, Side, open_side
 from knet_trio.cli.bench.process import BenchError
-from knet_trio.cli.ending import first_of
+from knet_trio.cli.ending import describe_error, first_of
 from knet_trio.cluster import open_cluster
 from knet_trio.streams import HostRequest, open_streams
 
@@ -157,7 +157,8 @@ class ClientSession:
         match message:
             case {"do": "open"}:
                 await self._close()
-                if self.nursery is not None:
+                # It may have come to its end meanwhile.
+                if self.nursery is not None and not self.over.is_set():
                     self._case = await self.nursery.start(self._hold)
                 return {}
             case {"do": "close"}:
@@ -267,6 +268,6 @@ async def _serve(
                 nursery.cancel_scope.cancel()
         except KnetError as error:
             # Nothing has begun then: what comes later leaves in a group.
-            failed.append(BenchError(name_trouble(error)))
+            failed.append(BenchError(describe_error(error)))
         finally:
             ended.set()

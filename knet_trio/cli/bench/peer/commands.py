@@ -130,7 +130,7 @@ async def carry_out(commands: Mapping[str, Command], name: str, arguments: Argum
         if command is None:
             raise CommandError(f"this peer cannot {name}")
         return await command(arguments)
-    except (CommandError, KnetError, OSError, ValueError, LookupError) as error:
+    except (CommandError, KnetError, OSError, ValueError, LookupError, ArithmeticError) as error:
         return {"error": f"{name}: {error}"}
 
 

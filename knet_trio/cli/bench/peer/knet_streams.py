@@ -105,12 +105,16 @@ class KnetStreams:
                 await streams.send(to, message)
                 told += 1
 
+        broken: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 for _ in range(arguments.integer("tasks", 1)):
                     nursery.start_soon(tell_on)
         except* trio.BrokenResourceError as errors:
-            raise CommandError(f"a message failed: {errors.exceptions[0]}") from errors
+            # What is raised in here would leave in a group.
+            broken = errors.exceptions[0]
+        if broken is not None:
+            raise CommandError(f"a message failed: {broken}") from broken
         return {"count": told, "seconds": time.monotonic() - began}
 
 

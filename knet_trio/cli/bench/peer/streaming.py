@@ -151,6 +151,7 @@ class Streaming:
         block = bytearray(payload("random", BLOCK))
         whole = bytes(block)
         stop = arguments.number("stop")
+        broken: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(span.watch)
@@ -164,7 +165,10 @@ class Streaming:
                     sent += BLOCK
                 await stream.aclose()
         except* trio.BrokenResourceError as errors:
-            raise CommandError(f"the stream broke: {errors.exceptions[0]}") from errors
+            # What is raised in here would leave in a group.
+            broken = errors.exceptions[0]
+        if broken is not None:
+            raise CommandError(f"the stream broke: {broken}") from broken
         return {
             "sent": sent,
             "digest": "" if digest is None else digest.hexdigest(),

@@ -265,6 +265,9 @@ class Traffic:
         with collected.scope:
             async for message in opened.quiet:
                 at = time.monotonic()
+                if len(message.data) < _STAMP.size:
+                    # Of somebody else.
+                    continue
                 number, sent = _STAMP.unpack_from(message.data)
                 if number in collected.seen:
                     collected.repeated += 1

@@ -1,0 +1,33 @@
+"""The channels that a cluster file leaves free, for what commands on its hosts say to each other.
+
+Hosts of one file find the same channels.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from knet_trio.cluster import Cluster
+
+_CHANNELS: Final = 32
+
+
+def list_free_channels(cluster: Cluster) -> list[int]:
+    """Return the channels that the file uses for nothing, the last first.
+
+    The first ones come last since programs take them first: a corosync, which may run on other
+    hosts of the file meanwhile, has 0 and 1.
+    """
+    used = {channel.channel for channel in cluster.channels}
+    if cluster.tap is not None:
+        used.add(cluster.tap.channel)
+    if cluster.service_channel is not None:
+        used.add(cluster.service_channel)
+    return [channel for channel in range(_CHANNELS - 1, -1, -1) if channel not in used]
+
+
+def choose_service_channel(cluster: Cluster) -> int:
+    """Return the channel for the hosts' requests: that of the file, or the last that is free."""
+    if cluster.service_channel is not None:
+        return cluster.service_channel
+    return next(iter(list_free_channels(cluster)), 0)
