@@ -26,7 +26,7 @@ from knet_trio.cli.bench.process import BenchError
 from knet_trio.cluster import open_cluster
 from knet_trio.streams import open_streams
 from tests.cli.commands import started
-from tests.cluster import PATIENCE
+from tests.cluster import PATIENCE, wait_for
 from tests.cluster.files import LAB, write_file, write_key
 from tests.interop.conftest import need
 from tests.interop.namespaces import NamespacePair, namespace_pair, namespaces_missing
@@ -140,6 +140,15 @@ async def test_by_addresses(pair: NamespacePair, tmp_path: Path) -> None:
             gone = await server.event()
             assert (gone["event"], gone["text"][-12:]) == ("ended", "has vanished")
 
+        # One that vanishes while the server sends it a stream.
+        sent = sent_bytes(pair)
+        async with program(pair, 1, first, *links, "--case", "stream/*/back", "--quick") as client:
+            assert (await server.event())["event"] == "begun"
+            await wait_for(lambda: sent_bytes(pair) > sent + 5_000_000)
+            client.process.kill()
+            gone = await server.event()
+            assert (gone["event"], gone["text"][-12:]) == ("ended", "has vanished")
+
         # One of another version.
         with pair.inside(1):
             await check_version(other_client(pair, -1, key))
@@ -147,6 +156,11 @@ async def test_by_addresses(pair: NamespacePair, tmp_path: Path) -> None:
 
         status, _, errors = await server.end(signal.SIGTERM)
         assert (status, errors) == (143, "ended by SIGTERM\n")
+
+
+def sent_bytes(pair: NamespacePair) -> int:
+    """How many bytes the server's side has sent over link 0."""
+    return int(pair.run(0, "cat", f"/sys/class/net/{pair.device(0)}/statistics/tx_bytes"))
 
 
 def check_result(result: dict[str, Any], document: str) -> None:

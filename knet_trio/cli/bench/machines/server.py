@@ -178,7 +178,12 @@ class ClientSession:
                 async with open_side(self._handle, self.host, channels) as side:
                     case = _Case(side, scope)
                     task_status.started(case)
-                    await trio.sleep_forever()
+                    try:
+                        await trio.sleep_forever()
+                    finally:
+                        # Before what they work with is closed.
+                        for call in case.calls:
+                            call.cancel()
         except* TROUBLE as errors:
             # The client may have gone in the middle of a stream.
             if case is None:
@@ -188,8 +193,6 @@ class ClientSession:
             if case is not None:
                 if self.over.is_set():
                     case.trouble = self.why
-                for call in case.calls:
-                    call.cancel()
                 case.closed.set()
 
     async def _close(self) -> None:
@@ -204,12 +207,20 @@ class ClientSession:
             return {"error": "a call has arguments"}
         if case is None or case.closed.is_set():
             return {"error": "no case is open" if case is None else case.trouble}
+        failed: BaseException | None = None
         with trio.CancelScope() as scope:
             case.calls.add(scope)
             try:
                 return dict(await case.side.carry_out(command, arguments))
+            except* (*TROUBLE, trio.ClosedResourceError) as errors:
+                # What it works with is closed where the client has gone.
+                failed = first_of(errors)
             finally:
                 case.calls.discard(scope)
+        if failed is not None:
+            return {"error": f"{command}: {failed}"}
+        # The reason is known then.
+        await case.closed.wait()
         return {"error": case.trouble}
 
 
