@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from typing import Final
@@ -12,6 +13,8 @@ INTERRUPTED: Final = 130
 
 def main() -> None:
     """Run the command with the arguments of the process, and exit with its status."""
+    # What is imported stays, and is not to be searched for garbage; the group turns it on again.
+    gc.disable()
     try:
         # Here and not above: without the extra this must still say what is missing. Commands that
         # need rich are imported later.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import Final
 
@@ -33,5 +34,8 @@ _LAZY: Final = {
 @click.version_option(package.__version__, prog_name="knet-trio")
 def knet_trio() -> None:
     """Many links, one conversation: libknet's protocol for Trio programs."""
+    # The command has been imported.
+    gc.freeze()
+    gc.enable()
     # The report tells what happens; warnings on stderr would tear its table apart.
     logging.getLogger("knet_trio").addHandler(logging.NullHandler())

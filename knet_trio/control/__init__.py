@@ -6,7 +6,8 @@
     errors       what can go wrong
     records      what goes over the socket
     codec        records to JSON and back
-    protocol     methods, parameters, bounds and lines
+    lines        how a line is read
+    protocol     methods, parameters, bounds, requests and answers
     socket_file  the socket in the file system
     places       where sockets are looked for
     reports      a handle's state as records

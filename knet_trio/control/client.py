@@ -21,7 +21,7 @@ from knet_trio.control.errors import (
     ErrorCode,
 )
 from knet_trio.control.event_queue import EventQueue
-from knet_trio.control.protocol import PROTOCOL_VERSION, LineReader, LineTooLongError
+from knet_trio.control.lines import PROTOCOL_VERSION, LineReader, LineTooLongError
 from knet_trio.control.records import (
     EVENT_TYPES,
     ControlEvent,

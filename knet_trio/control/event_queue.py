@@ -15,7 +15,7 @@ from knet_trio import (
     Handle,
     HostStatusChanged,
 )
-from knet_trio.control.protocol import EVENT_QUEUE
+from knet_trio.control.lines import EVENT_QUEUE
 from knet_trio.control.records import (
     ChannelEvent,
     ControlEvent,

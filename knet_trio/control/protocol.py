@@ -1,4 +1,4 @@
-"""The protocol: its version, methods and bounds, and how a line is read.
+"""The protocol: its methods and bounds, and the lines that are requests and answers.
 
 ``docs/control-protocol.md`` describes it; a test compares that with the tables here.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 
@@ -23,7 +23,6 @@ from knet_trio.control.records import (
     PathReport,
 )
 
-PROTOCOL_VERSION: Final = 1
 MAX_REQUEST: Final = 65536
 """Bytes of a request's line at most, its end included."""
 MAX_ID: Final = 64
@@ -32,13 +31,9 @@ MAX_AT_ONCE: Final = 8
 """How many requests of one client are worked on at once; the next is not read before."""
 MAX_CLIENTS: Final = 64
 """How many clients there are at once."""
-EVENT_QUEUE: Final = 256
-"""How many events a client may be behind before it misses the oldest."""
 STUCK: Final = 10.0
 """Seconds that a client has not read what was sent to it, after which it may have to make room for
 another one."""
-
-_READ_SIZE: Final = 16384
 
 
 # Parameters.
@@ -354,55 +349,3 @@ def event_line(kind: str, event: object) -> str:
 def result_types(method: Method) -> str:
     """Return what a method answers, in words."""
     return " or ".join(describe_type(kind) for kind in method.result) or "any value"
-
-
-# Lines.
-
-
-class LineTooLongError(Exception):
-    """A line has more bytes than it may."""
-
-
-class ByteSource(Protocol):
-    """What ``LineReader`` reads from."""
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return some bytes, none at the end."""
-        ...
-
-
-class LineReader:
-    """Reads lines from a stream, and holds no more of it than one line and what came with it.
-
-    Args:
-        source: Where the bytes come from.
-        limit: How many bytes a line has at most, its end included.
-    """
-
-    def __init__(self, source: ByteSource, limit: int) -> None:
-        self._source = source
-        self._limit = limit
-        self._buffer = bytearray()
-
-    async def read(self) -> bytes | None:
-        """Wait for a line and return it without its end; None at the end of the stream.
-
-        What comes after the last end of a line is not a line.
-
-        Raises:
-            LineTooLongError: A line has more bytes than it may; nothing more can be read.
-        """
-        looked_at = 0
-        while (end := self._buffer.find(b"\n", looked_at)) < 0:
-            looked_at = len(self._buffer)
-            if looked_at >= self._limit:
-                raise LineTooLongError
-            some = await self._source.receive_some(_READ_SIZE)
-            if not some:
-                return None
-            self._buffer += some
-        if end >= self._limit:
-            raise LineTooLongError
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return line

@@ -28,17 +28,15 @@ from knet_trio import Handle, __version__
 from knet_trio.control.codec import dump, to_json
 from knet_trio.control.errors import ErrorCode
 from knet_trio.control.event_queue import EventQueue, describe_event
+from knet_trio.control.lines import PROTOCOL_VERSION, LineReader, LineTooLongError
 from knet_trio.control.methods import Action, ControlMethods
 from knet_trio.control.protocol import (
     MAX_AT_ONCE,
     MAX_CLIENTS,
     MAX_REQUEST,
-    PROTOCOL_VERSION,
     STUCK,
     ControlRequest,
     EventParameters,
-    LineReader,
-    LineTooLongError,
     RequestRefusedError,
     answer_head,
     answer_line,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import run, socket_of
+from tests.cluster import PATIENCE
 from tests.control.serving import open_served
 
 
@@ -65,3 +68,21 @@ async def test_all_commands_are_listed() -> None:
     done = await run("--help")
     for command in ("status", "events", "ping", "top", "demo", "bench"):
         assert f"\n  {command} " in done.output
+
+
+def test_who_only_asks_does_not_import_what_serves() -> None:
+    program = """
+import sys
+import knet_trio.cli.status
+print(sorted({"knet_trio.control.server", "knet_trio.streams"} & sys.modules.keys()))
+from knet_trio.control import serve_control
+print(serve_control.__module__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[]\nknet_trio.control.server\n", "")

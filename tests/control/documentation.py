@@ -9,7 +9,7 @@ from typing import get_type_hints
 import attrs
 
 from knet_trio import Handle, HandleStatistics, Host, LinkStatistics
-from knet_trio.control import protocol, records
+from knet_trio.control import lines, protocol, records
 from knet_trio.control.codec import describe_type
 from knet_trio.control.errors import ERROR_MEANINGS
 from knet_trio.control.protocol import METHODS, result_types
@@ -83,13 +83,19 @@ def whose(kind: type) -> str:
     return "host" if kind is Host else "link"
 
 
+def find_bound(name: str) -> float:
+    """The value of a bound, which is of both sides or of the one that serves."""
+    module = lines if hasattr(lines, name) else protocol
+    return float(getattr(module, name))
+
+
 def tables() -> dict[str, str]:
     """The tables by the headings that they stand under."""
     taken = dict.fromkeys(method.parameters for method in METHODS.values())
     found = {
         "Bounds": table(
             ("bound", "value", "of what"),
-            *((f"`{name}`", f"{getattr(protocol, name):g}", said) for name, said in BOUNDS.items()),
+            *((f"`{name}`", f"{find_bound(name):g}", said) for name, said in BOUNDS.items()),
         ),
         "Methods": table(
             ("method", "parameters", "result", "what it does"),

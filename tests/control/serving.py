@@ -13,7 +13,7 @@ import trio
 
 from knet_trio import Handle, Link, open_handle
 from knet_trio.control import ControlClient, connect_control, serve_control
-from knet_trio.control.protocol import LineReader
+from knet_trio.control.lines import LineReader
 from tests.cluster import LOCALHOST, PATIENCE
 
 

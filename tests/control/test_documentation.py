@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from knet_trio.control.errors import ERROR_MEANINGS, ErrorCode
-from knet_trio.control.protocol import PROTOCOL_VERSION
+from knet_trio.control.lines import PROTOCOL_VERSION
 from tests.control.documentation import tables
 from tests.control.serving import open_raw, open_served
 

@@ -24,7 +24,7 @@ from knet_trio.control import (
     MissedEvents,
 )
 from knet_trio.control.event_queue import EventQueue, describe_event
-from knet_trio.control.protocol import EVENT_QUEUE
+from knet_trio.control.lines import EVENT_QUEUE
 from tests.cluster import PATIENCE
 from tests.control.serving import open_client, open_raw, open_served
 

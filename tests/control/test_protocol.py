@@ -4,12 +4,11 @@ import pytest
 import trio
 
 from knet_trio.control.errors import ErrorCode
+from knet_trio.control.lines import LineReader, LineTooLongError
 from knet_trio.control.protocol import (
     MAX_ID,
     METHODS,
     ControlRequest,
-    LineReader,
-    LineTooLongError,
     RequestRefusedError,
     check_method,
     parse_request,
