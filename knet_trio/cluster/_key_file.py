@@ -105,9 +105,12 @@ def _write(path: str | os.PathLike[str], key: bytes) -> tuple[str, int] | None:
             file.flush()
             os.fsync(descriptor)
         sync_directory(Path(path).parent)
-    except OSError as error:
+    except BaseException as error:
+        # Half a key is none, and would be in the way; so it is after Ctrl-C.
         with suppress(OSError):
             os.unlink(path)
+        if not isinstance(error, OSError):
+            raise
         return _say(path, error, "written"), error.errno or 0
     return None
 

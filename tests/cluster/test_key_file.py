@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import traceback
 from pathlib import Path
@@ -86,16 +87,25 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
-def test_half_a_key_is_not_left_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (OSError(28, "No space left on device"), "KeyFileError: .*: No space left on device"),
+        (KeyboardInterrupt(), "KeyboardInterrupt: "),
+    ],
+    ids=["full", "Ctrl-C"],
+)
+def test_half_a_key_is_not_left_behind(tmp_path: Path, trouble: BaseException, said: str) -> None:
     path = tmp_path / "key"
 
     def fail(_: int) -> None:
-        raise OSError(28, "No space left on device")
+        raise trouble
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        with pytest.raises(KeyFileError, match="No space left on device"):
+        with pytest.raises((KeyFileError, KeyboardInterrupt)) as caught:
             write_key_file(path, KEY[:256])
+    assert re.match(said, f"{caught.type.__name__}: {caught.value}")
     assert not path.exists()
 
 
