@@ -1,16 +1,14 @@
-"""What a tap device can have: the checks of arguments."""
+"""What a tap device can have, beside what any network device can: the checks of arguments."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
-from typing import Final, TypeAlias, cast
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Final, cast
 
 from knet_trio import InvalidArgumentError
+from knet_trio._devices import Interface, parse_interface
 from knet_trio.errors import is_integer, shown
-from knet_trio.tap.addresses import ADDRESS_LENGTH, is_group
 
 # The least with which IPv6 works, in bytes.
 DEFAULT_MTU: Final = 1280
@@ -18,27 +16,6 @@ DEFAULT_MTU: Final = 1280
 MIN_MTU: Final = 68
 # Frames of more are no messages of a channel any more, tags of VLANs included.
 MAX_MTU: Final = 65500
-MAX_NAME: Final = 15
-
-Interface: TypeAlias = IPv4Interface | IPv6Interface
-_MAC: Final = re.compile("[0-9A-Fa-f]{1,2}(:[0-9A-Fa-f]{1,2}){5}")
-
-
-def check_name(name: object) -> str:
-    """Return ``name`` if a network device can have it."""
-    if not isinstance(name, str):
-        raise InvalidArgumentError(f"the name of a device is text, not {shown(name)}")
-    length = len(os.fsencode(name))
-    if length > MAX_NAME:
-        raise InvalidArgumentError(
-            f"the name {shown(name)} of a device has {length} bytes: {MAX_NAME} are the most"
-        )
-    if name in ("", ".", "..") or name.split() != [name] or any(sign in name for sign in "/:%\0"):
-        raise InvalidArgumentError(
-            f"{shown(name)} is no name for a network device: give 1 to {MAX_NAME} bytes, without"
-            " blanks, slashes, colons and percent signs"
-        )
-    return name
 
 
 def check_mtu(mtu: object) -> int:
@@ -48,44 +25,9 @@ def check_mtu(mtu: object) -> int:
     return mtu
 
 
-def parse_mac(mac: object) -> bytes:
-    """Return the bytes of an Ethernet address that one device can have."""
-    if not isinstance(mac, str) or not _MAC.fullmatch(mac):
-        raise InvalidArgumentError(
-            f"{shown(mac)} is no Ethernet address: give one such as '02:00:00:00:00:01'"
-        )
-    packed = bytes(int(octet, 16) for octet in mac.split(":"))
-    if is_group(packed) or packed == bytes(ADDRESS_LENGTH):
-        raise InvalidArgumentError(
-            f"{mac} is the Ethernet address of {'a group' if is_group(packed) else 'nobody'}, which"
-            " no device has: its first byte has to be even, and not all may be zero"
-        )
-    return packed
-
-
 def parse_interfaces(address: object) -> tuple[Interface, ...]:
     """Return the IP addresses, none or several, that a device can have."""
-    return tuple(map(_parse_interface, _list(address)))
-
-
-def _parse_interface(address: object) -> Interface:
-    """Return the IP address and prefix length that a device can have."""
-    if isinstance(address, IPv4Interface | IPv6Interface):
-        interface = address
-    else:
-        if not isinstance(address, str) or "/" not in address:
-            raise InvalidArgumentError(
-                f"{shown(address)} has no prefix length: give an address such as '10.99.0.1/24'"
-            )
-        try:
-            interface = ip_interface(address)
-        except ValueError as error:
-            raise InvalidArgumentError(
-                f"{error}: give an address such as '10.99.0.1/24'"
-            ) from error
-    if interface.ip.is_multicast or interface.ip.is_unspecified:
-        raise InvalidArgumentError(f"no device can have the address {interface.ip}")
-    return interface
+    return tuple(map(parse_interface, _list(address)))
 
 
 def _list(address: object) -> Iterable[object]:

@@ -68,7 +68,7 @@ def make_device(name: str) -> int:
         # No packet information: what is read is a frame, and nothing before it. And a new device:
         # without that, one that somebody else has made would be taken over.
         flags = IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL
-        fcntl.ioctl(fd, TUNSETIFF, _WITH_FLAGS.pack(name.encode(), flags))
+        fcntl.ioctl(fd, TUNSETIFF, _WITH_FLAGS.pack(os.fsencode(name), flags))
     except BaseException:
         os.close(fd)
         raise

@@ -14,16 +14,10 @@ import attrs
 import trio
 
 from knet_trio import BusyError, InvalidArgumentError
+from knet_trio._devices import Interface, check_device_name, parse_mac
 from knet_trio.errors import is_integer, shown
 from knet_trio.tap import _system
-from knet_trio.tap._arguments import (
-    DEFAULT_MTU,
-    Interface,
-    check_mtu,
-    check_name,
-    parse_interfaces,
-    parse_mac,
-)
+from knet_trio.tap._arguments import DEFAULT_MTU, check_mtu, parse_interfaces
 from knet_trio.tap._counts import TapCounts
 from knet_trio.tap.addresses import HEADER_LENGTH
 from knet_trio.tap.errors import TapError
@@ -256,7 +250,7 @@ def open_tap(
         BusyError: There is a network device of that name.
         TapError: The system refuses it.
     """
-    check_name(name)
+    check_device_name(name)
     interfaces = parse_interfaces(address)
     packed = None if mac is None else parse_mac(mac)
     check_mtu(mtu)
