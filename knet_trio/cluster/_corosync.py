@@ -15,9 +15,9 @@ from knet_trio._compress import make_compressor
 from knet_trio._core.onwire import MAX_HOST_ID, MAX_LINKS
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._crypto.envelope import MODELS as CRYPTO_MODELS
-from knet_trio._settings import check_dscp, check_mtu, check_pmtud_interval
+from knet_trio._settings import MAX_DSCP, check_mtu, check_pmtud_interval
 from knet_trio.address import Address, parse_address
-from knet_trio.cluster._corosync_keys import IGNORED, SECTIONS, USED
+from knet_trio.cluster._corosync_keys import IGNORED, INNER, SECTIONS, USED
 from knet_trio.cluster._corosync_nozzle import read_nozzle
 from knet_trio.cluster._corosync_syntax import Entry, Section, parse_corosync
 from knet_trio.cluster._draft import DraftHost, Notes, check_hosts, check_links
@@ -59,8 +59,13 @@ _FAMILIES: Final = {
     "ipv4-6": (socket.AF_INET, socket.AF_INET6),
     "ipv6-4": (socket.AF_INET6, socket.AF_INET),
 }
-_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+# Python reads no integer of thousands of digits.
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,100}")
 _U32: Final = 2**32 - 1
+_NODE_NAMES: Final[dict[str | int, str]] = {
+    "id": "nodeid",
+    **{number: f"ring{number}_addr" for number in range(MAX_LINKS)},
+}
 
 
 def read_corosync(text: str, path: Path) -> tuple[Cluster | None, list[Mistake]]:
@@ -126,8 +131,8 @@ class _CorosyncReader:
             ),
             mtu=self._read_mtu(),
             pmtud_interval=self._read_pmtud_interval(),
-            dscp=self._read_dscp(),
-            tap=read_nozzle(self._root, hosts, self.notes),
+            dscp=self._integer(self._totem, "ip_dscp", 0, 0, MAX_DSCP),
+            tap=read_nozzle(self._root, hosts, self.notes, self._warnings),
             warnings=tuple(self._warnings.sorted()),
             is_corosync=True,
         )
@@ -178,16 +183,24 @@ class _CorosyncReader:
     # The whole file.
 
     def _warn_of_unknown_keys(self) -> None:
+        for entry in self._root.entries:
+            self._warnings("it is in no section, and is ignored", entry.place, entry.key)
         for section in self._root.sections:
-            if section.name not in SECTIONS:
-                self._warnings(
-                    f"corosync knows no section {shown(section.name)};"
-                    f" {suggest(section.name, SECTIONS)}",
-                    section.place,
-                )
+            self._warn_of_section(section, SECTIONS)
             self._warn_of_keys(section, section.name)
             for inner in section.sections:
+                if section.name in INNER:
+                    self._warn_of_section(inner, INNER[section.name], section.name)
                 self._warn_of_keys(inner, f"{section.name}.{inner.name}")
+
+    def _warn_of_section(self, section: Section, known: tuple[str, ...], around: str = "") -> None:
+        if section.name not in known:
+            where = f" in {around}" if around else ""
+            self._warnings(
+                f"corosync knows no section {shown(section.name)}{where}, and ignores it;"
+                f" {suggest(section.name, known)}",
+                section.place,
+            )
 
     def _warn_of_keys(self, section: Section, name: str) -> None:
         if name not in USED:
@@ -265,7 +278,7 @@ class _CorosyncReader:
         try:
             key, self._key_change = read_keys(path, secret=False)
             is_open = is_open_to_others(path)
-        except (KeyFileError, OSError) as error:
+        except KeyFileError as error:
             self.notes(str(error.args[0]), place, "totem.keyfile")
             return None
         self._key_file = path
@@ -352,11 +365,6 @@ class _CorosyncReader:
             return float(default)
         return float(seconds)
 
-    def _read_dscp(self) -> int:
-        entry = self._totem.find("ip_dscp")
-        dscp = self._integer(self._totem, "ip_dscp", 0, 0, 63)
-        return 0 if entry is None else check_dscp(dscp)
-
     # Nodes.
 
     def _read_nodes(self, nodes: list[Section], links: dict[int, ClusterLink]) -> list[DraftHost]:
@@ -395,7 +403,7 @@ class _CorosyncReader:
     ) -> DraftHost:
         key = f"nodelist.node[{number}]"
         places: dict[str | int, Position] = {}
-        for mine, theirs in (("id", "nodeid"), ("name", "name"), ("links", "ring0_addr")):
+        for mine, theirs in (("id", "nodeid"), ("name", "name")):
             entry = node.find(theirs)
             if entry is not None:
                 places[mine] = entry.place
@@ -416,7 +424,7 @@ class _CorosyncReader:
                 ends[link_id] = address
         if node.find("ring0_addr") is None:
             self.notes("ring0_addr is missing", node.place, key)
-        return DraftHost(host_id, name, ends, (), node.place, places, key)
+        return DraftHost(host_id, name, ends, (), node.place, places, key, _NODE_NAMES)
 
     def _resolve(
         self, entry: Entry, port: int, families: tuple[socket.AddressFamily, ...], key: str
@@ -427,7 +435,7 @@ class _CorosyncReader:
         for family in families:
             try:
                 answers = socket.getaddrinfo(entry.value, None, family, socket.SOCK_DGRAM)
-            except (OSError, UnicodeError) as error:
+            except (OSError, ValueError) as error:
                 why = str(error.args[-1])
                 continue
             found += [(family, str(answer[4][0])) for answer in answers]

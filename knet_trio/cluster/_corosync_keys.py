@@ -50,6 +50,7 @@ USED: Final[Mapping[str, frozenset[str]]] = {
     "nodelist.node": frozenset(
         ["nodeid", "name", *(f"ring{number}_addr" for number in range(MAX_LINKS))]
     ),
+    "nodelist": frozenset(),
     "system": frozenset(["allow_knet_handle_fallback"]),
     "nozzle": frozenset(["name", "ipaddr", "ipprefix", "macaddr"]),
 }
@@ -85,10 +86,19 @@ IGNORED: Final[Mapping[str, frozenset[str]]] = {
     ),
     "totem.interface": frozenset(["bindnetaddr", "broadcast", "mcastaddr", "ttl"]),
     "nodelist.node": frozenset(["quorum_votes"]),
+    "nodelist": frozenset(),
     "system": frozenset(
         ["qb_ipc_type", "sched_rr", "priority", "move_to_root_cgroup", "state_dir"]
     ),
     "nozzle": frozenset(),
+}
+
+# The sections in those that are read.
+INNER: Final[Mapping[str, tuple[str, ...]]] = {
+    "totem": ("interface",),
+    "nodelist": ("node",),
+    "system": (),
+    "nozzle": (),
 }
 
 SECTIONS: Final = (

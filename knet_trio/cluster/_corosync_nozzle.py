@@ -6,9 +6,9 @@ import re
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Final
 
+from knet_trio._devices import check_device_name
 from knet_trio.cluster._corosync_syntax import Section
-from knet_trio.cluster._draft import DraftHost, MistakeReport
-from knet_trio.cluster._keys import check_device
+from knet_trio.cluster._draft import DraftHost, MistakeReport, check_tap
 from knet_trio.cluster.records import ClusterTap
 from knet_trio.errors import InvalidArgumentError, shown
 
@@ -19,8 +19,17 @@ MIN_PREFIX: Final = 8
 _OCTET: Final = re.compile("[0-9A-Fa-f]{1,2}")
 
 
-def read_nozzle(root: Section, hosts: list[DraftHost], report: MistakeReport) -> ClusterTap | None:
-    """Return the tap that a file describes, None if it has none or a wrong one."""
+def read_nozzle(
+    root: Section, hosts: list[DraftHost], report: MistakeReport, warn: MistakeReport
+) -> ClusterTap | None:
+    """Return the tap that a file describes, None if it has none or a wrong one.
+
+    Args:
+        root: The file.
+        hosts: All nodes.
+        report: Takes mistakes.
+        warn: Takes what corosync starts with, and does not work.
+    """
     if not root.get_sections("nozzle"):
         return None
     nozzle = root.merge("nozzle")
@@ -29,7 +38,7 @@ def read_nozzle(root: Section, hosts: list[DraftHost], report: MistakeReport) ->
         report("a nozzle has name, ipaddr and ipprefix", nozzle.place, "nozzle")
         return None
     try:
-        device = check_device(name.value)
+        device = check_device_name(name.value)
     except InvalidArgumentError as error:
         report(str(error.args[0]), name.place, "nozzle.name")
         return None
@@ -46,7 +55,7 @@ def read_nozzle(root: Section, hosts: list[DraftHost], report: MistakeReport) ->
     if mac is not None and not (len(octets) == 6 and all(map(_OCTET.fullmatch, octets))):
         report(f"{shown(mac.value)} is no Ethernet address", mac.place, "nozzle.macaddr")
         return None
-    return ClusterTap(
+    tap = ClusterTap(
         device,
         CHANNEL,
         mac=":".join([*octets[:4], "{high:02x}", "{low:02x}"]),
@@ -56,6 +65,11 @@ def read_nozzle(root: Section, hosts: list[DraftHost], report: MistakeReport) ->
             if host.host_id is not None
         ),
     )
+    places = {"address": (address.place, "nozzle.ipaddr")}
+    if mac is not None:
+        places["mac"] = mac.place, "nozzle.macaddr"
+    check_tap(tap, hosts, lambda text, key: warn(text, *places[key]))
+    return tap
 
 
 def _put_id(interface: IPv4Interface | IPv6Interface, host_id: int) -> str:

@@ -9,10 +9,19 @@ from typing import Final, Protocol
 import attrs
 
 from knet_trio._core.acl import AclEntry
+from knet_trio._core.admission import is_possible
+from knet_trio._devices import parse_interface, parse_mac
 from knet_trio.address import Address
 from knet_trio.cluster._positions import Position
 from knet_trio.cluster.errors import Mistake
-from knet_trio.cluster.records import EVERYWHERE, ClusterHost, ClusterLink, HostLink
+from knet_trio.cluster.records import (
+    EVERYWHERE,
+    ClusterHost,
+    ClusterLink,
+    ClusterTap,
+    HostLink,
+)
+from knet_trio.errors import InvalidArgumentError
 
 # Of a mesh of many hosts, so many pairs without a link are named one by one.
 _NAMED_PAIRS: Final = 10
@@ -54,6 +63,7 @@ class DraftHost:
         place: Where the host stands.
         places: Where its id, its name and (by number) its links stand.
         key: What it is called in messages.
+        names: What the file calls its parts, where that is not what they are called here.
     """
 
     host_id: int | None
@@ -63,6 +73,11 @@ class DraftHost:
     place: Position
     places: Mapping[str | int, Position]
     key: str
+    names: Mapping[str | int, str]
+
+    def find_key(self, part: str | int) -> str:
+        """Return what its id, its name or (by number) a link is called in messages."""
+        return f"{self.key}.{self.names.get(part, part)}"
 
     def find_place(self, part: str | int) -> Position:
         """Return where a part of it stands, or the host itself."""
@@ -106,9 +121,42 @@ def check_hosts(
             warn(
                 "it has no effect: none of the links of this host is dynamic",
                 host.find_place("allow"),
-                f"{host.key}.allow",
+                host.find_key("allow"),
             )
     _check_pairs(hosts, warn)
+
+
+def check_tap(tap: ClusterTap, hosts: list[DraftHost], report: Callable[[str, str], None]) -> None:
+    """Note what no device can have, or several hosts would.
+
+    Args:
+        tap: The tap.
+        hosts: All hosts.
+        report: Takes a mistake, and whether it is about the ``address`` or the ``mac``.
+    """
+    ids = sorted({host.host_id for host in hosts if host.host_id is not None})
+    for key, get, parse in (
+        ("address", tap.get_address, parse_interface),
+        ("mac", tap.get_mac, parse_mac),
+    ):
+        first: dict[object, int] = {}
+        for host_id in ids:
+            text = get(host_id)
+            if text is None:
+                continue
+            try:
+                parsed = parse(text)
+            except InvalidArgumentError as error:
+                report(f"for host {host_id}: {error.args[0]}", key)
+                break
+            other = first.setdefault(parsed, host_id)
+            if other != host_id:
+                report(
+                    f"hosts {other} and {host_id} both have {text}: each needs its own, with the"
+                    " host's id in it",
+                    key,
+                )
+                break
 
 
 def _check_ids(hosts: list[DraftHost], report: MistakeReport) -> None:
@@ -122,7 +170,7 @@ def _check_ids(hosts: list[DraftHost], report: MistakeReport) -> None:
                 f"id {host.host_id} is taken by the host in line {other.place.line}: ids are"
                 " unique",
                 host.find_place("id"),
-                f"{host.key}.id",
+                host.find_key("id"),
             )
 
 
@@ -158,6 +206,13 @@ def _check_addresses(hosts: list[DraftHost], report: MistakeReport) -> None:
         for link_id, address in host.links.items():
             if address is None:
                 continue
+            if not is_possible(address):
+                report(
+                    f"no host has {address} to itself: write the address of its network card",
+                    host.find_place(link_id),
+                    host.find_key(link_id),
+                )
+                continue
             other, other_link = first.setdefault(address, (host, link_id))
             if (other, other_link) == (host, link_id):
                 continue
@@ -165,7 +220,7 @@ def _check_addresses(hosts: list[DraftHost], report: MistakeReport) -> None:
             report(
                 f"{address} is the address of {whose} on link {other_link} already",
                 host.find_place(link_id),
-                f"{host.key}.links",
+                host.find_key(link_id),
             )
 
 
@@ -181,7 +236,7 @@ def _check_versions(hosts: list[DraftHost], report: MistakeReport) -> None:
                     f"{address} cannot speak with {reference}, the address of the host in line"
                     f" {other.place.line} on link {link_id}: one is IPv4, the other IPv6",
                     host.find_place(link_id),
-                    f"{host.key}.links",
+                    host.find_key(link_id),
                 )
 
 
@@ -209,7 +264,9 @@ def _check_pairs(hosts: list[DraftHost], warn: MistakeReport) -> None:
         )
     if len(apart) > _NAMED_PAIRS:
         warn(
-            f"so have {len(apart) - _NAMED_PAIRS} more pairs of hosts", apart[_NAMED_PAIRS][1].place
+            f"the same is true of {len(apart) - _NAMED_PAIRS} more pairs of hosts",
+            apart[_NAMED_PAIRS][1].place,
+            apart[_NAMED_PAIRS][1].key,
         )
 
 

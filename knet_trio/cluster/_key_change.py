@@ -80,7 +80,8 @@ class KeyChangeFiles:
     def __init__(self, key_file: str | os.PathLike[str], *, secret: bool = True) -> None:
         self.key_file: Final = Path(key_file)
         self._secret = secret
-        self.change_file: Final = self.key_file.with_name(self.key_file.name + SUFFIX)
+        # Also of a path without a name, such as /, which cannot be read.
+        self.change_file: Final = Path(f"{self.key_file}{SUFFIX}")
 
     def read_key(self) -> bytes:
         """Return the key in the key file.
@@ -107,7 +108,7 @@ class KeyChangeFiles:
             descriptor = os.open(self.change_file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             return None, ""
-        except OSError as error:
+        except (OSError, ValueError) as error:
             return None, self._say("read", self.change_file, error)
         try:
             status = os.fstat(descriptor)
@@ -209,8 +210,8 @@ class KeyChangeFiles:
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
     @staticmethod
-    def _say(doing: str, path: Path, error: OSError) -> str:
-        why = os.strerror(error.errno) if error.errno else str(error)
+    def _say(doing: str, path: Path, error: OSError | ValueError) -> str:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         return f"{path} cannot be {doing}: {why}"
 
 
@@ -267,6 +268,7 @@ def read_keys(path: Path, *, secret: bool = True) -> tuple[bytes, KeyChange | No
     """
     files = KeyChangeFiles(path, secret=secret)
     while True:
-        before, key = files.read_change(), files.read_key()
-        if files.read_change() == before:
-            return key, before if before is not None and before.get_other(key) else None
+        # What is wrong with both, such as the directory, is said of the key file.
+        key, change = files.read_key(), files.read_change()
+        if files.read_key() == key:
+            return key, change if change is not None and change.get_other(key) else None

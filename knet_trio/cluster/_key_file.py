@@ -73,8 +73,11 @@ def _read(path: str | os.PathLike[str], *, secret: bool) -> tuple[bytes, tuple[s
 
 
 def is_open_to_others(path: str | os.PathLike[str]) -> bool:
-    """Return whether others than its owner may read or write a file that is there."""
-    return bool(os.stat(path).st_mode & _OTHERS)
+    """Return whether others than its owner may read or write a file; not if it is not there."""
+    try:
+        return bool(os.stat(path).st_mode & _OTHERS)
+    except OSError:
+        return False
 
 
 def write_key_file(path: str | os.PathLike[str], key: bytes) -> None:

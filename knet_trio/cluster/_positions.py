@@ -35,6 +35,11 @@ class Position(NamedTuple):
     column: int
 
 
+def find_position(text: str, at: int) -> Position:
+    """Return the position of the character at ``at``."""
+    return Position(text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+
+
 class Positions:
     """The place of each key and each value of a TOML text."""
 

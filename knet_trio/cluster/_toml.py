@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -12,7 +10,7 @@ from knet_trio._core.acl import AclEntry
 from knet_trio._core.onwire import MAX_LINKS
 from knet_trio._crypto.envelope import make_cipher
 from knet_trio.address import Address, parse_address, parse_address_like
-from knet_trio.cluster._draft import DraftHost, Notes, check_hosts, check_links
+from knet_trio.cluster._draft import DraftHost, Notes, check_hosts, check_links, check_tap
 from knet_trio.cluster._key_change import KeyChange, read_keys
 from knet_trio.cluster._key_file import KeyFileError, read_key_file
 from knet_trio.cluster._keys import (
@@ -23,14 +21,17 @@ from knet_trio.cluster._keys import (
     CRYPTO_KEYS,
     HOST_KEYS,
     LINK_KEYS,
+    MAX_SOCKET_PATH,
     METRICS_KEYS,
     TABLES,
     TAP_KEYS,
     Key,
     check_entry,
+    measure_socket,
     suggest,
 )
 from knet_trio.cluster._positions import KeyPath, Position, Positions
+from knet_trio.cluster._toml_syntax import parse_toml
 from knet_trio.cluster.errors import Mistake
 from knet_trio.cluster.records import (
     Cluster,
@@ -45,32 +46,20 @@ from knet_trio.errors import InvalidArgumentError, KnetError, shown
 
 DYNAMIC: Final = "dynamic"
 MAX_PORT: Final = 0xFFFF
-_WHERE: Final = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+_LINK_NAMES: Final[dict[str | int, str]] = {
+    number: f"links[{number}]" for number in range(MAX_LINKS)
+}
 
 
 def read_toml(text: str, path: Path) -> tuple[Cluster | None, list[Mistake]]:
     """Return what ``text`` says, or None and its mistakes."""
-    text = text.replace("\r\n", "\n")
-    try:
-        document = tomllib.loads(text)
-        positions = Positions(text)
-    except tomllib.TOMLDecodeError as error:
-        return None, [_explain_syntax(str(error), text)]
-    except RecursionError:
-        return None, [Mistake("brackets are nested too deep", 1, 1)]
-    reader = _TomlReader(document, positions, path)
+    parsed = parse_toml(text.replace("\r\n", "\n"))
+    if isinstance(parsed, Mistake):
+        return None, [parsed]
+    reader = _TomlReader(*parsed, path)
     cluster = reader.read()
     mistakes = reader.notes.sorted()
     return (None if mistakes else cluster), mistakes
-
-
-def _explain_syntax(said: str, text: str) -> Mistake:
-    where = _WHERE.search(said)
-    said = _WHERE.sub("", said)
-    if where is not None and where[1] is not None:
-        return Mistake(f"this is no TOML: {said}", int(where[1]), int(where[2]))
-    lines = text.split("\n")
-    return Mistake(f"this is no TOML: {said} at the end", len(lines), len(lines[-1]) + 1)
 
 
 class _TomlReader:
@@ -106,6 +95,8 @@ class _TomlReader:
         check_hosts(hosts, self.notes, self._warnings, has_key=common["key_file"] is not None)
         check_links(used, self._find_link, self._warnings)
         tap, channels = self._read_channels(common)
+        if tap is not None:
+            check_tap(tap, hosts, lambda text, key: self._report(("tap", key), text))
         plain = {
             key.name: common[key.name]
             for key in CLUSTER_KEYS
@@ -350,6 +341,7 @@ class _TomlReader:
             place=self._positions.find_key(path),
             places=places,
             key=_dotted(path),
+            names=_LINK_NAMES,
         )
 
     def _read_links(
@@ -425,6 +417,15 @@ class _TomlReader:
             return
         key = _dotted(path)
         values["socket"] = self._path.parent / values["socket"]
+        size = measure_socket(values["socket"].absolute())
+        if size > MAX_SOCKET_PATH:
+            place = self._positions.find_value(path)
+            self._warnings(
+                f"with the directory of this file its path has {size} bytes, and can have"
+                f" {MAX_SOCKET_PATH}",
+                place,
+                key,
+            )
         other = self._sockets.setdefault(values["socket"], key)
         if other != key:
             self._report(path, f"{other} has the same socket")

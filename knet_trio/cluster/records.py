@@ -131,20 +131,18 @@ class ClusterTap:
         return None if self.mac is None else fill_in(self.mac, host_id)
 
 
-_PLACE: Final = re.compile(r"\{(id|high|low)(:0?[1-9]?[dxX]?)?\}")
+PLACES: Final = re.compile(r"\{(id|high|low)(:0?[1-9]?[dxX]?)?\}")
+"""What stands for the id of a host, or a part of it."""
 
 
 def fill_in(template: str, host_id: int) -> str:
     """Return an address, or a path, with the id of a host in its place.
 
-    Raises:
-        ValueError: The template has other names in braces, or a brace alone.
+    Other braces stay: the directory of the file, which is part of a path, may have some.
     """
-    rest = _PLACE.sub("", template)
-    if "{" in rest or "}" in rest:
-        raise ValueError("only {id}, {high} and {low} stand in braces")
     high, low = divmod(host_id, 256)
-    return template.format_map({"id": host_id, "high": high, "low": low})
+    parts = {"id": host_id, "high": high, "low": low}
+    return PLACES.sub(lambda place: place[0].format_map(parts), template)
 
 
 @attrs.frozen

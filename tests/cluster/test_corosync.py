@@ -115,6 +115,10 @@ def mistakes(directory: Path, text: str) -> list[Mistake]:
         ("cluster_name: lab", "knet_mtu: 100", 3, "mtu 100 is not an integer from 576"),
         ("cluster_name: lab", "knet_compression_model: zlip", 3, "zlip"),
         ("cluster_name: lab", "token: 1s", 3, "'1s' is not an integer"),
+        ("cluster_name: lab", f"token: {'1' * 5000}", 3, "is not an integer"),
+        ("cluster_name: lab", "keyfile:", 3, "the key file . is not a regular file"),
+        ("cluster_name: lab", "keyfile: /", 3, "the key file / is not a regular file"),
+        ("cluster_name: lab", "keyfile: a\0b", 3, "cannot be read"),
         ("linknumber: 1", "linknumber: 8", 7, "'8' is not an integer from 0 to 7"),
         ("linknumber: 1", "linknumber: 2", 6, "no node has ring2_addr"),
         ("nodeid: 2", "nodeid: 1", 19, "id 1 is taken by the host in line 12"),
@@ -125,6 +129,8 @@ def mistakes(directory: Path, text: str) -> list[Mistake]:
         ("10.0.0.2", "10.0.0.1", 21, "is the address of the host in line 12 on link 0"),
         ("10.0.0.2", "fd00::2", 21, "one is IPv4, the other IPv6"),
         ("10.0.0.2", "no.such.name.invalid", 21, "neither an address nor the name of one"),
+        ("10.0.0.2", "a\0b", 21, "neither an address nor the name of one"),
+        ("10.0.0.2", "0.0.0.0", 21, "no host has 0.0.0.0:5405 to itself"),
         ("    ring1_addr: 10.1.0.2\n", "", 18, "not the same links as the first node"),
     ],
 )
@@ -136,6 +142,31 @@ def test_a_mistake_is_explained(
     assert before in FILE
     found = mistakes(tmp_path, FILE.replace(before, after))
     assert [(mistake.line, said in mistake.text) for mistake in found] == [(line, True)]
+
+
+def test_a_mistake_has_the_key_that_the_file_has(tmp_path: Path) -> None:
+    write_key(tmp_path / "authkey")
+    text = FILE.replace("10.1.0.2", "10.1.0.1").replace("nodeid: 2", "nodeid: 1")
+    assert [mistake.key for mistake in mistakes(tmp_path, text)] == [
+        "nodelist.node[1].nodeid",
+        "nodelist.node[1].ring1_addr",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "mac", "line", "said"),
+    [
+        ("31", "54:54:01:00:00:00", 27, "hosts 1 and 3 both have 10.66.0.1/31"),
+        ("24", "55:54:01:00:00:00", 29, "of a group"),
+    ],
+)
+def test_what_no_device_of_a_nozzle_can_have_is_warned_of(
+    tmp_path: Path, prefix: str, mac: str, line: int, said: str
+) -> None:
+    write_key(tmp_path / "authkey")
+    nozzle = f"nozzle {{\nname: noz0\nipaddr: 10.66.0.0\nipprefix: {prefix}\nmacaddr: {mac}\n}}\n"
+    (warning,) = load(tmp_path, FILE.replace("nodeid: 2", "nodeid: 3") + nozzle).warnings
+    assert (warning.line, said in warning.text) == (line, True)
 
 
 def test_all_are_said_at_once(tmp_path: Path) -> None:
@@ -169,3 +200,20 @@ def test_what_corosync_does_not_know_is_warned_of(tmp_path: Path) -> None:
     assert "others may read" in found[0][1]
     for (_, said), right in zip(found[1:], ("cluster_name", "mcastport", "nodelist"), strict=True):
         assert f"did you mean {right}?" in said
+
+
+def test_what_stands_in_the_wrong_place_is_warned_of(tmp_path: Path) -> None:
+    write_key(tmp_path / "authkey")
+    text = FILE.replace("  interface {", "  interfaces {").replace("mcastport: 7000", "anything: 1")
+    text = text.replace("nodelist {", "nodelist {\n  name: x")
+    text = f"logging {{\n  anything: 1\n  logger_subsys {{\n  }}\n}}\n{text}link_mode: active\n"
+    found = load(tmp_path, text).warnings
+    assert [(warning.line, warning.key) for warning in found] == [
+        (11, ""),
+        (17, "nodelist.name"),
+        (31, "link_mode"),
+    ]
+    assert "no section 'interfaces' in totem" in found[0].text
+    assert "did you mean interface?" in found[0].text
+    assert "there are none" in found[1].text
+    assert "it is in no section" in found[2].text

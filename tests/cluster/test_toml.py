@@ -13,6 +13,7 @@ from knet_trio.cluster._plan import plan_hosts
 from tests.cluster import KEY
 from tests.cluster.files import LAB, write_file, write_key
 
+TAP = "[tap]\nname = 'x'\nchannel = 1\n"
 SPECIFIED = """\
 [cluster]
 name = "lab"
@@ -188,7 +189,7 @@ name = "knet0"
         (16, 33, "hosts[0].links[2]"),
         (16, 47, "hosts[0].links[3]"),
         (18, 6, "hosts[1].id"),
-        (19, 10, "hosts[1].links"),
+        (19, 10, "hosts[1].links[0]"),
         (20, 1, "hosts[2]"),
         (21, 8, "hosts[2].name"),
         (22, 9, "hosts[2].links"),
@@ -224,6 +225,7 @@ name = "knet0"
         ("port = 0", "port 0 is not an integer from 1 to 65535"),
         ("accept_crypto = { cipher = 'aes128' }", "key_file is missing"),
         ("accept_crypto = { key_file = 'none.key' }", "No such file or directory"),
+        ("accept_crypto = { key_file = '/' }", "key file / is not a regular file"),
         ("link.0.transport = 'udpp'", "did you mean udp?"),
         ("link.0.transport = 'loopback'", "loopback = true"),
         ("link.0.pong_timeout = 0", "reserved"),
@@ -247,13 +249,17 @@ def test_a_mistake_in_the_cluster_table_is_explained(tmp_path: Path, line: str, 
         ("id = 2", "", "id is missing"),
         ('name = "beta"', 'name = "alpha"', "the name 'alpha' is taken by the host in line 9"),
         ('name = "beta"', 'name = "7"', "would be taken for the id 7"),
-        ('name = "beta"', 'name = ""', "is not text"),
+        ('name = "beta"', 'name = ""', "it is empty"),
+        ('name = "beta"', "name = 7", "7 is not text"),
         ("10.0.0.2", "10.0.0.1", "10.0.0.1:5405 is the address of the host in line 9 on link 0"),
         ("10.0.0.2", "fd00::2", "one is IPv4, the other IPv6"),
         ("10.0.0.2", "10.0.0.2:0", "has no port"),
         ("10.0.0.2", "10.0.0.2:70000", "port 70000 is not 0 to 65535"),
         ("10.0.0.2", "beta.example", "is not an IP address"),
         ("10.0.0.2", "fe80::1", "is link-local"),
+        ("10.0.0.2", "0.0.0.0", "no host has 0.0.0.0:5405 to itself"),
+        ("10.0.0.2", "224.0.0.1", "no host has 224.0.0.1:5405 to itself"),
+        ("10.0.0.2", "255.255.255.255", "no host has 255.255.255.255:5405 to itself"),
         ('"10.0.0.2", "10.1.0.2"', '"", ""', "it has no link"),
         ('"10.0.0.2", "10.1.0.2"', ", ".join(["''"] * 8 + ["'10.8.0.2'"]), "at most 8 links"),
         ('name = "beta"', "allow = ['10.0.0.1/8']", "is not a network"),
@@ -281,8 +287,14 @@ def test_a_mistake_of_a_host_is_explained(
         (LAB + "[tap]\nname = 'a b'\nchannel = 1\n", "no name for a network device"),
         (LAB + "[tap]\nname = 'x'\nchannel = 1\naddress = '{ip}'\n", "only {id}, {high} and {low}"),
         (LAB + "[tap]\nname = 'x'\nchannel = 1\naddress = '{id'\n", "only {id}, {high} and {low}"),
+        (LAB + TAP + "address = '10.99.0.{id}'", "for host 1: '10.99.0.1' has no prefix length"),
+        (LAB.replace("= 2", "= 300") + TAP + "address = '10.99.0.{id}/24'", "for host 300: "),
+        (LAB + TAP + "address = '10.99.0.1/24'", "hosts 1 and 2 both have 10.99.0.1/24"),
+        (LAB + TAP + "mac = '01:00:00:00:00:{low:x}'", "for host 1: 01:00:00:00:00:1 is the"),
+        (LAB + TAP + "mac = '02:00:00:00:00:01'", "hosts 1 and 2 both have 02:00:00:00:00:01"),
+        (LAB + "[tap]\nname = 'a%d'\nchannel = 1\n", "no name for a network device"),
         (LAB + "[tap]\nname = 'x'\n", "channel is missing"),
-        (LAB + "[[channels]]\nchannel = 1\nsocket = ''\n", "is not text"),
+        (LAB + "[[channels]]\nchannel = 1\nsocket = ''\n", "it is empty"),
         (LAB + f"[control]\nsocket = '/{'x' * 107}'\n", "at most 107 bytes"),
         (LAB + "[metrics]\nlisten = ':9905'\n", "is not an IP address"),
         (LAB + "[metrics]\nlisten = '127.0.0.1:0'\n", "has no port"),
@@ -312,6 +324,7 @@ def test_a_mistake_elsewhere_is_explained(tmp_path: Path, text: str, said: str) 
         ("[cluster\n", 1, 9),
         ("[cluster]\nname = 'lab", 2, 12),
         ("x = " + "[" * 100_000, 1, 1),
+        ("[cluster]\nport = " + "1" * 5000, 2, 8),
     ],
 )
 def test_after_a_mistake_in_the_syntax_there_is_only_that(
@@ -359,6 +372,13 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         load_cluster(path)
 
 
+@pytest.mark.parametrize("key", ["/", ".", "..", "lab.toml/x", "nowhere/x", "x" * 252])
+def test_what_cannot_be_a_key_file_is_said_of_the_key_file(tmp_path: Path, key: str) -> None:
+    (mistake,) = mistakes(tmp_path, LAB.replace("lab.key", key))
+    assert mistake.text.startswith("the key file ")
+    assert (mistake.key, mistake.line) == ("cluster.key_file", 3)
+
+
 def test_a_key_file_is_beside_the_file_whatever_the_directory_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +416,22 @@ def test_what_a_socket_cannot_be(tmp_path: Path, line: str, said: str) -> None:
     with pytest.raises(ClusterFileError) as caught:
         load_cluster(write_file(tmp_path, LAB + text))
     assert said in str(caught.value)
+
+
+def test_a_directory_of_any_name_is_part_of_a_path(tmp_path: Path) -> None:
+    directory = tmp_path / "{a}"
+    directory.mkdir()
+    cluster = load_cluster(write_file(directory, LAB + "[control]\nsocket = 'lab-{id}'\n"))
+    assert cluster.control.get_socket(7) == directory / "lab-7"
+
+
+def test_a_directory_that_leaves_no_room_for_a_socket_is_warned_of(tmp_path: Path) -> None:
+    directory = tmp_path / ("x" * 100)
+    directory.mkdir()
+    cluster = load_cluster(write_file(directory, LAB + "[control]\nsocket = 'lab.sock'\n"))
+    (warning,) = cluster.warnings
+    assert (warning.key, warning.line) == ("control.socket", 18)
+    assert "and can have 107" in warning.text
 
 
 def test_no_two_sockets_have_one_path(tmp_path: Path) -> None:
