@@ -7,6 +7,7 @@ from typing import Final, cast
 
 import attrs
 
+from knet_trio._state.turns import Turns
 from knet_trio.cluster._plan import HostPlan, LinkPlan
 from knet_trio.cluster.records import (
     Cluster,
@@ -60,16 +61,21 @@ _SETTINGS: Final = (
 )
 
 
-def find_changes(
-    old: Cluster, new: Cluster, before: dict[int, HostPlan], after: dict[int, HostPlan]
+async def find_changes(
+    old: Cluster,
+    new: Cluster,
+    before: dict[int, HostPlan],
+    after: dict[int, HostPlan],
+    turns: Turns,
 ) -> tuple[Change, ...]:
-    """Return all differences that matter to one host.
+    """Return all differences that matter to one host; others get their turns meanwhile.
 
     Args:
         old: The version that it ran.
         new: The version that it runs now.
         before: What it set up for the one.
         after: What it set up for the other.
+        turns: Those of the reload.
     """
     changes: list[Change] = []
     for field in attrs.fields(Cluster):
@@ -83,6 +89,8 @@ def find_changes(
         changes.append(Change("cluster.policy", old.policy.value, new.policy.value))
     for host_id in sorted(before.keys() | after.keys()):
         changes += _compare_hosts(before.get(host_id), after.get(host_id))
+        if turns.is_over():
+            await turns.give_up()
     return tuple(changes)
 
 
@@ -123,7 +131,7 @@ def _show_allow(plan: LinkPlan) -> str:
 
 
 def _show(value: object) -> str | None:
-    if value is None or value == ():
+    if value is None or value in ((), ""):
         return None
     if isinstance(value, bool):
         return str(value).lower()

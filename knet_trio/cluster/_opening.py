@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 import attrs
 import trio
 
+from knet_trio._state.turns import Turns
 from knet_trio.cluster._load import load_cluster
-from knet_trio.cluster._own_host import find_own_host
-from knet_trio.cluster._plan import HostPlan, LinkPlan, plan_hosts
+from knet_trio.cluster._own_host import find_own_host_in_turns
+from knet_trio.cluster._plan import HostPlan, LinkPlan, plan_hosts_in_turns
 from knet_trio.cluster.records import Cluster
 from knet_trio.errors import InvalidArgumentError, KnetError
 from knet_trio.handle import Handle, open_handle
@@ -92,14 +93,15 @@ async def _open_cluster(
         cluster = path_or_cluster
         await trio.lowlevel.checkpoint()
     else:
-        cluster = await trio.to_thread.run_sync(load_cluster, path_or_cluster)
+        cluster = await load_in_thread(path_or_cluster)
     opened = OpenedCluster(cluster)
     # This frame lives as long as the handle, and a key only until it is replaced.
     del cluster, path_or_cluster
     failed: KnetError | None = None
+    turns = Turns()
     try:
         try:
-            me = find_own_host(opened.cluster, host)
+            me = await find_own_host_in_turns(opened.cluster, host, turns)
             options = make_options(opened.cluster)
         except BaseException as error:
             # Whoever keeps the error keeps the frames that it went through, and what is in them.
@@ -110,7 +112,7 @@ async def _open_cluster(
             try:
                 if opened.cluster.accept_crypto is not None:
                     handle.set_crypto(opened.cluster.accept_crypto, 2)
-                for plan in plan_hosts(opened.cluster, me).values():
+                for plan in (await plan_hosts_in_turns(opened.cluster, me, turns)).values():
                     await add_planned_host(handle, plan)
             except KnetError as error:
                 # It leaves when the handle has ended, and so not in an exception group.
@@ -122,6 +124,15 @@ async def _open_cluster(
             raise failed
     finally:
         del opened, failed
+
+
+async def load_in_thread(path: str | os.PathLike[str]) -> Cluster:
+    """Return what ``load_cluster`` does; others go on meanwhile.
+
+    When it is cancelled nobody waits for a resolver that does not answer, and what was read is
+    dropped.
+    """
+    return await trio.to_thread.run_sync(load_cluster, path, abandon_on_cancel=True)
 
 
 def make_options(cluster: Cluster) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
 
+from knet_trio._state.turns import Turns
 from knet_trio.address import Address, socket_address
 from knet_trio.cluster.records import Cluster, ClusterHost
 from knet_trio.errors import InvalidArgumentError
@@ -28,13 +29,41 @@ def find_own_host(cluster: Cluster, host: int | str | None = None) -> ClusterHos
         UnknownHostError: The file has no such host.
         InvalidArgumentError: No host has an address of this machine, or several have.
     """
+    named = _find_named(cluster, host)
+    if named is not None:
+        return named
+    return _choose(cluster, [one for one in cluster.hosts if _is_own(one)])
+
+
+async def find_own_host_in_turns(
+    cluster: Cluster, host: int | str | None, turns: Turns
+) -> ClusterHost:
+    """Return what ``find_own_host`` does; others get their turns, as there may be thousands."""
+    named = _find_named(cluster, host)
+    if named is not None:
+        return named
+    own: list[ClusterHost] = []
+    for one in cluster.hosts:
+        if _is_own(one):
+            own.append(one)
+        if turns.is_over():
+            await turns.give_up()
+    return _choose(cluster, own)
+
+
+def _find_named(cluster: Cluster, host: int | str | None) -> ClusterHost | None:
+    """Return the host that is asked for, or that is called like this machine, where that counts."""
     if host is not None:
         return cluster.get_host(host)
-    if cluster.is_corosync:
-        named = _find_by_name(cluster, os.uname().nodename)
-        if named is not None:
-            return named
-    own = [host for host in cluster.hosts if any(map(has_address, _addresses(host)))]
+    return _find_by_name(cluster, os.uname().nodename) if cluster.is_corosync else None
+
+
+def _is_own(host: ClusterHost) -> bool:
+    return any(map(has_address, _addresses(host)))
+
+
+def _choose(cluster: Cluster, own: list[ClusterHost]) -> ClusterHost:
+    """Return the only one of the hosts that have an address of this machine."""
     if cluster.is_corosync and len(own) > 1:
         own = [host for host in own if any(map(_is_configured, _addresses(host)))] or own
     if len(own) == 1:

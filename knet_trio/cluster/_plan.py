@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
 
 from knet_trio._core.acl import AclEntry
 from knet_trio._core.policy import LinkPolicy
+from knet_trio._state.turns import Turns
 from knet_trio._transport import LOOPBACK
 from knet_trio.address import Address
 from knet_trio.cluster.records import DEFAULT_PORT, Cluster, ClusterHost, ClusterLink
@@ -82,21 +84,33 @@ def plan_links(cluster: Cluster, host: ClusterHost) -> tuple[LinkWay, ...]:
 
 def plan_hosts(cluster: Cluster, me: ClusterHost) -> dict[int, HostPlan]:
     """Return what host ``me`` of the file has to set up, by the ids of the other hosts."""
+    return {plan.host_id: plan for plan in _plan(cluster, me)}
+
+
+async def plan_hosts_in_turns(
+    cluster: Cluster, me: ClusterHost, turns: Turns
+) -> dict[int, HostPlan]:
+    """Return what ``plan_hosts`` does; others get their turns, as there may be thousands."""
+    plans: dict[int, HostPlan] = {}
+    for plan in _plan(cluster, me):
+        plans[plan.host_id] = plan
+        if turns.is_over():
+            await turns.give_up()
+    return plans
+
+
+def _plan(cluster: Cluster, me: ClusterHost) -> Iterator[HostPlan]:
     settings = {link.link_id: link for link in cluster.links}
-    plans = {
-        host.host_id: HostPlan(
-            host.host_id, host.name, cluster.policy, _plan_links(settings, me, host)
-        )
-        for host in cluster.hosts
-        if host.host_id != me.host_id
-    }
+    for host in cluster.hosts:
+        if host.host_id != me.host_id:
+            links = _plan_links(settings, me, host)
+            yield HostPlan(host.host_id, host.name, cluster.policy, links)
     if cluster.loopback:
         link = ClusterLink(0, DEFAULT_PORT, transport=LOOPBACK)
         # It has to have an address, and binds nothing to it.
         source = Address("127.0.0.1", DEFAULT_PORT)
         links = {0: LinkPlan(link, source, source)}
-        plans[me.host_id] = HostPlan(me.host_id, me.name, cluster.policy, links)
-    return plans
+        yield HostPlan(me.host_id, me.name, cluster.policy, links)
 
 
 def _plan_links(

@@ -14,12 +14,13 @@ from typing import Final
 import attrs
 import trio
 
+from knet_trio._state.turns import Turns
 from knet_trio.cluster._differences import Change, find_changes
-from knet_trio.cluster._load import load_cluster
-from knet_trio.cluster._opening import get_opened
-from knet_trio.cluster._plan import HostPlan, plan_hosts
+from knet_trio.cluster._opening import get_opened, load_in_thread
+from knet_trio.cluster._plan import HostPlan, plan_hosts_in_turns
 from knet_trio.cluster._steps import (
     FIXED,
+    NotPutBackError,
     Step,
     add_host_step,
     add_link_step,
@@ -78,12 +79,12 @@ async def reload(handle: Handle, cluster: str | os.PathLike[str] | Cluster) -> R
     """
     async with get_opened(handle).lock:
         if not isinstance(cluster, Cluster):
-            cluster = await trio.to_thread.run_sync(load_cluster, cluster)
+            cluster = await load_in_thread(cluster)
         try:
             return await _reload(handle, cluster)
         except BaseException as error:
             # Whoever keeps the error keeps the frames that it went through, and what is in them.
-            for one in (error, error.__cause__):
+            for one in (error, error.__cause__, error.__context__):
                 clear_frames(None if one is None else one.__traceback__)
             raise
         finally:
@@ -96,23 +97,25 @@ async def _reload(handle: Handle, new: Cluster) -> Reloaded:
     reasons = _find_reasons(handle, old, new)
     if reasons:
         raise ReloadError(reasons)
-    before = plan_hosts(old, old.get_host(handle.host_id))
-    after = plan_hosts(new, new.get_host(handle.host_id))
+    turns = Turns()
+    before = await plan_hosts_in_turns(old, old.get_host(handle.host_id), turns)
+    after = await plan_hosts_in_turns(new, new.get_host(handle.host_id), turns)
     reasons = _find_taken(handle, before, after)
     if reasons:
         raise ReloadError(reasons)
+    changes = await find_changes(old, new, before, after, turns)
     try:
-        steps = make_steps(handle, old, new, before, after)
+        steps = await make_steps(handle, old, new, before, after, turns)
     except InvalidArgumentError as error:
         # The filter is not there.
         raise ReloadError([str(error.args[0])], errno=error.errno) from error
     await take_steps(steps)
     with trio.CancelScope(shield=True):
-        await _finish(handle, before, after)
+        await _finish(handle, before, after, turns)
         if old.forwarding != new.forwarding:
             await handle.set_forwarding(new.forwarding)
     opened.cluster = new
-    return Reloaded(find_changes(old, new, before, after))
+    return Reloaded(changes)
 
 
 def _find_reasons(handle: Handle, old: Cluster, new: Cluster) -> list[str]:
@@ -138,22 +141,24 @@ def _find_taken(
 ) -> list[str]:
     """Return which ids and names belong to hosts that the program added by itself."""
     reasons: list[str] = []
+    names = {plan.name for plan in after.values()}
     for host_id, host in handle.hosts.items():
         if host_id in before:
             continue
         if host_id in after:
             reasons.append(f"host {host_id} is there already: the program added it")
-        elif host.name in [plan.name for plan in after.values()]:
+        elif host.name in names:
             reasons.append(f"the name {host.name!r} is taken by host {host_id}, of the program")
     return reasons
 
 
-def make_steps(
+async def make_steps(
     handle: Handle,
     old: Cluster,
     new: Cluster,
     before: dict[int, HostPlan],
     after: dict[int, HostPlan],
+    turns: Turns,
 ) -> list[Step]:
     """Return what can fail, in the order in which it is done."""
     steps = make_handle_steps(handle, old, new)
@@ -162,10 +167,13 @@ def make_steps(
         steps.append(crypto)
     added: list[Step] = []
     replaced: list[Step] = []
+    taken = {plan.name for plan in before.values()}
     for host_id, plan in after.items():
+        if turns.is_over():
+            await turns.give_up()
         known = before.get(host_id)
         if known is None:
-            added.append(add_host_step(handle, plan, _make_room(plan.name, before)))
+            added.append(add_host_step(handle, plan, _make_room(plan.name, taken)))
             continue
         if known.policy is not plan.policy:
             steps.append(policy_step(handle, known, plan))
@@ -180,11 +188,11 @@ def make_steps(
     return [*steps, *added, *replaced]
 
 
-def _make_room(name: str, before: dict[int, HostPlan]) -> str:
-    """Return ``name``, or another one while a host that goes or is renamed has it."""
-    taken = {plan.name for plan in before.values()}
+def _make_room(name: str, taken: set[str]) -> str:
+    """Return ``name``, or another one while a host that goes or is renamed has it, and take it."""
     while name in taken:
         name = f"{name}{_MARK}"[-_LONGEST:]
+    taken.add(name)
     return name
 
 
@@ -201,16 +209,21 @@ async def take_steps(steps: list[Step]) -> None:
     """
     taken: list[Step] = []
     try:
-        await trio.lowlevel.checkpoint()
         for step in steps:
+            # There may be one for each of thousands of links.
+            await trio.lowlevel.checkpoint()
             await step.do()
             taken.append(step)
     except BaseException as error:
         not_undone = await _take_back(taken)
         if not isinstance(error, KnetError):
             raise
-        reason = f"{steps[len(taken)].name}: {error.args[0]}"
-        raise ReloadError([reason], not_undone=not_undone, errno=error.errno) from error
+        failed, name = error, steps[len(taken)].name
+        if isinstance(error, NotPutBackError) and isinstance(error.__cause__, KnetError):
+            failed = error.__cause__
+            not_undone.append(f"{name}: {error.args[0]}")
+        reason = f"{name}: {failed.args[0]}"
+        raise ReloadError([reason], not_undone=not_undone, errno=failed.errno) from failed
 
 
 async def _take_back(taken: list[Step]) -> list[str]:
@@ -218,6 +231,7 @@ async def _take_back(taken: list[Step]) -> list[str]:
     failed: list[str] = []
     with trio.CancelScope(shield=True):
         for step in reversed(taken):
+            await trio.lowlevel.checkpoint()
             try:
                 await step.undo()
             except KnetError as error:
@@ -225,9 +239,13 @@ async def _take_back(taken: list[Step]) -> list[str]:
     return failed
 
 
-async def _finish(handle: Handle, before: dict[int, HostPlan], after: dict[int, HostPlan]) -> None:
+async def _finish(
+    handle: Handle, before: dict[int, HostPlan], after: dict[int, HostPlan], turns: Turns
+) -> None:
     """Remove what is not in the file any more, and give all hosts their names."""
     for host_id, plan in before.items():
+        if turns.is_over():
+            await turns.give_up()
         host = handle.hosts.get(host_id)
         if host is None:
             continue
@@ -237,21 +255,27 @@ async def _finish(handle: Handle, before: dict[int, HostPlan], after: dict[int, 
         for link_id in plan.links.keys() - after[host_id].links.keys():
             if link_id in host.links:
                 await host.remove_link(link_id)
-    _rename(handle, after)
+    await _rename(handle, after, turns)
 
 
-def _rename(handle: Handle, after: dict[int, HostPlan]) -> None:
+async def _rename(handle: Handle, after: dict[int, HostPlan], turns: Turns) -> None:
     """Give hosts their names, also where two change theirs with each other."""
     wanted = {
         host_id: plan.name
         for host_id, plan in after.items()
         if host_id in handle.hosts and handle.hosts[host_id].name != plan.name
     }
-    for host_id in wanted:
-        taken = {host.name for host in handle.hosts.values()} | set(wanted.values())
-        name = str(host_id)
-        while name in taken:
-            name += _MARK
-        handle.hosts[host_id].name = name
-    for host_id, name in wanted.items():
-        handle.hosts[host_id].name = name
+    given = set(wanted.values())
+    taken = {host.name for host in handle.hosts.values()} | given
+    aside = {
+        host_id: _make_room(str(host_id), taken)
+        for host_id in wanted
+        if handle.hosts[host_id].name in given
+    }
+    for names in (aside, wanted):
+        for host_id, name in names.items():
+            host = handle.hosts.get(host_id)
+            if host is not None:
+                host.name = name
+            if turns.is_over():
+                await turns.give_up()

@@ -13,7 +13,7 @@ from knet_trio.cluster._opening import add_planned_host, add_planned_link, find_
 from knet_trio.cluster._plan import HostPlan, LinkPlan
 from knet_trio.cluster.records import Cluster
 from knet_trio.config import CryptoConfig
-from knet_trio.errors import UnknownLinkError
+from knet_trio.errors import KnetError, UnknownLinkError
 from knet_trio.handle import Handle
 from knet_trio.host import Host
 from knet_trio.link import Link
@@ -45,13 +45,17 @@ class Step:
 
     Attributes:
         name: What it is about.
-        do: Makes it. If it raises, it has changed nothing.
+        do: Makes it. If it raises, it has changed nothing; but for a NotPutBackError.
         undo: Takes it back.
     """
 
     name: str
     do: Act
     undo: Act
+
+
+class NotPutBackError(KnetError):
+    """A link was removed to be replaced, and cannot be put back; ``__cause__`` is what failed."""
 
 
 def act(function: Callable[..., object], *arguments: Any) -> Act:
@@ -168,9 +172,14 @@ def replace_link_step(handle: Handle, host_id: int, old: LinkPlan, new: LinkPlan
         # Nothing may come between that would leave the host without the link.
         with trio.CancelScope(shield=True):
             host = handle.get_host(host_id)
-            await host.remove_link(link_id)
+            if link_id in host.links:
+                # It is not there if it could not be put back before.
+                await host.remove_link(link_id)
             try:
                 await add_planned_link(host, other)
+            except KnetError as error:
+                await put_back(host, one, error)
+                raise
             except BaseException:
                 await add_planned_link(host, one)
                 raise
@@ -182,6 +191,18 @@ def replace_link_step(handle: Handle, host_id: int, old: LinkPlan, new: LinkPlan
         await replace(new, old)
 
     return Step(f"hosts.{host_id}.links.{link_id}", do, undo)
+
+
+async def put_back(host: Host, plan: LinkPlan, error: KnetError) -> None:
+    """Add a link again in whose place another one could not be added, because of ``error``.
+
+    Raises:
+        NotPutBackError: It cannot be added either.
+    """
+    try:
+        await add_planned_link(host, plan)
+    except KnetError as trouble:
+        raise NotPutBackError(str(trouble.args[0]), errno=trouble.errno) from error
 
 
 def is_lasting(old: LinkPlan, new: LinkPlan) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from knet_trio import (
+    Host,
     InvalidArgumentError,
     KnetError,
     TransportError,
@@ -23,13 +25,16 @@ from knet_trio.cluster import (
     Cluster,
     ClusterFileError,
     ReloadError,
+    _steps,
     get_cluster,
     load_cluster,
     open_cluster,
     reload,
 )
 from knet_trio.cluster import _reloading as reloading
-from knet_trio.cluster._steps import Step
+from knet_trio.cluster._plan import LinkPlan
+from knet_trio.cluster._reloading import take_steps
+from knet_trio.cluster._steps import Step, act
 from tests.cluster.files import LAB, write_file, write_key
 from tests.cluster.meshes import GAMMA, NEW_KEY, SETTINGS, nothing_lost, open_mesh, state
 from tests.cluster.test_key_file import check_no_key
@@ -76,8 +81,8 @@ async def test_each_step_that_fails_undoes_all(
         scope.cancel()
         await trio.lowlevel.checkpoint()
 
-    def make_broken_steps(*arguments: object) -> list[Step]:
-        steps: list[Step] = make_steps(*arguments)  # type: ignore[arg-type]
+    async def make_broken_steps(*arguments: object) -> list[Step]:
+        steps: list[Step] = await make_steps(*arguments)  # type: ignore[arg-type]
         assert len(steps) >= STEPS
         steps[number] = attrs.evolve(steps[number], do=fail)
         return steps
@@ -159,6 +164,66 @@ async def test_an_address_that_is_taken_undoes_all(tmp_path: Path) -> None:
             check_no_key(caught.value)
             assert state(handle) == before
             assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+async def test_a_link_that_cannot_be_put_back_is_said(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the machine has lost the old address, and somebody has the new port."""
+    tries: list[str] = []
+
+    async def refuse(host: Host, plan: LinkPlan) -> None:
+        await trio.lowlevel.checkpoint()
+        tries.append(str(plan.src))
+        raise TransportError(f"no room for {plan.src}", errno=errno.EADDRINUSE)
+
+    async with open_mesh(tmp_path) as mesh:
+        new = mesh.load(("10.1.0.1", "10.1.0.11"), ("= 0.1\n", "= 0.2\n"))
+        with monkeypatch.context() as patch:
+            patch.setattr(_steps, "add_planned_link", refuse)
+            with pytest.raises(ReloadError) as caught:
+                await reload(mesh.alpha, new)
+        assert tries == ["10.1.0.11:5406", "10.1.0.1:5406"]
+        assert caught.value.reasons == ("hosts.2.links.1: no room for 10.1.0.11:5406",)
+        assert caught.value.not_undone == ("hosts.2.links.1: no room for 10.1.0.1:5406",)
+        assert "nothing has changed" not in str(caught.value)
+        assert "could not be taken back" in str(caught.value)
+        assert caught.value.errno == errno.EADDRINUSE
+        cause = caught.value.__cause__
+        assert isinstance(cause, TransportError)
+        assert cause.args[0] == "no room for 10.1.0.11:5406"
+        check_no_key(caught.value)
+        links = mesh.alpha.get_host(2).links
+        assert list(links) == [0]
+        assert links[0].config.ping_interval == 0.1
+        # When there is room, the new version has it.
+        await reload(mesh.alpha, new)
+        assert sorted(links) == [0, 1]
+        assert links[1].config.src == ("10.1.0.11", 5406)
+
+
+async def test_others_get_their_turns_between_two_steps() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async def fail() -> None:
+        raise KnetError("out of luck")
+
+    nothing = act(lambda: None)
+    steps = [Step("one of many", nothing, nothing)] * 100
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await take_steps(steps)
+        assert turns >= 99
+        with pytest.raises(ReloadError, match="out of luck"):
+            await take_steps([*steps, Step("the last", fail, nothing)])
+        assert turns >= 297
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from knet_trio.cli.run.parts import EXPECTED, ControlActions, plan_parts
 from knet_trio.cli.run.supervisor import Supervisor
 from knet_trio.cli.run.swapping import Parts
 from knet_trio.cluster import (
+    Cluster,
     ClusterFileError,
     get_cluster,
     load_cluster,
@@ -101,8 +102,8 @@ class HostRun:
             LOGGER.info("the file will be read again anyway: %s", request.by)
 
     async def _serve(self) -> None:
-        # In a thread, as open_cluster would do it: here its warnings are wanted too.
-        cluster = await trio.to_thread.run_sync(load_cluster, self._file)
+        # As open_cluster would do it: here its warnings are wanted too.
+        cluster = await _load(self._file)
         for warning in cluster.warnings:
             LOGGER.warning("%s", warning.describe(self._file))
         opening = open_cluster(cluster, host=self._host)
@@ -184,7 +185,7 @@ class HostRun:
 
     async def _reload(self, handle: Handle, parts: Parts, actions: ControlActions) -> list[str]:
         """Run the file as it is now; return what has changed."""
-        cluster = await trio.to_thread.run_sync(load_cluster, self._file)
+        cluster = await _load(self._file)
         for warning in cluster.warnings:
             LOGGER.warning("%s", warning.describe(self._file))
         before = get_cluster(handle).service_channel
@@ -194,6 +195,11 @@ class HostRun:
         if cluster.service_channel != before:
             LOGGER.warning("service_channel is another one when this host is started again")
         return [str(change) for change in reloaded.changes]
+
+
+async def _load(file: str) -> Cluster:
+    """Return what a file says; a resolver that does not answer keeps nobody from leaving."""
+    return await trio.to_thread.run_sync(load_cluster, file, abandon_on_cancel=True)
 
 
 def _log_failure(error: BaseException) -> None:
