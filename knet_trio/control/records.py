@@ -248,7 +248,7 @@ class HandleMetrics:
     Attributes:
         host_id: The id of the host that it is of.
         time: When this was read, in seconds since 1970.
-        latency_bounds: What the numbers in `latency_buckets` of the links' counters are of: the
+        latency_bounds: What the numbers in ``latency_buckets`` of the links' counters are of: the
             longest round trip of each but the last, in seconds.
         drops: How many packets or messages were dropped, by cause, also those without any.
         channel_queues: How many messages wait in each open channel, by its number.
@@ -463,4 +463,4 @@ EVENT_TYPES: Mapping[str, type[ControlEvent]] = {
     "channel": ChannelEvent,
     "missed": MissedEvents,
 }
-"""The records of events by what stands in their field ``type``."""
+"""The records of events by what their member ``event`` says."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import os
+import select
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -52,6 +53,8 @@ from knet_trio.control.socket_file import open_listener, peer_of
 _PIECE: Final = 16384
 # Seconds to tell a client that it is not let in.
 _FAREWELL: Final = 1.0
+# Seconds from one look to the next whether a client that sends nothing more has hung up.
+_HANG_UP_PERIOD: Final = 0.5
 _EVENT_NAMES: Final = {kind: name for name, kind in EVENT_TYPES.items()}
 
 
@@ -200,6 +203,7 @@ class _Client:
                     await self._send(dump(to_json(hello)) + "\n")
                     async with trio.open_nursery() as answers:
                         await self._read(answers, nursery)
+                        nursery.start_soon(self._watch_hang_up)
                     nursery.cancel_scope.cancel()
             finally:
                 self._queues.discard(self._queue)
@@ -228,6 +232,15 @@ class _Client:
                 return
             await self._at_once.acquire()
             answers.start_soon(self._answer, request, pushing)
+
+    async def _watch_hang_up(self) -> None:
+        """End with a client that takes no answers, as one does that only sends nothing more."""
+        poll = select.poll()
+        # Nothing is asked for, and so only that is told.
+        poll.register(self._stream.socket, 0)
+        while not poll.poll(0):  # noqa: ASYNC110  # Trio waits for no such event
+            await trio.sleep(_HANG_UP_PERIOD)
+        self.scope.cancel()
 
     async def _answer(self, request: ControlRequest, pushing: trio.Nursery) -> None:
         try:

@@ -15,7 +15,7 @@ from knet_trio import open_handle
 from knet_trio.control import ControlRequestError, connect_control, serve_control
 from knet_trio.control.codec import Json
 from knet_trio.control.protocol import MAX_AT_ONCE, MAX_CLIENTS, MAX_REQUEST, STUCK
-from tests.cluster import LOCALHOST
+from tests.cluster import LOCALHOST, wait_for
 from tests.control.serving import RawClient, Served, open_raw, open_served
 
 
@@ -184,6 +184,24 @@ async def test_one_that_has_not_read_for_long_makes_room(
         # Those that have nothing to read are left alone.
         for other in others:
             assert (await other.ask({"id": 1, "method": "explain"}))["id"] == 1
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+async def test_one_that_hangs_up_is_not_answered_any_more(tmp_path: Path, says_so: bool) -> None:
+    """Whoever only sends nothing more is (``test_server``), and looks the same at first."""
+    async with open_served(tmp_path) as served:
+        await is_served(served)
+        await wait_all_tasks_blocked(0.01)
+        before = trio.lowlevel.current_statistics().tasks_living
+        async with open_raw(served.path) as client:
+            ping = {"host": 1, "count": 1000, "interval": 3600}
+            await client.send({"id": 1, "method": "ping", "params": ping})
+            if says_so:
+                await client.stream.send_eof()
+            await wait_all_tasks_blocked(0.01)
+            assert trio.lowlevel.current_statistics().tasks_living > before
+        await wait_for(lambda: trio.lowlevel.current_statistics().tasks_living == before)
+        await is_served(served)
 
 
 async def test_clients_that_come_and_go_leave_nothing_behind(tmp_path: Path) -> None:
