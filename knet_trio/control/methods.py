@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -39,6 +40,7 @@ from knet_trio.control.reports import (
     report_history,
     report_host,
     report_pings,
+    visit_hosts,
 )
 from knet_trio.control.settings import SETTINGS
 
@@ -46,10 +48,6 @@ Action: TypeAlias = Callable[[dict[str, Any]], Awaitable[Json]]
 """What the program does for ``rekey`` or ``reload``: it takes the parameters of the request as they
 are, and returns the result."""
 
-
-_LINKS_A_TURN: Final = 4
-"""How many links are reported at most, and one host's more, before other tasks get their turns: a
-link takes some 0.1 ms."""
 
 _MOST_PINGS: Final = 1000
 """How many pings one request sends over each link at most."""
@@ -169,14 +167,8 @@ class ControlMethods:
         # The hosts come last, and there are none in it yet.
         yield dump(to_json(record)).removesuffix("]}")
         separator = ""
-        links = 0
-        for host_id in sorted(self._handle.hosts):
-            if links >= _LINKS_A_TURN:
-                await trio.lowlevel.checkpoint()
-                links = 0
-            host = self._handle.hosts.get(host_id)
-            if host is not None:
-                links += len(host.links) or 1
+        async with aclosing(visit_hosts(self._handle)) as hosts:
+            async for host in hosts:
                 yield separator + dump(to_json(report(self._handle, host)))
                 separator = ","
         yield "]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Final
 
@@ -33,6 +33,10 @@ from knet_trio.control.records import (
     StreamReport,
 )
 from knet_trio.streams import get_stream_statistics
+
+_LINKS_A_TURN: Final = 4
+"""How many links are looked at before other tasks get their turns, and one host's more: a link
+takes some 0.1 ms."""
 
 _LOOK_EVERY: Final = 0.02
 """Seconds from one look at the event loop to the next."""
@@ -73,6 +77,20 @@ def report_host(handle: Handle, host: Host) -> HostReport:
         links=report_links(host),
         streams=_report_streams(handle, host),
     )
+
+
+async def visit_hosts(handle: Handle) -> AsyncGenerator[Host]:
+    """Yield each host of a handle, in the order of their ids; others get their turns meanwhile."""
+    links = _LINKS_A_TURN
+    for host_id in sorted(handle.hosts):
+        if links >= _LINKS_A_TURN:
+            await trio.lowlevel.checkpoint()
+            links = 0
+        host = handle.hosts.get(host_id)
+        # It may have been removed meanwhile.
+        if host is not None:
+            links += len(host.links) or 1
+            yield host
 
 
 def report_links(host: Host) -> tuple[LinkReport, ...]:

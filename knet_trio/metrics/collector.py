@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from threading import get_ident
-from typing import Final
 
 import attrs
 import trio
@@ -14,12 +13,8 @@ from prometheus_client.registry import Collector
 
 from knet_trio import Handle
 from knet_trio.control import HandleMetrics, HostMetrics
-from knet_trio.control.reports import measure_handle, measure_host
+from knet_trio.control.reports import measure_handle, measure_host, visit_hosts
 from knet_trio.metrics.families import make_families
-
-_LINKS_A_TURN: Final = 4
-"""How many links are measured at most, and one host's more, before other tasks get their turns: a
-link takes some 0.1 ms."""
 
 
 class HandleCollector(Collector):
@@ -72,13 +67,7 @@ async def measure(handle: Handle) -> HandleMetrics:
 
 async def measure_hosts(handle: Handle) -> AsyncGenerator[HostMetrics]:
     """Yield what can be measured of each host; other tasks get turns meanwhile."""
-    links = _LINKS_A_TURN
-    for host_id in sorted(handle.hosts):
-        if links >= _LINKS_A_TURN:
-            await trio.lowlevel.checkpoint()
-            links = 0
-        host = handle.hosts.get(host_id)
-        if host is not None:
-            links += len(host.links) or 1
+    async with aclosing(visit_hosts(handle)) as hosts:
+        async for host in hosts:
             yield measure_host(handle, host)
     await trio.lowlevel.checkpoint()

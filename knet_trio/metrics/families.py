@@ -68,7 +68,6 @@ class _Families:
     host_reachable: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.HOST_REACHABLE))
     drops: CounterMetricFamily = attrs.field(factory=lambda: _counter(series.DROPS))
     channel_queue: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.CHANNEL_QUEUE))
-
     stream_open: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.STREAM_OPEN))
     stream_rtt: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.STREAM_RTT))
     stream_window: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.STREAM_WINDOW))
@@ -92,7 +91,6 @@ class _Families:
         self.host_reachable.add_metric(labels, host.reachable)
         for link in host.links:
             self._add_link(link, [*labels, str(link.link_id)], bounds)
-
         for one in host.streams:
             self._add_streams(one, [*labels, str(one.channel)])
 
