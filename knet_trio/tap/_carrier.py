@@ -35,6 +35,8 @@ from knet_trio.tap.errors import TapError
 # What one wake-up may read or write: a fraction of a millisecond's work.
 BATCH: Final = 64
 BATCH_BYTES: Final = 256 * 1024
+# How many times frames are queued in one turn at most, when there are many hosts.
+COPIES: Final = 1024
 # A link that comes up has a small MTU until its path is known, which takes part of a second.
 SETTLE: Final = 2.0
 _DESTINATION: Final = slice(0, ADDRESS_LENGTH)
@@ -95,12 +97,22 @@ class FrameCarrier:
         while True:
             # A checkpoint, also while there are more.
             await tap.wait_readable()
-            for host_id, frames in self._sort(tap.read_frames(BATCH, BATCH_BYTES)).items():
-                queue = self._queues.get(host_id)
-                if queue is None:
-                    queue = self._queues[host_id] = FrameQueue()
-                    self._nursery.start_soon(self._send, host_id, queue)
-                tap.counts.queue_full += queue.put(frames)
+            frames = tap.read_frames(BATCH, BATCH_BYTES)
+            # One that goes to all is work for each host.
+            portion = max(COPIES // max(len(self._reachable), 1), 1)
+            for start in range(0, len(frames), portion):
+                if start:
+                    await trio.lowlevel.checkpoint()
+                self._enqueue(self._sort(frames[start : start + portion]))
+
+    def _enqueue(self, sorted_frames: dict[int, list[bytes]]) -> None:
+        """Put frames into the queues of the hosts that get them."""
+        for host_id, frames in sorted_frames.items():
+            queue = self._queues.get(host_id)
+            if queue is None:
+                queue = self._queues[host_id] = FrameQueue()
+                self._nursery.start_soon(self._send, host_id, queue)
+            self._tap.counts.queue_full += queue.put(frames)
 
     def _sort(self, frames: list[bytes]) -> dict[int, list[bytes]]:
         """Return the hosts that frames of the device go to, and those that each gets."""
@@ -143,8 +155,14 @@ class FrameCarrier:
             while True:
                 messages = await self._channel.receive_many(BATCH)
                 now = trio.current_time()
+                written = 0
                 for message in messages:
                     frame = message.data
+                    written += len(frame)
+                    if written > BATCH_BYTES:
+                        # The system works on each while it is written.
+                        await trio.lowlevel.checkpoint()
+                        now, written = trio.current_time(), 0
                     if len(frame) < HEADER_LENGTH:
                         tap.counts.malformed += 1
                         continue

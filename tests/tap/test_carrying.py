@@ -16,7 +16,7 @@ from knet_trio import (
     InvalidArgumentError,
     open_handle,
 )
-from knet_trio.tap import AddressTable, Tap, TapError, carry_frames
+from knet_trio.tap import AddressTable, Tap, TapError, _carrier, carry_frames
 from knet_trio.tap._carrier import BATCH
 from knet_trio.tap._frame_queue import FrameQueue
 from tests.cluster import KEY, PATIENCE, wait_for
@@ -83,7 +83,10 @@ async def test_tcp_crosses_both_ways_at_once(family: int) -> None:
             nursery.start_soon(run_tcp, ethernet, source, destination, family)
 
 
-async def test_a_broadcast_gets_to_everybody() -> None:
+@pytest.mark.parametrize("copies", [_carrier.COPIES, 1])
+async def test_a_broadcast_gets_to_everybody(copies: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there are so many hosts that the frames of a turn are few."""
+    monkeypatch.setattr(_carrier, "COPIES", copies)
     async with open_ethernet() as ethernet:
         receivers = [ethernet.socket(side, socket.SOCK_DGRAM) for side in range(3)]
         for receiver in receivers:
