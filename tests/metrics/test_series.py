@@ -142,9 +142,10 @@ async def test_values_are_those_of_the_handle() -> None:
         host.name = "beta"
         channel = pair.a.open_channel(1)
         pair.b.open_channel(1)
+        # Until it is known of all links, the message goes in several packets.
+        await wait_for(lambda: all(one.status.mtu == 65481 for one in host.links.values()))
         await channel.send(b"x" * 1000)
         await wait_for(lambda: pair.b.channel_queues == {1: 1})
-        await wait_for(lambda: host.links[0].status.mtu == 65481)
         host.links[1].enabled = False
         metrics = await measure(pair.a)
         text = make_classic_text(metrics).decode()
