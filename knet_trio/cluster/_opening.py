@@ -159,7 +159,8 @@ def find_filter(name: str) -> Filter:
     """Return the function that ``module:function`` names, which imports the module.
 
     Raises:
-        InvalidArgumentError: There is no such module, or nothing of that name in it.
+        InvalidArgumentError: There is no such module, it fails when it is imported, or it has
+            nothing of that name.
     """
     module, _, function = name.partition(":")
     try:
@@ -168,6 +169,11 @@ def find_filter(name: str) -> Filter:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise InvalidArgumentError(f"the filter {name!r} cannot be found: {error}") from error
+    except Exception as error:
+        # It is not a bug of the program that runs, which may have done so for long.
+        raise InvalidArgumentError(
+            f"the module of the filter {name!r} fails: {type(error).__name__}: {error}"
+        ) from error
     return cast("Filter", found)
 
 

@@ -234,11 +234,19 @@ async def test_others_get_their_turns_between_two_steps() -> None:
         ('name = "lab"', "accept_compression = []", r"cluster\.accept_compression cannot"),
         ("id = 1", "id = 3", "has no host 1, which this one is"),
         ('name = "lab"', "filter = 'nowhere:function'", "cannot be found"),
+        ('name = "lab"', "filter = 'broken:function'", "'broken:function' fails: ZeroDivisionErr"),
     ],
 )
 async def test_what_cannot_change_is_refused(
-    tmp_path: Path, autojump_clock: MockClock, before: str, after: str, said: str
+    tmp_path: Path,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+    after: str,
+    said: str,
 ) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken.py").write_text("1 / 0\n")
     async with open_mesh(tmp_path) as mesh:
         unchanged = state(mesh.alpha)
         with pytest.raises(ReloadError, match=said):
