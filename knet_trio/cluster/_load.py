@@ -14,8 +14,8 @@ from knet_trio.cluster.records import Cluster
 
 # Far more than a mesh of 65536 hosts has; a device file would never end.
 _MAX_FILE: Final = 64 * 1024 * 1024
-# The first line of corosync.conf that is neither empty nor a comment.
-_DIRECTIVE: Final = re.compile(r"\s*(?:#[^\n]*\n\s*)*\w+\s*\{[ \t\r]*(?:\n|$)")
+# The first line of corosync.conf that is neither empty nor a comment, and never one of TOML.
+_DIRECTIVE: Final = re.compile(r"\s*(?:#[^\n]*\n\s*)*\w+\s*(?:\{[ \t\r]*(?:\n|$)|:)")
 
 
 def load_cluster(path: str | os.PathLike[str]) -> Cluster:

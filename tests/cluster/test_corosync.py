@@ -206,12 +206,13 @@ def test_what_stands_in_the_wrong_place_is_warned_of(tmp_path: Path) -> None:
     write_key(tmp_path / "authkey")
     text = FILE.replace("  interface {", "  interfaces {").replace("mcastport: 7000", "anything: 1")
     text = text.replace("nodelist {", "nodelist {\n  name: x")
-    text = f"logging {{\n  anything: 1\n  logger_subsys {{\n  }}\n}}\n{text}link_mode: active\n"
-    found = load(tmp_path, text).warnings
+    text = f"quorum: 1\nlogging {{\n  any: 1\n  logger_subsys {{\n  }}\n}}\n{text}link_mode: rr\n"
+    first, *found = load(tmp_path, text).warnings
+    assert (first.line, first.key) == (1, "quorum")
     assert [(warning.line, warning.key) for warning in found] == [
-        (11, ""),
-        (17, "nodelist.name"),
-        (31, "link_mode"),
+        (12, ""),
+        (18, "nodelist.name"),
+        (32, "link_mode"),
     ]
     assert "no section 'interfaces' in totem" in found[0].text
     assert "did you mean interface?" in found[0].text

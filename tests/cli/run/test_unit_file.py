@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -54,3 +55,10 @@ def test_it_says_what_the_command_does(unit: Path) -> None:
     text = unit.read_text()
     for line in ("Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "RestartPreventExitStatus=2"):
         assert f"\n{line}\n" in text
+
+
+def test_others_cannot_open_the_directory_of_the_sockets() -> None:
+    """They may go through it to the socket of a channel. What they can open they can lock."""
+    mode = re.search(r"^RuntimeDirectoryMode=(\d+)$", (SYSTEMD / UNIT).read_text(), re.MULTILINE)
+    assert mode is not None
+    assert int(mode[1], 8) & 0o077 == 0o011
