@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -12,6 +12,9 @@ MAX_HEAD: Final = 8192
 """Bytes of a request line and headers at most."""
 
 PATH: Final = "/metrics"
+
+# Bytes that are sent at once.
+_PORTION: Final = 32768
 
 
 class ScrapeRequest(NamedTuple):
@@ -64,7 +67,7 @@ class ScrapeExchange:
     def answer(
         self, status: HTTPStatus, content_type: str, body: Sequence[bytes]
     ) -> Iterator[bytes]:
-        """Yield a whole answer in pieces, after which the connection is closed."""
+        """Yield a whole answer in portions, after which the connection is closed."""
         headers = [
             ("Content-Type", content_type),
             ("Content-Length", str(sum(map(len, body)))),
@@ -79,8 +82,8 @@ class ScrapeExchange:
             )
             or b""
         )
-        for piece in body if self._wants_body else ():
-            yield connection.send(h11.Data(data=piece)) or b""
+        for portion in _gather(body) if self._wants_body else ():
+            yield connection.send(h11.Data(data=portion)) or b""
         yield connection.send(h11.EndOfMessage()) or b""
 
     def refuse(self, refusal: ScrapeRefusedError) -> Iterator[bytes]:
@@ -108,3 +111,15 @@ def _path(target: str) -> str:
     if target.startswith("http://"):
         target = f"/{target.removeprefix('http://').partition('/')[2]}"
     return target.partition("?")[0]
+
+
+def _gather(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of many small pieces as fewer that are worth a call each."""
+    portion = bytearray()
+    for piece in pieces:
+        portion += piece
+        if len(portion) >= _PORTION:
+            yield bytes(portion)
+            portion.clear()
+    if portion:
+        yield bytes(portion)

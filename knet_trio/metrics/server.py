@@ -29,8 +29,6 @@ ANSWER_TIME: Final = 30.0
 
 _BACKLOG: Final = 16
 _READ_SIZE: Final = 4096
-# Bytes that are sent at once.
-_PORTION: Final = 32768
 # What a client sends beyond its request is read for a moment, or closing would be taken for an
 # error that makes it lose the answer.
 _DRAIN_TIME: Final = 1.0
@@ -165,7 +163,7 @@ async def _receive_request(
 async def send_answer(stream: trio.SocketStream, answer: Iterable[bytes]) -> None:
     """Send a whole answer, and close the connection in such a way that it can be read."""
     with trio.move_on_after(ANSWER_TIME):
-        for portion in _gather(answer):
+        for portion in answer:
             await stream.send_all(portion)
         await stream.send_eof()
         with trio.move_on_after(_DRAIN_TIME):
@@ -175,15 +173,3 @@ async def send_answer(stream: trio.SocketStream, answer: Iterable[bytes]) -> Non
                 if not received:
                     return
                 drained += len(received)
-
-
-def _gather(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the bytes of many small pieces as fewer that are worth a call each."""
-    portion = bytearray()
-    for piece in pieces:
-        portion += piece
-        if len(portion) >= _PORTION:
-            yield bytes(portion)
-            portion.clear()
-    if portion:
-        yield bytes(portion)
