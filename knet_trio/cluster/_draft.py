@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from itertools import combinations
-from typing import Final, Protocol
+from itertools import combinations, combinations_with_replacement, islice
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 
@@ -242,32 +243,55 @@ def _check_versions(hosts: list[DraftHost], report: MistakeReport) -> None:
 
 def _check_pairs(hosts: list[DraftHost], warn: MistakeReport) -> None:
     """Warn of two hosts that have no link to each other."""
-    linked = [host for host in hosts if host.links]
-    known = [{n for n, address in host.links.items() if address is not None} for host in linked]
-    if known and known[0].intersection(*known):
-        # There is a link that all have. Else it takes a look at each pair.
-        return
-    apart = [
+    linked = [(host, _get_ends(host)) for host in hosts if host.links]
+    # Of thousands of hosts most have the same ends, and there are millions of pairs.
+    kinds = Counter(ends for _, ends in linked)
+    total = 0
+    concerned: set[_Ends] = set()
+    for kind, another in combinations_with_replacement(kinds, 2):
+        n = kinds[kind]
+        pairs = n * (n - 1) // 2 if kind == another else n * kinds[another]
+        if pairs and _are_apart(kind, another):
+            total += pairs
+            concerned |= {kind, another}
+    apart = (
         (one, other)
-        for one, other in combinations(linked, 2)
-        if not any(
-            one.links[link_id] is not None or other.links[link_id] is not None
-            for link_id in one.links.keys() & other.links.keys()
+        for (one, ends), (other, other_ends) in combinations(
+            [pair for pair in linked if pair[1] in concerned], 2
         )
-    ]
-    for one, other in apart[:_NAMED_PAIRS]:
+        if _are_apart(ends, other_ends)
+    )
+    for one, other in islice(apart, _NAMED_PAIRS):
         warn(
             f"it has no link in common with the host in line {one.place.line} on which the address"
             " of one of them is known, so they never reach each other",
             other.place,
             other.key,
         )
-    if len(apart) > _NAMED_PAIRS:
+    if total > _NAMED_PAIRS:
+        _, other = next(apart)
         warn(
-            f"the same is true of {len(apart) - _NAMED_PAIRS} more pairs of hosts",
-            apart[_NAMED_PAIRS][1].place,
-            apart[_NAMED_PAIRS][1].key,
+            f"the same is true of {total - _NAMED_PAIRS} more pairs of hosts",
+            other.place,
+            other.key,
         )
+
+
+_Ends: TypeAlias = frozenset[tuple[int, bool]]
+
+
+def _get_ends(host: DraftHost) -> _Ends:
+    """Return the links that a host has, each with whether its address is known."""
+    return frozenset((link_id, address is not None) for link_id, address in host.links.items())
+
+
+def _are_apart(one: _Ends, other: _Ends) -> bool:
+    """Return whether no link leads from one of two hosts to the other."""
+    return not any(
+        one_id == other_id and (one_known or other_known)
+        for one_id, one_known in one
+        for other_id, other_known in other
+    )
 
 
 def check_links(

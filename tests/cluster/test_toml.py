@@ -345,6 +345,16 @@ def test_what_is_odd_is_warned_of(tmp_path: Path) -> None:
     assert all(line == 17 and "never reach each other" in text for line, text in said[3:])
 
 
+def test_of_many_pairs_without_a_link_some_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    """A hub, and hosts whose addresses are learnt: millions of pairs take no time and memory."""
+    hosts = "".join(f"[[hosts]]\nid = {n}\nlinks = ['dynamic']\n" for n in range(10, 1010))
+    text = f"[cluster]\nkey_file = 'lab.key'\n[[hosts]]\nid = 1\nlinks = ['10.0.0.1']\n{hosts}"
+    warnings = load_cluster(write_file(tmp_path, text)).warnings
+    assert [warning.line for warning in warnings] == [*range(9, 42, 3)]
+    assert all("with the host in line 6 on" in warning.text for warning in warnings[:10])
+    assert warnings[10].text == f"the same is true of {1000 * 999 // 2 - 10} more pairs of hosts"
+
+
 def test_what_has_no_effect_is_warned_of(tmp_path: Path) -> None:
     (warning,) = load_cluster(write_file(tmp_path, LAB + 'allow = ["10.0.0.2"]\n')).warnings
     assert (warning.line, warning.key) == (17, "hosts[1].allow")
