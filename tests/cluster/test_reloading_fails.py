@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -245,7 +246,7 @@ async def test_what_cannot_change_is_refused(
     after: str,
     said: str,
 ) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
     (tmp_path / "broken.py").write_text("1 / 0\n")
     async with open_mesh(tmp_path) as mesh:
         unchanged = state(mesh.alpha)

@@ -157,7 +157,7 @@ async def test_a_device_that_was_down_carries_on() -> None:
         ethernet.places.ip(1, "link", "set", DEVICE, "down")
         with ethernet.wire(0) as sender:
             sender.send(experiment(mac(1), mac(0)))
-        await wait_for(lambda: ethernet.taps[1].statistics().refused == 1)
+        await wait_for(lambda: ethernet.taps[1].statistics().refused >= 1)
         ethernet.places.ip(1, "link", "set", DEVICE, "up")
         await ethernet.ping(0, 1)
 
