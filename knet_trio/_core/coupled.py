@@ -55,9 +55,9 @@ class Coupled(Sequence[bytes]):
 
 def size_of(datagrams: Sequence[bytes], count: int) -> int:
     """Return the bytes of the first ``count`` of ``datagrams`` together."""
-    if isinstance(datagrams, Coupled):
+    if type(datagrams) is Coupled:
         return min(count * datagrams.size, len(datagrams.view))
-    if isinstance(datagrams, Parted):
+    if type(datagrams) is Parted:
         return sum(datagrams.sizes[:count])
     if count == 1:
         return len(datagrams[0])

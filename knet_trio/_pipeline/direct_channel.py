@@ -18,10 +18,11 @@ class DirectChannel:
     """The short ways of a channel, for calls in the handle's own Trio program.
 
     Attributes:
-        hosts: The hosts of the handle by their ids; to be read only.
+        handle: What is behind the handle; to be read only.
+        hosts: Its hosts by their ids; to be read only.
     """
 
-    __slots__ = ("_channel", "_handle", "_owner", "_queue", "_reachable", "_transmitter", "hosts")
+    __slots__ = ("_channel", "_owner", "_queue", "_reachable", "_transmitter", "handle", "hosts")
 
     def __init__(
         self,
@@ -32,7 +33,7 @@ class DirectChannel:
         owner: ChannelState,
     ) -> None:
         self.hosts = handle.hosts
-        self._handle = handle
+        self.handle = handle
         self._transmitter = transmitter
         self._reachable = handle.reachable
         self._channel = channel
@@ -65,7 +66,7 @@ class DirectChannel:
         if self._owner.closed:
             raise trio.ClosedResourceError("this channel was closed")
         if host_id not in self.hosts:
-            find_host(self._handle, host_id)
+            find_host(self.handle, host_id)
         self._transmitter.send_nowait((data,), self._channel, (host_id,))
 
     @trio.lowlevel.enable_ki_protection
@@ -73,6 +74,6 @@ class DirectChannel:
         """Do what ``Channel.send_many`` does, for one host."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if host_id not in self.hosts:
-            find_host(self._handle, host_id)
+            find_host(self.handle, host_id)
         for batch in pack(datas):
             await self._transmitter.send(batch, self._channel, (host_id,), self._owner)

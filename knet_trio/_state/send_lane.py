@@ -15,6 +15,7 @@ import trio
 
 from knet_trio._core.coupled import size_of
 from knet_trio._core.onwire import seq_after
+from knet_trio._core.parted import Parted
 from knet_trio.abc import Cipher
 from knet_trio.errors import SendError
 
@@ -130,7 +131,8 @@ class Batch:
         self.sealed: dict[int, Sealed] = {}
         self.tried: tuple[int, int, float] | None = None
         # Of the messages as they were given, whatever the compressor makes of them.
-        self.size = size_of(datas, len(datas))
+        single = len(datas) == 1 and type(datas) is not Parted
+        self.size = len(datas[0]) if single else size_of(datas, len(datas))
 
     def add(self, data: bytes) -> None:
         """Add a message, while it is neither compressed nor sealed."""

@@ -124,8 +124,8 @@ class HostPump:
         The conversation is told whether packets need checksums, which may change with the keys:
         where every packet is authenticated, nothing damaged gets there.
         """
-        handle = self._handle
-        checked = handle.allow_clear_traffic
+        handle = self._direct.handle
+        checked = handle.context.crypto.allow_clear_traffic
         if self._checked is not checked:
             self._checked = self.conversation.checked = checked
         mtu = handle.data_mtu
@@ -238,7 +238,7 @@ class HostPump:
             for stream in touched:
                 if stream.owner is not None:
                     stream.owner.touched()
-                    if stream.is_over:
+                    if stream.sending.is_over and stream.receiving.is_over:
                         # Nothing happens to it any more.
                         stream.owner = None
         if connection.room_to_open:

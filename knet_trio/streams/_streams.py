@@ -112,7 +112,8 @@ class Streams:
             await trio.lowlevel.checkpoint_if_cancelled()
             return await ask(self._state.pump(host), view, self._state.max_size)
         finally:
-            let_go(view)
+            if type(view) is not bytes:
+                let_go(view)
 
     def requests(self) -> AbstractAsyncContextManager[RequestReceiver]:
         """Take the requests of other hosts, as long as the block lasts.
@@ -169,7 +170,8 @@ class Streams:
             await trio.lowlevel.checkpoint_if_cancelled()
             await tell(self._state.pump(host), view)
         finally:
-            let_go(view)
+            if type(view) is not bytes:
+                let_go(view)
 
     def messages(self) -> AbstractAsyncContextManager[MessageReceiver]:
         """Take the messages that other hosts send with ``send``, as long as the block lasts.

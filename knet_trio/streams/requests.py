@@ -86,7 +86,8 @@ class HostRequest:
                 raise
             await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
-            let_go(view)
+            if type(view) is not bytes:
+                let_go(view)
 
     async def refuse(self, reason: str = "") -> None:
         """Do not answer: the other host's ``request`` raises RefusedError.

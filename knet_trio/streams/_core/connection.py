@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from knet_trio.streams._core.congestion import CongestionControl
 from knet_trio.streams._core.control_frames import PING_CONTROL, STREAMS_CONTROL, Control
 from knet_trio.streams._core.faults import Fault, StreamPacketError
-from knet_trio.streams._core.limits import MAX_HELD, MAX_JUMP, MIN_HELD
+from knet_trio.streams._core.limits import INITIAL_CREDIT, MAX_HELD, MAX_JUMP, MIN_HELD
 from knet_trio.streams._core.packet_builder import LOW_WATER, QUANTUM, PacketBuilder
 from knet_trio.streams._core.received_numbers import ReceivedNumbers
 from knet_trio.streams._core.receiving_half import ReceivingCue
@@ -440,6 +440,7 @@ class Connection:
 
     def _forget_if_over(self, stream: StreamState) -> None:
         if stream.sending.is_over and stream.receiving.is_over:
-            self._windows.close(stream)
+            if stream.window != INITIAL_CREDIT:
+                self._windows.close(stream)
             if self._table.forget(stream.key):
                 self.builder.add(STREAMS_CONTROL)

@@ -96,7 +96,7 @@ class ReceivingHalf:
         self.read_to = self.next = 0
         self.size: int | None = None
         self.limit = INITIAL_CREDIT
-        self._ready: deque[memoryview | bytearray] = deque()
+        self._ready: deque[memoryview | bytearray | bytes] = deque()
         # What came too early, by ascending places; segments do not overlap.
         self._starts: list[int] = []
         self._segments: list[memoryview] = []
@@ -177,7 +177,8 @@ class ReceivingHalf:
         self.stage = _WHOLE_AT_ONCE
         self.wants_more = False
         if size:
-            self._ready.append(_without_the_rest(data))
+            # It is mostly read at once, and then there is no other copy.
+            self._ready.append(bytes(data) if size < _GATHERED else _without_the_rest(data))
         return True
 
     def receive_run(self, offset: int, first: memoryview, more: list[memoryview]) -> bool:
@@ -204,7 +205,7 @@ class ReceivingHalf:
     def read(self, limit: int) -> bytes:
         """Return up to ``limit`` bytes, and take them out; nothing if there is nothing."""
         ready = self._ready
-        parts: list[memoryview | bytearray] = []
+        parts: list[memoryview | bytearray | bytes] = []
         room = limit
         while ready and room:
             chunk = ready[0]
