@@ -16,4 +16,5 @@ TARGETS: Final = (
     "decompression",
     "acl",
     "configuration",
+    "streams",
 )

@@ -17,10 +17,22 @@ from knet_trio._core.inbound import InboundSequence
 from knet_trio._core.onwire import Data, decode_untrusted, encode_data, encode_message
 from knet_trio._crypto.envelope import HASH_NAMES, make_cipher
 from knet_trio.config import CryptoConfig
+from knet_trio.streams._core.limits import INITIAL_CREDIT
+from knet_trio.streams._core.wire import PING_TYPE, Code, StreamPacketKind
+from knet_trio.streams._core.wire_writing import (
+    write_accept,
+    write_ack,
+    write_close,
+    write_credit,
+    write_data_head,
+    write_reset,
+    write_streams,
+)
 from tests.fuzz.__main__ import CORPUS
 from tests.fuzz.configuration import SETTERS
 from tests.fuzz.envelope import CIPHERS
 from tests.fuzz.reassembly import COUNTS, SIZES, STEPS
+from tests.fuzz.streams import LATER, OF_CONNECTION, PROGRAM_READS, TWICE
 
 VECTORS: Final = Path(__file__).parents[1] / "vectors"
 SHORT: Final = 60
@@ -213,9 +225,54 @@ def configuration() -> Iterator[bytes]:
             yield b"\1" + key + bytes((times, 1)) + names + b"\0\2\0\2"
 
 
+def streams() -> Iterator[bytes]:
+    """Frames and packets of each kind, right ones and some that are not."""
+
+    def record(doing: int, kind: int, step: int, content: bytes) -> bytes:
+        return bytes((doing, *(2 + len(content)).to_bytes(2, "big"), kind, step)) + content
+
+    def frames(*contents: bytes, doing: int = OF_CONNECTION) -> bytes:
+        kind = StreamPacketKind.FRAMES
+        return b"".join(record(doing, kind, step, each) for step, each in enumerate(contents))
+
+    def data(key: int, offset: int, size: int, *, last: bool = False, use: int = 1) -> bytes:
+        return write_data_head(key, use, offset, size, last=last) + TEXT[:size]
+
+    def end(kind: StreamPacketKind, content: bytes = b"") -> bytes:
+        return record(OF_CONNECTION, kind, 0, content)
+
+    ping = bytes((PING_TYPE, 0, 0, 0))
+    opened, answered = 2 * 1, 1
+    several = [data(opened, at, 10) for at in range(0, 50, 10)]
+    yield frames(*several, data(opened, 50, 0, last=True), doing=OF_CONNECTION | PROGRAM_READS)
+    yield frames(*reversed(several), doing=OF_CONNECTION | LATER)
+    yield frames(data(opened, 5, 10), data(opened, 0, 10), data(opened, 12, 20), *several)
+    yield frames(data(opened, 0, 40, last=True), data(opened, 40, 1), data(opened, 0, 3, last=True))
+    yield frames(data(opened, 0, 10), data(opened, 30, 5, last=True), data(opened, 10, 40))
+    yield frames(data(opened, 2**20, 10), data(opened, INITIAL_CREDIT, 1), data(opened, 2**63, 9))
+    yield frames(b"".join(several), ping * 64, ping * 65, doing=OF_CONNECTION | TWICE)
+    for use in (0, 1, 2, 3, 4):
+        yield frames(
+            data(4, 0, 5, use=use), data(answered, 0, 5, use=use), data(4, 5, 5, last=True)
+        )
+    yield frames(*(data(2 * number, 0, 1, last=True, use=2) for number in (1, 2, 5, 300, 2**32)))
+    yield frames(write_ack([(0, 1)], 0.0), write_ack([(0, 9)], 1.0), write_ack([(3, 99)], 9.0))
+    yield frames(
+        write_ack([(2, 3), (0, 1)], 0.01) + data(opened, 0, 9), doing=OF_CONNECTION | LATER
+    )
+    yield frames(write_credit(0, 10**6), write_credit(1, 5), write_streams(5000), write_accept(0))
+    yield frames(*(write_reset(key, 3, Code.FAILED, "no") for key in (0, 1, opened, 4, 7, 10**9)))
+    yield frames(write_reset(opened, 1, Code.REFUSED, "n" * 60), *several, ping)
+    yield end(StreamPacketKind.HELLO) + frames(ping)
+    yield end(StreamPacketKind.UNKNOWN) + frames(ping)
+    yield end(StreamPacketKind.CLOSE, write_close(Code.CLOSED, "good bye")) + frames(ping)
+    yield record(0, 0, 0, bytes(30)) + frames(*(bytes((kind,)) + bytes(20) for kind in range(9)))
+    yield record(OF_CONNECTION, StreamPacketKind.FRAMES, 255, ping) + frames(ping)
+
+
 SEEDS: Final = {
     make.__name__: make
-    for make in (packet, envelope, reassembly, decompression, acl, configuration)
+    for make in (packet, envelope, reassembly, decompression, acl, configuration, streams)
 }
 
 

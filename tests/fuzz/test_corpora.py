@@ -70,6 +70,10 @@ def take_anything(_: object, value: object, *__: object) -> object:
     return value
 
 
+def take_nothing_amiss(*_: object, **__: object) -> None:
+    """A check that finds nothing wrong."""
+
+
 def read_the_first(data: bytes, stride: int, _: int) -> object:
     """A check of many packets that looks at one."""
     return decode_untrusted(data[: max(stride, DATA_HEADER_SIZE + 1)])
@@ -92,6 +96,8 @@ MISTAKES: Final[list[tuple[str, str, Callable[..., Any]]]] = [
     ("reassembly", "knet_trio._core.inbound._fit_together", always),
     ("decompression", "knet_trio._compress.zlib.Zlib.decompress_untrusted", decompress_all),
     ("acl", "knet_trio._core.acl.AclEntry.matches", always),
+    ("streams", "knet_trio.streams._core.receiving_half.ReceivingHalf.check", take_nothing_amiss),
+    ("streams", "knet_trio.streams._core.connection.Connection._check_number", take_nothing_amiss),
     ("configuration", "knet_trio.config.check_integer", take_anything),
     ("configuration", "knet_trio._settings.check_seconds", take_anything),
 ]
