@@ -36,6 +36,12 @@ class Repeated(NamedTuple, Generic[T]):
     times: int
     seconds: float
 
+    @property
+    def text(self) -> str:
+        """How often it was, to stand behind it."""
+        often = "once" if self.times == 1 else f"{self.times} times"
+        return f"(repeated {often} in {self.seconds:.1f} s)"
+
 
 @attrs.define
 class _Flood(Generic[T]):

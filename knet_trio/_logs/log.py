@@ -173,9 +173,8 @@ class HandleLog:
             self._descriptor.write(subsystem, level, message % args)
 
     def _tell_repeated(self, repeated: Repeated[_Said]) -> None:
-        last, times, seconds = repeated
-        message = f"{last.message} (repeated %d times in %.1f s)"
-        self._tell(last._replace(message=message, args=(*last.args, times, seconds)))
+        last = repeated.last
+        self._tell(last._replace(message=f"{last.message} %s", args=(*last.args, repeated.text)))
 
     def _tell_counts(self, now: float) -> None:
         for repeated in self._repeats.due(now):

@@ -82,6 +82,5 @@ class ChannelSocketLog:
                 self._tell(repeated)
 
     def _tell(self, repeated: Repeated[tuple[int, str]]) -> None:
-        (level, what), times, seconds = repeated
-        text = "[channel %d] %s (repeated %d times in %.1f s)"
-        _LOGGER.log(level, text, self._channel, what, times, seconds)
+        level, what = repeated.last
+        _LOGGER.log(level, "[channel %d] %s %s", self._channel, what, repeated.text)

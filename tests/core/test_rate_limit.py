@@ -21,6 +21,11 @@ def test_the_first_is_told_and_the_next_ones_are_counted() -> None:
     assert repeats.due(100.0 + FIRST) == [Repeated("c", 2, 2.0)]
 
 
+def test_how_often_it_was_is_said_in_words() -> None:
+    assert Repeated("a", 1, 0.31).text == "(repeated once in 0.3 s)"
+    assert Repeated("a", 2, 5.0).text == "(repeated 2 times in 5.0 s)"
+
+
 def test_what_came_several_times_at_once_is_counted_that_often() -> None:
     repeats: RateLimiter[str] = RateLimiter()
     assert repeats.first("kind", "a", 0.0, times=10)
