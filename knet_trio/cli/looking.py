@@ -39,8 +39,9 @@ def socket_option(command: F) -> F:
         "--socket",
         type=click.Path(path_type=Path),
         default=None,
-        help="The control socket of the running host.  [default: the one in $RUNTIME_DIRECTORY,"
-        " $XDG_RUNTIME_DIR/knet-trio, or for root /run/knet-trio]",
+        envvar="KNET_TRIO_SOCKET",
+        help="The control socket of the running host.  [default: $KNET_TRIO_SOCKET, or the one in"
+        " $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/knet-trio, or for root /run/knet-trio]",
     )(command)
 
 
@@ -62,7 +63,11 @@ def choose_socket(socket: Path | None) -> Path:
         )
     if len(found) > 1:
         names = "\n".join(f"  --socket {path}" for path in found)
-        leave(f"several hosts run on this machine: choose one of\n{names}", REFUSED)
+        leave(
+            f"several hosts run on this machine: choose one of\n{names}\n"
+            "or set KNET_TRIO_SOCKET to its path, for all commands",
+            REFUSED,
+        )
     return found[0]
 
 

@@ -20,7 +20,14 @@ COMMAND: Final = [sys.executable, "-W", "error", "-m", "knet_trio"]
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment without what points to sockets, or has a say about colours."""
-    unwanted = ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
+    unwanted = (
+        "KNET_TRIO_SOCKET",
+        "RUNTIME_DIRECTORY",
+        "XDG_RUNTIME_DIR",
+        "NO_COLOR",
+        "FORCE_COLOR",
+        "COLUMNS",
+    )
     kept = {name: value for name, value in os.environ.items() if name not in unwanted}
     return {**kept, **(changes or {})}
 

@@ -24,6 +24,18 @@ async def test_it_finds_the_only_host_by_the_environment(tmp_path: Path) -> None
         assert (done.status, done.errors) == (0, "")
 
 
+async def test_the_environment_says_which_host(tmp_path: Path) -> None:
+    async with open_served(tmp_path) as served:
+        done = await run("status", "--interval", 0, KNET_TRIO_SOCKET=str(served.path))
+        assert (done.status, done.errors) == (0, "")
+        # What is said to the command goes over that.
+        nobody = str(tmp_path / "no.sock")
+        done = await run(
+            "status", "--interval", 0, *socket_of(served.path), KNET_TRIO_SOCKET=nobody
+        )
+        assert (done.status, done.errors) == (0, "")
+
+
 async def test_of_several_hosts_it_names_them(tmp_path: Path) -> None:
     other = tmp_path / "other.sock"
     async with open_served(tmp_path) as served:
@@ -33,7 +45,8 @@ async def test_of_several_hosts_it_names_them(tmp_path: Path) -> None:
             done = await run("status", RUNTIME_DIRECTORY=str(tmp_path))
     assert done.status == 2
     assert "several hosts run on this machine" in done.errors
-    assert f"--socket {served.path}\n  --socket {other}" in done.errors
+    assert f"--socket {served.path}\n  --socket {other}\n" in done.errors
+    assert "KNET_TRIO_SOCKET" in done.errors
 
 
 @pytest.mark.parametrize("command", ["status", "doctor", "events", "ping", "top"])
