@@ -38,6 +38,14 @@ def run_demo(*arguments: str) -> dict[str, Any]:
     return result
 
 
+def test_the_help_says_of_each_command_all_that_it_does() -> None:
+    done = run("-h")
+    assert done.returncode == 0
+    _, commands = done.stdout.split("Commands:")
+    assert "..." not in commands
+    assert " ".join(commands.split()).endswith("of a running host live, with rates.")
+
+
 def test_active_loses_nothing() -> None:
     result = run_demo("--seconds", "6")
     assert result["ok"] is True
