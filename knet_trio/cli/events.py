@@ -54,6 +54,9 @@ async def _follow(
     client: ControlClient, *, console: Console, count: int | None, as_json: bool
 ) -> None:
     async with client.events() as events:
+        if sys.stdout.isatty():
+            # Nothing may happen for hours.
+            click.echo("waiting for what happens from now on; Ctrl-C ends it", err=True)
         seen = 0
         async for event in events:
             if as_json:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
+import subprocess
 from pathlib import Path
 
 import trio
 
 from knet_trio.cli.events import event_text
 from knet_trio.control import ChannelEvent, DataMtuEvent, HostEvent, LinkEvent, MissedEvents
-from tests.cli.commands import run, socket_of, started
+from tests.cli.commands import COMMAND, environment, run, socket_of, started
+from tests.cli.test_status import read_screen
 from tests.cluster import PATIENCE
 from tests.control.serving import Served, open_served
 
@@ -31,6 +35,29 @@ async def test_events_are_lines_with_time_and_reason(tmp_path: Path) -> None:
         said = {line.split("  ", 1)[1] for line in lines}
         assert "link 0 to host 1 (me) is down: it was disabled here" in said
         assert any("host 1 (me) is reachable" in line for line in said)
+        nursery.cancel_scope.cancel()
+
+
+async def test_on_a_terminal_it_says_that_it_waits(tmp_path: Path) -> None:
+    async with open_served(tmp_path) as served, trio.open_nursery() as nursery:
+        nursery.start_soon(toggle, served)
+        ours, theirs = pty.openpty()
+        process = await trio.to_thread.run_sync(
+            lambda: subprocess.Popen(
+                [*COMMAND, "events", "--count", "1", *socket_of(served.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=subprocess.STDOUT,
+                env=environment({"TERM": "dumb"}),
+            )
+        )
+        os.close(theirs)
+        try:
+            screen = await trio.to_thread.run_sync(read_screen, process, ours)
+        finally:
+            os.close(ours)
+        assert process.returncode == 0
+        assert screen.startswith("waiting for what happens from now on; Ctrl-C ends it")
         nursery.cancel_scope.cancel()
 
 
