@@ -53,8 +53,9 @@ def explain_silence(case: LinkCase) -> Finding:
         where=case.where,
         text=f"nothing comes from {case.peer}: {case.pings_sent} pings were sent meanwhile, and"
         " neither a pong came, nor a ping of it, nor an error",
-        remedy=f"see whether that machine is up; let UDP from {case.link.src} to {case.peer}, and"
-        " the other way round, through all firewalls between them",
+        remedy="see whether that machine is up and the cables of this network are in; let UDP from"
+        f" {case.link.src} to {case.peer}, and the other way round, through all firewalls between"
+        " them",
     )
 
 
@@ -201,6 +202,7 @@ def _explain_refused_there(case: LinkCase, trouble: LinkTrouble) -> Finding:
         code=FindingCode.HOST_UNREACHABLE,
         where=case.where,
         text=trouble.text,
-        remedy="see whether that machine is up and has this address, and whether a router or a"
-        " firewall on the way turns packets away",
+        remedy="see whether that machine is up and has this address, whether the cables of this"
+        " network are in, here too, and whether a router or a firewall on the way turns packets"
+        " away",
     )
