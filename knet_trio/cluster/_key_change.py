@@ -212,6 +212,9 @@ class KeyChangeFiles:
     @staticmethod
     def _say(doing: str, path: Path, error: OSError | ValueError) -> str:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        if isinstance(error, FileNotFoundError | FileExistsError) and path.parent.is_dir():
+            # What only this process makes was there, or was gone.
+            why += "; if another host of this machine has the same key file, give each its own"
         return f"{path} cannot be {doing}: {why}"
 
 

@@ -119,6 +119,22 @@ def test_one_that_others_may_read_is_refused(files: KeyChangeFiles) -> None:
         files.read_change()
 
 
+def test_two_hosts_with_one_key_file_are_told(
+    files: KeyChangeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def replace_late(path: Path, target: Path) -> Path:
+        # The other process has removed what it took for left over.
+        path.unlink()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_late)
+    with pytest.raises(KeyFileError, match=r"No such file or directory; .* give each its own"):
+        files.write_change(CHANGE)
+    assert files.read_change() is None
+
+
 def test_where_nothing_can_be_written_all_is_as_it_was(files: KeyChangeFiles) -> None:
     (files.key_file.parent / "lab.key.new").mkdir()
     (files.key_file.parent / "lab.key.rekey.new").mkdir()
