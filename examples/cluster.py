@@ -5,6 +5,7 @@ Start each host in a terminal of its own, in a directory with a copy of ``exampl
     knet-trio keygen lab.key
     python examples/cluster.py lab.toml alpha
     python examples/cluster.py lab.toml beta
+    python examples/cluster.py lab.toml gamma
 
 Then change the file, and send one of them SIGHUP. Where the hosts are machines, none has to be told
 which host it is: it finds itself by its addresses.

@@ -113,7 +113,7 @@ async def test_with_anyio() -> None:
 
 async def test_cluster(tmp_path: Path) -> None:
     text = (EXAMPLES / "lab.toml").read_text()
-    ports = [free_udp_port(f"127.0.{link}.1", f"127.0.{link}.2") for link in range(2)]
+    ports = [free_udp_port(*(f"127.0.{link}.{host}" for host in (1, 2, 3))) for link in range(2)]
     for link, port in enumerate(ports):
         text = re.sub(rf'"(127\.0\.{link}\.\d)"', rf'"\1:{port}"', text)
     path = tmp_path / "lab.toml"
