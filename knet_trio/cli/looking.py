@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -29,6 +30,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 DOWN: Final = 1
 REFUSED: Final = 2
 NOBODY_THERE: Final = 3
+
+_ERRNO: Final = re.compile(r" \[E[A-Z0-9]+\]$")
 
 EXPECTED: Final = (ControlError, trio.BrokenResourceError, BrokenPipeError)
 
@@ -91,7 +94,8 @@ async def _look(path: Path, run: Callable[[ControlClient], Awaitable[T]], result
 def leave_by(outcome: object) -> NoReturn:
     """Exit because of an error or a signal."""
     if isinstance(outcome, ControlRequestError):
-        leave(outcome.reason, REFUSED)
+        # The program may have put the errno behind it, which is for programs.
+        leave(_ERRNO.sub("", outcome.reason), REFUSED)
     if isinstance(outcome, ControlError | trio.BrokenResourceError):
         leave(describe_error(outcome), NOBODY_THERE)
     leave_without_result(outcome, "it cannot go on")

@@ -108,4 +108,4 @@ async def test_what_it_asks_for_and_how_it_ends(tmp_path: Path) -> None:
         assert (done.status, done.output, asked[-1]) == (0, "null\n", {"exclude": [], "drop": True})
         done = await run("rekey", *where)
         assert (done.status, done.output) == (2, "")
-        assert "host 2 (beta) is changing the key at this moment" in done.errors
+        assert done.errors == "knet-trio: host 2 (beta) is changing the key at this moment\n"
