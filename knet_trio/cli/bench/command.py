@@ -227,11 +227,11 @@ def bench(
     plot: Path | None,
     markdown: Path | None,
 ) -> None:
-    r"""Measure knet_trio beside libknet and other ways to send messages, on this machine.
+    r"""Measure knet_trio: on this machine beside libknet and others, or between two machines.
 
-    Two processes talk over loopback, or over a veth pair between two network namespaces, which
-    needs root. The contenders take turns. What is counted is what the receiving application got.
-    docs/bench.md says what each case measures.
+    Without HOST, two processes talk over loopback, or over a veth pair between two network
+    namespaces, which needs root. The contenders take turns. What is counted is what the receiving
+    application got. docs/bench.md says what each case measures.
 
     With HOST, knet_trio alone is measured between this machine and another, where `bench --serve`
     runs: rates, round trips, a stream, and failover while links are disabled.
