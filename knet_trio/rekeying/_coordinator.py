@@ -28,7 +28,12 @@ import trio
 
 from knet_trio.cluster import ClusterHost, KeyChange, make_fingerprint
 from knet_trio.cluster._key_change import decode_key, encode_key
-from knet_trio.rekeying._messages import RekeyAction, RekeyAnswer, RekeyQuestion
+from knet_trio.rekeying._messages import (
+    RekeyAction,
+    RekeyAnswer,
+    RekeyQuestion,
+    encode_hosts,
+)
 from knet_trio.rekeying._participant import Participant
 from knet_trio.rekeying._phases import LEVEL_AFTER, Level, Phase, find_level, last_phase, may_begin
 from knet_trio.rekeying.errors import RekeyBusyError, RekeyError
@@ -210,8 +215,9 @@ class Coordinator:
         """Claim a host, and return what it says; None if it does not let itself be claimed."""
         instead_of: str | None = None
         holder: int | None = None
+        hosts = encode_hosts(host.host_id for host in self._hosts)
         for _ in range(_TAKE_OVERS):
-            question = self._question(RekeyAction.CLAIM, instead_of=instead_of)
+            question = self._question(RekeyAction.CLAIM, instead_of=instead_of, hosts=hosts)
             answer = self._judge(one, await self._ask(one.host.host_id, question))
             if answer is None or answer.holder is None or answer.holder_run is None:
                 return answer

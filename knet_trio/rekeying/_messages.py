@@ -6,7 +6,11 @@ Only hosts that have the key can read it, or ask. Keys go in it once for each ho
 
 from __future__ import annotations
 
+import base64
+import binascii
 import enum
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final, TypeVar, cast
 
 import attrs
@@ -46,6 +50,8 @@ class RekeyQuestion:
         action: What is asked for.
         run: The call of ``rekey`` that asks, drawn at random; the salt of fingerprints, too.
         instead_of: With ``claim``, the call whose host has been found dead or done.
+        hosts: With ``claim``, the hosts in the cluster file of the host that asks
+            (``encode_hosts``).
         change: The change that it is about.
         began_by: With ``set``, who began that.
         mark: With ``set``, ``use`` and ``clear``, the fingerprint of the new key.
@@ -56,6 +62,7 @@ class RekeyQuestion:
     action: str
     run: str
     instead_of: str | None = None
+    hosts: str | None = None
     change: str | None = None
     began_by: int | None = None
     mark: str | None = None
@@ -88,6 +95,22 @@ class RekeyAnswer:
     holder_run: str | None = None
     old: str | None = attrs.field(default=None, repr=False)
     new: str | None = attrs.field(default=None, repr=False)
+
+
+def encode_hosts(host_ids: Iterable[int]) -> str:
+    """Return ids of hosts, a bit each in base64: all that there can be fit into a request."""
+    bits = 0
+    for host_id in host_ids:
+        bits |= 1 << host_id
+    return base64.b64encode(bits.to_bytes(-(-bits.bit_length() // 8), "little")).decode()
+
+
+def find_missing(text: str, host_ids: Iterable[int]) -> list[int]:
+    """Return which of the ids are not in what ``encode_hosts`` has made."""
+    bits = 0
+    with suppress(binascii.Error, ValueError):
+        bits = int.from_bytes(base64.b64decode(text, validate=True), "little")
+    return [host_id for host_id in host_ids if not bits >> host_id & 1]
 
 
 class BadMessageError(ValueError):

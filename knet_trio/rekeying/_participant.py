@@ -11,7 +11,12 @@ from knet_trio import KnetError
 from knet_trio.cluster import KeyChange, make_fingerprint
 from knet_trio.cluster._key_change import MAX_CHANGE_ID, decode_key, encode_key
 from knet_trio.rekeying._host_keys import HostKeys
-from knet_trio.rekeying._messages import RekeyAction, RekeyAnswer, RekeyQuestion
+from knet_trio.rekeying._messages import (
+    RekeyAction,
+    RekeyAnswer,
+    RekeyQuestion,
+    find_missing,
+)
 
 
 @attrs.frozen
@@ -68,11 +73,27 @@ class Participant:
         if obstacle is not None:
             return self._refuse(question, obstacle)
         if action is RekeyAction.CLAIM:
+            stranger = self._find_stranger(question)
+            if stranger is not None:
+                return self._refuse(question, stranger)
             return self._describe(question)
         try:
             return await self._act(action, question)
         except KnetError as error:
             return self._refuse(question, str(error.args[0]))
+
+    def _find_stranger(self, question: RekeyQuestion) -> str | None:
+        """Return why not: a host that the other one would leave out without knowing of it."""
+        if question.hosts is None:
+            return None
+        named = {host.host_id: host.name for host in self.keys.cluster.hosts}
+        missing = find_missing(question.hosts, sorted(named))
+        if not missing:
+            return None
+        return (
+            f"its cluster file has host {missing[0]} ({named[missing[0]]}), which is not in the"
+            " file of the host that changes the key: give both the same file, and have it read"
+        )
 
     async def _act(self, action: RekeyAction, question: RekeyQuestion) -> RekeyAnswer:
         change = self.keys.change

@@ -224,7 +224,7 @@ class Mesh:
             return await self.ask(host, host_id, question)
 
         left_out = self.exclude if exclude is None else exclude
-        return Coordinator(at, host.participant, ask, self.hosts, left_out)
+        return Coordinator(at, host.participant, ask, host.opened.cluster.hosts, left_out)
 
     def start_all(self) -> None:
         for host in self.included():

@@ -202,6 +202,24 @@ async def test_where_it_cannot_be_done(
     assert mesh.members[2].files.change is None
 
 
+async def test_a_host_that_only_another_one_knows_of_is_not_cut_off(
+    autojump_clock: MockClock,
+) -> None:
+    mesh = Mesh(3)
+    one, _, other = mesh.members[3].opened.cluster.hosts
+    change_cluster(mesh.members[3], hosts=(one, other))
+    report = await mesh.rekey(3)
+    assert report is not None
+    assert [host.outcome for host in report.hosts] == [REFUSED, WAITING]
+    assert "has host 2 (host2), which is not in the file" in report.hosts[0].reason
+    assert mesh.keys() == {FIRST_KEY}
+    # A file with more hosts leaves out none.
+    mesh.members[3].opened.cluster = mesh.members[1].opened.cluster
+    change_cluster(mesh.members[1], hosts=(one, other))
+    assert await rekey(mesh, at=3) == [DONE, DONE, DONE]
+    mesh.assert_over()
+
+
 async def test_where_packets_in_the_clear_are_accepted_nobody_is_believed(
     autojump_clock: MockClock,
 ) -> None:
