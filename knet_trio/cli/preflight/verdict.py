@@ -223,7 +223,8 @@ class _Judging:
         ways = [way for pair in pairs for way in pair.ways]
         if any(way.connected for way in ways):
             return False
-        return any(way.opened for way in ways) or any(map(find_mismatch, pairs))
+        signs = (way.opened or way.other_id or way.other_link for way in ways)
+        return any(signs) or any(map(find_mismatch, pairs))
 
     def _links_between(self, one: int, other: int) -> list[int]:
         ends = [
@@ -279,7 +280,10 @@ class _Judging:
             remedy = "start preflight on all hosts again"
         elif any(way.connected for way in ways):
             text = "it answers pings, and no preflight answers there: something else has its port"
-            remedy = "stop corosync on it (systemctl stop corosync), then start preflight"
+            remedy = (
+                "stop corosync on it (systemctl stop corosync), then start preflight; if that runs"
+                " there, compare service_channel in the files"
+            )
         elif numbers and numbers <= {errno.ECONNREFUSED}:
             text = "nothing listens at its addresses and ports"
             remedy = "start preflight on it, or compare the ports in its file"

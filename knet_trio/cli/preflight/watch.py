@@ -123,7 +123,8 @@ class Watch:
         link = watched.link
         found, heard = link.diagnose(), self._ears.get(watched.host_id, link.link_id)
         signs = found.crypto_fault, _find_elsewhere(found), link.status.stats.rx_total_packets
-        return any(signs) or heard.astray >= 0
+        with_wrong_ids = _count(found, DropCause.UNKNOWN_HOST, DropCause.UNKNOWN_LINK)
+        return any(signs) or heard.astray >= 0 or with_wrong_ids > 0
 
     async def settle(self, come: Callable[[], AbstractSet[int]]) -> None:
         """Wait until the links to hosts that are there are up, for as long as that may take.

@@ -310,6 +310,17 @@ def test_a_host_that_cannot_be_spoken_to_has_come() -> None:
     assert (len(verdict.findings), verdict.missing, verdict.status) == (4, (), 1)
 
 
+@pytest.mark.parametrize(
+    ("sign", "code"), [("other_id", "host-id-mismatch"), ("other_link", "link-id-mismatch")]
+)
+def test_a_host_with_ids_of_its_own_has_come(sign: str, code: str) -> None:
+    """Though nothing of it is opened."""
+    ways = {f"w{one}3_{link}": {**SILENT, sign: 5} for one in (1, 2) for link in (0, 1)}
+    verdict = judge(make_cluster(), make_news((1, 2), **ways))
+    assert {finding.code for finding in verdict.findings} == {code}
+    assert (len(verdict.findings), verdict.missing, verdict.status) == (4, (), 1)
+
+
 def test_another_file() -> None:
     news = make_news()
     other = {**news[1].settings, "policy": "active", "link 0 pong_timeout": "9.0"}

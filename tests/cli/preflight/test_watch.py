@@ -6,12 +6,16 @@ import errno
 import socket
 from functools import partial
 
-from knet_trio import CryptoConfig, Handle, open_handle
+import trio
+from trio.testing import MockClock
+
+from knet_trio import CryptoConfig, DropCause, Handle, open_handle
 from knet_trio.address import Address
 from knet_trio.cli.preflight.ears import Ears, Word, write_word
 from knet_trio.cli.preflight.records import WayReport
 from knet_trio.cli.preflight.watch import Watch
 from knet_trio.cluster import Cluster, ClusterHost, ClusterLink, HostLink
+from knet_trio.testing import open_network
 from tests.cluster import KEY, LOCALHOST, add_quick_link, open_pair, wait_for
 from tests.ports import free_udp_port
 
@@ -73,6 +77,19 @@ async def test_a_port_that_is_wrong_on_one_side() -> None:
     assert way.elsewhere == str(Address(*mirror.config.src))
     assert (way.errno, way.local) == (errno.ECONNREFUSED, False)
     assert "Connection refused" in way.trouble
+
+
+async def test_a_host_with_another_id_shows_life(autojump_clock: MockClock) -> None:
+    async with open_network(1), open_handle(1) as a, open_handle(9) as b:
+        here, there = ("10.0.0.1", 5405), ("10.0.0.2", 5405)
+        await add_quick_link(b.add_host(1), 0, there, here)
+        link = await add_quick_link(a.add_host(2), 0, here, there)
+        watching = watch(a)
+        await trio.sleep(1)
+        assert link.diagnose().drops[DropCause.UNKNOWN_HOST].count
+        assert not watching.shows_life(2)
+        await trio.sleep(60)
+        assert watching.shows_life(2)
 
 
 async def test_a_word_that_comes_to_the_socket_of_a_link() -> None:
