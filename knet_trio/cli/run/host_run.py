@@ -64,6 +64,7 @@ class HostRun:
         self._host = host
         self._supervisor = supervisor
         self._leave = trio.Event()
+        self._starting = trio.CancelScope()
         # One is enough to have the file read once more after this time.
         self._wishes, self._wanted = trio.open_memory_channel[_Request](1)
         self._hurried: signal.Signals | None = None
@@ -94,6 +95,7 @@ class HostRun:
             else:
                 LOGGER.info("leaving: %s", name)
                 self._leave.set()
+                self._starting.cancel()
 
     def _ask(self, request: _Request) -> None:
         try:
@@ -103,7 +105,11 @@ class HostRun:
 
     async def _serve(self) -> None:
         # As open_cluster would do it: here its warnings are wanted too.
-        cluster = await _load(self._file)
+        cluster: Cluster | None = None
+        with self._starting:
+            cluster = await _load(self._file)
+        if cluster is None:
+            return
         for warning in cluster.warnings:
             LOGGER.warning("%s", warning.describe(self._file))
         opening = open_cluster(cluster, host=self._host)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
 
 from knet_trio.cli.run.command import run
+from tests.cli.commands import started
 from tests.cli.run.supervising import Lab, make_lab
+from tests.cluster import PATIENCE
 
 
 @pytest.fixture
@@ -96,6 +102,23 @@ def test_what_metrics_need_is_missing(
     status, said = mistake(capfd, lab.path, "--host", "alpha")
     assert "[metrics], and prometheus_client is missing: pip install 'knet-trio[metrics]'" in said
     assert status == 2
+
+
+async def test_one_signal_is_enough_while_the_file_does_not_come(tmp_path: Path) -> None:
+    """As from a network file system, or by way of a resolver that does not answer."""
+    file = tmp_path / "lab.toml"
+    os.mkfifo(file)
+    async with started("run", file) as process:
+        writer = -1
+        while writer < 0:
+            await trio.sleep(0.01)
+            # There is nobody to read yet.
+            with suppress(OSError):
+                writer = os.open(file, os.O_WRONLY | os.O_NONBLOCK)
+        process.send_signal(signal.SIGTERM)
+        with trio.fail_after(PATIENCE):
+            assert await process.wait() == 0
+        os.close(writer)
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--hots", "alpha", "a"]])
