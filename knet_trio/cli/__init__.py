@@ -30,4 +30,17 @@ def main() -> None:
         sys.exit(MISSING_EXTRA)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    knet_trio(prog_name="knet-trio")
+    from knet_trio.cli.output import fill_descriptors, status_of
+
+    fill_descriptors()
+    status: int | None = None
+    try:
+        try:
+            knet_trio(prog_name="knet-trio")
+        finally:
+            sys.stdout.flush()
+    except* OSError as errors:
+        status = status_of(errors)
+        if status is None:
+            raise
+    sys.exit(status)

@@ -10,12 +10,14 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import knet_trio
 from tests.cli.processes import ended
+from tests.cluster.files import LAB, write_file
 
 COMMAND = [sys.executable, "-W", "error", "-m", "knet_trio"]
 # Far more than any of it takes, so that a hang is a failure and not a wait for ever.
@@ -120,6 +122,37 @@ def test_a_terminal_gets_a_live_table() -> None:
     assert "Everything that should hold held." in text
     # The cursor, hidden while the table is live, is back.
     assert screen.rfind("\x1b[?25h") > screen.rfind("\x1b[?25l") >= 0
+
+
+@pytest.mark.parametrize("arguments", [["check", "lab.toml"], ["-h"]])
+def test_output_without_room_is_said_in_a_line(tmp_path: Path, arguments: list[str]) -> None:
+    write_file(tmp_path, LAB)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            cwd=tmp_path,
+        )
+    assert done.stderr == "knet-trio: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
+def test_standard_streams_that_are_closed_are_nothing_else(tmp_path: Path) -> None:
+    """Else the first socket would be taken for the log."""
+    code = (
+        "import os, sys; os.closerange(0, 3)\n"
+        "sys.stdin = sys.stdout = sys.stderr = None\n"
+        "from knet_trio.cli.output import fill_descriptors\n"
+        "fill_descriptors(); print('lost'); print('lost', file=sys.stderr)\n"
+        "opened = [os.readlink(f'/proc/self/fd/{number}') for number in range(3)]\n"
+        f"open({str(tmp_path / 'said')!r}, 'w').write(repr(opened))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=True)
+    assert (tmp_path / "said").read_text() == repr(["/dev/null"] * 3)
 
 
 def _read_terminal(descriptor: int) -> str:
