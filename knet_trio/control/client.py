@@ -320,13 +320,20 @@ async def _connect(path: Path) -> trio.SocketStream:
         await sock.connect(text)
     except OSError as error:
         sock.close()
-        number = error.errno or 0
+        number = _find_errno(error, text)
         why = _WHY.get(number, os.strerror(number))
         raise ControlSocketError(f"cannot connect to {path}: {why}", errno=number) from None
     except BaseException:
         sock.close()
         raise
     return trio.SocketStream(sock)
+
+
+def _find_errno(error: OSError, path: str) -> int:
+    """Return why it cannot be connected to a path."""
+    number = error.errno or 0
+    # To the system a file of another type is one more socket that nobody listens at.
+    return errno.ENOTSOCK if number == errno.ECONNREFUSED and not Path(path).is_socket() else number
 
 
 async def _receive_hello(reader: LineReader, path: Path) -> Hello:

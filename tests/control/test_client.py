@@ -47,8 +47,9 @@ async def open_liar(path: Path, script: Script) -> AsyncGenerator[None]:
         ("missing", "there is no such socket: does the program run"),
         ("stale", "nobody listens there: the program that made it has ended"),
         ("x" * 200, "use a shorter one"),
+        (".", "it is no socket"),
     ],
-    ids=["missing", "stale", "long"],
+    ids=["missing", "stale", "long", "directory"],
 )
 async def test_nobody_to_talk_to(tmp_path: Path, kind: str, said: str) -> None:
     if kind == "stale":
