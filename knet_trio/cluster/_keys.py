@@ -110,6 +110,9 @@ def check_name(value: object) -> str:
     size = len(name.encode())
     if size > MAX_NAME_SIZE:
         raise InvalidArgumentError(f"a name has 1 to {MAX_NAME_SIZE} bytes; this one has {size}")
+    if not name.isprintable():
+        # It stands in lines of logs and on terminals, which it must not break or steer.
+        raise InvalidArgumentError(f"{name!r} has characters that cannot be printed")
     return name
 
 

@@ -143,6 +143,19 @@ def mistakes(tmp_path: Path, text: str) -> list[Mistake]:
     return list(caught.value.mistakes)
 
 
+@pytest.mark.parametrize("name", ["al\\npha", "\\u001b[31malpha", "al\\u202epha"])
+def test_a_name_steers_no_terminal(tmp_path: Path, name: str) -> None:
+    text = f'[cluster]\nname = "{name}"\n[[hosts]]\nid = 1\nname = "{name}"\nlinks = ["10.0.0.1"]\n'
+    found = mistakes(tmp_path, text)
+    assert [(m.line, m.column, m.key) for m in found] == [
+        (2, 8, "cluster.name"),
+        (5, 8, "hosts[0].name"),
+    ]
+    for mistake in found:
+        assert "cannot be printed" in mistake.text
+        assert mistake.text.isprintable()
+
+
 def test_all_mistakes_are_found_at_once_with_their_lines(tmp_path: Path) -> None:
     text = """\
 [cluster]
