@@ -30,9 +30,10 @@ def main() -> None:
         sys.exit(MISSING_EXTRA)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    from knet_trio.cli.output import fill_descriptors, status_of
+    from knet_trio.cli.output import escape_what_is_missing, fill_descriptors, status_of
 
     fill_descriptors()
+    escape_what_is_missing()
     status: int | None = None
     try:
         try:

@@ -1,8 +1,9 @@
-"""Standard output that is closed, or has no room."""
+"""Standard output that is closed, has no room, or lacks characters."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from typing import Final
@@ -26,6 +27,12 @@ def fill_descriptors() -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
+
+
+def escape_what_is_missing() -> None:
+    """Have characters that the encoding of the output lacks written as escapes, as errors are."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def status_of(errors: BaseExceptionGroup[OSError]) -> int | None:

@@ -141,6 +141,20 @@ def test_output_without_room_is_said_in_a_line(tmp_path: Path, arguments: list[s
     assert done.returncode == 1
 
 
+def test_characters_that_a_terminal_lacks_are_escaped(tmp_path: Path) -> None:
+    write_file(tmp_path, '[[hosts]]\nid = 1\nname = "\u03b1"\nlinks = ["10.0.0.1"]\n')
+    done = subprocess.run(
+        [*COMMAND, "check", "lab.toml"],
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\n\\u03b1 (id 1)\n" in done.stdout
+
+
 def test_standard_streams_that_are_closed_are_nothing_else(tmp_path: Path) -> None:
     """Else the first socket would be taken for the log."""
     code = (
