@@ -11,6 +11,7 @@ import click
 from knet_trio import KnetError, LinkPolicy
 from knet_trio.cli.demo import DemoError, run_demo
 from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
+from knet_trio.cli.ranges import NumberRange
 from knet_trio.cli.report import open_report
 from knet_trio.cli.result import Result, Settings, default_rate
 
@@ -28,7 +29,7 @@ from knet_trio.cli.result import Result, Settings, default_rate
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(3, 3600),
+    type=NumberRange(3, 3600),
     default=15.0,
     show_default=True,
     help="How long to stream, after the links have come up. It may take longer when cuts are"
@@ -36,7 +37,7 @@ from knet_trio.cli.result import Result, Settings, default_rate
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(1, 1000),
+    type=NumberRange(1, 1000),
     default=None,
     help="Messages a second of every node, each to all others.  [default: what one process carries"
     " with ease: 100 for up to 3 nodes, 10 for 8]",

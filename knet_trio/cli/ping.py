@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from knet_trio.cli.looking import DOWN, json_option, look, open_console, socket_option
+from knet_trio.cli.ranges import NumberRange
 from knet_trio.cli.units import format_latency
 from knet_trio.control import ControlClient, HostPing, LinkPing
 from knet_trio.control.codec import dump
@@ -48,7 +49,7 @@ class Trips:
 )
 @click.option(
     "--interval",
-    type=click.FloatRange(0.01, 3600),
+    type=NumberRange(0.01, 3600),
     default=1.0,
     show_default=True,
     help="Seconds from one ping to the next.",

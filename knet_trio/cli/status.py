@@ -26,6 +26,7 @@ from knet_trio.cli.link_table import (
     summarize,
 )
 from knet_trio.cli.looking import DOWN, json_option, look, open_console, socket_option
+from knet_trio.cli.ranges import NumberRange
 from knet_trio.cli.units import count_of
 from knet_trio.control import ControlClient, HandleReport
 from knet_trio.control.codec import dump, to_json
@@ -38,7 +39,7 @@ _OTHER_LINES: Final = 6
 @socket_option
 @click.option(
     "--interval",
-    type=click.FloatRange(0, 60),
+    type=NumberRange(0, 60),
     default=0.5,
     show_default=True,
     help="How long to measure the rates, in seconds; 0 leaves them out.",

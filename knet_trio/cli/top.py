@@ -14,6 +14,7 @@ from rich.live import Live
 
 from knet_trio.cli.keys import raw_keys, read_keys
 from knet_trio.cli.looking import REFUSED, json_option, leave, look, socket_option
+from knet_trio.cli.ranges import NumberRange
 from knet_trio.cli.status import describe
 from knet_trio.cli.top_screen import Order, SetEnabled, TopScreen
 from knet_trio.control import ControlClient, ControlRequestError
@@ -24,7 +25,7 @@ from knet_trio.control.codec import dump
 @socket_option
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1, 60),
+    type=NumberRange(0.1, 60),
     default=1.0,
     show_default=True,
     help="Seconds from one look to the next.",

@@ -40,6 +40,7 @@ from knet_trio.cli.bench.result import BenchResult
 from knet_trio.cli.bench.runner import case_contenders, run_cases
 from knet_trio.cli.bench.yardstick import LONG_REPETITIONS, Yardstick
 from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
+from knet_trio.cli.ranges import NumberRange
 
 CONTENDERS: Final = (OURS, LIBKNET, *PLAIN, BARE, MESSAGES, *STREAMING)
 
@@ -152,14 +153,14 @@ class Request:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.1, 3600),
+    type=NumberRange(0.1, 3600),
     default=1.0,
     show_default=True,
     help="How long a turn is measured.",
 )
 @click.option(
     "--load-seconds",
-    type=click.FloatRange(1, 86400),
+    type=NumberRange(1, 86400),
     default=30.0,
     show_default=True,
     help="How long the load of the cases under load/ lasts.",

@@ -26,6 +26,7 @@ from knet_trio.cli.decode.json_lines import packet_object, summary_object
 from knet_trio.cli.decode.keys import UnusableKeyError, read_keys
 from knet_trio.cli.decode.text import packet_line, summary_lines
 from knet_trio.cli.ending import leave_without_result, run_until_signal, status_after
+from knet_trio.cli.ranges import NumberRange
 from knet_trio.cluster import ClusterFileError, load_cluster
 
 NOT_ALL_OPENED: Final = 1
@@ -189,9 +190,7 @@ async def _chunks(name: str) -> AsyncGenerator[bytes]:
 )
 @click.option("-s", "--summary", is_flag=True, help="Print only the summary, not the packets.")
 @click.option("-n", "--count", type=click.IntRange(1), help="End after so many packets.")
-@click.option(
-    "--seconds", type=click.FloatRange(0, min_open=True), help="With -i: end after so long."
-)
+@click.option("--seconds", type=NumberRange(0, min_open=True), help="With -i: end after so long.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
 def decode(
     file: str | None,

@@ -26,6 +26,7 @@ from knet_trio.cli.looking import (
     open_console,
     socket_option,
 )
+from knet_trio.cli.ranges import NumberRange
 from knet_trio.cli.units import count_of
 from knet_trio.control import connect_control
 from knet_trio.control.codec import dump
@@ -42,7 +43,7 @@ _STYLES: Final = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAU
 @socket_option
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.5, 60),
+    type=NumberRange(0.5, 60),
     default=None,
     help="How long to look.  [default: 3, or longer where links ping seldom]",
 )

@@ -19,6 +19,7 @@ from knet_trio.cli.looking import leave, open_console
 from knet_trio.cli.names import name_of
 from knet_trio.cli.preflight.host import CannotStartError, Found, Plan, Preflight
 from knet_trio.cli.preflight.verdict import Row, Verdict, judge
+from knet_trio.cli.ranges import NumberRange
 from knet_trio.cli.units import count_of, format_latency
 from knet_trio.cluster import Cluster, ClusterFileError, ClusterHost, find_own_host, load_cluster
 
@@ -45,14 +46,14 @@ _SEVERITIES: Final = {
 )
 @click.option(
     "--wait",
-    type=click.FloatRange(0, 86400),
+    type=NumberRange(0, 86400),
     default=60.0,
     show_default=True,
     help="Seconds that the other hosts are waited for.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.5, 3600),
+    type=NumberRange(0.5, 3600),
     default=10.0,
     show_default=True,
     help="Seconds of measuring, with 50 pings each over every link; with less than 4 seconds they"
