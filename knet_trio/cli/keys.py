@@ -63,11 +63,15 @@ def _after_sequence(text: str) -> str:
 def raw_keys(descriptor: int) -> Generator[None]:
     """Have a terminal hand over each key at once and show none, while the block runs.
 
-    Ctrl-C and Ctrl-Z work as ever.
+    Ctrl-C and Ctrl-Z work as ever. Ctrl-S is a key: it would stop the output, and with it, in the
+    middle of a write, the program.
     """
     before = termios.tcgetattr(descriptor)
     try:
         tty.setcbreak(descriptor)
+        mode = termios.tcgetattr(descriptor)
+        mode[tty.IFLAG] &= ~termios.IXON
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, mode)
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

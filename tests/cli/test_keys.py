@@ -51,6 +51,8 @@ async def test_keys_come_one_by_one_and_the_terminal_is_as_before() -> None:
             await keys.aclose()
             # Nothing is shown of them.
             assert not termios.tcgetattr(theirs)[3] & termios.ECHO
+            # Ctrl-S stops no output.
+            assert not termios.tcgetattr(theirs)[0] & termios.IXON
         assert termios.tcgetattr(theirs) == before
     finally:
         os.close(ours)
