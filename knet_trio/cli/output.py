@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import sys
 from typing import Final
@@ -31,8 +30,9 @@ def fill_descriptors() -> None:
 
 def escape_what_is_missing() -> None:
     """Have characters that the encoding of the output lacks written as escapes, as errors are."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None and sys.stdout.errors == "strict":
+        reconfigure(errors="backslashreplace")
 
 
 def status_of(errors: BaseExceptionGroup[OSError]) -> int | None:
