@@ -28,7 +28,6 @@ LONG = [
     "tests/cli/preflight",
     "tests/cli/run",
     "tests/cli/test_bench.py",
-    "tests/cli/test_bench_machines.py",
     "tests/cli/test_completion.py",
     "tests/cluster/test_running_corosync.py",
     "tests/metrics/test_prometheus.py",
@@ -53,7 +52,12 @@ HARD = [
 
 # What asks so much of the machine, or counts to the last packet what arrives in time, that nothing
 # else should run beside it: no other tests, and no measuring of coverage.
-ALONE = ["tests/attack", "tests/network", "tests/soak"]
+ALONE = [
+    "tests/attack",
+    "tests/cli/test_bench_machines.py",
+    "tests/network",
+    "tests/soak",
+]
 
 # Many tests wait more than they work, so there are more at once than a small machine has cores. A
 # file's tests stay together: some share what is dear to make.
