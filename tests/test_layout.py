@@ -261,13 +261,28 @@ def test_every_public_name_exists_and_is_listed_once_in_order() -> None:
 
 
 def test_every_name_the_package_imports_for_its_users_is_public() -> None:
-    names = {
-        alias.asname or alias.name
-        for statement in import_statements(MODULES[""].tree)
-        if isinstance(statement, ast.ImportFrom) and statement.module != "__future__"
+    """Type checkers, which see the imports, and programs, which use the table, get the same."""
+    (block,) = (
+        node
+        for node in MODULES[""].tree.body
+        if isinstance(node, ast.If) and is_type_checking(node.test)
+    )
+    seen = {
+        (statement.module, alias.asname or alias.name)
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom)
         for alias in statement.names
     }
-    assert names == set(knet_trio.__all__)
+    assert {name for _, name in seen} == set(knet_trio.__all__)
+    modules = knet_trio._MODULES  # pyright: ignore[reportPrivateUsage]
+    assert seen == {(module, name) for module, names in modules.items() for name in names}
+
+
+def test_names_of_the_package_that_are_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'knet_trio' has no attribute 'open_handel'"):
+        getattr(knet_trio, "open_handel")  # noqa: B009
+    assert set(knet_trio.__all__) <= set(dir(knet_trio))
+    assert "Final" not in dir(knet_trio)
 
 
 def test_no_class_name_stands_twice() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -12,7 +13,6 @@ from knet_trio import (
     DataMtuChanged,
     Event,
     EventsLost,
-    Handle,
     HostStatusChanged,
 )
 from knet_trio.control.lines import EVENT_QUEUE
@@ -24,6 +24,9 @@ from knet_trio.control.records import (
     LinkEvent,
     MissedEvents,
 )
+
+if TYPE_CHECKING:
+    from knet_trio import Handle
 
 
 def describe_event(handle: Handle, event: Event) -> ControlEvent:
