@@ -219,7 +219,8 @@ async def test_a_bug_in_a_compressor_ends_the_handle_and_only_there(
                 for _ in range(1 if idle else 3):
                     await send(channel)
             await trio.sleep_forever()
-    assert kinds(caught.value) == [RuntimeError]
+    # One for each place that came upon it in the same turn: a call, and a task of the handle.
+    assert set(kinds(caught.value)) == {RuntimeError}
 
 
 @pytest.mark.parametrize("model", ["zlib", "lzma"])
