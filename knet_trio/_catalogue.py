@@ -16,13 +16,15 @@ from knet_trio.errors import InvalidArgumentError, shown
 def get_transport_list() -> list[str]:
     """Return the transports for ``add_link``, in the order of their ids.
 
+    SCTP is among them also where the kernel has none.
+
     See knet_get_transport_list(3).
     """
     return sorted(TRANSPORT_IDS, key=TRANSPORT_IDS.__getitem__)
 
 
 def get_transport_name(transport_id: int) -> str:
-    """Return the name of a transport: 0 is ``loopback``, 1 ``udp``.
+    """Return the name of a transport: 0 is ``loopback``, 1 ``udp``, 2 ``sctp``.
 
     Raises:
         InvalidArgumentError: There is no transport of that number.

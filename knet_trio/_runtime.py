@@ -12,7 +12,7 @@
       |- rx: lanes                       what could not go through as it came in
       |    '- slow                       waits for the thread that decompresses
       |- watch                           waits for the sockets that are quiet, all together
-      |- endpoint (for each socket)
+      |- endpoint (for each socket, with SCTP for each association)
       |    |- receive
       |    '- room                       waits for room when it is full
       '- datafd (for each data fd)
@@ -34,6 +34,7 @@ import trio
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._pipeline.receiver import Receiver
 from knet_trio._pipeline.transmitter import Transmitter
+from knet_trio._state.admit import admit_connection
 from knet_trio._state.context import Context
 from knet_trio._state.control import receive_troubles
 from knet_trio._state.handle import HandleState
@@ -46,8 +47,8 @@ from knet_trio._transport import LOOPBACK, find_transport
 from knet_trio._transport.interfaces import is_local
 from knet_trio._transport.watch import EpollWatch
 from knet_trio._waiting import check_in_trio, outside_error
-from knet_trio.abc import Endpoint, Transport
-from knet_trio.address import Address
+from knet_trio.abc import Endpoint, PeerEndpoint, Transport
+from knet_trio.address import ANY_PORT, Address
 from knet_trio.config import LinkConfig
 from knet_trio.datafd import Datafds
 from knet_trio.errors import BusyError, InvalidArgumentError
@@ -63,6 +64,8 @@ class _Bound:
         transport: The transport it was made by.
         dynamic: Whether its links have no ``dst``.
         high_priority: Whether its packets are marked for the network.
+        links: The links that share it.
+        accepted: The connections that peers have made to it.
         scope: Cancels its tasks.
         closed: Set when it is closed.
     """
@@ -72,6 +75,8 @@ class _Bound:
     transport: Transport
     dynamic: bool
     high_priority: bool
+    links: dict[NetworkLinkState, None] = attrs.field(factory=dict[NetworkLinkState, None])
+    accepted: dict[Endpoint, None] = attrs.field(factory=dict[Endpoint, None])
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     closed: trio.Event = attrs.field(factory=trio.Event)
 
@@ -221,6 +226,8 @@ class Runtime(Connections):
         )
         link.acl.guard(self.check_here)
         host.add(link)
+        bound.links[link] = None
+        link.sender.connect()
         return link
 
     def _add_loopback(self, host: HostState, config: LinkConfig) -> LoopbackLinkState:
@@ -251,9 +258,13 @@ class Runtime(Connections):
                 continue
             bound = self._bound[link.endpoint]
             bound.send_socket.users -= 1
+            if isinstance(link, NetworkLinkState):
+                del bound.links[link]
             if not bound.send_socket.users:
                 del self._bound[bound.endpoint]
                 del self._bound_to[bound.transport, bound.endpoint.local]
+                for accepted in tuple(bound.accepted):
+                    self._connected[accepted].scope.cancel()
                 bound.scope.cancel()
                 closed.append(bound.closed)
         # Their tasks end in a few turns, and then the addresses are free.
@@ -329,8 +340,37 @@ class Runtime(Connections):
                 key="small buffers",
             )
         endpoint.use_watch(self._watch, self.receiver.receive_alone)
+        if transport.has_connections:
+            endpoint.use_connections(
+                partial(self._accept, bound), lambda: self.context.reconnect_interval
+            )
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local}")
         return bound
+
+    def _accept(self, shared: _Bound, endpoint: PeerEndpoint) -> None:
+        """Serve what a peer has connected, or close it if no link is for that peer."""
+        peer = endpoint.peer
+        log = self.context.log
+        lists = self.context.access_lists
+        if self.ended or not admit_connection(shared.links, peer, access_lists=lists):
+            endpoint.reset("no link is for its peer")
+            endpoint.close()
+            return
+        if not shared.dynamic:
+            # Links know their peers by their addresses, and these come from any port.
+            endpoint.source = peer._replace(port=ANY_PORT)
+        log.debug(LogSubsystem.TRANSPORT, "%s has connected to %s", peer, endpoint.local)
+        shared.accepted[endpoint] = None
+        bound = self._add_connected(endpoint, shared)
+        self._nursery.start_soon(self._serve_peer, bound, shared, name=f"endpoint of {peer}")
+
+    async def _serve_peer(self, bound: _Bound, shared: _Bound) -> None:
+        """Serve what a peer has connected, until it has ended."""
+        try:
+            await self._serve(bound)
+        finally:
+            del shared.accepted[bound.endpoint]
+            self._connected.pop(bound.endpoint, None)
 
     def _have_room(self, host_ids: Sequence[int]) -> None:
         self.context.on_room(host_ids)
@@ -341,24 +381,39 @@ class Runtime(Connections):
         endpoint = shared.endpoint.connect(destination)
         if endpoint is None:
             return None
+        # What a peer has connected is served already.
+        bound = self._connected.get(endpoint)
+        if bound is None:
+            bound = self._add_connected(endpoint, shared)
+            self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local} alone")
+        return bound.send_socket
+
+    def _add_connected(self, endpoint: Endpoint, shared: _Bound) -> _Bound:
+        """Note a socket for one peer alone, beside the one that links share."""
         own = SendSocket(endpoint, self._have_room)
         bound = _Bound(endpoint, own, shared.transport, shared.dynamic, shared.high_priority)
         self._connected[endpoint] = bound
         endpoint.use_watch(self._watch, self.receiver.receive_alone)
-        self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local} alone")
-        return own
+        return bound
 
     def disconnect(self, send_socket: SendSocket) -> None:
         """Close the socket of one link."""
-        bound = self._connected.pop(send_socket.endpoint)
-        bound.scope.cancel()
-        bound.endpoint.close()
+        # What a peer has connected may have ended meanwhile.
+        bound = self._connected.pop(send_socket.endpoint, None)
+        if bound is not None:
+            bound.scope.cancel()
+        send_socket.endpoint.close()
+
+    async def _receive(self, bound: _Bound, nursery: trio.Nursery) -> None:
+        """Receive, and end what belongs to the socket when nothing comes any more."""
+        await self.receiver.receive_from(bound.endpoint)
+        nursery.cancel_scope.cancel()
 
     async def _serve(self, bound: _Bound) -> None:
         try:
             with bound.scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self.receiver.receive_from, bound.endpoint, name="receive")
+                    nursery.start_soon(self._receive, bound, nursery, name="receive")
                     nursery.start_soon(bound.send_socket.run, name="room")
         finally:
             bound.endpoint.close()

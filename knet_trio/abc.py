@@ -15,10 +15,12 @@ __all__ = [
     "Arrivals",
     "Cipher",
     "Compressor",
+    "ConnectionChange",
     "Endpoint",
     "Filter",
     "OpenedTrain",
     "PathTrouble",
+    "PeerEndpoint",
     "SocketWatch",
     "Train",
     "Transport",
@@ -194,16 +196,39 @@ class Train(NamedTuple):
         return [data[start : start + size] for start in range(0, len(data), size)]
 
 
+class ConnectionChange(NamedTuple):
+    """What became of a connection to ``destination``.
+
+    Attributes:
+        destination: Where it leads to.
+        is_up: Whether it is there now.
+        reason: Why it is there, or is not.
+        errno: The system's number of the error; 0 for none.
+    """
+
+    destination: Address
+    is_up: bool
+    reason: str
+    errno: int = 0
+
+
 class Arrivals(NamedTuple):
     """What came in at once: datagrams, and troubles with what was sent.
 
     What has arrived is worth more than what is said of its sender: troubles are told once all that
     had arrived before them has been taken, at the latest with ``trains``, which come first. Where
     there is always more to take, that is once as much has been taken as the receive buffer holds.
+
+    Attributes:
+        trains: The datagrams.
+        troubles: What the network, or this machine, says of packets that were sent.
+        connection: What became of the connection of an endpoint that has one, after ``trains``;
+            None if nothing did.
     """
 
     trains: list[Train]
     troubles: list[PathTrouble]
+    connection: ConnectionChange | None = None
 
 
 class SocketWatch(ABC):
@@ -255,11 +280,17 @@ class Endpoint(ABC):
             buffers than the protocol wants; else None.
         is_welcome: Whether all that was received last was of use. Whoever receives sets it: for
             what is refused nobody has to hurry.
+        fault: Why nothing can be sent, in words, while a connection has to be there first and is
+            not; else None.
+        ended: Whether nothing will come any more, since the peer's connection is lost. An endpoint
+            that makes a new connection has not ended.
     """
 
     local: Address
     small_buffers: str | None = None
     is_welcome: bool = True
+    fault: str | None = None
+    ended: bool = False
 
     @abstractmethod
     async def receive(self) -> Arrivals:
@@ -298,6 +329,17 @@ class Endpoint(ABC):
                 buffer is full, which nobody can wait for: try again a little later.
         """
 
+    def send_urgent_nowait(self, datagram: bytes, destination: Address) -> bool:
+        """Send a small datagram that does not wait behind a full send buffer, where possible.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            OSError: As ``send_nowait`` does.
+        """
+        return self.send_nowait((datagram,), destination) == 1
+
     @abstractmethod
     async def wait_sendable(self) -> None:
         """Wait until there may be room in the send buffer again."""
@@ -335,6 +377,21 @@ class Endpoint(ABC):
         """
         return None
 
+    def use_connections(  # noqa: B027 - most transports have none
+        self, accept: Callable[[PeerEndpoint], None], interval: Callable[[], float]
+    ) -> None:
+        """Hand over the connections that peers make; called once, before ``receive``.
+
+        Only endpoints of a transport that has connections are asked.
+
+        Args:
+            accept: Takes an endpoint for a peer that has connected. It does not wait.
+            interval: Returns the seconds from one attempt to connect to the next.
+        """
+
+    def reset(self, reason: str) -> None:  # noqa: B027 - most transports have no connections
+        """Break the connection without a word, for it is of no use, and make a new one."""
+
     @abstractmethod
     def troubles(self) -> list[PathTrouble]:
         """Take what this machine says of earlier sends: the sizes that it refused.
@@ -358,6 +415,19 @@ class Endpoint(ABC):
         """Close it; whoever waits gets ``trio.ClosedResourceError``."""
 
 
+class PeerEndpoint(Endpoint):
+    """An endpoint for the connection that a peer has made.
+
+    Attributes:
+        peer: The address that it came from.
+        source: The address that ``receive`` names for what comes over it, at first ``peer``.
+            Whoever takes it may set another one.
+    """
+
+    peer: Address
+    source: Address
+
+
 class Transport(ABC):
     """A way of carrying datagrams.
 
@@ -365,11 +435,16 @@ class Transport(ABC):
         name: Its name, as ``add_link`` takes it.
         transport_id: Its number in libknet.
         header_size: The bytes that it adds to the IP header.
+        has_connections: Whether there have to be connections before anything can be sent. Then
+            ``Endpoint.connect`` makes one for each link, and goes on to try; whoever connects comes
+            from a port that nobody knows before; and datagrams of any size pass, since the
+            transport cuts them to what the path takes.
     """
 
     name: ClassVar[str]
     transport_id: ClassVar[int]
     header_size: ClassVar[int]
+    has_connections: ClassVar[bool] = False
 
     @abstractmethod
     def open_endpoint(

@@ -6,13 +6,17 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple, TypeAlias, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from knet_trio.errors import InvalidArgumentError, shown
 
 AddressLike: TypeAlias = str | tuple[str | IPv4Address | IPv6Address, int]
 """A numeric IP address and a port: ``("10.0.0.1", 5405)``, or what ``format_address`` makes of it:
 ``"10.0.0.1:5405"``, ``"[fd00::1]:5405"``."""
+
+
+ANY_PORT: Final = -1
+"""In the place of a port: any. A transport with connections knows its peers by their hosts."""
 
 
 class Address(NamedTuple):
@@ -25,6 +29,8 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
+        if self.port == ANY_PORT:
+            return self.host
         return f"[{self.host}]:{self.port}" if self.is_ipv6 else f"{self.host}:{self.port}"
 
     @property

@@ -44,6 +44,8 @@ class LinkCause(enum.StrEnum):
     UNREACHABLE = "unreachable"
     # This machine itself says that the peer cannot be reached, or refused to send pings.
     REFUSED = "refused"
+    # The connection to the peer is lost, with a transport that has connections.
+    DISCONNECTED = "disconnected"
     DISABLED = "disabled"
     REMOVED = "removed"
 

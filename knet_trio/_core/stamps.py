@@ -24,7 +24,7 @@ SECRET_SIZE: Final = 32
 
 _TIME: Final = struct.Struct(">d")
 _PROOF_SIZE: Final = 8
-_WHERE: Final = struct.Struct(">HBH")
+_WHERE: Final = struct.Struct(">HBi")
 
 
 @final

@@ -43,7 +43,12 @@ from knet_trio._pipeline.delivery import Delivery
 from knet_trio._pipeline.receive_lanes import ReceiveLanes
 from knet_trio._state.admit import admit, refuse_host, refuse_link
 from knet_trio._state.channel_queue import ChannelQueue
-from knet_trio._state.control import receive_control, receive_scheduled, receive_troubles
+from knet_trio._state.control import (
+    receive_connection,
+    receive_control,
+    receive_scheduled,
+    receive_troubles,
+)
 from knet_trio._state.counters import LARGEST_UNOPENED, Kind, Unopened
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
@@ -113,7 +118,7 @@ class Receiver:
         await self._lanes.run()
 
     async def receive_from(self, endpoint: Endpoint) -> None:
-        """Receive what arrives at ``endpoint``, until cancelled."""
+        """Receive what arrives at ``endpoint``, until cancelled or until it has ended."""
         turns, delivery, context = self._turns, self._delivery, self._context
         crypto = context.crypto
         # The time that readers may still have, and when that was worked out last.
@@ -121,7 +126,7 @@ class Receiver:
         since = turns.now()
         while True:
             before = turns.round
-            trains, troubles = await endpoint.receive()
+            trains, troubles, connection = await endpoint.receive()
             turns.resumed(before)
             # A debt is forgotten, so that they get a turn for whatever comes.
             credit = max(credit, 0.0)
@@ -163,6 +168,10 @@ class Receiver:
             # What has arrived is worth more than what is said of its sender.
             if troubles:
                 receive_troubles(self._handle, endpoint, troubles)
+            if connection is not None:
+                receive_connection(self._handle, endpoint, connection)
+                if endpoint.ended:
+                    return
 
     def receive_alone(self, datagram: bytes, source: Address) -> bool:
         """Receive a small datagram that came alone to a socket that is quiet.

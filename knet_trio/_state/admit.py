@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from knet_trio._core.admission import (
@@ -91,6 +92,35 @@ def refuse_link(handle: HandleState, host_id: int, link_id: int, source: Address
     handle.context.refuse(DropCause.UNKNOWN_LINK, *details, link=concerned, key=key)
 
 
+def admit_connection(
+    links: Iterable[NetworkLinkState], peer: Address, *, access_lists: bool
+) -> bool:
+    """Return whether a peer at ``peer`` may connect for one of ``links``; if not, count it.
+
+    Args:
+        links: The links of the endpoint that it has connected to.
+        peer: Its address.
+        access_lists: Whether access lists are in use.
+    """
+    rejected = nobody = None
+    for link in links:
+        if not link.address.dynamic and link.config.dst and link.config.dst.host != peer.host:
+            nobody = link
+        elif access_lists and not link.acl.accepts(peer.host):
+            rejected = link
+        else:
+            return True
+    if rejected is not None:
+        why = _Rejection(rejected, peer)
+        rejected.context.refuse(DropCause.ACCESS_LIST, peer, why, link=rejected)
+    elif nobody is not None:
+        expected = "where a link leads to"
+        nobody.context.refuse(
+            DropCause.UNKNOWN_ADDRESS, "a connection", peer, expected, key=peer.host
+        )
+    return False
+
+
 class _Rejection:
     """Why the access list of a link rejects an address, put into words if somebody reads it."""
 
@@ -123,7 +153,7 @@ def _find_origin(
     host: HostState, link: NetworkLinkState, kind: PacketKind, source: Address
 ) -> Origin:
     judge, origin = link, Origin.PEER
-    if source != link.destination:
+    if source != link.address.source:
         sibling = _find_sibling(host, source) if kind is PacketKind.REPLY else None
         if sibling is not None:
             # Whether it may speak at all is a matter of the list of its own link.
@@ -142,6 +172,6 @@ def _find_origin(
 def _find_sibling(host: HostState, source: Address) -> NetworkLinkState | None:
     """Return the link of ``host`` that is up and leads to ``source``."""
     for link in host.network_links.values():
-        if link.destination == source and link.phase is LinkPhase.UP:
+        if link.address.source == source and link.phase is LinkPhase.UP:
             return link
     return None

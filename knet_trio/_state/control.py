@@ -23,7 +23,7 @@ from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState, TroubleKey
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import UNREACHABLE_ERRNOS, NetworkLinkState
-from knet_trio.abc import Endpoint, PathTrouble
+from knet_trio.abc import ConnectionChange, Endpoint, PathTrouble
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
 from knet_trio.status import LinkCause
@@ -176,6 +176,12 @@ def _take_number(host: HostState, link: NetworkLinkState, ping: Ping) -> None:
 
 def _count(link: NetworkLinkState, kind: PacketKind, size: int) -> None:
     link.counters.received(_COUNTED[kind], 1, size)
+
+
+def receive_connection(handle: HandleState, endpoint: Endpoint, change: ConnectionChange) -> None:
+    """Act on what became of the connection of an endpoint."""
+    for link in handle.links_concerned(endpoint, change.destination):
+        link.connection_changed(change)
 
 
 def receive_troubles(

@@ -66,11 +66,20 @@ class ControlOutput:
         self._lane = lane
         self._report = report
         self._pong_header = pong_header(context.host_id)
-        # The last ping that was sent, and where: most pongs answer that.
+        # The last ping that was sent, and where its pong comes from: most pongs answer that.
         self._last_stamp = b""
         self._last_place: Address | None = None
         self._where = b""
         self._last_time = 0.0
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing can be sent while there is no connection, None if something can."""
+        return self._sender.fault
+
+    def reset(self, reason: str) -> None:
+        """Break the connection, if there is one that is of no use, and make a new one."""
+        self._sender.reset(reason)
 
     @property
     def drained(self) -> bool:
@@ -91,9 +100,10 @@ class ControlOutput:
         context = self._context
         lane = self._lane
         number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)
-        if place != self._last_place:
-            self._last_place = place
-            self._where = Stamps.describe(self._host_id, self._link_id, place)
+        source = self.address.name_source(place)
+        if source != self._last_place:
+            self._last_place = source
+            self._where = Stamps.describe(self._host_id, self._link_id, source)
         stamp = context.stamps.make(time, self._where)
         self._last_stamp, self._last_time = stamp, time
         packet = encode_ping_fields(context.host_id, self._link_id, stamp, number, timed)

@@ -35,6 +35,8 @@ def explain_link(link: NetworkLinkState) -> str:
         fixed = link.context.fixed_mtu
         if fixed is not None:
             mtu = f"mtu = {fixed} is set, None searches for what the path takes"
+        elif link.transport.has_connections:
+            mtu = f"{link.transport.name.upper()} cuts packets to what the path takes"
         lines.append(
             f"{name} is up: {link.reason}; round trip {liveness.latency * 1e3:.2f} ms,"
             f" {search.mtu} bytes a packet ({mtu})"
@@ -110,6 +112,16 @@ def _why_nowhere(link: NetworkLinkState) -> Iterator[str]:
         yield "  its access list is empty: link.acl.append(AclEntry.address(...)) lets a peer speak"
 
 
+def _why_not_connected(link: NetworkLinkState, fault: str) -> str:
+    interval = link.context.reconnect_interval
+    said = "" if link.reason == fault else f"no connection to the peer: {fault}; "
+    return (
+        f"  {said}it is tried every {interval:g} s: is the peer running, does its link have these"
+        " addresses the other way round and this transport, does a firewall drop"
+        f" {link.transport.name.upper()}?"
+    )
+
+
 def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     liveness = link.heartbeat.liveness
     tallies = link.counters.tallies
@@ -118,7 +130,10 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
         return list(_why_nowhere(link))
     lines: list[str] = []
     left = pings.tx_packets - pings.tx_errors
-    if pings.tx_errors and not left:
+    fault = link.sender.fault
+    if fault is not None:
+        lines.append(_why_not_connected(link, fault))
+    elif pings.tx_errors and not left:
         lines.append(
             f"  no ping has left this machine: is {link.config.src.host} one of its addresses, is"
             " the interface up, is there a route?"
@@ -131,7 +146,7 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
         lines.append(
             f"  {left} pings sent in {seconds:.1f} s, not one answered:"
             " is the peer running, does its link have these addresses the other way round, does a"
-            " firewall drop UDP?"
+            f" firewall drop {link.transport.name.upper()}?"
         )
     elif liveness.late_pong is not None and liveness.last_pong is None:
         lines.append(

@@ -41,8 +41,8 @@ class HandleState:
     Attributes:
         context: What all parts of the handle share.
         hosts: The hosts by their ids.
-        by_address: Links by their destinations, for what is wrong with a packet before its sender
-            is known.
+        by_address: Links by where their packets come from, for what is wrong with a packet before
+            its sender is known.
         data_mtu: The largest message that goes in one packet on every link in use, in bytes.
         loopback: The link of this host to itself, if it has one that is up.
         reachable: The hosts to which a link over the network can carry data.
@@ -137,12 +137,12 @@ class HandleState:
             loopback = host.loopback
             self.loopback = loopback if loopback is not None and loopback.enabled else None
         for link in host.network_links.values():
-            destination = link.destination
-            if destination is None:
+            destination, source = link.destination, link.address.source
+            if destination is None or source is None:
                 self.by_address.discard(link)
                 self._by_way.discard(link)
             else:
-                self.by_address.put(link, (destination,))
+                self.by_address.put(link, (source,))
                 anywhere = destination._replace(port=0)
                 endpoints = link.sender.endpoints
                 ways = [(one, to) for one in endpoints for to in (destination, anywhere)]

@@ -54,6 +54,8 @@ class Heartbeat:
         self._lapsed = lapsed
         # The same object whenever it is set, so that it is found quickly.
         self._beat = self.beat
+        # When the connection was made, None if there is none or none is needed.
+        self._connected_at: float | None = None
         # What the network said that the peer is asked for.
         self._said = ""
 
@@ -138,7 +140,7 @@ class Heartbeat:
         """
         output, liveness = self._output, self.liveness
         place = output.address.destination
-        if place is None:
+        if place is None or not self._can_send(now):
             return None
         sent = liveness.ping_time(now)
         error = output.ping(sent, place, timed=timed)
@@ -152,6 +154,31 @@ class Heartbeat:
         else:
             liveness.found_no_room(now)
         return None
+
+    def _can_send(self, now: float) -> bool:
+        """Return whether there is a connection, if there has to be one.
+
+        One over which the peer has not answered for too long is broken, to be made anew: it may be
+        dead at the other end, which the system finds out only after minutes.
+        """
+        if self._output.fault is not None:
+            return False
+        liveness = self.liveness
+        if liveness.connected or self._connected_at is None:
+            return True
+        since = max(self._connected_at, liveness.last_pong or -math.inf)
+        if now - since <= liveness.adjusted_timeout(now):
+            return True
+        self._connected_at = None
+        self._output.reset(f"no pong has come over it for {now - since:.3f} s")
+        return self._output.fault is None
+
+    def now_connected(self, now: float) -> None:
+        """Send a ping at once, since there is a connection to the peer."""
+        self._connected_at = now
+        if self.running:
+            self.liveness.next_ping = now
+            self._heartbeats.set(self._beat, now)
 
     def question(self, now: float, said: str, grace: float) -> bool:
         """Ask the peer at once whether it is there, since the network says that it is not.

@@ -94,10 +94,10 @@ class HostState:
         links = self.network_links.values()
         by_address: dict[Address, NetworkLinkState] = {}
         for link in links:
-            destination = link.destination
+            source = link.address.source
             # Of two that lead to one address, the one in use takes its data.
-            if destination is not None and (link.enabled or destination not in by_address):
-                by_address[destination] = link
+            if source is not None and (link.enabled or source not in by_address):
+                by_address[source] = link
         self.by_address = by_address
         self.ranked = rank(link for link in links if link.usable)
         self.admitted = {

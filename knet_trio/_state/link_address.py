@@ -10,7 +10,7 @@ from knet_trio._core.admission import LinkKind
 from knet_trio._core.challenges import ChallengeLimit
 from knet_trio._core.freshness import SeenPings
 from knet_trio._core.onwire import Ping
-from knet_trio.address import Address
+from knet_trio.address import ANY_PORT, Address
 from knet_trio.errors import DropCause
 
 
@@ -45,6 +45,8 @@ class LinkAddress:
 
     Args:
         dst: The fixed address, None if it is to be learned.
+        any_port: Whether packets of a fixed address come from a port that nobody knows before, as
+            over connections.
 
     Attributes:
         acl: The access list: which addresses may speak on the link.
@@ -55,12 +57,13 @@ class LinkAddress:
         heard_peer_at: When the last ping of its peer came from where it leads, in seconds.
     """
 
-    def __init__(self, dst: Address | None) -> None:
+    def __init__(self, dst: Address | None, *, any_port: bool = False) -> None:
         self.acl = AccessList()
         if dst is not None:
             self.acl.append(AclEntry.address(dst.host))
         self.kind = LinkKind.DYNAMIC if dst is None else LinkKind.STATIC
         self.destination = dst
+        self._any_port = any_port and dst is not None
         self.heard: HeardElsewhere | None = None
         self.heard_peer_at = -math.inf
         # Where the peer has answered from last.
@@ -78,6 +81,17 @@ class LinkAddress:
     def dynamic(self) -> bool:
         """Whether the address is learned from the peer."""
         return self.kind is LinkKind.DYNAMIC
+
+    @property
+    def source(self) -> Address | None:
+        """Where packets of the peer come from, None while that is not known."""
+        return None if self.destination is None else self.name_source(self.destination)
+
+    def name_source(self, place: Address) -> Address:
+        """Return where packets of the peer come from if it is at ``place``."""
+        if not self._any_port or place != self.destination:
+            return place
+        return place._replace(port=ANY_PORT)
 
     @property
     def challenged(self) -> Challenged | None:

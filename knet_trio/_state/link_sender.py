@@ -46,6 +46,7 @@ class LinkSender:
         refused: Called with the error when the system refuses to send.
         too_large: Called when it refuses data for its size.
         rerouted: Called when the link sends over another socket.
+        has_connections: Whether it has to connect to its peer first.
 
     Attributes:
         send_socket: The socket in use.
@@ -63,6 +64,7 @@ class LinkSender:
         refused: Callable[[OSError], None],
         too_large: Callable[[], None],
         rerouted: Callable[[], None],
+        has_connections: bool,
     ) -> None:
         self.send_socket = self.shared = send_socket
         self._context = context
@@ -72,12 +74,33 @@ class LinkSender:
         self._refused = refused
         self._too_large = too_large
         self._rerouted = rerouted
+        self._has_connections = has_connections
         # Whether a queue behind the socket was full, and how long to wait before the next try.
         self._no_buffers = False
         self._delay = FIRST_RETRY
         self._blocked_at = -math.inf
         # Where a socket of its own could not be had.
         self._unconnectable: Address | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing can be sent while there is no connection, None if something can."""
+        return self.send_socket.endpoint.fault
+
+    def connect(self) -> None:
+        """Connect to where the link leads, if that has to be done first."""
+        destination = self._address.destination
+        if not self._has_connections or destination is None:
+            return
+        own = self._context.connections.connect(self.shared, destination)
+        if own is not None:
+            self.send_socket = own
+            self._rerouted()
+
+    def reset(self, reason: str) -> None:
+        """Break the connection, which is of no use for that reason, and make a new one."""
+        if self._has_connections:
+            self.send_socket.endpoint.reset(reason)
 
     @property
     def drained(self) -> bool:
@@ -159,10 +182,14 @@ class LinkSender:
         counters = self._counters
         # A ping may go elsewhere, to ask whether the peer is there, which says nothing of the link.
         is_its_own = destination == self._address.destination
+        endpoint = self.send_socket.endpoint
+        if endpoint.fault is not None and is_its_own:
+            # Nobody has refused anything.
+            return OSError(errno.ENOTCONN, endpoint.fault)
         try:
-            taken = self.send_socket.endpoint.send_nowait((datagram,), destination)
+            taken = endpoint.send_urgent_nowait(datagram, destination)
             if not taken and is_its_own and self._go_alone(destination):
-                taken = self.send_socket.endpoint.send_nowait((datagram,), destination)
+                taken = self.send_socket.endpoint.send_urgent_nowait(datagram, destination)
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 counters.delayed(kind, 1)
@@ -193,6 +220,10 @@ class LinkSender:
 
     def moved(self) -> None:
         """Send to another address, or to none: a socket connected to the old one is closed."""
+        self._disconnect()
+        self.connect()
+
+    def _disconnect(self) -> None:
         self._unconnectable = None
         if self.send_socket is not self.shared:
             own, self.send_socket = self.send_socket, self.shared
@@ -201,7 +232,7 @@ class LinkSender:
     def close(self) -> None:
         """Stop sending: the link is being removed."""
         self._context.buffers.forget(self._try_again)
-        self.moved()
+        self._disconnect()
 
     def _go_alone(self, destination: Address) -> bool:
         """Open a socket for this link, if it found one full that others share.

@@ -13,7 +13,7 @@ from knet_trio._core.acl import AccessList
 from knet_trio._core.admission import LinkPhase
 from knet_trio._core.liveness import PongOutcome
 from knet_trio._core.onwire import Ping
-from knet_trio._core.sizes import PathSizes
+from knet_trio._core.sizes import MAX_ONWIRE, PathSizes
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._state.asked_pings import AskedPings
 from knet_trio._state.context import Context
@@ -27,7 +27,7 @@ from knet_trio._state.link_sender import LinkSender
 from knet_trio._state.path_mtu import PathMtu
 from knet_trio._state.send_lane import SendLane
 from knet_trio._state.send_socket import SendSocket
-from knet_trio.abc import Endpoint, PathTrouble, Transport
+from knet_trio.abc import ConnectionChange, Endpoint, PathTrouble, Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.errors import DropCause
@@ -48,6 +48,10 @@ UNREACHABLE_ERRNOS: Final = frozenset(
 )
 
 
+# What a link goes down for although its connection, if it has one, may look as if it were there.
+_OF_NO_USE: Final = frozenset({LinkCause.NO_PONG, LinkCause.UNREACHABLE, LinkCause.REFUSED})
+
+
 class NetworkLinkState(LinkState):
     """A link over the network: how it goes up and down, by what its parts find out.
 
@@ -56,6 +60,7 @@ class NetworkLinkState(LinkState):
         report: Called with troubles of other links that are found on the way.
 
     Attributes:
+        transport: The transport that it is of.
         address: Where it leads to, and who may speak on it.
         sender: How it sends.
         output: Its control packets.
@@ -76,7 +81,8 @@ class NetworkLinkState(LinkState):
     ) -> None:
         super().__init__(context, host_id, config)
         self._changed = changed
-        self.address = LinkAddress(config.dst)
+        self.transport = transport
+        self.address = LinkAddress(config.dst, any_port=transport.has_connections)
         self.sender = LinkSender(
             context,
             host_id,
@@ -86,6 +92,7 @@ class NetworkLinkState(LinkState):
             refused=self._refused,
             too_large=self._too_large,
             rerouted=changed,
+            has_connections=transport.has_connections,
         )
         self.output = ControlOutput(
             context, host_id, config.link_id, self.sender, self.address, lane, report
@@ -94,7 +101,13 @@ class NetworkLinkState(LinkState):
         self.heartbeat = Heartbeat(context, config, self.output, self.take_down, self._lapsed)
         sizes = PathSizes(config.src.is_ipv6, transport.header_size, context.envelope)
         self.path_mtu = PathMtu(
-            context, self.title, sizes, self.heartbeat, self.output, self._changed
+            context,
+            self.title,
+            sizes,
+            self.heartbeat,
+            self.output,
+            self._changed,
+            MAX_ONWIRE if transport.has_connections else None,
         )
         self._warn_of_faults()
 
@@ -251,6 +264,19 @@ class NetworkLinkState(LinkState):
             self._set_connected(True, reason, LinkCause.ANSWERED)
             self._changed()
 
+    def connection_changed(self, change: ConnectionChange) -> None:
+        """Take into account that there is a connection to the peer, or none any more."""
+        now, log, title = self.context.now(), self.context.log, self.title
+        key = ("connection", change.is_up, title)
+        if change.is_up:
+            log.debug(LogSubsystem.SCTP, "%s: %s", title, change.reason, key=key)
+            self.heartbeat.now_connected(now)
+            return
+        self.counters.note(change.reason, now, change.errno)
+        log.debug(LogSubsystem.SCTP, "%s: %s", title, change.reason, key=key)
+        if self.connected.is_on or (self.enabled and self.reason != change.reason):
+            self.take_down(now, change.reason, LinkCause.DISCONNECTED)
+
     def question(self, now: float, said: str) -> None:
         """Doubt it while it is up, and ask the peer, since the network says that it is not there.
 
@@ -272,6 +298,8 @@ class NetworkLinkState(LinkState):
         was_up = self.connected.is_on
         self.heartbeat.fail(now)
         self._asked_pings.give_up()
+        if cause in _OF_NO_USE:
+            self.sender.reset(reason)
         self._forget_peer()
         if not was_up:
             self._set_reason(reason)

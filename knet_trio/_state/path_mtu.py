@@ -23,6 +23,8 @@ class PathMtu:
 
     Args:
         changed: Called with each new result.
+        onwire: The bytes on the wire of the largest packet, where the transport cuts packets to
+            what the path takes and nothing is to be found; None to search.
 
     Attributes:
         search: The state of the search, to be read only.
@@ -36,7 +38,9 @@ class PathMtu:
         heartbeat: Heartbeat,
         output: ControlOutput,
         changed: Callable[[], None],
+        onwire: int | None,
     ) -> None:
+        self._onwire = onwire
         self.search = PathMtuSearch(sizes, context.pmtud_interval)
         self._context = context
         self._title = title
@@ -63,6 +67,12 @@ class PathMtu:
         return search.mtu
 
     @property
+    def _fixed(self) -> int | None:
+        """The MTU that is used instead of searching one, None to search."""
+        fixed = self._context.fixed_mtu
+        return self._onwire if fixed is None else fixed
+
+    @property
     def told(self) -> int | None:
         """The smallest size that the network said it takes, since the last search began."""
         return self._told
@@ -83,7 +93,7 @@ class PathMtu:
         """Forget the result and search: the link is up, or leads elsewhere."""
         self._told = None
         self.search.reset()
-        self.search.fix(self._context.fixed_mtu, now)
+        self.search.fix(self._fixed, now)
         self._schedule()
 
     def stop(self) -> None:
@@ -100,7 +110,7 @@ class PathMtu:
         search = self.search
         if search.sizes.envelope == self._context.envelope and self._heartbeat.connected:
             before = search.mtu, search.onwire
-            search.fix(self._context.fixed_mtu, now)
+            search.fix(self._fixed, now)
             self._settle(before)
             return
         search.reset(search.sizes._replace(envelope=self._context.envelope))

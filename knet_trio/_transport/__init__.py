@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
+from knet_trio._transport.sctp import SctpTransport
 from knet_trio._transport.udp import UdpTransport
 from knet_trio.abc import Transport
 from knet_trio.errors import InvalidArgumentError, shown
 
 TRANSPORTS: Final[dict[str, Transport]] = {
-    transport.name: transport for transport in (UdpTransport(),)
+    transport.name: transport for transport in (UdpTransport(), SctpTransport())
 }
 
 # Has no sockets, so there is no Transport for it.
@@ -42,9 +43,10 @@ def substitute_transports(*transports: Transport) -> Generator[None, None, None]
 def find_transport(name: str) -> Transport:
     """Return the transport over the network called ``name``, else raise InvalidArgumentError."""
     substitutes = _substitutes.get()
+    there = TRANSPORTS if substitutes is None else substitutes
     try:
-        return (TRANSPORTS if substitutes is None else substitutes)[name.lower()]
+        return there[name.lower()]
     except KeyError:
         raise InvalidArgumentError(
-            f"there is no transport {shown(name)} here; there are {', '.join(TRANSPORT_IDS)}"
+            f"there is no transport {shown(name)} here; there are {', '.join([LOOPBACK, *there])}"
         ) from None

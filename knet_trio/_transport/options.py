@@ -1,4 +1,4 @@
-"""The options of UDP sockets: buffers, errors, path MTU, priority."""
+"""The options of sockets: buffers, errors, path MTU, priority."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ IPV6_FREEBIND: Final = 78
 SO_SNDBUFFORCE: Final = 32
 SO_RCVBUFFORCE: Final = 33
 SO_MEMINFO: Final = 55
-# Numbers of 32 bits: which of them is what was dropped (SK_MEMINFO_DROPS, linux/sock_diag.h), and
-# how many there are at most.
+# Numbers of 32 bits: which of them are what waits to be sent (SK_MEMINFO_WMEM_QUEUED,
+# linux/sock_diag.h) and what was dropped (SK_MEMINFO_DROPS), and how many there are at most.
+_QUEUED: Final = 5
 _DROPS: Final = 8
 _NUMBERS: Final = 9
 
@@ -80,13 +81,24 @@ def buffer_size(sock: socket.socket, option: int) -> int:
 
 def dropped_packets(sock: socket.socket) -> int:
     """Return how many packets for ``sock`` the system has dropped, 0 if it does not tell."""
+    return _read_memory(sock, _DROPS)
+
+
+def queued_bytes(sock: socket.socket) -> int:
+    """Return the bytes that wait in the send buffer of a connection, with the bookkeeping.
+
+    Returns:
+        0 if the system does not tell.
+    """
+    return _read_memory(sock, _QUEUED)
+
+
+def _read_memory(sock: socket.socket, which: int) -> int:
     try:
         numbers = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4 * _NUMBERS)
     except OSError:
         return 0
-    if len(numbers) < 4 * _NUMBERS:
-        return 0
-    return int.from_bytes(numbers[4 * _DROPS :], sys.byteorder)
+    return int.from_bytes(numbers[4 * which : 4 * which + 4], sys.byteorder)
 
 
 def set_path_options(sock: socket.socket) -> None:
@@ -95,9 +107,16 @@ def set_path_options(sock: socket.socket) -> None:
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+    allow_absent_address(sock)
+
+
+def allow_absent_address(sock: socket.socket) -> None:
+    """Let ``sock`` be bound to an address that this machine does not have yet."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+    else:
         sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
 
 

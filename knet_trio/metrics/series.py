@@ -25,6 +25,7 @@ REASONS: Final[Mapping[LinkCause, str]] = {
     LinkCause.NO_PONG: "down",
     LinkCause.UNREACHABLE: "down",
     LinkCause.REFUSED: "down",
+    LinkCause.DISCONNECTED: "down",
     LinkCause.DISABLED: "down",
 }
 """What a link changes to, by the reason. One that was removed has no series any more."""

@@ -1,0 +1,225 @@
+"""SCTP, as libknet 1.x has it: an association each way between two hosts.
+
+Each host listens at the local address of its links, and connects to the peer's from a port that
+the kernel chooses. It sends over what it has connected, and receives over what the peer has. A
+link without ``dst`` connects nowhere: it sends over what the peer of the other end has connected.
+So what a listener accepts is recognised by its address alone.
+
+This module listens and accepts; ``sctp_association`` connects, sends and receives.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Final
+
+import trio
+
+from knet_trio._core.sizes import SCTP_HEADERS
+from knet_trio._transport import options, sctp_socket
+from knet_trio._transport.interfaces import Interfaces
+from knet_trio._transport.sctp_association import AcceptedAssociation, ConnectingAssociation
+from knet_trio.abc import Arrivals, Endpoint, PathTrouble, PeerEndpoint, Transport
+from knet_trio.address import Address
+from knet_trio.errors import TransportError
+
+ACCEPTED_AT_ONCE: Final = 8
+"""Associations that are accepted in one turn."""
+MOST_OF_AN_ADDRESS: Final = 32
+"""Associations that one address may have with a listener; with more the oldest are broken."""
+MOST_ACCEPTED: Final = 4096
+"""Associations that all addresses together may have; with more the oldest are broken."""
+# Seconds until it is tried again to accept what the system had no descriptor or memory for.
+_NO_DESCRIPTOR: Final = 0.1
+
+
+class SctpTransport(Transport):
+    """SCTP over IPv4 or IPv6, by the kernel."""
+
+    name: ClassVar[str] = "sctp"
+    transport_id: ClassVar[int] = 2
+    header_size: ClassVar[int] = SCTP_HEADERS
+    has_connections: ClassVar[bool] = True
+
+    def open_endpoint(
+        self, local: Address, *, privileged: bool, high_priority: bool, dscp: int
+    ) -> SctpListener:
+        """Bind a socket and listen."""
+        doing = f"cannot bind SCTP {local}"
+        mark = dscp if high_priority else None
+        interfaces = Interfaces()
+        try:
+            name = interfaces.to_kernel(local)
+            sock = sctp_socket.new_socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET)
+        except OSError as error:
+            if error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
+                raise sctp_socket.no_support_error(doing) from error
+            raise TransportError.from_os_error(doing, error) from error
+        try:
+            small = sctp_socket.set_options(sock, mark)
+            if privileged and small is not None:
+                raise TransportError(
+                    f"{small}, or leave out privileged=True", errno=errno.ENAMETOOLONG
+                )
+            # Associations that end take their time, and hold the address meanwhile.
+            options.allow_sharing(sock, True)
+            sock.bind(name)
+            sock.listen(sctp_socket.BACKLOG)
+        except OSError as error:
+            sock.close()
+            raise TransportError.from_os_error(doing, error) from error
+        except BaseException:
+            sock.close()
+            raise
+        listener = SctpListener(sock, mark, interfaces)
+        listener.small_buffers = small
+        return listener
+
+
+class SctpListener(Endpoint):
+    """A listening socket: accepts what peers connect, and makes the connections of its links.
+
+    Args:
+        sock: The socket.
+        mark: The DSCP of its packets, None for those without priority.
+        interfaces: The interfaces that its address may name.
+    """
+
+    def __init__(self, sock: socket.socket, mark: int | None, interfaces: Interfaces) -> None:
+        self.local = interfaces.from_kernel(sock.getsockname())
+        self._sock = sock
+        self._mark = mark
+        self._interfaces = interfaces
+        self._closed = False
+        self._accept: Callable[[PeerEndpoint], None] = lambda endpoint: endpoint.close()
+        self._interval: Callable[[], float] = lambda: 1.0
+        self._connections: dict[ConnectingAssociation, None] = {}
+        # By their addresses, the oldest first.
+        self._accepted: dict[Address, AcceptedAssociation] = {}
+        self._by_host: dict[str, dict[AcceptedAssociation, None]] = {}
+
+    def use_connections(
+        self, accept: Callable[[PeerEndpoint], None], interval: Callable[[], float]
+    ) -> None:
+        """Hand over what peers connect, and connect by ``interval``."""
+        self._accept, self._interval = accept, interval
+
+    async def receive(self) -> Arrivals:
+        """Accept what peers connect; nothing else comes to a listener, so this never returns."""
+        while True:
+            if self._closed:
+                await trio.lowlevel.checkpoint()
+                raise trio.ClosedResourceError("the endpoint was closed")
+            try:
+                await trio.lowlevel.wait_readable(self._sock)
+            except trio.ClosedResourceError:
+                continue
+            if not self._accept_some():
+                await trio.sleep(_NO_DESCRIPTOR)
+
+    def _accept_some(self) -> bool:
+        """Accept what waits, up to a bound; return False if the system has no room for it."""
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                sock, name = self._sock.accept()
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    return False
+                # One that was lost before it could be accepted.
+                continue
+            try:
+                sctp_socket.set_options(sock, self._mark)
+                peer = self._interfaces.from_kernel(name)
+                association = AcceptedAssociation(self.local, peer, sock, self._forget)
+            except OSError:
+                # It is lost already.
+                sock.close()
+                continue
+            self._remember(association)
+            self._accept(association)
+        return True
+
+    def _remember(self, association: AcceptedAssociation) -> None:
+        """Remember an association, and break the oldest where there are too many."""
+        peer = association.peer
+        siblings = self._by_host.setdefault(peer.host, {})
+        if len(siblings) >= MOST_OF_AN_ADDRESS:
+            next(iter(siblings)).reset("its peer has made many newer ones")
+        if len(self._accepted) >= MOST_ACCEPTED:
+            next(iter(self._accepted.values())).reset("there are too many")
+        self._accepted[peer] = association
+        self._by_host.setdefault(peer.host, {})[association] = None
+
+    def _forget(self, association: AcceptedAssociation) -> None:
+        """Forget an association that has ended."""
+        peer = association.peer
+        # A peer may have the same port again.
+        if self._accepted.get(peer) is association:
+            del self._accepted[peer]
+        siblings = self._by_host.get(peer.host, {})
+        siblings.pop(association, None)
+        if not siblings:
+            self._by_host.pop(peer.host, None)
+
+    def has_accepted(self, host: str) -> bool:
+        """Return whether an association is there that a peer at ``host`` has made."""
+        return host in self._by_host
+
+    def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
+        """Send over what the peer at ``destination`` has connected."""
+        association = self._accepted.get(destination)
+        if association is None:
+            raise OSError(errno.ENOTCONN, f"{destination} has made no association")
+        return association.send_nowait(datagrams, destination)
+
+    async def wait_sendable(self) -> None:
+        """Return, for a listener has no send buffer."""
+        await trio.lowlevel.checkpoint()
+
+    def connect(self, destination: Address) -> Endpoint | None:
+        """Return what the peer at ``destination`` has connected, else connect to it."""
+        accepted = self._accepted.get(destination)
+        if accepted is not None:
+            return accepted
+        connection = ConnectingAssociation(
+            self.local,
+            destination,
+            lambda: self._interval(),
+            self._mark,
+            self._interfaces,
+            self._connection_closed,
+        )
+        self._connections[connection] = None
+        return connection
+
+    def _connection_closed(self, connection: ConnectingAssociation) -> None:
+        self._connections.pop(connection, None)
+
+    def troubles(self) -> list[PathTrouble]:
+        """Return nothing: nothing is sent over a listener."""
+        return []
+
+    def set_dscp(self, dscp: int) -> None:
+        """Set the type of service of all associations."""
+        self._mark = dscp
+        try:
+            options.set_priority(self._sock, dscp)
+        except OSError as error:
+            raise TransportError.from_os_error(
+                f"cannot mark packets of {self.local}", error
+            ) from error
+        for connection in self._connections:
+            connection.set_dscp(dscp)
+        for accepted in self._accepted.values():
+            accepted.set_dscp(dscp)
+
+    def close(self) -> None:
+        """Listen no more. Whoever took the associations closes them."""
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
