@@ -289,6 +289,15 @@ class Runtime(Connections):
         if bound is not None and bound.high_priority:
             endpoint.set_dscp(self._dscp)
 
+    def set_reconnect_interval(self, interval: float) -> None:
+        """Try every ``interval`` seconds to connect, with transports that have connections."""
+        self.context.reconnect_interval = interval
+        self.context.chores.add(
+            self.set_reconnect_interval,
+            [endpoint for endpoint, one in self._bound.items() if one.transport.has_connections],
+            lambda endpoint: endpoint.set_reconnect_interval(interval),
+        )
+
     def _is_own(self, address: Address) -> bool:
         """Return whether a socket of this handle has that address, or has all of this machine."""
         anywhere = Address("::" if address.is_ipv6 else "0.0.0.0", address.port)
@@ -342,7 +351,9 @@ class Runtime(Connections):
         endpoint.use_watch(self._watch, self.receiver.receive_alone)
         if transport.has_connections:
             endpoint.use_connections(
-                partial(self._accept, bound), lambda: self.context.reconnect_interval
+                partial(self._accept, bound),
+                self.context.reconnect_interval,
+                connects=not dynamic,
             )
         self._nursery.start_soon(self._serve, bound, name=f"endpoint {endpoint.local}")
         return bound

@@ -236,7 +236,7 @@ class HandleSettings(Facade):
     @reconnect_interval.setter
     def reconnect_interval(self, interval: float) -> None:
         self._runtime.check_running()
-        self._context.reconnect_interval = check_reconnect_interval(interval)
+        self._runtime.set_reconnect_interval(check_reconnect_interval(interval))
 
     @property
     def defrag_buffers(self) -> DefragBuffers:

@@ -371,6 +371,9 @@ class Endpoint(ABC):
         in there too, so look at the source. It has the DSCP of this endpoint, also when that
         changes. Close it before this endpoint: what it has not given by then is lost.
 
+        A transport with connections returns one that connects by itself, now and whenever the
+        connection is lost, or what the peer has connected.
+
         Returns:
             The endpoint, or None if the system or the transport has no such thing, there is no
             way to the peer now, or it has one already: then this one goes on to serve that peer.
@@ -378,7 +381,7 @@ class Endpoint(ABC):
         return None
 
     def use_connections(  # noqa: B027 - most transports have none
-        self, accept: Callable[[PeerEndpoint], None], interval: Callable[[], float]
+        self, accept: Callable[[PeerEndpoint], None], interval: float, *, connects: bool
     ) -> None:
         """Hand over the connections that peers make; called once, before ``receive``.
 
@@ -386,8 +389,13 @@ class Endpoint(ABC):
 
         Args:
             accept: Takes an endpoint for a peer that has connected. It does not wait.
-            interval: Returns the seconds from one attempt to connect to the next.
+            interval: Seconds from the beginning of one attempt to connect to that of the next.
+            connects: Whether ``connect`` is to make connections. If not, it returns those that
+                peers have made, for links that do not know beforehand where their peer is.
         """
+
+    def set_reconnect_interval(self, interval: float) -> None:  # noqa: B027 - as above
+        """Try every ``interval`` seconds to connect, also what waits to be tried."""
 
     def reset(self, reason: str) -> None:  # noqa: B027 - most transports have no connections
         """Break the connection without a word, for it is of no use, and make a new one."""

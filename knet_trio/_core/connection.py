@@ -45,40 +45,36 @@ TRANSITIONS: Final = {
 class Connector:
     """When to connect. Times are seconds.
 
+    Args:
+        interval: The time from the beginning of one attempt to that of the next, at least.
+
     Attributes:
+        interval: The same; it may be changed at any time.
         phase: How far it is.
-        deadline: When to try, while it waits; else infinity.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
         self.phase = ConnectPhase.WAITING
-        self.deadline = now
         self._began = -math.inf
 
-    def is_due(self, now: float) -> bool:
-        """Return whether it is time to try; then call ``begin``."""
-        return now >= self.deadline
+    @property
+    def deadline(self) -> float:
+        """When to try, while it waits; else infinity."""
+        return self._began + self.interval if self.phase is ConnectPhase.WAITING else math.inf
 
     def begin(self, now: float) -> None:
         """Note that it is being tried."""
         if self._follow(ConnectCue.DUE):
             self._began = now
-            self.deadline = math.inf
 
     def taken(self) -> bool:
         """Note that the peer has taken it; return whether that is news."""
         return self._follow(ConnectCue.TAKEN)
 
-    def broken(self, now: float, interval: float) -> bool:
-        """Note that it was refused or lost, and try again ``interval`` after the last attempt.
-
-        Returns:
-            Whether that is news.
-        """
-        if not self._follow(ConnectCue.BROKEN):
-            return False
-        self.deadline = max(now, self._began + interval)
-        return True
+    def broken(self) -> bool:
+        """Note that it was refused or lost, and is tried again; return whether that is news."""
+        return self._follow(ConnectCue.BROKEN)
 
     def _follow(self, cue: ConnectCue) -> bool:
         phase = TRANSITIONS.get((self.phase, cue))

@@ -78,6 +78,9 @@ class Heartbeat:
         """Start from the beginning, with a ping at once."""
         self.running = True
         self.started_at = now
+        if self._connected_at is not None:
+            # Until now nobody has asked whether it is of use.
+            self._connected_at = now
         self.liveness.restart(now)
         self._heartbeats.set(self._beat, now)
 

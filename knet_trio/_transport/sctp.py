@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from typing import ClassVar, Final
 
 import trio
@@ -28,9 +29,10 @@ from knet_trio.errors import TransportError
 ACCEPTED_AT_ONCE: Final = 8
 """Associations that are accepted in one turn."""
 MOST_OF_AN_ADDRESS: Final = 32
-"""Associations that one address may have with a listener; with more the oldest are broken."""
+"""Associations that one address may have with a listener; with more one is broken, by preference
+one over which nothing of use has come."""
 MOST_ACCEPTED: Final = 4096
-"""Associations that all addresses together may have; with more the oldest are broken."""
+"""Associations that all addresses together may have with a listener."""
 # Seconds until it is tried again to accept what the system had no descriptor or memory for.
 _NO_DESCRIPTOR: Final = 0.1
 
@@ -94,17 +96,24 @@ class SctpListener(Endpoint):
         self._interfaces = interfaces
         self._closed = False
         self._accept: Callable[[PeerEndpoint], None] = lambda endpoint: endpoint.close()
-        self._interval: Callable[[], float] = lambda: 1.0
+        self._interval = 1.0
+        self._connects = True
         self._connections: dict[ConnectingAssociation, None] = {}
         # By their addresses, the oldest first.
         self._accepted: dict[Address, AcceptedAssociation] = {}
         self._by_host: dict[str, dict[AcceptedAssociation, None]] = {}
 
     def use_connections(
-        self, accept: Callable[[PeerEndpoint], None], interval: Callable[[], float]
+        self, accept: Callable[[PeerEndpoint], None], interval: float, *, connects: bool
     ) -> None:
-        """Hand over what peers connect, and connect by ``interval``."""
-        self._accept, self._interval = accept, interval
+        """Hand over what peers connect, and connect every ``interval`` seconds."""
+        self._accept, self._interval, self._connects = accept, interval, connects
+
+    def set_reconnect_interval(self, interval: float) -> None:
+        """Try every ``interval`` seconds to connect."""
+        self._interval = interval
+        for connection in self._connections:
+            connection.set_reconnect_interval(interval)
 
     async def receive(self) -> Arrivals:
         """Accept what peers connect; nothing else comes to a listener, so this never returns."""
@@ -148,9 +157,10 @@ class SctpListener(Endpoint):
         peer = association.peer
         siblings = self._by_host.setdefault(peer.host, {})
         if len(siblings) >= MOST_OF_AN_ADDRESS:
-            next(iter(siblings)).reset("its peer has made many newer ones")
+            _find_least(siblings).reset("its address has many newer ones")
         if len(self._accepted) >= MOST_ACCEPTED:
-            next(iter(self._accepted.values())).reset("there are too many")
+            oldest = islice(self._accepted.values(), MOST_OF_AN_ADDRESS)
+            _find_least(tuple(oldest)).reset("there are too many")
         self._accepted[peer] = association
         self._by_host.setdefault(peer.host, {})[association] = None
 
@@ -183,12 +193,12 @@ class SctpListener(Endpoint):
     def connect(self, destination: Address) -> Endpoint | None:
         """Return what the peer at ``destination`` has connected, else connect to it."""
         accepted = self._accepted.get(destination)
-        if accepted is not None:
+        if accepted is not None or not self._connects:
             return accepted
         connection = ConnectingAssociation(
             self.local,
             destination,
-            lambda: self._interval(),
+            self._interval,
             self._mark,
             self._interfaces,
             self._connection_closed,
@@ -223,3 +233,11 @@ class SctpListener(Endpoint):
             self._closed = True
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
+
+
+def _find_least(associations: Collection[AcceptedAssociation]) -> AcceptedAssociation:
+    """Return one that is of the least use: the oldest of those that are of none, or of all."""
+    for association in associations:
+        if not (association.has_spoken and association.is_welcome):
+            return association
+    return next(iter(associations))

@@ -61,6 +61,7 @@ class Association(Endpoint):
     Attributes:
         peer: The address at the other end.
         source: Where what comes over it is said to come from.
+        has_spoken: Whether anything has come over it.
     """
 
     def __init__(self, local: Address, peer: Address, source: Address) -> None:
@@ -85,6 +86,8 @@ class Association(Endpoint):
         self._at_work = False
         self._arrived_at = -math.inf
         self._is_busy = False
+        # Whether a packet has come over it.
+        self.has_spoken = False
 
     def _use(self, sock: socket.socket) -> None:
         """Send and receive over ``sock``, which has an association."""
@@ -236,6 +239,7 @@ class Association(Endpoint):
         packet = begun + data if begun else data
         if is_end:
             self._begun = b""
+            self.has_spoken = True
             return packet
         if len(packet) >= _PACKET:
             self._begun = None
@@ -406,7 +410,7 @@ class ConnectingAssociation(Association):
     """An association that this host makes with the peer of a link, and makes again.
 
     Args:
-        interval: Returns the seconds from one attempt to the next.
+        interval: The seconds from one attempt to the next.
         mark: The DSCP of its packets, None for those without priority.
         interfaces: The interfaces that the local address may name.
         over: Called when it is closed.
@@ -416,25 +420,25 @@ class ConnectingAssociation(Association):
         self,
         local: Address,
         peer: Address,
-        interval: Callable[[], float],
+        interval: float,
         mark: int | None,
         interfaces: Interfaces,
         over: Callable[[ConnectingAssociation], None],
     ) -> None:
         super().__init__(local, peer, peer._replace(port=ANY_PORT))
         self.fault = "it is not connected yet"
-        self._interval = interval
         self._mark = mark
         self._interfaces = interfaces
         self._over = over
-        self._connector = Connector(trio.current_time())
+        self._connector = Connector(interval)
         self._attempt: socket.socket | None = None
 
     async def _wait_connected(self) -> None:
         attempt = self._attempt
         if attempt is None:
-            if not self._connector.is_due(trio.current_time()):
-                with trio.move_on_at(self._connector.deadline):
+            deadline = self._connector.deadline
+            if trio.current_time() < deadline:
+                with trio.move_on_at(deadline):
                     await self._changed.wait()
                 return
             self._begin()
@@ -471,7 +475,7 @@ class ConnectingAssociation(Association):
             family = socket.AF_INET6 if self.local.is_ipv6 else socket.AF_INET
             self._attempt = sock = sctp_socket.new_socket(family)
             sctp_socket.set_options(sock, self._mark)
-            sctp_socket.set_retry(sock, self._interval())
+            sctp_socket.set_retry(sock, self._connector.interval)
             sock.bind(local)
             sock.connect(peer)
         except BlockingIOError:
@@ -494,7 +498,12 @@ class ConnectingAssociation(Association):
         sock = self._drop()
         if sock is not None:
             sctp_socket.abort(sock)
-        return self._connector.broken(trio.current_time(), self._interval())
+        return self._connector.broken()
+
+    def set_reconnect_interval(self, interval: float) -> None:
+        """Try every ``interval`` seconds to connect."""
+        self._connector.interval = interval
+        self._tell_all()
 
     def reset(self, reason: str) -> None:
         """Break the association, and make a new one."""
