@@ -1,0 +1,138 @@
+"""Which life of a host is believed, for one crypto slot, and which of its packets.
+
+::
+
+    UNCONFIRMED --- a pong with a stamp drawn since then ---> CONFIRMED --.
+         ^                                                     |   ^     | another life does so
+         '------------------- contact is lost ----------------'   '------'
+
+A packet that was sealed under a shared key may be a recording of any time. What shows that a host
+is there now is a pong, which brings back a stamp that this handle has drawn for it since its last
+change: that pong's life is *confirmed*, and its counter is the *floor*. Only packets of that life
+with counters above the floor are taken, each once.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, NamedTuple
+
+from knet_trio._core.counter_window import CounterWindow
+
+
+class LifeStage(enum.Enum):
+    """Whether a life of the host is believed."""
+
+    UNCONFIRMED = "no life of the host is confirmed"
+    CONFIRMED = "one is"
+
+
+class LifeCue(enum.Enum):
+    """What changes that."""
+
+    PROVEN = "a pong of a life brings back a stamp that was drawn since the last change"
+    LAPSED = "contact with the host is lost"
+
+
+LIFE_TRANSITIONS: Final = {
+    (LifeStage.UNCONFIRMED, LifeCue.PROVEN): LifeStage.CONFIRMED,
+    (LifeStage.CONFIRMED, LifeCue.PROVEN): LifeStage.CONFIRMED,
+    (LifeStage.CONFIRMED, LifeCue.LAPSED): LifeStage.UNCONFIRMED,
+}
+"""What follows; every other cue changes nothing."""
+
+
+class Credit(enum.Enum):
+    """How far a packet is believed before it is opened."""
+
+    FRESH = "it is of the confirmed life, and has not been taken"
+    COPY = "it is of the confirmed life, and has been taken, or is from before the confirmation"
+    UNCONFIRMED = "it is of another life, or none is confirmed"
+
+
+class Confirmed(NamedTuple):
+    """A life that is believed.
+
+    Attributes:
+        life: Its name.
+        window: The counters of it that have been taken.
+    """
+
+    life: bytes
+    window: CounterWindow
+
+
+class Confirmation:
+    """Which life of one host is believed in one slot.
+
+    Attributes:
+        stage: Whether one is.
+        changes: How often that has changed. Stamps are bound to it, so that one that was drawn
+            before proves nothing.
+    """
+
+    __slots__ = ("_confirmed", "_last", "changes", "stage")
+
+    def __init__(self) -> None:
+        self.stage = LifeStage.UNCONFIRMED
+        self.changes = 0
+        self._confirmed: Confirmed | None = None
+        # The life that was confirmed last, also after that has lapsed.
+        self._last: bytes | None = None
+
+    @property
+    def life(self) -> bytes | None:
+        """The life that is confirmed, None if none is."""
+        return None if self._confirmed is None else self._confirmed.life
+
+    def judge(self, life: bytes, counter: int) -> Credit:
+        """Return how far a packet is believed that says it has ``counter`` of ``life``."""
+        confirmed = self._confirmed
+        if confirmed is None or confirmed.life != life:
+            return Credit.UNCONFIRMED
+        return Credit.FRESH if confirmed.window.is_new(counter) else Credit.COPY
+
+    def take(self, counter: int) -> bool:
+        """Mark a packet of the confirmed life as taken, after all that could refuse it.
+
+        Returns:
+            Whether it is the newest of its life.
+        """
+        confirmed = self._confirmed
+        assert confirmed is not None
+        window = confirmed.window
+        is_newest = counter > window.newest
+        window.mark(counter)
+        return is_newest
+
+    def prove(self, life: bytes, counter: int) -> bool:
+        """Take into account that a pong of ``life`` has brought back a stamp of now.
+
+        Args:
+            life: The life that the pong was sealed in.
+            counter: Its counter.
+
+        Returns:
+            Whether the host has another life than the one that was confirmed last: it has started
+            again. For the life that is confirmed already nothing changes.
+        """
+        confirmed = self._confirmed
+        if confirmed is not None and confirmed.life == life:
+            return False
+        self._follow(LifeCue.PROVEN)
+        self._confirmed = Confirmed(life, CounterWindow(counter))
+        last, self._last = self._last, life
+        return life != last
+
+    def lapse(self) -> None:
+        """Believe no life any more: contact with the host is lost."""
+        if self._follow(LifeCue.LAPSED):
+            self._confirmed = None
+
+    def _follow(self, cue: LifeCue) -> bool:
+        stage = LIFE_TRANSITIONS.get((self.stage, cue))
+        if stage is None:
+            return False
+        self.stage = stage
+        self.changes += 1
+        return True

@@ -1,0 +1,94 @@
+"""Which life is believed."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knet_trio._core.confirmation import (
+    LIFE_TRANSITIONS,
+    Confirmation,
+    Credit,
+    LifeCue,
+    LifeStage,
+)
+
+LIVES = (b"a" * 9, b"b" * 9, b"c" * 9)
+COUNTERS = st.integers(1, 12)
+
+
+def test_before_a_pong_nothing_is_believed() -> None:
+    confirmation = Confirmation()
+    assert confirmation.judge(LIVES[0], 1) is Credit.UNCONFIRMED
+    assert confirmation.life is None
+
+
+def test_only_what_comes_above_the_floor_is_taken() -> None:
+    confirmation = Confirmation()
+    assert confirmation.prove(LIVES[0], 5)
+    assert confirmation.judge(LIVES[0], 5) is Credit.COPY
+    assert confirmation.judge(LIVES[0], 4) is Credit.COPY
+    assert confirmation.judge(LIVES[0], 6) is Credit.FRESH
+    # What is refused after that marks nothing.
+    assert confirmation.judge(LIVES[0], 6) is Credit.FRESH
+    assert confirmation.take(6)
+    assert confirmation.judge(LIVES[0], 6) is Credit.COPY
+
+
+def test_after_a_lapse_the_same_life_has_another_floor_and_has_not_started_again() -> None:
+    confirmation = Confirmation()
+    confirmation.prove(LIVES[0], 1)
+    confirmation.take(9)
+    confirmation.lapse()
+    assert confirmation.judge(LIVES[0], 10) is Credit.UNCONFIRMED
+    assert not confirmation.prove(LIVES[0], 12)
+    assert confirmation.judge(LIVES[0], 10) is Credit.COPY
+    assert confirmation.judge(LIVES[0], 13) is Credit.FRESH
+
+
+def test_every_state_has_its_row() -> None:
+    unchanged = (LifeStage.UNCONFIRMED, LifeCue.LAPSED)
+    every = {(stage, cue) for stage in LifeStage for cue in LifeCue}
+    assert set(LIFE_TRANSITIONS) == every - {unchanged}
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("prove"), st.sampled_from(LIVES), COUNTERS),
+            st.tuples(st.just("packet"), st.sampled_from(LIVES), COUNTERS),
+            st.tuples(st.just("lapse"), st.just(b""), st.just(0)),
+        ),
+        max_size=60,
+    )
+)
+def test_no_packet_is_taken_twice_while_a_life_is_confirmed(
+    steps: list[tuple[str, bytes, int]],
+) -> None:
+    confirmation = Confirmation()
+    life, floor, changes = b"", 0, 0
+    taken: set[int] = set()
+    for what, name, counter in steps:
+        if what == "prove":
+            if name != life:
+                life, floor = name, counter
+                taken.clear()
+                changes += 1
+            confirmation.prove(name, counter)
+        elif what == "lapse":
+            changes += bool(life)
+            life = b""
+            confirmation.lapse()
+        else:
+            credit = confirmation.judge(name, counter)
+            if name != life:
+                assert credit is Credit.UNCONFIRMED
+            elif counter <= floor or counter in taken:
+                assert credit is Credit.COPY
+            else:
+                assert credit is Credit.FRESH
+                newest = max(taken, default=floor)
+                assert confirmation.take(counter) is (counter > newest)
+                taken.add(counter)
+        assert confirmation.changes == changes
+        assert confirmation.life == (life or None)
