@@ -59,6 +59,9 @@ ALONE = [
     "tests/soak",
 ]
 
+# What runs in a virtual machine, which takes long: on request, in the session `machine`.
+ELSEWHERE = ["tests/machine"]
+
 # Many tests wait more than they work, so there are more at once than a small machine has cores. A
 # file's tests stay together: some share what is dear to make.
 AT_ONCE = ["-n", "4", "--dist", "loadfile"]
@@ -126,7 +129,7 @@ def tests(session: nox.Session) -> None:
     of them, with more examples of Hypothesis.
     """
     install(session, "test")
-    most = ["tests", *(f"--ignore={path}" for path in LONG + HARD + ALONE)]
+    most = ["tests", *(f"--ignore={path}" for path in LONG + HARD + ALONE + ELSEWHERE)]
     session.run("pytest", *(session.posargs or [BRIEF, *AT_ONCE, *most]))
 
 
@@ -135,7 +138,7 @@ def coverage(session: nox.Session) -> None:
     """The tests on the newest interpreter, and how much of the code they run."""
     install(session, "test")
     session.run("coverage", "erase")
-    most = [BRIEF, *AT_ONCE, "tests", *(f"--ignore={path}" for path in HARD + ALONE)]
+    most = [BRIEF, *AT_ONCE, "tests", *(f"--ignore={path}" for path in HARD + ALONE + ELSEWHERE)]
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or most))
     # Each process leaves a file of its own.
     session.run("coverage", "combine", "--quiet")
@@ -241,3 +244,18 @@ def soak(session: nox.Session) -> None:
     """
     install(session, "test")
     session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def machine(session: nox.Session) -> None:
+    """What needs a kernel with SCTP or netem, in a virtual machine that has one.
+
+    `nox -s machine -- tests/machine -k sctp` runs part of it. It is no part of the default
+    sessions: emulated, everything takes several times as long. The first time the kernel is
+    downloaded. docs/machine.md says more.
+    """
+    install(session, "test")
+    # In the machine each process would do it, slowly.
+    session.run("python", "-m", "compileall", "-q", "knet_trio", "tests")
+    command = ["python", "-m", "pytest", *(session.posargs or ELSEWHERE)]
+    session.run("python", "-m", "tests.machine", "--limit", "1200", "--", *command)

@@ -35,7 +35,7 @@ GRACE: Final = 30.0
 
 # What runs in real time beside another library, whose threads get the processor when the machine
 # likes: what fails there once, and not a second time, is in the report as a rerun.
-IN_REAL_TIME: Final = ("interop", "network", "soak")
+IN_REAL_TIME: Final = ("interop", "machine", "network", "soak")
 
 
 class Limit(Protocol):

@@ -56,6 +56,8 @@ class Setup:
     """Off, for the C library has nothing like it: both sides choose links by the same rules."""
     program: str = LIBKNET
     """What runs the other node: see `open_c_node`."""
+    transport: str = "udp"
+    """Of all links."""
 
 
 def on_loopback(
@@ -170,6 +172,7 @@ async def open_ours(setup: Setup) -> AsyncGenerator[Ours, None]:
                     ping_interval=PING_INTERVAL,
                     pong_timeout=setup.pong_timeout,
                     pong_count=1,
+                    transport=setup.transport,
                 )
         yield Ours(handle, host, channels)
 
@@ -203,6 +206,7 @@ async def add_c_link(c: CNode, setup: Setup, link_id: int) -> None:
         priority=link_id,
         ping_interval=PING_INTERVAL,
         pong_timeout=setup.pong_timeout,
+        transport=setup.transport,
     )
 
 

@@ -118,6 +118,7 @@ def over(
     policy: LinkPolicy = LinkPolicy.PASSIVE,
     pong_timeout: float = 1.0,
     ipv6: bool = False,
+    transport: str = "udp",
 ) -> Setup:
     """A link over each of their pairs, or the first few, to a peer that runs that program."""
     setup = in_namespaces(
@@ -129,7 +130,8 @@ def over(
         pong_timeout=pong_timeout,
         hedge=True,
     )
-    return replace(setup, program=program, channels=(OURS_ON, THEIRS_ON))
+    channels = (OURS_ON, THEIRS_ON)
+    return replace(setup, program=program, channels=channels, transport=transport)
 
 
 @asynccontextmanager
