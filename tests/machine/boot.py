@@ -120,7 +120,7 @@ def emulation(
     yield from ("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(CORES), "-m", str(MEMORY))
     yield from ("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none")
     # A panic ends it, by a reboot that is none.
-    arguments = "console=ttyS0 loglevel=5 panic=-1 oops=panic"
+    arguments = "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off"
     yield from ("-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", arguments)
     yield from ("-serial", f"file:{quote(console)}")
     signals = "off" if terminal else "on"

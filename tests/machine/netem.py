@@ -7,14 +7,15 @@ their sockets are told nothing of it. Packets of other protocols than UDP and SC
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+import subprocess
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import trio
 
-from tests.interop.namespaces import NamespacePair
+from tests.interop.namespaces import COMMAND_LIMIT, NamespaceError, NamespacePair
 from tests.interop.pairs import POLL
 
 BRIDGE: Final = 2
@@ -30,14 +31,17 @@ IP_AND_UDP: Final = 28
 
 
 @dataclass(frozen=True)
-class Dropped:
+class Drops:
     """How many packets netem has dropped on a way, for all reasons that it has.
 
     `data` are those with data in clear over UDP, which are among `all`.
     """
 
-    all: int
-    data: int
+    all: int = 0
+    data: int = 0
+
+    def __sub__(self, other: Drops) -> Drops:
+        return Drops(self.all - other.all, self.data - other.data)
 
 
 class NetemPair(NamespacePair):
@@ -50,7 +54,11 @@ class NetemPair(NamespacePair):
 
     def __init__(self, links: int) -> None:
         super().__init__(links)
-        self._treated = dict[tuple[int, int], Dropped]()
+        # By side and pair: those that netem has queues for, those that it treats now, and what it
+        # had dropped when these queues were made.
+        self._known = set[tuple[int, int]]()
+        self._bad = set[tuple[int, int]]()
+        self._earlier = dict[tuple[int, int], Drops]()
 
     def _join(self, i: int) -> None:
         bridge = f"bridge{i}"
@@ -62,61 +70,108 @@ class NetemPair(NamespacePair):
             # A train leaves as the packets that a wire would carry, each with a fate of its own.
             self._ip(side, "link", "add", self.device(i), "gso_max_segs", "1", *end)
             self._ip(BRIDGE, "link", "set", port, "master", bridge, "up")
-            self._tc("qdisc", "add", port, "root handle 1: prio bands 3 priomap" + " 0" * 16)
+            self._tc([f"qdisc add dev {port} root handle 1: prio bands 3 priomap" + " 0" * 16])
 
     @staticmethod
     def _port(side: int, i: int) -> str:
         return f"side{side}-{i}"
 
-    def _tc(self, kind: str, action: str, port: str, rest: str) -> None:
-        self.run(BRIDGE, "tc", kind, action, "dev", port, *rest.split())
+    def _tc(self, lines: Iterable[str]) -> str:
+        """Run commands of tc at the bridge, all at once: a process takes its time here."""
+        command = ("tc", "-netns", self.names[BRIDGE], "-json", "-statistics", "-batch", "-")
+        done = subprocess.run(
+            command,
+            input="".join(f"{line}\n" for line in lines),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT,
+            check=False,
+        )
+        if done.returncode:
+            raise NamespaceError(f"{' '.join(command)}: {done.stderr}")
+        return done.stdout
 
-    def treat(self, i: int, conditions: str, *, toward: int | None = None) -> None:
+    def treat(
+        self, i: int, conditions: str, *, toward: int | None = None, together: bool = False
+    ) -> None:
         """Have netem treat packets over bridge i like that, toward one side or (None) both ways.
 
         The conditions are as in tc-netem(8). With others than before, what waits is dropped.
+        Packets with data and others have a queue each, or one `together`.
         """
+        lines = list[str]()
         for side in (0, 1) if toward is None else (toward,):
-            port = self._port(side, i)
-            if (side, i) in self._treated:
-                self._treated[side, i] = self.dropped(i, toward=side)
-                self._tc("filter", "delete", port, "parent 1:")
-                for band in (CONTROL, DATA):
-                    self._tc("qdisc", "delete", port, f"parent 1:{band}")
-            else:
-                self._treated[side, i] = Dropped(0, 0)
-            room = "" if "limit" in conditions else ROOM
-            for band in (CONTROL, DATA):
-                netem = f"parent 1:{band} handle {band}0: netem {conditions} {room}"
-                self._tc("qdisc", "add", port, netem)
-            begins = f"match u16 {DATA_BEGINS} 0xffff at {IP_AND_UDP}"
-            self._match(port, 1, f"match ip protocol {PROTOCOLS['udp']} 0xff {begins}", DATA)
-            for priority, number in enumerate(PROTOCOLS.values(), 2):
-                self._match(port, priority, f"match ip protocol {number} 0xff", CONTROL)
+            # With a new queue the counters begin at zero.
+            self._earlier[side, i] = self.drops(i, toward=side)
+            lines += self._let_pass(side, i)
+            lines += self._replace(self._port(side, i), conditions, known=(side, i) in self._known)
+            lines += self._lead(self._port(side, i), together=together)
+            self._known.add((side, i))
+            self._bad.add((side, i))
+        self._tc(lines)
 
-    def _match(self, port: str, priority: int, match: str, band: int) -> None:
-        rule = f"parent 1: protocol ip prio {priority} u32 {match} flowid 1:{band}"
-        self._tc("filter", "add", port, rule)
+    @staticmethod
+    def _replace(port: str, conditions: str, *, known: bool) -> Iterator[str]:
+        """Put a new queue into each band that is treated."""
+        room = "" if "limit" in conditions else ROOM
+        for band in (CONTROL, DATA):
+            if known:
+                # Changed, it would keep what the new conditions do not speak of.
+                yield f"qdisc delete dev {port} parent 1:{band}"
+            yield f"qdisc add dev {port} parent 1:{band} handle {band}0: netem {conditions} {room}"
+
+    @staticmethod
+    def _lead(port: str, *, together: bool) -> Iterator[str]:
+        """Lead packets into these bands."""
+        start = f"filter add dev {port} parent 1: protocol ip"
+        if not together:
+            begins = f"match u16 {DATA_BEGINS} 0xffff at {IP_AND_UDP}"
+            data = f"match ip protocol {PROTOCOLS['udp']} 0xff {begins}"
+            yield f"{start} prio 1 u32 {data} flowid 1:{DATA}"
+        for priority, number in enumerate(PROTOCOLS.values(), 2):
+            protocol = f"match ip protocol {number} 0xff"
+            yield f"{start} prio {priority} u32 {protocol} flowid 1:{CONTROL}"
+
+    def _let_pass(self, side: int, i: int) -> Iterator[str]:
+        """Lead no packets into these bands any more."""
+        if (side, i) in self._bad:
+            yield f"filter delete dev {self._port(side, i)} parent 1:"
+            self._bad.discard((side, i))
 
     async def mend(self) -> None:
         """All packets pass from now on, and those that waited have left."""
-        for side, i in self._treated:
-            self._tc("filter", "delete", self._port(side, i), "parent 1:")
-        while any(self._waiting(i, side) for side, i in self._treated):  # noqa: ASYNC110
+        self._tc(line for side, i in self._known for line in self._let_pass(side, i))
+        while any(self._waiting(i, side) for side, i in self._known):  # noqa: ASYNC110
             await trio.sleep(POLL)
 
     def _waiting(self, i: int, side: int) -> int:
         return sum(queue["qlen"] for queue in self._queues(i, side).values())
 
-    def dropped(self, i: int, *, toward: int) -> Dropped:
+    def drops(self, i: int, *, toward: int) -> Drops:
         """What netem has dropped on that way, since it was first treated."""
-        before = self._treated[toward, i]
+        if (toward, i) not in self._known:
+            return Drops()
+        before = self._earlier[toward, i]
         now = {band: queue["drops"] for band, queue in self._queues(i, toward).items()}
-        return Dropped(before.all + sum(now.values()), before.data + now[DATA])
+        return Drops(before.all + sum(now.values()), before.data + now[DATA])
+
+    def checksum_errors(self, side: int, transport: str) -> int:
+        """How many packets that came to that side had a wrong checksum of the transport."""
+        match transport:
+            case "udp":
+                names, numbers = (
+                    line.split()
+                    for line in self.run(side, "cat", "/proc/net/snmp").splitlines()
+                    if line.startswith("Udp:")
+                )
+                return int(numbers[names.index("InCsumErrors")])
+            case _:
+                said = self.run(side, "cat", "/proc/net/sctp/snmp")
+                counters = dict(line.split() for line in said.splitlines())
+                return int(counters["SctpChecksumErrors"])
 
     def _queues(self, i: int, side: int) -> dict[int, dict[str, int]]:
-        port = self._port(side, i)
-        said = self.run(BRIDGE, "tc", "-json", "-statistics", "qdisc", "show", "dev", port)
+        said = self._tc([f"qdisc show dev {self._port(side, i)}"])
         queues = {queue["handle"]: queue for queue in json.loads(said)}
         return {band: queues[f"{band}0:"] for band in (CONTROL, DATA)}
 
