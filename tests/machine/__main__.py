@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from tests.machine.boot import run_in_machine
 from tests.machine.build import MachineError, check_tools, find_kernel
@@ -43,6 +45,8 @@ def main() -> int:
     if not command and not terminal:
         parser.error("a shell needs a terminal: say which command to run")
     limit = options.limit if command and options.limit > 0 else None
+    # The emulator ends with us.
+    signal.signal(signal.SIGTERM, end)
     try:
         check_tools()
         return run_in_machine(
@@ -57,6 +61,11 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def end(number: int, _: FrameType | None) -> None:
+    """End as by that signal, with all that was begun."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ PASSED_ON: Final = frozenset(
 PASSED_ON_PREFIXES: Final = ("KNET_TRIO_", "LC_", "PYTEST_", "PYTHON")
 # It matters to the host's files, which the machine does not change, and slows each import.
 KEPT_BACK: Final = "PYTHONDONTWRITEBYTECODE"
+# Seconds for the emulator to end in when it is told to.
+GRACE: Final = 10.0
 # Lines that are shown of what the kernel said.
 LAST_WORDS: Final = 40
 
@@ -119,7 +121,7 @@ def emulation(
     # No hardware virtualisation: where it is offered it need not work, in containers above all.
     yield from ("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(CORES), "-m", str(MEMORY))
     yield from ("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none")
-    # A panic ends it, by a reboot that is none.
+    # A panic ends it, by a reboot that is none. What some processors need costs much, emulated.
     arguments = "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off"
     yield from ("-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", arguments)
     yield from ("-serial", f"file:{quote(console)}")
@@ -156,6 +158,14 @@ def run_until(command: Sequence[str], limit: float | None, *, terminal: bool) ->
         except subprocess.TimeoutExpired:
             return False
         finally:
-            # It sets our terminal right before it ends.
-            process.terminate()
+            end(process)
     return True
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """The process is gone afterwards. If it can, it sets our terminal right before."""
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()

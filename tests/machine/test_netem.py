@@ -30,9 +30,9 @@ from tests.network.traffic import (
 
 LIMIT: Final = 140.0
 # Seconds: emulated, a round trip alone may take a few tenths.
-PONG_TIMEOUT: Final = 5.0
+PONG_TIMEOUT: Final = 10.0
 INTERVAL: Final = 0.02
-SOME: Final = 100
+SOME: Final = 80
 # They send again what was lost or damaged, and keep the order.
 RELIABLE: Final = ("sctp",)
 # What may be late on a slow machine is no matter here.
@@ -73,8 +73,9 @@ async def test_a_lost_packet_is_a_lost_message_and_no_more(program: str, transpo
                     else:
                         assert account.arrived
                         assert 0 < len(account.lost) <= drops.data
-            given_up = set() if transport in RELIABLE else {DropCause.REASSEMBLY_GIVEN_UP}
-            assert counted(pair).keys() & DATA_CAUSES == given_up
+            causes = counted(pair).keys() & DATA_CAUSES
+            assert not causes - {DropCause.REASSEMBLY_GIVEN_UP}
+            assert bool(causes) is (transport not in RELIABLE)
             # Some pings are lost too, and that is what pings every so often are for.
             assert our_link(pair, 0).down_count == 0
 
@@ -127,7 +128,7 @@ async def test_packets_that_overtake_others_or_come_twice(program: str, transpor
         setup = over(namespaces, program, transport=transport, pong_timeout=PONG_TIMEOUT)
         async with open_pair(setup) as pair:
             # Most are delayed, the others are not.
-            for conditions in ("delay 60ms reorder 20%", "delay 60ms reorder 20% duplicate 20%"):
+            for conditions in ("delay 200ms reorder 20%", "delay 200ms reorder 20% duplicate 20%"):
                 for size in (SMALL, LARGE):
                     namespaces.treat(0, conditions)
                     async with open_traffic(pair, size, INTERVAL) as traffic:
