@@ -76,7 +76,7 @@ class _Bound:
     dynamic: bool
     high_priority: bool
     links: dict[NetworkLinkState, None] = attrs.field(factory=dict[NetworkLinkState, None])
-    accepted: dict[Endpoint, None] = attrs.field(factory=dict[Endpoint, None])
+    accepted: dict[Endpoint, SendSocket] = attrs.field(factory=dict[Endpoint, SendSocket])
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     closed: trio.Event = attrs.field(factory=trio.Event)
 
@@ -263,8 +263,8 @@ class Runtime(Connections):
             if not bound.send_socket.users:
                 del self._bound[bound.endpoint]
                 del self._bound_to[bound.transport, bound.endpoint.local]
-                for accepted in tuple(bound.accepted):
-                    self._connected[accepted].scope.cancel()
+                for accepted in tuple(bound.accepted.values()):
+                    self.disconnect(accepted)
                 bound.scope.cancel()
                 closed.append(bound.closed)
         # Their tasks end in a few turns, and then the addresses are free.
@@ -371,8 +371,8 @@ class Runtime(Connections):
             # Links know their peers by their addresses, and these come from any port.
             endpoint.source = peer._replace(port=ANY_PORT)
         log.debug(LogSubsystem.TRANSPORT, "%s has connected to %s", peer, endpoint.local)
-        shared.accepted[endpoint] = None
         bound = self._add_connected(endpoint, shared)
+        shared.accepted[endpoint] = bound.send_socket
         self._nursery.start_soon(self._serve_peer, bound, shared, name=f"endpoint of {peer}")
 
     async def _serve_peer(self, bound: _Bound, shared: _Bound) -> None:
@@ -409,7 +409,7 @@ class Runtime(Connections):
 
     def disconnect(self, send_socket: SendSocket) -> None:
         """Close the socket of one link."""
-        # What a peer has connected may have ended meanwhile.
+        # What a peer has connected may have ended meanwhile, or be closed already.
         bound = self._connected.pop(send_socket.endpoint, None)
         if bound is not None:
             bound.scope.cancel()

@@ -11,17 +11,17 @@ This module listens and accepts; ``sctp_association`` connects, sends and receiv
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 import trio
 
 from knet_trio._core.sizes import SCTP_HEADERS
-from knet_trio._transport import options, sctp_socket
-from knet_trio._transport.interfaces import Interfaces
-from knet_trio._transport.sctp_association import AcceptedAssociation, ConnectingAssociation
+from knet_trio._transport.sctp_association import AcceptedAssociation
+from knet_trio._transport.sctp_connecting import ConnectingAssociation
+from knet_trio._transport.sctp_kernel import listen_in_kernel
+from knet_trio._transport.sctp_system import ListeningSocket
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, PeerEndpoint, Transport
 from knet_trio.address import Address
 from knet_trio.errors import TransportError
@@ -37,47 +37,35 @@ MOST_ACCEPTED: Final = 4096
 _NO_DESCRIPTOR: Final = 0.1
 
 
+class Listen(Protocol):
+    """Opens the listening sockets of a system, as ``listen_in_kernel`` does."""
+
+    def __call__(self, local: Address, mark: int | None, *, privileged: bool) -> ListeningSocket:
+        """Listen at ``local``. Raises TransportError if that cannot be."""
+        ...
+
+
 class SctpTransport(Transport):
-    """SCTP over IPv4 or IPv6, by the kernel."""
+    """SCTP over IPv4 or IPv6.
+
+    Args:
+        listen: Opens listening sockets, by default those of the kernel.
+    """
 
     name: ClassVar[str] = "sctp"
     transport_id: ClassVar[int] = 2
     header_size: ClassVar[int] = SCTP_HEADERS
     has_connections: ClassVar[bool] = True
 
+    def __init__(self, listen: Listen = listen_in_kernel) -> None:
+        self._listen = listen
+
     def open_endpoint(
         self, local: Address, *, privileged: bool, high_priority: bool, dscp: int
     ) -> SctpListener:
         """Bind a socket and listen."""
-        doing = f"cannot bind SCTP {local}"
         mark = dscp if high_priority else None
-        interfaces = Interfaces()
-        try:
-            name = interfaces.to_kernel(local)
-            sock = sctp_socket.new_socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET)
-        except OSError as error:
-            if error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
-                raise sctp_socket.no_support_error(doing) from error
-            raise TransportError.from_os_error(doing, error) from error
-        try:
-            small = sctp_socket.set_options(sock, mark)
-            if privileged and small is not None:
-                raise TransportError(
-                    f"{small}, or leave out privileged=True", errno=errno.ENAMETOOLONG
-                )
-            # Associations that end take their time, and hold the address meanwhile.
-            options.allow_sharing(sock, True)
-            sock.bind(name)
-            sock.listen(sctp_socket.BACKLOG)
-        except OSError as error:
-            sock.close()
-            raise TransportError.from_os_error(doing, error) from error
-        except BaseException:
-            sock.close()
-            raise
-        listener = SctpListener(sock, mark, interfaces)
-        listener.small_buffers = small
-        return listener
+        return SctpListener(self._listen(local, mark, privileged=privileged), mark)
 
 
 class SctpListener(Endpoint):
@@ -86,14 +74,13 @@ class SctpListener(Endpoint):
     Args:
         sock: The socket.
         mark: The DSCP of its packets, None for those without priority.
-        interfaces: The interfaces that its address may name.
     """
 
-    def __init__(self, sock: socket.socket, mark: int | None, interfaces: Interfaces) -> None:
-        self.local = interfaces.from_kernel(sock.getsockname())
+    def __init__(self, sock: ListeningSocket, mark: int | None) -> None:
+        self.local = sock.local
+        self.small_buffers = sock.small_buffers
         self._sock = sock
         self._mark = mark
-        self._interfaces = interfaces
         self._closed = False
         self._accept: Callable[[PeerEndpoint], None] = lambda endpoint: endpoint.close()
         self._interval = 1.0
@@ -121,18 +108,17 @@ class SctpListener(Endpoint):
             if self._closed:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the endpoint was closed")
-            try:
-                await trio.lowlevel.wait_readable(self._sock)
-            except trio.ClosedResourceError:
-                continue
+            await self._sock.wait_acceptable()
             if not self._accept_some():
                 await trio.sleep(_NO_DESCRIPTOR)
 
     def _accept_some(self) -> bool:
         """Accept what waits, up to a bound; return False if the system has no room for it."""
         for _ in range(ACCEPTED_AT_ONCE):
+            if self._closed:
+                return True
             try:
-                sock, name = self._sock.accept()
+                sock, peer = self._sock.accept()
             except BlockingIOError:
                 return True
             except OSError as error:
@@ -140,14 +126,9 @@ class SctpListener(Endpoint):
                     return False
                 # One that was lost before it could be accepted.
                 continue
-            try:
-                sctp_socket.set_options(sock, self._mark)
-                peer = self._interfaces.from_kernel(name)
-                association = AcceptedAssociation(self.local, peer, sock, self._forget)
-            except OSError:
-                # It is lost already.
-                sock.close()
-                continue
+            association = AcceptedAssociation(
+                self.local, peer, sock, self._forget, can_watch=self._sock.can_watch
+            )
             self._remember(association)
             self._accept(association)
         return True
@@ -175,10 +156,6 @@ class SctpListener(Endpoint):
         if not siblings:
             self._by_host.pop(peer.host, None)
 
-    def has_accepted(self, host: str) -> bool:
-        """Return whether an association is there that a peer at ``host`` has made."""
-        return host in self._by_host
-
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
         """Send over what the peer at ``destination`` has connected."""
         association = self._accepted.get(destination)
@@ -191,17 +168,11 @@ class SctpListener(Endpoint):
         await trio.lowlevel.checkpoint()
 
     def connect(self, destination: Address) -> Endpoint | None:
-        """Return what the peer at ``destination`` has connected, else connect to it."""
-        accepted = self._accepted.get(destination)
-        if accepted is not None or not self._connects:
-            return accepted
+        """Connect to ``destination``, or return what the peer there has connected."""
+        if not self._connects:
+            return self._accepted.get(destination)
         connection = ConnectingAssociation(
-            self.local,
-            destination,
-            self._interval,
-            self._mark,
-            self._interfaces,
-            self._connection_closed,
+            self._sock, destination, self._interval, self._mark, self._connection_closed
         )
         self._connections[connection] = None
         return connection
@@ -217,7 +188,7 @@ class SctpListener(Endpoint):
         """Set the type of service of all associations."""
         self._mark = dscp
         try:
-            options.set_priority(self._sock, dscp)
+            self._sock.set_dscp(dscp)
         except OSError as error:
             raise TransportError.from_os_error(
                 f"cannot mark packets of {self.local}", error
@@ -231,7 +202,6 @@ class SctpListener(Endpoint):
         """Listen no more. Whoever took the associations closes them."""
         if not self._closed:
             self._closed = True
-            trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
 
 

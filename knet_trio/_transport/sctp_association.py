@@ -4,6 +4,7 @@
 
     Association                    sends and receives over the socket of an association
       |- ConnectingAssociation     made by this host for a link, again whenever it is lost
+      |                            (in ``sctp_connecting``)
       '- AcceptedAssociation       made by a peer; it ends when it is lost
 
 An association that is broken is told of after all that came over it before.
@@ -14,18 +15,16 @@ from __future__ import annotations
 import errno
 import math
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import trio
 
-from knet_trio._core.connection import Connector, ConnectPhase
-from knet_trio._core.parted import Parted, Parts
-from knet_trio._transport import options, sctp_socket
-from knet_trio._transport.interfaces import Interfaces
+from knet_trio._core.parted import Parted
+from knet_trio._transport.sctp_system import AssociationLostError, AssociationSocket
 from knet_trio.abc import (
     Arrivals,
     ConnectionChange,
@@ -35,11 +34,9 @@ from knet_trio.abc import (
     SocketWatch,
     Train,
 )
-from knet_trio.address import ANY_PORT, Address
+from knet_trio.address import Address
 from knet_trio.errors import TransportError
 
-# The largest packet, in bytes.
-_PACKET: Final = 65536
 # What one wake-up takes from a socket at most, in calls and in bytes.
 RECEIVE_CALLS: Final = 64
 RECEIVE_BYTES: Final = 384 * 1024
@@ -57,26 +54,26 @@ class Association(Endpoint):
         local: The address of this end, as the listener has it.
         peer: The address at the other end.
         source: Where what comes over it is said to come from.
+        can_watch: Whether a ``SocketWatch`` can wait for its sockets.
 
     Attributes:
         peer: The address at the other end.
         source: Where what comes over it is said to come from.
-        has_spoken: Whether anything has come over it.
+        has_spoken: Whether a packet has come over it.
     """
 
-    def __init__(self, local: Address, peer: Address, source: Address) -> None:
+    def __init__(self, local: Address, peer: Address, source: Address, *, can_watch: bool) -> None:
         self.local = local
         self.peer = peer
         self.source = source
-        self._sock: socket.socket | None = None
-        self._send_buffer = math.inf
+        self.has_spoken = False
+        self._can_watch = can_watch
+        self._sock: AssociationSocket | None = None
         self._closed = False
         # Set when there is another socket, or none.
         self._changed = trio.Event()
         self._news: deque[ConnectionChange] = deque()
         self._urgent: deque[bytes] = deque()
-        # The beginning of a packet of which more is to come; None while its rest is thrown away.
-        self._begun: bytes | None = b""
         self._watch: SocketWatch | None = None
         self._take: Callable[[bytes, Address], bool] | None = None
         # What was read in the watch and is for the task that receives.
@@ -86,23 +83,19 @@ class Association(Endpoint):
         self._at_work = False
         self._arrived_at = -math.inf
         self._is_busy = False
-        # Whether a packet has come over it.
-        self.has_spoken = False
 
-    def _use(self, sock: socket.socket) -> None:
+    def _use(self, sock: AssociationSocket) -> None:
         """Send and receive over ``sock``, which has an association."""
         self._sock = sock
         self.fault = None
-        self._send_buffer = options.buffer_size(sock, socket.SO_SNDBUF)
         if self._watch is not None:
             self._watch.join()
         self._tell_all()
 
-    def _drop(self) -> socket.socket | None:
+    def _drop(self) -> AssociationSocket | None:
         """Use the socket no more, and return it to be closed; None if there is none."""
         sock, self._sock = self._sock, None
         self._urgent.clear()
-        self._begun = b""
         if sock is not None:
             self._wake(sock)
             if self._watch is not None:
@@ -114,10 +107,10 @@ class Association(Endpoint):
         self._changed.set()
         self._changed = trio.Event()
 
-    def _wake(self, sock: socket.socket) -> None:
-        if self._watch is not None:
-            self._watch.wake(sock)
-        trio.lowlevel.notify_closing(sock)
+    def _wake(self, sock: AssociationSocket) -> None:
+        if self._watch is not None and sock.watched is not None:
+            self._watch.wake(sock.watched)
+        sock.wake()
 
     def _break(self, reason: str, number: int = 0) -> None:
         """Note that the association is lost."""
@@ -132,13 +125,16 @@ class Association(Endpoint):
             if self._closed:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the endpoint was closed")
-            sock = self._sock
-            if self._news or (self._first and sock is None):
+            if self._has_news():
                 await trio.lowlevel.checkpoint()
+                if not self._has_news():
+                    # It was reset meanwhile, which nobody is told of.
+                    continue
                 trains, self._first = self._first, []
                 change = None if trains else self._news.popleft()
                 self._at_work = bool(trains)
                 return Arrivals(trains, [], change)
+            sock = self._sock
             if sock is None:
                 await self._wait_connected()
                 continue
@@ -151,22 +147,28 @@ class Association(Endpoint):
                 self._at_work = True
                 return Arrivals(trains, [])
 
+    def _has_news(self) -> bool:
+        """Whether there is something to be told of that does not come from the socket."""
+        return bool(self._news or (self._first and self._sock is None))
+
     async def _wait_connected(self) -> None:
         """Wait until there may be an association."""
         await self._changed.wait()
 
-    async def _wait_readable(self, sock: socket.socket) -> None:
+    async def _wait_readable(self, sock: AssociationSocket) -> None:
+        if self._watch is None or self._is_busy or sock.watched is None:
+            await sock.wait_readable()
+            return
         try:
-            if self._watch is None or self._is_busy:
-                await trio.lowlevel.wait_readable(sock)
-            else:
-                await self._watch.wait_readable(sock, self._take_one)
+            await self._watch.wait_readable(sock.watched, self._take_one)
         except trio.ClosedResourceError:
             # Another socket, or none, has taken its place.
             return
 
     def use_watch(self, watch: SocketWatch, take: Callable[[bytes, Address], bool]) -> None:
         """Wait in ``watch`` while little comes over the association."""
+        if not self._can_watch:
+            return
         self._watch, self._take = watch, take
         if self._sock is not None:
             watch.join()
@@ -205,63 +207,27 @@ class Association(Endpoint):
                 break
         return trains
 
-    def _read(self, sock: socket.socket) -> bytes | None:
-        """Read once; return a whole packet, None if there is none or only a part of one."""
+    def _read(self, sock: AssociationSocket) -> bytes | None:
+        """Read once; return a whole packet, None if there is none."""
         self._is_empty = False
         try:
-            data, _, flags, _ = sock.recvmsg(_PACKET)
+            packet = sock.read()
         except BlockingIOError:
             self._is_empty = True
             return None
-        except OSError as error:
-            self._break(_words_for(error), error.errno or 0)
+        except AssociationLostError as error:
+            self._break(error.reason, error.number)
             return None
-        if flags & sctp_socket.MSG_NOTIFICATION:
-            lost = sctp_socket.read_loss_untrusted(data)
-            if lost is not None:
-                self._break(lost)
-            return None
-        if not data:
-            self._break("the peer has closed the association")
-            return None
-        return self._join(data, is_end=bool(flags & socket.MSG_EOR))
-
-    def _join(self, data: bytes, *, is_end: bool) -> bytes | None:
-        """Return the packet that ``data`` ends, else None.
-
-        One that is larger than any can be comes out cut off, and is refused for that.
-        """
-        begun = self._begun
-        if begun is None:
-            if is_end:
-                self._begun = b""
-            return None
-        packet = begun + data if begun else data
-        if is_end:
-            self._begun = b""
+        if packet is not None:
             self.has_spoken = True
-            return packet
-        if len(packet) >= _PACKET:
-            self._begun = None
-            return packet
-        self._begun = packet
-        return None
+        return packet
 
     @property
     def drained(self) -> bool:
         """Whether all that has arrived was taken and worked on."""
         if self._at_work or self._first or self._news:
             return False
-        if self._sock is None:
-            return True
-        try:
-            self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            # It is lost, and whoever receives is told.
-            return False
-        return False
+        return self._sock is None or self._sock.is_empty()
 
     # Sending.
 
@@ -276,11 +242,11 @@ class Association(Endpoint):
                 return 0
             if type(datagrams) is Parted:
                 for parts in datagrams.parts:
-                    _send_parts(sock, parts)
+                    sock.send_parts(parts)
                     sent += 1
                 return sent
             for datagram in datagrams:
-                sock.send(datagram, socket.MSG_NOSIGNAL)
+                sock.send(datagram)
                 sent += 1
         except BlockingIOError:
             return sent
@@ -299,12 +265,12 @@ class Association(Endpoint):
         self._urgent.append(datagram)
         return True
 
-    def _send_urgent(self, sock: socket.socket) -> bool:
+    def _send_urgent(self, sock: AssociationSocket) -> bool:
         """Send what is urgent; return whether all of it has been taken."""
         urgent = self._urgent
         try:
             while urgent:
-                sock.send(urgent[0], socket.MSG_NOSIGNAL)
+                sock.send(urgent[0])
                 urgent.popleft()
         except BlockingIOError:
             return False
@@ -319,20 +285,16 @@ class Association(Endpoint):
         if sock is None:
             await self._changed.wait()
             return
-        try:
-            await trio.lowlevel.wait_writable(sock)
-            if self._sock is sock:
+        await sock.wait_writable()
+        if self._sock is sock:
+            # If it is lost, whoever receives is told. Nobody relies on there being room.
+            with suppress(OSError):
                 self._send_urgent(sock)
-        except (trio.ClosedResourceError, OSError):
-            # It is lost, and whoever receives is told. Nobody relies on there being room.
-            return
 
     @property
     def backlog(self) -> float:
         """How much of the send buffer is in use by what the peer has not acknowledged."""
-        if self._sock is None:
-            return 0.0
-        return min(1.0, options.queued_bytes(self._sock) / self._send_buffer)
+        return 0.0 if self._sock is None else self._sock.backlog()
 
     # The socket itself.
 
@@ -343,19 +305,25 @@ class Association(Endpoint):
     def set_dscp(self, dscp: int) -> None:
         """Set the type of service, and the priority in this machine's own queues."""
         if self._sock is not None:
-            _set_dscp(self._sock, dscp, self.local)
+            try:
+                self._sock.set_dscp(dscp)
+            except OSError as error:
+                raise TransportError.from_os_error(
+                    f"cannot mark packets of {self.local}", error
+                ) from error
 
     def reset(self, reason: str) -> None:
         """Break the association: the peer is told at once."""
         sock = self._drop()
         if sock is not None:
-            sctp_socket.abort(sock)
+            sock.abort()
 
     def close(self) -> None:
         """Close the socket; what waits to be sent is still sent."""
         if self._closed:
             return
         self._closed = True
+        self.fault = "it is closed"
         sock = self._drop()
         if sock is not None:
             sock.close()
@@ -372,10 +340,12 @@ class AcceptedAssociation(Association, PeerEndpoint):
         self,
         local: Address,
         peer: Address,
-        sock: socket.socket,
+        sock: AssociationSocket,
         over: Callable[[AcceptedAssociation], None],
+        *,
+        can_watch: bool,
     ) -> None:
-        super().__init__(local, peer, peer)
+        super().__init__(local, peer, peer, can_watch=can_watch)
         self._over = over
         self._use(sock)
 
@@ -389,7 +359,7 @@ class AcceptedAssociation(Association, PeerEndpoint):
         """Break the association for good."""
         sock = self._drop()
         if sock is not None:
-            sctp_socket.abort(sock)
+            sock.abort()
             self._end(reason, 0)
 
     def _end(self, reason: str, number: int) -> None:
@@ -404,141 +374,3 @@ class AcceptedAssociation(Association, PeerEndpoint):
         if not self.ended:
             self.ended = True
             self._over(self)
-
-
-class ConnectingAssociation(Association):
-    """An association that this host makes with the peer of a link, and makes again.
-
-    Args:
-        interval: The seconds from one attempt to the next.
-        mark: The DSCP of its packets, None for those without priority.
-        interfaces: The interfaces that the local address may name.
-        over: Called when it is closed.
-    """
-
-    def __init__(
-        self,
-        local: Address,
-        peer: Address,
-        interval: float,
-        mark: int | None,
-        interfaces: Interfaces,
-        over: Callable[[ConnectingAssociation], None],
-    ) -> None:
-        super().__init__(local, peer, peer._replace(port=ANY_PORT))
-        self.fault = "it is not connected yet"
-        self._mark = mark
-        self._interfaces = interfaces
-        self._over = over
-        self._connector = Connector(interval)
-        self._attempt: socket.socket | None = None
-
-    async def _wait_connected(self) -> None:
-        attempt = self._attempt
-        if attempt is None:
-            deadline = self._connector.deadline
-            if trio.current_time() < deadline:
-                with trio.move_on_at(deadline):
-                    await self._changed.wait()
-                return
-            self._begin()
-            await trio.lowlevel.checkpoint()
-            return
-        try:
-            await trio.lowlevel.wait_writable(attempt)
-        except trio.ClosedResourceError:
-            return
-        if self._attempt is not attempt:
-            return
-        number = sctp_socket.take_error(attempt)
-        if not number:
-            try:
-                attempt.getpeername()
-            except OSError as error:
-                number = error.errno or errno.ENOTCONN
-        if number:
-            self._break(f"cannot connect to {self.peer}: {os.strerror(number)}", number)
-            return
-        self._attempt = None
-        self._connector.taken()
-        self._use(attempt)
-        self._news.append(
-            ConnectionChange(self.peer, True, f"the peer has taken an association at {self.peer}")
-        )
-
-    def _begin(self) -> None:
-        """Begin to connect."""
-        self._connector.begin(trio.current_time())
-        try:
-            local = self._interfaces.to_kernel(self.local._replace(port=0))
-            peer = self._interfaces.to_kernel(self.peer)
-            family = socket.AF_INET6 if self.local.is_ipv6 else socket.AF_INET
-            self._attempt = sock = sctp_socket.new_socket(family)
-            sctp_socket.set_options(sock, self._mark)
-            sctp_socket.set_retry(sock, self._connector.interval)
-            sock.bind(local)
-            sock.connect(peer)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            words = os.strerror(error.errno or 0)
-            self._break(f"cannot connect to {self.peer}: {words}", error.errno or 0)
-
-    def _break(self, reason: str, number: int = 0) -> None:
-        if self._stop():
-            self.fault = reason
-            self._news.append(ConnectionChange(self.peer, False, reason, number))
-
-    def _stop(self) -> bool:
-        """Give up the association, or the attempt; return whether there was one."""
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            self._wake(attempt)
-            attempt.close()
-        sock = self._drop()
-        if sock is not None:
-            sctp_socket.abort(sock)
-        return self._connector.broken()
-
-    def set_reconnect_interval(self, interval: float) -> None:
-        """Try every ``interval`` seconds to connect."""
-        self._connector.interval = interval
-        self._tell_all()
-
-    def reset(self, reason: str) -> None:
-        """Break the association, and make a new one."""
-        if self._connector.phase is ConnectPhase.CONNECTED:
-            self._stop()
-            self.fault = reason
-            self._news.clear()
-
-    def set_dscp(self, dscp: int) -> None:
-        """Set the type of service, also of later associations."""
-        self._mark = dscp
-        super().set_dscp(dscp)
-
-    def close(self) -> None:
-        """Connect no more."""
-        if self._closed:
-            return
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            self._wake(attempt)
-            attempt.close()
-        super().close()
-        self._over(self)
-
-
-def _send_parts(sock: socket.socket, parts: Parts) -> None:
-    sock.sendmsg(parts, (), socket.MSG_NOSIGNAL)
-
-
-def _words_for(error: OSError) -> str:
-    return f"the association is lost: {os.strerror(error.errno or 0)}"
-
-
-def _set_dscp(sock: socket.socket, dscp: int, local: Address) -> None:
-    try:
-        options.set_priority(sock, dscp)
-    except OSError as error:
-        raise TransportError.from_os_error(f"cannot mark packets of {local}", error) from error

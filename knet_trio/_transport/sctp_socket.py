@@ -1,6 +1,7 @@
 """SCTP sockets of the kernel: their options, and what they say of their associations.
 
 One-to-one sockets (SOCK_STREAM): each has one association, and keeps the boundaries of messages.
+``sctp_kernel`` puts them to use.
 Source: RFC 6458, man 7 sctp, linux/sctp.h.
 """
 
@@ -46,10 +47,12 @@ _NOTIFICATION: Final = struct.Struct("=HHI")
 _ASSOC_CHANGE: Final = struct.Struct("=HHIHH")
 _TYPE_ASSOC_CHANGE: Final = 0x8001
 _TYPE_SHUTDOWN: Final = 0x8005
-_CLOSED: Final = "the peer has closed the association"
+CLOSED: Final = "the peer has closed the association"
+"""Why it is lost when the peer has ended without trouble."""
+_RESTARTED: Final = 2
 _LOST: Final = {
     1: "the association is lost",
-    3: _CLOSED,
+    3: CLOSED,
     4: "the association could not be set up",
 }
 
@@ -107,11 +110,19 @@ def read_loss_untrusted(notification: bytes) -> str | None:
         return None
     kind, _, _ = _NOTIFICATION.unpack_from(notification)
     if kind == _TYPE_SHUTDOWN:
-        return _CLOSED
+        return CLOSED
     if kind != _TYPE_ASSOC_CHANGE or len(notification) < _ASSOC_CHANGE.size:
         return None
     _, _, _, state, _ = _ASSOC_CHANGE.unpack_from(notification)
     return _LOST.get(state)
+
+
+def is_restart_untrusted(notification: bytes) -> bool:
+    """Return whether a notification says that the peer has begun anew: what it had sent is gone."""
+    if len(notification) < _ASSOC_CHANGE.size:
+        return False
+    kind, _, _, state, _ = _ASSOC_CHANGE.unpack_from(notification)
+    return bool(kind == _TYPE_ASSOC_CHANGE and state == _RESTARTED)
 
 
 def abort(sock: socket.socket) -> None:

@@ -14,10 +14,12 @@ import trio
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address
 from knet_trio.errors import InvalidArgumentError
+from knet_trio.testing.chunks import Chunk
 from knet_trio.testing.conditions import Conditions, Interface
 from knet_trio.testing.endpoint import Binder, Medium, SimulatedEndpoint
 from knet_trio.testing.packets import Fate, NetworkStatistics, PacketRecord
 from knet_trio.testing.queues import InterfaceState, Outgoing
+from knet_trio.testing.sctp import Paths, SctpStack
 from knet_trio.testing.sockets import Sockets
 from knet_trio.testing.timeline import Timeline
 from knet_trio.testing.wire import Wire
@@ -33,10 +35,11 @@ class _Packet(NamedTuple):
     data: bytes
     size: int
     taken: float
+    chunk: Chunk | None
 
 
-class Fabric(Medium, Binder):
-    """Wires, interfaces and sockets.
+class Fabric(Medium, Binder, Paths):
+    """Wires, interfaces and sockets. ``sctp`` has those of associations.
 
     ``conditions`` are those of wires without any of their own, ``interface`` what interfaces are
     like at first. ``trace`` is called for each packet when its way has ended.
@@ -52,6 +55,7 @@ class Fabric(Medium, Binder):
         self._interface = interface
         self._interfaces: dict[str, InterfaceState] = {}
         self._sockets = Sockets()
+        self.sctp = SctpStack(seed, self)
         self._sent = self._duplicated = self._ended = self._troubles = 0
         self._fates: Counter[Fate] = Counter()
 
@@ -77,6 +81,7 @@ class Fabric(Medium, Binder):
         for endpoint in self._sockets:
             if endpoint.interface is state:
                 endpoint.wake()
+        self.sctp.wake(state)
 
     def move(self, old: str, new: str) -> None:
         """Have an interface and its sockets at another address."""
@@ -86,6 +91,12 @@ class Fabric(Medium, Binder):
             raise InvalidArgumentError(f"nothing is at {old}, so nothing can move")
         self._interfaces[new] = self._interfaces.pop(old)
         self._sockets.move(old, new)
+        self.sctp.move(old, new)
+
+    def path_mtu(self, source: str, destination: str) -> int:
+        """The largest packet that passes between two addresses now."""
+        conditions = self.wire(source, destination).own or self.conditions
+        return min(conditions.mtu, self.state(source).settings.mtu)
 
     def statistics(self) -> NetworkStatistics:
         """The counters now."""
@@ -127,10 +138,13 @@ class Fabric(Medium, Binder):
     def _carry(self, outgoing: Outgoing, departure: float) -> None:
         """A packet leaves its interface at ``departure``: find out where it gets."""
         self._sent += 1
-        _, source, destination, datagram, size, taken = outgoing
-        packet = _Packet(departure, source, destination, datagram, size, taken)
+        _, source, destination, datagram, size, taken, chunk = outgoing
+        packet = _Packet(departure, source, destination, datagram, size, taken, chunk)
         wire = self.wire(source.host, destination.host)
         conditions = wire.own or self.conditions
+        if chunk is not None:
+            # One that was cut for a wider path is cut up on the way.
+            size = min(size, conditions.mtu)
         outcome = wire.carry(conditions, size, departure)
         if isinstance(outcome, Fate):
             self._end(packet, outcome, departure)
@@ -141,7 +155,8 @@ class Fabric(Medium, Binder):
             # What is left of it: nothing, if the checksum tells.
             data: bytes | None = datagram
             if damaged:
-                data = None if conditions.checksum else wire.damage(datagram)
+                checked = conditions.checksum or chunk is not None
+                data = None if checked else wire.damage(datagram)
             self.timeline.at(arrival, partial(self._arrive, packet, data, arrival))
 
     def _arrive(self, packet: _Packet, data: bytes | None, now: float) -> None:
@@ -154,10 +169,12 @@ class Fabric(Medium, Binder):
             return Fate.NO_HOST
         if not interface.up:
             return Fate.DOWN
-        if packet.size > interface.settings.mtu:
+        if packet.size > interface.settings.mtu and packet.chunk is None:
             return Fate.TOO_BIG
         if data is None:
             return Fate.CORRUPTED
+        if packet.chunk is not None:
+            return self.sctp.receive(packet.destination, packet.source, packet.chunk)
         endpoint = self._sockets.find(packet.destination, packet.source)
         if endpoint is None:
             self._refuse(packet)
@@ -170,13 +187,17 @@ class Fabric(Medium, Binder):
         self._ended += 1
         self._fates[fate] += 1
         if self.trace is not None:
-            sent, source, destination, data, _, taken = packet
-            self.trace(PacketRecord(sent, now, source, destination, data, fate, taken))
+            sent, source, destination, data, _, taken, chunk = packet
+            transport = "udp" if chunk is None else "sctp"
+            self.trace(PacketRecord(sent, now, source, destination, data, fate, taken, transport))
 
     # ICMP.
 
     def _complain(self, packet: _Packet, fate: Fate, wire: Wire, conditions: Conditions) -> None:
         """A router on the way says what it did with a packet, if it is one that does."""
+        if packet.chunk is not None:
+            # Who has an association sends it again, whatever is said.
+            return
         if fate is Fate.TOO_BIG and not conditions.black_hole:
             trouble = PathTrouble(packet.destination, errno.EMSGSIZE, conditions.mtu, local=False)
         elif fate is Fate.CUT and wire.tells:

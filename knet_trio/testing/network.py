@@ -13,6 +13,7 @@ import trio
 from knet_trio._state.turns import counted_turns
 from knet_trio._state.workers import simulated_workers
 from knet_trio._transport import substitute_transports
+from knet_trio._transport.sctp import SctpTransport
 from knet_trio.address import parse_address
 from knet_trio.config import check_boolean
 from knet_trio.testing.conditions import Conditions, Interface, Route
@@ -92,6 +93,17 @@ class SimulatedNetwork:
         """Undo ``cut``."""
         for wire in self._ways(a, b, one_way):
             wire.cut = False
+
+    def break_connections(self, a: AddressLike, b: AddressLike) -> int:
+        """Break all connections between two addresses, as a firewall does that forgets them.
+
+        Both ends are told at once, even where nothing passes, and those that are still being made
+        fail. New ones are made as soon as ``reconnect_interval`` allows. UDP has none.
+
+        Returns:
+            How many ends were told.
+        """
+        return self._fabric.sctp.break_between(_host(a), _host(b))
 
     def partition(self, *groups: Iterable[AddressLike]) -> None:
         """Cut every wire between addresses of different ``groups``, until ``heal``.
@@ -230,9 +242,9 @@ async def open_network(
     conditions: Conditions = Conditions(),  # noqa: B008  # frozen
     interface: Interface = Interface(),  # noqa: B008  # frozen
 ) -> AsyncGenerator[SimulatedNetwork, None]:
-    """Open a simulated network, which carries the UDP links that are added in the block.
+    """Open a simulated network, which carries the links that are added in the block.
 
-    Links added by tasks that were started in it are on it too; there is no other transport there.
+    Links added by tasks that were started in it are on it too. There are UDP and SCTP.
     Open handles in the block, and close them in it.
 
     It works with every clock. ``knet_trio.testing.run`` brings one that jumps from event to event,
@@ -251,7 +263,9 @@ async def open_network(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fabric.timeline.run, name="simulated network")
             with (
-                substitute_transports(SimulatedTransport(fabric)),
+                substitute_transports(
+                    SimulatedTransport(fabric), SctpTransport(fabric.sctp.listen)
+                ),
                 simulated_workers(),
                 counted_turns(),
             ):

@@ -33,7 +33,8 @@ class Fate(enum.StrEnum):
     DOWN = "down"
     """The interface it arrived at was down."""
     REFUSED = "refused"
-    """Nothing is bound to its port any more, which the sender is told."""
+    """Nothing is bound to its port any more, which the sender is told; of associations also what
+    belongs to none that is there."""
     BUFFER_FULL = "buffer_full"
     """The socket had no room for it."""
 
@@ -46,9 +47,10 @@ class PacketRecord(NamedTuple):
         ended: When it arrived, or was lost.
         source: The address that sent it.
         destination: The address that it was sent to.
-        data: The bytes that were sent.
+        data: The bytes that were sent; of an association the piece of a message, if any.
         fate: How it ended.
         taken: When the socket took it.
+        transport: The transport that it is of: ``udp`` or ``sctp``.
     """
 
     sent: float
@@ -58,6 +60,7 @@ class PacketRecord(NamedTuple):
     data: bytes
     fate: Fate
     taken: float
+    transport: str = "udp"
 
 
 @attrs.frozen(kw_only=True)

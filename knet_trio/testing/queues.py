@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import trio
 
 from knet_trio.address import Address
+from knet_trio.testing.chunks import Chunk
 from knet_trio.testing.conditions import Interface, Route
 from knet_trio.testing.timeline import Timeline
 
@@ -26,7 +27,10 @@ class Sender(Protocol):
 
 
 class Outgoing(NamedTuple):
-    """A packet of ``size`` bytes with its headers that a socket took at ``taken``."""
+    """A packet of ``size`` bytes with its headers that a socket took at ``taken``.
+
+    ``chunk`` is what it is of an association, None for a datagram.
+    """
 
     sender: Sender
     source: Address
@@ -34,6 +38,7 @@ class Outgoing(NamedTuple):
     data: bytes
     size: int
     taken: float
+    chunk: Chunk | None = None
 
 
 Forward = Callable[[Outgoing, float], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import Final
 
@@ -13,6 +13,33 @@ from knet_trio.testing.endpoint import SimulatedEndpoint
 
 # Where ports that nobody asked for begin.
 _FIRST_FREE_PORT: Final = 32768
+
+
+def choose_address(local: Address, protocol: str, is_bound: Callable[[Address], bool]) -> Address:
+    """Return ``local``, with port 0 at the first port of which ``is_bound`` says that it is free.
+
+    Raises:
+        TransportError: It cannot be bound.
+    """
+    if ip_address(local.host.partition("%")[0]).is_unspecified:
+        raise TransportError(
+            f"cannot bind {protocol} {local}: a simulated network does not know whose address that"
+            " would be; name one",
+            errno=errno.EADDRNOTAVAIL,
+        )
+    if not local.port:
+        ports = range(_FIRST_FREE_PORT, 65536)
+        return next(
+            address
+            for address in (Address(local.host, port) for port in ports)
+            if not is_bound(address)
+        )
+    if is_bound(local):
+        raise TransportError(
+            f"cannot bind {protocol} {local}: it is in use on the simulated network",
+            errno=errno.EADDRINUSE,
+        )
+    return local
 
 
 class Sockets:
@@ -34,25 +61,7 @@ class Sockets:
         Raises:
             TransportError: It cannot be bound.
         """
-        if ip_address(local.host.partition("%")[0]).is_unspecified:
-            raise TransportError(
-                f"cannot bind UDP {local}: a simulated network does not know whose address that"
-                " would be; name one",
-                errno=errno.EADDRNOTAVAIL,
-            )
-        if not local.port:
-            ports = range(_FIRST_FREE_PORT, 65536)
-            local = next(
-                address
-                for address in (Address(local.host, port) for port in ports)
-                if not self._is_bound(address)
-            )
-        elif self._is_bound(local):
-            raise TransportError(
-                f"cannot bind UDP {local}: it is in use on the simulated network",
-                errno=errno.EADDRINUSE,
-            )
-        return local
+        return choose_address(local, "UDP", self._is_bound)
 
     def _is_bound(self, address: Address) -> bool:
         return address in self._shared or address in self._connected

@@ -19,7 +19,12 @@ def at(host_id: int, link_id: int = 0) -> str:
 
 
 async def join(
-    handle: Handle, peers: range, *, links: int = 1, policy: LinkPolicy = LinkPolicy.PASSIVE
+    handle: Handle,
+    peers: range,
+    *,
+    links: int = 1,
+    policy: LinkPolicy = LinkPolicy.PASSIVE,
+    transport: str = "udp",
 ) -> None:
     """Give a handle links to its peers."""
     me = handle.host_id
@@ -27,7 +32,8 @@ async def join(
         if peer != me:
             host = handle.add_host(peer, policy=policy)
             for link in range(links):
-                await host.add_link(link, (at(me, link), 5405), (at(peer, link), 5405))
+                src, dst = (at(me, link), 5405), (at(peer, link), 5405)
+                await host.add_link(link, src, dst, transport=transport)
 
 
 @asynccontextmanager
@@ -37,6 +43,7 @@ async def open_nodes(
     links: int = 1,
     policy: LinkPolicy = LinkPolicy.PASSIVE,
     crypto: CryptoConfig | None = None,
+    transport: str = "udp",
 ) -> AsyncGenerator[list[Handle]]:
     """Open the hosts from 1 to ``count``, and wait until all reach each other."""
     async with AsyncExitStack() as stack:
@@ -45,7 +52,8 @@ async def open_nodes(
             for host_id in range(1, count + 1)
         ]
         for handle in handles:
-            await join(handle, range(1, count + 1), links=links, policy=policy)
+            peers = range(1, count + 1)
+            await join(handle, peers, links=links, policy=policy, transport=transport)
         with trio.fail_after(PATIENCE):
             for handle in handles:
                 for host in handle.hosts.values():

@@ -1,0 +1,123 @@
+"""An association that this host makes for a link, and makes again whenever it is lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import trio
+
+from knet_trio._core.connection import Connector, ConnectPhase
+from knet_trio._transport.sctp_association import Association
+from knet_trio._transport.sctp_system import AssociationSocket, ListeningSocket
+from knet_trio.abc import ConnectionChange
+from knet_trio.address import ANY_PORT, Address
+
+
+class ConnectingAssociation(Association):
+    """An association that this host makes with the peer of a link, and makes again.
+
+    Args:
+        listener: What listens at the address that it comes from.
+        peer: Where it leads to.
+        interval: The seconds from one attempt to the next.
+        mark: The DSCP of its packets, None for those without priority.
+        over: Called when it is closed.
+    """
+
+    def __init__(
+        self,
+        listener: ListeningSocket,
+        peer: Address,
+        interval: float,
+        mark: int | None,
+        over: Callable[[ConnectingAssociation], None],
+    ) -> None:
+        source = peer._replace(port=ANY_PORT)
+        super().__init__(listener.local, peer, source, can_watch=listener.can_watch)
+        self.fault = "it is not connected yet"
+        self._listener = listener
+        self._mark = mark
+        self._over = over
+        self._connector = Connector(interval)
+        self._attempt: AssociationSocket | None = None
+
+    async def _wait_connected(self) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            deadline = self._connector.deadline
+            if trio.current_time() < deadline:
+                with trio.move_on_at(deadline):
+                    await self._changed.wait()
+                return
+            self._begin()
+            await trio.lowlevel.checkpoint()
+            return
+        await attempt.wait_writable()
+        if self._attempt is not attempt:
+            return
+        number = attempt.find_error()
+        if number:
+            self._break(f"cannot connect to {self.peer}: {os.strerror(number)}", number)
+            return
+        self._attempt = None
+        self._connector.taken()
+        self._use(attempt)
+        reason = f"the peer has taken an association at {self.peer}"
+        self._news.append(ConnectionChange(self.peer, True, reason))
+
+    def _begin(self) -> None:
+        """Begin to connect."""
+        self._connector.begin(trio.current_time())
+        try:
+            self._attempt = self._listener.connect(self.peer, self._connector.interval, self._mark)
+        except OSError as error:
+            words = os.strerror(error.errno or 0)
+            self._break(f"cannot connect to {self.peer}: {words}", error.errno or 0)
+
+    def _break(self, reason: str, number: int = 0) -> None:
+        if self._stop():
+            self.fault = reason
+            self._news.append(ConnectionChange(self.peer, False, reason, number))
+
+    def _stop(self) -> bool:
+        """Give up the association, or the attempt; return whether there was one."""
+        self._give_up_attempt()
+        sock = self._drop()
+        if sock is not None:
+            sock.abort()
+        return self._connector.broken()
+
+    def _give_up_attempt(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.wake()
+            attempt.close()
+
+    def set_reconnect_interval(self, interval: float) -> None:
+        """Try every ``interval`` seconds to connect."""
+        before, self._connector.interval = self._connector.interval, interval
+        if self._connector.phase is ConnectPhase.CONNECTING and interval < before:
+            # An attempt under way would go on to ask the peer as seldom as before.
+            self._stop()
+        self._tell_all()
+
+    def reset(self, reason: str) -> None:
+        """Break the association, and make a new one."""
+        if self._connector.phase is ConnectPhase.CONNECTED:
+            self._stop()
+            self.fault = reason
+            self._news.clear()
+
+    def set_dscp(self, dscp: int) -> None:
+        """Set the type of service, also of later associations."""
+        self._mark = dscp
+        super().set_dscp(dscp)
+
+    def close(self) -> None:
+        """Connect no more."""
+        if self._closed:
+            return
+        self._give_up_attempt()
+        super().close()
+        self._over(self)

@@ -1,0 +1,248 @@
+"""The SCTP of the kernel, as associations use it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import suppress
+from typing import ClassVar, Final
+
+import trio
+
+from knet_trio._core.parted import Parts
+from knet_trio._transport import options, sctp_socket
+from knet_trio._transport.interfaces import Interfaces
+from knet_trio._transport.sctp_system import (
+    AssociationLostError,
+    AssociationSocket,
+    ListeningSocket,
+)
+from knet_trio.address import Address
+from knet_trio.errors import TransportError
+
+# The largest packet, in bytes.
+_PACKET: Final = 65536
+
+
+def listen_in_kernel(local: Address, mark: int | None, *, privileged: bool) -> KernelListener:
+    """Bind a socket of the kernel, and listen.
+
+    Args:
+        local: The address.
+        mark: The DSCP of its packets, None for those without priority.
+        privileged: Whether smaller buffers than wanted are an error.
+
+    Raises:
+        TransportError: That cannot be.
+    """
+    doing = f"cannot bind SCTP {local}"
+    interfaces = Interfaces()
+    try:
+        name = interfaces.to_kernel(local)
+        sock = sctp_socket.new_socket(_family(local))
+    except OSError as error:
+        if error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
+            raise sctp_socket.no_support_error(doing) from error
+        raise TransportError.from_os_error(doing, error) from error
+    try:
+        small = sctp_socket.set_options(sock, mark)
+        if privileged and small is not None:
+            raise TransportError(f"{small}, or leave out privileged=True", errno=errno.ENAMETOOLONG)
+        # Associations that end take their time, and hold the address meanwhile.
+        options.allow_sharing(sock, True)
+        sock.bind(name)
+        sock.listen(sctp_socket.BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise TransportError.from_os_error(doing, error) from error
+    except BaseException:
+        sock.close()
+        raise
+    listener = KernelListener(sock, mark, interfaces)
+    listener.small_buffers = small
+    return listener
+
+
+class KernelListener(ListeningSocket):
+    """A listening socket of the kernel.
+
+    Args:
+        sock: The socket.
+        mark: The DSCP of its packets, None for those without priority.
+        interfaces: The interfaces that its address may name.
+    """
+
+    can_watch: ClassVar[bool] = True
+
+    def __init__(self, sock: socket.socket, mark: int | None, interfaces: Interfaces) -> None:
+        self.local = interfaces.from_kernel(sock.getsockname())
+        self._sock = sock
+        self._mark = mark
+        self._interfaces = interfaces
+
+    def accept(self) -> tuple[KernelAssociation, Address]:
+        """Take an association that a peer has made."""
+        sock, name = self._sock.accept()
+        try:
+            sctp_socket.set_options(sock, self._mark)
+            return KernelAssociation(sock), self._interfaces.from_kernel(name)
+        except OSError:
+            # It is lost already.
+            sock.close()
+            raise
+
+    def connect(self, peer: Address, retry: float, mark: int | None) -> KernelAssociation:
+        """Begin to make an association."""
+        local = self._interfaces.to_kernel(self.local._replace(port=0))
+        name = self._interfaces.to_kernel(peer)
+        sock = sctp_socket.new_socket(_family(self.local))
+        try:
+            sctp_socket.set_options(sock, mark)
+            sctp_socket.set_retry(sock, retry)
+            sock.bind(local)
+            # That it is not over yet is how it is meant.
+            with suppress(BlockingIOError):
+                sock.connect(name)
+            return KernelAssociation(sock)
+        except OSError:
+            sock.close()
+            raise
+
+    async def wait_acceptable(self) -> None:
+        """Wait until there may be something to accept, or until it is closed."""
+        try:
+            await trio.lowlevel.wait_readable(self._sock)
+        except trio.ClosedResourceError:
+            return
+
+    def set_dscp(self, dscp: int) -> None:
+        """Set the type of service, also of what is accepted later."""
+        self._mark = dscp
+        options.set_priority(self._sock, dscp)
+
+    def close(self) -> None:
+        """Listen no more, and wake whoever waits."""
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+
+
+class KernelAssociation(AssociationSocket):
+    """A socket of the kernel with one association."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.watched: socket.socket = sock
+        self._send_buffer = options.buffer_size(sock, socket.SO_SNDBUF)
+        self._sock = sock
+        # The beginning of a packet of which more is to come; None while its rest is thrown away.
+        self._begun: bytes | None = b""
+
+    def find_error(self) -> int:
+        """Return why an attempt has failed, 0 if there is an association now."""
+        number = sctp_socket.take_error(self._sock)
+        if not number:
+            try:
+                self._sock.getpeername()
+            except OSError as error:
+                return error.errno or errno.ENOTCONN
+        return number
+
+    def read(self) -> bytes | None:
+        """Read once."""
+        try:
+            data, _, flags, _ = self._sock.recvmsg(_PACKET)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise _loss("the association is lost", error.errno or 0) from error
+        if flags & sctp_socket.MSG_NOTIFICATION:
+            lost = sctp_socket.read_loss_untrusted(data)
+            if lost is not None:
+                raise _loss(lost, sctp_socket.take_error(self._sock))
+            if sctp_socket.is_restart_untrusted(data):
+                self._begun = b""
+            return None
+        if not data:
+            raise AssociationLostError(sctp_socket.CLOSED)
+        return self._join(data, is_end=bool(flags & socket.MSG_EOR))
+
+    def _join(self, data: bytes, *, is_end: bool) -> bytes | None:
+        """Return the packet that ``data`` ends, else None.
+
+        One that is larger than any can be comes out cut off, and is refused for that.
+        """
+        begun = self._begun
+        if begun is None:
+            if is_end:
+                self._begun = b""
+            return None
+        packet = begun + data if begun else data
+        if is_end:
+            self._begun = b""
+            return packet
+        if len(packet) >= _PACKET:
+            self._begun = None
+            return packet
+        self._begun = packet
+        return None
+
+    def is_empty(self) -> bool:
+        """Return whether there is nothing to read."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            # It is lost, which is read.
+            return False
+        return False
+
+    def send(self, packet: bytes) -> None:
+        """Send a packet."""
+        self._sock.send(packet, socket.MSG_NOSIGNAL)
+
+    def send_parts(self, parts: Parts) -> None:
+        """Send a packet that is in parts."""
+        self._sock.sendmsg(parts, (), socket.MSG_NOSIGNAL)
+
+    def backlog(self) -> float:
+        """Return how much of the send buffer is in use."""
+        return min(1.0, options.queued_bytes(self._sock) / self._send_buffer)
+
+    async def wait_readable(self) -> None:
+        """Wait until there may be something to read."""
+        try:
+            await trio.lowlevel.wait_readable(self._sock)
+        except trio.ClosedResourceError:
+            return
+
+    async def wait_writable(self) -> None:
+        """Wait until an attempt is over, or until there may be room."""
+        try:
+            await trio.lowlevel.wait_writable(self._sock)
+        except trio.ClosedResourceError:
+            return
+
+    def wake(self) -> None:
+        """Wake whoever waits."""
+        trio.lowlevel.notify_closing(self._sock)
+
+    def set_dscp(self, dscp: int) -> None:
+        """Set the type of service."""
+        options.set_priority(self._sock, dscp)
+
+    def abort(self) -> None:
+        """Close it so that the peer is told at once."""
+        sctp_socket.abort(self._sock)
+
+    def close(self) -> None:
+        """Close it; what waits to be sent is still sent."""
+        self._sock.close()
+
+
+def _loss(words: str, number: int) -> AssociationLostError:
+    return AssociationLostError(f"{words}: {os.strerror(number)}" if number else words, number)
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
