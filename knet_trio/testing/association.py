@@ -1,7 +1,8 @@
 """One end of an association on a simulated network.
 
-Messages are cut into pieces, each a packet. Those that get lost are sent again, so that all arrive,
-in order. What is here of SCTP is what programs notice; it has no congestion control.
+Messages are cut into pieces, each a packet (``pieces``). Those that get lost are sent again, so
+that all arrive, in order. What is here of SCTP is what programs notice; it has no congestion
+control.
 """
 
 from __future__ import annotations
@@ -11,29 +12,26 @@ import errno
 import math
 import os
 from abc import abstractmethod
-from collections import deque
 from typing import Final, Protocol
 
 import trio
 
 from knet_trio._core.parted import Parts
+from knet_trio._transport import sctp_socket
 from knet_trio._transport.sctp_system import AssociationLostError, AssociationSocket
 from knet_trio.address import Address
 from knet_trio.testing.chunks import Chunk, ChunkKind
 from knet_trio.testing.endpoint import CONNECTED_SHARE
+from knet_trio.testing.pieces import PieceReceiver, PieceSender
 from knet_trio.testing.queues import InterfaceState
 
-# As Linux has them: seconds until something is sent again, at first and at most; how often, and how
-# often an association is asked for; seconds between two heartbeats.
+# As Linux has them: seconds until something is sent again, at first and at most; how often that is
+# done, and how often an association is asked for; seconds between two heartbeats.
 _FIRST_RETRY: Final = 1.0
 _LAST_RETRY: Final = 60.0
 _RETRIES: Final = 10
 _ATTEMPTS: Final = 8
 _HEARTBEAT: Final = 30.0
-# After how many reports that it is missing a piece is sent again at once.
-_REPORTS: Final = 3
-
-CLOSED: Final = "the peer has closed the association"
 
 
 class Phase(enum.Enum):
@@ -118,25 +116,10 @@ class SimulatedAssociation(AssociationSocket):
 
     def _begin(self, room: float) -> None:
         """Nothing has been sent, and nothing has arrived."""
-        # Pieces on their way, and those that wait: the peer has acknowledged none of them.
-        self._flying: deque[Chunk] = deque()
-        self._waiting: deque[Chunk] = deque()
-        self._queued = self._in_flight = 0
-        self._number = 0
-        self._peer_room = room
-        # Whether one piece at a time is sent, since the last ones may all be lost.
-        self._careful = False
+        self._sender = PieceSender(self.tag, room)
+        self._receiver = PieceReceiver(lambda: self.interface.settings.receive_buffer)
         self._losses = 0
         self._retry = _FIRST_RETRY
-        self._reports = 0
-        # What has arrived: the number of the next piece, those that came before their time, those
-        # of a message whose end is missing, and whole messages.
-        self._expected = 0
-        self._early: dict[int, Chunk] = {}
-        self._parts: list[bytes] = []
-        self._messages: deque[bytes] = deque()
-        self._held = 0
-        self._told_room = self._room
 
     # What the handle does.
 
@@ -148,36 +131,27 @@ class SimulatedAssociation(AssociationSocket):
         """Take a message."""
         if self.is_empty():
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        if not self._messages:
+        if not self._receiver.messages:
             assert self._lost is not None
             raise self._lost
-        message = self._messages.popleft()
-        self._held -= len(message)
-        half = self.interface.settings.receive_buffer / 2
-        if self.phase is Phase.THERE and self._told_room < half <= self._room:
+        message = self._receiver.take()
+        if self.phase is Phase.THERE and self._receiver.has_grown:
             self._acknowledge()
         return message
 
     def is_empty(self) -> bool:
         """Return whether there is nothing to read."""
-        return self.interface.paused or not (self._messages or self._lost)
+        return self.interface.paused or not (self._receiver.messages or self._lost)
 
     def send(self, packet: bytes) -> None:
         """Take a message, if there is room for all of it."""
         if self.phase is not Phase.THERE:
             number = errno.EPIPE if self._lost is None else self._lost.number or errno.EPIPE
             raise OSError(number, os.strerror(number))
-        room = self._send_buffer - self._queued
-        if self.interface.paused or (self._queued and len(packet) > room):
+        queued = self._sender.queued
+        if self.interface.paused or (queued and queued + len(packet) > self._send_buffer):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        size = self._carrier.piece_size(self)
-        for start in range(0, max(1, len(packet)), size):
-            piece = packet[start : start + size]
-            is_end = start + size >= len(packet)
-            chunk = Chunk(ChunkKind.DATA, self.tag, self._number, is_end=is_end, data=piece)
-            self._waiting.append(chunk)
-            self._number += 1
-        self._queued += len(packet)
+        self._sender.put(packet, self._carrier.piece_size(self))
         self._transmit()
 
     def send_parts(self, parts: Parts) -> None:
@@ -186,7 +160,7 @@ class SimulatedAssociation(AssociationSocket):
 
     def backlog(self) -> float:
         """Return how much of the send buffer is in use."""
-        return min(1.0, self._queued / self._send_buffer)
+        return min(1.0, self._sender.queued / self._send_buffer)
 
     async def wait_readable(self) -> None:
         """Wait until there is something to read, or ``wake`` was called."""
@@ -220,7 +194,7 @@ class SimulatedAssociation(AssociationSocket):
         """Close it; what waits to be sent is still sent, if the machine has power."""
         if self.phase is not Phase.THERE or not self.interface.up:
             self._finish()
-        elif self._messages:
+        elif self._receiver.messages:
             self.abort()
         else:
             self.phase = Phase.CLOSING
@@ -251,12 +225,12 @@ class SimulatedAssociation(AssociationSocket):
         """A packet arrives from the other end; False if there is no room for it."""
         kind = chunk.kind
         if kind is ChunkKind.INIT:
-            self._post(ChunkKind.INIT_ACK, room=self._room)
+            self._post(ChunkKind.INIT_ACK, room=self._receiver.room)
         elif kind is ChunkKind.INIT_ACK:
             if self.phase is Phase.ASKING:
                 self.phase = Phase.THERE
                 self._losses = 0
-                self._peer_room = chunk.room
+                self._sender.set_room(chunk.room)
                 self._set_deadline()
                 self._writers.unpark_all()
         elif kind is ChunkKind.ABORT:
@@ -274,7 +248,7 @@ class SimulatedAssociation(AssociationSocket):
             self._losses = 0
         elif kind is ChunkKind.SHUTDOWN:
             self._post(ChunkKind.SHUTDOWN_ACK)
-            self.lose(0, CLOSED)
+            self.lose(0, sctp_socket.CLOSED)
         else:
             self._finish()
         return True
@@ -293,13 +267,11 @@ class SimulatedAssociation(AssociationSocket):
             self.lose(errno.ETIMEDOUT)
         elif self.phase is Phase.ASKING:
             self._ask()
-        elif self._flying:
+        elif not self._sender.is_idle:
             self._retry = min(2 * self._retry, _LAST_RETRY)
-            self._waiting.extendleft(reversed(self._flying))
-            self._flying.clear()
-            self._in_flight = 0
-            self._careful = True
+            self._sender.give_up_flight()
             self._transmit()
+            self._set_deadline()
         elif self.phase is Phase.CLOSING:
             self._go_on_closing()
         else:
@@ -314,74 +286,52 @@ class SimulatedAssociation(AssociationSocket):
 
     def _is_writable(self) -> bool:
         if self.phase is Phase.THERE:
-            return not self.interface.paused and 2 * self._queued <= self._send_buffer
+            return not self.interface.paused and 2 * self._sender.queued <= self._send_buffer
         return self.phase is not Phase.ASKING
 
     def _post(self, kind: ChunkKind, *, room: float = 0.0) -> None:
         self._carrier.post(self, Chunk(kind, self.tag, room=room))
 
     def _ask(self) -> None:
-        self._post(ChunkKind.INIT, room=self._room)
+        self._post(ChunkKind.INIT, room=self._receiver.room)
         self._deadline = trio.current_time() + self._asked_each
         self._set_alarm()
 
     def _transmit(self) -> None:
-        """Send pieces while the peer has room for them; one is always on its way."""
-        was_idle = not self._flying
-        while self._waiting and (not self._flying or self._may_follow(self._waiting[0])):
-            piece = self._waiting.popleft()
-            self._flying.append(piece)
-            self._in_flight += len(piece.data)
+        """Send what the peer has room for."""
+        was_idle = self._sender.is_idle
+        for piece in self._sender.take_due():
             self._carrier.post(self, piece)
         if was_idle:
             self._set_deadline()
-
-    def _may_follow(self, piece: Chunk) -> bool:
-        return not self._careful and self._in_flight + len(piece.data) <= self._peer_room
 
     def _acknowledged(self, chunk: Chunk) -> None:
         """The peer says what has arrived."""
         # It is there, whatever it has room for.
         self._losses = 0
-        news = False
-        for pieces in (self._flying, self._waiting):
-            while pieces and pieces[0].number < chunk.number:
-                size = len(pieces.popleft().data)
-                self._queued -= size
-                if pieces is self._flying:
-                    self._in_flight -= size
-                news = True
-        grown = self._peer_room < chunk.room
-        self._peer_room = chunk.room
-        if news:
-            self._careful = False
+        if self._sender.acknowledged(chunk.number, chunk.room, chunk.early):
             self._retry = _FIRST_RETRY
-            self._reports = 0
             self._set_deadline()
-        elif self._flying:
-            first = self._flying[0]
-            self._reports += chunk.later
-            if self._reports == _REPORTS or (grown and self._in_flight == len(first.data)):
-                self._carrier.post(self, first)
+        for piece in self._sender.take_missed():
+            self._carrier.post(self, piece)
         self._transmit()
-        if self.phase is Phase.CLOSING and not self._queued:
+        if self.phase is Phase.CLOSING:
             self._go_on_closing()
         elif self._is_writable():
             self._writers.unpark_all()
 
     def _go_on_closing(self) -> None:
-        if not self._flying and not self._waiting:
+        if self._sender.is_done:
             self._post(ChunkKind.SHUTDOWN)
-        self._set_deadline()
+            self._set_deadline()
 
     def _finish(self) -> None:
         self.phase = Phase.OVER
-        self._queued = 0
         self._carrier.forget(self)
         self.look_again()
 
     def _set_deadline(self) -> None:
-        idle = self.phase is Phase.THERE and not self._flying
+        idle = self.phase is Phase.THERE and self._sender.is_idle
         self._deadline = trio.current_time() + (_HEARTBEAT if idle else self._retry)
         self._set_alarm()
 
@@ -392,33 +342,17 @@ class SimulatedAssociation(AssociationSocket):
 
     # Receiving.
 
-    @property
-    def _room(self) -> float:
-        return max(0.0, self.interface.settings.receive_buffer - self._held)
-
     def _take_piece(self, chunk: Chunk) -> bool:
-        number = chunk.number
-        if number >= self._expected and number not in self._early:
-            if self._messages and len(chunk.data) > self._room:
-                self._acknowledge()
-                return False
-            self._early[number] = chunk
-            self._held += len(chunk.data)
-            while (following := self._early.pop(self._expected, None)) is not None:
-                self._expected += 1
-                self._parts.append(following.data)
-                if self.phase is Phase.CLOSING:
-                    # Nobody reads it any more.
-                    self._held -= len(self._parts.pop())
-                elif following.is_end:
-                    self._messages.append(b"".join(self._parts))
-                    self._parts = []
-                    self._readers.unpark_all()
+        receiver = self._receiver
+        taken = receiver.put(chunk)
+        if self.phase is Phase.CLOSING:
+            # Nobody reads it any more.
+            while receiver.messages:
+                receiver.take()
         self._acknowledge()
-        return True
+        if receiver.messages:
+            self._readers.unpark_all()
+        return taken
 
     def _acknowledge(self) -> None:
-        room = self._told_room = self._room
-        later = bool(self._early)
-        chunk = Chunk(ChunkKind.SACK, self.tag, self._expected, room, later=later)
-        self._carrier.post(self, chunk)
+        self._carrier.post(self, self._receiver.acknowledge(self.tag))

@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
         number: The number of a piece; of SACK, that of the first piece that has not arrived.
         room: The bytes that the receive buffer has room for.
         is_end: Whether the message ends with this piece.
-        later: Whether pieces have arrived that come after ``number``.
+        early: The numbers of pieces that have arrived although one before them is missing.
         data: The bytes of the piece.
     """
 
@@ -41,5 +41,5 @@ class Chunk(NamedTuple):
     number: int = 0
     room: float = 0.0
     is_end: bool = True
-    later: bool = False
+    early: frozenset[int] = frozenset()
     data: bytes = b""
