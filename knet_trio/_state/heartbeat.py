@@ -172,7 +172,7 @@ class Heartbeat:
         since = max(self._connected_at, liveness.last_pong or -math.inf)
         if now - since <= liveness.adjusted_timeout(now):
             return True
-        self._connected_at = None
+        self.disconnected()
         self._output.reset(f"no pong has come over it for {now - since:.3f} s")
         return self._output.fault is None
 
@@ -182,6 +182,10 @@ class Heartbeat:
         if self.running:
             self.liveness.next_ping = now
             self._heartbeats.set(self._beat, now)
+
+    def disconnected(self) -> None:
+        """Note that there is no connection to the peer any more."""
+        self._connected_at = None
 
     def question(self, now: float, said: str, grace: float) -> bool:
         """Ask the peer at once whether it is there, since the network says that it is not.

@@ -183,7 +183,10 @@ class LinkSender:
         # A ping may go elsewhere, to ask whether the peer is there, which says nothing of the link.
         is_its_own = destination == self._address.destination
         endpoint = self.send_socket.endpoint
-        if endpoint.fault is not None and is_its_own:
+        if not is_its_own and self._has_connections:
+            # Over what the peer has connected there, which is another connection.
+            endpoint = self.shared.endpoint
+        elif endpoint.fault is not None:
             # Nobody has refused anything.
             return OSError(errno.ENOTCONN, endpoint.fault)
         try:

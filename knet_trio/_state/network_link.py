@@ -272,6 +272,7 @@ class NetworkLinkState(LinkState):
             log.debug(LogSubsystem.SCTP, "%s: %s", title, change.reason, key=key)
             self.heartbeat.now_connected(now)
             return
+        self.heartbeat.disconnected()
         self.counters.note(change.reason, now, change.errno)
         log.debug(LogSubsystem.SCTP, "%s: %s", title, change.reason, key=key)
         if self.connected.is_on or (self.enabled and self.reason != change.reason):
@@ -300,6 +301,7 @@ class NetworkLinkState(LinkState):
         self._asked_pings.give_up()
         if cause in _OF_NO_USE:
             self.sender.reset(reason)
+            self.heartbeat.disconnected()
         self._forget_peer()
         if not was_up:
             self._set_reason(reason)

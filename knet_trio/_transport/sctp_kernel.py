@@ -131,7 +131,7 @@ class KernelAssociation(AssociationSocket):
     """A socket of the kernel with one association."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.watched: socket.socket = sock
+        self.watched: socket.socket | None = sock
         self._send_buffer = options.buffer_size(sock, socket.SO_SNDBUF)
         self._sock = sock
         # The beginning of a packet of which more is to come; None while its rest is thrown away.

@@ -34,7 +34,7 @@ _ATTEMPTS: Final = 8
 _HEARTBEAT: Final = 30.0
 
 
-class Phase(enum.Enum):
+class AssociationPhase(enum.Enum):
     """How far an end is."""
 
     ASKING = "the peer has not answered yet"
@@ -43,7 +43,7 @@ class Phase(enum.Enum):
     OVER = "there is none any more"
 
 
-class Carrier(Protocol):
+class AssociationMedium(Protocol):
     """The network, as the ends of associations see it."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class SimulatedAssociation(AssociationSocket):
     """One end of an association.
 
     Args:
-        carrier: The network.
+        medium: The network.
         interface: The interface of this end.
         seen: The address that others see it at.
         peer: The address at the other end.
@@ -85,7 +85,7 @@ class SimulatedAssociation(AssociationSocket):
 
     def __init__(
         self,
-        carrier: Carrier,
+        medium: AssociationMedium,
         interface: InterfaceState,
         seen: Address,
         peer: Address,
@@ -98,8 +98,8 @@ class SimulatedAssociation(AssociationSocket):
         self.seen = seen
         self.peer = peer
         self.tag = tag
-        self.phase = Phase.THERE if retry is None else Phase.ASKING
-        self._carrier = carrier
+        self.phase = AssociationPhase.THERE if retry is None else AssociationPhase.ASKING
+        self._medium = medium
         self._asked_each = 0.0 if retry is None else retry
         self._lost: AssociationLostError | None = None
         self._woken = False
@@ -135,7 +135,7 @@ class SimulatedAssociation(AssociationSocket):
             assert self._lost is not None
             raise self._lost
         message = self._receiver.take()
-        if self.phase is Phase.THERE and self._receiver.has_grown:
+        if self.phase is AssociationPhase.THERE and self._receiver.has_grown:
             self._acknowledge()
         return message
 
@@ -145,13 +145,13 @@ class SimulatedAssociation(AssociationSocket):
 
     def send(self, packet: bytes) -> None:
         """Take a message, if there is room for all of it."""
-        if self.phase is not Phase.THERE:
+        if self.phase is not AssociationPhase.THERE:
             number = errno.EPIPE if self._lost is None else self._lost.number or errno.EPIPE
             raise OSError(number, os.strerror(number))
         queued = self._sender.queued
         if self.interface.paused or (queued and queued + len(packet) > self._send_buffer):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        self._sender.put(packet, self._carrier.piece_size(self))
+        self._sender.put(packet, self._medium.piece_size(self))
         self._transmit()
 
     def send_parts(self, parts: Parts) -> None:
@@ -186,18 +186,18 @@ class SimulatedAssociation(AssociationSocket):
 
     def abort(self) -> None:
         """Close it so that the peer is told at once."""
-        if self.phase in (Phase.THERE, Phase.CLOSING):
+        if self.phase in (AssociationPhase.THERE, AssociationPhase.CLOSING):
             self._post(ChunkKind.ABORT)
         self._finish()
 
     def close(self) -> None:
         """Close it; what waits to be sent is still sent, if the machine has power."""
-        if self.phase is not Phase.THERE or not self.interface.up:
+        if self.phase is not AssociationPhase.THERE or not self.interface.up:
             self._finish()
         elif self._receiver.messages:
             self.abort()
         else:
-            self.phase = Phase.CLOSING
+            self.phase = AssociationPhase.CLOSING
             self._go_on_closing()
 
     # What the network does.
@@ -209,7 +209,7 @@ class SimulatedAssociation(AssociationSocket):
 
     def lose(self, number: int, words: str = "the association is lost") -> None:
         """There is no association any more, which is read after all that has arrived."""
-        if self.phase is not Phase.OVER:
+        if self.phase is not AssociationPhase.OVER:
             reason = f"{words}: {os.strerror(number)}" if number else words
             self._lost = AssociationLostError(reason, number)
             self._finish()
@@ -227,15 +227,17 @@ class SimulatedAssociation(AssociationSocket):
         if kind is ChunkKind.INIT:
             self._post(ChunkKind.INIT_ACK, room=self._receiver.room)
         elif kind is ChunkKind.INIT_ACK:
-            if self.phase is Phase.ASKING:
-                self.phase = Phase.THERE
+            if self.phase is AssociationPhase.ASKING:
+                self.phase = AssociationPhase.THERE
                 self._losses = 0
                 self._sender.set_room(chunk.room)
                 self._set_deadline()
                 self._writers.unpark_all()
         elif kind is ChunkKind.ABORT:
-            self.lose(errno.ECONNREFUSED if self.phase is Phase.ASKING else errno.ECONNRESET)
-        elif self.phase is Phase.ASKING:
+            self.lose(
+                errno.ECONNREFUSED if self.phase is AssociationPhase.ASKING else errno.ECONNRESET
+            )
+        elif self.phase is AssociationPhase.ASKING:
             # It will come again.
             return True
         elif kind is ChunkKind.DATA:
@@ -257,22 +259,22 @@ class SimulatedAssociation(AssociationSocket):
         """Some time has come: send again what was not answered, and see if there is any use."""
         if now >= self._alarm:
             self._alarm = math.inf
-        if self.phase is Phase.OVER:
+        if self.phase is AssociationPhase.OVER:
             return
         if now < self._deadline:
             self._set_alarm()
             return
         self._losses += 1
-        if self._losses > (_ATTEMPTS if self.phase is Phase.ASKING else _RETRIES):
+        if self._losses > (_ATTEMPTS if self.phase is AssociationPhase.ASKING else _RETRIES):
             self.lose(errno.ETIMEDOUT)
-        elif self.phase is Phase.ASKING:
+        elif self.phase is AssociationPhase.ASKING:
             self._ask()
         elif not self._sender.is_idle:
             self._retry = min(2 * self._retry, _LAST_RETRY)
             self._sender.give_up_flight()
             self._transmit()
             self._set_deadline()
-        elif self.phase is Phase.CLOSING:
+        elif self.phase is AssociationPhase.CLOSING:
             self._go_on_closing()
         else:
             self._post(ChunkKind.HEARTBEAT)
@@ -285,12 +287,12 @@ class SimulatedAssociation(AssociationSocket):
         return self.interface.settings.send_buffer * CONNECTED_SHARE
 
     def _is_writable(self) -> bool:
-        if self.phase is Phase.THERE:
+        if self.phase is AssociationPhase.THERE:
             return not self.interface.paused and 2 * self._sender.queued <= self._send_buffer
-        return self.phase is not Phase.ASKING
+        return self.phase is not AssociationPhase.ASKING
 
     def _post(self, kind: ChunkKind, *, room: float = 0.0) -> None:
-        self._carrier.post(self, Chunk(kind, self.tag, room=room))
+        self._medium.post(self, Chunk(kind, self.tag, room=room))
 
     def _ask(self) -> None:
         self._post(ChunkKind.INIT, room=self._receiver.room)
@@ -301,7 +303,7 @@ class SimulatedAssociation(AssociationSocket):
         """Send what the peer has room for."""
         was_idle = self._sender.is_idle
         for piece in self._sender.take_due():
-            self._carrier.post(self, piece)
+            self._medium.post(self, piece)
         if was_idle:
             self._set_deadline()
 
@@ -313,9 +315,9 @@ class SimulatedAssociation(AssociationSocket):
             self._retry = _FIRST_RETRY
             self._set_deadline()
         for piece in self._sender.take_missed():
-            self._carrier.post(self, piece)
+            self._medium.post(self, piece)
         self._transmit()
-        if self.phase is Phase.CLOSING:
+        if self.phase is AssociationPhase.CLOSING:
             self._go_on_closing()
         elif self._is_writable():
             self._writers.unpark_all()
@@ -326,26 +328,26 @@ class SimulatedAssociation(AssociationSocket):
             self._set_deadline()
 
     def _finish(self) -> None:
-        self.phase = Phase.OVER
-        self._carrier.forget(self)
+        self.phase = AssociationPhase.OVER
+        self._medium.forget(self)
         self.look_again()
 
     def _set_deadline(self) -> None:
-        idle = self.phase is Phase.THERE and self._sender.is_idle
+        idle = self.phase is AssociationPhase.THERE and self._sender.is_idle
         self._deadline = trio.current_time() + (_HEARTBEAT if idle else self._retry)
         self._set_alarm()
 
     def _set_alarm(self) -> None:
         if self._deadline < self._alarm:
             self._alarm = self._deadline
-            self._carrier.call_at(self._deadline, self)
+            self._medium.call_at(self._deadline, self)
 
     # Receiving.
 
     def _take_piece(self, chunk: Chunk) -> bool:
         receiver = self._receiver
         taken = receiver.put(chunk)
-        if self.phase is Phase.CLOSING:
+        if self.phase is AssociationPhase.CLOSING:
             # Nobody reads it any more.
             while receiver.messages:
                 receiver.take()
@@ -355,4 +357,4 @@ class SimulatedAssociation(AssociationSocket):
         return taken
 
     def _acknowledge(self) -> None:
-        self._carrier.post(self, self._receiver.acknowledge(self.tag))
+        self._medium.post(self, self._receiver.acknowledge(self.tag))

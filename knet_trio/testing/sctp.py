@@ -16,7 +16,7 @@ from knet_trio._core.sizes import IPV4_HEADER, IPV6_HEADER
 from knet_trio._transport.sctp_socket import BACKLOG, LONGEST_RETRY, SHORTEST_RETRY
 from knet_trio._transport.sctp_system import ListeningSocket
 from knet_trio.address import Address
-from knet_trio.testing.association import Carrier, Phase, SimulatedAssociation
+from knet_trio.testing.association import AssociationMedium, AssociationPhase, SimulatedAssociation
 from knet_trio.testing.chunks import CHUNK_HEADERS, Chunk, ChunkKind
 from knet_trio.testing.packets import Fate
 from knet_trio.testing.queues import InterfaceState, Outgoing, Sender
@@ -41,7 +41,7 @@ class Paths(Protocol):
         """The largest packet that passes between two addresses now."""
 
 
-class SctpStack(Carrier, Sender):
+class SctpStack(AssociationMedium, Sender):
     """The listeners and the ends of associations, by the addresses that others see them at."""
 
     def __init__(self, seed: int, paths: Paths) -> None:
@@ -127,7 +127,7 @@ class SctpStack(Carrier, Sender):
         chunk: Chunk,
     ) -> Fate:
         """Somebody asks for an association, perhaps not for the first time."""
-        if end is not None and end.phase is not Phase.THERE:
+        if end is not None and end.phase is not AssociationPhase.THERE:
             # What is being closed makes room for what is new.
             end.lose(errno.ECONNRESET)
             end = None

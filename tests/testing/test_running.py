@@ -36,7 +36,7 @@ async def busy(network: SimulatedNetwork) -> list[Footprint]:
     footprints: list[Footprint] = []
 
     def trace(passage: PacketRecord) -> None:
-        sent, ended, source, destination, data, fate, _ = passage
+        sent, ended, source, destination, data, fate = passage[:6]
         footprints.append((sent, ended, str(source), str(destination), len(data), fate))
 
     network.trace = trace
