@@ -54,7 +54,7 @@ class PieceSender:
         return not self._flying and not self._waiting
 
     def set_room(self, room: float) -> None:
-        """The peer has room for so many bytes."""
+        """Note how many bytes the peer has room for."""
         self._room = room
 
     def put(self, message: bytes, size: int) -> None:
