@@ -20,12 +20,13 @@ def play(
     conditions: Conditions = Conditions(),  # noqa: B008  # frozen
     crypto: CryptoConfig | None = None,
     seed: int = 1,
+    patience: float = PATIENCE,
 ) -> None:
     """Have two hosts that reach each other, and no more time than anybody needs."""
 
     async def main(network: SimulatedNetwork) -> None:
         async with open_nodes(2, transport="sctp", crypto=crypto) as (a, b):
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(patience):
                 await body(network, a, b)
 
     run(main, seed=seed, conditions=conditions)
