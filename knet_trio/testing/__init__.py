@@ -9,6 +9,10 @@ From the bottom up::
     queues       where packets wait on the machine that sends them
     endpoint     the sockets, as a handle sees them
     sockets      which of them has which address
+    chunks       what the ends of an association say to each other
+    pieces       messages that are cut, and put together
+    association  one end of an association
+    sctp         who has which end, and who listens
     fabric       the way of a packet through all of that
     network      all of it, and what a test can do to it
     running      running a program on it, the same way each time
