@@ -23,7 +23,7 @@ from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.send_socket import SendSocket
 from knet_trio._transport.offload import MOST_DATAGRAMS
 from knet_trio._transport.udp import UdpTransport
-from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train
+from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig, LinkConfig
 from knet_trio.events import Event, EventReceiver
@@ -228,6 +228,7 @@ class World:
         ping_interval: float = 1.0,
         pong_timeout: float = 2.0,
         send_socket: SendSocket | None = None,
+        transport: Transport = UDP,
     ) -> NetworkLinkState:
         """A link that is enabled. Without ``dst`` it is dynamic and accepts every address."""
         config = LinkConfig(
@@ -244,7 +245,7 @@ class World:
             self.context,
             host.host_id,
             config,
-            UDP,
+            transport,
             send_socket,
             host.lane,
             host.refresh,

@@ -144,15 +144,15 @@ class TestLimits:
         async def body(network: SimulatedNetwork, a: Handle, b: Handle) -> None:
             # Host 1 has no answer to its own, and takes every one of host 2's.
             network.cut(at(1), at(2), one_way=True)
-            await trio.sleep(3000)
+            await trio.sleep(300)
             assert tasks_of_endpoints() <= 6 + MOST_OF_AN_ADDRESS
             network.heal()
             assert await both_up(a, b) < 10
             # The others are found to be dead by the system.
-            await trio.sleep(1000)
+            await trio.sleep(400)
             await settled(6)
 
-        play(body, patience=5000)
+        play(body, patience=2000)
 
 
 class TestEnds:
