@@ -24,7 +24,7 @@ def fields_of(record: type) -> tuple[str, ...]:
 RECORDS: Final = [
     record
     for module in (knet_trio, knet_trio.cluster, knet_trio.tap, knet_trio.testing)
-    for record in map(vars(module).get, module.__all__)
+    for record in (getattr(module, name) for name in module.__all__)
     if inspect.isclass(record) and fields_of(record)
 ]
 
