@@ -114,6 +114,7 @@ def _describe(cluster: Cluster, host: ClusterHost) -> dict[str, Any]:
                 "link": way.link_id,
                 "src": format_address(way.src),
                 "dst": None if way.dst is None else format_address(way.dst),
+                "transport": way.transport,
             }
             for way in plan_links(cluster, host)
         ],
@@ -137,6 +138,8 @@ def _print(cluster: Cluster, hosts: tuple[ClusterHost, ...], own: int | None) ->
             continue
         for way in plan_links(cluster, host):
             there = LEARNT if way.dst is None else format_address(way.dst)
+            if way.transport != "udp":
+                there += f" over {way.transport.upper()}"
             click.echo(
                 f"  link {way.link_id} from {format_address(way.src)} to"
                 f" {names[way.host_id]} at {there}"

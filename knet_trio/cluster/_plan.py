@@ -65,18 +65,20 @@ class LinkWay:
         link_id: 0 to 7.
         src: The address of the host itself; of every address of the machine if the others learn it.
         dst: The address of the other host, None if it is learnt.
+        transport: The name of the transport.
     """
 
     host_id: int
     link_id: int
     src: Address
     dst: Address | None
+    transport: str
 
 
 def plan_links(cluster: Cluster, host: ClusterHost) -> tuple[LinkWay, ...]:
     """Return the links that ``open_cluster`` adds on a host of the file."""
     return tuple(
-        LinkWay(plan.host_id, link_id, link.src, link.dst)
+        LinkWay(plan.host_id, link_id, link.src, link.dst, link.settings.transport)
         for plan in plan_hosts(cluster, host).values()
         for link_id, link in plan.links.items()
     )

@@ -39,8 +39,8 @@ class ClusterLink:
 
     Attributes:
         link_id: 0 to 7.
-        port: The UDP port of every host whose address names none.
-        transport: The name of the transport.
+        port: The port of every host whose address names none.
+        transport: The name of the transport, ``udp`` or ``sctp``.
         priority: 0 to 255; the passive policy prefers the highest.
         ping_interval: Seconds between pings.
         pong_timeout: Seconds without a pong after which the link is down.
@@ -220,10 +220,11 @@ class Cluster:
         filter: ``module:function``, the function that decides where messages go.
         forwarding: Whether messages are sent and received.
         access_lists: Whether access lists decide which addresses may speak on a link.
-        privileged: Whether socket buffers of 8 MiB are insisted on.
+        privileged: Whether socket buffers of full size are insisted on: 8 MiB, for SCTP 1 MiB to
+            receive and 512 KiB to send.
         mtu: The interface MTU to go by, in bytes; None discovers the MTU of each path.
         pmtud_interval: Seconds between such discoveries.
-        reconnect_interval: Seconds until a lost connection is tried again.
+        reconnect_interval: Seconds from one attempt to connect to the next, of links over SCTP.
         hedge: Whether messages go over a second link too while there is doubt about the first.
         dscp: The DSCP that marks the packets of high-priority links.
         log_fd: The descriptor that libknet's log records go to, None for none.

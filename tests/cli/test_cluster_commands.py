@@ -26,17 +26,18 @@ def result(done: subprocess.CompletedProcess[str], status: int = 0) -> dict[str,
 
 
 def test_check_says_what_each_host_does(tmp_path: Path) -> None:
-    path = write_file(tmp_path, LAB.replace('"10.1.0.2"', '"dynamic"'))
+    text = LAB.replace('"10.1.0.2"', '"dynamic"') + "[cluster.link.1]\ntransport = 'sctp'\n"
+    path = write_file(tmp_path, text)
     done = run("check", str(path))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "'lab': 2 hosts, with aes256 and sha256\n"
         "alpha (id 1)\n"
         "  link 0 from 10.0.0.1:5405 to beta at 10.0.0.2:5405\n"
-        "  link 1 from 10.1.0.1:5406 to beta at an address that is learnt\n"
+        "  link 1 from 10.1.0.1:5406 to beta at an address that is learnt over SCTP\n"
         "beta (id 2)\n"
         "  link 0 from 10.0.0.2:5405 to alpha at 10.0.0.1:5405\n"
-        "  link 1 from 0.0.0.0:5406 to alpha at 10.1.0.1:5406\n"
+        "  link 1 from 0.0.0.0:5406 to alpha at 10.1.0.1:5406 over SCTP\n"
     )
 
 
@@ -48,16 +49,12 @@ def test_check_of_one_host_as_json(tmp_path: Path) -> None:
     assert said["this_host"] == 2
     assert said["mistakes"] == []
     assert [warning["line"] for warning in said["warnings"]] == [4, 4]
-    assert said["hosts"] == [
-        {
-            "id": 2,
-            "name": "beta",
-            "links": [
-                {"host": 1, "link": 0, "src": "127.0.0.1:5405", "dst": "10.0.0.1:5405"},
-                {"host": 1, "link": 1, "src": "10.1.0.2:5406", "dst": "10.1.0.1:5406"},
-            ],
-        }
+    ways = ((0, "127.0.0.1:5405", "10.0.0.1:5405"), (1, "10.1.0.2:5406", "10.1.0.1:5406"))
+    links = [
+        {"host": 1, "link": link, "src": src, "dst": dst, "transport": "udp"}
+        for link, src, dst in ways
     ]
+    assert said["hosts"] == [{"id": 2, "name": "beta", "links": links}]
 
 
 def test_check_of_many_hosts_is_short(tmp_path: Path) -> None:

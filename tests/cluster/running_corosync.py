@@ -57,6 +57,8 @@ class Corosync:
     def run(self, *command: str) -> str:
         """Run a command beside it, with the files that it sees; what that prints."""
         spaces = [f"--{kind}=/proc/{self._pid}/ns/{name}" for kind, name in _SPACES]
+        # What this runs in may have another root than its mount namespace.
+        spaces.append(f"--root=/proc/{self._pid}/root")
         done = subprocess.run(
             ["nsenter", *spaces, *command],
             capture_output=True,

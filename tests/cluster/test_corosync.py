@@ -74,6 +74,13 @@ def test_what_it_says(tmp_path: Path) -> None:
     assert cluster.warnings == ()
 
 
+def test_links_over_sctp(tmp_path: Path) -> None:
+    write_key(tmp_path / "authkey")
+    cluster = load(tmp_path, FILE.replace("mcastport: 7000", "knet_transport: sctp"))
+    assert [link.transport for link in cluster.links] == ["udp", "sctp"]
+    assert cluster.warnings == ()
+
+
 def test_its_key_is_where_corosync_looks_before_it_is_beside_the_file(tmp_path: Path) -> None:
     write_key(tmp_path / "authkey")
     (tmp_path / "etc").mkdir()
@@ -119,6 +126,7 @@ def mistakes(directory: Path, text: str) -> list[Mistake]:
         ("cluster_name: lab", "keyfile:", 3, "the key file . is not a regular file"),
         ("cluster_name: lab", "keyfile: /", 3, "the key file / is not a regular file"),
         ("cluster_name: lab", "keyfile: a\0b", 3, "cannot be read"),
+        ("mcastport: 7000", "knet_transport: stcp", 8, "did you mean sctp?"),
         ("linknumber: 1", "linknumber: 8", 7, "'8' is not an integer from 0 to 7"),
         ("linknumber: 1", "linknumber: 2", 6, "no node has ring2_addr"),
         ("nodeid: 2", "nodeid: 1", 19, "id 1 is taken by the host in line 12"),

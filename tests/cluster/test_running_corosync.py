@@ -17,10 +17,13 @@ from tests.cluster import PATIENCE
 from tests.cluster.running_corosync import Corosync, corosync_missing, is_accepted, running
 from tests.interop.conftest import need
 from tests.interop.namespaces import NamespacePair, namespace_pair
+from tests.kernel import kernel_has_sctp
 
 FILES: Final = Path(__file__).parent / "corosync"
+WITH_SCTP: Final = FILES / "sctp.conf"
 DEBIAN: Final = Path("/etc/corosync/corosync.conf")
 LINKS: Final = 8
+LISTENING: Final = "10.77.1.1:6001"
 _LOW_DELAY: Final = 0x10
 
 
@@ -37,7 +40,9 @@ def numbers(log: str, pattern: str) -> dict[tuple[int, int], tuple[int, ...]]:
     return {(int(host), int(link)): tuple(map(int, rest)) for host, link, *rest in rows}
 
 
-@pytest.mark.parametrize("file", sorted(FILES.glob("*.conf")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "file", sorted(set(FILES.glob("*.conf")) - {WITH_SCTP}), ids=lambda path: path.stem
+)
 def test_a_file_means_the_same(file: Path, pair: NamespacePair, tmp_path: Path) -> None:
     hostname = "alpha" if "name: alpha" in file.read_text() else "elsewhere"
     with (
@@ -64,10 +69,29 @@ def test_the_file_of_debians_package_means_the_same(pair: NamespacePair, tmp_pat
 @pytest.mark.parametrize("name", ["two_rings", "ipv6", "secauth", "interface_options"])
 def test_a_host_of_ours_has_its_links_to_it(name: str, pair: NamespacePair, tmp_path: Path) -> None:
     text = (FILES / f"{name}.conf").read_text()
-    mine = tmp_path / "mine.conf"
-    mine.write_text(text.replace("version: 2", f"version: 2\nkeyfile: {tmp_path}/etc/authkey"))
+    with running(pair, text, tmp_path) as corosync, pair.inside(1):
+        join(corosync, text, tmp_path)
 
-    async def join() -> int:
+
+@pytest.mark.skipif(not kernel_has_sctp(), reason="this kernel has no SCTP")
+def test_a_file_with_sctp_means_the_same(pair: NamespacePair, tmp_path: Path) -> None:
+    text = WITH_SCTP.read_text()
+    with running(pair, text, tmp_path) as corosync:
+        said = corosync.describe()
+        compare(corosync, said)
+        transports = [link["transport"] for link in said["links"]]
+        assert transports == ["udp", "sctp"]
+        assert LISTENING in corosync.run("ss", "-l", "-n", "-H", "--sctp").split()
+        with pair.inside(1):
+            join(corosync, text, tmp_path)
+
+
+def join(corosync: Corosync, text: str, directory: Path) -> None:
+    """Be node 2 of a corosync's file until all links are up, there too."""
+    mine = directory / "mine.conf"
+    mine.write_text(text.replace("version: 2", f"version: 2\nkeyfile: {directory}/etc/authkey"))
+
+    async def take_part() -> int:
         async with open_cluster(mine, host=2) as handle:
             links = handle.get_host(1).links
             with trio.fail_after(PATIENCE):
@@ -77,8 +101,7 @@ def test_a_host_of_ours_has_its_links_to_it(name: str, pair: NamespacePair, tmp_
                     await trio.sleep(0.2)
             return len(links)
 
-    with running(pair, text, tmp_path) as corosync, pair.inside(1):
-        assert trio.run(join) == len(load_cluster(mine).links)
+    assert trio.run(take_part) == len(load_cluster(mine).links)
 
 
 def connected(corosync: Corosync) -> int:
@@ -233,6 +256,7 @@ def totem(*lines: str) -> str:
         totem("knet_compression_model: lz5"),
         totem("ip_version: ipv5"),
         totem("interface {", "linknumber: 0", "knet_transport: tcp", "}"),
+        totem("interface {", "linknumber: 0", "knet_transport: sctp", "}"),
         totem("interface {", "linknumber: 0", "knet_link_priority: 256", "}"),
         totem("interface {", "linknumber: 3", "knet_link_priority: 2", "}"),
         totem().replace("version: 2", "version: 3"),

@@ -240,6 +240,7 @@ name = "knet0"
         ("accept_crypto = { key_file = 'none.key' }", "No such file or directory"),
         ("accept_crypto = { key_file = '/' }", "key file / is not a regular file"),
         ("link.0.transport = 'udpp'", "did you mean udp?"),
+        ("link.0.transport = 'stcp'", "did you mean sctp?"),
         ("link.0.transport = 'loopback'", "loopback = true"),
         ("link.0.pong_timeout = 0", "reserved"),
         ("link = 3", "its keys under [cluster.link]"),

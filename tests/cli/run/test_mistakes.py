@@ -16,6 +16,7 @@ from knet_trio.cli.run.command import run
 from tests.cli.commands import started
 from tests.cli.run.supervising import Lab, make_lab
 from tests.cluster import PATIENCE
+from tests.kernel import kernel_has_sctp
 
 
 @pytest.fixture
@@ -81,6 +82,15 @@ def test_a_port_is_in_use(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
         taken.bind(("127.0.0.1", port_of(lab)))
         status, said = mistake(capfd, lab.path, "--host", "alpha")
     assert f"127.0.0.1:{port_of(lab)}: Address already in use" in said
+    assert status == 3
+
+
+@pytest.mark.skipif(kernel_has_sctp(), reason="this kernel has SCTP")
+def test_the_kernel_has_no_sctp(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    lab.write(lab.text + "[cluster.link.0]\ntransport = 'sctp'\n")
+    status, said = mistake(capfd, lab.path, "--host", "alpha")
+    assert f"cannot bind SCTP 127.0.0.1:{port_of(lab)}: this kernel has no SCTP" in said
+    assert "`modprobe sctp`" in said
     assert status == 3
 
 
