@@ -76,7 +76,7 @@ class _Bound:
     dynamic: bool
     high_priority: bool
     links: dict[NetworkLinkState, None] = attrs.field(factory=dict[NetworkLinkState, None])
-    accepted: dict[Endpoint, SendSocket] = attrs.field(factory=dict[Endpoint, SendSocket])
+    accepted: dict[PeerEndpoint, SendSocket] = attrs.field(factory=dict[PeerEndpoint, SendSocket])
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     closed: trio.Event = attrs.field(factory=trio.Event)
 
@@ -373,15 +373,16 @@ class Runtime(Connections):
         log.debug(LogSubsystem.TRANSPORT, "%s has connected to %s", peer, endpoint.local)
         bound = self._add_connected(endpoint, shared)
         shared.accepted[endpoint] = bound.send_socket
-        self._nursery.start_soon(self._serve_peer, bound, shared, name=f"endpoint of {peer}")
+        name = f"endpoint of {peer}"
+        self._nursery.start_soon(self._serve_peer, endpoint, bound, shared, name=name)
 
-    async def _serve_peer(self, bound: _Bound, shared: _Bound) -> None:
+    async def _serve_peer(self, endpoint: PeerEndpoint, bound: _Bound, shared: _Bound) -> None:
         """Serve what a peer has connected, until it has ended."""
         try:
             await self._serve(bound)
         finally:
-            del shared.accepted[bound.endpoint]
-            self._connected.pop(bound.endpoint, None)
+            del shared.accepted[endpoint]
+            self._connected.pop(endpoint, None)
 
     def _have_room(self, host_ids: Sequence[int]) -> None:
         self.context.on_room(host_ids)
@@ -414,6 +415,11 @@ class Runtime(Connections):
         if bound is not None:
             bound.scope.cancel()
         send_socket.endpoint.close()
+
+    def is_connected_from(self, send_socket: SendSocket, host: str) -> bool:
+        """Return whether a peer at ``host`` has made a connection to that socket."""
+        bound = self._bound.get(send_socket.endpoint)
+        return bound is not None and any(endpoint.peer.host == host for endpoint in bound.accepted)
 
     async def _receive(self, bound: _Bound, nursery: trio.Nursery) -> None:
         """Receive, and end what belongs to the socket when nothing comes any more."""

@@ -204,12 +204,14 @@ class ConnectionChange(NamedTuple):
         is_up: Whether it is there now.
         reason: Why it is there, or is not.
         errno: The system's number of the error; 0 for none.
+        local: Whether this machine has not even tried, and says why.
     """
 
     destination: Address
     is_up: bool
     reason: str
     errno: int = 0
+    local: bool = False
 
 
 class Arrivals(NamedTuple):

@@ -69,11 +69,11 @@ class OnwireVersions:
 class LinkStatistics:
     """The counters of one link. See knet_link_get_status(3).
 
-    Sent bytes are those of UDP payloads: with knet's headers and, if the traffic is encrypted, with
-    salt, padding and hash, but without the headers of UDP and IP. Received bytes are those of the
-    packets that come out of decryption, with knet's headers. What is refused on arrival, since it
-    is damaged, sealed with another key or not from the peer of this link, is only counted in
-    ``HandleStatistics.drops``.
+    Sent bytes are those that the transport carries: with knet's headers and, if the traffic is
+    encrypted, with salt, padding and hash, but without the headers of UDP, SCTP and IP. Received
+    bytes are those of the packets that come out of decryption, with knet's headers. What is refused
+    on arrival, since it is damaged, sealed with another key or not from the peer of this link, is
+    only counted in ``HandleStatistics.drops``.
 
     Attributes:
         tx_data_packets: Data packets sent, one for each fragment and each copy; with those that the
@@ -388,6 +388,11 @@ class LinkDiagnosis:
         heard_at: When that was, None likewise.
         challenged: Where the peer of a dynamic link may be, which was asked and has not answered;
             None for nowhere.
+        connection_fault: Why there is no connection to the peer, in words, with a transport that
+            needs one; None while there is one, for a dynamic link without a peer, and with UDP.
+        peer_connected: Whether the peer has made a connection to this host, with a transport that
+            needs one; the peer of a static link answers over that, unless its own end is dynamic.
+            None for a dynamic link without a peer, and with UDP.
         late_pongs: How many pongs came later than ``pong_timeout``.
         late_pong: The round trip of the last of them, None before the first.
         late_at: When that came, on Trio's clock; None likewise.
@@ -414,6 +419,8 @@ class LinkDiagnosis:
     heard_from: str | None
     heard_at: float | None
     challenged: str | None
+    connection_fault: str | None
+    peer_connected: bool | None
     late_pongs: int
     late_pong: float | None
     late_at: float | None

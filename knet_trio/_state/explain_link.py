@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,8 @@ def explain_link(link: NetworkLinkState) -> str:
     search, counters = link.path_mtu.search, link.counters
     nobody = "no peer now" if link.address.proven else "a peer that has not spoken yet"
     where = f"{link.config.src} -> {link.destination or nobody}"
+    if link.transport.has_connections:
+        where += f" over {link.transport.name.upper()}"
     name = f"{link.title} ({where})"
     lines: list[str] = []
     if link.usable:
@@ -112,14 +115,43 @@ def _why_nowhere(link: NetworkLinkState) -> Iterator[str]:
         yield "  its access list is empty: link.acl.append(AclEntry.address(...)) lets a peer speak"
 
 
-def _why_not_connected(link: NetworkLinkState, fault: str) -> str:
-    interval = link.context.reconnect_interval
-    said = "" if link.reason == fault else f"no connection to the peer: {fault}; "
-    return (
-        f"  {said}it is tried every {interval:g} s: is the peer running, does its link have these"
-        " addresses the other way round and this transport, does a firewall drop"
-        f" {link.transport.name.upper()}?"
-    )
+def _why_not_connected(link: NetworkLinkState, fault: str) -> Iterator[str]:
+    name, trouble = link.transport.name, link.counters.trouble
+    number = trouble.errno if trouble is not None and trouble.what == fault else 0
+    said = "" if link.reason == fault else f"there is no connection to the peer: {fault}; "
+    yield f"  {said}it is tried every {link.context.reconnect_interval:g} s"
+    if number == errno.ECONNREFUSED:
+        yield (
+            f"  the peer's machine is there, and nobody takes {name.upper()} at that port: is the"
+            " peer running, does its link have these addresses the other way round, and"
+            f' transport="{name}" too?'
+        )
+    elif number == errno.ENOPROTOOPT:
+        yield (
+            f"  the peer's machine says that it has no {name.upper()}: load it there (`modprobe"
+            f" {name}`), unless a firewall says so"
+        )
+    elif link.sender.peer_connected:
+        yield (
+            f"  the peer has connected to {link.config.src}: what goes the other way is dropped;"
+            f" let {name.upper()} to {link.destination} through firewalls"
+        )
+    elif trouble is None or not trouble.local:
+        yield (
+            "  is that machine up, and does a firewall on the way or a translator of addresses"
+            f" (NAT) drop {name.upper()}, which rules for UDP and TCP do not let through?"
+        )
+
+
+def _why_no_answer(link: NetworkLinkState) -> Iterator[str]:
+    """Say what it means that a peer to which there is a connection does not answer over its own."""
+    if link.sender.peer_connected is False:
+        name = link.transport.name.upper()
+        yield (
+            f"  there is a connection to the peer, and none from it to {link.config.src}, over"
+            f" which it answers unless its link is dynamic: does a firewall drop {name} to there,"
+            " does the peer's link lead there?"
+        )
 
 
 def _why_down(link: NetworkLinkState, now: float) -> list[str]:
@@ -132,7 +164,7 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     left = pings.tx_packets - pings.tx_errors
     fault = link.sender.fault
     if fault is not None:
-        lines.append(_why_not_connected(link, fault))
+        lines += _why_not_connected(link, fault)
     elif pings.tx_errors and not left:
         lines.append(
             f"  no ping has left this machine: is {link.config.src.host} one of its addresses, is"
@@ -143,6 +175,7 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
         lines.append(f"  {liveness.counted} of the {needed} pongs in a row that take it up came")
     elif not pongs.rx_packets:
         seconds = now - link.heartbeat.started_at
+        lines += _why_no_answer(link)
         lines.append(
             f"  {left} pings sent in {seconds:.1f} s, not one answered:"
             " is the peer running, does its link have these addresses the other way round, does a"

@@ -87,6 +87,17 @@ class LinkSender:
         """Why nothing can be sent while there is no connection, None if something can."""
         return self.send_socket.endpoint.fault
 
+    @property
+    def peer_connected(self) -> bool | None:
+        """Whether the peer has made a connection to this host, None if there are none to be made.
+
+        None too for a link that leads nowhere.
+        """
+        destination = self._address.destination
+        if not self._has_connections or destination is None:
+            return None
+        return self._context.connections.is_connected_from(self.shared, destination.host)
+
     def connect(self) -> None:
         """Connect to where the link leads, if that has to be done first."""
         destination = self._address.destination

@@ -163,7 +163,7 @@ class NetworkLinkState(LinkState):
             latency=liveness.latency,
             pong_last=liveness.last_pong,
             mtu=search.mtu or 0,
-            proto_overhead=search.overhead,
+            proto_overhead=self.path_mtu.overhead,
             reason=self.reason,
             since=self.since,
             carries_data=self.usable,
@@ -273,7 +273,7 @@ class NetworkLinkState(LinkState):
             self.heartbeat.now_connected(now)
             return
         self.heartbeat.disconnected()
-        self.counters.note(change.reason, now, change.errno)
+        self.counters.note(change.reason, now, change.errno, local=change.local)
         log.debug(LogSubsystem.SCTP, "%s: %s", title, change.reason, key=key)
         if self.connected.is_on or (self.enabled and self.reason != change.reason):
             self.take_down(now, change.reason, LinkCause.DISCONNECTED)

@@ -73,6 +73,14 @@ class PathMtu:
         return self._onwire if fixed is None else fixed
 
     @property
+    def overhead(self) -> int:
+        """Bytes of headers, salt and hash; 0 until the MTU is known, and if the program sets it."""
+        search = self.search
+        if self._onwire is None or self._context.fixed_mtu is not None or search.onwire is None:
+            return search.overhead
+        return search.sizes.overhead
+
+    @property
     def told(self) -> int | None:
         """The smallest size that the network said it takes, since the last search began."""
         return self._told

@@ -73,6 +73,10 @@ class Connections:
     def disconnect(self, send_socket: SendSocket) -> None:
         """Close a socket that ``connect`` has opened."""
 
+    def is_connected_from(self, send_socket: SendSocket, host: str) -> bool:
+        """Return whether a peer at ``host`` has made a connection to that socket."""
+        return False
+
 
 class BufferTimer:
     """Tries again where a queue of the system behind a socket was full (ENOBUFS).

@@ -35,7 +35,7 @@ class ConnectingAssociation(Association):
     ) -> None:
         source = peer._replace(port=ANY_PORT)
         super().__init__(listener.local, peer, source, can_watch=listener.can_watch)
-        self.fault = "it is not connected yet"
+        self.fault = f"{peer} has not answered yet"
         self._listener = listener
         self._mark = mark
         self._over = over
@@ -72,13 +72,16 @@ class ConnectingAssociation(Association):
         try:
             self._attempt = self._listener.connect(self.peer, self._connector.interval, self._mark)
         except OSError as error:
-            words = os.strerror(error.errno or 0)
-            self._break(f"cannot connect to {self.peer}: {words}", error.errno or 0)
+            number = error.errno or 0
+            self._fail(f"cannot connect to {self.peer}: {os.strerror(number)}", number, local=True)
 
     def _break(self, reason: str, number: int = 0) -> None:
+        self._fail(reason, number, local=False)
+
+    def _fail(self, reason: str, number: int, *, local: bool) -> None:
         if self._stop():
             self.fault = reason
-            self._news.append(ConnectionChange(self.peer, False, reason, number))
+            self._news.append(ConnectionChange(self.peer, False, reason, number, local))
 
     def _stop(self) -> bool:
         """Give up the association, or the attempt; return whether there was one."""

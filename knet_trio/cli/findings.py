@@ -73,6 +73,7 @@ class FindingCode(StrEnum):
     HOST_UNREACHABLE = "host-unreachable"
     NO_ROUTE = "no-route"
     NO_PEER = "no-peer"
+    NO_CONNECTION = "no-connection"
     HOST_MISSING = "host-missing"
     HOST_LEFT = "host-left"
     ONE_WAY = "one-way"

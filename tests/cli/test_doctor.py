@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
-from knet_trio import HandleDiagnosis, LinkDiagnosis, LinkTrouble
+from knet_trio import HandleDiagnosis, LinkDiagnosis, LinkTrouble, open_handle
 from knet_trio.cli.doctor.evidence import Evidence, Snapshot
 from knet_trio.cli.doctor.judging import judge, not_answering
 from knet_trio.cli.doctor.watching import LEAST_SECONDS, MOST_SECONDS, choose_seconds
@@ -18,8 +19,9 @@ from knet_trio.cli.findings import FindingCode, Severity
 from knet_trio.control import LoopReport, serve_control
 from tests.cli.commands import run, socket_of
 from tests.cli.reports import down, handle, host, link
-from tests.cluster import open_pair
+from tests.cluster import LOCALHOST, PATIENCE, open_pair
 from tests.control.serving import open_client
+from tests.kernel import kernel_has_sctp
 
 LOOP = LoopReport(seconds=3.0, looks=150, late=0.0, longest=0.001)
 
@@ -62,6 +64,72 @@ async def test_links_of_one_socket_say_once_that_it_is_small(tmp_path: Path) -> 
     assert sorted(codes) == ["buffers-small", "mtu-black-hole", "mtu-black-hole"]
     # The worst first.
     assert found[0].severity is Severity.FAULT
+
+
+REFUSED = "cannot connect to 10.0.0.2:5405: Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says", "advises"),
+    [
+        (
+            {"connection_fault": "no answer yet", "peer_connected": False},
+            "there is no connection to 10.0.0.2:5405, nor from it: no answer yet",
+            "rules for UDP and TCP do not let through) from 10.0.0.1 to 10.0.0.2:5405 through",
+        ),
+        (
+            {"connection_fault": "no answer yet", "peer_connected": True},
+            "10.0.0.2:5405 has connected to this host, and this host not to it: no answer yet",
+            "from 10.0.0.1 to 10.0.0.2:5405 through all firewalls",
+        ),
+        (
+            {"peer_connected": False},
+            "there is a connection to 10.0.0.2:5405, and none from it to 10.0.0.1:5405, over which",
+            "from 10.0.0.2 to 10.0.0.1:5405 through all firewalls",
+        ),
+        (
+            {"connection_fault": REFUSED, "errno": errno.ECONNREFUSED},
+            "that machine is there, and nobody takes SCTP at that port",
+            'that has transport "sctp" too, and compare the ports on both sides; ss -l -n --sctp',
+        ),
+        (
+            {"connection_fault": "Protocol not available", "errno": errno.ENOPROTOOPT},
+            "that machine has no SCTP",
+            "modprobe sctp",
+        ),
+    ],
+)
+async def test_a_link_without_a_connection(
+    tmp_path: Path, changes: dict[str, Any], says: str, advises: str
+) -> None:
+    number = changes.pop("errno", 0)
+    if number:
+        words = changes["connection_fault"]
+        changes["trouble"] = LinkTrouble(at=159.0, errno=number, local=False, text=words)
+    seen = await evidence(tmp_path, changes)
+    report = handle(host(2, down(transport="sctp", connected=False)))
+    before, after = (attrs.evolve(one, report=report) for one in (seen.before, seen.after))
+    finding = judge(attrs.evolve(seen, before=before, after=after))[0]
+    assert (finding.severity, finding.code) == (Severity.FAULT, FindingCode.NO_CONNECTION)
+    assert says in finding.text
+    assert advises in finding.remedy
+
+
+@pytest.mark.skipif(not kernel_has_sctp(), reason="this kernel has no SCTP")
+async def test_nobody_takes_a_link_over_sctp(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    async with open_handle(1) as a, serve_control(a, path):
+        link = await a.add_host(2).add_link(
+            0, (LOCALHOST, 0), ("127.0.0.2", 5405), transport="sctp", ping_interval=0.1
+        )
+        with trio.fail_after(PATIENCE):
+            while link.diagnose().trouble is None:  # noqa: ASYNC110  # no event tells of it
+                await trio.sleep(0.01)
+        done = await run("doctor", "--seconds", 0.5, "--json", *socket_of(path))
+    assert done.status == 1
+    finding = json.loads(done.output)["findings"][0]
+    assert finding["code"] == FindingCode.NO_CONNECTION
+    assert "Connection refused: that machine is there, and nobody takes SCTP" in finding["text"]
 
 
 async def test_without_links_only_the_program_is_judged(tmp_path: Path) -> None:

@@ -276,8 +276,9 @@ class World:
         """The peer answers a ping that was sent at that time, or just now."""
         if sent is None:
             sent = link.heartbeat.liveness.ping_time(self.context.now())
-        assert link.destination is not None
-        self.forge(link, self.stamp(link, sent, link.destination), link.destination)
+        source = link.address.source
+        assert source is not None
+        self.forge(link, self.stamp(link, sent, source), source)
 
     def forge(self, link: NetworkLinkState, stamp: bytes, source: Address) -> None:
         """A pong with ``stamp`` comes from ``source``."""

@@ -10,6 +10,9 @@ from knet_trio._core.acl import AclEntry
 from knet_trio._core.onwire import Ping, PmtudReply
 from knet_trio._state.explain_link import explain_link
 from knet_trio._state.network_link import NetworkLinkState
+from knet_trio._state.send_socket import Connections, SendSocket
+from knet_trio._transport.sctp import SctpTransport
+from knet_trio.abc import ConnectionChange
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
 from tests.state.fakes import HEADERS, World, address, refusal
@@ -282,6 +285,89 @@ class TestDown:
             "1.5 s ago: the network says of 198.51.100.2:5405: Connection refused"
             in explain_link(link)
         )
+
+
+class TestOverConnections:
+    def make(self) -> tuple[World, NetworkLinkState]:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2), transport=SctpTransport())
+        world.context.reconnect_interval = 0.5
+        return world, link
+
+    def lose(self, world: World, link: NetworkLinkState, words: str, number: int = 0) -> str:
+        """There is no connection, and the link is told; what it explains then."""
+        world.endpoint.fault = words
+        link.connection_changed(ConnectionChange(address(2), False, words, number))
+        return explain_link(link)
+
+    def have_peer_connected(self, world: World) -> None:
+        class FromEverywhere(Connections):
+            def is_connected_from(self, send_socket: SendSocket, host: str) -> bool:
+                return (send_socket, host) == (world.send_socket, address(2).host)
+
+        world.context.connections = FromEverywhere()
+
+    async def test_up(self) -> None:
+        world, link = self.make()
+        world.bring_up(link)
+        text = explain_link(link)
+        assert "(192.0.2.1:5405 -> 198.51.100.2:5405 over SCTP) is up" in text
+        assert "65461 bytes a packet (SCTP cuts packets to what the path takes)" in text
+        assert (link.status().mtu, link.status().proto_overhead) == (65461, 74)
+        world.context.fixed_mtu = 1500
+        link.path_mtu.restart(trio.current_time())
+        assert (link.status().mtu, link.status().proto_overhead) == (1426, 0)
+
+    async def test_not_connected_yet(self) -> None:
+        world, link = self.make()
+        world.endpoint.fault = "198.51.100.2:5405 has not answered yet"
+        text = explain_link(link)
+        assert (
+            "  there is no connection to the peer: 198.51.100.2:5405 has not answered yet; it is"
+            " tried every 0.5 s"
+        ) in text.splitlines()
+        assert "does a firewall on the way or a translator of addresses (NAT) drop SCTP" in text
+        assert "pings" not in text
+
+    @pytest.mark.parametrize(
+        ("number", "advice"),
+        [
+            (errno.ECONNREFUSED, 'the other way round, and transport="sctp" too?'),
+            (errno.ENOPROTOOPT, "has no SCTP: load it there (`modprobe sctp`)"),
+            (errno.ETIMEDOUT, "is that machine up, and does a firewall"),
+            (0, "is that machine up, and does a firewall"),
+        ],
+    )
+    async def test_it_was_lost(self, number: int, advice: str) -> None:
+        world, link = self.make()
+        world.bring_up(link)
+        text = self.lose(world, link, "it is gone", number)
+        assert text.splitlines()[0].endswith(" is down: it is gone")
+        assert "  it is tried every 0.5 s" in text.splitlines()
+        assert advice in text
+        # Nothing is said twice.
+        assert text.count("it is gone") == 1
+
+    async def test_this_machine_cannot_try(self) -> None:
+        world, link = self.make()
+        world.endpoint.fault = words = "cannot connect: Network is unreachable"
+        change = ConnectionChange(address(2), False, words, errno.ENETUNREACH, True)
+        link.connection_changed(change)
+        assert "firewall" not in explain_link(link)
+
+    async def test_only_the_peer_has_connected(self) -> None:
+        world, link = self.make()
+        self.have_peer_connected(world)
+        text = self.lose(world, link, "no answer", errno.ETIMEDOUT)
+        assert "the peer has connected to 192.0.2.1:5405: what goes the other way is" in text
+
+    async def test_only_this_host_has_connected(self) -> None:
+        world, link = self.make()
+        assert "and none from it to 192.0.2.1:5405, over which it answers" in explain_link(link)
+        self.have_peer_connected(world)
+        text = explain_link(link)
+        assert "none from it" not in text
+        assert "not one answered" in text
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ _VLANS: Final = frozenset((0x8100, 0x88A8, 0x9100))
 _MOST_TAGS: Final = 8
 
 _UDP: Final = 17
+_SCTP: Final = 132
 _IPV4_SIZE: Final = 20
 _IPV6_SIZE: Final = 40
 _UDP_SIZE: Final = 8
@@ -54,6 +55,7 @@ class Other(enum.StrEnum):
     LINK_TYPE = "link layer not known"
     NOT_IP = "not IP"
     NOT_UDP = "not UDP"
+    SCTP = "SCTP, which is not looked into"
     FRAGMENT = "fragments of IP packets, which are not put together"
     MALFORMED = "damaged or cut in the headers"
 
@@ -119,6 +121,11 @@ def _find(frame: Frame, data: bytes) -> Datagram | Other:
     return Other.NOT_IP
 
 
+def _name_other(protocol: int) -> Other:
+    """Return what a packet of an IP protocol that is not UDP is called."""
+    return Other.SCTP if protocol == _SCTP else Other.NOT_UDP
+
+
 def _by_version(first: int) -> int:
     return {4: _IPV4, 6: _IPV6}.get(first >> 4, 0)
 
@@ -129,7 +136,7 @@ def _find_in_ipv4(interface: str, data: bytes, start: int) -> Datagram | Other:
     if first >> 4 != 4 or header < _IPV4_SIZE:
         return Other.MALFORMED
     if data[start + 9] != _UDP:
-        return Other.NOT_UDP
+        return _name_other(data[start + 9])
     (total,) = _U16.unpack_from(data, start + 2)
     # More fragments, or an offset; that it must not be cut does not matter here.
     if _U16.unpack_from(data, start + 6)[0] & 0x3FFF:
@@ -156,9 +163,9 @@ def _find_in_ipv6(interface: str, data: bytes, start: int) -> Datagram | Other:
         place += length
         extensions += 1
     if following == _FRAGMENT:
-        return Other.FRAGMENT if data[place] == _UDP else Other.NOT_UDP
+        return Other.FRAGMENT if data[place] == _UDP else _name_other(data[place])
     if following != _UDP:
-        return Other.NOT_UDP
+        return _name_other(following)
     return _read_udp(interface, data, place, end - place, ends[:16], ends[16:])
 
 

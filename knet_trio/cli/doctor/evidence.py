@@ -105,6 +105,11 @@ class LinkCase:
         return self.link.dst or "its peer"
 
     @property
+    def protocol(self) -> str:
+        """What its packets go over, as firewalls call it."""
+        return self.link.transport.upper()
+
+    @property
     def peer_host(self) -> str | None:
         """The address that it leads to, without the port; None for none."""
         return None if self.link.dst is None else host_part(self.link.dst)

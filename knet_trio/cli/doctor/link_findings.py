@@ -66,10 +66,12 @@ def _find_buffer_faults(case: LinkCase) -> Iterator[Finding]:
             else "see what keeps the program from reading in time, or have its peers send less",
         )
     elif after.small_buffers is not None:
+        # Over a connection the peer sends no more than there is room for.
+        outcome = "may lose packets" if after.peer_connected is None else "holds up its peers"
         yield Finding(
             severity=Severity.WARNING,
             code=FindingCode.BUFFERS_SMALL,
             where=case.where,
-            text=f"the socket of {case.link.src} may lose packets: {after.small_buffers}",
+            text=f"the socket of {case.link.src} {outcome}: {after.small_buffers}",
             remedy=remedy,
         )

@@ -6,6 +6,7 @@ import errno
 from typing import Final
 
 from knet_trio import LinkTrouble
+from knet_trio.cli.doctor.connection import explain_connection
 from knet_trio.cli.doctor.evidence import LinkCase
 from knet_trio.cli.findings import Finding, FindingCode, Severity
 from knet_trio.cli.units import format_latency
@@ -29,6 +30,9 @@ def explain_silence(case: LinkCase) -> Finding:
         return _explain_refused_here(case, recent)
     if case.pongs:
         return _explain_few_pongs(case)
+    connection = explain_connection(case)
+    if connection is not None:
+        return connection
     if (
         recent is not None
         and not recent.local
@@ -41,9 +45,9 @@ def explain_silence(case: LinkCase) -> Finding:
             case,
             f"pings of {case.peer} arrive, and of {case.pings_sent} pings sent to it meanwhile none"
             " was answered",
-            "look for a firewall that lets UDP through in one direction only, here for what comes"
-            f" in or there for what comes from {case.link.src}; run knet-trio doctor there too: it"
-            " says so if it refuses what comes from here",
+            f"look for a firewall that lets {case.protocol} through in one direction only, here for"
+            f" what comes in or there for what comes from {case.link.src}; run knet-trio doctor"
+            " there too: it says so if it refuses what comes from here",
         )
     if case.arrived:
         return _explain_dropped_here(case)
@@ -53,9 +57,9 @@ def explain_silence(case: LinkCase) -> Finding:
         where=case.where,
         text=f"nothing comes from {case.peer}: {case.pings_sent} pings were sent meanwhile, and"
         " neither a pong came, nor a ping of it, nor an error",
-        remedy="see whether that machine is up and the cables of this network are in; let UDP from"
-        f" {case.link.src} to {case.peer}, and the other way round, through all firewalls between"
-        " them",
+        remedy="see whether that machine is up and the cables of this network are in; let"
+        f" {case.protocol} from {case.link.src} to {case.peer}, and the other way round, through"
+        " all firewalls between them",
     )
 
 
@@ -101,7 +105,8 @@ def _explain_dropped_here(case: LinkCase) -> Finding:
     """
     text = f"{case.arrived} packets of {case.peer} came to this machine, and none to the program:"
     text += " a firewall of this machine drops them"
-    remedy = f"let UDP from {case.peer} to {case.link.src} in (iptables -L INPUT, nft list ruleset)"
+    remedy = f"let {case.protocol} from {case.peer} to {case.link.src} in"
+    remedy += " (iptables -L INPUT, nft list ruleset)"
     if case.arrived > _WITH_PONGS * case.pings_sent:
         return _one_way(case, text, remedy)
     return Finding(
@@ -120,7 +125,7 @@ def _explain_no_peer(case: LinkCase) -> Finding:
         return _one_way(
             case,
             f"pings come from {challenged}, which has not answered the ping that was sent there",
-            f"let UDP from {case.link.src} to {challenged} through the firewalls",
+            f"let {case.protocol} from {case.link.src} to {challenged} through the firewalls",
         )
     return Finding(
         severity=Severity.FAULT,
@@ -135,8 +140,8 @@ def _explain_no_peer(case: LinkCase) -> Finding:
 def _explain_refused_here(case: LinkCase, trouble: LinkTrouble) -> Finding:
     if trouble.errno in _FORBIDDEN:
         text = f"{trouble.text}: a firewall of this machine forbids it"
-        remedy = f"let UDP from {case.link.src} to {case.peer} out (iptables -L OUTPUT, nft list"
-        remedy += " ruleset)"
+        remedy = f"let {case.protocol} from {case.link.src} to {case.peer} out"
+        remedy += " (iptables -L OUTPUT, nft list ruleset)"
         if case.pinged_by_peer:
             return _one_way(case, f"pings of {case.peer} arrive; {text}", remedy)
         return Finding(
@@ -186,7 +191,7 @@ def _explain_refused_there(case: LinkCase, trouble: LinkTrouble) -> Finding:
             code=FindingCode.PORT_FILTERED,
             where=case.where,
             text=f"{trouble.text}, though pings of it arrive: a firewall rejects what goes there",
-            remedy=f"let UDP from {case.link.src} through to {case.peer}",
+            remedy=f"let {case.protocol} from {case.link.src} through to {case.peer}",
         )
     if trouble.errno == errno.ECONNREFUSED:
         return Finding(

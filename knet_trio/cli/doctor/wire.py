@@ -18,7 +18,8 @@ def list_silent_peers(snapshot: Snapshot) -> dict[str, LinkKey]:
     for host in snapshot.report.hosts:
         for link in host.links:
             seen = snapshot.links.get((host.host_id, link.link_id))
-            if seen is None or link.dst is None or not link.enabled:
+            # Captures are looked into for UDP alone.
+            if seen is None or link.dst is None or not link.enabled or link.transport != "udp":
                 continue
             heard = [at for at in (seen.pong_last, seen.ping_last, seen.late_at) if at is not None]
             if not heard or seen.at - max(heard) > 2.5 * link.ping_interval:

@@ -53,17 +53,24 @@ class Pair:
         a: The host with the lower id.
         b: The other one.
         interval: Seconds from one ping to the next as it was measured.
+        transport: The name of its transport.
     """
 
     link_id: int
     a: End
     b: End
     interval: float = 0.0
+    transport: str = "udp"
 
     @property
     def where(self) -> str:
         """Where its findings are."""
         return f"{self.a.label} and {self.b.label}, link {self.link_id}"
+
+    @property
+    def needs_connection(self) -> bool:
+        """Whether each end has to connect to the other one before it sends."""
+        return self.transport == "sctp"
 
     @property
     def ends(self) -> tuple[tuple[End, End], tuple[End, End]]:
@@ -194,12 +201,29 @@ def _find_silence(pair: Pair) -> Finding:
                 FindingCode.ONE_WAY,
                 f"what {there.name} sends arrives at {here.name}, and what {here.name} sends does"
                 f" not arrive at {there.name}{_said(here)}",
-                _open_port(here, there),
+                _open_port(pair, here, there),
             )
     for here, there in pair.ends:
         way = here.way
         if way is None or not way.errno:
             continue
+        if way.errno == errno.ENOPROTOOPT and pair.needs_connection:
+            return _fault(
+                pair,
+                FindingCode.NO_CONNECTION,
+                f"{here.name} is told at {way.dst} that {there.name} has no {_protocol(pair)}, or a"
+                " firewall says so",
+                f"load it on {there.name}: modprobe {pair.transport}",
+            )
+        if way.errno == errno.ECONNREFUSED and pair.needs_connection:
+            return _fault(
+                pair,
+                FindingCode.NO_CONNECTION,
+                f"{here.name} is refused at {way.dst}: nobody takes {_protocol(pair)} at that port"
+                f" of {there.name}",
+                "compare transports and ports in the files of both hosts; on"
+                f" {there.name} ss -l -n --{pair.transport} shows what listens",
+            )
         if way.errno == errno.ECONNREFUSED:
             return _fault(
                 pair,
@@ -218,9 +242,9 @@ def _find_silence(pair: Pair) -> Finding:
             )
     return _fault(
         pair,
-        FindingCode.PORT_FILTERED,
+        FindingCode.NO_CONNECTION if pair.needs_connection else FindingCode.PORT_FILTERED,
         f"nothing arrives in either direction{_said(pair.a, pair.b)}",
-        _open_port(pair.a, pair.b),
+        _open_port(pair, pair.a, pair.b),
     )
 
 
@@ -253,12 +277,20 @@ def _said(*ends: End) -> str:
     return ""
 
 
-def _open_port(here: End, there: End) -> str:
+def _protocol(pair: Pair) -> str:
+    """Return what packets go over, as firewalls call it."""
+    return "SCTP (IP protocol 132)" if pair.transport == "sctp" else pair.transport.upper()
+
+
+def _open_port(pair: Pair, here: End, there: End) -> str:
     ways = [end.way for end in (here, there) if end.way is not None]
     if any(way.errno in _OWN_FIREWALL for way in ways):
-        return "a firewall of the host that sends refuses it: let UDP out"
+        return f"a firewall of the host that sends refuses it: let {_protocol(pair)} out"
     place = here.way.dst if here.way else there.way.src if there.way else "its address"
-    return f"let UDP to {place} through the firewalls of both hosts and on the way between them"
+    return (
+        f"let {_protocol(pair)} to {place} through the firewalls of both hosts and on the way"
+        " between them"
+    )
 
 
 # Links that are up.

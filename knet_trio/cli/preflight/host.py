@@ -271,6 +271,6 @@ def _advise(error: KnetError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"{text}: something runs on this port already: stop corosync first (systemctl stop"
-            " corosync), or whatever it is: ss -lunp shows it"
+            " corosync), or whatever it is: ss -lunp shows it, with SCTP ss -lSnp"
         )
     return text

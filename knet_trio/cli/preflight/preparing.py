@@ -14,6 +14,8 @@ PING_INTERVAL: Final = 0.2
 """Seconds between two pings of a link's heartbeat, at most, so that links come up soon."""
 PONG_TIMEOUT: Final = 3.0
 """Seconds that an answer is waited for, at least, so that slow paths can be measured."""
+RECONNECT_INTERVAL: Final = 0.5
+"""Seconds between two attempts to connect, at most, with a transport that has connections."""
 PMTUD_INTERVAL: Final = 1.0
 """Seconds between two searches for the path MTU: a lost probe is made good by the next one."""
 
@@ -36,6 +38,7 @@ def prepare(cluster: Cluster) -> Cluster:
         ),
         mtu=None,
         pmtud_interval=PMTUD_INTERVAL,
+        reconnect_interval=min(cluster.reconnect_interval, RECONNECT_INTERVAL),
         loopback=False,
         filter=None,
         forwarding=True,

@@ -163,6 +163,7 @@ class _Judging:
         self, cluster: Cluster, news: Mapping[int, HostNews], left: frozenset[int]
     ) -> None:
         self._hosts = {host.host_id: host for host in cluster.hosts}
+        self._transports = {link.link_id: link.transport for link in cluster.links}
         self._news = news
         self._left = left
         self._ways = {
@@ -245,6 +246,7 @@ class _Judging:
             self._end(one, other, link_id),
             self._end(other, one, link_id),
             max(intervals, default=0.0),
+            self._transports.get(link_id, "udp"),
         )
 
     def _end(self, host_id: int, other: int, link_id: int) -> End:

@@ -24,6 +24,7 @@ from knet_trio.address import Address
 from knet_trio.cli.doctor.mismatches import CRYPTO_CAUSES
 from knet_trio.cli.preflight.ears import Astray, Ears, Word, read_word
 from knet_trio.cli.preflight.machine import find_mtu
+from knet_trio.cli.preflight.preparing import RECONNECT_INTERVAL
 from knet_trio.cli.preflight.records import WayReport
 from knet_trio.cluster import Cluster
 from knet_trio.cluster._own_host import has_address
@@ -356,7 +357,10 @@ def _patience(link: Link) -> float:
 
 def _usual_patience(link: Link) -> float:
     """Return how many seconds a link takes to come up, and some more."""
-    return (link.config.pong_count + 3) * link.config.ping_interval + 0.5
+    config = link.config
+    # It may just have been tried when the other host was not there yet.
+    connecting = 2 * RECONNECT_INTERVAL if config.transport == "sctp" else 0.0
+    return (config.pong_count + 3) * config.ping_interval + 0.5 + connecting
 
 
 def _find_step(cluster: Cluster) -> int:

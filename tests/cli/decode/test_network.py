@@ -111,6 +111,8 @@ def altered(packet: bytes, at: int, value: bytes) -> bytes:
         (altered(V4, 6, b"\x20\x00"), Other.FRAGMENT),
         (altered(V4, 6, b"\x00\x05"), Other.FRAGMENT),
         (altered(V4, 9, b"\x06"), Other.NOT_UDP),
+        (altered(V4, 9, b"\x84"), Other.SCTP),
+        (altered(V6, 6, b"\x84"), Other.SCTP),
         (altered(V6, 6, b"\x06"), Other.NOT_UDP),
         (altered(V4, 0, b"\x44"), Other.MALFORMED),
         (altered(V4, 24, b"\xff\xff"), Other.MALFORMED),

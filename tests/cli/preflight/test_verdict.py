@@ -50,7 +50,7 @@ def address(host_id: int, link_id: int) -> str:
     return f"10.{link_id}.0.{host_id}"
 
 
-def make_cluster(hosts: int = 3) -> Cluster:
+def make_cluster(hosts: int = 3, transport: str = "udp") -> Cluster:
     return Cluster(
         hosts=tuple(
             ClusterHost(
@@ -63,7 +63,7 @@ def make_cluster(hosts: int = 3) -> Cluster:
             )
             for number in range(1, hosts + 1)
         ),
-        links=tuple(ClusterLink(link, 5405 + link) for link in range(LINKS)),
+        links=tuple(ClusterLink(link, 5405 + link, transport) for link in range(LINKS)),
         name="lab",
     )
 
@@ -124,6 +124,34 @@ def judge_link(one: dict[str, Any], other: dict[str, Any]) -> Finding:
     assert finding.where == BETWEEN
     assert finding.remedy
     return finding
+
+
+@pytest.mark.parametrize(
+    ("one", "code", "words", "advice"),
+    [
+        ({}, "no-connection", "nothing arrives in either direction", "let SCTP (IP protocol 132)"),
+        (
+            {"errno": errno.ECONNREFUSED, "trouble": "refused"},
+            "no-connection",
+            "alpha is refused at 10.0.0.2:5405: nobody takes SCTP",
+            "compare transports and ports",
+        ),
+        (
+            {"errno": errno.ENOPROTOOPT, "trouble": "Protocol not available"},
+            "no-connection",
+            "alpha is told at 10.0.0.2:5405 that beta has no SCTP",
+            "modprobe sctp",
+        ),
+        ({"opened": 9}, "one-way", "what beta sends arrives", "let SCTP (IP protocol 132) to"),
+    ],
+)
+def test_a_fault_of_sctp(one: dict[str, Any], code: str, words: str, advice: str) -> None:
+    cluster = make_cluster(transport="sctp")
+    news = make_news((1, 2, 3), cluster, w12_0={**SILENT, **one}, w21_0=SILENT)
+    finding = only(judge(cluster, news))
+    assert (finding.severity, finding.code) == (Severity.FAULT, code)
+    assert words in finding.text
+    assert advice in finding.remedy
 
 
 def test_nothing_is_wrong() -> None:
@@ -321,6 +349,15 @@ def test_a_host_with_ids_of_its_own_has_come(sign: str, code: str) -> None:
     assert (len(verdict.findings), verdict.missing, verdict.status) == (4, (), 1)
 
 
+def test_another_transport_in_a_file() -> None:
+    news = make_news((1, 2))
+    news.update(make_news((3,), make_cluster(transport="sctp")))
+    (finding,) = [
+        one for one in judge(make_cluster(), news).findings if one.code == "file-mismatch"
+    ]
+    assert "link 0 transport is sctp in place of udp" in finding.text
+
+
 def test_another_file() -> None:
     news = make_news()
     other = {**news[1].settings, "policy": "active", "link 0 pong_timeout": "9.0"}
@@ -370,6 +407,7 @@ def test_a_file_becomes_one_that_can_be_measured() -> None:
     cluster = attrs.evolve(make_cluster(), mtu=1400, loopback=True)
     ready = prepare(cluster)
     assert (ready.mtu, ready.loopback) == (None, False)
+    assert ready.reconnect_interval == 0.5
     assert {(link.ping_interval, link.pong_timeout) for link in ready.links} == {(0.2, 3.0)}
     assert ready.hosts == cluster.hosts
     assert choose_service_channel(cluster) == 31

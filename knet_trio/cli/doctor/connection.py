@@ -1,0 +1,81 @@
+"""Why a link has no connection, or not the one that its answers come over. UDP needs none."""
+
+from __future__ import annotations
+
+import errno
+
+from knet_trio.cli.doctor.evidence import LinkCase, host_part
+from knet_trio.cli.findings import Finding, FindingCode, Severity
+
+
+def explain_connection(case: LinkCase) -> Finding | None:
+    """Return what is wrong with the connections between both ends of a link, None for nothing."""
+    fault, peer_connected = case.after.connection_fault, case.after.peer_connected
+    src, peer, name = case.link.src, case.peer, case.link.transport
+    if fault is None:
+        if peer_connected is not False or case.pongs:
+            return None
+        return _find(
+            case,
+            f"there is a connection to {peer}, and none from it to {src}, over which it answers",
+            f"{_open_way(case, peer, src)}; see whether the link of the peer leads to {src}"
+            " (knet-trio doctor there says why it does not get here)",
+        )
+    number = _find_errno(case, fault)
+    if number == errno.ENOPROTOOPT:
+        return _find(
+            case,
+            f"{fault}: that machine has no {case.protocol}, or a firewall says so",
+            f"load it there (modprobe {name}; its name in /etc/modules-load.d/{name}.conf does that"
+            " at every start), and in a container on its host",
+        )
+    if number == errno.ECONNREFUSED:
+        return _find(
+            case,
+            f"{fault}: that machine is there, and nobody takes {case.protocol} at that port",
+            f'start the program there, with a link from {peer} to {src} that has transport "{name}"'
+            f" too, and compare the ports on both sides; {_show(case, '-l')} there shows what"
+            " listens",
+        )
+    if peer_connected:
+        return _find(
+            case,
+            f"{peer} has connected to this host, and this host not to it: {fault}",
+            _open_way(case, src, peer),
+        )
+    return _find(
+        case,
+        f"there is no connection to {peer}, nor from it: {fault}",
+        f"see whether that machine is up and runs the program; {_open_way(case, src, peer)}, and"
+        " the other way round; a translator of addresses (NAT) on the way drops it as a rule;"
+        f" {_show(case)} shows the connections of a machine",
+    )
+
+
+def _find_errno(case: LinkCase, fault: str) -> int:
+    """Return the system's number of what is wrong, 0 for none."""
+    trouble = case.after.trouble
+    return 0 if trouble is None or trouble.text != fault else trouble.errno
+
+
+def _open_way(case: LinkCase, source: str, target: str) -> str:
+    """Return what to let through; who connects does so from any port."""
+    number = " (IP protocol 132, which rules for UDP and TCP do not let through)"
+    return (
+        f"let {case.protocol}{number if case.link.transport == 'sctp' else ''} from"
+        f" {host_part(source).strip('[]')} to {target} through all firewalls"
+    )
+
+
+def _show(case: LinkCase, option: str = "") -> str:
+    return " ".join(filter(None, ("ss", option, "-n", f"--{case.link.transport}")))
+
+
+def _find(case: LinkCase, text: str, remedy: str) -> Finding:
+    return Finding(
+        severity=Severity.FAULT,
+        code=FindingCode.NO_CONNECTION,
+        where=case.where,
+        text=text,
+        remedy=remedy,
+    )
