@@ -227,9 +227,12 @@ class HandleSettings(Facade):
 
     @property
     def reconnect_interval(self) -> float:
-        """Seconds until a lost connection is tried again, by transports that have connections.
+        """Seconds from one attempt to connect to the next, of links over SCTP.
 
-        UDP has none. See knet_handle_set_transport_reconnect_interval(3).
+        A connection that is lost after longer than that is made again at once. Within an attempt
+        the peer is asked in the same steps, of 0.2 to 60 seconds. A new interval holds at once for
+        what waits to be tried. UDP has no connections. See
+        knet_handle_set_transport_reconnect_interval(3).
         """
         return self._context.reconnect_interval
 

@@ -182,7 +182,7 @@ class LinkConfig:
         link_id: 0 to 7, the same on both sides.
         src: The local address that it sends from.
         dst: The address that it sends to, None for a dynamic link.
-        transport: The name of the transport.
+        transport: The name of the transport: ``udp``, ``sctp`` or ``loopback``.
         priority: 0 to 255; the passive policy prefers the highest.
         ping_interval: Seconds between pings.
         pong_timeout: Seconds without a pong after which the link is down.

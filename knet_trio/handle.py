@@ -414,11 +414,12 @@ async def open_handle(
         filter: Decides where messages go. None: to every host, or to those in ``to=``.
         forwarding: False lets no message pass until ``set_forwarding(True)``.
         access_lists: False lets every address speak on every link.
-        privileged: Insist on socket buffers of 8 MiB.
+        privileged: Insist on socket buffers of 8 MiB, for SCTP of 1 MiB to receive and 512 KiB to
+            send.
         mtu: The interface MTU to go by, in bytes. None discovers the MTU of each path.
         pmtud_interval: Seconds between such discoveries, 1 to 86400.
-        reconnect_interval: Seconds until a lost connection is tried again, by transports that have
-            connections; UDP has none.
+        reconnect_interval: Seconds from one attempt to connect to the next, of links over SCTP;
+            UDP has no connections.
         hedge: Send over a second link too while there is doubt about the first.
         dscp: Marks the packets of high-priority links, 0 to 63.
         log_fd: Where libknet's log records go; the caller reads and closes the other end. What it

@@ -150,7 +150,8 @@ class Host(Facade):
                 loopback link binds nothing to it.
             dst: The address and port of the peer. None makes a dynamic link: it is silent until the
                 peer speaks, and its access list, empty at first, says who may.
-            transport: ``"udp"`` or ``"loopback"``.
+            transport: ``"udp"``, the same on both sides as everything here; ``"sctp"``, where the
+                kernel has it; or ``"loopback"``.
             priority: 0 to 255; the passive policy prefers the highest.
             ping_interval: Seconds between pings.
             pong_timeout: Seconds without a pong after which the link is down; not less than
@@ -163,7 +164,7 @@ class Host(Facade):
         Raises:
             InvalidArgumentError: An argument is out of range, or does not fit the others.
             BusyError: The host has a link of that id.
-            TransportError: The system refuses the address.
+            TransportError: The system refuses the address, or has no SCTP (EPROTONOSUPPORT).
 
         On an error nothing has changed. See knet_link_set_config(3).
         """

@@ -38,7 +38,7 @@ class LinkReport:
     Attributes:
         link_id: The id of the link, 0 to 7.
         at: When this was read, on the clock of the server's program, in seconds.
-        transport: The name of its transport.
+        transport: The name of its transport: ``udp``, ``sctp`` or ``loopback``.
         src: The local address and port.
         dst: The address and port of the peer, null while a dynamic link has no peer.
         dynamic: Whether its destination is learnt.
@@ -180,7 +180,7 @@ class HandleReport:
         dscp: What marks the packets of high-priority links.
         mtu: The interface MTU to go by, null for path MTU discovery.
         pmtud_interval: Seconds between path MTU searches.
-        reconnect_interval: Seconds until a lost connection is tried again.
+        reconnect_interval: Seconds from one attempt to connect to the next, of links over SCTP.
         drops: How many packets or messages were dropped, by cause; causes without any are left out.
         hosts: The hosts, in the order of their ids.
     """
