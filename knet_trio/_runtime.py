@@ -64,7 +64,7 @@ class _Bound:
         transport: The transport it was made by.
         dynamic: Whether its links have no ``dst``.
         high_priority: Whether its packets are marked for the network.
-        links: The links that share it.
+        links: The links that share it, by the hosts they lead to, "" for those without ``dst``.
         accepted: The connections that peers have made to it.
         scope: Cancels its tasks.
         closed: Set when it is closed.
@@ -75,7 +75,9 @@ class _Bound:
     transport: Transport
     dynamic: bool
     high_priority: bool
-    links: dict[NetworkLinkState, None] = attrs.field(factory=dict[NetworkLinkState, None])
+    links: dict[str, dict[NetworkLinkState, None]] = attrs.field(
+        factory=dict[str, dict[NetworkLinkState, None]]
+    )
     accepted: dict[PeerEndpoint, SendSocket] = attrs.field(factory=dict[PeerEndpoint, SendSocket])
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     closed: trio.Event = attrs.field(factory=trio.Event)
@@ -226,7 +228,7 @@ class Runtime(Connections):
         )
         link.acl.guard(self.check_here)
         host.add(link)
-        bound.links[link] = None
+        bound.links.setdefault(_goal(link), {})[link] = None
         link.sender.connect()
         return link
 
@@ -259,7 +261,9 @@ class Runtime(Connections):
             bound = self._bound[link.endpoint]
             bound.send_socket.users -= 1
             if isinstance(link, NetworkLinkState):
-                del bound.links[link]
+                del bound.links[_goal(link)][link]
+                if not bound.links[_goal(link)]:
+                    del bound.links[_goal(link)]
             if not bound.send_socket.users:
                 del self._bound[bound.endpoint]
                 del self._bound_to[bound.transport, bound.endpoint.local]
@@ -362,8 +366,8 @@ class Runtime(Connections):
         """Serve what a peer has connected, or close it if no link is for that peer."""
         peer = endpoint.peer
         log = self.context.log
-        lists = self.context.access_lists
-        if self.ended or not admit_connection(shared.links, peer, access_lists=lists):
+        links = shared.links.get("" if shared.dynamic else peer.host, {})
+        if self.ended or not admit_connection(self.context, links, peer):
             endpoint.reset("no link is for its peer")
             endpoint.close()
             return
@@ -441,6 +445,11 @@ class Runtime(Connections):
                 bound.transport.name,
                 bound.endpoint.local,
             )
+
+
+def _goal(link: NetworkLinkState) -> str:
+    """Return the host that a link leads to, "" if that is to be learned."""
+    return link.config.dst.host if link.config.dst is not None else ""
 
 
 def _keep_freed_memory() -> None:

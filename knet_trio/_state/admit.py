@@ -14,6 +14,7 @@ from knet_trio._core.admission import (
     Situation,
     is_possible,
 )
+from knet_trio._state.context import Context
 from knet_trio._state.destinations import list_hosts
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
@@ -92,32 +93,24 @@ def refuse_link(handle: HandleState, host_id: int, link_id: int, source: Address
     handle.context.refuse(DropCause.UNKNOWN_LINK, *details, link=concerned, key=key)
 
 
-def admit_connection(
-    links: Iterable[NetworkLinkState], peer: Address, *, access_lists: bool
-) -> bool:
+def admit_connection(context: Context, links: Iterable[NetworkLinkState], peer: Address) -> bool:
     """Return whether a peer at ``peer`` may connect for one of ``links``; if not, count it.
 
     Args:
-        links: The links of the endpoint that it has connected to.
+        context: The context of the handle.
+        links: The links of the endpoint that it has connected to, as far as they may lead there.
         peer: Its address.
-        access_lists: Whether access lists are in use.
     """
-    rejected = nobody = None
+    rejected = None
     for link in links:
-        if not link.address.dynamic and link.config.dst and link.config.dst.host != peer.host:
-            nobody = link
-        elif access_lists and not link.acl.accepts(peer.host):
-            rejected = link
-        else:
+        if not context.access_lists or link.acl.accepts(peer.host):
             return True
+        rejected = link
     if rejected is not None:
-        why = _Rejection(rejected, peer)
-        rejected.context.refuse(DropCause.ACCESS_LIST, peer, why, link=rejected)
-    elif nobody is not None:
+        context.refuse(DropCause.ACCESS_LIST, peer, _Rejection(rejected, peer), link=rejected)
+    else:
         expected = "where a link leads to"
-        nobody.context.refuse(
-            DropCause.UNKNOWN_ADDRESS, "a connection", peer, expected, key=peer.host
-        )
+        context.refuse(DropCause.UNKNOWN_ADDRESS, "a connection", peer, expected, key=peer.host)
     return False
 
 
