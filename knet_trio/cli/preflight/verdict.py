@@ -288,7 +288,7 @@ class _Judging:
             )
         elif numbers and numbers <= {errno.ECONNREFUSED}:
             text = "nothing listens at its addresses and ports"
-            remedy = "start preflight on it, or compare the ports in its file"
+            remedy = "start preflight on it, or compare ports and transports in its file"
         elif numbers and numbers <= NO_ROUTE:
             text = f"its addresses cannot be reached: {told[0].trouble}"
             remedy += "; if it is started, look at network cards, cables, VLANs and routes"
