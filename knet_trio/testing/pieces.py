@@ -34,7 +34,7 @@ class PieceSender:
         # The number of the first piece that the peer misses.
         self._acknowledged = 0
         self._waiting: deque[Chunk] = deque()
-        # By their numbers, in order.
+        # By their numbers.
         self._flying: dict[int, Chunk] = {}
         # The bytes of those of which the peer has not said that they came before their time.
         self._in_flight = 0
@@ -74,8 +74,10 @@ class PieceSender:
         while waiting and (not self._in_flight or self._may_follow(waiting[0])):
             piece = waiting.popleft()
             self._flying[piece.number] = piece
-            self._in_flight += len(piece.data)
-            yield piece
+            # One that was taken for lost may have arrived.
+            if piece.number not in self._early:
+                self._in_flight += len(piece.data)
+                yield piece
 
     def _may_follow(self, piece: Chunk) -> bool:
         return not self._careful and self._in_flight + len(piece.data) <= self._room
@@ -99,7 +101,7 @@ class PieceSender:
             self.queued -= len(self._waiting.popleft().data)
         for piece in list(self._flying.values()):
             if piece.number >= number:
-                break
+                continue
             self._land(piece)
             self.queued -= len(piece.data)
             del self._flying[piece.number]
@@ -120,9 +122,7 @@ class PieceSender:
         last = max(self._early, default=-1)
         missed: list[Chunk] = []
         for number, piece in self._flying.items():
-            if number > last:
-                break
-            if number not in self._early:
+            if number < last and number not in self._early:
                 reports = self._reports[number] = self._reports.get(number, 0) + 1
                 if reports == _REPORTS:
                     missed.append(piece)
@@ -131,7 +131,7 @@ class PieceSender:
     def give_up_flight(self) -> None:
         """Take all that is on its way for lost: it is sent again, one piece first."""
         lost = [piece for number, piece in self._flying.items() if number not in self._early]
-        for piece in reversed(lost):
+        for piece in sorted(lost, key=lambda each: each.number, reverse=True):
             del self._flying[piece.number]
             self._waiting.appendleft(piece)
         self._in_flight = 0
