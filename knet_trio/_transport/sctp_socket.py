@@ -64,7 +64,11 @@ def new_socket(family: int) -> socket.socket:
         OSError: EPROTONOSUPPORT if the kernel has no SCTP; or another error of the system.
     """
     kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC
-    return socket.socket(family, kind, socket.IPPROTO_SCTP)
+    sock = socket.socket(family, kind, socket.IPPROTO_SCTP)
+    if family == socket.AF_INET6:
+        # One that is accepted has it from the listener, and would refuse it.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return sock
 
 
 def no_support_error(doing: str) -> TransportError:
@@ -84,8 +88,6 @@ def set_options(sock: socket.socket, mark: int | None) -> str | None:
     """
     sock.setblocking(False)
     small = options.set_buffers(sock, receive=RECEIVE_BUFFER, send=SEND_BUFFER)
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     options.allow_absent_address(sock)
     sock.setsockopt(SOL_SCTP, SCTP_NODELAY, 1)
     sock.setsockopt(SOL_SCTP, SCTP_EVENTS, _EVENTS)
