@@ -10,9 +10,9 @@ from tests.interop.conftest import need
 from tests.interop.libknet import libknet_missing
 from tests.interop.namespaces import namespaces_missing
 from tests.machine.boot import INSIDE
-from tests.network.conftest import program
+from tests.network.conftest import long, program
 
-__all__ = ["program"]
+__all__ = ["long", "program"]
 
 
 @pytest.fixture(scope="session", autouse=True)

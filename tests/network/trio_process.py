@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from knet_trio import (
+    AclEntry,
     Channel,
     CryptoConfig,
     DataMtuChanged,
@@ -194,6 +195,12 @@ class Node:
 
     async def do_clear_link(self, host_id: int, link_id: int) -> None:
         await self._link(host_id, link_id).remove()
+
+    def do_add_acl(
+        self, host_id: int, link_id: int, kind: str, first: str, second: None, accept: bool
+    ) -> None:
+        assert kind == "address"
+        self._link(host_id, link_id).acl.append(AclEntry.address(first, accept=accept))
 
     def do_link_status(self, host_id: int, link_id: int) -> dict[str, Any]:
         status = self._link(host_id, link_id).status
