@@ -259,8 +259,9 @@ class LinkSender:
         self.send_socket.mark_full()
         self._blocked_at = self._context.now()
         # The system speaks of room when half of the buffer is free. Until then others that are no
-        # faster would be far ahead, so a buffer that does empty is filled up meanwhile.
-        if self._delay <= LAST_POLL:
+        # faster would be far ahead, so a buffer that does empty is filled up meanwhile. Of one that
+        # is for a single peer it speaks as soon as there is any.
+        if self._delay <= LAST_POLL and not self._has_connections:
             self._retry_later()
         return False
 

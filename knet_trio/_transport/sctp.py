@@ -172,10 +172,25 @@ class SctpListener(Endpoint):
         if not self._connects:
             return self._accepted.get(destination)
         connection = ConnectingAssociation(
-            self._sock, destination, self._interval, self._mark, self._connection_closed
+            self._sock,
+            destination,
+            self._interval,
+            self._mark,
+            self._mended,
+            self._connection_closed,
         )
         self._connections[connection] = None
         return connection
+
+    def _mended(self, peer: Address, since: float) -> None:
+        """Break what a peer has made before the way from it was cut, and not used since.
+
+        Its system tries again after twice as long each time, up to a minute. Told that the
+        association is no more, the peer makes a new one.
+        """
+        for association in tuple(self._by_host.get(peer.host, ())):
+            if association.heard_at < since:
+                association.reset("the way was cut, and its peer waits to try again")
 
     def _connection_closed(self, connection: ConnectingAssociation) -> None:
         self._connections.pop(connection, None)

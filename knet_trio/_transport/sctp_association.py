@@ -43,6 +43,8 @@ RECEIVE_BYTES: Final = 384 * 1024
 # Bytes of a packet that is little work, and seconds between packets that come closely.
 _SMALL: Final = 4096
 _CLOSE: Final = 0.001
+# Seconds to wait where there was said to be room and was none: the system may have no memory.
+_PAUSE: Final = 0.01
 # Small packets for which there was no room in the send buffer, and that go before all others.
 _MOST_URGENT: Final = 8
 
@@ -60,6 +62,7 @@ class Association(Endpoint):
         peer: The address at the other end.
         source: Where what comes over it is said to come from.
         has_spoken: Whether a packet has come over it.
+        heard_at: When something came over it last, in seconds on Trio's clock.
     """
 
     def __init__(self, local: Address, peer: Address, source: Address, *, can_watch: bool) -> None:
@@ -74,6 +77,8 @@ class Association(Endpoint):
         self._changed = trio.Event()
         self._news: deque[ConnectionChange] = deque()
         self._urgent: deque[bytes] = deque()
+        # Whether the system has spoken of room, and nothing has been sent since.
+        self._is_futile = False
         self._watch: SocketWatch | None = None
         self._take: Callable[[bytes, Address], bool] | None = None
         # What was read in the watch and is for the task that receives.
@@ -81,12 +86,13 @@ class Association(Endpoint):
         # Whether there was nothing to be read the last time.
         self._is_empty = False
         self._at_work = False
-        self._arrived_at = -math.inf
+        self._arrived_at = self.heard_at = -math.inf
         self._is_busy = False
 
     def _use(self, sock: AssociationSocket) -> None:
         """Send and receive over ``sock``, which has an association."""
         self._sock = sock
+        self.heard_at = trio.current_time()
         self.fault = None
         if self._watch is not None:
             self._watch.join()
@@ -144,6 +150,7 @@ class Association(Endpoint):
                 now = time.perf_counter()
                 self._is_busy = now - self._arrived_at < _CLOSE
                 self._arrived_at = now
+                self.heard_at = trio.current_time()
                 self._at_work = True
                 return Arrivals(trains, [])
 
@@ -187,6 +194,7 @@ class Association(Endpoint):
         self._at_work = True
         is_data = self._take(packet, self.source)
         self._at_work = False
+        self.heard_at = trio.current_time()
         if is_data:
             before, self._arrived_at = self._arrived_at, time.perf_counter()
             self._is_busy = self._arrived_at - before < _CLOSE
@@ -233,9 +241,7 @@ class Association(Endpoint):
 
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
         """Send datagrams until the send buffer is full."""
-        sock = self._sock
-        if sock is None:
-            raise OSError(errno.ENOTCONN, self.fault or os.strerror(errno.ENOTCONN))
+        sock = self._connected()
         sent = 0
         try:
             if self._urgent and not self._send_urgent(sock):
@@ -244,10 +250,12 @@ class Association(Endpoint):
                 for parts in datagrams.parts:
                     sock.send_parts(parts)
                     sent += 1
+                    self._is_futile = False
                 return sent
             for datagram in datagrams:
                 sock.send(datagram)
                 sent += 1
+                self._is_futile = False
         except BlockingIOError:
             return sent
         except OSError:
@@ -257,20 +265,31 @@ class Association(Endpoint):
         return sent
 
     def send_urgent_nowait(self, datagram: bytes, destination: Address) -> bool:
-        """Send a small datagram; one that finds no room goes before all that is sent later."""
-        if self.send_nowait((datagram,), destination):
-            return True
-        if len(self._urgent) >= _MOST_URGENT or len(datagram) > _SMALL:
+        """Send a small datagram, which goes before data that waits in the send buffer.
+
+        One that finds no room there waits here, and goes before all that is sent later.
+        """
+        sock = self._connected()
+        if len(datagram) > _SMALL:
+            return self.send_nowait((datagram,), destination) == 1
+        if len(self._urgent) >= _MOST_URGENT and not self._send_urgent(sock):
             return False
         self._urgent.append(datagram)
+        self._send_urgent(sock)
         return True
+
+    def _connected(self) -> AssociationSocket:
+        """Return the socket of the association. Raises OSError if there is none."""
+        if self._sock is None:
+            raise OSError(errno.ENOTCONN, self.fault or os.strerror(errno.ENOTCONN))
+        return self._sock
 
     def _send_urgent(self, sock: AssociationSocket) -> bool:
         """Send what is urgent; return whether all of it has been taken."""
         urgent = self._urgent
         try:
             while urgent:
-                sock.send(urgent[0])
+                sock.send_urgent(urgent[0])
                 urgent.popleft()
         except BlockingIOError:
             return False
@@ -285,6 +304,11 @@ class Association(Endpoint):
         if sock is None:
             await self._changed.wait()
             return
+        if self._is_futile:
+            await trio.sleep(_PAUSE)
+            if self._sock is not sock:
+                return
+        self._is_futile = True
         await sock.wait_writable()
         if self._sock is sock:
             # If it is lost, whoever receives is told. Nobody relies on there being room.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
@@ -12,6 +14,11 @@ from knet_trio._transport.sctp_association import Association
 from knet_trio._transport.sctp_system import AssociationSocket, ListeningSocket
 from knet_trio.abc import ConnectionChange
 from knet_trio.address import ANY_PORT, Address
+
+# Seconds without an answer after which the way to a peer was cut.
+_CUT: Final = 1.0
+# What an attempt ends with that the peer has not answered.
+_UNANSWERED: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
 class ConnectingAssociation(Association):
@@ -22,6 +29,7 @@ class ConnectingAssociation(Association):
         peer: Where it leads to.
         interval: The seconds from one attempt to the next.
         mark: The DSCP of its packets, None for those without priority.
+        mended: Called when the peer has taken it after a cut, with when that began.
         over: Called when it is closed.
     """
 
@@ -31,6 +39,7 @@ class ConnectingAssociation(Association):
         peer: Address,
         interval: float,
         mark: int | None,
+        mended: Callable[[Address, float], None],
         over: Callable[[ConnectingAssociation], None],
     ) -> None:
         source = peer._replace(port=ANY_PORT)
@@ -38,9 +47,12 @@ class ConnectingAssociation(Association):
         self.fault = f"{peer} has not answered yet"
         self._listener = listener
         self._mark = mark
+        self._mended = mended
         self._over = over
         self._connector = Connector(interval)
         self._attempt: AssociationSocket | None = None
+        # When the first attempt began to which the peer has not answered, not even by a refusal.
+        self._unanswered_since: float | None = None
 
     async def _wait_connected(self) -> None:
         attempt = self._attempt
@@ -58,10 +70,15 @@ class ConnectingAssociation(Association):
             return
         number = attempt.find_error()
         if number:
+            if number not in _UNANSWERED:
+                self._unanswered_since = None
             self._break(f"cannot connect to {self.peer}: {os.strerror(number)}", number)
             return
         self._attempt = None
         self._connector.taken()
+        since, self._unanswered_since = self._unanswered_since, None
+        if since is not None and trio.current_time() - since > _CUT:
+            self._mended(self.peer, since)
         self._use(attempt)
         reason = f"the peer has taken an association at {self.peer}"
         self._news.append(ConnectionChange(self.peer, True, reason))
@@ -69,6 +86,8 @@ class ConnectingAssociation(Association):
     def _begin(self) -> None:
         """Begin to connect."""
         self._connector.begin(trio.current_time())
+        if self._unanswered_since is None:
+            self._unanswered_since = trio.current_time()
         try:
             self._attempt = self._listener.connect(self.peer, self._connector.interval, self._mark)
         except OSError as error:

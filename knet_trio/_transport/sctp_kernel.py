@@ -86,7 +86,9 @@ class KernelListener(ListeningSocket):
         sock, name = self._sock.accept()
         try:
             sctp_socket.set_options(sock, self._mark)
-            return KernelAssociation(sock), self._interfaces.from_kernel(name)
+            association = KernelAssociation(sock)
+            association.connected()
+            return association, self._interfaces.from_kernel(name)
         except OSError:
             # It is lost already.
             sock.close()
@@ -134,6 +136,7 @@ class KernelAssociation(AssociationSocket):
         self.watched: socket.socket | None = sock
         self._send_buffer = options.buffer_size(sock, socket.SO_SNDBUF)
         self._sock = sock
+        self._has_urgent_stream = False
         # The beginning of a packet of which more is to come; None while its rest is thrown away.
         self._begun: bytes | None = b""
 
@@ -145,6 +148,7 @@ class KernelAssociation(AssociationSocket):
                 self._sock.getpeername()
             except OSError as error:
                 return error.errno or errno.ENOTCONN
+            self.connected()
         return number
 
     def read(self) -> bytes | None:
@@ -200,6 +204,17 @@ class KernelAssociation(AssociationSocket):
     def send(self, packet: bytes) -> None:
         """Send a packet."""
         self._sock.send(packet, socket.MSG_NOSIGNAL)
+
+    def connected(self) -> None:
+        """Note that there is an association."""
+        self._has_urgent_stream = sctp_socket.have_urgent_stream(self._sock)
+
+    def send_urgent(self, packet: bytes) -> None:
+        """Send a packet, before those that wait if there is a stream for that."""
+        if self._has_urgent_stream:
+            sctp_socket.send_urgent(self._sock, packet)
+        else:
+            self.send(packet)
 
     def send_parts(self, parts: Parts) -> None:
         """Send a packet that is in parts."""

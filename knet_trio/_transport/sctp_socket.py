@@ -19,24 +19,42 @@ from knet_trio.errors import TransportError
 RECEIVE_BUFFER: Final = 1024 * 1024
 """Bytes of the receive buffer of an association. The peer sends no more than there is room for."""
 SEND_BUFFER: Final = 512 * 1024
-"""Bytes of the send buffer. What waits in it is in front of every ping, so it is not larger."""
+"""Bytes of the send buffer. What waits in it counts as sent, and is lost with the association."""
 BACKLOG: Final = 64
 """Associations that may wait to be accepted."""
 
 SHORTEST_RETRY: Final = 0.2
 LONGEST_RETRY: Final = 60.0
 """Seconds between two INIT chunks of an attempt, at least and at most."""
+# Seconds until the first of them is sent again, and what else finds no answer at first, at most.
+_FIRST_RETRY: Final = 3.0
 
 # Not named by the socket module of every supported Python.
 SOL_SCTP: Final = 132
+SCTP_RTOINFO: Final = 0
 SCTP_INITMSG: Final = 2
 SCTP_NODELAY: Final = 3
 SCTP_EVENTS: Final = 11
+SCTP_STREAM_SCHEDULER: Final = 123
+SCTP_STREAM_SCHEDULER_VALUE: Final = 124
+SCTP_SNDINFO: Final = 2
 MSG_NOTIFICATION: Final = 0x8000
 
 # Outgoing and incoming streams, attempts, and the longest time between them in milliseconds. 0 is
 # what the kernel has.
 _INITMSG: Final = struct.Struct("=HHHH")
+# The association, and milliseconds until what is not acknowledged is sent again: at first, at most
+# and at least. 0 leaves it as it is.
+_RTOINFO: Final = struct.Struct("=iIII")
+# How streams take turns: by their priorities, of which the lowest goes first. For an association,
+# and a stream of it.
+_PRIORITIES: Final = 1
+_SCHEDULER: Final = struct.Struct("=iI")
+_STREAM_VALUE: Final = struct.Struct("=iHH")
+_URGENT_STREAM: Final = 1
+# What sendmsg takes along: the stream, flags, and three that are not used.
+_SNDINFO: Final = struct.Struct("=HHIIi")
+_URGENT: Final = [(SOL_SCTP, SCTP_SNDINFO, _SNDINFO.pack(_URGENT_STREAM, 0, 0, 0, 0))]
 # struct sctp_event_subscribe: which events there are. Association, address, failed sends, errors of
 # the peer, shutdown; not the details of each message, which come first.
 _EVENTS: Final = bytes((0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0))
@@ -99,11 +117,40 @@ def set_options(sock: socket.socket, mark: int | None) -> str | None:
 def set_retry(sock: socket.socket, interval: float) -> None:
     """Have an attempt to connect ask the peer every ``interval`` seconds, within bounds.
 
-    The kernel by itself would wait for longer each time, up to a minute: so long a peer that comes
-    back would not be found.
+    The kernel by itself would wait for 3 seconds, and for longer each time, up to a minute: so long
+    a peer that comes back would not be found.
     """
     seconds = min(max(interval, SHORTEST_RETRY), LONGEST_RETRY)
+    first = min(seconds, _FIRST_RETRY)
+    sock.setsockopt(SOL_SCTP, SCTP_RTOINFO, _RTOINFO.pack(0, round(first * 1000), 0, 0))
     sock.setsockopt(SOL_SCTP, SCTP_INITMSG, _INITMSG.pack(0, 0, 0, round(seconds * 1000)))
+
+
+def have_urgent_stream(sock: socket.socket) -> bool:
+    """Have a stream go before all others, on a socket that has an association.
+
+    Returns:
+        False if the kernel does not let streams take turns by priorities, or the peer takes one
+        stream only.
+    """
+    value = _STREAM_VALUE.pack(0, 0, 1)
+    try:
+        sock.setsockopt(SOL_SCTP, SCTP_STREAM_SCHEDULER, _SCHEDULER.pack(0, _PRIORITIES))
+        sock.setsockopt(SOL_SCTP, SCTP_STREAM_SCHEDULER_VALUE, value)
+        value = _STREAM_VALUE.pack(0, _URGENT_STREAM, 0)
+        sock.setsockopt(SOL_SCTP, SCTP_STREAM_SCHEDULER_VALUE, value)
+    except OSError:
+        return False
+    return True
+
+
+def send_urgent(sock: socket.socket, packet: bytes) -> None:
+    """Send on the urgent stream.
+
+    Raises:
+        OSError: As ``socket.send`` does.
+    """
+    sock.sendmsg((packet,), _URGENT, socket.MSG_NOSIGNAL)
 
 
 def read_loss_untrusted(notification: bytes) -> str | None:

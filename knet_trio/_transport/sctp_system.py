@@ -66,6 +66,14 @@ class AssociationSocket(ABC):
             OSError: The system refuses it.
         """
 
+    def send_urgent(self, packet: bytes) -> None:
+        """Send a packet before those that wait in the send buffer, where possible.
+
+        Raises:
+            OSError: As ``send`` does.
+        """
+        self.send(packet)
+
     @abstractmethod
     def send_parts(self, parts: Parts) -> None:
         """Send a packet that is in parts, as ``send`` does."""
