@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+import pytest
 import trio
 
 from knet_trio import LinkCause
+from tests.interop.c_node import LIBKNET
+from tests.interop.namespaces import NamespacePair
 from tests.interop.pairs import (
     OURS,
+    POLL,
     Pair,
     connect,
     exchange,
@@ -23,16 +27,22 @@ from tests.machine.sctp import (
     OUR_SIDE,
     THEIR_SIDE,
     associations,
+    figures,
     filter_packets,
     our_namespace,
     over_sctp,
     wait_associations,
 )
 
-LIMIT: Final = 120.0
+LIMIT: Final = 140.0
 MESSAGES: Final = (b"one", b"two", b"three")
 # One each way.
 BOTH_WAYS: Final = 2
+
+
+def inits(namespaces: NamespacePair) -> int:
+    """How many INIT chunks we have sent, while we have no association."""
+    return figures(namespaces, OUR_SIDE)["SctpOutCtrlChunks"]
 
 
 async def test_the_peer_restarts(program: str, long: bool) -> None:
@@ -121,3 +131,22 @@ async def test_the_link_is_made_anew(program: str) -> None:
                 await link.remove()
                 await c.wait_unreachable(OURS)
                 assert associations(namespaces, OUR_SIDE) <= BOTH_WAYS
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["refused", "unanswered"])
+async def test_the_reconnect_interval(answered: bool) -> None:
+    """It is the time from one attempt to the next, also of those that nobody answers."""
+    with trio.fail_after(LIMIT), our_namespace() as namespaces:
+        setup = over_sctp(namespaces, LIBKNET)
+        if not answered:
+            filter_packets(namespaces, THEIR_SIDE, drop=True)
+        for interval in (0.3, 2.0):
+            async with open_ours(replace(setup, ours=(), theirs=())) as ours:
+                ours.handle.reconnect_interval = interval
+                before, began = inits(namespaces), trio.current_time()
+                await ours.host.add_link(0, setup.ours[0], setup.theirs[0], transport="sctp")
+                while inits(namespaces) < before + 4:  # noqa: ASYNC110
+                    await trio.sleep(POLL)
+                # What else goes out, such as the end of an attempt, is counted along.
+                attempts, passed = inits(namespaces) - before, trio.current_time() - began
+                assert attempts <= passed / interval + 2
