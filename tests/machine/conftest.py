@@ -24,7 +24,7 @@ def machine() -> None:
     need(libknet_missing())
 
 
-@pytest.fixture(params=["udp"])
+@pytest.fixture(params=["udp", "sctp"])
 def transport(request: pytest.FixtureRequest) -> str:
     """What carries the packets of all links."""
     name: str = request.param
