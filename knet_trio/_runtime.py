@@ -64,8 +64,9 @@ class _Bound:
         transport: The transport it was made by.
         dynamic: Whether its links have no ``dst``.
         high_priority: Whether its packets are marked for the network.
+        shared: What it stands beside if it is the socket of one link or of one peer.
         links: The links that share it, by the hosts they lead to, "" for those without ``dst``.
-        accepted: The connections that peers have made to it.
+        accepted: The connections that peers have made to it, by the hosts they come from.
         scope: Cancels its tasks.
         closed: Set when it is closed.
     """
@@ -75,10 +76,13 @@ class _Bound:
     transport: Transport
     dynamic: bool
     high_priority: bool
+    shared: _Bound | None = None
     links: dict[str, dict[NetworkLinkState, None]] = attrs.field(
         factory=dict[str, dict[NetworkLinkState, None]]
     )
-    accepted: dict[PeerEndpoint, SendSocket] = attrs.field(factory=dict[PeerEndpoint, SendSocket])
+    accepted: dict[str, dict[PeerEndpoint, SendSocket]] = attrs.field(
+        factory=dict[str, dict[PeerEndpoint, SendSocket]]
+    )
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     closed: trio.Event = attrs.field(factory=trio.Event)
 
@@ -253,6 +257,7 @@ class Runtime(Connections):
         They are removed even if the call is cancelled.
         """
         closed: list[trio.Event] = []
+        useless: list[SendSocket] = []
         for link in links:
             link.close()
             host.remove(link)
@@ -261,21 +266,32 @@ class Runtime(Connections):
             bound = self._bound[link.endpoint]
             bound.send_socket.users -= 1
             if isinstance(link, NetworkLinkState):
-                del bound.links[_goal(link)][link]
-                if not bound.links[_goal(link)]:
-                    del bound.links[_goal(link)]
+                useless += self._leave(bound, link)
             if not bound.send_socket.users:
                 del self._bound[bound.endpoint]
                 del self._bound_to[bound.transport, bound.endpoint.local]
-                for accepted in tuple(bound.accepted.values()):
-                    self.disconnect(accepted)
                 bound.scope.cancel()
                 closed.append(bound.closed)
         # Their tasks end in a few turns, and then the addresses are free.
+        turns = self.context.turns
         with trio.CancelScope(shield=True):
+            for send_socket in useless:
+                self.disconnect(send_socket)
+                if turns.is_over():
+                    await turns.give_up()
             for event in closed:
                 await event.wait()
         await trio.lowlevel.checkpoint()
+
+    def _leave(self, bound: _Bound, link: NetworkLinkState) -> list[SendSocket]:
+        """Note that a link shares a socket no more; return the connections that no link is for."""
+        goal = _goal(link)
+        del bound.links[goal][link]
+        if bound.links[goal]:
+            return []
+        del bound.links[goal]
+        hosts = tuple(bound.accepted) if bound.dynamic else (goal,)
+        return [one for host in hosts for one in bound.accepted.get(host, {}).values()]
 
     @property
     def dscp(self) -> int:
@@ -290,15 +306,16 @@ class Runtime(Connections):
     def _set_dscp_of(self, endpoint: Endpoint) -> None:
         bound = self._bound.get(endpoint) or self._connected.get(endpoint)
         # It may have been closed meanwhile.
-        if bound is not None and bound.high_priority:
+        if bound is not None and (bound.shared or bound).high_priority:
             endpoint.set_dscp(self._dscp)
 
     def set_reconnect_interval(self, interval: float) -> None:
         """Try every ``interval`` seconds to connect, with transports that have connections."""
         self.context.reconnect_interval = interval
+        sockets = (*self._bound.values(), *self._connected.values())
         self.context.chores.add(
             self.set_reconnect_interval,
-            [endpoint for endpoint, one in self._bound.items() if one.transport.has_connections],
+            [bound.endpoint for bound in sockets if bound.transport.has_connections],
             lambda endpoint: endpoint.set_reconnect_interval(interval),
         )
 
@@ -328,6 +345,8 @@ class Runtime(Connections):
             if config.high_priority and not bound.high_priority:
                 bound.endpoint.set_dscp(self._dscp)
                 bound.high_priority = True
+                beside = [one.endpoint for one in self._connected.values() if one.shared is bound]
+                self.context.chores.add(self.set_dscp, beside, self._set_dscp_of)
             return bound
         endpoint = transport.open_endpoint(
             config.src,
@@ -376,7 +395,7 @@ class Runtime(Connections):
             endpoint.source = peer._replace(port=ANY_PORT)
         log.debug(LogSubsystem.TRANSPORT, "%s has connected to %s", peer, endpoint.local)
         bound = self._add_connected(endpoint, shared)
-        shared.accepted[endpoint] = bound.send_socket
+        shared.accepted.setdefault(peer.host, {})[endpoint] = bound.send_socket
         name = f"endpoint of {peer}"
         self._nursery.start_soon(self._serve_peer, endpoint, bound, shared, name=name)
 
@@ -385,7 +404,10 @@ class Runtime(Connections):
         try:
             await self._serve(bound)
         finally:
-            del shared.accepted[endpoint]
+            siblings = shared.accepted[endpoint.peer.host]
+            del siblings[endpoint]
+            if not siblings:
+                del shared.accepted[endpoint.peer.host]
             self._connected.pop(endpoint, None)
 
     def _have_room(self, host_ids: Sequence[int]) -> None:
@@ -407,7 +429,9 @@ class Runtime(Connections):
     def _add_connected(self, endpoint: Endpoint, shared: _Bound) -> _Bound:
         """Note a socket for one peer alone, beside the one that links share."""
         own = SendSocket(endpoint, self._have_room)
-        bound = _Bound(endpoint, own, shared.transport, shared.dynamic, shared.high_priority)
+        bound = _Bound(
+            endpoint, own, shared.transport, shared.dynamic, shared.high_priority, shared
+        )
         self._connected[endpoint] = bound
         endpoint.use_watch(self._watch, self.receiver.receive_alone)
         return bound
@@ -423,7 +447,7 @@ class Runtime(Connections):
     def is_connected_from(self, send_socket: SendSocket, host: str) -> bool:
         """Return whether a peer at ``host`` has made a connection to that socket."""
         bound = self._bound.get(send_socket.endpoint)
-        return bound is not None and any(endpoint.peer.host == host for endpoint in bound.accepted)
+        return bound is not None and host in bound.accepted
 
     async def _receive(self, bound: _Bound, nursery: trio.Nursery) -> None:
         """Receive, and end what belongs to the socket when nothing comes any more."""

@@ -370,8 +370,9 @@ class Endpoint(ABC):
         What is sent over it has a send buffer of its own, so a slow way to another peer does not
         hold it up. What the peer sends from now on arrives there, and what the network says of
         packets to it; what arrived before stays here. Whoever else was quick may have got a packet
-        in there too, so look at the source. It has the DSCP of this endpoint, also when that
-        changes. Close it before this endpoint: what it has not given by then is lost.
+        in there too, so look at the source. It has the DSCP of this endpoint at first; later
+        ``set_dscp`` is called for both. Close it before this endpoint: what it has not given by
+        then is lost.
 
         A transport with connections returns one that connects by itself, now and whenever the
         connection is lost, or what the peer has connected.
@@ -397,10 +398,21 @@ class Endpoint(ABC):
         """
 
     def set_reconnect_interval(self, interval: float) -> None:  # noqa: B027 - as above
-        """Try every ``interval`` seconds to connect, also what waits to be tried."""
+        """Try every ``interval`` seconds to connect, from now on.
+
+        It is called for each endpoint: the one that links share, and those that its ``connect`` has
+        returned.
+        """
 
     def reset(self, reason: str) -> None:  # noqa: B027 - most transports have no connections
-        """Break the connection without a word, for it is of no use, and make a new one."""
+        """Break the connection, since it is of no use, and make a new one.
+
+        The peer is told at once. ``receive`` does not tell of it, but for a ``PeerEndpoint``, which
+        makes no new one: it has ``ended``.
+
+        Args:
+            reason: Why it is of no use, in words; the ``fault`` until there is a new one.
+        """
 
     @abstractmethod
     def troubles(self) -> list[PathTrouble]:

@@ -5,7 +5,8 @@ the kernel chooses. It sends over what it has connected, and receives over what 
 link without ``dst`` connects nowhere: it sends over what the peer of the other end has connected.
 So what a listener accepts is recognised by its address alone.
 
-This module listens and accepts; ``sctp_association`` connects, sends and receives.
+This module listens and accepts; ``sctp_connecting`` connects, ``sctp_association`` sends and
+receives.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from knet_trio.errors import TransportError
 
 ACCEPTED_AT_ONCE: Final = 8
 """Associations that are accepted in one turn."""
+TRIED_AT_ONCE: Final = 4
+"""Attempts to connect that a listener's links begin in one round of the loop: after a cut all of
+them may be due at once."""
 MOST_OF_AN_ADDRESS: Final = 32
 """Associations that one address may have with a listener; with more one is broken, by preference
 one over which nothing of use has come."""
@@ -85,7 +89,7 @@ class SctpListener(Endpoint):
         self._accept: Callable[[PeerEndpoint], None] = lambda endpoint: endpoint.close()
         self._interval = 1.0
         self._connects = True
-        self._connections: dict[ConnectingAssociation, None] = {}
+        self._pace = trio.CapacityLimiter(TRIED_AT_ONCE)
         # By their addresses, the oldest first.
         self._accepted: dict[Address, AcceptedAssociation] = {}
         self._by_host: dict[str, dict[AcceptedAssociation, None]] = {}
@@ -97,10 +101,8 @@ class SctpListener(Endpoint):
         self._accept, self._interval, self._connects = accept, interval, connects
 
     def set_reconnect_interval(self, interval: float) -> None:
-        """Try every ``interval`` seconds to connect."""
+        """Have later connections be tried every ``interval`` seconds."""
         self._interval = interval
-        for connection in self._connections:
-            connection.set_reconnect_interval(interval)
 
     async def receive(self) -> Arrivals:
         """Accept what peers connect; nothing else comes to a listener, so this never returns."""
@@ -129,8 +131,10 @@ class SctpListener(Endpoint):
             association = AcceptedAssociation(
                 self.local, peer, sock, self._forget, can_watch=self._sock.can_watch
             )
-            self._remember(association)
             self._accept(association)
+            # One that is refused takes no room from others.
+            if not association.ended:
+                self._remember(association)
         return True
 
     def _remember(self, association: AcceptedAssociation) -> None:
@@ -171,16 +175,9 @@ class SctpListener(Endpoint):
         """Connect to ``destination``, or return what the peer there has connected."""
         if not self._connects:
             return self._accepted.get(destination)
-        connection = ConnectingAssociation(
-            self._sock,
-            destination,
-            self._interval,
-            self._mark,
-            self._mended,
-            self._connection_closed,
+        return ConnectingAssociation(
+            self._sock, destination, self._interval, self._mark, self._mended, self._pace
         )
-        self._connections[connection] = None
-        return connection
 
     def _mended(self, peer: Address, since: float) -> None:
         """Break what a peer has made before the way from it was cut, and not used since.
@@ -192,15 +189,12 @@ class SctpListener(Endpoint):
             if association.heard_at < since:
                 association.reset("the way was cut, and its peer waits to try again")
 
-    def _connection_closed(self, connection: ConnectingAssociation) -> None:
-        self._connections.pop(connection, None)
-
     def troubles(self) -> list[PathTrouble]:
         """Return nothing: nothing is sent over a listener."""
         return []
 
     def set_dscp(self, dscp: int) -> None:
-        """Set the type of service of all associations."""
+        """Set the type of service of what is accepted or connected later."""
         self._mark = dscp
         try:
             self._sock.set_dscp(dscp)
@@ -208,10 +202,6 @@ class SctpListener(Endpoint):
             raise TransportError.from_os_error(
                 f"cannot mark packets of {self.local}", error
             ) from error
-        for connection in self._connections:
-            connection.set_dscp(dscp)
-        for accepted in self._accepted.values():
-            accepted.set_dscp(dscp)
 
     def close(self) -> None:
         """Listen no more. Whoever took the associations closes them."""

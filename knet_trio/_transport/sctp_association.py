@@ -185,10 +185,12 @@ class Association(Endpoint):
         sock = self._sock
         assert sock is not None
         assert self._take is not None
+        # Else whoever receives has to find out whether what comes over it is of use.
+        is_known = self.has_spoken and self.is_welcome
         packet = self._read(sock)
         if packet is None:
             return self._sock is sock
-        if len(packet) > _SMALL:
+        if len(packet) > _SMALL or not is_known:
             self._first.append(Train(packet, len(packet), self.source))
             return False
         self._at_work = True
@@ -329,12 +331,15 @@ class Association(Endpoint):
     def set_dscp(self, dscp: int) -> None:
         """Set the type of service, and the priority in this machine's own queues."""
         if self._sock is not None:
-            try:
-                self._sock.set_dscp(dscp)
-            except OSError as error:
-                raise TransportError.from_os_error(
-                    f"cannot mark packets of {self.local}", error
-                ) from error
+            self._set_dscp_of(self._sock, dscp)
+
+    def _set_dscp_of(self, sock: AssociationSocket, dscp: int) -> None:
+        try:
+            sock.set_dscp(dscp)
+        except OSError as error:
+            raise TransportError.from_os_error(
+                f"cannot mark packets of {self.local}", error
+            ) from error
 
     def reset(self, reason: str) -> None:
         """Break the association: the peer is told at once."""

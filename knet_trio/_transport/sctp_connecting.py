@@ -30,7 +30,7 @@ class ConnectingAssociation(Association):
         interval: The seconds from one attempt to the next.
         mark: The DSCP of its packets, None for those without priority.
         mended: Called when the peer has taken it after a cut, with when that began.
-        over: Called when it is closed.
+        pace: Limits how many attempts begin at once, of all that have it.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ConnectingAssociation(Association):
         interval: float,
         mark: int | None,
         mended: Callable[[Address, float], None],
-        over: Callable[[ConnectingAssociation], None],
+        pace: trio.CapacityLimiter,
     ) -> None:
         source = peer._replace(port=ANY_PORT)
         super().__init__(listener.local, peer, source, can_watch=listener.can_watch)
@@ -48,7 +48,7 @@ class ConnectingAssociation(Association):
         self._listener = listener
         self._mark = mark
         self._mended = mended
-        self._over = over
+        self._pace = pace
         self._connector = Connector(interval)
         self._attempt: AssociationSocket | None = None
         # When the first attempt began to which the peer has not answered, not even by a refusal.
@@ -62,8 +62,10 @@ class ConnectingAssociation(Association):
                 with trio.move_on_at(deadline):
                     await self._changed.wait()
                 return
-            self._begin()
-            await trio.lowlevel.checkpoint()
+            async with self._pace:
+                # It may have been closed meanwhile, or been given another interval.
+                if not self._closed and trio.current_time() >= self._connector.deadline:
+                    self._begin()
             return
         await attempt.wait_writable()
         if self._attempt is not attempt:
@@ -134,6 +136,8 @@ class ConnectingAssociation(Association):
     def set_dscp(self, dscp: int) -> None:
         """Set the type of service, also of later associations."""
         self._mark = dscp
+        if self._attempt is not None:
+            self._set_dscp_of(self._attempt, dscp)
         super().set_dscp(dscp)
 
     def close(self) -> None:
@@ -142,4 +146,3 @@ class ConnectingAssociation(Association):
             return
         self._give_up_attempt()
         super().close()
-        self._over(self)

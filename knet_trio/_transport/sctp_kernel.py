@@ -89,8 +89,8 @@ class KernelListener(ListeningSocket):
             association = KernelAssociation(sock)
             association.connected()
             return association, self._interfaces.from_kernel(name)
-        except OSError:
-            # It is lost already.
+        except BaseException:
+            # It is lost already, as a rule.
             sock.close()
             raise
 
@@ -107,7 +107,7 @@ class KernelListener(ListeningSocket):
             with suppress(BlockingIOError):
                 sock.connect(name)
             return KernelAssociation(sock)
-        except OSError:
+        except BaseException:
             sock.close()
             raise
 

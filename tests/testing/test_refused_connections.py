@@ -22,7 +22,7 @@ from tests.testing.connected import (
     play,
     play_alone,
 )
-from tests.testing.nodes import at, join
+from tests.testing.nodes import at, join, open_nodes
 
 STRANGER = Address(at(66), 5405)
 
@@ -173,6 +173,24 @@ class TestEnds:
             await settled(2)
 
         play(body)
+
+    def test_a_host_is_removed_and_others_stay_at_the_same_address(self) -> None:
+        async def main(network: SimulatedNetwork) -> None:
+            async with open_nodes(3, transport="sctp") as (a, b, c):
+                await settled(15)
+                await a.hosts[2].remove()
+                # Of host 1 and host 2 the connection to the other is gone, both ends of it; host 2
+                # goes on to try, and is refused.
+                await settled(12)
+                await b.hosts[1].wait_unreachable()
+                assert a.statistics().drops.get(DropCause.UNKNOWN_HOST, 0) == 0
+                assert await delivered(a, c, b"undisturbed")
+                assert a.hosts[3].links[0].status.stats.down_count == 0
+                await a.add_host(2).add_link(0, A, B, transport="sctp")
+                await both_up(a, b)
+                await settled(15)
+
+        play_alone(main)
 
     @pytest.mark.parametrize("cut", [False, True])
     def test_a_link_is_removed_while_it_is_being_connected(self, cut: bool) -> None:
