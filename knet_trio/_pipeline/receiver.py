@@ -169,6 +169,9 @@ class Receiver:
             if troubles:
                 receive_troubles(self._handle, endpoint, troubles)
             if connection is not None:
+                # Many may be lost at once.
+                if turns.is_over():
+                    await turns.give_up()
                 receive_connection(self._handle, endpoint, connection)
                 if endpoint.ended:
                     return

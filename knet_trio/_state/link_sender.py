@@ -6,7 +6,7 @@ import errno
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from knet_trio._core.coupled import size_of
 from knet_trio._state.context import Context
@@ -15,6 +15,18 @@ from knet_trio._state.link_address import LinkAddress
 from knet_trio._state.send_socket import FIRST_RETRY, LAST_POLL, LAST_RETRY, SendSocket
 from knet_trio.abc import Endpoint
 from knet_trio.address import Address
+
+# What the system says to those who send over a connection that is lost.
+_LOST: Final = frozenset(
+    {
+        errno.EPIPE,
+        errno.ENOTCONN,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ESHUTDOWN,
+        errno.ETIMEDOUT,
+    }
+)
 
 
 class Refusal(NamedTuple):
@@ -97,6 +109,11 @@ class LinkSender:
         if not self._has_connections or destination is None:
             return None
         return self._context.connections.is_connected_from(self.shared, destination.host)
+
+    def is_lost(self, error: OSError) -> bool:
+        """Return whether ``error`` says no more than that the connection of the link is lost."""
+        has_own = self._has_connections and self.send_socket is not self.shared
+        return has_own and error.errno in _LOST
 
     def connect(self) -> None:
         """Connect to where the link leads, if that has to be done first."""

@@ -275,7 +275,12 @@ class NetworkLinkState(LinkState):
         self.heartbeat.disconnected()
         self.counters.note(change.reason, now, change.errno, local=change.local)
         log.debug(LogSubsystem.SCTP, "%s: %s", title, change.reason, key=key)
-        if self.connected.is_on or (self.enabled and self.reason != change.reason):
+        # What is told again, of a link that has had no answer since, is no news.
+        if (
+            self.connected.is_on
+            or self.phase is LinkPhase.ANSWERED
+            or (self.enabled and self.reason != change.reason)
+        ):
             self.take_down(now, change.reason, LinkCause.DISCONNECTED)
 
     def question(self, now: float, said: str) -> None:
@@ -399,6 +404,10 @@ class NetworkLinkState(LinkState):
         self.path_mtu.narrowed(self.output.kernel_mtu(), self.context.now())
 
     def _refused(self, error: OSError) -> None:
+        if self.sender.is_lost(error):
+            # It goes down when all that came over the connection before has been taken.
+            self.heartbeat.doubt()
+            return
         now = self.context.now()
         reason = f"this machine refuses to send: {os.strerror(error.errno or 0)}"
         self.counters.note(reason, now, error.errno or 0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -15,7 +17,7 @@ from knet_trio._transport.sctp import SctpTransport
 from knet_trio.abc import ConnectionChange
 from knet_trio.address import ANY_PORT, Address
 from knet_trio.status import LinkCause
-from tests.state.fakes import FakeEndpoint, World, address
+from tests.state.fakes import FakeEndpoint, World, address, refusal
 
 PEER: Final = address(2)
 # Where what the peer has connected comes from.
@@ -168,6 +170,49 @@ class TestChanges:
         assert one.link.since == since
         stats = one.link.status().stats
         assert not any(stats.transitions.values())
+
+    async def test_pongs_over_one_that_is_lost_count_no_more_whatever_it_is_lost_for(self) -> None:
+        one = Connected()
+        for _ in range(3):
+            one.change(True)
+            one.pong(one.link)
+            one.pong(one.link)
+            assert one.link.heartbeat.counted == 2
+            one.change(False, "always the same")
+            assert not one.link.heartbeat.counted
+
+    @pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOTCONN, errno.ECONNRESET])
+    async def test_what_is_sent_before_it_is_known_to_be_lost(
+        self, number: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        one = Connected()
+        one.bring_up()
+
+        def refuse(datagram: bytes, destination: Address) -> None:
+            raise refusal(number)
+
+        one.connection.refuse = refuse
+        result = one.link.sender.send_data([b"data"])
+        assert [place for place, _ in result.refusals] == [0]
+        assert one.link.status().stats.tx_data_errors == 1
+        # Data may go over another link too meanwhile.
+        assert one.link.heartbeat.suspect(one.world.context.now())
+        assert "refuses" not in caplog.text
+        one.change(False, "the peer has hung up")
+        assert one.link.reason == "the peer has hung up"
+
+    async def test_what_this_machine_refuses_otherwise(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        one = Connected()
+        one.bring_up()
+
+        def refuse(datagram: bytes, destination: Address) -> None:
+            raise refusal(errno.ENOMEM)
+
+        one.connection.refuse = refuse
+        one.link.sender.send_data([b"data"])
+        assert "this machine refuses to send: Cannot allocate memory" in caplog.text
 
     async def test_one_that_is_disabled_keeps_its_reason(self) -> None:
         one = Connected()
