@@ -134,7 +134,7 @@ class Receiver:
             # the others do.
             piece = 0
             patience = READERS_FIRST
-            refusals = context.refusals
+            is_welcome = True
             for train in trains:
                 data, size, source = train
                 while turns.received > RECEIVED_AT_ONCE:
@@ -145,12 +145,15 @@ class Receiver:
                     turns.received += length
                 else:
                     turns.received += length // (CLEAR_SHARE if is_alone else CLEAR_TRAIN_SHARE)
+                # Between two pieces of work others are refused what came to them.
+                refusals = context.refusals
                 if is_alone:
                     self._receive_one(data, source)
                     piece += 1 + length // LARGE_PACKET
                 else:
                     await self._receive_train(train)
                     piece = PACKETS_AT_ONCE
+                is_welcome = is_welcome and context.refusals == refusals
                 crowded = delivery.crowded
                 if crowded is not None:
                     worked = turns.now() - max(since, turns.began)
@@ -164,7 +167,7 @@ class Receiver:
                     piece = 0
                     if turns.is_over():
                         await turns.give_up()
-            endpoint.is_welcome = context.refusals == refusals
+            endpoint.is_welcome = is_welcome
             # What has arrived is worth more than what is said of its sender.
             if troubles:
                 receive_troubles(self._handle, endpoint, troubles)

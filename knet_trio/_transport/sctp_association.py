@@ -291,9 +291,10 @@ class Association(Endpoint):
         urgent = self._urgent
         try:
             while urgent:
-                sock.send_urgent(urgent[0])
-                urgent.popleft()
+                packet = urgent.popleft()
+                sock.send_urgent(packet)
         except BlockingIOError:
+            urgent.appendleft(packet)
             return False
         return True
 

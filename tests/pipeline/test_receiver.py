@@ -23,6 +23,7 @@ from knet_trio._crypto.envelope import make_cipher
 from knet_trio._pipeline import receiver
 from knet_trio._pipeline.receiver import Receiver
 from knet_trio._state.channel_queue import ChannelQueue
+from knet_trio._state.turns import counted_turns
 from knet_trio.abc import PathTrouble
 from knet_trio.address import Address
 from knet_trio.config import CryptoConfig
@@ -404,3 +405,19 @@ async def test_the_endpoint_is_told_whether_what_came_was_of_use() -> None:
         for datagrams, is_welcome in arrivals:
             await rx.arrive(*datagrams)
             assert rx.world.endpoint.is_welcome is is_welcome
+
+
+async def test_what_others_are_refused_meanwhile_is_not_the_fault_of_an_endpoint() -> None:
+    with counted_turns(1.0):
+        # A turn is over whenever somebody looks.
+        world = World()
+    async with receiving(world) as rx, trio.open_nursery() as nursery:
+        other = FakeEndpoint()
+        nursery.start_soon(rx.receiver.receive_from, other)
+        for _ in range(40):
+            other.arrive((b"garbage", HOME))
+        await rx.arrive(*(packet for seq in range(1, 201) for packet in packets(seq=seq)))
+        assert sum(rx.drops.values()) == 40
+        assert world.endpoint.is_welcome
+        assert not other.is_welcome
+        nursery.cancel_scope.cancel()

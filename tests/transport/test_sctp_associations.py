@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -30,6 +31,8 @@ class FakeSocket(AssociationSocket):
         self.watched = watched
         self.waiting: deque[bytes] = deque()
         self.dscp: int | None = None
+        self.sent: list[bytes] = []
+        self.refusals: deque[int] = deque()
         self._woken = trio.Event()
 
     def find_error(self) -> int:
@@ -48,6 +51,11 @@ class FakeSocket(AssociationSocket):
 
     def send_parts(self, parts: Parts) -> None:
         raise NotImplementedError
+
+    def send_urgent(self, packet: bytes) -> None:
+        if self.refusals:
+            raise OSError(self.refusals.popleft(), "as the test wants it")
+        self.sent.append(packet)
 
     def backlog(self) -> float:
         return 0.0
@@ -218,6 +226,27 @@ class TestPeers:
         assert listener.connect(PEER._replace(port=1)) is taken[0]
         assert listener.connect(stranger) is None
         nursery.cancel_scope.cancel()
+
+
+class TestUrgent:
+    async def test_what_the_system_refuses_is_not_sent_later(self) -> None:
+        """It was counted as failed, and would be in front of everything else."""
+        sock = FakeSocket()
+        association = AcceptedAssociation(LOCAL, PEER, sock, lambda _: None, can_watch=False)
+        sock.refusals += [errno.ENOMEM]
+        with pytest.raises(OSError, match="as the test wants it"):
+            association.send_urgent_nowait(b"first", PEER)
+        assert association.send_urgent_nowait(b"second", PEER)
+        assert sock.sent == [b"second"]
+
+    async def test_what_finds_no_room_is(self) -> None:
+        sock = FakeSocket()
+        association = AcceptedAssociation(LOCAL, PEER, sock, lambda _: None, can_watch=False)
+        sock.refusals += [errno.EAGAIN]
+        assert association.send_urgent_nowait(b"first", PEER)
+        assert sock.sent == []
+        assert association.send_urgent_nowait(b"second", PEER)
+        assert sock.sent == [b"first", b"second"]
 
 
 class TestWatch:
