@@ -289,13 +289,13 @@ class Association(Endpoint):
     def _send_urgent(self, sock: AssociationSocket) -> bool:
         """Send what is urgent; return whether all of it has been taken."""
         urgent = self._urgent
-        try:
-            while urgent:
-                packet = urgent.popleft()
+        while urgent:
+            packet = urgent.popleft()
+            try:
                 sock.send_urgent(packet)
-        except BlockingIOError:
-            urgent.appendleft(packet)
-            return False
+            except BlockingIOError:
+                urgent.appendleft(packet)
+                return False
         return True
 
     async def wait_sendable(self) -> None:
