@@ -274,7 +274,9 @@ class NetworkLinkState(LinkState):
             return
         self.heartbeat.disconnected()
         self.counters.note(change.reason, now, change.errno, local=change.local)
-        log.debug(LogSubsystem.SCTP, "%s: %s", title, change.reason, key=key)
+        # One that is up says why it goes down.
+        say = log.debug if self.connected.is_on else log.info
+        say(LogSubsystem.SCTP, "%s: %s", title, change.reason, key=key)
         # What is told again, of a link that has had no answer since, is no news.
         if (
             self.connected.is_on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 
 import pytest
@@ -35,7 +36,9 @@ class TestGoingUp:
 
         play(body)
 
-    def test_nobody_listens(self) -> None:
+    def test_nobody_listens(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "knet_trio")
+
         async def main(network: SimulatedNetwork) -> None:
             # The machine is there, and refuses.
             async with open_handle(1) as a, open_handle(2) as b:
@@ -50,6 +53,12 @@ class TestGoingUp:
                 assert refused == 3
 
         play_alone(main)
+        # It has never been up, so no line says that it is down.
+        said = [
+            record.getMessage() for record in caplog.records if "refused" in record.getMessage()
+        ]
+        words = "link 0 to host 2: cannot connect to 10.0.0.2:5405: Connection refused"
+        assert f"[host 1] {words}" in said
 
     def test_nobody_answers_at_all(self) -> None:
         async def main(network: SimulatedNetwork) -> None:
