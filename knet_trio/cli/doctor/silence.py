@@ -199,8 +199,8 @@ def _explain_refused_there(case: LinkCase, trouble: LinkTrouble) -> Finding:
             code=FindingCode.PORT_CLOSED,
             where=case.where,
             text=f"{trouble.text}: nobody has that port open, or a firewall rejects it",
-            remedy=f"start the program there, with a link from {case.peer} to {case.link.src}, and"
-            " compare the ports on both sides",
+            remedy=f"start the program there, with a link from {case.peer} to {case.link.src} that"
+            f' has transport "{case.link.transport}" too, and compare the ports on both sides',
         )
     return Finding(
         severity=Severity.FAULT,
