@@ -115,9 +115,11 @@ def _why_nowhere(link: NetworkLinkState) -> Iterator[str]:
         yield "  its access list is empty: link.acl.append(AclEntry.address(...)) lets a peer speak"
 
 
-def _why_not_connected(link: NetworkLinkState, fault: str) -> Iterator[str]:
+def _why_not_connected(link: NetworkLinkState, fault: str, now: float) -> Iterator[str]:
     name, trouble = link.transport.name, link.counters.trouble
-    number = trouble.errno if trouble is not None and trouble.what == fault else 0
+    if trouble is not None and trouble.what != fault:
+        trouble = None
+    number = 0 if trouble is None else trouble.errno
     said = "" if link.reason == fault else f"there is no connection to the peer: {fault}; "
     yield f"  {said}it is tried every {link.context.reconnect_interval:g} s"
     if number == errno.ECONNREFUSED:
@@ -131,12 +133,26 @@ def _why_not_connected(link: NetworkLinkState, fault: str) -> Iterator[str]:
             f"  the peer's machine says that it has no {name.upper()}: load it there (`modprobe"
             f" {name}`), unless a firewall says so"
         )
-    elif link.sender.peer_connected:
+    elif trouble is not None and trouble.local:
         yield (
-            f"  the peer has connected to {link.config.src}: what goes the other way is dropped;"
-            f" let {name.upper()} to {link.destination} through firewalls"
+            f"  is {link.config.src.host} one of this machine's addresses, is the interface up, is"
+            f" there a route, does a firewall of this machine let {name.upper()} out?"
         )
-    elif trouble is None or not trouble.local:
+    elif link.sender.peer_connected and _peer_pings(link, now):
+        # What was there and is lost is about to be made anew, and no attempt has failed yet.
+        if trouble is None or number == errno.ETIMEDOUT:
+            silence = now - link.address.heard_peer_at
+            yield (
+                f"  the peer has connected to {link.config.src}, and its pings arrive (last"
+                f" {silence:.1f} s ago): what goes the other way is dropped; let {name.upper()} to"
+                f" {link.destination} through firewalls"
+            )
+    else:
+        if link.sender.peer_connected:
+            yield (
+                f"  the peer had connected to {link.config.src}, and no ping of it comes over that"
+                " any more"
+            )
         yield (
             "  is that machine up, and does a firewall on the way or a translator of addresses"
             f" (NAT) drop {name.upper()}, which rules for UDP and TCP do not let through?"
@@ -154,6 +170,11 @@ def _why_no_answer(link: NetworkLinkState) -> Iterator[str]:
         )
 
 
+def _peer_pings(link: NetworkLinkState, now: float) -> bool:
+    """Return whether pings of the peer arrive from where the link leads."""
+    return now - link.address.heard_peer_at < 1.5 * link.heartbeat.liveness.interval
+
+
 def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     liveness = link.heartbeat.liveness
     tallies = link.counters.tallies
@@ -164,7 +185,7 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     left = pings.tx_packets - pings.tx_errors
     fault = link.sender.fault
     if fault is not None:
-        lines += _why_not_connected(link, fault)
+        lines += _why_not_connected(link, fault, now)
     elif pings.tx_errors and not left:
         lines.append(
             f"  no ping has left this machine: is {link.config.src.host} one of its addresses, is"
@@ -178,8 +199,9 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
         lines += _why_no_answer(link)
         lines.append(
             f"  {left} pings sent in {seconds:.1f} s, not one answered:"
-            " is the peer running, does its link have these addresses the other way round, does a"
-            f" firewall drop {link.transport.name.upper()}?"
+            " is the peer running, does its link have these addresses the other way round, and"
+            f' transport="{link.transport.name}" too, does a firewall drop'
+            f" {link.transport.name.upper()}?"
         )
     elif liveness.late_pong is not None and liveness.last_pong is None:
         lines.append(
@@ -195,8 +217,9 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
             f" {link.destination}: compare addresses and ports on both sides"
             f" (last {now - heard.at:.1f} s ago)"
         )
-    silence = now - link.address.heard_peer_at
-    if heard is None and not liveness.counted and silence < 1.5 * liveness.interval:
+    # Without a connection nothing was sent that could be lost.
+    if fault is None and heard is None and not liveness.counted and _peer_pings(link, now):
+        silence = now - link.address.heard_peer_at
         ours = (
             "ours do not leave this machine"
             if link.heartbeat.refused

@@ -78,9 +78,14 @@ REFUSED = "cannot connect to 10.0.0.2:5405: Connection refused"
             "rules for UDP and TCP do not let through) from 10.0.0.1 to 10.0.0.2:5405 through",
         ),
         (
-            {"connection_fault": "no answer yet", "peer_connected": True},
-            "10.0.0.2:5405 has connected to this host, and this host not to it: no answer yet",
+            {"connection_fault": "no answer yet", "peer_connected": True, "ping_last": 159.5},
+            "10.0.0.2:5405 has connected to this host, and its pings arrive; this host has not",
             "from 10.0.0.1 to 10.0.0.2:5405 through all firewalls",
+        ),
+        (
+            {"connection_fault": "no answer yet", "peer_connected": True, "ping_last": 120.0},
+            "there is no connection to 10.0.0.2:5405, and no ping comes over that which 10.0.0.2:5",
+            "see whether that machine is up",
         ),
         (
             {"peer_connected": False},

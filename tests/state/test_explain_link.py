@@ -353,13 +353,37 @@ class TestOverConnections:
         world.endpoint.fault = words = "cannot connect: Network is unreachable"
         change = ConnectionChange(address(2), False, words, errno.ENETUNREACH, True)
         link.connection_changed(change)
-        assert "firewall" not in explain_link(link)
+        self.have_peer_connected(world)
+        text = explain_link(link)
+        assert "  is 192.0.2.1 one of this machine's addresses, is the interface up" in text
+        assert "on the way" not in text
 
     async def test_only_the_peer_has_connected(self) -> None:
         world, link = self.make()
         self.have_peer_connected(world)
+        link.address.heard_peer_at = trio.current_time() - 0.5
         text = self.lose(world, link, "no answer", errno.ETIMEDOUT)
-        assert "the peer has connected to 192.0.2.1:5405: what goes the other way is" in text
+        assert (
+            "  the peer has connected to 192.0.2.1:5405, and its pings arrive (last 0.5 s ago):"
+            " what goes the other way is dropped; let SCTP to 198.51.100.2:5405 through firewalls"
+        ) in text.splitlines()
+        # Of pings of this host, and what became of them, nobody can say anything.
+        assert text.count("pings") == 1
+
+    async def test_it_was_just_lost(self) -> None:
+        world, link = self.make()
+        self.have_peer_connected(world)
+        link.address.heard_peer_at = trio.current_time()
+        text = self.lose(world, link, "it was reset", errno.ECONNRESET)
+        assert "firewall" not in text
+
+    async def test_what_the_peer_had_connected_is_silent(self) -> None:
+        world, link = self.make()
+        self.have_peer_connected(world)
+        link.address.heard_peer_at = trio.current_time() - 10
+        text = self.lose(world, link, "no answer", errno.ETIMEDOUT)
+        assert "  the peer had connected to 192.0.2.1:5405, and no ping of it comes" in text
+        assert "is that machine up, and does a firewall on the way" in text
 
     async def test_only_this_host_has_connected(self) -> None:
         world, link = self.make()

@@ -37,15 +37,17 @@ def explain_connection(case: LinkCase) -> Finding | None:
             f" too, and compare the ports on both sides; {_show(case, '-l')} there shows what"
             " listens",
         )
-    if peer_connected:
+    if peer_connected and case.pinged_by_peer:
         return _find(
             case,
-            f"{peer} has connected to this host, and this host not to it: {fault}",
+            f"{peer} has connected to this host, and its pings arrive; this host has not connected"
+            f" to it: {fault}",
             _open_way(case, src, peer),
         )
+    silent = f", and no ping comes over that which {peer} had made" if peer_connected else ""
     return _find(
         case,
-        f"there is no connection to {peer}, nor from it: {fault}",
+        f"there is no connection to {peer}{silent or ', nor from it'}: {fault}",
         f"see whether that machine is up and runs the program; {_open_way(case, src, peer)}, and"
         " the other way round; a translator of addresses (NAT) on the way drops it as a rule;"
         f" {_show(case)} shows the connections of a machine",
