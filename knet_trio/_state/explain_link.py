@@ -159,6 +159,15 @@ def _why_not_connected(link: NetworkLinkState, fault: str, now: float) -> Iterat
         )
 
 
+def _why_silent(link: NetworkLinkState, now: float) -> Iterator[str]:
+    """Say what it means that a peer with connections both ways has fallen silent."""
+    if link.sender.peer_connected and not _peer_pings(link, now):
+        yield (
+            "  there is a connection to the peer and one from it, which its system keeps: does its"
+            " program hang, is it stopped, or without processor time?"
+        )
+
+
 def _why_no_answer(link: NetworkLinkState) -> Iterator[str]:
     """Say what it means that a peer to which there is a connection does not answer over its own."""
     if link.sender.peer_connected is False:
@@ -210,6 +219,7 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
         )
     elif liveness.last_pong is not None:
         lines.append(f"  the last pong came {now - liveness.last_pong:.1f} s ago")
+        lines += _why_silent(link, now)
     heard = link.address.heard
     if heard is not None:
         lines.append(

@@ -74,6 +74,7 @@ class FindingCode(StrEnum):
     NO_ROUTE = "no-route"
     NO_PEER = "no-peer"
     NO_CONNECTION = "no-connection"
+    PEER_SILENT = "peer-silent"
     HOST_MISSING = "host-missing"
     HOST_LEFT = "host-left"
     ONE_WAY = "one-way"

@@ -120,6 +120,15 @@ async def test_a_link_without_a_connection(
     assert advises in finding.remedy
 
 
+async def test_connections_over_which_nothing_comes(tmp_path: Path) -> None:
+    seen = await evidence(tmp_path, {"peer_connected": True})
+    report = handle(host(2, down(transport="sctp", connected=False)))
+    before, after = (attrs.evolve(one, report=report) for one in (seen.before, seen.after))
+    finding = judge(attrs.evolve(seen, before=before, after=after))[0]
+    assert (finding.severity, finding.code) == (Severity.FAULT, FindingCode.PEER_SILENT)
+    assert "firewall" not in finding.remedy
+
+
 @pytest.mark.skipif(not kernel_has_sctp(), reason="this kernel has no SCTP")
 async def test_nobody_takes_a_link_over_sctp(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"

@@ -385,6 +385,16 @@ class TestOverConnections:
         assert "  the peer had connected to 192.0.2.1:5405, and no ping of it comes" in text
         assert "is that machine up, and does a firewall on the way" in text
 
+    async def test_the_peer_has_fallen_silent(self, autojump_clock: MockClock) -> None:
+        world, link = self.make()
+        self.have_peer_connected(world)
+        world.bring_up(link)
+        await trio.sleep(3)
+        link.take_down(trio.current_time(), "no pong")
+        assert "does its program hang" in explain_link(link)
+        link.address.heard_peer_at = trio.current_time()
+        assert "does its program hang" not in explain_link(link)
+
     async def test_only_this_host_has_connected(self) -> None:
         world, link = self.make()
         assert "and none from it to 192.0.2.1:5405, over which it answers" in explain_link(link)

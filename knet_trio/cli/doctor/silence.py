@@ -51,6 +51,17 @@ def explain_silence(case: LinkCase) -> Finding:
         )
     if case.arrived:
         return _explain_dropped_here(case)
+    if case.after.peer_connected:
+        # There is one to the peer too, and the systems at both ends keep them.
+        return Finding(
+            severity=Severity.FAULT,
+            code=FindingCode.PEER_SILENT,
+            where=case.where,
+            text=f"there is a connection to {case.peer} and one from it, and neither a pong nor a"
+            f" ping comes over them: {case.pings_sent} pings were sent meanwhile",
+            remedy="see whether the program there is stopped, hangs, or has no processor time;"
+            " knet-trio doctor there says so",
+        )
     return Finding(
         severity=Severity.FAULT,
         code=FindingCode.PORT_FILTERED,
