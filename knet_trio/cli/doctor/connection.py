@@ -42,7 +42,7 @@ def explain_connection(case: LinkCase) -> Finding | None:
             case,
             f"{peer} has connected to this host, and its pings arrive; this host has not connected"
             f" to it: {fault}",
-            _open_way(case, src, peer),
+            f"{_open_way(case, src, peer)}, and the answers back, which come from that port",
         )
     silent = f", and no ping comes over that which {peer} had made" if peer_connected else ""
     return _find(
