@@ -167,6 +167,9 @@ class SimulatedAssociation(AssociationSocket):
         if not self.is_empty() or self._woken:
             await trio.lowlevel.checkpoint()
         while self.is_empty() and not self._woken:
+            if self.phase is AssociationPhase.OVER:
+                # The process was stopped before it could read that.
+                self._medium.forget(self)
             await self._readers.park()
 
     async def wait_writable(self) -> None:

@@ -51,6 +51,8 @@ class SctpStack(AssociationMedium, Sender):
         self._listeners: dict[Address, SimulatedListener] = {}
         # By this end's address and the other's.
         self._ends: dict[tuple[Address, Address], SimulatedAssociation] = {}
+        # Those that were over while their process was stopped, which it finds out when it goes on.
+        self._over: list[SimulatedAssociation] = []
 
     def listen(self, local: Address, mark: int | None, *, privileged: bool) -> SimulatedListener:
         """Listen at ``local``, with port 0 at a port that is free; nothing goes by the options."""
@@ -81,9 +83,12 @@ class SctpStack(AssociationMedium, Sender):
         for listener in self._listeners.values():
             if listener.interface is state:
                 listener.look_again()
-        for end in self._ends.values():
+        over, self._over = self._over, []
+        for end in (*self._ends.values(), *over):
             if end.interface is state:
                 end.look_again()
+            if end.interface.paused and end.phase is AssociationPhase.OVER:
+                self._over.append(end)
 
     def move(self, old: str, new: str) -> None:
         """Have all at one address be seen at another."""
@@ -177,6 +182,8 @@ class SctpStack(AssociationMedium, Sender):
 
     def forget(self, end: SimulatedAssociation) -> None:
         """An end is over."""
+        if end.interface.paused:
+            self._over.append(end)
         # Another one may have its addresses.
         if self._ends.get((end.seen, end.peer)) is end:
             del self._ends[end.seen, end.peer]

@@ -262,3 +262,19 @@ class TestSending:
         state.paused = False
         fabric.wake(state)
         assert await read(other) == b"waits there"
+
+    async def test_it_finds_out_of_the_end_when_it_goes_on(
+        self, autojump_clock: MockClock, fabric: Fabric
+    ) -> None:
+        end, other = await connect(fabric)
+        state = fabric.state(B.host)
+        state.paused = True
+        end.abort()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.wait_readable)
+            await trio.sleep(1)
+            assert other.is_empty()
+            state.paused = False
+            fabric.wake(state)
+        with pytest.raises(AssociationLostError):
+            other.read()
