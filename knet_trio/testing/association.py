@@ -254,7 +254,8 @@ class SimulatedAssociation(AssociationSocket):
         elif kind is ChunkKind.SHUTDOWN:
             self._post(ChunkKind.SHUTDOWN_ACK)
             self.lose(0, sctp_socket.CLOSED)
-        else:
+        elif self.phase is AssociationPhase.CLOSING:
+            # Else it answers one that had the same addresses before.
             self._finish()
         return True
 

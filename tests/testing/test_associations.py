@@ -278,3 +278,11 @@ class TestSending:
             fabric.wake(state)
         with pytest.raises(AssociationLostError):
             other.read()
+
+    async def test_an_end_that_is_not_being_closed_is_not_over_without_a_word(
+        self, autojump_clock: MockClock, fabric: Fabric
+    ) -> None:
+        end, other = await connect(fabric)
+        other.receive(Chunk(ChunkKind.SHUTDOWN_ACK, other.tag))
+        end.send(b"still there")
+        assert await read(other) == b"still there"
