@@ -31,6 +31,9 @@ _AT_ONCE: Final = 256
 _PIECE: Final = 4
 """Sockets between two looks at whether the turn is over."""
 
+_FAULTS: Final = 4
+"""Sockets with errors whose tasks are woken in a turn: a lost connection is much work."""
+
 
 class TurnLimit(Protocol):
     """How long the task may work before others run: ``Turns`` of ``_state/turns.py`` is one."""
@@ -141,7 +144,7 @@ class EpollWatch(SocketWatch):
         All that the kernel has named are served before it is asked again: it names those first that
         it named first the last time, so the others would wait for as long as those are flooded.
         """
-        taken = 0
+        taken = faults = 0
         # What comes may close it.
         while self._epoll is not None and (ready := self._epoll.poll(0, _AT_ONCE)):
             for descriptor, flags in ready:
@@ -154,7 +157,9 @@ class EpollWatch(SocketWatch):
                 if not goes_on and self._sleepers.get(descriptor) is sleeper:
                     self._wake(descriptor)
                 taken += 1
-                if not taken % _PIECE and turns.is_over():
+                faults += flags != select.EPOLLIN
+                if faults == _FAULTS or (not taken % _PIECE and turns.is_over()):
+                    faults = 0
                     await turns.give_up()
 
     def _wake(self, descriptor: int) -> None:

@@ -325,3 +325,26 @@ async def test_the_last_socket_is_waited_for_on_its_own() -> None:
                 assert socks[0].recv(100) == b"x"
                 watch.leave()
             nursery.cancel_scope.cancel()
+
+
+async def test_few_are_woken_in_a_turn_for_an_error() -> None:
+    turns = Turns()
+    with sockets(9) as socks, trio.fail_after(LIMIT):
+        for sock in socks:
+            # Nobody has that port any more.
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+                gone.bind(("127.0.0.1", 0))
+                sock.connect(gone.getsockname())
+        async with trio.open_nursery() as nursery:
+            watch = open_watch()
+            waiters = [Waiter(watch, sock) for sock in socks]
+            for waiter in waiters:
+                nursery.start_soon(waiter.run)
+            await wait_all_tasks_blocked()
+            for sock in socks:
+                sock.send(b"x")
+            nursery.start_soon(watch.run, turns)
+            await wait_all_tasks_blocked()
+            assert all(waiter.woken for waiter in waiters)
+            assert turns.given_up == 2
+            nursery.cancel_scope.cancel()
