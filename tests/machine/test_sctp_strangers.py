@@ -112,3 +112,40 @@ async def test_an_address_that_the_access_list_rejects(program: str) -> None:
             link.acl.append(AclEntry.address(setup.theirs[0][0]))
             await connect(ours, c)
             assert ours.handle.hosts[THEIRS].status.reachable
+
+
+async def test_an_address_that_the_access_list_of_the_peer_rejects(program: str) -> None:
+    """The peer ends each association that we make, until its list accepts our address."""
+    with trio.fail_after(LIMIT), our_namespace() as namespaces:
+        setup = over_sctp(namespaces, program)
+        bare = replace(setup, ours=(), theirs=())
+        async with open_theirs(bare) as c, open_ours(bare) as ours:
+            if program == LIBKNET:
+                # Ours, and libknet from 1.35 on, have them by default.
+                await c.set_access_lists(True)
+            await c.add_link(
+                OURS,
+                0,
+                setup.theirs[0],
+                None,
+                transport="sctp",
+                ping_interval=PING_INTERVAL,
+                pong_timeout=PONG_TIMEOUT,
+                enabled=False,
+            )
+            await c.add_acl(OURS, 0, "address", STRANGER)
+            await c.set_link_enable(OURS, 0, True)
+            link = await ours.host.add_link(
+                0,
+                setup.ours[0],
+                setup.theirs[0],
+                transport="sctp",
+                ping_interval=PING_INTERVAL,
+                pong_timeout=PONG_TIMEOUT,
+                pong_count=1,
+            )
+            await wait_for(lambda: "association" in link.status.reason)
+            assert not ours.host.status.reachable
+            await c.add_acl(OURS, 0, "address", setup.ours[0][0])
+            await connect(ours, c)
+            assert ours.handle.hosts[THEIRS].status.reachable
