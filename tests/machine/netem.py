@@ -178,10 +178,14 @@ class NetemPair(NamespacePair):
 
 @contextmanager
 def netem_pair(links: int = 1, *, mtu: int = 1500) -> Generator[NetemPair, None, None]:
-    """Two namespaces joined by that many bridges; gone when the block ends."""
+    """Two namespaces joined by that many bridges; gone when the block ends.
+
+    The calling thread is in the first one, since associations are made at any time.
+    """
     pair = NetemPair(links)
     try:
         pair.build(mtu)
-        yield pair
+        with pair.inside(0):
+            yield pair
     finally:
         pair.remove()
