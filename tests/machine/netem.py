@@ -104,21 +104,23 @@ class NetemPair(NamespacePair):
             # With a new queue the counters begin at zero.
             self._earlier[side, i] = self.drops(i, toward=side)
             lines += self._let_pass(side, i)
-            lines += self._replace(self._port(side, i), conditions, known=(side, i) in self._known)
+            known = (side, i) in self._known
+            lines += self._replace(self._port(side, i), conditions, known=known, together=together)
             lines += self._lead(self._port(side, i), together=together)
             self._known.add((side, i))
             self._bad.add((side, i))
         self._tc(lines)
 
     @staticmethod
-    def _replace(port: str, conditions: str, *, known: bool) -> Iterator[str]:
-        """Put a new queue into each band that is treated."""
+    def _replace(port: str, conditions: str, *, known: bool, together: bool) -> Iterator[str]:
+        """Put a new queue into each band that is treated; a plain one where nothing is led."""
         room = "" if "limit" in conditions else ROOM
-        for band in (CONTROL, DATA):
-            if known:
-                # Changed, it would keep what the new conditions do not speak of.
-                yield f"qdisc delete dev {port} parent 1:{band}"
-            yield f"qdisc add dev {port} parent 1:{band} handle {band}0: netem {conditions} {room}"
+        netem = f"netem {conditions} {room}"
+        if known:
+            # Changed, they would keep what the new conditions do not speak of.
+            yield from (f"qdisc delete dev {port} parent 1:{band}" for band in (CONTROL, DATA))
+        for band, queue in ((CONTROL, netem), (DATA, "pfifo" if together else netem)):
+            yield f"qdisc add dev {port} parent 1:{band} handle {band}0: {queue}"
 
     @staticmethod
     def _lead(port: str, *, together: bool) -> Iterator[str]:
