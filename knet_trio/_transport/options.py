@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 from knet_trio._transport.errqueue import keep_errors
+from knet_trio.errors import TransportError
 
 SOCKET_BUFFER: Final = 8 * 1024 * 1024
 """Bytes of the buffers of a socket, each way."""
@@ -72,6 +76,29 @@ def set_buffers(sock: socket.socket, *, receive: int, send: int) -> str | None:
             what = "receive" if plain == socket.SO_RCVBUF else "send"
             small.append(f"the {what} buffer is {size} bytes instead of {wanted}: raise {limit}")
     return f"{', and '.join(small)}, or run with CAP_NET_ADMIN" if small else None
+
+
+def insist_on_buffers(small: str | None) -> None:
+    """Raise TransportError (ENAMETOOLONG) if ``set_buffers`` says that something is wrong."""
+    if small is not None:
+        raise TransportError(f"{small}, or leave out privileged=True", errno=errno.ENAMETOOLONG)
+
+
+@contextmanager
+def opening(sock: socket.socket, doing: str) -> Generator[None, None, None]:
+    """Close ``sock`` if the block fails.
+
+    Raises:
+        TransportError: The system refuses what the block does, which ``doing`` says in words.
+    """
+    try:
+        yield
+    except OSError as error:
+        sock.close()
+        raise TransportError.from_os_error(doing, error) from error
+    except BaseException:
+        sock.close()
+        raise
 
 
 def buffer_size(sock: socket.socket, option: int) -> int:

@@ -45,20 +45,14 @@ def listen_in_kernel(local: Address, mark: int | None, *, privileged: bool) -> K
         if error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
             raise sctp_socket.no_support_error(doing) from error
         raise TransportError.from_os_error(doing, error) from error
-    try:
+    with options.opening(sock, doing):
         small = sctp_socket.set_options(sock, mark)
-        if privileged and small is not None:
-            raise TransportError(f"{small}, or leave out privileged=True", errno=errno.ENAMETOOLONG)
+        if privileged:
+            options.insist_on_buffers(small)
         # Associations that end take their time, and hold the address meanwhile.
         options.allow_sharing(sock, True)
         sock.bind(name)
         sock.listen(sctp_socket.BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise TransportError.from_os_error(doing, error) from error
-    except BaseException:
-        sock.close()
-        raise
     listener = KernelListener(sock, mark, interfaces)
     listener.small_buffers = small
     return listener

@@ -56,19 +56,11 @@ class UdpTransport(Transport):
             sock = options.new_socket(socket.AF_INET6 if local.is_ipv6 else socket.AF_INET)
         except OSError as error:
             raise TransportError.from_os_error(doing, error) from error
-        try:
+        with options.opening(sock, doing):
             small = options.set_all(sock, options.SOCKET_BUFFER, mark)
-            if privileged and small is not None:
-                raise TransportError(
-                    f"{small}, or leave out privileged=True", errno=errno.ENAMETOOLONG
-                )
+            if privileged:
+                options.insist_on_buffers(small)
             sock.bind(name)
-        except OSError as error:
-            sock.close()
-            raise TransportError.from_os_error(doing, error) from error
-        except BaseException:
-            sock.close()
-            raise
         endpoint = UdpEndpoint(sock, mark)
         endpoint.small_buffers = small
         return endpoint

@@ -9,9 +9,18 @@ from typing import Final
 
 import trio
 
-from tests.interop.c_node import CCrypto
+from knet_trio import Link
+from tests.interop.c_node import CCrypto, CNode
 from tests.interop.namespaces import NamespacePair, namespace_pair
-from tests.interop.pairs import POLL, Pair, Setup, in_namespaces
+from tests.interop.pairs import (
+    OURS,
+    PING_INTERVAL,
+    POLL,
+    Ours,
+    Pair,
+    Setup,
+    in_namespaces,
+)
 
 # Emulated, a round trip alone may take a few tenths of a second.
 PONG_TIMEOUT: Final = 4.0
@@ -82,3 +91,32 @@ async def wait_associations(namespaces: NamespacePair, side: int, most: int) -> 
     """Until that side has no more associations than that."""
     while associations(namespaces, side) > most:  # noqa: ASYNC110
         await trio.sleep(POLL)
+
+
+async def add_dynamic_c_link(c: CNode, setup: Setup, accepts: str) -> None:
+    """Give the peer link 0 without a destination, whose access list accepts an address."""
+    await c.add_link(
+        OURS,
+        0,
+        setup.theirs[0],
+        None,
+        transport="sctp",
+        ping_interval=PING_INTERVAL,
+        pong_timeout=PONG_TIMEOUT,
+        enabled=False,
+    )
+    await c.add_acl(OURS, 0, "address", accepts)
+    await c.set_link_enable(OURS, 0, True)
+
+
+async def add_our_link(ours: Ours, setup: Setup, *, dynamic: bool) -> Link:
+    """Give us link 0, with a destination or without."""
+    return await ours.host.add_link(
+        0,
+        setup.ours[0],
+        None if dynamic else setup.theirs[0],
+        transport="sctp",
+        ping_interval=PING_INTERVAL,
+        pong_timeout=PONG_TIMEOUT,
+        pong_count=1,
+    )

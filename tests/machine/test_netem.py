@@ -6,24 +6,22 @@ test takes long to begin here, so it goes on with other conditions.
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import trio
 
 from knet_trio import DropCause, LinkPolicy
-from tests.interop.pairs import Pair, check_message, open_pair, our_link
+from tests.interop.pairs import Pair, open_pair, our_link
 from tests.machine.netem import netem_pair
 from tests.network.traffic import (
     LARGE,
-    OURS_ON,
     OURS_SIDE,
     SMALL,
     THEIR_SIDE,
-    THEIRS_ON,
     Account,
     above,
     counted,
+    exchange_large,
     open_traffic,
     over,
 )
@@ -204,12 +202,3 @@ async def test_a_full_queue_on_the_way(program: str, transport: str) -> None:
             assert (given_up > 0) is (transport not in RELIABLE)
             assert our_link(pair, 0).down_count == 0
             await exchange_large(pair)
-
-
-async def exchange_large(pair: Pair) -> None:
-    """The largest message there is, either way, arrives."""
-    data = os.urandom(65536)
-    await pair.ours.channels[OURS_ON].send(data)
-    assert await pair.c.receive() == (OURS_ON, data)
-    await pair.c.send(data, THEIRS_ON)
-    assert check_message(await pair.ours.channels[THEIRS_ON].receive(), THEIRS_ON) == data

@@ -12,7 +12,6 @@ from knet_trio import AclEntry
 from tests.interop.c_node import LIBKNET, CCrypto
 from tests.interop.pairs import (
     OURS,
-    PING_INTERVAL,
     Pair,
     add_c_link,
     connect,
@@ -22,7 +21,13 @@ from tests.interop.pairs import (
     open_theirs,
     our_link,
 )
-from tests.machine.sctp import PONG_TIMEOUT, counted, our_namespace, over_sctp
+from tests.machine.sctp import (
+    add_dynamic_c_link,
+    add_our_link,
+    counted,
+    our_namespace,
+    over_sctp,
+)
 
 LIMIT: Final = 90.0
 SIZES: Final = (1, 1400, 1401, 20_000, 65_000)
@@ -64,31 +69,12 @@ async def test_a_link_without_dst(program: str, dynamic: str) -> None:
         setup = over_sctp(namespaces, program)
         bare = replace(setup, ours=(), theirs=())
         async with open_theirs(bare) as c, open_ours(bare) as ours:
-            link = await ours.host.add_link(
-                0,
-                setup.ours[0],
-                None if dynamic == "ours" else setup.theirs[0],
-                transport="sctp",
-                ping_interval=PING_INTERVAL,
-                pong_timeout=PONG_TIMEOUT,
-                pong_count=1,
-            )
+            link = await add_our_link(ours, setup, dynamic=dynamic == "ours")
             if dynamic == "ours":
                 link.acl.append(AclEntry.address(setup.theirs[0][0]))
                 await add_c_link(c, setup, 0)
             else:
-                await c.add_link(
-                    OURS,
-                    0,
-                    setup.theirs[0],
-                    None,
-                    transport="sctp",
-                    ping_interval=PING_INTERVAL,
-                    pong_timeout=PONG_TIMEOUT,
-                    enabled=False,
-                )
-                await c.add_acl(OURS, 0, "address", setup.ours[0][0])
-                await c.set_link_enable(OURS, 0, True)
+                await add_dynamic_c_link(c, setup, setup.ours[0][0])
             await connect(ours, c)
             pair = Pair(setup, ours, c)
             await exchange(pair, [message(size) for size in SIZES_OF_DYNAMIC])

@@ -15,9 +15,9 @@ from tests.interop.c_node import LIBKNET
 from tests.interop.namespaces import NamespacePair
 from tests.interop.pairs import (
     OURS,
-    PING_INTERVAL,
     PORT,
     THEIRS,
+    add_c_link,
     connect,
     exchange,
     open_ours,
@@ -28,8 +28,9 @@ from tests.interop.pairs import (
 )
 from tests.machine.sctp import (
     OUR_SIDE,
-    PONG_TIMEOUT,
     THEIR_SIDE,
+    add_dynamic_c_link,
+    add_our_link,
     associations,
     counted,
     our_namespace,
@@ -86,25 +87,9 @@ async def test_an_address_that_the_access_list_rejects(program: str) -> None:
         setup = over_sctp(namespaces, program)
         bare = replace(setup, ours=(), theirs=())
         async with open_theirs(bare) as c, open_ours(bare) as ours:
-            link = await ours.host.add_link(
-                0,
-                setup.ours[0],
-                None,
-                transport="sctp",
-                ping_interval=PING_INTERVAL,
-                pong_timeout=PONG_TIMEOUT,
-                pong_count=1,
-            )
+            link = await add_our_link(ours, setup, dynamic=True)
             link.acl.append(AclEntry.address(STRANGER))
-            await c.add_link(
-                OURS,
-                0,
-                setup.theirs[0],
-                setup.ours[0],
-                transport="sctp",
-                ping_interval=PING_INTERVAL,
-                pong_timeout=PONG_TIMEOUT,
-            )
+            await add_c_link(c, setup, 0)
             drops = ours.handle.statistics
             await wait_for(lambda: drops().drops[DropCause.ACCESS_LIST] > 1)
             assert not ours.host.status.reachable
@@ -123,27 +108,8 @@ async def test_an_address_that_the_access_list_of_the_peer_rejects(program: str)
             if program == LIBKNET:
                 # Ours, and libknet from 1.35 on, have them by default.
                 await c.set_access_lists(True)
-            await c.add_link(
-                OURS,
-                0,
-                setup.theirs[0],
-                None,
-                transport="sctp",
-                ping_interval=PING_INTERVAL,
-                pong_timeout=PONG_TIMEOUT,
-                enabled=False,
-            )
-            await c.add_acl(OURS, 0, "address", STRANGER)
-            await c.set_link_enable(OURS, 0, True)
-            link = await ours.host.add_link(
-                0,
-                setup.ours[0],
-                setup.theirs[0],
-                transport="sctp",
-                ping_interval=PING_INTERVAL,
-                pong_timeout=PONG_TIMEOUT,
-                pong_count=1,
-            )
+            await add_dynamic_c_link(c, setup, STRANGER)
+            link = await add_our_link(ours, setup, dynamic=False)
             await wait_for(lambda: "association" in link.status.reason)
             assert not ours.host.status.reachable
             await c.add_acl(OURS, 0, "address", setup.ours[0][0])

@@ -6,20 +6,18 @@ ran out of buffers, and clusters fell apart.
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import trio
 
 from knet_trio import DropCause
-from tests.interop.pairs import Pair, check_message, open_pair, our_link
+from tests.interop.pairs import open_pair, our_link
 from tests.network.traffic import (
-    OURS_ON,
     OURS_SIDE,
     THEIR_SIDE,
-    THEIRS_ON,
     above,
     assert_bounded,
+    exchange_large,
     open_traffic,
     over,
 )
@@ -73,12 +71,3 @@ async def test_a_full_queue_in_this_machine(program: str) -> None:
             await assert_bounded(wires, pair, ours, theirs)
             assert our_link(pair, 0).down_count == 0
             await exchange_large(pair)
-
-
-async def exchange_large(pair: Pair) -> None:
-    """The largest message there is, either way, arrives."""
-    data = os.urandom(65536)
-    await pair.ours.channels[OURS_ON].send(data)
-    assert await pair.c.receive() == (OURS_ON, data)
-    await pair.c.send(data, THEIRS_ON)
-    assert check_message(await pair.ours.channels[THEIRS_ON].receive(), THEIRS_ON) == data

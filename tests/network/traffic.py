@@ -5,6 +5,7 @@ Ours go on one channel, the peer's on another.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -215,3 +216,12 @@ async def assert_bounded(wires: Wires, pair: Pair, ours: Account, theirs: Accoun
         over = begun - len(account.arrived) - len(END)
         over -= drops.get(DropCause.REASSEMBLY_GIVEN_UP, 0)
         assert 0 <= over <= _BUFFERS, f"{over} messages toward {side} are unfinished"
+
+
+async def exchange_large(pair: Pair) -> None:
+    """The largest message there is, either way, arrives."""
+    data = os.urandom(65536)
+    await pair.ours.channels[OURS_ON].send(data)
+    assert await pair.c.receive() == (OURS_ON, data)
+    await pair.c.send(data, THEIRS_ON)
+    assert check_message(await pair.ours.channels[THEIRS_ON].receive(), THEIRS_ON) == data
