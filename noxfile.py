@@ -258,4 +258,4 @@ def machine(session: nox.Session) -> None:
     # In the machine each process would do it, slowly.
     session.run("python", "-m", "compileall", "-q", "knet_trio", "tests")
     command = ["python", "-m", "pytest", *(session.posargs or ELSEWHERE)]
-    session.run("python", "-m", "tests.machine", "--limit", "1200", "--", *command)
+    session.run("python", "-m", "tests.machine", "--limit", "3000", "--", *command)

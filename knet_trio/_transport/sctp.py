@@ -22,7 +22,7 @@ from knet_trio._core.sizes import SCTP_HEADERS
 from knet_trio._transport.sctp_association import AcceptedAssociation
 from knet_trio._transport.sctp_connecting import ConnectingAssociation
 from knet_trio._transport.sctp_kernel import listen_in_kernel
-from knet_trio._transport.sctp_system import ListeningSocket
+from knet_trio._transport.sctp_system import AssociationLostError, ListeningSocket
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, PeerEndpoint, Transport
 from knet_trio.address import Address
 from knet_trio.errors import TransportError
@@ -39,6 +39,7 @@ MOST_ACCEPTED: Final = 4096
 """Associations that all addresses together may have with a listener."""
 # Seconds until it is tried again to accept what the system had no descriptor or memory for.
 _NO_DESCRIPTOR: Final = 0.1
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listen(Protocol):
@@ -123,11 +124,12 @@ class SctpListener(Endpoint):
                 sock, peer = self._sock.accept()
             except BlockingIOError:
                 return True
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    return False
-                # One that was lost before it could be accepted.
+            except AssociationLostError:
                 continue
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    return False
+                raise
             association = AcceptedAssociation(
                 self.local, peer, sock, self._forget, can_watch=self._sock.can_watch
             )

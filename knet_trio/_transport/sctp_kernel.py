@@ -23,6 +23,20 @@ from knet_trio.errors import TransportError
 
 # The largest packet, in bytes.
 _PACKET: Final = 65536
+# What accept(2) says of an association that was lost before, or that a firewall forbids: errors of
+# the network are handed over by it.
+_NOT_ACCEPTED: Final = (
+    errno.ECONNABORTED,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENONET,
+    errno.ENOPROTOOPT,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EPROTO,
+)
 
 
 def listen_in_kernel(local: Address, mark: int | None, *, privileged: bool) -> KernelListener:
@@ -77,14 +91,24 @@ class KernelListener(ListeningSocket):
 
     def accept(self) -> tuple[KernelAssociation, Address]:
         """Take an association that a peer has made."""
-        sock, name = self._sock.accept()
+        try:
+            sock, name = self._sock.accept()
+        except OSError as error:
+            if error.errno in _NOT_ACCEPTED:
+                raise _loss("not accepted", error.errno) from None
+            raise
         try:
             sctp_socket.set_options(sock, self._mark)
             association = KernelAssociation(sock)
             association.connected()
             return association, self._interfaces.from_kernel(name)
+        except OSError:
+            lost = _is_lost(sock)
+            sock.close()
+            if lost:
+                raise AssociationLostError(sctp_socket.CLOSED) from None
+            raise
         except BaseException:
-            # It is lost already, as a rule.
             sock.close()
             raise
 
@@ -247,6 +271,15 @@ class KernelAssociation(AssociationSocket):
     def close(self) -> None:
         """Close it; what waits to be sent is still sent."""
         self._sock.close()
+
+
+def _is_lost(sock: socket.socket) -> bool:
+    """Return whether a socket that was accepted has no association any more."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return True
+    return False
 
 
 def _loss(words: str, number: int) -> AssociationLostError:

@@ -133,7 +133,8 @@ class ListeningSocket(ABC):
 
         Raises:
             BlockingIOError: None waits.
-            OSError: The system has no room for it, or it is lost already.
+            AssociationLostError: It was lost before it could be taken.
+            OSError: The system has no descriptor or memory for it.
         """
 
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Final
@@ -60,6 +61,20 @@ def connect_from(namespaces: NamespacePair, stack: ExitStack, count: int) -> Non
                 sock.connect((namespaces.v4(OUR_SIDE, 0), PORT))
 
 
+def connect_and_leave(namespaces: NamespacePair, count: int) -> None:
+    """Make that many associations with us from the peer's address, and end each at once.
+
+    By turns they are shut down and aborted (SCTP takes SO_LINGER of zero seconds as TCP does).
+    """
+    with namespaces.inside(THEIR_SIDE):
+        for number in range(count):
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP) as sock:
+                if number % 2:
+                    linger = struct.pack("ii", 1, 0)
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                sock.connect((namespaces.v4(OUR_SIDE, 0), PORT))
+
+
 async def test_many_associations_of_a_stranger() -> None:
     with trio.fail_after(LIMIT), our_namespace() as namespaces:
         setup = over_sctp(namespaces, LIBKNET)
@@ -79,6 +94,21 @@ async def test_many_associations_of_a_stranger() -> None:
             assert our_link(pair, 0).down_count == 0
             assert open_files() == before
             assert counted(pair) == {DropCause.UNKNOWN_ADDRESS: MANY}
+
+
+async def test_associations_that_are_gone_at_once() -> None:
+    """Aborted and shut down as soon as they are there, many of them before we have taken them."""
+    with trio.fail_after(LIMIT), our_namespace() as namespaces:
+        setup = over_sctp(namespaces, LIBKNET)
+        async with open_pair(setup) as pair:
+            before = open_files()
+            for _ in range(MANY // 20):
+                connect_and_leave(namespaces, 20)
+                await trio.sleep(0.1)
+            await exchange(pair, [b"one", b"two"])
+            assert our_link(pair, 0).down_count == 0
+            await wait_for(lambda: open_files() == before)
+            assert associations(namespaces, OUR_SIDE) == BOTH_WAYS
 
 
 async def test_an_address_that_the_access_list_rejects(program: str) -> None:

@@ -16,7 +16,11 @@ from knet_trio._core.parted import Parts
 from knet_trio._transport.sctp import TRIED_AT_ONCE, SctpListener
 from knet_trio._transport.sctp_association import AcceptedAssociation, Association
 from knet_trio._transport.sctp_connecting import ConnectingAssociation
-from knet_trio._transport.sctp_system import AssociationSocket, ListeningSocket
+from knet_trio._transport.sctp_system import (
+    AssociationLostError,
+    AssociationSocket,
+    ListeningSocket,
+)
 from knet_trio.abc import Arrivals, PeerEndpoint, SocketWatch
 from knet_trio.address import Address
 
@@ -87,12 +91,15 @@ class FakeListener(ListeningSocket):
     def __init__(self) -> None:
         self.local = LOCAL
         self.made: list[FakeSocket] = []
-        self.waiting: deque[Address] = deque()
+        self.waiting: deque[Address | Exception] = deque()
 
     def accept(self) -> tuple[AssociationSocket, Address]:
         if not self.waiting:
             raise BlockingIOError
-        return FakeSocket(), self.waiting.popleft()
+        peer = self.waiting.popleft()
+        if isinstance(peer, Exception):
+            raise peer
+        return FakeSocket(), peer
 
     def connect(self, peer: Address, retry: float, mark: int | None) -> AssociationSocket:
         self.made.append(FakeSocket())
@@ -226,6 +233,39 @@ class TestPeers:
         assert listener.connect(PEER._replace(port=1)) is taken[0]
         assert listener.connect(stranger) is None
         nursery.cancel_scope.cancel()
+
+    async def test_one_that_is_lost_hinders_no_other(self, nursery: trio.Nursery) -> None:
+        taken: list[PeerEndpoint] = []
+        system = FakeListener()
+        listener = listen(system)
+        listener.use_connections(taken.append, 1.0, connects=False)
+        system.waiting += [AssociationLostError("gone"), PEER]
+        nursery.start_soon(listener.receive)
+        await wait_all_tasks_blocked()
+        assert [endpoint.peer for endpoint in taken] == [PEER]
+        nursery.cancel_scope.cancel()
+
+    async def test_without_descriptors_it_waits(
+        self, nursery: trio.Nursery, autojump_clock: MockClock
+    ) -> None:
+        taken: list[PeerEndpoint] = []
+        system = FakeListener()
+        listener = listen(system)
+        listener.use_connections(taken.append, 1.0, connects=False)
+        system.waiting += [OSError(errno.EMFILE, "as the test wants it"), PEER]
+        nursery.start_soon(listener.receive)
+        await wait_all_tasks_blocked()
+        assert not taken
+        await trio.sleep(1)
+        assert [endpoint.peer for endpoint in taken] == [PEER]
+        nursery.cancel_scope.cancel()
+
+    async def test_what_is_a_mistake_of_ours_comes_out(self) -> None:
+        system = FakeListener()
+        listener = listen(system)
+        system.waiting += [OSError(errno.EINVAL, "as the test wants it")]
+        with pytest.raises(OSError, match="as the test wants it"):
+            await listener.receive()
 
 
 class TestUrgent:
