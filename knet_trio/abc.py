@@ -35,11 +35,13 @@ class Cipher(ABC):
         hash_size: The bytes of hash that an envelope has.
         block_size: The bytes to whose multiple a packet is padded; 0 for no padding, 1 for a
             stream cipher.
+        addresses: Whether an envelope says which host it is for, so that each gets its own.
     """
 
     salt_size: int
     hash_size: int
     block_size: int
+    addresses: bool = False
 
     @abstractmethod
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
@@ -49,6 +51,13 @@ class Cipher(ABC):
             OSError, MemoryError: No random bytes, or no memory: the packets are lost. Anything
                 else that is raised is a bug, and ends the handle.
         """
+
+    def seal_to(self, packets: Sequence[bytes], to: int | None) -> list[bytes]:
+        """Return the envelopes of ``packets`` for host ``to``, or with None for every host.
+
+        A cipher whose envelopes say that overrides this. It raises what ``seal`` does.
+        """
+        return self.seal(packets)
 
     @abstractmethod
     def open_untrusted(self, envelope: bytes) -> bytes:

@@ -115,6 +115,17 @@ def _check_key(_: Any, __: attrs.Attribute[Any], key: object) -> None:
         )
 
 
+# A cipher and a hash.
+_USUAL: Final = ("aes256", "sha256")
+_USUAL_AEAD: Final = ("aes256-gcm", "none")
+_BY_MODEL: Final = "by model"
+
+
+def is_aead(model: object) -> bool:
+    """Return whether ``model`` is the name of the envelope that only knet_trio has."""
+    return isinstance(model, str) and model.lower() == "aead"
+
+
 @attrs.frozen
 class CryptoConfig:
     """How packets are enveloped; the same on every host. See knet_handle_crypto_set_config(3).
@@ -125,9 +136,12 @@ class CryptoConfig:
         key: The shared key, 128 to 4096 bytes; never shown.
         cipher: ``aes128``, ``aes192`` or ``aes256``, with ``-cbc`` for the same and ``-ctr`` for
             another mode; ``aes-128`` and so on are the same too. ``none`` for authentication alone.
+            With model ``aead``: ``aes256-gcm``, ``chacha20-poly1305`` or ``aes256-gcm-siv``.
+            By default ``aes256``, or ``aes256-gcm``.
         hash: ``md5``, ``sha1``, ``sha224`` (not with model ``nss``), ``sha256``, ``sha384`` or
-            ``sha512``.
-        model: ``openssl``, ``nss`` or ``gcrypt``, which are the same on the wire.
+            ``sha512``. With model ``aead``: ``none``. By default ``sha256``, or ``none``.
+        model: ``openssl``, ``nss`` or ``gcrypt``, which are the same on the wire; ``aead`` for an
+            envelope that only knet_trio has, see ``docs/aead.md``.
 
     Raises:
         InvalidArgumentError: The key has another size, or a name is not text.
@@ -139,8 +153,15 @@ class CryptoConfig:
     model: str = attrs.field(default="openssl", validator=_check_text)
 
     def __init__(
-        self, key: bytes, cipher: str = "aes256", hash: str = "sha256", model: str = "openssl"
+        self,
+        key: bytes,
+        cipher: str = _BY_MODEL,
+        hash: str = _BY_MODEL,
+        model: str = "openssl",
     ) -> None:
+        usual = _USUAL_AEAD if is_aead(model) else _USUAL
+        cipher = usual[0] if cipher == _BY_MODEL else cipher
+        hash = usual[1] if hash == _BY_MODEL else hash
         try:
             # attrs makes it where a class has an __init__ of its own.
             self.__attrs_init__(key, cipher, hash, model)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]

@@ -440,7 +440,9 @@ async def open_handle(
             check_boolean("privileged", privileged)
             context = Context(
                 host_id,
-                crypto=CryptoSlots(allow_clear_traffic=check_clear_traffic(allow_clear_traffic)),
+                crypto=CryptoSlots(
+                    allow_clear_traffic=check_clear_traffic(allow_clear_traffic), host_id=host_id
+                ),
                 access_lists=check_boolean("access_lists", access_lists),
                 pmtud_interval=check_pmtud_interval(pmtud_interval),
                 fixed_mtu=check_mtu(mtu),

@@ -22,7 +22,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, ChaCh
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from knet_trio.errors import DropCause, PacketError
+from knet_trio._crypto.envelope import show_name
+from knet_trio.abc import Cipher
+from knet_trio.config import CryptoConfig, is_aead
+from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
 
 VERSION: Final = 0x61
 """The first byte of an envelope."""
@@ -33,11 +36,13 @@ OVERHEAD: Final = HEADER_SIZE + TAG_SIZE
 """Bytes that an envelope adds to a packet, whatever its size."""
 EPOCH_BITS: Final = 22
 """A key seals the packets whose counters differ in these lowest bits alone."""
+_EPOCH_MASK: Final = (1 << EPOCH_BITS) - 1
 EVERYBODY: Final = 0x80
 """The bit of the cipher's number that says that a packet is for every host."""
 
 _SALT: Final = b"knet-trio aead 1"
 _HEADER: Final = Struct(">BBHH9s3sHI")
+_PREFIX: Final = Struct(">BBHH9s3s")
 _CONTEXT: Final = Struct(">BBH9sI")
 _CHECK_SIZE: Final = 3
 _KEY_SIZE: Final = 32
@@ -72,6 +77,32 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {
     "aes256-gcm-siv": Algorithm(3, AESGCMSIV),
 }
 """The ciphers by their names."""
+
+MODEL: Final = "aead"
+"""The name of the model that has them."""
+AEAD_NAMES: Final = tuple(ALGORITHMS)
+
+
+def find_algorithm(config: CryptoConfig) -> Algorithm | None:
+    """Return the cipher that ``config`` names, None if its model is another one.
+
+    Raises:
+        InvalidArgumentError: There is no such cipher, or a hash beside it.
+    """
+    if not is_aead(config.model):
+        return None
+    algorithm = ALGORITHMS.get(config.cipher.lower())
+    if algorithm is None:
+        raise InvalidArgumentError(
+            f"model {MODEL!r} has no cipher {show_name(config.cipher)};"
+            f" it has {', '.join(ALGORITHMS)}"
+        )
+    if config.hash.lower() != "none":
+        raise InvalidArgumentError(
+            f"model {MODEL!r} has no hash {show_name(config.hash)}: its ciphers authenticate"
+            " themselves, so leave hash out"
+        )
+    return algorithm
 
 
 class EnvelopeHeader(NamedTuple):
@@ -164,6 +195,13 @@ class KeySchedule:
         """The number of the cipher on the wire."""
         return self._algorithm.number
 
+    def fits_untrusted(self, header: EnvelopeHeader) -> bool:
+        """Return whether an envelope says that it was sealed with a key of these."""
+        if header.cipher != self._algorithm.number:
+            return False
+        check = self.derive_check(header.sender, header.life, header.epoch)
+        return hmac.compare_digest(check, header.check)
+
     def derive_check(self, sender: int, life: bytes, epoch: int) -> bytes:
         """Return the bytes by which the key of an epoch is known."""
         return self._expand(b"check", sender, life, epoch, _CHECK_SIZE)
@@ -183,56 +221,85 @@ class KeySchedule:
         return HKDFExpand(SHA256(), size, label + context).derive(self._root)
 
 
+def pack_prefix(number: int, sender: int, to: int | None, life: bytes, check: bytes) -> bytes:
+    """Return what stands before the counter; ``to`` is None for every host."""
+    cipher = number | EVERYBODY if to is None else number
+    return _PREFIX.pack(VERSION, cipher, sender, to or 0, life, check)
+
+
 def pack_header(
     number: int, sender: int, to: int | None, life: bytes, check: bytes, counter: int
 ) -> bytes:
     """Return what stands before the ciphertext; ``to`` is None for every host."""
-    cipher = number | EVERYBODY if to is None else number
-    return _HEADER.pack(
-        VERSION, cipher, sender, to or 0, life, check, counter >> 32, counter & 0xFFFFFFFF
-    )
+    return pack_prefix(number, sender, to, life, check) + counter.to_bytes(6, "big")
 
 
-class PacketSealer:
+class PacketSealer(Cipher):
     """Seals the packets of one host with one shared key.
 
     Args:
         schedule: The keys.
         sender: The host.
         life: Its life and counter.
+
+    Attributes:
+        schedule: The keys.
     """
 
-    __slots__ = ("_epoch", "_key", "_life", "_name", "_schedule", "_sender")
+    salt_size = HEADER_SIZE
+    hash_size = TAG_SIZE
+    block_size = 0
+    addresses = True
 
     def __init__(self, schedule: KeySchedule, sender: int, life: LifeCounter) -> None:
-        self._schedule = schedule
+        self.schedule = schedule
         self._sender = sender
         self._life = life
         self._name: bytes = b""
         self._epoch = 0
         self._key: PacketKey | None = None
 
-    def seal(self, packets: Sequence[bytes], to: int | None) -> list[bytes]:
+    def seal(self, packets: Sequence[bytes]) -> list[bytes]:
+        """Return the envelopes of ``packets`` for every host.
+
+        Raises:
+            OSError: The system has no random bytes for another life.
+        """
+        return self.seal_to(packets, None)
+
+    def seal_to(self, packets: Sequence[bytes], to: int | None) -> list[bytes]:
         """Return the envelopes of ``packets``, for host ``to``, or None for every host.
 
         Raises:
             OSError: The system has no random bytes for another life.
         """
         sealed: list[bytes] = []
-        sender, number = self._sender, self._schedule.number
+        number = self.schedule.number
         while len(sealed) < len(packets):
             counters = self._life.take(len(packets) - len(sealed))
-            name = self._life.name
+            name, key, prefix = self._life.name, None, b""
             for counter, packet in zip(counters, packets[len(sealed) :], strict=False):
-                key = self._find_key(name, counter >> EPOCH_BITS)
-                header = pack_header(number, sender, to, name, key.check, counter)
-                sealed.append(key.seal(counter, header, packet))
+                if key is None or not counter & _EPOCH_MASK:
+                    key = self._find_key(name, counter >> EPOCH_BITS)
+                    prefix = pack_prefix(number, self._sender, to, name, key.check)
+                sealed.append(key.seal(counter, prefix + counter.to_bytes(6, "big"), packet))
         return sealed
+
+    def open_untrusted(self, envelope: bytes) -> bytes:
+        """Return the packet in ``envelope``, whoever has sealed it for whichever host.
+
+        Who receives has more to ask: see ``KeyCache``.
+        """
+        header = read_header_untrusted(envelope)
+        if header is not None and self.schedule.fits_untrusted(header):
+            key = self.schedule.derive(header.sender, header.life, header.epoch)
+            return key.open_untrusted(header.counter, envelope)
+        raise PacketError(DropCause.NOT_AUTHENTIC, "it is of another key, or no such envelope")
 
     def _find_key(self, name: bytes, epoch: int) -> PacketKey:
         key = self._key
         if key is None or epoch != self._epoch or name != self._name:
-            key = self._key = self._schedule.derive(self._sender, name, epoch)
+            key = self._key = self.schedule.derive(self._sender, name, epoch)
             self._name, self._epoch = name, epoch
         return key
 
@@ -281,8 +348,7 @@ class KeyCache:
                 self._others[header.life, epoch] = key
         if key is not None:
             return key if hmac.compare_digest(key.check, header.check) else None
-        check = self._schedule.derive_check(self._sender, header.life, epoch)
-        if not hmac.compare_digest(check, header.check):
+        if header.sender != self._sender or not self._schedule.fits_untrusted(header):
             return None
         key = self._schedule.derive(self._sender, header.life, epoch)
         self._others[header.life, epoch] = key

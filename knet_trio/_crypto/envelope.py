@@ -59,7 +59,8 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
     model, cipher, digest = config.model.lower(), config.cipher.lower(), config.hash.lower()
     if model not in MODELS:
         raise InvalidArgumentError(
-            f"crypto model {_name(config.model)} is not known; there are {', '.join(MODELS)}"
+            f"crypto model {show_name(config.model)} is not known;"
+            f" there are {', '.join((*MODELS, 'aead'))}"
         )
     if digest == NONE:
         raise InvalidArgumentError(
@@ -69,7 +70,7 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
         )
     if digest not in _HASHES:
         raise InvalidArgumentError(
-            f"hash {_name(config.hash)} is not known; there are {', '.join(HASH_NAMES)}"
+            f"hash {show_name(config.hash)} is not known; there are {', '.join(HASH_NAMES)}"
         )
     if (model, digest) in _MISSING:
         raise InvalidArgumentError(f"model {config.model!r} has no hash {config.hash!r}")
@@ -79,7 +80,7 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
     kind = _CIPHERS.get(cipher)
     if kind is None:
         raise InvalidArgumentError(
-            f"cipher {_name(config.cipher)} is not known; there are {', '.join(CIPHER_NAMES)}"
+            f"cipher {show_name(config.cipher)} is not known; there are {', '.join(CIPHER_NAMES)}"
         )
     return kind.envelope(seal_hash, config.key[: kind.key_size])
 
@@ -332,7 +333,7 @@ LONGEST_CIPHER_KEY: Final = max(kind.key_size for kind in _CIPHERS.values())
 _LONGEST_NAME: Final = 32
 
 
-def _name(text: str) -> str:
+def show_name(text: str) -> str:
     """Return ``text`` as an error shows it: not at all if it is too long for a name.
 
     It may be a key in the wrong place.

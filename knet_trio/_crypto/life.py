@@ -8,11 +8,13 @@ that was forked, when it is asked for, and when the counter is at its end.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from typing import Final
 
 LIFE_SIZE: Final = 9
 """Bytes of a life."""
+_NO_PROCESS: Final = 0
 LAST_COUNTER: Final = (1 << 48) - 1
 """The highest counter of a life."""
 
@@ -29,7 +31,7 @@ class Life:
         counter: The counter that was taken last, 0 before the first.
     """
 
-    __slots__ = ("_draw", "_pid", "_process", "counter", "name")
+    __slots__ = ("__weakref__", "_draw", "_pid", "_process", "counter", "name")
 
     def __init__(
         self,
@@ -39,12 +41,17 @@ class Life:
         self._draw = draw
         self._pid = pid
         self.renew()
+        _LIVES.add(self)
 
     def renew(self) -> None:
         """Begin another life."""
         self.name = self._draw(LIFE_SIZE)
         self.counter = 0
         self._process = self._pid()
+
+    def forked(self) -> None:
+        """Begin another life with the next packet: this process is a copy of that which had it."""
+        self._process = _NO_PROCESS
 
     def take(self, count: int) -> range:
         """Return the next counters, at most ``count`` and at least one; they are never given back.
@@ -59,3 +66,15 @@ class Life:
         first = self.counter + 1
         self.counter = min(self.counter + count, LAST_COUNTER)
         return range(first, self.counter + 1)
+
+
+_LIVES: Final[weakref.WeakSet[Life]] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for life in list(_LIVES):
+        life.forked()
+
+
+# The child has all that the parent had, the counter too.
+os.register_at_fork(after_in_child=_forked)

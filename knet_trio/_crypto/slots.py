@@ -1,17 +1,29 @@
 """The two crypto configurations of a handle, so that a key can change while messages flow.
 
-Both open packets, one seals them. To rekey: put the new key into the free slot on every host, then
-have every host use that slot, then clear the old one. See knet_handle_crypto_set_config(3).
+Both open packets, one seals them. A configuration is a hash envelope, or one of authenticated
+encryption (AEAD); those need to know whose packet it is, and are opened elsewhere. To rekey: put
+the new key into the free slot on every host, then have every host use that slot, then clear the old
+one. See knet_handle_crypto_set_config(3).
 """
 
 from __future__ import annotations
 
+import hmac
+import secrets
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from knet_trio._core.onwire import is_clear_untrusted, is_surely_clear_untrusted
+from knet_trio._crypto.aead import (
+    ALGORITHMS,
+    KeySchedule,
+    PacketSealer,
+    find_algorithm,
+    read_header_untrusted,
+)
 from knet_trio._crypto.alike import AlikePair
 from knet_trio._crypto.envelope import HashEnvelope, make_cipher
+from knet_trio._crypto.life import Life
 from knet_trio._crypto.trial import SealNames, TrialKey
 from knet_trio.abc import Cipher, OpenedTrain
 from knet_trio.config import CryptoConfig, check_integer
@@ -21,9 +33,16 @@ CLEAR: Final = 0
 FIRST: Final = 1
 SLOTS: Final = 2
 
+_SECRET_SIZE: Final = 32
+
 _CLEAR: Final = "it is not encrypted, and clear packets are not allowed"
 _SEALED: Final = "no crypto configuration opens it"
 _NO_KEY: Final = "it is encrypted, and this host has no crypto"
+_AEAD: Final = "it uses another envelope: model 'aead', which no crypto slot here has"
+_NO_AEAD: Final = "it uses another envelope, or another key: the crypto slots here are of 'aead'"
+_WRONG_AEAD: Final = "it uses model 'aead' too, with a wrong key or another cipher"
+
+Envelope: TypeAlias = HashEnvelope | PacketSealer
 
 
 class CryptoSlots:
@@ -31,22 +50,33 @@ class CryptoSlots:
 
     Args:
         allow_clear_traffic: Whether clear packets are accepted; None while no slot is in use.
+        host_id: This host.
 
     Attributes:
         allow_clear_traffic: Whether clear packets are accepted now.
-        openers: The ciphers in the order in which they are tried on what arrives; as one, two
-            that have the same hash. Without any, packets are taken as they come, if clear ones are
-            accepted.
+        openers: The hash envelopes in the order in which they are tried on what arrives; as one,
+            two that have the same hash.
+        aead: The envelopes of model ``aead``, that in use first.
+        is_set: Whether there is any of them. If not, packets are taken as they come, if clear ones
+            are accepted.
         sealer: The cipher in use, None for none.
+        life: The life of this host, in which the envelopes of model ``aead`` are sealed.
     """
 
-    def __init__(self, *, allow_clear_traffic: bool | None = None) -> None:
+    def __init__(self, *, allow_clear_traffic: bool | None = None, host_id: int = 0) -> None:
         self._clear_traffic = allow_clear_traffic
-        self._ciphers: dict[int, HashEnvelope] = {}
+        self._host_id = host_id
+        self.life = Life()
+        # Keys are compared by what this makes of them, so that none is kept.
+        self._secret = secrets.token_bytes(_SECRET_SIZE)
+        self._digests: dict[int, bytes] = {}
+        self._ciphers: dict[int, Envelope] = {}
         self._trials: dict[int, TrialKey] = {}
         self._in_use = CLEAR
         self._any_hash = False
         self.openers: tuple[Cipher, ...] = ()
+        self.aead: tuple[PacketSealer, ...] = ()
+        self.is_set = False
         self.sealer: Cipher | None = None
         self._apply()
 
@@ -65,9 +95,10 @@ class CryptoSlots:
 
         Raises:
             BusyError: The slot is in use.
+            InvalidArgumentError: ``config`` describes nothing, or its key is in the other slot.
         """
         _check_slot(slot, FIRST)
-        cipher = None if config is None else make_cipher(config)
+        cipher = self._make(config, slot)
         if slot == self._in_use:
             raise BusyError(
                 f"crypto slot {slot} is in use: set slot {SLOTS + 1 - slot} and use that,"
@@ -92,9 +123,32 @@ class CryptoSlots:
 
         Unlike ``set`` it replaces a configuration that is in use. Slot 2 stays as it is.
         """
-        cipher = None if config is None else make_cipher(config)
+        cipher = self._make(config, FIRST)
         self._in_use = CLEAR if cipher is None else FIRST
         self._put(cipher, config, FIRST)
+
+    def find(self, slot: int) -> Envelope | None:
+        """Return the configuration in ``slot``, None if it is empty.
+
+        Raises:
+            InvalidArgumentError: There is no such slot.
+        """
+        _check_slot(slot, FIRST)
+        return self._ciphers.get(slot)
+
+    def number(self, envelope: Cipher) -> int:
+        """Return the slot that ``envelope`` is in."""
+        return next(slot for slot, one in self._ciphers.items() if one is envelope)
+
+    def answering(self, datagram: bytes, packet: bytes) -> Cipher | None:
+        """Return what seals the answer to ``packet``, which came in ``datagram`` and is no AEAD's.
+
+        While a cluster goes over to AEAD or back, each is answered in the envelope that it had:
+        only that is sure to be known at the other end.
+        """
+        if not self.aead:
+            return self.sealer
+        return self.openers[0] if packet is not datagram and self.openers else None
 
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
         """Return ``packets`` as datagrams: sealed, or as they are where no slot is in use."""
@@ -120,12 +174,14 @@ class CryptoSlots:
                 return openers[0].open_untrusted(datagram)
             except PacketError:
                 return self._open_otherwise(datagram, openers[1:])
-        return datagram if self.allow_clear_traffic else self._judge(datagram)
+        if self.allow_clear_traffic and not self.is_set:
+            return datagram
+        return self._judge(datagram)
 
     def open_many_untrusted(self, datagrams: Sequence[bytes]) -> list[bytes | PacketError]:
         """Return the packets in ``datagrams``, an error in the place of each that does not open."""
         if not self.openers:
-            if self.allow_clear_traffic:
+            if self.allow_clear_traffic and not self.is_set:
                 return list(datagrams)
             return [self._judge(datagram) for datagram in datagrams]
         first, *others = self.openers
@@ -158,7 +214,19 @@ class CryptoSlots:
                 return datagram
         elif is_surely_clear_untrusted(datagram, any_hash=self._any_hash):
             return PacketError(DropCause.CLEAR_TRAFFIC, _CLEAR)
-        return PacketError(DropCause.NOT_AUTHENTIC, _SEALED if self.openers else _NO_KEY)
+        return PacketError(DropCause.NOT_AUTHENTIC, self._describe(datagram))
+
+    def _describe(self, datagram: bytes) -> str:
+        """Say why no configuration opens ``datagram``."""
+        header = read_header_untrusted(datagram)
+        looks_like_aead = header is not None and 0 < header.cipher <= len(ALGORITHMS)
+        if self.aead and looks_like_aead:
+            return _WRONG_AEAD
+        if not self.is_set:
+            return _NO_KEY
+        if looks_like_aead:
+            return _AEAD
+        return _SEALED if self.openers else _NO_AEAD
 
     def find_names_untrusted(self, envelope: bytes) -> tuple[SealNames, TrialKey] | None:
         """Return with which names a key that is here opens ``envelope``, and how it is used here.
@@ -172,11 +240,38 @@ class CryptoSlots:
                 return names, trial
         return None
 
-    def _put(self, cipher: HashEnvelope | None, config: CryptoConfig | None, slot: int) -> None:
+    def _make(self, config: CryptoConfig | None, slot: int) -> Envelope | None:
+        """Return the envelope that ``config`` describes, to be put into ``slot``."""
+        if config is None:
+            return None
+        algorithm = find_algorithm(config)
+        other = self._ciphers.get(SLOTS + 1 - slot)
+        if algorithm is None:
+            envelope: Envelope = make_cipher(config)
+        else:
+            envelope = PacketSealer(KeySchedule(config.key, algorithm), self._host_id, self.life)
+        # Whoever has heard one key through a weaker envelope must not know the other's.
+        if (
+            PacketSealer in (type(other), type(envelope))
+            and other is not None
+            and hmac.compare_digest(self._digest(config), self._digests[SLOTS + 1 - slot])
+        ):
+            raise InvalidArgumentError(
+                f"the key is in crypto slot {SLOTS + 1 - slot} already: with model 'aead' each slot"
+                " has a key of its own"
+            )
+        return envelope
+
+    def _digest(self, config: CryptoConfig) -> bytes:
+        return hmac.digest(self._secret, config.key, "sha256")
+
+    def _put(self, cipher: Envelope | None, config: CryptoConfig | None, slot: int) -> None:
         if cipher is None or config is None:
             self._ciphers.pop(slot, None)
             self._trials.pop(slot, None)
+            self._digests.pop(slot, None)
         else:
+            self._digests[slot] = self._digest(config)
             self._ciphers[slot] = cipher
             self._trials[slot] = TrialKey(config)
         self._apply()
@@ -188,11 +283,14 @@ class CryptoSlots:
         # A configuration without a cipher uses no salt.
         self._any_hash = any(not cipher.salt_size for cipher in self._ciphers.values())
         slots = sorted(self._ciphers, key=lambda slot: slot != self._in_use)
-        ciphers = [self._ciphers[slot] for slot in slots]
-        if len(ciphers) == SLOTS and ciphers[0].has_same_hash(ciphers[1]):
-            self.openers = (AlikePair(*ciphers),)
+        envelopes = [self._ciphers[slot] for slot in slots]
+        self.is_set = bool(envelopes)
+        self.aead = tuple(one for one in envelopes if isinstance(one, PacketSealer))
+        hashes = [one for one in envelopes if isinstance(one, HashEnvelope)]
+        if len(hashes) == SLOTS and hashes[0].has_same_hash(hashes[1]):
+            self.openers = (AlikePair(*hashes),)
         else:
-            self.openers = tuple(ciphers)
+            self.openers = tuple(hashes)
 
 
 def _check_slot(slot: object, lowest: int) -> None:

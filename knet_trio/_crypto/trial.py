@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from knet_trio._core.onwire import decode_untrusted
+from knet_trio._crypto.aead import ALGORITHMS, KeySchedule, read_header_untrusted
 from knet_trio._crypto.envelope import (
     CIPHER_NAMES,
     HASH_NAMES,
@@ -31,7 +32,7 @@ class SealNames(NamedTuple):
 
     Attributes:
         cipher: The name of the cipher, None if it is none that there is.
-        hash: The name of the hash.
+        hash: The name of the hash; ``none`` with model ``aead``.
     """
 
     cipher: str | None
@@ -51,12 +52,15 @@ class TrialKey:
         hash: The name of the hash in use.
     """
 
-    __slots__ = ("_aes", "_hashes", "cipher", "hash")
+    __slots__ = ("_aes", "_hashes", "_schedules", "cipher", "hash")
 
     def __init__(self, config: CryptoConfig) -> None:
         self.cipher = config.cipher.lower()
         self.hash = config.hash.lower()
         self._aes = AES(config.key[:LONGEST_CIPHER_KEY])
+        self._schedules = {
+            name: KeySchedule(config.key, algorithm) for name, algorithm in ALGORITHMS.items()
+        }
         self._hashes = {digest: make_keyed(config.key, digest) for digest in HASH_NAMES}
 
     def find_names_untrusted(self, envelope: bytes) -> SealNames | None:
@@ -64,6 +68,11 @@ class TrialKey:
 
         It takes some 0.1 ms for an envelope of the size of a ping.
         """
+        header = read_header_untrusted(envelope)
+        if header is not None:
+            for name, schedule in self._schedules.items():
+                if schedule.fits_untrusted(header):
+                    return SealNames(name, NONE)
         for digest, keyed in self._hashes.items():
             try:
                 plain = HashEnvelope(keyed).open_untrusted(envelope)

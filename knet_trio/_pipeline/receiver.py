@@ -141,7 +141,7 @@ class Receiver:
                     await turns.give_up()
                 length = len(data)
                 is_alone = length <= size
-                if crypto.openers or (not is_alone and size < LARGE_DATAGRAM):
+                if crypto.is_set or (not is_alone and size < LARGE_DATAGRAM):
                     turns.received += length
                 else:
                     turns.received += length // (CLEAR_SHARE if is_alone else CLEAR_TRAIN_SHARE)
@@ -193,7 +193,7 @@ class Receiver:
     def _receive_one(self, datagram: bytes, source: Address) -> bool:
         """Receive a datagram that came alone; return whether it was data."""
         crypto = self._context.crypto
-        if not crypto.openers and crypto.allow_clear_traffic:
+        if not crypto.is_set and crypto.allow_clear_traffic:
             if len(datagram) == PING_SIZE and receive_scheduled(self._handle, datagram, source):
                 return False
             self._receive_packet(datagram, source)
@@ -213,7 +213,7 @@ class Receiver:
         """Receive datagrams that came together, in turns."""
         turns = self._turns
         crypto = self._context.crypto
-        if not crypto.openers and crypto.allow_clear_traffic:
+        if not crypto.is_set and crypto.allow_clear_traffic:
             run = decode_train_untrusted(train.data, train.size) if self._takes_runs() else None
             if run is not None:
                 left = len(run.payloads) * train.size
@@ -413,7 +413,7 @@ class Receiver:
         if error.cause is DropCause.UNKNOWN_LINK:
             refuse_link(self._handle, *read_link_untrusted(packet), source)
             return
-        if error.cause is DropCause.WRONG_VERSION and not self._context.crypto.openers:
+        if error.cause is DropCause.WRONG_VERSION and not self._context.crypto.is_set:
             why = f"it is encrypted, and this host has no crypto, or {why}"
         self._context.refuse(error.cause, source, why, link=link)
         if len(packet) <= LARGEST_UNOPENED:

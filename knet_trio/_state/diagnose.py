@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from knet_trio._crypto.envelope import NONE
 from knet_trio._state.loop_watch import read_cpu_times
 from knet_trio._state.refusals import LastDrop
 from knet_trio.errors import DropCause
@@ -153,7 +154,7 @@ def _find_crypto_fault(context: Context, unopened: Unopened | None) -> CryptoFau
     if differs is None:
         return None
     # What a key here has taken out of its envelope may be a message, which is for nobody else.
-    as_it_came = unopened.cause in _AS_THEY_CAME or not context.crypto.openers
+    as_it_came = unopened.cause in _AS_THEY_CAME or not context.crypto.is_set
     return CryptoFault(
         at=unopened.at,
         source=str(unopened.source),
@@ -167,7 +168,7 @@ def _find_crypto_fault(context: Context, unopened: Unopened | None) -> CryptoFau
 def _compare(context: Context, unopened: Unopened) -> tuple[str | None, str | None, str | None]:
     """Return what differs, and with which cipher and hash a key that is here opens the packet."""
     cause = unopened.cause
-    if not context.crypto.openers:
+    if not context.crypto.is_set:
         return ("sealed" if cause in _NOISE else None), None, None
     if cause is DropCause.CLEAR_TRAFFIC:
         return "clear", None, None
@@ -178,5 +179,7 @@ def _compare(context: Context, unopened: Unopened) -> tuple[str | None, str | No
     if found is None:
         return "key", None, None
     names, used = found
-    differs = "cipher" if names.hash == used.hash else "hash"
+    # One that authenticates itself has no hash.
+    same_hash = names.hash == used.hash or NONE in (names.hash, used.hash)
+    differs = "cipher" if same_hash else "hash"
     return differs, names.cipher, names.hash

@@ -52,7 +52,7 @@ def _explain_settings(context: Context) -> list[str]:
     clear = "taken" if crypto.allow_clear_traffic else "refused"
     if crypto.in_use:
         sent = f"packets are sealed with crypto slot {crypto.in_use}"
-    elif crypto.openers:
+    elif crypto.is_set:
         sent = "packets go in the clear, though a crypto slot is set, which use_crypto uses"
     else:
         sent = "packets go in the clear"

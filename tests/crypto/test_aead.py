@@ -50,7 +50,7 @@ def fixed_life(name: bytes = b"\x11" * 9, counter: int = 0) -> Life:
 def seal(algorithm: Algorithm, packet: bytes, to: int | None = 7, counter: int = 0) -> bytes:
     """Return the envelope of a packet of host 5."""
     sealer = PacketSealer(KeySchedule(KEY, algorithm), 5, fixed_life(counter=counter))
-    return sealer.seal([packet], to)[0]
+    return sealer.seal_to([packet], to)[0]
 
 
 def read(envelope: bytes) -> EnvelopeHeader:
@@ -117,7 +117,7 @@ def test_it_is_what_the_page_says(
 ) -> None:
     algorithm = ALGORITHMS[name]
     sealer = PacketSealer(KeySchedule(key, algorithm), sender, fixed_life(life, counter - 1))
-    (envelope,) = sealer.seal([packet], to)
+    (envelope,) = sealer.seal_to([packet], to)
     steps = seal_by_the_page(key, algorithm.number, sender, to, life, counter, packet)
     assert envelope == steps["envelope"]
     assert len(envelope) == len(packet) + OVERHEAD
@@ -185,7 +185,7 @@ def test_an_epoch_has_its_own_key(algorithm: Algorithm) -> None:
     last = (1 << EPOCH_BITS) - 1
     life = fixed_life(counter=last - 1)
     sealer = PacketSealer(KeySchedule(KEY, algorithm), 5, life)
-    envelopes = sealer.seal([b"a", b"b", b"c"], None)
+    envelopes = sealer.seal([b"a", b"b", b"c"])
     headers = [read(envelope) for envelope in envelopes]
     assert [header.counter for header in headers] == [last, last + 1, last + 2]
     assert [header.epoch for header in headers] == [0, 1, 1]
@@ -203,7 +203,7 @@ def test_a_life_that_ends_within_a_batch(algorithm: Algorithm) -> None:
     life = Life(lambda _: next(names))
     life.counter = LAST_COUNTER - 1
     sealer = PacketSealer(KeySchedule(KEY, algorithm), 5, life)
-    headers = [read(envelope) for envelope in sealer.seal([b"a", b"b", b"c"], 7)]
+    headers = [read(envelope) for envelope in sealer.seal_to([b"a", b"b", b"c"], 7)]
     assert [(header.life, header.counter) for header in headers] == [
         (b"1" * 9, LAST_COUNTER),
         (b"2" * 9, 1),
@@ -215,7 +215,7 @@ def test_both_slots_count_together() -> None:
     """No counter comes twice, so no nonce does, though a key may be in both slots."""
     life = fixed_life()
     sealers = [PacketSealer(KeySchedule(KEY, one), 5, life) for one in ALGORITHMS.values()]
-    envelopes = [sealer.seal([b"a packet"], None)[0] for sealer in (*sealers, *sealers)]
+    envelopes = [sealer.seal([b"a packet"])[0] for sealer in (*sealers, *sealers)]
     assert [read(envelope).counter for envelope in envelopes] == [1, 2, 3, 4, 5, 6]
 
 
@@ -289,7 +289,7 @@ def test_vectors(vector: dict[str, Any]) -> None:
     }
     life = fixed_life(fields["life"], counter - 1)
     sealer = PacketSealer(KeySchedule(fields["shared_key"], algorithm), sender, life)
-    assert sealer.seal([fields["packet"]], to) == [envelope]
+    assert sealer.seal_to([fields["packet"]], to) == [envelope]
 
 
 def test_a_header_has_the_size_that_it_says() -> None:

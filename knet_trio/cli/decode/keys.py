@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from knet_trio._core.onwire import Packet, decode_untrusted
-from knet_trio._crypto.envelope import make_cipher
+from knet_trio._crypto.envelope import NONE, make_cipher
 from knet_trio._crypto.trial import find_names_untrusted
 from knet_trio.cli.ending import describe_error
 from knet_trio.config import MAX_KEY_SIZE, CryptoConfig
@@ -72,6 +72,8 @@ class CaptureKey:
         names = find_names_untrusted(self._config.key, envelope)
         if names is None or names.cipher is None:
             return None
+        if names.hash == NONE:
+            return f"{self._file} fits it, with model aead and cipher {names.cipher}"
         return f"{self._file} opens it with --cipher {names.cipher} --hash {names.hash}"
 
     def is_hash_right_untrusted(self, envelope: bytes) -> bool:
