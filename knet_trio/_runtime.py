@@ -227,6 +227,7 @@ class Runtime(Connections):
             transport,
             bound.send_socket,
             host.lane,
+            host.trust,
             host.refresh,
             partial(receive_troubles, self.handle),
         )

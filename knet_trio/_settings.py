@@ -11,6 +11,7 @@ from knet_trio._core.onwire import VERSION
 from knet_trio._core.sizes import MAX_ONWIRE, MIN_IPV4_MTU, EnvelopeSizes
 from knet_trio._facade import Facade, forgets_arguments
 from knet_trio._logs import settings
+from knet_trio._logs.names import LogSubsystem
 from knet_trio._runtime import Runtime
 from knet_trio._state.context import Compression
 from knet_trio.config import (
@@ -111,6 +112,18 @@ class HandleSettings(Facade):
         settings.log_slot(self._context.log, 1, config)
         settings.log_sealing(self._context.log, self._context.crypto.in_use)
         self._envelope_changed(before)
+
+    def renew(self) -> None:
+        """Begin another life, as after a restart: for programs that go on from a snapshot.
+
+        Model ``aead`` never seals two packets with one nonce, unless the machine is set back to a
+        snapshot while the handle is open. Call this when it has been, before anything is sent:
+        hosts ask this one who it is, and take what it sends once it has answered. With other
+        models it does nothing.
+        """
+        self._runtime.check_running()
+        self._context.crypto.life.renew()
+        self._context.log.info(LogSubsystem.CRYPTO, "another life has begun")
 
     def _envelope_changed(self, before: EnvelopeSizes) -> None:
         if self._context.envelope != before:

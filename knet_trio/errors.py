@@ -61,6 +61,7 @@ class DropCause(enum.StrEnum):
     UNEXPECTED_PONG = "unexpected_pong"
     UNEXPECTED_PMTUD_REPLY = "unexpected_pmtud_reply"
     REPLAYED = "replayed"
+    UNCONFIRMED = "unconfirmed"
     RATE_LIMITED = "rate_limited"
 
     # Data on its way in.

@@ -16,6 +16,7 @@ from knet_trio._core.liveness import (
     DEFAULT_PONG_TIMEOUT,
 )
 from knet_trio._core.policy import LinkPolicy
+from knet_trio._crypto.aead import PacketSealer
 from knet_trio._facade import Facade
 from knet_trio._logs.names import LogSubsystem
 from knet_trio._runtime import Runtime
@@ -117,6 +118,27 @@ class Host(Facade):
         """
         self._runtime.check_here()
         await self._state.reachable.wait(False)
+
+    def confirmed(self, slot: int) -> bool:
+        """Return whether the host has answered with the crypto configuration in ``slot``.
+
+        Only for model ``aead``: its packets are taken when it has, from then on. Before a handle
+        uses a slot of that model, all its hosts should have, and it to all of them.
+
+        Args:
+            slot: 1 or 2.
+
+        Returns:
+            False also where the slot is empty, or has another model.
+
+        Raises:
+            InvalidArgumentError: There is no such slot.
+        """
+        self._runtime.check_here()
+        sealer = self._runtime.context.crypto.find(slot)
+        if not isinstance(sealer, PacketSealer):
+            return False
+        return self._state.trust.of(sealer).confirmation.life is not None
 
     def explain(self) -> str:
         """Say why the host can be reached or cannot, and over which links, in words."""

@@ -10,6 +10,9 @@ made it, some time. So where it came from decides what it may do:
   after it got another one. The link asks: a ping to that place, a *challenge*. Until its pong has
   come, nothing has changed.
 - Data and answers from elsewhere are nobody's.
+- An envelope of model ``aead`` tells which life of its host it is from, and only that whose pong
+  has brought back a stamp of now is believed (``confirmation``). Of another, a ping is a reason to
+  ask.
 
 The table is that of ``docs/security.md``. The first row that fits decides.
 """
@@ -72,6 +75,7 @@ class Action(enum.Enum):
     """What happens to a packet that is not refused."""
 
     ACT = "is taken"
+    ASK = "a ping goes to the address the link leads to, and then a pong; nothing else changes"
     ANSWER = "is answered to the address the link leads to; changes nothing"
     GREET = "a pong goes there, and a ping with a stamp for that place"
     CHALLENGE = "a ping goes there, with a stamp for that place"
@@ -87,6 +91,8 @@ class Situation(NamedTuple):
 
     Attributes:
         reachable: Whether the host can be reached, over whichever link.
+        believed: Whether the host is known to live the life that the packet was sealed in. Only
+            envelopes of model ``aead`` tell a life; packets of all others are believed.
     """
 
     packet: PacketKind
@@ -94,10 +100,11 @@ class Situation(NamedTuple):
     phase: LinkPhase
     reachable: bool
     origin: Origin
+    believed: bool = True
 
 
 class Rule(NamedTuple):
-    """A row of the table: where all five fit, ``verdict`` holds. An empty set fits everything.
+    """A row of the table: where all six fit, ``verdict`` holds. An empty set fits everything.
 
     Attributes:
         verdict: What happens to the packet, or under which cause it is counted and goes no further.
@@ -108,6 +115,7 @@ class Rule(NamedTuple):
     phases: frozenset[LinkPhase]
     reachable: frozenset[bool]
     origins: frozenset[Origin]
+    believed: frozenset[bool]
     verdict: Action | DropCause
 
     def fits(self, situation: Situation) -> bool:
@@ -118,6 +126,7 @@ class Rule(NamedTuple):
             and (not self.phases or situation.phase in self.phases)
             and (not self.reachable or situation.reachable in self.reachable)
             and (not self.origins or situation.origin in self.origins)
+            and (not self.believed or situation.believed in self.believed)
         )
 
 
@@ -128,6 +137,8 @@ _PING: Final = frozenset({PacketKind.PING})
 _PONG: Final = frozenset({PacketKind.PONG})
 _PROBE: Final = frozenset({PacketKind.PROBE})
 _REPLY: Final = frozenset({PacketKind.REPLY})
+# What is taken as it is, and brings no proof.
+_TAKEN: Final = frozenset({PacketKind.DATA, PacketKind.PROBE, PacketKind.REPLY})
 
 _STATIC: Final = frozenset({LinkKind.STATIC})
 _DYNAMIC: Final = frozenset({LinkKind.DYNAMIC})
@@ -137,45 +148,53 @@ _SILENT: Final = frozenset({LinkPhase.SILENT})
 _DOWN: Final = frozenset({LinkPhase.SILENT, LinkPhase.ANSWERED})
 _UP: Final = frozenset({LinkPhase.UP})
 
-_UNREACHABLE: Final = frozenset({False})
+_LOST: Final = frozenset({False})
 
-_IMPOSSIBLE: Final = frozenset({Origin.IMPOSSIBLE})
+_NOWHERE: Final = frozenset({Origin.IMPOSSIBLE})
 _REJECTED: Final = frozenset({Origin.REJECTED})
 _PEER: Final = frozenset({Origin.PEER})
 _ITS_HOST: Final = frozenset({Origin.PEER, Origin.SIBLING})
 
+_OTHER: Final = frozenset({False})
+
 # fmt: off
 RULES: Final = (
-    #    packet  link      it is      host          from         verdict
-    Rule(_ANY,   _ANY,     _ANY,      _ANY,         _IMPOSSIBLE, DropCause.IMPOSSIBLE_SOURCE),
-    Rule(_ANY,   _ANY,     _ANY,      _ANY,         _REJECTED,   DropCause.ACCESS_LIST),
+    #    packet  link      it is      host       from       its life  verdict
+    Rule(_ANY,   _ANY,     _ANY,      _ANY,      _NOWHERE,  _ANY,     DropCause.IMPOSSIBLE_SOURCE),
+    Rule(_ANY,   _ANY,     _ANY,      _ANY,      _REJECTED, _ANY,     DropCause.ACCESS_LIST),
     # Silence, so that the other end takes its end down too and uses another link.
-    Rule(_ANY,   _ANY,     _DISABLED, _ANY,         _ANY,        DropCause.LINK_DISABLED),
+    Rule(_ANY,   _ANY,     _DISABLED, _ANY,      _ANY,      _ANY,     DropCause.LINK_DISABLED),
+    # It may be a recording, as long as nothing of that life has answered. A ping is answered, so
+    # that the peer finds out that this host is there, and asks it in turn.
+    Rule(_PING,  _STATIC,  _ANY,      _ANY,      _ANY,      _OTHER,   Action.ASK),
+    Rule(_PING,  _DYNAMIC, _ANY,      _ANY,      _PEER,     _OTHER,   Action.ASK),
+    Rule(_TAKEN, _ANY,     _ANY,      _ANY,      _ANY,      _OTHER,   DropCause.UNCONFIRMED),
     # A peer that has begun to answer may have found this host before this host found it: its first
     # messages are not to be lost for that. And a link may be down here that is still up there.
-    Rule(_DATA,  _ANY,     _SILENT,   _UNREACHABLE, _PEER,       DropCause.PEER_UNREACHABLE),
-    Rule(_DATA,  _ANY,     _ANY,      _ANY,         _PEER,       Action.ACT),
-    Rule(_PING,  _ANY,     _ANY,      _ANY,         _PEER,       Action.ACT),
+    Rule(_DATA,  _ANY,     _SILENT,   _LOST,     _PEER,     _ANY,     DropCause.PEER_UNREACHABLE),
+    Rule(_DATA,  _ANY,     _ANY,      _ANY,      _PEER,     _ANY,     Action.ACT),
+    Rule(_PING,  _ANY,     _ANY,      _ANY,      _PEER,     _ANY,     Action.ACT),
     # Access lists do not compare ports, and without them the link's own address is all there is.
-    Rule(_PING,  _STATIC,  _ANY,      _ANY,         _ANY,        Action.ANSWER),
+    Rule(_PING,  _STATIC,  _ANY,      _ANY,      _ANY,      _ANY,     Action.ANSWER),
     # A peer that is not reached waits for a pong, by which it finds out that this host is there.
-    Rule(_PING,  _DYNAMIC, _DOWN,     _ANY,         _ANY,        Action.GREET),
-    Rule(_PING,  _DYNAMIC, _UP,       _ANY,         _ANY,        Action.CHALLENGE),
-    Rule(_PONG,  _ANY,     _ANY,      _ANY,         _PEER,       Action.CHECK),
-    Rule(_PONG,  _DYNAMIC, _ANY,      _ANY,         _ANY,        Action.FOLLOW),
-    Rule(_PROBE, _ANY,     _ANY,      _ANY,         _PEER,       Action.ACT),
-    Rule(_PROBE, _STATIC,  _ANY,      _ANY,         _ANY,        Action.ANSWER),
+    Rule(_PING,  _DYNAMIC, _DOWN,     _ANY,      _ANY,      _ANY,     Action.GREET),
+    Rule(_PING,  _DYNAMIC, _UP,       _ANY,      _ANY,      _ANY,     Action.CHALLENGE),
+    Rule(_PONG,  _ANY,     _ANY,      _ANY,      _PEER,     _ANY,     Action.CHECK),
+    Rule(_PONG,  _DYNAMIC, _ANY,      _ANY,      _ANY,      _ANY,     Action.FOLLOW),
+    Rule(_PROBE, _ANY,     _ANY,      _ANY,      _PEER,     _ANY,     Action.ACT),
+    Rule(_PROBE, _STATIC,  _ANY,      _ANY,      _ANY,      _ANY,     Action.ANSWER),
     # The coming libknet finds the link to reply on by address, without the port. That a reply is
     # real is shown by the number that was drawn for its probe.
-    Rule(_REPLY, _ANY,     _ANY,      _ANY,         _ITS_HOST,   Action.ACT),
-    Rule(_ANY,   _ANY,     _ANY,      _ANY,         _ANY,        DropCause.UNKNOWN_ADDRESS),
+    Rule(_REPLY, _ANY,     _ANY,      _ANY,      _ITS_HOST, _ANY,     Action.ACT),
+    Rule(_ANY,   _ANY,     _ANY,      _ANY,      _ANY,      _ANY,     DropCause.UNKNOWN_ADDRESS),
 )
 # fmt: on
 
 VERDICTS: Final[dict[Situation, Action | DropCause]] = {
     situation: next(rule.verdict for rule in RULES if rule.fits(situation))
     for situation in map(
-        Situation._make, product(PacketKind, LinkKind, LinkPhase, (False, True), Origin)
+        Situation._make,
+        product(PacketKind, LinkKind, LinkPhase, (False, True), Origin, (False, True)),
     )
 }
 """What happens in each situation."""

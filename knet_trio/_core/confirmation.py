@@ -15,6 +15,7 @@ with counters above the floor are taken, each once.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from knet_trio._core.counter_window import CounterWindow
@@ -46,7 +47,8 @@ class Credit(enum.Enum):
     """How far a packet is believed before it is opened."""
 
     FRESH = "it is of the confirmed life, and has not been taken"
-    COPY = "it is of the confirmed life, and has been taken, or is from before the confirmation"
+    COPY = "it is of the confirmed life, and has been taken, or is too old to tell"
+    EARLIER = "it is of the confirmed life, and was sealed before the confirmation"
     UNCONFIRMED = "it is of another life, or none is confirmed"
 
 
@@ -90,7 +92,28 @@ class Confirmation:
         confirmed = self._confirmed
         if confirmed is None or confirmed.life != life:
             return Credit.UNCONFIRMED
-        return Credit.FRESH if confirmed.window.is_new(counter) else Credit.COPY
+        if confirmed.window.is_new(counter):
+            return Credit.FRESH
+        return Credit.EARLIER if counter <= confirmed.window.floor else Credit.COPY
+
+    def are_fresh(self, life: bytes, counters: Sequence[int]) -> bool:
+        """Return whether packets with ``counters`` of ``life``, which go up, may all be taken."""
+        confirmed = self._confirmed
+        return (
+            confirmed is not None and confirmed.life == life and confirmed.window.are_new(counters)
+        )
+
+    def take_all(self, counters: Sequence[int]) -> bool:
+        """Mark packets with ``counters`` as taken, which go up; see ``are_fresh``.
+
+        Returns:
+            Whether each of them is the newest of its life when its turn comes.
+        """
+        confirmed = self._confirmed
+        assert confirmed is not None
+        are_newest = counters[0] > confirmed.window.newest
+        confirmed.window.mark_all(counters)
+        return are_newest
 
     def take(self, counter: int) -> bool:
         """Mark a packet of the confirmed life as taken, after all that could refuse it.

@@ -8,6 +8,7 @@ is a constant that all windows share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 WIDTH: Final = 1 << 18
@@ -26,13 +27,14 @@ class CounterWindow:
         floor: No counter up to this one is ever taken.
 
     Attributes:
+        floor: The same.
         newest: The highest counter that was taken, at first the floor.
     """
 
-    __slots__ = ("_chunks", "_floor", "_lowest", "newest")
+    __slots__ = ("_chunks", "_lowest", "floor", "newest")
 
     def __init__(self, floor: int) -> None:
-        self._floor = self.newest = floor
+        self.floor = self.newest = floor
         # The bits of the counters that were taken, by the counters shifted to the right.
         self._chunks: dict[int, int] = {}
         # No chunk below this one is there.
@@ -42,7 +44,7 @@ class CounterWindow:
         """Return whether the packet with ``counter`` may be taken: it has not been, and can be."""
         if counter > self.newest:
             return True
-        if counter <= self._floor or counter <= self.newest - WIDTH:
+        if counter <= self.floor or counter <= self.newest - WIDTH:
             return False
         return not self._chunks.get(counter >> _CHUNK_BITS, 0) >> (counter & _CHUNK - 1) & 1
 
@@ -54,6 +56,24 @@ class CounterWindow:
         self._chunks[place] = _FULL if chunk == _FULL else chunk
         if counter > self.newest:
             self.newest = counter
+            self._forget()
+
+    def are_new(self, counters: Sequence[int]) -> bool:
+        """Return whether packets with ``counters``, which go up, may all be taken."""
+        return counters[0] > self.newest or all(map(self.is_new, counters))
+
+    def mark_all(self, counters: Sequence[int]) -> None:
+        """Note that packets with ``counters``, which go up and are new, have been taken."""
+        first, last = counters[0], counters[-1]
+        place = last >> _CHUNK_BITS
+        if last - first + 1 != len(counters) or first >> _CHUNK_BITS != place:
+            for counter in counters:
+                self.mark(counter)
+            return
+        chunk = self._chunks.get(place, 0) | (1 << len(counters)) - 1 << (first & _CHUNK - 1)
+        self._chunks[place] = _FULL if chunk == _FULL else chunk
+        if last > self.newest:
+            self.newest = last
             self._forget()
 
     def take(self, counter: int) -> bool:

@@ -50,13 +50,24 @@ class InboundSequence:
         """Set how many messages may wait for fragments at once."""
         self._reassembly.set_limit(buffers)
 
-    def receive(self, data: Data) -> bytes | None:
-        """Take one data packet; return the message if this completes one not seen before."""
+    def receive(self, data: Data, is_newest: bool | None = None) -> bytes | None:
+        """Take one data packet; return the message if this completes one not seen before.
+
+        Args:
+            data: The packet.
+            is_newest: Where the envelope tells the host's life, and packets of it from copies:
+                whether this is the newest of its life. Then a number shows no start of the host,
+                and only that of the newest packet may be too far off. None where it does not.
+        """
         self._data_since_forced = True
         seq = data.seq
-        if self._in_doubt:
-            self._resolve(seq if self._told is None else self._told)
         window = self._window
+        if is_newest is None:
+            if self._in_doubt:
+                self._resolve(seq if self._told is None else self._told)
+        elif not is_newest and window.is_too_far(seq):
+            self._drop(DropCause.DUPLICATE)
+            return None
         if window.advance(seq):
             self._reassembly.clear()
         if window.is_delivered(seq):
@@ -67,12 +78,16 @@ class InboundSequence:
             window.mark_delivered(seq)
         return payload
 
-    def receive_whole(self, seq: int) -> bool:
+    def receive_whole(self, seq: int, is_newest: bool | None = None) -> bool:
         """Take a message that came in one packet; return False if its number was seen."""
         self._data_since_forced = True
-        if self._in_doubt:
-            self._resolve(seq if self._told is None else self._told)
         window = self._window
+        if is_newest is None:
+            if self._in_doubt:
+                self._resolve(seq if self._told is None else self._told)
+        elif not is_newest and window.is_too_far(seq):
+            self._drop(DropCause.DUPLICATE)
+            return False
         # Most come in their order: the next number, that nothing is known of.
         if window.deliver_next(seq):
             return True
@@ -84,13 +99,16 @@ class InboundSequence:
         window.mark_delivered(seq)
         return True
 
-    def receive_run(self, run: DataRun) -> list[bytes]:
+    def receive_run(self, run: DataRun, is_newest: bool | None = None) -> list[bytes]:
         """Take data packets of one run; return the messages that they complete.
 
         What happens is what would happen if they came one by one.
         """
-        if self._in_doubt:
-            return self._receive_each(run)
+        if is_newest is None:
+            if self._in_doubt:
+                return self._receive_each(run)
+        elif not is_newest and self._is_any_too_far(run):
+            return self._receive_each(run, is_newest=False)
         self._data_since_forced = True
         if run.frag_num == 1 and self._window.advance_delivered(run.seq, len(run.payloads)):
             return run.payloads
@@ -107,8 +125,14 @@ class InboundSequence:
             return run.payloads
         return self._receive_each(run)
 
-    def _receive_each(self, run: DataRun) -> list[bytes]:
-        received = map(self.receive, run.packets())
+    def _is_any_too_far(self, run: DataRun) -> bool:
+        """Whether the number of a packet in ``run`` may start the window again."""
+        window = self._window
+        last = run.seq + run.message_count - 1
+        return window.is_too_far(run.seq) or window.is_too_far(last)
+
+    def _receive_each(self, run: DataRun, is_newest: bool | None = None) -> list[bytes]:
+        received = (self.receive(packet, is_newest) for packet in run.packets())
         return [payload for payload in received if payload is not None]
 
     def _count_seen(self, run: DataRun) -> int:
@@ -228,6 +252,13 @@ class InboundSequence:
                 self.clear()
             self._last_forced = seq
             self._data_since_forced = False
+
+    def restarted(self) -> None:
+        """Forget all that is known of the host's numbers: it is another life of it now."""
+        self.clear()
+        self._told_by.clear()
+        self._told = self._last_forced = None
+        self._in_doubt = False
 
     def contact_found(self) -> None:
         """Note that a link to the host has come up."""

@@ -2,7 +2,7 @@
 
 ::
 
-    | time, 8 bytes | the first 8 bytes of HMAC-SHA256(secret, time, link, host, place) |
+    | time, 8 bytes | the first 8 bytes of HMAC-SHA256(secret, time, link, host, place, binding) |
 
 The time is seconds, as a big-endian double on the clock of whoever sent the ping. The secret is of
 one handle, and nobody else reads the stamp. So a pong that was recorded in an earlier life of this
@@ -37,11 +37,19 @@ class Stamps:
         self._secret = secret
 
     @staticmethod
-    def describe(host_id: int, link_id: int, place: Place) -> bytes:
-        """Return what the stamps of a link's pings to ``place`` have in common."""
+    def describe(host_id: int, link_id: int, place: Place, binding: bytes = b"") -> bytes:
+        """Return what the stamps of a link's pings to ``place`` have in common.
+
+        Args:
+            host_id: The host.
+            link_id: The link.
+            place: The place.
+            binding: What else they are good for.
+        """
         host, port = place
-        # All but the last have a fixed size, so no two mean the same bytes.
-        return _WHERE.pack(host_id, link_id, port) + host.encode()
+        # All but the host have a fixed size, and that has no zero in it: so no two mean the same
+        # bytes.
+        return b"".join((_WHERE.pack(host_id, link_id, port), host.encode(), b"\0", binding))
 
     def make(self, time: float, where: bytes) -> bytes:
         """Return the stamp of a ping that is sent at ``time``; ``describe`` has said where."""

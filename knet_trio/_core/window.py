@@ -59,6 +59,11 @@ class SequenceWindow:
             self._marks[: last + 1] = bytes(last + 1)
         return False
 
+    def is_too_far(self, seq: int) -> bool:
+        """Return whether ``advance`` to ``seq`` would start the window again."""
+        newest = self.newest
+        return newest is not None and WINDOW_SIZE <= (newest - seq) & 0xFFFF <= 0xFFFF - WINDOW_SIZE
+
     def deliver_next(self, seq: int) -> bool:
         """Mark ``seq`` delivered if it is the one after the newest, and return whether it is."""
         newest = self.newest

@@ -40,6 +40,10 @@ _EPOCH_MASK: Final = (1 << EPOCH_BITS) - 1
 EVERYBODY: Final = 0x80
 """The bit of the cipher's number that says that a packet is for every host."""
 
+PREFIX_SIZE: Final = 18
+"""Bytes before the counter, which are the same for all packets of a key that go to one host."""
+_WRONG_TAG: Final = "the tag is not right"
+
 _SALT: Final = b"knet-trio aead 1"
 _HEADER: Final = Struct(">BBHH9s3sHI")
 _PREFIX: Final = Struct(">BBHH9s3s")
@@ -163,6 +167,27 @@ class PacketKey:
         nonce = (self._mask ^ counter).to_bytes(_MASK_SIZE, "big")
         return header + self._aead.encrypt(nonce, packet, header)
 
+    def open_many_untrusted(
+        self, counters: Sequence[int], envelopes: Sequence[bytes]
+    ) -> list[bytes]:
+        """Return the packets in ``envelopes``.
+
+        Raises:
+            PacketError: One of them is not what the holder of the key has sealed.
+        """
+        decrypt, mask = self._aead.decrypt, self._mask
+        try:
+            return [
+                decrypt(
+                    (mask ^ counter).to_bytes(_MASK_SIZE, "big"),
+                    envelope[HEADER_SIZE:],
+                    envelope[:HEADER_SIZE],
+                )
+                for counter, envelope in zip(counters, envelopes, strict=True)
+            ]
+        except InvalidTag:
+            raise PacketError(DropCause.NOT_AUTHENTIC, _WRONG_TAG) from None
+
     def open_untrusted(self, counter: int, envelope: bytes) -> bytes:
         """Return the packet in ``envelope``.
 
@@ -173,7 +198,7 @@ class PacketKey:
         try:
             return self._aead.decrypt(nonce, envelope[HEADER_SIZE:], envelope[:HEADER_SIZE])
         except InvalidTag:
-            raise PacketError(DropCause.NOT_AUTHENTIC, "the tag is not right") from None
+            raise PacketError(DropCause.NOT_AUTHENTIC, _WRONG_TAG) from None
 
 
 class KeySchedule:

@@ -3,7 +3,7 @@
 ::
 
     a receive task for each socket
-      1. cipher        opens the envelope; control packets act here
+      1. cipher        opens the envelope (aead_opening); control packets act here
       2. window        lets each message pass once
       3. defrag        puts fragments together
     a lane for each host, for what cannot go through at once (receive_lanes)
@@ -38,6 +38,7 @@ from knet_trio._core.runs import (
     decode_spread_untrusted,
     decode_train_untrusted,
 )
+from knet_trio._pipeline.aead_opening import AeadOpening
 from knet_trio._pipeline.decompression import Decompression
 from knet_trio._pipeline.delivery import Delivery
 from knet_trio._pipeline.receive_lanes import ReceiveLanes
@@ -54,6 +55,7 @@ from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.receive_lane import WaitingMessage
+from knet_trio._state.trust import Credentials
 from knet_trio.abc import Endpoint, OpenedTrain, Train
 from knet_trio.address import Address
 from knet_trio.errors import DropCause, PacketError
@@ -103,6 +105,7 @@ class Receiver:
         self._context = handle.context
         self._turns = handle.context.turns
         self._decompression = Decompression(handle.context)
+        self._aead = AeadOpening(handle, self._refuse)
         self.channels: dict[int, ChannelQueue] = {}
         self._delivery = Delivery(handle, self.channels)
         # What the lanes have crowded is up to them.
@@ -199,14 +202,22 @@ class Receiver:
             self._receive_packet(datagram, source)
             return datagram[1:2] == _DATA
         began = time.perf_counter()
-        packet = crypto.open_one_untrusted(datagram)
-        if isinstance(packet, PacketError):
-            self._refuse(packet, datagram, source)
-            return False
+        credentials = None
+        packet: bytes | PacketError
+        if crypto.aead:
+            opened = self._aead.open_untrusted(datagram, source)
+            if opened is None:
+                return False
+            packet, credentials = opened
+        else:
+            packet = crypto.open_one_untrusted(datagram)
+            if isinstance(packet, PacketError):
+                self._refuse(packet, datagram, source)
+                return False
         is_data = packet[1:2] == _DATA
         if is_data and packet is not datagram:
             self._context.counters.rx_crypt.add(time.perf_counter() - began, 1)
-        self._receive_packet(packet, source)
+        self._receive_packet(packet, source, credentials)
         return is_data
 
     async def _receive_train(self, train: Train) -> None:
@@ -224,6 +235,9 @@ class Receiver:
                 datagrams = train.datagrams()
                 await self._receive_each(datagrams, datagrams, train.source)
             return
+        if crypto.aead:
+            await self._receive_addressed(train.datagrams(), train.source)
+            return
         if len(train.data) <= OPENED_AT_ONCE * train.size and self._takes_runs():
             began = time.perf_counter()
             opened = crypto.open_train_untrusted(train.data, train.size)
@@ -235,6 +249,34 @@ class Receiver:
             if start and turns.is_over():
                 await turns.give_up()
             await self._open(datagrams[start : start + OPENED_AT_ONCE], train.source)
+
+    async def _receive_addressed(self, datagrams: Sequence[bytes], source: Address) -> None:
+        """Receive datagrams of which some may be in envelopes of model ``aead``, in turns."""
+        turns = self._turns
+        for start in range(0, len(datagrams), OPENED_AT_ONCE):
+            if start and turns.is_over():
+                await turns.give_up()
+            piece = datagrams[start : start + OPENED_AT_ONCE]
+            if self._takes_runs() and self._receive_addressed_run(piece, source):
+                continue
+            for number, datagram in enumerate(piece, start=1):
+                self._receive_one(datagram, source)
+                if not number % PACKETS_AT_ONCE and turns.is_over():
+                    await turns.give_up()
+
+    def _receive_addressed_run(self, datagrams: Sequence[bytes], source: Address) -> bool:
+        """Receive a run of data that one host has sealed, if they are that."""
+        began = time.perf_counter()
+        opened = self._aead.open_run_untrusted(datagrams)
+        if opened is None:
+            return False
+        run = decode_packets_untrusted(opened.packets)
+        if run is None:
+            return False
+        self._context.counters.rx_crypt.add(time.perf_counter() - began, len(datagrams))
+        size = sum(map(len, opened.packets))
+        self._receive_run(run, size, source, opened.credentials)
+        return True
 
     async def _receive_opened(self, opened: OpenedTrain, elapsed: float, source: Address) -> None:
         """Receive packets that were sealed, and opened together in ``elapsed`` seconds."""
@@ -300,33 +342,40 @@ class Receiver:
             return False
         return self._takes_runs() and not host.receive_lane.count
 
-    def _receive_run(self, run: DataRun, size: int, source: Address) -> None:
+    def _receive_run(
+        self, run: DataRun, size: int, source: Address, credentials: Credentials | None = None
+    ) -> None:
         """Receive data packets that differ only in what counts up.
 
         Args:
             run: The packets.
             size: The bytes of all packets together.
             source: Where they came from.
+            credentials: By what their sender is believed; None where all envelopes are alike.
         """
-        host = self._admit(run.node, len(run.payloads), size, source)
+        host = self._admit(run.node, len(run.payloads), size, source, credentials)
         if host is not None:
-            datas = host.inbound.receive_run(run)
+            is_newest = None if credentials is None else credentials.is_newest
+            datas = host.inbound.receive_run(run, is_newest)
             if datas:
                 self._pass_run(host, datas, run)
 
-    def _receive_packet(self, packet: bytes, source: Address) -> None:
+    def _receive_packet(
+        self, packet: bytes, source: Address, credentials: Credentials | None = None
+    ) -> None:
         """Receive one packet."""
         fields = read_data_untrusted(packet)
         if fields is None:
-            if not receive_scheduled(self._handle, packet, source):
-                self._receive_other(packet, source)
+            if not receive_scheduled(self._handle, packet, source, credentials):
+                self._receive_other(packet, source, credentials)
             return
         _, _, host_id, _, _, seq, compress, _, broadcast, frag_num, frag_seq, channel = fields
-        host = self._admit(host_id, 1, len(packet), source)
+        host = self._admit(host_id, 1, len(packet), source, credentials)
         if host is None:
             return
+        is_newest = None if credentials is None else credentials.is_newest
         if frag_num == 1:
-            if not host.inbound.receive_whole(seq):
+            if not host.inbound.receive_whole(seq, is_newest):
                 return
             if len(packet) > LARGE_PACKET and not compress and self._takes_views(channel, host):
                 # A copy of it would take longer than all else.
@@ -337,7 +386,8 @@ class Receiver:
         else:
             data = packet[DATA_HEADER_SIZE:]
             whole = host.inbound.receive(
-                Data(host_id, seq, compress, broadcast != 0, frag_num, frag_seq, channel, data)
+                Data(host_id, seq, compress, broadcast != 0, frag_num, frag_seq, channel, data),
+                is_newest,
             )
             if whole is None:
                 return
@@ -348,7 +398,9 @@ class Receiver:
         else:
             self._delivery.deliver(data, host_id, channel)
 
-    def _receive_other(self, packet: bytes, source: Address) -> None:
+    def _receive_other(
+        self, packet: bytes, source: Address, credentials: Credentials | None
+    ) -> None:
         """Receive a packet that is not a valid data packet."""
         try:
             decoded = decode_untrusted(packet)
@@ -357,9 +409,16 @@ class Receiver:
             return
         # Every valid data packet has been read by the short way.
         assert not isinstance(decoded, Data)
-        receive_control(self._handle, decoded, len(packet), source)
+        receive_control(self._handle, decoded, len(packet), source, credentials)
 
-    def _admit(self, host_id: int, packets: int, size: int, source: Address) -> HostState | None:
+    def _admit(
+        self,
+        host_id: int,
+        packets: int,
+        size: int,
+        source: Address,
+        credentials: Credentials | None,
+    ) -> HostState | None:
         """Return the host that sent data packets; None, and counted, if it may not send them.
 
         Args:
@@ -367,6 +426,7 @@ class Receiver:
             packets: How many they are.
             size: Their bytes together, without envelopes.
             source: Where they came from.
+            credentials: By what their sender is believed; None where all envelopes are alike.
         """
         context = self._context
         host = self._handle.hosts.get(host_id)
@@ -374,22 +434,32 @@ class Receiver:
             refuse_host(self._handle, host_id, source, packets)
             return None
         link = host.admitted.get(source)
-        if link is None or (context.access_lists and not link.acl.accepts(source.host)):
+        believed = credentials is None or credentials.believed
+        if (
+            link is None
+            or not believed
+            or (context.access_lists and not link.acl.accepts(source.host))
+        ):
             # Seldom, so that it may take a closer look.
-            link = self._look_up(host, source, packets)
+            link = self._look_up(host, source, packets, believed=believed)
             if link is None:
                 return None
+        if credentials is not None:
+            credentials.take()
         link.counters.received(Kind.DATA, packets, size)
         if not context.forwarding:
             context.refuse(DropCause.FORWARDING_DISABLED, "it came in", times=packets)
             return None
         return host
 
-    def _look_up(self, host: HostState, source: Address, packets: int) -> NetworkLinkState | None:
+    def _look_up(
+        self, host: HostState, source: Address, packets: int, *, believed: bool
+    ) -> NetworkLinkState | None:
         """Return the link over which data came; None, and counted, if it is not taken."""
         link = host.by_address.get(source)
         if link is not None:
-            return link if admit(host, link, PacketKind.DATA, source, packets) else None
+            action = admit(host, link, PacketKind.DATA, source, packets, believed=believed)
+            return None if action is None else link
         # Data does not say which link it is for, and none leads there.
         if is_possible(source) and not self._context.is_own(source):
             self._context.refuse(

@@ -12,7 +12,9 @@ from knet_trio._core.coupled import size_of
 from knet_trio._core.onwire import couple_fragments, encode_messages, encode_parted
 from knet_trio._core.parted import Parted
 from knet_trio._state.handle import HandleState
-from knet_trio._state.send_lane import MOST_BEHIND, Batch, LaneItem, Sealed, SendLane
+from knet_trio._state.host import HostState
+from knet_trio._state.send_lane import MOST_BEHIND, Batch, LaneItem, Sealed
+from knet_trio.abc import Cipher
 from knet_trio.config import MIN_DEFRAG_BUFFERS
 from knet_trio.errors import SealError
 
@@ -33,13 +35,15 @@ class Sealer:
 
     A message to several hosts is sealed once, as long as all of them are at the same place. A host
     that is not, since later messages have been handed to it already, gets it under a new number.
+    With envelopes that say whom they are for, that is so for messages to everybody; of others the
+    packets are made once, and sealed for each host when they leave.
     """
 
     def __init__(self, handle: HandleState) -> None:
         self._handle = handle
         self._context = handle.context
 
-    def seal(self, lane: SendLane, item: LaneItem) -> Sealed:
+    def seal(self, host: HostState, item: LaneItem) -> Sealed:
         """Return datagrams of what is left of ``item``, with the key and the MTU of now.
 
         They are those of all messages that are left, or of the first ones if that would be many.
@@ -47,6 +51,7 @@ class Sealer:
         Raises:
             SealError: The cipher failed.
         """
+        lane = host.lane
         sealed = item.sealed
         if sealed is not None:
             if self._is_current(sealed):
@@ -63,11 +68,23 @@ class Sealer:
                 and 0 < (sealed.first - lane.last_seq) & 0xFFFF < _HALF
                 and self._is_current(sealed)
             ):
-                item.sealed = sealed
-                return sealed
-        item.sealed = sealed = self._seal(item.batch, item.first)
+                return self._address(host, item, sealed)
+        sealed = self._seal(item.batch, item.first)
         item.batch.sealed[item.first] = sealed
-        return sealed
+        return self._address(host, item, sealed)
+
+    def _address(self, host: HostState, item: LaneItem, sealed: Sealed) -> Sealed:
+        """Return ``sealed`` as it goes to ``host``, and make it what is sent of ``item`` now."""
+        cipher = sealed.cipher
+        if cipher is None or not cipher.addresses or item.batch.broadcast:
+            item.sealed = sealed
+            return sealed
+        # What found no room is tried again.
+        if item.addressed is None or item.addressed[0] is not sealed:
+            datagrams = self._encrypt(cipher, sealed.datagrams, host.host_id)
+            item.addressed = (sealed, sealed._replace(datagrams=datagrams))
+        item.sealed = item.addressed[1]
+        return item.sealed
 
     def _is_current(self, sealed: Sealed) -> bool:
         context = self._context
@@ -114,16 +131,24 @@ class Sealer:
                 packets = [packets[index] for index in order]
                 owners = [owners[index] for index in order]
             return Sealed(packets, owners, seqs[0], seqs[-1], first, end, is_last, None, mtu)
+        if type(packets) is Parted:
+            packets = list(packets)
+        if batch.broadcast or not cipher.addresses:
+            packets = self._encrypt(cipher, packets, None)
+        return Sealed(packets, owners, seqs[0], seqs[-1], first, end, is_last, cipher, mtu)
+
+    def _encrypt(self, cipher: Cipher, packets: Sequence[bytes], to: int | None) -> list[bytes]:
+        """Return the envelopes of ``packets`` for host ``to``, or with None for all."""
         began = time.perf_counter()
         try:
-            datagrams = cipher.seal(list(packets) if type(packets) is Parted else packets)
+            datagrams = cipher.seal_to(packets, to)
         except (MemoryError, OSError) as error:
             raise SealError(f"the cipher failed: {error!r}") from error
-        counters = context.counters
+        counters = self._context.counters
         number = len(packets)
         counters.tx_crypt.add(time.perf_counter() - began, number)
         counters.tx_crypt_overhead += size_of(datagrams, number) - size_of(packets, number)
-        return Sealed(datagrams, owners, seqs[0], seqs[-1], first, end, is_last, cipher, mtu)
+        return datagrams
 
     def _encode(
         self, batch: Batch, datas: Sequence[bytes], seqs: Sequence[int], compress: int, mtu: int

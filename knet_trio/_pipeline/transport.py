@@ -111,7 +111,7 @@ class TransportStage(Stage[int]):
         # Another host's message may have told that this one cannot be reached.
         while host.ranked:
             try:
-                sealed = self._sealer.seal(host.lane, item)
+                sealed = self._sealer.seal(host, item)
             except SealError as error:
                 count_lost(self._context, error, item.left)
                 item.error = error

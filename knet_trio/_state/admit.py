@@ -22,6 +22,8 @@ from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
 
+_NOT_YET: Final = "nothing of that life has answered a ping of this host yet"
+
 _WHAT: Final = {
     PacketKind.DATA: "data",
     PacketKind.PING: "a ping",
@@ -32,17 +34,26 @@ _WHAT: Final = {
 
 
 def admit(
-    host: HostState, link: NetworkLinkState, kind: PacketKind, source: Address, packets: int = 1
+    host: HostState,
+    link: NetworkLinkState,
+    kind: PacketKind,
+    source: Address,
+    packets: int = 1,
+    *,
+    believed: bool = True,
 ) -> Action | None:
     """Return what happens to packets of ``host`` for ``link``; None, and counted, for nothing."""
     context = host.context
     reachable = bool(host.ranked)
     origin = _find_origin(host, link, kind, source)
-    verdict = VERDICTS[Situation(kind, link.address.kind, link.phase, reachable, origin)]
+    situation = Situation(kind, link.address.kind, link.phase, reachable, origin, believed)
+    verdict = VERDICTS[situation]
     if isinstance(verdict, Action):
         return verdict
     if verdict is DropCause.UNKNOWN_ADDRESS:
         refuse_address(link, kind, source, packets)
+    elif verdict is DropCause.UNCONFIRMED:
+        refuse_unconfirmed(host, source, _NOT_YET, packets)
     elif verdict is DropCause.ACCESS_LIST:
         context.refuse(verdict, source, _Rejection(link, source), times=packets, link=link)
     elif verdict is DropCause.IMPOSSIBLE_SOURCE:
@@ -50,6 +61,19 @@ def admit(
     else:
         context.refuse(verdict, times=packets, link=link)
     return None
+
+
+def refuse_unconfirmed(host: HostState, source: Address, why: str, packets: int = 1) -> None:
+    """Count packets of ``host`` that may be recordings, for that reason."""
+    host.context.refuse(
+        DropCause.UNCONFIRMED,
+        source,
+        host.host_id,
+        why,
+        times=packets,
+        link=host.by_address.get(source),
+        key=host.host_id,
+    )
 
 
 def refuse_address(

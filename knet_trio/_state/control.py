@@ -23,6 +23,7 @@ from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState, TroubleKey
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import UNREACHABLE_ERRNOS, NetworkLinkState
+from knet_trio._state.trust import Credentials
 from knet_trio.abc import ConnectionChange, Endpoint, PathTrouble
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
@@ -44,12 +45,20 @@ _COUNTED = {
 }
 
 
-def receive_scheduled(handle: HandleState, packet: bytes, source: Address) -> bool:
+def receive_scheduled(
+    handle: HandleState, packet: bytes, source: Address, credentials: Credentials | None = None
+) -> bool:
     """Act on a scheduled ping, or on the pong to the last one, of a host that is reached.
 
     This is the short way for what links do all day: from the address that a link leads to, for
     which the table of ``_core/admission.py`` has one answer. What happens is the same as by
     ``receive_control``.
+
+    Args:
+        handle: The handle.
+        packet: The packet.
+        source: Where it came from.
+        credentials: By what its sender is believed; None where all envelopes are alike.
 
     Returns:
         Whether it was one; if not, nothing has happened.
@@ -64,30 +73,56 @@ def receive_scheduled(handle: HandleState, packet: bytes, source: Address) -> bo
     link = host.admitted.get(source)
     if link is None or link.link_id != link_id:
         return False
+    if credentials is not None and not credentials.believed:
+        return False
     context = handle.context
     address = link.address
     if context.access_lists and not address.acl.accepts(source.host):
         return False
     if kind == TYPE_PING:
-        if not seq and address.is_seen(stamp):
-            context.refuse(DropCause.REPLAYED, source, link=link)
-            return True
+        if credentials is None or credentials.trust is None:
+            if not seq and address.is_seen(stamp):
+                context.refuse(DropCause.REPLAYED, source, link=link)
+                return True
+            host.inbound.ping_received(seq, timed=True, link=link_id)
+        else:
+            credentials.take()
         link.counters.received(Kind.PING, 1, PING_SIZE)
         address.hear_peer(context.now())
-        host.inbound.ping_received(seq, timed=True, link=link_id)
-        link.output.answer(packet)
+        answer = context.crypto.sealer if credentials is None else credentials.answer
+        link.output.answer(packet, answer)
         return True
     sent = link.output.find_last(stamp, source)
     if sent is None:
         return False
+    now = context.now()
+    if credentials is not None:
+        credentials.take()
+        host.trust.pong_received(now)
     link.counters.received(Kind.PONG, 1, PING_SIZE)
-    link.pong_received(sent, context.now())
+    link.pong_received(sent, now)
     return True
 
 
-def receive_control(handle: HandleState, packet: Control, size: int, source: Address) -> None:
-    """Act on one control packet, which had ``size`` bytes without its envelope."""
+def receive_control(
+    handle: HandleState,
+    packet: Control,
+    size: int,
+    source: Address,
+    credentials: Credentials | None = None,
+) -> None:
+    """Act on one control packet, which had ``size`` bytes without its envelope.
+
+    Args:
+        handle: The handle.
+        packet: The packet.
+        size: Its size.
+        source: Where it came from.
+        credentials: By what its sender is believed; None where all envelopes are alike.
+    """
     context = handle.context
+    if credentials is None:
+        credentials = Credentials(context.crypto.sealer)
     host = handle.hosts.get(packet.node)
     if host is None:
         refuse_host(handle, packet.node, source)
@@ -97,75 +132,112 @@ def receive_control(handle: HandleState, packet: Control, size: int, source: Add
         refuse_link(handle, packet.node, packet.link, source)
         return
     kind = _KINDS[type(packet)]
-    action = admit(host, link, kind, source)
+    action = admit(host, link, kind, source, believed=credentials.believed)
     if action is None:
         return
     if isinstance(packet, Ping):
-        _ping_received(host, link, packet, size, source, action)
+        _ping_received(host, link, packet, size, source, action, credentials)
     elif isinstance(packet, Pong):
-        _pong_received(host, link, packet, size, source, action)
+        _pong_received(host, link, packet, size, source, action, credentials)
     else:
+        if action is Action.ACT:
+            credentials.take()
         _count(link, kind, size)
         if isinstance(packet, PmtudProbe):
-            link.output.reply(packet.size)
+            link.output.reply(packet.size, credentials.answer)
         elif not link.path_mtu.reply_received(packet, context.now()):
             context.refuse(DropCause.UNEXPECTED_PMTUD_REPLY, link=link)
 
 
 def _ping_received(
-    host: HostState, link: NetworkLinkState, ping: Ping, size: int, source: Address, action: Action
+    host: HostState,
+    link: NetworkLinkState,
+    ping: Ping,
+    size: int,
+    source: Address,
+    action: Action,
+    credentials: Credentials,
 ) -> None:
     """Act on a ping, as far as its sender may."""
-    context = link.context
+    context, answer = link.context, credentials.answer
     if action is Action.ACT:
-        if link.address.is_copy(ping):
-            context.refuse(DropCause.REPLAYED, source, link=link)
-            return
+        if credentials.trust is None:
+            if link.address.is_copy(ping):
+                context.refuse(DropCause.REPLAYED, source, link=link)
+                return
+            _take_number(host, link, ping)
+        else:
+            credentials.take()
         _count(link, PacketKind.PING, size)
         link.address.hear_peer(context.now())
-        _take_number(host, link, ping)
-        link.output.pong(ping)
-    elif action is Action.ANSWER:
+        link.output.pong(ping, answer)
+    elif action is Action.ASK or action is Action.ANSWER:
         _count(link, PacketKind.PING, size)
-        link.output.pong(ping)
-        link.heard_elsewhere(source)
+        if action is Action.ASK:
+            # First, so that on a link that keeps order the peer has proven itself to this host
+            # before it knows that this host has done so.
+            link.ask(context.now(), answer)
+        link.output.pong(ping, answer)
+        if source != link.address.source:
+            link.heard_elsewhere(source)
     else:
         now = context.now()
-        fault = link.address.find_fault(source, ping, now)
+        fault = link.address.find_fault(source, ping, now, anywhere=credentials.trust is None)
         if fault is not None:
             context.refuse(fault, source, link=link)
             return
         _count(link, PacketKind.PING, size)
         greeted = action is Action.GREET
-        if greeted:
-            link.output.pong(ping, to=source)
-        link.challenge(source, ping, now, greeted=greeted)
+        asks_first = credentials.trust is not None
+        if greeted and not asks_first:
+            link.output.pong(ping, answer, source)
+        link.challenge(source, ping, now, answer, greeted=greeted)
+        if greeted and asks_first:
+            link.output.pong(ping, answer, source)
 
 
 def _pong_received(
-    host: HostState, link: NetworkLinkState, pong: Pong, size: int, source: Address, action: Action
+    host: HostState,
+    link: NetworkLinkState,
+    pong: Pong,
+    size: int,
+    source: Address,
+    action: Action,
+    credentials: Credentials,
 ) -> None:
     """Act on a pong, if it answers a ping that was sent to where it came from."""
     context = link.context
     now = context.now()
-    sent = link.output.find_sent(pong, source)
-    if action is Action.FOLLOW and sent is None:
+    answered = link.output.find_sent(pong, source, credentials)
+    if action is Action.FOLLOW and answered is None:
         refuse_address(link, PacketKind.PONG, source)
         return
     _count(link, PacketKind.PONG, size)
-    if sent is None:
+    if answered is None:
         context.refuse(DropCause.UNEXPECTED_PONG, link=link)
         return
-    if action is Action.FOLLOW:
-        if not link.heartbeat.expects(sent, now):
+    sent = answered.sent
+    if action is Action.FOLLOW and not link.heartbeat.expects(sent, now):
+        context.refuse(DropCause.UNEXPECTED_PONG, link=link)
+        return
+    if not credentials.believed:
+        if now - sent > link.config.pong_timeout:
             context.refuse(DropCause.UNEXPECTED_PONG, link=link)
             return
+        host.confirm(credentials)
+    else:
+        credentials.take()
+    host.trust.pong_received(now)
+    if not answered.counted:
+        return
+    if action is Action.FOLLOW:
         challenged = link.follow(source)
         # The ping that was the reason to ask may be a copy of one that came before the link moved.
         if challenged is not None and not link.address.is_copy(challenged.ping):
-            _take_number(host, link, challenged.ping)
+            if credentials.trust is None:
+                _take_number(host, link, challenged.ping)
             if not challenged.greeted:
-                link.output.pong(challenged.ping)
+                link.output.pong(challenged.ping, credentials.answer)
     link.pong_received(sent, now)
 
 

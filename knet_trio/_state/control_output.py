@@ -6,7 +6,7 @@ import errno
 import hmac
 import os
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from knet_trio._core.onwire import (
     Ping,
@@ -21,16 +21,33 @@ from knet_trio._core.onwire import (
     pong_header,
 )
 from knet_trio._core.stamps import Stamps
+from knet_trio._crypto.aead import PacketSealer
 from knet_trio._state.context import Context
 from knet_trio._state.counters import Kind
 from knet_trio._state.link_address import LinkAddress
 from knet_trio._state.link_sender import LinkSender
 from knet_trio._state.send_lane import SendLane
-from knet_trio.abc import Endpoint, PathTrouble
+from knet_trio._state.trust import Credentials, HostTrust
+from knet_trio.abc import Cipher, Endpoint, PathTrouble
 from knet_trio.address import Address
 
 NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS})
 """What the system says when it has no room for a packet."""
+
+
+class Answered(NamedTuple):
+    """The ping that a pong answers.
+
+    Attributes:
+        sent: The time that it carried.
+        counted: Whether it counts for the link.
+        is_proof: Whether its stamp was drawn since a life of the host was confirmed last, or none
+            any more: the pong shows which life that has now.
+    """
+
+    sent: float
+    counted: bool = True
+    is_proof: bool = False
 
 
 class ControlOutput:
@@ -42,6 +59,7 @@ class ControlOutput:
         host_id: The host at the other end.
         link_id: The link.
         lane: The lane of the host, which knows the number that a ping tells.
+        trust: Which lives of the host are believed.
         report: Called with troubles of other links that are found on the way.
 
     Attributes:
@@ -56,6 +74,7 @@ class ControlOutput:
         sender: LinkSender,
         address: LinkAddress,
         lane: SendLane,
+        trust: HostTrust,
         report: Callable[[Endpoint, Sequence[PathTrouble]], None],
     ) -> None:
         self._context = context
@@ -64,11 +83,14 @@ class ControlOutput:
         self._sender = sender
         self.address = address
         self._lane = lane
+        self._trust = trust
         self._report = report
         self._pong_header = pong_header(context.host_id)
         # The last ping that was sent, and where its pong comes from: most pongs answer that.
         self._last_stamp = b""
         self._last_place: Address | None = None
+        # What the stamps have in common that go to a place.
+        self._where_of: tuple[Address, bytes] | None = None
         self._where = b""
         self._last_time = 0.0
 
@@ -97,29 +119,85 @@ class ControlOutput:
         Returns:
             The system's error if it refuses to send it, or has no room.
         """
-        context = self._context
-        lane = self._lane
-        number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)
+        sealer = self._context.crypto.sealer
         source = self.address.name_source(place)
-        if source != self._last_place:
-            self._last_place = source
-            self._where = Stamps.describe(self._host_id, self._link_id, source)
-        stamp = context.stamps.make(time, self._where)
-        self._last_stamp, self._last_time = stamp, time
-        packet = encode_ping_fields(context.host_id, self._link_id, stamp, number, timed)
-        return self._send(Kind.PING, packet, place)
+        stamp = self._make_stamp(time, source, sealer, counted=True)
+        self._last_stamp, self._last_place, self._last_time = stamp, source, time
+        return self._send_ping(stamp, place, sealer, timed=timed)
 
-    def find_sent(self, pong: Pong, source: Address) -> float | None:
-        """Return the time of the ping that ``pong`` answers.
+    def ask(self, time: float, place: Address, sealer: Cipher | None) -> None:
+        """Send a ping to ``place`` that asks who is there, in the envelope of one that came.
+
+        Its pong counts for the link if that envelope is in use.
+        """
+        if sealer is self._context.crypto.sealer:
+            self.ping(time, place, timed=True)
+            return
+        source = self.address.name_source(place)
+        stamp = self._make_stamp(time, source, sealer, counted=False)
+        self._send_ping(stamp, place, sealer, timed=True)
+
+    def ping_beside(self, time: float, place: Address) -> None:
+        """Send the scheduled ping of that time also in the envelopes that are not in use.
+
+        Those of model ``aead`` only: so hosts know each other's lives before they use them.
+        """
+        crypto = self._context.crypto
+        for sealer in crypto.aead:
+            if sealer is not crypto.sealer:
+                self.ask(time, place, sealer)
+
+    def _make_stamp(
+        self, time: float, source: Address, sealer: Cipher | None, *, counted: bool
+    ) -> bytes:
+        binding = b""
+        if isinstance(sealer, PacketSealer):
+            binding = self._trust.of(sealer).binding(counted=counted)
+        if self._where_of != (source, binding):
+            self._where_of = (source, binding)
+            self._where = self._describe(source, binding)
+        return self._context.stamps.make(time, self._where)
+
+    def _send_ping(
+        self, stamp: bytes, place: Address, sealer: Cipher | None, *, timed: bool
+    ) -> OSError | None:
+        context, lane = self._context, self._lane
+        number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)
+        packet = encode_ping_fields(context.host_id, self._link_id, stamp, number, timed)
+        return self._send(Kind.PING, packet, sealer, place)
+
+    def _describe(self, source: Address, binding: bytes) -> bytes:
+        return Stamps.describe(self._host_id, self._link_id, source, binding)
+
+    def find_sent(
+        self, pong: Pong, source: Address, credentials: Credentials | None = None
+    ) -> Answered | None:
+        """Return the ping that ``pong`` answers.
 
         Returns:
             None if no ping of this link that was sent to ``source`` had its stamp.
         """
-        sent = self.find_last(pong.time, source)
-        if sent is not None:
-            return sent
-        where = Stamps.describe(self._host_id, self._link_id, source)
-        return self._context.stamps.read_untrusted(pong.time, where)
+        stamp, stamps = pong.time, self._context.stamps
+        if credentials is None or credentials.trust is None:
+            sent = self.find_last(stamp, source)
+            if sent is None:
+                sent = stamps.read_untrusted(stamp, self._describe(source, b""))
+            return None if sent is None else Answered(sent)
+        trust = credentials.trust
+        for counted in (True, False):
+            where = self._describe(source, trust.binding(counted=counted))
+            sent = stamps.read_untrusted(stamp, where)
+            if sent is not None:
+                return Answered(sent, counted, is_proof=True)
+        if not credentials.believed:
+            return None
+        # It was on its way while another link, or another ping, had the life confirmed.
+        for counted in (True, False):
+            where = self._describe(source, trust.binding(counted=counted, earlier=1))
+            sent = stamps.read_untrusted(stamp, where)
+            if sent is not None:
+                return Answered(sent, counted)
+        return None
 
     def find_last(self, stamp: bytes, source: Address) -> float | None:
         """Return the time of the last ping, if it had ``stamp`` and was sent to ``source``."""
@@ -127,14 +205,14 @@ class ControlOutput:
             return self._last_time
         return None
 
-    def pong(self, ping: Ping, to: Address | None = None) -> None:
+    def pong(self, ping: Ping, answer: Cipher | None, to: Address | None = None) -> None:
         """Answer ``ping`` with its own fields, to the link's destination or to another one."""
         pong = Pong(self._context.host_id, self._link_id, ping.time, ping.seq, ping.timed)
-        self._send(Kind.PONG, encode_pong(pong), to)
+        self._send(Kind.PONG, encode_pong(pong), answer, to)
 
-    def answer(self, ping: bytes) -> None:
+    def answer(self, ping: bytes, answer: Cipher | None) -> None:
         """Answer the packet ``ping``, which is for this link, where the link leads to."""
-        self._send(Kind.PONG, answer_ping(ping, self._pong_header))
+        self._send(Kind.PONG, answer_ping(ping, self._pong_header), answer)
 
     def probe(self, number: int, length: int) -> OSError | None:
         """Send a path MTU probe.
@@ -147,12 +225,12 @@ class ControlOutput:
             The system's error if it refuses to send it, or has no room.
         """
         probe = PmtudProbe(self._context.host_id, self._link_id, number, length)
-        return self._send(Kind.PMTU, encode_pmtud(probe))
+        return self._send(Kind.PMTU, encode_pmtud(probe), self._context.crypto.sealer)
 
-    def reply(self, number: int) -> None:
+    def reply(self, number: int, answer: Cipher | None) -> None:
         """Answer a path MTU probe that came through."""
         reply = PmtudReply(self._context.host_id, self._link_id, number)
-        self._send(Kind.PMTU_ANSWER, encode_pmtud_reply(reply))
+        self._send(Kind.PMTU_ANSWER, encode_pmtud_reply(reply), answer)
 
     def kernel_mtu(self) -> int | None:
         """Return the largest packet that this machine sends to the peer, in bytes on the wire.
@@ -172,16 +250,17 @@ class ControlOutput:
         self._report(endpoint, others)
         return min(sizes, default=None)
 
-    def _send(self, kind: Kind, packet: bytes, to: Address | None = None) -> OSError | None:
+    def _send(
+        self, kind: Kind, packet: bytes, sealer: Cipher | None, to: Address | None = None
+    ) -> OSError | None:
         destination = to or self.address.destination
         if destination is None:
             return None
         context = self._context
-        sealer = context.crypto.sealer
         if sealer is None:
             return self._sender.send_control(kind, packet, destination)
         try:
-            datagram = sealer.seal((packet,))[0]
+            datagram = sealer.seal_to((packet,), self._host_id)[0]
         except (OSError, MemoryError) as error:
             # The system gave no random bytes, or no memory. The next packet comes anyway.
             if isinstance(error, MemoryError):

@@ -17,9 +17,34 @@ def explain_host(host: HostState) -> str:
     waiting = host.lane.messages
     if waiting:
         lines.append(f"  waiting until its links take them: {waiting} messages")
+    lines += (f"  {line}" for line in _explain_trust(host))
     for link in host.links.values():
         lines += (f"  {line}" for line in link.explain().splitlines())
     return "\n".join(lines)
+
+
+def _explain_trust(host: HostState) -> list[str]:
+    """Return lines on what is believed of its packets, by envelopes of model ``aead``."""
+    context = host.context
+    lines: list[str] = []
+    if not host.network_links:
+        return lines
+    for sealer in context.crypto.aead:
+        trust = host.trust.of(sealer)
+        slot = f"crypto slot {context.crypto.number(sealer)}"
+        at = trust.confirmed_at
+        ago = "" if at is None else f"{context.now() - at:.1f} s ago"
+        if trust.confirmation.life is not None:
+            lines.append(f"in {slot} it has answered, {ago}: what it sealed since then is taken")
+        elif at is not None:
+            lines.append(f"in {slot} nothing is taken since contact was lost; it answered {ago}")
+        else:
+            lines.append(
+                f"in {slot} it has not answered yet, so that nothing is taken: see that it has the"
+                " same key and cipher there; if packets come all the same, they are recordings of"
+                " an earlier life"
+            )
+    return lines
 
 
 def describe_host(host: HostState) -> str:

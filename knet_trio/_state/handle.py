@@ -82,7 +82,7 @@ class HandleState:
         del self.hosts[host.host_id]
         del self._names[host.name]
         if self.reachable.pop(host.host_id, None) is not None:
-            self.on_host_lost(host)
+            self._lost(host)
         self.context.log.debug(
             LogSubsystem.HOST, "host %d (%s) is removed", host.host_id, host.name
         )
@@ -159,7 +159,13 @@ class HandleState:
             self.reachable[host.host_id] = host
             self.on_links_changed(host)
         elif self.reachable.pop(host.host_id, None) is not None:
-            self.on_host_lost(host)
+            self._lost(host)
+
+    def _lost(self, host: HostState) -> None:
+        if not self.reachable:
+            # What was sealed until now, and did not arrive, is not to arrive later.
+            self.context.crypto.life.renew()
+        self.on_host_lost(host)
 
     def _forget(self, link: NetworkLinkState) -> None:
         """Remove a link from the indexes and the data MTU."""

@@ -10,6 +10,7 @@ from knet_trio._core.last_pings import PingFigures
 from knet_trio._core.liveness import STALL, Liveness, PongOutcome
 from knet_trio._state.context import Context
 from knet_trio._state.control_output import NO_ROOM, ControlOutput
+from knet_trio.abc import Cipher
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.status import LinkCause
@@ -150,6 +151,8 @@ class Heartbeat:
         if error is None:
             self.refused = False
             liveness.left(sent, now)
+            if timed and liveness.connected:
+                output.ping_beside(sent, place)
             return sent
         self.refused = error.errno not in NO_ROOM
         if self.refused:
@@ -209,9 +212,9 @@ class Heartbeat:
         """Forget what was said of where the link led to: it leads elsewhere."""
         self.liveness.moved()
 
-    def challenge(self, place: Address, now: float) -> None:
-        """Ask at ``place`` whether the peer is there."""
-        self._output.ping(self.liveness.challenge_time(now), place, timed=True)
+    def ask(self, place: Address, now: float, answer: Cipher | None) -> None:
+        """Ask at ``place`` whether the peer is there, in the envelope ``answer``."""
+        self._output.ask(self.liveness.challenge_time(now), place, answer)
 
     def expects(self, sent: float, now: float) -> bool:
         """Return whether a pong to a ping of that time would count now."""

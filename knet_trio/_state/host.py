@@ -13,6 +13,7 @@ from knet_trio._state.loopback import LoopbackLinkState
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.receive_lane import ReceiveLane
 from knet_trio._state.send_lane import SendLane
+from knet_trio._state.trust import Credentials, HostTrust
 from knet_trio._waiting import AsyncBool
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
@@ -39,6 +40,7 @@ class HostState:
         turn: Counts messages, with the round-robin policy, to choose their links.
         lane: What waits to be sent to it.
         receive_lane: What it has sent and waits to be decompressed.
+        trust: Which lives of it are believed, by envelopes of model ``aead``.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class HostState:
         self.turn = 0
         self.lane = SendLane(context.seq)
         self.receive_lane = ReceiveLane(host_id)
+        self.trust = HostTrust(host_id, context.crypto, context.now, self._longest_timeout)
         self._changed = changed
         self._forget = forget
 
@@ -99,6 +102,7 @@ class HostState:
             if source is not None and (link.enabled or source not in by_address):
                 by_address[source] = link
         self.by_address = by_address
+        self.trust.set_up(any(link.connected.is_on for link in links))
         self.ranked = rank(link for link in links if link.usable)
         self.admitted = {
             source: link for source, link in by_address.items() if self.ranked and link.enabled
@@ -113,6 +117,23 @@ class HostState:
             self._log_reachable()
             self.context.tell(HostStatusChanged(self.host_id, reachable))
         self._changed(self)
+
+    def confirm(self, credentials: Credentials) -> None:
+        """Believe the life of a pong that has brought back a stamp of now."""
+        trust = credentials.trust
+        assert trust is not None
+        log, slot = self.context.log, self.context.crypto.number(trust.sealer)
+        again = self.trust.confirm(credentials, reachable=bool(self.ranked))
+        if again:
+            self.inbound.restarted()
+        text = "host %d (%s) has answered in crypto slot %d: %s"
+        what = "another life of it than before" if again else "what it sends from now on is taken"
+        key = (text, self.host_id, slot)
+        log.info(LogSubsystem.CRYPTO, text, self.host_id, self.name, slot, what, key=key)
+
+    def _longest_timeout(self) -> float:
+        links = self.network_links.values()
+        return max((link.config.pong_timeout for link in links), default=0.0)
 
     def _log_reachable(self) -> None:
         log = self.context.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from hashlib import blake2b
 from typing import NamedTuple
 
 from knet_trio._core.acl import AccessList, AclEntry
@@ -133,21 +134,34 @@ class LinkAddress:
         """Return whether a ping with ``stamp``, that may start numbers afresh, came before."""
         return self._seen_pings.is_copy(stamp)
 
-    def find_fault(self, place: Address, ping: Ping, now: float) -> DropCause | None:
+    def find_fault(
+        self, place: Address, ping: Ping, now: float, *, anywhere: bool = True
+    ) -> DropCause | None:
         """Return why ``place``, where ``ping`` came from, is not asked whether the peer is there.
 
         A ping that came from elsewhere before gets no second answer, and takes none from others.
+
+        Args:
+            place: The place.
+            ping: The ping.
+            now: The time, in seconds.
+            anywhere: Whether a ping that came from another place is a copy. Where the envelope
+                tells copies of what was taken, a peer whose ping somebody else was quicker with is
+                asked all the same.
 
         Returns:
             None if it is to be asked now, which counts.
         """
         proven = place == self._proven
         seen = self._seen_proven if proven else self._seen_elsewhere
-        if ping.time in seen:
+        stamp = ping.time
+        if not anywhere:
+            stamp = blake2b(stamp + repr(place).encode(), digest_size=len(stamp)).digest()
+        if stamp in seen:
             return DropCause.REPLAYED
         if not self._limit.admits(place, now, proven=proven):
             return DropCause.RATE_LIMITED
-        seen.add(ping.time)
+        seen.add(stamp)
         return None
 
     def challenge(self, place: Address, ping: Ping, *, greeted: bool) -> None:

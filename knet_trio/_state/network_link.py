@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -27,7 +28,8 @@ from knet_trio._state.link_sender import LinkSender
 from knet_trio._state.path_mtu import PathMtu
 from knet_trio._state.send_lane import SendLane
 from knet_trio._state.send_socket import SendSocket
-from knet_trio.abc import ConnectionChange, Endpoint, PathTrouble, Transport
+from knet_trio._state.trust import HostTrust
+from knet_trio.abc import Cipher, ConnectionChange, Endpoint, PathTrouble, Transport
 from knet_trio.address import Address
 from knet_trio.config import LinkConfig
 from knet_trio.errors import DropCause
@@ -52,10 +54,15 @@ UNREACHABLE_ERRNOS: Final = frozenset(
 _OF_NO_USE: Final = frozenset({LinkCause.NO_PONG, LinkCause.UNREACHABLE, LinkCause.REFUSED})
 
 
+ASK_EVERY: Final = 0.01
+"""Seconds between two pings that ask which life a host has, over one link."""
+
+
 class NetworkLinkState(LinkState):
     """A link over the network: how it goes up and down, by what its parts find out.
 
     Args:
+        trust: Which lives of its host are believed.
         changed: Called when its use, its MTU or its destination has changed.
         report: Called with troubles of other links that are found on the way.
 
@@ -76,11 +83,13 @@ class NetworkLinkState(LinkState):
         transport: Transport,
         send_socket: SendSocket,
         lane: SendLane,
+        trust: HostTrust,
         changed: Callable[[], None],
         report: Callable[[Endpoint, Sequence[PathTrouble]], None],
     ) -> None:
         super().__init__(context, host_id, config)
         self._changed = changed
+        self._asked_at = -math.inf
         self.transport = transport
         self.address = LinkAddress(config.dst, any_port=transport.has_connections)
         self.sender = LinkSender(
@@ -95,7 +104,7 @@ class NetworkLinkState(LinkState):
             has_connections=transport.has_connections,
         )
         self.output = ControlOutput(
-            context, host_id, config.link_id, self.sender, self.address, lane, report
+            context, host_id, config.link_id, self.sender, self.address, lane, trust, report
         )
         self._asked_pings = AskedPings()
         self.heartbeat = Heartbeat(context, config, self.output, self.take_down, self._lapsed)
@@ -348,10 +357,19 @@ class NetworkLinkState(LinkState):
 
     # Where it leads to.
 
-    def challenge(self, place: Address, ping: Ping, now: float, *, greeted: bool) -> None:
+    def challenge(
+        self, place: Address, ping: Ping, now: float, answer: Cipher | None, *, greeted: bool
+    ) -> None:
         """Ask at ``place``, where ``ping`` came from, whether the peer is there."""
         self.address.challenge(place, ping, greeted=greeted)
-        self.heartbeat.challenge(place, now)
+        self.heartbeat.ask(place, now, answer)
+
+    def ask(self, now: float, answer: Cipher | None) -> None:
+        """Ask where it leads to which life its host has, unless that was asked just before."""
+        destination = self.destination
+        if destination is not None and not 0 <= now - self._asked_at < ASK_EVERY:
+            self._asked_at = now
+            self.heartbeat.ask(destination, now, answer)
 
     def follow(self, place: Address) -> Challenged | None:
         """Lead to ``place`` from now on: the peer has answered from there.

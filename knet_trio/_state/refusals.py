@@ -102,6 +102,10 @@ TOLD: Final[dict[DropCause, Told]] = {
     DropCause.REPLAYED: Told(
         _INFO, LogSubsystem.RX, "a copy of an earlier ping from %s is refused"
     ),
+    # The source, the host, and what is wrong with what it sends.
+    DropCause.UNCONFIRMED: Told(
+        _INFO, LogSubsystem.CRYPTO, "a packet from %s, sealed by host %s, is refused: %s"
+    ),
     DropCause.LINK_DISABLED: Told(
         _DEBUG, LogSubsystem.RX, "the peer is trying to reach it, but it is disabled"
     ),
@@ -160,7 +164,7 @@ ADVICE: Final[dict[DropCause, str]] = {
     DropCause.BAD_FRAGMENT: "its sender is broken, or somebody forges packets",
     DropCause.WRONG_VERSION: "compare crypto on both hosts, and the versions of the protocol",
     DropCause.UNKNOWN_TYPE: "compare crypto on both hosts, or find out who sends this",
-    DropCause.NOT_AUTHENTIC: "compare key, cipher and hash on both hosts",
+    DropCause.NOT_AUTHENTIC: "compare key, cipher and hash on both hosts, and the model",
     DropCause.CLEAR_TRAFFIC: "set crypto on the other host, or allow_clear_traffic on this one",
     DropCause.UNKNOWN_HOST: "compare the host ids on both sides",
     DropCause.UNKNOWN_LINK: "a link has the same id on both sides",
@@ -170,6 +174,8 @@ ADVICE: Final[dict[DropCause, str]] = {
     DropCause.IMPOSSIBLE_SOURCE: "somebody forges packets",
     DropCause.RATE_LIMITED: "somebody floods this link with pings",
     DropCause.REPLAYED: "the network duplicates packets, or somebody replays recorded ones",
+    DropCause.UNCONFIRMED: "its packets are recordings of an earlier life, unless that host has"
+    " just started: then it is confirmed as soon as it answers a ping",
     DropCause.LINK_DISABLED: "set enabled = True to let it",
     DropCause.PEER_UNREACHABLE: "look at the links of that host: its pongs are late or lost",
     DropCause.UNEXPECTED_PONG: "pongs that come twice, or later than pong_timeout: on a slow path"
@@ -181,7 +187,8 @@ ADVICE: Final[dict[DropCause, str]] = {
     DropCause.COMPRESSION_REFUSED: "add the model to accept_compression here, or compress otherwise"
     " there",
     DropCause.RECEIVE_QUEUE_FULL: "compress with something quicker there, or send less",
-    DropCause.NOT_FOR_THIS_HOST: "messages that the filter here says are for others",
+    DropCause.NOT_FOR_THIS_HOST: "messages that the filter here says are for others, or packets"
+    " that were sealed for another host",
     DropCause.NO_CHANNEL: "open the channel on this host, before its peers send on it",
     DropCause.CHANNEL_FULL: "read with receive_many, or give open_channel a larger receive_buffer",
     DropCause.CHANNEL_ERROR: "the descriptor of a data fd refused messages: the event ChannelError"

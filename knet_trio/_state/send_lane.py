@@ -38,6 +38,8 @@ OnEnd = Callable[[GivenUp | None], None]
 class Sealed(NamedTuple):
     """Messages as the datagrams that go on the wire.
 
+    Where each host gets its own envelopes, what hosts share are the packets in them.
+
     Attributes:
         datagrams: In the order in which they are sent.
         owners: The message that each datagram belongs to, 0 for the first one here; None if each
@@ -48,7 +50,7 @@ class Sealed(NamedTuple):
         base: The index of that message in its batch.
         end: The index of the message after the last one.
         is_last: Whether there is none.
-        cipher: The cipher that sealed them, None for clear packets.
+        cipher: The cipher that sealed them, or is to; None for clear packets.
         fragment_size: The data MTU by which the messages were cut, in bytes.
     """
 
@@ -174,6 +176,8 @@ class LaneItem:
         error: Why the system or the cipher refused some of it, None if they did not.
         first: The index of the first message of the batch that is not sent whole.
         sealed: The datagrams of messages from ``first`` on, None before they are made.
+        addressed: What hosts share, and the envelopes that were made of it for this host; None
+            where nothing was.
         start: The index of the first datagram that is not sent.
         sent: How many of its datagrams have been sent, the old ones of what was cut again too.
         on_end: Called when nothing of it waits any more, with the reason if it was not sent.
@@ -181,6 +185,7 @@ class LaneItem:
     """
 
     __slots__ = (
+        "addressed",
         "batch",
         "channel",
         "error",
@@ -200,6 +205,7 @@ class LaneItem:
         self.error: SendError | None = None
         self.first = 0
         self.sealed: Sealed | None = None
+        self.addressed: tuple[Sealed, Sealed] | None = None
         self.start = 0
         self.sent = 0
         self.on_end: OnEnd | None = None

@@ -135,6 +135,14 @@ class Fabric(Medium, Binder, Paths):
         """The socket was closed."""
         self._sockets.remove(endpoint)
 
+    def inject(self, data: bytes, source: Address, destination: Address) -> bool:
+        """Have a packet arrive that nothing here has sent; return whether a socket has it."""
+        interface = self._interfaces.get(destination.host)
+        endpoint = self._sockets.find(destination, source)
+        if interface is None or not interface.up or endpoint is None:
+            return False
+        return endpoint.put(data, source)
+
     def _carry(self, outgoing: Outgoing, departure: float) -> None:
         """A packet leaves its interface at ``departure``: find out where it gets."""
         self._sent += 1

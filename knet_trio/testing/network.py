@@ -25,6 +25,9 @@ from knet_trio.testing.wire import Wire
 AddressLike = str | IPv4Address | IPv6Address
 """An IP address, without a port."""
 
+AddressTuple = tuple[AddressLike, int]
+"""An IP address and a port."""
+
 
 class SimulatedNetwork:
     """Addresses, a wire each way between every two of them, and what happens to packets there.
@@ -208,6 +211,24 @@ class SimulatedNetwork:
             InvalidArgumentError: Nothing is at ``old``, or something is at ``new``.
         """
         self._fabric.move(_host(old), _host(new))
+
+    # What others send.
+
+    def inject(self, data: bytes, source: AddressTuple, destination: AddressTuple) -> bool:
+        """Have a packet arrive now that somebody sent with ``source`` in its header.
+
+        So an attacker sends what ``trace`` has recorded, or what he has made, from whichever
+        address he likes.
+
+        Args:
+            data: The bytes of the packet.
+            source: The address and port that it says it comes from.
+            destination: Those that it is for.
+
+        Returns:
+            Whether a socket has it.
+        """
+        return self._fabric.inject(bytes(data), parse_address(*source), parse_address(*destination))
 
     # What it knows.
 

@@ -22,14 +22,15 @@ from knet_trio.address import Address
 from knet_trio.errors import DropCause
 
 SECURITY: Final = Path(__file__).parents[2] / "docs" / "security.md"
+BELIEVED: Final = {True: "confirmed", False: "not confirmed"}
 REACHABLE: Final = {True: "reachable", False: "unreachable"}
 
 
 def draw() -> str:
     """The table of the rules, as it is in the docs."""
     rows = [
-        "| packet | link | which is | its host is | from | what happens |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| packet | link | which is | its host is | from | its life is | what happens |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     rows += [f"| {' | '.join(draw_cells(rule))} |" for rule in RULES]
     return "\n".join(rows)
@@ -44,6 +45,7 @@ def draw_cells(rule: Rule) -> list[str]:
         " or ".join(phase.value for phase in LinkPhase if phase in rule.phases),
         " or ".join(REACHABLE[one] for one in sorted(rule.reachable)),
         " or ".join(origin.value for origin in Origin if origin in rule.origins),
+        " or ".join(BELIEVED[one] for one in sorted(rule.believed)),
         verdict.value if isinstance(verdict, Action) else f"refused (`{verdict.value}`)",
     ]
 
@@ -62,7 +64,10 @@ def situations(**fixed: object) -> list[Situation]:
 
 def test_every_situation_is_decided() -> None:
     everything = set(
-        map(Situation._make, product(PacketKind, LinkKind, LinkPhase, (False, True), Origin))
+        map(
+            Situation._make,
+            product(PacketKind, LinkKind, LinkPhase, (False, True), Origin, (False, True)),
+        )
     )
     assert set(VERDICTS) == everything
 
@@ -99,7 +104,7 @@ def test_data_is_taken_from_the_address_of_the_peer_alone() -> None:
 
 
 def test_data_is_taken_while_its_host_is_there_or_begins_to_answer() -> None:
-    for situation in situations(packet=PacketKind.DATA, origin=Origin.PEER):
+    for situation in situations(packet=PacketKind.DATA, origin=Origin.PEER, believed=True):
         there = situation.reachable or situation.phase in (LinkPhase.ANSWERED, LinkPhase.UP)
         taken = VERDICTS[situation] is Action.ACT
         assert taken is (there and situation.phase is not LinkPhase.DISABLED)
@@ -138,13 +143,21 @@ def test_where_the_host_is_reached_matters_to_data_alone() -> None:
 
 
 def test_only_a_reply_may_come_from_another_link_of_the_host() -> None:
-    for situation in situations(origin=Origin.SIBLING):
+    for situation in situations(origin=Origin.SIBLING, believed=True):
         elsewhere = VERDICTS[situation._replace(origin=Origin.ELSEWHERE)]
         if situation.packet is not PacketKind.REPLY:
             assert VERDICTS[situation] is elsewhere
         elif situation.phase is not LinkPhase.DISABLED:
             assert VERDICTS[situation] is Action.ACT
             assert elsewhere is DropCause.UNKNOWN_ADDRESS
+
+
+def test_of_a_life_that_is_not_confirmed_nothing_acts_but_a_pong() -> None:
+    for situation in situations(believed=False):
+        verdict = VERDICTS[situation]
+        assert verdict not in (Action.ACT, Action.ANSWER)
+        if situation.packet is PacketKind.PONG:
+            assert verdict is VERDICTS[situation._replace(believed=True)]
 
 
 class TestSources:

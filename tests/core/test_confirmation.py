@@ -26,8 +26,8 @@ def test_before_a_pong_nothing_is_believed() -> None:
 def test_only_what_comes_above_the_floor_is_taken() -> None:
     confirmation = Confirmation()
     assert confirmation.prove(LIVES[0], 5)
-    assert confirmation.judge(LIVES[0], 5) is Credit.COPY
-    assert confirmation.judge(LIVES[0], 4) is Credit.COPY
+    assert confirmation.judge(LIVES[0], 5) is Credit.EARLIER
+    assert confirmation.judge(LIVES[0], 4) is Credit.EARLIER
     assert confirmation.judge(LIVES[0], 6) is Credit.FRESH
     # What is refused after that marks nothing.
     assert confirmation.judge(LIVES[0], 6) is Credit.FRESH
@@ -42,7 +42,7 @@ def test_after_a_lapse_the_same_life_has_another_floor_and_has_not_started_again
     confirmation.lapse()
     assert confirmation.judge(LIVES[0], 10) is Credit.UNCONFIRMED
     assert not confirmation.prove(LIVES[0], 12)
-    assert confirmation.judge(LIVES[0], 10) is Credit.COPY
+    assert confirmation.judge(LIVES[0], 10) is Credit.EARLIER
     assert confirmation.judge(LIVES[0], 13) is Credit.FRESH
 
 
@@ -83,7 +83,9 @@ def test_no_packet_is_taken_twice_while_a_life_is_confirmed(
             credit = confirmation.judge(name, counter)
             if name != life:
                 assert credit is Credit.UNCONFIRMED
-            elif counter <= floor or counter in taken:
+            elif counter <= floor:
+                assert credit is Credit.EARLIER
+            elif counter in taken:
                 assert credit is Credit.COPY
             else:
                 assert credit is Credit.FRESH

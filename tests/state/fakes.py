@@ -248,6 +248,7 @@ class World:
             transport,
             send_socket,
             host.lane,
+            host.trust,
             host.refresh,
             partial(receive_troubles, self.handle),
         )
