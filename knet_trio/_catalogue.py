@@ -7,9 +7,11 @@ See the knet_get pages of libknet's manual.
 from __future__ import annotations
 
 from knet_trio import _compress
-from knet_trio._crypto.envelope import CIPHER_NAMES, HASH_NAMES
+from knet_trio._crypto.aead import AEAD_NAMES
+from knet_trio._crypto.envelope import CIPHER_NAMES, HASH_NAMES, NONE
 from knet_trio._crypto.envelope import MODELS as CRYPTO_MODELS
 from knet_trio._transport import TRANSPORT_IDS
+from knet_trio.config import is_aead
 from knet_trio.errors import InvalidArgumentError, shown
 
 
@@ -56,26 +58,37 @@ def get_transport_id(name: str) -> int:
 
 
 def get_crypto_list() -> list[str]:
-    """Return the models for ``CryptoConfig``. See knet_get_crypto_list(3)."""
+    """Return the models for ``CryptoConfig`` that libknet has too.
+
+    There is one more, ``aead``, which only knet_trio has: see ``docs/aead.md``.
+
+    See knet_get_crypto_list(3).
+    """
     return list(CRYPTO_MODELS)
 
 
-def get_cipher_list() -> list[str]:
-    """Return the ciphers for ``CryptoConfig``, which every model has.
+def get_cipher_list(model: str = "openssl") -> list[str]:
+    """Return the ciphers for ``CryptoConfig``, which every model but ``aead`` has.
 
     Several names are one cipher: ``aes256``, ``aes-256``, ``aes256-cbc`` and ``aes-256-cbc`` are.
 
+    Args:
+        model: ``aead`` for the ciphers of that model.
+
     See knet_get_crypto_cipher_list(3).
     """
-    return list(CIPHER_NAMES)
+    return list(AEAD_NAMES if is_aead(model) else CIPHER_NAMES)
 
 
-def get_hash_list() -> list[str]:
+def get_hash_list(model: str = "openssl") -> list[str]:
     """Return the hashes for ``CryptoConfig``; model ``nss`` has no ``sha224``.
+
+    Args:
+        model: ``aead`` for what is the hash of that model: ``none``.
 
     See knet_get_crypto_hash_list(3).
     """
-    return list(HASH_NAMES)
+    return [NONE] if is_aead(model) else list(HASH_NAMES)
 
 
 def get_compress_list() -> list[str]:

@@ -67,6 +67,7 @@ class HandleSettings(Facade):
         """
         self._runtime.check_running()
         self._context.crypto.set(check_crypto(config), slot)
+        self._runtime.handle.forget_cleared_slots()
         settings.log_slot(self._context.log, slot, config)
 
     @forgets_arguments
@@ -109,6 +110,7 @@ class HandleSettings(Facade):
         self._runtime.check_running()
         before = self._context.envelope
         self._context.crypto.replace(check_crypto(config))
+        self._runtime.handle.forget_cleared_slots()
         settings.log_slot(self._context.log, 1, config)
         settings.log_sealing(self._context.log, self._context.crypto.in_use)
         self._envelope_changed(before)

@@ -45,6 +45,8 @@ open_any = cast("Callable[..., AbstractAsyncContextManager[Handle]]", open_handl
         {"crypto": CryptoConfig(key=KEY, hash="none")},
         {"crypto": CryptoConfig(key=KEY, hash="md4")},
         {"crypto": CryptoConfig(key=KEY, model="gost")},
+        {"crypto": CryptoConfig(key=KEY, model="aead", cipher="aes256")},
+        {"crypto": CryptoConfig(key=KEY, model="aead", hash="sha256")},
         {"crypto": KEY},
     ],
     ids=lambda options: "-".join(options),

@@ -167,23 +167,22 @@ class PacketKey:
         nonce = (self._mask ^ counter).to_bytes(_MASK_SIZE, "big")
         return header + self._aead.encrypt(nonce, packet, header)
 
-    def open_many_untrusted(
-        self, counters: Sequence[int], envelopes: Sequence[bytes]
-    ) -> list[bytes]:
-        """Return the packets in ``envelopes``.
+    def open_train_untrusted(self, counters: Sequence[int], train: bytes, size: int) -> list[bytes]:
+        """Return the packets in envelopes of ``size`` bytes, of which the last may have fewer.
 
         Raises:
             PacketError: One of them is not what the holder of the key has sealed.
         """
         decrypt, mask = self._aead.decrypt, self._mask
+        starts = range(0, len(train), size)
         try:
             return [
                 decrypt(
                     (mask ^ counter).to_bytes(_MASK_SIZE, "big"),
-                    envelope[HEADER_SIZE:],
-                    envelope[:HEADER_SIZE],
+                    train[start + HEADER_SIZE : start + size],
+                    train[start : start + HEADER_SIZE],
                 )
-                for counter, envelope in zip(counters, envelopes, strict=True)
+                for counter, start in zip(counters, starts, strict=True)
             ]
         except InvalidTag:
             raise PacketError(DropCause.NOT_AUTHENTIC, _WRONG_TAG) from None

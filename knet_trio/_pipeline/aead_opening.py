@@ -6,13 +6,15 @@ host sealed it, and whether it came before. What is not of that model is tried w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from struct import Struct
 from typing import Final, NamedTuple
 
 from knet_trio._core.confirmation import Credit
 from knet_trio._core.onwire import COMMON_HEADER_SIZE, PING_SIZE
 from knet_trio._crypto.aead import (
     EPOCH_BITS,
+    HEADER_SIZE,
     OVERHEAD,
     PREFIX_SIZE,
     VERSION,
@@ -29,6 +31,12 @@ from knet_trio.address import Address
 from knet_trio.errors import DropCause, PacketError
 
 _FIRST: Final = bytes([VERSION])
+
+_COUNTED: Final = Struct(f">{PREFIX_SIZE}sHI")
+_SHORTEST: Final = OVERHEAD + 1
+
+_MOST_KNOWN: Final = 4096
+"""How many keys are at hand in the short way: one to this host and one to all, for each sender."""
 
 _PING_ENVELOPE: Final = PING_SIZE + OVERHEAD
 """Bytes of a ping or pong on the wire. Of a life that is not confirmed nothing else is opened."""
@@ -66,6 +74,27 @@ class OpenedRun(NamedTuple):
     credentials: Credentials
 
 
+class _Known(NamedTuple):
+    """The key of an epoch of a life, for envelopes that begin alike.
+
+    Attributes:
+        host: Their sender.
+        trust: What is known of it by their slot.
+        life: The life.
+        epoch: The epoch.
+        key: The key.
+        changes: How often what is believed of the host had changed; it is that life as long as
+            there are no more.
+    """
+
+    host: HostState
+    trust: SlotTrust
+    life: bytes
+    epoch: int
+    key: PacketKey
+    changes: int
+
+
 class _Fitting(NamedTuple):
     """The key that an envelope names."""
 
@@ -87,67 +116,99 @@ class AeadOpening:
         self._handle = handle
         self._context = handle.context
         self._refuse = refuse
+        # Of the lives that are believed, by what stands before the counter: the short way for what
+        # comes most.
+        self._known: dict[bytes, _Known] = {}
+        handle.on_slots_changed = self._known.clear
 
     def open_untrusted(self, datagram: bytes, source: Address) -> OpenedEnvelope | None:
         """Return the packet in ``datagram``; None, and counted, if it goes no further."""
+        known = self._known.get(datagram[:PREFIX_SIZE])
+        if known is not None and len(datagram) > OVERHEAD:
+            counter = int.from_bytes(datagram[PREFIX_SIZE:HEADER_SIZE], "big")
+            if self._is_usable(known, counter):
+                host, trust, life, _, key, _ = known
+                credit = trust.confirmation.judge(life, counter)
+                if credit is Credit.FRESH:
+                    try:
+                        packet = key.open_untrusted(counter, datagram)
+                    except PacketError:
+                        self._refuse_tag(host, datagram, source)
+                        return None
+                    if packet[2:4] == datagram[2:4]:
+                        credentials = Credentials(trust.sealer, trust, life, (counter,))
+                        return OpenedEnvelope(packet, credentials)
+                elif credit is Credit.COPY:
+                    self._count_copy(host, datagram, source)
+                    return None
         if datagram[:1] == _FIRST:
             header = read_header_untrusted(datagram)
             if header is not None:
-                host = self._handle.hosts.get(header.sender)
-                fitting = None if host is None else self._find(host, header)
-                if host is not None and fitting is not None:
-                    return self._open(host, fitting, header, datagram, source)
-                if host is None and self._is_of_a_stranger(header):
+                host_or_none = self._handle.hosts.get(header.sender)
+                if host_or_none is not None:
+                    fitting = self._find(host_or_none, header)
+                    if fitting is not None:
+                        return self._open(host_or_none, fitting, header, datagram, source)
+                elif self._is_of_a_stranger(header):
                     refuse_host(self._handle, header.sender, source)
                     return None
         crypto = self._context.crypto
-        packet = crypto.open_one_untrusted(datagram)
-        if isinstance(packet, PacketError):
-            self._refuse(packet, datagram, source)
+        opened = crypto.open_one_untrusted(datagram)
+        if isinstance(opened, PacketError):
+            self._refuse(opened, datagram, source)
             return None
-        return OpenedEnvelope(packet, Credentials(crypto.answering(datagram, packet)))
+        return OpenedEnvelope(opened, Credentials(crypto.answering(datagram, opened)))
 
-    def open_run_untrusted(self, datagrams: Sequence[bytes]) -> OpenedRun | None:
-        """Return the packets of datagrams that one host sealed one after the other, if all open.
+    def open_run_untrusted(self, train: bytes, size: int) -> OpenedRun | None:
+        """Return the packets of a train that one host sealed one after the other, if all open.
+
+        Args:
+            train: The envelopes.
+            size: The bytes of each; the last may have fewer.
 
         Returns:
-            None if something is out of the ordinary. Then ``open_untrusted`` finds out what, and
-            nothing is counted here.
+            None if something is out of the ordinary, or the first of its kind. Then
+            ``open_untrusted`` finds out what, and nothing is counted here. Who says inside that he
+            has sent them is for the caller to look at.
         """
-        first = datagrams[0]
-        prefix = first[:PREFIX_SIZE]
-        header = read_header_untrusted(first) if first[:1] == _FIRST else None
-        if header is None:
+        prefix = train[:PREFIX_SIZE]
+        known = self._known.get(prefix)
+        if known is None:
             return None
-        host = self._handle.hosts.get(header.sender)
-        if host is None or header.to not in (None, self._context.host_id):
+        # The last may be shorter, but not too short for an envelope.
+        if size < _SHORTEST or 0 < len(train) % size < _SHORTEST:
             return None
-        fitting = self._find(host, header)
-        if fitting is None:
-            return None
-        trust, key = fitting
         counters: list[int] = []
         last = 0
-        for datagram in datagrams:
-            counter = int.from_bytes(datagram[PREFIX_SIZE : PREFIX_SIZE + 6], "big")
+        for start in range(0, len(train), size):
+            begins, high, low = _COUNTED.unpack_from(train, start)
+            counter = high << 32 | low
             # All are of one key: the check before the counter is that of its epoch.
-            if counter <= last or not datagram.startswith(prefix) or len(datagram) <= OVERHEAD:
+            if counter <= last or begins != prefix:
                 return None
             counters.append(counter)
             last = counter
-        if header.epoch != last >> EPOCH_BITS:
+        if not self._is_usable(known, counters[0]) or not self._is_usable(known, last):
             return None
-        if not trust.confirmation.are_fresh(header.life, counters):
+        _, trust, life, _, key, _ = known
+        if not trust.confirmation.are_fresh(life, counters):
             return None
-        inside = header.sender.to_bytes(2, "big")
         try:
-            packets = key.open_many_untrusted(counters, datagrams)
+            packets = key.open_train_untrusted(counters, train, size)
         except PacketError:
             return None
-        if any(packet[2:4] != inside for packet in packets):
-            return None
-        trust.keys.opened(header)
-        return OpenedRun(packets, Credentials(trust.sealer, trust, header.life, counters))
+        return OpenedRun(packets, Credentials(trust.sealer, trust, life, counters))
+
+    def _is_usable(self, known: _Known, counter: int) -> bool:
+        """Whether ``known`` is still so, and is about the epoch of ``counter``."""
+        host, trust, _, epoch, _, changes = known
+        return (
+            counter >> EPOCH_BITS == epoch
+            and host.trust.is_up
+            and changes == trust.confirmation.changes
+            and self._handle.hosts.get(host.host_id) is host
+            and trust.sealer in self._context.crypto.aead
+        )
 
     def _find(self, host: HostState, header: EnvelopeHeader) -> _Fitting | None:
         for sealer in self._context.crypto.aead:
@@ -186,11 +247,8 @@ class AeadOpening:
         try:
             packet = key.open_untrusted(header.counter, datagram)
         except PacketError:
-            error = PacketError(DropCause.NOT_AUTHENTIC, _WRONG_TAG % host.host_id)
-            self._refuse(error, datagram, source)
+            self._refuse_tag(host, datagram, source)
             return None
-        if believed:
-            trust.keys.opened(header)
         # Every packet begins with its sender. One that is too short is refused as that.
         if len(packet) > COMMON_HEADER_SIZE and packet[2:4] != datagram[2:4]:
             self._refuse(PacketError(DropCause.MALFORMED, _OTHER_SENDER), datagram, source)
@@ -199,10 +257,26 @@ class AeadOpening:
             link = host.by_address.get(source)
             self._context.refuse(DropCause.NOT_FOR_THIS_HOST, link=link)
             return None
+        if believed:
+            trust.keys.opened(header)
+            self._remember(host, fitting, header, datagram[:PREFIX_SIZE])
         credentials = Credentials(
             trust.sealer, trust, header.life, (header.counter,), believed=believed
         )
         return OpenedEnvelope(packet, credentials)
+
+    def _remember(
+        self, host: HostState, fitting: _Fitting, header: EnvelopeHeader, prefix: bytes
+    ) -> None:
+        trust, key = fitting
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        changes = trust.confirmation.changes
+        self._known[prefix] = _Known(host, trust, header.life, header.epoch, key, changes)
+
+    def _refuse_tag(self, host: HostState, datagram: bytes, source: Address) -> None:
+        error = PacketError(DropCause.NOT_AUTHENTIC, _WRONG_TAG % host.host_id)
+        self._refuse(error, datagram, source)
 
     def _count_copy(self, host: HostState, datagram: bytes, source: Address) -> None:
         """Count what came before: over another link of an active host, as a rule."""

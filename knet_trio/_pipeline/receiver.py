@@ -236,7 +236,7 @@ class Receiver:
                 await self._receive_each(datagrams, datagrams, train.source)
             return
         if crypto.aead:
-            await self._receive_addressed(train.datagrams(), train.source)
+            await self._receive_addressed(train)
             return
         if len(train.data) <= OPENED_AT_ONCE * train.size and self._takes_runs():
             began = time.perf_counter()
@@ -250,32 +250,34 @@ class Receiver:
                 await turns.give_up()
             await self._open(datagrams[start : start + OPENED_AT_ONCE], train.source)
 
-    async def _receive_addressed(self, datagrams: Sequence[bytes], source: Address) -> None:
+    async def _receive_addressed(self, train: Train) -> None:
         """Receive datagrams of which some may be in envelopes of model ``aead``, in turns."""
         turns = self._turns
-        for start in range(0, len(datagrams), OPENED_AT_ONCE):
+        data, size, source = train
+        piece_size = OPENED_AT_ONCE * size
+        for start in range(0, len(data), piece_size):
             if start and turns.is_over():
                 await turns.give_up()
-            piece = datagrams[start : start + OPENED_AT_ONCE]
-            if self._takes_runs() and self._receive_addressed_run(piece, source):
+            piece = data[start : start + piece_size]
+            if self._takes_runs() and self._receive_addressed_run(piece, size, source):
                 continue
-            for number, datagram in enumerate(piece, start=1):
-                self._receive_one(datagram, source)
+            for number, place in enumerate(range(0, len(piece), size), start=1):
+                self._receive_one(piece[place : place + size], source)
                 if not number % PACKETS_AT_ONCE and turns.is_over():
                     await turns.give_up()
 
-    def _receive_addressed_run(self, datagrams: Sequence[bytes], source: Address) -> bool:
-        """Receive a run of data that one host has sealed, if they are that."""
+    def _receive_addressed_run(self, train: bytes, size: int, source: Address) -> bool:
+        """Receive a run of data that one host has sealed, if a train of envelopes is that."""
         began = time.perf_counter()
-        opened = self._aead.open_run_untrusted(datagrams)
+        opened = self._aead.open_run_untrusted(train, size)
         if opened is None:
             return False
-        run = decode_packets_untrusted(opened.packets)
-        if run is None:
+        packets, credentials = opened
+        run = decode_packets_untrusted(packets)
+        if run is None or run.node != int.from_bytes(train[2:4], "big"):
             return False
-        self._context.counters.rx_crypt.add(time.perf_counter() - began, len(datagrams))
-        size = sum(map(len, opened.packets))
-        self._receive_run(run, size, source, opened.credentials)
+        self._context.counters.rx_crypt.add(time.perf_counter() - began, len(packets))
+        self._receive_run(run, sum(map(len, packets)), source, credentials)
         return True
 
     async def _receive_opened(self, opened: OpenedTrain, elapsed: float, source: Address) -> None:

@@ -49,6 +49,7 @@ class HandleState:
         troubles: What the system and the network said of sends, and nobody has acted on yet.
         on_host_lost: Called with a host that is not reachable any more.
         on_links_changed: Called with a host whose messages may go over other links now.
+        on_slots_changed: Called when a crypto slot was set or cleared.
     """
 
     def __init__(self, context: Context) -> None:
@@ -61,6 +62,7 @@ class HandleState:
         self.troubles: dict[TroubleKey, PathTrouble] = {}
         self.on_host_lost: Callable[[HostState], None] = lambda _: None
         self.on_links_changed: Callable[[HostState], None] = lambda _: None
+        self.on_slots_changed: Callable[[], None] = lambda: None
         self._names: dict[str, HostState] = {}
         # Troubles tell of a socket and a destination, some without its port.
         self._by_way: LinkIndex[tuple[Endpoint, Address]] = LinkIndex()
@@ -209,6 +211,15 @@ class HandleState:
             self._settle_data_mtu()
         self._do_to_network_links(
             self.restart_discovery, lambda link: link.path_mtu.restart(self.context.now())
+        )
+
+    def forget_cleared_slots(self) -> None:
+        """Forget the keys and lives of hosts in crypto slots that were set anew or cleared."""
+        self.on_slots_changed()
+        self.context.chores.add(
+            self.forget_cleared_slots,
+            self.hosts.values(),
+            lambda host: host.trust.forget_cleared(),
         )
 
     def clear_link_statistics(self) -> None:

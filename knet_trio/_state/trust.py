@@ -132,7 +132,7 @@ class HostTrust:
         """Return what is known of the host by the envelopes of a slot."""
         trust = self._slots.get(sealer)
         if trust is None:
-            self._forget_cleared()
+            self.forget_cleared()
             self._made += 1
             trust = self._slots[sealer] = SlotTrust(sealer, self._host_id, self._made)
         elif not self.is_up and trust.confirmation.life is not None:
@@ -176,7 +176,7 @@ class HostTrust:
         last, self._life = self._life, credentials.life
         return credentials.life != last and (last is not None or not reachable)
 
-    def _forget_cleared(self) -> None:
+    def forget_cleared(self) -> None:
         """Forget what is known by the envelopes of slots that were set anew or cleared."""
         kept = {one: trust for one, trust in self._slots.items() if one in self._crypto.aead}
         if not kept:

@@ -32,6 +32,7 @@ from knet_trio._core.onwire import (
 )
 from knet_trio._core.sizes import MAX_ONWIRE
 from knet_trio._crypto.envelope import make_cipher
+from knet_trio._crypto.slots import CryptoSlots
 from knet_trio.abc import Cipher
 from knet_trio.cli.relay import Relay, WireEnd
 from tests.cluster import KEY, LOCALHOST, PATIENCE, add_quick_link, join, wait_for
@@ -203,9 +204,14 @@ class Arena:
         """The packet as the peer would send it: only who has the key can do that."""
         return packet if self.crypto is None else make_cipher(self.crypto).seal([packet])[0]
 
+    def _opener(self) -> Cipher | None:
+        slots = CryptoSlots()
+        slots.replace(self.crypto)
+        return slots.sealer
+
     def read(self, tape: Iterable[bytes]) -> list[tuple[Packet, bytes]]:
         """What is on a tape, with the datagrams: only who has the key can tell."""
-        cipher = None if self.crypto is None else make_cipher(self.crypto)
+        cipher = self._opener()
         return [
             (decode_untrusted(one if cipher is None else cipher.open_untrusted(one)), one)
             for one in tape
