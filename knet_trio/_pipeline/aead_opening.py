@@ -83,8 +83,6 @@ class _Known(NamedTuple):
         life: The life.
         epoch: The epoch.
         key: The key.
-        changes: How often what is believed of the host had changed; it is that life as long as
-            there are no more.
     """
 
     host: HostState
@@ -92,7 +90,6 @@ class _Known(NamedTuple):
     life: bytes
     epoch: int
     key: PacketKey
-    changes: int
 
 
 class _Fitting(NamedTuple):
@@ -127,7 +124,7 @@ class AeadOpening:
         if known is not None and len(datagram) > OVERHEAD:
             counter = int.from_bytes(datagram[PREFIX_SIZE:HEADER_SIZE], "big")
             if self._is_usable(known, counter):
-                host, trust, life, _, key, _ = known
+                host, trust, life, _, key = known
                 credit = trust.confirmation.judge(life, counter)
                 if credit is Credit.FRESH:
                     try:
@@ -190,7 +187,7 @@ class AeadOpening:
             last = counter
         if not self._is_usable(known, counters[0]) or not self._is_usable(known, last):
             return None
-        _, trust, life, _, key, _ = known
+        _, trust, life, _, key = known
         if not trust.confirmation.are_fresh(life, counters):
             return None
         try:
@@ -201,11 +198,10 @@ class AeadOpening:
 
     def _is_usable(self, known: _Known, counter: int) -> bool:
         """Whether ``known`` is still so, and is about the epoch of ``counter``."""
-        host, trust, _, epoch, _, changes = known
+        host, trust, _, epoch, _ = known
         return (
             counter >> EPOCH_BITS == epoch
             and host.trust.is_up
-            and changes == trust.confirmation.changes
             and self._handle.hosts.get(host.host_id) is host
             and trust.sealer in self._context.crypto.aead
         )
@@ -271,8 +267,7 @@ class AeadOpening:
         trust, key = fitting
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        changes = trust.confirmation.changes
-        self._known[prefix] = _Known(host, trust, header.life, header.epoch, key, changes)
+        self._known[prefix] = _Known(host, trust, header.life, header.epoch, key)
 
     def _refuse_tag(self, host: HostState, datagram: bytes, source: Address) -> None:
         error = PacketError(DropCause.NOT_AUTHENTIC, _WRONG_TAG % host.host_id)

@@ -26,7 +26,6 @@ from knet_trio._core.admission import PacketKind, is_possible
 from knet_trio._core.onwire import (
     DATA_HEADER_SIZE,
     PING_SIZE,
-    TYPE_DATA,
     Data,
     decode_untrusted,
     read_data_untrusted,
@@ -42,6 +41,7 @@ from knet_trio._pipeline.aead_opening import AeadOpening
 from knet_trio._pipeline.decompression import Decompression
 from knet_trio._pipeline.delivery import Delivery
 from knet_trio._pipeline.receive_lanes import ReceiveLanes
+from knet_trio._pipeline.receive_work import DATA, count_work, share_of_sealed
 from knet_trio._state.admit import admit, refuse_host, refuse_link
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.control import (
@@ -69,23 +69,11 @@ RECEIVED_AT_ONCE: Final = 128 * 1024
 """Bytes that all receive tasks together work on in a round of the loop, and then a train more. So
 other tasks do not wait for a piece from each of many sockets."""
 
-CLEAR_SHARE: Final = 4
-"""How many bytes of a datagram in clear that came alone are as much work as one that is sealed."""
-
-CLEAR_TRAIN_SHARE: Final = 3
-"""The same for trains in clear, of large datagrams."""
-
-LARGE_DATAGRAM: Final = 1024
-"""Bytes from which on a datagram of a train costs by its size, not as one more."""
-
 LARGE_PACKET: Final = 4096
 """Bytes of a packet that are as much work as a small packet."""
 
 OPENED_AT_ONCE: Final = 64
 """Envelopes that are opened between two looks at whether the turn is over."""
-
-_DATA: Final = bytes([TYPE_DATA])
-"""The second byte of a data packet."""
 
 READERS_FIRST: Final = 0.002
 """Seconds that readers of crowded channels are given for what a socket gives at once, at most. As
@@ -144,10 +132,7 @@ class Receiver:
                     await turns.give_up()
                 length = len(data)
                 is_alone = length <= size
-                if crypto.is_set or (not is_alone and size < LARGE_DATAGRAM):
-                    turns.received += length
-                else:
-                    turns.received += length // (CLEAR_SHARE if is_alone else CLEAR_TRAIN_SHARE)
+                turns.received += count_work(length, size, is_sealed=crypto.is_set)
                 # Between two pieces of work others are refused what came to them.
                 refusals = context.refusals
                 if is_alone:
@@ -200,7 +185,7 @@ class Receiver:
             if len(datagram) == PING_SIZE and receive_scheduled(self._handle, datagram, source):
                 return False
             self._receive_packet(datagram, source)
-            return datagram[1:2] == _DATA
+            return datagram[1:2] == DATA
         began = time.perf_counter()
         credentials = None
         packet: bytes | PacketError
@@ -214,7 +199,7 @@ class Receiver:
             if isinstance(packet, PacketError):
                 self._refuse(packet, datagram, source)
                 return False
-        is_data = packet[1:2] == _DATA
+        is_data = packet[1:2] == DATA
         if is_data and packet is not datagram:
             self._context.counters.rx_crypt.add(time.perf_counter() - began, 1)
         self._receive_packet(packet, source, credentials)
@@ -291,7 +276,7 @@ class Receiver:
             self._receive_run(run, size, source)
             return
         packets = opened.packets()
-        sealed = sum(packet[1:2] == _DATA for packet in packets)
+        sealed = sum(packet[1:2] == DATA for packet in packets)
         counted.add(elapsed * sealed / len(packets), sealed)
         await self._receive_each(packets, packets, source)
 
@@ -301,11 +286,11 @@ class Receiver:
         opened = self._context.crypto.open_many_untrusted(datagrams)
         elapsed = time.perf_counter() - began
         sealed = sum(
-            packet is not datagram and isinstance(packet, bytes) and packet[1:2] == _DATA
+            packet is not datagram and isinstance(packet, bytes) and packet[1:2] == DATA
             for packet, datagram in zip(opened, datagrams, strict=True)
         )
         if sealed < len(datagrams):
-            elapsed *= _share_of_sealed(opened, datagrams, sealed)
+            elapsed *= share_of_sealed(opened, datagrams, sealed)
         self._context.counters.rx_crypt.add(elapsed, sealed)
         if sealed == len(datagrams) and self._takes_runs():
             packets = cast("list[bytes]", opened)
@@ -518,19 +503,3 @@ class Receiver:
         plain = self._decompression.count(opened, host.host_id)
         if plain is not None:
             self._delivery.deliver(plain, host.host_id, channel)
-
-
-def _share_of_sealed(
-    opened: Sequence[bytes | PacketError], datagrams: Sequence[bytes], sealed: int
-) -> float:
-    """Return which part of the work of opening ``datagrams`` was for the ``sealed`` data in them.
-
-    What does not open costs less than what does, but in packets as well as in bytes it costs
-    something. So the lesser of both shares is taken: nobody can drive the time up with noise.
-    """
-    size = sum(
-        len(datagram)
-        for packet, datagram in zip(opened, datagrams, strict=True)
-        if packet is not datagram and isinstance(packet, bytes) and packet[1:2] == _DATA
-    )
-    return min(sealed / len(datagrams), size / max(1, sum(map(len, datagrams))))

@@ -90,6 +90,7 @@ class Node:
         policy: LinkPolicy = LinkPolicy.PASSIVE,
         crypto: CryptoConfig | None = AEAD,
         dynamic: bool = False,
+        place: int | None = None,
     ) -> None:
         self.host_id = host_id
         self.received: list[bytes] = []
@@ -98,6 +99,8 @@ class Node:
         self._policy = policy
         self._crypto = crypto
         self._dynamic = dynamic
+        # The id whose address it has.
+        self._place = host_id if place is None else place
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
 
@@ -115,7 +118,7 @@ class Node:
                         dst = None if self._dynamic else at(peer, link)
                         added = await host.add_link(
                             link,
-                            at(self.host_id, link),
+                            at(self._place, link),
                             dst,
                             ping_interval=INTERVAL,
                             pong_timeout=TIMEOUT,

@@ -55,3 +55,33 @@ def test_it_does_not_grow(step: int, most: int) -> None:
     finally:
         tracemalloc.stop()
     assert after - before < most
+
+
+@given(
+    floor=st.integers(0, 20),
+    runs=st.lists(
+        st.tuples(st.sampled_from(EDGES), NEAR, st.lists(st.integers(1, 3), max_size=40)),
+        max_size=20,
+    ),
+)
+def test_many_at_once_are_as_one_after_the_other(
+    floor: int, runs: list[tuple[int, int, list[int]]]
+) -> None:
+    window, other = CounterWindow(floor), CounterWindow(floor)
+    for edge, near, steps in runs:
+        first = max(1, edge + near)
+        counters = [first]
+        for step in steps:
+            counters.append(counters[-1] + (step if len(steps) % 2 else 1))
+        if counters[-1] >= 1 << 48:
+            continue
+        are_new = all(map(other.is_new, counters))
+        assert window.are_new(counters) is are_new
+        if are_new:
+            window.mark_all(counters)
+            for counter in counters:
+                other.mark(counter)
+        assert window.newest == other.newest
+        assert not any(map(window.is_new, counters)) or not are_new
+        around = range(max(1, first - 50), counters[-1] + 50)
+        assert [window.is_new(one) for one in around] == [other.is_new(one) for one in around]

@@ -12,6 +12,7 @@ from typing import Final
 TARGETS: Final = (
     "packet",
     "envelope",
+    "aead",
     "reassembly",
     "decompression",
     "acl",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -104,6 +105,21 @@ def envelope() -> Iterator[bytes]:
         yield bytes((i, i % 6, i + 1, 5, i * 20 % 256)) + kinds
     for i in range(len(HASH_NAMES)):
         yield bytes((2, i, 9, i, i)) + kinds
+
+
+def aead() -> Iterator[bytes]:
+    """Lives that are confirmed and lost, while packets come in order, twice and changed."""
+    for number in range(20):
+        rng = random.Random(number)
+        kinds = (0, 1, 2, 4, 4, 6, 6, 8, 9, 10, 12, 13)
+        steps: list[bytes] = [bytes((8, 0))]
+        for _ in range(50):
+            kind = rng.choice(kinds[:8] if number % 2 else kinds)
+            size = rng.choice((0, 3, 22))
+            content = bytes((size,)) + bytes(rng.randrange(256) for _ in range(size))
+            small = bytes((rng.randrange(3), rng.randrange(2)))
+            steps.append(bytes((kind,)) + (content + small if kind < 4 else small[:1]))
+        yield b"".join(steps)[:1000]
 
 
 def reassembly() -> Iterator[bytes]:
@@ -272,7 +288,7 @@ def streams() -> Iterator[bytes]:
 
 SEEDS: Final = {
     make.__name__: make
-    for make in (packet, envelope, reassembly, decompression, acl, configuration, streams)
+    for make in (packet, envelope, aead, reassembly, decompression, acl, configuration, streams)
 }
 
 

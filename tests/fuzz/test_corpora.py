@@ -88,6 +88,8 @@ MISTAKES: Final[list[tuple[str, str, Callable[..., Any]]]] = [
     ("packet", "knet_trio._core.onwire._check_link", always),
     ("packet", "knet_trio._core.runs._decode_headers", read_the_first),
     ("envelope", "knet_trio._crypto.envelope.bytes_eq", always),
+    ("aead", "knet_trio._core.counter_window.CounterWindow.is_new", always),
+    ("aead", "knet_trio._core.counter_window.CounterWindow.mark", take_nothing_amiss),
     ("reassembly", "knet_trio._core.window.SequenceWindow.is_delivered", never),
     ("reassembly", "knet_trio._core.defrag.Reassembly._is_stale", never),
     ("reassembly", "knet_trio._core.defrag._Partial.fits", always),

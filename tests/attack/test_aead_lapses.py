@@ -1,0 +1,154 @@
+"""When a life is believed no more: contact lost, silence, a member that lies, a host twice."""
+
+from __future__ import annotations
+
+import trio
+
+from knet_trio import CryptoConfig
+from knet_trio._core.onwire import Data, encode_data
+from knet_trio._crypto.aead import KeySchedule, PacketSealer, find_algorithm
+from knet_trio._crypto.life import LAST_COUNTER
+from knet_trio._state.trust import HostTrust
+from knet_trio.testing import SimulatedNetwork, run
+from tests.attack.recordings import AEAD, INTERVAL, PATIENCE, TIMEOUT, Mesh, Node, at, open_mesh
+
+
+def trust_of(mesh: Mesh, host_id: int, other: int) -> HostTrust:
+    return mesh[host_id].handle.hosts[other].state.trust
+
+
+def test_when_the_last_link_goes_down_what_was_held_back_is_refused() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2) as mesh:
+            await mesh.chat(2)
+            host = mesh[1].handle.hosts[2]
+            assert host.confirmed(1)
+            life = mesh[1].handle._context.crypto.life  # pyright: ignore[reportPrivateUsage]
+            before = life.name
+            network.cut(at(1)[0], at(2)[0])
+            mesh.tape.take()
+            for _ in range(5):
+                await mesh[2].channel.send(b"held back", to=[1])
+            await trio.sleep(0.01)
+            held = mesh.tape.take()
+            await host.wait_unreachable()
+            assert not host.confirmed(1)
+            # It has reached nobody since, so that it begins another life.
+            assert life.name != before
+            network.heal()
+            await mesh.start()
+            await trio.sleep(1)
+            assert host.confirmed(1)
+            assert len(held) >= 5
+            mesh.tape.play(held)
+            await mesh.chat(2)
+            mesh.check()
+            assert mesh[1].drops()["unconfirmed"] >= 5
+
+    run(main, seed=1)
+
+
+def test_silence_while_no_link_is_up() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        node = Node(1, (1, 2))
+        peer = Node(2, (1, 2))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            await nursery.start(peer.run)
+            host = node.handle.hosts[2]
+            while not host.confirmed(1):  # noqa: ASYNC110  # no event tells of it
+                await trio.sleep(0.001)
+            assert not host.links[0].status.connected
+            network.cut(at(1)[0], at(2)[0])
+            await trio.sleep(9 * TIMEOUT)
+            assert host.confirmed(1)
+            await trio.sleep(2 * TIMEOUT)
+            assert not host.confirmed(1)
+            nursery.cancel_scope.cancel()
+
+    run(main, seed=2)
+
+
+def test_a_member_that_takes_the_last_counters_of_another_costs_it_a_few_timeouts() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2) as mesh:
+            await mesh.chat(2)
+            algorithm = find_algorithm(AEAD)
+            assert algorithm is not None
+            life = mesh[2].handle._context.crypto.life  # pyright: ignore[reportPrivateUsage]
+            name, counter = life.name, life.counter
+            schedule = KeySchedule(AEAD.key, algorithm)
+
+            class LastCounter:
+                """The life of the other, at its end."""
+
+                name = life.name
+
+                def take(self, count: int) -> range:
+                    return range(LAST_COUNTER + 1 - count, LAST_COUNTER + 1)
+
+            packet = encode_data(Data(2, 1, 0, False, 1, 0, 0, b"a lie"))
+            (lie,) = PacketSealer(schedule, 2, LastCounter()).seal_to([packet], 1)
+            assert network.inject(lie, at(2), at(1))
+            began = trio.current_time()
+            host = mesh[1].handle.hosts[2]
+            with trio.fail_after(PATIENCE):
+                await host.wait_unreachable()
+                await mesh.start()
+                await trio.sleep(1)
+            # The timeout is ten times as long while a link is young.
+            assert trio.current_time() - began < 25 * TIMEOUT
+            assert (life.name, life.counter > counter) == (name, True) or life.name != name
+            mesh[1].received.clear()
+            mesh[2].received.clear()
+            for host_id in (1, 2):
+                mesh.sent[host_id].clear()
+            await mesh.chat(2)
+            mesh.check()
+
+    run(main, seed=3)
+
+
+def test_two_handles_with_one_id_are_told_apart_in_the_end() -> None:
+    """While both are there nothing is promised but that nothing comes twice."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        def make(host_id: int) -> Node:
+            return Node(host_id, (1, 2), dynamic=host_id == 1)
+
+        async with open_mesh(network, 1, 2, make=make) as mesh:
+            await mesh.chat(2)
+            twin = Node(2, (1, 2), place=7)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(twin.run)
+                await trio.sleep(20 * INTERVAL)
+                await twin.stop()
+            await mesh.start()
+            await trio.sleep(10 * TIMEOUT)
+            await mesh.start()
+            assert len(mesh[1].received) == len(set(mesh[1].received))
+            for node in mesh.nodes.values():
+                node.received.clear()
+                mesh.sent[node.host_id].clear()
+            await mesh.chat(3)
+            mesh.check()
+
+    run(main, seed=4)
+
+
+def test_another_key_in_the_slot_is_another_beginning() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2) as mesh:
+            await mesh.chat(2)
+            other = CryptoConfig(AEAD.key[::-1], model="aead")
+            for node in mesh.nodes.values():
+                node.handle.replace_crypto(other)
+            assert not mesh[1].handle.hosts[2].confirmed(1)
+            await trio.sleep(2)
+            assert mesh[1].handle.hosts[2].confirmed(1)
+            await mesh.start()
+            await mesh.chat(2)
+            mesh.check()
+            assert trust_of(mesh, 1, 2).is_up
+
+    run(main, seed=5)
