@@ -42,6 +42,7 @@ EVERYBODY: Final = 0x80
 
 PREFIX_SIZE: Final = 18
 """Bytes before the counter, which are the same for all packets of a key that go to one host."""
+COUNTER_SIZE: Final = 6
 _WRONG_TAG: Final = "the tag is not right"
 
 _SALT: Final = b"knet-trio aead 1"
@@ -162,10 +163,23 @@ class PacketKey:
         self._mask = int.from_bytes(mask, "big")
         self.check = check
 
-    def seal(self, counter: int, header: bytes, packet: bytes) -> bytes:
-        """Return the envelope of ``packet``. No counter may be used twice."""
-        nonce = (self._mask ^ counter).to_bytes(_MASK_SIZE, "big")
-        return header + self._aead.encrypt(nonce, packet, header)
+    def seal_many(
+        self, counters: Sequence[int], prefix: bytes, packets: Sequence[bytes]
+    ) -> list[bytes]:
+        """Return the envelopes of as many of ``packets`` as there are counters.
+
+        Args:
+            counters: Their counters, all of the epoch of the key.
+            prefix: What stands before them.
+            packets: The packets.
+        """
+        encrypt, mask = self._aead.encrypt, self._mask
+        sealed: list[bytes] = []
+        for counter, packet in zip(counters, packets, strict=False):
+            header = prefix + counter.to_bytes(COUNTER_SIZE, "big")
+            nonce = (mask ^ counter).to_bytes(_MASK_SIZE, "big")
+            sealed.append(header + encrypt(nonce, packet, header))
+        return sealed
 
     def open_train_untrusted(self, counters: Sequence[int], train: bytes, size: int) -> list[bytes]:
         """Return the packets in envelopes of ``size`` bytes, of which the last may have fewer.
@@ -251,13 +265,6 @@ def pack_prefix(number: int, sender: int, to: int | None, life: bytes, check: by
     return _PREFIX.pack(VERSION, cipher, sender, to or 0, life, check)
 
 
-def pack_header(
-    number: int, sender: int, to: int | None, life: bytes, check: bytes, counter: int
-) -> bytes:
-    """Return what stands before the ciphertext; ``to`` is None for every host."""
-    return pack_prefix(number, sender, to, life, check) + counter.to_bytes(6, "big")
-
-
 class PacketSealer(Cipher):
     """Seals the packets of one host with one shared key.
 
@@ -282,6 +289,8 @@ class PacketSealer(Cipher):
         self._name: bytes = b""
         self._epoch = 0
         self._key: PacketKey | None = None
+        # What stands before the counters, by whom packets are for.
+        self._prefixes: dict[int | None, bytes] = {}
 
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
         """Return the envelopes of ``packets`` for every host.
@@ -297,17 +306,21 @@ class PacketSealer(Cipher):
         Raises:
             OSError: The system has no random bytes for another life.
         """
+        if not packets:
+            return []
+        counters = self._life.take(len(packets))
+        if len(counters) == len(packets) and counters[-1] & _EPOCH_MASK >= len(counters) - 1:
+            key, prefix = self._find_key(counters[0], to)
+            return key.seal_many(counters, prefix, packets)
+        # Another key for some of them, or another life.
         sealed: list[bytes] = []
-        number = self.schedule.number
-        while len(sealed) < len(packets):
+        while True:
+            for counter in counters:
+                key, prefix = self._find_key(counter, to)
+                sealed += key.seal_many((counter,), prefix, packets[len(sealed) :][:1])
+            if len(sealed) == len(packets):
+                return sealed
             counters = self._life.take(len(packets) - len(sealed))
-            name, key, prefix = self._life.name, None, b""
-            for counter, packet in zip(counters, packets[len(sealed) :], strict=False):
-                if key is None or not counter & _EPOCH_MASK:
-                    key = self._find_key(name, counter >> EPOCH_BITS)
-                    prefix = pack_prefix(number, self._sender, to, name, key.check)
-                sealed.append(key.seal(counter, prefix + counter.to_bytes(6, "big"), packet))
-        return sealed
 
     def open_untrusted(self, envelope: bytes) -> bytes:
         """Return the packet in ``envelope``, whoever has sealed it for whichever host.
@@ -320,12 +333,19 @@ class PacketSealer(Cipher):
             return key.open_untrusted(header.counter, envelope)
         raise PacketError(DropCause.NOT_AUTHENTIC, "it is of another key, or no such envelope")
 
-    def _find_key(self, name: bytes, epoch: int) -> PacketKey:
-        key = self._key
+    def _find_key(self, counter: int, to: int | None) -> tuple[PacketKey, bytes]:
+        """Return the key for a packet of this life, and what stands before its counter."""
+        key, name, epoch = self._key, self._life.name, counter >> EPOCH_BITS
         if key is None or epoch != self._epoch or name != self._name:
             key = self._key = self.schedule.derive(self._sender, name, epoch)
             self._name, self._epoch = name, epoch
-        return key
+            self._prefixes.clear()
+        prefix = self._prefixes.get(to)
+        if prefix is None:
+            number = self.schedule.number
+            prefix = pack_prefix(number, self._sender, to, name, key.check)
+            self._prefixes[to] = prefix
+        return key, prefix
 
 
 class LifeCounter(Protocol):

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from knet_trio.abc import Cipher, OpenedTrain
-from knet_trio.config import CryptoConfig
+from knet_trio.config import CryptoConfig, is_aead
 from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
 
 SALT_SIZE: Final = 16
@@ -57,6 +57,10 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
         InvalidArgumentError: A name is not known, or the names make no envelope together.
     """
     model, cipher, digest = config.model.lower(), config.cipher.lower(), config.hash.lower()
+    if is_aead(model):
+        raise InvalidArgumentError(
+            f"model {model!r} is not for this: a program gives it to open_handle or set_crypto"
+        )
     if model not in MODELS:
         raise InvalidArgumentError(
             f"crypto model {show_name(config.model)} is not known;"

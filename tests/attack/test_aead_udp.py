@@ -54,7 +54,9 @@ async def flood_with_pings(attack: Attack, tap: TappedEnd, pings: list[bytes]) -
     began = trio.current_time()
     before = answers()
     heard = stats.status.stats.rx_ping_packets
-    for number, ping in enumerate(itertools.cycle(pings), start=1):
+    number = 0
+    for ping in itertools.cycle(pings):
+        number += 1
         tap.inject(ping)
         if number % 20 == 0:
             await wait_for(lambda: stats.status.stats.rx_ping_packets >= heard + number)  # noqa: B023
