@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import trio
 
-from knet_trio import CryptoConfig
+from knet_trio import CryptoConfig, LinkPolicy
 from knet_trio._core.onwire import Data, encode_data
-from knet_trio._crypto.aead import KeySchedule, PacketSealer, find_algorithm
+from knet_trio._crypto.aead import EPOCH_BITS, KeySchedule, PacketSealer, find_algorithm
 from knet_trio._crypto.life import LAST_COUNTER
 from knet_trio._state.trust import HostTrust
-from knet_trio.testing import SimulatedNetwork, run
+from knet_trio.testing import Conditions, SimulatedNetwork, run
 from tests.attack.recordings import AEAD, INTERVAL, PATIENCE, TIMEOUT, Mesh, Node, at, open_mesh
 
 
@@ -152,3 +152,57 @@ def test_another_key_in_the_slot_is_another_beginning() -> None:
             assert trust_of(mesh, 1, 2).is_up
 
     run(main, seed=5)
+
+
+def test_an_epoch_ends_without_anybody_noticing() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        network.conditions = Conditions(reorder=0.2, reorder_delay=0.02)
+        async with open_mesh(network, 1, 2) as mesh:
+            await mesh.chat(2)
+            for host_id in (1, 2):
+                context = mesh[host_id].handle._context  # pyright: ignore[reportPrivateUsage]
+                context.crypto.life.counter = (1 << EPOCH_BITS) - 100
+            await mesh.chat(40)
+            mesh.check()
+            for node in mesh.nodes.values():
+                assert set(node.drops()) <= {"duplicate"}
+                assert not node.downs()
+
+    run(main, seed=6)
+
+
+def test_at_the_last_counter_another_life_begins() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2) as mesh:
+            await mesh.chat(2)
+            life = mesh[1].handle._context.crypto.life  # pyright: ignore[reportPrivateUsage]
+            before, life.counter = life.name, LAST_COUNTER - 5
+            # Pings use it up, and have the next life confirmed.
+            await trio.sleep(10 * INTERVAL)
+            assert life.name != before
+            await mesh.chat(5)
+            mesh.check()
+            assert not any(node.downs() for node in mesh.nodes.values())
+
+    run(main, seed=7)
+
+
+def test_links_in_turns_of_which_one_takes_100_ms_longer() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        hosts = (1, 2)
+
+        def make(host_id: int) -> Node:
+            return Node(host_id, hosts, links=2, policy=LinkPolicy.ROUND_ROBIN)
+
+        network.set_wire(at(1, 1)[0], at(2, 1)[0], Conditions(latency=0.1))
+        async with open_mesh(network, *hosts, make=make) as mesh:
+            before = mesh[2].drops()
+            for number in range(300):
+                for _ in range(20):
+                    await mesh.send(1, 2, size=number % 5 * 900)
+                await trio.sleep(0.002)
+            await trio.sleep(1)
+            mesh.check()
+            assert mesh[2].drops() == before
+
+    run(main, seed=8)

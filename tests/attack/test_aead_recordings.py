@@ -51,33 +51,35 @@ def test_over_links_of_each_policy(links: int) -> None:
     run(main, seed=2)
 
 
-@pytest.mark.parametrize(
-    ("again", "lives"), [((2,), 1), ((1,), 1), ((1, 2), 1), ((1, 2, 3), 5), ((2,), 5)]
-)
+@pytest.mark.parametrize(("again", "lives"), [((2,), 1), ((1,), 1), ((1, 2, 3), 1), ((2,), 5)])
 def test_while_hosts_start_again(again: tuple[int, ...], lives: int) -> None:
     """All that was ever sent comes in a loop, from everywhere, before, while and after."""
 
     async def main(network: SimulatedNetwork) -> None:
         async with open_mesh(network, 1, 2, 3) as mesh:
-            for _ in range(lives):
-                await mesh.chat(4)
-                mesh.check()
-                tape = list(mesh.tape.records)
+            for _ in range(1, lives):
+                await mesh.chat(2)
                 for host_id in again:
                     await mesh[host_id].stop()
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(mesh.tape.loop, tape)
-                    await trio.sleep(0.3)
-                    began = trio.current_time()
-                    await mesh.start(*again)
-                    assert trio.current_time() - began < 5
-                    await trio.sleep(1)
-                    downs = {node: node.downs() for node in mesh.nodes.values()}
-                    await mesh.chat(4)
-                    await trio.sleep(2)
-                    assert downs == {node: node.downs() for node in mesh.nodes.values()}
-                    nursery.cancel_scope.cancel()
-                mesh.check()
+                await mesh.start(*again)
+            await mesh.chat(4)
+            mesh.check()
+            tape = list(mesh.tape.records)
+            for host_id in again:
+                await mesh[host_id].stop()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(mesh.tape.loop, tape)
+                await trio.sleep(0.3)
+                began = trio.current_time()
+                await mesh.start(*again)
+                assert trio.current_time() - began < 5
+                await trio.sleep(1)
+                downs = [node.downs() for node in mesh.nodes.values()]
+                await mesh.chat(4)
+                await trio.sleep(1)
+                assert downs == [node.downs() for node in mesh.nodes.values()]
+                nursery.cancel_scope.cancel()
+            mesh.check()
 
     run(main, seed=3)
 

@@ -357,3 +357,19 @@ class TestOpening:
             took = 2 * SIMULATED_WORK + network.conditions.latency
             assert trio.current_time() - began == pytest.approx(took)
             assert not threads
+
+
+async def test_somebody_else_can_have_a_packet_arrive(
+    network: SimulatedNetwork, autojump_clock: MockClock
+) -> None:
+    del autojump_clock
+    a = bind(A)
+    assert network.inject(b"forged", ("10.66.66.66", 1), A)
+    arrivals = await a.receive()
+    assert [(train.data, train.source) for train in arrivals.trains] == [
+        (b"forged", Address("10.66.66.66", 1))
+    ]
+    # Nobody is there, or the interface is down.
+    assert not network.inject(b"forged", ("10.66.66.66", 1), ("10.0.0.99", 5405))
+    network.take_down(A[0])
+    assert not network.inject(b"forged", ("10.66.66.66", 1), A)
