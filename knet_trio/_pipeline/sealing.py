@@ -90,6 +90,7 @@ class Sealer:
         context = self._context
         return (
             sealed.cipher is context.crypto.sealer
+            and sealed.life is context.crypto.life.name
             and sealed.fragment_size <= self._handle.data_mtu
             and (context.seq - sealed.first) & 0xFFFF < MOST_BEHIND
         )
@@ -120,7 +121,7 @@ class Sealer:
                 several += self._encode(batch, datas[start:stop], seqs[start:stop], kind, mtu)
                 start = stop
             packets = several
-        cipher = context.crypto.sealer
+        cipher, life = context.crypto.sealer, context.crypto.life.name
         owners: Sequence[int] | None = None
         if len(packets) != count:
             owners = _owners(datas, mtu)
@@ -130,12 +131,12 @@ class Sealer:
             if owners and order:
                 packets = [packets[index] for index in order]
                 owners = [owners[index] for index in order]
-            return Sealed(packets, owners, seqs[0], seqs[-1], first, end, is_last, None, mtu)
+            return Sealed(packets, owners, seqs[0], seqs[-1], first, end, is_last, None, mtu, life)
         if type(packets) is Parted:
             packets = list(packets)
         if batch.broadcast or not cipher.addresses:
             packets = self._encrypt(cipher, packets, None)
-        return Sealed(packets, owners, seqs[0], seqs[-1], first, end, is_last, cipher, mtu)
+        return Sealed(packets, owners, seqs[0], seqs[-1], first, end, is_last, cipher, mtu, life)
 
     def _encrypt(self, cipher: Cipher, packets: Sequence[bytes], to: int | None) -> list[bytes]:
         """Return the envelopes of ``packets`` for host ``to``, or with None for all."""

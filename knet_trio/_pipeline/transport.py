@@ -368,4 +368,5 @@ def _keep(item: LaneItem, sealed: Sealed, left: Sequence[int]) -> None:
         sealed.is_last,
         sealed.cipher,
         sealed.fragment_size,
+        sealed.life,
     )

@@ -52,6 +52,7 @@ class Sealed(NamedTuple):
         is_last: Whether there is none.
         cipher: The cipher that sealed them, or is to; None for clear packets.
         fragment_size: The data MTU by which the messages were cut, in bytes.
+        life: The life of this host that it was then.
     """
 
     datagrams: Sequence[bytes]
@@ -63,6 +64,7 @@ class Sealed(NamedTuple):
     is_last: bool
     cipher: Cipher | None
     fragment_size: int
+    life: bytes
 
     def owner(self, index: int) -> int:
         """Return the message that datagram ``index`` belongs to, as its index in the batch."""

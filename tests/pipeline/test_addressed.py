@@ -97,3 +97,22 @@ async def test_what_found_no_room_goes_in_the_envelopes_that_it_had(
         await transmitter.flush()
     assert len(sent_to(world, address(20))) == 1
     assert taken == 1
+
+
+async def test_what_waits_is_sealed_in_the_life_of_when_it_leaves() -> None:
+    world = make_sealing(2)
+    world.endpoint.room = 0
+    lives = [world.context.crypto.life.name]
+    async with running(world) as transmitter:
+        await transmitter.send(*message(to=[2]))
+        await transmitter.send(*message())
+        world.context.crypto.life.renew()
+        lives.append(world.context.crypto.life.name)
+        world.endpoint.room = 100
+        world.handle.hosts[2].network_links[0].sender.send_socket.full = False
+        world.context.on_room([2])
+        await transmitter.flush()
+    sent = sent_to(world, address(20))
+    headers = [read_header_untrusted(envelope) for envelope, _ in sent]
+    assert [header.life for header in headers if header] == [lives[1]] * 2
+    assert lives[0] != lives[1]
