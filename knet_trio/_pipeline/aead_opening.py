@@ -116,7 +116,7 @@ class AeadOpening:
         # Of the lives that are believed, by what stands before the counter: the short way for what
         # comes most.
         self._known: dict[bytes, _Known] = {}
-        handle.on_slots_changed = self._known.clear
+        handle.on_keys_lost = self._known.clear
 
     def open_untrusted(self, datagram: bytes, source: Address) -> OpenedEnvelope | None:
         """Return the packet in ``datagram``; None, and counted, if it goes no further."""

@@ -49,7 +49,8 @@ class HandleState:
         troubles: What the system and the network said of sends, and nobody has acted on yet.
         on_host_lost: Called with a host that is not reachable any more.
         on_links_changed: Called with a host whose messages may go over other links now.
-        on_slots_changed: Called when a crypto slot was set or cleared.
+        on_keys_lost: Called when keys of hosts are of no use any more: a crypto slot was set or
+            cleared, or a host removed.
     """
 
     def __init__(self, context: Context) -> None:
@@ -62,7 +63,7 @@ class HandleState:
         self.troubles: dict[TroubleKey, PathTrouble] = {}
         self.on_host_lost: Callable[[HostState], None] = lambda _: None
         self.on_links_changed: Callable[[HostState], None] = lambda _: None
-        self.on_slots_changed: Callable[[], None] = lambda: None
+        self.on_keys_lost: Callable[[], None] = lambda: None
         self._names: dict[str, HostState] = {}
         # Troubles tell of a socket and a destination, some without its port.
         self._by_way: LinkIndex[tuple[Endpoint, Address]] = LinkIndex()
@@ -81,6 +82,7 @@ class HandleState:
     def remove(self, host: HostState) -> None:
         """Remove a host, whose links are about to be closed and removed."""
         host.close()
+        self.on_keys_lost()
         del self.hosts[host.host_id]
         del self._names[host.name]
         if self.reachable.pop(host.host_id, None) is not None:
@@ -215,7 +217,7 @@ class HandleState:
 
     def forget_cleared_slots(self) -> None:
         """Forget the keys and lives of hosts in crypto slots that were set anew or cleared."""
-        self.on_slots_changed()
+        self.on_keys_lost()
         self.context.chores.add(
             self.forget_cleared_slots,
             self.hosts.values(),
