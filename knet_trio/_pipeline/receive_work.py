@@ -21,18 +21,14 @@ DATA: Final = bytes([TYPE_DATA])
 """The second byte of a data packet."""
 
 
-def count_work(length: int, size: int, *, is_sealed: bool) -> int:
-    """Return how much work a train is, in bytes of what is sealed.
+def count_clear_train(length: int, size: int) -> int:
+    """Return how much work a train in clear is, in bytes of what is sealed.
 
     Args:
         length: Its bytes.
         size: Those of each datagram in it.
-        is_sealed: Whether they may have to be opened.
     """
-    is_alone = length <= size
-    if is_sealed or (not is_alone and size < LARGE_DATAGRAM):
-        return length
-    return length // (CLEAR_SHARE if is_alone else CLEAR_TRAIN_SHARE)
+    return length if size < LARGE_DATAGRAM else length // CLEAR_TRAIN_SHARE
 
 
 def share_of_sealed(

@@ -41,7 +41,7 @@ from knet_trio._pipeline.aead_opening import AeadOpening
 from knet_trio._pipeline.decompression import Decompression
 from knet_trio._pipeline.delivery import Delivery
 from knet_trio._pipeline.receive_lanes import ReceiveLanes
-from knet_trio._pipeline.receive_work import DATA, count_work, share_of_sealed
+from knet_trio._pipeline.receive_work import CLEAR_SHARE, DATA, count_clear_train, share_of_sealed
 from knet_trio._state.admit import admit, refuse_host, refuse_link
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.control import (
@@ -132,7 +132,12 @@ class Receiver:
                     await turns.give_up()
                 length = len(data)
                 is_alone = length <= size
-                turns.received += count_work(length, size, is_sealed=crypto.is_set)
+                if crypto.is_set:
+                    turns.received += length
+                elif is_alone:
+                    turns.received += length // CLEAR_SHARE
+                else:
+                    turns.received += count_clear_train(length, size)
                 # Between two pieces of work others are refused what came to them.
                 refusals = context.refusals
                 if is_alone:

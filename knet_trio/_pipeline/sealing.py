@@ -71,6 +71,9 @@ class Sealer:
                 return self._address(host, item, sealed)
         sealed = self._seal(item.batch, item.first)
         item.batch.sealed[item.first] = sealed
+        if sealed.cipher is None:
+            item.sealed = sealed
+            return sealed
         return self._address(host, item, sealed)
 
     def _address(self, host: HostState, item: LaneItem, sealed: Sealed) -> Sealed:
