@@ -112,11 +112,11 @@ class LiveReport(Report):
 
     def say(self, at: float, what: str, kind: Kind = "plain") -> None:
         """Print the event above the table."""
-        self._console.print(Text(f"{at:6.1f} s  ", "dim").append(what, _STYLES[kind]))
+        self._console.print(Text.assemble((f"{at:6.1f} s  ", "dim"), (what, _STYLES[kind])))
 
     def show(self, view: View) -> None:
         """Redraw the table."""
-        self._live.update(_live_view(view), refresh=True)
+        self._live.update(live_view(view), refresh=True)
 
     def introduce(self, settings: Settings) -> None:
         """Print it."""
@@ -156,7 +156,8 @@ def open_report(stream: TextIO) -> Generator[Report]:
         yield LiveReport(console, live)
 
 
-def _live_view(view: View) -> RenderableType:
+def live_view(view: View) -> RenderableType:
+    """Return the table of nodes and links."""
     head = Table.grid(padding=(0, 2))
     head.add_row(
         Text(f"{view.elapsed:6.1f} s", "dim"),
