@@ -1,7 +1,7 @@
 """Lists of transports, algorithms and models, with libknet's names and numbers.
 
-Names are in lower case, as the options take them; where they are taken, case does not matter.
-See the knet_get pages of libknet's manual.
+Names are in lower case; as arguments, their case does not matter. See the knet_get pages of
+libknet's manual.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from knet_trio.errors import InvalidArgumentError, shown
 
 
 def get_transport_list() -> list[str]:
-    """Return the transports for ``add_link``, in the order of their ids.
+    """Return the names of the transports for ``add_link``, in the order of their ids.
 
-    SCTP is among them also where the kernel has none.
+    SCTP is included even if the kernel does not support it.
 
     See knet_get_transport_list(3).
     """
@@ -26,10 +26,13 @@ def get_transport_list() -> list[str]:
 
 
 def get_transport_name(transport_id: int) -> str:
-    """Return the name of a transport: 0 is ``loopback``, 1 ``udp``, 2 ``sctp``.
+    """Return the name of a transport.
+
+    Args:
+        transport_id: The number: 0 is ``loopback``, 1 ``udp``, 2 ``sctp``.
 
     Raises:
-        InvalidArgumentError: There is no transport of that number.
+        InvalidArgumentError: No transport has this number.
 
     See knet_get_transport_name_by_id(3).
     """
@@ -37,15 +40,18 @@ def get_transport_name(transport_id: int) -> str:
         if number == transport_id and not isinstance(transport_id, bool):
             return name
     raise InvalidArgumentError(
-        f"there is no transport {shown(transport_id)} here; there are {_known()}"
+        f"there is no transport {shown(transport_id)}: choose one of {_known()}"
     )
 
 
 def get_transport_id(name: str) -> int:
-    """Return the number of a transport, by its name in small letters or capitals.
+    """Return the number of a transport.
+
+    Args:
+        name: The name, in upper or lower case.
 
     Raises:
-        InvalidArgumentError: There is no transport of that name.
+        InvalidArgumentError: No transport has this name.
 
     See knet_get_transport_id_by_name(3).
     """
@@ -53,14 +59,14 @@ def get_transport_id(name: str) -> int:
         return TRANSPORT_IDS[name.lower()]
     except (KeyError, AttributeError):
         raise InvalidArgumentError(
-            f"there is no transport {shown(name)} here; there are {_known()}"
+            f"there is no transport {shown(name)}: choose one of {_known()}"
         ) from None
 
 
 def get_crypto_list() -> list[str]:
-    """Return the models for ``CryptoConfig`` that libknet has too.
+    """Return the models for ``CryptoConfig`` that libknet has, too.
 
-    There is one more, ``aead``, which only knet_trio has: see ``docs/aead.md``.
+    knet_trio has one more, ``aead``: see ``docs/aead.md``.
 
     See knet_get_crypto_list(3).
     """
@@ -68,12 +74,13 @@ def get_crypto_list() -> list[str]:
 
 
 def get_cipher_list(model: str = "openssl") -> list[str]:
-    """Return the ciphers for ``CryptoConfig``, which every model but ``aead`` has.
+    """Return the ciphers of a model for ``CryptoConfig``.
 
-    Several names are one cipher: ``aes256``, ``aes-256``, ``aes256-cbc`` and ``aes-256-cbc`` are.
+    Several names may stand for one cipher, such as ``aes256``, ``aes-256``, ``aes256-cbc`` and
+    ``aes-256-cbc``.
 
     Args:
-        model: ``aead`` for the ciphers of that model.
+        model: The model. All but ``aead`` have the same ciphers.
 
     See knet_get_crypto_cipher_list(3).
     """
@@ -81,10 +88,11 @@ def get_cipher_list(model: str = "openssl") -> list[str]:
 
 
 def get_hash_list(model: str = "openssl") -> list[str]:
-    """Return the hashes for ``CryptoConfig``; model ``nss`` has no ``sha224``.
+    """Return the hashes of a model for ``CryptoConfig``.
 
     Args:
-        model: ``aead`` for what is the hash of that model: ``none``.
+        model: The model. All but ``aead``, which has only ``none``, return the same list;
+            ``nss`` does not accept ``sha224``.
 
     See knet_get_crypto_hash_list(3).
     """
@@ -92,7 +100,7 @@ def get_hash_list(model: str = "openssl") -> list[str]:
 
 
 def get_compress_list() -> list[str]:
-    """Return the models for ``CompressConfig`` that are installed, in the order of their ids.
+    """Return the installed models for ``CompressConfig``, in the order of their ids.
 
     See knet_get_compress_list(3).
     """

@@ -1,4 +1,4 @@
-"""What a network device can have: a name, an Ethernet address, and IP addresses."""
+"""Checks of the name, the Ethernet address and the IP addresses of a network device."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ _GROUP: Final = 1
 
 
 def check_device_name(name: object) -> str:
-    """Return ``name`` if a network device can have it."""
+    """Return ``name`` if a network device can have it, else raise InvalidArgumentError."""
     if not isinstance(name, str):
         raise InvalidArgumentError(f"the name of a device is text, not {shown(name)}")
     length = len(os.fsencode(name))
     if length > MAX_NAME:
         raise InvalidArgumentError(
-            f"the name {shown(name)} of a device has {length} bytes: {MAX_NAME} are the most"
+            f"the device name {shown(name)} has {length} bytes: give at most {MAX_NAME}"
         )
     if name in ("", ".", "..") or name.split() != [name] or any(sign in name for sign in "/:%\0"):
         raise InvalidArgumentError(
-            f"{shown(name)} is no name for a network device: give 1 to {MAX_NAME} bytes, without"
-            " blanks, slashes, colons and percent signs"
+            f"{shown(name)} is not a name for a network device: give 1 to {MAX_NAME} bytes, without"
+            " spaces, slashes, colons and percent signs"
         )
     return name
 
 
 def parse_mac(mac: object) -> bytes:
-    """Return the bytes of an Ethernet address that one device can have."""
+    """Return the bytes of the Ethernet address of a device, or raise InvalidArgumentError."""
     if not isinstance(mac, str) or not _MAC.fullmatch(mac):
         raise InvalidArgumentError(
-            f"{shown(mac)} is no Ethernet address: give one such as '02:00:00:00:00:01'"
+            f"{shown(mac)} is not an Ethernet address: give one such as '02:00:00:00:00:01'"
         )
     packed = bytes(int(octet, 16) for octet in mac.split(":"))
     is_group = bool(packed[0] & _GROUP)
     if is_group or not any(packed):
         raise InvalidArgumentError(
-            f"{mac} is the Ethernet address of {'a group' if is_group else 'nobody'}, which no"
-            " device has: its first byte has to be even, and not all may be zero"
+            f"{mac} is {'a group' if is_group else 'the zero'} address, which no device can have:"
+            " give one whose first byte is even, and which is not all zeros"
         )
     return packed
 
 
 def parse_interface(address: object) -> Interface:
-    """Return the IP address and prefix length that a device can have."""
+    """Return the IP address and prefix length of a device, or raise InvalidArgumentError."""
     if isinstance(address, IPv4Interface | IPv6Interface):
         interface = address
     else:
@@ -65,5 +65,7 @@ def parse_interface(address: object) -> Interface:
                 f"{error}: give an address such as '10.99.0.1/24'"
             ) from error
     if interface.ip.is_multicast or interface.ip.is_unspecified:
-        raise InvalidArgumentError(f"no device can have the address {interface.ip}")
+        raise InvalidArgumentError(
+            f"no device can have the address {interface.ip}: give a unicast address"
+        )
     return interface

@@ -1,4 +1,4 @@
-"""What the objects that a program holds have in common."""
+"""The common base of the public objects: handles, hosts, links and channels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 def forgets_arguments(call: Callable[P, T]) -> Callable[P, T]:
-    """Have the errors of ``call`` lead to none of its arguments, one of which is a key.
+    """Decorate a function so that its errors do not keep its arguments, such as a key, in memory.
 
-    Whoever keeps an error keeps the frames that it went through, and what is in them.
+    An error keeps the frames that it passed through, and so their variables.
     """
 
     @wraps(call)
@@ -26,7 +26,7 @@ def forgets_arguments(call: Callable[P, T]) -> Callable[P, T]:
             return call(*args, **kwargs)
         except BaseException as error:
             clear_frames(error.__traceback__)
-            # This frame still runs, so it is not cleared.
+            # clear_frames does not clear this frame, which is running.
             del args, kwargs
             raise
 
@@ -34,26 +34,26 @@ def forgets_arguments(call: Callable[P, T]) -> Callable[P, T]:
 
 
 class Facade:
-    """An object that has the attributes it has, and takes no others.
+    """A base class whose attributes cannot be misspelled: setting an unknown one is an error.
 
-    Without that, ``handle.hegde = True`` would look as if it had done something. Subclasses have
+    Without it, ``handle.hegde = True`` would have no effect and raise nothing. Subclasses have
     ``__slots__``.
     """
 
     __slots__ = ("__weakref__",)
 
-    # What is said about setting something that has no setter, by its name.
+    # How to change properties that have no setter, for the error, by their names.
     _SET_OTHERWISE: ClassVar[Mapping[str, str]] = {}
 
     if not TYPE_CHECKING:
-        # For a type checker, a class with this method would take every attribute.
+        # With this method, type checkers would accept every attribute.
         def __setattr__(self, name: str, value: object) -> None:
             try:
                 super().__setattr__(name, value)
             except AttributeError:
                 found = getattr(type(self), name, None)
                 if isinstance(found, property) and found.fset is not None:
-                    # Of the setter itself.
+                    # Raised by the setter itself.
                     raise
                 raise UnknownAttributeError(self._why_not_set(name)) from None
 
@@ -73,5 +73,5 @@ class Facade:
             return f"a {kind.__name__} has no attribute {name!r} to set: {otherwise}"
         advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(settable)}"
         if not settable:
-            advice = "nothing of it can be set"
+            advice = "it has no attributes that can be set"
         return f"a {kind.__name__} has no attribute {name!r} to set: {advice}"

@@ -1,4 +1,4 @@
-"""The settings of a handle that can change while it runs."""
+"""The settings of a handle that can be changed while it runs."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from knet_trio.status import OnwireVersions
 MIN_PMTUD_INTERVAL: Final = 1.0
 MAX_PMTUD_INTERVAL: Final = 86400.0
 MAX_DSCP: Final = 63
-# libknet's. Here it is for those who read it back, and nothing goes by it.
+# libknet's default. It can be read back, and has no effect.
 DEFAULT_TIMER_RESOLUTION: Final = 0.2
 
 
 class HandleSettings(Facade):
-    """The part of ``Handle`` that has its settings."""
+    """The settings of a ``Handle``."""
 
     __slots__ = ("_context", "_runtime", "_timer_resolution")
 
@@ -50,20 +50,20 @@ class HandleSettings(Facade):
 
     @forgets_arguments
     def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
-        """Put a configuration into a slot, or clear the slot.
+        """Put a crypto configuration into a slot, or clear the slot.
 
-        Packets of both slots are accepted from then on. Clear packets are too until a slot is
-        used, see ``allow_clear_traffic``.
+        From then on, packets of both slots are accepted. Clear packets are accepted until a slot is
+        used, see ``allow_clear_traffic``. On an error, nothing has changed.
 
         Args:
-            config: None clears the slot.
-            slot: 1 or 2, but not the one in use.
+            config: The configuration. None clears the slot.
+            slot: The slot, 1 or 2, but not the one in use.
 
         Raises:
             BusyError: The slot is in use.
-            InvalidArgumentError: A name in ``config`` is unknown.
+            InvalidArgumentError: A name in ``config`` is unknown, or the slot is not 1 or 2.
 
-        On an error nothing has changed. See knet_handle_crypto_set_config(3).
+        See knet_handle_crypto_set_config(3).
         """
         self._runtime.check_running()
         self._context.crypto.set(check_crypto(config), slot)
@@ -72,12 +72,15 @@ class HandleSettings(Facade):
 
     @forgets_arguments
     def use_crypto(self, slot: int) -> None:
-        """Send with slot 1 or 2 from now on, or with 0 in the clear.
+        """Encrypt with a slot from now on.
 
-        Where the size of the envelope changes with it, the path MTUs are searched anew.
+        If the size of the envelope changes, the path MTUs are discovered again.
+
+        Args:
+            slot: The slot, 1 or 2; 0 sends packets in the clear.
 
         Raises:
-            InvalidArgumentError: The slot is empty.
+            InvalidArgumentError: The slot is empty, or not 0, 1 or 2.
 
         See knet_handle_crypto_use_config(3).
         """
@@ -89,18 +92,18 @@ class HandleSettings(Facade):
 
     @property
     def crypto_in_use(self) -> int:
-        """The slot that packets are sealed with, 1 or 2; 0 if they go in the clear."""
+        """The slot that encrypts packets, 1 or 2; 0 if they are sent in the clear."""
         return self._context.crypto.in_use
 
     @forgets_arguments
     def replace_crypto(self, config: CryptoConfig | None) -> None:
-        """Put a configuration into slot 1 and send with it, even if slot 1 is in use.
+        """Put a crypto configuration into slot 1 and encrypt with it, even if slot 1 is in use.
 
-        The old key is dropped at once, so packets that peers still seal with it are lost;
-        ``set_crypto`` and ``use_crypto`` change keys without loss. Slot 2 stays as it is.
+        The old key is forgotten at once, so packets that peers still encrypt with it are lost;
+        ``set_crypto`` and ``use_crypto`` change keys without loss. Slot 2 does not change.
 
         Args:
-            config: None clears slot 1, and packets go in the clear.
+            config: The configuration. None clears slot 1, and sends packets in the clear.
 
         Raises:
             InvalidArgumentError: A name in ``config`` is unknown; nothing has changed.
@@ -116,12 +119,12 @@ class HandleSettings(Facade):
         self._envelope_changed(before)
 
     def renew(self) -> None:
-        """Begin another life, as after a restart: for programs that go on from a snapshot.
+        """Begin a new life, as after a restart, for machines that are restored from a snapshot.
 
-        Model ``aead`` never seals two packets with one nonce, unless the machine is set back to a
-        snapshot while the handle is open. Call this when it has been, before anything is sent:
-        hosts ask this one who it is, and take what it sends once it has answered. With other
-        models it does nothing.
+        Model ``aead`` never encrypts two packets with one nonce, unless the machine is restored
+        from a snapshot while the handle is open. Call this after that, before anything is sent. The
+        other hosts accept packets of this host again when it has answered their pings. With other
+        models, this has no effect.
         """
         self._runtime.check_running()
         self._context.crypto.life.renew()
@@ -133,10 +136,10 @@ class HandleSettings(Facade):
 
     @property
     def allow_clear_traffic(self) -> bool:
-        """Whether clear packets are accepted now.
+        """True if packets that are not encrypted are accepted now.
 
-        Set it to True or False, or to None to accept them only while no key is in use. Going from
-        clear packets to encrypted ones without losing any takes True on every host meanwhile.
+        Can be set to True or False, or to None to accept them only while no key is in use. To begin
+        to encrypt without loss, set True on every host meanwhile.
 
         See knet_handle_crypto_rx_clear_traffic(3).
         """
@@ -149,13 +152,16 @@ class HandleSettings(Facade):
         settings.log_clear_traffic(self._context.log, self._context.crypto.allow_clear_traffic)
 
     def set_compress(self, config: CompressConfig | None) -> None:
-        """Compress messages before they are sent, or with None leave them as they are.
+        """Set how messages are compressed before they are sent.
 
-        What peers compressed is read whatever is set here: all, or what ``accept_compression`` of
-        ``open_handle`` names.
+        Received messages are decompressed independently of this, as ``accept_compression`` of
+        ``open_handle`` allows.
+
+        Args:
+            config: The algorithm and its level. None: do not compress.
 
         Raises:
-            InvalidArgumentError: There is no such model or level; nothing has changed.
+            InvalidArgumentError: The model or the level does not exist; nothing has changed.
 
         See knet_handle_compress(3).
         """
@@ -167,7 +173,7 @@ class HandleSettings(Facade):
 
     @property
     def data_mtu(self) -> int:
-        """The largest message that goes in one packet on every link in use, in bytes.
+        """The data MTU: the largest message that fits in one packet on every link in use, in bytes.
 
         See knet_handle_pmtud_get(3).
         """
@@ -175,7 +181,7 @@ class HandleSettings(Facade):
 
     @property
     def mtu(self) -> int | None:
-        """The interface MTU to go by, in bytes; None discovers the MTU of each path.
+        """The MTU of all paths, in bytes; None if it is discovered for each path. Can be set.
 
         See knet_handle_pmtud_set(3).
         """
@@ -189,7 +195,10 @@ class HandleSettings(Facade):
 
     @property
     def pmtud_interval(self) -> float:
-        """Seconds between path MTU searches, 1 to 86400. See knet_handle_pmtud_setfreq(3)."""
+        """Seconds between discoveries of the path MTU, 1 to 86400. Can be set.
+
+        See knet_handle_pmtud_setfreq(3).
+        """
         return self._context.pmtud_interval
 
     @pmtud_interval.setter
@@ -199,7 +208,9 @@ class HandleSettings(Facade):
 
     @property
     def access_lists(self) -> bool:
-        """Whether access lists decide which addresses may speak on a link.
+        """True if packets are accepted only from addresses in the access list of their link.
+
+        Can be set.
 
         See knet_handle_enable_access_lists(3).
         """
@@ -213,10 +224,11 @@ class HandleSettings(Facade):
 
     @property
     def hedge(self) -> bool:
-        """Whether messages go over a second link too while there is doubt about the first.
+        """True if messages are sent over a second link too while the first one is in doubt.
 
-        That is so with the passive and round-robin policies, from a failed send or an overdue pong
-        until the link answers or is down. Receivers of any kind drop the copies.
+        Can be set. A link is in doubt from a failed send or an overdue pong until a pong comes or
+        the link is down. This concerns the passive and round-robin policies; every receiver drops
+        the copies.
         """
         return self._context.hedge
 
@@ -227,9 +239,9 @@ class HandleSettings(Facade):
 
     @property
     def dscp(self) -> int:
-        """The DSCP that marks the packets of high-priority links for the network, 0 to 63.
+        """The DSCP of packets on high-priority links, 0 to 63. Can be set, also for existing links.
 
-        With 0 they have the low-delay type of service. Links that are up change too.
+        With 0 they have the low-delay type of service.
 
         See knet_handle_setprio_dscp(3).
         """
@@ -242,12 +254,13 @@ class HandleSettings(Facade):
 
     @property
     def reconnect_interval(self) -> float:
-        """Seconds from one attempt to connect to the next, of links over SCTP.
+        """Seconds between two attempts to connect a link over SCTP. Can be set.
 
-        A connection that is lost after longer than that is made again at once. Within an attempt
-        the peer is asked in the same steps, of 0.2 to 60 seconds. A new interval holds at once for
-        what waits to be tried. UDP has no connections. See
-        knet_handle_set_transport_reconnect_interval(3).
+        A connection that is lost after a longer time is made again at once. Within an attempt, the
+        INIT is repeated in the same interval, of 0.2 to 60 seconds. A new interval also holds for
+        attempts that wait. UDP has no connections.
+
+        See knet_handle_set_transport_reconnect_interval(3).
         """
         return self._context.reconnect_interval
 
@@ -258,9 +271,9 @@ class HandleSettings(Facade):
 
     @property
     def defrag_buffers(self) -> DefragBuffers:
-        """How many messages of each host may wait for fragments at once.
+        """The number of messages of each host that may be incomplete at once. Can be set.
 
-        When it is lowered, the oldest of those that are too many are given up and counted.
+        When it is lowered, the oldest incomplete messages above it are dropped and counted.
 
         See knet_handle_set_host_defrag_bufs(3).
         """
@@ -273,9 +286,9 @@ class HandleSettings(Facade):
 
     @property
     def timer_resolution(self) -> float:
-        """Seconds, 0.001 or more. It has no effect: timers here are exact.
+        """The timer resolution in seconds, 0.001 or more. It has no effect: timers are exact.
 
-        Setting it to 0 takes it back to the default of 0.2.
+        Can be set; 0 sets the default of 0.2.
 
         See knet_handle_set_threads_timer_res(3).
         """
@@ -288,7 +301,7 @@ class HandleSettings(Facade):
 
     @property
     def onwire_versions(self) -> OnwireVersions:
-        """The versions of the wire protocol, of which there is one.
+        """The versions of the wire protocol; only one exists.
 
         See knet_handle_get_onwire_ver(3).
         """
@@ -296,7 +309,7 @@ class HandleSettings(Facade):
 
 
 def make_compression(config: CompressConfig | None) -> Compression | None:
-    """Return what ``config`` describes; raise InvalidArgumentError if there is no such thing."""
+    """Return the compressor and threshold of ``config``; raise InvalidArgumentError if unknown."""
     if config is None:
         return None
     _check_compress(config)
@@ -305,7 +318,7 @@ def make_compression(config: CompressConfig | None) -> Compression | None:
 
 
 def check_crypto(config: CryptoConfig | None) -> CryptoConfig | None:
-    """Return ``config`` if it can be one; raise InvalidArgumentError, which does not show it."""
+    """Return ``config`` if it is a CryptoConfig or None; raise an error that does not show it."""
     _check_crypto(config)
     return config
 
@@ -330,7 +343,7 @@ def check_accept_compression(models: object) -> frozenset[int] | None:
     """Return the wire ids of compression ``models``, None for None.
 
     Raises:
-        InvalidArgumentError: ``models`` is not a list of names, or one of them is not known.
+        InvalidArgumentError: ``models`` is not a list of names, or one of them does not exist.
     """
     if models is None:
         return None
@@ -342,10 +355,10 @@ def check_accept_compression(models: object) -> frozenset[int] | None:
 
 
 def check_filter(filter: Filter | None) -> Filter | None:
-    """Return ``filter`` if it can be one, else raise InvalidArgumentError."""
+    """Return ``filter`` if it can be called, else raise InvalidArgumentError."""
     if iscoroutinefunction(filter):
         raise InvalidArgumentError(
-            f"the filter {shown(filter)} must not be async def: it cannot wait"
+            f"the filter {shown(filter)} is an async function and cannot wait: use a plain function"
         )
     if filter is None or callable(filter):
         return filter

@@ -1,4 +1,4 @@
-"""What tasks wait for: a condition that changes, and a queue that drops the oldest item."""
+"""Primitives to wait for: a boolean condition, and a queue that drops the oldest item."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_in_trio() -> trio.lowlevel.TrioToken:
     """Return the token of the Trio program that runs in this thread.
 
     Raises:
-        OutsideTrioError: There is none, or what runs now is not a part of it.
+        OutsideTrioError: The call was not made in a Trio program.
     """
     try:
         return trio.lowlevel.current_trio_token()
@@ -25,16 +25,16 @@ def check_in_trio() -> trio.lowlevel.TrioToken:
 
 
 def outside_error() -> OutsideTrioError:
-    """Return the error for a call that does not come from the Trio program that it has to."""
+    """Return the error for a call that was made outside of the Trio program of the handle."""
     return OutsideTrioError(
-        "this call does not come from the Trio program of the handle: run that with trio.run (not"
-        " asyncio.run), and call from within it; other threads call by"
-        " trio.from_thread.run_sync(function, ...), or trio.from_thread.run for what has an await"
+        "this call was made outside of the Trio program of the handle: run that with trio.run (not"
+        " asyncio.run), and call from within it; in other threads, call"
+        " trio.from_thread.run_sync(function, ...), or trio.from_thread.run for an async function"
     )
 
 
 class AsyncBool:
-    """A condition that is on or off, and can be waited for either way."""
+    """A condition that is on or off. Tasks can wait for either."""
 
     def __init__(self) -> None:
         self._is_on = False
@@ -44,32 +44,32 @@ class AsyncBool:
 
     @property
     def is_on(self) -> bool:
-        """Whether it is on now."""
+        """True if it is on now."""
         return self._is_on
 
     def set(self, is_on: bool) -> None:
-        """Change the state and wake whoever waits for it."""
+        """Set the condition, and wake the tasks that wait for a change."""
         if is_on != self._is_on:
             self._is_on = is_on
             self._flips += 1
             self._wake()
 
     def close(self, why: str) -> None:
-        """End it: nothing will change any more, and waiting raises ``trio.ClosedResourceError``.
+        """Close it: from then on, waiting raises ``trio.ClosedResourceError``.
 
         Args:
-            why: What has ended, for those who wait.
+            why: The text of that error.
         """
         self._why_closed = why
         self._wake()
 
     def close_off(self, why: str) -> None:
-        """End it, and have it off from then on. Nobody is told of that change."""
+        """Close it, and turn it off without waking those who wait for that."""
         self._is_on = False
         self.close(why)
 
     async def wait(self, is_on: bool) -> None:
-        """Wait until it is ``is_on``. Returns too if it was so only for a moment.
+        """Wait until the condition is ``is_on``. Also returns if that lasted only for a moment.
 
         Raises:
             trio.ClosedResourceError: It was closed.
@@ -77,7 +77,7 @@ class AsyncBool:
         if self._is_on != is_on and self._why_closed is None:
             seen = self._flips
             await self._changed.wait()
-            # The first flip is the one waited for, even if a closing followed at once.
+            # The first change is the one waited for, even if it was closed right after that.
             if self._flips != seen:
                 return
         else:
@@ -91,9 +91,9 @@ class AsyncBool:
 
 
 class Mailbox(Generic[T]):
-    """A queue that never makes the sender wait: when it is full, the oldest item is dropped.
+    """A queue whose sender never waits: when it is full, the oldest item is dropped.
 
-    Receiving takes an item only when it returns, so a cancelled wait takes none.
+    An item is removed only when ``take`` returns, so cancelling loses none.
     """
 
     def __init__(self, limit: int) -> None:
@@ -107,7 +107,7 @@ class Mailbox(Generic[T]):
         return len(self._items)
 
     def put(self, item: T) -> bool:
-        """Add ``item``, and return whether the oldest one was dropped for lack of room."""
+        """Add ``item``; return True if the oldest item was dropped to make room."""
         queue = self._items
         queue.append(item)
         self._receivers.unpark()
@@ -117,28 +117,28 @@ class Mailbox(Generic[T]):
         return True
 
     def put_back(self, item: T) -> None:
-        """Put ``item``, which was taken first, back to the front."""
+        """Put ``item``, which was taken, back at the front."""
         self._items.appendleft(item)
         self._receivers.unpark()
 
     def end(self) -> None:
-        """Have receiving raise ``trio.EndOfChannel`` after what is left."""
+        """End the queue: after the items that are left, ``take`` raises ``trio.EndOfChannel``."""
         self._ended = True
         self._receivers.unpark_all()
 
     def close(self) -> None:
-        """Drop what is left, and have receiving raise ``trio.ClosedResourceError``."""
+        """Drop all items, and close the queue: ``take`` raises ``trio.ClosedResourceError``."""
         self._closed = True
         self._items.clear()
         self._receivers.unpark_all()
 
     def take_nowait(self) -> T:
-        """Take the first item.
+        """Remove and return the first item.
 
         Raises:
-            trio.WouldBlock: There is none now.
-            trio.EndOfChannel: There is none, and no more will come.
-            trio.ClosedResourceError: It was closed.
+            trio.WouldBlock: The queue is empty.
+            trio.EndOfChannel: The queue is empty and has ended.
+            trio.ClosedResourceError: The queue was closed.
         """
         if self._closed:
             raise trio.ClosedResourceError("this channel was closed")
@@ -149,8 +149,8 @@ class Mailbox(Generic[T]):
         return self._items.popleft()
 
     async def take(self) -> T:
-        """Wait for an item and take it."""
-        # Taking comes last, so that nothing happens between it and the return.
+        """Wait for an item, remove it and return it. Raises as ``take_nowait`` does."""
+        # The item is removed last: no checkpoint follows, so cancelling cannot lose it.
         if self._items or self._ended or self._closed:
             await trio.lowlevel.checkpoint()
         while True:

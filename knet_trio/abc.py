@@ -1,4 +1,4 @@
-"""The interfaces of what a handle is made of: ciphers, compressors, transports, filters."""
+"""The interfaces of the parts of a handle: ciphers, compressors, transports and filters."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ __all__ = [
 
 
 class Cipher(ABC):
-    """Puts packets into envelopes and takes them out.
+    """Encrypts and authenticates packets: it seals them in envelopes and opens these.
 
     Attributes:
-        salt_size: The bytes of salt that an envelope has.
-        hash_size: The bytes of hash that an envelope has.
-        block_size: The bytes to whose multiple a packet is padded; 0 for no padding, 1 for a
+        salt_size: The bytes of an envelope before the encrypted packet.
+        hash_size: The bytes of an envelope after the encrypted packet.
+        block_size: A packet is padded to a multiple of this many bytes. 0 for no padding, 1 for a
             stream cipher.
-        addresses: Whether an envelope says which host it is for, so that each gets its own.
+        addresses: True if an envelope names the host that it is for, so that every destination gets
+            its own.
     """
 
     salt_size: int
@@ -45,17 +46,24 @@ class Cipher(ABC):
 
     @abstractmethod
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Return the envelopes of ``packets``, in their order.
+        """Return the envelopes of ``packets``, in the same order.
 
         Raises:
-            OSError, MemoryError: No random bytes, or no memory: the packets are lost. Anything
-                else that is raised is a bug, and ends the handle.
+            OSError, MemoryError: No random bytes, or no memory: the packets are dropped. Any other
+                exception is a bug, and ends the handle.
         """
 
     def seal_to(self, packets: Sequence[bytes], to: int | None) -> list[bytes]:
-        """Return the envelopes of ``packets`` for host ``to``, or with None for every host.
+        """Return the envelopes of ``packets`` for one host, or for every host.
 
-        A cipher whose envelopes say that overrides this. It raises what ``seal`` does.
+        Overridden by ciphers with ``addresses``.
+
+        Args:
+            packets: The packets.
+            to: The id of the host, None for every host.
+
+        Raises:
+            OSError, MemoryError: As ``seal`` does.
         """
         return self.seal(packets)
 
@@ -64,50 +72,50 @@ class Cipher(ABC):
         """Return the packet in ``envelope``.
 
         Raises:
-            PacketError: It is not an envelope of this cipher and key. Nothing else is raised.
+            PacketError: It is not an envelope of this cipher and key. No other exception is raised.
         """
 
     def open_many_untrusted(self, envelopes: Sequence[bytes]) -> list[bytes | PacketError]:
-        """Return the packets in ``envelopes``, in their order; an error in the place of a bad one.
+        """Return the packets in ``envelopes``, in the same order, and errors in place of bad ones.
 
-        A cipher that opens many with little more work than one overrides this.
+        Overridden by ciphers that open many envelopes faster than one by one.
         """
         packets: list[bytes | PacketError] = []
         for envelope in envelopes:
             try:
                 packets.append(self.open_untrusted(envelope))
             except PacketError as error:
-                # The traceback leads to this list, and so in a ring, with all that is in it.
+                # With its traceback, the error and this list would keep each other in memory.
                 packets.append(error.with_traceback(None))
         return packets
 
     def open_train_untrusted(self, train: bytes, size: int) -> OpenedTrain | None:
-        """Return the packets in envelopes that came as one train, if all of them open.
+        """Return the packets in a train of envelopes, if all of them open.
 
-        This is for ciphers that can do it with less work than one by one. Without an override, the
-        envelopes are cut out and given to ``open_many_untrusted``.
+        Overridden by ciphers that open a train faster than one envelope after the other. It raises
+        no exceptions.
 
         Args:
             train: The envelopes, one after the other.
             size: The bytes of each; the last may have fewer.
 
         Returns:
-            None if one of them does not open, or this cipher has no such way. Then
-            ``open_many_untrusted`` is called for the packets and the errors. Nothing is raised.
+            The packets. None if one does not open, or the cipher does not support trains: then
+            ``open_many_untrusted`` is called for the packets and the errors.
         """
         return None
 
 
 class OpenedTrain(NamedTuple):
-    """The packets of a train of envelopes, not cut out of what is around them.
+    """The packets of a train of envelopes, without copying each.
 
-    They begin at equal distances. Between them may be what else the envelopes had.
+    They begin at equal distances, and other bytes of the envelopes may be between them.
 
     Attributes:
-        data: The bytes that have the packets in them.
-        start: The index in ``data`` where the first packet begins.
+        data: The bytes that contain the packets.
+        start: The index in ``data`` of the first byte of the first packet.
         stride: The bytes from the beginning of one packet to that of the next.
-        ends: The index in ``data`` after the last byte of each packet; one for each of them.
+        ends: The index in ``data`` after the last byte of each packet.
     """
 
     data: bytes
@@ -116,22 +124,21 @@ class OpenedTrain(NamedTuple):
     ends: Sequence[int]
 
     def packets(self) -> list[bytes]:
-        """Return the packets one by one."""
+        """Return the packets as a list, each copied."""
         starts = range(self.start, len(self.data), self.stride)
         return [self.data[start:end] for start, end in zip(starts, self.ends, strict=True)]
 
 
 class Compressor(ABC):
-    """Compresses messages and decompresses them.
+    """Compresses and decompresses messages.
 
     Attributes:
-        wire_id: Names the algorithm in packets, 1 to 255.
-        slow: Whether its work may take more than a millisecond, so that a thread does it.
-        slow_from: Where decompressing is quick but for what somebody has made to be slow: messages
-            of that many compressed bytes, and more, are decompressed in a thread. None for no such
-            size.
+        wire_id: The number of the algorithm in packets, 1 to 255.
+        slow: True if a message may take more than a millisecond, so that a thread does the work.
+        slow_from: The compressed size, in bytes, from which on a message made to be slow takes more
+            than a millisecond to decompress, so that a thread does it. None if there is none.
         compress_at_once: Messages of up to this length, in bytes, are compressed in less than half
-            a millisecond. A thread compresses longer ones.
+            a millisecond; a thread compresses longer ones.
     """
 
     wire_id: int
@@ -141,34 +148,38 @@ class Compressor(ABC):
 
     @abstractmethod
     def compress(self, message: bytes) -> bytes:
-        """Return ``message`` compressed. If that is not shorter, the message is sent as it is.
+        """Return ``message`` compressed. If that is not shorter, the message is sent uncompressed.
 
         Raises:
-            MemoryError: There is not enough memory: the message is sent as it is. Anything else
-                that is raised is a bug, and ends the handle.
+            MemoryError: There is not enough memory: the message is sent uncompressed. Any other
+                exception is a bug, and ends the handle.
         """
 
     @abstractmethod
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
         """Return the message in ``data``.
 
-        No more memory than ``limit`` bytes is used for the message, whatever is in ``data``.
+        Args:
+            data: The compressed message.
+            limit: The largest allowed size of the message, in bytes. No more memory is used for it,
+                whatever is in ``data``.
 
         Raises:
-            PacketError: It is no message, or has more than ``limit`` bytes.
-            MemoryError: There is not enough memory: the message is dropped. Anything else that is
-                raised is a bug, and ends the handle.
+            PacketError: ``data`` is not a compressed message, or of more than ``limit`` bytes.
+            MemoryError: There is not enough memory: the message is dropped. Any other exception is
+                a bug, and ends the handle.
         """
 
 
 class PathTrouble(NamedTuple):
-    """What the network, or this machine's kernel, says of packets sent to ``destination``.
+    """An error that the network, or this machine, reports for packets sent to a destination.
 
     Attributes:
-        destination: Where they were sent.
-        errno: The system's number of the error.
-        mtu: With EMSGSIZE the largest on-wire size that would have gone, in bytes; None if unknown.
-        local: Whether this machine itself said so.
+        destination: The address that they were sent to.
+        errno: The system's error number.
+        mtu: With EMSGSIZE, the largest packet that would have passed, in bytes on the wire; None if
+            unknown.
+        local: True if this machine reported it, False if the network did.
     """
 
     destination: Address
@@ -177,20 +188,20 @@ class PathTrouble(NamedTuple):
     local: bool
 
     def concerns(self, destination: Address | None) -> bool:
-        """Whether it is about packets sent to ``destination``."""
+        """Return whether the error is about packets sent to ``destination``."""
         if destination is None:
             return False
-        # Refusing an IPv4 packet for its size, the kernel speaks of the path, and of no port.
+        # For an IPv4 packet that is too large, the kernel names the path without a port.
         return self.destination in (destination, Address(destination.host, 0))
 
 
 class Train(NamedTuple):
-    """Datagrams of one size that came in a row from one source. One on its own is a train too.
+    """Datagrams of one size that were received in a row from one source; one or more.
 
     Attributes:
         data: The datagrams, one after the other.
         size: The bytes of each; the last may have fewer.
-        source: Where they came from.
+        source: The address that they came from.
     """
 
     data: bytes
@@ -198,7 +209,7 @@ class Train(NamedTuple):
     source: Address
 
     def datagrams(self) -> list[bytes]:
-        """Return the datagrams one by one."""
+        """Return the datagrams as a list."""
         data, size = self.data, self.size
         if len(data) <= size:
             return [data]
@@ -206,14 +217,14 @@ class Train(NamedTuple):
 
 
 class ConnectionChange(NamedTuple):
-    """What became of a connection to ``destination``.
+    """A connection that was made, or lost, or could not be made.
 
     Attributes:
-        destination: Where it leads to.
-        is_up: Whether it is there now.
-        reason: Why it is there, or is not.
-        errno: The system's number of the error; 0 for none.
-        local: Whether this machine has not even tried, and says why.
+        destination: The address of the peer.
+        is_up: True if there is a connection now.
+        reason: Why, a text for people.
+        errno: The system's error number; 0 for none.
+        local: True if this machine reported the error without trying to connect.
     """
 
     destination: Address
@@ -224,17 +235,17 @@ class ConnectionChange(NamedTuple):
 
 
 class Arrivals(NamedTuple):
-    """What came in at once: datagrams, and troubles with what was sent.
+    """Datagrams received at once, and errors for packets that were sent.
 
-    What has arrived is worth more than what is said of its sender: troubles are told once all that
-    had arrived before them has been taken, at the latest with ``trains``, which come first. Where
-    there is always more to take, that is once as much has been taken as the receive buffer holds.
+    Errors are reported after all datagrams that had arrived before them, so that these still count.
+    If datagrams arrive without end, errors are reported after as many bytes as the receive buffer
+    holds.
 
     Attributes:
-        trains: The datagrams.
-        troubles: What the network, or this machine, says of packets that were sent.
-        connection: What became of the connection of an endpoint that has one, after ``trains``;
-            None if nothing did.
+        trains: The datagrams, which come first.
+        troubles: Errors that the network, or this machine, reports for packets that were sent.
+        connection: The change of the connection of an endpoint that has one, after ``trains``; None
+            if it has not changed.
     """
 
     trains: list[Train]
@@ -243,58 +254,60 @@ class Arrivals(NamedTuple):
 
 
 class SocketWatch(ABC):
-    """One task of a handle that waits for many sockets to which something comes now and then.
+    """One task of a handle that waits for many sockets that receive little.
 
-    For a task that waits for its own socket, falling asleep and waking up takes longer than the
-    work on a ping, and a handle may have hundreds of sockets with pings to all of them at once.
+    A task for each socket would need more time to sleep and wake up than to handle a ping, and a
+    handle may have hundreds of sockets that receive pings at once.
     """
 
     @abstractmethod
     def join(self) -> None:
-        """Note that there is one socket more; call ``leave`` when it is closed."""
+        """Add a socket. Call ``leave`` when it is closed."""
 
     @abstractmethod
     def leave(self) -> None:
-        """Note that there is one socket less."""
+        """Remove a socket."""
 
     @abstractmethod
     async def wait_readable(self, sock: socket, take: Callable[[], bool]) -> None:
-        """Wait until ``sock`` is readable and ``take`` leaves something to be done, or ``wake``.
+        """Wait until ``sock`` is readable and ``take`` returns False, or until ``wake``.
 
-        One task at a time may wait for a socket. A checkpoint.
+        Only one task at a time may wait for a socket.
 
         Args:
             sock: The socket. Call ``wake`` before it is closed.
-            take: May be called whenever the socket is readable, in another task. Returns whether
-                to go on waiting. It must neither wait nor take long, and what it raises is a bug,
-                which ends the handle.
+            take: Called in another task whenever the socket is readable. Returns True if this call
+                should go on waiting. It must be quick and must not block. An exception is a bug,
+                and ends the handle.
 
         Raises:
-            trio.ClosedResourceError: Somebody called ``trio.lowlevel.notify_closing`` for the
-                socket, and it was waited for on its own.
+            trio.ClosedResourceError: ``trio.lowlevel.notify_closing`` was called for the socket
+                while a task of its own waited for it.
         """
 
     @abstractmethod
     def wake(self, sock: socket) -> None:
-        """Let ``wait_readable`` return for ``sock``, if a task waits for it here.
+        """Wake the task that waits for ``sock``, if there is one.
 
-        It may be waited for on its own: call ``trio.lowlevel.notify_closing`` too.
+        A task of its own may wait for the socket: call ``trio.lowlevel.notify_closing``, too.
         """
 
 
 class Endpoint(ABC):
-    """One local address that datagrams go out of and come in at; links may share it.
+    """A local address from which datagrams are sent and at which they are received.
+
+    Links may share an endpoint.
 
     Attributes:
         local: The address.
-        small_buffers: What is wrong and what helps, in words, if the system gives it smaller
+        small_buffers: What is wrong and what helps, a text for people, if the system grants smaller
             buffers than the protocol wants; else None.
-        is_welcome: Whether all that was received last was of use. Whoever receives sets it: for
-            what is refused nobody has to hurry.
-        fault: Why nothing can be sent, in words, while a connection has to be there first and is
-            not; else None.
-        ended: Whether nothing will come any more, since the peer's connection is lost. An endpoint
-            that makes a new connection has not ended.
+        is_welcome: True if everything received last was accepted. Set by the receiver: there is no
+            hurry to receive what is refused.
+        fault: Why nothing can be sent, a text for people, while a connection is needed and missing;
+            else None.
+        ended: True if nothing more will be received, because the peer's connection is lost. An
+            endpoint that connects again does not end.
     """
 
     local: Address
@@ -305,46 +318,56 @@ class Endpoint(ABC):
 
     @abstractmethod
     async def receive(self) -> Arrivals:
-        """Wait until something arrives, and take what is there, up to a bound.
+        """Wait until something arrives, and return what has arrived, up to a bound.
+
+        Cancelling loses nothing.
 
         Raises:
-            trio.ClosedResourceError: The endpoint is closed.
+            trio.ClosedResourceError: The endpoint was closed.
         """
 
     def use_watch(  # noqa: B027 - an endpoint without a socket has nothing to wait for
         self, watch: SocketWatch, take: Callable[[bytes, Address], bool]
     ) -> None:
-        """Let ``receive`` wait in ``watch``, together with the other endpoints of the handle.
+        """Set where ``receive`` waits, together with the other endpoints of the handle.
 
-        It is called once, before ``receive``. An endpoint that has no socket, or rather waits for
-        it on its own, need not override this. One that does calls ``join`` here and ``leave`` when
-        it is closed.
+        Called once, before ``receive``. Optional: an endpoint without a socket, or one that waits
+        by itself, does not override it. An endpoint that does calls ``SocketWatch.join`` here and
+        ``SocketWatch.leave`` when it is closed.
 
         Args:
-            watch: What to wait in, while little comes to the socket.
-            take: Works on a datagram that came alone while ``receive`` waits, and on the address
-                that it came from. ``receive`` does not return for what was given to it. Returns
-                whether it was data: then there may soon be more. It does not wait.
+            watch: The watch to wait in, while little arrives.
+            take: Handles a single datagram, and the address that it came from, while ``receive``
+                waits; ``receive`` does not return it. Returns True if it was data, so that more may
+                follow soon. It does not block.
         """
 
     @abstractmethod
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
-        """Send without waiting.
+        """Send datagrams without waiting.
+
+        Args:
+            datagrams: The datagrams.
+            destination: The address to send them to.
 
         Returns:
-            How many of ``datagrams``, from the first, were taken. 0 means that the send buffer is
-            full: ``wait_sendable`` returns when there may be room.
+            The number of datagrams, from the first, that were sent. 0 if the send buffer is full:
+            ``wait_sendable`` returns when there may be room.
 
         Raises:
             OSError: The system refuses the first one. ENOBUFS means that a queue behind the send
-                buffer is full, which nobody can wait for: try again a little later.
+                buffer is full, which cannot be waited for: try again a little later.
         """
 
     def send_urgent_nowait(self, datagram: bytes, destination: Address) -> bool:
-        """Send a small datagram that does not wait behind a full send buffer, where possible.
+        """Send a small datagram ahead of a full send buffer, if the transport can.
+
+        Args:
+            datagram: The datagram.
+            destination: The address to send it to.
 
         Returns:
-            Whether it was taken.
+            True if it was sent.
 
         Raises:
             OSError: As ``send_nowait`` does.
@@ -357,85 +380,89 @@ class Endpoint(ABC):
 
     @property
     def backlog(self) -> float:
-        """How full the send buffer is: 0.0 is empty, 1.0 full; 0.0 where nobody can tell."""
+        """The share of the send buffer in use, 0.0 to 1.0; 0.0 if unknown."""
         return 0.0
 
     @property
     def overflows(self) -> int:
-        """How many packets the system has dropped because there was no room for them here.
+        """The number of packets that the system dropped because the receive buffer was full.
 
-        0 where nobody can tell.
+        0 if unknown.
         """
         return 0
 
     @property
     def drained(self) -> bool:
-        """Whether all that has arrived was taken and worked on; True where nobody can tell."""
+        """True if everything that has arrived was received and handled; True if unknown."""
         return True
 
     def connect(self, destination: Address) -> Endpoint | None:
-        """Open an endpoint at the same local address for one peer alone.
+        """Open an endpoint at the same local address for one peer only.
 
-        What is sent over it has a send buffer of its own, so a slow way to another peer does not
-        hold it up. What the peer sends from now on arrives there, and what the network says of
-        packets to it; what arrived before stays here. Whoever else was quick may have got a packet
-        in there too, so look at the source. It has the DSCP of this endpoint at first; later
-        ``set_dscp`` is called for both. Close it before this endpoint: what it has not given by
-        then is lost.
+        It has a send buffer of its own, so that a slow path to another peer does not delay it.
+        Packets that the peer sends from now on arrive there, and so do errors for packets to it. A
+        packet of another sender may have got in before, so check the source. The endpoint has the
+        DSCP of this one at first; later ``set_dscp`` is called for both. It is closed before this
+        endpoint; what it has not returned by then is lost.
 
-        A transport with connections returns one that connects by itself, now and whenever the
-        connection is lost, or what the peer has connected.
+        A transport with connections returns an endpoint that connects, now and whenever the
+        connection is lost, or one for the connection that the peer has made.
+
+        Args:
+            destination: The address of the peer.
 
         Returns:
-            The endpoint, or None if the system or the transport has no such thing, there is no
-            way to the peer now, or it has one already: then this one goes on to serve that peer.
+            The endpoint. None if the system or the transport does not support it, there is no route
+            to the peer now, or the peer has an endpoint already: this one then serves the peer.
         """
         return None
 
     def use_connections(  # noqa: B027 - most transports have none
         self, accept: Callable[[PeerEndpoint], None], interval: float, *, connects: bool
     ) -> None:
-        """Hand over the connections that peers make; called once, before ``receive``.
+        """Set how connections are accepted and made. Called once, before ``receive``.
 
-        Only endpoints of a transport that has connections are asked.
+        Only for endpoints of a transport with connections.
 
         Args:
-            accept: Takes an endpoint for a peer that has connected. It does not wait.
+            accept: Called with the endpoint of each peer that has connected. It does not block.
             interval: Seconds from the beginning of one attempt to connect to that of the next.
-            connects: Whether ``connect`` is to make connections. If not, it returns those that
-                peers have made, for links that do not know beforehand where their peer is.
+            connects: True if ``connect`` makes connections. If False, it returns those that peers
+                have made, for links that do not know the address of their peer beforehand.
         """
 
     def set_reconnect_interval(self, interval: float) -> None:  # noqa: B027 - as above
-        """Try every ``interval`` seconds to connect, from now on.
+        """Set the interval between attempts to connect.
 
-        It is called for each endpoint: the one that links share, and those that its ``connect`` has
-        returned.
+        Called for each endpoint: the one that links share, and those that its ``connect`` returned.
+
+        Args:
+            interval: Seconds from the beginning of one attempt to that of the next.
         """
 
     def reset(self, reason: str) -> None:  # noqa: B027 - most transports have no connections
-        """Break the connection, since it is of no use, and make a new one.
+        """Abort the connection, and make a new one.
 
-        The peer is told at once. ``receive`` does not tell of it, but for a ``PeerEndpoint``, which
-        makes no new one: it has ``ended``.
+        The peer is notified at once. ``receive`` does not report it, except for a ``PeerEndpoint``,
+        which does not connect again and has ``ended``.
 
         Args:
-            reason: Why it is of no use, in words; the ``fault`` until there is a new one.
+            reason: Why, a text for people; the ``fault`` until there is a new connection.
         """
 
     @abstractmethod
     def troubles(self) -> list[PathTrouble]:
-        """Take what this machine says of earlier sends: the sizes that it refused.
+        """Return, once, the errors of this machine for earlier packets: the sizes that it refused.
 
-        What the network says comes with ``receive``, after what has arrived.
+        Errors of the network are returned by ``receive``, after what has arrived.
         """
 
     @abstractmethod
     def set_dscp(self, dscp: int) -> None:
-        """Mark what is sent from now on for the network, ahead of other traffic.
+        """Set the DSCP of packets sent from now on.
 
         Args:
-            dscp: 1 to 63, or 0 for the low-delay type of service.
+            dscp: The DSCP, 1 to 63, or 0 for the low-delay type of service.
 
         Raises:
             TransportError: The system refuses.
@@ -443,16 +470,16 @@ class Endpoint(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close it; whoever waits gets ``trio.ClosedResourceError``."""
+        """Close the endpoint. Calls that wait raise ``trio.ClosedResourceError``."""
 
 
 class PeerEndpoint(Endpoint):
-    """An endpoint for the connection that a peer has made.
+    """An endpoint for a connection that a peer has made.
 
     Attributes:
-        peer: The address that it came from.
-        source: The address that ``receive`` names for what comes over it, at first ``peer``.
-            Whoever takes it may set another one.
+        peer: The address from which the peer connected.
+        source: The address that ``receive`` returns as the source of its datagrams, at first
+            ``peer``. The handle may set another one.
     """
 
     peer: Address
@@ -460,16 +487,15 @@ class PeerEndpoint(Endpoint):
 
 
 class Transport(ABC):
-    """A way of carrying datagrams.
+    """A transport protocol for datagrams.
 
     Attributes:
-        name: Its name, as ``add_link`` takes it.
-        transport_id: Its number in libknet.
-        header_size: The bytes that it adds to the IP header.
-        has_connections: Whether there have to be connections before anything can be sent. Then
-            ``Endpoint.connect`` makes one for each link, and goes on to try; whoever connects comes
-            from a port that nobody knows before; and datagrams of any size pass, since the
-            transport cuts them to what the path takes.
+        name: The name for ``Host.add_link``.
+        transport_id: The number in libknet.
+        header_size: The bytes of its header, without the IP header.
+        has_connections: True if connections are needed to send. Then ``Endpoint.connect`` makes one
+            for each link, and tries again until it succeeds; peers connect from a port that is not
+            known beforehand; and datagrams of any size pass, as the transport splits them.
     """
 
     name: ClassVar[str]
@@ -484,10 +510,13 @@ class Transport(ABC):
         """Bind a local address.
 
         Args:
-            local: The address; port 0 takes a free one.
-            privileged: Insist on large socket buffers.
-            high_priority: Mark packets for the network.
-            dscp: The mark, 1 to 63, or 0 for the low-delay type of service.
+            local: The address. Port 0 takes a free port.
+            privileged: Raise an error if the system does not grant large socket buffers.
+            high_priority: Mark packets with ``dscp``.
+            dscp: The DSCP, 1 to 63, or 0 for the low-delay type of service.
+
+        Returns:
+            The endpoint, whose ``local`` has the actual port.
 
         Raises:
             TransportError: The system refuses; ENAMETOOLONG if it refuses the buffers.

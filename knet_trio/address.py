@@ -1,4 +1,4 @@
-"""Socket addresses: ``(host, port)`` pairs of text and number, or one text with both."""
+"""Socket addresses: pairs of a numeric IP address and a port, or one text with both."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from typing import Final, NamedTuple, TypeAlias, cast
 from knet_trio.errors import InvalidArgumentError, shown
 
 AddressLike: TypeAlias = str | tuple[str | IPv4Address | IPv6Address, int]
-"""A numeric IP address and a port: ``("10.0.0.1", 5405)``, or what ``format_address`` makes of it:
+"""A numeric IP address and a port, as a pair: ``("10.0.0.1", 5405)``, or as text:
 ``"10.0.0.1:5405"``, ``"[fd00::1]:5405"``."""
 
 
 ANY_PORT: Final = -1
-"""In the place of a port: any. A transport with connections knows its peers by their hosts."""
+"""The port of a peer that may use any, as with a transport that has connections."""
 
 
 class Address(NamedTuple):
-    """A numeric IP address and a port; equal to the plain pair.
+    """A numeric IP address and a port. Equal to the plain pair.
 
-    ``host`` is in its shortest form, an IPv6 link-local one with its interface: ``fe80::1%eth0``.
+    Attributes:
+        host: The IP address in its shortest form; an IPv6 link-local one with its interface, such
+            as ``fe80::1%eth0``.
+        port: The port.
     """
 
     host: str
@@ -35,18 +38,22 @@ class Address(NamedTuple):
 
     @property
     def is_ipv6(self) -> bool:
-        """Whether it is of IP version 6."""
+        """True if it is an IPv6 address."""
         return ":" in self.host
 
 
 def parse_address(host: str | IPv4Address | IPv6Address, port: int | str) -> Address:
     """Return the canonical form of a numeric address.
 
-    Host names are not looked up, since that may block: ``trio.socket.getaddrinfo`` does it.
+    Host names are not resolved, since that may block: use ``trio.socket.getaddrinfo``.
+
+    Args:
+        host: The IP address.
+        port: The port, 0 to 65535, also as text.
 
     Raises:
-        InvalidArgumentError: ``host`` is not an IP address, or is an IPv4 one written as IPv6; it
-            names no interface where one is needed, or an unknown one; ``port`` is not 0 to 65535.
+        InvalidArgumentError: ``host`` is not an IP address, or an IPv4-mapped IPv6 one; a
+            link-local address has no interface, or an unknown one; ``port`` is out of range.
 
     See knet_strtoaddr(3).
     """
@@ -55,20 +62,20 @@ def parse_address(host: str | IPv4Address | IPv6Address, port: int | str) -> Add
         parsed = ip_address(text)
     except ValueError as error:
         raise InvalidArgumentError(
-            f"{shown(host)} is not an IP address; look host names up first"
+            f"{shown(host)} is not an IP address: resolve host names first"
         ) from error
     number = _port_number(port)
     if not 0 <= number <= 0xFFFF:
         raise InvalidArgumentError(f"port {shown(number)} is not 0 to 65535")
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
         raise InvalidArgumentError(
-            f"{host} is an IPv4 address written as IPv6, and nobody sends from it: write"
+            f"{host} is an IPv4 address in IPv6 notation, from which no host sends: write"
             f" '{parsed.ipv4_mapped}'"
         )
     if isinstance(parsed, IPv6Address) and parsed.is_link_local:
         if not scope:
             raise InvalidArgumentError(
-                f"{host} is link-local: say on which interface, as in '{text}%eth0'"
+                f"{host} is link-local: append its interface, as in '{text}%eth0'"
             )
         return Address(f"{parsed}%{_interface_name(scope)}", number)
     if percent:
@@ -77,10 +84,13 @@ def parse_address(host: str | IPv4Address | IPv6Address, port: int | str) -> Add
 
 
 def format_address(address: AddressLike) -> str:
-    """Return an address as people write it: ``10.0.0.1:5405``, ``[fd00::1]:5405``.
+    """Return an address as text: ``10.0.0.1:5405``, ``[fd00::1]:5405``.
+
+    Args:
+        address: The address, a pair or text.
 
     Raises:
-        InvalidArgumentError: It is no address.
+        InvalidArgumentError: ``address`` is not an address.
 
     See knet_addrtostr(3).
     """
@@ -90,8 +100,11 @@ def format_address(address: AddressLike) -> str:
 def parse_address_like(address: object) -> Address:
     """Return the canonical form of an ``AddressLike``.
 
+    Args:
+        address: The address, a pair or text.
+
     Raises:
-        InvalidArgumentError: It is no address.
+        InvalidArgumentError: ``address`` is not an address.
     """
     if isinstance(address, str):
         return parse_address(*_split(address))
@@ -101,10 +114,10 @@ def parse_address_like(address: object) -> Address:
 
 
 def to_address(address: AddressLike) -> Address:
-    """Return ``address`` as it is if it is an Address, else its canonical form.
+    """Return ``address`` itself if it is an Address, else its canonical form.
 
     Raises:
-        InvalidArgumentError: It is no address.
+        InvalidArgumentError: ``address`` is not an address.
     """
     return address if isinstance(address, Address) else parse_address_like(address)
 
@@ -118,8 +131,8 @@ def _parse_parts(parts: Sequence[object]) -> Address:
 
 def _no_address(address: object) -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"{shown(address)} is no address: give a pair such as ('10.0.0.1', 5405), or text such as"
-        " '10.0.0.1:5405'"
+        f"{shown(address)} is not an address: give a pair such as ('10.0.0.1', 5405), or text such"
+        " as '10.0.0.1:5405'"
     )
 
 
@@ -130,18 +143,18 @@ def _split(text: str) -> tuple[str, str]:
         colon, port = rest[:1], rest[1:]
         if not bracket or (rest and colon != ":"):
             raise InvalidArgumentError(
-                f"{shown(text)} is no address: write '[', the IPv6 address, ']:' and the port"
+                f"{shown(text)} is not an address: write '[', the IPv6 address, ']:' and the port"
             )
     else:
         host, colon, port = text.rpartition(":")
         if ":" in host:
             raise InvalidArgumentError(
-                f"{shown(text)} is no address and port: put an IPv6 address in brackets, as in"
-                " '[fd00::1]:5405'"
+                f"{shown(text)} is not an address and a port: put an IPv6 address in brackets, as"
+                " in '[fd00::1]:5405'"
             )
     if not colon:
         raise InvalidArgumentError(
-            f"{shown(text)} has no port: write it behind a colon, as in '10.0.0.1:5405'"
+            f"{shown(text)} has no port: append it after a colon, as in '10.0.0.1:5405'"
         )
     if not (port.isascii() and port.isdecimal()):
         raise InvalidArgumentError(f"the port of {shown(text)} is not a number")
@@ -149,7 +162,7 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def socket_address(address: Address) -> tuple[str, int] | tuple[str, int, int, int]:
-    """``address`` as the socket module wants it."""
+    """Return ``address`` in the form of the socket module."""
     if not address.is_ipv6:
         return (address.host, address.port)
     host, _, scope = address.host.partition("%")
@@ -163,7 +176,7 @@ def _text_of(host: object) -> str:
 
 
 def _port_number(port: object) -> int:
-    # A bool is an int, and a float would lose its fraction.
+    # True is an int too, and a float would lose its fraction.
     if isinstance(port, int | str) and not isinstance(port, bool):
         with suppress(ValueError):
             return int(port)

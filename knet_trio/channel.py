@@ -1,4 +1,4 @@
-"""The channel object that a program holds."""
+"""A channel, on which programs send and receive messages."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ from knet_trio.message import Message
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 """A message, of 1 to 65536 bytes."""
 
-# Messages whose types and lengths are checked in one go: lists and tuples are quicker.
+# The number of messages whose types and lengths are checked between two looks at the turn.
 _CHECKED_AT_ONCE: Final = 1024
 _CHECKED_SINGLY: Final = 128
 
 
 class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
-    """One of a handle's 32 channels. ``Handle.open_channel`` makes it.
+    """One of the 32 channels of a handle.
 
-    What is sent on a channel arrives on the channel of the same number of other hosts. A message
-    has 1 to 65536 bytes. Sending puts it into a queue for each of its hosts, and waits for room
-    there; a message that is dropped later is counted in ``Handle.statistics()``. ``to`` names the
-    hosts that get it, in place of the filter. Without both, every host gets it.
+    Returned by ``Handle.open_channel``. A message of 1 to 65536 bytes sent on a channel arrives on
+    the channel of the same number of other hosts. ``to`` names its destinations, in place of the
+    filter; without both, every host receives it. Sending puts the message into a queue for each
+    destination, and waits for room there. Messages dropped later are counted in
+    ``Handle.statistics()``.
 
-    A cancelled call has not happened: nothing was sent, nothing was taken. ``send_many`` and
-    ``send_sync`` say what cancelling them means.
+    A call that is cancelled has no effect: nothing was sent, no message was removed. ``send_many``
+    and ``send_sync`` document what cancelling means for them.
     """
 
     __slots__ = ("_channel", "_closed", "_owner", "_queue", "_runtime", "_thread")
@@ -50,7 +51,7 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
         self._queue = queue
         self._closed = False
         self._owner = ChannelState()
-        # The one of the handle.
+        # The thread of the handle.
         self._thread = get_ident()
 
     def __repr__(self) -> str:
@@ -58,34 +59,35 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
 
     @property
     def channel(self) -> int:
-        """Its number, 0 to 31."""
+        """The number of the channel, 0 to 31."""
         return self._channel
 
     async def send(  # pyright: ignore[reportIncompatibleMethodOverride]  # trio says `value`
         self, data: BytesLike, *, to: Destinations | None = None
     ) -> None:
-        """Hand over a message.
+        """Send a message.
 
-        Waits while the queue of one of its hosts is full. If that host alone is behind, while the
-        queue of another one has room, the message is dropped for it, and counted as
-        ``send_queue_full``. Always looks for cancellation; lets other tasks run if it has to wait,
-        or if 0.5 ms have passed since the handle last noticed that they did.
+        Returns when the message is in the queue of each destination, and waits while one of them is
+        full. If a single destination is too slow while another's queue has room, the message is
+        dropped for the slow one, and counted as ``send_queue_full``. The call always checks for
+        cancellation. It lets other tasks run if it has to wait, or if 0.5 ms have passed since the
+        handle last noticed that they did.
 
         Args:
-            data: 1 to 65536 bytes.
-            to: The host that gets it, or several: ids, names or ``Host`` objects. None leaves that
-                to the filter; without a filter everybody gets it.
+            data: The message, 1 to 65536 bytes.
+            to: The destination, or several: host ids, names or ``Host`` objects. None: the filter
+                chooses them; without a filter, every host.
 
         Raises:
-            InvalidArgumentError: ``data`` is no message, or ``to`` no host.
-            UnknownHostError: The handle does not have a host in ``to``.
-            trio.ClosedResourceError: The channel was closed, also while this waited, or the handle
-                has ended.
+            InvalidArgumentError: ``data`` is not a message, or ``to`` not a host.
+            UnknownHostError: A host in ``to`` was not added to the handle.
+            trio.ClosedResourceError: The channel was closed, before or while the call waited, or
+                the handle has ended.
 
         See knet_send(3).
         """
         if get_ident() != self._thread:
-            # Trio may run in that thread too, and would not notice.
+            # Another Trio may run in that thread, which would not notice the mistake.
             self._runtime.check_here()
         if self._closed or self._runtime.ended:
             self._check_open()
@@ -94,12 +96,21 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
         try:
             await self._runtime.transmitter.send(datas, self._channel, hosts, self._owner)
         except RuntimeError:
-            # Trio's, if there is no Trio here. To ask beforehand would cost every message.
+            # Raised by Trio outside of Trio. A check before would cost time for each message.
             self._runtime.check_here()
             raise
 
     def send_nowait(self, data: BytesLike, *, to: Destinations | None = None) -> None:
-        """Hand over a message now, or raise ``trio.WouldBlock`` where ``send`` would wait."""
+        """Send a message if that is possible without waiting.
+
+        Args:
+            data: The message, as for ``send``.
+            to: The destinations, as for ``send``.
+
+        Raises:
+            trio.WouldBlock: ``send`` would wait.
+            InvalidArgumentError: As ``send`` does; so are all other errors.
+        """
         self._check_thread()
         self._check_open()
         hosts = None if to is None else self._check_hosts(to)
@@ -108,14 +119,20 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
     async def send_many(
         self, datas: Iterable[BytesLike], *, to: Destinations | None = None
     ) -> None:
-        """Hand over any number of messages in their order, in turns.
+        """Send any number of messages in order.
 
-        Each costs a fraction of a ``send``. A sequence is checked as a whole before anything is
-        sent. Any other iterable is consumed as the messages go, so an error in it leaves a
-        beginning of them sent. Cancelled in the middle, it has handed over a beginning, each
-        message of it whole, as ``trio.abc.SendStream.send_all`` may.
+        Each costs a fraction of a ``send``, and other tasks run in between. If the call is
+        cancelled, the first messages have been sent, each of them whole, as with
+        ``trio.abc.SendStream.send_all``.
 
-        Raises what ``send`` does.
+        Args:
+            datas: The messages. A sequence is checked as a whole before anything is sent. Any other
+                iterable is consumed while sending, so that if it raises, the messages before that
+                have been sent.
+            to: The destinations of all of them, as for ``send``.
+
+        Raises:
+            InvalidArgumentError: As ``send`` does; so are all other errors.
         """
         self._check_open()
         self._runtime.check_here()
@@ -131,19 +148,23 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
             await self._runtime.transmitter.send(batch, self._channel, hosts, self._owner)
 
     async def send_sync(self, data: BytesLike, *, to: Destinations | None = None) -> None:
-        """Send a message to one host, and raise what went wrong.
+        """Send a message to one host, and raise an error if it cannot be sent.
 
-        Returns when the socket of a link has taken the whole message, which does not mean that it
-        has arrived. Waits for room as long as the host can be reached, and may overtake messages
-        that were handed over before. Cancelled before its first packet has gone, it has not
-        happened; after that, the rest is given up and counted.
+        Returns when the socket of a link has accepted the whole message, which does not mean that
+        it has arrived. Waits for room while the host is reachable. The message may overtake
+        messages sent before. If the call is cancelled before the first packet has left, it has no
+        effect; after that, the rest of the message is dropped and counted.
+
+        Args:
+            data: The message, 1 to 65536 bytes.
+            to: The destination, one host. None: the filter chooses it.
 
         Raises:
-            SendError: Why it could not be sent.
-            InvalidArgumentError: ``data`` is no message, or ``to`` no host.
-            UnknownHostError: The handle does not have a host that ``to`` or the filter names.
-            trio.ClosedResourceError: The channel was closed, also while this waited, or the handle
-                has ended.
+            SendError: The message was not sent; the subclass and the text say why.
+            InvalidArgumentError: ``data`` is not a message, or ``to`` not a host.
+            UnknownHostError: A host that ``to`` or the filter names was not added to the handle.
+            trio.ClosedResourceError: The channel was closed, before or while the call waited, or
+                the handle has ended.
 
         See knet_send_sync(3).
         """
@@ -154,16 +175,16 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
 
     @trio.lowlevel.enable_ki_protection
     async def receive(self) -> Message:
-        """Wait for the next message and take it.
+        """Receive the next message.
 
-        Always looks for cancellation; lets other tasks run if it has to wait, or if 0.5 ms have
-        passed since the handle last noticed that they did. ``async for`` does the same for each
-        message. Tasks that wait get messages in the order in which they began to wait. (Those that
-        find some there when the turn is over let others run first, and go on in any order.)
+        The call always checks for cancellation. It lets other tasks run if it has to wait, or if
+        0.5 ms have passed since the handle last noticed that they did. ``async for`` does the same
+        for each message. Waiting tasks receive messages in the order in which they began to wait,
+        except those that only let others run.
 
         Raises:
-            trio.EndOfChannel: The handle has ended, and all messages are taken.
-            trio.ClosedResourceError: The channel was closed here, before or meanwhile.
+            trio.EndOfChannel: The handle has ended, and all messages were received.
+            trio.ClosedResourceError: The channel was closed, before or while the call waited.
 
         See knet_recv(3).
         """
@@ -172,13 +193,13 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
         try:
             return await self._queue.take()
         except RuntimeError:
-            # Trio's, if there is no Trio here.
+            # Raised by Trio outside of Trio.
             self._runtime.check_here()
             raise
 
     @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> Message:
-        """Do what ``receive`` does, in fewer calls than Trio's own."""
+        """Receive the next message, in fewer calls than Trio's own method."""
         if get_ident() != self._thread:
             self._runtime.check_here()
         try:
@@ -191,26 +212,32 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
 
     @trio.lowlevel.enable_ki_protection
     def receive_nowait(self) -> Message:
-        """Take the next message if there is one, else raise ``trio.WouldBlock``."""
+        """Receive the next message if there is one.
+
+        Raises:
+            trio.WouldBlock: No message waits.
+            trio.EndOfChannel: The handle has ended, and all messages were received.
+            trio.ClosedResourceError: The channel was closed.
+        """
         self._check_thread()
         return self._queue.take_nowait()
 
     @trio.lowlevel.enable_ki_protection
     async def receive_many(self, limit: int | None = None) -> list[Message]:
-        """Wait for a message and take all that are there.
+        """Wait for a message, and receive all messages that are there.
 
         Like ``receive``, with less work for each message.
 
         Args:
-            limit: How many to take at most, 1 or more. None takes up to 16384.
+            limit: The largest number of messages to return, 1 or more. None: 16384.
 
         Returns:
-            One message or more; those of each host are in the order in which they arrived.
+            At least one message; those of one host are in the order in which they arrived.
 
         Raises:
-            InvalidArgumentError: ``limit`` is no number, or less than one.
-            trio.EndOfChannel: The handle has ended, and all messages are taken.
-            trio.ClosedResourceError: The channel was closed here, before or meanwhile.
+            InvalidArgumentError: ``limit`` is not a number, or less than one.
+            trio.EndOfChannel: The handle has ended, and all messages were received.
+            trio.ClosedResourceError: The channel was closed, before or while the call waited.
         """
         if get_ident() != self._thread:
             self._runtime.check_here()
@@ -223,10 +250,10 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
             raise
 
     def close(self) -> None:
-        """Send and receive no more.
+        """Close the channel.
 
-        Whoever waits in a call of the channel gets ``trio.ClosedResourceError``. What is not taken
-        yet, and what arrives for the channel from now on, is dropped and counted.
+        Calls that wait on it raise ``trio.ClosedResourceError``. Messages not yet received, and
+        those that arrive for the channel from now on, are dropped and counted.
         """
         if not self._closed:
             self._check_thread()
@@ -239,7 +266,10 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
             self._runtime.transmitter.close_channel(self._owner)
 
     async def aclose(self) -> None:
-        """Do what ``close`` does, and a checkpoint. See knet_handle_remove_datafd(3)."""
+        """Close the channel, as ``close`` does, with a checkpoint.
+
+        See knet_handle_remove_datafd(3).
+        """
         self.close()
         await trio.lowlevel.checkpoint()
 
@@ -267,11 +297,11 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
             several = cast("Iterable[object]", to)
         found = dict.fromkeys(map(self._find_host, several))
         if not found:
-            raise InvalidArgumentError("to=[] names no host; leave it out to send to everybody")
+            raise InvalidArgumentError("to=[] names no host: leave it out to send to every host")
         return tuple(found)
 
     def _find_host(self, host: object) -> int:
-        """Return the id of a host that the handle has."""
+        """Return the id of ``host``, or raise if it was not added to the handle."""
         handle = self._runtime.handle
         if type(host) is int and host in handle.hosts:
             return host
@@ -279,12 +309,12 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
 
 
 def direct(channel: Channel) -> DirectChannel:
-    """For the package itself: return the short ways of a channel."""
+    """Return the fast paths of a channel, for the package itself."""
     return channel._direct()  # pyright: ignore[reportPrivateUsage]
 
 
 def _check(data: object) -> bytes:
-    """Return ``data`` as a message: a copy, if it can change."""
+    """Return ``data`` as a message, copied if it is mutable."""
     if isinstance(data, bytes) and 0 < len(data) <= MAX_MESSAGE:
         return data
     _check_one(data)
@@ -292,7 +322,7 @@ def _check(data: object) -> bytes:
 
 
 def _check_one(data: object) -> None:
-    """Raise InvalidArgumentError if ``data`` is no message."""
+    """Raise InvalidArgumentError if ``data`` is not a message."""
     if isinstance(data, bytes | bytearray):
         length = len(data)
     elif isinstance(data, memoryview):
@@ -307,12 +337,12 @@ def _check_one(data: object) -> None:
 def _check_limit(limit: object) -> None:
     if not is_integer(limit) or limit < 1:
         raise InvalidArgumentError(
-            f"a limit of {shown(limit)} messages is none: give 1 or more, or None"
+            f"limit {shown(limit)} is not a number of messages: give 1 or more, or None"
         )
 
 
 def _check_iterable(datas: object) -> None:
-    """Raise InvalidArgumentError if ``datas`` are not several messages."""
+    """Raise InvalidArgumentError if ``datas`` cannot be several messages."""
     if isinstance(datas, bytes | bytearray | memoryview | str):
         raise InvalidArgumentError(
             "send_many takes several messages, not one: give a list of messages, or use send"
@@ -323,12 +353,12 @@ def _check_iterable(datas: object) -> None:
             " channel.send(data)`"
         )
     if not isinstance(datas, Iterable):
-        raise InvalidArgumentError(f"{shown(datas)} are no messages: give a list of messages")
+        raise InvalidArgumentError(f"{shown(datas)} is not iterable: give a list of messages")
 
 
 def _are_messages(datas: Sequence[object]) -> TypeGuard[Sequence[bytes]]:
-    """Return whether ``datas`` are messages as they are; if not, some may be after all."""
-    # Asked of all at once, since there may be many.
+    """Return whether all ``datas`` are messages of type ``bytes``; others may be messages too."""
+    # Checked in bulk, since there may be many.
     if set(map(type, datas)) != {bytes}:
         return False
     lengths = list(map(len, cast("Sequence[bytes]", datas)))
@@ -336,7 +366,7 @@ def _are_messages(datas: Sequence[object]) -> TypeGuard[Sequence[bytes]]:
 
 
 def _check_in_parts(datas: Sequence[object]) -> Iterator[None]:
-    """Raise InvalidArgumentError if not all are messages. Between two parts, others may run."""
+    """Raise InvalidArgumentError if not all are messages; yield where other tasks may run."""
     if isinstance(datas, list | tuple):
         for start in range(0, len(datas), _CHECKED_AT_ONCE):
             part = datas[start : start + _CHECKED_AT_ONCE]
@@ -345,7 +375,7 @@ def _check_in_parts(datas: Sequence[object]) -> Iterator[None]:
                     _check_one(data)
             yield
     else:
-        # Not each can be sliced, and to look for an item by its number may take long.
+        # Not every sequence can be sliced, and access by index may be slow.
         for number, data in enumerate(datas, start=1):
             _check_one(data)
             if not number % _CHECKED_SINGLY:
@@ -353,7 +383,7 @@ def _check_in_parts(datas: Sequence[object]) -> Iterator[None]:
 
 
 def _batches(datas: Iterable[object]) -> Iterator[Sequence[bytes]]:
-    """Yield messages in batches, checked as they come, and copied then if they can change."""
+    """Yield messages in batches, each checked, and copied if mutable, when its batch is made."""
     if not isinstance(datas, list | tuple):
         yield from pack(map(_check, datas))
         return

@@ -1,4 +1,4 @@
-"""Frozen settings. They are checked when they are made, so a wrong one never gets further."""
+"""Settings: immutable, and checked when they are made."""
 
 from __future__ import annotations
 
@@ -35,21 +35,49 @@ MAX_DEFRAG_BUFFERS: Final = 1024
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> int:
-    """Return ``value`` if it is an integer from ``low`` to ``high``, else raise an error."""
+    """Return ``value`` if it is an integer from ``low`` to ``high``.
+
+    Args:
+        name: The name of the argument, for the error.
+        value: The value.
+        low: The smallest allowed value.
+        high: The largest allowed value.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
     if is_integer(value) and low <= value <= high:
         return value
     raise InvalidArgumentError(f"{name} {shown(value)} is not an integer from {low} to {high}")
 
 
 def check_boolean(name: str, value: object) -> bool:
-    """Return ``value`` if it is True or False, else raise an error."""
+    """Return ``value`` if it is True or False.
+
+    Args:
+        name: The name of the argument, for the error.
+        value: The value.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
     if isinstance(value, bool):
         return value
     raise InvalidArgumentError(f"{name} {shown(value)} is neither True nor False")
 
 
 def check_seconds(name: str, value: object, low: float, high: float) -> float:
-    """Return ``value`` if it is a number from ``low`` to ``high``, else raise an error."""
+    """Return ``value`` if it is a number of seconds from ``low`` to ``high``.
+
+    Args:
+        name: The name of the argument, for the error.
+        value: The value.
+        low: The smallest allowed value.
+        high: The largest allowed value.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
         return float(value)
     raise InvalidArgumentError(f"{name} {shown(value)} is not {low:g} to {high:g} seconds")
@@ -61,9 +89,11 @@ def check_host_id(value: object) -> int:
 
 
 def check_pong_timeout(value: object) -> float:
-    """Return ``value`` if it is a pong timeout in seconds, else raise an error.
+    """Return ``value`` if it is a pong timeout in seconds.
 
-    Zero is reserved by libknet for a timeout that is calculated, which nobody does.
+    Raises:
+        InvalidArgumentError: It is not.
+        NotImplementedByKnetError: It is 0, which libknet reserves for a calculated timeout.
     """
     if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
         raise NotImplementedByKnetError(
@@ -88,7 +118,7 @@ def _check_boolean(_: Any, attribute: attrs.Attribute[Any], value: object) -> No
 
 def _check_text(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str):
-        # The value is not shown: beside a key, it may be one that stands in the wrong place.
+        # The value is not shown: it may be a key given as the wrong argument.
         raise InvalidArgumentError(f"{attribute.name} is {type(value).__name__}, not text")
 
 
@@ -115,36 +145,35 @@ def _check_key(_: Any, __: attrs.Attribute[Any], key: object) -> None:
         )
 
 
-# A cipher and a hash.
+# The default cipher and hash.
 _USUAL: Final = ("aes256", "sha256")
 _USUAL_AEAD: Final = ("aes256-gcm", "none")
 _BY_MODEL: Final = "by model"
 
 
 def is_aead(model: object) -> bool:
-    """Return whether ``model`` is the name of the envelope that only knet_trio has."""
+    """Return whether ``model`` is ``aead``, which only knet_trio has."""
     return isinstance(model, str) and model.lower() == "aead"
 
 
 @attrs.frozen
 class CryptoConfig:
-    """How packets are enveloped; the same on every host. See knet_handle_crypto_set_config(3).
+    """How packets are encrypted and authenticated; the same on every host.
 
-    Which names there are is checked by the handle.
+    The names are checked by the handle that uses them. See knet_handle_crypto_set_config(3).
 
     Attributes:
         key: The shared key, 128 to 4096 bytes; never shown.
-        cipher: ``aes128``, ``aes192`` or ``aes256``, with ``-cbc`` for the same and ``-ctr`` for
-            another mode; ``aes-128`` and so on are the same too. ``none`` for authentication alone.
-            With model ``aead``: ``aes256-gcm``, ``chacha20-poly1305`` or ``aes256-gcm-siv``.
-            By default ``aes256``, or ``aes256-gcm``.
+        cipher: ``aes128``, ``aes192`` or ``aes256``, in CBC mode; ``-ctr`` appended for CTR mode.
+            ``none`` to authenticate only. With model ``aead``: ``aes256-gcm``,
+            ``chacha20-poly1305`` or ``aes256-gcm-siv``. Default: ``aes256``, or ``aes256-gcm``.
         hash: ``md5``, ``sha1``, ``sha224`` (not with model ``nss``), ``sha256``, ``sha384`` or
-            ``sha512``. With model ``aead``: ``none``. By default ``sha256``, or ``none``.
-        model: ``openssl``, ``nss`` or ``gcrypt``, which are the same on the wire; ``aead`` for an
-            envelope that only knet_trio has, see ``docs/aead.md``.
+            ``sha512``. With model ``aead``: ``none``. Default: ``sha256``, or ``none``.
+        model: ``openssl``, ``nss`` or ``gcrypt``, which are the same on the wire, or ``aead``,
+            which only knet_trio has: see ``docs/aead.md``.
 
     Raises:
-        InvalidArgumentError: The key has another size, or a name is not text.
+        InvalidArgumentError: The key has a wrong size, or a name is not text.
     """
 
     key: bytes = attrs.field(repr=False, validator=_check_key)
@@ -163,11 +192,11 @@ class CryptoConfig:
         cipher = usual[0] if cipher == _BY_MODEL else cipher
         hash = usual[1] if hash == _BY_MODEL else hash
         try:
-            # attrs makes it where a class has an __init__ of its own.
+            # Made by attrs for classes with an __init__ of their own.
             self.__attrs_init__(key, cipher, hash, model)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         except InvalidArgumentError as error:
-            # Whoever keeps the error keeps the frames that it went through, and what is in them:
-            # the key, which may also stand in the place of a name.
+            # The error keeps the frames it passed through, and so their variables: the key, which
+            # may also have been given as another argument.
             clear_frames(error.__traceback__)
             del self, key, cipher, hash, model
             raise
@@ -177,15 +206,15 @@ class CryptoConfig:
 class CompressConfig:
     """How messages are compressed. See knet_handle_compress(3).
 
-    Model and level are checked by the handle.
+    The model and the level are checked by the handle that uses them.
 
     Attributes:
         model: ``zlib``, ``lz4``, ``lz4hc``, ``lzma``, ``bzip2``, ``zstd`` or ``lzo2``.
-        level: What the algorithm takes, None for its usual one.
-        threshold: Messages of up to this many bytes are left as they are; 0 for the default of 100.
+        level: The level, in the range of the algorithm. None: its default.
+        threshold: Messages of up to this many bytes are not compressed. 0: the default, 100.
 
     Raises:
-        InvalidArgumentError: The model is no text, or the threshold no number in its range.
+        InvalidArgumentError: The model is not text, or the threshold is out of range.
     """
 
     model: str = attrs.field(validator=_check_text)
@@ -200,16 +229,16 @@ class LinkConfig:
     """The settings of a link. See knet_link_set_config(3) and the other knet_link_set pages.
 
     Attributes:
-        link_id: 0 to 7, the same on both sides.
-        src: The local address that it sends from.
-        dst: The address that it sends to, None for a dynamic link.
-        transport: The name of the transport: ``udp``, ``sctp`` or ``loopback``.
-        priority: 0 to 255; the passive policy prefers the highest.
+        link_id: The id of the link, 0 to 7, the same on both sides.
+        src: The local address.
+        dst: The address of the peer, None for a dynamic link.
+        transport: The transport: ``udp``, ``sctp`` or ``loopback``.
+        priority: The priority, 0 to 255. The passive policy uses the link with the highest.
         ping_interval: Seconds between pings.
         pong_timeout: Seconds without a pong after which the link is down.
-        latency_samples: How many round trips the average latency is made of.
-        pong_count: After this many pongs, one more takes the link up.
-        high_priority: Whether its packets are marked for the network.
+        latency_samples: The number of round trips that the average latency is calculated from.
+        pong_count: The link comes up with the pong after this many.
+        high_priority: True if its packets are marked with a DSCP.
     """
 
     link_id: int = attrs.field(validator=_integer(0, MAX_LINKS - 1))
@@ -226,30 +255,30 @@ class LinkConfig:
     high_priority: bool = attrs.field(default=False, validator=_check_boolean)
 
     def find_fault(self) -> str | None:
-        """Return what is wrong with settings that are each allowed, in words; None if nothing."""
+        """Return how the settings, each of them valid, contradict each other; None if not."""
         if self.pong_timeout >= self.ping_interval:
             return None
         return (
             f"pong_timeout ({self.pong_timeout:g} s) is shorter than ping_interval"
             f" ({self.ping_interval:g} s), so the link goes down between two pings, or never comes"
-            " up: change them by set_ping_timers"
+            " up: change them with set_ping_timers"
         )
 
 
 @attrs.frozen
 class DefragBuffers:
-    """How many messages of one host may wait for fragments at once.
+    """The number of messages of one host that may be incomplete at once.
 
-    Memory is taken when a fragment comes and given back when the message is whole. When one more
-    message begins than ``maximum`` allows, the one that was least recently added to is given up,
-    and counted. See knet_handle_set_host_defrag_bufs(3).
+    Memory is allocated when a fragment arrives and freed when its message is complete. If
+    ``maximum`` messages are incomplete when another one begins, the one whose latest fragment is
+    oldest is dropped and counted. See knet_handle_set_host_defrag_bufs(3).
 
     Attributes:
-        minimum: 4 to 1024. Kept because libknet has it, without effect.
+        minimum: 4 to 1024; without effect, as memory is allocated when needed. libknet has it.
         maximum: The limit, 4 to 1024.
 
     Raises:
-        InvalidArgumentError: A number is out of range, or the minimum above the maximum.
+        InvalidArgumentError: A number is out of range, or ``minimum`` is greater than ``maximum``.
     """
 
     minimum: int = attrs.field(
@@ -262,5 +291,5 @@ class DefragBuffers:
     def __attrs_post_init__(self) -> None:
         if self.minimum > self.maximum:
             raise InvalidArgumentError(
-                f"a minimum of {self.minimum} buffers is more than the maximum of {self.maximum}"
+                f"minimum {self.minimum} is greater than maximum {self.maximum}: exchange them"
             )

@@ -4,13 +4,13 @@
 
     KnetError                        any failure libknet reports with an errno, kept in ``.errno``
     ├── InvalidArgumentError         EINVAL; also a ValueError
-    │   ├── UnknownHostError         no such host; also a LookupError
-    │   ├── UnknownLinkError         no such link on that host; also a LookupError
-    │   └── UnknownAttributeError    nothing that can be set; also an AttributeError
+    │   ├── UnknownHostError         the host was not added; also a LookupError
+    │   ├── UnknownLinkError         the host has no such link; also a LookupError
+    │   └── UnknownAttributeError    the attribute cannot be set; also an AttributeError
     ├── NotImplementedByKnetError    ENOSYS; also a ValueError
     ├── AlreadyExistsError           EEXIST: a host id, name or access list entry is taken
     ├── BusyError                    EBUSY: a link, channel or crypto slot is in use
-    ├── LimitError                   ENOSPC: every channel is taken
+    ├── LimitError                   ENOSPC: all channels are open
     ├── TransportError               the socket could not be made; the system's own errno
     ├── OutsideTrioError             EPERM: called from elsewhere; also a RuntimeError
     ├── SendError                    ``send_sync`` could not send
@@ -22,7 +22,7 @@
     │   ├── HostDownError            EHOSTDOWN
     │   ├── SealError                ECHILD: the message could not be encrypted
     │   └── NoProgressError          EAGAIN, or what the system said of the send
-    └── PacketError                  EBADMSG: bytes from the network that are no valid packet
+    └── PacketError                  EBADMSG: bytes from the network that are not a valid packet
 
 Trio's own errors keep their meaning and stay outside the tree: ``trio.ClosedResourceError``,
 ``trio.EndOfChannel``, ``trio.WouldBlock``.
@@ -39,12 +39,12 @@ from typing import ClassVar, Final, TypeGuard
 
 
 class DropCause(enum.StrEnum):
-    """Why a packet or a message went no further. ``Handle.statistics().drops`` counts each.
+    """Why a packet or a message was dropped. ``Handle.statistics().drops`` counts each cause.
 
-    ``docs/drops.md`` has what each cause means, and ``explain()`` what to do.
+    ``docs/drops.md`` documents each cause; ``explain()`` says what to do.
     """
 
-    # Bytes that are no packet, or a packet that may not speak here.
+    # Bytes that are not a packet, or a packet that is not accepted.
     MALFORMED = "malformed"
     WRONG_VERSION = "wrong_version"
     UNKNOWN_TYPE = "unknown_type"
@@ -64,7 +64,7 @@ class DropCause(enum.StrEnum):
     UNCONFIRMED = "unconfirmed"
     RATE_LIMITED = "rate_limited"
 
-    # Data on its way in.
+    # Data received.
     DUPLICATE = "duplicate"
     BAD_FRAGMENT = "bad_fragment"
     REPEATED_FRAGMENT = "repeated_fragment"
@@ -79,12 +79,12 @@ class DropCause(enum.StrEnum):
     RECEIVE_QUEUE_FULL = "receive_queue_full"
     COMPRESSION_REFUSED = "compression_refused"
 
-    # Either way.
+    # Data sent or received.
     FORWARDING_DISABLED = "forwarding_disabled"
     FILTER_ERROR = "filter_error"
     FILTER_DROP = "filter_drop"
 
-    # Data on its way out.
+    # Data to be sent.
     MESSAGE_SIZE = "message_size"
     UNKNOWN_DESTINATION = "unknown_destination"
     HOST_DOWN = "host_down"
@@ -94,21 +94,21 @@ class DropCause(enum.StrEnum):
 
 
 _SHOWN: Final = 80
-"""How many characters of a wrong value an error shows."""
+"""The largest number of characters of a wrong value in an error."""
 
 
 def shown(value: object) -> str:
-    """Return ``value`` as an error shows it: in few characters, whatever it is."""
+    """Return the ``repr`` of ``value``, shortened, for the text of an error."""
     try:
         text = repr(value)
     except Exception:
-        # A number of thousands of digits has no text either.
+        # An integer with thousands of digits raises, too.
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """Return whether ``value`` is an integer, which True and False are not meant to be."""
+    """Return whether ``value`` is an integer other than True and False."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -116,7 +116,7 @@ class KnetError(Exception):
     """The root of every error that libknet would report with an errno.
 
     Attributes:
-        errno: The number, such as ``errno.EINVAL``.
+        errno: The error number, such as ``errno.EINVAL``.
     """
 
     errno: int = 0
@@ -132,43 +132,43 @@ class KnetError(Exception):
 
 
 class InvalidArgumentError(KnetError, ValueError):
-    """An argument is out of its range, or does not fit the state of the object."""
+    """An argument is out of range, or does not fit the state of the object."""
 
     errno = _errno.EINVAL
 
 
 class UnknownHostError(InvalidArgumentError, LookupError):
-    """The handle has no such host (or has it no longer)."""
+    """The host was not added to the handle, or was removed."""
 
 
 class UnknownLinkError(InvalidArgumentError, LookupError):
-    """The host has no such link (or has it no longer)."""
+    """The host has no such link, or it was removed."""
 
 
 class UnknownAttributeError(InvalidArgumentError, AttributeError):
-    """An attribute is set that is not there, or cannot be set."""
+    """An attribute was set that does not exist, or cannot be set."""
 
 
 class NotImplementedByKnetError(KnetError, ValueError):
-    """The protocol reserves this value, and no implementation has it."""
+    """The protocol reserves this value, and no implementation supports it."""
 
     errno = _errno.ENOSYS
 
 
 class AlreadyExistsError(KnetError):
-    """The id or name is taken."""
+    """The id, the name or the entry exists already."""
 
     errno = _errno.EEXIST
 
 
 class BusyError(KnetError):
-    """Something cannot change because it is in use."""
+    """The link, the channel or the crypto slot is in use."""
 
     errno = _errno.EBUSY
 
 
 class LimitError(KnetError):
-    """All of something that there is a fixed number of are in use."""
+    """All of a fixed number are in use, such as the channels."""
 
     errno = _errno.ENOSPC
 
@@ -178,25 +178,30 @@ class TransportError(KnetError):
 
     @classmethod
     def from_os_error(cls, doing: str, error: OSError) -> TransportError:
-        """Return the error for a system call that was refused while ``doing`` something."""
+        """Return the error for a system call that failed.
+
+        Args:
+            doing: What the call was for, such as ``cannot bind UDP 10.0.0.1:5405``.
+            error: The error of the system.
+        """
         number = error.errno or 0
         return cls(f"{doing}: {os.strerror(number) if number else error}", errno=number)
 
 
 class OutsideTrioError(KnetError, RuntimeError):
-    """The call does not come from the Trio program that the handle runs in.
+    """The call was made outside of the Trio program in which the handle runs.
 
-    It comes from another thread, from another event loop, or from none.
+    It was made in another thread, in another event loop, or without one.
     """
 
     errno = _errno.EPERM
 
 
 class SendError(KnetError):
-    """A message goes no further. ``send_sync`` raises it, ``send`` counts it.
+    """A message was not sent. ``send_sync`` raises it, ``send`` counts it.
 
     Attributes:
-        cause: Under which cause that is counted, in ``Handle.statistics().drops``.
+        cause: The cause under which ``Handle.statistics().drops`` counts it.
 
     See knet_send_sync(3).
     """
@@ -212,14 +217,14 @@ class ForwardingDisabledError(SendError):
 
 
 class FilterError(SendError):
-    """The destination filter raised; the cause is chained."""
+    """The filter raised an exception, which is chained."""
 
     cause = DropCause.FILTER_ERROR
     errno = _errno.EFAULT
 
 
 class NoFilterError(SendError):
-    """Nothing says where the message should go: no filter is set and ``to`` was not given."""
+    """The message has no destination: no filter is set and ``to`` was not given."""
 
     errno = _errno.ENETDOWN
 
@@ -231,7 +236,7 @@ class DestinationError(SendError, ValueError):
 
 
 class DroppedByFilterError(SendError):
-    """The destination filter answered ``Drop()``."""
+    """The filter returned ``Drop()``."""
 
     cause = DropCause.FILTER_DROP
     errno = _errno.ENOMSG
@@ -252,15 +257,16 @@ class SealError(SendError):
 
 
 class NoProgressError(SendError):
-    """No link took the message; ``errno`` is the system's, EAGAIN when the socket is full."""
+    """No link accepted the message; ``errno`` is the system's, EAGAIN if the socket was full."""
 
     errno = _errno.EAGAIN
 
 
 class PacketError(KnetError):
-    """Bytes that are not a valid packet, the only error hostile bytes can cause.
+    """Bytes from the network that are not a valid packet. No other error comes of hostile bytes.
 
-    ``cause`` is the counter they are counted under.
+    Attributes:
+        cause: The cause under which they are counted.
     """
 
     errno = _errno.EBADMSG

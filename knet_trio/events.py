@@ -1,4 +1,4 @@
-"""What a handle reports while it runs.
+"""The events of a handle.
 
 See knet_handle_enable_sock_notify(3), knet_handle_enable_pmtud_notify(3),
 knet_host_enable_status_change_notify(3) and knet_link_enable_status_change_notify(3).
@@ -14,7 +14,7 @@ import trio
 from knet_trio._waiting import Mailbox
 from knet_trio.message import Direction
 
-# Events a reader may be behind before the oldest are lost.
+# The number of events that wait for a reader before the oldest are lost.
 EVENT_BUFFER: Final = 256
 
 
@@ -24,9 +24,9 @@ class HostStatusChanged:
 
     Attributes:
         host_id: The id of the host.
-        reachable: Whether a link to it can carry data now.
+        reachable: True if a link to it can carry data now.
         remote: Always False, see ``HostStatus``.
-        external: Always False likewise.
+        external: Always False, see ``HostStatus``.
     """
 
     host_id: int
@@ -40,10 +40,10 @@ class LinkStatusChanged:
     """A link went up or down.
 
     Attributes:
-        host_id: The id of its host.
+        host_id: The id of the host.
         link_id: The id of the link, 0 to 7.
-        connected: Whether it is up now.
-        reason: Why, in a few words.
+        connected: True if the link is up now.
+        reason: Why, a text for people.
     """
 
     host_id: int
@@ -54,10 +54,10 @@ class LinkStatusChanged:
 
 @attrs.frozen
 class DataMtuChanged:
-    """The largest message that goes in one packet has another size now.
+    """The data MTU has changed.
 
     Attributes:
-        data_mtu: That size, in bytes.
+        data_mtu: The largest message that fits in one packet on every link, in bytes.
     """
 
     data_mtu: int
@@ -65,17 +65,17 @@ class DataMtuChanged:
 
 @attrs.frozen
 class ChannelError:
-    """The data fd of a channel failed, or came to its end.
+    """The data fd of a channel failed, or was closed by its other end.
 
     With ``Direction.TX`` nothing more is read from it until it is removed and added again. With
-    ``Direction.RX`` it refused a message; later ones are tried, and counted if they fail too. With
-    EAGAIN (a BlockingIOError) nothing failed: the descriptor has no room, and messages wait until
-    it is read from, at most 1024. That is told once a second at most.
+    ``Direction.RX`` it refused a message; later messages are written, and counted if that fails.
+    With EAGAIN (a BlockingIOError) nothing failed: the descriptor has no room, and up to 1024
+    messages wait until it is read from; this event comes at most once a second.
 
     Attributes:
         channel: The channel, 0 to 31.
-        direction: TX for what the handle reads from it and sends, RX for what it writes to it.
-        error: What the system said, None for the end of what is read.
+        direction: TX if reading from it failed, RX if writing to it did.
+        error: The error of the system, None at the end of the data that is read.
     """
 
     channel: int
@@ -85,10 +85,10 @@ class ChannelError:
 
 @attrs.frozen
 class EventsLost:
-    """The reader was too slow, and the oldest events before the next one are gone.
+    """The reader was too slow, and events before the next one are lost.
 
     Attributes:
-        count: How many.
+        count: The number of events lost.
     """
 
     count: int
@@ -98,10 +98,10 @@ Event = HostStatusChanged | LinkStatusChanged | DataMtuChanged | ChannelError | 
 
 
 class EventReceiver(trio.abc.ReceiveChannel[Event]):
-    """One reader of a handle's events.
+    """A channel with the events of a handle.
 
-    It never slows the handle: a slow reader loses the oldest events, and the next one that it
-    receives is an EventsLost that says how many.
+    A reader never slows the handle: if it is too slow, the oldest events are lost, and the next one
+    it receives is an EventsLost with their number.
     """
 
     def __init__(self) -> None:
@@ -113,11 +113,11 @@ class EventReceiver(trio.abc.ReceiveChannel[Event]):
         self._lost += self._mailbox.put(event)
 
     def end(self) -> None:
-        """Have ``receive`` raise ``trio.EndOfChannel`` after what is left. Called by the handle."""
+        """End the channel after the events that wait. Called by the handle."""
         self._mailbox.end()
 
     async def receive(self) -> Event:
-        """Wait for the next event and take it.
+        """Receive the next event. Cancelling loses none.
 
         Raises:
             trio.EndOfChannel: The handle has ended.
@@ -125,12 +125,12 @@ class EventReceiver(trio.abc.ReceiveChannel[Event]):
         event = await self._mailbox.take()
         if not self._lost:
             return event
-        # What was lost, maybe while waiting here, came before it.
+        # Events that were lost, perhaps during this wait, came before this one.
         self._mailbox.put_back(event)
         lost, self._lost = self._lost, 0
         return EventsLost(lost)
 
     async def aclose(self) -> None:
-        """Receive no more."""
+        """Close the channel."""
         self._mailbox.close()
         await trio.lowlevel.checkpoint()

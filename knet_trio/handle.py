@@ -1,4 +1,4 @@
-"""The handle: everything a host needs to take part."""
+"""The handle: this host in its cluster."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ from knet_trio.host import Host, check_name, check_policy
 from knet_trio.message import Filter
 from knet_trio.status import HandleDiagnosis, HandleStatistics
 
-# What was sent before the block's end still goes out, unless the sockets take nothing.
+# Seconds in which messages sent before the end of the block may still leave.
 _LAST_WORDS: Final = 1.0
 _MAX_FD: Final = 2**31 - 1
 
 
 class Handle(HandleSettings):
-    """This host in its cluster: hosts and their links, channels, and the settings of all.
+    """This host in its cluster, with its hosts, links and channels.
 
-    ``open_handle`` makes it.
+    Returned by ``open_handle``.
     """
 
     __slots__ = ("_hosts",)
@@ -95,19 +95,22 @@ class Handle(HandleSettings):
 
     @property
     def hosts(self) -> Mapping[int, Host]:
-        """The hosts that were added, by their ids. See knet_host_get_host_list(3)."""
+        """The hosts that were added, by host id. See knet_host_get_host_list(3)."""
         return MappingProxyType(self._hosts)
 
     def add_host(
         self, host_id: int, *, name: str | None = None, policy: LinkPolicy = LinkPolicy.PASSIVE
     ) -> Host:
-        """Add a host; ``Host.add_link`` then gives it links.
+        """Add a host. Add links to it with ``Host.add_link``.
 
         Args:
-            host_id: 0 to 65535. The handle's own id is for a loopback link.
-            name: Text of 1 to 255 bytes in UTF-8, unique among the hosts. None takes the id in
+            host_id: The id, 0 to 65535. The handle's own id is for a loopback link.
+            name: A name of 1 to 255 bytes in UTF-8, unique among the hosts. None: the id in
                 decimal.
             policy: How the host's links share its messages.
+
+        Returns:
+            The new host. It is reachable once a link is up.
 
         Raises:
             AlreadyExistsError: The id or the name is in use.
@@ -119,7 +122,7 @@ class Handle(HandleSettings):
         check_host_id(host_id)
         if host_id in self._hosts:
             raise AlreadyExistsError(
-                f"host {host_id} is there already: get_host({host_id}) returns it"
+                f"host {host_id} exists already: get_host({host_id}) returns it"
             )
         check_policy(policy)
         if name is None:
@@ -127,8 +130,8 @@ class Handle(HandleSettings):
             other = self._runtime.handle.find(name)
             if other is not None:
                 raise AlreadyExistsError(
-                    f"host {other.host_id} is called {name!r}, as host {host_id} would be if it is"
-                    " given no name: give it one with name=, or the other one another"
+                    f"host {other.host_id} is named {name!r}, which is the name of host {host_id}"
+                    " without name=: give one of them another name"
                 )
         check_name(self._runtime, name)
         state = self._runtime.handle.add(host_id, name, policy)
@@ -136,13 +139,15 @@ class Handle(HandleSettings):
         return host
 
     def get_host(self, host_id_or_name: int | str) -> Host:
-        """Return the host of that id or name.
+        """Return the host with an id or a name.
 
-        A name is never taken for an id: ``"2"`` is the host that is called so.
+        Args:
+            host_id_or_name: An ``int`` is an id, a ``str`` a name: ``"2"`` is the host of that
+                name.
 
         Raises:
-            UnknownHostError: There is none. It is a LookupError too.
-            InvalidArgumentError: It is neither an id nor a name.
+            UnknownHostError: No such host was added. It is a LookupError too.
+            InvalidArgumentError: The argument is neither an id nor a name.
 
         See knet_host_get_id_by_host_name(3).
         """
@@ -153,16 +158,19 @@ class Handle(HandleSettings):
     def open_channel(
         self, channel: int | None = None, *, receive_buffer: int = DEFAULT_RECEIVE_BUFFER
     ) -> Channel:
-        """Open a channel.
+        """Open a channel, to send and to receive messages.
 
         Args:
-            channel: 0 to 31, None for the first that is free.
-            receive_buffer: How many messages wait in it at most until they are received. When one
-                more comes, the newest of the host that has most in it is dropped and counted, so a
-                host that sends too much displaces its own messages only.
+            channel: The number, 0 to 31. None: the first free one.
+            receive_buffer: The largest number of messages that wait to be received. When the buffer
+                is full, the newest message of the host with most messages in it is dropped and
+                counted, so that a host that sends too fast displaces only its own messages.
+
+        Returns:
+            The channel, which is open until ``Channel.close`` or the end of the handle.
 
         Raises:
-            BusyError: The channel is open.
+            BusyError: The channel is open already.
             LimitError: All channels are open.
 
         See knet_handle_add_datafd(3).
@@ -176,44 +184,47 @@ class Handle(HandleSettings):
 
     @property
     def channel_queues(self) -> Mapping[int, int]:
-        """How many messages wait in each channel that is open, data fds too, by their numbers."""
+        """The number of messages that wait in each open channel and data fd, by channel number."""
         channels = self._runtime.receiver.channels
         return MappingProxyType({number: len(channels[number]) for number in sorted(channels)})
 
     def _free_channel(self, channel: int | None) -> int:
-        """Return ``channel`` if it is not open, with None the first that is not."""
+        """Return ``channel`` if it is free, or with None the first free one."""
         channels = self._runtime.receiver.channels
         if channel is None:
             free = (number for number in range(MAX_CHANNELS) if number not in channels)
             channel = next(free, None)
             if channel is None:
-                raise LimitError(f"all {MAX_CHANNELS} channels are open; close one first")
+                raise LimitError(f"all {MAX_CHANNELS} channels are open: close one first")
         elif check_integer("channel", channel, 0, MAX_CHANNELS - 1) in channels:
-            raise BusyError(f"channel {channel} is open; close it first")
+            raise BusyError(f"channel {channel} is open already: close it first")
         return channel
 
     def add_datafd(
         self, fd: int | None = None, channel: int | None = None, *, return_info: bool = False
     ) -> Datafd:
-        """Make a file descriptor a channel.
+        """Use a file descriptor as a channel.
 
-        What is read from ``fd``, up to 65536 bytes at a time, is sent as a message; what arrives is
-        written to it. The descriptor becomes non-blocking and close-on-exec. It stays the program's
-        to close, after ``remove_datafd``. When reading ends, something fails or there is no room
-        for what arrives, there is a ChannelError among the ``events()``.
+        Each read from ``fd``, of up to 65536 bytes, is sent as a message; each message received is
+        written to it. The descriptor becomes non-blocking and close-on-exec. The program closes it,
+        after ``remove_datafd``. When reading ends, an operation fails, or the descriptor has no
+        room for a message, ``events()`` reports a ChannelError.
 
         Args:
-            fd: None makes a socket pair that keeps messages apart. The program's end of it is the
-                ``fd`` of what is returned, and the handle closes it.
-            channel: 0 to 31, None for the first that is free.
-            return_info: Write libknet's structure before each message that arrives, in one piece
-                with it and in the machine's byte order: the structure's own size (``size_t``),
-                the sender's host id (16 bits), and padding; 16 bytes on 64-bit machines.
+            fd: The descriptor. None: make a socket pair that preserves message boundaries. The
+                program's end is ``Datafd.fd`` of the result, and the handle closes it.
+            channel: The number, 0 to 31. None: the first free one.
+            return_info: Write libknet's structure before each received message, in the same write
+                and in the machine's byte order: the size of the structure (``size_t``), the host id
+                of the sender (16 bits), and padding; 16 bytes on 64-bit machines.
+
+        Returns:
+            The descriptor and its channel.
 
         Raises:
             BusyError: The channel or the descriptor is in use.
             LimitError: All channels are in use.
-            InvalidArgumentError: The descriptor is not open, or cannot be waited for.
+            InvalidArgumentError: The descriptor is not open, or cannot be polled.
 
         See knet_handle_add_datafd(3).
         """
@@ -223,12 +234,15 @@ class Handle(HandleSettings):
         return self._runtime.datafds.add(fd, channel, return_info=return_info)
 
     def remove_datafd(self, fd: int) -> None:
-        """Let go of ``fd`` at once.
+        """Stop using ``fd``, at once.
 
-        What was read from it still goes out; what arrived and is not written yet is lost.
+        Messages read from it are still sent; messages received and not yet written are lost.
+
+        Args:
+            fd: The descriptor, as returned in ``Datafd.fd``.
 
         Raises:
-            InvalidArgumentError: It is not a data fd of this handle.
+            InvalidArgumentError: ``fd`` is not a data fd of this handle.
 
         See knet_handle_remove_datafd(3).
         """
@@ -236,21 +250,39 @@ class Handle(HandleSettings):
         self._runtime.datafds.remove(check_integer("fd", fd, 0, _MAX_FD))
 
     def get_datafd(self, channel: int) -> int:
-        """Return the data fd of a channel; raise InvalidArgumentError if it has none.
+        """Return the data fd of a channel.
+
+        Args:
+            channel: The number, 0 to 31.
+
+        Raises:
+            InvalidArgumentError: The channel has no data fd.
 
         See knet_handle_get_datafd(3).
         """
         return self._runtime.datafds.get_fd(check_integer("channel", channel, 0, MAX_CHANNELS - 1))
 
     def get_channel(self, fd: int) -> int:
-        """Return the channel of a data fd; raise InvalidArgumentError if it is not one.
+        """Return the channel number of a data fd.
+
+        Args:
+            fd: The descriptor.
+
+        Raises:
+            InvalidArgumentError: ``fd`` is not a data fd of this handle.
 
         See knet_handle_get_channel(3).
         """
         return self._runtime.datafds.get_channel(check_integer("fd", fd, 0, _MAX_FD))
 
     def set_filter(self, filter: Filter | None) -> None:
-        """Have ``filter`` decide where each message goes; None sends them to every host.
+        """Set the function that chooses the destinations and the channel of each message.
+
+        Args:
+            filter: The filter. None: a message goes to every host, or to those in ``to=``.
+
+        Raises:
+            InvalidArgumentError: ``filter`` is not callable.
 
         See knet_handle_enable_filter(3).
         """
@@ -259,15 +291,18 @@ class Handle(HandleSettings):
 
     @property
     def forwarding(self) -> bool:
-        """Whether messages are sent and received; ``set_forwarding`` changes it."""
+        """True while messages are sent and received. ``set_forwarding`` changes it."""
         return self._context.forwarding
 
     async def set_forwarding(self, forwarding: bool) -> None:
-        """Let messages pass, or stop them.
+        """Start or stop sending and receiving messages. Links stay up.
 
-        Before they are stopped, those handed over earlier go out, as far as there is room for them
-        within a second; the rest is dropped and counted. While forwarding is off, messages are
-        dropped and counted both ways.
+        While forwarding is off, messages are dropped and counted in both directions. Before it
+        stops, messages that were accepted earlier are sent for up to a second; the rest is dropped
+        and counted. If the call is cancelled, forwarding does not change.
+
+        Args:
+            forwarding: True to start, False to stop.
 
         Raises:
             trio.ClosedResourceError: The handle ended meanwhile.
@@ -290,14 +325,14 @@ class Handle(HandleSettings):
     # The log, counters and events.
 
     def set_log_level(self, subsystem: int | str, level: int | str) -> None:
-        """Log what a subsystem says up to ``level``.
+        """Set the level up to which a subsystem is logged.
 
         Args:
             subsystem: A name such as ``"link"``, or libknet's number.
             level: ``"error"``, ``"warning"``, ``"info"``, ``"debug"``, or libknet's number.
 
         Raises:
-            InvalidArgumentError: One of them is not known.
+            InvalidArgumentError: The subsystem or the level does not exist.
 
         See knet_log_set_loglevel(3).
         """
@@ -305,7 +340,13 @@ class Handle(HandleSettings):
         self._context.log.set_level(subsystem, level)
 
     def get_log_level(self, subsystem: int | str) -> LogLevel:
-        """Return the level of a subsystem; raise InvalidArgumentError if it is not known.
+        """Return the level up to which a subsystem is logged.
+
+        Args:
+            subsystem: A name such as ``"link"``, or libknet's number.
+
+        Raises:
+            InvalidArgumentError: The subsystem does not exist.
 
         See knet_log_get_loglevel(3).
         """
@@ -313,32 +354,34 @@ class Handle(HandleSettings):
 
     @property
     def log_lost(self) -> int:
-        """How many log records were lost because ``log_fd`` had no room for them."""
+        """The number of log records that were lost because ``log_fd`` had no room for them."""
         return self._context.log.lost
 
     def explain(self) -> str:
-        """Say which hosts can be reached and why others cannot, and what was dropped, in words."""
+        """Return a text for people: which hosts are reachable, why others not, what was dropped."""
         self._runtime.check_here()
         if self._runtime.ended:
             return f"the handle of host {self.host_id} has ended"
         return explain_handle(self._runtime.handle)
 
     def diagnose(self) -> HandleDiagnosis:
-        """Return what may be wrong with the handle, for programs: ``explain`` says it in words.
+        """Return what may be wrong with the handle, as values: ``explain`` is the same as text.
 
-        ``Link.diagnose`` has what concerns a link.
+        ``Link.diagnose`` does this for a link.
         """
         self._runtime.check_running()
         return diagnose_handle(self._context)
 
     def statistics(self) -> HandleStatistics:
-        """Return the counters as they are now. See knet_handle_get_stats(3)."""
+        """Return the current counters. See knet_handle_get_stats(3)."""
         return self._context.counters.snapshot()
 
     def clear_statistics(self, *, links: bool = False) -> None:
-        """Set the counters to zero, with ``links`` those of every link too.
+        """Set the counters to zero.
 
-        With many links, those of some are set to zero a little later: as soon as it is their turn.
+        Args:
+            links: Also set the counters of every link to zero. With many links this takes several
+                turns of the event loop.
 
         See knet_handle_clear_stats(3).
         """
@@ -349,7 +392,7 @@ class Handle(HandleSettings):
             self._runtime.handle.clear_link_statistics()
 
     def events(self) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Event]]:
-        """Receive everything that changes from now on.
+        """Receive the changes of hosts, links, channels and the data MTU from now on.
 
         ::
 
@@ -357,7 +400,8 @@ class Handle(HandleSettings):
                 async for event in events:
                     ...
 
-        A slow reader loses the oldest events, and receives an EventsLost that says how many.
+        A reader that is too slow loses the oldest events, and receives an EventsLost with their
+        number. The channel ends with the handle.
         """
         return self._events()
 
@@ -396,38 +440,42 @@ async def open_handle(
 ) -> AsyncGenerator[Handle, None]:
     """Open a handle for this host.
 
-    Leaving the block, by its end, an exception or cancellation, stops every task and closes every
-    socket. At its normal end, messages handed over before still go out, as far as there is room for
-    them within a second. The block owns a nursery, so errors leave it in exception groups.
+    Leaving the block, at its end, by an exception or by cancellation, stops every task and closes
+    every socket. At its normal end, messages that were accepted earlier are sent for up to a
+    second. The block owns a nursery, so errors leave it in exception groups.
 
-    What happens is logged to ``logging`` as ``knet_trio.<subsystem>``, and to ``log_fd`` as
-    libknet's records.
+    The handle logs to ``logging`` as ``knet_trio.<subsystem>``, and to ``log_fd`` in libknet's
+    format.
 
     Args:
         host_id: The id of this host, 0 to 65535, unique in the cluster.
-        crypto: The envelope of all packets, None for none.
-        allow_clear_traffic: Whether packets without envelope are accepted. None: only while no key
-            is in use, whenever that came.
-        compress: How messages are compressed before they are sent, None for not at all.
-        accept_compression: The algorithms whose messages are opened, ``[]`` for none; others are
-            dropped and counted. None: all that are installed.
-        filter: Decides where messages go. None: to every host, or to those in ``to=``.
-        forwarding: False lets no message pass until ``set_forwarding(True)``.
-        access_lists: False lets every address speak on every link.
-        privileged: Insist on socket buffers of 8 MiB, for SCTP of 1 MiB to receive and 512 KiB to
-            send.
-        mtu: The interface MTU to go by, in bytes. None discovers the MTU of each path.
-        pmtud_interval: Seconds between such discoveries, 1 to 86400.
-        reconnect_interval: Seconds from one attempt to connect to the next, of links over SCTP;
-            UDP has no connections.
-        hedge: Send over a second link too while there is doubt about the first.
-        dscp: Marks the packets of high-priority links, 0 to 63.
-        log_fd: Where libknet's log records go; the caller reads and closes the other end. What it
-            has no room for is lost and counted. None or 0: only to ``logging``.
-        log_level: What is logged, None for ``info``.
+        crypto: How all packets are encrypted and authenticated. None: not at all.
+        allow_clear_traffic: True accepts packets that are not encrypted. None: only while no key is
+            in use.
+        compress: How messages are compressed before they are sent. None: not at all.
+        accept_compression: The algorithms of which messages are decompressed, ``[]`` for none;
+            messages of others are dropped and counted. None: all that are installed.
+        filter: Chooses the destinations of messages. None: every host, or those in ``to=``.
+        forwarding: False drops all messages until ``set_forwarding(True)``.
+        access_lists: False accepts packets from every address on every link.
+        privileged: Raise TransportError if the system does not grant socket buffers of 8 MiB (SCTP:
+            1 MiB to receive and 512 KiB to send).
+        mtu: The MTU of all paths, in bytes. None discovers the MTU of each path.
+        pmtud_interval: Seconds between these discoveries, 1 to 86400.
+        reconnect_interval: Seconds between two attempts to connect a link over SCTP.
+        hedge: Send over a second link too while the first one is in doubt.
+        dscp: The DSCP of packets on high-priority links, 0 to 63.
+        log_fd: A descriptor to which libknet's log records are written; the caller reads and closes
+            the other end. Records for which it has no room are lost and counted. None or 0: log
+            only to ``logging``.
+        log_level: The level up to which is logged. None: ``info``.
+
+    Yields:
+        The handle.
 
     Raises:
-        InvalidArgumentError: An argument is out of its range.
+        InvalidArgumentError: An argument is out of range.
+        OutsideTrioError: The call was not made in ``trio.run``.
 
     See knet_handle_new_ex(3).
     """
@@ -456,7 +504,7 @@ async def open_handle(
             context.forwarding = check_boolean("forwarding", forwarding)
             context.hedge = check_boolean("hedge", hedge)
             context.reconnect_interval = check_reconnect_interval(reconnect_interval)
-            # The last, so that no other wrong argument finds the key in the slots.
+            # Last, so that an error about another argument does not leave the key in the slots.
             if crypto is not None:
                 context.crypto.set(check_crypto(crypto), 1)
                 context.crypto.use(1)
@@ -465,11 +513,11 @@ async def open_handle(
                 settings.log_slot(context.log, 1, crypto)
                 settings.log_sealing(context.log, 1)
         except BaseException as error:
-            # Whoever keeps the error keeps the frames that it went through, and what is in them.
+            # The error keeps the frames it passed through, and so their variables: the key.
             clear_frames(error.__traceback__)
             raise
         finally:
-            # This frame lives as long as the handle, and the key only until it is replaced.
+            # This frame lives as long as the handle; the key must go when it is replaced.
             crypto = None
         async with trio.open_nursery() as nursery:
             runtime = Runtime(context, nursery, privileged=privileged, dscp=dscp)
@@ -486,6 +534,6 @@ async def open_handle(
 
 
 def _check_log_fd(fd: object) -> None:
-    """Raise InvalidArgumentError if ``fd`` is no descriptor; 0 is none, as it is libknet's."""
+    """Raise InvalidArgumentError if ``fd`` is not a descriptor. As in libknet, 0 means none."""
     if fd is not None:
         check_integer("log_fd", fd, 0, _MAX_FD)

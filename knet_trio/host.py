@@ -1,4 +1,4 @@
-"""The host object that a program holds."""
+"""A host of the cluster, as programs see it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ _POLICIES: Final = ", ".join(f"LinkPolicy.{policy.name}" for policy in LinkPolic
 
 
 class Host(Facade):
-    """Another host and the links to it. ``Handle.add_host`` makes it."""
+    """A host of the cluster and the links to it.
+
+    Returned by ``Handle.add_host``.
+    """
 
     __slots__ = ("_hosts", "_links", "_runtime", "_state")
     _SET_OTHERWISE = MappingProxyType(
@@ -62,7 +65,7 @@ class Host(Facade):
 
     @property
     def state(self) -> HostState:
-        """For the package itself: the state behind this object."""
+        """The state behind this object, for the package itself."""
         return self._state
 
     @property
@@ -72,7 +75,7 @@ class Host(Facade):
 
     @property
     def name(self) -> str:
-        """Its name, 1 to 255 bytes, unique among the hosts. See knet_host_set_name(3)."""
+        """The name of the host, 1 to 255 bytes in UTF-8, unique. See knet_host_set_name(3)."""
         return self._state.name
 
     @name.setter
@@ -83,7 +86,7 @@ class Host(Facade):
 
     @property
     def policy(self) -> LinkPolicy:
-        """How its links share its messages. See knet_host_set_policy(3)."""
+        """How the links to the host share its messages. See knet_host_set_policy(3)."""
         return self._state.policy
 
     @policy.setter
@@ -93,12 +96,12 @@ class Host(Facade):
 
     @property
     def links(self) -> Mapping[int, Link]:
-        """Its links by their ids."""
+        """The links to the host, by link id."""
         return MappingProxyType(self._links)
 
     @property
     def status(self) -> HostStatus:
-        """Whether it can be reached. See knet_host_get_status(3)."""
+        """Whether the host is reachable. See knet_host_get_status(3)."""
         return HostStatus(reachable=self._state.reachable.is_on)
 
     async def wait_reachable(self) -> None:
@@ -122,18 +125,19 @@ class Host(Facade):
     def confirmed(self, slot: int) -> bool:
         """Return whether the host has answered with the crypto configuration in ``slot``.
 
-        Only for model ``aead``: its packets are taken when it has, from then on. Before a handle
-        uses a slot of that model, all its hosts should have, and it to all of them.
+        Only for model ``aead``: packets of the host are accepted from its answer on. Before a
+        handle uses a slot of this model, all its hosts should be confirmed here, and this host by
+        them.
 
         Args:
-            slot: 1 or 2.
+            slot: The crypto slot, 1 or 2.
 
         Returns:
-            False also where the slot is empty, or has another model. True for this host itself,
-            which needs no answer.
+            True if it has answered since contact was lost last, and always for this host itself.
+            False if not, or if the slot is empty or of another model.
 
         Raises:
-            InvalidArgumentError: There is no such slot.
+            InvalidArgumentError: The slot is not 1 or 2.
         """
         self._runtime.check_here()
         sealer = self._runtime.context.crypto.find(slot)
@@ -144,7 +148,7 @@ class Host(Facade):
         return self._state.trust.of(sealer).confirmation.life is not None
 
     def explain(self) -> str:
-        """Say why the host can be reached or cannot, and over which links, in words."""
+        """Return a text for people: why the host is reachable or not, and over which links."""
         self._runtime.check_here()
         return explain_host(self._state)
 
@@ -163,35 +167,39 @@ class Host(Facade):
         high_priority: bool = False,
         enabled: bool = True,
     ) -> Link:
-        """Add a link to the host. The other side has the mirror image of ``src`` and ``dst``.
+        """Add a link to the host. The peer adds one with ``src`` and ``dst`` exchanged.
 
-        ``transport="loopback"`` gives this host itself, added with the handle's own id, its only
-        link: what is sent to it, or to everybody, is then delivered here too.
+        With ``transport="loopback"``, for a host with the handle's own id, the link delivers
+        messages to this host itself. On an error or cancellation, nothing has changed.
 
         Args:
-            link_id: 0 to 7, the same on both sides.
+            link_id: The id, 0 to 7, the same on both sides.
             src: The local address and port, a pair or text: ``("10.0.0.1", 5405)`` or
-                ``"10.0.0.1:5405"``. Port 0 takes a free one, shown in ``link.config.src``. A
-                loopback link binds nothing to it.
-            dst: The address and port of the peer. None makes a dynamic link: it is silent until the
-                peer speaks, and its access list, empty at first, says who may.
-            transport: ``"udp"``, the same on both sides as everything here; ``"sctp"``, where the
-                kernel has it; or ``"loopback"``.
-            priority: 0 to 255; the passive policy prefers the highest.
+                ``"10.0.0.1:5405"``. Port 0 takes a free port, shown in ``link.config.src``. A
+                loopback link binds no socket.
+            dst: The address and port of the peer. None makes a dynamic link, which sends nothing
+                until the peer has. Its access list is empty at first: add the peer's addresses.
+            transport: ``"udp"``, ``"sctp"`` if the kernel supports it, or ``"loopback"``; the same
+                on both sides.
+            priority: The priority, 0 to 255. The passive policy uses the link with the highest.
             ping_interval: Seconds between pings.
-            pong_timeout: Seconds without a pong after which the link is down; not less than
+            pong_timeout: Seconds without a pong after which the link is down, at least
                 ``ping_interval``.
-            latency_samples: How many round trips the average latency is made of.
-            pong_count: After this many pongs, one more takes the link up.
-            high_priority: Mark its packets for the network, see ``Handle.dscp``.
-            enabled: False makes a link that stays silent until ``enabled`` is set.
+            latency_samples: The number of round trips that the average latency is calculated from.
+            pong_count: The link comes up with the pong after this many.
+            high_priority: Mark its packets with a DSCP, see ``Handle.dscp``.
+            enabled: False keeps the link silent until ``Link.enabled`` is set.
+
+        Returns:
+            The new link, which is down until the peer answers.
 
         Raises:
             InvalidArgumentError: An argument is out of range, or does not fit the others.
-            BusyError: The host has a link of that id.
-            TransportError: The system refuses the address, or has no SCTP (EPROTONOSUPPORT).
+            BusyError: The host has a link with this id.
+            TransportError: The system refuses the address, or does not support SCTP
+                (EPROTONOSUPPORT).
 
-        On an error nothing has changed. See knet_link_set_config(3).
+        See knet_link_set_config(3).
         """
         self._check()
         await trio.lowlevel.checkpoint()
@@ -217,10 +225,13 @@ class Host(Facade):
         return link
 
     async def remove_link(self, link_id: int) -> None:
-        """Take a link down and remove it, as ``Link.remove`` does.
+        """Remove a link, as ``Link.remove`` does. It is removed even if the call is cancelled.
+
+        Args:
+            link_id: The id of the link.
 
         Raises:
-            UnknownLinkError: There is no such link.
+            UnknownLinkError: The host has no link with this id.
         """
         self._check()
         if type(link_id) is not int or link_id not in self._links:
@@ -232,12 +243,14 @@ class Host(Facade):
         await self._runtime.remove_links(self._state, [self._state.links[link_id]])
 
     async def remove(self) -> None:
-        """Remove the host, with its links. It is removed even if the call is cancelled.
+        """Remove the host and its links. They are removed even if the call is cancelled.
 
-        What waits to be sent to it is counted as ``host_down``. See knet_host_remove(3).
+        Messages that wait to be sent to it are dropped, and counted as ``host_down``.
+
+        See knet_host_remove(3).
         """
         self._check()
-        # First out of sight, so that no message starts on its way to it.
+        # Hidden first, so that no further message is sent to it.
         links = list(self._state.links.values())
         self._links.clear()
         del self._hosts[self.host_id]
@@ -245,7 +258,7 @@ class Host(Facade):
         await self._runtime.remove_links(self._state, links)
 
     def _warn_of_twin(self, config: LinkConfig) -> None:
-        """Warn of a link to the same place: it is no other way there, and fails with the first."""
+        """Warn of a second link with the same addresses: both fail together."""
         way = config.src, config.dst
         for link_id, other in self._state.network_links.items():
             if link_id != config.link_id and (other.config.src, other.config.dst) == way:
@@ -262,45 +275,45 @@ class Host(Facade):
     def _check(self) -> None:
         self._runtime.check_running()
         if self._hosts.get(self.host_id) is not self:
-            raise UnknownHostError(f"host {self.host_id} was removed; add it again")
+            raise UnknownHostError(f"host {self.host_id} was removed: add it again")
 
 
 def check_name(runtime: Runtime, name: str, owner: HostState | None = None) -> None:
     """Check the name of a host.
 
     Args:
-        runtime: Whose hosts may have the name already.
+        runtime: The handle, among whose hosts the name has to be unique.
         name: The name.
-        owner: The host that is renamed, which may keep its name.
+        owner: The host that is renamed, which may keep its name; None for a new one.
 
     Raises:
-        InvalidArgumentError: It is no text, empty or too long.
-        AlreadyExistsError: Another host has it.
+        InvalidArgumentError: The name is not text, or has a wrong size.
+        AlreadyExistsError: Another host has this name.
     """
     _check_text(name)
     host = runtime.handle.find(name)
     if host is not None and host is not owner:
         raise AlreadyExistsError(
-            f"host {host.host_id} is already called {shown(name)}: names are unique, choose another"
+            f"host {host.host_id} is already named {shown(name)}: names are unique, choose another"
         )
 
 
 def _check_text(name: object) -> None:
     if not isinstance(name, str):
-        raise InvalidArgumentError(f"a host's name is text, and {shown(name)} is none")
+        raise InvalidArgumentError(f"the name of a host is text, and {shown(name)} is not")
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
         raise InvalidArgumentError(
-            f"the name {shown(name)} has characters that are none, and cannot be written as UTF-8"
+            f"the name {shown(name)} cannot be encoded as UTF-8: it has surrogate characters"
         ) from None
     if not 0 < size <= MAX_NAME_SIZE:
         raise InvalidArgumentError(
-            f"a host's name has 1 to {MAX_NAME_SIZE} bytes; this one has {size}"
+            f"the name of a host has 1 to {MAX_NAME_SIZE} bytes in UTF-8; this one has {size}"
         )
     if "\0" in name:
         raise InvalidArgumentError(
-            f"the name {shown(name)} has a zero byte, where it would end for others"
+            f"the name {shown(name)} has a zero byte, where it would end for libknet: leave it out"
         )
 
 
@@ -315,7 +328,9 @@ def _check_addresses(config: LinkConfig) -> None:
     """Raise InvalidArgumentError if a link cannot lead from ``src`` to ``dst``."""
     src, dst = config.src, config.dst
     if _is_of_many(src):
-        raise InvalidArgumentError(f"src {src} is of many machines: name an address of this one")
+        raise InvalidArgumentError(
+            f"src {src} is a multicast or broadcast address: give an address of this machine"
+        )
     if dst is None:
         return
     if dst.is_ipv6 != src.is_ipv6:
@@ -323,9 +338,9 @@ def _check_addresses(config: LinkConfig) -> None:
             f"{src} and {dst} are of different IP versions: give both as IPv4, or both as IPv6"
         )
     if not dst.port:
-        raise InvalidArgumentError(f"{dst} has no port: name the one the peer is bound to")
+        raise InvalidArgumentError(f"dst {dst} has no port: give the one the peer is bound to")
     if _is_of_many(dst) or _ip(dst).is_unspecified:
-        raise InvalidArgumentError(f"{dst} is no destination: name one address of the peer")
+        raise InvalidArgumentError(f"dst {dst} is not one host: give an address of the peer")
     if (dst == src or _reaches_itself(src, dst)) and config.transport.lower() != LOOPBACK:
         raise InvalidArgumentError(
             f"a link from {src} to {dst} leads to itself: give the peer's address as dst, or"
@@ -334,7 +349,7 @@ def _check_addresses(config: LinkConfig) -> None:
 
 
 def _reaches_itself(src: Address, dst: Address) -> bool:
-    """Return whether ``src`` is every address of this machine, and ``dst`` one of those."""
+    """Return whether ``src`` is the wildcard address, and ``dst`` a loopback address."""
     return _ip(src).is_unspecified and _ip(dst).is_loopback and dst.port == src.port
 
 
@@ -343,7 +358,7 @@ def _ip(address: Address) -> IPv4Address | IPv6Address:
 
 
 def _is_of_many(address: Address) -> bool:
-    """Return whether it is a multicast address, or the broadcast address."""
+    """Return whether ``address`` is a multicast address, or the broadcast address."""
     ip = _ip(address)
     return ip.is_multicast or ip == _BROADCAST
 

@@ -1,4 +1,4 @@
-"""The link object that a program holds."""
+"""A link to a host, as programs see it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from knet_trio.errors import UnknownLinkError
 from knet_trio.status import LinkDiagnosis, LinkStatus, LinkTransition
 
 if TYPE_CHECKING:
-    # A link can be asked for its host, which holds it.
+    # A link and its host refer to each other.
     from knet_trio.host import Host
 
 
 class Link(Facade):
-    """A link to a host, over one network. ``Host.add_link`` makes it."""
+    """A link to a host, over one network.
+
+    Returned by ``Host.add_link``.
+    """
 
     __slots__ = ("_host", "_runtime", "_state")
     _SET_OTHERWISE = MappingProxyType(
@@ -51,33 +54,33 @@ class Link(Facade):
 
     @property
     def config(self) -> LinkConfig:
-        """The settings in force. ``src`` has the real port where 0 was asked for."""
+        """The current settings. Where port 0 was given, ``src`` has the actual port."""
         return self._state.config
 
     @property
     def status(self) -> LinkStatus:
-        """The state of the link now, with its counters. See knet_link_get_status(3)."""
+        """The current state of the link, with its counters. See knet_link_get_status(3)."""
         return self._state.status()
 
     @property
     def history(self) -> tuple[LinkTransition, ...]:
-        """The last 32 times that the link went up or down, the latest last."""
+        """The last 32 times the link went up or down, the latest last."""
         return tuple(self._state.history)
 
     @property
     def acl(self) -> AccessList:
-        """The access list: which addresses may speak on the link.
+        """The access list: the addresses from which packets are accepted on the link.
 
-        At first that is the peer's address; nobody for a dynamic link.
+        At first it has the peer's address; for a dynamic link it is empty.
         """
         return self._state.acl
 
     @property
     def enabled(self) -> bool:
-        """Whether the link is in use. See knet_link_set_enable(3).
+        """True if the link may be used. Can be set. See knet_link_set_enable(3).
 
-        A disabled link is silent and takes no data: what the peer still sends over it, until it
-        finds the link down, is lost.
+        A disabled link sends nothing and drops everything: messages that the peer sends over it
+        until its end of the link is down are lost.
         """
         return self._state.enabled
 
@@ -88,7 +91,10 @@ class Link(Facade):
 
     @property
     def priority(self) -> int:
-        """0 to 255: the passive policy prefers the highest. See knet_link_set_priority(3)."""
+        """The priority, 0 to 255. Can be set. See knet_link_set_priority(3).
+
+        The passive policy uses the link with the highest.
+        """
         return self._state.config.priority
 
     @priority.setter
@@ -98,7 +104,10 @@ class Link(Facade):
 
     @property
     def pong_count(self) -> int:
-        """After how many pongs one more takes it up. See knet_link_set_pong_count(3)."""
+        """The link comes up with the pong after this many. Can be set.
+
+        See knet_link_set_pong_count(3).
+        """
         return self._state.config.pong_count
 
     @pong_count.setter
@@ -107,13 +116,14 @@ class Link(Facade):
         self._state.set_pong_count(pong_count)
 
     def set_ping_timers(self, interval: float, timeout: float, samples: int) -> None:
-        """Change how often the link pings and how long it waits for a pong.
+        """Set how often the link sends pings and how long it waits for a pong.
 
         Args:
             interval: Seconds between pings, 0.001 to 86400.
-            timeout: Seconds without a pong after which the link is down, 0.001 to 86400. With less
-                than ``interval`` it goes down between two pings, which the log warns of.
-            samples: How many round trips the average latency is made of.
+            timeout: Seconds without a pong after which the link is down, 0.001 to 86400. If less
+                than ``interval``, the link goes down between two pings; the log has a warning of
+                that.
+            samples: The number of round trips that the average latency is calculated from.
 
         Raises:
             InvalidArgumentError: A value is out of range; nothing has changed.
@@ -142,14 +152,14 @@ class Link(Facade):
         await self._state.connected.wait(False)
 
     async def ping(self) -> float | None:
-        """Send a ping now, beside those of the heartbeat, and wait for its pong.
+        """Send a ping now, in addition to the heartbeat's, and wait for its pong.
 
-        It counts among the last pings of ``status``, as any other does.
+        The ping counts among the last pings of ``status``, as the others do.
 
         Returns:
-            The round trip in seconds. None if no pong came within ``pong_timeout``, or the link is
-            down or went down meanwhile; ``status.reason`` says why. 0.0 for a loopback link that is
-            up.
+            The round trip in seconds; 0.0 for a loopback link that is up. None if no pong came
+            within ``pong_timeout``, or the link is down or went down meanwhile: ``status.reason``
+            says why.
 
         Raises:
             UnknownLinkError: The link was removed.
@@ -158,14 +168,15 @@ class Link(Facade):
         return await self._state.ping()
 
     async def discover_mtu(self) -> int:
-        """Search the path MTU now and not only every ``pmtud_interval``; wait for the result.
+        """Discover the path MTU now, and wait for the result.
 
-        Messages go by what is known meanwhile. A search takes a few round trips, and seconds where
-        packets vanish. With ``mtu`` set in the handle there is none.
+        Without this call it is discovered every ``pmtud_interval``. Messages are fragmented by the
+        MTU known so far meanwhile. A discovery takes a few round trips, and seconds if packets are
+        lost. With ``mtu`` set in the handle, that is the result.
 
         Returns:
-            The user bytes that one packet carries, as in ``status``; 0 if the link is down, or the
-            path carries no data.
+            The bytes of a message that fit in one packet, as in ``status``; 0 if the link is down,
+            or the path carries no data.
 
         Raises:
             UnknownLinkError: The link was removed.
@@ -176,7 +187,7 @@ class Link(Facade):
         return status.mtu if status.connected else 0
 
     def diagnose(self) -> LinkDiagnosis:
-        """Return what may be wrong with the link, for programs: ``explain`` says it in words.
+        """Return what may be wrong with the link, as values: ``explain`` is the same as text.
 
         Raises:
             UnknownLinkError: The link was removed.
@@ -185,12 +196,12 @@ class Link(Facade):
         return self._state.diagnose()
 
     def explain(self) -> str:
-        """Say why the link is up or down, in words that a person can act on."""
+        """Return a text for people: why the link is up or down, and what to do."""
         self._runtime.check_here()
         return self._state.explain()
 
     async def remove(self) -> None:
-        """Take the link down and remove it. It is removed even if the call is cancelled.
+        """Remove the link. It is removed even if the call is cancelled.
 
         See knet_link_clear_config(3).
         """
@@ -201,5 +212,5 @@ class Link(Facade):
         self._runtime.check_running()
         if self._host.links.get(self.link_id) is not self:
             raise UnknownLinkError(
-                f"link {self.link_id} to host {self._state.host_id} was removed; add it again"
+                f"link {self.link_id} to host {self._state.host_id} was removed: add it again"
             )

@@ -1,4 +1,4 @@
-"""Messages, and the questions and answers of a filter."""
+"""Messages, and the arguments and results of filters."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from knet_trio.config import check_host_id
 from knet_trio.errors import InvalidArgumentError, shown
 
 if TYPE_CHECKING:
-    # A host is far above a message.
+    # hosts import this module.
     from knet_trio.host import Destination, Destinations
 
 
 class Message(NamedTuple):
-    """A message as it arrived.
+    """A received message.
 
     Attributes:
-        data: Its bytes.
+        data: The bytes of the message.
         source: The id of the host that sent it.
-        channel: The channel, 0 to 31.
+        channel: The channel on which it was received, 0 to 31.
     """
 
     data: bytes
@@ -31,21 +31,21 @@ class Message(NamedTuple):
 
 
 class Direction(enum.Enum):
-    """Which way a message goes."""
+    """The direction of a message: TX if it is sent by this host, RX if it is received."""
 
     TX = "tx"
     RX = "rx"
 
 
 class FilterPacket(NamedTuple):
-    """A message that a filter decides on.
+    """A message, as a filter sees it.
 
     Attributes:
-        data: Its bytes.
-        direction: Whether it is on its way out (TX) or in (RX).
+        data: The bytes of the message.
+        direction: TX if it is about to be sent, RX if it was received.
         this_host: The id of the host on which the filter runs.
-        source: The host that sent it; ``this_host`` for TX.
-        channel: The channel it was sent on.
+        source: The id of the host that sent it; ``this_host`` for TX.
+        channel: The channel on which it was sent, 0 to 31.
     """
 
     data: bytes
@@ -57,10 +57,10 @@ class FilterPacket(NamedTuple):
 
 @attrs.frozen
 class Broadcast:
-    """Send it to every host.
+    """The result of a filter: send the message to every host, or accept it.
 
     Attributes:
-        channel: The channel, 0 to 31; None is the one it was sent on.
+        channel: The channel, 0 to 31. None: the one on which it was sent.
     """
 
     channel: int | None = None
@@ -70,31 +70,31 @@ def _to_hosts(hosts: Destinations) -> tuple[Destination, ...]:
     several: Iterable[object] = (hosts,)
     if isinstance(hosts, Iterable) and not isinstance(hosts, str | bytes):
         several = cast("Iterable[object]", hosts)
-    # Each once: a host that is named twice still gets one message.
+    # A host that is named twice still receives one message.
     return tuple(dict.fromkeys(map(_check_host, several)))
 
 
 def _check_host(host: object) -> Destination:
     if isinstance(host, int):
         return check_host_id(host)
-    # Which hosts there are is known to the handle, when it gets the answer.
+    # The handle checks whether the host exists when it gets the result.
     if isinstance(host, str) or hasattr(host, "host_id"):
         return cast("Destination", host)
     raise InvalidArgumentError(
-        f"{shown(host)} is no host: give ids, names or Host objects, such as Unicast([2])"
+        f"{shown(host)} is not a host: give ids, names or Host objects, such as Unicast([2])"
     )
 
 
 @attrs.frozen
 class Unicast:
-    """Send it to some hosts.
+    """The result of a filter: send the message to some hosts.
 
     Attributes:
-        hosts: The hosts: given as one or several, by ids, names or ``Host`` objects.
-        channel: The channel, 0 to 31; None is the one it was sent on.
+        hosts: The destinations, one or several: ids, names or ``Host`` objects.
+        channel: The channel, 0 to 31. None: the one on which it was sent.
 
     Raises:
-        InvalidArgumentError: Something in ``hosts`` is no host.
+        InvalidArgumentError: Something in ``hosts`` is not a host.
     """
 
     hosts: tuple[Destination, ...] = attrs.field(converter=_to_hosts)
@@ -103,15 +103,15 @@ class Unicast:
 
 @attrs.frozen
 class Drop:
-    """Send it to nobody."""
+    """The result of a filter: drop the message. It is counted."""
 
 
 FilterResult: TypeAlias = Broadcast | Unicast | Drop
-"""What a filter answers."""
+"""The result of a filter."""
 
 
 class Filter(Protocol):
-    """Any callable that decides where a message goes (TX) and whether this host takes it (RX).
+    """A callable that chooses where a message goes (TX) and whether this host accepts it (RX).
 
     ::
 
@@ -120,8 +120,8 @@ class Filter(Protocol):
                 return Broadcast()
             return Unicast([2]) if packet.data.startswith(b"!") else Drop()
 
-    It is called for each message in the middle of the pipeline, so it must not block. An exception
-    out of it drops the message, is counted, and makes ``send_sync`` raise.
+    It is called for each message by the event loop, so it must not block. If it raises, the message
+    is dropped and counted, and ``send_sync`` raises FilterError.
 
     See knet_handle_enable_filter(3).
     """

@@ -1,4 +1,4 @@
-"""Frozen records of states and counters. Their fields have libknet's names."""
+"""Records of states and counters. Their fields have libknet's names where libknet has them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from knet_trio.errors import DropCause
 
 @attrs.frozen
 class HostStatus:
-    """Whether a host can be reached. See knet_host_get_status(3).
+    """The state of a host. See knet_host_get_status(3).
 
     Attributes:
-        reachable: Whether a link to it can carry data.
-        remote: Always False: libknet has it for what it does not do yet.
-        external: Always False likewise.
+        reachable: True if a link to the host can carry data.
+        remote: Always False: libknet reserves it.
+        external: Always False: libknet reserves it.
     """
 
     reachable: bool
@@ -28,9 +28,9 @@ class HostStatus:
 
 
 class LinkCause(enum.StrEnum):
-    """Why a link went up or down, for programs. ``LinkStatistics.transitions`` counts each.
+    """Why a link went up or down. ``LinkStatistics.transitions`` counts each cause.
 
-    ``LinkStatus.reason`` says the same in words, and more of it.
+    ``LinkStatus.reason`` is a longer text for people.
     """
 
     # It went up: the peer answers pings.
@@ -40,9 +40,9 @@ class LinkCause(enum.StrEnum):
 
     # It went down: no pong came for too long.
     NO_PONG = "no_pong"
-    # An error was reported of the way there, and the peer did not answer a ping either.
+    # The network reported an error on the path, and the peer did not answer a ping either.
     UNREACHABLE = "unreachable"
-    # This machine itself says that the peer cannot be reached, or refused to send pings.
+    # This machine reports that the peer is unreachable, or refuses to send pings.
     REFUSED = "refused"
     # The connection to the peer is lost, with a transport that has connections.
     DISCONNECTED = "disconnected"
@@ -55,9 +55,9 @@ class OnwireVersions:
     """The versions of the wire protocol. See knet_handle_get_onwire_ver(3).
 
     Attributes:
-        minimum: The oldest version that the handle can speak.
-        maximum: The newest one.
-        in_use: The one that it speaks.
+        minimum: The oldest version that the handle supports.
+        maximum: The newest version that the handle supports.
+        in_use: The version in use.
     """
 
     minimum: int
@@ -69,65 +69,65 @@ class OnwireVersions:
 class LinkStatistics:
     """The counters of one link. See knet_link_get_status(3).
 
-    Sent bytes are those that the transport carries: with knet's headers and, if the traffic is
-    encrypted, with salt, padding and hash, but without the headers of UDP, SCTP and IP. Received
-    bytes are those of the packets that come out of decryption, with knet's headers. What is refused
-    on arrival, since it is damaged, sealed with another key or not from the peer of this link, is
-    only counted in ``HandleStatistics.drops``.
+    Bytes sent are those that the transport carries: with knet's headers and, if packets are
+    encrypted, with the envelope, but without the headers of UDP, SCTP and IP. Bytes received are
+    those of packets after decryption, with knet's headers. Packets that are refused on arrival,
+    because they are malformed, encrypted with another key or not from the peer of this link, are
+    counted only in ``HandleStatistics.drops``.
 
     Attributes:
-        tx_data_packets: Data packets sent, one for each fragment and each copy; with those that the
-            system refused.
-        rx_data_packets: Data packets received, also copies of what came over another link before.
-        tx_data_bytes: Bytes of the data packets sent: 14 of header each, the message (compressed
-            where that made it smaller) and, if encrypted, the envelope.
+        tx_data_packets: Data packets sent, one for each fragment and each copy, including those
+            that the system refused.
+        rx_data_packets: Data packets received, including copies that came over another link before.
+        tx_data_bytes: Bytes of the data packets sent: 14 of header each, the message (compressed if
+            that made it smaller) and, if encrypted, the envelope.
         rx_data_bytes: Bytes of the data packets received, after decryption and before
             decompression, with 14 of header each.
-        tx_ping_packets: Pings sent, with those that the system refused.
+        tx_ping_packets: Pings sent, including those that the system refused.
         rx_ping_packets: Pings received.
         tx_ping_bytes: Bytes of the pings sent: 26 each, and the envelope.
         rx_ping_bytes: Bytes of the pings received, after decryption: 26 each.
-        tx_pong_packets: Answers to pings sent, with those that the system refused.
-        rx_pong_packets: Answers to pings received, also those that came too late to count.
-        tx_pong_bytes: Bytes of the answers to pings sent: 26 each, and the envelope.
-        rx_pong_bytes: Bytes of the answers to pings received, after decryption: 26 each.
-        tx_pmtu_packets: Path MTU probes sent. Neither answers to probes of the peer are counted
-            nor probes that the system refused for their size.
-        rx_pmtu_packets: Path MTU probes received, and answers to the probes sent.
+        tx_pong_packets: Pongs sent, including those that the system refused.
+        rx_pong_packets: Pongs received, including those that came too late to count.
+        tx_pong_bytes: Bytes of the pongs sent: 26 each, and the envelope.
+        rx_pong_bytes: Bytes of the pongs received, after decryption: 26 each.
+        tx_pmtu_packets: Path MTU probes sent. Replies to the peer's probes are not counted, nor
+            are probes that the system refused for their size.
+        rx_pmtu_packets: Path MTU probes received, and replies to the probes sent.
         tx_pmtu_bytes: Bytes of the path MTU probes sent, with their envelopes.
-        rx_pmtu_bytes: Bytes of the probes and answers received, after decryption; an answer has 9.
+        rx_pmtu_bytes: Bytes of the probes and replies received, after decryption; a reply has 9.
         tx_total_packets: Packets sent: data, pings, pongs and probes.
-        rx_total_packets: Packets received: data, pings, pongs, probes and answers to probes.
+        rx_total_packets: Packets received: data, pings, pongs, probes and replies.
         tx_total_bytes: Bytes of all these packets sent.
         rx_total_bytes: Bytes of all these packets received.
         tx_total_errors: Packets that the system refused to send.
-        tx_total_retries: Packets that the socket had no room for.
+        tx_total_retries: Packets for which the socket had no room.
         tx_pmtu_errors: Path MTU probes that the system refused to send, but not for their size.
-        tx_pmtu_retries: Path MTU probes that the socket had no room for; they are sent again later.
+        tx_pmtu_retries: Path MTU probes for which the socket had no room; they are sent later.
         tx_ping_errors: Pings that the system refused to send.
-        tx_ping_retries: Pings that the socket had no room for; they are lost.
-        tx_pong_errors: Answers to pings that the system refused to send.
-        tx_pong_retries: Answers to pings that the socket had no room for; they are lost.
+        tx_ping_retries: Pings for which the socket had no room; they are lost.
+        tx_pong_errors: Pongs that the system refused to send.
+        tx_pong_retries: Pongs for which the socket had no room; they are lost.
         tx_data_errors: Data packets that the system refused to send.
-        tx_data_retries: Data packets that the socket had no room for; they wait, and each try that
-            finds no room counts.
+        tx_data_retries: Data packets for which the socket had no room; they wait, and each attempt
+            without room counts.
         latency_min: The shortest round trip of a ping in seconds, None without a sample.
         latency_max: The longest round trip of a ping in seconds, None without a sample.
         latency_ave: The moving average of the round trips in seconds, None without a sample.
-        latency_samples: How many round trips ``latency_ave`` is of; see ``set_ping_timers``.
-        latency_total: The sum of all round trips in seconds; only of pings that were answered
-            within ``pong_timeout``.
-        latency_buckets: How many of these took no longer than each of ``LATENCY_BOUNDS`` and
-            longer than the one before; the last number is of those that took longer than all.
-        up_count: How often the link went up.
-        down_count: How often the link went down after it had been up.
-        transitions: How often it went up or down, for each cause; 0 where it did not.
-        last_up_times: When it last went up, up to 16 times of day (``time.time()``), oldest first.
-        last_down_times: When it last went down, up to 16 times of day, oldest first.
+        latency_samples: The number of round trips in ``latency_ave``; see ``set_ping_timers``.
+        latency_total: The sum of all round trips in seconds, of pings that were answered within
+            ``pong_timeout``.
+        latency_buckets: The number of these round trips in each bucket: at most that of
+            ``LATENCY_BOUNDS`` and above the bound before; the last bucket has those above all.
+        up_count: The number of times the link went up.
+        down_count: The number of times the link went down after it had been up.
+        transitions: The number of times it went up or down, for every cause.
+        last_up_times: When it went up, the last 16 times (``time.time()``), oldest first.
+        last_down_times: When it went down, the last 16 times (``time.time()``), oldest first.
     """
 
     LATENCY_BOUNDS: ClassVar[tuple[float, ...]] = BOUNDS
-    """The longest round trip of each of ``latency_buckets`` but the last, in seconds."""
+    """The upper bounds of ``latency_buckets`` except the last, in seconds."""
 
     tx_data_packets: int
     rx_data_packets: int
@@ -173,12 +173,12 @@ class LinkStatistics:
 
 
 class LinkTransition(NamedTuple):
-    """A time that a link went up or down.
+    """One time that a link went up or down.
 
     Attributes:
-        at: When, in seconds on Trio's clock.
-        connected: Whether it went up.
-        reason: Why, in words.
+        at: The time, in seconds on Trio's clock.
+        connected: True if the link went up, False if down.
+        reason: Why, a text for people.
     """
 
     at: float
@@ -190,34 +190,33 @@ class LinkTransition(NamedTuple):
 class LinkStatus:
     """The state of a link. See knet_link_get_status(3).
 
-    Times are seconds. The figures of the last pings are of the last 100 that were answered, or were
-    not answered within ``pong_timeout``, since the link was enabled or its statistics were cleared.
+    Times and durations are in seconds. ``loss``, ``jitter`` and the percentiles are of the last 100
+    pings that were answered, or were not answered within ``pong_timeout``, since the link was
+    enabled or its statistics were cleared.
 
     Attributes:
         src_ipaddr: The local address.
-        src_port: Its port.
+        src_port: The local port.
         dst_ipaddr: The address of the peer, None while a dynamic link has no peer.
-        dst_port: Its port, None likewise.
-        enabled: Whether the link is in use.
-        connected: Whether it is up.
-        dynconnected: Whether it is dynamic and has a peer.
+        dst_port: The port of the peer, None while a dynamic link has no peer.
+        enabled: True if the link may be used.
+        connected: True if the link is up.
+        dynconnected: True if the link is dynamic and has a peer.
         latency: The average round trip, 0.0 before the first pong.
-        pong_last: When the last pong came, on Trio's clock, None before the first.
-        mtu: The user bytes that one packet carries: what every path carries until the path MTU is
-            known, 0 if the path does not even carry that.
-        proto_overhead: The bytes around them on the wire, 0 before a search has found the path MTU;
-            a fixed MTU is not searched for.
-        reason: Why it is up or down, in words for people, which other releases may put otherwise.
-        since: Since when ``reason`` holds, on Trio's clock; ``Link.history`` has when the link
-            went up or down.
-        carries_data: Whether messages can go over it: it is up, and its path takes packets of the
-            smallest MTU.
-        loss: The share of the last pings that was lost, 0 to 1; None before there was one.
-        jitter: The mean difference between a round trip and the next, of the last pings; None
-            before there were two.
-        latency_p50: The round trip that half of the last pings did not exceed; None before one was
-            answered.
-        latency_p99: The round trip that 99 % of them did not exceed; None likewise.
+        pong_last: The time of the last pong, on Trio's clock; None before the first.
+        mtu: The bytes of a message that fit in one packet. Before the path MTU is known, the
+            minimum that every path carries; 0 if the path does not carry that.
+        proto_overhead: The bytes of a packet on the wire in addition to these; 0 before the path
+            MTU is discovered, and with a fixed MTU.
+        reason: Why the link is up or down, a text for people, which may change between releases.
+        since: The time since when ``reason`` holds, on Trio's clock. ``Link.history`` has the times
+            when the link went up or down.
+        carries_data: True if messages can be sent over the link: it is up, and its path carries
+            packets of the smallest MTU.
+        loss: The share of pings that were lost, 0 to 1; None before the first.
+        jitter: The mean difference between two successive round trips; None before the second.
+        latency_p50: The median round trip; None before the first pong.
+        latency_p99: The 99th percentile of the round trips; None before the first pong.
         stats: The counters.
     """
 
@@ -246,21 +245,21 @@ class LinkStatus:
 class HandleStatistics:
     """The counters of a handle. See knet_handle_get_stats(3).
 
-    Compression is counted by messages, and encryption by packets on the wire. A message to several
-    hosts, or over several links, counts once when it is compressed and encrypted.
+    Compression is counted in messages, encryption in packets. A message to several hosts, or over
+    several links, is compressed and encrypted once, and counts once.
 
     Attributes:
-        tx_uncompressed_packets: Messages sent as they were while compression was on: not longer
-            than its threshold, or not made smaller. Without compression none is counted.
-        tx_compressed_packets: Messages that were handed to the compressor, also those that it did
-            not make smaller.
+        tx_uncompressed_packets: Messages sent uncompressed while compression was on: not longer
+            than the threshold, or not made smaller. Not counted without compression.
+        tx_compressed_packets: Messages passed to the compressor, including those that it did not
+            make smaller.
         tx_compressed_original_bytes: Bytes of these messages before compression, without headers.
-        tx_compressed_size_bytes: Bytes that the compressor made of them, also where these were not
-            sent because they were no fewer.
+        tx_compressed_size_bytes: Bytes of these messages after compression, including results that
+            were not sent because they were not smaller.
         tx_compress_time_ave: Mean time to compress a message in seconds, None without a sample.
         tx_compress_time_min: Shortest time to compress a message in seconds, None without a sample.
         tx_compress_time_max: Longest time to compress a message in seconds, None without a sample.
-        rx_compressed_packets: Messages received that were compressed, and could be decompressed.
+        rx_compressed_packets: Compressed messages received that could be decompressed.
         rx_compressed_original_bytes: Bytes of these messages after decompression, without headers.
         rx_compressed_size_bytes: Bytes of these messages before decompression, without headers.
         rx_compress_time_ave: Mean time to decompress a message in seconds, None without a sample.
@@ -269,21 +268,21 @@ class HandleStatistics:
         rx_compress_time_max: Longest time to decompress a message in seconds, None without a
             sample.
         tx_crypt_packets: Packets encrypted, of every kind: data, pings, pongs, path MTU probes and
-            answers to them.
-        tx_crypt_byte_overhead: Bytes that encryption added to data packets: salt, padding and hash.
+            replies.
+        tx_crypt_byte_overhead: Bytes that encryption added to data packets.
         tx_crypt_time_ave: Mean time to encrypt a data packet in seconds, None without a sample.
         tx_crypt_time_min: Shortest time to encrypt a data packet in seconds, None without a sample.
         tx_crypt_time_max: Longest time to encrypt a data packet in seconds, None without a sample.
-        rx_crypt_packets: Data packets decrypted, also copies of what came over another link; no
-            packets of other kinds, and none that failed.
+        rx_crypt_packets: Data packets decrypted, including copies that came over another link.
+            Packets of other kinds, and failures, are not counted.
         rx_crypt_time_ave: Mean time to decrypt a data packet in seconds, None without a sample.
         rx_crypt_time_min: Shortest time to decrypt a data packet in seconds, None without a sample.
         rx_crypt_time_max: Longest time to decrypt a data packet in seconds, None without a sample.
-        tx_failed_to_compress: Messages sent as they were because the compressor failed.
-        tx_unable_to_compress: Messages sent as they were because the compressor did not make them
+        tx_failed_to_compress: Messages sent uncompressed because the compressor failed.
+        tx_unable_to_compress: Messages sent uncompressed because the compressor did not make them
             smaller.
         rx_failed_to_decompress: Messages dropped because they could not be decompressed.
-        drops: How many packets or messages were dropped, for each cause; 0 where there were none.
+        drops: The number of packets or messages dropped, for every cause.
     """
 
     tx_uncompressed_packets: int
@@ -314,7 +313,7 @@ class HandleStatistics:
     drops: Mapping[DropCause, int]
 
 
-# What is behind a state. ``Handle.diagnose`` and ``Link.diagnose`` return these.
+# Returned by ``Handle.diagnose`` and ``Link.diagnose``.
 
 
 @attrs.frozen(kw_only=True)
@@ -322,10 +321,10 @@ class DropDetail:
     """Packets or messages that were dropped for one cause.
 
     Attributes:
-        count: How many, since the statistics were cleared.
-        at: When the last of them was, on Trio's clock; None if that is not kept.
-        source: The address and port that it came from; None if it came from nowhere.
-        text: What was wrong with it, in words; empty if that is not kept.
+        count: Their number since the statistics were cleared.
+        at: The time of the last of them, on Trio's clock; None if it is not recorded.
+        source: The address and port that the last one came from; None for messages sent here.
+        text: What was wrong with the last one, a text for people; empty if it is not recorded.
     """
 
     count: int
@@ -336,13 +335,13 @@ class DropDetail:
 
 @attrs.frozen(kw_only=True)
 class LinkTrouble:
-    """The last error that the system reported of what a link sent.
+    """The last error that the system reported for packets that a link sent.
 
     Attributes:
-        at: When, on Trio's clock.
-        errno: The system's number, such as ``errno.ECONNREFUSED``.
-        local: Whether this machine itself said so, and not the network.
-        text: The same in words.
+        at: The time, on Trio's clock.
+        errno: The system's error number, such as ``errno.ECONNREFUSED``.
+        local: True if this machine reported it, False if the network did.
+        text: The error as text.
     """
 
     at: float
@@ -353,16 +352,16 @@ class LinkTrouble:
 
 @attrs.frozen(kw_only=True)
 class CryptoFault:
-    """Why packets that came in cannot be opened, as far as the last of them shows.
+    """Why received packets cannot be decrypted, according to the last of them.
 
     Attributes:
-        at: When it came, on Trio's clock.
+        at: The time when that packet was received, on Trio's clock.
         source: The address and port that it came from.
-        differs: ``key``; ``cipher`` or ``hash`` if it was sealed with a key of this handle;
-            ``clear`` if it was not sealed; ``sealed`` if this handle has no key.
-        cipher: With which cipher a key of this handle opens it, None if with none.
-        hash: With which hash, likewise.
-        datagram: Its bytes as they came, at most 256, in hexadecimal digits; empty if its hash was
+        differs: ``key`` if another key encrypted it; ``cipher`` or ``hash`` if a key of this handle
+            did; ``clear`` if it is not encrypted; ``sealed`` if this handle has no key.
+        cipher: The cipher with which a key of this handle decrypts it, None if none does.
+        hash: The hash with which a key of this handle authenticates it, None if none does.
+        datagram: The packet as it came, at most 256 bytes, in hexadecimal; empty if its hash was
             right.
     """
 
@@ -376,40 +375,46 @@ class CryptoFault:
 
 @attrs.frozen(kw_only=True)
 class LinkDiagnosis:
-    """What may be wrong with a link, beside its ``LinkStatus``. Times are seconds.
+    """What may be wrong with a link, in addition to its ``LinkStatus``.
+
+    Times and durations are in seconds.
 
     Attributes:
-        at: When this was read, on Trio's clock.
-        counted: How many pongs in a row have come since the link is down.
-        pong_last: When the last pong came that counted, on Trio's clock; None before the first.
-        ping_last: When the last ping of the peer came from where the link leads; None likewise.
-        heard_from: The address and port of the last ping that says it is of the peer and came from
-            elsewhere, since the link went up or a ping came from where it leads; None for none.
-        heard_at: When that was, None likewise.
-        challenged: Where the peer of a dynamic link may be, which was asked and has not answered;
-            None for nowhere.
-        connection_fault: Why there is no connection to the peer, in words, with a transport that
-            needs one; None while there is one, for a dynamic link without a peer, and with UDP.
-        peer_connected: Whether the peer has made a connection to this host, with a transport that
-            needs one; the peer of a static link answers over that, unless its own end is dynamic.
+        at: The time of this diagnosis, on Trio's clock.
+        counted: The number of pongs in a row since the link went down.
+        pong_last: The time of the last pong that counted, on Trio's clock; None before the first.
+        ping_last: The time of the peer's last ping from the address of the link, on Trio's clock;
+            None before the first.
+        heard_from: The address and port of the last ping of the peer from another address, since
+            the link went up or a ping came from its own address; None without one.
+        heard_at: The time of that ping, on Trio's clock; None without one.
+        challenged: The address and port where the peer of a dynamic link may be, which was asked
+            and has not answered; None without one.
+        connection_fault: Why there is no connection to the peer, a text for people, with a
+            transport that needs one; None while connected, for a dynamic link without a peer, and
+            with UDP.
+        peer_connected: True if the peer has connected to this host, with a transport that needs a
+            connection; the peer of a static link answers over it, unless its own end is dynamic.
             None for a dynamic link without a peer, and with UDP.
-        late_pongs: How many pongs came later than ``pong_timeout``.
-        late_pong: The round trip of the last of them, None before the first.
-        late_at: When that came, on Trio's clock; None likewise.
-        searching: Whether the path MTU is being searched for.
-        path_mtu: The largest packet that the path was seen to carry, in bytes on the wire; None
-            before a search has ended.
-        lost_size: The bytes on the wire of the smallest packet that this machine sends, and that
-            vanished on the way; None if the search has found none.
-        told_mtu: What the network said in that search that it takes at most, in bytes on the wire;
-            None if it said nothing.
-        small_buffers: What is wrong with the buffers of its socket and what helps, in words; None
-            if the system gave what was asked for.
-        overflows: How many packets the system has dropped that came to its sockets, which links
-            may share, because the receive buffer was full.
-        trouble: The last error of what it sent, None before the first.
-        drops: What was dropped on it, by cause; causes without any are left out.
-        crypto_fault: Why what comes from where it leads cannot be opened, None if all could.
+        late_pongs: The number of pongs that came after ``pong_timeout``.
+        late_pong: The round trip of the last late pong, None before the first.
+        late_at: The time of the last late pong, on Trio's clock; None before the first.
+        searching: True while the path MTU is being discovered.
+        path_mtu: The largest packet that the path has carried, in bytes on the wire; None before a
+            discovery has ended.
+        lost_size: The smallest packet that this machine sends and the path does not carry, in bytes
+            on the wire; None if the discovery has found none.
+        told_mtu: The largest packet of the path according to the network, in bytes on the wire;
+            None if the network reported nothing in the discovery.
+        small_buffers: What is wrong with the buffers of its socket and what helps, a text for
+            people; None if the system granted the requested sizes.
+        overflows: The number of packets that the system dropped because the receive buffer of a
+            socket of the link was full. Links may share sockets.
+        trouble: The last error for packets that it sent, None before the first.
+        drops: Packets and messages dropped on the link, by cause, without causes that did not
+            occur.
+        crypto_fault: Why packets from the address of the link cannot be decrypted, None if they
+            can.
     """
 
     at: float
@@ -437,13 +442,13 @@ class LinkDiagnosis:
 
 @attrs.frozen(kw_only=True)
 class ClosedChannel:
-    """Messages that came for a channel which is not open.
+    """Messages received for a channel that is not open.
 
     Attributes:
-        channel: The channel.
-        messages: How many were lost.
-        host_id: The host that sent the last of them.
-        at: When that came, on Trio's clock.
+        channel: The number of the channel.
+        messages: The number of messages lost.
+        host_id: The id of the host that sent the last of them.
+        at: The time of the last of them, on Trio's clock.
     """
 
     channel: int
@@ -454,26 +459,29 @@ class ClosedChannel:
 
 @attrs.frozen(kw_only=True)
 class HandleDiagnosis:
-    """What may be wrong with a handle, beside its ``HandleStatistics``. Times are seconds.
+    """What may be wrong with a handle, in addition to its ``HandleStatistics``.
+
+    Times and durations are in seconds.
 
     Attributes:
-        at: When this was read, on Trio's clock.
-        forwarding: Whether messages are sent and received.
-        encrypted: Whether packets are sealed.
-        drops: What was dropped that concerns no link, by cause; causes without any are left out.
-        crypto_fault: Why packets that came from where no link leads cannot be opened, None if all
-            could.
-        closed_channels: The channels that are not open, and that messages came for.
-        stalls: How often the event loop came to the heartbeat over 0.05 s late.
-        stalled: How late it was then, all times together.
-        longest_stall: The longest of these times.
-        clock_steps: How often the time of day was set, so that it moved on by 0.1 s more or less
+        at: The time of this diagnosis, on Trio's clock.
+        forwarding: True if messages are sent and received.
+        encrypted: True if packets are sent encrypted.
+        drops: Packets and messages dropped that belong to no link, by cause, without causes that
+            did not occur.
+        crypto_fault: Why packets from addresses without a link cannot be decrypted, None if they
+            can.
+        closed_channels: The channels that are not open and for which messages were received.
+        stalls: The number of times the event loop ran the heartbeat more than 0.05 s late.
+        stalled: The sum of these delays.
+        longest_stall: The longest of these delays.
+        clock_steps: The number of times the time of day was set: it moved on by 0.1 s more or less
             than the time that passed.
         clock_step: By how much it was set the last time; 0.0 before the first.
-        clock_step_at: When that was noticed, on Trio's clock; None before the first.
-        cpu_used: How long the thread has had a processor, in all; None where the system does not
-            tell.
-        cpu_awaited: How long it was ready to run and had none; None likewise.
+        clock_step_at: The time when that was noticed, on Trio's clock; None before the first.
+        cpu_used: The CPU time of the thread; None if the system does not report it.
+        cpu_awaited: The time in which the thread was runnable and had no CPU; None if the system
+            does not report it.
     """
 
     at: float

@@ -48,7 +48,7 @@ class TestParsing:
         "host", ["", "localhost", "10.0.0", "10.0.0.256", "fd00::1::2", "[::1]"]
     )
     def test_a_host_that_is_no_address(self, host: str) -> None:
-        with pytest.raises(InvalidArgumentError, match="look host names up first") as caught:
+        with pytest.raises(InvalidArgumentError, match="resolve host names first") as caught:
             parse_address(host, 5405)
         assert repr(host) in str(caught.value)
 
@@ -63,7 +63,7 @@ class TestParsing:
             parse_address("10.0.0.1", port)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def test_a_link_local_address_needs_an_interface(self) -> None:
-        with pytest.raises(InvalidArgumentError, match=r"say on which interface.*'fe80::1%eth0'"):
+        with pytest.raises(InvalidArgumentError, match=r"append its interface.*'fe80::1%eth0'"):
             parse_address("fe80::1", 5405)
 
     def test_nor_an_empty_one(self) -> None:

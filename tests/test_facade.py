@@ -31,7 +31,7 @@ class TestAttributes:
                 (handle, "hegde", "did you mean hedge"),
                 (host, "polcy", "did you mean policy"),
                 (link, "enable", "did you mean enabled"),
-                (handle.open_channel(), "xyz", "nothing of it can be set"),
+                (handle.open_channel(), "xyz", "it has no attributes that can be set"),
                 (link, "xyz", "there are enabled, pong_count, priority"),
             ):
                 with pytest.raises(UnknownAttributeError, match=words) as caught:

@@ -268,10 +268,10 @@ WORDS: Final[list[tuple[Callable[[Place], object], str]]] = [
     (lambda at: at.link.acl.remove("10.0.0.1"), "is no AclEntry"),
     (lambda at: at.handle.set_compress("lz4"), r"write CompressConfig\('lz4'\)"),
     (lambda at: at.handle.set_filter(5), "not callable: give a function"),
-    (lambda at: at.handle.add_host(9, name=5), "name is text, and 5 is none"),
+    (lambda at: at.handle.add_host(9, name=5), "is text, and 5 is not"),
     (lambda at: at.handle.add_host(9, name=""), "1 to 255 bytes"),
     (lambda at: at.handle.add_host(9, name="\u20ac" * 86), "this one has 258"),
-    (lambda at: at.handle.add_host(9, name="\ud800"), "cannot be written as UTF-8"),
+    (lambda at: at.handle.add_host(9, name="\ud800"), "cannot be encoded as UTF-8"),
     (lambda at: at.handle.add_host(9, name="a\0b"), "a zero byte"),
     (lambda at: at.handle.add_host(9, policy="passive"), r"LinkPolicy\.PASSIVE, .*ROUND_ROBIN"),
     (lambda at: at.handle.add_host(2), r"get_host\(2\) returns it"),
@@ -284,18 +284,18 @@ WORDS: Final[list[tuple[Callable[[Place], object], str]]] = [
     (lambda at: at.channel.send_many(None), "give a list of messages"),
     (lambda at: at.channel.receive_many("x"), "give 1 or more, or None"),
     (lambda at: at.channel.receive_many(True), "give 1 or more, or None"),
-    (lambda at: at.host.add_link(1, "10.0.0.1", THERE), "has no port: write it behind a colon"),
+    (lambda at: at.host.add_link(1, "10.0.0.1", THERE), "has no port: append it after a colon"),
     (lambda at: at.host.add_link(1, HERE, "fd00::1:5405"), "put an IPv6 address in brackets"),
     (lambda at: at.host.add_link(1, HERE, "[fd00::1"), "write '\\['"),
     (lambda at: at.host.add_link(1, HERE, "10.0.0.1:http"), "the port .* is not a number"),
     (lambda at: at.host.add_link(1, HERE, ("::ffff:10.0.0.1", 5)), "write '10.0.0.1'"),
-    (lambda at: at.host.add_link(1, HERE, (LOCALHOST, 0)), "has no port: name the one"),
-    (lambda at: at.host.add_link(1, HERE, ("0.0.0.0", 5)), "name one address of the peer"),
-    (lambda at: at.host.add_link(1, ("::1", 0), ("::", 5)), "name one address of the peer"),
-    (lambda at: at.host.add_link(1, HERE, ("224.0.0.1", 5)), "name one address of the peer"),
-    (lambda at: at.host.add_link(1, ("::1", 0), ("ff02::1", 5)), "one address of the peer"),
-    (lambda at: at.host.add_link(1, HERE, ("255.255.255.255", 5)), "one address of the peer"),
-    (lambda at: at.host.add_link(1, ("224.0.0.1", 0)), "name an address of this one"),
+    (lambda at: at.host.add_link(1, HERE, (LOCALHOST, 0)), "has no port: give the one"),
+    (lambda at: at.host.add_link(1, HERE, ("0.0.0.0", 5)), "give an address of the peer"),
+    (lambda at: at.host.add_link(1, ("::1", 0), ("::", 5)), "give an address of the peer"),
+    (lambda at: at.host.add_link(1, HERE, ("224.0.0.1", 5)), "give an address of the peer"),
+    (lambda at: at.host.add_link(1, ("::1", 0), ("ff02::1", 5)), "give an address of the peer"),
+    (lambda at: at.host.add_link(1, HERE, ("255.255.255.255", 5)), "give an address of the peer"),
+    (lambda at: at.host.add_link(1, ("224.0.0.1", 0)), "give an address of this machine"),
     (lambda at: at.host.add_link(1, THERE, THERE), "leads to itself"),
     (lambda at: at.host.add_link(1, ("0.0.0.0", 5405), THERE), "leads to itself"),
     (lambda at: at.host.remove_link(3), "of those it has: 0"),
@@ -343,7 +343,7 @@ class TestNames:
         async with open_handle(1) as handle:
             host = handle.add_host(2, name="3")
             assert handle.get_host("3") is host
-            with pytest.raises(knet_trio.AlreadyExistsError, match="give it one with name="):
+            with pytest.raises(knet_trio.AlreadyExistsError, match="give one of them another name"):
                 handle.add_host(3)
             gamma = handle.add_host(3, name="gamma")
             assert handle.get_host(3) is gamma

@@ -165,7 +165,7 @@ def test_a_mistake_has_the_key_that_the_file_has(tmp_path: Path) -> None:
     ("prefix", "mac", "line", "said"),
     [
         ("31", "54:54:01:00:00:00", 27, "hosts 1 and 3 both have 10.66.0.1/31"),
-        ("24", "55:54:01:00:00:00", 29, "of a group"),
+        ("24", "55:54:01:00:00:00", 29, "is a group address"),
     ],
 )
 def test_what_no_device_of_a_nozzle_can_have_is_warned_of(

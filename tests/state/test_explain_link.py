@@ -96,7 +96,7 @@ class TestUp:
         link.set_timers(2.0, 0.5, 10)
         fault = (
             "  pong_timeout (0.5 s) is shorter than ping_interval (2 s), so the link goes down"
-            " between two pings, or never comes up: change them by set_ping_timers"
+            " between two pings, or never comes up: change them with set_ping_timers"
         )
         assert fault in explain_link(link).splitlines()
         world.bring_up(link)

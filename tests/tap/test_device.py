@@ -176,15 +176,15 @@ async def test_frames_are_read_and_written(places: Places) -> None:
 @pytest.mark.parametrize(
     ("name", "error"),
     [
-        ("a-name-too-long-x", "has 17 bytes: 15 are the most"),
+        ("a-name-too-long-x", "has 17 bytes: give at most 15"),
         ("ß" * 8, "has 16 bytes"),
         ("", "1 to 15 bytes"),
-        ("a b", "without blanks"),
+        ("a b", "without spaces"),
         ("a/b", "slashes"),
         ("a:b", "colons"),
         ("knet%d", "percent signs"),
-        ("a\0b", "is no name"),
-        (".", "is no name"),
+        ("a\0b", "is not a name"),
+        (".", "is not a name"),
         (7, "is text, not 7"),
     ],
 )
@@ -211,13 +211,13 @@ def test_what_is_no_address_at_all(address: object) -> None:
 @pytest.mark.parametrize(
     ("address", "error"),
     [
-        ("02:00:00:00:00", "no Ethernet address: give one"),
-        ("02-00-00-00-00-01", "no Ethernet address: give one"),
-        ("0200:00:00:00:01", "no Ethernet address: give one"),
-        ("02:00:00:00:00:0g", "no Ethernet address: give one"),
-        ("ff:ff:ff:ff:ff:ff", "of a group"),
-        ("01:00:5e:00:00:01", "of a group"),
-        ("0:0:0:0:0:0", "of nobody"),
+        ("02:00:00:00:00", "not an Ethernet address: give one"),
+        ("02-00-00-00-00-01", "not an Ethernet address: give one"),
+        ("0200:00:00:00:01", "not an Ethernet address: give one"),
+        ("02:00:00:00:00:0g", "not an Ethernet address: give one"),
+        ("ff:ff:ff:ff:ff:ff", "is a group address"),
+        ("01:00:5e:00:00:01", "is a group address"),
+        ("0:0:0:0:0:0", "is the zero address"),
     ],
 )
 def test_ethernet_addresses_that_no_device_has(address: str, error: str) -> None:
