@@ -123,11 +123,11 @@ class HandleSettings(Facade):
 
         Model ``aead`` never encrypts two packets with one nonce, unless the machine is restored
         from a snapshot while the handle is open. Call this after that, before anything is sent. The
-        other hosts accept packets of this host again when it has answered their pings. With other
-        models, this has no effect.
+        other hosts drop packets of the new life until it has answered their pings; it pings them at
+        once, so that they ask. With other models, this has no effect.
         """
         self._runtime.check_running()
-        self._context.crypto.life.renew()
+        self._runtime.handle.renew_life()
         self._context.log.info(LogSubsystem.CRYPTO, "another life has begun")
 
     def _envelope_changed(self, before: EnvelopeSizes) -> None:

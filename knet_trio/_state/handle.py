@@ -261,6 +261,16 @@ class HandleState:
             self._do_to_network_links(self._force_ping, self._force_ping)
         return seqs
 
+    def renew_life(self) -> None:
+        """Begin a new life, and send a ping over every link, so that other hosts ask for it."""
+        self.context.crypto.life.renew()
+        if self.context.crypto.aead:
+            self._do_to_network_links(self._announce_life, self._announce_life)
+
+    def _announce_life(self, link: NetworkLinkState) -> None:
+        if link.enabled:
+            link.heartbeat.ping(self.context.now(), timed=True)
+
     def _force_ping(self, link: NetworkLinkState) -> None:
         """Tell the number of the last message there is by now."""
         if link.enabled:

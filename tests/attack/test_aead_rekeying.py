@@ -7,10 +7,12 @@ import trio
 
 from knet_trio import CryptoConfig, LinkPolicy
 from knet_trio.testing import SimulatedNetwork, run
-from tests.attack.recordings import AEAD, KEY, Mesh, Node, open_mesh
+from tests.attack.recordings import AEAD, INTERVAL, KEY, Mesh, Node, open_mesh
 from tests.cluster import wait_for
 
 CBC = CryptoConfig(KEY[::-1])
+# Many of them, and less than the time between two pings.
+ROUND_TRIPS = INTERVAL / 8
 OTHER_CBC = CryptoConfig(KEY[::-1] + b"another")
 OTHER_AEAD = CryptoConfig(KEY + b"another", "chacha20-poly1305", model="aead")
 
@@ -160,7 +162,9 @@ def test_renewed_it_goes_on_without_a_loss_once_it_has_answered() -> None:
             # A snapshot is resumed.
             life.name, life.counter = name, counter
             mesh[1].handle.renew()
-            await trio.sleep(0.5)
+            # Not only with the next scheduled ping.
+            await trio.sleep(ROUND_TRIPS)
+            await mesh.chat(1)
             mesh.tape.play(tape)
             await mesh.chat(3)
             mesh.tape.play(tape)
