@@ -1,8 +1,8 @@
 """Reliable streams, requests and messages to other hosts, over one channel of a handle.
 
-``open_streams`` is where to begin. What a call sends arrives whole, in order and once, as long as
-any link to the host works, or the call raises ``trio.BrokenResourceError`` with the reason.
-``docs/guide.md`` says when to take what, ``docs/streams-protocol.md`` what is on the wire.
+Begin with ``open_streams``. Data arrives complete, in order and once as long as any link to the
+host works; otherwise the call raises ``trio.BrokenResourceError`` with the reason.
+``docs/guide.md`` says which of the three to use, ``docs/streams-protocol.md`` describes the wire.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening streams, asking and telling: what a call of the program does on a stream of its own."""
+"""Open streams, send requests and send messages: one stream for each call of the program."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from knet_trio.streams._stream_user import BOTH, UsedStream
 if TYPE_CHECKING:
     from knet_trio.streams._host_pump import HostPump
 
-# Times that a stream is opened, if the other side has just started again.
+# Attempts to open a stream if the peer has just restarted.
 _OPENINGS: Final = 3
 _RETRIED: Final = (FailureCause.RESTARTED, FailureCause.FORGOTTEN)
 
 
 async def open_stream(pump: HostPump) -> UsedStream:
-    """Open a stream, and wait until it is accepted. Cancelled, it has not been opened."""
+    """Open a stream and wait until the peer accepts it.
+
+    If cancelled, no stream is opened.
+    """
     for _ in range(_OPENINGS - 1):
         used = UsedStream(pump, *await pump.open(StreamKind.STREAM))
         try:
             await _wait_accepted(used)
         except trio.BrokenResourceError:
-            # Nothing was sent on it. So if the other side has started again since it was heard of
-            # last, another one is as good.
+            # Nothing was sent on the stream. If the peer has restarted since its last packet, a
+            # new stream is as good.
             failure = used.state.sending_failure
             if failure is None or failure.cause not in _RETRIED:
                 raise
@@ -53,7 +56,18 @@ async def _wait_accepted(used: UsedStream) -> None:
 
 
 async def ask(pump: HostPump, data: bytes | memoryview, limit: int) -> bytes:
-    """Ask, and return the answer of up to ``limit`` bytes. Cancelled, the host is told."""
+    """Send a request and return the answer.
+
+    If cancelled, the peer is notified.
+
+    Args:
+        pump: The pump of the host.
+        data: The request.
+        limit: The largest answer that is accepted, in bytes.
+
+    Raises:
+        trio.BrokenResourceError: The request failed.
+    """
     now = trio.current_time()
     opened = pump.open_now(StreamKind.REQUEST, now)
     if opened is None:
@@ -81,7 +95,7 @@ async def ask(pump: HostPump, data: bytes | memoryview, limit: int) -> bytes:
 
 
 async def tell(pump: HostPump, data: bytes | memoryview) -> None:
-    """Send a message, and wait until the host says that it is in its queue."""
+    """Send a message and wait until the host confirms that it is in its queue."""
     now = trio.current_time()
     opened = pump.open_now(StreamKind.MESSAGE, now)
     if opened is None:
@@ -105,12 +119,12 @@ async def tell(pump: HostPump, data: bytes | memoryview) -> None:
 
 
 class _Answer:
-    """Puts together the answer to a request, and wakes who waits for it.
+    """The answer to a request, complete or still arriving; wakes the task that waits for it.
 
     Attributes:
-        is_there: Whether it is whole, or will not be.
-        failure: Why it will not be.
-        collector: What puts it together, None if it comes in one packet.
+        is_there: True once the answer is complete or has failed.
+        failure: Why the answer failed; None if it did not.
+        collector: Collects the answer; None if it comes in one packet.
     """
 
     __slots__ = ("_limit", "_used", "_whole", "collector", "failure", "is_there")
@@ -120,18 +134,18 @@ class _Answer:
         self.failure: Failure | None = None
         self._used = used
         self._limit = limit
-        # The answer if it comes in one packet.
+        # Set if the answer comes in one packet.
         self._whole: Whole | None = None
         self.collector: Collector | None = None
         used.state.owner = self
 
     def data(self) -> bytes:
-        """Return the answer, which has to be there."""
+        """Return the answer, which must be complete."""
         answer = self._whole or self.collector
         return b"" if answer is None else answer.data()
 
     def drop(self) -> None:
-        """Want it no more, and give back its memory."""
+        """Discard the answer and release its memory."""
         others_went_on = False
         if self._whole is not None:
             others_went_on = self._whole.drop()
@@ -139,11 +153,11 @@ class _Answer:
             self.collector.abandon()
             others_went_on = self.collector.drop()
         if others_went_on:
-            # What they have taken gives credit for more.
+            # The bytes that the others have read give credit for more.
             self._used.pump.flush()
 
     def touched(self) -> None:
-        """Take what has come, and wake the task."""
+        """Take the bytes that have arrived and wake the task."""
         used = self._used
         if self.collector is None:
             self._begin(used.state)
@@ -154,7 +168,7 @@ class _Answer:
         used.touched()
 
     def _begin(self, state: StreamState) -> None:
-        """Take the answer if it is there as a whole, else begin to put it together."""
+        """Take the answer if it is complete, else start to collect it."""
         used, share = self._used, self._used.pump.answers
         if self.is_there:
             return
@@ -162,7 +176,7 @@ class _Answer:
         if self._whole is not None:
             self.is_there = True
         elif state.receiving_failure is not None:
-            # Nothing of it has come.
+            # Not a byte of the answer has arrived.
             self._note_end(state.receiving_failure)
         elif state.receiving.available or not state.receiving.wants_more:
             self.collector = Collector(
@@ -173,13 +187,13 @@ class _Answer:
     def _note_end(self, failure: Failure | None) -> None:
         self.is_there = True
         self.failure = failure
-        # It may have gone on because another one has left room, and nothing has come.
+        # The collector may have continued because another one left room, without a new packet.
         _give_up_rest(self._used)
         self._used.touched()
 
 
 class _Receipt:
-    """Finds out that a message is in the queue of the other side, which says so by an empty answer.
+    """Waits for the empty answer by which the peer confirms that a message is in its queue.
 
     Args:
         used: The stream of the message.
@@ -191,7 +205,7 @@ class _Receipt:
         self._used = used
 
     def touched(self) -> None:
-        """Note that it is, and wake the task."""
+        """Note the confirmation if it has arrived, and wake the task."""
         used = self._used
         if used.state.receiving.stage is ReceivingStage.WHOLE:
             used.connection.end_read(used.state)
@@ -200,7 +214,10 @@ class _Receipt:
 
 
 def _give_up_rest(used: UsedStream) -> None:
-    """Send no more of a question that has its answer; whoever has brought that sends the reset."""
+    """Stop sending a request that has its answer.
+
+    The caller that processed the answer's packets flushes the reset.
+    """
     sending = used.state.sending
     if not sending.is_over and sending.next <= sending.written:
         reason = "nobody waits for the rest of it"
@@ -208,10 +225,10 @@ def _give_up_rest(used: UsedStream) -> None:
 
 
 async def _write(used: UsedStream, data: bytes | memoryview) -> None:
-    """Write all there is to ask, unless the other side wants no more of it, or has answered."""
+    """Write the whole request, unless the peer stops reading it or has answered."""
     try:
         await used.write(data, last=True)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        # The other half says why, unless there is an answer already.
+        # The receiving half has the reason, unless there is an answer already.
         if used.state.receiving.wants_more:
             raise

@@ -1,4 +1,4 @@
-"""Wakes tasks that wait for news: a ParkingLot that costs less to make and to wait on."""
+"""A ParkingLot that costs less to create and to wait on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import trio
 
 
 class Bell:
-    """Tasks that wait until it rings, in the order in which they began to.
+    """A queue of tasks that sleep until the bell rings, first in, first out.
 
     Attributes:
-        waiting: They; to be read only.
+        waiting: The waiting tasks, the longest waiting first. Read-only.
     """
 
     __slots__ = ("waiting",)
@@ -19,7 +19,7 @@ class Bell:
 
     @trio.lowlevel.enable_ki_protection
     async def wait(self) -> None:
-        """Wait until it rings. Cancelled, it has not been waited for."""
+        """Wait until the bell rings. If cancelled, the task leaves the queue."""
         task, waiting = trio.lowlevel.current_task(), self.waiting
 
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -31,20 +31,20 @@ class Bell:
 
     @trio.lowlevel.enable_ki_protection
     def ring(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiting tasks."""
         waiting = self.waiting
         while waiting:
             trio.lowlevel.reschedule(waiting.pop(0))
 
     @trio.lowlevel.enable_ki_protection
     def ring_for(self, count: int) -> None:
-        """Wake up to ``count`` of those who wait, who have waited for longest."""
+        """Wake up to ``count`` tasks, the longest waiting first."""
         for task in self.waiting[:count]:
             trio.lowlevel.reschedule(task)
         del self.waiting[:count]
 
     @trio.lowlevel.enable_ki_protection
     def ring_for_one(self) -> None:
-        """Wake the one who has waited for longest."""
+        """Wake the task that has waited longest."""
         if self.waiting:
             trio.lowlevel.reschedule(self.waiting.pop(0))

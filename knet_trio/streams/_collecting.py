@@ -1,9 +1,9 @@
-"""Putting together what is wanted whole: requests, answers and messages.
+"""Collect what is delivered as a whole: requests, answers and messages.
 
-What a host sends that way has a share of memory of its own. While there is room in it, all that
-comes is taken as it comes. If there is not, only the oldest one that is not whole goes on; the
-others wait, in the windows of their streams. So however many are begun, the oldest gets done, and
-they hold little more than the share and the largest there may be.
+Each host has a share of memory for them. While the share has room, bytes are taken as they arrive.
+When it is full, only the oldest incomplete item continues; the others wait in the windows of their
+streams. So the oldest item always completes, however many are under way, and all together hold
+little more than the share and one item of the largest size.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from knet_trio.streams._host_pump import HostPump
 
 SHARE: Final = 16 * 1024 * 1024
-"""Bytes that a host may have in what is not whole yet, or not taken by the program."""
-# Bytes that are read, or put together, at once: the system has to find memory for them.
+"""Bytes that one host may have in incomplete items and items that the program has not taken."""
+# Bytes that are read or copied in one turn: the system has to find memory for them.
 _AT_ONCE: Final = 256 * 1024
 
 
 class CollectingShare:
-    """The memory for what one host sends.
+    """The memory for the requests, answers or messages of one host.
 
     Attributes:
-        held: Bytes in it.
+        held: Bytes in use.
     """
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class CollectingShare:
         self._is_going_on = self._again = False
 
     def begin(self, collector: Collector) -> None:
-        """Note that something begins to be put together."""
+        """Register a collector that starts."""
         self._incomplete[collector] = None
 
     def may_take(self, collector: Collector, size: int) -> bool:
-        """Return whether ``size`` bytes more may be taken."""
+        """Return whether ``collector`` may take ``size`` bytes more."""
         if self.held + size <= SHARE:
             return True
         return next(iter(self._incomplete), None) is collector and (
@@ -53,15 +53,15 @@ class CollectingShare:
         )
 
     def end(self, collector: Collector) -> None:
-        """Note that something is whole, or will not be."""
+        """Note that a collector is complete or has failed."""
         if self._incomplete.pop(collector, collector) is None and self._incomplete:
             self._go_on()
 
     def release(self, size: int) -> bool:
-        """Give back memory: the program has it now, or it is dropped.
+        """Release ``size`` bytes that the program has taken or that were dropped.
 
         Returns:
-            Whether others may have gone on, so that there is something to send.
+            True if other collectors may have continued, so that there is something to send.
         """
         self.held -= size
         if not self._incomplete:
@@ -70,10 +70,10 @@ class CollectingShare:
         return True
 
     def _go_on(self) -> None:
-        """Have those that wait take what there is room for, in their order."""
+        """Let waiting collectors take what there is room for, oldest first."""
         self._again = True
         if self._is_going_on:
-            # One of those that go on has ended, and may have made room for others.
+            # A collector ended in the loop below, which may have made room for others.
             return
         self._is_going_on = True
         while self._again:
@@ -87,11 +87,11 @@ class CollectingShare:
 
 
 class Whole:
-    """What came all at once, and has its place in the share of its host until it is dropped.
+    """An item that arrived in one packet; it occupies its host's share until it is dropped.
 
     Args:
-        share: The share.
-        data: The bytes.
+        share: The share of the host.
+        data: The bytes of the item.
     """
 
     __slots__ = ("_data", "_share")
@@ -102,22 +102,22 @@ class Whole:
         share.held += len(data)
 
     def data(self) -> bytes:
-        """Return what has come."""
+        """Return the bytes of the item."""
         return self._data
 
     def drop(self) -> bool:
-        """Give back the memory of it, once; return whether others may have gone on."""
+        """Release the memory; call it once. Return whether collectors may have continued."""
         return self._share.release(len(self._data))
 
 
 def take_whole(
     connection: Connection, stream: StreamState, share: CollectingShare, limit: int
 ) -> Whole | None:
-    """Take all that a stream has, the short way for what came in one packet.
+    """Take a complete item off a stream: the fast path for items of one packet.
 
     Returns:
-        None if it is not all there, has more than ``limit`` bytes, or finds no room: a Collector
-        deals with that.
+        The item, or None if it is incomplete, has more than ``limit`` bytes or finds no room: use
+        a Collector then.
     """
     receiving = stream.receiving
     size = receiving.next - receiving.read_to
@@ -127,19 +127,19 @@ def take_whole(
 
 
 class Collector:
-    """Puts together what comes on a stream.
+    """Collects the bytes of one stream until the item is complete.
 
     Args:
-        pump: Of the host.
+        pump: The pump of the host.
         connection: The connection of the stream.
         stream: The stream.
-        share: The memory that it takes.
-        limit: How many bytes there may be.
-        done: Called once: with None when all is there, or with why it will not be.
+        share: The share that the bytes are counted in.
+        limit: The largest item that is accepted, in bytes.
+        done: Called once: with None when the item is complete, or with the failure.
 
     Attributes:
-        size: How many bytes there are.
-        waits: Whether there is more that there was no room for.
+        size: Bytes collected so far.
+        waits: True if bytes have arrived for which the share has no room.
     """
 
     def __init__(
@@ -163,17 +163,17 @@ class Collector:
         share.begin(self)
 
     def data(self) -> bytes:
-        """Return what has come."""
+        """Return the bytes collected so far."""
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
     async def join(self) -> None:
-        """Put together what has come, so that ``data`` takes no time. It is not cancelled.
+        """Join the parts, so that ``data`` returns at once.
 
-        Much of it takes several turns.
+        A large item takes several turns. Cannot be cancelled.
         """
         if self.size <= _AT_ONCE:
             return
-        # It is filled in place, and neither grows nor is copied at the end.
+        # A buffer of full size: it neither grows nor is copied at the end.
         whole = BytesIO(bytes(self.size))
         parts, self._parts = self._parts[::-1], []
         left = _AT_ONCE
@@ -187,13 +187,13 @@ class Collector:
         self._parts.append(whole.getvalue())
 
     def touched(self) -> None:
-        """Take what has come."""
+        """Take the bytes that have arrived."""
         if self._done is None:
             return
         stream, receiving = self._stream, self._stream.receiving
         failure = stream.receiving_failure
         if failure is None and not stream.opened_here:
-            # Nobody waits for the answer any more.
+            # The peer no longer waits for the answer.
             failure = stream.sending_failure
         if failure is not None:
             self._end(failure)
@@ -215,14 +215,14 @@ class Collector:
             self._end(None)
 
     def abandon(self) -> None:
-        """Want it no more."""
+        """Stop collecting and release the memory, without calling ``done``."""
         if self._done is not None:
             self._done = None
             self.drop()
             self._share.end(self)
 
     def drop(self) -> bool:
-        """Give back the memory of what has come; return whether others may have gone on."""
+        """Release the memory; return whether other collectors may have continued."""
         self._parts.clear()
         size, self.size = self.size, 0
         return self._share.release(size)
@@ -230,7 +230,7 @@ class Collector:
     def _too_large(self) -> None:
         reason = f"it has more than {self._limit} bytes"
         self._connection.reset(self._stream, SENDING | RECEIVING, Code.REFUSED, reason)
-        # Not a refusal of the other side: it may have done what it was asked for.
+        # Not REFUSED, which says that the peer did nothing: it may have done what was requested.
         self._end(Failure(FailureCause.TOO_LARGE, reason))
         self._pump.flush()
 

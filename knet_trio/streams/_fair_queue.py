@@ -1,4 +1,4 @@
-"""A queue of what came from several hosts, which is taken from round the hosts."""
+"""A queue of items from several hosts, served round-robin over the hosts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from knet_trio.streams._core.limits import MAX_STREAMS
 T = TypeVar("T")
 
 SWEPT: Final = 2 * MAX_STREAMS
-"""With so many of a host, at least half are of streams that are over."""
+"""Items of one host at which the queue is swept: at least half of them belong to ended streams."""
 
 
 class FairQueue(Generic[T]):
-    """Things that came from hosts, those of each in their order.
+    """A round-robin queue; the items of each host stay in order.
 
     Args:
-        why_closed: What waiting tasks are told when it is closed.
-        is_over: Whether nobody will miss something.
-        drop: Called with what is thrown away for that.
+        why_closed: The text of the ClosedResourceError that waiting tasks get on close.
+        is_over: Returns True for an item that can be dropped because nobody needs it.
+        drop: Called with each item that is dropped for that reason.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class FairQueue(Generic[T]):
         self._closed = False
 
     def count(self, host_id: int) -> int:
-        """Return how many there are of a host."""
+        """Return how many items of a host are queued."""
         return len(self._queues.get(host_id, ()))
 
     def put(self, host_id: int, item: T) -> None:
-        """Add something of a host."""
+        """Add an item of a host."""
         queue = self._queues.get(host_id)
         if queue is None:
             self._queues[host_id] = deque((item,))
@@ -52,9 +52,15 @@ class FairQueue(Generic[T]):
         self._takers.ring_for_one()
 
     async def take(self) -> T:
-        """Wait for something and take it. A full checkpoint; cancelled, it has taken nothing."""
+        """Wait for an item and take it.
+
+        A full checkpoint. If cancelled, no item is taken.
+
+        Raises:
+            trio.ClosedResourceError: The queue was closed.
+        """
         if self._queues or self._closed:
-            # Else what waits is a checkpoint.
+            # Otherwise waiting below is a checkpoint.
             await trio.lowlevel.checkpoint()
         while True:
             if self._closed:
@@ -64,7 +70,7 @@ class FairQueue(Generic[T]):
             await self._takers.wait()
 
     def close(self) -> list[T]:
-        """Have taking raise ``trio.ClosedResourceError``, and return what is left."""
+        """Make ``take`` raise ``trio.ClosedResourceError``; return the remaining items."""
         self._closed = True
         self._takers.ring()
         left = [item for queue in self._queues.values() for item in queue]
@@ -72,7 +78,7 @@ class FairQueue(Generic[T]):
         return left
 
     def _sweep(self, host_id: int, queue: deque[T]) -> None:
-        """Throw away what is over: it can be without end, while nobody takes anything."""
+        """Drop items that are over: their number is unbounded while nobody takes any."""
         over = [item for item in queue if self._is_over(item)]
         self._queues[host_id] = deque(item for item in queue if not self._is_over(item))
         if not self._queues[host_id]:
@@ -86,7 +92,7 @@ class FairQueue(Generic[T]):
         if not queue and len(self._queues) == 1:
             self._queues.clear()
             return item
-        # It goes to the end of the round.
+        # The host goes to the end of the round.
         del self._queues[host_id]
         if queue:
             self._queues[host_id] = queue

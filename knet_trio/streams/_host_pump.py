@@ -1,8 +1,8 @@
-"""What sends to one host, and keeps its timers.
+"""The sender and the timers of one host.
 
-Each host has a task of its own, so whatever holds up one (its lane is full, it is gone) holds up no
-other. What is short and has to go soon, an acknowledgement or a request, is sent by whoever caused
-it, in the same turn.
+Each host has its own task, so a host that is slow or gone (its lane is full) delays no other host.
+Short urgent packets, such as an acknowledgement or a request, are sent by the task that caused
+them, in the same turn.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from knet_trio.streams._core.conversation import Conversation
 
 BURST: Final = 2 * 1024 * 1024
-"""Bytes that are handed to the channel at once."""
+"""Bytes that are handed to the channel in one call."""
 BURST_PACKETS: Final = 64
 DIRECT: Final = 2
-"""Packets that are sent in the turn in which they come up."""
+"""Packets that are sent in the turn that produced them."""
 CLOSINGS: Final = 3
-"""How often a host is told that the streams are closed."""
+"""Copies of the packet that reports to a host that the streams are closed."""
 MAX_MESSAGE: Final = 65536
 ALREADY: Final = -math.inf
 """The deadline of a conversation that has something to send."""
 
 
 class HostPump:
-    """The conversation with one host, and the task that sends what it wants to say.
+    """The conversation with one host and the task that sends its packets.
 
     Attributes:
-        host_id: The host.
-        conversation: What there is to say.
-        requests: The memory for requests and messages of the host that are not whole yet.
-        answers: The memory for answers of the host.
+        host_id: The id of the host.
+        conversation: The state of the connection with the host.
+        requests: The memory for requests and messages of the host that are not taken yet.
+        answers: The memory for answers of the host that are not taken yet.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class HostPump:
         self._nap_ends = math.inf
         self._openers = Bell()
         self._idlers = Bell()
-        # Packets that found no room, and whether the task is handing some over.
+        # Packets that found no room in the lane; whether the task is handing packets over.
         self._left: list[bytes] = []
         self._handing_over = False
-        # Why nothing is opened any more.
+        # Why no stream can be opened; None while streams can.
         self._closed: Failure | None = None
 
     async def run(self) -> None:
@@ -94,7 +94,7 @@ class HostPump:
             await self._send()
 
     async def _send(self) -> None:
-        """Hand over what is to be sent now."""
+        """Hand the packets that are due to the channel."""
         packets: Sequence[bytes]
         packets, self._left = self._left, []
         if not packets:
@@ -102,27 +102,27 @@ class HostPump:
             count = max(1, min(BURST_PACKETS, BURST // piece))
             packets = self.conversation.poll(trio.current_time(), piece, count)
             self.notice()
-        # If it cannot be reached, they would only be dropped, counted and logged.
+        # For an unreachable host the channel would only drop, count and log them.
         if not packets or not self._direct.is_reachable(self.host_id):
             return
         self._handing_over = True
         try:
-            # A lane that nothing goes out of must not keep the silence from being noticed.
+            # A blocked lane must not delay the silence timeout.
             with trio.CancelScope(deadline=self.conversation.silence_deadline):
                 await self._direct.send_many(packets, self.host_id)
         except KnetError:
             self._host_is_gone()
         except trio.ClosedResourceError:
-            # The handle ends, which the receiving task finds out too.
+            # The handle is closing; the receiving task notices that too.
             await trio.lowlevel.checkpoint()
         finally:
             self._handing_over = False
 
     def _prepare(self) -> int:
-        """Return how many bytes a packet may have now, so that it goes in one piece.
+        """Return the largest packet that is not fragmented, in bytes, and update ``checked``.
 
-        The conversation is told whether packets need checksums, which may change with the keys:
-        where every packet is authenticated, nothing damaged gets there.
+        Packets need checksums unless libknet authenticates every packet, which may change with
+        the crypto configuration.
         """
         handle = self._direct.handle
         checked = handle.context.crypto.allow_clear_traffic
@@ -134,7 +134,7 @@ class HostPump:
     def receive(
         self, packets: Sequence[bytes], start: int, now: float, errors: list[StreamPacketError]
     ) -> int:
-        """Take packets as ``Conversation.receive_many`` does, and tell those whom they concern."""
+        """Take packets as ``Conversation.receive_many`` does, and notify the streams' users."""
         start = self.conversation.receive_many(packets, start, now, errors)
         self.notice()
         return start
@@ -142,10 +142,10 @@ class HostPump:
     def say(
         self, connection: Connection, stream: StreamState, data: bytes | memoryview, now: float
     ) -> bool:
-        """Send all that is ever to be sent on a stream at once, if it is little.
+        """Send everything that this side sends on a stream in one packet, if it fits.
 
         Returns:
-            Whether it has gone; if not, nothing has happened: write it, and end it.
+            True if it was sent. If False, nothing has happened: use ``write`` and ``finish``.
         """
         if (
             self._handing_over
@@ -155,7 +155,7 @@ class HostPump:
         ):
             return False
         if type(data) is not bytes:
-            # It may change.
+            # A mutable buffer may change before it is acknowledged.
             data = bytes(data)
         conversation = self.conversation
         packet = conversation.say_whole(connection, stream, data, now, self._prepare())
@@ -168,7 +168,7 @@ class HostPump:
         return True
 
     def wait_for(self, now: float) -> bool:
-        """Have the task wait for what is to be done next; return False if it is to be done now."""
+        """Set the task's alarm for the next deadline; return False if it is due already."""
         due = self.conversation.deadline
         if due <= now:
             return False
@@ -176,7 +176,11 @@ class HostPump:
         return True
 
     def flush(self, *, bulk: bool = False) -> None:
-        """Send at once what is little; the task sends the rest, all of it if it is ``bulk``."""
+        """Send a few packets at once and leave the rest to the task.
+
+        Args:
+            bulk: True to leave everything to the task.
+        """
         conversation = self.conversation
         due = conversation.deadline
         if due == ALREADY or due <= trio.current_time():
@@ -188,8 +192,8 @@ class HostPump:
         self._set_alarm(due)
 
     def _set_alarm(self, due: float) -> None:
-        # Without a nap the task runs, and looks at the deadline before it sleeps. One that ends too
-        # early costs less than to move its end with each packet.
+        # Without a nap the task is running, and checks the deadline before it sleeps. To wake up
+        # too early costs less than to move the end of the nap with each packet.
         if due < self._nap_ends and self._nap is not None:
             self._nap.deadline = self._nap_ends = due
 
@@ -200,7 +204,7 @@ class HostPump:
         self.notice()
 
     def _transmit(self, packets: Sequence[bytes]) -> None:
-        """Hand packets to the channel, and keep those that find no room there."""
+        """Hand packets to the channel; keep those that find no room there."""
         for index, packet in enumerate(packets):
             try:
                 self._direct.send_nowait(packet, self.host_id)
@@ -211,11 +215,11 @@ class HostPump:
                 self._host_is_gone()
                 break
             except trio.ClosedResourceError:
-                # The handle ends, which the receiving task finds out too.
+                # The handle is closing; the receiving task notices that too.
                 break
 
     def notice(self) -> None:
-        """Tell those who use streams what has happened to them."""
+        """Notify the users of streams of what has happened."""
         conversation = self.conversation
         if conversation.ended:
             ended, conversation.ended = conversation.ended, []
@@ -239,17 +243,18 @@ class HostPump:
                 if stream.owner is not None:
                     stream.owner.touched()
                     if stream.sending.is_over and stream.receiving.is_over:
-                        # Nothing happens to it any more.
+                        # There will be no more news of the stream.
                         stream.owner = None
         if connection.room_to_open:
             connection.room_to_open = False
-            # No more than find room: there may be thousands, and room for one each time.
+            # Only as many as there is room for: thousands may wait, with room for one at a time.
             self._openers.ring_for(connection.may_open)
 
     def open_now(self, kind: StreamKind, now: float) -> tuple[Connection, StreamState] | None:
-        """Open a stream, None if the other side lets no more be opened.
+        """Open a stream; return None if the peer's limit is reached.
 
-        Raises the error for streams that were closed: a task may still have waited to open one.
+        Raises:
+            trio.ClosedResourceError: The streams were closed, perhaps while the task waited.
         """
         if self._closed is not None:
             raise self.error(self._closed)
@@ -258,7 +263,7 @@ class HostPump:
         return None if stream is None or connection is None else (connection, stream)
 
     async def open(self, kind: StreamKind) -> tuple[Connection, StreamState]:
-        """Open a stream; wait while the other side lets no more be opened."""
+        """Open a stream; wait while the peer's limit is reached."""
         while True:
             opened = self.open_now(kind, trio.current_time())
             if opened is not None:
@@ -266,32 +271,32 @@ class HostPump:
             await self._openers.wait()
 
     def greet(self) -> None:
-        """Say hello to the host, so that it knows that this side has started (again)."""
+        """Greet the host, so that it notices that this side has started or restarted."""
         self.conversation.begin(trio.current_time())
         self.flush()
 
     def hint(self) -> None:
-        """Look after the host soon: there is news of its links."""
+        """Probe the host soon: the state of a link has changed."""
         self.conversation.hint(trio.current_time())
         self.flush()
 
     def close(self, failure: Failure) -> None:
-        """End the conversation, and tell the host."""
+        """End the conversation and notify the host."""
         self._closed = failure
         now = trio.current_time()
         packets = self.conversation.close(failure, Code.CLOSED, now)
-        # Nobody will be there to repeat it if it is lost.
+        # Nothing retransmits it after this.
         for packet in packets * CLOSINGS:
             try:
                 self._direct.send_nowait(packet, self.host_id)
             except (trio.WouldBlock, trio.ClosedResourceError, KnetError):
-                # It finds out when it sends something, or by the silence.
+                # The host finds out when it sends something, or by its silence timeout.
                 break
         self.notice()
         self._openers.ring()
 
     def error(self, failure: Failure) -> Exception:
-        """Return the error for a call that cannot go on."""
+        """Return the exception for a call that has failed."""
         if failure.cause is FailureCause.SILENCE and not failure.reason:
             failure = Failure(failure.cause, self._why_silent())
         return make_error(self.host_id, failure)
@@ -303,9 +308,10 @@ class HostPump:
         if host.status.reachable:
             channel = self._channel.channel
             return (
-                f"it can be reached, but does not answer: has it open_streams(channel={channel})?"
+                "it is reachable but does not answer:"
+                f" check that it runs open_streams(channel={channel})"
             )
-        return "no link to it works"
+        return "no link to it works: check its links"
 
     def _host_is_gone(self) -> None:
         self.conversation.close(
@@ -315,12 +321,12 @@ class HostPump:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that was sent has arrived."""
+        """True if everything that was sent has been acknowledged."""
         connection = self.conversation.connection
         return connection is None or not connection.has_undelivered
 
     async def wait_idle(self) -> None:
-        """Wait until all that was sent has arrived, as long as some of it arrives each second."""
+        """Wait until everything is acknowledged; give up after a second without progress."""
         deliveries, since = self._deliveries, trio.current_time()
         while not self.is_idle:
             with trio.CancelScope(deadline=since + 1) as scope:

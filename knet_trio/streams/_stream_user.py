@@ -1,4 +1,4 @@
-"""What everybody who uses a stream needs: to wait for news of it, and to write."""
+"""A stream in use: waiting for news, writing, ending."""
 
 from __future__ import annotations
 
@@ -21,19 +21,23 @@ if TYPE_CHECKING:
 
 BOTH: Final = SENDING | RECEIVING
 _WRITTEN_AT_ONCE: Final = 1 << 20
-# With more than this to be sent, the task of the host sends it, many packets at once.
+# Above this many unsent bytes the host's task sends them, many packets at once.
 _LITTLE: Final = 64 * 1024
 
 
 def check_bytes(data: object, limit: int | None = None) -> bytes | memoryview:
-    """Return ``data`` as bytes, in place; raise InvalidArgumentError if it is none, or too long."""
+    """Return ``data`` as bytes or a view of bytes, without a copy where possible.
+
+    Raises:
+        InvalidArgumentError: ``data`` is not bytes, or has more than ``limit`` bytes.
+    """
     if type(data) is bytes and (limit is None or len(data) <= limit):
         return data
     if not isinstance(data, bytes | bytearray | memoryview):
         advice = ": encode it first" if isinstance(data, str) else ""
-        raise InvalidArgumentError(f"bytes can be sent, not {type(data).__name__}{advice}")
+        raise InvalidArgumentError(f"data is {type(data).__name__}, not bytes{advice}")
     view = memoryview(cast("bytes", data))
-    # Only what lies in one place can be taken for bytes in place.
+    # Only contiguous memory can be cast without a copy.
     view = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
     if limit is not None and len(view) > limit:
         raise InvalidArgumentError(
@@ -43,22 +47,22 @@ def check_bytes(data: object, limit: int | None = None) -> bytes | memoryview:
 
 
 def let_go(data: bytes | memoryview) -> None:
-    """Want no more of what ``check_bytes`` has returned: its owner may make it longer or shorter.
+    """Release a view that ``check_bytes`` returned, so that its owner can resize the buffer.
 
-    An exception may keep it for long, else.
+    Otherwise a traceback could keep the view alive.
     """
     if isinstance(data, memoryview):
         data.release()
 
 
 class UsedStream:
-    """A stream that a part of the program uses.
+    """A stream that the program uses.
 
     Attributes:
-        pump: Of its host.
-        connection: Its connection.
-        state: Its state.
-        news: Rings when something has changed.
+        pump: The pump of the stream's host.
+        connection: The connection of the stream.
+        state: The state of the stream.
+        news: Rings when the state has changed.
     """
 
     __slots__ = ("__weakref__", "connection", "news", "pump", "state")
@@ -71,32 +75,39 @@ class UsedStream:
         state.owner = self
 
     def touched(self) -> None:
-        """Wake those who wait for news."""
+        """Wake the tasks that wait for news."""
         if self.news.waiting:
             self.news.ring()
 
     async def wait_news(self) -> None:
-        """Wait until something has changed."""
+        """Wait until the state has changed."""
         await self.news.wait()
 
     def check_sending(self) -> None:
-        """Raise the error for a stream on which nothing can be sent any more."""
+        """Raise an error if the stream can no longer send.
+
+        Raises:
+            trio.BrokenResourceError: The stream has failed.
+            trio.ClosedResourceError: The stream was closed here.
+        """
         if self.state.sending_failure is not None:
             raise self.pump.error(self.state.sending_failure)
         if self.state.sending.stage is SendingStage.RESET:
             raise trio.ClosedResourceError("this stream was closed")
 
     async def write(self, data: BytesLike | memoryview, *, last: bool = False) -> None:
-        """Hand over bytes; return when all have been, the last of them maybe not sent yet.
+        """Write bytes; return when all are buffered, the last of them maybe not sent yet.
 
-        With ``last`` they are the last.
+        Args:
+            data: The bytes.
+            last: True to end the sending half after them.
         """
         with memoryview(data).cast("B") as view:
             await self._write(view, last=last)
 
     async def _write(self, view: memoryview, *, last: bool) -> None:
         sending = self.state.sending
-        # What cannot change is sent from where it is.
+        # Immutable bytes are sent without a copy.
         keeps = isinstance(view.obj, bytes)
         start, end = 0, len(view)
         while start < end:
@@ -106,7 +117,7 @@ class UsedStream:
             self.connection.write(self.state, part)
             start = stop
             if last and stop == end:
-                # In one packet with its bytes, if they are few.
+                # So that the end goes in one packet with a few bytes.
                 self.connection.finish(self.state)
             self.pump.flush(bulk=sending.unsent > _LITTLE)
         if last and not view:
@@ -115,7 +126,7 @@ class UsedStream:
             await self.wait_for_room()
 
     async def wait_for_room(self) -> int:
-        """Wait until there is room for more to be sent; return for how many bytes."""
+        """Wait until there is room in the send buffer; return the room in bytes."""
         self.check_sending()
         while not (room := self.connection.room(self.state)):
             self.state.writer_waits = True
@@ -124,18 +135,18 @@ class UsedStream:
         return room
 
     def finish(self) -> None:
-        """End what this side sends."""
+        """End the sending half; everything written before still arrives."""
         self.connection.finish(self.state)
         self.pump.flush()
 
     def reset(self, halves: int, code: Code, reason: str = "") -> None:
-        """End halves of it before their time."""
+        """Abort halves of the stream and notify the peer."""
         self.connection.reset(self.state, halves, code, reason)
         self.pump.flush()
 
 
 def reset_all(streams: Iterable[UsedStream], code: Code, reason: str) -> None:
-    """End both halves of streams before their time, in as few packets as that takes."""
+    """Abort both halves of several streams, in as few packets as possible."""
     pumps: dict[HostPump, None] = {}
     for used in streams:
         used.connection.reset(used.state, BOTH, code, reason)

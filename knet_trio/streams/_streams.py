@@ -28,15 +28,15 @@ from knet_trio.streams.stream import HostStream
 
 DEFAULT_PATIENCE: Final = 30.0
 DEFAULT_MAX_SIZE: Final = 64 * 1024 * 1024
-# Messages of the channel that wait for the receiving task, which waits for nobody.
+# Messages of the channel that wait for the receiving task, which itself never waits.
 _RECEIVE_BUFFER: Final = 4096
 
 
 @final
 class Streams:
-    """Streams, requests and messages to and from other hosts. ``open_streams`` makes it.
+    """Streams, requests and messages to and from other hosts; returned by ``open_streams``.
 
-    Hosts are named by ids, names or ``Host`` objects. Calls are full checkpoints.
+    A host is given by its id, its name or its ``Host`` object. All calls are full checkpoints.
     """
 
     __slots__ = ("__weakref__", "_state")
@@ -50,30 +50,43 @@ class Streams:
     # Streams.
 
     async def connect(self, host: Destination) -> HostStream:
-        """Open a stream to a host, whose ``listener()`` has to be open.
+        """Open a stream to a host that has its ``listener()`` open.
 
-        Waits until the host can be reached, ``patience`` seconds at most. Cancelled, it has not
-        opened any.
+        Waits until the host is reachable, ``patience`` seconds at most. If cancelled, no stream is
+        opened.
+
+        Args:
+            host: The host to connect to.
+
+        Returns:
+            The stream, which the caller has to close.
 
         Raises:
-            RefusedError: The host has no listener. It is a trio.BrokenResourceError.
-            trio.BrokenResourceError: The host cannot be reached, or does not answer.
+            RefusedError: The host has no listener. A subclass of trio.BrokenResourceError.
+            trio.BrokenResourceError: The host is not reachable or does not answer.
             trio.ClosedResourceError: The streams were closed here.
             UnknownHostError: The handle does not have the host.
+            InvalidArgumentError: ``host`` is this host itself, or of another handle.
         """
         await trio.lowlevel.checkpoint()
         return HostStream(await open_stream(self._state.pump(host)))
 
     def listener(self) -> AbstractAsyncContextManager[StreamListener]:
-        """Take the streams that other hosts open, as long as the block lasts.
+        """Accept streams that other hosts open, for the duration of the block.
+
+        Streams that were not accepted when the block ends are refused.
 
         ::
 
             async with streams.listener() as listener:
                 await trio.serve_listeners(handler, [listener])
 
+        Yields:
+            The listener.
+
         Raises:
-            BusyError: There is a listener.
+            BusyError: A listener is open already.
+            trio.ClosedResourceError: The streams were closed here.
         """
         return self._listening()
 
@@ -92,23 +105,32 @@ class Streams:
     # Requests.
 
     async def request(self, host: Destination, data: BytesLike) -> bytes:
-        """Ask a host, whose ``requests()`` have to be open, and return its answer.
+        """Send a request to a host that has its ``requests()`` open, and return the answer.
 
-        It is done once at most, whatever is sent again. When this raises trio.BrokenResourceError
-        itself or HandlerError, it may have been done, or not. Cancelled, the other side is told.
+        The host handles the request at most once, whatever is retransmitted. After
+        trio.BrokenResourceError itself or HandlerError, the request may have been handled or not.
+        If cancelled, the host is notified; the request may have been handled or not.
+
+        Args:
+            host: The host to send the request to.
+            data: The request.
+
+        Returns:
+            The answer.
 
         Raises:
-            RefusedError: The host refuses it; nothing was done.
-            HandlerError: The host failed while it worked on it.
-            trio.BrokenResourceError: The host cannot be reached, has started again, or answers more
-                than ``max_size``.
+            RefusedError: The host refused the request; nothing was done.
+            HandlerError: The host failed while it handled the request.
+            trio.BrokenResourceError: The host is not reachable, has restarted, or the answer has
+                more than ``max_size`` bytes.
             trio.ClosedResourceError: The streams were closed here.
             UnknownHostError: The handle does not have the host.
-            InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
+            InvalidArgumentError: ``data`` is not bytes or has more than ``max_size``; or ``host``
+                is this host itself, or of another handle.
         """
         view = check_bytes(data, self._state.max_size)
         try:
-            # To wait for the answer is a full one.
+            # Waiting for the answer completes the checkpoint.
             await trio.lowlevel.checkpoint_if_cancelled()
             return await ask(self._state.pump(host), view, self._state.max_size)
         finally:
@@ -116,7 +138,7 @@ class Streams:
                 let_go(view)
 
     def requests(self) -> AbstractAsyncContextManager[RequestReceiver]:
-        """Take the requests of other hosts, as long as the block lasts.
+        """Receive requests from other hosts, for the duration of the block.
 
         ::
 
@@ -124,11 +146,16 @@ class Streams:
                 async for request in requests:
                     await request.answer(request.data.upper())
 
-        Requests can be answered in any order, and by any tasks. Those that are not answered when
-        the block ends have failed. If it ends by an exception, those who ask are told which.
+        Requests can be answered in any order and by any task. Requests that are not answered when
+        the block ends fail with HandlerError at the host that sent them. If an exception ends the
+        block, that error names the exception.
+
+        Yields:
+            The receiver of the requests.
 
         Raises:
-            BusyError: There is one.
+            BusyError: ``requests()`` is open already.
+            trio.ClosedResourceError: The streams were closed here.
         """
         return self._taking_requests()
 
@@ -151,22 +178,28 @@ class Streams:
     # Messages.
 
     async def send(self, host: Destination, data: BytesLike) -> None:
-        """Send a message to a host, whose ``messages()`` have to be open.
+        """Send a message to a host that has its ``messages()`` open.
 
-        Returns when it is in the queue there, and waits while that is full. Messages that are sent
-        one after the other arrive in that order. Cancelled, it may have arrived or not.
+        Returns once the message is in that host's queue, and waits while the queue is full.
+        Messages that are sent one after the other arrive in that order. If cancelled, the message
+        may have arrived or not.
+
+        Args:
+            host: The host to send the message to.
+            data: The message.
 
         Raises:
-            RefusedError: The host takes no messages.
-            trio.BrokenResourceError: The host cannot be reached, or has started again; the message
-                may have arrived.
+            RefusedError: The host does not take messages.
+            trio.BrokenResourceError: The host is not reachable or has restarted; the message may
+                have arrived.
             trio.ClosedResourceError: The streams were closed here.
             UnknownHostError: The handle does not have the host.
-            InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
+            InvalidArgumentError: ``data`` is not bytes or has more than ``max_size``; or ``host``
+                is this host itself, or of another handle.
         """
         view = check_bytes(data, self._state.max_size)
         try:
-            # To wait for the answer is a full one.
+            # Waiting for the answer completes the checkpoint.
             await trio.lowlevel.checkpoint_if_cancelled()
             await tell(self._state.pump(host), view)
         finally:
@@ -174,10 +207,10 @@ class Streams:
                 let_go(view)
 
     def messages(self) -> AbstractAsyncContextManager[MessageReceiver]:
-        """Take the messages that other hosts send with ``send``, as long as the block lasts.
+        """Receive messages that other hosts send with ``send``, for the duration of the block.
 
-        What is still in the queue when it ends is dropped, though its senders were told that it is
-        there.
+        Messages still in the queue when the block ends are dropped, although their senders have
+        been notified of their arrival.
 
         ::
 
@@ -185,8 +218,12 @@ class Streams:
                 async for message in messages:
                     print(message.source, message.data)
 
+        Yields:
+            The receiver of the messages.
+
         Raises:
-            BusyError: There is one.
+            BusyError: ``messages()`` is open already.
+            trio.ClosedResourceError: The streams were closed here.
         """
         return self._taking_messages()
 
@@ -203,7 +240,7 @@ class Streams:
             messages.close()
 
     def refused(self) -> Mapping[str, int]:
-        """Return how many packets were refused, by cause; 0 where there were none."""
+        """Return the number of refused packets by cause, 0 for a cause that did not occur."""
         return MappingProxyType({str(fault): self._state.faults[fault] for fault in Fault})
 
     def _check_free(self, kind: StreamKind) -> None:
@@ -221,21 +258,24 @@ async def open_streams(
 ) -> AsyncGenerator[Streams, None]:
     """Open streams to and from other hosts, over a channel of a handle.
 
-    The other hosts have to do the same, with the same channel. At the normal end of the block, what
-    was sent before still arrives, as long as some of it does each second. Then, and when it ends
-    otherwise, all streams are closed, and the other hosts are told. The block owns a nursery, so
-    errors leave it in exception groups.
+    The other hosts must do the same, with the same channel. At the normal end of the block, the
+    exit waits until everything sent has arrived, and gives up after a second without progress.
+    Then, or at once if an exception or a cancellation ends the block, all streams are closed and
+    the other hosts are notified. The block owns a nursery, so errors leave it in exception groups.
 
     Args:
         handle: The handle.
-        channel: 0 to 31, which must not be open yet; None for the first that is free.
-        patience: After so many seconds in which a host is not heard of, or acknowledges nothing,
-            what is open with it has failed. 0.1 to 86400.
-        max_size: How many bytes a request, an answer or a message may have, those of others too.
+        channel: The channel, 0 to 31, which must not be open yet; None for the first free one.
+        patience: The timeout for a host that sends nothing or acknowledges nothing [seconds], 0.1
+            to 86400. After it, all streams with the host fail.
+        max_size: The largest request, answer or message, sent or received [bytes].
+
+    Yields:
+        The streams.
 
     Raises:
-        BusyError: The channel is open.
-        InvalidArgumentError: An argument is out of its range.
+        BusyError: The channel is open already.
+        InvalidArgumentError: An argument is out of range.
     """
     _check_handle(handle)
     patience = _check_number("patience", patience, 0.1, 86400)
@@ -259,10 +299,12 @@ async def open_streams(
 
 def _check_handle(handle: object) -> None:
     if not isinstance(handle, Handle):
-        raise InvalidArgumentError(f"streams need a Handle, and {type(handle).__name__} is none")
+        raise InvalidArgumentError(f"streams need a Handle, not {type(handle).__name__}")
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
         return value
-    raise InvalidArgumentError(f"{name} {value!r} is not {low:g} to {high:g}")
+    raise InvalidArgumentError(
+        f"{name} {value!r} is not valid: give a number from {low:g} to {high:g}"
+    )

@@ -1,4 +1,4 @@
-"""What is behind ``Streams``: the conversations with all hosts, and the tasks that receive."""
+"""The state behind ``Streams``: the conversations with all hosts, and the receiving tasks."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from knet_trio.streams._core.tolerant_cubic import TolerantCubic
 from knet_trio.streams._host_pump import HostPump
 from knet_trio.streams._takers import Takers
 
-# Messages that are taken from the channel at once, and how many of them, or frames in them, are
-# worked on before other tasks run.
+# Messages that are taken from the channel in one call; and messages, or frames in them, that are
+# processed before other tasks run.
 _RECEIVED_AT_ONCE: Final = 256
 _RECEIVED_IN_A_TURN: Final = 64
-# Hosts that are sent what follows from that before other tasks run.
+# Hosts that are sent the resulting packets before other tasks run.
 _HOSTS_IN_A_TURN: Final = 16
 
 
@@ -42,9 +42,9 @@ class StreamsState:
 
     Attributes:
         channel: The channel.
-        max_size: How many bytes a request, an answer or a message may have.
-        takers: Who takes what other hosts open.
-        faults: How many packets were refused, by cause.
+        max_size: The largest request, answer or message [bytes].
+        takers: The listener and the receivers for what other hosts open.
+        faults: The number of refused packets, by cause.
     """
 
     def __init__(
@@ -74,20 +74,20 @@ class StreamsState:
 
     @property
     def pumps(self) -> list[HostPump]:
-        """Those of the hosts that there was anything with."""
+        """The pumps of all hosts with which streams were used."""
         return list(self._pumps.values())
 
     def get_pump(self, host_id: int) -> HostPump | None:
-        """Return the pump of a host, None if there was nothing with it."""
+        """Return the pump of a host, None if no streams were used with it."""
         return self._pumps.get(host_id)
 
     def check_open(self) -> None:
-        """Raise ``trio.ClosedResourceError`` if it was closed."""
+        """Raise ``trio.ClosedResourceError`` if the streams were closed."""
         if self._closed:
             raise trio.ClosedResourceError("the streams were closed here")
 
     def start(self) -> None:
-        """Begin to receive."""
+        """Start the receiving tasks."""
         start = self._nursery.start_soon
         self._direct.take_alone(self._take_alone)
         start(self._run, name="streams, receiving")
@@ -102,10 +102,10 @@ class StreamsState:
             self.close("the handle has ended")
 
     async def _receive(self) -> None:
-        """Take what has arrived, and send what follows from it.
+        """Process the messages that have arrived, and send the resulting packets.
 
-        Those who are concerned are told at once. An acknowledgement waits until all that is there
-        has been taken. One that is not asked for waits longer: an answer takes it along.
+        The users of streams are notified at once. An acknowledgement waits until all messages
+        are processed. An acknowledgement that was not asked for waits longer, to go with an answer.
         """
         messages = await self.channel.receive_many(_RECEIVED_AT_ONCE)
         heard: dict[HostPump, None] = {}
@@ -121,7 +121,7 @@ class StreamsState:
                 await trio.lowlevel.checkpoint()
 
     def _take_alone(self, message: Message) -> None:
-        """Do for a message that came alone what ``_receive`` does, in the task that received it."""
+        """Process a message that arrived alone, in the task of the handle that received it."""
         now = trio.current_time()
         try:
             pump = self._pumps.get(message.source) or self._pump_of(message.source)
@@ -137,9 +137,9 @@ class StreamsState:
             self._nursery.start_soon(_raise, error, name="streams, receiving alone")
 
     async def _take(self, messages: list[Message], heard: dict[HostPump, None]) -> None:
-        """Give packets to the conversations they are of, and add these to ``heard``.
+        """Give packets to the conversations of their hosts, and add their pumps to ``heard``.
 
-        It is one turn, unless there is much in them.
+        Takes one turn, or several if the packets have many frames.
         """
         now = trio.current_time()
         errors: list[StreamPacketError] = []
@@ -162,7 +162,7 @@ class StreamsState:
             self.faults[error.fault] += 1
 
     async def _watch(self) -> None:
-        """Greet hosts that can be reached, and look after those whose links have changed."""
+        """Greet hosts that become reachable, and probe hosts whose links have changed."""
         async with self._handle.events() as events:
             await self._greet_all()
             async for event in events:
@@ -171,14 +171,14 @@ class StreamsState:
                 elif isinstance(event, LinkStatusChanged) and event.host_id in self._pumps:
                     self._pumps[event.host_id].hint()
                 elif isinstance(event, EventsLost):
-                    # They may have been of any host.
+                    # The lost events may concern any host.
                     await self._greet_all()
 
     async def _greet_all(self) -> None:
         for host in list(self._handle.hosts.values()):
             if host.status.reachable:
                 self._greet(host.host_id)
-                # There may be many.
+                # There may be thousands of hosts.
                 await trio.lowlevel.checkpoint()
 
     def _greet(self, host_id: int) -> None:
@@ -190,23 +190,23 @@ class StreamsState:
                 pump.hint()
 
     async def linger(self) -> None:
-        """Wait until what was sent has arrived, while some of it does."""
+        """Wait until everything sent has arrived, as long as there is progress."""
         async with trio.open_nursery() as nursery:
             for pump in self._pumps.values():
                 nursery.start_soon(pump.wait_idle)
 
     def close(self, reason: str = "") -> None:
-        """End everything, and tell the hosts."""
+        """Close all streams and notify the hosts."""
         self._closed = True
         for pump in self._pumps.values():
             pump.close(Failure(FailureCause.CLOSED_HERE, reason))
 
     def pump(self, host: Destination) -> HostPump:
-        """Return the pump of a host that the program names.
+        """Return the pump of a host that the program has given.
 
         Raises:
-            UnknownHostError: The handle does not have it.
-            InvalidArgumentError: It is this host, or nothing that names a host.
+            UnknownHostError: The handle does not have the host.
+            InvalidArgumentError: ``host`` is this host itself, of another handle, or not a host.
             trio.ClosedResourceError: The streams were closed.
         """
         if type(host) is int:
@@ -216,11 +216,14 @@ class StreamsState:
         self.check_open()
         found = self._handle.get_host(host.host_id if isinstance(host, Host) else host)
         if isinstance(host, Host) and found is not host:
-            raise InvalidArgumentError(f"host {host.host_id} is another handle's, or was removed")
+            raise InvalidArgumentError(
+                f"host {host.host_id} was removed, or belongs to another handle: give a host of"
+                " this handle"
+            )
         pump = self._pump_of(found.host_id)
         if pump is None:
             raise InvalidArgumentError(
-                f"host {found.host_id} is this host itself: streams lead to other hosts"
+                f"host {found.host_id} is this host itself: give another host"
             )
         return pump
 

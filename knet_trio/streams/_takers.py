@@ -1,4 +1,4 @@
-"""Who takes the streams that other hosts open: the listener, the requests, or the messages."""
+"""The takers of streams that other hosts open: listener, request receiver, message receiver."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     _Held: TypeAlias = dict[HostPump, list[tuple[Connection, StreamState]]]
 
 GRACE: Final = 1.0
-"""Seconds from the beginning in which nothing is refused for want of a taker: a program that has
-just started may not have come to that yet."""
+"""Seconds after the start in which streams without a taker are held and not refused: a program that
+has just started may not have opened its taker yet."""
 
 _CALLS: Final = {
     StreamKind.STREAM: "listener()",
@@ -33,33 +33,33 @@ _CALLS: Final = {
 
 
 class Takers:
-    """Those who take what other hosts open, at most one for each kind of stream."""
+    """The takers, at most one for each kind of stream."""
 
     def __init__(self) -> None:
         self._takers: dict[StreamKind, StreamListener | RequestReceiver | MessageReceiver] = {}
-        # What hosts have opened before there was somebody to take it; None after the time for that.
+        # Streams that were opened before there was a taker; None after the grace period.
         self._held: _Held | None = {}
 
     def check(self, kind: StreamKind) -> None:
-        """Raise BusyError if somebody takes streams of that kind."""
+        """Raise BusyError if there is a taker for this kind of stream."""
         if kind in self._takers:
             raise BusyError(f"{_CALLS[kind]} is open already: leave its block first")
 
     def set(
         self, kind: StreamKind, taker: StreamListener | RequestReceiver | MessageReceiver
     ) -> None:
-        """Have ``taker`` take streams of that kind."""
+        """Register ``taker`` for a kind of stream, and give it the streams that were held."""
         self._takers[kind] = taker
         if self._held:
             held, self._held = self._held, {}
             self._give(held)
 
     def remove(self, kind: StreamKind) -> None:
-        """Have nobody take streams of that kind any more."""
+        """Remove the taker for a kind of stream."""
         del self._takers[kind]
 
     def opened(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
-        """Give a stream that a host has opened to who takes it, or refuse it."""
+        """Give a stream that a host has opened to its taker, hold it, or refuse it."""
         taker = self._takers.get(state.kind)
         if taker is not None:
             taker.offer(pump, connection, state)
@@ -70,7 +70,7 @@ class Takers:
             connection.reset(state, BOTH, Code.REFUSED, reason)
 
     async def end_grace(self) -> None:
-        """Refuse what nobody takes, from some time on."""
+        """Wait for the end of the grace period; then refuse streams without a taker."""
         await trio.sleep(GRACE)
         held, self._held = self._held or {}, None
         self._give(held)
@@ -81,11 +81,11 @@ class Takers:
     ) -> None:
         held.append((connection, state))
         if len(held) >= SWEPT:
-            # At least half are of connections that have ended.
+            # At least half of them belong to connections that have ended.
             held[:] = [one for one in held if one[0].failure is None]
 
     def _give(self, held: _Held) -> None:
-        """Give what was held to those who take it, if there is somebody."""
+        """Give the streams that were held to their takers."""
         for pump, opened in held.items():
             for connection, state in opened:
                 self.opened(pump, connection, state)

@@ -1,4 +1,4 @@
-"""Why a call on streams failed, in words."""
+"""The errors of streams, requests and messages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from knet_trio.streams._core.stream_state import Failure, FailureCause
 
 
 class RefusedError(trio.BrokenResourceError):
-    """The other side does not take a stream, a request or a message.
+    """The other host does not take a stream, a request or a message.
 
-    It has no ``listener()``, ``requests()`` or ``messages()`` open, or ``HostRequest.refuse`` was
-    called. Nothing was done.
+    Either its ``listener()``, ``requests()`` or ``messages()`` is not open, or it called
+    ``HostRequest.refuse``. Nothing was done.
     """
 
 
 class HandlerError(trio.BrokenResourceError):
-    """The other side failed while it worked on a request; how far it came is not known."""
+    """The other host failed while it handled a request, which may be done in part."""
 
 
 _WORDS: Final = {
@@ -40,7 +40,7 @@ _WORDS: Final = {
 
 
 def make_error(host_id: int, failure: Failure) -> Exception:
-    """Return the error for a call that cannot go on."""
+    """Return the exception for a call that has failed."""
     text = _WORDS[failure.cause].format(host=host_id)
     if failure.reason:
         text = f"{text}: {failure.reason}"

@@ -15,15 +15,15 @@ from knet_trio.streams._stream_user import BOTH, UsedStream, reset_all
 from knet_trio.streams.stream import HostStream
 
 BACKLOG: Final = 64
-"""Streams of a host that are accepted before the program has taken them."""
+"""Streams of one host that are accepted before the program takes them."""
 
 
 @final
 class StreamListener(trio.abc.Listener[HostStream]):
-    """Takes the streams that other hosts open. ``Streams.listener`` makes it.
+    """A listener for the streams that other hosts open; returned by ``Streams.listener``.
 
-    Up to 64 streams of each host are accepted before the program takes them; those that open more
-    wait. ``accept`` goes round the hosts.
+    Up to 64 streams of each host are accepted in advance; further ``connect`` calls of that host
+    wait. ``accept`` takes streams round-robin over the hosts.
     """
 
     __slots__ = ("__weakref__", "_closed", "_queue")
@@ -35,7 +35,7 @@ class StreamListener(trio.abc.Listener[HostStream]):
         self._closed = False
 
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
-        """For the package itself: take a stream that a host has opened."""
+        """Offer a stream that a host has opened. For internal use."""
         if self._closed:
             connection.reset(state, BOTH, Code.REFUSED, "its listener was closed")
             return
@@ -44,37 +44,42 @@ class StreamListener(trio.abc.Listener[HostStream]):
         self._queue.put(pump.host_id, UsedStream(pump, connection, state))
 
     async def accept(self) -> HostStream:
-        """Wait for a stream that another host opens, and take it. A full checkpoint.
+        """Wait for a stream that another host opens, and accept it.
+
+        A full checkpoint. If cancelled, no stream is taken.
+
+        Returns:
+            The stream, which the caller has to close.
 
         Raises:
             trio.ClosedResourceError: The listener was closed.
         """
         used = await self._queue.take()
         while used.state.is_over:
-            # Whoever opened it has given it up.
+            # The other host has already given it up.
             used = await self._queue.take()
         used.connection.accept(used.state, trio.current_time())
         used.pump.flush()
         return HostStream(used)
 
     def close(self) -> None:
-        """Refuse what was not taken, and all that is opened from now on."""
+        """Refuse the streams that were not accepted, and all later ones."""
         self._closed = True
         reset_all(self._queue.close(), Code.REFUSED, "its listener was closed")
 
     async def aclose(self) -> None:
-        """Do what ``close`` does, and a checkpoint."""
+        """Close the listener as ``close`` does, and execute a checkpoint."""
         self.close()
         await trio.lowlevel.checkpoint()
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed."""
+        """True if the listener was closed."""
         return self._closed
 
 
 def _is_over(used: UsedStream) -> bool:
-    """Return whether a stream may be thrown away if there are too many."""
-    # All there is to read may have come on a connection that has ended since. But then the other
-    # side may open as many streams again on the next one, and so on.
+    """Return whether a stream may be dropped if there are too many."""
+    # A stream of an ended connection may still have bytes to read. But on its next connection the
+    # other host may open as many streams again, and so on.
     return used.state.is_over or used.connection.failure is not None

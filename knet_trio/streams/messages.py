@@ -1,4 +1,4 @@
-"""Messages that are acknowledged when they are in the receiver's queue."""
+"""Messages that are confirmed once they are in the receiver's queue."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from knet_trio.streams._host_pump import HostPump
 from knet_trio.streams._stream_user import BOTH, UsedStream, reset_all
 
 QUEUED: Final = 64
-"""Messages of a host that wait until the program takes them; the senders of others wait."""
+"""Messages of one host in the queue; the senders of further ones wait."""
 _CLOSED: Final = "it takes no messages any more"
 
 
 @final
 class MessageReceiver(trio.abc.ReceiveChannel[Message]):
-    """Takes what other hosts send with ``Streams.send``. ``Streams.messages`` makes it.
+    """A queue of the messages that other hosts send; returned by ``Streams.messages``.
 
-    Up to 64 messages of each host wait in it; their senders have been told so. Those who send more
-    wait. ``async for`` and ``receive`` go round the hosts.
+    It holds up to 64 messages of each host, whose senders have been notified of the arrival.
+    Further ``send`` calls of that host wait. ``async for`` and ``receive`` take messages
+    round-robin over the hosts.
     """
 
     __slots__ = ("__weakref__", "_channel", "_closed", "_limit", "_queue", "_waiting")
@@ -35,16 +36,16 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
         self._limit = limit
         self._closed = False
         self._queue: FairQueue[tuple[UsedStream, Collector | Whole]] = FairQueue(
-            # Its sender knows that it is in the queue, so none is thrown away.
+            # The senders know that these messages are in the queue, so none is dropped.
             "these messages were closed",
             lambda _: False,
             lambda _: None,
         )
-        # Those that are whole, and whose senders wait for room.
+        # Complete messages whose senders wait for room in the queue.
         self._waiting: dict[int, dict[UsedStream, Collector | Whole]] = {}
 
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
-        """For the package itself: take a message that a host begins."""
+        """Offer a message that a host has begun. For internal use."""
         if self._closed:
             connection.reset(state, BOTH, Code.REFUSED, _CLOSED)
             return
@@ -70,22 +71,27 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
         collector.touched()
 
     def _add(self, used: UsedStream, data: Collector | Whole) -> None:
-        """Have a message that is whole wait for room in the queue."""
+        """Let a complete message wait for room in the queue."""
         host_id = used.pump.host_id
         waiting = self._waiting.setdefault(host_id, {})
         waiting[used] = data
         if len(waiting) >= SWEPT:
-            # Most senders have given up, and more may without end, while nobody takes anything.
+            # Most senders have given up; their number is unbounded while nobody takes a message.
             over = [each for each in waiting if each.state.sending_failure is not None]
             for each in over:
                 waiting.pop(each).drop()
         self._queue_waiting(host_id)
 
     async def receive(self) -> Message:
-        """Wait for a message, and take it. A full checkpoint; cancelled, it has taken none.
+        """Wait for a message and take it.
+
+        A full checkpoint. If cancelled, no message is taken.
+
+        Returns:
+            The message, with the id of the host that sent it.
 
         Raises:
-            trio.ClosedResourceError: It was closed.
+            trio.ClosedResourceError: The receiver was closed.
         """
         used, collector = await self._queue.take()
         if isinstance(collector, Collector):
@@ -98,7 +104,7 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
         return Message(data, host_id, self._channel)
 
     def close(self) -> None:
-        """Drop what was not taken, and refuse what comes from now on."""
+        """Drop the messages that were not taken, and refuse later ones."""
         self._closed = True
         left = [collector for _, collector in self._queue.close()]
         refused: list[UsedStream] = []
@@ -111,22 +117,22 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
         reset_all(refused, Code.REFUSED, _CLOSED)
 
     async def aclose(self) -> None:
-        """Do what ``close`` does, and a checkpoint."""
+        """Close the receiver as ``close`` does, and execute a checkpoint."""
         self.close()
         await trio.lowlevel.checkpoint()
 
     def _queue_waiting(self, host_id: int) -> None:
-        """Put as many messages of a host into the queue as there is room for."""
+        """Move waiting messages of a host into the queue, as many as there is room for."""
         waiting = self._waiting.get(host_id, {})
         while waiting and self._queue.count(host_id) < QUEUED:
             used, collector = next(iter(waiting.items()))
             del waiting[used]
             if used.state.sending_failure is not None:
-                # Its sender has given it up before it knew that it has arrived.
+                # The sender gave it up before it was notified of the arrival.
                 collector.drop()
                 continue
             self._queue.put(host_id, (used, collector))
-            # The sender waits for the end of the other direction.
+            # The end of the other direction is the confirmation that the sender waits for.
             used.connection.finish(used.state)
         if not waiting:
             self._waiting.pop(host_id, None)

@@ -1,4 +1,4 @@
-"""Requests: a question, and an answer to it."""
+"""Requests of other hosts, each with one answer."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @final
 class HostRequest:
-    """A request of another host, which is to be answered or refused once.
+    """A request of another host, to be answered or refused once.
 
-    As an async context manager it fails at the end if it was neither answered nor refused: how far
-    the handler came is not known, so the other host's ``request`` raises a HandlerError, which
-    names the exception if the block raised one.
+    Use it as an async context manager to make the request fail if the block ends without an
+    answer or a refusal: the other host's ``request`` then raises HandlerError, which names the
+    exception if the block raised one.
 
     Attributes:
-        source: The id of the host that asks.
-        data: What it asks.
+        source: The id of the host that sent the request.
+        data: The request.
     """
 
     __slots__ = ("__weakref__", "_answered", "_limit", "_unanswered", "_used", "data", "source")
@@ -51,13 +51,13 @@ class HostRequest:
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the answer any more: it was cancelled, or its host is gone."""
+        """True if nobody waits for the answer: the call was cancelled, or the host is gone."""
         return self._used.state.sending_failure is not None
 
     async def wait_cancelled(self) -> None:
-        """Wait until nobody waits for the answer any more.
+        """Wait until nobody waits for the answer.
 
-        Returns too when it has been answered, and the answer has arrived.
+        Also returns once the answer has arrived.
         """
         await trio.lowlevel.checkpoint()
         while not self._used.state.sending.is_over:
@@ -66,12 +66,17 @@ class HostRequest:
     async def answer(self, data: BytesLike) -> None:
         """Send the answer.
 
-        Returns when it has been handed over, all but the last 2 MiB sent.
+        Returns when all but the last 2 MiB of the answer have been sent. If cancelled meanwhile,
+        the request fails with HandlerError at the other host.
+
+        Args:
+            data: The answer.
 
         Raises:
-            trio.BrokenResourceError: Nobody waits for it any more.
-            trio.ClosedResourceError: It was answered or refused before, or the streams are closed.
-            InvalidArgumentError: ``data`` is not bytes, or has more than ``max_size``.
+            trio.BrokenResourceError: Nobody waits for the answer.
+            trio.ClosedResourceError: The request was answered or refused before, or the streams
+                were closed.
+            InvalidArgumentError: ``data`` is not bytes or has more than ``max_size``.
         """
         view, used = check_bytes(data, self._limit), self._used
         try:
@@ -90,10 +95,15 @@ class HostRequest:
                 let_go(view)
 
     async def refuse(self, reason: str = "") -> None:
-        """Do not answer: the other host's ``request`` raises RefusedError.
+        """Refuse the request: the other host's ``request`` raises RefusedError.
+
+        A full checkpoint. If cancelled, the request is not refused.
+
+        Args:
+            reason: The reason, as the other host's error shows it.
 
         Raises:
-            trio.ClosedResourceError: It was answered or refused before.
+            trio.ClosedResourceError: The request was answered or refused before.
             InvalidArgumentError: ``reason`` is not a string.
         """
         _check_reason(reason)
@@ -102,9 +112,12 @@ class HostRequest:
         self._used.reset(BOTH, Code.REFUSED, reason)
 
     def fail(self, reason: str) -> None:
-        """Say that something went wrong: the other host's ``request`` raises HandlerError.
+        """Make the request fail: the other host's ``request`` raises HandlerError.
 
-        Does nothing if it was answered or refused before.
+        Does nothing if the request was answered or refused before.
+
+        Args:
+            reason: The reason, as the other host's error shows it.
 
         Raises:
             InvalidArgumentError: ``reason`` is not a string.
@@ -114,7 +127,7 @@ class HostRequest:
             self.give_up().reset(BOTH, Code.FAILED, reason)
 
     def give_up(self) -> UsedStream:
-        """For the package itself: take it for answered, and return its stream to end that."""
+        """Mark the request as answered, and return its stream to be reset. For internal use."""
         self._take_turn()
         return self._used
 
@@ -130,7 +143,7 @@ class HostRequest:
         try:
             await trio.lowlevel.checkpoint()
         except BaseException as error:
-            # The end of the block, where it would be refused, is never reached.
+            # The end of the block, where the request would fail, is never reached.
             self.fail(describe_error(error))
             raise
         return self
@@ -138,7 +151,7 @@ class HostRequest:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
-        """Say that it has failed if it was not answered."""
+        """Make the request fail if it was neither answered nor refused."""
         if error is not None:
             self.fail(describe_error(error))
         elif not self._answered:
@@ -149,10 +162,10 @@ class HostRequest:
 
 
 class _Asker:
-    """Told of what happens to a request that the program works on.
+    """The owner of a request's stream while the program handles the request.
 
-    Its receiver knows the request, which it has to fail at the end, for as long only as somebody
-    waits for the answer: a handler need not do anything with one that was cancelled.
+    The receiver keeps a reference to the request, to fail it on close. The reference is removed
+    when nobody waits for the answer: a handler need not do anything with a cancelled request.
     """
 
     __slots__ = ("_request", "_unanswered", "_used")
@@ -168,17 +181,16 @@ class _Asker:
         used = self._used
         if used.state.sending_failure is not None:
             self._unanswered.pop(self._request, None)
-            # What was lost on its way may be remembered, with the stream, but not the request.
+            # The stream may stay alive with packets that were lost; the request must not.
             used.state.owner = used
         used.touched()
 
 
 @final
 class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
-    """Takes the requests of other hosts. ``Streams.requests`` makes it.
+    """A queue of the requests of other hosts; returned by ``Streams.requests``.
 
-    ``async for`` and ``receive`` give each once, when it has come as a whole. They go round the
-    hosts.
+    ``async for`` and ``receive`` return each complete request once, round-robin over the hosts.
     """
 
     __slots__ = ("__weakref__", "_closed", "_limit", "_queue", "_unanswered")
@@ -190,13 +202,13 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
             lambda item: item[0].state.sending_failure is not None,
             lambda item: item[1].drop(),
         )
-        # Why it was closed, None as long as it was not.
+        # The reason of the close; None while open.
         self._closed: str | None = None
-        # Those that the program has taken, as long as somebody waits for the answer.
+        # Requests that the program has taken and whose answers are waited for.
         self._unanswered: dict[HostRequest, None] = {}
 
     def offer(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
-        """For the package itself: take a request that a host begins."""
+        """Offer a request that a host has begun. For internal use."""
         if self._closed is not None:
             connection.reset(state, BOTH, Code.REFUSED, self._closed)
             return
@@ -222,29 +234,39 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
         collector.touched()
 
     async def receive(self) -> HostRequest:
-        """Wait for a request, and take it. A full checkpoint; cancelled, it has taken none.
+        """Wait for a request and take it.
+
+        A full checkpoint. If cancelled, no request is taken. Requests that were cancelled by their
+        senders are skipped.
+
+        Returns:
+            The request, which the caller has to answer or refuse.
 
         Raises:
-            trio.ClosedResourceError: It was closed.
+            trio.ClosedResourceError: The receiver was closed.
         """
         while True:
             used, collector = await self._queue.take()
             if isinstance(collector, Collector):
                 await collector.join()
                 if self._closed is not None:
-                    # Meanwhile: it is not begun.
+                    # Closed meanwhile: the request is not handled.
                     collector.drop()
                     used.reset(BOTH, Code.REFUSED, self._closed)
                     raise trio.ClosedResourceError("these requests were closed")
             data = collector.data()
             if collector.drop():
                 used.pump.flush()
-            # One that was cancelled while it waited here is not begun.
+            # A request that was cancelled while it was queued is not handled.
             if used.state.sending_failure is None:
                 return HostRequest(used, data, self._limit, self._unanswered)
 
     def close(self, reason: str = "it takes no requests any more") -> None:
-        """Refuse what was not taken, and say that what was not answered has failed."""
+        """Refuse the requests that were not taken, and fail those that were not answered.
+
+        Args:
+            reason: The reason, as the errors of the other hosts show it.
+        """
         self._closed = self._closed or reason
         left = self._queue.close()
         for _, collector in left:
@@ -254,7 +276,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
         reset_all(unanswered, Code.FAILED, reason)
 
     async def aclose(self) -> None:
-        """Do what ``close`` does, and a checkpoint."""
+        """Close the receiver as ``close`` does, and execute a checkpoint."""
         self.close()
         await trio.lowlevel.checkpoint()
 
@@ -265,7 +287,7 @@ def _check_reason(reason: object) -> None:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an error in the words that the other host is told."""
+    """Return the text of an exception that is sent to the other host."""
     if isinstance(error, trio.Cancelled):
         return "it was cancelled"
     if isinstance(error, BaseExceptionGroup):

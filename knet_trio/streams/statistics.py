@@ -1,4 +1,4 @@
-"""What can be measured of the streams with other hosts. It is read where it is kept anyway."""
+"""Statistics of the streams with other hosts."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class StreamStatistics:
-    """What can be measured of the streams with one host, over one channel.
+    """Statistics of the streams with one host, over one channel.
 
-    All of them share a connection. The counters begin at zero with a new one, as when either side
-    has started again.
+    All streams with a host share a connection. The counters start at zero with each new
+    connection, for example after either side has restarted.
 
     Attributes:
         channel: The channel, 0 to 31.
-        host_id: The host.
-        open: How many streams, requests and messages are open or under way.
-        round_trip: The smoothed round trip, in seconds; None before the first.
-        window: The congestion window: how many bytes may be on their way.
-        in_flight: How many bytes are on their way.
-        rate: The bytes a second that the window lets through at this round trip; None before the
-            first. The readers' windows may let through less.
-        arrived_packets: How many packets the host has acknowledged.
-        lost_packets: How many were taken for lost; what was in them was sent again.
-        spurious_losses: How many of these arrived after all.
+        host_id: The id of the host.
+        open: Streams, requests and messages that are open or under way.
+        round_trip: The smoothed round-trip time [seconds]; None before the first measurement.
+        window: The congestion window: the most bytes that may be in flight [bytes].
+        in_flight: Bytes in flight: sent and neither acknowledged nor lost [bytes].
+        rate: The rate that the congestion window allows at this round-trip time [bytes/second];
+            None before the first measurement. The receivers' windows may allow less.
+        arrived_packets: Packets that the host has acknowledged.
+        lost_packets: Packets that were declared lost; their contents were retransmitted.
+        spurious_losses: Packets that were declared lost but arrived later.
     """
 
     channel: int
@@ -50,25 +50,24 @@ _opened: Final[WeakKeyDictionary[Handle, dict[int, StreamsState]]] = WeakKeyDict
 
 
 def register(handle: Handle, state: StreamsState) -> None:
-    """For the package itself: note that streams were opened."""
+    """Register streams that were opened. For internal use."""
     _opened.setdefault(handle, {})[state.channel.channel] = state
 
 
 def unregister(handle: Handle, state: StreamsState) -> None:
-    """For the package itself: note that they were closed."""
+    """Remove streams that were closed. For internal use."""
     _opened[handle].pop(state.channel.channel, None)
 
 
 def get_stream_statistics(handle: Handle, host_id: int) -> tuple[StreamStatistics, ...]:
-    """Return what can be measured of the streams of a handle with one host.
+    """Return the statistics of a handle's streams with one host.
 
     Args:
         handle: The handle.
-        host_id: The other host.
+        host_id: The id of the other host.
 
     Returns:
-        A record for each channel over which there is a connection with the host, in the order of
-        the channels.
+        A record for each channel that has a connection with the host, in the order of channels.
     """
     opened = _opened.get(handle)
     if not opened:

@@ -1,4 +1,4 @@
-"""A stream to another host, as Trio knows streams."""
+"""A stream to another host, with Trio's stream interface."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _READ_AT_ONCE: Final = 256 * 1024
 
 @final
 class HostStream(trio.abc.HalfCloseableStream):
-    """A stream of bytes to another host, over all its links.
+    """A reliable stream of bytes to another host, over all its links.
 
-    ``Streams.connect`` makes it on one side, ``StreamListener.accept`` on the other. What is sent
-    arrives whole, in order and once, or a call raises ``trio.BrokenResourceError`` with the reason.
+    ``Streams.connect`` returns one, and ``StreamListener.accept`` returns its other end. The bytes
+    arrive complete, in order and once, or a call raises ``trio.BrokenResourceError`` with the
+    reason.
 
-    The two directions are independent. Calls are full checkpoints.
+    The two directions are independent. All calls are full checkpoints.
     """
 
     __slots__ = (
@@ -45,10 +46,10 @@ class HostStream(trio.abc.HalfCloseableStream):
         self._used = used
         self._closed = False
         self._ended = False
-        # Whether a task is in such a call, and whether one has raised what is wrong.
+        # Whether a task is in such a call; whether a call has raised the failure already.
         self._sending = self._receiving = False
         self._told = False
-        # Whether a part of what a call was to send has been sent, and the rest has not.
+        # Whether a call was interrupted after it had buffered a part of its bytes.
         self._torn = False
 
     def __repr__(self) -> str:
@@ -56,20 +57,23 @@ class HostStream(trio.abc.HalfCloseableStream):
 
     @property
     def host_id(self) -> int:
-        """The id of the host on the other side."""
+        """The id of the other host."""
         return self._used.pump.host_id
 
     async def send_all(self, data: BytesLike) -> None:
         """Send all bytes.
 
-        Returns when the last of them wait to be sent, 2 MiB at most; less where many streams to the
-        host wait, as all of them hold 64 MiB and a little at most. Cancelled, it may have sent a
-        beginning of them.
+        Returns when at most the last 2 MiB are still in the send buffer. The buffer is smaller
+        while many streams to the host are busy: all of them together hold little more than 64 MiB.
+        If cancelled, a part of the bytes may have been sent.
+
+        Args:
+            data: The bytes to send.
 
         Raises:
             trio.BrokenResourceError: The stream has failed.
             trio.ClosedResourceError: The stream was closed here, or ``send_eof`` was called.
-            trio.BusyResourceError: Another task is sending on it.
+            trio.BusyResourceError: Another task is sending on this stream.
             InvalidArgumentError: ``data`` is not bytes.
         """
         with self._alone_in_sending():
@@ -98,7 +102,13 @@ class HostStream(trio.abc.HalfCloseableStream):
             raise
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until there may be room for more. Raises what ``send_all`` does."""
+        """Wait until there is room in the send buffer.
+
+        Raises:
+            trio.BrokenResourceError: The stream has failed.
+            trio.ClosedResourceError: The stream was closed here, or ``send_eof`` was called.
+            trio.BusyResourceError: Another task is sending on this stream.
+        """
         with self._alone_in_sending():
             await trio.lowlevel.checkpoint()
             self._check_open()
@@ -112,9 +122,14 @@ class HostStream(trio.abc.HalfCloseableStream):
                 raise
 
     async def send_eof(self) -> None:
-        """End what this side sends; the other side reads what is left, and then the end.
+        """End the sending direction; the other host reads the remaining bytes, then the end.
 
-        Raises what ``send_all`` does, but nothing if it was called before.
+        Does nothing if it was called before.
+
+        Raises:
+            trio.BrokenResourceError: The stream has failed.
+            trio.ClosedResourceError: The stream was closed here.
+            trio.BusyResourceError: Another task is sending on this stream.
         """
         with self._alone_in_sending():
             await trio.lowlevel.checkpoint()
@@ -126,17 +141,23 @@ class HostStream(trio.abc.HalfCloseableStream):
             self._used.finish()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return bytes that have arrived, at least one; ``b""`` at the end.
+        """Wait for bytes and return those that have arrived.
+
+        If cancelled, no bytes are lost.
 
         Args:
-            max_bytes: How many at most; None for as many as are there, up to 256 KiB.
+            max_bytes: The largest number of bytes to return; None for all that have arrived, up to
+                256 KiB.
+
+        Returns:
+            At least one byte; ``b""`` at the end of the stream.
 
         Raises:
             trio.BrokenResourceError: The stream has failed.
             trio.ClosedResourceError: The stream was closed here.
-            trio.BusyResourceError: Another task is receiving on it.
+            trio.BusyResourceError: Another task is receiving on this stream.
             InvalidArgumentError: ``max_bytes`` is not positive.
-            TypeError: ``max_bytes`` is no integer.
+            TypeError: ``max_bytes`` is not an integer.
         """
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this stream")
@@ -168,15 +189,15 @@ class HostStream(trio.abc.HalfCloseableStream):
     async def aclose(self) -> None:
         """Close both directions.
 
-        Waits until all that was sent has arrived, so the other side has to go on reading. What it
-        sends is not wanted any more, and its next ``send_all`` raises. Cancelled, it does not wait;
-        what was sent still arrives.
+        Waits until everything sent has arrived, so the other host has to go on reading. Its bytes
+        are no longer wanted, so its next ``send_all`` raises. If cancelled, this call does not
+        wait; the bytes sent still arrive.
 
-        If a ``send_all`` is under way, or was cancelled in the middle, the other side is told that
-        something is missing, where it would find the end. (After ``send_eof`` it finds the end.)
+        If a ``send_all`` is under way or was cancelled in the middle, the other host gets an error
+        in place of the end of the stream. (After ``send_eof`` it gets the end.)
 
         Raises:
-            trio.BrokenResourceError: What was sent may not have arrived, and no call has said so.
+            trio.BrokenResourceError: Bytes sent may not have arrived, and no call has raised yet.
         """
         if self._closed:
             await trio.lowlevel.checkpoint()
@@ -185,11 +206,11 @@ class HostStream(trio.abc.HalfCloseableStream):
         used = self._used
         sending = used.state.sending
         if self._sending or (self._torn and not self._ended):
-            # The other side must not take what has come for all there is.
+            # The other host must not take the bytes that arrived for the whole.
             used.reset(SENDING, Code.CANCELLED, "it was closed in the middle of something")
         used.reset(RECEIVING, Code.CLOSED)
         used.finish()
-        # Those who wait find it closed.
+        # Waiting tasks find the stream closed.
         used.touched()
         await trio.lowlevel.checkpoint()
         while not sending.is_over:
@@ -197,7 +218,7 @@ class HostStream(trio.abc.HalfCloseableStream):
         self._check_grace()
 
     def _check_grace(self) -> None:
-        """Raise what was wrong when the stream was closed, if nobody knows."""
+        """Raise the failure of a closed stream that no call has raised yet."""
         failure = self._used.state.sending_failure
         if failure is None or self._told or not self._used.state.sending.written:
             return
@@ -222,8 +243,10 @@ class HostStream(trio.abc.HalfCloseableStream):
 
 def _check_max_bytes(max_bytes: object) -> int:
     if not isinstance(max_bytes, int) or isinstance(max_bytes, bool):
-        # As Trio's own streams have it.
+        # Trio's own streams raise TypeError too.
         raise TypeError(f"max_bytes is {type(max_bytes).__name__}, not an integer or None")
     if max_bytes < 1:
-        raise InvalidArgumentError(f"max_bytes {max_bytes} is not a positive integer")
+        raise InvalidArgumentError(
+            f"max_bytes {max_bytes} is not valid: give a positive integer or None"
+        )
     return max_bytes

@@ -1,7 +1,7 @@
-"""How many bytes may be on their way at once.
+"""Congestion control: the number of bytes that may be in flight.
 
-``CongestionControl`` is the interface; ``NewReno`` is the algorithm of RFC 9002 (section 7), and
-``cubic`` has another one.
+``CongestionControl`` is the interface and ``NewReno`` the algorithm of RFC 9002 (section 7); the
+module ``cubic`` has another algorithm.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 INITIAL_PIECES: Final = 10
 MIN_PIECES: Final = 4
-"""The smallest window, in packets: two probes, and two more so that losses show soon."""
+"""The smallest window, in packets: two probes, and two more so that losses are detected soon."""
 RENO_LOSS: Final = 0.5
 
 
@@ -20,26 +20,26 @@ class CongestionControl(ABC):
     """The congestion window of a connection.
 
     Attributes:
-        window: Bytes that may be on their way.
-        piece: Bytes of a full packet.
-        threshold: The window up to which it doubles each round trip; infinity before a loss.
+        window: The bytes that may be in flight.
+        piece: The size of a full packet [bytes].
+        threshold: The slow start threshold [bytes]; infinity before the first loss.
     """
 
     def __init__(self, piece: int) -> None:
         self.piece = piece
         self.window: int = INITIAL_PIECES * piece
         self.threshold: float = math.inf
-        # A loss of something sent before this moment is part of the one that was answered then.
+        # A packet sent before this time belongs to the loss that was reacted to then.
         self._recovery_began = -math.inf
         self._before: tuple[int, float] | None = None
 
     @property
     def in_slow_start(self) -> bool:
-        """Whether the window doubles each round trip."""
+        """True while the window doubles each round trip."""
         return self.window < self.threshold
 
     def set_piece(self, piece: int) -> None:
-        """Take packets of that size for full ones from now on."""
+        """Set the size of a full packet."""
         if piece != self.piece:
             self.piece = piece
             self.window = max(self.window, MIN_PIECES * piece)
@@ -47,14 +47,14 @@ class CongestionControl(ABC):
     def acknowledged(
         self, size: int, sent: float, now: float, round_trip: float, *, full: bool
     ) -> None:
-        """Note that packets have arrived.
+        """Note that packets were acknowledged.
 
         Args:
-            size: Their bytes.
+            size: The bytes of the packets.
             sent: When the last of them was sent.
             now: The time.
-            round_trip: The smoothed round trip.
-            full: Whether the window was in use; it grows only then.
+            round_trip: The smoothed round-trip time [seconds].
+            full: True if the window was in use; it grows only then.
         """
         if not full or sent <= self._recovery_began:
             return
@@ -67,13 +67,13 @@ class CongestionControl(ABC):
         """Note that packets are lost.
 
         Args:
-            size: Their bytes.
+            size: The bytes of the packets.
             sent: When the last of them was sent.
             now: The time.
-            queueing: By how much a round trip takes longer than the shortest did, in seconds.
+            queueing: The round-trip time above the shortest one [seconds].
 
         Returns:
-            Whether that makes the window smaller. It does so once a round trip.
+            True if the window was reduced, which happens at most once per round trip.
         """
         del queueing
         if sent <= self._recovery_began:
@@ -84,7 +84,7 @@ class CongestionControl(ABC):
         return True
 
     def were_not_lost(self) -> None:
-        """Undo the last reduction: what was taken for lost has arrived after all."""
+        """Undo the last reduction: the packets declared lost have arrived after all."""
         if self._before is not None:
             window, threshold = self._before
             self._before = None
@@ -93,7 +93,7 @@ class CongestionControl(ABC):
             self._restored()
 
     def collapse(self) -> None:
-        """Begin again: nothing has arrived for a long time."""
+        """Return to the smallest window, after persistent congestion."""
         self.window = MIN_PIECES * self.piece
         self._recovery_began = -math.inf
         self._before = None
@@ -101,7 +101,7 @@ class CongestionControl(ABC):
 
     @abstractmethod
     def _grow(self, size: int, now: float, round_trip: float) -> None:
-        """Grow the window after ``size`` bytes have arrived, outside of slow start."""
+        """Grow the window after ``size`` bytes were acknowledged, outside of slow start."""
 
     @abstractmethod
     def _reduced(self) -> int:
@@ -109,15 +109,15 @@ class CongestionControl(ABC):
 
     @abstractmethod
     def _restored(self) -> None:
-        """Undo what ``_reduced`` has noted."""
+        """Undo the state changes of ``_reduced``."""
 
     @abstractmethod
     def _collapsed(self) -> None:
-        """Forget what was learned of the path."""
+        """Forget the state that was learned of the path."""
 
 
 class NewReno(CongestionControl):
-    """A packet more each round trip, and half the window after a loss."""
+    """A window that grows by a packet each round trip and is halved after a loss."""
 
     def __init__(self, piece: int) -> None:
         super().__init__(piece)

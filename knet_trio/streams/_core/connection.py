@@ -1,11 +1,11 @@
-"""A connection with another host: the streams between two ids, and what they need to be reliable.
+"""A connection with another host: reliable streams between two connection ids.
 
-What goes in: packets that have arrived, and what the program wants. What comes out: packets to
-send, streams that were ``touched`` (there is something to read, room to write, an end or a failure)
-and streams that the other side has ``opened``.
+Input are the packets that arrive and the calls of the program. Output are the packets to send, the
+streams that were ``touched`` (bytes to read, room to write, an end or a failure) and the streams
+that the peer has ``opened``.
 
-A connection has two ids, one of each side, that are in each packet; ``conversation`` finds out the
-other side's. Packets of a connection are numbered, and acknowledged by their numbers.
+A connection has an id on each side; both are in each packet. ``conversation`` finds out the peer's.
+Packets of a connection are numbered and acknowledged by their numbers.
 """
 
 from __future__ import annotations
@@ -49,26 +49,26 @@ CAUSES = {
     Code.VIOLATION: FailureCause.VIOLATION,
     Code.SILENCE: FailureCause.LOST_SIGHT,
 }
-"""What a code of the other side means here."""
+"""The failure cause for each code that the peer sends."""
 
 
 class Connection:
-    """The streams with another host, between two ids.
+    """The streams with another host, between two connection ids.
 
     Attributes:
-        local: The id of this side.
-        remote: That of the other side, 0 as long as it is not known.
-        touched: Streams of which something has changed, for those who use them to take out.
-        opened: Streams that the other side has opened, likewise.
-        room_to_open: Whether the other side has let more streams be opened, likewise.
-        held: Bytes that were written and have not arrived, without those that were said in one
-            packet: the congestion window bounds these.
-        deliveries: How often bytes of streams, or ends of them, were acknowledged.
-        failure: Why it has ended, None while it has not.
-        recovery: The packets that are on their way.
-        builder: What makes the packets.
-        received: The numbers of those that have come.
-        streams: Those that are not over, by their keys; to be read only.
+        local: The local connection id.
+        remote: The remote connection id; 0 while it is not known.
+        touched: Streams with news; the caller takes them out.
+        opened: Streams that the peer has opened; the caller takes them out.
+        room_to_open: True if the peer has raised its limit on streams; the caller clears it.
+        held: Bytes that were written and are not acknowledged, without those of streams sent in one
+            packet, which the congestion window bounds.
+        deliveries: The number of acknowledgements of bytes or ends of streams.
+        failure: Why the connection has ended; None while it has not.
+        recovery: The packets in flight.
+        builder: Builds the packets to send.
+        received: The packet numbers received.
+        streams: The streams that are not over, by key. Read-only.
     """
 
     def __init__(self, local: int, congestion: CongestionControl, *, checked: bool) -> None:
@@ -95,58 +95,58 @@ class Connection:
 
     @property
     def has_streams(self) -> bool:
-        """Whether there are streams that are not over."""
+        """True if there are streams that are not over."""
         return bool(self.streams)
 
     @property
     def has_unacknowledged(self) -> bool:
-        """Whether something is to be sent, or on its way."""
+        """True if frames wait to be sent or packets are in flight."""
         return self.builder.has_something or len(self.recovery) > 0
 
     @property
     def has_undelivered(self) -> bool:
-        """Whether something has not arrived: what waits for credit is part of that."""
+        """True if something is not acknowledged, including bytes that wait for credit."""
         return self.held > 0 or self.has_unacknowledged
 
     # From the program.
 
     @property
     def can_open(self) -> bool:
-        """Whether the other side lets this one open another stream."""
+        """True if the peer's limit allows another stream."""
         return self._table.can_open
 
     @property
     def may_open(self) -> int:
-        """How many streams the other side lets this one open now."""
+        """The number of streams that may be opened now."""
         return self._table.room
 
     def open(self, kind: StreamKind) -> StreamState:
-        """Open a stream; ``can_open`` has to be true."""
+        """Open a stream; ``can_open`` must be true."""
         stream = self._table.open(kind)
         if kind is StreamKind.STREAM:
-            # Others begin with what they are for.
+            # Other kinds are opened by the first bytes that are written.
             self.builder.queue(stream)
         return stream
 
     def write(self, stream: StreamState, data: bytes | memoryview) -> None:
-        """Take bytes to send on a stream; they must not change from now on."""
+        """Write bytes on a stream; they must not change from now on."""
         stream.sending.write(data)
         self._count_held(stream)
         self.builder.queue(stream)
 
     def room(self, stream: StreamState) -> int:
-        """Return how many bytes may be written on a stream now; 0 or less for none."""
+        """Return the number of bytes that may be written on a stream now; 0 for none."""
         if stream.sending.unsent >= LOW_WATER:
             return 0
         room = max(MIN_HELD, (MAX_HELD - self.held) // 2) - stream.held
-        # It is not worth while to write less.
+        # Less than that is not worth a write.
         return room if room >= QUANTUM else 0
 
     def _count_held(self, stream: StreamState) -> None:
-        """Count what is held of a stream, and let it go on if it waits for that.
+        """Update the held bytes of a stream, and wake its writer if there is room.
 
-        A stream that waits holds something, so it gets here as soon as that arrives. What others
-        hold need not wake it.
+        A waiting writer holds bytes itself, so this runs as soon as some are acknowledged. Changes
+        of other streams need not wake it.
         """
         sending = stream.sending
         held = 0 if sending.is_over else sending.written - sending.base
@@ -157,12 +157,12 @@ class Connection:
             self.touched[stream] = None
 
     def finish(self, stream: StreamState) -> None:
-        """End what this side sends on a stream."""
+        """End the sending half of a stream."""
         if stream.sending.advance(SendingCue.FINISH):
             self.builder.queue(stream)
 
     def read(self, stream: StreamState, limit: int, now: float) -> bytes:
-        """Return up to ``limit`` bytes that have arrived on a stream, and give credit for more."""
+        """Remove and return up to ``limit`` bytes of a stream, and give credit for more."""
         receiving = stream.receiving
         data = receiving.read(limit)
         if self._windows.read(stream, now, self.recovery.round_trip.smooth):
@@ -170,7 +170,7 @@ class Connection:
         return data
 
     def read_whole(self, stream: StreamState) -> bytes:
-        """Return all bytes of a stream that has all of them; the program knows of the end too."""
+        """Remove and return all bytes of a complete stream, and mark its end as read."""
         receiving = stream.receiving
         data = receiving.read_all()
         if receiving.advance(ReceivingCue.ALL_READ) and stream.sending.is_over:
@@ -178,24 +178,24 @@ class Connection:
         return data
 
     def end_read(self, stream: StreamState) -> None:
-        """Note that the program knows of the end of what the other side sends."""
+        """Note that the program has read the end of a stream."""
         if stream.receiving.advance(ReceivingCue.ALL_READ):
             self._forget_if_over(stream)
 
     def accept(self, stream: StreamState, now: float) -> None:
-        """Tell the other side that a stream that it opened is taken."""
+        """Accept a stream that the peer opened, and notify the peer."""
         if not stream.accepted:
             stream.accepted = True
             self.builder.add(Control(FrameType.ACCEPT, stream.key))
             self.widen(stream, now)
 
     def widen(self, stream: StreamState, now: float) -> None:
-        """Give a stream that is going to be read its first window."""
+        """Give a stream that will be read its first window."""
         if stream.receiving.wants_more and self._windows.open(stream, now):
             self.builder.add(Control(FrameType.CREDIT, stream.key))
 
     def reset(self, stream: StreamState, halves: int, code: Code, reason: str = "") -> None:
-        """End halves of a stream before their time, and tell the other side why."""
+        """Abort halves of a stream, and notify the peer with the reason."""
         told = 0
         if halves & SENDING and stream.sending.advance(SendingCue.GIVE_UP):
             told |= SENDING
@@ -208,7 +208,7 @@ class Connection:
         self._forget_if_over(stream)
 
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Send a PING, which the peer has to acknowledge."""
         self.builder.add(PING_CONTROL)
 
     def fail(self, failure: Failure) -> None:
@@ -221,13 +221,13 @@ class Connection:
     # From the other side.
 
     def receive(self, packet: bytes, number: int, now: float) -> int:
-        """Take a packet of this connection, whose header has been read.
+        """Process a packet of this connection whose header has been read.
 
         Returns:
-            How many frames were in it.
+            The number of frames in the packet.
 
         Raises:
-            StreamPacketError: It is refused. It is then not acknowledged.
+            StreamPacketError: The packet is refused, and not acknowledged.
         """
         self._check_number(number)
         eliciting = asks = False
@@ -252,7 +252,7 @@ class Connection:
                     if self._table.allow(frame.limit):
                         self.room_to_open = True
                 else:
-                    # What a PING wants is the acknowledgement.
+                    # A PING asks for an acknowledgement at once.
                     asks = True
         self.received.add(number, 1, now, eliciting=eliciting, asks=asks)
         return len(frames)
@@ -270,10 +270,10 @@ class Connection:
         last: int,
         asks: int,
     ) -> None:
-        """Take a packet of this connection that is an ACK and one DATA frame.
+        """Process a packet of this connection with an ACK and one DATA frame.
 
         Raises:
-            StreamPacketError: It is refused. It is then not acknowledged.
+            StreamPacketError: The packet is refused, and not acknowledged.
         """
         if number != self.received.largest + 1:
             self._check_number(number)
@@ -293,10 +293,10 @@ class Connection:
         last: bool,
         asks: bool,
     ) -> None:
-        """Take a packet of this connection that is one DATA frame.
+        """Process a packet of this connection with one DATA frame.
 
         Raises:
-            StreamPacketError: It is refused. It is then not acknowledged.
+            StreamPacketError: The packet is refused, and not acknowledged.
         """
         if number != self.received.largest + 1:
             self._check_number(number)
@@ -313,10 +313,10 @@ class Connection:
         data: memoryview,
         more: list[memoryview],
     ) -> bool:
-        """Take several such packets that follow each other, if they are what is next.
+        """Process consecutive packets with one DATA frame each, if they continue the stream.
 
         Returns:
-            Whether they are; if not, nothing has happened.
+            True if they were processed. If False, nothing has happened.
         """
         found, largest = self._table.get(stream ^ 1), self.received.largest
         if found is None or found.kind is not kind or not 0 < number - largest <= MAX_JUMP:
@@ -328,15 +328,19 @@ class Connection:
         return True
 
     def _check_number(self, number: int) -> None:
-        """Raise StreamPacketError if no packet with that number may come (any more)."""
+        """Check a packet number.
+
+        Raises:
+            StreamPacketError: The number is too high, or was received before.
+        """
         received = self.received
         if number > received.largest + MAX_JUMP:
             raise StreamPacketError(
-                Fault.NUMBER_TOO_FAR, f"packet {number} comes after {received.largest}"
+                Fault.NUMBER_TOO_FAR, f"packet {number} is too far above {received.largest}"
             )
         if number in received:
-            # It may be that the acknowledgement was lost, but then the sender will use another.
-            raise StreamPacketError(Fault.DUPLICATE, f"packet {number} has come before")
+            # If the acknowledgement was lost, the sender retransmits with another number.
+            raise StreamPacketError(Fault.DUPLICATE, f"packet {number} was received before")
 
     def _data_came(
         self, wire_key: int, kind: StreamKind, offset: int, data: memoryview, last: bool
@@ -347,7 +351,7 @@ class Connection:
         receiving = stream.receiving
         if last and not offset and receiving.receive_whole(data):
             if is_new:
-                # Who takes it finds out that it is all there.
+                # The taker finds out that the stream is complete.
                 self.opened.append(stream)
             else:
                 self.touched[stream] = None
@@ -367,7 +371,7 @@ class Connection:
         if ranges[0][1] > self.builder.next_number:
             raise StreamPacketError(Fault.NOT_SENT, f"packet {ranges[0][1] - 1} was never sent")
         arrived, lost = self.recovery.acknowledged(ranges, delay, now)
-        # Pieces of a stream that follow each other are one.
+        # Consecutive pieces of a stream are joined.
         before: StreamState | None = None
         first = end = 0
         for packet in arrived:
@@ -413,14 +417,14 @@ class Connection:
             if self._table.forget(key):
                 self.builder.add(STREAMS_CONTROL)
             return
-        # What the other side sends is what this one receives.
+        # The peer's sending half is this side's receiving half.
         halves = (frame.halves & SENDING and RECEIVING) | (frame.halves & RECEIVING and SENDING)
         failure = Failure(CAUSES[frame.code], frame.reason)
         self._fail_stream(stream, halves, failure)
         self._forget_if_over(stream)
 
     def check_timers(self, now: float) -> None:
-        """Do what the timers of loss recovery want."""
+        """Run the timers of loss recovery that have expired."""
         recovery = self.recovery
         if now >= recovery.loss_deadline:
             self.builder.send_again(recovery.find_lost(now))

@@ -1,4 +1,4 @@
-"""The life of a connection, as a table.
+"""The state machine of a connection.
 
 ::
 
@@ -15,7 +15,7 @@ from knet_trio.streams._core.quick_enum import QuickEnum
 
 
 class ConnectionStage(QuickEnum):
-    """How far a connection is; the value says what that means."""
+    """The stage of a connection; the value describes it."""
 
     GREETING = "the other side is asked for its id"
     OPEN = "both sides know both ids"
@@ -23,7 +23,7 @@ class ConnectionStage(QuickEnum):
 
 
 class ConnectionCue(QuickEnum):
-    """What takes a connection further."""
+    """An event in the life of a connection; the value describes it."""
 
     ANSWER = "a HELLO comes with this side's id"
     BOTH_IDS = "a FRAMES packet comes with this side's id"
@@ -53,4 +53,4 @@ CONNECTION_TRANSITIONS: Final = {
     (ConnectionStage.GREETING, ConnectionCue.CLOSED_HERE): ConnectionStage.ENDED,
     **{(ConnectionStage.OPEN, cue): ConnectionStage.ENDED for cue in _ENDINGS},
 }
-"""What a connection becomes. What is not here changes nothing."""
+"""The next stage for each stage and cue. Other combinations change nothing."""

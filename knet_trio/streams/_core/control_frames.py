@@ -1,7 +1,7 @@
-"""Frames that are neither data nor acknowledgements: what is to be sent, and sent again if lost.
+"""Control frames: all frames but DATA and ACK, which are sent again if lost.
 
-What is kept is which frame it is and not its bytes: these are made when it is sent, of what is true
-then.
+A frame is queued by its type and stream. Its bytes are written at the time it is sent, from the
+state at that time.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from knet_trio.streams._core.wire_writing import (
 
 
 class Control(NamedTuple):
-    """A frame to be sent.
+    """A control frame to be sent.
 
     Attributes:
-        type: Its type: anything but DATA and ACK.
-        stream: The stream it is about, if it is about one.
-        halves: Of a RESET, the halves that end.
-        code: Of a RESET, why.
-        reason: Of a RESET, why in words.
+        type: The type of the frame, neither DATA nor ACK.
+        stream: The key of the stream, for frames about a stream.
+        halves: RESET: the halves that end.
+        code: RESET: the code of the reason.
+        reason: RESET: the reason in words.
     """
 
     type: FrameType
@@ -45,7 +45,7 @@ STREAMS_CONTROL = Control(FrameType.STREAMS)
 
 
 def write_control(control: Control, table: StreamTable) -> bytes:
-    """Return a frame as it is now, nothing if it is of no use any more."""
+    """Return the bytes of a frame for the present state; empty if the frame is obsolete."""
     kind = control.type
     if kind is FrameType.PING:
         return PING_FRAME

@@ -1,17 +1,17 @@
-"""All connections with one host, one after the other: how they begin, and how they end.
+"""The successive connections with one host: how they begin and how they end.
 
-Each connection has an id on each side. An endpoint draws a number when it starts, its incarnation,
-and its connections with a host have the ids that follow it: so an id is never used twice, and who
-has started again has others. A greeting (HELLO) has the id that the next connection of its sender
-would have, and is answered with that of the receiver. Nothing is remembered of one that was
-answered. The connection begins when a packet comes that has both ids: then the one that sent it
-has seen the answer, so the greeting was not an old one, and its sender is there.
+Each connection has an id on each side. An endpoint draws a random number when it starts, its
+incarnation, and its connections with a host take the ids from there on: so an id is never used
+twice, and a restarted endpoint uses other ids. A greeting (HELLO) carries the id of its sender's
+next connection, and is answered with the id of the receiver's. The receiver keeps no state for it.
+The connection begins when a packet with both ids arrives: its sender has then seen the answer, so
+the greeting was not an old one and the peer is alive.
 
-- A greeting of a host with which there is a connection says that it has started again. That
-  connection ends when the new one begins, and not before.
-- A packet with an id that is not in use is answered with UNKNOWN, which has both its ids. Whoever
-  gets that for a connection it has knows that the other side has lost it.
-- Two that greet each other at the same time answer each other, with the ids that they have sent.
+- A greeting from a host with a connection means that the host has restarted. The old connection
+  ends when the new one begins, and not before.
+- A packet with an unknown id is answered with UNKNOWN, which carries both its ids. A host that gets
+  UNKNOWN for a connection of its own knows that the peer has lost it.
+- Two hosts that greet each other at the same time answer each other, with the ids they have sent.
 """
 
 from __future__ import annotations
@@ -54,26 +54,27 @@ from knet_trio.streams._core.wire_reading import (
 )
 
 _IDS: Final = 2**64
-# Ids that are this close are of one incarnation.
+# Ids closer than this belong to one incarnation.
 _SAME_INCARNATION: Final = 2**32
 
 
 class Conversation:
-    """What this side and one host have to say to each other.
+    """The protocol state with one host: the present connection, greetings and replies.
 
-    Call ``receive`` for each packet, and ``poll`` when ``deadline`` has come or anything was called
-    that has something sent.
+    Call ``receive`` for each packet, and ``poll`` at ``deadline`` and after each call that may have
+    queued a packet.
 
     Args:
-        incarnation: A number of 64 bits that was drawn at random.
-        patience: Seconds of silence after which a connection has failed.
-        checked: Whether packets have checksums.
-        congestion: Makes the congestion control of a connection, for packets of so many bytes.
+        incarnation: A random number of 64 bits.
+        patience: The time of silence after which a connection fails [seconds].
+        checked: True for packets with checksums.
+        congestion: Creates the congestion control of a connection, for a packet size in bytes.
 
     Attributes:
-        connection: The connection that there is, or that begins; to be read only.
-        ended: Connections that have failed; who looks at them takes them out.
-        frames: How many frames, or packets of which each has one, ``receive_many`` took last.
+        connection: The present connection, open or greeting; None if there is none. Read-only.
+        ended: Connections that have ended; the caller takes them out.
+        frames: The number of frames in the packets that ``receive_many`` took last; a fast path
+            may count several packets once.
     """
 
     def __init__(
@@ -100,12 +101,12 @@ class Conversation:
 
     @property
     def stage(self) -> ConnectionStage:
-        """How far the connection is."""
+        """The stage of the connection."""
         return self._stage
 
     @property
     def checked(self) -> bool:
-        """Whether packets that are made from now on have checksums; settable."""
+        """True if packets built from now on get checksums; settable."""
         return self._replies.checked
 
     @checked.setter
@@ -117,7 +118,7 @@ class Conversation:
     # From the program.
 
     def begin(self, now: float) -> Connection:
-        """Return the connection; greet the host if there is none."""
+        """Return the connection; if there is none, begin one and greet the host."""
         if self.connection is None:
             self.connection = Connection(
                 self._next_id, self._congestion(MIN_PIECE), checked=self.checked
@@ -129,7 +130,7 @@ class Conversation:
         return self.connection
 
     def open(self, kind: StreamKind, now: float) -> StreamState | None:
-        """Open a stream; None if the other side lets no more be opened now."""
+        """Open a stream; return None if the peer's limit is reached."""
         connection = self.connection or self.begin(now)
         if not connection.can_open:
             return None
@@ -145,10 +146,11 @@ class Conversation:
         now: float,
         piece: int,
     ) -> bytes | None:
-        """Return the one packet that has all that this side will ever say on a stream.
+        """Return a packet with everything that this side sends on a stream.
 
         Returns:
-            None if it is not that simple, and nothing has happened: write it and end it.
+            The packet, or None if it cannot be sent that way. Then nothing has happened: use
+            ``write`` and ``finish`` of the connection.
         """
         if (
             connection is not self.connection
@@ -161,12 +163,12 @@ class Conversation:
         )
 
     def hint(self, now: float) -> None:
-        """Find out how things are: there is news of the links."""
+        """Greet or probe the host now: the state of a link has changed."""
         connection = self.connection
         if connection is None:
             return
         if self._stage is ConnectionStage.GREETING:
-            # Several links may come up within a round trip: no answer may have come yet.
+            # Several links may come up within a round trip, before the first answer arrives.
             self._hello_interval = HELLO_INTERVAL
             self._greetings = 0
             self._next_hello = now
@@ -175,7 +177,7 @@ class Conversation:
             connection.ping()
 
     def close(self, failure: Failure, code: Code, now: float) -> list[bytes]:
-        """End the connection; return the packets that tell the other side."""
+        """End the connection; return the packets that notify the peer."""
         connection = self.connection
         was_open = self._stage is ConnectionStage.OPEN
         if connection is None or not self._end(ConnectionCue.CLOSED_HERE, failure, now):
@@ -185,10 +187,10 @@ class Conversation:
     # From the other side.
 
     def receive(self, packet: bytes, now: float) -> None:
-        """Take a packet from the host.
+        """Process a packet from the host.
 
         Raises:
-            StreamPacketError: It is refused.
+            StreamPacketError: The packet is refused.
         """
         connection = self.connection
         header = read_header_untrusted(packet)
@@ -206,7 +208,7 @@ class Conversation:
                 connection.local,
                 connection.remote,
             ):
-                raise StreamPacketError(Fault.NO_CONNECTION, "it is of no connection")
+                raise StreamPacketError(Fault.NO_CONNECTION, "packet of an unknown connection")
             if header.kind is StreamPacketKind.UNKNOWN:
                 self._end(ConnectionCue.UNKNOWN, Failure(FailureCause.FORGOTTEN, ""), now)
             else:
@@ -216,19 +218,19 @@ class Conversation:
     def receive_many(
         self, packets: Sequence[bytes], start: int, now: float, errors: list[StreamPacketError]
     ) -> int:
-        """Take packets from the host in their order, until there were many frames in them.
+        """Process packets from the host in order, up to ``MAX_FRAMES`` frames.
 
-        What comes most, packets with the data of one stream that follow each other, is read and
-        taken in one go.
+        The most frequent case, consecutive packets with data of one stream, is processed in one
+        step.
 
         Args:
             packets: The packets.
-            start: The number of the first that is to be taken.
+            start: The index of the first packet to process.
             now: The time.
-            errors: Gets why some were refused.
+            errors: A list to which the errors of refused packets are appended.
 
         Returns:
-            The number of the first that was not taken.
+            The index of the first packet that was not processed.
         """
         index, count = start, len(packets)
         self.frames = 0
@@ -244,7 +246,7 @@ class Conversation:
     def _receive_next(
         self, packets: Sequence[bytes], index: int, now: float, errors: list[StreamPacketError]
     ) -> int:
-        """Take one packet, or more that follow it; return how many, and add what was refused."""
+        """Process one packet or a run of packets; return their number, and add to ``errors``."""
         packet, connection = packets[index], self.connection
         answer = read_answer_untrusted(packet)
         whole = read_whole_untrusted(packet) if answer is None else None
@@ -288,7 +290,7 @@ class Conversation:
             except StreamPacketError as error:
                 errors.append(error)
                 if self._refuse(connection, error, now):
-                    # Those that follow are of no connection any more.
+                    # The connection has ended: the following packets belong to none.
                     return place + 1
             else:
                 self._heard = now
@@ -303,7 +305,7 @@ class Conversation:
         self._heard = now
 
     def _refuse(self, connection: Connection, error: StreamPacketError, now: float) -> bool:
-        """End the connection if the other side broke the rules; return whether it did."""
+        """End the connection if the error is a violation; return whether it has ended."""
         if error.fault not in VIOLATIONS:
             return False
         self._replies.add(self._close_packet(connection, Code.VIOLATION, str(error)))
@@ -311,7 +313,11 @@ class Conversation:
         return self._end(ConnectionCue.VIOLATION, failure, now)
 
     def _find(self, header: PacketHeader, now: float) -> Connection:
-        """Return the connection that begins with a packet that has both its ids."""
+        """Return the connection that a packet with both ids opens.
+
+        Raises:
+            StreamPacketError: The ids are of no connection; UNKNOWN is queued as the reply.
+        """
         connection = self.connection
         if connection is not None and connection.local == header.receiver:
             if self._stage is ConnectionStage.GREETING:
@@ -328,15 +334,15 @@ class Conversation:
             self._opens(connection, header.sender, ConnectionCue.BOTH_IDS, now)
             return connection
         self._replies.add(self._replies.unknown(header.sender, header.receiver))
-        raise StreamPacketError(Fault.NO_CONNECTION, "it is of no connection")
+        raise StreamPacketError(Fault.NO_CONNECTION, "packet of an unknown connection")
 
     def _hello_came(self, header: PacketHeader, now: float) -> None:
         connection = self.connection
         if header.receiver:
             if connection is None or header.receiver != connection.local:
-                raise StreamPacketError(Fault.NO_CONNECTION, "it answers no greeting")
+                raise StreamPacketError(Fault.NO_CONNECTION, "answer to an unknown greeting")
             if self._opens(connection, header.sender, ConnectionCue.ANSWER, now):
-                # So that the other side has seen both ids.
+                # A packet with both ids opens the connection at the peer.
                 connection.ping()
         elif connection is None or header.sender != connection.remote:
             self._replies.add(self._hello(header.sender))
@@ -363,7 +369,7 @@ class Conversation:
 
     @property
     def deadline(self) -> float:
-        """When ``poll`` has to be called next; minus infinity if there is something to send."""
+        """When ``poll`` has to be called next; minus infinity if packets can be sent now."""
         if self._replies.waiting:
             return -math.inf
         connection = self.connection
@@ -371,7 +377,7 @@ class Conversation:
             return math.inf
         if self._stage is not ConnectionStage.OPEN:
             return min(self._next_hello, self._silence(connection))
-        # This is asked for each packet, so that `min` and properties would take too long.
+        # Called for each packet: `min` and properties would take too long.
         builder, recovery = connection.builder, connection.recovery
         if (builder.ready or builder.controls) and builder.may_send:
             return -math.inf
@@ -393,17 +399,17 @@ class Conversation:
 
     @property
     def silence_deadline(self) -> float:
-        """When the connection fails if nothing comes, or is acknowledged, until then."""
+        """When the connection fails if nothing arrives or is acknowledged by then."""
         connection = self.connection
         return math.inf if connection is None else self._silence(connection)
 
     def poll(self, now: float, piece: int, count: int) -> Sequence[bytes]:
-        """Return packets to be sent now.
+        """Run the timers that have expired, and return the packets to send now.
 
         Args:
-            now: The time in seconds.
-            piece: How many bytes a packet may have.
-            count: How many packets there may be, but for a few short ones.
+            now: The time [seconds].
+            piece: The largest packet size [bytes].
+            count: The largest number of packets, without a few short replies.
         """
         packets = self._replies.take()
         connection = self.connection
@@ -437,8 +443,8 @@ class Conversation:
     def _is_silent(self, connection: Connection, now: float) -> None:
         late = now - self._silence(connection)
         if late > STALL:
-            # This process was not running. What has come meanwhile has not been looked at, and the
-            # other side may have had no reason to say anything.
+            # This process was not running. Packets that arrived meanwhile are not processed yet,
+            # and the peer may have had no reason to send any.
             since = now - self._patience + min(late, self._patience)
             self._heard = max(self._heard, since)
             connection.recovery.wait_again(since)
@@ -452,8 +458,8 @@ class Conversation:
         since = self._heard if connection.has_streams else math.inf
         recovery = connection.recovery
         if len(recovery):
-            # Without streams too: else an idle connection would send probes to a host that is gone
-            # for as long as that is.
+            # Without streams too: otherwise an idle connection would send probes to a host that is
+            # gone without end.
             since = min(since, recovery.waiting_since)
         return since + self._patience
 
@@ -468,7 +474,7 @@ class Conversation:
         connection = self.connection
         if connection is None or not self._advance(cue):
             return False
-        # The id has been told to the other side, and is not used again.
+        # The peer knows the id, which is therefore not reused.
         self._next_id = (connection.local + 1) % _IDS or 1
         self._next_hello = math.inf
         self.connection = None

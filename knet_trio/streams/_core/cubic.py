@@ -1,8 +1,7 @@
 """CUBIC (RFC 9438): the window after a loss is a cubic function of the time since then.
 
-It comes back to the size at which the loss was quickly, stays near it for a while, and goes on from
-there ever faster. So it depends less on the round trip than NewReno, whose growth is its lower
-bound.
+The window quickly returns to its size at the loss, stays near it for a while and then grows ever
+faster. So it depends less on the round-trip time than NewReno, whose growth is its lower bound.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ from knet_trio.streams._core.congestion import CongestionControl
 
 CUBIC_LOSS: Final = 0.7
 CUBIC_SCALE: Final = 0.4
-# What a flow of the same average window as Reno's adds a round trip, in packets.
+# The growth per round trip, in packets, of a flow with the same average window as Reno's.
 _RENO_GROWTH: Final = 3 * (1 - CUBIC_LOSS) / (1 + CUBIC_LOSS)
 
 
 class Cubic(CongestionControl):
-    """The window as a cubic function of time."""
+    """A congestion window that is a cubic function of time."""
 
     def __init__(self, piece: int) -> None:
         super().__init__(piece)
-        # In bytes: the window at the last loss, and what NewReno would have now.
+        # In bytes: the window at the last loss, and NewReno's window now.
         self._peak: float = 0.0
         self._like_reno: float = 0.0
-        # When growing began after the last loss, and how long it takes to come to the peak.
+        # When the growth after the last loss began; how long it takes to reach the peak.
         self._epoch: float | None = None
         self._climb = 0.0
         self._peak_before: float = 0.0
@@ -52,7 +51,7 @@ class Cubic(CongestionControl):
     def _reduced(self) -> int:
         window = self.window
         self._peak_before = self._peak
-        # Fast convergence: who has less than at the loss before leaves room to others.
+        # Fast convergence: a flow with less than at the loss before leaves room to others.
         self._peak = window * (1 + CUBIC_LOSS) / 2 if window < self._peak else window
         self._epoch = None
         return int(window * CUBIC_LOSS)

@@ -1,4 +1,4 @@
-"""What can be wrong with a packet, and what is done about it."""
+"""The reasons to refuse a packet."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import enum
 
 
 class Fault(enum.StrEnum):
-    """Why a packet was refused. Each is counted."""
+    """The cause under which a refused packet is counted."""
 
-    # Bytes that are no packet: they are anybody's, and change nothing.
+    # Bytes that are not a valid packet: anybody may have sent them, and they change nothing.
     MALFORMED = "malformed"
     WRONG_VERSION = "wrong_version"
     WRONG_CHECKSUM = "wrong_checksum"
     UNKNOWN_KIND = "unknown_kind"
     UNKNOWN_FRAME = "unknown_frame"
 
-    # Packets that come twice or out of nowhere, or of a connection that there is not (any more).
+    # Duplicates, packets of unknown or ended connections, and packets that find no room.
     DUPLICATE = "duplicate"
     NUMBER_TOO_FAR = "number_too_far"
     NO_CONNECTION = "no_connection"
     TOO_MANY_SEGMENTS = "too_many_segments"
 
-    # What the other side must not do: the connection ends.
+    # Violations of the protocol: the connection ends.
     CREDIT_EXCEEDED = "credit_exceeded"
     STREAMS_EXCEEDED = "streams_exceeded"
     WRONG_SIZE = "wrong_size"
@@ -40,14 +40,14 @@ VIOLATIONS = frozenset(
         Fault.NOT_OPENED,
     }
 )
-"""Faults after which the two sides cannot go on."""
+"""Faults that end the connection."""
 
 
 class StreamPacketError(Exception):
-    """A packet that is refused: the only error that hostile bytes can cause.
+    """A refused packet: the only error that hostile bytes can cause.
 
     Attributes:
-        fault: The cause it is counted under.
+        fault: The cause under which the packet is counted.
     """
 
     def __init__(self, fault: Fault, message: str) -> None:

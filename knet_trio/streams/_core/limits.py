@@ -1,6 +1,6 @@
-"""The numbers of the protocol. ``docs/streams-protocol.md`` has the same, and a test compares them.
+"""The constants of the protocol, in bytes and seconds.
 
-Sizes are bytes, times are seconds.
+``docs/streams-protocol.md`` lists them too; a test compares the two.
 """
 
 from __future__ import annotations
@@ -10,94 +10,94 @@ from typing import Final
 # Streams.
 
 INITIAL_CREDIT: Final = 16 * 1024
-"""Bytes that may be sent on a stream before the receiver has given credit for it."""
+"""Bytes that may be sent on a stream before the receiver gives credit."""
 MAX_STREAMS: Final = 1024
-"""Streams that the other side may have open at once, those it opened."""
+"""Streams that the peer may have open at once, counting those it opened."""
 MAX_OFFSET: Final = 2**62
-"""No stream has more bytes."""
+"""The largest number of bytes of a stream."""
 MAX_REASON: Final = 240
-"""Bytes of UTF-8 that say why something is ended."""
+"""The largest reason of an end, in bytes of UTF-8."""
 
-# Windows of the receiver, which it chooses freely.
+# Windows of the receiver, which may choose them freely.
 
 FIRST_WINDOW: Final = 256 * 1024
-"""The window of a stream when it is accepted, if the budget has that much."""
+"""The window of a stream when it is accepted, if the budget allows."""
 MAX_WINDOW: Final = 4 * 1024 * 1024
 """The largest window of a stream."""
 WINDOW_BUDGET: Final = 32 * 1024 * 1024
-"""What the windows of all streams with a host may add up to, beside the initial credit of each."""
+"""The sum of the windows of all streams with a host, without the initial credit of each."""
 MAX_SEGMENTS: Final = 4096
-"""Pieces of a stream that are kept while something before them is missing."""
+"""Segments of a stream that are kept while bytes before them are missing."""
 SEGMENT_CREDIT: Final = 256
-"""Bytes of a stream's window for each such piece: no more pieces are kept than go into it."""
+"""Bytes of a stream's window that are required for each such segment."""
 
-# What the sending side holds, which it chooses freely.
+# Send buffers, which the sender may choose freely.
 
 MAX_HELD: Final = 64 * 1024 * 1024
-"""Bytes that a program may have handed over for a host and that have not arrived: each stream has
-room for as many as half of what is left of it."""
+"""The budget for unacknowledged bytes of all streams with a host. A stream may buffer half of the
+unused budget."""
 MIN_HELD: Final = 64 * 1024
-"""Each stream has room for that many bytes, whatever others hold."""
+"""Bytes that each stream may buffer, even if the budget is used up."""
 
 # Packets.
 
 MAX_FRAMES: Final = 64
-"""Frames in a packet, at most: all that they set going is done in one go."""
+"""The largest number of frames in a packet: they are processed in one turn."""
 MAX_CHECKED: Final = 16 * 1024
-"""Larger packets have no checksum: no network carries them in one piece, only a machine's own
-memory does."""
+"""The largest packet with a checksum. Larger ones travel only in a machine's own memory: no network
+carries them in one piece."""
 
 # Acknowledgements.
 
 MAX_ACK_DELAY: Final = 0.01
-"""The longest that an acknowledgement is put off."""
+"""The longest delay of an acknowledgement."""
 ASK_BYTES: Final = 1024 * 1024
-"""Bytes after which a sender asks for an acknowledgement, at most."""
+"""Bytes after which a sender asks for an acknowledgement at the latest."""
 ASK_SHARE: Final = 4
-"""A sender asks for an acknowledgement after that part of its congestion window."""
+"""A sender asks for an acknowledgement after its congestion window divided by this number."""
 MAX_ACK_RANGES: Final = 64
-"""Ranges of packet numbers in an acknowledgement, at most."""
+"""The largest number of packet number ranges after the first in an acknowledgement."""
 MAX_KEPT_RANGES: Final = 256
-"""Ranges of received packet numbers that are kept; what is below them counts as received."""
+"""Ranges of received packet numbers that are kept; lower numbers count as received."""
 MAX_NUMBER: Final = 2**62
-"""No packet has a higher number."""
+"""The highest packet number."""
 MAX_JUMP: Final = 2**31
-"""How far the number of a packet may be above the highest that has come: a sender would have to
-lose that many in a row, and a gap that is larger has no room in an acknowledgement."""
+"""The largest jump of a packet number above the highest received: a sender would have to lose that
+many packets in a row, and a larger gap does not fit in an acknowledgement."""
 
 # Loss recovery (RFC 9002).
 
 PACKET_THRESHOLD: Final = 3
-"""A packet is lost when one that was sent this many later is acknowledged."""
+"""A packet is lost when a packet sent this many packets later is acknowledged."""
 MAX_PACKET_THRESHOLD: Final = 512
-"""As far as that number grows where packets overtake each other."""
+"""The limit of the packet threshold, which grows where packets overtake each other."""
 TIME_THRESHOLD: Final = 9 / 8
-"""A packet is lost when one that was sent later is acknowledged, after this many round trips."""
+"""A packet is lost this many round trips after it was sent, if a later one is acknowledged."""
 MAX_TIME_THRESHOLD: Final = 2.0
-"""As far as that factor grows where packets overtake each other."""
+"""The limit of the time threshold, which grows where packets overtake each other."""
 GRANULARITY: Final = 0.001
-"""No timer of loss recovery is shorter."""
+"""The shortest timer of loss recovery."""
 INITIAL_RTT: Final = 0.1
-"""The round trip before one is measured."""
+"""The round-trip time before the first measurement."""
 MAX_PROBE_TIMEOUT: Final = 1.0
-"""As far as the probe timeout grows: the heartbeat of the links finds out who is gone."""
+"""The longest probe timeout: the heartbeat of the links detects a host that is gone."""
 PROBES: Final = 2
-"""Packets that are sent when the probe timeout is over."""
+"""Packets that are sent when the probe timeout expires."""
 PERSISTENT: Final = 3
-"""Probe timeouts without an acknowledgement after which congestion is persistent."""
+"""Congestion is persistent after this many probe timeouts without an acknowledgement."""
 
 # Connections.
 
 HELLO_INTERVAL: Final = 0.1
-"""Seconds until a greeting is sent again; twice as many each time."""
+"""Seconds until a greeting is repeated; the interval doubles each time."""
 MAX_HELLO_INTERVAL: Final = 1.0
-"""As far as that grows."""
+"""The longest interval between greetings."""
 GREETINGS: Final = 4
-"""Greetings to a host that nobody here wants anything of yet."""
+"""Greetings that are sent to a host while no stream to it is open."""
 KEEPALIVE: Final = 1.0
-"""Seconds without a packet that has to be acknowledged, after which a ping is sent while streams
-are open; a third of `patience` if that is less."""
+"""Seconds after the last ack-eliciting packet at which a ping is sent while streams are open; a
+third of `patience` if that is less."""
 STALL: Final = 0.5
-"""A poll this late says that this process was not running."""
+"""A poll this many seconds late means that this process was not running."""
 MAX_REPLIES: Final = 16
-"""Replies to packets of no connection that wait to be sent, at most."""
+"""The largest number of replies that wait to be sent."""

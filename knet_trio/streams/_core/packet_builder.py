@@ -1,8 +1,8 @@
-"""What a connection sends next, in packets.
+"""The packets that a connection sends next.
 
-A packet has an acknowledgement if one is pending, then the control frames that wait, then data of
-the streams in turn. A stream has its turn until ``QUANTUM`` bytes have gone; so packets of one
-stream follow each other, have one size, and can go to the kernel as a train.
+A packet has an acknowledgement if one is pending, then the waiting control frames, then data of the
+streams in turn. The turn of a stream lasts for ``QUANTUM`` bytes; so packets of one stream follow
+each other, have one size, and can go to the kernel as a train.
 """
 
 from __future__ import annotations
@@ -36,29 +36,30 @@ from knet_trio.streams._core.wire_writing import (
 )
 
 QUANTUM: Final = 16 * 1024
-"""Bytes that a stream sends before it is another one's turn."""
+"""Bytes that a stream sends in its turn."""
 MIN_PIECE: Final = HEADER_SIZE + MAX_CONTROL_SIZE + 64
-"""The smallest size of packets that the protocol works with."""
+"""The smallest packet size that the protocol works with."""
 LOW_WATER: Final = 2 * 1024 * 1024
-"""A stream with less to be sent than this has room for more."""
+"""The send buffer of a stream: with fewer unsent bytes, there is room for more."""
 
-# Control frames of a packet, and those with pieces of streams; an acknowledgement goes along.
+# The most control frames in a packet; the most control and DATA frames, beside an acknowledgement.
 _MOST_CONTROLS: Final = MAX_FRAMES // 2
 _MOST_PIECES: Final = MAX_FRAMES - 1
-# A piece of a stream is not begun in less room than that.
+# The smallest room in which a piece of a stream is begun.
 _LEAST: Final = 128
-# Acknowledgements alone, with gaps, until one of them asks for an acknowledgement itself.
+# After this many packets with nothing but an acknowledgement with gaps, a PING goes along.
 _PING_AFTER: Final = 16
 
 
 class PacketBuilder:
-    """The packets that a connection sends.
+    """Builds the packets that a connection sends.
 
     Attributes:
         next_number: The number of the next packet.
-        last_eliciting: When a packet was sent last that has to be acknowledged, in seconds.
-        controls: Control frames that wait to be sent; to be read only.
-        ready: Streams that have something to send, in the order of their turns; likewise.
+        last_eliciting: When the last ack-eliciting packet was sent [seconds].
+        checked: True if packets get checksums.
+        controls: The control frames that wait to be sent. Read-only.
+        ready: The streams that have something to send, in the order of their turns. Read-only.
     """
 
     def __init__(
@@ -82,38 +83,38 @@ class PacketBuilder:
         self._turn_left = QUANTUM
         self._probes = 0
         self._acks_alone = 0
-        # Bytes sent since an acknowledgement was asked for.
+        # Bytes sent since the last request for an acknowledgement.
         self._unasked = 0
 
     @property
     def has_something(self) -> bool:
-        """Whether something waits to be sent that has to be acknowledged."""
+        """True if frames wait to be sent that have to be acknowledged."""
         return bool(self.controls or self.ready)
 
     @property
     def may_send(self) -> bool:
-        """Whether something waits to be sent, and the congestion window lets it out."""
+        """True if frames wait to be sent and the congestion window allows them."""
         return self.has_something and (
             self._probes > 0 or self._recovery.room >= self._recovery.congestion.piece
         )
 
     def add(self, control: Control) -> None:
-        """Have a control frame sent."""
+        """Queue a control frame."""
         self.controls[control] = None
 
     def queue(self, stream: StreamState) -> None:
-        """Have a stream send what it has."""
+        """Queue a stream if it has something to send."""
         if not stream.is_queued and stream.sending.has_something():
             stream.is_queued = True
             self.ready.append(stream)
 
     def allow_probes(self) -> int:
-        """Let some packets out whatever the congestion window says; return how many."""
+        """Allow ``PROBES`` packets beyond the congestion window; return their number."""
         self._probes = PROBES
         return PROBES
 
     def send_again(self, packets: Sequence[SentRun]) -> None:
-        """Have what was in packets sent again, as far as it is of use."""
+        """Queue the contents of packets again, as far as they are still needed."""
         for packet in packets:
             for stream, start, stop in packet.pieces:
                 stream.sending.lose(start, stop)
@@ -122,7 +123,7 @@ class PacketBuilder:
                 self.add(control)
 
     def _count_probe(self) -> None:
-        """Note that a probe is made; another one that has nothing to say says the same again."""
+        """Note that a probe was built; if there is nothing else, the next one repeats it."""
         self._probes -= 1
         newest = self._recovery.newest
         if self._probes and newest is not None and not self.has_something:
@@ -140,7 +141,7 @@ class PacketBuilder:
                 if not self.controls and not self._received.is_pending and not self._probes:
                     run = self._next_run(local, remote, now, piece, count - len(packets))
                     if run and not packets and isinstance(run, Parted):
-                        # More is for the next call.
+                        # The next call returns the rest.
                         self._sent(now)
                         return run
                     if run:
@@ -154,7 +155,7 @@ class PacketBuilder:
                     if self._probes:
                         self._count_probe()
                 elif self._probes:
-                    # What the oldest packets had is of no use any more.
+                    # The contents of the oldest packets are no longer needed.
                     self.add(PING_CONTROL)
             elif self._received.deadline <= now:
                 packets.append(self._acknowledge(local, remote, now, piece))
@@ -165,7 +166,7 @@ class PacketBuilder:
         return packets
 
     def _sent(self, now: float) -> None:
-        """Note that packets go that have to be acknowledged."""
+        """Note that ack-eliciting packets are sent."""
         self.last_eliciting = now
         self._acks_alone = 0
         self._recovery.arm(now)
@@ -179,13 +180,13 @@ class PacketBuilder:
         now: float,
         piece: int,
     ) -> bytes | None:
-        """Return a packet with all that a stream will ever have: the short way for requests.
+        """Return a packet with the whole of a stream: the fast path for requests.
 
         A pending acknowledgement goes along.
 
         Returns:
-            None if there is something else to send before, or it does not go into one packet. Then
-            nothing has happened.
+            The packet, or None if something else has to be sent before or the bytes do not fit.
+            Then nothing has happened.
         """
         recovery, received = self._recovery, self._received
         size = len(data)
@@ -221,12 +222,12 @@ class PacketBuilder:
         recovery.arm(now)
         self.last_eliciting = now
         self._acks_alone = 0
-        # The answer acknowledges it. What came before may still have to be asked for.
+        # The answer acknowledges this packet. Earlier ones may still need a request for that.
         self._unasked += size
         return packet
 
     def _next(self, local: int, remote: int, now: float, piece: int) -> bytes | None:
-        """Return a packet that has to be acknowledged; None if nothing is to be sent after all."""
+        """Return a packet with frames that wait; None if none of them is needed any more."""
         room = piece - HEADER_SIZE
         if not self.controls and not self._received.is_pending:
             packet = self._next_of_stream(local, remote, now, piece)
@@ -256,7 +257,7 @@ class PacketBuilder:
             room -= DATA_FRAME_SIZE + len(data)
         if not controls and not pieces:
             if told >= 0:
-                # The acknowledgement was there to go along, and now goes alone.
+                # Nothing else is needed: the acknowledgement goes alone.
                 return self._send_alone(local, remote, parts)
             return None
         number = self.next_number
@@ -270,7 +271,7 @@ class PacketBuilder:
     def _next_run(
         self, local: int, remote: int, now: float, piece: int, count: int
     ) -> Sequence[bytes]:
-        """Return several full packets with pieces of the stream whose turn it is, or none."""
+        """Return several full packets of the stream whose turn it is, or none."""
         stream = self.ready[0]
         sending = stream.sending
         size = piece - HEADER_SIZE - DATA_FRAME_SIZE
@@ -278,7 +279,7 @@ class PacketBuilder:
             count,
             sending.never_sent() // size,
             self._recovery.room // piece,
-            # Only the last of them asks.
+            # Only the last packet can ask for an acknowledgement.
             2 + (ASK_BYTES - self._unasked) // piece,
         )
         if len(self.ready) > 1:
@@ -307,7 +308,7 @@ class PacketBuilder:
         return packets
 
     def _next_of_stream(self, local: int, remote: int, now: float, piece: int) -> bytes | None:
-        """Return a packet with a piece of one stream, if that fills it or there is nothing more."""
+        """Return a packet with a piece of one stream, if it is full or nothing else waits."""
         ready = self.ready
         stream = ready[0]
         room = piece - HEADER_SIZE
@@ -325,20 +326,20 @@ class PacketBuilder:
     def _take_piece(
         self, stream: StreamState, room: int, piece: int
     ) -> tuple[int, int, bytes, memoryview]:
-        """Take a piece of the stream whose turn it is."""
+        """Take a piece of the stream whose turn it is: its places, frame head and data."""
         sending = stream.sending
         start, stop = sending.take(room)
         data = sending.data(start, stop)
         size = len(data)
         last = sending.is_last(stop)
-        # The end of a stream is waited for; that of a request is answered.
+        # A task waits for the end of a stream to arrive; a request is acknowledged by its answer.
         asks = self._asks(size, piece) or (last and stream.kind is StreamKind.STREAM)
         head = write_data_head(stream.key, stream.kind, start, size, last=last, asks=asks)
         self._after_piece(stream, size)
         return start, stop, head, data
 
     def _after_piece(self, stream: StreamState, size: int) -> None:
-        """Note that the stream whose turn it is has sent so many bytes."""
+        """Note that the stream whose turn it is has sent ``size`` bytes."""
         sending = stream.sending
         if stream.writer_waits and sending.unsent < LOW_WATER <= sending.unsent + size:
             stream.writer_waits = False
@@ -351,7 +352,7 @@ class PacketBuilder:
             self._turn_left = QUANTUM
 
     def _asks(self, size: int, piece: int) -> bool:
-        """Return whether a packet with ``size`` bytes more has to ask for an acknowledgement."""
+        """Count ``size`` bytes; return whether their packet asks for an acknowledgement."""
         self._unasked += size
         window = self._recovery.congestion.window
         if (
@@ -384,10 +385,10 @@ class PacketBuilder:
         return taken, room
 
     def _acknowledge(self, local: int, remote: int, now: float, piece: int) -> bytes:
-        """Return a packet with an acknowledgement alone."""
+        """Return a packet with nothing but an acknowledgement."""
         self._acks_alone += 1
         if self._received.has_gaps and self._acks_alone % _PING_AFTER == 0:
-            # An answer to it says which ranges need not be told any more.
+            # The acknowledgement of the PING says which ranges need not be sent again.
             self.add(PING_CONTROL)
         ack = self._received.write(now, piece - HEADER_SIZE)
         return self._send_alone(local, remote, [ack])

@@ -1,4 +1,4 @@
-"""Enums that are looked up in tables all the time."""
+"""An enum with a fast hash, for lookups in tables."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import enum
 
 
 class QuickEnum(enum.Enum):
-    """An enum whose members are compared by identity, and hashed so.
+    """An enum whose members are hashed by identity.
 
-    That of enums is a function in Python, and takes as long as the rest of looking something up.
+    ``Enum.__hash__`` is written in Python and takes as long as the rest of a lookup.
     """
 
     __hash__ = object.__hash__

@@ -1,4 +1,4 @@
-"""Sets of integers that are mostly without gaps, as ranges."""
+"""A set of integers with few gaps, stored as ranges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 class RangeSet:
-    """Integers as ranges ``[start, end)``, in ascending order, which neither overlap nor touch."""
+    """A set of integers as ranges ``[start, end)``, ascending, neither overlapping nor touching."""
 
     __slots__ = ("_ends", "_starts")
 
@@ -16,7 +16,7 @@ class RangeSet:
         self._ends: list[int] = []
 
     def __len__(self) -> int:
-        """Return how many ranges there are."""
+        """Return the number of ranges."""
         return len(self._starts)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -28,11 +28,11 @@ class RangeSet:
 
     @property
     def end(self) -> int:
-        """One more than the highest number, 0 if there is none."""
+        """The highest number plus one; 0 if the set is empty."""
         return self._ends[-1] if self._ends else 0
 
     def first(self) -> tuple[int, int]:
-        """Return the lowest range; there has to be one."""
+        """Return the lowest range; the set must not be empty."""
         return self._starts[0], self._ends[0]
 
     def newest(self, count: int) -> list[tuple[int, int]]:
@@ -41,14 +41,14 @@ class RangeSet:
         return list(pairs)[::-1]
 
     def overlaps(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Return what the ranges have in common with ``[start, end)``, in ascending order."""
+        """Return the intersection with ``[start, end)`` as ranges, in ascending order."""
         first = bisect_right(self._ends, start)
         last = bisect_left(self._starts, end)
         pairs = zip(self._starts[first:last], self._ends[first:last], strict=True)
         return [(max(start, low), min(end, high)) for low, high in pairs]
 
     def add(self, start: int, end: int) -> bool:
-        """Add the numbers from ``start`` to before ``end``; return whether any is new."""
+        """Add the range ``[start, end)``; return whether any number is new."""
         starts, ends = self._starts, self._ends
         if start >= end:
             return False
@@ -59,7 +59,7 @@ class RangeSet:
         if start == ends[-1]:
             ends[-1] = end
             return True
-        # Those that it overlaps or touches become one.
+        # Merge it with the ranges that it overlaps or touches.
         first = bisect_left(ends, start)
         last = bisect_right(starts, end)
         if first < last and starts[first] <= start and end <= ends[first]:
@@ -72,7 +72,7 @@ class RangeSet:
         return True
 
     def remove(self, start: int, end: int) -> None:
-        """Remove the numbers from ``start`` to before ``end``, those that are there."""
+        """Remove the numbers in ``[start, end)`` that are in the set."""
         starts, ends = self._starts, self._ends
         if start >= end or not ends:
             return
@@ -86,11 +86,11 @@ class RangeSet:
         ends[first:last] = [high for _, high in kept]
 
     def drop_first(self) -> int:
-        """Remove the lowest range, and return its end."""
+        """Remove the lowest range and return its end; the set must not be empty."""
         del self._starts[0]
         return self._ends.pop(0)
 
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all numbers."""
         self._starts.clear()
         self._ends.clear()

@@ -1,4 +1,4 @@
-"""Which packets have arrived, and when that is acknowledged."""
+"""The packet numbers received, and the timer of the acknowledgement."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from knet_trio.streams._core.range_set import RangeSet
 from knet_trio.streams._core.wire import ACK_FRAME_SIZE, ACK_RANGE_SIZE
 from knet_trio.streams._core.wire_writing import write_ack
 
-# Numbers that are forgotten at once, at least.
+# Numbers are forgotten in batches of at least this many.
 _TOLD_TOGETHER: Final = 64
 
 
 class ReceivedNumbers:
-    """The numbers of the packets that have arrived.
+    """The numbers of the packets received.
 
     Attributes:
-        deadline: When an acknowledgement is due, in seconds; infinity if none is.
-        largest: The highest number, -1 before the first.
-        has_gaps: Whether some of the numbers have not arrived.
+        deadline: When an acknowledgement is due [seconds]; infinity if none is.
+        largest: The highest number; -1 before the first.
+        has_gaps: True if lower numbers are missing.
     """
 
     __slots__ = ("_floor", "_numbers", "_since", "deadline", "has_gaps", "largest")
 
     def __init__(self) -> None:
         self._numbers = RangeSet()
-        # Numbers below have arrived, or it does not matter any more whether they have.
+        # Lower numbers count as received.
         self._floor = 0
         self._since = 0.0
         self.largest = -1
@@ -46,7 +46,7 @@ class ReceivedNumbers:
 
     @property
     def is_pending(self) -> bool:
-        """Whether a packet has arrived that has to be acknowledged."""
+        """True if a packet waits for its acknowledgement."""
         return self.deadline < math.inf
 
     def add(self, number: int, count: int, now: float, *, eliciting: bool, asks: bool) -> None:
@@ -54,10 +54,11 @@ class ReceivedNumbers:
 
         Args:
             number: The number of the first.
-            count: How many with numbers in a row; one, or all of them higher than all before.
+            count: The number of packets, consecutively numbered; more than one only if all are
+                higher than ``largest``.
             now: The time.
-            eliciting: Whether they have to be acknowledged.
-            asks: Whether at once.
+            eliciting: True if the packets have to be acknowledged.
+            asks: True if they have to be acknowledged at once.
         """
         in_order = number == self.largest + 1
         self._numbers.add(number, number + count)
@@ -69,15 +70,15 @@ class ReceivedNumbers:
                 self._floor = self._numbers.drop_first()
             self.has_gaps = len(self._numbers) > 1
         if eliciting:
-            # What comes out of order may say that something is lost.
+            # Acknowledge packets out of order at once: the sender detects losses by that.
             due = now if asks or not in_order else now + MAX_ACK_DELAY
             if due < self.deadline:
                 self.deadline = due
 
     def write(self, now: float, room: int) -> bytes:
-        """Return an acknowledgement of all of them, in at most ``room`` bytes.
+        """Return an ACK frame of at most ``room`` bytes, with as many ranges as fit.
 
-        There has to be a packet to acknowledge, and room for one range.
+        A packet must have been received, and ``room`` must be enough for one range.
         """
         self.deadline = math.inf
         count = 1 + (room - ACK_FRAME_SIZE) // ACK_RANGE_SIZE
@@ -85,14 +86,14 @@ class ReceivedNumbers:
         return write_ack(ranges, max(0.0, now - self._since))
 
     def write_simple(self, now: float) -> tuple[int, int, float]:
-        """Return what ``write`` would tell, when there are no gaps: first, last, seconds since."""
+        """Return the contents of an ACK without gaps: first number, last number, delay."""
         self.deadline = math.inf
         since = self._since
         return self._numbers.first()[0], self.largest, now - since if now > since else 0.0
 
     def told(self, largest: int) -> None:
-        """Note that the other side knows of all numbers up to ``largest``."""
-        # The latest are kept: they may still come, on a slower link.
+        """Note that the peer knows which numbers up to ``largest`` have arrived."""
+        # Keep the latest ones: missing packets may still arrive over a slower link.
         largest -= MAX_PACKET_THRESHOLD
         if largest >= self._floor + _TOLD_TOGETHER:
             self._floor = largest + 1

@@ -1,4 +1,4 @@
-"""The receiving half of a stream: what has arrived, in order, until the program has read it.
+"""The receiving half of a stream: the bytes that have arrived, until the program has read them.
 
 ::
 
@@ -7,9 +7,9 @@
       +--------- peer gives up -----+----> RESET                    |
       +--------- program stops -----+-------------------------------+----> STOPPED
 
-What has arrived behind something that is missing is kept in segments, no more than there is credit
-for, in bytes. They are as many as ``MAX_SEGMENTS`` at most, and no more than one for each
-``SEGMENT_CREDIT`` bytes of the window: so it costs no more memory to send them one by one.
+Bytes that arrive after a gap are kept in segments, within the credit. There are at most
+``MAX_SEGMENTS`` of them, and at most one for each ``SEGMENT_CREDIT`` bytes of the window: so a peer
+that sends single bytes does not use more memory.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from knet_trio.streams._core.quick_enum import QuickEnum
 
 
 class ReceivingStage(QuickEnum):
-    """How far a receiving half is; the value says what that means."""
+    """The stage of a receiving half; the value describes it."""
 
     OPEN = "more bytes are to come"
-    SIZED = "it is known how many bytes are to come"
+    SIZED = "the number of bytes is known"
     WHOLE = "all bytes have arrived"
-    DONE = "the program has read all"
+    DONE = "the program has read all bytes and the end"
     RESET = "given up by the other side"
     STOPPED = "the program wants no more"
 
 
 class ReceivingCue(QuickEnum):
-    """What takes a receiving half further."""
+    """An event in the life of a receiving half; the value describes it."""
 
     END_KNOWN = "a DATA frame with the end comes"
     ALL_HERE = "no byte before the end is missing"
-    ALL_READ = "the program has read all, and been told of the end"
+    ALL_READ = "the program has read all bytes and the end"
     PEER_GIVES_UP = "a RESET of the other side's sending half comes, or the stream fails"
     STOP = "the program wants no more"
 
@@ -54,26 +54,26 @@ RECEIVING_TRANSITIONS: Final = {
     (ReceivingStage.WHOLE, ReceivingCue.ALL_READ): ReceivingStage.DONE,
     (ReceivingStage.WHOLE, ReceivingCue.STOP): ReceivingStage.STOPPED,
 }
-"""What a receiving half becomes. What is not here changes nothing."""
+"""The next stage for each stage and cue. Other combinations change nothing."""
 
 _WHOLE_AT_ONCE: Final = RECEIVING_TRANSITIONS[
     RECEIVING_TRANSITIONS[ReceivingStage.OPEN, ReceivingCue.END_KNOWN], ReceivingCue.ALL_HERE
 ]
-# Bytes in a row that are put together in one buffer: pieces of a few bytes cost no object each.
+# Smaller pieces are joined in one buffer, so that a few bytes do not cost an object each.
 _GATHERED: Final = 1024
 
 
 class ReceivingHalf:
-    """What one side receives on a stream.
+    """The receiving half of a stream.
 
     Attributes:
-        stage: How far it is.
-        wants_more: Whether bytes are to come that the program wants.
-        is_over: Whether nothing is to come, and nothing to be read.
+        stage: The stage.
+        wants_more: True while further bytes are expected and wanted.
+        is_over: True if there is nothing more to receive or to read.
         read_to: Bytes that the program has read.
-        next: The first byte that is missing.
-        size: How many bytes there are in all; None while that is not known.
-        limit: How many bytes the other side has credit for.
+        next: The place of the first missing byte.
+        size: The size of the whole stream [bytes]; None while it is not known.
+        limit: The credit: the number of bytes that the peer may send.
     """
 
     __slots__ = (
@@ -97,17 +97,17 @@ class ReceivingHalf:
         self.size: int | None = None
         self.limit = INITIAL_CREDIT
         self._ready: deque[memoryview | bytearray | bytes] = deque()
-        # What came too early, by ascending places; segments do not overlap.
+        # Segments after a gap and their places, ascending; segments do not overlap.
         self._starts: list[int] = []
         self._segments: list[memoryview] = []
 
     @property
     def available(self) -> int:
-        """Bytes that the program can read now."""
+        """The number of bytes that the program can read now."""
         return self.next - self.read_to
 
     def advance(self, cue: ReceivingCue) -> bool:
-        """Return whether ``cue`` changes anything."""
+        """Apply a cue; return whether it has changed the stage."""
         stage = RECEIVING_TRANSITIONS.get((self.stage, cue))
         if stage is None:
             return False
@@ -116,7 +116,7 @@ class ReceivingHalf:
             self.wants_more = False
             self.is_over = stage is not ReceivingStage.WHOLE
         if stage is ReceivingStage.RESET or stage is ReceivingStage.STOPPED:
-            # There is nothing more to be read, which must not look like the end.
+            # Discard everything, so that a reader finds a failure and not the end.
             self.read_to = self.next
             self._ready.clear()
             self._starts.clear()
@@ -124,22 +124,27 @@ class ReceivingHalf:
         return True
 
     def check(self, offset: int, size: int, *, last: bool) -> None:
-        """Raise StreamPacketError if bytes cannot be taken: nothing has happened then."""
+        """Check a frame before ``receive``.
+
+        Raises:
+            StreamPacketError: The frame violates the protocol or finds no room. Nothing has
+                changed.
+        """
         stop = offset + size
         if stop > self.limit:
             raise StreamPacketError(
-                Fault.CREDIT_EXCEEDED, f"{stop} bytes of a stream with credit for {self.limit}"
+                Fault.CREDIT_EXCEEDED, f"{stop} bytes on a stream with credit for {self.limit}"
             )
         if self.size is not None and (stop > self.size or (last and stop != self.size)):
             raise StreamPacketError(
-                Fault.WRONG_SIZE, f"{stop} bytes of a stream that has {self.size}"
+                Fault.WRONG_SIZE, f"{stop} bytes on a stream of {self.size} bytes"
             )
         if last and self._starts and self._starts[-1] + len(self._segments[-1]) > stop:
             raise StreamPacketError(Fault.WRONG_SIZE, "a stream ends before its last byte")
         if last and stop < self.next:
             raise StreamPacketError(Fault.WRONG_SIZE, "a stream ends before its last byte")
         if offset > self.next and self.wants_more and self._has_many_segments():
-            raise StreamPacketError(Fault.TOO_MANY_SEGMENTS, "too much is missing of a stream")
+            raise StreamPacketError(Fault.TOO_MANY_SEGMENTS, "a stream has too many gaps")
 
     def _has_many_segments(self) -> bool:
         count = len(self._starts)
@@ -147,7 +152,7 @@ class ReceivingHalf:
         return count >= MAX_SEGMENTS or count * SEGMENT_CREDIT >= window
 
     def receive(self, offset: int, data: memoryview, *, last: bool) -> bool:
-        """Take bytes that ``check`` has let pass; return whether there is more to read now."""
+        """Add bytes that passed ``check``; return whether there is more to read now."""
         if not self.wants_more:
             return False
         before = self.next
@@ -165,10 +170,10 @@ class ReceivingHalf:
         return self.next > before
 
     def receive_whole(self, data: memoryview) -> bool:
-        """Take all bytes of the stream at once, if none have come and there is credit for them.
+        """Add all bytes of the stream at once, if none have arrived and the credit suffices.
 
         Returns:
-            Whether that was so; if not, nothing has happened.
+            True if they were added. If False, nothing has happened.
         """
         size = len(data)
         if self.stage is not ReceivingStage.OPEN or self.next or self._starts or size > self.limit:
@@ -177,15 +182,15 @@ class ReceivingHalf:
         self.stage = _WHOLE_AT_ONCE
         self.wants_more = False
         if size:
-            # It is mostly read at once, and then there is no other copy.
+            # Mostly read at once, and then without another copy.
             self._ready.append(bytes(data) if size < _GATHERED else _without_the_rest(data))
         return True
 
     def receive_run(self, offset: int, first: memoryview, more: list[memoryview]) -> bool:
-        """Take pieces of one size in a row, none of them the last, if they are what is next.
+        """Add consecutive pieces of equal size, none of them the last, if they continue the stream.
 
         Returns:
-            Whether they are; if not, nothing has happened.
+            True if they were added. If False, nothing has happened.
         """
         size = len(first)
         stop = offset + size * (1 + len(more))
@@ -203,7 +208,7 @@ class ReceivingHalf:
         return True
 
     def read(self, limit: int) -> bytes:
-        """Return up to ``limit`` bytes, and take them out; nothing if there is nothing."""
+        """Remove and return up to ``limit`` bytes; empty if none are available."""
         ready = self._ready
         parts: list[memoryview | bytearray | bytes] = []
         room = limit
@@ -222,7 +227,7 @@ class ReceivingHalf:
         return data
 
     def read_all(self) -> bytes:
-        """Return all bytes that there are, and take them out."""
+        """Remove and return all available bytes."""
         ready = self._ready
         data = bytes(ready[0]) if len(ready) == 1 else b"".join(ready)
         ready.clear()
@@ -239,14 +244,14 @@ class ReceivingHalf:
             ready.append(_without_the_rest(data))
             return
         last = ready[-1] if ready else None
-        # A buffer that was read in part is a view by now, and another one begins.
+        # A buffer that was partly read is a memoryview, which cannot grow.
         if isinstance(last, bytearray) and len(last) < _GATHERED:
             last += data
         else:
             ready.append(bytearray(data))
 
     def _keep(self, offset: int, data: memoryview) -> None:
-        """Keep bytes that came too early, those that are not there yet."""
+        """Keep bytes after a gap, without those that are kept already."""
         starts, segments = self._starts, self._segments
         index = bisect_right(starts, offset)
         if index:
@@ -270,7 +275,7 @@ class ReceivingHalf:
             index += 1
 
     def _join(self) -> None:
-        """Append the segments that nothing is missing before any more."""
+        """Append the segments that are no longer behind a gap."""
         starts, segments = self._starts, self._segments
         count = 0
         for start, segment in zip(starts, segments, strict=True):
@@ -285,7 +290,7 @@ class ReceivingHalf:
 
 
 def _without_the_rest(data: memoryview) -> memoryview:
-    """Return ``data`` so that it keeps no packet that it is only a small part of."""
+    """Return ``data``, copied if it would keep a much larger packet alive."""
     whole = data.obj
     if isinstance(whole, bytes) and len(whole) > 2 * len(data) + _GATHERED:
         return memoryview(bytes(data))

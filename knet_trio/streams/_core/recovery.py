@@ -1,16 +1,16 @@
-"""Which packets are lost, as RFC 9002 finds out.
+"""Loss detection and the probe timeout, by RFC 9002.
 
-A packet is lost when one that was sent later has been acknowledged, and that one was sent three
-packets later, or 9/8 of a round trip have passed. What is lost is not sent again as it was: those
-who have put something into it are told, and it goes into other packets, cut anew.
+A packet is lost when a later one has been acknowledged that was sent at least three packets later,
+or when 9/8 of a round trip have passed. A lost packet is not repeated as it was: its contents go
+into new packets and may be cut differently.
 
-Where packets overtake each other (links of different latency, with the round-robin policy) some are
-taken for lost that arrive later. They are remembered for a while. When one is acknowledged after
-all, the thresholds grow so that it would not have been taken for lost, and the congestion window is
-as large again as before.
+Where packets overtake each other (links of different latency, with the round-robin policy), some
+packets are declared lost and arrive later. Lost packets are remembered for a while. If one is
+acknowledged after all, the thresholds grow so that it would not have been declared lost, and the
+congestion window returns to its size before.
 
-If nothing is acknowledged for a probe timeout, two packets are sent whatever the window is: with
-what is oldest, so that it need not be found lost first.
+If nothing is acknowledged for a probe timeout, two packets are sent whatever the window is. They
+carry the contents of the oldest packets, which need not be detected as lost first.
 """
 
 from __future__ import annotations
@@ -38,27 +38,28 @@ if TYPE_CHECKING:
     from knet_trio.streams._core.control_frames import Control
     from knet_trio.streams._core.stream_state import StreamState
 
-# Packets that were taken for lost and are remembered, at most.
+# The largest number of lost packets that are remembered.
 _REMEMBERED: Final = 1024
-# Probe timeouts are as long as they get by then.
+# The probe timeout has reached its maximum after this many doublings.
 _MOST_DOUBLINGS: Final = 10
-# Probe timeouts in a row after which what is oldest is not kept beside what was sent in its place:
-# else there would be two packets more each second, as long as nothing is acknowledged.
+# After this many probe timeouts in a row, the oldest packets count as lost when they are probed:
+# otherwise two more packets would be kept each second while nothing is acknowledged.
 _KEPT_PROBES: Final = 10
 
 
 class SentRun:
-    """Packets with numbers in a row that were sent at once and are alike; mostly just one.
+    """Consecutive packets that were sent together and are alike; mostly just one.
 
     Attributes:
-        number: The number of the first.
-        count: How many there are. If several, they have equal parts of one piece, and nothing else.
-        sent: When they were sent, in seconds.
-        size: Bytes of each.
-        place: The place of the first among the packets that have to be acknowledged.
-        pieces: What is in them of streams: the stream, from where to where (see ``SendingHalf``).
-        controls: The other frames that are to be sent again if they are lost.
-        told: The highest number that they acknowledge, -1 for none.
+        number: The number of the first packet.
+        count: The number of packets. If more than one, they carry equal parts of one piece and
+            nothing else.
+        sent: When they were sent [seconds].
+        size: The size of each packet [bytes].
+        place: The position of the first among all ack-eliciting packets.
+        pieces: The pieces of streams in them: stream, first and end place (see ``SendingHalf``).
+        controls: The control frames in them, which are sent again if lost.
+        told: The highest packet number that they acknowledge; -1 for none.
     """
 
     __slots__ = ("controls", "count", "number", "pieces", "place", "sent", "size", "told")
@@ -83,7 +84,7 @@ class SentRun:
         self.told = told
 
     def part(self, start: int, stop: int) -> SentRun:
-        """Return the packets of it with numbers from ``start`` to before ``stop``."""
+        """Return the part of the run with the numbers ``[start, stop)``."""
         if start <= self.number and stop >= self.number + self.count:
             return self
         ((stream, first, end),) = self.pieces
@@ -97,18 +98,19 @@ class SentRun:
 
 
 class Recovery:
-    """The packets of a connection that are on their way.
+    """The packets of a connection that are in flight, and the detection of losses.
 
     Attributes:
-        round_trip: The round trip, as measured.
-        congestion: How many bytes may be on their way.
-        in_flight: How many bytes are on their way.
-        loss_deadline: When packets are lost by time, in seconds; infinity if there is no such time.
-        probe_deadline: When the probe timeout is over; infinity while nothing is on its way.
-        waiting_since: When something was acknowledged last, or sent while nothing was on its way.
-        arrived_packets: How many packets were acknowledged so far.
-        lost_packets: How many packets were taken for lost so far.
-        spurious: How many of those arrived after all.
+        round_trip: The round-trip estimate.
+        congestion: The congestion control.
+        in_flight: Bytes in flight.
+        loss_deadline: When packets count as lost by time [seconds]; infinity if none do.
+        probe_deadline: When the probe timeout expires [seconds]; infinity with nothing in flight.
+        waiting_since: When a new packet was acknowledged last, or when the first packet in flight
+            was sent [seconds].
+        arrived_packets: Packets acknowledged so far.
+        lost_packets: Packets declared lost so far.
+        spurious: Packets declared lost that arrived after all.
     """
 
     def __init__(self, congestion: CongestionControl) -> None:
@@ -124,31 +126,31 @@ class Recovery:
         self._sent: dict[int, SentRun] = {}
         self._remembered: dict[int, SentRun] = {}
         self._largest = -1
-        # One more than the highest number that was sent.
+        # The highest number that was sent plus one.
         self._sent_to = 0
         self._places = 0
         self._probes_in_a_row = 0
         self._packet_threshold = PACKET_THRESHOLD
         self._time_threshold = TIME_THRESHOLD
-        # Packets of the last reduction of the window that are still taken for lost.
+        # Packets of the last window reduction that still count as lost.
         self._doubted = 0
 
     def __len__(self) -> int:
-        """Return how many runs of packets are on their way."""
+        """Return the number of runs in flight."""
         return len(self._sent)
 
     @property
     def room(self) -> int:
-        """How many bytes more the congestion window lets out."""
+        """The bytes that the congestion window still allows."""
         return self.congestion.window - self.in_flight
 
     @property
     def newest(self) -> SentRun | None:
-        """What was sent last of all that is on its way."""
+        """The run in flight that was sent last; None if there is none."""
         return next(reversed(self._sent.values()), None)
 
     def sent(self, run: SentRun) -> None:
-        """Note that packets were sent; ``arm`` has to be called after the last ones."""
+        """Note that packets were sent; call ``arm`` after the last ones."""
         if not self._sent and not self._probes_in_a_row:
             self.waiting_since = run.sent
         run.place = self._places
@@ -158,7 +160,7 @@ class Recovery:
         self.in_flight += run.size * run.count
 
     def arm(self, now: float) -> None:
-        """Set the probe timeout anew: packets were sent, or acknowledged."""
+        """Restart the probe timeout, after packets were sent or acknowledged."""
         if not self._sent:
             self.probe_deadline = math.inf
             return
@@ -170,20 +172,20 @@ class Recovery:
     def acknowledged(
         self, ranges: Sequence[tuple[int, int]], delay: float, now: float
     ) -> tuple[list[SentRun], list[SentRun]]:
-        """Take an acknowledgement into account.
+        """Process an acknowledgement.
 
         Args:
             ranges: Ranges ``[start, end)`` of packet numbers, the highest first.
-            delay: For how long it was put off, in seconds.
+            delay: The delay of the acknowledgement [seconds].
             now: The time.
 
         Returns:
-            Packets that have arrived, and packets that are lost.
+            The packets newly acknowledged, and the packets declared lost.
         """
         was_full = self.in_flight * 2 >= self.congestion.window
         sent = self._sent
         if len(sent) == 1 and ranges[0][1] == self._sent_to:
-            # One request is answered: mostly all that was on its way has arrived.
+            # The usual case of a single request: everything in flight is acknowledged.
             ((number, only),) = sent.items()
             if ranges[0][0] <= number and not self._remembered:
                 sent.clear()
@@ -195,7 +197,7 @@ class Recovery:
             self.waiting_since = now
         if not arrived:
             return spurious, []
-        # They are in ascending order.
+        # The runs are in ascending order.
         newest = arrived[-1]
         largest = newest.number + newest.count - 1
         size = sum([run.size * run.count for run in arrived])
@@ -213,7 +215,7 @@ class Recovery:
         return arrived + spurious, lost
 
     def _all_arrived(self, run: SentRun, delay: float, now: float, *, full: bool) -> None:
-        """Note that ``run`` has arrived, and nothing more is on its way."""
+        """Note that ``run`` was acknowledged and nothing else is in flight."""
         size = run.size * run.count
         self.in_flight -= size
         self.arrived_packets += run.count
@@ -224,7 +226,7 @@ class Recovery:
         self.congestion.acknowledged(size, run.sent, now, self.round_trip.smooth, full=full)
 
     def find_lost(self, now: float) -> list[SentRun]:
-        """Return the packets that are lost by now."""
+        """Declare packets lost that meet a threshold by now, and return them."""
         self.loss_deadline = math.inf
         delay = max(
             self._time_threshold * max(self.round_trip.smooth, self.round_trip.latest), GRANULARITY
@@ -240,7 +242,7 @@ class Recovery:
             if number < lost_before:
                 lost.append(run.part(number, min(stop, lost_before)))
             if not by_time and max(number, lost_before) < min(stop, self._largest + 1):
-                # Those after it were sent later.
+                # The runs after it were sent later.
                 self.loss_deadline = run.sent + delay
                 break
         if lost:
@@ -250,7 +252,7 @@ class Recovery:
     def probe(self, now: float, count: int) -> list[SentRun]:
         """Return the oldest packets, whose contents are to be sent again as probes.
 
-        They are still on their way, unless there were many probes before.
+        They stay in flight, unless ``_KEPT_PROBES`` probe timeouts in a row have expired before.
         """
         self._probes_in_a_row += 1
         self.arm(now)
@@ -265,11 +267,11 @@ class Recovery:
         return oldest
 
     def wait_again(self, since: float) -> None:
-        """Take what is on its way for sent at ``since`` at the earliest."""
+        """Treat packets in flight as sent at ``since`` at the earliest."""
         self.waiting_since = max(self.waiting_since, since)
 
     def hint(self, now: float) -> None:
-        """Probe soon: there is news of the links."""
+        """Probe soon: the state of a link has changed."""
         self._probes_in_a_row = 0
         if self._sent:
             self.probe_deadline = min(self.probe_deadline, now + GRANULARITY)
@@ -325,7 +327,7 @@ class Recovery:
         self._sent = {run.number: run for run in left}
 
     def _lose(self, lost: list[SentRun], now: float) -> None:
-        # Only the last of them can be a part of a run.
+        # Only the last one can be a part of a run.
         last = lost[-1]
         torn = [last] if self._sent[last.number] is not last else []
         self._remove(lost, torn)
@@ -343,7 +345,7 @@ class Recovery:
             self.congestion.collapse()
 
     def _remember(self, lost: Sequence[SentRun]) -> None:
-        """Remember the last packets of ``lost``, each alone, and no more of all than may be."""
+        """Remember lost packets one by one, the latest ``_REMEMBERED`` of all."""
         remembered = self._remembered
         kept: list[SentRun] = []
         for run in reversed(lost):
@@ -360,7 +362,7 @@ class Recovery:
             remembered[part.number] = part
 
     def _is_persistent(self, lost: list[SentRun]) -> bool:
-        """Whether all packets of a long time are lost."""
+        """Return whether all packets of a long period are lost."""
         if not self.round_trip.is_measured:
             return False
         duration = PERSISTENT * self.round_trip.probe_timeout
@@ -373,9 +375,9 @@ class Recovery:
         return False
 
     def _find_spurious(self, ranges: Sequence[tuple[int, int]]) -> list[SentRun]:
-        """Return packets that were taken for lost and have arrived, and learn from them."""
+        """Return packets declared lost that were acknowledged now, and adapt the thresholds."""
         remembered = self._remembered
-        # Ascending: what is lost later was sent later.
+        # Ascending: packets lost later were sent later.
         numbers = list(remembered)
         oldest = numbers[0]
         found: list[SentRun] = []
@@ -399,7 +401,7 @@ class Recovery:
 
 
 def _common(run: SentRun, ranges: Sequence[tuple[int, int]]) -> list[SentRun]:
-    """Return the parts of a run with numbers in ``ranges``, in ascending order."""
+    """Return the parts of a run whose numbers are in ``ranges``, in ascending order."""
     first, stop = run.number, run.number + run.count
     return [
         run.part(max(first, low), min(stop, high))

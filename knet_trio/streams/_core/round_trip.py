@@ -1,4 +1,4 @@
-"""The round trip between two hosts, as RFC 9002 (section 5) estimates it."""
+"""The round-trip estimate of RFC 9002, section 5."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from knet_trio.streams._core.limits import GRANULARITY, INITIAL_RTT, MAX_ACK_DEL
 
 
 class RoundTripEstimate:
-    """The smoothed round trip and its variation, in seconds.
+    """The smoothed round-trip time and its variation, in seconds.
 
     Attributes:
-        smooth: The smoothed round trip.
+        smooth: The smoothed round-trip time.
         variation: Its mean deviation.
-        latest: The last one that was measured.
-        least: The shortest one, infinity before the first.
-        probe_timeout: How long to wait for an acknowledgement before a probe is sent.
+        latest: The last measurement.
+        least: The smallest measurement; infinity before the first.
+        probe_timeout: The time to wait for an acknowledgement before a probe is sent.
     """
 
     __slots__ = ("latest", "least", "probe_timeout", "smooth", "variation")
@@ -28,15 +28,15 @@ class RoundTripEstimate:
 
     @property
     def is_measured(self) -> bool:
-        """Whether there was a measurement."""
+        """True after the first measurement."""
         return self.least < math.inf
 
     def measure(self, latest: float, ack_delay: float) -> None:
-        """Take a round trip into account.
+        """Add a measurement.
 
         Args:
-            latest: Seconds from the packet to its acknowledgement.
-            ack_delay: As long the other side says that it put that off.
+            latest: The time from the packet to its acknowledgement [seconds].
+            ack_delay: The delay of the acknowledgement, as the peer reports it [seconds].
         """
         self.latest = latest
         if self.least == math.inf:
@@ -54,7 +54,7 @@ class RoundTripEstimate:
         self._set_probe_timeout()
 
     def _set_probe_timeout(self) -> None:
-        # For each packet it is asked for, and seldom it changes.
+        # Stored, as it is read for each packet and changes seldom.
         spread = 4 * self.variation
         if spread < GRANULARITY:
             spread = GRANULARITY

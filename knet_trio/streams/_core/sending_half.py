@@ -1,20 +1,20 @@
-"""The sending half of a stream: what is to be sent, what is on its way, what has arrived.
+"""The sending half of a stream: its bytes from ``write`` until they are acknowledged.
 
 ::
 
-    OPEN --- finish ---> ENDING --- all of it has arrived ---> DONE
+    OPEN --- finish ---> ENDING --- everything is acknowledged ---> DONE
       |                    |
-      +------ reset -------+----> RESET       given up here; the other side is told
-      +--- peer stops -----+----> STOPPED     the other side does not want it
+      +------ reset -------+----> RESET       aborted here; the peer is notified
+      +--- peer stops -----+----> STOPPED     the peer does not want the bytes
 
-Places in a stream are counted in bytes from its beginning. Its end has a place of its own, after
-the last byte, and is sent, lost and acknowledged like one more byte. So "all of it has arrived" is
-one range of places, from 0 to one past the end::
+Places in a stream are counted in bytes from its beginning. The end has a place of its own after
+the last byte, and is sent, lost and acknowledged like one more byte. So "everything is
+acknowledged" is one range of places, from 0 to one past the end::
 
       0      base          next      written
       |-------|-------------|-----------|-+
-       arrived   on its way,   waits      the end
-                 or lost
+       acknow-   in flight     unsent     the end
+       ledged    or lost
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from knet_trio.streams._core.range_set import RangeSet
 
 
 class SendingStage(QuickEnum):
-    """How far a sending half is; the value says what that means."""
+    """The stage of a sending half; the value describes it."""
 
     OPEN = "the program may send more"
-    ENDING = "the program has sent its last byte; not all has arrived"
-    DONE = "all has arrived"
+    ENDING = "the program has sent its last byte; not everything is acknowledged"
+    DONE = "everything is acknowledged"
     RESET = "given up by the program"
     STOPPED = "the other side wants no more"
 
 
 class SendingCue(QuickEnum):
-    """What takes a sending half further."""
+    """An event in the life of a sending half; the value describes it."""
 
     FINISH = "the program has no more to send"
-    ARRIVED = "all has been acknowledged, the end too"
+    ARRIVED = "everything is acknowledged, including the end"
     GIVE_UP = "the program gives up, or the stream fails"
     PEER_STOPS = "a RESET of the other side's receiving half comes"
 
@@ -54,25 +54,26 @@ SENDING_TRANSITIONS: Final = {
     (SendingStage.ENDING, SendingCue.GIVE_UP): SendingStage.RESET,
     (SendingStage.ENDING, SendingCue.PEER_STOPS): SendingStage.STOPPED,
 }
-"""What a sending half becomes. What is not here changes nothing."""
+"""The next stage for each stage and cue. Other combinations change nothing."""
 
 _FINISHED: Final = SENDING_TRANSITIONS[SendingStage.OPEN, SendingCue.FINISH]
-# What is written in smaller pieces is put together up to this size.
+# Smaller writes are joined up to this size.
 _GATHERED: Final = 4096
-# Chunks that have arrived, and bytes in them, before the lists of them are made shorter.
+# Acknowledged chunks, and bytes in them, at which the lists are shortened.
 _KEPT_CHUNKS: Final = 32
 _KEPT_BYTES: Final = 64 * 1024
 
 
 class SendingHalf:
-    """What one side sends on a stream.
+    """The sending half of a stream.
 
     Attributes:
-        stage: How far it is.
-        is_over: Whether nothing more is to be sent, and nothing is waited for.
-        written: Bytes that the program has handed over.
+        stage: The stage.
+        is_over: True if there is nothing more to send, retransmit or wait for.
+        written: Bytes that the program has written.
+        base: The first place that is not acknowledged.
         next: The first place that was never sent.
-        limit: How many bytes the other side gives credit for.
+        limit: The credit: the number of bytes that may be sent.
     """
 
     __slots__ = (
@@ -95,25 +96,25 @@ class SendingHalf:
         self.is_over = False
         self.written = self.base = self.next = 0
         self.limit = INITIAL_CREDIT
-        # Whether the other side knows of the stream, or a packet that tells it is on its way.
+        # Whether the peer knows the stream, or a packet that opens it is in flight.
         self._opened = not opens
-        # Made when they are needed: most streams are short.
+        # Created when needed: most streams are short.
         self._lost: RangeSet | None = None
         self._arrived: RangeSet | None = None
-        # What was written and has not arrived, and where each chunk begins; without the first ones.
+        # The chunks that are not acknowledged yet, and the place where each begins.
         self._starts: list[int] = []
         self._chunks: list[memoryview] = []
         self._first = 0
 
     @property
     def unsent(self) -> int:
-        """Bytes that were never sent."""
+        """The number of bytes that were never sent."""
         return max(0, self.written - self.next)
 
     # From the program.
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take bytes to send. They must not change from now on."""
+        """Add bytes to send. They must not change from now on."""
         if self.stage is not SendingStage.OPEN or not data:
             return
         chunks, size = self._chunks, len(data)
@@ -130,11 +131,11 @@ class SendingHalf:
         self.written += size
 
     def write_whole(self, data: bytes | memoryview) -> bool:
-        """Take all there is to send, and its end, as sent at once in one packet.
+        """Add all bytes and the end, and mark them as sent in one packet.
 
         Returns:
-            Whether that was possible: nothing was written before, and there is credit for it. If
-            not, nothing has happened.
+            True if nothing was written before and the credit suffices. If False, nothing has
+            happened.
         """
         size = len(data)
         if self.stage is not SendingStage.OPEN or self.written or size > self.limit:
@@ -149,7 +150,7 @@ class SendingHalf:
         return True
 
     def advance(self, cue: SendingCue) -> bool:
-        """Return whether ``cue`` changes anything."""
+        """Apply a cue; return whether it has changed the stage."""
         stage = SENDING_TRANSITIONS.get((self.stage, cue))
         if stage is None:
             return False
@@ -164,7 +165,7 @@ class SendingHalf:
     # To the other side.
 
     def has_something(self) -> bool:
-        """Return whether there is something that may be sent."""
+        """Return whether there are bytes or an end that may be sent now."""
         if self.is_over:
             return False
         return not self._opened or bool(self._lost) or self.next < self._sendable()
@@ -176,9 +177,9 @@ class SendingHalf:
         return self.written + (self.stage is SendingStage.ENDING)
 
     def take(self, room: int) -> tuple[int, int]:
-        """Return from which place to which the next piece goes, with at most ``room`` bytes.
+        """Take the next piece to send, of at most ``room`` bytes; return its first and end place.
 
-        Lost pieces come first. There has to be something that may be sent.
+        Lost pieces come first. ``has_something`` must be true.
         """
         self._opened = True
         lost = self._lost
@@ -192,16 +193,16 @@ class SendingHalf:
         return start, stop
 
     def never_sent(self) -> int:
-        """Return how many bytes may be sent that never were; 0 if others come first."""
+        """Return the number of new bytes that may be sent; 0 if lost bytes come first."""
         if self._lost or self.is_over:
             return 0
         return max(0, min(self.written, self.limit) - self.next)
 
     def take_run(self, size: int, count: int) -> tuple[int, list[list[memoryview]]]:
-        """Take ``count`` pieces of ``size`` bytes of those.
+        """Take ``count`` pieces of ``size`` new bytes each.
 
         Returns:
-            Where they begin, and the parts of each: most are in one place.
+            The place of the first piece, and the parts of each piece (mostly one).
         """
         self._opened = True
         begin = self.next
@@ -225,9 +226,9 @@ class SendingHalf:
         return begin, pieces
 
     def _cut(self, start: int, stop: int, room: int) -> int:
-        """Return where a piece ends that may go on to ``stop`` and has ``room`` bytes."""
+        """Return the end of a piece that starts at ``start``: at most ``stop`` and ``room``."""
         data_stop = min(stop, self.written, start + room)
-        # The end takes no room, but a frame must not be left for it alone if it can be helped.
+        # The end takes no room: send it with the last bytes, not in a frame of its own.
         return stop if data_stop == self.written else data_stop
 
     def data(self, start: int, stop: int) -> memoryview:
@@ -251,20 +252,20 @@ class SendingHalf:
         return memoryview(b"".join(parts))
 
     def is_last(self, stop: int) -> bool:
-        """Return whether a piece that ends there has the end of the stream in it."""
+        """Return whether a piece up to ``stop`` includes the end of the stream."""
         return stop > self.written
 
     # From the other side.
 
     def credit(self, limit: int) -> bool:
-        """Take more credit; return whether it is more."""
+        """Raise the credit to ``limit``; return whether it has grown."""
         if limit <= self.limit:
             return False
         self.limit = limit
         return True
 
     def arrived(self, start: int, stop: int) -> None:
-        """Note that a piece has arrived."""
+        """Note that a piece was acknowledged."""
         if self.is_over:
             return
         if self._lost:
@@ -284,7 +285,7 @@ class SendingHalf:
             self._drop_chunks()
 
     def _drop_chunks(self) -> None:
-        # All chunks before the one with the first place that is still needed.
+        # Drop the chunks before the one with the first place that is still needed.
         count = bisect_right(self._starts, self.base) - 1
         if self.base >= self.written:
             count = len(self._starts)
@@ -296,11 +297,11 @@ class SendingHalf:
             del self._chunks[:count]
 
     def lose(self, start: int, stop: int) -> None:
-        """Note that a piece is to be sent again."""
+        """Note that a piece has to be sent again."""
         if self.is_over:
             return
         if start == stop:
-            # It was there to open the stream, which anything that was sent since does as well.
+            # An empty piece opens the stream, which anything sent since does as well.
             self._opened = self.next > 0
             return
         start = max(start, self.base)

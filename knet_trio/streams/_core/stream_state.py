@@ -1,4 +1,4 @@
-"""One stream of a connection: its two halves, and why they failed."""
+"""The state of one stream: its two halves and their failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from knet_trio.streams._core.wire import StreamKind
 
 
 class FailureCause(QuickEnum):
-    """Why a stream, or a connection with all its streams, failed."""
+    """The cause of the failure of a stream, or of a connection with all its streams."""
 
     CANCELLED = "the other side gave it up"
     REFUSED = "the other side refuses it"
@@ -30,11 +30,11 @@ class FailureCause(QuickEnum):
 
 
 class Failure(NamedTuple):
-    """Why something failed.
+    """The failure of a stream or a connection.
 
     Attributes:
-        cause: The kind of failure.
-        reason: What the other side said of it, or what is known beside, in words; may be empty.
+        cause: The cause.
+        reason: The reason in words, from the peer or from here; may be empty.
     """
 
     cause: FailureCause
@@ -42,29 +42,29 @@ class Failure(NamedTuple):
 
 
 class StreamUser(Protocol):
-    """Whoever uses a stream, the ``owner`` of its state."""
+    """The user of a stream: the ``owner`` of its state."""
 
     def touched(self) -> None:
-        """Note that there is news: bytes, room, an end or a failure."""
+        """Note that bytes, room, an end or a failure have arrived."""
 
 
 class StreamState:
-    """A stream.
+    """The state of one stream.
 
     Attributes:
-        key: Twice its number, plus one if the other side opened it.
-        kind: What it is for.
-        sending: What this side sends.
-        receiving: What the other side sends.
-        accepted: Whether the side that did not open it has accepted it.
-        sending_failure: Why nothing more can be sent, None as long as it can.
-        receiving_failure: Why nothing more can be received, None as long as it can.
-        owner: Who is told when it is touched, by those who take that out.
-        writer_waits: Whether somebody waits until there is less to send.
-        held: For the connection: bytes that were written and have not arrived.
-        is_queued: For the connection: whether it is in the queue of those that have something.
-        window: For the connection: how many bytes it may send before they have been read.
-        credited: When credit was given last, in seconds.
+        key: Twice the stream's number, plus one if the peer opened it.
+        kind: The use of the stream.
+        sending: The sending half.
+        receiving: The receiving half.
+        accepted: True once the side that did not open the stream has accepted it.
+        sending_failure: Why nothing more can be sent; None while sending works.
+        receiving_failure: Why nothing more can be received; None while receiving works.
+        owner: The user that is notified when the stream was touched.
+        writer_waits: True if a task waits for room in the send buffer.
+        held: Bytes that were written and are not acknowledged. Set by the connection.
+        is_queued: True if the stream is in the queue of the packet builder.
+        window: Bytes that the peer may send before they are read. Set by ``ReceiveWindows``.
+        credited: When credit was given last [seconds].
     """
 
     __slots__ = (
@@ -103,10 +103,10 @@ class StreamState:
 
     @property
     def opened_here(self) -> bool:
-        """Whether this side opened it."""
+        """True if this side opened the stream."""
         return not self.key & 1
 
     @property
     def is_over(self) -> bool:
-        """Whether both halves are over."""
+        """True if both halves are over."""
         return self.sending.is_over and self.receiving.is_over

@@ -1,8 +1,8 @@
-"""The streams of a connection by their numbers, and how many there may be.
+"""The streams of a connection by their numbers, and the limits on their count.
 
-Numbers are never used twice on a connection, and never left out. So a number that was seen and is
-not there any more is of a stream that is over, however late a frame of it comes: that is why
-a request is done once at most.
+The numbers of a connection's streams are consecutive and never reused. So a number that was seen
+and is not in the table belongs to a stream that is over, however late a frame of it arrives.
+Therefore a request is handled at most once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from knet_trio.streams._core.range_set import RangeSet
 from knet_trio.streams._core.stream_state import StreamState
 from knet_trio.streams._core.wire import StreamKind
 
-# Streams of the other side that end before it is told that it may open as many more; and how many
-# it may still open, as far as it knows, when it is told of each: the others may stay for long.
+# The peer's limit is announced after this many of its streams have ended; or after each of them
+# while the peer may open fewer than this: its other streams may stay open for long.
 _TOLD_AFTER: Final = MAX_STREAMS // 4
 
 
@@ -24,8 +24,8 @@ class StreamTable:
     """The streams of a connection.
 
     Attributes:
-        streams: Those that are not over, by their keys; to be read only.
-        limit: How many streams the other side may open, from the beginning of the connection.
+        streams: The streams that are not over, by key. Read-only.
+        limit: The number of streams that the peer may open, from the start of the connection.
     """
 
     __slots__ = ("_next", "_peer_limit", "_seen", "_told", "limit", "streams")
@@ -39,12 +39,12 @@ class StreamTable:
 
     @property
     def can_open(self) -> bool:
-        """Whether the other side lets this one open another stream."""
+        """True if the peer's limit allows another stream."""
         return self._next < self._peer_limit
 
     @property
     def room(self) -> int:
-        """How many more."""
+        """The number of streams that may be opened now."""
         return self._peer_limit - self._next
 
     def all(self) -> list[StreamState]:
@@ -52,28 +52,28 @@ class StreamTable:
         return list(self.streams.values())
 
     def open(self, kind: StreamKind) -> StreamState:
-        """Open a stream; ``can_open`` has to be true."""
+        """Open a stream; ``can_open`` must be true."""
         stream = StreamState(2 * self._next, kind)
         self._next += 1
         self.streams[stream.key] = stream
         return stream
 
     def allow(self, limit: int) -> bool:
-        """Note that the other side lets ``limit`` streams be opened; return whether it is news."""
+        """Raise the peer's limit to ``limit`` streams; return whether it has grown."""
         if limit <= self._peer_limit:
             return False
         self._peer_limit = limit
         return True
 
     def get(self, key: int) -> StreamState | None:
-        """Return a stream that is there, else None."""
+        """Return a stream, or None if it is not in the table."""
         return self.streams.get(key)
 
     def find(self, key: int) -> StreamState | None:
-        """Return a stream, None if it is over or was never heard of.
+        """Return a stream that a frame names, or None if it is over or new.
 
         Raises:
-            StreamPacketError: It is one of this side that was never opened.
+            StreamPacketError: The key is of this side, which never opened the stream.
         """
         stream = self.streams.get(key)
         if stream is None and not key & 1 and key >> 1 >= self._next:
@@ -81,15 +81,20 @@ class StreamTable:
         return stream
 
     def admit(self, key: int, kind: StreamKind) -> tuple[StreamState | None, bool]:
-        """Return a stream that a DATA frame is of, and whether the frame has opened it.
+        """Return the stream of a DATA frame, and whether the frame has opened it.
+
+        Returns:
+            The stream, or None if it is over; and True if it is new.
 
         Raises:
-            StreamPacketError: The other side may not open it, or it has another kind.
+            StreamPacketError: The peer may not open the stream, or it has another kind.
         """
         stream = self.find(key)
         if stream is not None:
             if stream.kind is not kind:
-                raise StreamPacketError(Fault.WRONG_KIND, f"stream {key >> 1} is no {kind.name}")
+                raise StreamPacketError(
+                    Fault.WRONG_KIND, f"stream {key >> 1} is {stream.kind.name}, not {kind.name}"
+                )
             return stream, False
         if not key & 1 or not self._see(key >> 1):
             return None, False
@@ -97,10 +102,10 @@ class StreamTable:
         return stream, True
 
     def forget(self, key: int) -> bool:
-        """Note that a stream is over that the other side may have opened, or gives up unopened.
+        """Remove a stream that is over, or that the peer gives up before it has opened it.
 
         Returns:
-            Whether the other side is to be told that it may open more.
+            True if a new limit should be announced to the peer.
         """
         known = self.streams.pop(key, None) is not None
         if not key & 1 or not (known or self._see(key >> 1)):
@@ -109,14 +114,14 @@ class StreamTable:
         return self.limit - self._told >= _TOLD_AFTER or self._told - self._seen.end < _TOLD_AFTER
 
     def told(self) -> int:
-        """Return the limit to tell to the other side."""
+        """Return the limit to announce to the peer, and note that it is announced."""
         self._told = self.limit
         return self.limit
 
     def _see(self, number: int) -> bool:
-        """Return whether the other side's stream ``number`` is seen for the first time."""
-        # What it was not told it cannot know. So one that takes in nothing cannot have ever more
-        # streams refused, and what is to be said of them pile up here.
+        """Return whether the peer's stream ``number`` is seen for the first time."""
+        # Compare with the announced limit: otherwise a peer that never reads could have ever more
+        # streams refused, and the RESET frames would pile up here.
         if number >= self._told:
             raise StreamPacketError(
                 Fault.STREAMS_EXCEEDED, f"stream {number} of at most {self._told}"

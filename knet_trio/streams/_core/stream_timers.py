@@ -1,4 +1,4 @@
-"""The timers of a conversation with a host, by name. ``docs/streams-protocol.md`` has the table."""
+"""The timers of a conversation with a host; ``docs/streams-protocol.md`` has the same table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class StreamTimer(enum.Enum):
-    """A timer; the value says what happens when its time has come."""
+    """A timer; its value says what happens when it expires."""
 
     HELLO = "the greeting is sent again: 0.1 s after the first, twice as long each time, up to 1 s"
     ACK = "an acknowledgement is sent: 10 ms after a packet that has to be acknowledged"

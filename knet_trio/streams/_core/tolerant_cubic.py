@@ -1,20 +1,20 @@
-"""CUBIC that finds out whether its losses are congestion, and ignores them if they are not.
+"""CUBIC that ignores losses which an experiment shows not to be congestion.
 
-On a path that loses one packet in fifty whatever is sent, CUBIC's window falls to a dozen packets.
-Where a round trip is shorter than a scheduler's time slice, that is far less than the path takes.
-But who ignores losses at a queue that overflows takes it away from those who do not. Neither the
-share of losses nor the delay tells one from the other: short queues overflow before they delay
-much, and a busy processor delays as a queue does. What tells them apart is an experiment::
+On a path that loses one packet in fifty at random, CUBIC's window falls to a dozen packets. Where a
+round trip is shorter than a scheduler's time slice, that is far below the path's capacity. But a
+flow that ignores losses at an overflowing queue takes capacity from flows that do not. Neither the
+loss rate nor the delay separates the two cases: short queues overflow before they delay much, and a
+busy processor delays as a queue does. An experiment does::
 
     YIELDING --- some of 500 packets were lost ---> TRYING
         ^                                             |
         +---------- clearly more are lost ------------+
 
-YIELDING is CUBIC as it is, with the small window that losses make. TRYING ignores losses as long as
-round trips do not become much longer, and lets the window grow. If the losses come from congestion,
-they become more with it, and that ends the trial; the next one is not before some time, and twice
-as long a time after each. If they come without regard to what is sent, their share stays the same,
-and the trial goes on.
+YIELDING is plain CUBIC, with the small window that losses cause. TRYING ignores losses and lets the
+window grow while round trips do not become much longer. If the losses come from congestion, their
+share grows with the window, which ends the trial; the next trial starts after a pause, which
+doubles after each failed trial. If the losses are independent of the traffic, their share stays the
+same and the trial goes on.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ from typing import Final
 from knet_trio.streams._core.cubic import Cubic
 
 COUNTED: Final = 500
-"""Packets over which the share of losses is taken before a trial."""
+"""Packets over which the loss rate is measured before a trial."""
 COUNTED_IN_TRIAL: Final = 1000
-"""Packets over which it is taken in a trial."""
+"""Packets over which the loss rate is measured in a trial."""
 TOLERATED: Final = 0.05
-"""The share of packets that may be lost: with more, losses are never ignored."""
+"""The highest loss rate at which losses are ignored."""
 TOLERATED_QUEUE: Final = 0.02
-"""Seconds by which a round trip may be longer than the shortest while losses are ignored."""
+"""Seconds that a round trip may exceed the shortest one while losses are ignored."""
 GROWTH: Final = 2.0
-"""Losses may become more by this factor in a trial ..."""
+"""The loss rate may grow by this factor in a trial ..."""
 MARGIN: Final = 0.003
-"""... and by this share, before they count as congestion: small numbers vary by chance."""
+"""... and this share of packets before losses count as congestion: small numbers vary by chance."""
 FIRST_PAUSE: Final = 1.0
-"""Seconds from a trial that failed to the next; twice as many after each that fails."""
+"""Seconds from a failed trial to the next; doubled after each failed trial."""
 LONGEST_PAUSE: Final = 60.0
 GOOD_TRIAL: Final = 2.0
-"""Seconds after which a trial has not failed at all: the next pause is the first again."""
+"""Seconds after which the end of a trial is not a failure: the next pause is the first again."""
 
 
 class TolerantCubic(Cubic):
-    """CUBIC, but for losses that do not depend on what is sent.
+    """CUBIC that ignores losses that are independent of the traffic.
 
     Attributes:
-        is_trying: Whether losses are ignored for now.
+        is_trying: True during a trial, while losses are ignored.
     """
 
     def __init__(self, piece: int) -> None:
         super().__init__(piece)
         self.is_trying = False
-        # Bytes that have arrived and that were lost, of those that are counted now.
+        # Bytes acknowledged and bytes lost in the present count.
         self._arrived = 0
         self._lost = 0
-        # The share that was lost in the last count before the trial; when the trial began.
+        # The loss rate of the last count before the trial; when the trial began.
         self._usual = 0.0
         self._began = 0.0
         self._pause = FIRST_PAUSE
         self._next_trial = -math.inf
-        # The window that was too large in the last trial.
+        # The window at which the last trial failed.
         self._too_much: float = math.inf
 
     def acknowledged(
         self, size: int, sent: float, now: float, round_trip: float, *, full: bool
     ) -> None:
-        """Note that packets have arrived."""
+        """Note that packets were acknowledged."""
         self._arrived += size
         if self._arrived >= (COUNTED_IN_TRIAL if self.is_trying else COUNTED) * self.piece:
             self._end_count(now)
@@ -83,7 +83,7 @@ class TolerantCubic(Cubic):
                 self._end_trial(now)
             elif queueing <= TOLERATED_QUEUE:
                 if queueing > TOLERATED_QUEUE / 2:
-                    # It grows slowly from here on.
+                    # The window grows slowly from here on.
                     self.threshold = min(self.threshold, self.window)
                 return False
         return super().lost(size, sent, now, queueing)
@@ -95,7 +95,7 @@ class TolerantCubic(Cubic):
             self.is_trying = True
             self._usual = share
             self._began = now
-            # Quickly to where it was not too much, and slowly from there on.
+            # Grow quickly up to a safe size, and slowly from there on.
             self.threshold = self._too_much / 2
 
     def _end_trial(self, now: float) -> None:

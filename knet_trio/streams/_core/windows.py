@@ -1,13 +1,12 @@
-"""How many bytes each stream of a connection may send before they are read.
+"""The receive windows: the bytes that each stream of a connection may send before they are read.
 
-There is no window of the whole connection on the wire. If there were, streams that nobody reads
-could use it up, and hold up all others. Instead each stream has its own, and what they add up to is
-bounded: a stream begins with ``INITIAL_CREDIT``, which nobody has to ask for, and the number of
-streams is limited. More comes out of a budget. A stream of which bytes are read gets
-``FIRST_WINDOW``, and twice as much each time as it reads half of its window within a few round
-trips, but never more than half of what is left of the budget. So there is always something left,
-a stream that is read slowly never has a large window, and one that is not read at all keeps the
-window that it has, and no other stream has less for it than half of what it would have.
+There is no window of the whole connection on the wire: streams that nobody reads could use it up
+and block all others. Instead each stream has its own window, and their sum is bounded. A stream
+starts with ``INITIAL_CREDIT``, and the number of streams is limited. More comes out of a budget. A
+stream that is read gets ``FIRST_WINDOW``, and its window doubles each time half of it is read
+within a few round trips, but a window never grows by more than half of the unused budget. So the
+budget is never used up, a stream that is read slowly never has a large window, and a stream that is
+not read keeps its window and takes at most half of the growth of another stream.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ _ROUND_TRIPS = 4
 
 
 class ReceiveWindows:
-    """The windows of the streams of one connection.
+    """The receive windows of one connection.
 
     Attributes:
-        left: Bytes that are left of the budget.
+        left: The unused budget [bytes].
     """
 
     __slots__ = ("left",)
@@ -38,12 +37,12 @@ class ReceiveWindows:
         self.left = WINDOW_BUDGET
 
     def open(self, stream: StreamState, now: float) -> bool:
-        """Give a stream its first window; return whether its limit has grown."""
+        """Give a stream its first window; return whether its credit has grown."""
         self._widen(stream, FIRST_WINDOW)
         return self._grant(stream, now)
 
     def read(self, stream: StreamState, now: float, round_trip: float) -> bool:
-        """Give credit for what was read; return whether the stream's limit has grown."""
+        """Give credit for bytes that were read; return whether the credit has grown."""
         receiving = stream.receiving
         if not receiving.wants_more or receiving.size is not None:
             return False
@@ -54,7 +53,7 @@ class ReceiveWindows:
         return self._grant(stream, now)
 
     def close(self, stream: StreamState) -> None:
-        """Take back the window of a stream that is over."""
+        """Return the window of an ended stream to the budget."""
         self.left += stream.window - INITIAL_CREDIT
         stream.window = INITIAL_CREDIT
 

@@ -1,19 +1,19 @@
-r"""Packets and their frames, as bytes.
+r"""The layouts of packets and frames.
 
-Each packet is one message of the channel. It begins with a header::
+Each packet is one message of the channel and begins with a header::
 
      0        4        5        6        8                16               24               32
     +--------+--------+--------+--------+----------------+----------------+----------------+----
     |checksum|version | kind   | 0      | sender's id    | receiver's id  | packet number  | frames
     +--------+--------+--------+--------+----------------+----------------+----------------+----
 
-    HELLO     no frames; the receiver's id is 0 as long as it is not known, the number is 0
-    FRAMES    frames, one after the other up to the end of the packet
+    HELLO     no frames; the receiver's id is 0 while it is not known, the number is 0
+    FRAMES    frames, one after the other to the end of the packet
     UNKNOWN   no frames: there is no connection with the id ``sender``; the number is 0
     CLOSE     code u8, 0 u8, length u16, then the reason: the connection ends; the number is 0
 
-An id is that of a connection, see ``conversation``. The checksum is the CRC-32 of all that follows
-it; 0 is none. Frames begin with their type::
+The ids are connection ids, see ``conversation``. The checksum is the CRC-32 of all bytes after it;
+0 means that there is none. Frames begin with their type::
 
     PING      type u8
     ACK       type u8, count u8, 0 u16, delay u32, largest u64, first u32, then ``count`` times
@@ -24,8 +24,8 @@ it; 0 is none. Frames begin with their type::
     ACCEPT    type u8, 0 u8 u16 u32, stream u64
     RESET     type u8, halves u8, code u8, 0 u8, length u32, stream u64, then the reason
 
-Integers are big-endian. A stream is twice its number, plus one if the receiver of the frame opened
-the stream; so the lowest bit is turned over on the way.
+Integers are big-endian. A stream is given as twice its number, plus one if the receiver of the
+frame opened the stream; so sender and receiver see the lowest bit inverted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHECKSUM_SIZE: Final = 4
 
 
 class StreamPacketKind(enum.IntEnum):
-    """What a packet is."""
+    """The kind of a packet."""
 
     HELLO = 1
     FRAMES = 2
@@ -51,7 +51,7 @@ class StreamPacketKind(enum.IntEnum):
 
 
 class FrameType(enum.IntEnum):
-    """What a frame is."""
+    """The type of a frame."""
 
     PING = 1
     ACK = 2
@@ -63,7 +63,7 @@ class FrameType(enum.IntEnum):
 
 
 class StreamKind(enum.IntEnum):
-    """What a stream is for."""
+    """The use of a stream."""
 
     STREAM = 1
     REQUEST = 2
@@ -71,25 +71,25 @@ class StreamKind(enum.IntEnum):
 
 
 class Code(enum.IntEnum):
-    """Why a stream or a connection is ended."""
+    """Why a stream or a connection ends."""
 
     CANCELLED = 1
-    """Who opened it, or was to send, gave it up."""
+    """The side that opened the stream, or that was to send, gave it up."""
     REFUSED = 2
-    """Nobody takes it, or it is larger than what is taken."""
+    """The program does not take the stream, or it is too large."""
     FAILED = 3
-    """Whoever had to answer failed."""
+    """The handler of a request failed."""
     CLOSED = 4
-    """The receiver reads no more; of a connection: everything here is closed."""
+    """The receiver stopped reading; for a connection: the streams were closed."""
     VIOLATION = 5
-    """The other side broke the rules."""
+    """The receiver of this code violated the protocol."""
     SILENCE = 6
-    """The other side was not heard of for too long."""
+    """The receiver of this code was silent for too long."""
 
 
 SENDING: Final = 1
 RECEIVING: Final = 2
-"""The halves of a stream that a RESET ends, as the one who sends it sees them; both are 3."""
+"""The halves of a stream that a RESET ends, as its sender sees them; 3 for both."""
 
 HEADER_LAYOUT = struct.Struct(">IBBHQQQ")
 AFTER_CHECKSUM_LAYOUT = struct.Struct(">BBHQQQ")
@@ -100,7 +100,7 @@ STREAMS_LAYOUT = struct.Struct(">BBHIQ")
 ACCEPT_LAYOUT = struct.Struct(">BBHIQ")
 RESET_LAYOUT = struct.Struct(">BBBBIQ")
 CLOSE_LAYOUT = struct.Struct(">BBH")
-# A header and a DATA frame in one; and the same with an ACK of one range before the frame.
+# A header and a DATA frame; and a header, an ACK of one range and a DATA frame.
 WHOLE_LAYOUT = struct.Struct(">IBBHQQQBBBBIQQ")
 WHOLE_AFTER_CHECKSUM_LAYOUT = struct.Struct(">BBHQQQBBBBIQQ")
 ANSWER_LAYOUT = struct.Struct(">IBBHQQQBBHIQIBBBBIQQ")
@@ -123,10 +123,10 @@ class PacketHeader(NamedTuple):
     """The header of a packet.
 
     Attributes:
-        kind: What it is.
-        sender: The id of the connection at the one who sent it.
-        receiver: The id of the connection at the one it is for; 0 if it is not known yet.
-        number: Its number among those of the connection.
+        kind: The kind of the packet.
+        sender: The sender's connection id.
+        receiver: The receiver's connection id; 0 if it is not known yet.
+        number: The packet number.
     """
 
     kind: StreamPacketKind
@@ -136,11 +136,11 @@ class PacketHeader(NamedTuple):
 
 
 class PingFrame(NamedTuple):
-    """Asks for an acknowledgement, and nothing else."""
+    """A request for an acknowledgement."""
 
 
 class AckFrame(NamedTuple):
-    """Which packets have arrived.
+    """An acknowledgement of packets.
 
     Attributes:
         ranges: Ranges ``[start, end)`` of packet numbers, the highest first.
@@ -152,15 +152,15 @@ class AckFrame(NamedTuple):
 
 
 class DataFrame(NamedTuple):
-    """Bytes of a stream; the first one of a stream opens it.
+    """Bytes of a stream; the first frame of a stream opens it.
 
     Attributes:
-        stream: The stream.
-        kind: What it is for.
-        offset: How many bytes of it are before these.
+        stream: The key of the stream.
+        kind: The use of the stream.
+        offset: The position of the first byte in the stream.
         data: The bytes, maybe none.
-        last: Whether there are no more after them.
-        asks: Whether the packet is to be acknowledged at once.
+        last: True if the stream ends after them.
+        asks: True if the packet is to be acknowledged at once.
     """
 
     stream: int
@@ -172,26 +172,26 @@ class DataFrame(NamedTuple):
 
 
 class CreditFrame(NamedTuple):
-    """How many bytes of a stream may be sent, from its beginning."""
+    """The number of bytes that may be sent on a stream, counted from its beginning."""
 
     stream: int
     limit: int
 
 
 class StreamsFrame(NamedTuple):
-    """How many streams the other side may open, from the beginning of the connection."""
+    """The number of streams that the peer may open, counted from the start of the connection."""
 
     limit: int
 
 
 class AcceptFrame(NamedTuple):
-    """A stream is taken by the program."""
+    """The program has accepted a stream."""
 
     stream: int
 
 
 class ResetFrame(NamedTuple):
-    """Halves of a stream end before their time."""
+    """Halves of a stream are aborted."""
 
     stream: int
     halves: int

@@ -1,7 +1,7 @@
-"""Reading packets and frames from bytes that anybody may have sent.
+"""Reading packets and frames from untrusted bytes.
 
-Functions are named ``_untrusted``. They raise StreamPacketError, and nothing else, or return None
-for what another of them has to find out.
+Functions named ``_untrusted`` raise StreamPacketError and no other error. Fast paths return None
+for bytes that they do not handle.
 """
 
 from __future__ import annotations
@@ -65,28 +65,31 @@ _PACKET_KINDS: Final = {int(kind): kind for kind in StreamPacketKind}
 
 
 def read_header_untrusted(packet: bytes) -> PacketHeader:
-    """Read the header of a packet, and check the whole packet against its checksum.
+    """Read the header of a packet and check the checksum of the whole packet.
 
-    Raises StreamPacketError, and nothing else, for bytes that are not a packet of this protocol.
+    Raises:
+        StreamPacketError: The bytes are not a packet of this protocol.
     """
     if len(packet) < HEADER_SIZE:
         raise StreamPacketError(
-            Fault.MALFORMED, f"{len(packet)} bytes are fewer than the {HEADER_SIZE} of a header"
+            Fault.MALFORMED, f"packet has {len(packet)} bytes, a header has {HEADER_SIZE}"
         )
     checksum, version, kind, _, sender, receiver, number = HEADER_LAYOUT.unpack_from(packet)
     if version != STREAMS_VERSION:
         raise StreamPacketError(
-            Fault.WRONG_VERSION, f"it is of protocol version {version}, not {STREAMS_VERSION}"
+            Fault.WRONG_VERSION, f"protocol version {version}, not {STREAMS_VERSION}"
         )
     if checksum and checksum != (crc32(memoryview(packet)[CHECKSUM_SIZE:]) or 0xFFFFFFFF):
-        raise StreamPacketError(Fault.WRONG_CHECKSUM, "it was damaged on the way")
+        raise StreamPacketError(Fault.WRONG_CHECKSUM, "wrong checksum")
     known = _PACKET_KINDS.get(kind)
     if known is None:
         raise StreamPacketError(Fault.UNKNOWN_KIND, f"packet kind {kind} is not known")
     if number > MAX_NUMBER or not sender:
-        raise StreamPacketError(Fault.MALFORMED, f"packet number {number} of sender {sender}")
+        raise StreamPacketError(
+            Fault.MALFORMED, f"packet number {number} or sender id {sender} is out of range"
+        )
     if not receiver and known is not StreamPacketKind.HELLO:
-        raise StreamPacketError(Fault.MALFORMED, f"{known.name} is for nobody")
+        raise StreamPacketError(Fault.MALFORMED, f"{known.name} packet without a receiver id")
     return PacketHeader(known, sender, receiver, number)
 
 
@@ -94,12 +97,11 @@ _WholeFields: TypeAlias = tuple[int, int, int, StreamKind, int, int, memoryview,
 
 
 def read_whole_untrusted(packet: bytes) -> _WholeFields | None:
-    """Read a packet that is one DATA frame: the short way for what comes most.
+    """Read a packet with a single DATA frame: the fast path for the most frequent packet.
 
     Returns:
-        Sender, receiver, number, the kind of the stream, the stream, the offset, the bytes,
-        whether they are the last, and whether the packet asks for an acknowledgement. None if it is
-        anything else, or not valid, which the other functions find out.
+        Sender id, receiver id, packet number, kind, key, offset, bytes, ``last`` and ``asks`` of
+        the frame. None for any other or an invalid packet, which the general functions handle.
     """
     size = len(packet)
     if size < WHOLE_LAYOUT.size:
@@ -132,13 +134,12 @@ _AnswerFields: TypeAlias = tuple[
 
 
 def read_answer_untrusted(packet: bytes) -> _AnswerFields | None:
-    """Read a packet that is an ACK of one range and one DATA frame: the short way for requests.
+    """Read a packet with an ACK of one range and one DATA frame: the fast path for requests.
 
     Returns:
-        Sender, receiver, number; the range ``[start, end)`` of packet numbers that it acknowledges,
-        and the seconds since the last of them arrived; and what ``read_whole_untrusted`` returns
-        from the kind of the stream on. None if it is anything else, or not valid, which the other
-        functions find out.
+        Sender id, receiver id, packet number; the acknowledged range ``[start, end)`` and its delay
+        in seconds; kind, key, offset, bytes, ``last`` and ``asks`` of the DATA frame. None for any
+        other or an invalid packet, which the general functions handle.
     """
     size = len(packet)
     if size < ANSWER_LAYOUT.size or packet[HEADER_SIZE] != ACK_TYPE:
@@ -206,8 +207,8 @@ def read_run_untrusted(packets: Sequence[bytes], start: int) -> list[memoryview]
     """Read packets that continue the one at ``start``, which ``read_whole_untrusted`` has read.
 
     Returns:
-        The bytes of those after it that have its size and its stream, the numbers and the offsets
-        that follow, and the right checksum, up to the first that has not.
+        The data of the following packets, up to the first that does not have the same size and
+        stream, the next number and offset, and a right checksum.
     """
     first = packets[start]
     size = len(first)
@@ -249,7 +250,8 @@ def read_run_untrusted(packets: Sequence[bytes], start: int) -> list[memoryview]
 def read_frames_untrusted(packet: bytes) -> list[StreamFrame]:
     """Read the frames of a packet whose header has been read.
 
-    Raises StreamPacketError, and nothing else, if they are not all whole and known.
+    Raises:
+        StreamPacketError: A frame is cut off, unknown or invalid.
     """
     size = len(packet)
     view = memoryview(packet)
@@ -258,7 +260,7 @@ def read_frames_untrusted(packet: bytes) -> list[StreamFrame]:
     try:
         while start < size:
             if len(frames) == MAX_FRAMES:
-                raise StreamPacketError(Fault.MALFORMED, f"it has more than {MAX_FRAMES} frames")
+                raise StreamPacketError(Fault.MALFORMED, f"more than {MAX_FRAMES} frames")
             kind = packet[start]
             if kind == DATA_TYPE:
                 _, use, last, asks, length, stream, offset = DATA_LAYOUT.unpack_from(packet, start)
@@ -281,15 +283,15 @@ def read_frames_untrusted(packet: bytes) -> list[StreamFrame]:
                 frames.append(other)
     except (struct.error, KeyError):
         raise StreamPacketError(
-            Fault.MALFORMED, "a frame is cut off, or has a kind or code that is not known"
+            Fault.MALFORMED, "a frame is cut off, or has an unknown kind or code"
         ) from None
     if not frames:
-        raise StreamPacketError(Fault.MALFORMED, "there are no frames in it")
+        raise StreamPacketError(Fault.MALFORMED, "packet without frames")
     return frames
 
 
 def read_close_untrusted(packet: bytes) -> tuple[Code, str]:
-    """Read why a connection ends, from a packet whose header has been read."""
+    """Read code and reason of a CLOSE packet whose header has been read."""
     try:
         code, _, length = CLOSE_LAYOUT.unpack_from(packet, HEADER_SIZE)
         reason = _reason(packet, HEADER_SIZE + CLOSE_LAYOUT.size, length)
@@ -342,9 +344,9 @@ def _read_other(packet: bytes, start: int) -> tuple[StreamFrame, int]:
 def _reason(packet: bytes, start: int, length: int) -> str:
     if length > MAX_REASON or start + length > len(packet):
         raise _malformed("reason")
-    # Of a large packet there is a view.
+    # A large packet may be a view.
     return str(packet[start : start + length], errors="replace")
 
 
 def _malformed(what: str) -> StreamPacketError:
-    return StreamPacketError(Fault.MALFORMED, f"{what} with impossible values")
+    return StreamPacketError(Fault.MALFORMED, f"{what} with invalid values")

@@ -32,7 +32,7 @@ from knet_trio.streams._core.wire import (
     StreamPacketKind,
 )
 
-# Numbers in a row that an ACK tells of at once.
+# The longest range in an ACK frame.
 _LONGEST: Final = 0xFFFFFFFF
 
 
@@ -45,7 +45,7 @@ def write_packet(
     *,
     checked: bool,
 ) -> bytes:
-    """Return a packet. With ``checked`` it has a checksum, unless it is larger than those have."""
+    """Return a packet; with ``checked`` it has a checksum if it is at most ``MAX_CHECKED`` long."""
     head = AFTER_CHECKSUM_LAYOUT.pack(STREAMS_VERSION, kind, 0, sender, receiver, number)
     checksum = 0
     if checked and HEADER_SIZE + sum(map(len, parts)) <= MAX_CHECKED:
@@ -59,7 +59,7 @@ def write_packet(
 def write_data_packet(
     sender: int, receiver: int, number: int, frame: bytes, data: memoryview, *, checked: bool
 ) -> bytes:
-    """Return a packet with one DATA frame: the short way of ``write_packet``."""
+    """Return a packet with one DATA frame: the fast path of ``write_packet``."""
     head = (
         AFTER_CHECKSUM_LAYOUT.pack(STREAMS_VERSION, FRAMES_KIND, 0, sender, receiver, number)
         + frame
@@ -78,18 +78,18 @@ def write_last_packet(
     *,
     checked: bool,
 ) -> bytes:
-    """Return a packet with one DATA frame that is all of its stream: the short way for requests.
+    """Return a packet with a whole stream in one DATA frame: the fast path for requests.
 
     Args:
-        sender: The id of the connection here.
-        receiver: The id of the connection there.
+        sender: The local connection id.
+        receiver: The remote connection id.
         number: The number of the packet.
-        stream: The stream.
-        kind: What the stream is for.
+        stream: The key of the stream.
+        kind: The use of the stream.
         data: All bytes of the stream.
-        ack: What the packet acknowledges: the first and the last number, and for how many seconds
-            that was put off; None for nothing.
-        checked: Whether the packet has a checksum.
+        ack: The first and the last packet number to acknowledge and the delay [seconds]; None for
+            no acknowledgement.
+        checked: True for a packet with a checksum.
     """
     size = len(data)
     if ack is None:
@@ -135,7 +135,7 @@ def write_last_packet(
 
 
 def _join(head: bytes, data: bytes | memoryview, *, checked: bool) -> bytes:
-    """Return a packet of what comes after its checksum."""
+    """Return a packet: its checksum, ``head`` and ``data``."""
     checksum = 0
     if checked and CHECKSUM_SIZE + len(head) + len(data) <= MAX_CHECKED:
         checksum = crc32(data, crc32(head)) or 0xFFFFFFFF
@@ -157,19 +157,19 @@ def write_run(
 ) -> Sequence[bytes]:
     """Return packets numbered from ``number`` with one DATA frame each.
 
-    Large ones are not put together.
+    The parts of large packets are not joined.
 
     Args:
-        sender: The id of the connection here.
-        receiver: The id of the connection there.
+        sender: The local connection id.
+        receiver: The remote connection id.
         number: The number of the first packet.
-        stream: The stream.
-        kind: What the stream is for.
-        offset: Where the first piece begins.
-        pieces: What goes into each packet, in parts. The last byte of the stream is not among it.
-        size: Bytes of each piece.
-        asks: Whether the last packet is to be acknowledged at once.
-        checked: Whether packets have checksums.
+        stream: The key of the stream.
+        kind: The use of the stream.
+        offset: The position of the first piece in the stream.
+        pieces: The data of each packet, in parts, without the last byte of the stream.
+        size: The size of each piece [bytes].
+        asks: True if the last packet is to be acknowledged at once.
+        checked: True for packets with checksums.
     """
     last_number = number + len(pieces) - 1
     pack = WHOLE_AFTER_CHECKSUM_LAYOUT.pack
@@ -211,20 +211,21 @@ def write_run(
 def write_data_head(
     stream: int, kind: int, offset: int, length: int, *, last: bool, asks: bool = False
 ) -> bytes:
-    """Return the beginning of a DATA frame; its bytes follow."""
+    """Return the head of a DATA frame, without its data."""
     return DATA_LAYOUT.pack(DATA_TYPE, kind, last, asks, length, stream, offset)
 
 
 def write_ack(ranges: Sequence[tuple[int, int]], delay: float) -> bytes:
     """Return an ACK frame for ranges ``[start, end)`` of packet numbers, the highest first.
 
-    It goes no further back than its fields of 32 bits do. What is below was told long ago.
+    Ranges that do not fit its fields of 32 bits are cut or left out: they were acknowledged long
+    ago.
     """
     low, end = ranges[0]
     first = min(end - 1 - low, _LONGEST)
     fields: list[int] = []
     before = low
-    # Of a range that does not fit there is the upper part, and nothing below.
+    # A range that does not fit is cut to its upper part, and lower ranges are left out.
     fits = first == end - 1 - low
     for start, stop in ranges[1:]:
         if not fits or before - stop > _LONGEST:
@@ -260,11 +261,11 @@ def write_reset(stream: int, halves: int, code: Code, reason: str) -> bytes:
 
 
 def write_close(code: Code, reason: str) -> bytes:
-    """Return what follows the header of a CLOSE packet."""
+    """Return the body of a CLOSE packet."""
     text = cut_reason(reason)
     return CLOSE_LAYOUT.pack(code, 0, len(text)) + text
 
 
 def cut_reason(reason: str) -> bytes:
-    """Return a reason as it is sent: as much of it as there is room for."""
+    """Return a reason in UTF-8, cut to ``MAX_REASON`` bytes."""
     return reason.encode(errors="replace")[:MAX_REASON]
