@@ -1,21 +1,21 @@
-"""A simulated network, and simulated time, to test programs that use knet_trio.
+"""A simulated network and simulated time, for tests of programs that use knet_trio.
 
 From the bottom up::
 
-    conditions   what a wire, an interface and a route are like
-    packets      what became of a packet
+    conditions   the settings of wires, interfaces and routes
+    packets      the fates of packets, and the counters
     wire         one direction between two addresses: which packets pass, and when
-    timeline     what happens later
-    queues       where packets wait on the machine that sends them
-    endpoint     the sockets, as a handle sees them
-    sockets      which of them has which address
-    chunks       what the ends of an association say to each other
-    pieces       messages that are cut, and put together
-    association  one end of an association
-    sctp         who has which end, and who listens
+    timeline     the scheduler of later events
+    queues       the queues of a sending machine
+    endpoint     UDP sockets, as a handle sees them
+    sockets      the table of UDP sockets by address
+    chunks       the packets of SCTP associations
+    pieces       fragmentation and reassembly of SCTP messages
+    association  one end of an SCTP association
+    sctp         the table of SCTP associations and listeners
     fabric       the way of a packet through all of that
-    network      all of it, and what a test can do to it
-    running      running a program on it, the same way each time
+    network      the network that a test controls
+    running      running a program on a network, repeatably
 
 ``docs/testing.md`` shows how to use it.
 """

@@ -1,8 +1,8 @@
-"""One end of an association on a simulated network.
+"""One end of an SCTP association on a simulated network.
 
-Messages are cut into pieces, each a packet (``pieces``). Those that get lost are sent again, so
-that all arrive, in order. What is here of SCTP is what programs notice; it has no congestion
-control.
+Messages are cut into pieces, each a packet (``pieces``). Lost pieces are retransmitted, so that all
+messages arrive in order. The simulation covers the parts of SCTP that programs notice; it has no
+congestion control.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from knet_trio.testing.endpoint import CONNECTED_SHARE
 from knet_trio.testing.pieces import PieceReceiver, PieceSender
 from knet_trio.testing.queues import InterfaceState
 
-# As Linux has them: seconds until something is sent again, at first and at most; how often that is
-# done, and how often an association is asked for; seconds between two heartbeats.
+# Linux's values: the first and the longest retransmission timeout [seconds], the retransmissions
+# before an association fails, the attempts to connect, the heartbeat interval [seconds].
 _FIRST_RETRY: Final = 1.0
 _LAST_RETRY: Final = 60.0
 _RETRIES: Final = 10
@@ -35,12 +35,12 @@ _HEARTBEAT: Final = 30.0
 
 
 class AssociationPhase(enum.Enum):
-    """How far an end is."""
+    """The phase of an association's end; the value describes it."""
 
     ASKING = "the peer has not answered yet"
-    THERE = "there is an association"
-    CLOSING = "closed here, and not everything has arrived yet"
-    OVER = "there is none any more"
+    THERE = "the association is established"
+    CLOSING = "closed here, while not everything is acknowledged"
+    OVER = "the association has ended"
 
 
 class AssociationMedium(Protocol):
@@ -48,19 +48,19 @@ class AssociationMedium(Protocol):
 
     @abstractmethod
     def post(self, end: SimulatedAssociation, chunk: Chunk) -> None:
-        """Send a packet to the other end; it may get lost."""
+        """Send a packet to the other end; the packet may get lost."""
 
     @abstractmethod
     def piece_size(self, end: SimulatedAssociation) -> int:
-        """Return how many bytes of a message go in one packet."""
+        """Return the bytes of a message that fit in one packet."""
 
     @abstractmethod
     def call_at(self, when: float, end: SimulatedAssociation) -> None:
-        """Call ``expire`` at that time."""
+        """Call ``end.expire`` at the time ``when``."""
 
     @abstractmethod
     def forget(self, end: SimulatedAssociation) -> None:
-        """An end is over."""
+        """Forget an end that is over."""
 
 
 class SimulatedAssociation(AssociationSocket):
@@ -69,18 +69,18 @@ class SimulatedAssociation(AssociationSocket):
     Args:
         medium: The network.
         interface: The interface of this end.
-        seen: The address that others see it at.
-        peer: The address at the other end.
-        tag: What tells the association apart from others with these addresses.
-        retry: Seconds until an association is asked for again; None if the peer has asked.
-        room: The bytes that the receive buffer of the peer has room for, if it has asked.
+        seen: The address of this end, as others see it.
+        peer: The address of the other end.
+        tag: Distinguishes the association from others between these addresses.
+        retry: The interval of attempts to connect [seconds]; None if the peer connects.
+        room: The free space in the peer's receive buffer [bytes], if the peer connects.
 
     Attributes:
         interface: The interface of this end.
-        seen: The address that others see it at.
-        peer: The address at the other end.
-        tag: What tells the association apart from others with these addresses.
-        phase: How far it is.
+        seen: The address of this end, as others see it.
+        peer: The address of the other end.
+        tag: Distinguishes the association from others between these addresses.
+        phase: The phase.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class SimulatedAssociation(AssociationSocket):
         self._woken = False
         self._readers = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
-        # When something is done if nothing arrives, and when ``expire`` is called next.
+        # The next timeout, and when ``expire`` is called next.
         self._deadline = math.inf
         self._alarm = math.inf
         self._begin(room)
@@ -115,7 +115,7 @@ class SimulatedAssociation(AssociationSocket):
             self._ask()
 
     def _begin(self, room: float) -> None:
-        """Nothing has been sent, and nothing has arrived."""
+        """Start with nothing sent and nothing received."""
         self._sender = PieceSender(self.tag, room)
         self._receiver = PieceReceiver(lambda: self.interface.settings.receive_buffer)
         self._losses = 0
@@ -124,11 +124,16 @@ class SimulatedAssociation(AssociationSocket):
     # What the handle does.
 
     def find_error(self) -> int:
-        """Return why an attempt has failed, 0 if there is an association now."""
+        """Return the errno of a failed attempt to connect; 0 if it has succeeded."""
         return 0 if self._lost is None else self._lost.number
 
     def read(self) -> bytes | None:
-        """Take a message."""
+        """Return the next message.
+
+        Raises:
+            BlockingIOError: There is nothing to read.
+            AssociationLostError: The association has ended and all messages were read.
+        """
         if self.is_empty():
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         if not self._receiver.messages:
@@ -144,7 +149,12 @@ class SimulatedAssociation(AssociationSocket):
         return self.interface.paused or not (self._receiver.messages or self._lost)
 
     def send(self, packet: bytes) -> None:
-        """Take a message, if there is room for all of it."""
+        """Send a message, if the send buffer has room for it.
+
+        Raises:
+            BlockingIOError: The send buffer is full.
+            OSError: The association has ended.
+        """
         if self.phase is not AssociationPhase.THERE:
             number = errno.EPIPE if self._lost is None else self._lost.number or errno.EPIPE
             raise OSError(number, os.strerror(number))
@@ -155,46 +165,46 @@ class SimulatedAssociation(AssociationSocket):
         self._transmit()
 
     def send_parts(self, parts: Parts) -> None:
-        """Take a message that is in parts."""
+        """Send a message that is in parts, as ``send`` does."""
         self.send(b"".join(parts))
 
     def backlog(self) -> float:
-        """Return how much of the send buffer is in use."""
+        """Return the used share of the send buffer, 0 to 1."""
         return min(1.0, self._sender.queued / self._send_buffer)
 
     async def wait_readable(self) -> None:
-        """Wait until there is something to read, or ``wake`` was called."""
+        """Wait until there is something to read or ``wake`` was called."""
         if not self.is_empty() or self._woken:
             await trio.lowlevel.checkpoint()
         while self.is_empty() and not self._woken:
             if self.phase is AssociationPhase.OVER:
-                # The process was stopped before it could read that.
+                # The process was paused before it could read the end.
                 self._medium.forget(self)
             await self._readers.park()
 
     async def wait_writable(self) -> None:
-        """Wait until an attempt is over, until half of the buffer is free, or for ``wake``."""
+        """Wait for the end of the attempt to connect, a half-empty send buffer, or ``wake``."""
         if self._is_writable() or self._woken:
             await trio.lowlevel.checkpoint()
         while not self._is_writable() and not self._woken:
             await self._writers.park()
 
     def wake(self) -> None:
-        """Wake whoever waits."""
+        """Wake all waiting tasks."""
         self._woken = True
         self.look_again()
 
     def set_dscp(self, dscp: int) -> None:
-        """Nothing here goes by that."""
+        """Do nothing: the simulation ignores DSCP."""
 
     def abort(self) -> None:
-        """Close it so that the peer is told at once."""
+        """Close the association and notify the peer at once."""
         if self.phase in (AssociationPhase.THERE, AssociationPhase.CLOSING):
             self._post(ChunkKind.ABORT)
         self._finish()
 
     def close(self) -> None:
-        """Close it; what waits to be sent is still sent, if the machine has power."""
+        """Close the association; the send buffer is still sent unless the interface is down."""
         if self.phase is not AssociationPhase.THERE or not self.interface.up:
             self._finish()
         elif self._receiver.messages:
@@ -206,26 +216,26 @@ class SimulatedAssociation(AssociationSocket):
     # What the network does.
 
     def look_again(self) -> None:
-        """Have those who wait look again."""
+        """Let waiting tasks check their conditions again."""
         self._readers.unpark_all()
         self._writers.unpark_all()
 
     def lose(self, number: int, words: str = "the association is lost") -> None:
-        """There is no association any more, which is read after all that has arrived."""
+        """End the association with an error, which is read after the messages that arrived."""
         if self.phase is not AssociationPhase.OVER:
             reason = f"{words}: {os.strerror(number)}" if number else words
             self._lost = AssociationLostError(reason, number)
             self._finish()
 
     def restart(self, tag: int, room: float) -> None:
-        """The peer has begun anew, with the same addresses."""
+        """Start again: the peer has restarted with the same addresses."""
         self.tag = tag
         self._begin(room)
         self._set_deadline()
         self._writers.unpark_all()
 
     def receive(self, chunk: Chunk) -> bool:
-        """A packet arrives from the other end; False if there is no room for it."""
+        """Process a packet from the other end; return False if there is no room for it."""
         kind = chunk.kind
         if kind is ChunkKind.INIT:
             self._post(ChunkKind.INIT_ACK, room=self._receiver.room)
@@ -241,7 +251,7 @@ class SimulatedAssociation(AssociationSocket):
                 errno.ECONNREFUSED if self.phase is AssociationPhase.ASKING else errno.ECONNRESET
             )
         elif self.phase is AssociationPhase.ASKING:
-            # It will come again.
+            # The peer retransmits it.
             return True
         elif kind is ChunkKind.DATA:
             return self._take_piece(chunk)
@@ -255,12 +265,12 @@ class SimulatedAssociation(AssociationSocket):
             self._post(ChunkKind.SHUTDOWN_ACK)
             self.lose(0, sctp_socket.CLOSED)
         elif self.phase is AssociationPhase.CLOSING:
-            # Else it answers one that had the same addresses before.
+            # Otherwise it belongs to an earlier association with the same addresses.
             self._finish()
         return True
 
     def expire(self, now: float) -> None:
-        """Some time has come: send again what was not answered, and see if there is any use."""
+        """Run the timer if it has expired: retransmit, or give up after too many attempts."""
         if now >= self._alarm:
             self._alarm = math.inf
         if self.phase is AssociationPhase.OVER:
@@ -304,7 +314,7 @@ class SimulatedAssociation(AssociationSocket):
         self._set_alarm()
 
     def _transmit(self) -> None:
-        """Send what the peer has room for."""
+        """Send the pieces that the peer has room for."""
         was_idle = self._sender.is_idle
         for piece in self._sender.take_due():
             self._medium.post(self, piece)
@@ -312,8 +322,8 @@ class SimulatedAssociation(AssociationSocket):
             self._set_deadline()
 
     def _acknowledged(self, chunk: Chunk) -> None:
-        """The peer says what has arrived."""
-        # It is there, whatever it has room for.
+        """Process an acknowledgement."""
+        # The peer is alive, even if it has no room.
         self._losses = 0
         if self._sender.acknowledged(chunk.number, chunk.room, chunk.early):
             self._retry = _FIRST_RETRY
@@ -352,7 +362,7 @@ class SimulatedAssociation(AssociationSocket):
         receiver = self._receiver
         taken = receiver.put(chunk)
         if self.phase is AssociationPhase.CLOSING:
-            # Nobody reads it any more.
+            # Closed: nobody reads the messages.
             while receiver.messages:
                 receiver.take()
         self._acknowledge()

@@ -1,38 +1,38 @@
-"""What the ends of simulated associations say to each other, much as SCTP does."""
+"""The packets of simulated associations, which resemble SCTP's chunks."""
 
 from __future__ import annotations
 
 import enum
 from typing import Final, NamedTuple
 
-# SCTP's own header, and that of the data in a packet.
+# The common header of SCTP and the header of a DATA chunk.
 CHUNK_HEADERS: Final = 12 + 16
 
 
 class ChunkKind(enum.Enum):
-    """What a packet of an association is."""
+    """The kind of a packet; the value describes it."""
 
-    INIT = "asks for an association"
-    INIT_ACK = "there is one"
+    INIT = "request for an association"
+    INIT_ACK = "the association is accepted"
     DATA = "a piece of a message"
-    SACK = "what has arrived"
-    HEARTBEAT = "is the other end there?"
-    HEARTBEAT_ACK = "it is"
-    SHUTDOWN = "all is sent, and there will be no more"
-    SHUTDOWN_ACK = "the association is over"
-    ABORT = "there is no such association"
+    SACK = "acknowledgement of pieces"
+    HEARTBEAT = "probe of the other end"
+    HEARTBEAT_ACK = "answer to the probe"
+    SHUTDOWN = "end of the association, after all messages"
+    SHUTDOWN_ACK = "acknowledgement of the end"
+    ABORT = "the association does not exist"
 
 
 class Chunk(NamedTuple):
     """One packet of an association.
 
     Attributes:
-        kind: What it is.
-        tag: Tells associations apart that have the same addresses one after the other.
-        number: The number of a piece; of SACK, that of the first piece that has not arrived.
-        room: The bytes that the receive buffer has room for.
-        is_end: Whether the message ends with this piece.
-        early: The numbers of pieces that have arrived although one before them is missing.
+        kind: The kind.
+        tag: Distinguishes successive associations between the same addresses.
+        number: The number of the piece; for SACK, the first number that has not arrived.
+        room: The free space in the receive buffer [bytes].
+        is_end: True if the message ends with this piece.
+        early: The numbers of pieces that have arrived after a gap.
         data: The bytes of the piece.
     """
 

@@ -1,4 +1,4 @@
-"""Frozen settings of a simulated network, checked when they are made."""
+"""The frozen settings of a simulated network, validated on creation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import attrs
 
 from knet_trio.errors import InvalidArgumentError
 
-# Ethernet's, and the largest there can be.
+# Ethernet's MTU, and the largest MTU of IP.
 ETHERNET_MTU: Final = 1500
 MAX_MTU: Final = 65535
-# What a handle asks the system for.
+# The socket buffers that a handle requests.
 SOCKET_BUFFER: Final = 8 * 1024 * 1024
 
 
 def _check(attribute: attrs.Attribute[Any], value: object, low: float, high: float) -> None:
     if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
         return
-    raise InvalidArgumentError(f"{attribute.name} {value!r} is not {low:g} to {high:g}")
+    raise InvalidArgumentError(
+        f"{attribute.name} {value!r} is not valid: give a number from {low:g} to {high:g}"
+    )
 
 
 def _share(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -36,7 +38,7 @@ def _mtu(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
 
 def _boolean(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, bool):
-        raise InvalidArgumentError(f"{attribute.name} {value!r} is neither True nor False")
+        raise InvalidArgumentError(f"{attribute.name} {value!r} is not valid: give True or False")
 
 
 def _at_least_one(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -45,22 +47,22 @@ def _at_least_one(_: Any, attribute: attrs.Attribute[Any], value: object) -> Non
 
 @attrs.frozen(kw_only=True)
 class Conditions:
-    """What a wire does to packets, in one direction. The defaults only take 1 ms.
+    """The conditions of a wire in one direction. The defaults only delay packets by 1 ms.
 
     Attributes:
-        latency: Seconds that every packet takes.
-        jitter: More seconds at most, drawn for each packet; none overtakes another for that.
-        reorder: The share of packets, 0 to 1, that are held back, so that others overtake them.
-        reorder_delay: For how many seconds at most.
-        loss: The share of packets that get lost.
-        burst: How many in a row on average; 1 loses each on its own.
-        duplicate: The share of packets that arrive twice.
-        corrupt: The share of packets that are damaged on the way.
-        checksum: True drops damaged packets, as UDP's checksum does; with False they arrive.
-        mtu: The largest packet that passes, in bytes with IP and UDP headers.
-        black_hole: Whether larger packets are lost silently; else a router says so (ICMP).
-        rate: Bytes a second that pass at the narrowest place.
-        queue: Bytes that may wait there; beyond them packets are lost.
+        latency: The delay of every packet [seconds].
+        jitter: The largest additional random delay [seconds]; it does not reorder packets.
+        reorder: The share of packets, 0 to 1, that are held back and overtaken by others.
+        reorder_delay: The longest time that such a packet is held back [seconds].
+        loss: The share of packets that are lost, 0 to 1.
+        burst: The mean number of packets lost in a row; 1 for independent losses.
+        duplicate: The share of packets that arrive twice, 0 to 1.
+        corrupt: The share of packets that are damaged, 0 to 1.
+        checksum: True to drop damaged packets, as UDP's checksum does; False to deliver them.
+        mtu: The largest packet that passes, with IP and UDP headers [bytes].
+        black_hole: True to lose larger packets silently; False for an ICMP message of a router.
+        rate: The rate of the bottleneck [bytes/second].
+        queue: The queue of the bottleneck [bytes]; further packets are lost.
 
     Raises:
         InvalidArgumentError: A value is out of range.
@@ -86,15 +88,16 @@ class Interface:
     """The interface with an address, and the buffers of the sockets there.
 
     Attributes:
-        mtu: The largest packet it sends and takes, in bytes with IP and UDP headers. The sender is
-            told of larger ones at once.
-        rate: Bytes a second that it sends.
-        send_buffer: Bytes of each socket that may wait on this machine, in whatever queue; then the
-            socket takes no more for a while (EAGAIN). A socket for one peer alone has an eighth.
-        queue: Bytes of all sockets that may wait for the interface, and for each of its routes that
-            has a queue of its own; what is sent beyond is refused (ENOBUFS). With the default, the
-            send buffers are full before.
-        receive_buffer: Bytes that a socket keeps until the handle takes them; more are lost.
+        mtu: The largest packet that it sends and receives, with IP and UDP headers [bytes]. Sending
+            a larger one fails at once (EMSGSIZE).
+        rate: The sending rate [bytes/second].
+        send_buffer: The send buffer of each socket [bytes]. It holds all packets of the socket that
+            are still on this machine; when it is full, sending blocks (EAGAIN). A connected socket
+            has an eighth of it.
+        queue: The queue of the interface, and of each of its routes that has a queue of its own
+            [bytes]; when it is full, sending fails (ENOBUFS). With the default, the send buffers
+            are full before.
+        receive_buffer: The receive buffer of each socket [bytes]; further packets are lost.
 
     Raises:
         InvalidArgumentError: A value is out of range.
@@ -109,12 +112,12 @@ class Interface:
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """The way from an address to others, as long as it is on the sending machine.
+    """The part of the way from an address to others that is on the sending machine.
 
     Attributes:
-        rate: Bytes a second that pass.
-        queue: Bytes that may wait before that place; beyond them sending is refused (ENOBUFS). None
-            is as many as the interface's.
+        rate: The rate of the route [bytes/second].
+        queue: The queue of the route [bytes]; when it is full, sending fails (ENOBUFS). None for
+            the size of the interface's queue.
 
     Raises:
         InvalidArgumentError: A value is out of range.

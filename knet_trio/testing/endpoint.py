@@ -1,4 +1,4 @@
-"""Sockets on a simulated network, as a handle sees them."""
+"""UDP sockets on a simulated network, as a handle sees them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from knet_trio.abc import Arrivals, Endpoint, PathTrouble, Train, Transport
 from knet_trio.address import Address
 from knet_trio.testing.queues import InterfaceState, Outgoing
 
-# What is taken at once, as from a real socket (transport/udp.py).
+# The most that one receive returns, as with a real socket (_transport/udp.py).
 RECEIVE_TRAINS: Final = 64
 RECEIVE_BYTES: Final = 384 * 1024
 TRAIN_DATAGRAMS: Final = 64
 TRAIN_BYTES: Final = 65535
-# The share of the send buffer that a socket for one peer alone has.
+# The share of the send buffer that a connected socket has.
 CONNECTED_SHARE: Final = 1 / 8
 
 
 def onwire_size(destination: Address, datagram: bytes) -> int:
-    """How many bytes a datagram has with its headers."""
+    """Return the size of a datagram with its headers, in bytes."""
     headers = (IPV6_HEADER if destination.is_ipv6 else IPV4_HEADER) + UDP_HEADER
     return headers + len(datagram)
 
@@ -38,18 +38,21 @@ class Medium(Protocol):
     def connect(
         self, endpoint: SimulatedEndpoint, destination: Address
     ) -> SimulatedEndpoint | None:
-        """A socket at the same address for one peer alone, None if that cannot be."""
+        """Return a connected socket at the same address; None if that is not possible."""
 
     @abstractmethod
     def forget(self, endpoint: SimulatedEndpoint) -> None:
-        """A socket is closed."""
+        """Forget a socket that was closed."""
 
 
 class SimulatedEndpoint(Endpoint):
-    """A socket on a simulated network.
+    """A UDP socket on a simulated network.
 
-    ``seen`` is the address that others see it at, which is ``local`` unless it has moved. ``peer``
-    is whom it is for alone, None for everybody.
+    Attributes:
+        local: The address that the socket was bound to.
+        seen: The address of the socket as others see it; differs from ``local`` after a move.
+        interface: The interface with its address.
+        peer: The peer of a connected socket; None for an unconnected one.
     """
 
     def __init__(
@@ -64,13 +67,13 @@ class SimulatedEndpoint(Endpoint):
         self.peer = peer
         self._medium = medium
         self._closed = False
-        # Whether somebody works on what was received last.
+        # Whether the handle still processes the datagrams received last.
         self._at_work = False
-        # What was sent and is still on this machine, in bytes.
+        # Bytes sent that are still on this machine.
         self._unsent = 0
         self._datagrams: deque[tuple[bytes, Address]] = deque()
         self._held = 0
-        # How many bytes were taken so far, and how many when each trouble came.
+        # Bytes received by the handle so far, and that number when each trouble arrived.
         self._taken = 0
         self._troubles: list[tuple[PathTrouble, int]] = []
         self._readers = trio.lowlevel.ParkingLot()
@@ -79,7 +82,7 @@ class SimulatedEndpoint(Endpoint):
     # What the handle does.
 
     async def receive(self) -> Arrivals:
-        """Wait until there is something, unless the interface is paused, and take it."""
+        """Wait for datagrams or troubles and return them; wait while the interface is paused."""
         self._at_work = False
         if self._readable:
             await trio.lowlevel.checkpoint()
@@ -91,7 +94,11 @@ class SimulatedEndpoint(Endpoint):
             await self._readers.park()
 
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
-        """Put datagrams on the wire, until one is refused or finds no room."""
+        """Send datagrams until one is refused or finds no room; return the number sent.
+
+        Raises:
+            OSError: The first datagram was refused.
+        """
         now = trio.current_time()
         for taken, datagram in enumerate(datagrams):
             try:
@@ -116,7 +123,7 @@ class SimulatedEndpoint(Endpoint):
         mtu = interface.settings.mtu
         if size > mtu:
             interface.too_big += 1
-            # As Linux has it: for IPv4 without the port.
+            # As on Linux, without the port for IPv4.
             to = destination if destination.is_ipv6 else destination._replace(port=0)
             self.tell(PathTrouble(to, errno.EMSGSIZE, mtu, local=True))
             raise _refusal(errno.EMSGSIZE)
@@ -128,7 +135,7 @@ class SimulatedEndpoint(Endpoint):
         return True
 
     async def wait_sendable(self) -> None:
-        """Wait until half of the send buffer is empty and the interface is not paused."""
+        """Wait until the send buffer is half empty and the interface is not paused."""
         if self._writable:
             await trio.lowlevel.checkpoint()
         while True:
@@ -139,20 +146,20 @@ class SimulatedEndpoint(Endpoint):
 
     @property
     def backlog(self) -> float:
-        """How much of the send buffer is in use by what has not left the machine."""
+        """The used share of the send buffer, 0 to 1."""
         return 0.0 if self._closed else min(1.0, self._unsent / self._send_buffer)
 
     @property
     def drained(self) -> bool:
-        """Whether all that has arrived was taken and worked on."""
+        """True if all datagrams that arrived were received and processed."""
         return self._closed or not (self._at_work or self._datagrams)
 
     def connect(self, destination: Address) -> SimulatedEndpoint | None:
-        """A socket at the same address for one peer alone, unless the interface is down."""
+        """Return a connected socket at the same address; None if the interface is down."""
         return None if self._closed else self._medium.connect(self, destination)
 
     def troubles(self) -> list[PathTrouble]:
-        """Take what the interface said; what came back waits for what had arrived before."""
+        """Return the local troubles; remote ones wait for the datagrams that arrived before."""
         local = [trouble for trouble, _ in self._troubles if trouble.local]
         self._troubles = [
             (trouble, taken) for trouble, taken in self._troubles if not trouble.local
@@ -160,10 +167,10 @@ class SimulatedEndpoint(Endpoint):
         return local
 
     def set_dscp(self, dscp: int) -> None:
-        """Nothing here goes by that."""
+        """Do nothing: the simulation ignores DSCP."""
 
     def close(self) -> None:
-        """Give the address back, and wake whoever waits."""
+        """Release the address and wake all waiting tasks."""
         if not self._closed:
             self._closed = True
             self._medium.forget(self)
@@ -172,7 +179,7 @@ class SimulatedEndpoint(Endpoint):
     # What the network does.
 
     def put(self, datagram: bytes, source: Address) -> bool:
-        """A datagram arrives; False if there is no room for it."""
+        """Add a datagram that arrives; return False if the receive buffer has no room."""
         if self._held + len(datagram) > self.interface.settings.receive_buffer:
             return False
         self._held += len(datagram)
@@ -181,22 +188,22 @@ class SimulatedEndpoint(Endpoint):
         return True
 
     def tell(self, trouble: PathTrouble) -> None:
-        """There is something on the error queue."""
+        """Put a trouble on the error queue."""
         self._troubles.append((trouble, self._taken))
         self._readers.unpark_all()
 
     def queued(self, size: int) -> None:
-        """A packet of ``size`` bytes waits in a queue of the machine."""
+        """Count a packet of ``size`` bytes that enters a queue of the machine."""
         self._unsent += size
 
     def left(self, size: int) -> None:
-        """It has left the machine."""
+        """Note that a packet of ``size`` bytes has left the machine."""
         self._unsent -= size
         if self._writable:
             self._senders.unpark_all()
 
     def wake(self) -> None:
-        """Have those who wait look again: the interface is another, or not paused any more."""
+        """Let waiting tasks check again: the interface was changed or resumed."""
         self._readers.unpark_all()
         self._senders.unpark_all()
 
@@ -211,17 +218,17 @@ class SimulatedEndpoint(Endpoint):
 
     @property
     def _writable(self) -> bool:
-        # As Linux has it, so that a sender is not woken for each packet.
+        # As on Linux, so that a sender is not woken for each packet.
         return not self.interface.paused and 2 * self._unsent <= self._send_buffer
 
     async def _check_open(self) -> None:
         if self._closed:
-            # Who was cancelled and then closed it, after it had been woken, is cancelled.
+            # If the task was cancelled too, raise Cancelled and not ClosedResourceError.
             await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError("the endpoint was closed")
 
     def _trains(self) -> list[Train]:
-        """What a kernel with segmentation offload would give, one train after the other."""
+        """Return waiting datagrams as trains, as a kernel with UDP_GRO does."""
         waiting = self._datagrams
         trains: list[Train] = []
         room = RECEIVE_BYTES
@@ -243,9 +250,10 @@ class SimulatedEndpoint(Endpoint):
         return trains
 
     def _due_troubles(self) -> list[PathTrouble]:
-        """Take the troubles that no datagram has to be told before.
+        """Remove and return the troubles that do not have to wait for datagrams.
 
-        All, once nothing waits, and else those that came as many bytes ago as the buffer holds.
+        These are all troubles if no datagram waits, else those that arrived at least one receive
+        buffer of bytes ago.
         """
         if not self._datagrams:
             due = len(self._troubles)
@@ -257,15 +265,19 @@ class SimulatedEndpoint(Endpoint):
 
 
 class Binder(Protocol):
-    """Who binds sockets to addresses."""
+    """Binds sockets to addresses."""
 
     @abstractmethod
     def bind(self, local: Address) -> SimulatedEndpoint:
-        """A socket bound to ``local``. Raises TransportError if that cannot be."""
+        """Return a socket bound to ``local``.
+
+        Raises:
+            TransportError: The address cannot be bound.
+        """
 
 
 class SimulatedTransport(Transport):
-    """UDP, as far as a handle can tell."""
+    """A transport that looks like UDP to a handle."""
 
     name: ClassVar[str] = "udp"
     transport_id: ClassVar[int] = 1
@@ -277,7 +289,7 @@ class SimulatedTransport(Transport):
     def open_endpoint(
         self, local: Address, *, privileged: bool, high_priority: bool, dscp: int
     ) -> SimulatedEndpoint:
-        """Bind ``local`` on the network; nothing here goes by the options."""
+        """Bind ``local`` on the simulated network; the options have no effect."""
         return self._binder.bind(local)
 
 

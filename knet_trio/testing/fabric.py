@@ -1,4 +1,4 @@
-"""What a simulated network is made of, and the way of a packet through it."""
+"""The parts of a simulated network, and the way of a packet through them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from knet_trio.testing.sockets import Sockets
 from knet_trio.testing.timeline import Timeline
 from knet_trio.testing.wire import Wire
 
-# An ICMP message with the headers of what it is about.
+# An ICMP message with the headers of the packet that caused it.
 _ICMP_SIZE: Final = 56
 
 
@@ -39,10 +39,18 @@ class _Packet(NamedTuple):
 
 
 class Fabric(Medium, Binder, Paths):
-    """Wires, interfaces and sockets. ``sctp`` has those of associations.
+    """The wires, interfaces and sockets of a simulated network.
 
-    ``conditions`` are those of wires without any of their own, ``interface`` what interfaces are
-    like at first. ``trace`` is called for each packet when its way has ended.
+    Args:
+        seed: The seed of all random decisions.
+        conditions: The conditions of wires without their own.
+        interface: The initial settings of interfaces.
+
+    Attributes:
+        trace: Called for each packet at the end of its way; None for no trace.
+        timeline: The scheduler of later events.
+        wires: The wires, by source and destination address.
+        sctp: The sockets of associations.
     """
 
     def __init__(self, seed: int, conditions: Conditions, interface: Interface) -> None:
@@ -60,7 +68,7 @@ class Fabric(Medium, Binder, Paths):
         self._fates: Counter[Fate] = Counter()
 
     def wire(self, source: str, destination: str) -> Wire:
-        """The way from one address to another."""
+        """Return the wire from one address to another."""
         wire = self.wires.get((source, destination))
         if wire is None:
             wire = Wire(f"{self.seed} {source} {destination}")
@@ -68,7 +76,7 @@ class Fabric(Medium, Binder, Paths):
         return wire
 
     def state(self, host: str) -> InterfaceState:
-        """The interface with that address, from now on if there was none."""
+        """Return the interface with an address; create it if needed."""
         state = self._interfaces.get(host)
         if state is None:
             state = self._interfaces[host] = InterfaceState(
@@ -77,29 +85,29 @@ class Fabric(Medium, Binder, Paths):
         return state
 
     def wake(self, state: InterfaceState) -> None:
-        """Have the sockets of an interface look at it again."""
+        """Let the sockets of an interface check its state again."""
         for endpoint in self._sockets:
             if endpoint.interface is state:
                 endpoint.wake()
         self.sctp.wake(state)
 
     def move(self, old: str, new: str) -> None:
-        """Have an interface and its sockets at another address."""
+        """Move an interface and its sockets to another address."""
         if new in self._interfaces:
-            raise InvalidArgumentError(f"{new} is in use: move {old} to an address that is not")
+            raise InvalidArgumentError(f"{new} is in use: move {old} to a free address")
         if old not in self._interfaces:
-            raise InvalidArgumentError(f"nothing is at {old}, so nothing can move")
+            raise InvalidArgumentError(f"nothing is at {old}: give an address that is in use")
         self._interfaces[new] = self._interfaces.pop(old)
         self._sockets.move(old, new)
         self.sctp.move(old, new)
 
     def path_mtu(self, source: str, destination: str) -> int:
-        """The largest packet that passes between two addresses now."""
+        """Return the largest packet that passes between two addresses now, in bytes."""
         conditions = self.wire(source, destination).own or self.conditions
         return min(conditions.mtu, self.state(source).settings.mtu)
 
     def statistics(self) -> NetworkStatistics:
-        """The counters now."""
+        """Return the present counters."""
         return NetworkStatistics(
             sent=self._sent,
             duplicated=self._duplicated,
@@ -109,10 +117,10 @@ class Fabric(Medium, Binder, Paths):
             troubles=self._troubles,
         )
 
-    # What sockets ask of it.
+    # Called by sockets.
 
     def bind(self, local: Address) -> SimulatedEndpoint:
-        """A socket at ``local``, with port 0 at a port that is free."""
+        """Bind a socket to ``local``; port 0 chooses a free port."""
         local = self._sockets.choose_address(local)
         endpoint = SimulatedEndpoint(self, local, self.state(local.host))
         self._sockets.add(endpoint)
@@ -121,7 +129,12 @@ class Fabric(Medium, Binder, Paths):
     def connect(
         self, endpoint: SimulatedEndpoint, destination: Address
     ) -> SimulatedEndpoint | None:
-        """A socket beside ``endpoint`` for ``destination`` alone."""
+        """Return a socket at the address of ``endpoint``, connected to ``destination``.
+
+        Returns:
+            None if the interface is down, ``endpoint`` is connected itself, or there is such a
+            socket already.
+        """
         if endpoint.peer is not None or not endpoint.interface.up:
             return None
         if self._sockets.find_connected(endpoint.seen, destination) is not None:
@@ -132,11 +145,11 @@ class Fabric(Medium, Binder, Paths):
         return connected
 
     def forget(self, endpoint: SimulatedEndpoint) -> None:
-        """The socket was closed."""
+        """Remove a socket that was closed."""
         self._sockets.remove(endpoint)
 
     def inject(self, data: bytes, source: Address, destination: Address) -> bool:
-        """Have a packet arrive that nothing here has sent; return whether a socket has it."""
+        """Deliver a packet that no socket here has sent; return whether a socket received it."""
         interface = self._interfaces.get(destination.host)
         endpoint = self._sockets.find(destination, source)
         if interface is None or not interface.up or endpoint is None:
@@ -144,14 +157,14 @@ class Fabric(Medium, Binder, Paths):
         return endpoint.put(data, source)
 
     def _carry(self, outgoing: Outgoing, departure: float) -> None:
-        """A packet leaves its interface at ``departure``: find out where it gets."""
+        """Send a packet that leaves its interface at ``departure`` over its wire."""
         self._sent += 1
         _, source, destination, datagram, size, taken, chunk = outgoing
         packet = _Packet(departure, source, destination, datagram, size, taken, chunk)
         wire = self.wire(source.host, destination.host)
         conditions = wire.own or self.conditions
         if chunk is not None:
-            # One that was cut for a wider path is cut up on the way.
+            # A piece that was cut for a larger path MTU is fragmented on the way.
             size = min(size, conditions.mtu)
         outcome = wire.carry(conditions, size, departure)
         if isinstance(outcome, Fate):
@@ -160,7 +173,7 @@ class Fabric(Medium, Binder, Paths):
             return
         self._duplicated += len(outcome) - 1
         for arrival, damaged in outcome:
-            # What is left of it: nothing, if the checksum tells.
+            # None if the checksum detects the damage.
             data: bytes | None = datagram
             if damaged:
                 checked = conditions.checksum or chunk is not None
@@ -168,7 +181,7 @@ class Fabric(Medium, Binder, Paths):
             self.timeline.at(arrival, partial(self._arrive, packet, data, arrival))
 
     def _arrive(self, packet: _Packet, data: bytes | None, now: float) -> None:
-        """A packet has got to where it is sent to."""
+        """Deliver a packet that has reached its destination."""
         self._end(packet, self._receive(packet, data), now)
 
     def _receive(self, packet: _Packet, data: bytes | None) -> Fate:
@@ -202,9 +215,9 @@ class Fabric(Medium, Binder, Paths):
     # ICMP.
 
     def _complain(self, packet: _Packet, fate: Fate, wire: Wire, conditions: Conditions) -> None:
-        """A router on the way says what it did with a packet, if it is one that does."""
+        """Send the ICMP message of a router for a packet that did not pass, if it sends one."""
         if packet.chunk is not None:
-            # Who has an association sends it again, whatever is said.
+            # An association retransmits the packet anyway.
             return
         if fate is Fate.TOO_BIG and not conditions.black_hole:
             trouble = PathTrouble(packet.destination, errno.EMSGSIZE, conditions.mtu, local=False)
@@ -212,11 +225,11 @@ class Fabric(Medium, Binder, Paths):
             trouble = PathTrouble(packet.destination, errno.EHOSTUNREACH, None, local=False)
         else:
             return
-        # Half the way there, half the way back.
+        # The router is half-way: half the latency there, half back.
         self._tell(packet.source, trouble, packet.sent + conditions.latency)
 
     def _refuse(self, packet: _Packet) -> None:
-        """The other machine says that nobody has that port."""
+        """Send the ICMP message "port unreachable" of the destination."""
         back = self.wire(packet.destination.host, packet.source.host)
         outcome = back.carry(back.own or self.conditions, _ICMP_SIZE, trio.current_time())
         if not isinstance(outcome, Fate):

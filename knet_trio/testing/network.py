@@ -1,4 +1,4 @@
-"""The simulated network that a test holds."""
+"""The simulated network that a test controls."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ AddressTuple = tuple[AddressLike, int]
 
 
 class SimulatedNetwork:
-    """Addresses, a wire each way between every two of them, and what happens to packets there.
+    """A simulated network: addresses, and a wire in each direction between every two of them.
 
-    ``open_network`` makes it. An address, ``"10.0.0.1"``, is there once a link is bound to it or it
-    was named here. Changes apply to what is sent from then on; what is on its way arrives. All
-    methods raise InvalidArgumentError for what is not an IP address.
+    ``open_network`` returns it. An address such as ``"10.0.0.1"`` exists once a link is bound to it
+    or a method was called with it. Changes apply to packets sent from then on; packets in flight
+    arrive. All methods raise InvalidArgumentError for an invalid IP address.
     """
 
     def __init__(self, fabric: Fabric) -> None:
@@ -45,14 +45,14 @@ class SimulatedNetwork:
 
     @property
     def seed(self) -> int:
-        """The number that decides everything that is left to chance."""
+        """The seed of all random decisions."""
         return self._fabric.seed
 
     # Wires.
 
     @property
     def conditions(self) -> Conditions:
-        """The conditions of every wire that was not given its own. Settable."""
+        """The conditions of every wire without its own. Settable."""
         return self._fabric.conditions
 
     @conditions.setter
@@ -67,25 +67,38 @@ class SimulatedNetwork:
         *,
         one_way: bool = False,
     ) -> None:
-        """Give the wire between two addresses conditions of its own; None for the network's.
+        """Set the conditions of the wire between two addresses.
 
-        With ``one_way`` only the direction from ``a`` to ``b``.
+        Args:
+            a: One address.
+            b: The other address.
+            conditions: The conditions; None for those of the network.
+            one_way: True to set only the direction from ``a`` to ``b``.
         """
         for wire in self._ways(a, b, one_way):
             wire.own = conditions
 
     def get_wire(self, source: AddressLike, destination: AddressLike) -> Conditions:
-        """Return the conditions from ``source`` to ``destination``."""
+        """Return the conditions of the wire from one address to another.
+
+        Args:
+            source: The address that sends.
+            destination: The address that receives.
+        """
         (wire,) = self._ways(source, destination, one_way=True)
         return wire.own or self.conditions
 
     def cut(
         self, a: AddressLike, b: AddressLike, *, one_way: bool = False, tells: bool = False
     ) -> None:
-        """Let nothing pass between two addresses, until ``mend`` or ``heal``.
+        """Cut the wire between two addresses, until ``mend`` or ``heal``.
 
-        With ``one_way`` only from ``a`` to ``b``. With ``tells`` a router answers that the host is
-        unreachable; else packets are lost silently.
+        Args:
+            a: One address.
+            b: The other address.
+            one_way: True to cut only the direction from ``a`` to ``b``.
+            tells: True if a router answers "host unreachable" (ICMP); False to lose packets
+                silently.
         """
         tells = check_boolean("tells", tells)
         for wire in self._ways(a, b, one_way):
@@ -93,48 +106,69 @@ class SimulatedNetwork:
             wire.tells = tells
 
     def mend(self, a: AddressLike, b: AddressLike, *, one_way: bool = False) -> None:
-        """Undo ``cut``."""
+        """Undo ``cut``.
+
+        Args:
+            a: One address.
+            b: The other address.
+            one_way: True to mend only the direction from ``a`` to ``b``.
+        """
         for wire in self._ways(a, b, one_way):
             wire.cut = False
 
     def break_connections(self, a: AddressLike, b: AddressLike) -> int:
-        """Break all connections between two addresses, as a firewall does that forgets them.
+        """Break all SCTP connections between two addresses, as a firewall that forgets them does.
 
-        Both ends are told at once, even where nothing passes, and those that are still being made
-        fail. New ones are made as soon as ``reconnect_interval`` allows. UDP has none.
+        Both ends are notified at once, even over a wire that is cut, and attempts to connect fail.
+        New connections are made after ``reconnect_interval``. UDP has no connections.
+
+        Args:
+            a: One address.
+            b: The other address.
 
         Returns:
-            How many ends were told.
+            The number of ends that were notified.
         """
         return self._fabric.sctp.break_between(_host(a), _host(b))
 
     def partition(self, *groups: Iterable[AddressLike]) -> None:
-        """Cut every wire between addresses of different ``groups``, until ``heal``.
+        """Cut every wire between addresses of different groups, until ``heal``.
 
-        Addresses that no group names keep their wires.
+        Addresses that are in no group keep their wires.
+
+        Args:
+            *groups: The addresses of each group.
         """
         for group, other in combinations([list(group) for group in groups], 2):
             for a, b in product(group, other):
                 self.cut(a, b)
 
     def heal(self) -> None:
-        """Mend everything that is cut."""
+        """Mend all wires that are cut."""
         for wire in self._fabric.wires.values():
             wire.cut = False
 
     # Interfaces.
 
     def set_interface(self, address: AddressLike, interface: Interface) -> None:
-        """Set the properties of the interface with ``address``.
+        """Set the properties of the interface with an address.
 
-        What waits to be sent is sent at the new rate.
+        Packets that wait in its queue are sent at the new rate.
+
+        Args:
+            address: The address.
+            interface: The properties.
         """
         state = self._fabric.state(_host(address))
         state.configure(interface)
         self._fabric.wake(state)
 
     def get_interface(self, address: AddressLike) -> Interface:
-        """Return the properties of the interface with ``address``."""
+        """Return the properties of the interface with an address.
+
+        Args:
+            address: The address.
+        """
         return self._fabric.state(_host(address)).settings
 
     # Routes.
@@ -145,11 +179,16 @@ class SimulatedNetwork:
         destinations: AddressLike | Iterable[AddressLike],
         route: Route | None,
     ) -> None:
-        """Have all that ``source`` sends to ``destinations`` wait in one queue; None for no queue.
+        """Give the routes from one address to others a common queue.
 
-        That queue is on the sending machine, before that of the interface: what waits in it is in
-        the send buffers of the sockets that sent it. What waited before goes on in it. If one of
-        the routes was held, all with the same queue are.
+        The queue is on the sending machine, before the interface's own: packets in it occupy the
+        send buffers of their sockets. Packets in former queues of these routes, which no other
+        route shares, move to it. If one of the routes was held, all of them are held.
+
+        Args:
+            source: The address that sends.
+            destinations: The address or addresses that receive.
+            route: The properties of the queue; None for an unlimited rate.
         """
         if isinstance(destinations, AddressLike):
             destinations = [destinations]
@@ -157,84 +196,112 @@ class SimulatedNetwork:
         self._fabric.state(_host(source)).set_route(hosts, route or Route())
 
     def hold(self, a: AddressLike, b: AddressLike, *, one_way: bool = False) -> None:
-        """Let nothing that is sent between two addresses leave its machine, until ``release``.
+        """Hold all packets between two addresses on the sending machines, until ``release``.
 
-        It waits there while there is room: see ``Interface``. With ``one_way`` only what ``a``
-        sends to ``b``. Routes with one queue in common are held together.
+        They wait there while there is room: see ``Interface``. Routes with a common queue are held
+        together.
+
+        Args:
+            a: One address.
+            b: The other address.
+            one_way: True to hold only the direction from ``a`` to ``b``.
         """
         for source, destination in self._pairs(a, b, one_way):
             self._fabric.state(source).hold(destination)
 
     def release(self, a: AddressLike, b: AddressLike, *, one_way: bool = False) -> None:
-        """Undo ``hold``: what waits is sent now."""
+        """Undo ``hold``: the waiting packets are sent now.
+
+        Args:
+            a: One address.
+            b: The other address.
+            one_way: True to release only the direction from ``a`` to ``b``.
+        """
         for source, destination in self._pairs(a, b, one_way):
             self._fabric.state(source).release(destination)
 
     def take_down(self, *addresses: AddressLike) -> None:
-        """Switch interfaces off: sending fails with ENETUNREACH, what arrives is lost silently.
+        """Switch interfaces off: sending fails with ENETUNREACH, arriving packets are lost.
 
-        That is also what others see of a machine without power, whose program is the test's to end.
+        Others see the same of a machine without power; then end its program too.
+
+        Args:
+            *addresses: The addresses of the interfaces.
         """
         for address in addresses:
             self._fabric.state(_host(address)).up = False
 
     def bring_up(self, *addresses: AddressLike) -> None:
-        """Switch interfaces on again."""
+        """Switch interfaces on again.
+
+        Args:
+            *addresses: The addresses of the interfaces.
+        """
         for address in addresses:
             self._fabric.state(_host(address)).up = True
 
     def pause(self, *addresses: AddressLike) -> None:
-        """Stop a process, as others see it: nothing leaves its sockets or comes out of them.
+        """Pause a process, as others see it: its sockets neither send nor deliver packets.
 
-        Name all addresses it has links at. What arrives waits in its sockets while they have room.
-        Others see no difference to a process that was stopped (SIGSTOP), but the process does,
-        since its own time goes on: its pings are left out, its messages wait, and missing pongs it
-        takes its links down.
+        Packets that arrive wait in its receive buffers while there is room. Others see no
+        difference to a stopped process (SIGSTOP). The process itself goes on: its pings are left
+        out, its messages wait, and without pongs it takes its links down.
+
+        Args:
+            *addresses: All addresses at which the process has links.
         """
         for address in addresses:
             self._fabric.state(_host(address)).paused = True
 
     def resume(self, *addresses: AddressLike) -> None:
-        """Let it go on: what waits is received and sent now."""
+        """Undo ``pause``: the waiting packets are received and sent now.
+
+        Args:
+            *addresses: The addresses that were paused.
+        """
         for address in addresses:
             state = self._fabric.state(_host(address))
             state.paused = False
             self._fabric.wake(state)
 
     def move(self, old: AddressLike, new: AddressLike) -> None:
-        """Have what is at address ``old`` at ``new`` from now on, like a NAT that maps it anew.
+        """Move the sockets at one address to another, as a NAT does that changes its mapping.
 
-        Its sockets stay open and do not notice; others see packets come from ``new``, and reach
-        it there. Sockets that are bound to ``old`` later are at ``old``.
+        The sockets stay open and do not notice; others see their packets come from ``new`` and
+        reach them there. Sockets that are bound to ``old`` later are at ``old``.
+
+        Args:
+            old: The present address.
+            new: The new address.
 
         Raises:
-            InvalidArgumentError: Nothing is at ``old``, or something is at ``new``.
+            InvalidArgumentError: Nothing is at ``old``, or ``new`` is in use.
         """
         self._fabric.move(_host(old), _host(new))
 
-    # What others send.
+    # Packets of attackers.
 
     def inject(self, data: bytes, source: AddressTuple, destination: AddressTuple) -> bool:
-        """Have a packet arrive now that somebody sent with ``source`` in its header.
+        """Deliver a packet now, with a source address of choice.
 
-        So an attacker sends what ``trace`` has recorded, or what he has made, from whichever
-        address he likes.
+        Use it to play an attacker, who replays packets that ``trace`` has recorded or forges new
+        ones, from any address.
 
         Args:
-            data: The bytes of the packet.
-            source: The address and port that it says it comes from.
-            destination: Those that it is for.
+            data: The payload of the packet.
+            source: The source address and port in its header.
+            destination: The destination address and port.
 
         Returns:
-            Whether a socket has it.
+            True if a socket received the packet.
         """
         return self._fabric.inject(bytes(data), parse_address(*source), parse_address(*destination))
 
-    # What it knows.
+    # Observation.
 
     @property
     def trace(self) -> Callable[[PacketRecord], None] | None:
-        """Called for each packet when its way has ended; at first None. Settable."""
+        """A function that is called for each packet at the end of its way, or None. Settable."""
         return self._fabric.trace
 
     @trace.setter
@@ -242,7 +309,7 @@ class SimulatedNetwork:
         self._fabric.trace = trace
 
     def statistics(self) -> NetworkStatistics:
-        """Return the counters as they are now."""
+        """Return the present counters."""
         return self._fabric.statistics()
 
     def _ways(self, a: AddressLike, b: AddressLike, one_way: bool) -> list[Wire]:
@@ -250,7 +317,7 @@ class SimulatedNetwork:
 
     @staticmethod
     def _pairs(a: AddressLike, b: AddressLike, one_way: bool) -> list[tuple[str, str]]:
-        """Source and destination of each way."""
+        """Return source and destination of each direction."""
         source, destination = _host(a), _host(b)
         there = [(source, destination)]
         return there if check_boolean("one_way", one_way) else [*there, (destination, source)]
@@ -263,20 +330,23 @@ async def open_network(
     conditions: Conditions = Conditions(),  # noqa: B008  # frozen
     interface: Interface = Interface(),  # noqa: B008  # frozen
 ) -> AsyncGenerator[SimulatedNetwork, None]:
-    """Open a simulated network, which carries the links that are added in the block.
+    """Open a simulated network, which carries all links that are added in the block.
 
-    Links added by tasks that were started in it are on it too. There are UDP and SCTP.
-    Open handles in the block, and close them in it.
+    Links that are added by tasks started in the block use it too. The network has UDP and SCTP.
+    Open and close handles inside the block.
 
-    It works with every clock. ``knet_trio.testing.run`` brings one that jumps from event to event,
-    and has the whole program run the same way each time. The block owns a nursery, so errors leave
-    it in exception groups.
+    The network works with any clock. ``knet_trio.testing.run`` adds a clock that jumps from event
+    to event, and makes the whole run repeatable. The block owns a nursery, so errors leave it in
+    exception groups.
 
     Args:
-        seed: Decides everything that is left to chance. None draws one; an error that leaves the
-            block has a note that tells it.
-        conditions: Those of every wire until it is given others.
-        interface: The properties of every interface until it is given others.
+        seed: The seed of all random decisions. None draws one; an error that leaves the block has a
+            note with the seed.
+        conditions: The conditions of every wire, until set otherwise.
+        interface: The properties of every interface, until set otherwise.
+
+    Yields:
+        The network.
     """
     seed = secrets.randbelow(2**32) if seed is None else seed
     fabric = Fabric(seed, conditions, interface)
@@ -298,5 +368,5 @@ async def open_network(
 
 
 def _host(address: AddressLike) -> str:
-    """An address in its canonical form."""
+    """Return an address in its canonical form."""
     return parse_address(address, 0).host

@@ -1,4 +1,4 @@
-"""Packets of a simulated network, and how their ways ended."""
+"""The packets of a simulated network and their fates."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from knet_trio.address import Address
 
 
 class Fate(enum.StrEnum):
-    """How the way of a packet ended."""
+    """The fate of a packet."""
 
     DELIVERED = "delivered"
-    """A socket has it."""
+    """A socket received the packet."""
     DAMAGED = "damaged"
-    """A socket has it, but some of its bits turned on the way, and no checksum told."""
+    """A socket received the packet with damage that no checksum detected."""
     LOST = "lost"
-    """By the loss in the wire's conditions."""
+    """The packet was lost at random, by the wire's conditions."""
     CUT = "cut"
     """The wire was cut."""
     CORRUPTED = "corrupted"
-    """It was damaged, and the checksum told."""
+    """The packet was damaged, and the checksum detected it."""
     TOO_BIG = "too_big"
-    """For the wire, or for the interface it arrived at."""
+    """The packet was too large for the wire or the receiving interface."""
     QUEUE_FULL = "queue_full"
-    """At the narrowest place of the wire."""
+    """The queue of the wire's bottleneck was full."""
     NO_HOST = "no_host"
-    """Nothing was ever bound to its address."""
+    """No socket was ever bound to the destination address."""
     DOWN = "down"
-    """The interface it arrived at was down."""
+    """The receiving interface was down."""
     REFUSED = "refused"
-    """Nothing is bound to its port any more, which the sender is told; of associations also what
-    belongs to none that is there."""
+    """No socket is bound to the destination port, which the sender is notified of; or the packet
+    belongs to an association that does not exist."""
     BUFFER_FULL = "buffer_full"
-    """The socket had no room for it."""
+    """The receive buffer of the socket was full."""
 
 
 class PacketRecord(NamedTuple):
-    """One packet on its way, or one of two copies of it. Times are seconds on Trio's clock.
+    """A packet, or one of its copies, at the end of its way. Times are seconds on Trio's clock.
 
     Attributes:
-        sent: When it left the interface of its machine.
-        ended: When it arrived, or was lost.
-        source: The address that sent it.
-        destination: The address that it was sent to.
-        data: The bytes that were sent; of an association the piece of a message, if any.
-        fate: How it ended.
-        taken: When the socket took it.
-        transport: The transport that it is of: ``udp`` or ``sctp``.
+        sent: When the packet left the interface of the sending machine.
+        ended: When the packet arrived or was lost.
+        source: The address of the sender.
+        destination: The address of the receiver.
+        data: The bytes sent; for SCTP, the piece of a message, if any.
+        fate: The fate of the packet.
+        taken: When the sending socket took the packet.
+        transport: ``udp`` or ``sctp``.
     """
 
     sent: float
@@ -70,9 +70,9 @@ class NetworkStatistics:
     Attributes:
         sent: Packets that left an interface.
         duplicated: Copies made of them.
-        in_flight: Packets and copies on their way.
-        fates: How many of the others ended how.
-        too_big: Packets that an interface did not send because of its MTU.
+        in_flight: Packets and copies that have not arrived or been lost yet.
+        fates: The number of packets and copies by fate.
+        too_big: Packets that an interface refused because of its MTU.
         troubles: ICMP messages that reached a sender.
     """
 

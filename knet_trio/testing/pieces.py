@@ -1,6 +1,6 @@
-"""Messages of a simulated association, cut into pieces that are numbered, and put together again.
+"""Fragmentation and reassembly of the messages of a simulated association.
 
-Neither half knows of time: ``association`` says when something is sent again.
+Neither half has timers: ``association`` decides when pieces are retransmitted.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Final
 
 from knet_trio.testing.chunks import Chunk, ChunkKind
 
-# After how many reports that it is missing a piece is sent again at once, as SCTP does.
+# A piece is retransmitted at once after this many reports that it is missing, as in SCTP.
 _REPORTS: Final = 3
 
 
 class PieceSender:
-    """What is sent: pieces on their way, and those that wait for room at the peer.
+    """The sending half: pieces in flight, and pieces that wait for room at the peer.
 
     Args:
         tag: The tag of the association.
-        room: The bytes that the peer has room for.
+        room: The free space at the peer [bytes].
 
     Attributes:
-        queued: The bytes of what the peer has not acknowledged.
+        queued: Bytes that the peer has not acknowledged.
     """
 
     def __init__(self, tag: int, room: float) -> None:
@@ -36,29 +36,29 @@ class PieceSender:
         self._waiting: deque[Chunk] = deque()
         # By their numbers.
         self._flying: dict[int, Chunk] = {}
-        # The bytes of those of which the peer has not said that they came before their time.
+        # Bytes in flight, without the pieces that the peer has reported in ``early``.
         self._in_flight = 0
         self._early: frozenset[int] = frozenset()
         self._reports: dict[int, int] = {}
-        # Whether one piece at a time is sent, since the last ones may all be lost.
+        # Whether to send one piece at a time, after a timeout.
         self._careful = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is on its way."""
+        """True if nothing is in flight."""
         return not self._flying
 
     @property
     def is_done(self) -> bool:
-        """Whether the peer has acknowledged everything."""
+        """True if the peer has acknowledged everything."""
         return not self._flying and not self._waiting
 
     def set_room(self, room: float) -> None:
-        """Note how many bytes the peer has room for."""
+        """Set the free space at the peer, in bytes."""
         self._room = room
 
     def put(self, message: bytes, size: int) -> None:
-        """Cut a message into pieces of ``size`` bytes that wait to be sent."""
+        """Queue a message, cut into pieces of ``size`` bytes."""
         for start in range(0, max(1, len(message)), size):
             is_end = start + size >= len(message)
             piece = message[start : start + size]
@@ -69,12 +69,12 @@ class PieceSender:
         self.queued += len(message)
 
     def take_due(self) -> Iterator[Chunk]:
-        """Yield the pieces that are sent now: while the peer has room, and one in any case."""
+        """Yield the pieces to send now: while the peer has room, and one if none is in flight."""
         waiting = self._waiting
         while waiting and (not self._in_flight or self._may_follow(waiting[0])):
             piece = waiting.popleft()
             self._flying[piece.number] = piece
-            # One that was taken for lost may have arrived.
+            # A piece that was declared lost may have arrived.
             if piece.number not in self._early:
                 self._in_flight += len(piece.data)
                 yield piece
@@ -83,13 +83,13 @@ class PieceSender:
         return not self._careful and self._in_flight + len(piece.data) <= self._room
 
     def acknowledged(self, number: int, room: float, early: frozenset[int]) -> bool:
-        """The peer says what it has: all before ``number``, and ``early``.
+        """Process an acknowledgement: the peer has all pieces before ``number``, and ``early``.
 
         Returns:
-            Whether the first piece is not the one any more that it waits for.
+            True if ``number`` has advanced.
         """
         if number < self._acknowledged:
-            # One that was overtaken.
+            # A newer acknowledgement has overtaken this one.
             return False
         news = number > self._acknowledged
         self._acknowledged = number
@@ -112,13 +112,13 @@ class PieceSender:
         return news
 
     def _land(self, piece: Chunk) -> None:
-        """Count a piece no more that the peer has."""
+        """Stop counting a piece that has arrived."""
         if piece.number not in self._early:
             self._in_flight -= len(piece.data)
         self._reports.pop(piece.number, None)
 
     def take_missed(self) -> list[Chunk]:
-        """Return the pieces that the peer has missed several times now; they are sent again."""
+        """Return the pieces to retransmit because the peer has often reported a later one."""
         last = max(self._early, default=-1)
         missed: list[Chunk] = []
         for number, piece in self._flying.items():
@@ -129,7 +129,7 @@ class PieceSender:
         return missed
 
     def give_up_flight(self) -> None:
-        """Take all that is on its way for lost: it is sent again, one piece first."""
+        """Declare all pieces in flight lost: they are retransmitted, one at first."""
         lost = [piece for number, piece in self._flying.items() if number not in self._early]
         for piece in sorted(lost, key=lambda each: each.number, reverse=True):
             del self._flying[piece.number]
@@ -140,34 +140,34 @@ class PieceSender:
 
 
 class PieceReceiver:
-    """What has arrived.
+    """The receiving half.
 
     Args:
-        limit: Returns the bytes that there is room for together.
+        limit: Returns the size of the receive buffer [bytes].
 
     Attributes:
-        messages: Those that are whole and nobody has taken.
+        messages: The complete messages that were not read yet.
     """
 
     def __init__(self, limit: Callable[[], float]) -> None:
         self.messages: deque[bytes] = deque()
         self._limit = limit
-        # The number of the next piece, those that came before their time, those of a message whose
-        # end is missing, and the bytes of all.
+        # The number of the next piece, the pieces after a gap, the pieces of an incomplete message,
+        # and the bytes of all of them and of ``messages``.
         self._expected = 0
         self._early: dict[int, Chunk] = {}
         self._parts: list[bytes] = []
         self._held = 0
-        # The room that the peer was told of last.
+        # The free space that was announced to the peer last.
         self._told = self.room
 
     @property
     def room(self) -> float:
-        """The bytes that there is room for."""
+        """The free space [bytes]."""
         return max(0.0, self._limit() - self._held)
 
     def put(self, piece: Chunk) -> bool:
-        """Take a piece; return False if there is no room for it."""
+        """Add a piece; return False if there is no room for it."""
         if piece.number < self._expected or piece.number in self._early:
             return True
         if self.messages and len(piece.data) > self.room:
@@ -183,18 +183,18 @@ class PieceReceiver:
         return True
 
     def take(self) -> bytes:
-        """Take the first message."""
+        """Remove and return the first message."""
         message = self.messages.popleft()
         self._held -= len(message)
         return message
 
     @property
     def has_grown(self) -> bool:
-        """Whether there is so much more room that the peer has to be told."""
+        """True if the free space has grown so much that it must be announced to the peer."""
         return self._told < self._limit() / 2 <= self.room
 
     def acknowledge(self, tag: int) -> Chunk:
-        """Return what tells the peer what has arrived."""
+        """Return the acknowledgement of all pieces received."""
         room = self._told = self.room
         early = frozenset(self._early)
         return Chunk(ChunkKind.SACK, tag, self._expected, room, early=early)

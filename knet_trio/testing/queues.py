@@ -1,4 +1,4 @@
-"""The queues of a machine: what its sockets have sent waits there until an interface sends it."""
+"""The queues of a machine, between its sockets and the wire."""
 
 from __future__ import annotations
 
@@ -20,16 +20,23 @@ class Sender(Protocol):
     """A socket, as a queue sees it."""
 
     def queued(self, size: int) -> None:
-        """A packet of ``size`` bytes is in its send buffer."""
+        """Count a packet of ``size`` bytes in the send buffer."""
 
     def left(self, size: int) -> None:
-        """A packet of ``size`` bytes is not there any more."""
+        """Note that a packet of ``size`` bytes has left the send buffer."""
 
 
 class Outgoing(NamedTuple):
-    """A packet of ``size`` bytes with its headers that a socket took at ``taken``.
+    """A packet that a socket has taken.
 
-    ``chunk`` is what it is of an association, None for a datagram.
+    Attributes:
+        sender: The socket.
+        source: The source address, as others see it.
+        destination: The destination address.
+        data: The payload.
+        size: The size with headers [bytes].
+        taken: When the socket took the packet.
+        chunk: The chunk of an association; None for a UDP datagram.
     """
 
     sender: Sender
@@ -42,14 +49,20 @@ class Outgoing(NamedTuple):
 
 
 Forward = Callable[[Outgoing, float], None]
-"""Takes a packet that has left a queue, and when it left."""
+"""A function that takes a packet that has left a queue, and the time when it left."""
 
 
 class SendQueue:
-    """Packets that pass one narrow place, one after the other.
+    """A queue with a limited rate.
 
-    ``rate`` is in bytes a second, ``limit`` the bytes that may wait, None if another one is asked.
-    While it is ``held`` nothing leaves.
+    Args:
+        timeline: The scheduler of later events.
+        forward: Called with each packet that leaves.
+        rate: The rate [bytes/second].
+        limit: The bytes that may wait; None to use the limit that ``has_room`` is given.
+
+    Attributes:
+        held: True while no packet leaves.
     """
 
     def __init__(
@@ -60,50 +73,50 @@ class SendQueue:
         self._rate = rate
         self._timeline = timeline
         self._forward = forward
-        # The first is on its way out.
+        # The first packet is being sent.
         self._packets: deque[Outgoing] = deque()
         self._waiting = 0
-        # Counts how often the first has begun anew, so that what was planned before is void.
+        # Counts how often sending was restarted, to ignore events scheduled before.
         self._beginnings = 0
 
     def has_room(self, size: int, limit: float) -> bool:
-        """Whether ``size`` bytes more may wait, where ``limit`` stands for a limit of None."""
+        """Return whether ``size`` bytes more may wait; ``limit`` applies if there is no own."""
         if self.limit is not None:
             limit = self.limit
         return not self._packets or self._waiting + size <= limit
 
     def put(self, packet: Outgoing, now: float) -> None:
-        """Take a packet in."""
+        """Add a packet."""
         self._packets.append(packet)
         self._waiting += packet.size
         if len(self._packets) == 1:
             self._begin(now)
 
     def set_rate(self, rate: float) -> None:
-        """Let ``rate`` bytes a second pass from now on, also of what waits."""
+        """Set the rate, in bytes a second; it applies to waiting packets too."""
         self._rate = rate
         self._begin(trio.current_time())
 
     def hold(self) -> None:
-        """Let nothing pass."""
+        """Stop sending packets."""
         self.held = True
         self._beginnings += 1
 
     def release(self) -> None:
-        """Let what waits go on."""
+        """Resume sending."""
         if self.held:
             self.held = False
             self._begin(trio.current_time())
 
     def take(self) -> Iterable[Outgoing]:
-        """Take all that waits out of the queue."""
+        """Remove and return all packets."""
         self._beginnings += 1
         self._waiting = 0
         packets, self._packets = self._packets, deque()
         return packets
 
     def _begin(self, now: float) -> None:
-        """The first packet is on its way out from ``now`` on."""
+        """Start to send the first packet at ``now``."""
         self._beginnings += 1
         while self._packets and not self.held:
             if self._rate < math.inf:
@@ -124,31 +137,40 @@ class SendQueue:
 
 
 class InterfaceState:
-    """The interface with one address as it is now, and the queues before it.
+    """The state of the interface with one address, and its queues.
 
-    What is sent waits in the queue of its route, if that has one, and then in the interface's own.
-    ``depart`` takes what has left.
+    A packet waits in the queue of its route, if there is one, and then in the interface's own.
+
+    Args:
+        settings: The properties.
+        timeline: The scheduler of later events.
+        depart: Called with each packet that leaves the machine.
+
+    Attributes:
+        settings: The properties.
+        up: True unless the interface was switched off.
+        paused: True while the process that uses it is paused.
+        too_big: The number of packets refused because of the MTU.
     """
 
     def __init__(self, settings: Interface, timeline: Timeline, depart: Forward) -> None:
         self.settings = settings
         self.up = True
         self.paused = False
-        # Sockets that were refused an oversized packet here.
         self.too_big = 0
         self._timeline = timeline
         self._depart = depart
         self._queue = SendQueue(timeline, self._send, settings.rate, None)
-        # By destination; some have one in common.
+        # By destination; several may share a queue.
         self._routes: dict[str, SendQueue] = {}
 
     def configure(self, settings: Interface) -> None:
-        """Make it another one, that also sends what waits."""
+        """Set the properties; the new rate applies to waiting packets too."""
         self.settings = settings
         self._queue.set_rate(settings.rate)
 
     def send(self, packet: Outgoing, now: float) -> bool:
-        """Queue a packet; False if there is no room for it."""
+        """Queue a packet; return False if there is no room for it."""
         queue = self._routes.get(packet.destination.host) or self._queue
         if not queue.has_room(packet.size, self.settings.queue):
             return False
@@ -157,7 +179,7 @@ class InterfaceState:
         return True
 
     def hold(self, destination: str) -> None:
-        """Let nothing leave on the route to ``destination``, and on those that share its queue."""
+        """Hold the route to ``destination``, and all routes that share its queue."""
         if destination not in self._routes:
             self._routes[destination] = self._new_queue(Route())
         self._routes[destination].hold()
@@ -168,10 +190,10 @@ class InterfaceState:
             self._routes[destination].release()
 
     def set_route(self, destinations: Iterable[str], route: Route) -> None:
-        """Give the routes to ``destinations`` one queue in common.
+        """Give the routes to ``destinations`` a common queue.
 
-        What waits in a queue that nobody uses any more goes on in the new one. That is held if one
-        of those before was.
+        Packets in queues that are no longer used move to the new one. The new queue is held if one
+        of the former queues was.
         """
         queue = self._new_queue(route)
         before: list[SendQueue] = []

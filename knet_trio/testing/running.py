@@ -1,4 +1,4 @@
-"""Running a program in simulated time, the same way each time."""
+"""Running a program in simulated time, repeatably."""
 
 from __future__ import annotations
 
@@ -29,20 +29,23 @@ def run(
     conditions: Conditions = Conditions(),  # noqa: B008  # frozen
     interface: Interface = Interface(),  # noqa: B008  # frozen
 ) -> T:
-    """Run ``main`` on a simulated network, in simulated time, and return what it returns.
+    """Run ``main`` on a simulated network, in simulated time, and return its result.
 
-    Time jumps from one event to the next, so an hour takes as long as what happens in it. Work
-    takes no time at all, except for compression that would need a thread: that takes 5 ms a
-    message. While a thread of ``trio.to_thread`` works, time stands still, but how long it works
-    is up to the machine: such a run may not repeat exactly.
+    Time jumps from one event to the next, so an hour takes as long as the work in it. Work takes no
+    simulated time, except for compression that would run in a thread, which takes 5 ms a message.
+    While a thread of ``trio.to_thread`` works, time stands still; its duration depends on the
+    machine, so such a run may not repeat exactly.
 
     Args:
-        main: An async function that gets the network.
-        seed: Decides everything that is left to chance: on the network, in the order in which Trio
-            runs tasks, and in the ``random`` module. A run with the same seed is the same run. None
-            draws one; an error that leaves ``main`` has a note that tells it.
-        conditions: Those of every wire until it is given others.
-        interface: The properties of every interface until it is given others.
+        main: An async function that is called with the network.
+        seed: The seed of all random decisions: of the network, of the order in which Trio runs
+            tasks, and of the ``random`` module. Runs with the same seed are identical. None draws
+            one; an error that leaves ``main`` has a note with the seed.
+        conditions: The conditions of every wire, until set otherwise.
+        interface: The properties of every interface, until set otherwise.
+
+    Returns:
+        The result of ``main``.
     """
     seed = secrets.randbelow(2**32) if seed is None else seed
 
@@ -56,7 +59,7 @@ def run(
 
 
 class _WaitForThreads(trio.abc.Instrument):
-    """Keeps a clock from jumping while a thread works: an idle loop is not an idle program then."""
+    """An instrument that stops the clock from jumping while a thread works."""
 
     def __init__(self, clock: MockClock) -> None:
         self._clock = clock
@@ -64,10 +67,10 @@ class _WaitForThreads(trio.abc.Instrument):
         self._waiting = False
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Threads are started by a task, and their results are taken by one."""
+        """Check for threads at work: each is started and awaited by a task."""
         if self._limiter is None:
             self._limiter = trio.to_thread.current_default_thread_limiter()
-        # Those of handles have limits of their own.
+        # Threads of handles have their own limiters.
         waiting = self._limiter.borrowed_tokens > 0 or threads_at_work() > 0
         if waiting != self._waiting:
             self._waiting = waiting
@@ -76,7 +79,7 @@ class _WaitForThreads(trio.abc.Instrument):
 
 @contextmanager
 def _decided_by(seed: int) -> Generator[None, None, None]:
-    """Have Trio's scheduler, and the ``random`` module, draw the same numbers for the same seed."""
+    """Seed Trio's scheduler and the ``random`` module for the duration of the block."""
     state = random.getstate()
     random.seed(seed)
     try:
@@ -88,13 +91,13 @@ def _decided_by(seed: int) -> Generator[None, None, None]:
 
 @contextmanager
 def _scheduler_decided_by(seed: int) -> Generator[None, None, None]:
-    # Trio runs tasks in random order, so that nobody relies on one. For tests with Hypothesis it
-    # has a way of drawing that order from one seeded source, which is not public.
+    # Trio runs tasks in random order, so that nobody relies on an order. For tests with Hypothesis
+    # it has a private way to draw the order from a seeded source.
     scheduler: dict[str, Any] = vars(importlib.import_module("trio._core._run"))
     source, switch = scheduler.get("_r"), "_ALLOW_DETERMINISTIC_SCHEDULING"
     if not isinstance(source, random.Random) or switch not in scheduler:
         warnings.warn(
-            f"Trio {trio.__version__} does not let its scheduler be seeded: runs on a simulated"
+            f"the scheduler of Trio {trio.__version__} cannot be seeded: runs on a simulated"
             " network will not repeat exactly",
             RuntimeWarning,
             stacklevel=6,

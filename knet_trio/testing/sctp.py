@@ -1,4 +1,4 @@
-"""SCTP on a simulated network: which socket has which address, and which packets are its."""
+"""SCTP on a simulated network: the table of listeners and associations."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from knet_trio.testing.queues import InterfaceState, Outgoing, Sender
 from knet_trio.testing.sockets import choose_address
 from knet_trio.testing.timeline import Timeline
 
-# Where those who connect come from, as on Linux.
+# The local ports of outgoing associations, as on Linux.
 _EPHEMERAL_PORTS: Final = range(32768, 61000)
 
 
 class Paths(Protocol):
-    """The rest of the network."""
+    """The rest of the network, as the SCTP stack sees it."""
 
     timeline: Timeline
 
     @abstractmethod
     def state(self, host: str) -> InterfaceState:
-        """The interface with that address, from now on if there was none."""
+        """Return the interface with an address; create it if needed."""
 
     @abstractmethod
     def path_mtu(self, source: str, destination: str) -> int:
-        """The largest packet that passes between two addresses now."""
+        """Return the largest packet that passes between two addresses now, in bytes."""
 
 
 class SctpStack(AssociationMedium, Sender):
-    """The listeners and the ends of associations, by the addresses that others see them at."""
+    """The listeners and the ends of associations, by their addresses as others see them."""
 
     def __init__(self, seed: int, paths: Paths) -> None:
         self._paths = paths
         self._random = random.Random(f"{seed} ports of associations")
         self._tags = 0
         self._listeners: dict[Address, SimulatedListener] = {}
-        # By this end's address and the other's.
+        # By local and remote address.
         self._ends: dict[tuple[Address, Address], SimulatedAssociation] = {}
-        # Those that were over while their process was stopped, which it finds out when it goes on.
+        # Ends that were over while their process was paused; it is notified when it resumes.
         self._over: list[SimulatedAssociation] = []
 
     def listen(self, local: Address, mark: int | None, *, privileged: bool) -> SimulatedListener:
-        """Listen at ``local``, with port 0 at a port that is free; nothing goes by the options."""
+        """Listen at ``local``; port 0 chooses a free port, and the options have no effect."""
         local = choose_address(local, "SCTP", self._listeners.__contains__)
         listener = SimulatedListener(self, local, self._paths.state(local.host))
         self._listeners[local] = listener
@@ -64,7 +64,11 @@ class SctpStack(AssociationMedium, Sender):
     def connect(
         self, listener: SimulatedListener, peer: Address, retry: float
     ) -> SimulatedAssociation:
-        """Ask for an association with ``peer`` each ``retry`` seconds."""
+        """Start an association with ``peer``, with an attempt every ``retry`` seconds.
+
+        Raises:
+            OSError: The interface is down.
+        """
         if not listener.interface.up:
             raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
         self._tags += 1
@@ -75,11 +79,11 @@ class SctpStack(AssociationMedium, Sender):
         return end
 
     def remove(self, listener: SimulatedListener) -> None:
-        """A listener is closed."""
+        """Remove a listener that was closed."""
         del self._listeners[listener.seen]
 
     def wake(self, state: InterfaceState) -> None:
-        """Have the sockets of an interface look at it again."""
+        """Let the sockets of an interface check its state again."""
         for listener in self._listeners.values():
             if listener.interface is state:
                 listener.look_again()
@@ -91,7 +95,7 @@ class SctpStack(AssociationMedium, Sender):
                 self._over.append(end)
 
     def move(self, old: str, new: str) -> None:
-        """Have all at one address be seen at another."""
+        """Move everything at one address to another, as others see it."""
         for listener in [one for one in self._listeners.values() if one.seen.host == old]:
             del self._listeners[listener.seen]
             listener.seen = listener.seen._replace(host=new)
@@ -102,7 +106,7 @@ class SctpStack(AssociationMedium, Sender):
             self._ends[end.seen, end.peer] = end
 
     def break_between(self, a: str, b: str) -> int:
-        """Break all associations between two addresses; return how many ends were told."""
+        """Break all associations between two addresses; return the number of ends notified."""
         ends = [one for one in self._ends.values() if {one.seen.host, one.peer.host} == {a, b}]
         for end in ends:
             end.lose(errno.ECONNRESET)
@@ -111,13 +115,13 @@ class SctpStack(AssociationMedium, Sender):
     # Packets.
 
     def receive(self, destination: Address, source: Address, chunk: Chunk) -> Fate:
-        """A packet arrives."""
+        """Process a packet that arrives; return its fate."""
         end = self._ends.get((destination, source))
         if chunk.kind is ChunkKind.INIT:
             return self._asked(end, destination, source, chunk)
         if end is not None and end.tag == chunk.tag:
             return Fate.DELIVERED if end.receive(chunk) else Fate.BUFFER_FULL
-        # It is of an association that is not there any more.
+        # The packet is of an association that has ended.
         if chunk.kind is ChunkKind.SHUTDOWN:
             self._answer(destination, source, ChunkKind.SHUTDOWN_ACK, chunk.tag)
         elif chunk.kind in (ChunkKind.DATA, ChunkKind.HEARTBEAT, ChunkKind.INIT_ACK):
@@ -131,9 +135,9 @@ class SctpStack(AssociationMedium, Sender):
         source: Address,
         chunk: Chunk,
     ) -> Fate:
-        """Somebody asks for an association, perhaps not for the first time."""
+        """Process an INIT, which may be a repeated one."""
         if end is not None and end.phase is not AssociationPhase.THERE:
-            # What is being closed makes room for what is new.
+            # An end that is closing makes room for the new association.
             end.lose(errno.ECONNRESET)
             end = None
         if end is None:
@@ -156,13 +160,13 @@ class SctpStack(AssociationMedium, Sender):
         self._send(state, source, destination, Chunk(kind, tag))
 
     def post(self, end: SimulatedAssociation, chunk: Chunk) -> None:
-        """Send a packet to the other end."""
+        """Send a packet to the other end; the packet may get lost."""
         self._send(end.interface, end.seen, end.peer, chunk)
 
     def _send(
         self, state: InterfaceState, source: Address, destination: Address, chunk: Chunk
     ) -> None:
-        """Send a packet. What finds no way is lost, and sent again if that matters."""
+        """Send a packet; it is lost if the interface is down or its queue is full."""
         if not state.up:
             return
         headers = (IPV6_HEADER if destination.is_ipv6 else IPV4_HEADER) + CHUNK_HEADERS
@@ -171,28 +175,28 @@ class SctpStack(AssociationMedium, Sender):
         state.send(Outgoing(self, source, destination, chunk.data, size, now, chunk), now)
 
     def piece_size(self, end: SimulatedAssociation) -> int:
-        """Return how many bytes of a message go in one packet."""
+        """Return the bytes of a message that fit in one packet."""
         headers = (IPV6_HEADER if end.peer.is_ipv6 else IPV4_HEADER) + CHUNK_HEADERS
         mtu = self._paths.path_mtu(end.seen.host, end.peer.host)
         return max(1, mtu - headers)
 
     def call_at(self, when: float, end: SimulatedAssociation) -> None:
-        """Call ``expire`` at that time."""
+        """Call ``end.expire`` at the time ``when``."""
         self._paths.timeline.at(when, partial(end.expire, when))
 
     def forget(self, end: SimulatedAssociation) -> None:
-        """An end is over."""
+        """Forget an end that is over."""
         if end.interface.paused:
             self._over.append(end)
-        # Another one may have its addresses.
+        # Another end may have its addresses already.
         if self._ends.get((end.seen, end.peer)) is end:
             del self._ends[end.seen, end.peer]
 
     def queued(self, size: int) -> None:
-        """Nothing: what the peer has not acknowledged is in the send buffer anyway."""
+        """Do nothing: the send buffer counts what is not acknowledged."""
 
     def left(self, size: int) -> None:
-        """Nothing, in the same way."""
+        """Do nothing, for the same reason."""
 
     def _choose_port(self, local: Address, peer: Address) -> Address:
         while True:
@@ -205,9 +209,10 @@ class SimulatedListener(ListeningSocket):
     """A listening socket on a simulated network.
 
     Attributes:
-        seen: The address that others see it at, which is ``local`` unless it has moved.
+        local: The address that the socket was bound to.
+        seen: The address as others see it; differs from ``local`` after a move.
         interface: The interface with its address.
-        waiting: The ends that peers have made and nobody has taken.
+        waiting: The associations that were not accepted yet.
     """
 
     def __init__(self, stack: SctpStack, local: Address, interface: InterfaceState) -> None:
@@ -219,18 +224,22 @@ class SimulatedListener(ListeningSocket):
         self._takers = trio.lowlevel.ParkingLot()
 
     def accept(self) -> tuple[SimulatedAssociation, Address]:
-        """Take an association that a peer has made."""
+        """Return an association that a peer has opened, and the peer's address.
+
+        Raises:
+            BlockingIOError: There is none.
+        """
         if self.interface.paused or not self.waiting:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         end = self.waiting.popleft()
         return end, end.peer
 
     def connect(self, peer: Address, retry: float, mark: int | None) -> SimulatedAssociation:
-        """Begin to make an association."""
+        """Start an association with ``peer``, with an attempt every ``retry`` seconds."""
         return self._stack.connect(self, peer, retry)
 
     async def wait_acceptable(self) -> None:
-        """Wait until there is something to accept, or until it is closed."""
+        """Wait until there is an association to accept or the listener is closed."""
         if self._is_over():
             await trio.lowlevel.checkpoint()
         while not self._is_over():
@@ -240,14 +249,14 @@ class SimulatedListener(ListeningSocket):
         return self._closed or (bool(self.waiting) and not self.interface.paused)
 
     def look_again(self) -> None:
-        """Have those who wait look again."""
+        """Let waiting tasks check their conditions again."""
         self._takers.unpark_all()
 
     def set_dscp(self, dscp: int) -> None:
-        """Nothing here goes by that."""
+        """Do nothing: the simulation ignores DSCP."""
 
     def close(self) -> None:
-        """Listen no more; what nobody has taken is broken."""
+        """Stop listening and abort the associations that were not accepted."""
         self._closed = True
         self._stack.remove(self)
         while self.waiting:

@@ -1,4 +1,4 @@
-"""Which socket has which address on a simulated network, and which packets are its."""
+"""The table of UDP sockets on a simulated network, by address."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from knet_trio.address import Address
 from knet_trio.errors import TransportError
 from knet_trio.testing.endpoint import SimulatedEndpoint
 
-# Where ports that nobody asked for begin.
+# The first port that is chosen for port 0.
 _FIRST_FREE_PORT: Final = 32768
 
 
 def choose_address(local: Address, protocol: str, is_bound: Callable[[Address], bool]) -> Address:
-    """Return ``local``, with port 0 at the first port of which ``is_bound`` says that it is free.
+    """Return ``local``, with port 0 replaced by the first port for which ``is_bound`` is false.
 
     Raises:
-        TransportError: It cannot be bound.
+        TransportError: The address is a wildcard or in use.
     """
     if ip_address(local.host.partition("%")[0]).is_unspecified:
         raise TransportError(
-            f"cannot bind {protocol} {local}: a simulated network does not know whose address that"
-            " would be; name one",
+            f"cannot bind {protocol} {local}: a simulated network has no wildcard address: give an"
+            " address",
             errno=errno.EADDRNOTAVAIL,
         )
     if not local.port:
@@ -36,18 +36,18 @@ def choose_address(local: Address, protocol: str, is_bound: Callable[[Address], 
         )
     if is_bound(local):
         raise TransportError(
-            f"cannot bind {protocol} {local}: it is in use on the simulated network",
+            f"cannot bind {protocol} {local}: the address is in use on the simulated network",
             errno=errno.EADDRINUSE,
         )
     return local
 
 
 class Sockets:
-    """The open sockets by the addresses that others see them at."""
+    """The open sockets by their addresses as others see them."""
 
     def __init__(self) -> None:
         self._shared: dict[Address, SimulatedEndpoint] = {}
-        # Those for one peer alone, by its address.
+        # The connected sockets, by the peer's address.
         self._connected: dict[Address, dict[Address, SimulatedEndpoint]] = {}
 
     def __iter__(self) -> Iterator[SimulatedEndpoint]:
@@ -56,10 +56,10 @@ class Sockets:
             yield from endpoints.values()
 
     def choose_address(self, local: Address) -> Address:
-        """Return ``local``, with port 0 at a port that is free.
+        """Return ``local``, with port 0 replaced by a free port.
 
         Raises:
-            TransportError: It cannot be bound.
+            TransportError: The address is a wildcard or in use.
         """
         return choose_address(local, "UDP", self._is_bound)
 
@@ -67,14 +67,14 @@ class Sockets:
         return address in self._shared or address in self._connected
 
     def add(self, endpoint: SimulatedEndpoint) -> None:
-        """A socket is bound, and connected if it has a peer."""
+        """Add a socket that was bound, or connected if it has a peer."""
         if endpoint.peer is None:
             self._shared[endpoint.seen] = endpoint
         else:
             self._connected.setdefault(endpoint.seen, {})[endpoint.peer] = endpoint
 
     def remove(self, endpoint: SimulatedEndpoint) -> None:
-        """A socket was closed."""
+        """Remove a socket that was closed."""
         if endpoint.peer is None:
             del self._shared[endpoint.seen]
             return
@@ -84,9 +84,9 @@ class Sockets:
             del self._connected[endpoint.seen]
 
     def find(self, address: Address, peer: Address) -> SimulatedEndpoint | None:
-        """Return the socket that gets what comes from ``peer`` to ``address``, None if none does.
+        """Return the socket that receives packets from ``peer`` to ``address``, or None.
 
-        That is the one for that peer alone, or else the one for everybody.
+        A socket connected to the peer takes precedence over the unconnected one.
         """
         if self._connected:
             connected = self.find_connected(address, peer)
@@ -95,11 +95,11 @@ class Sockets:
         return self._shared.get(address)
 
     def find_connected(self, address: Address, peer: Address) -> SimulatedEndpoint | None:
-        """Return the socket at ``address`` for ``peer`` alone, if there is one."""
+        """Return the socket at ``address`` that is connected to ``peer``, or None."""
         return self._connected.get(address, {}).get(peer)
 
     def move(self, old: str, new: str) -> None:
-        """Have all at one address be seen at another."""
+        """Move all sockets at one address to another, as others see them."""
         for endpoint in [endpoint for endpoint in self if endpoint.seen.host == old]:
             self.remove(endpoint)
             endpoint.seen = endpoint.seen._replace(host=new)

@@ -1,4 +1,4 @@
-"""What is to happen later, and the task that makes it happen."""
+"""A scheduler of later events."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final
 
 import trio
 
-# How much happens before other tasks get a turn.
+# The number of calls before other tasks get a turn.
 _BATCH: Final = 256
 
 
 class Timeline:
-    """Calls functions when their time has come, those of one time in the order they were added."""
+    """Calls functions at given times; calls for the same time in the order they were added."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -22,7 +22,7 @@ class Timeline:
         self._sooner = trio.Event()
 
     def at(self, when: float, action: Callable[[], None]) -> None:
-        """Call ``action`` at ``when``, on trio's clock."""
+        """Call ``action`` at the time ``when`` of Trio's clock."""
         heap = self._heap
         if not heap or when < heap[0][0]:
             self._sooner.set()
@@ -30,7 +30,7 @@ class Timeline:
         heapq.heappush(heap, (when, self._added, action))
 
     async def run(self) -> None:
-        """Call what is due until cancelled."""
+        """Call functions when they are due, until cancelled."""
         heap = self._heap
         while True:
             now = trio.current_time()

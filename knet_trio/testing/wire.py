@@ -10,34 +10,42 @@ from knet_trio.testing.packets import Fate
 
 
 class Copy(NamedTuple):
-    """A packet that will arrive, when, and whether it is damaged."""
+    """One copy of a packet that will arrive.
+
+    Attributes:
+        arrival: When the copy arrives.
+        damaged: True if the copy is damaged.
+    """
 
     arrival: float
     damaged: bool
 
 
 class Wire:
-    """Decides the fate of each packet when it is sent: what is on its way arrives.
+    """One direction between two addresses. It decides the fate of each packet when it is sent.
 
-    Each wire draws from a stream of its own, so that traffic elsewhere changes nothing here.
-    ``own`` are its conditions where they are not those of the network.
+    Each wire has its own random numbers, so that traffic elsewhere does not change its decisions.
+
+    Attributes:
+        own: The conditions of this wire; None for those of the network.
+        cut: True if the wire is cut.
+        tells: True if a router answers "host unreachable" while the wire is cut.
     """
 
     def __init__(self, seed: str) -> None:
         self.own: Conditions | None = None
         self.cut = False
-        # Whether a router says so where it is cut.
         self.tells = False
         self._random = random.Random(seed)
         self._losing = False
         self._latest: Conditions | None = None
-        # When the narrowest place has passed what it has, and the last packet arrives.
+        # When the bottleneck becomes free, and when the last packet arrives.
         self._free_at = 0.0
         self._last_arrival = 0.0
 
     def carry(self, conditions: Conditions, size: int, now: float) -> Fate | list[Copy]:
-        """What becomes of a packet of ``size`` bytes that is sent at ``now``."""
-        # As many numbers for each packet, whatever the conditions and its fate.
+        """Return the fate of a packet of ``size`` bytes sent at ``now``, or its copies."""
+        # Draw the same number of values for each packet, whatever the conditions and its fate.
         draw = self._random.random
         loss, corrupt, duplicate = draw(), draw(), draw()
         delays = (draw(), draw(), draw())
@@ -46,7 +54,7 @@ class Wire:
         if size > conditions.mtu:
             return Fate.TOO_BIG
         if conditions is not self._latest:
-            # Other conditions are another way: nothing has to queue behind what went the old one.
+            # New conditions are a new path: no packet queues behind those on the old one.
             self._latest = conditions
             self._free_at = self._last_arrival = 0.0
         begins = max(now, self._free_at)
@@ -64,7 +72,7 @@ class Wire:
         return copies
 
     def damage(self, data: bytes) -> bytes:
-        """``data`` with one to three of its bits the other way."""
+        """Return ``data`` with one to three bits inverted."""
         damaged = bytearray(data)
         bits = range(8 * len(data))
         for bit in self._random.sample(bits, min(self._random.randint(1, 3), len(bits))):
@@ -75,15 +83,15 @@ class Wire:
         loss = conditions.loss
         if not 0 < loss < 1:
             return loss == 1
-        # Two states, of which one loses everything (E. N. Gilbert, 1960): the chances of changing
-        # between them make for bursts of that mean length and for that loss on the whole.
+        # Gilbert's model (1960): two states, one of which loses everything. The transition
+        # probabilities follow from the mean length of bursts and the overall loss.
         end = 1 / max(conditions.burst, 1 / (1 - loss))
         begin = loss * end / (1 - loss)
         return drawn >= end if self._losing else drawn < begin
 
     def _arrival(self, conditions: Conditions, drawn: tuple[float, float, float]) -> float:
         arrival = self._free_at + conditions.latency + drawn[0] * conditions.jitter
-        # A queue makes packets late without changing their order.
+        # A queue delays packets without reordering them.
         arrival = self._last_arrival = max(arrival, self._last_arrival)
         if drawn[1] < conditions.reorder:
             arrival += drawn[2] * conditions.reorder_delay

@@ -42,5 +42,5 @@ def test_what_is_out_of_range_is_refused_by_name(name: str, value: object) -> No
 
 
 def test_an_interface_is_checked_too() -> None:
-    with pytest.raises(InvalidArgumentError, match="mtu 20 is not 68 to 65535"):
+    with pytest.raises(InvalidArgumentError, match=r"mtu 20 is not valid: .* from 68 to 65535"):
         Interface(mtu=20)

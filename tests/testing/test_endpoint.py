@@ -23,7 +23,7 @@ class TestBinding:
     ) -> None:
         endpoint = bind(A)
         assert endpoint.local == A
-        with pytest.raises(TransportError, match=r"10\.0\.0\.1:5405: it is in use") as caught:
+        with pytest.raises(TransportError, match=r"10\.0\.0\.1:5405: .* is in use") as caught:
             bind(A)
         assert caught.value.errno == errno.EADDRINUSE
         endpoint.close()
@@ -55,7 +55,7 @@ class TestBinding:
     async def test_a_wildcard_would_be_nobodys(
         self, host: str, network: SimulatedNetwork, autojump_clock: MockClock
     ) -> None:
-        with pytest.raises(TransportError, match="name one") as caught:
+        with pytest.raises(TransportError, match="give an address") as caught:
             bind(Address(host, 5405))
         assert caught.value.errno == errno.EADDRNOTAVAIL
 

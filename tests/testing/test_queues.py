@@ -265,7 +265,7 @@ class TestRoutes:
         ],
     )
     def test_what_is_out_of_range_is_refused(self, make: Callable[[], object]) -> None:
-        with pytest.raises(InvalidArgumentError, match="is not 1 to inf"):
+        with pytest.raises(InvalidArgumentError, match="from 1 to inf"):
             make()
 
 
