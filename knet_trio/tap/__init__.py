@@ -1,6 +1,6 @@
 """An Ethernet between hosts: a tap device on each, and frames over a channel of their handles.
 
-``open_tap`` makes the device, ``carry_frames`` joins it to those of the other hosts, and
+``open_tap`` creates the device, ``carry_frames`` joins it to the devices of the other hosts, and
 ``open_cluster_tap`` does both for a handle that runs a cluster file. Linux only.
 """
 

@@ -1,4 +1,4 @@
-"""What a tap device can have, beside what any network device can: the checks of arguments."""
+"""Checks of the arguments of a tap device."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from knet_trio import InvalidArgumentError
 from knet_trio._devices import Interface, parse_interface
 from knet_trio.errors import is_integer, shown
 
-# The least with which IPv6 works, in bytes.
+# The smallest MTU with IPv6, in bytes.
 DEFAULT_MTU: Final = 1280
-# The least that the kernel takes.
+# The smallest MTU that the kernel accepts.
 MIN_MTU: Final = 68
-# Frames of more are no messages of a channel any more, tags of VLANs included.
+# The largest MTU with which a frame, VLAN tags included, fits in a message of a channel.
 MAX_MTU: Final = 65500
 
 
 def check_mtu(mtu: object) -> int:
-    """Return ``mtu`` if a tap device can have it."""
+    """Return ``mtu``; raise InvalidArgumentError if a tap device cannot have it."""
     if not is_integer(mtu) or not MIN_MTU <= mtu <= MAX_MTU:
-        raise InvalidArgumentError(f"an MTU of {shown(mtu)} is not {MIN_MTU} to {MAX_MTU} bytes")
+        raise InvalidArgumentError(
+            f"MTU {shown(mtu)} is not valid: give a number from {MIN_MTU} to {MAX_MTU} bytes"
+        )
     return mtu
 
 
 def parse_interfaces(address: object) -> tuple[Interface, ...]:
-    """Return the IP addresses, none or several, that a device can have."""
+    """Return the IP addresses in an argument: None, one address or several."""
     return tuple(map(parse_interface, _list(address)))
 
 
@@ -36,5 +38,7 @@ def _list(address: object) -> Iterable[object]:
     if isinstance(address, str | IPv4Interface | IPv6Interface):
         return (address,)
     if not isinstance(address, Iterable):
-        raise InvalidArgumentError(f"{shown(address)} is no address such as '10.99.0.1/24'")
+        raise InvalidArgumentError(
+            f"{shown(address)} is not an IP address: give one such as '10.99.0.1/24'"
+        )
     return cast("Iterable[object]", address)

@@ -1,12 +1,12 @@
-"""What carries frames between a tap device and the hosts of a handle.
+"""The tasks that carry frames between a tap device and the hosts of a handle.
 
 ::
 
-    device -> read -> (which host has the destination?) -> a queue for each host -> its lane
-    device <- write <- (the source is at the host it came from) <- the channel
+    device -> read -> (look up the destination) -> a queue for each host -> its lane
+    device <- write <- (learn the source) <- the channel
 
-Each host's queue has a task of its own, which waits for that host's lane alone: a host that is slow
-holds up no frame for another one. What finds its queue full is lost, as in a bridge.
+Each host's queue has its own task, which waits for that host's lane alone: a slow host delays no
+frame to another host. A frame that finds its queue full is dropped, as in a bridge.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from knet_trio.tap.addresses import ADDRESS_LENGTH, HEADER_LENGTH, AddressTable
 from knet_trio.tap.device import Tap
 from knet_trio.tap.errors import TapError
 
-# What one wake-up may read or write: a fraction of a millisecond's work.
+# Frames and bytes that one wake-up reads or writes: a fraction of a millisecond's work.
 BATCH: Final = 64
 BATCH_BYTES: Final = 256 * 1024
-# How many times frames are queued in one turn at most, when there are many hosts.
+# Copies of frames that are queued in one turn, when there are many hosts.
 COPIES: Final = 1024
-# A link that comes up has a small MTU until its path is known, which takes part of a second.
+# Seconds to wait before the MTU is changed: PMTUd takes part of a second after a link comes up.
 SETTLE: Final = 2.0
 _DESTINATION: Final = slice(0, ADDRESS_LENGTH)
 _SOURCE: Final = slice(ADDRESS_LENGTH, 2 * ADDRESS_LENGTH)
@@ -45,11 +45,13 @@ _SOURCE: Final = slice(ADDRESS_LENGTH, 2 * ADDRESS_LENGTH)
 
 @final
 class FrameCarrier:
-    """The tasks of one ``carry_frames``, and what they have in common.
+    """The tasks of one ``carry_frames`` and their shared state.
 
     Args:
-        channel: The channel of the handle that the frames go over.
-        table: Which host has which address.
+        tap: The device.
+        handle: The handle.
+        channel: The channel of the handle that carries the frames.
+        table: The Ethernet addresses of the hosts.
     """
 
     def __init__(self, tap: Tap, handle: Handle, channel: Channel, table: AddressTable) -> None:
@@ -58,9 +60,9 @@ class FrameCarrier:
         self._channel = channel
         self._table = table
         self._queues: dict[int, FrameQueue] = {}
-        # The hosts that get what goes to all.
+        # The hosts that get broadcasts.
         self._reachable = self._list_reachable()
-        # Set when the MTU may have to be another.
+        # Set when the MTU may have to change.
         self._mtu_stale = trio.Event()
         self._failed: TapError | trio.ClosedResourceError | None = None
 
@@ -70,7 +72,7 @@ class FrameCarrier:
         follow_mtu: bool,
         task_status: trio.TaskStatus[None],
     ) -> None:
-        """Carry frames until the handle ends, or the device does."""
+        """Carry frames until the handle or the device is closed."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._watch, events)
@@ -80,11 +82,11 @@ class FrameCarrier:
                 nursery.start_soon(self._run_to_end, self._follow_mtu)
             task_status.started()
         if self._failed is not None:
-            # It leaves alone, and not in an exception group.
+            # Raised here, it is not in an exception group.
             raise self._failed
 
     async def _run_to_end(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run a task, with whose end all others end."""
+        """Run a task, and cancel all others when it ends."""
         try:
             await task()
         except (TapError, trio.ClosedResourceError) as error:
@@ -92,13 +94,13 @@ class FrameCarrier:
         self._nursery.cancel_scope.cancel()
 
     async def _read(self) -> None:
-        """Put what comes out of the device into the queues of the hosts that it is for."""
+        """Read frames from the device and queue them for their hosts."""
         tap = self._tap
         while True:
-            # A checkpoint, also while there are more.
+            # A checkpoint even if more frames wait.
             await tap.wait_readable()
             frames = tap.read_frames(BATCH, BATCH_BYTES)
-            # One that goes to all is work for each host.
+            # A broadcast is work for each host.
             portion = max(COPIES // max(len(self._reachable), 1), 1)
             for start in range(0, len(frames), portion):
                 if start:
@@ -106,7 +108,7 @@ class FrameCarrier:
                 self._enqueue(self._sort(frames[start : start + portion]))
 
     def _enqueue(self, sorted_frames: dict[int, list[bytes]]) -> None:
-        """Put frames into the queues of the hosts that get them."""
+        """Queue frames for their hosts, and start the task of a new queue."""
         for host_id, frames in sorted_frames.items():
             queue = self._queues.get(host_id)
             if queue is None:
@@ -115,14 +117,14 @@ class FrameCarrier:
             self._tap.counts.queue_full += queue.put(frames)
 
     def _sort(self, frames: list[bytes]) -> dict[int, list[bytes]]:
-        """Return the hosts that frames of the device go to, and those that each gets."""
+        """Return the frames that each host gets, and learn their sources."""
         sorted_frames: dict[int, list[bytes]] = {}
         counts, table, reachable = self._tap.counts, self._table, self._reachable
         now = trio.current_time()
         for frame in frames:
-            # If a host had that address, it has moved here.
+            # The source address is on this host now, even if it was at another one.
             table.forget(frame[_SOURCE])
-            # That of a group is at no host.
+            # None for an unknown address and for a group.
             host_id = table.find(frame[_DESTINATION], now)
             if host_id is not None and host_id in reachable:
                 sorted_frames.setdefault(host_id, []).append(frame)
@@ -135,21 +137,21 @@ class FrameCarrier:
         return sorted_frames
 
     async def _send(self, host_id: int, queue: FrameQueue) -> None:
-        """Send the frames in a host's queue as its lane takes them, until the queue ends."""
+        """Send the frames of a host's queue as its lane takes them, until the queue ends."""
         while frames := await queue.take():
             try:
                 await self._channel.send_many(frames, to=host_id)
             except UnknownHostError:
-                # It was removed.
+                # The host was removed.
                 self._tap.counts.no_host += len(frames)
                 if self._queues.get(host_id) is queue:
                     self._lose_host(host_id)
             except trio.ClosedResourceError:
-                # Whoever receives from the channel has that too, and knows which end it is.
+                # The writing task gets the error too, and reports it.
                 return
 
     async def _write(self) -> None:
-        """Give the device what arrives, and note which host has which address."""
+        """Write arriving frames to the device, and learn their source addresses."""
         tap, table, own_id = self._tap, self._table, self._handle.host_id
         with suppress(trio.EndOfChannel):
             while True:
@@ -160,7 +162,7 @@ class FrameCarrier:
                     frame = message.data
                     written += len(frame)
                     if written > BATCH_BYTES:
-                        # The system works on each while it is written.
+                        # The system processes each frame during the write.
                         await trio.lowlevel.checkpoint()
                         now, written = trio.current_time(), 0
                     if len(frame) < HEADER_LENGTH:
@@ -171,7 +173,7 @@ class FrameCarrier:
                     tap.write_frame(frame)
 
     async def _watch(self, events: trio.abc.ReceiveChannel[Event]) -> None:
-        """Keep what is known of the hosts as it is."""
+        """Keep the set of reachable hosts up to date."""
         async for event in events:
             match event:
                 case HostStatusChanged(host_id=host_id, reachable=True):
@@ -199,7 +201,7 @@ class FrameCarrier:
         }
 
     def _lose_host(self, host_id: int) -> None:
-        """Send a host no more; another one may have its addresses soon."""
+        """Stop sending to a host, and forget its addresses, which may move to another host."""
         self._reachable.discard(host_id)
         self._table.forget_host(host_id)
         queue = self._queues.pop(host_id, None)
@@ -207,24 +209,24 @@ class FrameCarrier:
             queue.end()
 
     async def _follow_mtu(self) -> None:
-        """Keep the device's MTU such that a frame goes in one packet, on whichever link."""
+        """Keep the device's MTU at a value with which a frame fits in one packet on every link."""
         current = 0
         while True:
-            # While nobody can be reached, no MTU is better than the last one.
+            # While no host is reachable, keep the last MTU.
             mtu = fit_mtu(self._handle.data_mtu)
             if self._reachable and mtu != current:
                 self._tap.set_mtu(mtu)
                 current = mtu
             await self._mtu_stale.wait()
-            # What changes soon after is looked at together with it.
+            # Changes in quick succession are applied together.
             await trio.sleep(SETTLE)
             self._mtu_stale = trio.Event()
 
 
 def fit_mtu(data_mtu: int) -> int:
-    """Return the MTU of a device whose frames go in one packet, as far as IPv6 lets them.
+    """Return the MTU with which a frame fits in one packet, but at least IPv6's minimum.
 
     Args:
-        data_mtu: The largest message that goes in one packet (``Handle.data_mtu``), in bytes.
+        data_mtu: The largest message that fits in one packet (``Handle.data_mtu``) [bytes].
     """
     return min(max(data_mtu - HEADER_LENGTH, DEFAULT_MTU), MAX_MTU)

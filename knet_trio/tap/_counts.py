@@ -1,4 +1,4 @@
-"""What became of the frames of a tap, while it is counted."""
+"""The mutable counters of a tap."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import attrs
 
 @attrs.define
 class TapCounts:
-    """The counts of a ``TapStatistics``, written by the device and by what carries its frames."""
+    """The counters behind ``TapStatistics``, updated by the device and by ``FrameCarrier``."""
 
     read: int = 0
     written: int = 0

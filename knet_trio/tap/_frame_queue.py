@@ -6,14 +6,14 @@ from typing import Final, final
 
 import trio
 
-# What waits for one host at most, beside what is in its lane.
+# The bounds of one host's queue, which comes before its lane.
 QUEUE_FRAMES: Final = 512
 QUEUE_BYTES: Final = 1024 * 1024
 
 
 @final
 class FrameQueue:
-    """What waits to be sent to one host, a bounded number of frames and bytes."""
+    """The frames that wait to be sent to one host, bounded in number and bytes."""
 
     __slots__ = ("_bytes", "_ended", "_frames", "_ready")
 
@@ -24,7 +24,7 @@ class FrameQueue:
         self._ended = False
 
     def put(self, frames: list[bytes]) -> int:
-        """Add frames as far as there is room; return how many were left out."""
+        """Add frames while there is room; return the number of frames left out."""
         waiting = self._frames
         self._ready.set()
         for number, frame in enumerate(frames):
@@ -35,12 +35,12 @@ class FrameQueue:
         return 0
 
     def end(self) -> None:
-        """Have ``take`` return nothing once all is taken: no more is put in."""
+        """End the queue: ``take`` returns an empty list once all frames are taken."""
         self._ended = True
         self._ready.set()
 
     async def take(self) -> list[bytes]:
-        """Wait for frames and take all that are there; none at the end."""
+        """Wait for frames and return all of them; an empty list at the end."""
         await self._ready.wait()
         if not self._ended:
             self._ready = trio.Event()

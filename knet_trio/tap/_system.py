@@ -1,6 +1,6 @@
-"""What the kernel is asked to set of a network device: ioctls, and netlink for its addresses.
+"""Kernel calls to set up a network device: ioctls, and netlink for its addresses.
 
-Each call is for the network namespace that the thread was in when the socket of it was made.
+A call applies to the network namespace in which its socket was created.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIOCGIFINDEX: Final = 0x8933
 IFF_UP: Final = 0x1
 ARPHRD_ETHER: Final = 1
 
-# struct ifreq: a name, and one of several kinds of values.
+# struct ifreq: a name and a value of several types.
 _WITH_FLAGS: Final = struct.Struct("16sH22x")
 _WITH_NUMBER: Final = struct.Struct("16si20x")
 _WITH_ADDRESS: Final = struct.Struct("16sH6s16x")
@@ -53,20 +53,20 @@ _MESSAGE: Final = struct.Struct("IHHII")
 _ADDRESS: Final = struct.Struct("BBBBi")
 _ATTRIBUTE: Final = struct.Struct("HH")
 _ANSWER: Final = 65536
-# An IPv4 network that small has no broadcast address.
+# An IPv4 network with this prefix length has no broadcast address.
 _POINT_TO_POINT: Final = 31
 
 
 def make_device(name: str) -> int:
-    """Make a tap device and return its descriptor, with which it goes.
+    """Create a tap device and return its descriptor; closing that removes the device.
 
     Raises:
-        OSError: The system refuses it; EBUSY if there is a network device of that name.
+        OSError: The system refuses; EBUSY if a network device has that name already.
     """
     fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        # No packet information: what is read is a frame, and nothing before it. And a new device:
-        # without that, one that somebody else has made would be taken over.
+        # IFF_NO_PI: a read returns a frame and nothing before it. IFF_TUN_EXCL: an existing device
+        # of somebody else is not taken over.
         flags = IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL
         fcntl.ioctl(fd, TUNSETIFF, _WITH_FLAGS.pack(os.fsencode(name), flags))
     except BaseException:
@@ -76,12 +76,12 @@ def make_device(name: str) -> int:
 
 
 def open_control() -> socket.socket:
-    """Return a socket by which the devices of this thread's network namespace are set."""
+    """Return a socket for ioctls on the devices of this thread's network namespace."""
     return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 
 def read_name(fd: int) -> str:
-    """Return what the device of a descriptor is called now: it may have been renamed."""
+    """Return the present name of a descriptor's device, which may have been renamed."""
     name, _ = _WITH_FLAGS.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(_WITH_FLAGS.size)))
     return os.fsdecode(name.rstrip(b"\0"))
 
@@ -112,14 +112,14 @@ def write_mac(control: socket.socket, name: str, mac: bytes) -> None:
 
 
 def bring_up(control: socket.socket, name: str) -> None:
-    """Take a device up."""
+    """Bring a device up."""
     device = os.fsencode(name)
     _, flags = _WITH_FLAGS.unpack(fcntl.ioctl(control, SIOCGIFFLAGS, _WITH_FLAGS.pack(device, 0)))
     fcntl.ioctl(control, SIOCSIFFLAGS, _WITH_FLAGS.pack(device, flags | IFF_UP))
 
 
 def add_address(control: socket.socket, name: str, address: IPv4Interface | IPv6Interface) -> None:
-    """Give a device an address, beside those that it has."""
+    """Add an IP address to a device."""
     answer = fcntl.ioctl(control, SIOCGIFINDEX, _WITH_NUMBER.pack(os.fsencode(name), 0))
     request = pack_address(_WITH_NUMBER.unpack(answer)[1], address)
     with socket.socket(
@@ -130,7 +130,7 @@ def add_address(control: socket.socket, name: str, address: IPv4Interface | IPv6
 
 
 def pack_address(index: int, address: IPv4Interface | IPv6Interface) -> bytes:
-    """Return the netlink request that gives the device of that index an address."""
+    """Return the netlink request that adds an address to the device with an index."""
     packed = address.ip.packed
     attributes = _pack_attribute(IFA_LOCAL, packed) + _pack_attribute(IFA_ADDRESS, packed)
     length = address.network.prefixlen
@@ -140,7 +140,7 @@ def pack_address(index: int, address: IPv4Interface | IPv6Interface) -> bytes:
             broadcast = address.network.broadcast_address.packed
             attributes += _pack_attribute(IFA_BROADCAST, broadcast)
     else:
-        # To look for another one with the address would keep it from use for a second or more.
+        # Duplicate address detection would delay the use of the address by a second or more.
         family, flags = socket.AF_INET6, IFA_F_NODAD
     body = _ADDRESS.pack(family, length, flags, 0, index) + attributes
     how = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
@@ -148,15 +148,15 @@ def pack_address(index: int, address: IPv4Interface | IPv6Interface) -> bytes:
 
 
 def _pack_attribute(kind: int, value: bytes) -> bytes:
-    # Both kinds of addresses are multiples of four, to which attributes are filled up.
+    # No padding: attributes are padded to multiples of four, which IP addresses are.
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
 
 
 def check_answer(answer: bytes) -> None:
-    """Raise OSError if the kernel's answer to a netlink request is no success."""
+    """Raise OSError if the kernel's answer to a netlink request is not a success."""
     _, kind, *_ = _MESSAGE.unpack_from(answer)
     if kind != NLMSG_ERROR:
-        raise OSError(errno.EPROTO, f"netlink answers by a message of kind {kind}")
+        raise OSError(errno.EPROTO, f"unexpected netlink message of type {kind}")
     (code,) = struct.unpack_from("i", answer, _MESSAGE.size)
     if code:
         raise OSError(-code, os.strerror(-code))

@@ -1,4 +1,4 @@
-"""Which host has which Ethernet address: what a bridge knows of its ports, without I/O or clock."""
+"""The table of Ethernet addresses by host, as a bridge has by port; without I/O and clock."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from typing import Final, final
 from knet_trio import InvalidArgumentError
 
 MAX_AGE: Final = 300.0
-"""Seconds after which an address that sends nothing is forgotten, as bridges have it."""
+"""Seconds after which a silent address is forgotten; the default of bridges."""
 
 MAX_ADDRESSES: Final = 1024
-"""How many addresses one host may have at a time."""
+"""The largest number of addresses of one host."""
 
 ADDRESS_LENGTH: Final = 6
-"""The bytes of an Ethernet address."""
+"""The size of an Ethernet address [bytes]."""
 
 HEADER_LENGTH: Final = 14
-"""The bytes of a frame before what it carries: destination, source, and type."""
+"""The size of a frame's header: destination, source and type [bytes]."""
 
 _GROUP: Final = 1
 _NOBODY: Final = bytes(ADDRESS_LENGTH)
 
 
 def is_group(address: bytes) -> bool:
-    """Return whether an Ethernet address is that of a group, as the broadcast address is."""
+    """Return whether an Ethernet address is a group address, such as the broadcast address.
+
+    Args:
+        address: The address, 6 bytes.
+    """
     return bool(address[0] & _GROUP)
 
 
@@ -31,16 +35,16 @@ def is_group(address: bytes) -> bool:
 class AddressTable:
     """The Ethernet addresses behind each host, learnt from the frames that the hosts send.
 
-    An address is at one host at a time: where it was seen last. Each host has room for a fixed
-    number; one more takes the place of that host's own oldest, so that no host pushes out the
-    addresses of another. Addresses of groups are never learnt.
+    An address belongs to the host where it was seen last. A host's oldest address makes room for
+    one too many, so that no host can displace the addresses of another. Group addresses are never
+    learnt.
 
     Args:
-        max_age: Seconds after which an address that was not seen again is forgotten.
-        max_addresses: How many addresses a host may have.
+        max_age: The time after which an address is forgotten unless it is seen again [seconds].
+        max_addresses: The largest number of addresses of one host.
 
     Raises:
-        InvalidArgumentError: One of the two is not above zero.
+        InvalidArgumentError: One of the arguments is not above zero.
     """
 
     __slots__ = ("_hosts", "_max_addresses", "_max_age", "_seen")
@@ -48,8 +52,8 @@ class AddressTable:
     def __init__(self, *, max_age: float = MAX_AGE, max_addresses: int = MAX_ADDRESSES) -> None:
         if not max_age > 0 or not max_addresses > 0:
             raise InvalidArgumentError(
-                f"a table of {max_addresses} addresses that are known for {max_age} seconds knows"
-                " none: both have to be above zero"
+                f"max_age {max_age} and max_addresses {max_addresses} are not valid: give numbers"
+                " above zero"
             )
         self._max_age = max_age
         self._max_addresses = max_addresses
@@ -64,9 +68,9 @@ class AddressTable:
         """Note that a host has sent a frame from an address.
 
         Args:
-            address: The source of the frame, 6 bytes.
-            host_id: The host that it came from.
-            now: The time in seconds, never less than in the call before.
+            address: The source address of the frame, 6 bytes.
+            host_id: The id of the host that sent it.
+            now: The time [seconds], never less than in the call before.
         """
         if address[0] & _GROUP or address == _NOBODY:
             return
@@ -85,11 +89,14 @@ class AddressTable:
         seen[address] = now
 
     def find(self, address: bytes, now: float) -> int | None:
-        """Return the host that has an address, None if it is not known (any more).
+        """Return the host that has an address.
 
         Args:
-            address: The destination of a frame, 6 bytes.
-            now: The time in seconds, never less than in the call before.
+            address: The destination address of a frame, 6 bytes.
+            now: The time [seconds], never less than in the call before.
+
+        Returns:
+            The id of the host; None if the address is unknown or was forgotten.
         """
         host_id = self._hosts.get(address)
         if host_id is None:
@@ -100,18 +107,31 @@ class AddressTable:
         return host_id
 
     def forget(self, address: bytes) -> None:
-        """Forget an address: it is at no other host, but here."""
+        """Forget an address, which has moved to this host.
+
+        Args:
+            address: The address, 6 bytes.
+        """
         host_id = self._hosts.get(address)
         if host_id is not None:
             self._remove(address, host_id)
 
     def forget_host(self, host_id: int) -> None:
-        """Forget all addresses of a host, which cannot be reached or is gone."""
+        """Forget all addresses of a host that is unreachable or was removed.
+
+        Args:
+            host_id: The id of the host.
+        """
         for address in self._seen.pop(host_id, ()):
             del self._hosts[address]
 
     def get_addresses(self, host_id: int, now: float) -> tuple[bytes, ...]:
-        """Return the addresses that a host has, the one that was seen last at the end."""
+        """Return the addresses of a host, the one seen last at the end.
+
+        Args:
+            host_id: The id of the host.
+            now: The time [seconds].
+        """
         seen = self._seen.get(host_id, {})
         return tuple(address for address, at in seen.items() if now - at < self._max_age)
 

@@ -13,7 +13,7 @@ from knet_trio.tap.addresses import AddressTable
 from knet_trio.tap.device import Tap
 
 DEFAULT_CHANNEL: Final = 1
-"""The channel that frames go over: that of corosync's nozzle."""
+"""The channel that carries frames, the same as that of corosync's nozzle."""
 
 
 async def carry_frames(
@@ -25,30 +25,30 @@ async def carry_frames(
     follow_mtu: bool = True,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Carry frames between a tap device and those of the other hosts, until cancelled.
+    """Carry frames between a tap device and the devices of the other hosts, until cancelled.
 
     ::
 
         async with open_tap("knet0", address="10.99.0.1/24") as tap, trio.open_nursery() as nursery:
             await nursery.start(carry_frames, tap, handle)
 
-    The other hosts do the same over the same channel, which is opened here. A frame goes to the
-    host that has sent from its destination address before; to all hosts, if none has or it is for a
-    group. Returns when the handle has ended. Started with ``nursery.start``, it has opened the
-    channel when that returns.
+    The other hosts must do the same over the same channel, which this function opens. A frame goes
+    to the host that has sent frames from its destination address before; a frame for an unknown
+    address or a group goes to all hosts. Returns when the handle is closed. ``nursery.start``
+    returns once the channel is open.
 
     Args:
         tap: The device.
         handle: The handle of this host.
-        channel: 0 to 31, not open yet.
-        table: What is known of the hosts' addresses, an empty table by default.
-        follow_mtu: Whether the MTU of the device is kept such that a frame goes in one packet, but
-            not below 1280 bytes. Changes are followed after two seconds, when they have settled.
-        task_status: That of ``nursery.start``.
+        channel: The channel, 0 to 31, not open yet.
+        table: The table of the hosts' addresses; None for an empty one.
+        follow_mtu: True to keep the MTU of the device at a value with which a frame fits in one
+            packet, but not below 1280 bytes. The MTU follows two seconds after a change.
+        task_status: Passed by ``nursery.start``.
 
     Raises:
-        BusyError: The channel is open.
-        InvalidArgumentError: An argument is none of that kind.
+        BusyError: The channel is open already.
+        InvalidArgumentError: An argument has the wrong type or is out of range.
         TapError: The device was deleted, or the system refuses its MTU.
         trio.ClosedResourceError: The device or the channel was closed.
     """
@@ -66,5 +66,5 @@ async def carry_frames(
 def _check_kinds(tap: object, handle: object) -> None:
     if not isinstance(tap, Tap) or not isinstance(handle, Handle):
         raise InvalidArgumentError(
-            f"frames are carried between a Tap and a Handle, not {shown(tap)} and {shown(handle)}"
+            f"carry_frames needs a Tap and a Handle, not {shown(tap)} and {shown(handle)}"
         )

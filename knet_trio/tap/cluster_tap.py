@@ -17,31 +17,34 @@ from knet_trio.tap.device import Tap, open_tap
 def open_cluster_tap(
     handle: Handle, wanted: ClusterTap | None = None
 ) -> AbstractAsyncContextManager[Tap]:
-    """Open the tap of a cluster file on this host, and carry its frames as long as the block lasts.
+    """Open the tap of a cluster file on this host, and carry its frames during the block.
 
     ::
 
         async with open_cluster("lab.toml") as handle, open_cluster_tap(handle):
             ...
 
-    The block owns a nursery, so errors leave it in exception groups, but for those of opening the
-    device.
+    The block owns a nursery, so errors leave it in exception groups, except for those of opening
+    the device and the channel.
 
     Args:
         handle: A handle that ``open_cluster`` opened.
-        wanted: The tap of another version of its file, None for that of the version that it runs.
+        wanted: The tap of another version of the cluster file; None for the version in use.
+
+    Yields:
+        The device.
 
     Raises:
-        InvalidArgumentError: ``open_cluster`` did not open the handle, its file has no ``[tap]``,
-            or one with an address that no device can have.
-        BusyError: There is a network device of that name, or the channel is open.
+        InvalidArgumentError: ``open_cluster`` did not open the handle, or the file has no ``[tap]``
+            or one with an invalid address.
+        BusyError: A network device has that name already, or the channel is open.
         TapError: The system refuses the device.
     """
     cluster = get_cluster(handle)
     tap = wanted or cluster.tap
     if tap is None:
         file = "" if cluster.path is None else f" {cluster.path}"
-        raise InvalidArgumentError(f"the cluster file{file} has no [tap]")
+        raise InvalidArgumentError(f"the cluster file{file} has no [tap]: add one")
     opening = open_tap(
         tap.name, address=tap.get_address(handle.host_id), mac=tap.get_mac(handle.host_id)
     )
@@ -58,7 +61,7 @@ async def _carrying(
             try:
                 await nursery.start(partial(carry_frames, tap, handle, channel))
             except KnetError as error:
-                # It leaves when the nursery has ended, and so not in an exception group.
+                # Raised after the nursery has ended, it is not in an exception group.
                 failed = error
             else:
                 yield tap

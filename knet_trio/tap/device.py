@@ -1,4 +1,4 @@
-"""The tap device: a network device whose frames a program reads and writes."""
+"""A tap device: a network device whose frames a program reads and writes."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ from knet_trio.tap.addresses import HEADER_LENGTH
 from knet_trio.tap.errors import TapError
 
 MAX_FRAME: Final = 65536
-"""The bytes of the longest frame: a message of a channel has no more."""
+"""The size of the largest frame [bytes], which is the largest message of a channel."""
 
 InterfaceLike: TypeAlias = str | IPv4Interface | IPv6Interface
 """An IP address with a prefix length, such as ``10.99.0.1/24``."""
 
-# Locally administered; what follows is "kn", and what fills it up.
+# Locally administered, "kn", and a zero; the host id follows.
 _MAC_PREFIX: Final = b"\x02\x6b\x6e\x00"
 _NO_RIGHT: Final = "it takes CAP_NET_ADMIN: run as root, or give the program that capability"
 
 
 @attrs.frozen
 class TapStatistics:
-    """What became of the frames of a tap, each count from the opening of the device on.
+    """The frame counters of a tap, from the opening of the device on.
 
     Attributes:
-        read: Frames that came out of the device.
-        written: Frames of other hosts that the device took.
-        to_all: Frames, of those read, that went to all hosts: to groups and unknown addresses.
-        no_host: Frames that went nowhere, since no host could be reached or theirs was removed.
-        queue_full: Frames that a host did not get, since too many waited for it; one that goes to
-            several hosts counts for each.
-        refused: Frames of other hosts that the device refused, since it was down or had no room.
-        malformed: Frames, of either way, that are too short or too long to be one.
+        read: Frames read from the device.
+        written: Frames of other hosts written to the device.
+        to_all: Frames read that went to all hosts, for groups and unknown addresses.
+        no_host: Frames dropped because no host was reachable or their host was removed.
+        queue_full: Frames dropped because a host's queue was full, counted once for each host.
+        refused: Frames of other hosts that the device refused because it was down or had no room.
+        malformed: Frames in either direction that are too short or too long.
     """
 
     read: int
@@ -59,9 +58,9 @@ class TapStatistics:
 
 @final
 class Tap:
-    """A network device that carries frames of this program. ``open_tap`` makes it.
+    """A tap device of this program; returned by ``open_tap``.
 
-    ``carry_frames`` joins it to those of other hosts.
+    ``carry_frames`` joins it to the devices of other hosts.
     """
 
     __slots__ = ("__weakref__", "_addresses", "_control", "_counts", "_fd")
@@ -82,41 +81,45 @@ class Tap:
 
     @property
     def name(self) -> str:
-        """What the device is called: it may have been renamed."""
+        """The present name of the device, which may have been renamed.
+
+        Raises TapError if the device was deleted, and trio.ClosedResourceError if it was closed;
+        so do ``mac`` and ``mtu``.
+        """
         fd = self.fileno()
-        with _refusing("cannot ask for the name of the tap device"):
+        with _refusing("cannot read the name of the tap device"):
             return _system.read_name(fd)
 
     @property
     def addresses(self) -> tuple[Interface, ...]:
-        """The IP addresses that it was opened with."""
+        """The IP addresses that the device was opened with."""
         return self._addresses
 
     @property
     def mac(self) -> str:
-        """The Ethernet address that it has now, such as ``02:00:00:00:00:01``."""
+        """The present Ethernet address of the device, such as ``02:00:00:00:00:01``."""
         name = self.name
-        with _refusing(f"cannot ask for the Ethernet address of {name}"):
+        with _refusing(f"cannot read the Ethernet address of {name}"):
             return _system.read_mac(self._control, name).hex(":")
 
     @property
     def mtu(self) -> int:
-        """The MTU that it has now, in bytes."""
+        """The present MTU of the device [bytes]."""
         name = self.name
-        with _refusing(f"cannot ask for the MTU of {name}"):
+        with _refusing(f"cannot read the MTU of {name}"):
             return _system.read_mtu(self._control, name)
 
     def set_mtu(self, mtu: int) -> None:
         """Set the MTU.
 
-        With less than 1280, the kernel takes the IPv6 addresses of the device away.
+        With an MTU below 1280, the kernel removes the IPv6 addresses of the device.
 
         Args:
-            mtu: 68 to 65500 bytes.
+            mtu: The MTU, 68 to 65500 [bytes].
 
         Raises:
-            InvalidArgumentError: ``mtu`` is out of that range.
-            TapError: The system refuses it.
+            InvalidArgumentError: ``mtu`` is out of range.
+            TapError: The system refuses the MTU, or the device was deleted.
             trio.ClosedResourceError: The device was closed.
         """
         check_mtu(mtu)
@@ -125,7 +128,7 @@ class Tap:
             _system.write_mtu(self._control, name, mtu)
 
     def fileno(self) -> int:
-        """Return the descriptor of the device: a frame each read and each write, never waiting.
+        """Return the descriptor of the device, non-blocking, with one frame per read and write.
 
         Raises:
             trio.ClosedResourceError: The device was closed.
@@ -135,23 +138,26 @@ class Tap:
         return self._fd
 
     def statistics(self) -> TapStatistics:
-        """Return what became of its frames."""
+        """Return the present counters."""
         return TapStatistics(**attrs.asdict(self._counts))
 
     async def wait_readable(self) -> None:
-        """Wait until there are frames to be read.
+        """Wait until there are frames to read.
 
         Raises:
-            trio.ClosedResourceError: The device was closed, before or meanwhile.
+            trio.ClosedResourceError: The device was closed, before or during the wait.
         """
         await trio.lowlevel.wait_readable(self.fileno())
 
     def read_frames(self, limit: int, limit_bytes: int) -> list[bytes]:
-        """Return the frames that the system has for the device, none if there are none.
+        """Read the waiting frames, without waiting for any.
 
         Args:
-            limit: How many to take at most.
-            limit_bytes: No more are taken once there are so many bytes.
+            limit: The largest number of frames.
+            limit_bytes: Reading stops once this number of bytes is reached.
+
+        Returns:
+            The frames; an empty list if none wait.
 
         Raises:
             TapError: The device was deleted.
@@ -163,7 +169,7 @@ class Tap:
         with _refusing("cannot read the frames of the tap device"):
             for _ in range(limit):
                 try:
-                    # One byte more tells the frames that would be cut off.
+                    # One byte more than the largest frame, to detect frames that are cut off.
                     frame = os.read(fd, MAX_FRAME + 1)
                 except BlockingIOError:
                     break
@@ -179,10 +185,15 @@ class Tap:
         return frames
 
     def write_frame(self, frame: bytes) -> bool:
-        """Give the system a frame as if the device had received it; return whether it took it.
+        """Write a frame, which the system treats as received by the device.
 
-        One that it does not take, since the device is down or has no room, is counted and lost, as
-        on a network.
+        A frame that the system does not take is counted and dropped, as on a network.
+
+        Args:
+            frame: The frame, with its Ethernet header.
+
+        Returns:
+            True if the system took the frame; False if the device is down or has no room.
 
         Raises:
             TapError: The device was deleted.
@@ -203,13 +214,14 @@ class Tap:
 
     @property
     def counts(self) -> TapCounts:
-        """What ``statistics`` tells, for what carries the frames to count in."""
+        """The mutable counters, for ``FrameCarrier``."""
         return self._counts
 
     async def aclose(self) -> None:
-        """Remove the device, as the end of the block of ``open_tap`` does.
+        """Remove the device; the end of the block of ``open_tap`` does the same.
 
-        Whoever waits for frames of it gets ``trio.ClosedResourceError``.
+        Tasks in ``wait_readable`` get ``trio.ClosedResourceError``. The device is removed even if
+        this call is cancelled.
         """
         fd, self._fd = self._fd, -1
         self._control.close()
@@ -218,7 +230,7 @@ class Tap:
             return
         trio.lowlevel.notify_closing(fd)
         with trio.CancelScope(shield=True):
-            # The system takes some 30 ms for it.
+            # Closing takes the system some 30 ms.
             await trio.to_thread.run_sync(os.close, fd)
 
 
@@ -229,35 +241,36 @@ def open_tap(
     mac: str | None = None,
     mtu: int = DEFAULT_MTU,
 ) -> AbstractAsyncContextManager[Tap]:
-    """Make a tap device, which is there, and up, as long as the block lasts.
+    """Create a tap device and bring it up; it is removed at the end of the block.
 
     ::
 
         async with open_tap("knet0", address="10.99.0.1/24") as tap:
             ...
 
-    It is made in the network namespace of the thread. That takes the right to set up networks
-    (CAP_NET_ADMIN), which root has.
+    The device is created in the network namespace of the thread. This requires the capability
+    CAP_NET_ADMIN, which root has.
 
     Args:
-        name: What the device is called, 1 to 15 bytes; there must be no other one of that name.
-        address: Its IP address with the prefix length, or several.
-        mac: Its Ethernet address; None for one of the system's choice. ``make_mac`` makes one.
-        mtu: Its MTU in bytes, until ``carry_frames`` knows what fits.
+        name: The name of the device, 1 to 15 bytes, not in use yet.
+        address: Its IP address with a prefix length, several of them, or None.
+        mac: Its Ethernet address, for example from ``make_mac``; None for a random one.
+        mtu: Its MTU [bytes], until ``carry_frames`` sets the one that fits.
+
+    Yields:
+        The device.
 
     Raises:
-        InvalidArgumentError: An argument is none of that kind.
-        BusyError: There is a network device of that name.
-        TapError: The system refuses it.
+        InvalidArgumentError: An argument is invalid.
+        BusyError: A network device has that name already.
+        TapError: The system refuses the device.
     """
     check_device_name(name)
     interfaces = parse_interfaces(address)
     packed = None if mac is None else parse_mac(mac)
     check_mtu(mtu)
     if mtu < DEFAULT_MTU and any(interface.version == 6 for interface in interfaces):
-        raise InvalidArgumentError(
-            f"IPv6 does not work with an MTU of {mtu}: make it {DEFAULT_MTU} or more"
-        )
+        raise InvalidArgumentError(f"IPv6 does not work with MTU {mtu}: give {DEFAULT_MTU} or more")
     return _open_tap(name, interfaces, packed, mtu)
 
 
@@ -284,7 +297,7 @@ async def _open_tap(
         for interface in interfaces:
             with _refusing(f"cannot give {name} the address {interface}", _advise(interface)):
                 _system.add_address(control, name, interface)
-        with _refusing(f"cannot take {name} up"):
+        with _refusing(f"cannot bring {name} up"):
             _system.bring_up(control, name)
         yield tap
     finally:
@@ -298,13 +311,13 @@ def _make_device(name: str) -> int:
         doing = f"cannot make the tap device {name}"
         if error.errno == errno.EBUSY:
             raise BusyError(
-                f"there is a network device {name} already: give another name, or remove it with"
-                f" `ip link delete {name}`"
+                f"network device {name} exists already: give another name, or remove the device"
+                f" with `ip link delete {name}`"
             ) from error
         if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
             advice = (
-                f"{_system.TUN_DEVICE} is not there: load the kernel's module by `modprobe tun`; a"
-                " container has to be given the device"
+                f"{_system.TUN_DEVICE} is missing: load the kernel's module with `modprobe tun`, or"
+                " give the container the device"
             )
             raise TapError.from_os_error(doing, error, advice) from error
         if error.errno in (errno.EPERM, errno.EACCES):
@@ -313,29 +326,36 @@ def _make_device(name: str) -> int:
 
 
 def _advise(interface: Interface) -> str:
-    """Return what to do where the system does not let a device have that address."""
+    """Return the advice for an address that the system does not permit."""
     if interface.version == 6:
         return "IPv6 has to be on, see `sysctl net.ipv6.conf.default.disable_ipv6`"
     return _NO_RIGHT
 
 
 def make_mac(host_id: int) -> str:
-    """Return an Ethernet address for the device of a host, each host's its own.
+    """Return an Ethernet address for the device of a host, different for each host.
 
-    With an address that stays the same, other machines need not learn a new one when this program
-    has started again.
+    With a constant address, other machines need not learn a new one after this program restarts.
+
+    Args:
+        host_id: The id of the host, 0 to 65535.
+
+    Returns:
+        The address, such as ``02:6b:6e:00:00:01``.
 
     Raises:
-        InvalidArgumentError: ``host_id`` is not 0 to 65535.
+        InvalidArgumentError: ``host_id`` is out of range.
     """
     if not is_integer(host_id) or not 0 <= host_id <= 0xFFFF:
-        raise InvalidArgumentError(f"host id {shown(host_id)} is not 0 to 65535")
+        raise InvalidArgumentError(
+            f"host id {shown(host_id)} is not valid: give a number from 0 to 65535"
+        )
     return (_MAC_PREFIX + host_id.to_bytes(2, "big")).hex(":")
 
 
 @contextmanager
 def _refusing(doing: str, advice: str = _NO_RIGHT) -> Generator[None, None, None]:
-    """Turn what the system refuses into a TapError, with ``advice`` if it does not permit it."""
+    """Turn OSError into TapError, with ``advice`` if the system does not permit the call."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What can go wrong with a tap device."""
+"""The error of tap devices."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from knet_trio import KnetError
 
 
 class TapError(KnetError):
-    """The system refuses a tap device, or something of it; ``errno`` is the system's."""
+    """The system refused a call on a tap device; ``errno`` is the system's error number."""
 
     @classmethod
     def from_os_error(cls, doing: str, error: OSError, advice: str = "") -> TapError:
-        """Return the error for a call that was refused while ``doing`` something.
+        """Return the error for a system call that was refused.
 
         Args:
-            doing: What cannot be done, such as ``cannot make the tap device knet0``.
-            error: What the system said.
-            advice: What to do about it.
+            doing: The operation that failed, such as ``cannot make the tap device knet0``.
+            error: The error of the system call.
+            advice: What to do about it; may be empty.
         """
         number = error.errno or 0
         text = f"{doing}: {os.strerror(number) if number else error}"

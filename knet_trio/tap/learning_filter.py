@@ -1,4 +1,4 @@
-"""The same table as a filter of a handle, for frames that come from elsewhere than a ``Tap``."""
+"""The address table as a filter of a handle, for frames that do not come from a ``Tap``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from knet_trio.tap.addresses import ADDRESS_LENGTH, HEADER_LENGTH, AddressTable
 class LearningFilter:
     """A filter that sends each frame to the host that has its destination address.
 
-    It learns from the frames that arrive. Messages of other channels go to all hosts, or to where
-    another filter sends them. A device that was given to ``Handle.add_datafd`` takes part so;
-    ``carry_frames`` needs no filter::
+    It learns addresses from the frames that arrive. Use it for a device that is passed to
+    ``Handle.add_datafd``; ``carry_frames`` needs no filter::
 
         handle.set_filter(LearningFilter(channel=1))
 
+    See knet_handle_enable_filter(3).
+
     Args:
-        channel: The channel that frames go over.
-        table: What is known of the addresses, an empty table by default.
+        channel: The channel that carries the frames.
+        table: The table of addresses; None for an empty one.
         otherwise: The filter for messages of other channels; None sends them to all hosts.
-        now: What tells the time in seconds, Trio's clock by default.
+        now: A function that returns the time [seconds]; Trio's clock by default.
 
     Attributes:
-        table: The table.
+        table: The table of addresses.
     """
 
     __slots__ = ("_channel", "_now", "_otherwise", "table")

@@ -220,7 +220,7 @@ async def test_what_it_cannot_carry_is_said() -> None:
             handle.open_channel(3)
             with pytest.raises(BusyError, match="channel 3"):
                 await carry_frames(tap, handle, 3)
-            with pytest.raises(InvalidArgumentError, match="between a Tap and a Handle"):
+            with pytest.raises(InvalidArgumentError, match="needs a Tap and a Handle"):
                 await carry_frames(7, handle)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

@@ -78,7 +78,7 @@ async def test_the_mtu_is_set_from_anywhere_and_whatever_the_device_is_called(
 async def test_a_name_that_is_taken_is_said(places: Places) -> None:
     with places.inside(0):
         async with open_tap(DEVICE):
-            with pytest.raises(BusyError, match=f"a network device {DEVICE} already: give another"):
+            with pytest.raises(BusyError, match=f"{DEVICE} exists already: give another"):
                 async with open_tap(DEVICE):
                     raise AssertionError("there are two")
         # One that an administrator has made is left alone.
@@ -227,12 +227,12 @@ def test_ethernet_addresses_that_no_device_has(address: str, error: str) -> None
 
 @pytest.mark.parametrize("mtu", [67, 65501, -1, True, 1400.0, "1400", None])
 def test_mtus_that_no_device_has(mtu: int) -> None:
-    with pytest.raises(InvalidArgumentError, match="is not 68 to 65500 bytes"):
+    with pytest.raises(InvalidArgumentError, match="from 68 to 65500 bytes"):
         open_tap(DEVICE, mtu=mtu)
 
 
 def test_ipv6_needs_an_mtu() -> None:
-    with pytest.raises(InvalidArgumentError, match="make it 1280 or more"):
+    with pytest.raises(InvalidArgumentError, match="give 1280 or more"):
         open_tap(DEVICE, address="fd88::1/64", mtu=1279)
 
 
@@ -243,7 +243,7 @@ def test_each_host_has_an_ethernet_address_of_its_own() -> None:
         "02:6b:6e:00:ff:ff",
     ]
     for host_id in (-1, 65536, True):
-        with pytest.raises(InvalidArgumentError, match="is not 0 to 65535"):
+        with pytest.raises(InvalidArgumentError, match="from 0 to 65535"):
             make_mac(host_id)
 
 
