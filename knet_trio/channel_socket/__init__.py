@@ -1,11 +1,11 @@
 """A channel for other programs of this machine: a Unix socket on which each packet is a message.
 
-``serve_channel`` is where to begin. From the bottom up::
+Begin with ``serve_channel``. From the bottom up::
 
-    errors      what can go wrong
-    statistics  what is counted, and what is logged of it
-    client      a program that is connected
-    server      serving
+    errors      the error
+    statistics  counters, and logging with a rate limit
+    client      a connected program
+    server      the server
 """
 
 from __future__ import annotations

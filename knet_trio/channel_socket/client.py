@@ -1,4 +1,4 @@
-"""A program that is connected to the socket of a channel."""
+"""A program that is connected to a channel's socket."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from knet_trio.channel_socket.statistics import ChannelSocketCounts, ChannelSock
 from knet_trio.control.socket_file import peer_of
 
 MAX_MESSAGE: Final = 65536
-"""The bytes of the longest message."""
+"""The largest message [bytes]."""
 QUEUE_BYTES: Final = 4 * 1024 * 1024
-"""How many bytes wait for a program to read them, at most."""
+"""The largest number of bytes that wait for a program to read them."""
 
-# What one wake-up may read or write: a fraction of a millisecond's work.
+# Packets and bytes that one wake-up reads or writes: a fraction of a millisecond's work.
 BATCH: Final = 64
 BATCH_BYTES: Final = 256 * 1024
 _GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 
 class ChannelClient:
-    """One connection.
+    """The connection of one program.
 
     Args:
         sock: The connection, non-blocking.
-        channel: Where its packets go.
-        limit: How many messages wait for it at most.
+        channel: The channel that is served.
+        limit: The largest number of messages that wait for the program.
+        counts: The counters to update.
+        log: The log.
     """
 
     def __init__(
@@ -54,17 +56,17 @@ class ChannelClient:
         self._queue_bytes = 0
         # Set while there is something to write.
         self._something = trio.Event()
-        # What waits for its packets.
+        # The wait for packets of the program.
         self._reading = trio.CancelScope()
         self._ending = False
         self._written = trio.Event()
         self.pid: Final = peer_of(sock).pid
-        """The id of the process that connected."""
+        """The process id of the program."""
 
     # In.
 
     async def serve(self) -> None:
-        """Carry its messages both ways, until it hangs up or ``end`` was called."""
+        """Carry messages both ways, until the program hangs up or after ``end``."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
@@ -73,20 +75,20 @@ class ChannelClient:
                     await self._written.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            # What it did not read.
+            # Messages that the program did not read.
             self._counts.no_client += len(self._queue)
             self._queue.clear()
 
     def end(self) -> None:
-        """Have ``serve`` return when what it has sent was read, and what waits for it written."""
+        """Make ``serve`` return once all sent packets are read and all waiting messages written."""
         self._ending = True
         self._reading.cancel()
         self._something.set()
 
     async def _read(self) -> None:
-        """Send what it sends, until that ends.
+        """Send the program's packets over the channel, until it hangs up.
 
-        While the channel has no room, nothing more is read, so that this program has to wait.
+        While the channel has no room, no packets are read, so that the program has to wait.
         """
         ended = False
         while not ended:
@@ -102,15 +104,15 @@ class ChannelClient:
             elif not ended:
                 with trio.CancelScope() as self._reading:
                     await trio.lowlevel.wait_readable(self._sock)
-        # It reads no more either.
+        # The program has hung up, so it reads nothing more either.
         self._ending = False
 
     def _drain(self, batch: list[bytes]) -> bool:
-        """Read into ``batch`` what is there, up to a bound; return whether that was the last."""
+        """Read waiting packets into ``batch``, up to a bound; return True if it hung up."""
         taken = 0
         for _ in range(BATCH):
             try:
-                # One byte more tells the packets that are too long, and would be cut off.
+                # One byte more than the largest message, to detect packets that are cut off.
                 data = self._sock.recv(MAX_MESSAGE + 1)
             except BlockingIOError:
                 return False
@@ -130,17 +132,17 @@ class ChannelClient:
         return False
 
     def _at_end(self) -> bool:
-        """Return whether reading nothing meant the end, and not an empty packet."""
+        """Return whether an empty read was the end and not an empty packet."""
         poll = select.poll()
         poll.register(self._sock, select.POLLRDHUP)
         return bool(poll.poll(0)) and not any(fcntl.ioctl(self._sock, termios.FIONREAD, bytes(4)))
 
     def _refuse(self, data: bytes) -> None:
         self._counts.malformed += 1
-        size = f"of more than {MAX_MESSAGE} bytes" if data else "with nothing in it"
+        size = f"of more than {MAX_MESSAGE} bytes" if data else "of 0 bytes"
         self._log.say(
             logging.WARNING,
-            f"process {self.pid} has sent a packet {size}, which was dropped: a message has 1 to"
+            f"process {self.pid} has sent a packet {size}, which was dropped: send 1 to"
             f" {MAX_MESSAGE} bytes",
             ("malformed", self.pid),
         )
@@ -148,10 +150,10 @@ class ChannelClient:
     # Out.
 
     def put(self, message: Message) -> None:
-        """Have a message written; it is dropped and counted if too many wait already."""
+        """Queue a message for the program; drop and count it if the queue is full."""
         size = len(message.data)
         if len(self._queue) >= self._limit or self._queue_bytes + size > QUEUE_BYTES:
-            self._drop("it does not read as fast as they come")
+            self._drop("it does not read them fast enough")
             return
         self._queue.append(message)
         self._queue_bytes += size
@@ -161,12 +163,12 @@ class ChannelClient:
         self._counts.queue_full += 1
         self._log.say(
             logging.WARNING,
-            f"process {self.pid} was not given a message: {why}",
+            f"a message to process {self.pid} was dropped: {why}",
             ("queue full", self.pid),
         )
 
     async def _write(self) -> None:
-        """Write what waits, until it has hung up or, at the end, all is written."""
+        """Write messages, until the program hangs up or, after ``end``, all are written."""
         while True:
             if not self._queue:
                 if self._ending:
@@ -179,7 +181,7 @@ class ChannelClient:
                 return
 
     async def _write_some(self) -> bool:
-        """Write a part of what waits, in one turn; return False if the program has hung up."""
+        """Write some messages in one turn; return False if the program has hung up."""
         given = 0
         for _ in range(min(BATCH, len(self._queue))):
             data = self._queue[0].data

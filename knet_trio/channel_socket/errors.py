@@ -1,4 +1,4 @@
-"""What can go wrong with the socket of a channel."""
+"""The error of channel sockets."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from knet_trio import KnetError
 
 
 class ChannelSocketError(KnetError):
-    """The path of a channel's socket cannot be served; ``errno`` says why."""
+    """A channel cannot be served at a path; ``errno`` is the system's error number."""

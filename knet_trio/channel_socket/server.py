@@ -5,8 +5,9 @@
     a program -> its client -> read packets -> the channel
     the channel -> deliver: to the queue of each client -> write packets -> each program
 
-A program whose messages find no room in the channel waits alone, as its packets are not read
-meanwhile. One that does not read holds up nobody: what finds its queue full is lost to it alone.
+A program whose messages find no room in the channel waits alone: its packets are not read
+meanwhile. A program that does not read delays nobody: when its queue is full, messages are dropped
+for it alone.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ from knet_trio.control.socket_file import MODE, SocketFile, open_socket_file
 from knet_trio.errors import shown
 
 MAX_CLIENTS: Final = 64
-"""How many programs are connected at once."""
+"""The largest number of connected programs."""
 LAST_WORDS: Final = 1.0
-"""Seconds in which, at the end, what has been sent is passed on."""
+"""Seconds at the end of the block in which pending messages are still passed on."""
 
 # Messages given to clients in one turn.
 _GIVEN_AT_ONCE: Final = 1024
-# Seconds until a connection is tried again that the system had no room for.
+# Seconds until accepting is tried again after the system had no room for a connection.
 _PATIENCE: Final = 0.1
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -58,7 +59,7 @@ async def serve_channel(
     group: str | int | None = None,
     receive_buffer: int = DEFAULT_RECEIVE_BUFFER,
 ) -> AsyncGenerator[ChannelSocket]:
-    """Let programs of this machine send and receive on a channel while the block runs.
+    """Let programs of this machine send and receive on a channel during the block.
 
     ::
 
@@ -68,30 +69,31 @@ async def serve_channel(
         ):
             ...
 
-    The socket is a SOCK_SEQPACKET: each packet that a program sends, of 1 to 65536 bytes, is a
-    message, which goes where those of ``Channel.send`` without ``to`` go. Each message of the
-    channel goes to every program that is connected, as a packet. A socket that is there and that
-    nobody listens at is replaced; its directory is made if only that is missing.
+    The socket has type SOCK_SEQPACKET. Each packet that a program sends, of 1 to 65536 bytes, is
+    sent as a message by ``Channel.send`` without ``to``. Each message that arrives on the channel
+    goes to every connected program, as a packet. An existing socket that nobody listens at is
+    replaced; its directory is created if only the last part of it is missing.
 
-    At the normal end of the block, what programs have sent before is handed over, and what waits
-    for them is given to them, as far as there is room for it within a second.
+    At the normal end of the block, packets that programs have sent are passed on and waiting
+    messages are written to the programs, as far as there is room within a second.
 
     Args:
         handle: The handle, which should outlive the block.
-        channel: 0 to 31, not open yet.
-        path: Where the socket is, up to 107 bytes.
-        mode: The mode of its file: who may connect.
-        group: The group of its file, by name or number; None for that of this process.
-        receive_buffer: How many messages wait in the channel at most, and how many for a program.
+        channel: The channel, 0 to 31, not open yet.
+        path: The path of the socket, up to 107 bytes.
+        mode: The mode of the socket's file, which decides who may connect.
+        group: The group of the file, by name or number; None for the group of this process.
+        receive_buffer: The largest number of messages that wait in the channel, and for each
+            program.
 
     Yields:
-        What is served, for its counters.
+        The served channel, for its counters.
 
     Raises:
-        BusyError: The channel is open.
-        ChannelSocketError: Another program serves the path, something else is there, or the system
+        BusyError: The channel is open already.
+        ChannelSocketError: Another program serves the path, another file is there, or the system
             refuses.
-        InvalidArgumentError: An argument is out of its range, or there is no such group.
+        InvalidArgumentError: An argument is out of range, or the group does not exist.
     """
     wanted = SocketFile(
         Path(path),
@@ -120,14 +122,14 @@ def _find_group(group: str | int | None) -> int | None:
             return getgrnam(group).gr_gid
         except KeyError:
             raise InvalidArgumentError(
-                f"there is no group {shown(group)} on this machine: make it, or name another"
+                f"group {shown(group)} does not exist on this machine: create it or give another"
             ) from None
     return None if group is None else check_integer("group", int(group), 0, 2**32 - 2)
 
 
 @final
 class ChannelSocket:
-    """A channel that is served to programs. ``serve_channel`` makes it."""
+    """A channel that is served to programs; returned by ``serve_channel``."""
 
     def __init__(self, channel: Channel, limit: int) -> None:
         self._channel = channel
@@ -142,11 +144,15 @@ class ChannelSocket:
         return f"<ChannelSocket of channel {self._channel.channel}: {len(self._clients)} clients>"
 
     def statistics(self) -> ChannelSocketStatistics:
-        """Return what became of its messages."""
+        """Return the present counters."""
         return ChannelSocketStatistics(len(self._clients), **attrs.asdict(self._counts))
 
     async def run(self, listener: socket.socket) -> None:
-        """Let programs in and carry their messages, until cancelled. Called by serve_channel."""
+        """Accept programs and carry their messages, until cancelled. For internal use.
+
+        Args:
+            listener: The listening socket.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._log.tell_counts)
             nursery.start_soon(self._deliver, listener, nursery)
@@ -157,7 +163,7 @@ class ChannelSocket:
                         await trio.sleep(_PATIENCE)
 
     async def finish(self) -> None:
-        """Pass on what was sent before, if that takes no second. Called by serve_channel."""
+        """Pass on pending messages, for a second at most. For internal use."""
         self._accepting.cancel()
         with trio.move_on_after(LAST_WORDS):
             try:
@@ -165,21 +171,21 @@ class ChannelSocket:
                     self._give([self._channel.receive_nowait()])
                     await trio.lowlevel.checkpoint()
             except (trio.WouldBlock, trio.EndOfChannel):
-                # The last one is given.
+                # All messages of the channel are given to the clients.
                 for client in self._clients:
                     client.end()
             if self._clients:
                 await self._empty.wait()
 
     def tell_lost(self) -> None:
-        """Log what the end came too early for. Called by serve_channel."""
+        """Log how many packets were dropped at the end. For internal use."""
         unsent = self._counts.unsent
         if unsent:
-            what = f"up to {unsent} packets of programs were not sent: there was no room in time"
+            what = f"up to {unsent} packets of programs were not sent: no room in the channel"
             self._log.say(logging.WARNING, what, "unsent")
 
     def _let_in(self, listener: socket.socket, nursery: trio.Nursery) -> bool:
-        """Let in all that wait for it; return False if the system has no room for one."""
+        """Accept all waiting connections; return False if the system has no room for one."""
         while True:
             try:
                 sock, _ = listener.accept()
@@ -187,15 +193,15 @@ class ChannelSocket:
                 return True
             except OSError as error:
                 if error.errno in _NO_ROOM:
-                    what = f"a program cannot be let in: {error.strerror}"
+                    what = f"cannot accept a connection: {error.strerror}"
                     self._log.say(logging.ERROR, what, error.errno)
                     return False
                 if error.errno != errno.ECONNABORTED:
                     raise
                 continue
             if len(self._clients) >= MAX_CLIENTS:
-                most = f"{MAX_CLIENTS} are connected, and there can be no more"
-                self._log.say(logging.WARNING, f"a program is not let in: {most}", "too many")
+                most = f"{MAX_CLIENTS} programs are connected, which is the most"
+                self._log.say(logging.WARNING, f"a connection was refused: {most}", "too many")
                 sock.close()
                 continue
             sock.setblocking(False)
@@ -213,14 +219,14 @@ class ChannelSocket:
                     self._empty.set()
 
     async def _deliver(self, listener: socket.socket, nursery: trio.Nursery) -> None:
-        """Give every message to every program, until the handle has ended."""
+        """Give every message to every program, until the handle is closed."""
         while True:
             limit = max(1, min(BATCH, _GIVEN_AT_ONCE // max(1, len(self._clients))))
             try:
                 messages = await self._channel.receive_many(limit)
             except trio.EndOfChannel:
                 return
-            # Who has connected before they came gets them.
+            # Programs that connected before the messages arrived get them too.
             self._let_in(listener, nursery)
             self._give(messages)
 
@@ -228,7 +234,7 @@ class ChannelSocket:
         self._counts.received += len(messages)
         if not self._clients:
             self._counts.no_client += len(messages)
-            what = "a message was dropped, since no program is connected"
+            what = "a message was dropped: no program is connected"
             self._log.say(logging.INFO, what, "nobody", len(messages))
         for client in self._clients:
             for message in messages:

@@ -1,4 +1,4 @@
-"""What is counted at the socket of a channel, and what is logged of it."""
+"""The counters of a channel's socket, and its log with a rate limit."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ _LOGGER: Final = logging.getLogger("knet_trio.channel_socket")
 
 @attrs.frozen
 class ChannelSocketStatistics:
-    """What became of the messages of a channel's socket, from its opening on.
+    """The counters of a channel's socket, from its opening on.
 
     Attributes:
-        clients: How many programs are connected now.
-        sent: Messages of programs that were handed over to the channel.
-        unsent: Messages of programs that are being handed over, at the end those for which there
-            was no room in time.
-        received: Messages of other hosts that came for the programs here, each counted once.
-        no_client: Those of them that nobody was connected for, or that were not read before a
-            program hung up; these count for each program.
-        queue_full: Messages that a program did not get, since too many waited for it to read.
-        malformed: Packets of programs that are no messages: empty, or of more than 65536 bytes.
+        clients: Programs that are connected now.
+        sent: Messages of programs that the channel took.
+        unsent: Messages of programs that wait for the channel; at the end, those that were dropped
+            because it had no room.
+        received: Messages of other hosts that arrived on the channel, each counted once.
+        no_client: Messages dropped because no program was connected, or because a program hung up
+            before it read them; the latter count for each program.
+        queue_full: Messages dropped because the queue of a program was full, counted for each
+            program.
+        malformed: Packets of programs that were empty or had more than 65536 bytes.
     """
 
     clients: int
@@ -52,26 +53,26 @@ class ChannelSocketCounts:
 
 
 class ChannelSocketLog:
-    """Logs what programs can repeat as often as they like: once, and then how many there were."""
+    """A log with a rate limit: repeated messages are logged once, then counted."""
 
     def __init__(self, channel: int) -> None:
         self._channel = channel
         self._repeats: RateLimiter[tuple[int, str]] = RateLimiter()
 
     def say(self, level: int, what: str, key: Hashable, times: int = 1) -> None:
-        """Log that something has happened.
+        """Log an event, or count it if it is a repetition.
 
         Args:
-            level: That of ``logging``.
-            what: In words.
-            key: Of one key the first is logged, and then how many there were.
-            times: How often it has happened.
+            level: The level, as in ``logging``.
+            what: The message.
+            key: Events with the same key are repetitions.
+            times: How often the event has happened.
         """
         if self._repeats.first(key, (level, what), trio.current_time(), times):
             _LOGGER.log(level, "[channel %d] %s", self._channel, what)
 
     async def tell_counts(self) -> None:
-        """Log how often things were repeated, until cancelled."""
+        """Log the counts of repeated events, until cancelled."""
         try:
             while True:
                 await trio.sleep(FIRST)

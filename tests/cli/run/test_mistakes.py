@@ -97,7 +97,7 @@ def test_the_kernel_has_no_sctp(lab: Lab, capfd: pytest.CaptureFixture[str]) -> 
 def test_there_is_no_such_group(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     lab.write(lab.text.replace("channel = 2", 'channel = 2\ngroup = "nobody-here"'))
     status, said = mistake(capfd, lab.path, "--host", "alpha")
-    assert "there is no group 'nobody-here' on this machine" in said
+    assert "group 'nobody-here' does not exist on this machine" in said
     assert status == 2
 
 
