@@ -41,7 +41,7 @@ async def test_what_is_not_is_dropped_and_counted(accepted: Iterable[str]) -> No
 @pytest.mark.parametrize(
     ("accepted", "message"),
     [
-        (["zlip"], "'zlip' is not known; there are zlib, lz4"),
+        (["zlip"], "'zlip' is not known; use one of zlib, lz4"),
         ([1], "1 is not known"),
         ("zlib", "is not a list of models"),
         (7, "is not a list of models"),

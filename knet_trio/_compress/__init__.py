@@ -1,7 +1,7 @@
 """The compression algorithms, by libknet's names and their ids on the wire.
 
-Each family has a module, which is left out if the library behind it is not installed: what is
-optional is missed only by those who use it. See knet_handle_compress(3).
+Each family has a module, which is not available if its optional library is not installed. See
+knet_handle_compress(3).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from knet_trio.errors import DropCause, InvalidArgumentError, PacketError, shown
 
 
 class _Model(NamedTuple):
-    """Its id on the wire, the module here, and what brings the library behind it."""
+    """A compression model: its id on the wire, its module, and the package of its library."""
 
     wire_id: int
     module: str
@@ -40,46 +40,46 @@ MODELS: Final = tuple(_MODELS)
 class _Module(Protocol):
     @abstractmethod
     def make(self, model: str, wire_id: int, level: int | None) -> Compressor:
-        """Return the compressor called ``model``; raise InvalidArgumentError for a wrong level."""
+        """Return the compressor ``model``; raise InvalidArgumentError for an invalid level."""
 
 
 def model_of(wire_id: int) -> str:
-    """Return the name of the model with that id on the wire."""
+    """Return the name of the model with an id on the wire."""
     names = [name for name, model in _MODELS.items() if model.wire_id == wire_id]
     return names[0] if names else f"compression id {wire_id}"
 
 
 def make_compressor(config: CompressConfig) -> Compressor:
-    """Return the compressor that ``config`` describes.
+    """Return the compressor for a configuration.
 
     Raises:
-        InvalidArgumentError: The model is unknown or its library is not installed, or it does not
-            have that level.
+        InvalidArgumentError: The model is unknown, its library is not installed, or the level is
+            invalid.
     """
     model = config.model.lower()
     if model not in _MODELS:
         raise InvalidArgumentError(
-            f"compression model {shown(config.model)} is not known; there are {', '.join(MODELS)}"
+            f"compression model {shown(config.model)} is not known; use one of {', '.join(MODELS)}"
         )
     return _make(model, config.level)
 
 
 def wire_id_of(model: object) -> int:
-    """Return the id that ``model`` has in packets.
+    """Return the id of a model on the wire.
 
     Raises:
-        InvalidArgumentError: It is not known.
+        InvalidArgumentError: The model is unknown.
     """
     found = _MODELS.get(model.lower()) if isinstance(model, str) else None
     if found is None:
         raise InvalidArgumentError(
-            f"compression model {shown(model)} is not known; there are {', '.join(MODELS)}"
+            f"compression model {shown(model)} is not known; use one of {', '.join(MODELS)}"
         )
     return found.wire_id
 
 
 def is_usable(model: str) -> bool:
-    """Return whether the library behind ``model`` is installed."""
+    """Return whether the library of a model is installed."""
     try:
         _make(model, None)
     except InvalidArgumentError:
@@ -88,10 +88,10 @@ def is_usable(model: str) -> bool:
 
 
 class Decompressors:
-    """The algorithms that open the messages of peers, whatever this host's own setting.
+    """The decompressors for the messages of peers, whatever model this host uses itself.
 
-    All that are installed are loaded at once: importing one in the moment a message needs it would
-    take too long.
+    All installed libraries are loaded on creation: to import one when a message needs it would take
+    too long.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Decompressors:
                 self._missing[model.wire_id] = error.args[0]
 
     def find_untrusted(self, wire_id: int) -> Compressor:
-        """Return the algorithm with that id; raise PacketError if there is none here."""
+        """Return the decompressor for an id on the wire; raise PacketError if there is none."""
         found = self._ready.get(wire_id)
         if found is not None:
             return found
@@ -117,14 +117,14 @@ def _make(model: str, level: int | None) -> Compressor:
     loaded = _load(module)
     if loaded is None:
         raise InvalidArgumentError(
-            f"compression model {shown(model)} needs a library: pip install '{package}'"
+            f"compression model {shown(model)} needs a library: run pip install '{package}'"
         )
     return loaded.make(model, wire_id, level)
 
 
 @cache
 def _load(module: str) -> _Module | None:
-    """Import a family's module; None if its library is not installed, which is tried once."""
+    """Import the module of a family; return None if its library is not installed."""
     try:
         return cast("_Module", importlib.import_module(f"knet_trio._compress.{module}"))
     except ImportError:

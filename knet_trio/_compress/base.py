@@ -1,4 +1,4 @@
-"""What the compression algorithms have in common."""
+"""Helpers of the compression algorithms."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ from typing import Final
 
 from knet_trio.errors import DropCause, InvalidArgumentError, PacketError, is_integer, shown
 
-# What C's ``int`` holds. Where libknet looks at no level, the library behind the model takes all.
+# The range of C's ``int``. libknet does not check the level of some models.
 MIN_INT: Final = -(2**31)
 MAX_INT: Final = 2**31 - 1
 
 
 def check_level(model: str, level: object, default: int, low: int, high: int) -> int:
-    """Return ``level``, or the default for None; raise InvalidArgumentError if it is not one."""
+    """Return ``level``, or ``default`` for None; raise InvalidArgumentError if it is invalid."""
     if level is None:
         return default
     if is_integer(level) and low <= level <= high:
         return level
-    raise InvalidArgumentError(f"{model} has levels {low} to {high}, not {shown(level)}")
+    raise InvalidArgumentError(
+        f"{model} level {shown(level)} is not valid: give a number from {low} to {high}"
+    )
 
 
 def bad_data(model: str, why: object) -> PacketError:
-    """Return the error for bytes that the algorithm did not make."""
+    """Return the error for bytes that are not compressed data of ``model``."""
     return PacketError(DropCause.BAD_COMPRESSION, f"not {model} data: {why}")
 
 
 def no_memory(model: str, why: object) -> MemoryError:
-    """Return the error for an algorithm that fails, which valid levels leave one reason for."""
+    """Return the error for a compressor that failed: with a valid level, memory has run out."""
     return MemoryError(f"{model}: {why}")
 
 
 def too_large(model: str, limit: int) -> PacketError:
-    """Return the error for data that would become larger than the limit."""
+    """Return the error for data that decompress to more than the limit."""
     return PacketError(DropCause.BAD_COMPRESSION, f"{model} data of more than {limit} bytes")

@@ -1,4 +1,4 @@
-"""bzip2: level 1 (quickest) to 9 (smallest). A bzip2 stream."""
+"""bzip2: a bzip2 stream, level 1 (fastest) to 9 (smallest)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from knet_trio.abc import Compressor
 
 
 class Bzip2(Compressor):
-    """Burrows-Wheeler blocks of ``level`` times 100 kB."""
+    """bzip2 with blocks of ``level`` times 100 kB."""
 
     slow = True
 
@@ -22,7 +22,7 @@ class Bzip2(Compressor):
         return bz2.compress(message, self._level)
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """Return the message in a bzip2 stream, stopping at the limit."""
+        """Return the message in a bzip2 stream, of at most ``limit`` bytes."""
         stream = bz2.BZ2Decompressor()
         try:
             message = stream.decompress(data, limit + 1)
@@ -36,5 +36,5 @@ class Bzip2(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """Return the compressor at that level."""
+    """Return the compressor with a level."""
     return Bzip2(wire_id, check_level(model, level, 9, 1, 9))

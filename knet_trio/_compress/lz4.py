@@ -1,7 +1,7 @@
-"""lz4 and lz4hc: raw blocks, whose size the receiver does not know beforehand.
+"""lz4 and lz4hc: raw blocks without the size of the message.
 
-lz4's level is its acceleration, 1 (smallest) to 65537; lz4hc's is 1 (quickest) to 12. The library
-takes less and more as libknet does: less than 1 as the usual one, and more as the last there is.
+The level of lz4 is its acceleration, 1 (smallest) to 65537; that of lz4hc is 1 (fastest) to 12. As
+in libknet, a level below 1 means the default and one above the range its maximum.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HC_STRONGEST: Final = 12
 
 
 class _Block(Protocol):
-    """What is used of the library, which has no types."""
+    """The part of the untyped library that is used here."""
 
     LZ4BlockError: type[Exception]
 
@@ -34,24 +34,24 @@ class _Block(Protocol):
         compression: int = 0,
         store_size: bool,
     ) -> bytes:
-        """A block."""
+        """Return a block."""
 
     @abstractmethod
     def decompress(self, block: bytes, *, uncompressed_size: int) -> bytes:
-        """The message in it, which has at most ``uncompressed_size`` bytes."""
+        """Return the message in a block, of at most ``uncompressed_size`` bytes."""
 
 
 _library = cast("_Block", lz4.block)
 
 
 class Lz4(Compressor):
-    """One LZ4 block, made the quick way or, with ``strength``, the thorough one."""
+    """lz4, or lz4hc if ``strength`` is given: one raw block."""
 
     def __init__(self, wire_id: int, *, acceleration: int = 1, strength: int | None = None) -> None:
         self.wire_id = wire_id
         self._acceleration = acceleration
         self._strength = strength
-        # The strong ones take 1 ms and more for 64 KiB.
+        # lz4hc takes 1 ms and more for 64 KiB.
         if strength is not None:
             self.compress_at_once = 8192
 
@@ -69,7 +69,7 @@ class Lz4(Compressor):
             raise no_memory("lz4", error) from error
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """Return the message in a raw block; the library never writes past the limit."""
+        """Return the message in a raw block; the library never exceeds ``limit`` bytes."""
         try:
             return _library.decompress(data, uncompressed_size=limit)
         except _library.LZ4BlockError as error:
@@ -77,7 +77,7 @@ class Lz4(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """Return lz4 or lz4hc at that level."""
+    """Return lz4 or lz4hc with a level."""
     if model == "lz4hc":
         strength = check_level(model, level, HC_DEFAULT, MIN_INT, MAX_INT)
         return Lz4(wire_id, strength=min(strength, HC_STRONGEST) if strength > 0 else HC_DEFAULT)

@@ -1,6 +1,7 @@
-"""lzma: level 0 (quickest) to 9 (smallest). An .xz container without integrity check.
+"""lzma: an .xz container without integrity check, level 0 (fastest) to 9 (smallest).
 
-The level may have the library's flag for extreme levels, which in C's ``int`` makes it negative.
+The level may include the library's flag for extreme presets, which makes it negative in C's
+``int``.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import Final
 from knet_trio._compress.base import MIN_INT, bad_data, check_level, too_large
 from knet_trio.abc import Compressor
 
-# Level 9 says that its receiver needs a dictionary of 64 MiB, however short the message. More
-# than that no level asks for.
+# Level 9 requires a dictionary of 64 MiB at the receiver, however short the message. No level
+# requires more.
 MEMORY_LIMIT: Final = 72 * 1024 * 1024
 
 
 class Lzma(Compressor):
-    """LZMA2 in an .xz container."""
+    """lzma: LZMA2 in an .xz container."""
 
     slow = True
 
@@ -32,7 +33,7 @@ class Lzma(Compressor):
         )
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """Return the message in an .xz container, stopping at the limit."""
+        """Return the message in an .xz container, of at most ``limit`` bytes."""
         stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT)
         try:
             message = stream.decompress(data, limit + 1)
@@ -46,7 +47,7 @@ class Lzma(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """Return the compressor at that level."""
+    """Return the compressor with a level."""
     if isinstance(level, int) and MIN_INT <= level <= MIN_INT + 9:
         return Lzma(wire_id, (level - MIN_INT) | lzma.PRESET_EXTREME)
     return Lzma(wire_id, check_level(model, level, 6, 0, 9))

@@ -1,7 +1,7 @@
-"""lzo2: level 999 compresses best, every other is LZO1X-1. A raw LZO1X block.
+"""lzo2: a raw LZO1X block; level 999 is LZO1X-999, every other level is LZO1X-1.
 
-The other variants that libknet's levels name (11, 12, 15) are not in the Python library. They
-differ in what they cost the sender only; what they made is read all the same.
+The other variants that libknet selects (levels 11, 12, 15) are not in the Python library. They
+differ in the sender's costs only, and their blocks can be decompressed here.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from knet_trio.abc import Compressor
 
 
 class _Lzo(Protocol):
-    """What is used of the library, which has no types."""
+    """The part of the untyped library that is used here."""
 
     error: type[Exception]
 
     @abstractmethod
     def compress(self, message: bytes, level: int, header: bool, /) -> bytes:
-        """A block."""
+        """Return a block."""
 
     @abstractmethod
     def decompress(self, block: bytes, header: bool, limit: int, /) -> bytes:
-        """The message in it."""
+        """Return the message in a block."""
 
 
 _library = cast("_Lzo", lzo)
 
 BEST: Final = 999
-# The library's own names for LZO1X-1 and LZO1X-999.
+# The library's levels for LZO1X-1 and LZO1X-999.
 _LZO1X_1: Final = 1
 _LZO1X_999: Final = 9
 
 
 class Lzo2(Compressor):
-    """One LZO1X block without header."""
+    """lzo2: one LZO1X block without a header."""
 
     def __init__(self, wire_id: int, level: int) -> None:
         self.wire_id = wire_id
@@ -54,7 +54,7 @@ class Lzo2(Compressor):
             raise no_memory("lzo2", error) from error
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """Return the message in a raw block; the library never writes past the limit."""
+        """Return the message in a raw block; the library never exceeds ``limit`` bytes."""
         try:
             return _library.decompress(data, False, limit)
         except _library.error as error:
@@ -62,6 +62,6 @@ class Lzo2(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """Return the compressor at that level."""
+    """Return the compressor with a level."""
     level = check_level(model, level, 1, MIN_INT, MAX_INT)
     return Lzo2(wire_id, _LZO1X_999 if level == BEST else _LZO1X_1)

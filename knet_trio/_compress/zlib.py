@@ -1,4 +1,4 @@
-"""zlib: level -1 (the usual), 0 (none) to 9 (smallest). A zlib stream."""
+"""zlib: a zlib stream, level 0 (stored) to 9 (smallest), -1 for the default."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from knet_trio.abc import Compressor
 
 
 class Zlib(Compressor):
-    """Deflate with zlib's header and checksum."""
+    """zlib: deflate with zlib's header and checksum."""
 
-    # Blocks that hold nothing but their tables take 100 ns a byte; others take a tenth of that.
+    # Blocks with nothing but their tables take 100 ns a byte; others a tenth of that.
     slow_from = 8192
 
     def __init__(self, wire_id: int, level: int) -> None:
         self.wire_id = wire_id
         self._level = level
-        # 1 to 2 ms for 64 KiB on a fast machine, on all levels but the one that stores.
+        # 1 to 2 ms for 64 KiB on a fast machine, with all levels but 0.
         if level:
             self.compress_at_once = 8192
 
@@ -26,7 +26,7 @@ class Zlib(Compressor):
         return zlib.compress(message, self._level)
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """Return the message in a zlib stream, stopping at the limit."""
+        """Return the message in a zlib stream, of at most ``limit`` bytes."""
         stream = zlib.decompressobj()
         try:
             message = stream.decompress(data, limit + 1)
@@ -40,5 +40,5 @@ class Zlib(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """Return the compressor at that level."""
+    """Return the compressor with a level."""
     return Zlib(wire_id, check_level(model, level, -1, -1, 9))

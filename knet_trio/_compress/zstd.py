@@ -1,8 +1,8 @@
-"""zstd: level -131072 (quickest) to 22 (smallest), 0 for the usual. A Zstandard frame.
+"""zstd: a Zstandard frame, level -131072 (fastest) to 22 (smallest), 0 for the default.
 
-Less and more than that is taken as the last there is, as libknet has it.
+As in libknet, a level outside the range means its nearest end.
 
-From Python 3.14 on it is in the standard library, before that in ``backports.zstd``.
+The library is ``compression.zstd`` from Python 3.14 on, before that ``backports.zstd``.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ else:
 QUICKEST: Final = -131072
 STRONGEST: Final = 22
 DEFAULT: Final = 3
-# The window a frame may ask for, as a power of two: 8 MiB, as much as every decoder must grant.
+# The largest window of a frame, as a power of two: 8 MiB, which every decoder must support.
 MAX_WINDOW_LOG: Final = 23
 
 
 class Zstd(Compressor):
-    """One Zstandard frame."""
+    """zstd: one Zstandard frame."""
 
-    # Blocks that hold nothing but their tables take 220 ns a byte; others take a hundredth of that.
+    # Blocks with nothing but their tables take 220 ns a byte; others a hundredth of that.
     slow_from = 4096
 
     def __init__(self, wire_id: int, level: int) -> None:
@@ -55,7 +55,7 @@ class Zstd(Compressor):
             raise no_memory("zstd", error) from error
 
     def decompress_untrusted(self, data: bytes, limit: int) -> bytes:
-        """Return the message in a frame, stopping at the limit."""
+        """Return the message in a frame, of at most ``limit`` bytes."""
         options = {int(zstd.DecompressionParameter.window_log_max): MAX_WINDOW_LOG}
         stream = zstd.ZstdDecompressor(options=options)
         try:
@@ -70,6 +70,6 @@ class Zstd(Compressor):
 
 
 def make(model: str, wire_id: int, level: int | None) -> Compressor:
-    """Return the compressor at that level."""
+    """Return the compressor with a level."""
     level = check_level(model, level, DEFAULT, MIN_INT, MAX_INT)
     return Zstd(wire_id, min(max(level, QUICKEST), STRONGEST))

@@ -1,8 +1,8 @@
-"""libknet's log records, for the reader at the other end of a descriptor.
+"""libknet's log records, written to a descriptor.
 
 ::
 
-    | text, ended by a zero byte 254 | subsystem 1 | level 1 |
+    | text, zero-terminated 254 | subsystem 1 | level 1 |
 
 See knet_handle_new_ex(3). The layout is that of ``struct knet_log_msg``.
 """
@@ -28,25 +28,30 @@ _MAX_FD: Final = 2**31 - 1
 
 
 class LogDescriptor:
-    """Writes records to a descriptor, and never waits: what finds no room is lost and counted.
+    """A writer of records that never waits: records that find no room are dropped and counted.
 
-    The descriptor's flags stay as the user set them, and ``close`` leaves it open.
+    The flags of the user's descriptor are not changed, and ``close`` leaves it open.
+
+    Attributes:
+        lost: The number of records dropped.
 
     Raises:
-        InvalidArgumentError: It is not open for writing.
+        InvalidArgumentError: The descriptor is not open for writing.
     """
 
     def __init__(self, fd: int) -> None:
         check_integer("log_fd", fd, 0, _MAX_FD)
         try:
             writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
-            # One of its own: the user may close the number while it is used here, and the system
-            # give it to something that is no log.
+            # A duplicate: the user may close the descriptor, and the system may reuse its number
+            # for something else.
             self._fd = os.dup(fd) if writable else -1
         except OSError as error:
             raise InvalidArgumentError(f"log_fd {fd}: {os.strerror(error.errno or 0)}") from error
         if not writable:
-            raise InvalidArgumentError(f"log_fd {fd} cannot be written to: give the writing end")
+            raise InvalidArgumentError(
+                f"log_fd {fd} is not open for writing: give the writing end of a pipe"
+            )
         mode = os.fstat(self._fd).st_mode
         self._nowait = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
         self._poll = select.poll()
@@ -55,7 +60,7 @@ class LogDescriptor:
         self._told = 0
 
     def write(self, subsystem: LogSubsystem, level: LogLevel, text: str) -> None:
-        """Write a record, or lose it. Text that is too long is cut."""
+        """Write a record, or drop and count it. Text that is too long is cut."""
         if self._told != self.lost:
             missing = self.lost - self._told
             notice = f"{missing} records before this one were lost: log_fd is not read fast enough"
@@ -65,11 +70,11 @@ class LogDescriptor:
             self.lost += 1
 
     def close(self) -> None:
-        """Write no more records."""
+        """Stop writing; the user's descriptor stays open."""
         os.close(self._fd)
 
     def _put(self, record: bytes) -> bool:
-        """Write a record if there is room for it: a pipe takes that little whole or not at all."""
+        """Write a record if there is room: a pipe takes a record this small whole or not at all."""
         try:
             if self._nowait:
                 try:
@@ -78,7 +83,7 @@ class LogDescriptor:
                 except OSError as error:
                     if error.errno != errno.EOPNOTSUPP:
                         raise
-                    # A kernel before 6.4 cannot be asked that way.
+                    # Kernels before 6.4 do not support the flag for pipes and sockets.
                     self._nowait = False
             if not self._poll.poll(0):
                 return False
@@ -89,9 +94,9 @@ class LogDescriptor:
 
 
 def encode_record(subsystem: LogSubsystem, level: LogLevel, text: str) -> bytes:
-    """Return one record of 256 bytes."""
+    """Return a record of 256 bytes."""
     data = text.encode("utf-8", "replace")
     if len(data) >= _TEXT:
-        # No half character at the end.
+        # Do not cut within a character.
         data = data[: _TEXT - 1].decode("utf-8", "ignore").encode()
     return _RECORD.pack(data, subsystem, level)

@@ -1,4 +1,4 @@
-"""The log of a handle: to Python's ``logging``, and to the reader of ``log_fd``."""
+"""The log of a handle: to Python's ``logging`` and to ``log_fd``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from knet_trio._logs.names import (
 
 DEFAULT_LEVEL: Final = LogLevel.INFO
 
-# Lists and plain names: a call that tells nothing must not cost the hashing of an enum's members.
+# Lists and plain names: a call that logs nothing must not cost the hashing of enum members.
 _LOGGERS: Final = [
     logging.getLogger(f"knet_trio.{get_log_subsystem_name(subsystem)}")
     for subsystem in range(max(LogSubsystem) + 1)
@@ -32,7 +32,7 @@ _INFO: Final = LogLevel.INFO
 _DEBUG: Final = LogLevel.DEBUG
 
 Remind = Callable[[Callable[[float], None], float], None]
-"""Have something called, with the time, once a time has come."""
+"""A function that schedules a call of its first argument, with the time, at a given time."""
 
 
 class _Said(NamedTuple):
@@ -45,11 +45,16 @@ class _Said(NamedTuple):
 class HandleLog:
     """The log of one handle.
 
-    ``message`` and ``args`` are formatted, as ``%`` does, only if the message is logged. What a
-    peer, the network or the program can repeat as often as they like has a ``key``: of one
-    subsystem and key the first message is logged, then how many there were. Arguments are plain
-    values, since whoever collects records keeps them; no key of a cipher and no user's data may be
-    among them.
+    ``message`` and ``args`` are formatted as by ``%``, and only if the message is logged. Messages
+    that a peer, the network or the program can repeat without limit have a ``key``: with the same
+    subsystem and key, the first is logged, then the number of repetitions. Arguments are converted
+    to plain values, since collectors keep records. They must not include crypto keys or user data.
+
+    Args:
+        host_id: The id of this host.
+        level: The level of all subsystems at first; None for INFO.
+        fd: The descriptor for libknet's records; None or 0 for none.
+        remind: Schedules the logging of counts.
     """
 
     def __init__(
@@ -70,15 +75,23 @@ class HandleLog:
 
     @property
     def lost(self) -> int:
-        """How many records were lost because the descriptor had no room for them."""
+        """The number of records dropped because the descriptor had no room for them."""
         return self._lost if self._descriptor is None else self._descriptor.lost
 
     def get_level(self, subsystem: int | str) -> LogLevel:
-        """Return the level of a subsystem; raise InvalidArgumentError if it is not known."""
+        """Return the level of a subsystem. See knet_log_get_loglevel(3).
+
+        Raises:
+            InvalidArgumentError: The subsystem is unknown.
+        """
         return self._levels[find_subsystem(subsystem)]
 
     def set_level(self, subsystem: int | str, level: int | str) -> None:
-        """Log what a subsystem says up to ``level``; raise InvalidArgumentError if not known."""
+        """Set the level of a subsystem. See knet_log_set_loglevel(3).
+
+        Raises:
+            InvalidArgumentError: The subsystem or the level is unknown.
+        """
         self._levels[find_subsystem(subsystem)] = find_level(level)
 
     def error(
@@ -89,27 +102,27 @@ class HandleLog:
         key: Hashable = None,
         cause: BaseException | None = None,
     ) -> None:
-        """Log that something in this program is wrong, with the traceback of ``cause``."""
+        """Log an error of this program or its system, with the traceback of ``cause``."""
         self._say(_ERROR, subsystem, message, args, key, cause)
 
     def warning(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
-        """Log what an administrator should know."""
+        """Log a problem that an administrator should know of."""
         if self._levels[subsystem] >= _WARNING:
             self._say(_WARNING, subsystem, message, args, key)
 
     def info(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
-        """Log that something has changed."""
+        """Log a change."""
         if self._levels[subsystem] >= _INFO:
             self._say(_INFO, subsystem, message, args, key)
 
     def debug(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
-        """Log what helps to find the cause of a problem."""
+        """Log details that help to find the cause of a problem."""
         if self._levels[subsystem] >= _DEBUG:
             self._say(_DEBUG, subsystem, message, args, key)
 
@@ -123,12 +136,12 @@ class HandleLog:
         cause: BaseException | None = None,
         times: int = 1,
     ) -> None:
-        """Log, on a level that is a variable, what has happened ``times`` times."""
+        """Log, at the given level, an event that has happened ``times`` times."""
         if self._levels[subsystem] >= level:
             self._say(level, subsystem, message, args, key, cause, times)
 
     def close(self) -> None:
-        """Log what has been counted, and write no more to the descriptor."""
+        """Log the counts of repeated messages, and stop writing to the descriptor."""
         for repeated in self._repeats.end():
             self._tell_repeated(repeated)
         if self._descriptor is not None:
@@ -158,9 +171,9 @@ class HandleLog:
 
     def _tell(self, said: _Said, cause: BaseException | None = None) -> None:
         level, subsystem, message, objects = said
-        # Whoever keeps records must not keep links and their sockets with them.
+        # A record that is kept must not keep a link and its sockets alive.
         args = tuple(arg if isinstance(arg, int | float | str) else str(arg) for arg in objects)
-        # The caller of error(), warning() and so on is whom a record names as its place.
+        # stacklevel: the record names the caller of error(), warning() and so on as its place.
         _LOGGERS[subsystem].log(
             _LOGGING_LEVELS[level],
             f"[host %d] {message}",

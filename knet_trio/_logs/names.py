@@ -1,7 +1,7 @@
 """Subsystems and levels of the log, by the names and numbers of libknet 1.25.
 
-See the knet_log_get manual pages. Where the library differs from them this does as the library: an
-unknown subsystem is called ``unknown``.
+See knet_log_get_subsystem_name(3). Where the library differs from its manual pages, this module
+does as the library: an unknown subsystem is called ``unknown``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_ID: Final = 255
 
 
 class LogSubsystem(enum.IntEnum):
-    """The part of a handle that logs. libknet's names are these in lower case."""
+    """The part of a handle that logs; libknet uses these names in lower case."""
 
     COMMON = 0
     HANDLE = 1
@@ -48,7 +48,7 @@ class LogSubsystem(enum.IntEnum):
 
 
 class LogLevel(enum.IntEnum):
-    """The importance of a message. A level lets through itself and those with a lower number."""
+    """The level of a message. A subsystem logs messages of its own level and of lower numbers."""
 
     ERROR = 0
     WARNING = 1
@@ -58,7 +58,7 @@ class LogLevel(enum.IntEnum):
 
 _SUBSYSTEM_NAMES: Final = {subsystem: subsystem.name.lower() for subsystem in LogSubsystem}
 _SUBSYSTEMS: Final = {name: subsystem for subsystem, name in _SUBSYSTEM_NAMES.items()}
-# Two of the four are in capitals in the library.
+# The library writes two of the four names in capitals.
 _LEVEL_NAMES: Final = {
     LogLevel.ERROR: "ERROR",
     LogLevel.WARNING: "WARNING",
@@ -69,41 +69,77 @@ _LEVELS: Final = {name.lower(): level for level, name in _LEVEL_NAMES.items()}
 
 
 def get_log_subsystem_name(id: int) -> str:
-    """Return the name of the subsystem with that number (0 to 255), ``unknown`` if there is none.
+    """Return the name of a subsystem.
 
     See knet_log_get_subsystem_name(3).
+
+    Args:
+        id: The number of the subsystem, 0 to 255.
+
+    Returns:
+        The name; ``unknown`` if no subsystem has that number.
+
+    Raises:
+        InvalidArgumentError: ``id`` is out of range.
     """
     check_integer("subsystem id", id, 0, MAX_ID)
     return _SUBSYSTEM_NAMES[LogSubsystem(id) if id in _SUBSYSTEM_NAMES else LogSubsystem.UNKNOWN]
 
 
 def get_log_subsystem_id(name: str) -> LogSubsystem:
-    """Return the number of the subsystem of that name, in capitals or not.
+    """Return the number of a subsystem.
 
-    ``UNKNOWN`` (254) if there is none. See knet_log_get_subsystem_id(3).
+    See knet_log_get_subsystem_id(3).
+
+    Args:
+        name: The name of the subsystem, in upper or lower case.
+
+    Returns:
+        The subsystem; ``UNKNOWN`` (254) if none has that name.
+
+    Raises:
+        InvalidArgumentError: ``name`` is not a string.
     """
     return _SUBSYSTEMS.get(_lower("subsystem", name), LogSubsystem.UNKNOWN)
 
 
 def get_log_level_name(id: int) -> str:
-    """Return the name of the level with that number (0 to 255), ``ERROR`` if there is none.
+    """Return the name of a log level.
 
     See knet_log_get_loglevel_name(3).
+
+    Args:
+        id: The number of the level, 0 to 255.
+
+    Returns:
+        The name; ``ERROR`` if no level has that number.
+
+    Raises:
+        InvalidArgumentError: ``id`` is out of range.
     """
     check_integer("log level id", id, 0, MAX_ID)
     return _LEVEL_NAMES[LogLevel(id) if id in _LEVEL_NAMES else LogLevel.ERROR]
 
 
 def get_log_level_id(name: str) -> LogLevel:
-    """Return the number of the level of that name, in capitals or not; ``ERROR`` (0) if none.
+    """Return the number of a log level.
 
     See knet_log_get_loglevel_id(3).
+
+    Args:
+        name: The name of the level, in upper or lower case.
+
+    Returns:
+        The level; ``ERROR`` (0) if none has that name.
+
+    Raises:
+        InvalidArgumentError: ``name`` is not a string.
     """
     return _LEVELS.get(_lower("log level", name), LogLevel.ERROR)
 
 
 def find_subsystem(subsystem: int | str) -> LogSubsystem:
-    """Return the subsystem of that name or number, else raise InvalidArgumentError."""
+    """Return the subsystem with a name or number; raise InvalidArgumentError if there is none."""
     if isinstance(subsystem, str):
         found = _SUBSYSTEMS.get(subsystem.lower())
     else:
@@ -112,13 +148,13 @@ def find_subsystem(subsystem: int | str) -> LogSubsystem:
     if found is None:
         known = ", ".join(f"{name} ({member:d})" for name, member in _SUBSYSTEMS.items())
         raise InvalidArgumentError(
-            f"log subsystem {shown(subsystem)} is not known; there are {known}"
+            f"log subsystem {shown(subsystem)} is not known; use one of {known}"
         )
     return found
 
 
 def find_level(level: int | str) -> LogLevel:
-    """Return the level of that name or number, else raise InvalidArgumentError."""
+    """Return the level with a name or number; raise InvalidArgumentError if there is none."""
     if isinstance(level, str):
         found = _LEVELS.get(level.lower())
     else:
@@ -126,11 +162,11 @@ def find_level(level: int | str) -> LogLevel:
         found = LogLevel(number) if number in _LEVEL_NAMES else None
     if found is None:
         known = ", ".join(f"{name} ({member:d})" for name, member in _LEVELS.items())
-        raise InvalidArgumentError(f"log level {shown(level)} is not known; there are {known}")
+        raise InvalidArgumentError(f"log level {shown(level)} is not known; use one of {known}")
     return found
 
 
 def _lower(what: str, name: object) -> str:
     if not isinstance(name, str):
-        raise InvalidArgumentError(f"the {what} name {shown(name)} is not text")
+        raise InvalidArgumentError(f"{what} name {shown(name)} is not valid: give a string")
     return name.lower()

@@ -1,4 +1,4 @@
-"""Logging changes of a handle's settings. The key of a cipher is never logged."""
+"""Log messages about changes of a handle's settings; crypto keys are never logged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def log_slot(log: HandleLog, slot: int, config: CryptoConfig | None) -> None:
 
 
 def log_sealing(log: HandleLog, slot: int) -> None:
-    """Log that another crypto slot is in use, or none."""
+    """Log which crypto slot is in use, 0 for none."""
     if slot:
         log.info(LogSubsystem.CRYPTO, "crypto slot %d is in use", slot)
     else:
@@ -44,12 +44,12 @@ def log_compression(log: HandleLog, config: CompressConfig | None) -> None:
             LogSubsystem.COMPRESS,
             "messages are compressed: model %s, level %s",
             config.model,
-            "as usual" if config.level is None else config.level,
+            "default" if config.level is None else config.level,
         )
 
 
 def log_forwarding(log: HandleLog, forwarding: bool) -> None:
-    """Log whether messages pass."""
+    """Log whether data forwarding is on."""
     log.info(LogSubsystem.HANDLE, "data forwarding is %s", "on" if forwarding else "off")
 
 

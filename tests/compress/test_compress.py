@@ -63,7 +63,7 @@ def test_levels_are_those_of_libknet(model: str) -> None:
         assert algorithm.decompress_untrusted(algorithm.compress(TEXT), LIMIT) == TEXT
     wrong: list[Any] = [low - 1, high + 1, True, str(low), float(high)]
     for level in wrong:
-        with pytest.raises(InvalidArgumentError, match="levels"):
+        with pytest.raises(InvalidArgumentError, match=r"level .* is not valid"):
             compressor(model, level)
 
 
@@ -94,7 +94,7 @@ def test_lzma_has_extreme_levels(level: int) -> None:
     extreme = lzma.PRESET_EXTREME | level
     assert packed == lzma.compress(TEXT, check=lzma.CHECK_NONE, preset=extreme)
     assert algorithm.decompress_untrusted(packed, LIMIT) == TEXT
-    with pytest.raises(InvalidArgumentError, match="levels"):
+    with pytest.raises(InvalidArgumentError, match=r"level .* is not valid"):
         compressor("lzma", -(2**31) + 10)
 
 
@@ -112,7 +112,7 @@ def test_every_level_of_lzo2_selects_a_variant(level: int | None) -> None:
 
 
 def test_an_unknown_model_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="there are zlib"):
+    with pytest.raises(InvalidArgumentError, match="use one of zlib"):
         make_compressor(CompressConfig("snappy"))
     with pytest.raises(PacketError) as caught:
         Decompressors().find_untrusted(200)

@@ -50,7 +50,7 @@ def test_what_is_no_number_at_all_is_refused(number: int) -> None:
 @pytest.mark.parametrize("name", [4, None, b"link"])
 def test_what_is_no_name_at_all_is_refused(name: str) -> None:
     for call in (get_log_subsystem_id, get_log_level_id):
-        with pytest.raises(InvalidArgumentError, match="is not text"):
+        with pytest.raises(InvalidArgumentError, match="is not valid"):
             call(name)
 
 

@@ -324,7 +324,7 @@ async def test_settings(logged: Logged) -> None:
     assert others == [
         (logger, "INFO", f"[host 1] {text}")
         for logger, text in (
-            ("compress", "messages are compressed: model zlib, level as usual"),
+            ("compress", "messages are compressed: model zlib, level default"),
             ("compress", "messages are compressed: model zlib, level 3"),
             ("compress", "messages are not compressed"),
             ("handle", "data forwarding is off"),
