@@ -92,6 +92,7 @@ nox.options.sessions = [
     "coverage",
     "networks",
     "installed",
+    "docs",
     "trio_typing",
 ]
 nox.options.default_venv_backend = "virtualenv"
@@ -233,6 +234,21 @@ def manual(session: nox.Session) -> None:
     """Write the manual pages of the commands anew, after a help text or an option has changed."""
     session.install("-q", "-e", ".[cli,metrics]")
     session.run("python", "-m", "knet_trio.cli.manual", "docs/man")
+
+
+@nox.session(python=NEWEST)
+def docs(session: nox.Session) -> None:
+    """The documentation as a site in `build/site`: `build/site/index.html` is where to begin.
+
+    Every reference and every link within it has to lead somewhere. Nothing is read from the
+    network, so links to other sites are looked at for their form alone.
+    """
+    session.install("-q", "-e", ".[cli,metrics]")
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "docs"))
+    session.run("mypy", "docs/_site/check_links.py", "docs/_site/public_names.py")
+    strict = ["--fresh-env", "--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
+    session.run("sphinx-build", *strict, "--jobs", "auto", "docs", "build/site")
+    session.run("python", "docs/_site/check_links.py", "build/site")
 
 
 @nox.session(python=NEWEST)

@@ -11,10 +11,12 @@ from typing import Protocol, TypeVar
 class LinkPolicy(enum.Enum):
     """How a host's links share its messages. See knet_host_set_policy(3).
 
-    PASSIVE: the link with the highest priority carries all, the lowest id on a tie. What that has
-        no room for goes over the next one, and so does a copy while there is doubt about it.
-    ACTIVE: every link carries every message; the receiver delivers it once.
-    ROUND_ROBIN: the links take turns, a whole message each.
+    Attributes:
+        PASSIVE: The link with the highest priority carries all, the lowest id on a tie. What that
+            has no room for goes over the next one, and so does a copy while there is doubt about
+            it.
+        ACTIVE: Every link carries every message; the receiver delivers it once.
+        ROUND_ROBIN: The links take turns, a whole message each.
     """
 
     PASSIVE = "passive"
