@@ -275,3 +275,64 @@ def machine(session: nox.Session) -> None:
     session.run("python", "-m", "compileall", "-q", "knet_trio", "tests")
     command = ["python", "-m", "pytest", *(session.posargs or ELSEWHERE)]
     session.run("python", "-m", "tests.machine", "--limit", "3000", "--", *command)
+
+
+@nox.session(python=NEWEST)
+def changes(session: nox.Session) -> None:
+    """Show the change notes as the next section of CHANGELOG.md; a note of no known kind fails."""
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "changes"))
+    session.run("towncrier", "build", "--draft")
+
+
+@nox.session(python=NEWEST)
+def build(session: nox.Session) -> None:
+    """Build the wheel and the sdist, check both, and try each in a clean environment.
+
+    They are in `dist` afterwards, and their bill of materials (CycloneDX) in `sbom`. `-- --release`
+    fails as long as there are placeholders for addresses. It takes some 40 seconds.
+    """
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "release"))
+    for old in (ROOT / "dist", ROOT / "sbom"):
+        shutil.rmtree(old, ignore_errors=True)
+    session.run("towncrier", "build", "--draft", silent=True)
+    # The wheel is built from the sdist.
+    session.run("python", "-m", "build", "--outdir", "dist", silent=True)
+    (wheel,), (sdist,) = Path("dist").glob("*.whl"), Path("dist").glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    session.run("python", "-m", "tests.packaging", "dist", *session.posargs)
+    # What `knet-trio[all]` brings is what the bill of materials lists.
+    environment = try_out(session, wheel, "all")
+    try_out(session, sdist, "cli")
+    list_materials(session, environment, sdist.name.removesuffix(".tar.gz"))
+
+
+def try_out(session: nox.Session, package: Path, extra: str) -> Path:
+    """Install a package into an environment that has nothing else, and use it there."""
+    environment = Path(session.create_tmp(), package.suffix.removeprefix("."))
+    session.run("python", "-m", "venv", "--clear", "--without-pip", str(environment))
+    pip = ("python", "-m", "pip", "--python", str(environment), "install", "-q")
+    session.run(*pip, f"{package}[{extra}]")
+    programs = environment / "bin"
+    trial = str(ROOT / "tests" / "packaging" / "trial.py")
+    session.run(str(programs / "python"), "-I", trial, external=True)
+    command = str(programs / "knet-trio")
+    session.run(command, "--version", external=True)
+    # Completion is a script that the command prints.
+    asking = {"_KNET_TRIO_COMPLETE": "bash_source"}
+    session.run(command, env=asking, external=True, silent=True)
+    if not (environment / "share" / "man" / "man1" / "knet-trio.1").exists():
+        session.error("the manual pages were not installed")
+    return environment
+
+
+def list_materials(session: nox.Session, environment: Path, name: str) -> None:
+    """Write the bill of materials of what is in an environment."""
+    # It has the version from pyproject.toml, where it does not stand.
+    version = name.rpartition("-")[2]
+    project = Path(session.create_tmp(), "pyproject.toml")
+    text = (ROOT / "pyproject.toml").read_text()
+    project.write_text(text.replace('dynamic = ["version"]', f'version = "{version}"'))
+    options = ["--pyproject", str(project), "--mc-type", "library", "--output-reproducible"]
+    Path("sbom").mkdir()
+    file = f"sbom/{name}.cdx.json"
+    session.run("cyclonedx-py", "environment", *options, "-o", file, str(environment))
