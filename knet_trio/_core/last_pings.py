@@ -7,6 +7,8 @@ from array import array
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from knet_trio._core.percentile import percentile
+
 LAST_PINGS: Final = 100
 """How many pings the figures are of."""
 
@@ -78,8 +80,8 @@ class LastPings:
         return PingFigures(
             loss=(len(ended) - len(trips)) / len(ended) if ended else None,
             jitter=sum(steps) / len(steps) if steps else None,
-            p50=_percentile(ranked, 50),
-            p99=_percentile(ranked, 99),
+            p50=percentile(ranked, 50) if ranked else None,
+            p99=percentile(ranked, 99) if ranked else None,
         )
 
     def _give_up(self, sent_before: float) -> None:
@@ -101,8 +103,3 @@ class LastPings:
         ended.append(seconds)
         if len(ended) > 2 * LAST_PINGS:
             del ended[:2]
-
-
-def _percentile(ranked: list[float], percent: int) -> float | None:
-    """Return the smallest sample that ``percent`` of all do not exceed."""
-    return ranked[-(-len(ranked) * percent // 100) - 1] if ranked else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from knet_trio import LinkPolicy
+from knet_trio._core.percentile import percentile
 from knet_trio.cli.ledger import Cut, Ledger
 from knet_trio.cli.result import Check, CutResult, Result, Settings
 
@@ -25,7 +25,8 @@ def account(
     ``late``: by how many seconds this process was late at worst. ``unreachable`` tells of each host
     that was, which none should be.
     """
-    latencies = ledger.latencies()
+    # Zeroes if nothing has arrived.
+    latencies = ledger.latencies() or [0.0]
     return Result(
         settings=settings,
         messages=ledger.messages,
@@ -34,9 +35,9 @@ def account(
         duplicates=ledger.duplicates,
         corrupted=ledger.corrupted,
         unexplained=ledger.unexplained(settings.policy),
-        latency_median=_quantile(latencies, 0.5),
-        latency_p99=_quantile(latencies, 0.99),
-        latency_max=_quantile(latencies, 1.0),
+        latency_median=percentile(latencies, 50),
+        latency_p99=percentile(latencies, 99),
+        latency_max=percentile(latencies, 100),
         mtu=mtu,
         overhead=overhead,
         cuts=tuple(_cut_result(ledger, cut) for cut in ledger.cuts),
@@ -109,10 +110,3 @@ def _always_reachable(unreachable: Sequence[str]) -> Check:
     if not unreachable:
         return Check(name, True, "over the other link")
     return Check(name, False, f"{len(unreachable)} times not, first {unreachable[0]}")
-
-
-def _quantile(ascending: list[float], share: float) -> float:
-    """Return the smallest value that ``share`` of all do not exceed; 0 if there is none."""
-    if not ascending:
-        return 0.0
-    return ascending[max(0, math.ceil(share * len(ascending)) - 1)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import math
 import re
 import socket
 import time
@@ -34,7 +33,7 @@ from knet_trio.cli.bench.peer.streaming import Ask, Handler, Streaming
 from knet_trio.cli.bench.peer.traffic import Traffic
 from knet_trio.cli.bench.peer.turns import TurnWatch
 from knet_trio.cli.bench.report import BenchReport
-from knet_trio.cli.bench.result import BenchResult, CaseResult, quantile
+from knet_trio.cli.bench.result import BenchResult, CaseResult
 from knet_trio.cli.bench.spread import Spread
 from knet_trio.cli.bench.yardstick import PARTS, Reading, Yardstick, read
 
@@ -85,12 +84,6 @@ def test_a_difference_is_shown_by_rounds_that_agree() -> None:
     assert not result.shows(Spread(1.5, 0.9, 2.0))
     del result.rounds[1:]
     assert not result.shows(Spread(4.0, 4.0, 4.0))
-
-
-def test_quantiles() -> None:
-    assert quantile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.0
-    assert quantile([1.0, 2.0, 3.0, 4.0], 0.99) == 4.0
-    assert math.isnan(quantile([], 0.5))
 
 
 def test_patterns() -> None:

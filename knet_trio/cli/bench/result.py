@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,13 +14,6 @@ from knet_trio.cli.bench.yardstick import Yardstick
 
 # More loss than this, in per cent, and a rate is not one that both sides sustain.
 MOST_LOSS: Final = 0.1
-
-
-def quantile(ascending: Sequence[float], share: float) -> float:
-    """Return the smallest value that ``share`` of all do not exceed; NaN if there is none."""
-    if not ascending:
-        return math.nan
-    return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
 
 
 @attrs.define

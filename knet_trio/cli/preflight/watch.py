@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -20,6 +20,7 @@ from knet_trio import (
     format_address,
     parse_address,
 )
+from knet_trio._core.percentile import percentile
 from knet_trio.address import Address
 from knet_trio.cli.doctor.mismatches import CRYPTO_CAUSES
 from knet_trio.cli.preflight.ears import Astray, Ears, Word, read_word
@@ -278,8 +279,8 @@ class Watch:
             enabled=status.enabled,
             sent=watched.sent,
             lost=watched.sent - len(watched.trips),
-            latency=_percentile(ranked, 50),
-            latency_p99=_percentile(ranked, 99),
+            latency=percentile(ranked, 50) if ranked else None,
+            latency_p99=percentile(ranked, 99) if ranked else None,
             timeout=watched.timeout,
             path_mtu=watched.path_mtu if watched.is_narrow else _fill(watched),
             own_mtu=watched.own_mtu,
@@ -385,8 +386,3 @@ def _format(status: LinkStatus) -> str:
     if status.dst_ipaddr is None or status.dst_port is None:
         return ""
     return format_address((status.dst_ipaddr, status.dst_port))
-
-
-def _percentile(ranked: Sequence[float], percent: int) -> float | None:
-    """Return the smallest sample that ``percent`` of all do not exceed."""
-    return ranked[-(-len(ranked) * percent // 100) - 1] if ranked else None

@@ -6,10 +6,10 @@ from typing import ClassVar, Final
 
 import attrs
 
+from knet_trio._core.percentile import percentile
 from knet_trio.cli.bench.bed import BARE, OURS, Bed, Dressing
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.network import Network
-from knet_trio.cli.bench.result import quantile
 
 _SIZE: Final = 64
 _WARM_UP: Final = 0.2
@@ -46,7 +46,7 @@ class Echo(Case):
             went = await here.call("roundtrip", handle=1, size=_SIZE, seconds=bed.seconds)
             samples = sorted(went["samples_us"])
             return {
-                "p50": quantile(samples, 0.5),
+                "p50": percentile(samples, 50),
                 "cpu": 1e6 * went["cpu"] / max(1, len(samples)),
                 "lost": went["lost"],
             }

@@ -7,12 +7,12 @@ from typing import ClassVar, Final
 import attrs
 import trio
 
+from knet_trio._core.percentile import percentile
 from knet_trio.cli.bench.bed import OURS, Bed, Timers, wait_up
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.peer.nobody import nobody
 from knet_trio.cli.bench.process import open_peer
-from knet_trio.cli.bench.result import quantile
 
 _RATE: Final = 20
 _SIZE: Final = 64
@@ -74,8 +74,8 @@ class RefusingHosts(Case):
             latencies = sorted(got["latencies_us"])
             return {
                 "cpu": 100 * (after["cpu"] - before["cpu"]) / (after["now"] - before["now"]),
-                "p50": quantile(latencies, 0.5) / 1e3,
-                "p99": quantile(latencies, 0.99) / 1e3,
+                "p50": percentile(latencies, 50) / 1e3,
+                "p99": percentile(latencies, 99) / 1e3,
                 "lost": streamed["sent"] - got["received"],
                 "downs": end_downs["downs"] - downs["downs"],
             }

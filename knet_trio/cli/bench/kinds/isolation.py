@@ -9,11 +9,11 @@ from typing import ClassVar, Final
 import attrs
 import trio
 
+from knet_trio._core.percentile import percentile
 from knet_trio.cli.bench.bed import OURS, Bed, Timers, wait_up
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.network import Network, Veth
 from knet_trio.cli.bench.process import BenchError, PeerProcess, open_peer
-from knet_trio.cli.bench.result import quantile
 
 _HOSTS: Final = (2, 3, 4, 5)
 _STUCK: Final = 2
@@ -97,13 +97,13 @@ class Isolation(Case):
                 await network.stand_still(_HOSTS.index(_STUCK))
                 stuck, lost = await self._stream(hub, rim, seconds)
                 nursery.cancel_scope.cancel()
-        free_p99, stuck_p99 = quantile(free, 0.99), quantile(stuck, 0.99)
+        free_p99, stuck_p99 = percentile(free, 99), percentile(stuck, 99)
         return {
             "later": stuck_p99 - free_p99,
             "free_p99": free_p99,
-            "free_max": quantile(free, 1.0),
+            "free_max": percentile(free, 100),
             "stuck_p99": stuck_p99,
-            "stuck_max": quantile(stuck, 1.0),
+            "stuck_max": percentile(stuck, 100),
             "lost": lost_before + lost,
         }
 

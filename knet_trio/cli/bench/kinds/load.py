@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Final
 import attrs
 import trio
 
+from knet_trio._core.percentile import percentile
 from knet_trio.cli.bench.bed import Bed, Dressing, Timers
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.kinds.throughput import CREDITS, LEAD, TAIL, per_second, window
 from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import PeerProcess
-from knet_trio.cli.bench.result import quantile
 
 _RATE: Final = 100
 _SIZE: Final = 64
@@ -114,8 +114,8 @@ class Load(Case):
                 "flaps": await _downs(peers) - downs,
                 "rate": per_second(got, "count"),
                 "loss": 100 * (1 - (got["received"] - got["wrong"]) / answers["source"]["sent"]),
-                "p50": quantile(latencies, 0.5) / 1e3,
-                "p99": quantile(latencies, 0.99) / 1e3,
+                "p50": percentile(latencies, 50) / 1e3,
+                "p99": percentile(latencies, 99) / 1e3,
                 "other_lost": answers["stream"]["sent"] - other["received"],
                 **dict(zip(_MEMORY, memory, strict=True)),
             }

@@ -6,12 +6,12 @@ from typing import ClassVar, Final
 
 import attrs
 
+from knet_trio._core.percentile import percentile
 from knet_trio.cli.bench.bed import MESSAGES, OURS, TCP, Bed, Dressing
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.kinds.streams import ROUNDS, meeting_point
 from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import BenchError
-from knet_trio.cli.bench.result import quantile
 
 _SIZE: Final = 100
 _WARM_UP: Final = 0.2
@@ -76,8 +76,8 @@ class Requests(Case):
                 raise BenchError("no request was answered")
             return {
                 "rate": len(samples) / went["seconds"],
-                "p50": quantile(samples, 0.5),
-                "p99": quantile(samples, 0.99),
+                "p50": percentile(samples, 50),
+                "p99": percentile(samples, 99),
                 "cpu": 1e6 * (went["cpu"] + after["cpu"] - before["cpu"]) / len(samples),
             }
 

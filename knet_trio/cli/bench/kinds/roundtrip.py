@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import attrs
 
+from knet_trio._core.percentile import percentile
 from knet_trio.cli.bench.bed import Bed, Dressing
 from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import BenchPeer
-from knet_trio.cli.bench.result import quantile
 
 _WARM_UP = 0.2
 
@@ -63,8 +63,8 @@ class RoundTrip(Case):
         samples = sorted(went["samples_us"])
         cpu = went["cpu"] + after["cpu"] - before["cpu"]
         return {
-            "p50": quantile(samples, 0.5),
-            "p99": quantile(samples, 0.99),
+            "p50": percentile(samples, 50),
+            "p99": percentile(samples, 99),
             "rate": len(samples) / went["seconds"],
             "cpu": 1e6 * cpu / max(1, len(samples)),
             "lost": went["lost"],

@@ -16,6 +16,7 @@ import attrs
 import trio
 from trio.abc import Instrument
 
+from knet_trio._core.percentile import percentile
 from knet_trio.cli.bench.peer.commands import Answer, Arguments, Command, CommandError
 
 # How long the task that measures the waiting sleeps each time.
@@ -146,8 +147,8 @@ class Watching:
         turns = sorted(measured.turns)
         return {
             "turns": len(turns),
-            "p50": turns[len(turns) // 2],
-            "p99": turns[len(turns) * 99 // 100],
+            "p50": percentile(turns, 50),
+            "p99": percentile(turns, 99),
             "longest": turns[-1],
             "waited": max(measured.waits, default=0.0),
             "delayed": max(measured.delays, default=0.0),
