@@ -1,15 +1,25 @@
-"""Checks of the name, the Ethernet address and the IP addresses of a network device."""
+"""Network devices: the names and addresses that they can have, and tap devices."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import struct
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Final, TypeAlias
 
 from knet_trio.errors import InvalidArgumentError, shown
 
 MAX_NAME: Final = 15
+
+# Source: linux/if_tun.h.
+TUN_DEVICE: Final = "/dev/net/tun"
+TUNSETIFF: Final = 0x400454CA
+IFF_TAP: Final = 0x0002
+IFF_NO_PI: Final = 0x1000
+IFF_TUN_EXCL: Final = 0x8000
+_REQUEST: Final = struct.Struct("16sH22x")
 
 Interface: TypeAlias = IPv4Interface | IPv6Interface
 _MAC: Final = re.compile("[0-9A-Fa-f]{1,2}(:[0-9A-Fa-f]{1,2}){5}")
@@ -69,3 +79,28 @@ def parse_interface(address: object) -> Interface:
             f"no device can have the address {interface.ip}: give a unicast address"
         )
     return interface
+
+
+def attach_tap(name: str, *, new: bool = False) -> int:
+    """Return a descriptor of the tap device of that name, which is made if there is none.
+
+    It is a device of the network namespace that the thread is in. One that was made here goes when
+    the descriptor is closed.
+
+    Args:
+        name: The name of the device.
+        new: Refuse one that is there: it may be somebody else's.
+
+    Raises:
+        OSError: The system refuses it; EBUSY if the device is taken, or there although a new one
+            was asked for.
+    """
+    fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        # No packet information: what is read is a frame, and nothing before it.
+        flags = IFF_TAP | IFF_NO_PI | (IFF_TUN_EXCL if new else 0)
+        fcntl.ioctl(fd, TUNSETIFF, _REQUEST.pack(os.fsencode(name), flags))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -14,12 +14,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
 # Source: linux/if_tun.h.
-TUN_DEVICE: Final = "/dev/net/tun"
-TUNSETIFF: Final = 0x400454CA
 TUNGETIFF: Final = 0x800454D2
-IFF_TAP: Final = 0x0002
-IFF_NO_PI: Final = 0x1000
-IFF_TUN_EXCL: Final = 0x8000
 
 # Source: linux/sockios.h, linux/if.h, linux/if_arp.h.
 SIOCGIFFLAGS: Final = 0x8913
@@ -55,24 +50,6 @@ _ATTRIBUTE: Final = struct.Struct("HH")
 _ANSWER: Final = 65536
 # An IPv4 network with this prefix length has no broadcast address.
 _POINT_TO_POINT: Final = 31
-
-
-def make_device(name: str) -> int:
-    """Create a tap device and return its descriptor; closing that removes the device.
-
-    Raises:
-        OSError: The system refuses; EBUSY if a network device has that name already.
-    """
-    fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        # IFF_NO_PI: a read returns a frame and nothing before it. IFF_TUN_EXCL: an existing device
-        # of somebody else is not taken over.
-        flags = IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL
-        fcntl.ioctl(fd, TUNSETIFF, _WITH_FLAGS.pack(os.fsencode(name), flags))
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 def open_control() -> socket.socket:

@@ -14,7 +14,13 @@ import attrs
 import trio
 
 from knet_trio import BusyError, InvalidArgumentError
-from knet_trio._devices import Interface, check_device_name, parse_mac
+from knet_trio._devices import (
+    TUN_DEVICE,
+    Interface,
+    attach_tap,
+    check_device_name,
+    parse_mac,
+)
 from knet_trio.errors import is_integer, shown
 from knet_trio.tap import _system
 from knet_trio.tap._arguments import DEFAULT_MTU, check_mtu, parse_interfaces
@@ -306,7 +312,7 @@ async def _open_tap(
 
 def _make_device(name: str) -> int:
     try:
-        return _system.make_device(name)
+        return attach_tap(name, new=True)
     except OSError as error:
         doing = f"cannot make the tap device {name}"
         if error.errno == errno.EBUSY:
@@ -316,7 +322,7 @@ def _make_device(name: str) -> int:
             ) from error
         if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
             advice = (
-                f"{_system.TUN_DEVICE} is missing: load the kernel's module with `modprobe tun`, or"
+                f"{TUN_DEVICE} is missing: load the kernel's module with `modprobe tun`, or"
                 " give the container the device"
             )
             raise TapError.from_os_error(doing, error, advice) from error

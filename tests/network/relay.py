@@ -22,14 +22,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from knet_trio._devices import attach_tap
 from tests.interop.namespaces import inside
 from tests.network.frames import ETHERNET, find_datagram, find_message, flip_bit
 
 # Source: linux/if_tun.h.
-TUNSETIFF: Final = 0x400454CA
 TUNSETCARRIER: Final = 0x400454E2
-IFF_TAP: Final = 0x0002
-IFF_NO_PI: Final = 0x1000
 
 MOST_AT_ONCE: Final = 64
 # Seconds for which a frame is held back so that others get in front of it.
@@ -93,10 +91,7 @@ class Tap:
     def attach(self) -> None:
         """Take the device, which has a carrier from now on."""
         with inside(self.namespace):
-            # It is the device of that namespace in which the file was opened.
-            self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        request = struct.pack("16sH22x", self.device.encode(), IFF_TAP | IFF_NO_PI)
-        fcntl.ioctl(self.fd, TUNSETIFF, request)
+            self.fd = attach_tap(self.device)
 
     def detach(self) -> None:
         """Let go of a device, or of the file of one that is gone."""

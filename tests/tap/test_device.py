@@ -93,10 +93,10 @@ async def test_a_name_that_is_taken_is_said(places: Places) -> None:
 async def test_what_the_system_refuses_is_said_with_what_to_do(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> int:
+    def refuse(_: str, *, new: bool) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(_system, "make_device", refuse)
+    monkeypatch.setattr("knet_trio.tap.device.attach_tap", refuse)
     right = number in (errno.EACCES, errno.EPERM)
     with pytest.raises(TapError, match="CAP_NET_ADMIN" if right else "modprobe tun") as caught:
         async with open_tap(DEVICE):
