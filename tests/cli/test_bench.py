@@ -46,7 +46,8 @@ from knet_trio.cli.bench.kinds.streams import LinkChoice, StreamCut, StreamLoss,
 from knet_trio.cli.bench.kinds.throughput import Throughput
 from knet_trio.cli.bench.kinds.turns import LongTurns
 from knet_trio.cli.bench.libknet import build
-from knet_trio.cli.bench.network import namespaces_missing, open_network
+from knet_trio.cli.bench.namespaces import namespaces_missing
+from knet_trio.cli.bench.network import open_network
 from knet_trio.cli.bench.process import PYTHON_PEER, BenchError, PeerError, open_peer
 from knet_trio.cli.bench.report import BenchReport
 from knet_trio.cli.bench.runner import run_cases

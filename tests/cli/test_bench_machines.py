@@ -87,8 +87,7 @@ class Program:
 
 @asynccontextmanager
 async def program(pair: NamespacePair, side: int, *arguments: object) -> AsyncGenerator[Program]:
-    within = ("ip", "netns", "exec", pair.names[side])
-    async with started("bench", *arguments, within=within) as process:
+    async with started("bench", *arguments, within=pair.within(side)) as process:
         yield Program(process)
 
 

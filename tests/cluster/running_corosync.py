@@ -111,7 +111,7 @@ def running(
         f"exec corosync -f -c /etc/corosync/corosync.conf 2>{directory}/log",
     ]
     # The log is opened before /run and the like are hidden, so the test can read it.
-    enter = ["ip", "netns", "exec", pair.names[0], "unshare", "--mount", "--uts"]
+    enter = pair.within(0, "unshare", "--mount", "--uts")
     log = directory / "log"
     log.touch()
     with subprocess.Popen(

@@ -26,6 +26,7 @@ from typing import Any, Final
 import trio
 
 from tests.interop.c_client import CNodeDiedError, CProcess, LogLine
+from tests.interop.namespaces import within
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 # Seconds between two looks at a link.
@@ -363,8 +364,8 @@ async def open_c_node(
     options = {"host_id": host_id, "log_level": log_level, "privileged": privileged}
     command = [sys.executable, "-m", program, json.dumps(options)]
     if namespace is not None:
-        # `ip netns exec` becomes the command: signals to the process reach the node itself.
-        command = ["ip", "netns", "exec", namespace, *command]
+        # The process becomes the command: signals to it reach the node itself.
+        command = within(namespace, *command)
     process = await trio.lowlevel.open_process(
         command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=ROOT
     )

@@ -7,7 +7,6 @@ their sockets are told nothing of it. Packets of other protocols than UDP and SC
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import ClassVar, Final
 
 import trio
 
-from tests.interop.namespaces import COMMAND_LIMIT, NamespaceError, NamespacePair
+from tests.interop.namespaces import NamespacePair, built
 from tests.interop.pairs import POLL
 
 BRIDGE: Final = 2
@@ -62,14 +61,14 @@ class NetemPair(NamespacePair):
 
     def _join(self, i: int) -> None:
         bridge = f"bridge{i}"
-        self._ip(BRIDGE, "link", "add", bridge, "type", "bridge", "mcast_snooping", "0")
-        self._ip(BRIDGE, "link", "set", bridge, "up")
+        self.ip(BRIDGE, "link", "add", bridge, "type", "bridge", "mcast_snooping", "0")
+        self.ip(BRIDGE, "link", "set", bridge, "up")
         for side in (0, 1):
             port = self._port(side, i)
             end = ("type", "veth", "peer", "name", port, "netns", self.names[BRIDGE])
             # A train leaves as the packets that a wire would carry, each with a fate of its own.
-            self._ip(side, "link", "add", self.device(i), "gso_max_segs", "1", *end)
-            self._ip(BRIDGE, "link", "set", port, "master", bridge, "up")
+            self.ip(side, "link", "add", self.device(i), "gso_max_segs", "1", *end)
+            self.ip(BRIDGE, "link", "set", port, "master", bridge, "up")
             self._tc([f"qdisc add dev {port} root handle 1: prio bands 3 priomap" + " 0" * 16])
 
     @staticmethod
@@ -78,18 +77,8 @@ class NetemPair(NamespacePair):
 
     def _tc(self, lines: Iterable[str]) -> str:
         """Run commands of tc at the bridge, all at once: a process takes its time here."""
-        command = ("tc", "-netns", self.names[BRIDGE], "-json", "-statistics", "-batch", "-")
-        done = subprocess.run(
-            command,
-            input="".join(f"{line}\n" for line in lines),
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_LIMIT,
-            check=False,
-        )
-        if done.returncode:
-            raise NamespaceError(f"{' '.join(command)}: {done.stderr}")
-        return done.stdout
+        text = "".join(f"{line}\n" for line in lines)
+        return self.tc(BRIDGE, "-json", "-statistics", "-batch", "-", text=text)
 
     def treat(
         self, i: int, conditions: str, *, toward: int | None = None, together: bool = False
@@ -184,10 +173,5 @@ def netem_pair(links: int = 1, *, mtu: int = 1500) -> Generator[NetemPair, None,
 
     The calling thread is in the first one, since associations are made at any time.
     """
-    pair = NetemPair(links)
-    try:
-        pair.build(mtu)
-        with pair.inside(0):
-            yield pair
-    finally:
-        pair.remove()
+    with built(NetemPair(links), mtu) as pair, pair.inside(0):
+        yield pair

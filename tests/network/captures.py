@@ -43,9 +43,9 @@ async def captured(
 ) -> AsyncGenerator[None, None]:
     """All UDP on that side's device, `None` for that of pair 0, is in the file after the block."""
     interface = namespaces.device(0) if device is None else device
-    command = ["ip", "netns", "exec", namespaces.names[side]]
+    command = namespaces.within(side, "tcpdump")
     # Each packet is written at once, and by root: the file is where tcpdump's own user may not be.
-    command += ["tcpdump", "-i", interface, "-U", "--immediate-mode", "-Z", "root"]
+    command += ["-i", interface, "-U", "--immediate-mode", "-Z", "root"]
     # A burst needs a place for each frame, as large as a frame may be.
     command += ["-B", _BUFFER, *(options or ("-s", _LARGEST)), "-w", str(file), "udp"]
     process = await trio.lowlevel.open_process(command, stderr=PIPE)

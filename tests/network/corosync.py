@@ -83,7 +83,7 @@ async def _open_host(
         _CONFIG.format(cipher=cipher, hash=hash, key=key, first=first, second=second, state=place)
     )
     # That gives it mounts of its own, too.
-    command = ["ip", "netns", "exec", namespaces.names[side], "sh", "-c", _START, str(file)]
+    command = namespaces.within(side, "sh", "-c", _START, str(file))
     process = await trio.lowlevel.open_process(command, stdout=PIPE, stderr=STDOUT)
     try:
         yield process

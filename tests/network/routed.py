@@ -5,11 +5,10 @@ A path whose far half may become narrow: our kernel cannot know, and the router 
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import ClassVar, Final
 
-from tests.interop.namespaces import NamespacePair
+from tests.interop.namespaces import NamespacePair, built
 
 ROUTER: Final = 2
 
@@ -32,29 +31,23 @@ class RoutedPair(NamespacePair):
         for side in (0, 1):
             there = f"veth{side}"
             end = ("type", "veth", "peer", "name", there, "netns", self.names[ROUTER])
-            self._ip(side, "link", "add", self.device(i), *end)
-            self._ip(ROUTER, "address", "add", f"{self.gateway(side)}/24", "dev", there)
-            self._ip(ROUTER, "link", "set", there, "up")
+            self.ip(side, "link", "add", self.device(i), *end)
+            self.ip(ROUTER, "address", "add", f"{self.gateway(side)}/24", "dev", there)
+            self.ip(ROUTER, "link", "set", there, "up")
 
     def build(self, mtu: int) -> None:
         """Make the namespaces and what joins them; `routed_pair` does it."""
         super().build(mtu)
         for side in (0, 1):
-            self._ip(side, "route", "add", "default", "via", self.gateway(side))
+            self.ip(side, "route", "add", "default", "via", self.gateway(side))
         self.run(ROUTER, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
 
     def set_far_mtu(self, mtu: int) -> None:
         """Set the MTU of the far half, at both of its ends."""
-        self._ip(ROUTER, "link", "set", "veth1", "mtu", str(mtu))
+        self.ip(ROUTER, "link", "set", "veth1", "mtu", str(mtu))
         self.set_mtu(0, mtu, side=1)
 
 
-@contextmanager
-def routed_pair() -> Generator[RoutedPair, None, None]:
+def routed_pair() -> AbstractContextManager[RoutedPair]:
     """Two namespaces joined by way of a router, with an MTU of 1500; gone when the block ends."""
-    pair = RoutedPair(1)
-    try:
-        pair.build(1500)
-        yield pair
-    finally:
-        pair.remove()
+    return built(RoutedPair(1))

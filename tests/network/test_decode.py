@@ -91,7 +91,7 @@ async def capture_libknet(namespaces: NamespacePair, place: Path) -> Sequence[di
     device = ["decode", "-i", namespaces.device(0), "--json", "--key", str(place / "old.key")]
     with open(place / "live.json", "wb") as live:  # noqa: ASYNC230  # a moment
         process = await trio.lowlevel.open_process(
-            ["ip", "netns", "exec", namespaces.names[0], *COMMAND, *device],
+            namespaces.within(0, *COMMAND, *device),
             stdout=live,
             stderr=PIPE,
         )

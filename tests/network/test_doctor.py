@@ -461,7 +461,7 @@ async def look_at(names: list[str], directory: Path) -> dict[str, Outcome]:
     async with open_wires(WIRES) as wires, trio.open_nursery() as nursery:
         # All of them are at one address, and each is to get its errors.
         wires.namespaces.run(THERE, "sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=0")
-        here = ("ip", "netns", "exec", wires.namespaces.names[HERE])
+        here = wires.namespaces.within(HERE)
         ward = Ward(wires, directory)
         peers = [PEERS[name] for name in names if name in PEERS]
         if peers:

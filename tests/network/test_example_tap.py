@@ -110,7 +110,7 @@ async def open_ethernet(key: Path) -> AsyncGenerator[Ethernet]:
             programs: list[Program] = []
             for side, address in enumerate(ADDRESSES):
                 arguments = (DEVICE, f"{address}/24", key, hosts[side], hosts[1 - side])
-                within = ("ip", "netns", "exec", namespaces.names[side])
+                within = namespaces.within(side)
                 started_here = started("tap.py", *arguments, within=within)
                 programs.append(await stack.enter_async_context(started_here))
             yield Ethernet(namespaces, tuple(programs), port)

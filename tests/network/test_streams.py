@@ -76,9 +76,8 @@ class StreamProcess:
 async def open_process(wires: Wires, side: int, plan: Plan) -> AsyncGenerator[StreamProcess]:
     """One of the processes, in its namespace."""
     command = [sys.executable, "-m", "tests.network.stream_process", json.dumps(attrs.asdict(plan))]
-    namespace = wires.namespaces.names[side]
     process = await trio.lowlevel.open_process(
-        ["ip", "netns", "exec", namespace, *command], stdout=PIPE, cwd=ROOT
+        wires.namespaces.within(side, *command), stdout=PIPE, cwd=ROOT
     )
     try:
         yield StreamProcess(process)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any, Final
@@ -156,16 +156,9 @@ class Ward:
             with self.wires.namespaces.inside(side):
                 return trio.socket.socket(type=trio.socket.SOCK_DGRAM)
 
-    @contextmanager
-    def firewall(self, side: int, chain: str, *rule: str) -> Generator[None]:
-        """A rule of the firewall on that side, for UDP."""
-        command = ("iptables", "-w", "5")
-        what = (chain, "-p", "udp", *rule)
-        self.wires.namespaces.run(side, *command, "-A", *what)
-        try:
-            yield
-        finally:
-            self.wires.namespaces.run(side, *command, "-D", *what)
+    def firewall(self, side: int, chain: str, *rule: str) -> AbstractContextManager[None]:
+        """A rule of the firewall on that side, for UDP, while the block runs."""
+        return self.wires.namespaces.rules(side, " ".join((chain, "-p udp", *rule)))
 
 
 async def up(pair: Patients) -> None:

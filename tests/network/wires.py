@@ -11,7 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from subprocess import PIPE
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final
 
 import trio
 
-from tests.interop.namespaces import NamespacePair, namespaces_missing
+from tests.interop.namespaces import NamespacePair, built, namespaces_missing
 from tests.interop.pairs import POLL
 from tests.network.relay import Conditions, Tallies
 
@@ -50,12 +50,12 @@ class TapPair(NamespacePair):
             self._make(side, i)
 
     def _make(self, side: int, i: int) -> None:
-        self._ip(side, "tuntap", "add", "dev", self.device(i), "mode", "tap")
-        self._ip(side, "link", "set", self.device(i), "txqueuelen", str(QUEUE))
+        self.ip(side, "tuntap", "add", "dev", self.device(i), "mode", "tap")
+        self.ip(side, "link", "set", self.device(i), "txqueuelen", str(QUEUE))
 
     def delete_device(self, i: int, *, side: int = 0) -> None:
         """Delete one side's device, with its addresses and routes."""
-        self._ip(side, "link", "delete", self.device(i))
+        self.ip(side, "link", "delete", self.device(i))
 
     def create_device(self, i: int, *, side: int = 0, mtu: int = 1500) -> None:
         """Make it again as it was; it has no carrier until the relay has attached to it."""
@@ -65,8 +65,8 @@ class TapPair(NamespacePair):
     def move_address(self, i: int, to: int, *, side: int = 0) -> None:
         """Take the IPv4 address of pair i from its device, and give it to that of another pair."""
         address = f"{self.v4(side, i)}/24"
-        self._ip(side, "address", "delete", address, "dev", self.device(i))
-        self._ip(side, "address", "add", address, "dev", self.device(to))
+        self.ip(side, "address", "delete", address, "dev", self.device(i))
+        self.ip(side, "address", "add", address, "dev", self.device(to))
 
     @contextmanager
     def slow(
@@ -89,19 +89,13 @@ class TapPair(NamespacePair):
         finally:
             self.run(side, "tc", "qdisc", "delete", *device)
 
-    @contextmanager
-    def rule(self, side: int, chain: str, i: int, *target: str) -> Generator[None, None, None]:
+    def rule(self, side: int, chain: str, i: int, *target: str) -> AbstractContextManager[None]:
         """A rule of the firewall for UDP on that device, as long as the block lasts.
 
         `chain` is INPUT or OUTPUT; `target` is the rest of the rule, as `"-j", "DROP"`.
         """
         way = {"INPUT": "-i", "OUTPUT": "-o"}[chain]
-        rule = (chain, "-p", "udp", way, self.device(i), *target)
-        self.run(side, "iptables", "-w", "5", "-A", *rule)
-        try:
-            yield
-        finally:
-            self.run(side, "iptables", "-w", "5", "-D", *rule)
+        return self.rules(side, " ".join((chain, "-p udp", way, self.device(i), *target)))
 
 
 class Wires:
@@ -187,9 +181,7 @@ class Wires:
 @asynccontextmanager
 async def open_wires(wires: int = 1, *, mtu: int = 1500) -> AsyncGenerator[Wires, None]:
     """Two namespaces joined by that many wires; gone when the block ends."""
-    namespaces = TapPair(wires)
-    try:
-        namespaces.build(mtu)
+    with built(TapPair(wires), mtu) as namespaces:
         options = {"names": namespaces.names, "wires": wires, "seed": SEED}
         command = [sys.executable, "-m", "tests.network.relay", json.dumps(options)]
         process = await trio.lowlevel.open_process(
@@ -201,5 +193,3 @@ async def open_wires(wires: int = 1, *, mtu: int = 1500) -> AsyncGenerator[Wires
             yield opened
         finally:
             await opened.end()
-    finally:
-        namespaces.remove()

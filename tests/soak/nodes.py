@@ -12,6 +12,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from tests.interop.namespaces import within
 from tests.soak.messages import Name
 from tests.soak.node import Settings
 
@@ -42,7 +43,7 @@ class NodeProcess:
             self._process = await nursery.start(
                 partial(
                     trio.run_process,
-                    ["ip", "netns", "exec", self._namespace, *program],
+                    within(self._namespace, *program),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     cwd=ROOT,

@@ -7,18 +7,18 @@ iptables counts it, and what comes out at a host's interface is what got through
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import permutations, product
 from typing import Final, NamedTuple
 
+from tests.interop.namespaces import Namespaces
+
 HOSTS: Final = (1, 2, 3)
 NETWORKS: Final = (0, 1)
 PORT: Final = 5405
-_LIMIT: Final = 20.0
+_HUB: Final = 0
 
 
 class Way(NamedTuple):
@@ -54,33 +54,31 @@ class Wires:
     """The namespaces and what joins them; ``loss`` is the share of packets that get lost."""
 
     def __init__(self, loss: float) -> None:
-        self._prefix = f"knet-soak-{os.getpid()}"
+        # By the numbers of the hosts, which are 1, 2, 3.
+        self._namespaces = Namespaces("hub", *map(str, HOSTS))
         self._loss = loss
-        self.hub: Final = f"{self._prefix}-hub"
         self._cut: dict[str, list[Way]] = {}
 
     def name(self, host: int) -> str:
         """The namespace of a host."""
-        return f"{self._prefix}-{host}"
+        return self._namespaces.names[host]
 
     def build(self) -> None:
         """Make all of it."""
-        for name in (self.hub, *map(self.name, HOSTS)):
-            _run("ip", "netns", "add", name)
-            _run("ip", "-netns", name, "link", "set", "lo", "up")
+        self._namespaces.make()
         self._in_hub("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
         for host, network in product(HOSTS, NETWORKS):
             near, far = f"eth{network}", f"h{host}n{network}"
-            end = ("type", "veth", "peer", "name", far, "netns", self.hub)
+            end = ("type", "veth", "peer", "name", far, "netns", self.name(_HUB))
             self._ip(host, "link", "add", near, "address", _mac(host, network, 2), *end)
             # A packet is lost on its own account, so the kernel has to cut trains before the hub.
             self._ip(host, "link", "set", near, "gso_max_segs", "1")
             self._ip(host, "address", "add", f"{address(host, network)}/24", "dev", near)
-            _run("ip", "-netns", self.hub, "link", "set", far, "address", _mac(host, network, 1))
+            self._ip(_HUB, "link", "set", far, "address", _mac(host, network, 1))
             hub_address = f"10.8{network}.{host}.1/24"
-            _run("ip", "-netns", self.hub, "address", "add", hub_address, "dev", far)
-            _run("ip", "-netns", self.hub, "link", "set", far, "up")
-            self._neighbour(self.hub, far, address(host, network), _mac(host, network, 2))
+            self._ip(_HUB, "address", "add", hub_address, "dev", far)
+            self._ip(_HUB, "link", "set", far, "up")
+            self._neighbour(_HUB, far, address(host, network), _mac(host, network, 2))
             self._bring_up(host, network)
         for way in WAYS:
             chain = _chain(way)
@@ -93,9 +91,7 @@ class Wires:
 
     def remove(self) -> None:
         """Delete what ``build`` made, also when it failed halfway."""
-        for name in (self.hub, *map(self.name, HOSTS)):
-            if os.path.exists(f"/run/netns/{name}"):
-                _run("ip", "netns", "delete", name)
+        self._namespaces.remove()
 
     # Cuts.
 
@@ -128,7 +124,7 @@ class Wires:
         interface, hub = f"eth{network}", f"10.8{network}.{host}.1"
         self._ip(host, "link", "set", interface, "up")
         # Looking for the neighbour would take time, and lose what is sent meanwhile.
-        self._neighbour(self.name(host), interface, hub, _mac(host, network, 1))
+        self._neighbour(host, interface, hub, _mac(host, network, 1))
         self._ip(host, "route", "replace", f"10.8{network}.0.0/16", "via", hub, "dev", interface)
 
     # What is counted.
@@ -147,18 +143,18 @@ class Wires:
             counted[way] = Passed(entered, lost, left)
         return counted
 
-    def _neighbour(self, namespace: str, interface: str, host: str, mac: str) -> None:
-        there = (host, "lladdr", mac, "dev", interface, "nud", "permanent")
-        _run("ip", "-netns", namespace, "neighbour", "replace", *there)
+    def _neighbour(self, side: int, interface: str, ip_address: str, mac: str) -> None:
+        there = (ip_address, "lladdr", mac, "dev", interface, "nud", "permanent")
+        self._ip(side, "neighbour", "replace", *there)
 
-    def _ip(self, host: int, *arguments: str) -> None:
-        _run("ip", "-netns", self.name(host), *arguments)
+    def _ip(self, side: int, *arguments: str) -> None:
+        self._namespaces.ip(side, *arguments)
 
     def _iptables(self, *arguments: str) -> None:
         self._in_hub("iptables", "-w", "5", *arguments)
 
     def _in_hub(self, *command: str) -> str:
-        return _run("ip", "netns", "exec", self.hub, *command)
+        return self._namespaces.run(_HUB, *command)
 
 
 def _rules(said: str) -> Iterator[tuple[int, str]]:
@@ -181,14 +177,6 @@ def _match(way: Way) -> tuple[str, ...]:
 
 def _mac(host: int, network: int, end: int) -> str:
     return f"02:00:00:{host:02x}:{network:02x}:{end:02x}"
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT, check=False)
-    if done.returncode:
-        said = done.stderr.strip() or done.stdout.strip()
-        raise RuntimeError(f"{' '.join(command)}: {said}")
-    return done.stdout
 
 
 @contextmanager

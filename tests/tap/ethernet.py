@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import combinations
 from typing import ClassVar, Final
@@ -21,7 +21,7 @@ import trio
 from knet_trio import CryptoConfig, Handle, open_handle
 from knet_trio.tap import AddressTable, Tap, TapError, carry_frames, open_tap
 from tests.cluster import PATIENCE, connect, wait_for
-from tests.interop.namespaces import NamespacePair, namespaces_missing
+from tests.interop.namespaces import NamespacePair, built, namespaces_missing
 
 DEVICE: Final = "knet0"
 ECHO_REQUEST: Final = 8
@@ -37,10 +37,6 @@ class Places(NamespacePair):
 
     SUFFIXES: ClassVar[tuple[str, ...]] = ("a", "b", "c")
 
-    def ip(self, side: int, *arguments: str) -> str:
-        """Run ``ip`` in a namespace."""
-        return self.run(side, "ip", *arguments)
-
     def socket(
         self, side: int, kind: socket.SocketKind, proto: int = 0, family: int = socket.AF_INET
     ) -> trio.socket.SocketType:
@@ -49,15 +45,9 @@ class Places(NamespacePair):
             return trio.socket.socket(family, kind, proto)
 
 
-@contextmanager
-def open_places() -> Generator[Places]:
+def open_places() -> AbstractContextManager[Places]:
     """Three namespaces; gone when the block ends."""
-    places = Places(0)
-    try:
-        places.build(1500)
-        yield places
-    finally:
-        places.remove()
+    return built(Places(0))
 
 
 async def taps_missing() -> str | None:

@@ -6,7 +6,7 @@
     runner.py    warm-up, then rounds in which every contender has its turn
     kinds/       one module for each kind of measurement
     process.py   a contender's process, as an object
-    network.py   loopback, or two network namespaces
+    network.py   loopback, or two network namespaces (namespaces.py)
     peer/        what runs in those processes;  libknet_peer/  the same in C, with libknet
     yardstick.py what the machine takes for a few small things, beside every case
     result.py    medians, spreads, ratios

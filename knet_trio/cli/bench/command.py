@@ -32,7 +32,8 @@ from knet_trio.cli.bench.machines.command import (
 from knet_trio.cli.bench.markdown import MarkdownError
 from knet_trio.cli.bench.markdown import check as check_document
 from knet_trio.cli.bench.markdown import write as write_document
-from knet_trio.cli.bench.network import Veth, namespaces_missing
+from knet_trio.cli.bench.namespaces import namespaces_missing
+from knet_trio.cli.bench.network import Veth
 from knet_trio.cli.bench.plot import draw
 from knet_trio.cli.bench.process import PYTHON_PEER, BenchError
 from knet_trio.cli.bench.report import BenchReport

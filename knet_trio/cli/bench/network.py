@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import ClassVar, Final
 
 import trio
 
+from knet_trio.cli.bench.namespaces import NamespaceError, VethPair
 from knet_trio.cli.bench.process import BenchError
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -20,7 +21,6 @@ _MTU: Final = 1500
 _FIRST_PORT: Final = 5405
 # Below what the system gives to sockets that ask for any port.
 _FREE_PORTS: Final = range(10000, 30000)
-_COMMAND_LIMIT: Final = 10.0
 _numbers = count()
 
 
@@ -80,19 +80,17 @@ class Veth(Network):
     name = "veth"
     least_mtu = 1300
 
-    def __init__(self) -> None:
-        prefix = f"knet-bench-{os.getpid()}-{next(_numbers)}"
-        self._names: Final = (f"{prefix}-a", f"{prefix}-b")
+    def __init__(self, pair: VethPair) -> None:
+        self._pair = pair
         self._ports = count(_FIRST_PORT)
-        self._links = 0
 
     def namespace(self, side: int) -> str | None:
         """Return the name that ``ip netns`` has for it."""
-        return self._names[side]
+        return self._pair.names[side]
 
     def address(self, side: int, link: int) -> str:
-        """10.88.<link>.1 or .2."""
-        return f"10.88.{link}.{side + 1}"
+        """Return the IPv4 address of the side's device."""
+        return self._pair.v4(side, link)
 
     def take_port(self, side: int, link: int) -> int:
         """Return the next port; nobody else uses any."""
@@ -100,20 +98,21 @@ class Veth(Network):
 
     async def take_down(self, side: int, link: int) -> None:
         """Set a side's interface down."""
-        await self._ip(side, "link", "set", f"veth{link}", "down")
+        await _in_thread(partial(self._pair.set_link, link, up=False, side=side))
 
     async def lose_all(self, link: int) -> None:
         """Lose every packet of a link on arrival, both ways: its senders notice nothing."""
-        for name in self._names:
-            rule = ("INPUT", "-i", f"veth{link}", "-j", "DROP")
-            await _run("ip", "netns", "exec", name, "iptables", "-w", "5", "-A", *rule)
+        for side in (0, 1):
+            await self._add_rule(side, *self._pair.losing(link))
 
     async def lose_some(self, share: float) -> None:
         """Lose that share of what arrives, both ways and on all links, at random."""
-        words = ("-m", "statistic", "--mode", "random", "--probability", f"{share:.4f}")
-        rule = ("INPUT", "-i", "veth+", *words, "-j", "DROP")
-        for name in self._names:
-            await _run("ip", "netns", "exec", name, "iptables", "-w", "5", "-A", *rule)
+        chance = ("-m", "statistic", "--mode", "random", "--probability", f"{share:.4f}")
+        for side in (0, 1):
+            await self._add_rule(side, "INPUT", "-i", "veth+", *chance, "-j", "DROP")
+
+    async def _add_rule(self, side: int, *rule: str) -> None:
+        await _in_thread(partial(self._pair.add_rule, side, *rule))
 
     async def send_singly(self) -> None:
         """Cut trains into packets before they leave, so that what is lost is single packets.
@@ -121,13 +120,16 @@ class Veth(Network):
         Otherwise they go through as a whole, up to 64 kB of them.
         """
         for side in (0, 1):
-            for link in range(self._links):
+            for link in range(self._pair.links):
                 await self._ip(side, "link", "set", f"veth{link}", "gso_max_segs", "1")
 
     async def share_address(self, address: str) -> None:
         """Give side 0 an address that is on no link; side 1 answers it over link 0."""
         await self._ip(0, "address", "add", f"{address}/32", "dev", "lo")
         await self._ip(1, "route", "add", address, "via", self.address(0, 0))
+
+    async def _ip(self, side: int, *arguments: str) -> None:
+        await _in_thread(partial(self._pair.ip, side, *arguments))
 
     async def narrow(self, link: int) -> None:
         """Limit what side 0 sends over a link to 100 Mbit/s, with a queue of 40 MB."""
@@ -139,33 +141,7 @@ class Veth(Network):
 
     async def _tbf(self, action: str, link: int, rate: str, burst: str) -> None:
         words = ("qdisc", action, "dev", f"veth{link}", "root", "tbf", "rate", rate)
-        await _run("tc", "-netns", self._names[0], *words, "burst", burst, "limit", "40m")
-
-    async def build(self, links: int) -> None:
-        """Make the namespaces and what joins them."""
-        for name in self._names:
-            await _run("ip", "netns", "add", name)
-        for side in (0, 1):
-            await self._ip(side, "link", "set", "lo", "up")
-        self._links = links
-        for link in range(links):
-            name = f"veth{link}"
-            end = ("type", "veth", "peer", "name", name, "netns", self._names[1])
-            await self._ip(0, "link", "add", name, *end)
-            for side in (0, 1):
-                address = f"{self.address(side, link)}/24"
-                await self._ip(side, "link", "set", name, "mtu", str(_MTU))
-                await self._ip(side, "address", "add", address, "dev", name)
-                await self._ip(side, "link", "set", name, "up")
-
-    async def remove(self) -> None:
-        """Delete what ``build`` made, also if it did not get to its end."""
-        for name in self._names:
-            if await trio.Path("/run/netns", name).exists():
-                await _run("ip", "netns", "delete", name)
-
-    async def _ip(self, side: int, *arguments: str) -> None:
-        await _run("ip", "-netns", self._names[side], *arguments)
+        await _in_thread(partial(self._pair.tc, 0, *words, "burst", burst, "limit", "40m"))
 
 
 def open_network(name: str, links: int = 1) -> AbstractAsyncContextManager[Network]:
@@ -184,22 +160,13 @@ async def open_veth(links: int = 1) -> AsyncGenerator[Veth]:
 
     Raises NetworkError if that is not possible.
     """
-    veth = Veth()
+    pair = VethPair(links)
     try:
-        await veth.build(links)
-        yield veth
+        await _in_thread(partial(pair.build, _MTU))
+        yield Veth(pair)
     finally:
         with trio.CancelScope(shield=True):
-            await veth.remove()
-
-
-def namespaces_missing() -> str | None:
-    """Return None if namespaces can be made, else the reason and what to do."""
-    if os.geteuid() != 0:
-        return "network namespaces need root"
-    packages = {"ip": "iproute2", "iptables": "iptables"}
-    lacking = [package for tool, package in packages.items() if shutil.which(tool) is None]
-    return f"network namespaces need: apt-get install {' '.join(lacking)}" if lacking else None
+            await _in_thread(pair.remove)
 
 
 def _is_free(kind: socket.SocketKind, port: int) -> bool:
@@ -211,18 +178,9 @@ def _is_free(kind: socket.SocketKind, port: int) -> bool:
     return True
 
 
-async def _run(*command: str) -> None:
-    with trio.move_on_after(_COMMAND_LIMIT) as scope:
-        # In a session of its own: Ctrl-C must not reach what takes the network away.
-        done = await trio.run_process(
-            command,
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            start_new_session=True,
-        )
-        if done.returncode:
-            said = (done.stderr or done.stdout).decode(errors="replace").strip()
-            raise NetworkError(f"{' '.join(command)}: {said}")
-    if scope.cancelled_caught:
-        raise NetworkError(f"{' '.join(command)}: not done in {_COMMAND_LIMIT:g} s")
+async def _in_thread(change: Callable[[], object]) -> None:
+    """Have a thread change the network; when cancelled, it ends what it is at first."""
+    try:
+        await trio.to_thread.run_sync(change)
+    except NamespaceError as error:
+        raise NetworkError(str(error)) from error

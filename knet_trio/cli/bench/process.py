@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import trio
 
+from knet_trio.cli.bench.namespaces import within
+
 # Seconds for a peer to end by itself before it is made to.
 _GRACE: Final = 5.0
 _READ: Final = 65536
@@ -154,8 +156,8 @@ async def open_peer(
     It is gone when the block ends, however it ends.
     """
     if namespace is not None:
-        # `ip netns exec` becomes the command, so the process is the peer itself.
-        command = ["ip", "netns", "exec", namespace, *command]
+        # The process is the peer itself.
+        command = within(namespace, *command)
     # In a session of its own, because Ctrl-C is for the bench, which then ends it.
     process = await trio.lowlevel.open_process(
         command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True

@@ -6,8 +6,8 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from knet_trio.cli.commands import knet_trio
-from tests.interop.namespaces import NamespacePair, inside
+from tests.interop.namespaces import NamespacePair, built, inside
 
 NAMES: Final = ("alpha", "beta", "gamma")
 LINKS: Final = 2
@@ -56,18 +56,18 @@ class Mesh(NamespacePair):
 
     def _join(self, i: int) -> None:
         switch = len(self.SUFFIXES) - 1
-        self._ip(switch, "link", "add", f"br{i}", "type", "bridge")
-        self._ip(switch, "link", "set", f"br{i}", "up")
+        self.ip(switch, "link", "add", f"br{i}", "type", "bridge")
+        self.ip(switch, "link", "set", f"br{i}", "up")
         for side in self.hosts:
             port = f"p{side}-{i}"
             end = ("type", "veth", "peer", "name", port, "netns", self.names[switch])
-            self._ip(side, "link", "add", self.device(i), *end)
+            self.ip(side, "link", "add", self.device(i), *end)
             self.plug(side, i, i)
-            self._ip(switch, "link", "set", port, "up")
+            self.ip(switch, "link", "set", port, "up")
 
     def plug(self, side: int, i: int, switch: int) -> None:
         """Plug the cable of a host's link into that switch."""
-        self._ip(len(self.SUFFIXES) - 1, "link", "set", f"p{side}-{i}", "master", f"br{switch}")
+        self.ip(len(self.SUFFIXES) - 1, "link", "set", f"p{side}-{i}", "master", f"br{switch}")
 
     def build(self, mtu: int) -> None:
         """Make the namespaces and what joins them."""
@@ -76,27 +76,10 @@ class Mesh(NamespacePair):
             for i in range(self.links):
                 self._dress(side, i, mtu)
 
-    @contextmanager
-    def rules(self, side: int, *rules: str) -> Generator[None]:
-        """Rules of a host's firewall, such as `INPUT -i veth1 -j DROP`, while the block runs."""
-        for rule in rules:
-            self.run(side, "iptables", "-w", "5", "-A", *rule.split())
-        try:
-            yield
-        finally:
-            for rule in rules:
-                self.run(side, "iptables", "-w", "5", "-D", *rule.split())
 
-
-@contextmanager
-def open_mesh() -> Generator[Mesh]:
+def open_mesh() -> AbstractContextManager[Mesh]:
     """Make three hosts with two links; gone when the block ends."""
-    mesh = Mesh()
-    try:
-        mesh.build(1500)
-        yield mesh
-    finally:
-        mesh.remove()
+    return built(Mesh())
 
 
 @attrs.frozen(kw_only=True)

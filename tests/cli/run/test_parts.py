@@ -99,7 +99,7 @@ async def test_what_changes_and_what_cannot(tmp_path: Path) -> None:
 async def test_a_tap_that_somebody_deletes_is_made_again(tmp_path: Path) -> None:
     lab = make_lab(tmp_path, TAP)
     with namespace_pair(links=1) as places:
-        within = ["ip", "netns", "exec", places.names[0]]
+        within = places.within(0)
         async with running(lab.path, "alpha", within=within) as alpha:
             assert "10.99.0.1/24" in places.run(0, "ip", "address", "show", "knet0")
             places.run(0, "ip", "link", "delete", "knet0")

@@ -29,7 +29,7 @@ async def test_three_hosts_take_four_commands(tmp_path: Path) -> None:
     # The ports are those of the file, which others may have here.
     with namespace_pair(1) as pair:
         place = ["env", "-C", str(tmp_path), f"XDG_RUNTIME_DIR={tmp_path}"]
-        within = ["ip", "netns", "exec", pair.names[0], *place]
+        within = pair.within(0, *place)
         assert (await run(*keygen, within=within)).status == 0
         async with AsyncExitStack() as stack:
             for host in hosts:
