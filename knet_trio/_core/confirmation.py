@@ -4,7 +4,8 @@
 
     UNCONFIRMED --- a pong with a stamp drawn since then ---> CONFIRMED --.
          ^                                                     |   ^     | another life does so
-         '------------------- contact is lost ----------------'   '------'
+         '---- contact is lost, or the other slot has ---------'   '------'
+               another life confirmed
 
 A packet that was sealed under a shared key may be a recording of any time. What shows that a host
 is there now is a pong, which brings back a stamp that this handle has drawn for it since its last
@@ -32,15 +33,16 @@ class LifeCue(enum.Enum):
     """What changes that."""
 
     PROVEN = "a pong of a life brings back a stamp that was drawn since the last change"
-    LAPSED = "contact with the host is lost"
+    LAPSED = "contact with the host is lost, or another life of it is confirmed in the other slot"
 
 
 LIFE_TRANSITIONS: Final = {
     (LifeStage.UNCONFIRMED, LifeCue.PROVEN): LifeStage.CONFIRMED,
+    (LifeStage.UNCONFIRMED, LifeCue.LAPSED): LifeStage.UNCONFIRMED,
     (LifeStage.CONFIRMED, LifeCue.PROVEN): LifeStage.CONFIRMED,
     (LifeStage.CONFIRMED, LifeCue.LAPSED): LifeStage.UNCONFIRMED,
 }
-"""What follows; every other cue changes nothing."""
+"""What follows. Each of them counts as a change."""
 
 
 class Credit(enum.Enum):
@@ -69,7 +71,7 @@ class Confirmation:
 
     Attributes:
         stage: Whether one is.
-        changes: How often that has changed. Stamps are bound to it, so that one that was drawn
+        changes: How many cues have changed it. Stamps are bound to it, so that one that was drawn
             before proves nothing.
     """
 
@@ -148,14 +150,10 @@ class Confirmation:
         return life != last
 
     def lapse(self) -> None:
-        """Believe no life any more: contact with the host is lost."""
-        if self._follow(LifeCue.LAPSED):
-            self._confirmed = None
+        """Believe no life any more, and no pong that is on its way."""
+        self._follow(LifeCue.LAPSED)
+        self._confirmed = None
 
-    def _follow(self, cue: LifeCue) -> bool:
-        stage = LIFE_TRANSITIONS.get((self.stage, cue))
-        if stage is None:
-            return False
-        self.stage = stage
+    def _follow(self, cue: LifeCue) -> None:
+        self.stage = LIFE_TRANSITIONS[self.stage, cue]
         self.changes += 1
-        return True

@@ -35,6 +35,8 @@ class InboundSequence:
         # since contact was lost told this number last.
         self._in_doubt = False
         self._told: int | None = None
+        # Where packets are told from copies, the same until one of them comes.
+        self._numbers_in_doubt = False
 
     @property
     def newest(self) -> int | None:
@@ -65,9 +67,12 @@ class InboundSequence:
         if is_newest is None:
             if self._in_doubt:
                 self._resolve(seq if self._told is None else self._told)
-        elif not is_newest and window.is_too_far(seq):
-            self._drop(DropCause.DUPLICATE)
-            return None
+        else:
+            if self._numbers_in_doubt:
+                self._resolve_numbers(seq)
+            if not is_newest and window.is_too_far(seq):
+                self._drop(DropCause.DUPLICATE)
+                return None
         if window.advance(seq):
             self._reassembly.clear()
         if window.is_delivered(seq):
@@ -85,9 +90,12 @@ class InboundSequence:
         if is_newest is None:
             if self._in_doubt:
                 self._resolve(seq if self._told is None else self._told)
-        elif not is_newest and window.is_too_far(seq):
-            self._drop(DropCause.DUPLICATE)
-            return False
+        else:
+            if self._numbers_in_doubt:
+                self._resolve_numbers(seq)
+            if not is_newest and window.is_too_far(seq):
+                self._drop(DropCause.DUPLICATE)
+                return False
         # Most come in their order: the next number, that nothing is known of.
         if window.deliver_next(seq):
             return True
@@ -107,8 +115,11 @@ class InboundSequence:
         if is_newest is None:
             if self._in_doubt:
                 return self._receive_each(run)
-        elif not is_newest and self._is_any_too_far(run):
-            return self._receive_each(run, is_newest=False)
+        else:
+            if self._numbers_in_doubt:
+                self._resolve_numbers(run.seq)
+            if not is_newest and self._is_any_too_far(run):
+                return self._receive_each(run, is_newest=False)
         self._data_since_forced = True
         if run.frag_num == 1 and self._window.advance_delivered(run.seq, len(run.payloads)):
             return run.payloads
@@ -258,7 +269,14 @@ class InboundSequence:
         self.clear()
         self._told_by.clear()
         self._told = self._last_forced = None
-        self._in_doubt = False
+        self._in_doubt = self._numbers_in_doubt = False
+
+    def doubt_numbers(self) -> None:
+        """Note that the numbers of packets that are told from copies may be of another life of it.
+
+        All that is known of its numbers comes from packets that are not.
+        """
+        self._numbers_in_doubt = True
 
     def contact_found(self) -> None:
         """Note that a link to the host has come up."""
@@ -272,7 +290,7 @@ class InboundSequence:
         """
         self._reassembly.clear()
         self._contact = False
-        self._in_doubt = True
+        self._in_doubt = self._numbers_in_doubt = True
         self._told = None
 
     def _resolve(self, seq: int) -> None:
@@ -284,6 +302,12 @@ class InboundSequence:
         marked, so keeping the marks does no harm.
         """
         self._in_doubt = False
+        if _is_behind(seq, self._window.newest):
+            self.clear()
+
+    def _resolve_numbers(self, seq: int) -> None:
+        """Judge by a number that is of no copy whether they began or came round meanwhile."""
+        self._numbers_in_doubt = False
         if _is_behind(seq, self._window.newest):
             self.clear()
 

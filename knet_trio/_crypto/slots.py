@@ -9,6 +9,7 @@ one. See knet_handle_crypto_set_config(3).
 from __future__ import annotations
 
 import hmac
+import itertools
 import secrets
 from collections.abc import Sequence
 from typing import Final, TypeAlias
@@ -61,12 +62,15 @@ class CryptoSlots:
             are accepted.
         sealer: The cipher in use, None for none.
         life: The life of this host, in which the envelopes of model ``aead`` are sealed.
+        numbers: Counts up, to tell apart what is kept of hosts for each slot, whatever becomes of
+            both.
     """
 
     def __init__(self, *, allow_clear_traffic: bool | None = None, host_id: int = 0) -> None:
         self._clear_traffic = allow_clear_traffic
         self._host_id = host_id
         self.life = Life()
+        self.numbers = itertools.count(1)
         # Keys are compared by what this makes of them, so that none is kept.
         self._secret = secrets.token_bytes(_SECRET_SIZE)
         self._digests: dict[int, bytes] = {}

@@ -168,6 +168,8 @@ def _ping_received(
             _take_number(host, link, ping)
         else:
             credentials.take()
+            if not ping.timed:
+                _take_number(host, link, ping)
         _count(link, PacketKind.PING, size)
         link.address.hear_peer(context.now())
         link.output.pong(ping, answer)
@@ -228,8 +230,6 @@ def _pong_received(
     else:
         credentials.take()
     host.trust.pong_received(now)
-    if not answered.counted:
-        return
     if action is Action.FOLLOW:
         challenged = link.follow(source)
         # The ping that was the reason to ask may be a copy of one that came before the link moved.
@@ -238,7 +238,8 @@ def _pong_received(
                 _take_number(host, link, challenged.ping)
             if not challenged.greeted:
                 link.output.pong(challenged.ping, credentials.answer)
-    link.pong_received(sent, now)
+    if answered.counted:
+        link.pong_received(sent, now)
 
 
 def _take_number(host: HostState, link: NetworkLinkState, ping: Ping) -> None:

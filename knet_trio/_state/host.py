@@ -123,9 +123,13 @@ class HostState:
         trust = credentials.trust
         assert trust is not None
         log, slot = self.context.log, self.context.crypto.number(trust.sealer)
+        is_first = self.trust.life is None
         again = self.trust.confirm(credentials, reachable=bool(self.ranked))
         if again:
             self.inbound.restarted()
+        elif is_first:
+            # It may have started again since this host heard of its numbers in other envelopes.
+            self.inbound.doubt_numbers()
         text = "host %d (%s) has answered in crypto slot %d: %s"
         what = "another life of it than before" if again else "what it sends from now on is taken"
         key = (text, self.host_id, slot)

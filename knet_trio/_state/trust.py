@@ -24,7 +24,8 @@ class SlotTrust:
     Args:
         sealer: The envelopes.
         host_id: The host.
-        number: Tells it apart from all others of this host, of earlier slots too.
+        number: Tells it apart from all others of this handle, also of earlier slots, and of a host
+            that was removed and is added again.
 
     Attributes:
         sealer: The same.
@@ -108,6 +109,7 @@ class HostTrust:
 
     Attributes:
         is_up: Whether a link to the host is up.
+        life: The life that was confirmed last, in whichever slot; None if those slots are gone.
     """
 
     def __init__(
@@ -123,9 +125,7 @@ class HostTrust:
         self._now = now
         self._timeout = timeout
         self._slots: dict[PacketSealer, SlotTrust] = {}
-        self._made = 0
-        # The life that was confirmed last, in whichever slot; None if those slots are gone.
-        self._life: bytes | None = None
+        self.life: bytes | None = None
         self._pong_at = -math.inf
 
     def of(self, sealer: PacketSealer) -> SlotTrust:
@@ -133,8 +133,8 @@ class HostTrust:
         trust = self._slots.get(sealer)
         if trust is None:
             self.forget_cleared()
-            self._made += 1
-            trust = self._slots[sealer] = SlotTrust(sealer, self._host_id, self._made)
+            number = next(self._crypto.numbers) & _MASK
+            trust = self._slots[sealer] = SlotTrust(sealer, self._host_id, number)
         elif not self.is_up and trust.confirmation.life is not None:
             self._look_at_silence()
         return trust
@@ -173,14 +173,19 @@ class HostTrust:
         trust.confirmation.prove(credentials.life, credentials.counters[0])
         trust.keys.confirm(credentials.life)
         self._pong_at = trust.confirmed_at = self._now()
-        last, self._life = self._life, credentials.life
+        last, self.life = self.life, credentials.life
+        if credentials.life != last:
+            # It has one life in both slots: of that before, nothing is to come any more.
+            for other in self._slots.values():
+                if other is not trust:
+                    other.confirmation.lapse()
         return credentials.life != last and (last is not None or not reachable)
 
     def forget_cleared(self) -> None:
         """Forget what is known by the envelopes of slots that were set anew or cleared."""
         kept = {one: trust for one, trust in self._slots.items() if one in self._crypto.aead}
         if not kept:
-            self._life = None
+            self.life = None
         self._slots = kept
 
     def _look_at_silence(self) -> None:

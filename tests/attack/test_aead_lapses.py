@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from knet_trio import CryptoConfig, LinkPolicy
+from knet_trio import CryptoConfig, Host, LinkPolicy
 from knet_trio._core.onwire import Data, encode_data
 from knet_trio._crypto.aead import EPOCH_BITS, KeySchedule, PacketSealer, find_algorithm
 from knet_trio._crypto.life import LAST_COUNTER
@@ -206,3 +206,38 @@ def test_links_in_turns_of_which_one_takes_100_ms_longer() -> None:
             assert mesh[2].drops() == before
 
     run(main, seed=8)
+
+
+def test_a_host_that_is_removed_and_added_again_is_another_one() -> None:
+    """What has shown that it was there, before, shows nothing of it now."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2) as mesh:
+            handle = mesh[1].handle
+
+            async def add() -> Host:
+                host = handle.add_host(2)
+                # So long a stamp of it proves something.
+                await host.add_link(
+                    0, at(1), at(2), ping_interval=INTERVAL, pong_timeout=5, pong_count=1
+                )
+                await host.wait_reachable()
+                return host
+
+            await handle.hosts[2].remove()
+            mesh.tape.take()
+            host = await add()
+            await mesh[2].reaches_all()
+            for _ in range(10):
+                await mesh.send(2, 1)
+            await trio.sleep(0.1)
+            tape = [record for record in mesh.tape.take() if record.destination == at(1)]
+            await host.remove()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(mesh.tape.loop, tape)
+                await add()
+                await trio.sleep(INTERVAL)
+                nursery.cancel_scope.cancel()
+            mesh.check()
+
+    run(main, seed=9)

@@ -7,7 +7,7 @@ import trio
 
 from knet_trio import CryptoConfig, LinkPolicy
 from knet_trio.testing import SimulatedNetwork, run
-from tests.attack.recordings import AEAD, INTERVAL, KEY, Mesh, Node, open_mesh
+from tests.attack.recordings import AEAD, INTERVAL, KEY, Mesh, Node, at, open_mesh
 from tests.cluster import wait_for
 
 CBC = CryptoConfig(KEY[::-1])
@@ -118,6 +118,65 @@ def test_a_slot_that_is_set_anew_forgets_only_its_own() -> None:
             mesh.check()
 
     run(main, seed=3)
+
+
+def test_a_host_that_has_started_again_is_not_believed_in_the_slot_that_it_has_left() -> None:
+    """What it sealed there before, and nobody has seen yet, is of another life."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2) as mesh:
+            for node in mesh.nodes.values():
+                node.handle.set_crypto(OTHER_AEAD, 2)
+            await wait_confirmed(mesh, 2)
+            for node in mesh.nodes.values():
+                node.handle.use_crypto(2)
+            network.cut(at(1)[0], at(2)[0])
+            mesh.tape.take()
+            for _ in range(5):
+                await mesh[2].channel.send(b"held back", to=[1])
+            await trio.sleep(0.01)
+            held = [record for record in mesh.tape.take() if record.source == at(2)]
+            network.heal()
+            await mesh[2].stop()
+            await mesh.nursery.start(mesh[2].run)
+            host = mesh[1].handle.hosts[2]
+            # It has slot 1 alone now.
+            await trio.sleep(2 * INTERVAL)
+            assert host.status.reachable
+            assert host.confirmed(1)
+            assert not host.confirmed(2)
+            mesh.tape.play(held)
+            await trio.sleep(INTERVAL)
+            mesh.check()
+            assert mesh[1].drops()["unconfirmed"] >= 5
+            assert len(held) >= 5
+
+    run(main, seed=7)
+
+
+@pytest.mark.parametrize(("first", "second"), [(AEAD, OTHER_AEAD), (CBC, AEAD), (AEAD, CBC)])
+def test_a_dynamic_link_comes_up_while_its_ends_use_different_slots(
+    first: CryptoConfig, second: CryptoConfig
+) -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        def make(host_id: int) -> Node:
+            return Node(host_id, (1, 2), dynamic=host_id == 1, crypto=first)
+
+        async with open_mesh(network, 1, 2, make=make) as mesh:
+            for node in mesh.nodes.values():
+                node.handle.set_crypto(second, 2)
+            mesh[2].handle.use_crypto(2)
+            await trio.sleep(1)
+            network.cut(at(1)[0], at(2)[0])
+            for node in mesh.nodes.values():
+                for host in node.handle.hosts.values():
+                    await host.links[0].wait_disconnected()
+            network.heal()
+            await mesh.start()
+            await mesh.chat(3)
+            mesh.check()
+
+    run(main, seed=8)
 
 
 @pytest.mark.parametrize(

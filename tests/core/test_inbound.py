@@ -268,3 +268,17 @@ class TestLostContact:
         bench.source.contact_lost()
         bench.source.ping_received(0, timed=True)
         assert bench.whole(1) == b"whole"
+
+
+def test_where_packets_are_told_from_copies_a_first_number_behind_begins_again() -> None:
+    bench = Bench()
+    bench.whole(9)
+    source = bench.source
+    source.doubt_numbers()
+    # One of another envelope says nothing of that.
+    assert bench.knows(9)
+    assert source.receive_whole(8, is_newest=True)
+    assert not bench.knows(9)
+    source.contact_lost()
+    assert source.receive_whole(20, is_newest=True)
+    assert not source.receive_whole(8, is_newest=False)
