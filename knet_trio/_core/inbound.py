@@ -67,6 +67,8 @@ class InboundSequence:
         if is_newest is None:
             if self._in_doubt:
                 self._resolve(seq if self._told is None else self._told)
+            if self._numbers_in_doubt:
+                self._settle_numbers(seq)
         else:
             if self._numbers_in_doubt:
                 self._resolve_numbers(seq)
@@ -90,6 +92,8 @@ class InboundSequence:
         if is_newest is None:
             if self._in_doubt:
                 self._resolve(seq if self._told is None else self._told)
+            if self._numbers_in_doubt:
+                self._settle_numbers(seq)
         else:
             if self._numbers_in_doubt:
                 self._resolve_numbers(seq)
@@ -113,7 +117,7 @@ class InboundSequence:
         What happens is what would happen if they came one by one.
         """
         if is_newest is None:
-            if self._in_doubt:
+            if self._in_doubt or self._numbers_in_doubt:
                 return self._receive_each(run)
         else:
             if self._numbers_in_doubt:
@@ -304,6 +308,12 @@ class InboundSequence:
         self._in_doubt = False
         if _is_behind(seq, self._window.newest):
             self.clear()
+
+    def _settle_numbers(self, seq: int) -> None:
+        """Doubt its numbers no more if it goes on where packets are not told from copies."""
+        newest = self._window.newest
+        if seq != newest and not _is_behind(seq, newest):
+            self._numbers_in_doubt = False
 
     def _resolve_numbers(self, seq: int) -> None:
         """Judge by a number that is of no copy whether they began or came round meanwhile."""

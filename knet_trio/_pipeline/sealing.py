@@ -35,8 +35,9 @@ class Sealer:
 
     A message to several hosts is sealed once, as long as all of them are at the same place. A host
     that is not, since later messages have been handed to it already, gets it under a new number.
-    With envelopes that say whom they are for, that is so for messages to everybody; of others the
-    packets are made once, and sealed for each host when they leave.
+    With envelopes that say whom they are for, that is so for messages to everybody, under the same
+    number as long as hosts remember it; of others the packets are made once, and sealed for each
+    host when they leave.
     """
 
     def __init__(self, handle: HandleState) -> None:
@@ -65,7 +66,7 @@ class Sealer:
             sealed = parts.get(item.first) if parts else None
             if (
                 sealed is not None
-                and 0 < (sealed.first - lane.last_seq) & 0xFFFF < _HALF
+                and self._may_follow(sealed, lane.last_seq)
                 and self._is_current(sealed)
             ):
                 return self._address(host, item, sealed)
@@ -88,6 +89,16 @@ class Sealer:
             item.addressed = (sealed, sealed._replace(datagrams=datagrams))
         item.sealed = item.addressed[1]
         return item.sealed
+
+    @staticmethod
+    def _may_follow(sealed: Sealed, last_seq: int) -> bool:
+        """Whether messages may go under their numbers to a host that got another one last."""
+        if 0 < (sealed.first - last_seq) & 0xFFFF < _HALF:
+            return True
+        # Where envelopes tell copies, the host takes those of other hosts too, if they are for all:
+        # under another number it would take the message twice.
+        addressed = sealed.cipher is not None and sealed.cipher.addresses
+        return addressed and (last_seq - sealed.first) & 0xFFFF < MOST_BEHIND
 
     def _is_current(self, sealed: Sealed) -> bool:
         context = self._context

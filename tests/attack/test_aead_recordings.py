@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 
@@ -186,3 +188,34 @@ def test_a_dynamic_link_follows_nobody() -> None:
             mesh.check()
 
     run(main, seed=8)
+
+
+def test_for_everybody_where_one_host_is_behind_the_others() -> None:
+    """Each host gets what the others got, also if something else has overtaken it."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2, 3) as mesh:
+            await mesh.chat(2)
+            mesh.tape.take()
+            network.hold(at(1)[0], at(3)[0])
+            lane = mesh[1].handle.hosts[3].state.lane
+            # As much as the machine keeps for that host.
+            for _ in range(150):
+                await mesh.send(1, 3, size=60_000)
+            assert lane.items
+            for _ in range(3):
+                await mesh.send(1)
+            overtaking = partial(mesh[1].channel.send_sync, b"urgent", to=[3])
+            mesh.sent[3].append(b"urgent")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(overtaking)
+                await trio.sleep(0.05)
+                network.release(at(1)[0], at(3)[0])
+            await trio.sleep(0.5)
+            tape = [record for record in mesh.tape.take() if record.source == at(1)]
+            for to in (2, 3):
+                mesh.tape.play(tape, to=at(to))
+            await trio.sleep(0.5)
+            mesh.check((2, 3))
+
+    run(main, seed=9)

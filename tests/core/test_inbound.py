@@ -282,3 +282,16 @@ def test_where_packets_are_told_from_copies_a_first_number_behind_begins_again()
     source.contact_lost()
     assert source.receive_whole(20, is_newest=True)
     assert not source.receive_whole(8, is_newest=False)
+
+
+def test_a_host_that_goes_on_where_they_are_not_begins_nothing_again() -> None:
+    bench = Bench()
+    bench.whole(9)
+    source = bench.source
+    source.doubt_numbers()
+    # A copy, as any may come late.
+    assert bench.knows(9)
+    bench.whole(10)
+    # Late too, from before it went back to another envelope.
+    assert source.receive_whole(8, is_newest=True)
+    assert bench.knows(10)
