@@ -219,7 +219,7 @@ async def test_a_key_value_store_of_which_copies_are_killed(addresses: Addresses
             assert "host 2 ends\n" in second.said
             assert "Traceback" not in second.said
         await say_until(first, "set colour black", "^NoMajorityError: 1 of 3 copies answer")
-        await say_until(fourth, "get colour", "^NoMajorityError: host 1 refuses it: 1 of 3 copies")
+        await say_until(fourth, "get colour", "^NoMajorityError: refused by host 1: 1 of 3 copies")
         async with stores.start(3) as third:
             await say_until(third, "get colour", "^colour is 'blue'$")
             await say_until(first, "set colour", "^colour is set$")

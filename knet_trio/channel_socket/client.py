@@ -63,7 +63,7 @@ class ChannelClient:
         self.pid: Final = peer_of(sock).pid
         """The process id of the program."""
 
-    # In.
+    # From the program.
 
     async def serve(self) -> None:
         """Carry messages both ways, until the program hangs up or after ``end``."""
@@ -147,7 +147,7 @@ class ChannelClient:
             ("malformed", self.pid),
         )
 
-    # Out.
+    # To the program.
 
     def put(self, message: Message) -> None:
         """Queue a message for the program; drop and count it if the queue is full."""

@@ -22,20 +22,20 @@ class HandlerError(trio.BrokenResourceError):
 
 
 _WORDS: Final = {
-    FailureCause.CANCELLED: "host {host} gave it up",
-    FailureCause.REFUSED: "host {host} refuses it",
-    FailureCause.FAILED: "host {host} failed while it worked on it",
-    FailureCause.CLOSED: "host {host} has closed it",
-    FailureCause.VIOLATION: "host {host} says that this side broke the rules of the protocol",
-    FailureCause.LOST_SIGHT: "host {host} did not hear of this one for too long",
+    FailureCause.CANCELLED: "cancelled by host {host}",
+    FailureCause.REFUSED: "refused by host {host}",
+    FailureCause.FAILED: "host {host} failed while it handled the request",
+    FailureCause.CLOSED: "closed by host {host}",
+    FailureCause.VIOLATION: "host {host} reports that this host violated the protocol",
+    FailureCause.LOST_SIGHT: "host {host} did not hear of this host for too long",
     FailureCause.SILENCE: "host {host} was not heard of for too long",
-    FailureCause.RESTARTED: "host {host} has started its streams again, and lost this one",
-    FailureCause.FORGOTTEN: "host {host} does not know this stream any more: it has started again,"
-    " or did not hear of this one for too long",
-    FailureCause.BROKEN_RULES: "host {host} broke the rules of the protocol",
+    FailureCause.RESTARTED: "host {host} has restarted its streams and lost this one",
+    FailureCause.FORGOTTEN: "host {host} no longer knows this stream: it has restarted,"
+    " or did not hear of this host for too long",
+    FailureCause.BROKEN_RULES: "host {host} violated the protocol",
     FailureCause.CLOSED_HERE: "the streams were closed here",
     FailureCause.HOST_REMOVED: "host {host} was removed from the handle",
-    FailureCause.TOO_LARGE: "what host {host} sends is too large",
+    FailureCause.TOO_LARGE: "the data from host {host} is too large",
 }
 
 

@@ -37,7 +37,7 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
         self._closed = False
         self._queue: FairQueue[tuple[UsedStream, Collector | Whole]] = FairQueue(
             # The senders know that these messages are in the queue, so none is dropped.
-            "these messages were closed",
+            "this message receiver was closed",
             lambda _: False,
             lambda _: None,
         )

@@ -158,7 +158,7 @@ class HostRequest:
             try:
                 await trio.lowlevel.checkpoint()
             finally:
-                self.fail("it was not answered")
+                self.fail("the request was not answered")
 
 
 class _Asker:
@@ -198,7 +198,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._queue: FairQueue[tuple[UsedStream, Collector | Whole]] = FairQueue(
-            "these requests were closed",
+            "this request receiver was closed",
             lambda item: item[0].state.sending_failure is not None,
             lambda item: item[1].drop(),
         )
@@ -253,7 +253,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
                     # Closed meanwhile: the request is not handled.
                     collector.drop()
                     used.reset(BOTH, Code.REFUSED, self._closed)
-                    raise trio.ClosedResourceError("these requests were closed")
+                    raise trio.ClosedResourceError("this request receiver was closed")
             data = collector.data()
             if collector.drop():
                 used.pump.flush()

@@ -207,7 +207,7 @@ class HostStream(trio.abc.HalfCloseableStream):
         sending = used.state.sending
         if self._sending or (self._torn and not self._ended):
             # The other host must not take the bytes that arrived for the whole.
-            used.reset(SENDING, Code.CANCELLED, "it was closed in the middle of something")
+            used.reset(SENDING, Code.CANCELLED, "it closed the stream in the middle of send_all")
         used.reset(RECEIVING, Code.CLOSED)
         used.finish()
         # Waiting tasks find the stream closed.

@@ -48,7 +48,7 @@ class LearningFilter:
         self._now = now
 
     def __call__(self, packet: FilterPacket, /) -> FilterResult:
-        """Return where a frame goes, or any other message."""
+        """Return the destination of a frame, or of a message of another channel."""
         if packet.channel != self._channel:
             return Broadcast() if self._otherwise is None else self._otherwise(packet)
         frame, table = packet.data, self.table

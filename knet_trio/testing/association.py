@@ -121,7 +121,7 @@ class SimulatedAssociation(AssociationSocket):
         self._losses = 0
         self._retry = _FIRST_RETRY
 
-    # What the handle does.
+    # Called by the handle.
 
     def find_error(self) -> int:
         """Return the errno of a failed attempt to connect; 0 if it has succeeded."""
@@ -213,7 +213,7 @@ class SimulatedAssociation(AssociationSocket):
             self.phase = AssociationPhase.CLOSING
             self._go_on_closing()
 
-    # What the network does.
+    # Called by the network.
 
     def look_again(self) -> None:
         """Let waiting tasks check their conditions again."""

@@ -79,7 +79,7 @@ class SimulatedEndpoint(Endpoint):
         self._readers = trio.lowlevel.ParkingLot()
         self._senders = trio.lowlevel.ParkingLot()
 
-    # What the handle does.
+    # Called by the handle.
 
     async def receive(self) -> Arrivals:
         """Wait for datagrams or troubles and return them; wait while the interface is paused."""
@@ -176,7 +176,7 @@ class SimulatedEndpoint(Endpoint):
             self._medium.forget(self)
             self.wake()
 
-    # What the network does.
+    # Called by the network.
 
     def put(self, datagram: bytes, source: Address) -> bool:
         """Add a datagram that arrives; return False if the receive buffer has no room."""

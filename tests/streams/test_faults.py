@@ -208,7 +208,7 @@ def test_a_restart_of_the_other_side_is_found_at_once() -> None:
             async with trio.open_nursery() as nursery:
                 await nursery.start(serve, b)
                 started = trio.current_time()
-                with pytest.raises(trio.BrokenResourceError, match="again"):
+                with pytest.raises(trio.BrokenResourceError, match="restarted"):
                     await here.receive_some()
                 assert trio.current_time() - started < 1
                 here = await alpha.connect(2)

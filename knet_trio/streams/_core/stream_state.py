@@ -14,19 +14,19 @@ from knet_trio.streams._core.wire import StreamKind
 class FailureCause(QuickEnum):
     """The cause of the failure of a stream, or of a connection with all its streams."""
 
-    CANCELLED = "the other side gave it up"
-    REFUSED = "the other side refuses it"
-    FAILED = "the other side failed"
-    CLOSED = "the other side has closed it"
-    VIOLATION = "the other side says that this side broke the rules of the protocol"
-    LOST_SIGHT = "the other side did not hear of this one for too long"
-    SILENCE = "the other side was not heard of for too long"
-    RESTARTED = "the other side has started again"
-    FORGOTTEN = "the other side does not know the connection any more"
-    BROKEN_RULES = "the other side broke the rules of the protocol"
-    CLOSED_HERE = "it was closed on this side"
+    CANCELLED = "the peer cancelled the stream"
+    REFUSED = "the peer refused the stream"
+    FAILED = "the peer's handler failed"
+    CLOSED = "the peer closed the stream or all streams"
+    VIOLATION = "the peer reports that this side violated the protocol"
+    LOST_SIGHT = "the peer did not hear of this side for too long"
+    SILENCE = "the peer was not heard of for too long"
+    RESTARTED = "the peer has restarted"
+    FORGOTTEN = "the peer no longer knows the connection"
+    BROKEN_RULES = "the peer violated the protocol"
+    CLOSED_HERE = "the streams were closed on this side"
     HOST_REMOVED = "the host was removed"
-    TOO_LARGE = "this side does not take as much as the other side sends"
+    TOO_LARGE = "the peer sends more than this side takes"
 
 
 class Failure(NamedTuple):

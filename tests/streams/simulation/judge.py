@@ -16,11 +16,11 @@ from tests.streams.simulation.record import Call, Result, fail
 from tests.streams.simulation.scenario import Job, JobKind, Style
 
 # What an error says, and what may be the reason for it.
-SILENCE = ("was not heard of for too long", "did not hear of this one for too long")
-FORGOTTEN = ("does not know this stream any more",)
-RESTARTED = ("has started its streams again",)
-GIVEN_UP = ("gave it up", "has closed it")
-ENDED = ("it has no", "its listener was closed", "takes no", "it was cancelled", "has closed it")
+SILENCE = ("was not heard of for too long", "did not hear of this host for too long")
+FORGOTTEN = ("no longer knows this stream",)
+RESTARTED = ("has restarted its streams",)
+GIVEN_UP = ("cancelled by", "closed by")
+ENDED = ("it has no", "its listener was closed", "takes no", "it was cancelled", "closed by")
 
 
 class Judge:

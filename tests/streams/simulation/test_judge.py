@@ -114,9 +114,9 @@ def hold_memory(cluster: Cluster) -> None:
         (wait_for_ever, "waited for too long"),
         (hold_memory, "bytes are held"),
         (say("host 2 was not heard of for too long: no link to it works"), "no reason"),
-        (say("host 2 has started its streams again, and lost this one"), "no reason"),
-        (say("host 2 broke the rules of the protocol"), "no reason"),
-        (say("host 2 gave it up"), "no reason"),
+        (say("host 2 has restarted its streams and lost this one"), "no reason"),
+        (say("host 2 violated the protocol"), "no reason"),
+        (say("cancelled by host 2"), "no reason"),
     ],
 )
 def test_what_is_wrong_is_found(tamper: Callable[[Cluster], None], says: str) -> None:
