@@ -155,7 +155,7 @@ async def test_timers_that_do_not_go_together(logged: Logged) -> None:
     world = make_world()
     told = (
         "[host 1] link 0 to host 2: pong_timeout (0.3 s) is shorter than ping_interval (1 s), so"
-        " the link goes down between two pings, or never comes up: change them by"
+        " the link goes down between two pings, or never comes up: change them with"
         " set_ping_timers"
     )
     host = world.add_host()
