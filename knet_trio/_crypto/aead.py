@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, ChaCh
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from knet_trio._crypto.envelope import show_name
+from knet_trio._crypto.envelope import make_cipher, show_name
 from knet_trio.abc import Cipher
 from knet_trio.config import CryptoConfig, is_aead
 from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
@@ -108,6 +108,12 @@ def find_algorithm(config: CryptoConfig) -> Algorithm | None:
             " themselves, so leave hash out"
         )
     return algorithm
+
+
+def check_names(config: CryptoConfig) -> None:
+    """Raise InvalidArgumentError if there is no envelope of that model, cipher and hash."""
+    if find_algorithm(config) is None:
+        make_cipher(config)
 
 
 class EnvelopeHeader(NamedTuple):

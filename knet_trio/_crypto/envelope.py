@@ -59,7 +59,7 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
     model, cipher, digest = config.model.lower(), config.cipher.lower(), config.hash.lower()
     if is_aead(model):
         raise InvalidArgumentError(
-            f"model {model!r} is not for this: a program gives it to open_handle or set_crypto"
+            f"model {model!r} is not for this: its envelopes are made otherwise"
         )
     if model not in MODELS:
         raise InvalidArgumentError(

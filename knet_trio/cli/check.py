@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from knet_trio import InvalidArgumentError, format_address
+from knet_trio import CryptoConfig, InvalidArgumentError, format_address
 from knet_trio.cli.completion import complete_hosts
 from knet_trio.cli.ending import FAILED, describe_error
 from knet_trio.cli.units import count_of
@@ -21,8 +21,13 @@ from knet_trio.cluster import (
     load_cluster,
     plan_links,
 )
+from knet_trio.cluster._crypto_names import CryptoNames
+from knet_trio.config import is_aead
 
 LEARNT: Final = "an address that is learnt"
+ONLY_KNET_TRIO: Final = (
+    "model aead: all hosts have to run knet_trio; nodes of libknet, as corosync's, cannot join"
+)
 # Of more hosts than that, only --host shows each link to each other one.
 MANY: Final = 8
 
@@ -76,6 +81,7 @@ def check(file: str, host: str | None, as_json: bool) -> None:
             **_list((), cluster.warnings),
             "name": cluster.name,
             "encrypted": cluster.crypto is not None,
+            **_describe_crypto(cluster.crypto),
             "this_host": own,
             "hosts": [_describe(cluster, each) for each in hosts],
         }
@@ -104,6 +110,16 @@ def _find_own(cluster: Cluster) -> int | None:
         return None
 
 
+def _describe_crypto(crypto: CryptoConfig | None) -> dict[str, Any]:
+    names = None if crypto is None else CryptoNames.of(crypto)
+    return {
+        "cipher": None if names is None else names.cipher,
+        "hash": None if names is None else names.hash,
+        "model": None if names is None else names.model,
+        "libknet_can_join": names is None or not is_aead(names.model),
+    }
+
+
 def _describe(cluster: Cluster, host: ClusterHost) -> dict[str, Any]:
     return {
         "id": host.host_id,
@@ -124,9 +140,11 @@ def _describe(cluster: Cluster, host: ClusterHost) -> dict[str, Any]:
 def _print(cluster: Cluster, hosts: tuple[ClusterHost, ...], own: int | None) -> None:
     sealed = "in the clear"
     if cluster.crypto is not None:
-        sealed = f"with {cluster.crypto.cipher} and {cluster.crypto.hash}"
+        sealed = f"with {CryptoNames.of(cluster.crypto).describe()}"
     name = f"{cluster.name!r}: " if cluster.name else ""
     click.echo(f"{name}{count_of(len(cluster.hosts), 'host')}, {sealed}")
+    if cluster.crypto is not None and is_aead(cluster.crypto.model):
+        click.echo(ONLY_KNET_TRIO)
     names = {host.host_id: host.name for host in cluster.hosts}
     for host in hosts:
         here = ", this machine" if host.host_id == own else ""

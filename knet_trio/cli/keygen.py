@@ -52,7 +52,8 @@ def keygen(file: str, size: int, only_show: bool, salt: str | None, as_json: boo
     """Make a key, and print a fingerprint of it.
 
     The key goes into FILE, which must not be there yet and which only its owner may read (mode
-    0400). Copy it to every host in a way that nobody can listen to, such as scp.
+    0400). Copy it to every host in a way that nobody can listen to, such as scp. Its bytes are
+    random, so it fits every model of crypto, aead too.
 
     The fingerprint tells two people whether they have the same key without telling the key: one
     reads out salt and fingerprint, over the phone, the other gives the salt by --salt, and both

@@ -8,6 +8,7 @@ from typing import Final, cast
 import attrs
 
 from knet_trio._state.turns import Turns
+from knet_trio.cluster._crypto_names import CryptoNames
 from knet_trio.cluster._plan import HostPlan, LinkPlan
 from knet_trio.cluster.records import (
     Cluster,
@@ -136,7 +137,7 @@ def _show(value: object) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, CryptoConfig):
-        return f"a key with {value.cipher} and {value.hash}"
+        return f"a key with {CryptoNames.of(value).describe()}"
     if isinstance(value, CompressConfig):
         level = "" if value.level is None else f", level {value.level}"
         return f"{value.model}{level}, over {value.threshold} bytes"

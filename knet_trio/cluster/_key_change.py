@@ -12,6 +12,9 @@ So a host that starts again knows both, whenever it was killed::
 
 Each step from a line to the next is one rename or one removal of a file, on the disk before the
 host acts on it. The file of a change of other keys than that in the key file is of no use.
+
+Where cipher, hash or model change too, it has the names that go with each key, which count before
+those of the cluster file.
 """
 
 from __future__ import annotations
@@ -27,12 +30,16 @@ from typing import Any, Final, cast
 
 import attrs
 
+from knet_trio.cluster._crypto_names import CRYPTO_NAMES, CryptoNames
 from knet_trio.cluster._key_file import KeyFileError, read_key_file, sync_directory
 from knet_trio.config import MAX_KEY_SIZE, MIN_KEY_SIZE, CryptoConfig
+from knet_trio.errors import InvalidArgumentError
 
 SUFFIX: Final = ".rekey"
 _TEMPORARY: Final = ".new"
 _VERSION: Final = 1
+# Of a change of more than the key, which whoever knows version 1 alone must not do by halves.
+_VERSION_WITH_NAMES: Final = 2
 _MAX_FILE: Final = 4 * MAX_KEY_SIZE
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _KEY_MODE: Final = 0o400
@@ -50,12 +57,23 @@ class KeyChange:
         began_by: The id of the host that began it.
         old: The key before; never shown.
         new: The key after; never shown.
+        old_names: Cipher, hash and model before; None if they stay, and are those of the cluster
+            file.
+        new_names: Cipher, hash and model after, None likewise.
     """
 
     change_id: str
     began_by: int
     old: bytes = attrs.field(repr=False)
     new: bytes = attrs.field(repr=False)
+    old_names: CryptoNames | None = None
+    new_names: CryptoNames | None = None
+
+    def get_names(self, key: bytes) -> CryptoNames | None:
+        """Return the names that go with ``key``; None if the change is not about them."""
+        if key == self.old:
+            return self.old_names
+        return self.new_names if key == self.new else None
 
     def get_other(self, key: bytes) -> bytes | None:
         """Return the key that is accepted beside ``key``; None if the change is not about it."""
@@ -66,7 +84,10 @@ class KeyChange:
     def make_accepted(self, crypto: CryptoConfig) -> CryptoConfig | None:
         """Return what is accepted beside ``crypto``; None if the change is not about its key."""
         other = self.get_other(crypto.key)
-        return None if other is None else attrs.evolve(crypto, key=other)
+        if other is None:
+            return None
+        names = self.get_names(other)
+        return attrs.evolve(crypto, key=other) if names is None else names.make(other)
 
 
 class KeyChangeFiles:
@@ -136,13 +157,19 @@ class KeyChangeFiles:
         Raises:
             KeyFileError: It cannot be written; what was there is there.
         """
+        names = {
+            name: attrs.asdict(value)
+            for name, value in (("old_names", change.old_names), ("new_names", change.new_names))
+            if value is not None
+        }
         content = json.dumps(
             {
-                "version": _VERSION,
+                "version": _VERSION_WITH_NAMES if names else _VERSION,
                 "change": change.change_id,
                 "began_by": change.began_by,
                 "old": encode_key(change.old),
                 "new": encode_key(change.new),
+                **names,
             }
         )
         trouble = self._replace(self.change_file, content.encode() + b"\n", _CHANGE_MODE)
@@ -233,8 +260,10 @@ def _parse(content: bytes) -> KeyChange | None:
     said = cast("dict[str, Any]", found)
     change_id, began_by = said.get("change"), said.get("began_by")
     old, new = (decode_key(said.get(name)) for name in ("old", "new"))
+    old_names, new_names = (_parse_names(said.get(name)) for name in ("old_names", "new_names"))
+    has_names = old_names is not None and new_names is not None
     if (
-        said.get("version") != _VERSION
+        said.get("version") != (_VERSION_WITH_NAMES if has_names else _VERSION)
         or not isinstance(change_id, str)
         or not 0 < len(change_id) <= MAX_CHANGE_ID
         or type(began_by) is not int
@@ -242,7 +271,29 @@ def _parse(content: bytes) -> KeyChange | None:
         or new is None
     ):
         return None
-    return KeyChange(change_id=change_id, began_by=began_by, old=old, new=new)
+    return KeyChange(
+        change_id=change_id,
+        began_by=began_by,
+        old=old,
+        new=new,
+        old_names=old_names,
+        new_names=new_names,
+    )
+
+
+def _parse_names(said: object) -> CryptoNames | None:
+    """Return the names that there are, None for none."""
+    if not isinstance(said, dict):
+        return None
+    values = [cast("dict[str, object]", said).get(name) for name in CRYPTO_NAMES]
+    if not all(isinstance(value, str) for value in values):
+        return None
+    names = CryptoNames(*map(str, values))
+    try:
+        names.check()
+    except InvalidArgumentError:
+        return None
+    return names
 
 
 def encode_key(key: bytes) -> str:

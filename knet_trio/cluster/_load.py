@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from knet_trio.cluster._corosync import read_corosync
-from knet_trio.cluster._toml import read_toml
+from knet_trio.cluster._crypto_names import CryptoNames
+from knet_trio.cluster._toml import read_crypto_names, read_toml
 from knet_trio.cluster.errors import ClusterFileError, Mistake
 from knet_trio.cluster.records import Cluster
 
@@ -37,21 +38,41 @@ def load_cluster(path: str | os.PathLike[str]) -> Cluster:
     return cluster
 
 
+def load_crypto_names(path: Path) -> CryptoNames:
+    """Return cipher, hash and model that a cluster file names now, whatever a host runs with.
+
+    Raises:
+        ClusterFileError: It cannot be read, or is no cluster file in TOML.
+    """
+    text, mistakes = _read_text(path)
+    names = None if mistakes else read_crypto_names(text)
+    if names is None:
+        raise ClusterFileError(path, mistakes or [Mistake("this is no cluster file")])
+    return names
+
+
 def _read(path: Path) -> tuple[Cluster | None, list[Mistake]]:
     """Return what the file says, or what is wrong: an error raised in here could lead to a key."""
+    text, mistakes = _read_text(path)
+    if mistakes:
+        return None, mistakes
+    is_corosync = path.suffix != ".toml" and _DIRECTIVE.match(text) is not None
+    return read_corosync(text, path) if is_corosync else read_toml(text, path)
+
+
+def _read_text(path: Path) -> tuple[str, list[Mistake]]:
+    """Return the text of a file, or what is wrong with it."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE + 1)
     except (OSError, ValueError) as error:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        return None, [Mistake(f"the cluster file cannot be read: {why}")]
+        return "", [Mistake(f"the cluster file cannot be read: {why}")]
     if len(content) > _MAX_FILE:
-        return None, [Mistake(f"the cluster file has more than {_MAX_FILE} bytes")]
+        return "", [Mistake(f"the cluster file has more than {_MAX_FILE} bytes")]
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig"), []
     except UnicodeDecodeError as error:
         before = content[: error.start]
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
-        return None, [Mistake("this is no text in UTF-8", line, column)]
-    is_corosync = path.suffix != ".toml" and _DIRECTIVE.match(text) is not None
-    return read_corosync(text, path) if is_corosync else read_toml(text, path)
+        return "", [Mistake("this is no text in UTF-8", line, column)]

@@ -19,6 +19,7 @@ from knet_trio.host import Host
 from knet_trio.link import Link
 
 Act: TypeAlias = Callable[[], Awaitable[None]]
+_Keys: TypeAlias = tuple[CryptoConfig | None, CryptoConfig | None]
 
 # What a running handle cannot change.
 FIXED: Final = ("privileged", "log_fd", "accept_compression")
@@ -112,27 +113,39 @@ def make_crypto_step(handle: Handle, old: Cluster, new: Cluster) -> Step | None:
         return None
     return Step(
         "cluster.key_file",
-        act(_set_keys, handle, *after),
-        act(_set_keys, handle, *before),
+        act(_set_keys, handle, before, after),
+        act(_set_keys, handle, after, before),
     )
 
 
-def _set_keys(handle: Handle, crypto: CryptoConfig | None, other: CryptoConfig | None) -> None:
-    """Seal with ``crypto`` from now on, and open packets of it and of ``other``.
+def _set_keys(handle: Handle, before: _Keys, after: _Keys) -> None:
+    """Seal with the first of ``after`` from now on, and open packets of both.
 
-    There is no moment in between: no packet comes before this returns.
+    There is no moment in between: no packet comes before this returns. A configuration that stays
+    is not set anew: with model ``aead`` what was confirmed in its slot would be forgotten.
+
+    Args:
+        handle: The handle.
+        before: What is in the slot in use, and in the other one.
+        after: What shall be.
     """
+    crypto, other = after
     used = handle.crypto_in_use
-    free = 2 if used == 1 else 1
+    first = used or 1
+    there = {first: before[0], 3 - first: before[1]}
     if crypto is None:
         handle.use_crypto(0)
         handle.set_crypto(None, 1)
         handle.set_crypto(other, 2)
         return
+    free = 3 - used if used else 1
+    slot = next((one for one, config in there.items() if config == crypto), free)
     # If a name in it is wrong, this raises and nothing has changed.
-    handle.set_crypto(crypto, free)
-    handle.use_crypto(free)
-    handle.set_crypto(other, 3 - free)
+    if crypto != there[slot]:
+        handle.set_crypto(crypto, slot)
+    handle.use_crypto(slot)
+    if other is None or other != there[3 - slot]:
+        handle.set_crypto(other, 3 - slot)
 
 
 # Hosts and links.

@@ -8,8 +8,8 @@ from typing import Any, Final, cast
 from knet_trio._compress import make_compressor
 from knet_trio._core.acl import AclEntry
 from knet_trio._core.onwire import MAX_LINKS
-from knet_trio._crypto.envelope import make_cipher
 from knet_trio.address import Address, parse_address, parse_address_like
+from knet_trio.cluster._crypto_names import CRYPTO_NAMES, CryptoNames
 from knet_trio.cluster._draft import DraftHost, Notes, check_hosts, check_links, check_tap
 from knet_trio.cluster._key_change import KeyChange, read_keys
 from knet_trio.cluster._key_file import KeyFileError, read_key_file
@@ -41,7 +41,7 @@ from knet_trio.cluster.records import (
     ClusterMetrics,
     ClusterTap,
 )
-from knet_trio.config import MIN_KEY_SIZE, CompressConfig, CryptoConfig
+from knet_trio.config import CompressConfig, CryptoConfig, is_aead
 from knet_trio.errors import InvalidArgumentError, KnetError, shown
 
 DYNAMIC: Final = "dynamic"
@@ -75,6 +75,7 @@ class _TomlReader:
         self._sockets: Final[dict[Path, str]] = {}
         self._key_file: Path | None = None
         self._key_change: KeyChange | None = None
+        self._names = CryptoNames()
 
     def read(self) -> Cluster:
         """Return what could be read."""
@@ -82,7 +83,7 @@ class _TomlReader:
             if name not in TABLES:
                 self._report((name,), f"there is no such table; {suggest(name, TABLES)}", key=True)
         common = self._read_table(("cluster",), CLUSTER_KEYS)
-        crypto = self._read_crypto(("cluster",), common)
+        crypto = self._read_crypto(("cluster",), common, CryptoNames())
         accepted = self._read_accepted(common, crypto)
         compress = self._read_compress(common)
         port: int = common["port"]
@@ -183,10 +184,15 @@ class _TomlReader:
 
     # Crypto and compression.
 
-    def _read_crypto(self, path: KeyPath, values: dict[str, Any]) -> CryptoConfig | None:
+    def _read_crypto(
+        self, path: KeyPath, values: dict[str, Any], base: CryptoNames
+    ) -> CryptoConfig | None:
         found = self._get(path)
         table = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-        names = {name: values[name] for name in ("cipher", "hash", "model")}
+        given = {name: values[name] for name in CRYPTO_NAMES if name in table}
+        names = base.change(**given)
+        if path == ("cluster",):
+            self._names = names
         known = self._check_names(path, table, names)
         if values["key_file"] is not None:
             key_file = self._path.parent / values["key_file"]
@@ -199,23 +205,28 @@ class _TomlReader:
             except KeyFileError as error:
                 self._report((*path, "key_file"), str(error.args[0]))
             else:
+                change = self._key_change if path == ("cluster",) else None
+                if change is not None:
+                    # While the key changes, what is beside it says how either is used.
+                    names = change.get_names(key) or names
                 if known:
-                    return CryptoConfig(key=key, **names)
+                    return names.make(key)
         elif path == ("cluster",):
-            for name in names:
+            for name in CRYPTO_NAMES:
                 if name in table and "key_file" not in table:
                     self._report((*path, name), "it needs a key: set key_file", key=True)
         return None
 
-    def _check_names(self, path: KeyPath, table: dict[str, Any], names: dict[str, Any]) -> bool:
+    def _check_names(self, path: KeyPath, table: dict[str, Any], names: CryptoNames) -> bool:
         """Return whether there is such an envelope, which has nothing to do with the key."""
         try:
-            make_cipher(CryptoConfig(key=bytes(MIN_KEY_SIZE), **names))
+            names.check()
         except KnetError as error:
             text = str(error.args[0])
-            # The error begins with what it is about.
-            about = next((name for name in names if name in text.split()[:2]), "hash")
-            name = about if about in table else next((n for n in names if n in table), about)
+            # The error begins with what it is about, or says what the model has not.
+            said = text.partition(" has no ")[2] or text
+            about = next((name for name in CRYPTO_NAMES if name in said.split()[:2]), "hash")
+            name = about if about in table else next((n for n in CRYPTO_NAMES if n in table), about)
             self._report((*path, name), text)
             return False
         return True
@@ -237,12 +248,19 @@ class _TomlReader:
             )
             return None
         keys = tuple(
-            Key("key_file", key.check, required=True)
-            if key.name == "key_file"
-            else Key(key.name, key.check, common[key.name])
+            Key("key_file", key.check, required=True) if key.name == "key_file" else key
             for key in CRYPTO_KEYS
         )
-        return self._read_crypto(path, self._read_table(path, keys))
+        accepted = self._read_crypto(path, self._read_table(path, keys), self._names)
+        configs = [one for one in (crypto, accepted) if one is not None]
+        if len({one.key for one in configs}) < len(configs) and any(
+            is_aead(one.model) for one in configs
+        ):
+            self._report(
+                (*path, "key_file"),
+                "with model 'aead' each of the two has a key of its own: make another one",
+            )
+        return accepted
 
     def _read_compress(self, common: dict[str, Any]) -> CompressConfig | None:
         if common["compress"] is None:
@@ -448,6 +466,19 @@ class _TomlReader:
             return None
         values = self._read_table(("metrics",), METRICS_KEYS)
         return None if values["listen"] is None else ClusterMetrics(**values)
+
+
+def read_crypto_names(text: str) -> CryptoNames | None:
+    """Return with which names ``text`` says that the key is used; None if it is no cluster file."""
+    parsed = parse_toml(text.replace("\r\n", "\n"))
+    table = None if isinstance(parsed, Mistake) else parsed[0].get("cluster")
+    if not isinstance(table, dict):
+        return None
+    said = cast("dict[str, object]", table)
+    if not all(isinstance(said.get(name, ""), str) for name in CRYPTO_NAMES):
+        return None
+    given = {name: str(said[name]) for name in CRYPTO_NAMES if name in said}
+    return CryptoNames().change(**given)
 
 
 # Keys of [cluster] that no field of the records has as they are.

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from knet_trio.cli.check import ONLY_KNET_TRIO
 from tests.cli.test_command import run
 from tests.cluster.files import LAB, write_file
 
@@ -39,6 +40,18 @@ def test_check_says_what_each_host_does(tmp_path: Path) -> None:
         "  link 0 from 10.0.0.2:5405 to alpha at 10.0.0.1:5405\n"
         "  link 1 from 0.0.0.0:5406 to alpha at 10.1.0.1:5406 over SCTP\n"
     )
+
+
+def test_check_says_who_cannot_join_with_model_aead(tmp_path: Path) -> None:
+    path = write_file(tmp_path, LAB.replace('name = "lab"', 'model = "aead"'))
+    done = run("check", str(path))
+    assert done.stdout.splitlines()[:2] == [
+        "2 hosts, with model aead and aes256-gcm",
+        ONLY_KNET_TRIO,
+    ]
+    said = result(run("check", "--json", str(path)))
+    names = (said["cipher"], said["hash"], said["model"], said["libknet_can_join"])
+    assert names == ("aes256-gcm", "none", "aead", False)
 
 
 def test_check_of_one_host_as_json(tmp_path: Path) -> None:

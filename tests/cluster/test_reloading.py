@@ -146,6 +146,24 @@ async def test_a_new_key_in_three_steps_loses_nothing(
         assert all(host.status.reachable for host in mesh.alpha.hosts.values())
 
 
+async def test_over_to_model_aead_and_back_in_three_steps_loses_nothing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """What the other host has confirmed is not forgotten when a slot comes into use."""
+    write_key(tmp_path / "new.key", NEW_KEY)
+    old, new = 'key_file = "lab.key"', 'key_file = "new.key"\nmodel = "aead"'
+    both = f'{new}\naccept_crypto = {{ {old}, model = "openssl" }}'
+    first = f'{old}\naccept_crypto = {{ key_file = "new.key", model = "aead" }}'
+    async with open_mesh(tmp_path) as mesh, nothing_lost(mesh):
+        peers = mesh.alpha.get_host(2), mesh.beta.get_host(1)
+        for step in (first, both, new, both, first, old):
+            for handle in (mesh.alpha, mesh.beta):
+                await reload(handle, mesh.load((old, step)))
+            # Some pings, by which the first step is confirmed.
+            await trio.sleep(0.5)
+            assert {peer.confirmed(2) for peer in peers} == {step is not old}
+
+
 async def test_a_key_is_replaced_and_nobody_holds_the_old_one(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

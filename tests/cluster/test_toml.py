@@ -233,6 +233,8 @@ name = "knet0"
         ("compress = 'lz4'", "compress is no table"),
         ("model = 'gost'", "crypto model 'gost' is not known; there are"),
         ("hash = 'none'", "a cipher without a hash"),
+        ("cipher = 'aes256-gcm'", "cipher 'aes256-gcm' is not known"),
+        ("accept_crypto = { key_file = 'lab.key', model = 'aead' }", "has a key of its own"),
         ("hash = 'sha265'", "hash 'sha265' is not known"),
         ("port = 65535", "port 65535 leaves none for link 1"),
         ("port = 0", "port 0 is not an integer from 1 to 65535"),
@@ -252,6 +254,42 @@ def test_a_mistake_in_the_cluster_table_is_explained(tmp_path: Path, line: str, 
     (mistake,) = mistakes(tmp_path, text)
     assert mistake.line == 2
     assert said in str(mistake)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("cipher", "aes256", "; it has aes256-gcm, chacha20-poly1305, aes256-gcm-siv"),
+        ("hash", "sha256", ": its ciphers authenticate themselves, so leave hash out"),
+    ],
+)
+def test_what_model_aead_has_not(tmp_path: Path, name: str, value: str, said: str) -> None:
+    text = LAB.replace('name = "lab"', f"{name} = '{value}'\nmodel = 'aead'")
+    (mistake,) = mistakes(tmp_path, text)
+    assert (mistake.line, mistake.key) == (2, f"cluster.{name}")
+    assert mistake.text == f"model 'aead' has no {name} '{value}'{said}"
+
+
+def test_model_aead_and_what_is_beside_it(tmp_path: Path) -> None:
+    """What a table does not name is what it inherits, unless that is of the other kind."""
+    write_key(tmp_path / "new.key", KEY[:200])
+    new = 'accept_crypto = { key_file = "new.key"'
+
+    def names(lines: str) -> list[tuple[str, str, str]]:
+        cluster = load_cluster(write_file(tmp_path, LAB.replace('name = "lab"', lines)))
+        found = (cluster.crypto, cluster.accept_crypto)
+        return [(one.cipher, one.hash, one.model) for one in found if one is not None]
+
+    usual, siv = ("aes256-gcm", "none", "aead"), ("aes256-gcm-siv", "none", "aead")
+    assert names('model = "aead"') == [usual]
+    assert names('model = "aead"\ncipher = "aes256-gcm-siv"\nhash = "none"') == [siv]
+    assert names(f'cipher = "aes128"\n{new}, model = "aead" }}') == [
+        ("aes128", "sha256", "openssl"),
+        usual,
+    ]
+    there = f'model = "aead"\ncipher = "aes256-gcm-siv"\n{new}'
+    assert names(f"{there} }}") == [siv, siv]
+    assert names(f'{there}, model = "nss" }}') == [siv, ("aes256", "sha256", "nss")]
 
 
 @pytest.mark.parametrize(
