@@ -95,6 +95,12 @@ class HandleSettings(Facade):
         """The slot that encrypts packets, 1 or 2; 0 if they are sent in the clear."""
         return self._context.crypto.in_use
 
+    @property
+    def aead_slots(self) -> tuple[int, ...]:
+        """The crypto slots of model ``aead``, for which ``Host.confirmed`` says something."""
+        crypto = self._context.crypto
+        return tuple(sorted(crypto.number(one) for one in crypto.aead))
+
     @forgets_arguments
     def replace_crypto(self, config: CryptoConfig | None) -> None:
         """Put a crypto configuration into slot 1 and encrypt with it, even if slot 1 is in use.

@@ -6,6 +6,7 @@ read of a ``corosync.conf``.
 
 from __future__ import annotations
 
+from knet_trio.cluster._crypto_names import CryptoNames
 from knet_trio.cluster._differences import Change
 from knet_trio.cluster._key_change import KeyChange, KeyChangeFiles
 from knet_trio.cluster._key_file import (
@@ -42,6 +43,7 @@ __all__ = [
     "ClusterLink",
     "ClusterMetrics",
     "ClusterTap",
+    "CryptoNames",
     "HostLink",
     "KeyChange",
     "KeyChangeFiles",

@@ -53,6 +53,19 @@ class CryptoNames:
         """Raise InvalidArgumentError if there is no such envelope."""
         check_names(self.make(bytes(MIN_KEY_SIZE)))
 
+    def is_same_envelope(self, other: CryptoNames) -> bool:
+        """Return whether both are the same on the wire, whichever library makes them there."""
+        return (self.cipher, self.hash, is_aead(self.model)) == (
+            other.cipher,
+            other.hash,
+            is_aead(other.model),
+        )
+
+    def as_lines(self) -> str:
+        """Return what a cluster file says of them."""
+        names = CRYPTO_NAMES if not is_aead(self.model) else ("cipher", "model")
+        return " and ".join(f'{name} = "{getattr(self, name)}"' for name in names)
+
     def describe(self) -> str:
         """Return them in words."""
         if is_aead(self.model):

@@ -154,6 +154,8 @@ class HostReport:
         reachable: Whether a link to it can carry data.
         links: Its links, in the order of their ids.
         streams: The streams with it, for each channel that has some.
+        confirmed: Whether it has answered with the crypto configuration in a slot, by the number
+            of the slot; those of model ``aead`` alone, and none for this host itself.
     """
 
     host_id: int
@@ -162,6 +164,7 @@ class HostReport:
     reachable: bool
     links: tuple[LinkReport, ...]
     streams: tuple[StreamReport, ...] = ()
+    confirmed: Mapping[str, bool] = attrs.field(factory=dict[str, bool])
 
 
 @attrs.frozen(kw_only=True)
@@ -232,6 +235,8 @@ class HostMetrics:
         reachable: Whether a link to it can carry data.
         links: Its links, in the order of their ids.
         streams: The streams with it, for each channel that has some.
+        confirmed: Whether it has answered with the crypto configuration in a slot, by the number
+            of the slot; those of model ``aead`` alone, and none for this host itself.
     """
 
     host_id: int
@@ -239,6 +244,7 @@ class HostMetrics:
     reachable: bool
     links: tuple[LinkMetrics, ...]
     streams: tuple[StreamReport, ...] = ()
+    confirmed: Mapping[str, bool] = attrs.field(factory=dict[str, bool])
 
 
 @attrs.frozen(kw_only=True)

@@ -76,6 +76,7 @@ def report_host(handle: Handle, host: Host) -> HostReport:
         reachable=host.status.reachable,
         links=report_links(host),
         streams=_report_streams(handle, host),
+        confirmed=_report_confirmed(handle, host),
     )
 
 
@@ -118,6 +119,12 @@ def _report_streams(handle: Handle, host: Host) -> tuple[StreamReport, ...]:
         )
         for one in get_stream_statistics(handle, host.host_id)
     )
+
+
+def _report_confirmed(handle: Handle, host: Host) -> dict[str, bool]:
+    if host.host_id == handle.host_id:
+        return {}
+    return {str(slot): host.confirmed(slot) for slot in handle.aead_slots}
 
 
 def _report_link(link: Link, status: LinkStatus, in_use: bool) -> LinkReport:
@@ -185,6 +192,7 @@ def measure_host(handle: Handle, host: Host) -> HostMetrics:
         reachable=host.status.reachable,
         links=tuple(_measure_link(host.links[link_id]) for link_id in sorted(host.links)),
         streams=_report_streams(handle, host),
+        confirmed=_report_confirmed(handle, host),
     )
 
 

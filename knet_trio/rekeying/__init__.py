@@ -8,6 +8,8 @@ bottom up::
     records       what is said of a change
     _messages     what hosts ask each other
     _host_keys    the keys of this host, in files and slots
+    _wanted       what a change leads to
+    _progress     what is known of the hosts meanwhile
     _participant  what this host does when it is asked
     _coordinator  what the host does that changes the key of all
     _service      both of them, on a handle

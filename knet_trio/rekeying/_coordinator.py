@@ -2,12 +2,14 @@
 
 ::
 
-    status     who answers?
-    claim      in the order of the ids, so of two that do this at the same time one wins
-    (tell)     the keys of a change that has begun, if this host does not have them
-    set        every host that answers; the next phases only if all hosts have answered
+    status        who answers?
+    claim         in the order of the ids, so of two that do this at the same time one wins
+    (tell)        the keys of a change that has begun, if this host does not have them
+    set           every host that answers; the next phases only if all hosts have answered
+    (confirmed)   with model aead: all have answered each other under the new key
     use
-    (a pause)  what was sealed with the old key arrives
+    (check_file)  if more than the key changes: all cluster files say so
+    (a pause)     what was sealed with the old key arrives
     clear
     release
 
@@ -19,74 +21,40 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol
+from types import MappingProxyType
+from typing import Any, Final
 
 import attrs
 import trio
 
 from knet_trio.cluster import ClusterHost, KeyChange, make_fingerprint
 from knet_trio.cluster._key_change import decode_key, encode_key
+from knet_trio.config import is_aead
 from knet_trio.rekeying._messages import (
     RekeyAction,
     RekeyAnswer,
     RekeyQuestion,
     encode_hosts,
+    find_present,
 )
 from knet_trio.rekeying._participant import Participant
 from knet_trio.rekeying._phases import LEVEL_AFTER, Level, Phase, find_level, last_phase, may_begin
+from knet_trio.rekeying._progress import Ask, HostProgress, NoAnswer, name_host
+from knet_trio.rekeying._wanted import check_wanted, find_names, make_change
 from knet_trio.rekeying.errors import RekeyBusyError, RekeyError
 from knet_trio.rekeying.records import HostOutcome, RekeyedHost, RekeyReport
 
 PAUSE: Final = 1.0
 """Seconds between the phases use and clear, in which packets arrive that were sealed with the old
 key and are still on their way."""
+_LOOK: Final = 0.1
+"""Seconds from one look at who has answered to the next."""
 _TAKE_OVERS: Final = 3
 _SALT_SIZE: Final = 4
 # Seconds to tell the others that it is over.
 _FAREWELL: Final = 1.0
-
-
-@attrs.frozen
-class NoAnswer:
-    """A host did not answer.
-
-    Attributes:
-        outcome: AWAY or BY_HAND; REFUSED for one that answers that it does not do it.
-        reason: What is known of it.
-    """
-
-    outcome: HostOutcome
-    reason: str
-
-
-class Ask(Protocol):
-    """Asks a host, this one too."""
-
-    async def __call__(self, host_id: int, question: RekeyQuestion) -> RekeyAnswer | NoAnswer:
-        """Return what it answers, or that it does not."""
-        ...
-
-
-@attrs.define
-class _HostProgress:
-    """What is known of a host.
-
-    Attributes:
-        host: Which.
-        level: How far it is, None if it was not heard of.
-        trouble: Why it goes no further in this call, None if it does.
-    """
-
-    host: ClusterHost
-    level: Level | None = None
-    trouble: NoAnswer | None = None
-
-    @property
-    def answers(self) -> bool:
-        """Whether it has answered, as far as it was asked, be it that it refuses."""
-        return self.trouble is None or self.trouble.outcome is HostOutcome.REFUSED
 
 
 class Coordinator:
@@ -98,6 +66,8 @@ class Coordinator:
         ask: Asks hosts.
         hosts: All hosts of the cluster file.
         exclude: The ids of those that are left out.
+        wanted: Cipher, hash and model after the change, as far as they are to change.
+        patience: Seconds in which hosts have to answer each other under the new key.
     """
 
     def __init__(
@@ -107,18 +77,22 @@ class Coordinator:
         ask: Ask,
         hosts: Sequence[ClusterHost],
         exclude: Iterable[int],
+        wanted: Mapping[str, str] = MappingProxyType({}),
+        patience: float = 10.0,
     ) -> None:
         self._host_id = host_id
         self._participant = participant
         self._ask = ask
         self._hosts = hosts
+        self._wanted = dict(wanted)
+        self._patience = patience
         self._run = secrets.token_hex(16)
         # Calls of other hosts that are over, or whose hosts are gone.
         self._ended: set[str] = set()
         excluded = set(exclude)
         self._excluded = [host for host in hosts if host.host_id in excluded]
         self._all = {
-            host.host_id: _HostProgress(host)
+            host.host_id: HostProgress(host)
             for host in sorted(hosts, key=lambda host: host.host_id)
             if host.host_id not in excluded
         }
@@ -129,14 +103,21 @@ class Coordinator:
         Raises:
             RekeyBusyError: Another host does it.
             RekeyError: It cannot be done.
+            InvalidArgumentError: There is no such cipher, hash or model.
         """
         async with self._claiming() as answers:
             change = await self._find_change(answers)
             resumed = change is not None
             if change is None:
-                change = self._make_change()
+                change = make_change(self._participant.keys, self._host_id, self._wanted)
+            else:
+                check_wanted(self._participant.keys, change, self._wanted)
             self._note_levels(answers, change)
             for phase in Phase:
+                if phase is Phase.USE and not await self._wait_confirmed(change):
+                    break
+                if phase is Phase.CLEAR and not await self._check_files(change):
+                    break
                 if not await self._do_phase(phase, change):
                     break
             return self._report(change, resumed=resumed)
@@ -163,13 +144,14 @@ class Coordinator:
         for one in self._all.values():
             if one.level is not None and one.level >= Level.USES:
                 raise RekeyError(
-                    f"{_name(one.host)} uses the new key already: the change can only be finished"
+                    f"{name_host(one.host)} uses the new key already: the change can only be"
+                    " finished"
                 )
 
     def _check_all_well(self, otherwise: str) -> None:
         for one in self._all.values():
             if one.trouble is not None:
-                raise RekeyError(f"{_name(one.host)}: {one.trouble.reason}; {otherwise}")
+                raise RekeyError(f"{name_host(one.host)}: {one.trouble.reason}; {otherwise}")
 
     # Who answers, and who does it.
 
@@ -204,14 +186,14 @@ class Coordinator:
     async def _look(self) -> None:
         """Find out who does not answer, from all at the same time."""
 
-        async def look(one: _HostProgress) -> None:
+        async def look(one: HostProgress) -> None:
             answer = await self._ask(one.host.host_id, self._question(RekeyAction.STATUS))
             if isinstance(answer, NoAnswer):
                 one.trouble = answer
 
         await self._for_each(look, self._all.values())
 
-    async def _claim(self, one: _HostProgress) -> RekeyAnswer | None:
+    async def _claim(self, one: HostProgress) -> RekeyAnswer | None:
         """Claim a host, and return what it says; None if it does not let itself be claimed."""
         instead_of: str | None = None
         holder: int | None = None
@@ -225,7 +207,7 @@ class Coordinator:
             if await self._is_at_it(answer.holder, answer.holder_run):
                 break
             instead_of = answer.holder_run
-        named = {host.host_id: _name(host) for host in self._hosts}
+        named = {host.host_id: name_host(host) for host in self._hosts}
         raise RekeyBusyError(
             f"{named.get(holder or 0, f'host {holder}')} is changing the key at this moment: wait"
             " until that is over, and ask again if it was not finished"
@@ -242,7 +224,7 @@ class Coordinator:
         return False
 
     async def _release(self) -> None:
-        async def release(one: _HostProgress) -> None:
+        async def release(one: HostProgress) -> None:
             await self._ask(one.host.host_id, self._question(RekeyAction.RELEASE))
 
         # A host that refuses something has been claimed all the same.
@@ -279,7 +261,7 @@ class Coordinator:
         There are several if one began while the hosts that knew of another were away.
         """
         names = ", ".join(
-            f"{change_id} at {_name(self._all[host_ids[0]].host)}"
+            f"{change_id} at {name_host(self._all[host_ids[0]].host)}"
             for change_id, host_ids in found.items()
         )
         # A host that is away may use the key of any of them.
@@ -313,19 +295,17 @@ class Coordinator:
         if isinstance(answer, RekeyAnswer) and answer.refused is None:
             old, new = decode_key(answer.old), decode_key(answer.new)
             if old and new and answer.began_by is not None:
-                return KeyChange(change_id=change_id, began_by=answer.began_by, old=old, new=new)
+                return KeyChange(
+                    change_id=change_id,
+                    began_by=answer.began_by,
+                    old=old,
+                    new=new,
+                    old_names=answer.old_names,
+                    new_names=answer.new_names,
+                )
         raise RekeyError(
-            f"{_name(self._all[host_id].host)} does not tell the keys of the change that has begun"
-            " there: ask again"
-        )
-
-    def _make_change(self) -> KeyChange:
-        old = self._participant.keys.key
-        return KeyChange(
-            change_id=secrets.token_hex(8),
-            began_by=self._host_id,
-            old=old,
-            new=secrets.token_bytes(len(old)),
+            f"{name_host(self._all[host_id].host)} does not tell the keys of the change that has"
+            " begun there: ask again"
         )
 
     # The phases.
@@ -352,13 +332,78 @@ class Coordinator:
         await self._ask_all(RekeyAction(phase.value), change, todo)
         return not any(one.trouble for one in hosts)
 
+    async def _wait_confirmed(self, change: KeyChange) -> bool:
+        """Wait until all hosts have answered each other under a new key of model ``aead``.
+
+        Before that they drop what comes under it. Returns whether they have.
+        """
+        then = find_names(self._participant.keys, change)[1]
+        levels = [one.level for one in self._all.values()]
+        if not is_aead(then.model) or all(
+            level is not None and level > Level.SET for level in levels
+        ):
+            return True
+        deadline = trio.current_time() + self._patience
+        while True:
+            missing = await self._find_unconfirmed(change)
+            if not missing or trio.current_time() >= deadline:
+                break
+            await trio.sleep(_LOOK)
+        names = {host.host_id: name_host(host) for host in self._hosts}
+        for host_id, others in missing.items():
+            named = ", ".join(names[other] for other in others)
+            reason = (
+                f"under the new key it has no answer of {named} yet: see that links between them"
+                " are up, and that both run knet_trio"
+            )
+            trouble = NoAnswer(HostOutcome.WAITING, reason, tuple(others))
+            self._all[host_id].trouble = self._all[host_id].trouble or trouble
+        return not any(one.trouble for one in self._all.values())
+
+    async def _find_unconfirmed(self, change: KeyChange) -> dict[int, list[int]]:
+        """Return which hosts have not answered which others under the new key."""
+        missing: dict[int, list[int]] = {}
+        question = self._question(
+            RekeyAction.CONFIRMED,
+            change=change.change_id,
+            mark=self._mark(change.new),
+            hosts=encode_hosts(self._all),
+        )
+
+        async def ask(one: HostProgress) -> None:
+            answer = self._judge(one, await self._ask(one.host.host_id, question))
+            if answer is not None:
+                others = find_present(answer.unconfirmed or "", self._all)
+                if others:
+                    missing[one.host.host_id] = others
+
+        await self._for_each(ask, [one for one in self._all.values() if one.trouble is None])
+        return missing
+
+    async def _check_files(self, change: KeyChange) -> bool:
+        """Return whether all cluster files say what is so when the change is over."""
+        if change.new_names is None:
+            return True
+        question = self._question(
+            RekeyAction.CHECK_FILE, change=change.change_id, mark=self._mark(change.new)
+        )
+
+        async def ask(one: HostProgress) -> None:
+            answer = await self._ask(one.host.host_id, question)
+            if self._judge(one, answer) is None and one.trouble is not None and one.answers:
+                # Nothing is wrong with that host: people have to come first.
+                one.trouble = attrs.evolve(one.trouble, outcome=HostOutcome.WAITING)
+
+        await self._for_each(ask, [one for one in self._all.values() if one.trouble is None])
+        return not any(one.trouble for one in self._all.values())
+
     def _may_begin(self, phase: Phase) -> bool:
         levels = [one.level for one in self._all.values() if one.trouble is None]
         known = [level for level in levels if level is not None]
         return len(known) == len(self._all) and may_begin(phase, known)
 
     async def _ask_all(
-        self, action: RekeyAction, change: KeyChange, hosts: list[_HostProgress]
+        self, action: RekeyAction, change: KeyChange, hosts: list[HostProgress]
     ) -> None:
         """Have hosts do something, at the same time, and note how far they are."""
         question = self._question(
@@ -369,19 +414,22 @@ class Coordinator:
         if action is RekeyAction.SET:
             question = attrs.evolve(
                 question,
+                action=action if change.new_names is None else RekeyAction.SET_CRYPTO,
+                old_names=change.old_names,
+                new_names=change.new_names,
                 began_by=change.began_by,
                 old_mark=self._mark(change.old),
                 key=encode_key(change.new),
             )
 
-        async def ask(one: _HostProgress) -> None:
+        async def ask(one: HostProgress) -> None:
             answer = self._judge(one, await self._ask(one.host.host_id, question))
             if answer is not None:
                 self._note_level(one, answer, change)
 
         await self._for_each(ask, hosts)
 
-    def _judge(self, one: _HostProgress, answer: RekeyAnswer | NoAnswer) -> RekeyAnswer | None:
+    def _judge(self, one: HostProgress, answer: RekeyAnswer | NoAnswer) -> RekeyAnswer | None:
         """Note why a host does not do what it was asked for; return the answer of one that does."""
         if isinstance(answer, NoAnswer):
             one.trouble = answer
@@ -395,7 +443,7 @@ class Coordinator:
         for host_id, answer in answers.items():
             self._note_level(self._all[host_id], answer, change)
 
-    def _note_level(self, one: _HostProgress, answer: RekeyAnswer, change: KeyChange) -> None:
+    def _note_level(self, one: HostProgress, answer: RekeyAnswer, change: KeyChange) -> None:
         has_new = answer.mark == self._mark(change.new)
         if has_new or answer.mark == self._mark(change.old):
             in_change = answer.change == change.change_id
@@ -413,7 +461,7 @@ class Coordinator:
         return make_fingerprint(key, self._run.encode())
 
     async def _for_each(
-        self, work: Callable[[_HostProgress], Awaitable[None]], hosts: Iterable[_HostProgress]
+        self, work: Callable[[HostProgress], Awaitable[None]], hosts: Iterable[HostProgress]
     ) -> None:
         async with trio.open_nursery() as nursery:
             for one in hosts:
@@ -423,7 +471,7 @@ class Coordinator:
 
     def _report(self, change: KeyChange, *, resumed: bool) -> RekeyReport:
         levels = [one.level or Level.OLD for one in self._all.values()]
-        hosts = [_describe(one) for one in self._all.values()]
+        hosts = [one.describe() for one in self._all.values()]
         hosts += [
             RekeyedHost(
                 host_id=host.host_id,
@@ -442,24 +490,6 @@ class Coordinator:
             phase=last_phase(min(levels)),
             salt=salt.hex(),
             fingerprint=make_fingerprint(change.new, salt),
+            new_names=change.new_names,
             hosts=tuple(sorted(hosts, key=lambda host: host.host_id)),
         )
-
-
-def _describe(one: _HostProgress) -> RekeyedHost:
-    outcome, reason = HostOutcome.WAITING, ""
-    if one.trouble is not None:
-        outcome, reason = one.trouble.outcome, one.trouble.reason
-    elif one.level is Level.CLEARED:
-        outcome = HostOutcome.DONE
-    return RekeyedHost(
-        host_id=one.host.host_id,
-        name=one.host.name,
-        outcome=outcome,
-        phase=None if one.level is None else last_phase(one.level),
-        reason=reason,
-    )
-
-
-def _name(host: ClusterHost) -> str:
-    return f"host {host.host_id} ({host.name})"

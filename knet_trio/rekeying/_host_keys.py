@@ -6,18 +6,38 @@ bit more, or a bit less, of the same phase.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVarTuple, Unpack
 
 import attrs
 import trio
 
-from knet_trio import CryptoConfig
-from knet_trio.cluster import Cluster, KeyChange, KeyFileError
+from knet_trio import CryptoConfig, HostStatus
+from knet_trio.cluster import Cluster, CryptoNames, KeyChange, KeyFileError
+from knet_trio.cluster._load import load_crypto_names
 
 Ts = TypeVarTuple("Ts")
 
 SLOTS = 2
+
+ONLY_THE_KEY = (
+    "in a corosync.conf only the key is changed so: corosync's nodes take another cipher or hash"
+    " from the file, and do not have model aead"
+)
+"""Why cipher, hash and model stay where the file is a corosync.conf."""
+
+
+class CryptoHost(Protocol):
+    """What is needed of a host of the handle."""
+
+    @property
+    def status(self) -> HostStatus:
+        """Whether it can be reached."""
+        ...
+
+    def confirmed(self, slot: int) -> bool:
+        """Return whether it has answered with what is in that slot, of model ``aead``."""
+        ...
 
 
 class CryptoHandle(Protocol):
@@ -31,6 +51,11 @@ class CryptoHandle(Protocol):
     @property
     def allow_clear_traffic(self) -> bool:
         """Whether clear packets are accepted."""
+        ...
+
+    @property
+    def hosts(self) -> Mapping[int, CryptoHost]:
+        """The hosts that it has, by their ids."""
         ...
 
     def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
@@ -148,9 +173,14 @@ class HostKeys:
 
         Raises:
             KeyFileError: A file cannot be written or read, or the key file has another key.
+            InvalidArgumentError: There is no such cipher, hash or model.
         """
         files, crypto = self._make_files(self.cluster), self.cluster.crypto
         assert crypto is not None
+        if change.new_names is not None:
+            change.new_names.check()
+            if self.cluster.is_corosync:
+                raise KeyFileError(ONLY_THE_KEY)
         await self._check_key_file(files)
         await self._run(files.write_change, change)
         accepted = change.make_accepted(crypto)
@@ -163,6 +193,41 @@ class HostKeys:
             raise KeyFileError(
                 "the key file has another key than this host uses: reload the cluster file first"
             )
+
+    async def check_file(self, key: bytes) -> None:
+        """Look whether the cluster file says how ``key`` is used, which counts after the change.
+
+        Raises:
+            KeyFileError: It says otherwise.
+            ClusterFileError: It cannot be read.
+        """
+        path, change = self.cluster.path, self.change
+        names = None if change is None else change.get_names(key)
+        if names is None or path is None:
+            return
+        said = await self._run(load_crypto_names, path)
+        if isinstance(said, CryptoNames) and not said.is_same_envelope(names):
+            raise KeyFileError(
+                f"its cluster file {path} still says {said.as_lines()}: write {names.as_lines()}"
+                " in their place"
+            )
+
+    def find_unconfirmed(self, new: bytes) -> list[int] | None:
+        """Return the hosts that can be reached and have not answered under a key of model ``aead``.
+
+        Returns:
+            None if this host does not have the key.
+        """
+        slot = self._handle.crypto_in_use
+        if self.key != new:
+            if self.change is None or self.change.new != new:
+                return None
+            slot = SLOTS + 1 - slot
+        return [
+            host_id
+            for host_id, host in self._handle.hosts.items()
+            if host.status.reachable and not host.confirmed(slot)
+        ]
 
     async def adopt(self) -> None:
         """Write the new key into the key file, and seal with it.
@@ -181,8 +246,10 @@ class HostKeys:
         """Forget the key that is not in use, and the change.
 
         Raises:
-            KeyFileError: A file cannot be removed.
+            KeyFileError: A file cannot be removed, or the cluster file does not go with that key.
+            ClusterFileError: The cluster file cannot be read.
         """
+        await self.check_file(self.key)
         await self._run(self._make_files(self.cluster).remove_change)
         self._handle.set_crypto(None, SLOTS + 1 - self._handle.crypto_in_use)
         self._note(self.cluster.crypto, None, None)

@@ -15,6 +15,7 @@ from typing import Final, TypeVar, cast
 
 import attrs
 
+from knet_trio.cluster import CryptoNames
 from knet_trio.control.codec import Json, MisfitError, dump, from_json, load
 
 T = TypeVar("T", "RekeyQuestion", "RekeyAnswer")
@@ -36,7 +37,14 @@ class RekeyAction(enum.StrEnum):
     TELL = "tell"
     """Which keys is the change about?"""
     SET = "set"
+    SET_CRYPTO = "set_crypto"
+    """Set, where cipher, hash or model change too. A host that does not know that refuses it, and
+    does not set the key alone."""
+    CONFIRMED = "confirmed"
+    """Which hosts have not answered this one yet under the new key?"""
     USE = "use"
+    CHECK_FILE = "check_file"
+    """Does the cluster file there say already what is so when the change is over?"""
     CLEAR = "clear"
     DROP = "drop"
     """Forget the new key again, before it is used."""
@@ -51,12 +59,14 @@ class RekeyQuestion:
         run: The call of ``rekey`` that asks, drawn at random; the salt of fingerprints, too.
         instead_of: With ``claim``, the call whose host has been found dead or done.
         hosts: With ``claim``, the hosts in the cluster file of the host that asks
-            (``encode_hosts``).
+            (``encode_hosts``). With ``confirmed``, the hosts that matter.
         change: The change that it is about.
         began_by: With ``set``, who began that.
         mark: With ``set``, ``use`` and ``clear``, the fingerprint of the new key.
         old_mark: With ``set``, that of the old one.
         key: With ``set``, the new key in base64; never shown.
+        old_names: With ``set_crypto``, how the old key is used.
+        new_names: And the new one.
     """
 
     action: str
@@ -68,6 +78,8 @@ class RekeyQuestion:
     mark: str | None = None
     old_mark: str | None = None
     key: str | None = attrs.field(default=None, repr=False)
+    old_names: CryptoNames | None = None
+    new_names: CryptoNames | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -84,6 +96,9 @@ class RekeyAnswer:
         holder_run: And the call of ``rekey`` there.
         old: With ``tell``, the old key in base64; never shown.
         new: And the new one.
+        old_names: With ``tell``, how the old key is used, if that changes too.
+        new_names: And the new one.
+        unconfirmed: With ``confirmed``, the hosts that have not answered yet (``encode_hosts``).
     """
 
     mark: str
@@ -95,6 +110,9 @@ class RekeyAnswer:
     holder_run: str | None = None
     old: str | None = attrs.field(default=None, repr=False)
     new: str | None = attrs.field(default=None, repr=False)
+    old_names: CryptoNames | None = None
+    new_names: CryptoNames | None = None
+    unconfirmed: str | None = None
 
 
 def encode_hosts(host_ids: Iterable[int]) -> str:
@@ -107,10 +125,20 @@ def encode_hosts(host_ids: Iterable[int]) -> str:
 
 def find_missing(text: str, host_ids: Iterable[int]) -> list[int]:
     """Return which of the ids are not in what ``encode_hosts`` has made."""
-    bits = 0
-    with suppress(binascii.Error, ValueError):
-        bits = int.from_bytes(base64.b64decode(text, validate=True), "little")
+    bits = _decode_bits(text)
     return [host_id for host_id in host_ids if not bits >> host_id & 1]
+
+
+def find_present(text: str, host_ids: Iterable[int]) -> list[int]:
+    """Return which of the ids are in what ``encode_hosts`` has made."""
+    bits = _decode_bits(text)
+    return [host_id for host_id in host_ids if bits >> host_id & 1]
+
+
+def _decode_bits(text: str) -> int:
+    with suppress(binascii.Error, ValueError):
+        return int.from_bytes(base64.b64decode(text, validate=True), "little")
+    return 0
 
 
 class BadMessageError(ValueError):

@@ -15,7 +15,9 @@ from knet_trio.rekeying._messages import (
     RekeyAction,
     RekeyAnswer,
     RekeyQuestion,
+    encode_hosts,
     find_missing,
+    find_present,
 )
 
 
@@ -98,20 +100,22 @@ class Participant:
     async def _act(self, action: RekeyAction, question: RekeyQuestion) -> RekeyAnswer:
         change = self.keys.change
         known = change is not None and change.change_id == question.change
-        if action is RekeyAction.SET:
+        if action in (RekeyAction.SET, RekeyAction.SET_CRYPTO):
             return await self._set(question)
         if change is not None and not known:
             return self._refuse(question, _another(change))
         if action is RekeyAction.TELL:
             return self._tell(question, change)
+        if action is RekeyAction.CONFIRMED:
+            return self._tell_unconfirmed(question)
         if change is None:
             # It has done all of it, or none.
-            done = (
-                action is RekeyAction.DROP or self._mark(self.keys.key, question) == question.mark
-            )
+            done = action is RekeyAction.DROP or self._has(question)
             return self._describe(question) if done else self._refuse(question, "it was not set")
         uses_new = self.keys.key == change.new
-        if action is RekeyAction.USE and not uses_new:
+        if action is RekeyAction.CHECK_FILE:
+            await self.keys.check_file(change.new)
+        elif action is RekeyAction.USE and not uses_new:
             await self.keys.adopt()
         elif action is RekeyAction.CLEAR:
             if not uses_new:
@@ -138,18 +142,47 @@ class Participant:
             return self._refuse(question, "the new key did not come with it")
         if len(question.change) > MAX_CHANGE_ID:
             return self._refuse(question, "the name of the change is too long")
+        names = question.old_names, question.new_names
+        if question.action == RekeyAction.SET:
+            names = None, None
+        elif None in names:
+            return self._refuse(question, "cipher, hash and model did not come with it")
         if mark != question.old_mark:
             return self._refuse(question, "this host has another key than the one that is changed")
         await self.keys.begin(
-            KeyChange(change_id=question.change, began_by=question.began_by, old=key, new=new)
+            KeyChange(
+                change_id=question.change,
+                began_by=question.began_by,
+                old=key,
+                new=new,
+                old_names=names[0],
+                new_names=names[1],
+            )
         )
         return self._describe(question)
+
+    def _has(self, question: RekeyQuestion) -> bool:
+        """Return whether this host seals with the new key."""
+        return self._mark(self.keys.key, question) == question.mark
+
+    def _tell_unconfirmed(self, question: RekeyQuestion) -> RekeyAnswer:
+        change = self.keys.change
+        new = self.keys.key if change is None or self._has(question) else change.new
+        unconfirmed = self.keys.find_unconfirmed(new)
+        if unconfirmed is None or self._mark(new, question) != question.mark:
+            return self._refuse(question, "it was not set")
+        matter = find_present(question.hosts or "", unconfirmed)
+        return attrs.evolve(self._describe(question), unconfirmed=encode_hosts(matter))
 
     def _tell(self, question: RekeyQuestion, change: KeyChange | None) -> RekeyAnswer:
         if change is None:
             return self._refuse(question, "no change of the key is under way here")
         return attrs.evolve(
-            self._describe(question), old=encode_key(change.old), new=encode_key(change.new)
+            self._describe(question),
+            old=encode_key(change.old),
+            new=encode_key(change.new),
+            old_names=change.old_names,
+            new_names=change.new_names,
         )
 
     def _describe(self, question: RekeyQuestion) -> RekeyAnswer:

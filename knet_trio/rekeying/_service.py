@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, cast, final
 
 import trio
 
 from knet_trio import Handle, InvalidArgumentError, KnetError
 from knet_trio.cluster import Cluster, KeyChangeFiles
+from knet_trio.cluster._crypto_names import CRYPTO_NAMES
 from knet_trio.cluster._opening import get_opened
+from knet_trio.config import is_aead
 from knet_trio.control.codec import Json, to_json
-from knet_trio.rekeying._coordinator import Coordinator, NoAnswer
+from knet_trio.rekeying._coordinator import Coordinator
 from knet_trio.rekeying._host_keys import HostKeys, KeyFiles
 from knet_trio.rekeying._messages import (
     MAX_REQUEST,
@@ -25,6 +28,8 @@ from knet_trio.rekeying._messages import (
     encode,
 )
 from knet_trio.rekeying._participant import Participant
+from knet_trio.rekeying._progress import NoAnswer
+from knet_trio.rekeying._wanted import find_names
 from knet_trio.rekeying.errors import RekeyError
 from knet_trio.rekeying.records import HostOutcome, RekeyReport
 from knet_trio.streams import HostRequest, RefusedError, RequestReceiver, Streams, open_streams
@@ -33,6 +38,7 @@ DEFAULT_PATIENCE: Final = 10.0
 """Seconds in which a host has to answer."""
 AT_ONCE: Final = 32
 """Requests of other hosts that are worked on at once; others wait."""
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 # Seconds after which a host that does not take a request is asked again.
 _AGAIN: Final = 0.25
 
@@ -51,7 +57,14 @@ class Rekeying:
         self._streams = streams
         self._patience = patience
 
-    async def rekey(self, *, exclude: Iterable[int | str] = ()) -> RekeyReport:
+    async def rekey(
+        self,
+        *,
+        exclude: Iterable[int | str] = (),
+        model: str | None = None,
+        cipher: str | None = None,
+        hash: str | None = None,
+    ) -> RekeyReport:
         """Give all hosts of the cluster file a new key, or go on with a change that has begun.
 
         Every host first gets the new key and accepts it beside the old one (set), then writes it
@@ -59,9 +72,17 @@ class Rekeying:
         begins when every host has confirmed the one before, so no message is lost. If a host does
         not answer, it stops before that, and the same call goes on later, at any host.
 
+        If model, cipher or hash change too, it stops before the last phase until the cluster file
+        on every host names them. A new key of model ``aead`` is used when all hosts have answered
+        each other under it.
+
         Args:
             exclude: The ids or names of hosts that are left out: they are away for good, or their
                 key is changed by hand. They are told nothing.
+            model: The model after the change, None for the same one.
+            cipher: The cipher after the change. None for the same one, or where the model goes over
+                to ``aead`` or back, the usual one.
+            hash: The hash, likewise.
 
         Returns:
             How far it is, and what became of each host.
@@ -69,9 +90,12 @@ class Rekeying:
         Raises:
             RekeyBusyError: Another host, or another call, changes the key at present.
             RekeyError: It cannot be changed.
+            InvalidArgumentError: There is no such cipher, hash or model.
             UnknownHostError: The cluster file does not have a host that is excluded.
         """
-        return await self._coordinate(exclude).rekey()
+        wanted = {"model": model, "cipher": cipher, "hash": hash}
+        given = {name: value.lower() for name, value in wanted.items() if value is not None}
+        return await self._coordinate(exclude, given).rekey()
 
     async def drop(self, *, exclude: Iterable[int | str] = ()) -> None:
         """Have all hosts forget a new key that none of them uses yet.
@@ -90,8 +114,8 @@ class Rekeying:
         """Do what the method ``rekey`` of the control socket asks for: ``serve_control(rekey=)``.
 
         Args:
-            parameters: ``exclude``, a list of ids and names, and ``drop``, true or false; both can
-                be left out.
+            parameters: ``exclude``, a list of ids and names; ``drop``, true or false; ``model``,
+                ``cipher`` and ``hash``, text. All can be left out.
 
         Returns:
             The members of a ``RekeyReport``; null after ``drop``.
@@ -100,10 +124,11 @@ class Rekeying:
             InvalidArgumentError: The parameters are others.
             KnetError: What ``rekey`` and ``drop`` raise.
         """
-        unknown = parameters.keys() - {"exclude", "drop"}
+        unknown = parameters.keys() - {"exclude", "drop", *CRYPTO_NAMES}
         if unknown:
             raise InvalidArgumentError(
-                f"rekey has no parameter {min(unknown)[:80]!r}: there are exclude and drop"
+                f"rekey has no parameter {min(unknown)[:80]!r}: there are exclude, drop, model,"
+                " cipher and hash"
             )
         exclude, drop = parameters.get("exclude", []), parameters.get("drop", False)
         if not isinstance(exclude, list) or not all(
@@ -113,12 +138,23 @@ class Rekeying:
         if not isinstance(drop, bool):
             raise InvalidArgumentError("drop is true or false")
         hosts = cast("list[int | str]", exclude)
+        names: dict[str, str] = {}
+        for name in CRYPTO_NAMES:
+            value = parameters.get(name)
+            if isinstance(value, str):
+                names[name] = value
+            elif value is not None:
+                raise InvalidArgumentError(f"{name} is text")
+        if drop and names:
+            raise InvalidArgumentError("drop begins no change: leave out model, cipher and hash")
         if drop:
             await self.drop(exclude=hosts)
             return None
-        return to_json(await self.rekey(exclude=hosts))
+        return to_json(await self.rekey(exclude=hosts, **names))
 
-    def _coordinate(self, exclude: Iterable[int | str]) -> Coordinator:
+    def _coordinate(
+        self, exclude: Iterable[int | str], wanted: Mapping[str, str] = _NOTHING
+    ) -> Coordinator:
         cluster = self._participant.keys.cluster
         if self._streams is None:
             raise RekeyError(
@@ -129,12 +165,20 @@ class Rekeying:
             raise InvalidArgumentError("exclude is a list of ids and names of hosts")
         excluded = [cluster.get_host(host).host_id for host in exclude]
         return Coordinator(
-            self._handle.host_id, self._participant, self._ask, cluster.hosts, excluded
+            self._handle.host_id,
+            self._participant,
+            partial(self._ask, wanted=wanted),
+            cluster.hosts,
+            excluded,
+            wanted,
+            self._patience,
         )
 
     # Asking other hosts.
 
-    async def _ask(self, host_id: int, question: RekeyQuestion) -> RekeyAnswer | NoAnswer:
+    async def _ask(
+        self, host_id: int, question: RekeyQuestion, wanted: Mapping[str, str] = _NOTHING
+    ) -> RekeyAnswer | NoAnswer:
         """Ask a host until it answers; give up when ``patience`` seconds have passed."""
         if host_id == self._handle.host_id:
             return await self._participant.answer(host_id, question)
@@ -151,19 +195,22 @@ class Rekeying:
                 except (trio.BrokenResourceError, BadMessageError, KnetError) as error:
                     why = str(error)
                 await trio.sleep(_AGAIN)
-        return self._no_answer(host_id, why)
+        return self._no_answer(host_id, why, wanted)
 
-    def _no_answer(self, host_id: int, why: str) -> NoAnswer:
+    def _no_answer(self, host_id: int, why: str, wanted: Mapping[str, str]) -> NoAnswer:
         host = self._handle.hosts.get(host_id)
         if host is None:
             return NoAnswer(HostOutcome.AWAY, "the handle does not have it")
         if not host.status.reachable:
             return NoAnswer(HostOutcome.AWAY, "it cannot be reached")
-        cluster = self._participant.keys.cluster
+        keys = self._participant.keys
+        what = "its key is changed by hand"
+        if is_aead(find_names(keys, keys.change, wanted)[1].model):
+            what = "it cannot have model aead, and is cut off"
         return NoAnswer(
             HostOutcome.BY_HAND,
-            f"it can be reached, and does not answer on channel {cluster.service_channel}: if it"
-            " runs libknet, its key is changed by hand" + (f" ({why})" if why else ""),
+            f"it can be reached, and does not answer on channel {keys.cluster.service_channel}: if"
+            f" it runs libknet, {what}" + (f" ({why})" if why else ""),
         )
 
     # Answering them.

@@ -6,6 +6,7 @@ import enum
 
 import attrs
 
+from knet_trio.cluster import CryptoNames
 from knet_trio.rekeying._phases import Phase
 
 
@@ -35,7 +36,9 @@ class RekeyedHost:
         name: Its name.
         outcome: What became of it.
         phase: The last phase that it has confirmed, None for none, or if that is not known.
-        reason: Why it is not done, in words; empty if it is, or only waits.
+        reason: Why it is not done, in words; empty if it is, or only waits for other hosts.
+        unconfirmed: The ids of hosts that have not answered it under a new key of model ``aead``,
+            which keeps that from being used.
     """
 
     host_id: int
@@ -43,6 +46,7 @@ class RekeyedHost:
     outcome: HostOutcome
     phase: Phase | None = None
     reason: str = ""
+    unconfirmed: tuple[int, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -60,6 +64,7 @@ class RekeyReport:
         salt: The salt of the fingerprint, in hexadecimal.
         fingerprint: That of the new key, as ``knet-trio keygen --fingerprint`` makes it.
         hosts: All hosts of the cluster file, in the order of their ids.
+        new_names: Cipher, hash and model after the change, None if they stay.
     """
 
     done: bool
@@ -70,6 +75,7 @@ class RekeyReport:
     salt: str
     fingerprint: str
     hosts: tuple[RekeyedHost, ...]
+    new_names: CryptoNames | None = None
 
     def __str__(self) -> str:
         state = "done" if self.done else f"stopped after {self.phase or 'nothing'}"

@@ -16,8 +16,8 @@ import trio
 from knet_trio import CryptoConfig
 from knet_trio.cluster import Cluster, ClusterHost, KeyChange, KeyFileError
 from knet_trio.rekeying import HostOutcome, RekeyReport
-from knet_trio.rekeying._coordinator import Coordinator, NoAnswer
-from knet_trio.rekeying._host_keys import HostKeys
+from knet_trio.rekeying._coordinator import Coordinator
+from knet_trio.rekeying._host_keys import CryptoHost, HostKeys
 from knet_trio.rekeying._messages import (
     RekeyAnswer,
     RekeyQuestion,
@@ -26,6 +26,7 @@ from knet_trio.rekeying._messages import (
     encode,
 )
 from knet_trio.rekeying._participant import Participant
+from knet_trio.rekeying._progress import NoAnswer
 
 FIRST_KEY: Final = bytes(range(128))
 
@@ -73,6 +74,7 @@ class ModelHandle:
     slots: dict[int, bytes]
     crypto_in_use: int = 1
     allow_clear_traffic: bool = False
+    hosts: dict[int, CryptoHost] = attrs.field(factory=dict[int, CryptoHost])
 
     def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
         assert slot != self.crypto_in_use

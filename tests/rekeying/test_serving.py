@@ -186,7 +186,10 @@ async def test_what_control_asks_for_wrongly(tmp_path: Path, autojump_clock: Moc
     async with open_mesh(tmp_path, 2) as mesh:
         service = mesh.services[1]
         wrong: list[tuple[dict[str, Any], str]] = [
-            ({"exclud": []}, "has no parameter 'exclud': there are exclude and drop"),
+            (
+                {"exclud": []},
+                "has no parameter 'exclud': there are exclude, drop, model, cipher and",
+            ),
             ({"exclude": "host2"}, "exclude is a list of ids and names"),
             ({"exclude": [None]}, "exclude is a list of ids and names"),
             ({"drop": 1}, "drop is true or false"),
