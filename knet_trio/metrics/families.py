@@ -32,6 +32,7 @@ def make_families(metrics: HandleMetrics | None) -> list[Metric]:
         families.link_packets,
         families.link_bytes,
         families.host_reachable,
+        families.host_confirmed,
         families.drops,
         families.channel_queue,
         families.stream_open,
@@ -66,6 +67,7 @@ class _Families:
     link_packets: CounterMetricFamily = attrs.field(factory=lambda: _counter(series.LINK_PACKETS))
     link_bytes: CounterMetricFamily = attrs.field(factory=lambda: _counter(series.LINK_BYTES))
     host_reachable: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.HOST_REACHABLE))
+    host_confirmed: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.HOST_CONFIRMED))
     drops: CounterMetricFamily = attrs.field(factory=lambda: _counter(series.DROPS))
     channel_queue: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.CHANNEL_QUEUE))
     stream_open: GaugeMetricFamily = attrs.field(factory=lambda: _gauge(series.STREAM_OPEN))
@@ -89,6 +91,8 @@ class _Families:
     def _add_host(self, host: HostMetrics, bounds: list[str]) -> None:
         labels = [str(host.host_id), host.name]
         self.host_reachable.add_metric(labels, host.reachable)
+        for slot, confirmed in host.confirmed.items():
+            self.host_confirmed.add_metric([*labels, slot], confirmed)
         for link in host.links:
             self._add_link(link, [*labels, str(link.link_id)], bounds)
         for one in host.streams:

@@ -90,6 +90,13 @@ LINK_BYTES: Final = Series(
 HOST_REACHABLE: Final = Series(
     "knet_host_reachable", "gauge", HOST_LABELS, "1 if a link to the host can carry data, 0 if not."
 )
+HOST_CONFIRMED: Final = Series(
+    "knet_host_confirmed",
+    "gauge",
+    (*HOST_LABELS, "slot"),
+    "1 if the host has answered with the configuration in that crypto slot, of model aead, 0 if"
+    " not; absent for other models.",
+)
 DROPS: Final = Series(
     "knet_drops_total", "counter", ("cause",), "Packets or messages dropped, by cause."
 )
@@ -135,6 +142,7 @@ SERIES: Final = (
     LINK_PACKETS,
     LINK_BYTES,
     HOST_REACHABLE,
+    HOST_CONFIRMED,
     DROPS,
     CHANNEL_QUEUE,
     STREAM_OPEN,

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import trio
 
-from knet_trio import DropCause, LinkCause, LinkStatistics, open_handle
+from knet_trio import CryptoConfig, DropCause, LinkCause, LinkStatistics, open_handle
 from knet_trio.control.reports import report_host
 from knet_trio.metrics import SERIES, make_classic_text, make_families, make_openmetrics_text
 from knet_trio.metrics.collector import measure
 from knet_trio.metrics.series import DIRECTIONS, KINDS, REASONS
 from knet_trio.streams import HostStream, get_stream_statistics, open_streams
-from tests.cluster import LOCALHOST, Pair, open_pair, wait_for
+from tests.cluster import KEY, LOCALHOST, Pair, open_pair, wait_for
 from tests.metrics.scraping import samples, value
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
@@ -29,6 +29,7 @@ NAMES = [
     "knet_link_packets_total",
     "knet_link_bytes_total",
     "knet_host_reachable",
+    "knet_host_confirmed",
     "knet_drops_total",
     "knet_channel_queue",
     "knet_stream_open",
@@ -124,7 +125,7 @@ async def test_streams_are_measured() -> None:
 
 
 async def test_every_sample_has_the_labels_of_its_series() -> None:
-    async with open_pair() as pair, open_exchange(pair):
+    async with open_pair(crypto=CryptoConfig(KEY, model="aead")) as pair, open_exchange(pair):
         pair.a.open_channel(3)
         await wait_for(lambda: pair.a.hosts[2].links[0].status.loss is not None)
         families = make_families(await measure(pair.a))
@@ -173,6 +174,26 @@ async def test_values_are_those_of_the_handle() -> None:
         assert value(text, "knet_link_transitions_total", **down) == 1
         waiting = make_classic_text(await measure(pair.b)).decode()
         assert value(waiting, "knet_channel_queue", channel="1") == 1
+
+
+async def test_who_has_answered_under_which_key() -> None:
+    async with open_pair() as pair:
+
+        async def confirmed(slot: int, drops: int = 0) -> float | None:
+            text = make_classic_text(await measure(pair.a)).decode()
+            assert value(text, "knet_drops_total", cause="unconfirmed") == drops
+            labels = {"host": "2", "host_name": "2", "slot": str(slot)}
+            found = samples(text).get(("knet_host_confirmed", frozenset(labels.items())))
+            return None if found is None else float(found)
+
+        for slot, key in ((1, KEY), (2, KEY[::-1])):
+            assert await confirmed(slot) is None
+            pair.a.set_crypto(CryptoConfig(key, model="aead"), slot)
+            assert await confirmed(slot) == 0
+        pair.b.set_crypto(CryptoConfig(KEY[::-1], model="aead"), 2)
+        await wait_for(lambda: pair.a.hosts[2].confirmed(2))
+        assert (await confirmed(1), await confirmed(2)) == (0, 1)
+        assert report_host(pair.a, pair.a.hosts[2]).confirmed == {"1": False, "2": True}
 
 
 async def test_what_never_happened_is_there_with_0() -> None:
