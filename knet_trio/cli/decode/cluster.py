@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from knet_trio.cli.decode.keys import CaptureKey
+from knet_trio.cli.decode.keys import OpeningKey, make_opening_key
 from knet_trio.cluster import Cluster, plan_links
 
 
-def cluster_keys(cluster: Cluster) -> list[CaptureKey]:
+def cluster_keys(cluster: Cluster) -> list[OpeningKey]:
     """Return the keys that its hosts use and accept."""
     name = cluster.path.name if cluster.path else cluster.name
     configs = [cluster.crypto, cluster.accept_crypto]
-    return [CaptureKey(name, config) for config in configs if config is not None]
+    return [make_opening_key(name, config) for config in configs if config is not None]
 
 
 def cluster_ports(cluster: Cluster) -> set[int]:

@@ -16,6 +16,7 @@ from typing import Final
 import click
 import trio
 
+from knet_trio._crypto.aead import AEAD_NAMES
 from knet_trio.cli.decode.capture import Capture
 from knet_trio.cli.decode.cluster import cluster_keys, cluster_ports
 from knet_trio.cli.decode.decoder import Decoder
@@ -170,8 +171,8 @@ async def _chunks(name: str) -> AsyncGenerator[bytes]:
     "ciphers",
     multiple=True,
     metavar="NAME",
-    help="The cipher of the key: none, aes128, aes192, aes256, or one with -ctr.  [default: aes256]"
-    " For several keys once for all, or once for each.",
+    help="The cipher of the key: none, aes128, aes192, aes256, or one with -ctr; of model aead"
+    f" {', '.join(AEAD_NAMES)}.  [default: aes256] For several keys once for all, or for each.",
 )
 @click.option(
     "--hash",
@@ -179,6 +180,11 @@ async def _chunks(name: str) -> AsyncGenerator[bytes]:
     multiple=True,
     metavar="NAME",
     help="The hash of the key: md5, sha1, sha224, sha256, sha384, sha512.  [default: sha256]",
+)
+@click.option(
+    "--find",
+    is_flag=True,
+    help="Try each key with all ciphers and hashes, and say which opens what.",
 )
 @click.option(
     "--port",
@@ -199,6 +205,7 @@ def decode(
     clusters: tuple[Path, ...],
     ciphers: tuple[str, ...],
     hashes: tuple[str, ...],
+    find: bool,
     ports: tuple[int, ...],
     summary: bool,
     count: int | None,
@@ -219,6 +226,7 @@ def decode(
     Examples:
       knet-trio decode cluster.pcap --cluster /etc/corosync/corosync.conf
       knet-trio decode old.pcapng --key a.key --key b.key --cipher aes256 --hash sha512
+      knet-trio decode lab.pcap --key a.key --key b.key --find --summary
       knet-trio decode -i eth0 --port 5405 --key lab.key --seconds 10 --summary
       ssh alpha tcpdump -U -w - udp | knet-trio decode - --key lab.key --json
 
@@ -239,7 +247,9 @@ def decode(
         found += cluster_keys(cluster)
     if not ports:
         ports = tuple({port for cluster in files for port in cluster_ports(cluster)})
-    decoder = Decoder(found, ports)
+    if find and not found:
+        raise click.UsageError("--find tries keys: give --key FILE or --cluster FILE too")
+    decoder = Decoder(found, ports, find=find)
     session = _Session(decoder, as_json=as_json, packets=not summary, count=count)
     if file is not None:
         if file != _STDIN and not os.path.exists(file):

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from knet_trio._core.onwire import Data, Packet
 from knet_trio.cli.decode.frame import Frame
-from knet_trio.cli.decode.keys import CaptureKey
+from knet_trio.cli.decode.keys import OpeningKey
 from knet_trio.cli.decode.link_record import Arrival, LinkRecord, begins_anew
 from knet_trio.cli.decode.network import Datagram, Other, UdpEnd, find_datagram
 from knet_trio.cli.decode.numbers import MessageNumbers
@@ -53,6 +53,7 @@ class Decoder:
         keys: To open them with.
         ports: Only flows with one of these ports are looked at, and are taken to be knet. Empty
             for all; those are knet of which a packet could be opened.
+        find: Whether each key is tried with all ciphers and hashes.
 
     Attributes:
         frames: How many frames there were.
@@ -65,8 +66,10 @@ class Decoder:
         last: When the last one was.
     """
 
-    def __init__(self, keys: Sequence[CaptureKey], ports: Collection[int] = ()) -> None:
-        self._opener = Opener(keys)
+    def __init__(
+        self, keys: Sequence[OpeningKey], ports: Collection[int] = (), *, find: bool = False
+    ) -> None:
+        self._opener = Opener(keys, find=find)
         self._ports = frozenset(ports)
         self.frames = 0
         self.size = 0

@@ -6,11 +6,12 @@ from typing import Any
 
 from knet_trio._compress import model_of
 from knet_trio._core.onwire import Data, Ping, PmtudProbe, Pong
+from knet_trio._crypto.aead import EnvelopeHeader
 from knet_trio.cli.decode.decoder import DecodedPacket, Decoder
 from knet_trio.cli.decode.link_record import KINDS, LinkDirection, LinkRecord
 from knet_trio.cli.decode.network import UdpEnd
 from knet_trio.cli.decode.numbers import MessageNumbers
-from knet_trio.cli.decode.opening import OpenedPacket
+from knet_trio.cli.decode.opening import CIPHERS, OpenedPacket
 from knet_trio.cli.decode.round_trips import LatencyHistogram
 
 
@@ -36,6 +37,7 @@ def packet_object(found: DecodedPacket) -> dict[str, Any]:
         "host": packet.node,
         "key": piece.key,
         "cut": piece.cut,
+        "envelope": None if piece.envelope is None else _envelope(piece.envelope),
     }
     match packet:
         case Data():
@@ -57,6 +59,17 @@ def packet_object(found: DecodedPacket) -> dict[str, Any]:
         case _:
             pass
     return result
+
+
+def _envelope(header: EnvelopeHeader) -> dict[str, Any]:
+    return {
+        "cipher": CIPHERS[header.cipher],
+        "sender": header.sender,
+        "to": header.to,
+        "life": header.life.hex(),
+        "epoch": header.epoch,
+        "counter": header.counter,
+    }
 
 
 def summary_object(decoder: Decoder, damage: str | None, *, dropped: int = 0) -> dict[str, Any]:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import hmac
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from knet_trio._core.onwire import Packet, decode_untrusted
+from knet_trio._crypto.aead import (
+    AEAD_NAMES,
+    MODEL,
+    OVERHEAD,
+    TAG_SIZE,
+    EnvelopeHeader,
+    KeySchedule,
+    PacketKey,
+    find_algorithm,
+    read_header_untrusted,
+)
 from knet_trio._crypto.envelope import NONE, make_cipher
 from knet_trio._crypto.trial import find_names_untrusted
 from knet_trio.cli.ending import describe_error
-from knet_trio.config import MAX_KEY_SIZE, CryptoConfig
+from knet_trio.config import MAX_KEY_SIZE, CryptoConfig, is_aead
 from knet_trio.errors import InvalidArgumentError, PacketError
 
 # Fewer bytes than these are in no envelope: the smallest packet, or one block of it.
@@ -22,15 +34,68 @@ class UnusableKeyError(Exception):
     """A key cannot be used; the message says which one and why."""
 
 
-class CaptureKey:
+class OpeningKey(ABC):
+    """A key, and how it is used.
+
+    Args:
+        name: What the key is called in what is printed.
+        config: The key, cipher, hash and model.
+        hash_size: The bytes at the end of an envelope by which it is known.
+
+    Attributes:
+        name: What it and its use are called in what is printed.
+        hash_size: The same.
+
+    Raises:
+        InvalidArgumentError: A name is not known.
+    """
+
+    def __init__(self, name: str, config: CryptoConfig, hash_size: int) -> None:
+        self._config = config
+        self._file = name
+        self.name = f"{name} ({_describe_use(config)})"
+        self.hash_size = hash_size
+
+    @abstractmethod
+    def open_untrusted(self, envelope: bytes) -> Packet | None:
+        """Return the packet in ``envelope``, None if this is not its key."""
+
+    @abstractmethod
+    def find_size_untrusted(self, train: bytes) -> int | None:
+        """Return the size of the first envelope in ``train``, None if that is not found."""
+
+    @abstractmethod
+    def is_hash_right_untrusted(self, envelope: bytes) -> bool:
+        """Return whether a holder of this key made ``envelope``, whatever is in it."""
+
+    def find_use_untrusted(self, envelope: bytes) -> CryptoConfig | None:
+        """Return how this key would be used to open ``envelope``; None: it is of another one."""
+        names = find_names_untrusted(self._config.key, envelope)
+        if names is None or names.cipher is None:
+            return None
+        if names.hash == NONE:
+            return CryptoConfig(self._config.key, names.cipher, model=MODEL)
+        return CryptoConfig(self._config.key, names.cipher, names.hash)
+
+    def explain_untrusted(self, envelope: bytes) -> str | None:
+        """Return with which cipher and hash this key would open ``envelope``; None: with none."""
+        use = self.find_use_untrusted(envelope)
+        if use is None:
+            return None
+        digest = "" if is_aead(use.model) else f" --hash {use.hash}"
+        return f"{self._file} opens it with --cipher {use.cipher}{digest}"
+
+    def with_use(self, config: CryptoConfig) -> OpeningKey:
+        """Return this key, used in another way."""
+        return make_opening_key(self._file, config)
+
+
+class CaptureKey(OpeningKey):
     """A key with the names of cipher and hash.
 
     Args:
         name: What the key is called in what is printed.
         config: The key, cipher and hash.
-
-    Attributes:
-        hash_size: The bytes of hash at the end of an envelope.
 
     Raises:
         InvalidArgumentError: A name is not known.
@@ -38,11 +103,8 @@ class CaptureKey:
 
     def __init__(self, name: str, config: CryptoConfig) -> None:
         self._cipher = make_cipher(config)
-        self._config = config
+        super().__init__(name, config, self._cipher.hash_size)
         self._keyed = hmac.new(config.key, None, config.hash.lower())
-        self.name = f"{name} ({config.cipher}, {config.hash})"
-        self._file = name
-        self.hash_size = self._cipher.hash_size
 
     def open_untrusted(self, envelope: bytes) -> Packet | None:
         """Return the packet in ``envelope``, None if this is not its key."""
@@ -67,15 +129,6 @@ class CaptureKey:
                 return end + hash_size
         return None
 
-    def explain_untrusted(self, envelope: bytes) -> str | None:
-        """Return with which cipher and hash this key would open ``envelope``; None: with none."""
-        names = find_names_untrusted(self._config.key, envelope)
-        if names is None or names.cipher is None:
-            return None
-        if names.hash == NONE:
-            return f"{self._file} fits it, with model aead and cipher {names.cipher}"
-        return f"{self._file} opens it with --cipher {names.cipher} --hash {names.hash}"
-
     def is_hash_right_untrusted(self, envelope: bytes) -> bool:
         """Return whether a holder of this key made ``envelope``, whatever is in it."""
         hashed = self._keyed.copy()
@@ -83,34 +136,136 @@ class CaptureKey:
         return hmac.compare_digest(hashed.digest(), envelope[-self.hash_size :])
 
 
+# Keys of lives and epochs that are kept: a host seals 4 million packets with one.
+_MOST_KEPT: Final = 256
+# How often a size is tried that an envelope in a train may have.
+_MOST_TRIED: Final = 16
+_LIFE_AT: Final = slice(6, 15)
+
+
+class AeadKey(OpeningKey):
+    """A key that is used with model ``aead``.
+
+    Args:
+        name: What the key is called in what is printed.
+        config: The key and the cipher.
+
+    Raises:
+        InvalidArgumentError: A name is not known.
+    """
+
+    def __init__(self, name: str, config: CryptoConfig) -> None:
+        algorithm = find_algorithm(config)
+        if algorithm is None:
+            raise InvalidArgumentError(f"the model is not {MODEL}")
+        super().__init__(name, config, TAG_SIZE)
+        self._schedule = KeySchedule(config.key, algorithm)
+        # Those used last at the end; None for what is of another key.
+        self._kept: dict[tuple[int, bytes, int, bytes], PacketKey | None] = {}
+
+    def open_untrusted(self, envelope: bytes) -> Packet | None:
+        """Return the packet in ``envelope``, None if this is not its key."""
+        plain = self._open(envelope)
+        try:
+            return None if plain is None else decode_untrusted(plain)
+        except PacketError:
+            return None
+
+    def find_size_untrusted(self, train: bytes) -> int | None:
+        """Return the size of the first envelope in ``train``: the next one has the same life."""
+        header = read_header_untrusted(train)
+        if header is None or self._find(header) is None:
+            return None
+        place, life = 0, train[_LIFE_AT]
+        for _ in range(_MOST_TRIED):
+            place = train.find(life, place + OVERHEAD)
+            end = place - _LIFE_AT.start
+            if place < 0:
+                return None
+            if self._open(train[:end]) is not None:
+                return end
+        return None
+
+    def is_hash_right_untrusted(self, envelope: bytes) -> bool:
+        """Return whether a holder of this key made ``envelope``, whatever is in it."""
+        return self._open(envelope) is not None
+
+    def _open(self, envelope: bytes) -> bytes | None:
+        header = read_header_untrusted(envelope)
+        key = None if header is None else self._find(header)
+        if header is None or key is None:
+            return None
+        try:
+            return key.open_untrusted(header.counter, envelope)
+        except PacketError:
+            return None
+
+    def _find(self, header: EnvelopeHeader) -> PacketKey | None:
+        """Return the key of a life and epoch, None if the envelope is of another shared key."""
+        if header.cipher != self._schedule.number:
+            return None
+        about = header.sender, header.life, header.epoch, header.check
+        if about in self._kept:
+            key = self._kept.pop(about)
+        else:
+            fits = self._schedule.fits_untrusted(header)
+            key = self._schedule.derive(*about[:3]) if fits else None
+        self._kept[about] = key
+        if len(self._kept) > _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return key
+
+
+def make_opening_key(name: str, config: CryptoConfig) -> OpeningKey:
+    """Return a key by its model.
+
+    Args:
+        name: What the key is called in what is printed.
+        config: The key and its names.
+
+    Raises:
+        InvalidArgumentError: A name is not known.
+    """
+    return AeadKey(name, config) if is_aead(config.model) else CaptureKey(name, config)
+
+
+def _describe_use(config: CryptoConfig) -> str:
+    if is_aead(config.model):
+        return f"{MODEL}, {config.cipher}"
+    return f"{config.cipher}, {config.hash}"
+
+
 def read_keys(
     files: Sequence[Path], ciphers: Sequence[str], hashes: Sequence[str]
-) -> list[CaptureKey]:
+) -> list[OpeningKey]:
     """Return the keys that the command's options name.
 
     Args:
         files: A key file each, whose bytes are the key.
-        ciphers: One name for all keys, or one for each in their order; none for ``aes256``.
-        hashes: The same, with ``sha256``.
+        ciphers: One name for all keys, or one for each in their order; none for ``aes256``. Those
+            of model ``aead`` say that it is the model.
+        hashes: The same, with ``sha256``. One name for several keys is not for those of ``aead``.
 
     Raises:
         UnusableKeyError: A file cannot be read, is no key, or the names do not fit.
     """
     if not files and (ciphers or hashes):
         raise UnusableKeyError("--cipher and --hash say how a key is used: give --key FILE too")
-    keys: list[CaptureKey] = []
+    keys: list[OpeningKey] = []
     names = zip(
         files,
         _for_each(files, ciphers, "aes256", "--cipher"),
-        _for_each(files, hashes, "sha256", "--hash"),
+        _for_each(files, hashes, "", "--hash"),
         strict=True,
     )
     for file, cipher, digest in names:
+        if len(hashes) == 1 and len(files) > 1 and cipher.lower() in AEAD_NAMES:
+            digest = ""
         try:
             with file.open("rb") as opened:
                 # One byte more tells a file that is too large; it may be a device without end.
                 key = opened.read(MAX_KEY_SIZE + 1)
-            keys.append(CaptureKey(str(file), CryptoConfig(key, cipher, digest)))
+            keys.append(make_opening_key(str(file), _make_config(key, cipher, digest)))
         except OSError as error:
             raise UnusableKeyError(
                 f"the key file {file} cannot be read: {error.strerror}"
@@ -120,6 +275,13 @@ def read_keys(
                 f"the key file {file} cannot be used: {describe_error(error)}"
             ) from None
     return keys
+
+
+def _make_config(key: bytes, cipher: str, digest: str) -> CryptoConfig:
+    """Return how a key is used; the cipher tells the model."""
+    if cipher.lower() not in AEAD_NAMES:
+        return CryptoConfig(key, cipher, digest or "sha256")
+    return CryptoConfig(key, cipher, digest or NONE, MODEL)
 
 
 def _for_each(files: Sequence[Path], names: Sequence[str], usual: str, option: str) -> list[str]:

@@ -10,6 +10,7 @@ them may make several sizes fit, and then it stays open.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -28,7 +29,8 @@ from knet_trio._core.onwire import (
     decode_untrusted,
     type_name,
 )
-from knet_trio.cli.decode.keys import CaptureKey
+from knet_trio._crypto.aead import ALGORITHMS, EnvelopeHeader, read_header_untrusted
+from knet_trio.cli.decode.keys import AeadKey, OpeningKey
 from knet_trio.errors import PacketError
 
 # Trains end with a datagram that is not larger than the others. One in clear has at least a byte of
@@ -51,6 +53,10 @@ _PATIENCE: Final = 8
 _THEN_ONE_IN: Final = 64
 # How often other ciphers and hashes are tried on a flow.
 _MOST_EXPLANATIONS: Final = 3
+# And of all keys, to find the one that is right.
+_MOST_FINDINGS: Final = 256
+CIPHERS: Final = {algorithm.number: name for name, algorithm in ALGORITHMS.items()}
+"""The ciphers of model ``aead`` by their numbers."""
 _HASH_SIZES: Final = {16: "md5", 20: "sha1", 28: "sha224", 32: "sha256", 48: "sha384", 64: "sha512"}
 
 
@@ -68,13 +74,15 @@ class Reason(enum.StrEnum):
 class OpenedPacket(NamedTuple):
     """A packet, with the name of its key (None: in clear) and the bytes of its datagram.
 
-    ``cut`` says that not all of it was captured.
+    ``cut`` says that not all of it was captured. ``envelope`` is what an envelope of model ``aead``
+    says of itself.
     """
 
     packet: Packet
     key: str | None
     size: int
     cut: bool = False
+    envelope: EnvelopeHeader | None = None
 
 
 class UnopenedPacket(NamedTuple):
@@ -93,11 +101,13 @@ class FlowMemory:
     Attributes:
         hints: What would open it.
         hash_alone: Which hash its packets seem to have, whose key was not given; None for none.
+        aead: How many that were not opened seem to be of model ``aead``, by the cipher.
     """
 
     def __init__(self) -> None:
         self.hints: dict[str, None] = {}
         self.hash_alone: str | None = None
+        self.aead: Counter[str] = Counter()
         self.sizes: list[int] = []
         self.in_vain = 0
         self.explained = 0
@@ -115,10 +125,12 @@ class Opener:
 
     Args:
         keys: Tried in the order in which they opened something last.
+        find: Whether each is tried with all ciphers and hashes on what it does not open.
     """
 
-    def __init__(self, keys: Sequence[CaptureKey]) -> None:
+    def __init__(self, keys: Sequence[OpeningKey], *, find: bool = False) -> None:
         self._keys = list(keys)
+        self._find = find
 
     def open_untrusted(self, payload: bytes, size: int, memory: FlowMemory) -> list[Piece]:
         """Return what is in a datagram of ``size`` bytes, of which ``payload`` was captured.
@@ -139,11 +151,16 @@ class Opener:
         pieces = _open_clear(payload, size, memory)
         if pieces is not None:
             return pieces
+        if self._find and (piece := self._find_use(payload, size, memory)) is not None:
+            return [piece]
         self._explain(payload, size, memory)
         if len(payload) < size:
             return [UnopenedPacket(Reason.CUT, size)]
         if any(key.is_hash_right_untrusted(payload) for key in self._keys):
             return [UnopenedPacket(Reason.UNREADABLE, size)]
+        header = read_header_untrusted(payload)
+        if header is not None and header.cipher in CIPHERS:
+            memory.aead[CIPHERS[header.cipher]] += 1
         clear = _is_header(payload) and memory.hash_alone is None
         return [UnopenedPacket(Reason.NOT_KNET if clear else Reason.SEALED, size)]
 
@@ -153,7 +170,8 @@ class Opener:
             if packet is not None:
                 if i:
                     self._keys.insert(0, self._keys.pop(i))
-                return OpenedPacket(packet, key.name, len(datagram))
+                header = read_header_untrusted(datagram) if isinstance(key, AeadKey) else None
+                return OpenedPacket(packet, key.name, len(datagram), envelope=header)
         return None
 
     def _find_sealed_size(self, payload: bytes, size: int, memory: FlowMemory) -> int | None:
@@ -181,9 +199,21 @@ class Opener:
         memory.in_vain += 1
         return None
 
+    def _find_use(self, payload: bytes, size: int, memory: FlowMemory) -> OpenedPacket | None:
+        """Try all keys with all ciphers and hashes; what opens it is tried from then on."""
+        if len(payload) < size or memory.explained >= _MOST_FINDINGS:
+            return None
+        memory.explained += 1
+        for key in self._keys:
+            use = key.find_use_untrusted(payload)
+            if use is not None:
+                self._keys.insert(0, key.with_use(use))
+                return self._open_sealed(payload)
+        return None
+
     def _explain(self, payload: bytes, size: int, memory: FlowMemory) -> None:
         """Find out whether a key would open it with another cipher or hash."""
-        if len(payload) < size or memory.explained == _MOST_EXPLANATIONS:
+        if len(payload) < size or memory.explained >= _MOST_EXPLANATIONS:
             return
         memory.explained += 1
         for key in self._keys:

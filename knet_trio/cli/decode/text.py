@@ -10,15 +10,18 @@ from typing import Final
 
 from knet_trio._compress import model_of
 from knet_trio._core.onwire import Data, Packet, Ping, PmtudProbe, PmtudReply, Pong
+from knet_trio._crypto.aead import EnvelopeHeader
 from knet_trio.cli.decode.decoder import DecodedPacket, Decoder
 from knet_trio.cli.decode.link_record import LinkDirection, LinkRecord
-from knet_trio.cli.decode.opening import OpenedPacket, Reason
+from knet_trio.cli.decode.opening import CIPHERS, OpenedPacket, Reason
 from knet_trio.cli.decode.round_trips import LatencyHistogram
 from knet_trio.cli.units import count_of
 
 _SECOND: Final = 1_000_000_000
 _MOST_STRANGERS: Final = 10
 _COLUMN_WIDTH: Final = 18
+# Bytes of a life, which has nine; so many tell them apart.
+_LIFE_SHOWN: Final = 4
 
 
 def packet_line(found: DecodedPacket) -> str:
@@ -35,7 +38,16 @@ def packet_line(found: DecodedPacket) -> str:
     cut = ", not captured whole" if piece.cut else ""
     clear = ", clear" if piece.key is None else ""
     said = _describe(piece.packet, piece, found.round_trip)
-    return f"{where} host {piece.packet.node}{link} {said}{clear}{cut}{train}"
+    sealed = "" if piece.envelope is None else f", {_describe_envelope(piece.envelope)}"
+    return f"{where} host {piece.packet.node}{link} {said}{sealed}{clear}{cut}{train}"
+
+
+def _describe_envelope(header: EnvelopeHeader) -> str:
+    to = "all" if header.to is None else f"host {header.to}"
+    return (
+        f"{CIPHERS[header.cipher]} of host {header.sender} to {to}: life"
+        f" {header.life[:_LIFE_SHOWN].hex()}…, epoch {header.epoch}, counter {header.counter}"
+    )
 
 
 def _describe(packet: Packet, piece: OpenedPacket, round_trip: float | None) -> str:

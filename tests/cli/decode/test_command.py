@@ -108,6 +108,7 @@ def test_json_lines(place: Path) -> None:
         "host": 1,
         "key": None,
         "cut": False,
+        "envelope": None,
         "number": 1,
         "forced": False,
     }
