@@ -363,6 +363,8 @@ class CryptoFault:
         hash: The hash with which a key of this handle authenticates it, None if none does.
         datagram: The packet as it came, at most 256 bytes, in hexadecimal; empty if its hash was
             right.
+        other_model: Whether it is in an envelope of model ``aead`` and this handle has none of
+            that, or the other way round.
     """
 
     at: float
@@ -371,6 +373,7 @@ class CryptoFault:
     cipher: str | None
     hash: str | None
     datagram: str
+    other_model: bool = False
 
 
 @attrs.frozen(kw_only=True)

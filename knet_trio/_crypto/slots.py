@@ -222,8 +222,7 @@ class CryptoSlots:
 
     def _describe(self, datagram: bytes) -> str:
         """Say why no configuration opens ``datagram``."""
-        header = read_header_untrusted(datagram)
-        looks_like_aead = header is not None and 0 < header.cipher <= len(ALGORITHMS)
+        looks_like_aead = _looks_like_aead(datagram)
         if self.aead and looks_like_aead:
             return _WRONG_AEAD
         if not self.is_set:
@@ -243,6 +242,17 @@ class CryptoSlots:
             if names is not None:
                 return names, trial
         return None
+
+    def is_other_model_untrusted(self, envelope: bytes, cipher: str | None) -> bool:
+        """Return whether ``envelope`` is of model ``aead`` and no slot is, or the other way round.
+
+        Args:
+            envelope: What no configuration opens.
+            cipher: With which cipher a key that is here opens it, None if with none.
+        """
+        if cipher in ALGORITHMS or (cipher is None and _looks_like_aead(envelope)):
+            return self.is_set and not self.aead
+        return cipher is not None and not self.openers
 
     def _make(self, config: CryptoConfig | None, slot: int) -> Envelope | None:
         """Return the envelope that ``config`` describes, to be put into ``slot``."""
@@ -295,6 +305,11 @@ class CryptoSlots:
             self.openers = (AlikePair(*hashes),)
         else:
             self.openers = tuple(hashes)
+
+
+def _looks_like_aead(datagram: bytes) -> bool:
+    header = read_header_untrusted(datagram)
+    return header is not None and 0 < header.cipher <= len(ALGORITHMS)
 
 
 def _check_slot(slot: object, lowest: int) -> None:

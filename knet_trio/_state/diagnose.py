@@ -162,6 +162,8 @@ def _find_crypto_fault(context: Context, unopened: Unopened | None) -> CryptoFau
         cipher=cipher,
         hash=digest,
         datagram=unopened.datagram.hex() if as_it_came else "",
+        other_model=differs in ("key", "cipher", "hash")
+        and context.crypto.is_other_model_untrusted(unopened.datagram, cipher),
     )
 
 

@@ -57,6 +57,7 @@ class FindingCode(StrEnum):
     KEY_MISMATCH = "key-mismatch"
     CIPHER_MISMATCH = "cipher-mismatch"
     HASH_MISMATCH = "hash-mismatch"
+    MODEL_MISMATCH = "model-mismatch"
     CRYPTO_OFF = "crypto-off"
     HOST_ID_MISMATCH = "host-id-mismatch"
     LINK_ID_MISMATCH = "link-id-mismatch"
@@ -87,6 +88,7 @@ class FindingCode(StrEnum):
     PATH_ERRORS = "path-errors"
     REVERSE_PATH_FILTER = "reverse-path-filter"
     FOREIGN_PACKETS = "foreign-packets"
+    RECORDED_PACKETS = "recorded-packets"
 
     # This machine, and the program.
     BUFFERS_SMALL = "buffers-small"

@@ -35,6 +35,8 @@ STYLES: Final[dict[LinkMood, str]] = {
 WIDE: Final = 110
 STREAM_LINES: Final = 3
 """Lines of streams that are shown where there are few lines."""
+# How many hosts a line names.
+_FEW: Final = 5
 _MIN_NAME: Final = 8
 _MAX_NAME: Final = 30
 
@@ -289,7 +291,21 @@ def summarize(report: HandleReport) -> list[str]:
         )
         if is_so
     ]
-    return [line, *([", ".join(unusual)] if unusual else [])]
+    return [line, *([", ".join(unusual)] if unusual else []), *_list_unconfirmed(report)]
+
+
+def _list_unconfirmed(report: HandleReport) -> list[str]:
+    """Return a line for each crypto slot of model aead in which hosts have not answered yet."""
+    slots: dict[str, list[str]] = {}
+    for host in report.hosts:
+        for slot, confirmed in host.confirmed.items():
+            if host.reachable and not confirmed:
+                slots.setdefault(slot, []).append(name_of(host))
+    return [
+        f"crypto slot {slot}, of model aead: no answer under it yet of {', '.join(hosts[:_FEW])}"
+        + (f" and {len(hosts) - _FEW} more" if hosts[_FEW:] else "")
+        for slot, hosts in sorted(slots.items())
+    ]
 
 
 def list_drops(report: HandleReport) -> str:

@@ -83,6 +83,7 @@ def host(
     *links: LinkReport,
     name: str | None = None,
     streams: tuple[StreamReport, ...] = (),
+    confirmed: dict[str, bool] | None = None,
 ) -> HostReport:
     """A host with links."""
     return HostReport(
@@ -92,6 +93,7 @@ def host(
         reachable=any(link.carries_data for link in links),
         links=links,
         streams=streams,
+        confirmed=confirmed or {},
     )
 
 

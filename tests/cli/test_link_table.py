@@ -121,6 +121,16 @@ def test_the_summary() -> None:
     assert unusual == "forwarding is off, access lists are off, the MTU is fixed at 1400"
 
 
+def test_who_has_not_answered_under_a_key_is_said() -> None:
+    said = {"1": True, "2": False}
+    hosts = [host(2, link(0), confirmed=said), host(3, down(0), confirmed=said)]
+    (_, line) = summarize(handle(*hosts))
+    assert line == "crypto slot 2, of model aead: no answer under it yet of 2"
+    many = [host(number, link(0), confirmed=said) for number in range(2, 10)]
+    (_, line) = summarize(handle(*many))
+    assert line.endswith("of 2, 3, 4, 5, 6 and 3 more")
+
+
 def test_drops_come_with_the_most_first() -> None:
     assert list_drops(handle()) == "dropped: nothing"
     drops = {"malformed": 3, "duplicate": 70, "access_list": 5}

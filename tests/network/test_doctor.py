@@ -15,8 +15,11 @@ from typing import Any, Final, TypeAlias
 import attrs
 import pytest
 import trio
+import trio.lowlevel
 
 from knet_trio import AclEntry, CompressConfig, CryptoConfig, Handle, open_handle
+from knet_trio._core.onwire import Data, encode_data
+from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.cli.doctor.command import ONLY_WARNINGS
 from knet_trio.cli.findings import FindingCode
 from knet_trio.control import serve_control
@@ -132,6 +135,25 @@ async def wrong_cipher(ward: Ward, a: Handle) -> AsyncGenerator[None]:
 async def wrong_stream_cipher(ward: Ward) -> AsyncGenerator[Path]:
     here = {"crypto": CryptoConfig(KEY, cipher="aes256-ctr")}
     async with ward.open(here=here, there={"crypto": CryptoConfig(KEY, cipher="none")}) as pair:
+        yield pair.path
+
+
+@peer(FindingCode.MODEL_MISMATCH, says="model aead, which no crypto slot of this host has")
+async def other_envelope_there(ward: Ward, a: Handle) -> AsyncGenerator[None]:
+    async with ward.meet(a, "other_envelope_there", crypto=CryptoConfig(KEY, model="aead")):
+        yield
+
+
+@patient(FindingCode.MODEL_MISMATCH, says="of cipher aes256 and hash sha256: those of this host")
+async def other_envelope_here(ward: Ward) -> AsyncGenerator[Path]:
+    async with ward.open(here={"crypto": CryptoConfig(KEY, model="aead")}) as pair:
+        yield pair.path
+
+
+@patient(FindingCode.KEY_MISMATCH)
+async def wrong_key_of_model_aead(ward: Ward) -> AsyncGenerator[Path]:
+    here, there = ({"crypto": CryptoConfig(key, model="aead")} for key in (KEY, KEY[::-1]))
+    async with ward.open(here=here, there=there) as pair:
         yield pair.path
 
 
@@ -358,6 +380,31 @@ async def forged_packets(ward: Ward) -> AsyncGenerator[Path]:
             await stranger.connect((ward.address(HERE), pair.port))
             async with again_and_again(partial(stranger.send, bytes(40))):
                 yield pair.path
+
+
+@patient(FindingCode.RECORDED_PACKETS, says="had sealed in an earlier life")
+async def recordings_of_an_earlier_life(ward: Ward) -> AsyncGenerator[Path]:
+    options = {"crypto": CryptoConfig(KEY, model="aead")}
+    async with ward.open(here=options, there=options) as pair:
+        await up(pair)
+        link = pair.to_a.links[0]
+        # There is no other way to send a packet from where the peer sends.
+        state = link._state  # pyright: ignore[reportPrivateUsage]
+        assert isinstance(state, NetworkLinkState)
+        packet = encode_data(Data(pair.b.host_id, 1, 0, True, 1, 1, 0, b"recorded"))
+        recorded = state.context.crypto.seal([packet])
+        # Until the next life is known, it is one that was not there before.
+        pair.a.open_channel(0)
+        pair.b.renew()
+
+        async def play() -> None:
+            assert state.destination is not None
+            assert state.endpoint is not None
+            state.endpoint.send_nowait(recorded, state.destination)
+            await trio.lowlevel.checkpoint()
+
+        async with again_and_again(play):
+            yield pair.path
 
 
 # This machine, and the program.

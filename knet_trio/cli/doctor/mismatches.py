@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from knet_trio import CryptoFault, DropCause, DropDetail
+from knet_trio._crypto.aead import AEAD_NAMES
 from knet_trio.cli.doctor.evidence import LinkCase, host_part
 from knet_trio.cli.findings import Finding, FindingCode, Severity
 
@@ -65,8 +66,12 @@ def describe_crypto_fault(
     fault: CryptoFault, where: str, severity: Severity = Severity.FAULT
 ) -> Finding:
     """Return the finding for packets that cannot be opened."""
+    if fault.other_model:
+        return _describe_other_model(fault, where, severity)
     code, text, remedy = _CRYPTO[fault.differs]
-    if fault.cipher is not None:
+    if fault.cipher in AEAD_NAMES:
+        names = f"cipher {fault.cipher} of model aead"
+    elif fault.cipher is not None:
         names = f"cipher {fault.cipher} and hash {fault.hash}"
     elif fault.hash is not None:
         names = f"hash {fault.hash} and a cipher that is not known"
@@ -78,6 +83,25 @@ def describe_crypto_fault(
         where=where,
         text=text.format(source=fault.source, names=names),
         remedy=remedy,
+    )
+
+
+def _describe_other_model(fault: CryptoFault, where: str, severity: Severity) -> Finding:
+    if fault.cipher is None or fault.cipher in AEAD_NAMES:
+        what = f"what comes from {fault.source} uses another envelope: model aead, which no crypto"
+        text = f"{what} slot of this host has"
+    else:
+        text = (
+            f"what comes from {fault.source} uses another envelope, of cipher {fault.cipher} and"
+            f" hash {fault.hash}: those of this host are of model aead"
+        )
+    return Finding(
+        severity=severity,
+        code=FindingCode.MODEL_MISMATCH,
+        where=where,
+        text=text,
+        remedy="set the same model, cipher and key on both hosts, or go over on all of them by"
+        " knet-trio rekey --model aead; a host of libknet cannot have it",
     )
 
 
@@ -114,6 +138,7 @@ def find_mismatches(case: LinkCase) -> Iterator[Finding]:
         if finding is not None:
             yield finding
     yield from _find_address_faults(case)
+    yield from _find_recordings(case)
 
 
 def _find_crypto_faults(case: LinkCase) -> Iterator[Finding]:
@@ -122,6 +147,23 @@ def _find_crypto_faults(case: LinkCase) -> Iterator[Finding]:
         yield describe_crypto_fault(own, case.where)
     elif linkless is not None and case.is_recent(linkless.at) and concerns(case, linkless.source):
         yield describe_crypto_fault(linkless, case.where)
+
+
+def _find_recordings(case: LinkCase) -> Iterator[Finding]:
+    """Yield a finding if packets came that the peer, which has answered, did not seal lately."""
+    now, before = (one.drops.get(DropCause.UNCONFIRMED) for one in (case.after, case.before))
+    count = 0 if now is None else now.count - (0 if before is None else before.count)
+    if count <= 0 or not case.is_answered or True not in case.host.confirmed.values():
+        return
+    yield Finding(
+        severity=Severity.WARNING,
+        code=FindingCode.RECORDED_PACKETS,
+        where=case.where,
+        text=f"{count} packets came that its peer had sealed in an earlier life, or before this"
+        " host knew it: recordings, unless the peer has just started",
+        remedy="nothing of them has an effect; if it goes on, find out who sends with the address"
+        " of the peer (knet-trio decode shows the lives), and make a new key if it may be known",
+    )
 
 
 def _recent_refusals(case: LinkCase) -> Iterator[tuple[DropCause, DropDetail]]:
