@@ -276,8 +276,8 @@ def _parse(content: bytes) -> KeyChange | None:
         began_by=began_by,
         old=old,
         new=new,
-        old_names=old_names,
-        new_names=new_names,
+        old_names=old_names if has_names else None,
+        new_names=new_names if has_names else None,
     )
 
 

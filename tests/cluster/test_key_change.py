@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import attrs
 import pytest
 
 from knet_trio.cluster import (
     ClusterFileError,
+    CryptoNames,
     KeyChange,
     KeyChangeFiles,
     KeyFileError,
@@ -62,6 +64,27 @@ def test_what_is_written_is_read(files: KeyChangeFiles) -> None:
     assert {path.name for path in files.key_file.parent.iterdir()} == {"lab.key", "lab.toml"}
     # Once more: it may have been killed before it said so.
     files.remove_change()
+
+
+def test_how_each_key_is_used_is_kept_too(files: KeyChangeFiles) -> None:
+    names = CryptoNames(), CryptoNames("aes256-gcm", "none", "aead")
+    change = attrs.evolve(CHANGE, old_names=names[0], new_names=names[1])
+    files.write_change(change)
+    assert files.read_change() == change
+    accepted = change.make_accepted(names[0].make(change.old))
+    assert accepted == names[1].make(change.new)
+    # Whoever knows the key alone, as an earlier release, must not do a half of it.
+    content = files.change_file.read_text()
+    assert '"version": 2' in content
+    for wrong in (
+        content.replace('"version": 2', '"version": 1'),
+        content.replace('"aead"', '"openssl"'),
+        content.replace('"none"', "7"),
+        content.replace('"cipher"', '"chiper"'),
+    ):
+        files.change_file.write_text(wrong)
+        with pytest.raises(KeyFileError, match="is damaged"):
+            files.read_change()
 
 
 def test_what_a_killed_process_left_is_in_nobodys_way(files: KeyChangeFiles) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+import attrs
 import pytest
 from trio.testing import MockClock
 
@@ -87,6 +88,23 @@ async def test_what_cannot_be_opened_is_tried_with_other_names(
     assert bytes.fromhex(fault.datagram) == datagram
     if differs != "key":
         assert (fault.cipher, fault.hash) == (sealed_by.cipher, sealed_by.hash)
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+async def test_another_envelope_is_told(same_key: bool) -> None:
+    key = KEY if same_key else KEY[::-1]
+    aead, usual = CryptoConfig(KEY, model="aead"), CryptoConfig(KEY)
+    for here, there in ((usual, aead), (aead, usual), (aead, aead), (usual, usual)):
+        slots = World(crypto=attrs.evolve(there, key=key)).context.crypto
+        (datagram,) = slots.seal([PING])
+        world = World(crypto=here)
+        unopened = Unopened(datagram, address(2), 1.0, DropCause.NOT_AUTHENTIC)
+        world.context.counters.unopened = unopened
+        fault = diagnose_handle(world.context).crypto_fault
+        assert fault is not None
+        # What is no envelope of aead may be one with a hash, and anything else, without the key.
+        told = here is not there and (same_key or there is aead)
+        assert fault.other_model is told
 
 
 @pytest.mark.parametrize(
