@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from knet_trio import CryptoConfig
-from knet_trio.cluster import Cluster, ClusterHost, KeyChange, KeyFileError
+from knet_trio.cluster import Cluster, ClusterHost, CryptoNames, KeyChange, KeyFileError
 from knet_trio.rekeying import HostOutcome, RekeyReport
 from knet_trio.rekeying._coordinator import Coordinator
 from knet_trio.rekeying._host_keys import CryptoHost, HostKeys
@@ -42,6 +42,7 @@ class ModelFiles:
     step: Callable[[], None]
     key: bytes = FIRST_KEY
     change: KeyChange | None = None
+    names: CryptoNames = attrs.field(factory=CryptoNames)
     # The numbers of the writes that fail, from 0 on.
     failing: set[int] = attrs.field(factory=set[int])
     writes: int = 0
@@ -56,6 +57,9 @@ class ModelFiles:
         self._write("key", key)
 
     def remove_change(self) -> None:
+        # The cluster file says by then how the key is used.
+        names = None if self.change is None else self.change.get_names(self.key)
+        self.names = names or self.names
         self._write("change", None)
 
     def _write(self, name: str, value: Any) -> None:
@@ -128,7 +132,8 @@ class ModelHost:
         change = self.files.change
         if change is not None and change.get_other(self.files.key) is None:
             change = None
-        crypto = CryptoConfig(self.files.key)
+        names = None if change is None else change.get_names(self.files.key)
+        crypto = (names or self.files.names).make(self.files.key)
         accepted = None if change is None else change.make_accepted(crypto)
         slots = {1: crypto.key}
         if accepted is not None:
@@ -159,6 +164,8 @@ class Mesh:
 
     def __init__(self, count: int, *, exclude: Iterable[int] = ()) -> None:
         self.exclude = sorted(exclude)
+        # Cipher, hash and model after the change, as far as they change.
+        self.wanted: dict[str, str] = {}
         self.hosts = tuple(ClusterHost(number, f"host{number}") for number in range(1, count + 1))
         self.members: dict[int, ModelHost] = {}
         for host in self.hosts:
@@ -226,7 +233,8 @@ class Mesh:
             return await self.ask(host, host_id, question)
 
         left_out = self.exclude if exclude is None else exclude
-        return Coordinator(at, host.participant, ask, host.opened.cluster.hosts, left_out)
+        hosts = host.opened.cluster.hosts
+        return Coordinator(at, host.participant, ask, hosts, left_out, self.wanted)
 
     def start_all(self) -> None:
         for host in self.included():

@@ -53,14 +53,17 @@ def stories(draw: st.DrawFn) -> tuple[int, set[int], list[Attempt]]:
     return count, exclude, draw(st.lists(attempts(hosts), max_size=4))
 
 
-@given(stories())
-def test_all_hosts_get_the_new_key(story: tuple[int, set[int], list[Attempt]]) -> None:
+@given(stories(), st.sampled_from([{}, {"cipher": "aes128"}]))
+def test_all_hosts_get_the_new_key(
+    story: tuple[int, set[int], list[Attempt]], wanted: dict[str, str]
+) -> None:
     count, exclude, tried = story
-    trio.run(tell, count, exclude, tried, clock=MockClock(autojump_threshold=0))
+    trio.run(tell, count, exclude, tried, wanted, clock=MockClock(autojump_threshold=0))
 
 
-async def tell(count: int, exclude: set[int], tried: list[Attempt]) -> None:
+async def tell(count: int, exclude: set[int], tried: list[Attempt], wanted: dict[str, str]) -> None:
     mesh = Mesh(count, exclude=exclude)
+    mesh.wanted = wanted
     for attempt in tried:
         if not mesh.members[attempt.at].alive:
             continue
