@@ -246,6 +246,8 @@ def docs(session: nox.Session) -> None:
     session.install("-q", "-e", ".[cli,metrics]")
     session.install("-q", *nox.project.dependency_groups(PROJECT, "docs"))
     session.run("mypy", "docs/_site/check_links.py", "docs/_site/public_names.py")
+    # Pages that are no more are not looked at.
+    shutil.rmtree("build/site", ignore_errors=True)
     strict = ["--fresh-env", "--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
     session.run("sphinx-build", *strict, "--jobs", "auto", "docs", "build/site")
     session.run("python", "docs/_site/check_links.py", "build/site")

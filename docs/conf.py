@@ -35,7 +35,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_class_signature = "mixed"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
@@ -61,5 +61,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "navigation_with_keys": True,
 }
+# A block without a language is no program.
+highlight_language = "none"
 pygments_style = "tango"
 pygments_dark_style = "monokai"

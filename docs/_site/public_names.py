@@ -55,6 +55,8 @@ _PYTHON_MODULES: Final = (
     "socket",
     "typing",
 )
+_YIELDS: Final = re.compile(r"~?(?:[\w.]+\.)?AsyncGenerator\[(.*?)(?:, None)?\]$")
+_FILE: Final = re.compile(r"[\w-]+\.md")
 _TRIO: Final = "https://trio.readthedocs.io/en/stable/reference-{page}.html#{name}"
 
 
@@ -66,10 +68,16 @@ def convert_docstring(
     lines[:] = GoogleDocstring(lines, _GOOGLE, app, kind, name, obj, options).lines()
 
 
-def hide_private_constructor(
+def choose_signature(
     app: Sphinx, what: str, name: str, obj: object, options: object, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """Show no arguments of a class that programs get from a call and do not make."""
+    """Show no arguments of a class that programs get from a call and do not make.
+
+    What is for ``async with`` is shown as what it returns, not as the generator that it is.
+    """
+    made = getattr(obj, "__wrapped__", None)
+    if inspect.isasyncgenfunction(made) and returns:
+        return (signature, _YIELDS.sub(r"~contextlib.AbstractAsyncContextManager[\1]", returns))
     if what != "class" or not inspect.isclass(obj):
         return None
     return ("", returns) if names_private(signature or "", obj.__module__) else None
@@ -115,6 +123,18 @@ def choose_member(
     return None
 
 
+def name_pages(app: Sphinx, doctree: nodes.document, name: str) -> None:
+    """Where a page is linked to by the name of its file, show its title in place of that."""
+    for reference in doctree.findall(nodes.reference):
+        text = reference.astext()
+        if _FILE.fullmatch(text) and reference.get("internal"):
+            page = text.removesuffix(".md")
+            title = app.env.titles.get(page, app.env.titles.get(f"api/{page}"))
+            if title is not None:
+                words = title.astext()
+                reference.children = [nodes.inline(words, words)]
+
+
 def find_elsewhere(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.reference | None:
@@ -135,8 +155,9 @@ def find_elsewhere(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the above."""
     app.connect("autodoc-process-docstring", convert_docstring)
-    app.connect("autodoc-process-signature", hide_private_constructor)
+    app.connect("autodoc-process-signature", choose_signature)
     app.connect("autodoc-process-bases", hide_private_bases)
     app.connect("autodoc-skip-member", choose_member)
+    app.connect("doctree-resolved", name_pages)
     app.connect("missing-reference", find_elsewhere)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
