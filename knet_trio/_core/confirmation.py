@@ -75,7 +75,7 @@ class Confirmation:
             before proves nothing.
     """
 
-    __slots__ = ("_confirmed", "_last", "changes", "stage")
+    __slots__ = ("_confirmed", "_last", "_newest_data", "changes", "stage")
 
     def __init__(self) -> None:
         self.stage = LifeStage.UNCONFIRMED
@@ -83,6 +83,8 @@ class Confirmation:
         self._confirmed: Confirmed | None = None
         # The life that was confirmed last, also after that has lapsed.
         self._last: bytes | None = None
+        # The highest counter of the data that was taken of the confirmed life.
+        self._newest_data = 0
 
     @property
     def life(self) -> bytes | None:
@@ -105,30 +107,30 @@ class Confirmation:
             confirmed is not None and confirmed.life == life and confirmed.window.are_new(counters)
         )
 
-    def take_all(self, counters: Sequence[int]) -> bool:
-        """Mark packets with ``counters`` as taken, which go up; see ``are_fresh``.
-
-        Returns:
-            Whether each of them is the newest of its life when its turn comes.
-        """
+    def take_all(self, counters: Sequence[int]) -> None:
+        """Mark packets with ``counters`` as taken, which go up; see ``are_fresh``."""
         confirmed = self._confirmed
         assert confirmed is not None
-        are_newest = counters[0] > confirmed.window.newest
         confirmed.window.mark_all(counters)
-        return are_newest
 
-    def take(self, counter: int) -> bool:
-        """Mark a packet of the confirmed life as taken, after all that could refuse it.
-
-        Returns:
-            Whether it is the newest of its life.
-        """
+    def take(self, counter: int) -> None:
+        """Mark a packet of the confirmed life as taken, after all that could refuse it."""
         confirmed = self._confirmed
         assert confirmed is not None
-        window = confirmed.window
-        is_newest = counter > window.newest
-        window.mark(counter)
-        return is_newest
+        confirmed.window.mark(counter)
+
+    def note_data(self, counters: Sequence[int]) -> bool:
+        """Note that packets of data, with ``counters`` that go up, are among those taken.
+
+        Returns:
+            Whether each of them is the newest data of its life when its turn comes. A ping may have
+            overtaken it, on another link.
+        """
+        if counters[-1] <= self._newest_data:
+            return False
+        are_newest = counters[0] > self._newest_data
+        self._newest_data = counters[-1]
+        return are_newest
 
     def prove(self, life: bytes, counter: int) -> bool:
         """Take into account that a pong of ``life`` has brought back a stamp of now.
@@ -146,6 +148,7 @@ class Confirmation:
             return False
         self._follow(LifeCue.PROVEN)
         self._confirmed = Confirmed(life, CounterWindow(counter))
+        self._newest_data = counter
         last, self._last = self._last, life
         return life != last
 

@@ -58,8 +58,8 @@ class InboundSequence:
         Args:
             data: The packet.
             is_newest: Where the envelope tells the host's life, and packets of it from copies:
-                whether this is the newest of its life. Then a number shows no start of the host,
-                and only that of the newest packet may be too far off. None where it does not.
+                whether this is the newest data of its life. Then a number shows no start of the
+                host, and only that of the newest may be too far off. None where it does not.
         """
         self._data_since_forced = True
         seq = data.seq

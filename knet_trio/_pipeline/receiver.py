@@ -437,7 +437,7 @@ class Receiver:
             if link is None:
                 return None
         if credentials is not None:
-            credentials.take()
+            credentials.take_data()
         link.counters.received(Kind.DATA, packets, size)
         if not context.forwarding:
             context.refuse(DropCause.FORWARDING_DISABLED, "it came in", times=packets)

@@ -65,8 +65,9 @@ class Credentials:
         life: The life that it was sealed in.
         counters: Its counter in that; those of several go up.
         believed: Whether that life is confirmed; True where the envelope tells none.
-        is_newest: Whether the packet was the newest of its life when it was taken, and so each of
-            several when its turn came; None before that, and where the envelope tells no life.
+        is_newest: Whether the packet was the newest data of its life when it was taken, and so
+            each of several when its turn came; None before that, for what is no data, and where
+            the envelope tells no life.
     """
 
     __slots__ = ("answer", "believed", "counters", "is_newest", "life", "trust")
@@ -93,9 +94,16 @@ class Credentials:
         if trust is not None:
             counters = self.counters
             if len(counters) == 1:
-                self.is_newest = trust.confirmation.take(counters[0])
+                trust.confirmation.take(counters[0])
             else:
-                self.is_newest = trust.confirmation.take_all(counters)
+                trust.confirmation.take_all(counters)
+
+    def take_data(self) -> None:
+        """Mark packets of data as taken, after all that could refuse them."""
+        trust = self.trust
+        if trust is not None:
+            self.take()
+            self.is_newest = trust.confirmation.note_data(self.counters)
 
 
 class HostTrust:

@@ -31,7 +31,7 @@ def test_only_what_comes_above_the_floor_is_taken() -> None:
     assert confirmation.judge(LIVES[0], 6) is Credit.FRESH
     # What is refused after that marks nothing.
     assert confirmation.judge(LIVES[0], 6) is Credit.FRESH
-    assert confirmation.take(6)
+    confirmation.take(6)
     assert confirmation.judge(LIVES[0], 6) is Credit.COPY
 
 
@@ -44,6 +44,20 @@ def test_after_a_lapse_the_same_life_has_another_floor_and_has_not_started_again
     assert not confirmation.prove(LIVES[0], 12)
     assert confirmation.judge(LIVES[0], 10) is Credit.EARLIER
     assert confirmation.judge(LIVES[0], 13) is Credit.FRESH
+
+
+def test_data_is_the_newest_though_a_ping_has_overtaken_it() -> None:
+    confirmation = Confirmation()
+    confirmation.prove(LIVES[0], 1)
+    confirmation.take(9)
+    confirmation.take_all([4, 5])
+    assert confirmation.note_data([4, 5])
+    confirmation.take(6)
+    assert confirmation.note_data([6])
+    confirmation.take_all([2, 7])
+    assert not confirmation.note_data([2, 7])
+    confirmation.take(3)
+    assert not confirmation.note_data([3])
 
 
 def test_every_state_has_its_row() -> None:
@@ -88,7 +102,8 @@ def test_no_packet_is_taken_twice_while_a_life_is_confirmed(
             else:
                 assert credit is Credit.FRESH
                 newest = max(taken, default=floor)
-                assert confirmation.take(counter) is (counter > newest)
+                confirmation.take(counter)
+                assert confirmation.note_data([counter]) is (counter > newest)
                 taken.add(counter)
         assert confirmation.changes == changes
         assert confirmation.life == (life or None)
