@@ -15,11 +15,19 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from knet_trio import CompressConfig, CryptoConfig, LinkPolicy
-from knet_trio.testing import Conditions, Interface, Route, SimulatedNetwork
+from knet_trio.testing import Conditions, Fate, Interface, Route, SimulatedNetwork
 from knet_trio.testing.conditions import SOCKET_BUFFER
 from tests.simulation.messages import BULK_SIZES, SIZES, Name, Sent
 from tests.simulation.node import Life, Node
-from tests.simulation.scenario import CIPHERS, MODELS, STORM, Fault, Kind, Scenario
+from tests.simulation.scenario import (
+    AEAD_CIPHERS,
+    CIPHERS,
+    MODELS,
+    STORM,
+    Fault,
+    Kind,
+    Scenario,
+)
 from tests.simulation.timeline import Timeline
 from tests.simulation.witness import Witness
 
@@ -50,6 +58,8 @@ class Cluster:
         self.came_from: dict[tuple[int, int, int], list[float]] = defaultdict(list)
         self.mtu_changed: dict[int, list[float]] = defaultdict(list)
         self._rng = random.Random(f"{scenario.seed} cluster")
+        # For who plays back what was recorded.
+        self._dice = random.Random(f"{scenario.seed} recordings")
         self._over = trio.Event()
         self._conditions = Conditions()
         self._cut: Counter[tuple[int, int, int]] = Counter()
@@ -79,7 +89,8 @@ class Cluster:
             self._make_key(scenario.cipher, scenario.hash)
             self.slots, self.slot_in_use = {1: self.keys[0]}, 1
         self.nodes = {host: Node(self, host) for host in self.hosts}
-        self.witness = Witness(self._locate, self.keys)
+        records = any(fault.kind is Kind.RECORDING for act in scenario.acts for fault in act)
+        self.witness = Witness(self._locate, self.keys, records=records)
         network.trace = self.witness.see
 
     @property
@@ -190,11 +201,13 @@ class Cluster:
     async def _fault(self, nursery: trio.Nursery, fault: Fault, began: float) -> None:
         await trio.sleep_until(began + fault.begin)
         if fault.kind is Kind.REKEY:
-            await self._rekey(other=fault.flag)
+            await self._rekey(fault)
         elif fault.kind is Kind.RESTART:
             await self._restart(nursery, fault, began)
         elif fault.kind is Kind.REMOVE:
             await self._remove(fault, began)
+        elif fault.kind is Kind.RECORDING:
+            await self._play_recordings(fault, began)
         elif not self._change(fault):
             self._count(fault, 1)
             if fault.end < STORM:
@@ -441,18 +454,38 @@ class Cluster:
         self._busy.discard(a)
         self.apply()
 
-    async def _rekey(self, *, other: bool) -> None:
+    async def _play_recordings(self, fault: Fault, began: float) -> None:
+        """Send packets of this act once more, as they were sent, again and again."""
+        dice, tape = self._dice, self.witness.tape
+        while (now := trio.current_time()) < began + min(fault.end, STORM):
+            start = dice.randrange(max(1, len(tape)))
+            piece = tape[start : start + fault.value]
+            if fault.flag:
+                dice.shuffle(piece)
+            for record in piece:
+                if self.network.inject(record.data, record.source, record.destination):
+                    self.witness.see(record._replace(ended=now, fate=Fate.DELIVERED), again=True)
+            await trio.sleep(dice.choice((0.01, 0.2, 1.0)) * fault.value / 5)
+
+    async def _rekey(self, fault: Fault) -> None:
         if self._rekeying or any(self._paused.values()):
             return
         self._rekeying = True
         old = self.slot_in_use
         new = 3 - old
         last = self.keys[0]
-        cipher, digest = self._rng.choice(CIPHERS) if other else (last.cipher, last.hash)
+        cipher, digest = last.cipher, last.hash
+        if fault.value and (fault.flag or last.model != "aead"):
+            cipher = self._rng.choice(AEAD_CIPHERS)
+        elif not fault.value and (fault.flag or last.model == "aead"):
+            cipher, digest = self._rng.choice(CIPHERS)
         self.slots[new] = self._make_key(cipher, digest)
         for life in self._each_in_turn():
             life.running.set_crypto(self.slots[new], new)
         await trio.sleep(1)
+        if fault.value:
+            for node in self.nodes.values():
+                await node.wait_confirmed(new)
         self.slot_in_use = new
         for life in self._each_in_turn():
             life.running.use_crypto(new)
@@ -471,7 +504,11 @@ class Cluster:
 
     def _make_key(self, cipher: str, digest: str) -> CryptoConfig:
         seed = f"{self.scenario.seed} key {len(self.keys)}".encode()
-        config = CryptoConfig(key=hashlib.sha512(seed).digest() * 2, cipher=cipher, hash=digest)
+        key = hashlib.sha512(seed).digest() * 2
+        if cipher in AEAD_CIPHERS:
+            config = CryptoConfig(key, cipher, model="aead")
+        else:
+            config = CryptoConfig(key, cipher, digest)
         # The witness tries the newest first.
         self.keys.insert(0, config)
         return config

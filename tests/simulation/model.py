@@ -13,9 +13,10 @@ from knet_trio._core.defrag import DEFAULT_BUFFERS
 from knet_trio.testing import Fate
 from tests.drops import counted
 from tests.simulation.cluster import Cluster
+from tests.simulation.confirmations import Confirmations, Heard
 from tests.simulation.messages import Name, Sent, read_name
 from tests.simulation.node import Life
-from tests.simulation.numbers import NUMBERS, WINDOW, Numbers
+from tests.simulation.numbers import NUMBERS, WINDOW, Numbers, distance
 from tests.simulation.witness import Crossing, Sender, Track
 
 # Causes counted before a packet is counted as received on its link.
@@ -36,6 +37,7 @@ AT_THE_DOOR = frozenset(
         DropCause.PEER_UNREACHABLE,
         DropCause.REPLAYED,
         DropCause.RATE_LIMITED,
+        DropCause.UNCONFIRMED,
     }
 )
 # Those of a message that never left, by host or by packet.
@@ -86,6 +88,7 @@ class Model:
         self._scenario = cluster.scenario
         # Of every life: what it delivered, and counts of what its drops have to account for.
         self._numbers = Numbers()
+        self._confirmations = Confirmations(cluster.scenario.pong_timeout)
         # When the act began.
         self._began = -math.inf
         self._delivered: dict[Sender, set[Name]] = defaultdict(set)
@@ -133,6 +136,7 @@ class Model:
         cluster = self._cluster
         witness = cluster.witness
         self._numbers.note(witness.tracks.values(), witness.controls, cluster.disabled)
+        self._confirmations.note(witness.controls, cluster.disabled, cluster.paused)
         # A message that became too large for its path has another number for each try.
         tracks: dict[Name, list[Track]] = defaultdict(list)
         for track in witness.tracks.values():
@@ -231,9 +235,13 @@ class Model:
                     f"{at:.3f}: {me} got what nobody sent: {message.data[:40]!r}"
                 )
             what = f"{at:.3f}: {me} got {sent}"
-            whole = [track for track in tracks[name] if track.is_whole(track.arrived(me))]
+            whole = [track for track in tracks[name] if track.is_whole(self._taken(life, track))]
             if name in delivered and not self._is_forgotten(me, whole, at):
                 raise BrokenPromiseError(f"{what} twice")
+            if self._scenario.is_aead and any(
+                name in self._delivered[Sender(me.host, number)] for number in range(1, me.life)
+            ):
+                raise BrokenPromiseError(f"{what}, as an earlier life of it did")
             delivered.add(name)
             if message.data != sent.data:
                 raise BrokenPromiseError(f"{what} altered")
@@ -259,6 +267,14 @@ class Model:
                     self._unfinished[me] += self._count_again(me, track, copies)
         life.receipts.clear()
 
+    def _taken(self, life: Life, track: Track) -> list[Crossing]:
+        """The fragments of a message that a host in its life may have taken."""
+        came = track.arrived(Sender(life.host, life.number))
+        if self._scenario.is_aead:
+            # Nothing from before: it has to have asked.
+            return [crossing for crossing in came if crossing.taken >= life.began]
+        return came
+
     def _count_again(self, me: Sender, track: Track, copies: list[Crossing]) -> int:
         """How many fragments of a delivered message may wait for others, or did for a while.
 
@@ -273,6 +289,8 @@ class Model:
 
     def _is_forgotten(self, me: Sender, tracks: list[Track], at: float) -> bool:
         """Whether a copy came when a host could not know it for one any more."""
+        if self._scenario.is_aead:
+            return False
         return self._left_window(me, tracks, at) or any(
             self._was_removed(me, track, at)
             or self._numbers.began_anew(track.sender, me, track.arrived(me)[0].ended, at)
@@ -343,6 +361,7 @@ class Model:
             for track in tracks:
                 arrived = track.arrived(to)
                 self._unfinished[to] += len(arrived)
+                arrived = [crossing for crossing in arrived if not crossing.again]
                 if to.life and track.is_whole(arrived):
                     self._check_untaken(to, sent, track, what)
                     return
@@ -405,7 +424,7 @@ class Model:
     def _check_untaken(self, to: Sender, sent: Sent, track: Track, what: str) -> None:
         """Every fragment of a message came through."""
         life = self._life(to)
-        arrived = track.arrived(to)
+        arrived = [crossing for crossing in track.arrived(to) if not crossing.again]
         first = min(crossing.ended for crossing in arrived)
         last = max(crossing.ended for crossing in arrived)
         paused = self._cluster.paused[to.host]
@@ -417,6 +436,7 @@ class Model:
             crossing
             for crossing in arrived
             if not (self._from_nowhere(track, crossing) or self._is_disabled(track, crossing))
+            and self._is_believed(track, crossing)
         ]
         if not track.is_whole(known) or self._is_mistaken(track, to, first):
             return
@@ -424,6 +444,8 @@ class Model:
         if self._left_window(to, [track], last):
             return
         if self._numbers.is_mixed(track.sender, to, track.number, last):
+            return
+        if self._was_overtaken(track, to, last):
             return
         self._untaken[to] += 1
         dropped = _total(life, NOT_TAKEN)
@@ -441,6 +463,24 @@ class Model:
                 f" {_drops(life)}"
             )
 
+    def _was_overtaken(self, track: Track, to: Sender, last: float) -> bool:
+        """Whether data came first that was sealed later, and whose numbers are a window away.
+
+        Model ``aead`` tells that what comes then is nothing new.
+        """
+        counters = [c.seal.counter for c in track.arrived(to) if c.seal is not None]
+        return bool(counters) and any(
+            distance(track.number, other.number) >= WINDOW
+            and any(
+                crossing.seal is not None
+                and crossing.seal.counter > min(counters)
+                and crossing.ended <= last
+                for crossing in other.arrived(to)
+            )
+            for other in self._cluster.witness.tracks.values()
+            if other.sender == track.sender
+        )
+
     def _may_be_given_up(self, track: Track, to: Sender, first: float, last: float) -> bool:
         """Whether so many others in fragments came meanwhile that a host gives up the oldest."""
         if len(track.fragments) < 2:
@@ -453,6 +493,18 @@ class Model:
             if other.sender == track.sender
         )
         return others >= DEFAULT_BUFFERS
+
+    def _is_believed(self, track: Track, crossing: Crossing) -> bool:
+        """Whether its sender had answered since contact with it was lost, and then sealed it."""
+        sender, to = track.sender, crossing.to
+        if crossing.seal is None:
+            return True
+        removed = self._cluster.removed[to.host, sender.host]
+        heard = Heard(self._life(to).reach[sender.host], removed)
+        paused, at = self._cluster.paused[to.host], crossing.ended
+        # What waits is looked at later.
+        at = paused.until(at) if paused.at(at) else at
+        return self._confirmations.is_believed(sender, to, crossing.seal, at, heard)
 
     def _from_nowhere(self, track: Track, crossing: Crossing) -> bool:
         """Whether a packet came from an address that its host had not been found at yet."""
@@ -484,7 +536,7 @@ class Model:
     def _is_mistaken(self, track: Track, to: Sender, at: float) -> bool:
         """Whether its sender started again and its host could not know."""
         life = self._life(to)
-        if track.sender.life == 1 or not _total(life, FRAGMENTS):
+        if track.sender.life == 1 or not _total(life, FRAGMENTS) or self._scenario.is_aead:
             return False
         before = self._life(track.sender._replace(life=track.sender.life - 1))
         reach = life.reach[track.sender.host]
@@ -560,17 +612,23 @@ class Model:
         missing = arrived - received - at_the_door
         # Where the last link of a socket is removed, it is closed with what is still in it.
         closed = life.gone and (self._scenario.hosts == 2 or self._scenario.roaming)
-        if missing < 0 or (missing and not closed):
+        # Of model `aead`, a copy is known before the link is that it came over, if it is up.
+        has_aead = any(config.model == "aead" for config in self._cluster.keys)
+        copies = drops.get(DropCause.DUPLICATE, 0) if has_aead else 0
+        if missing < 0 or (missing > copies and not closed):
             raise BrokenPromiseError(
                 f"{me} got {arrived} packets, and counts {received} and {at_the_door} drops:"
                 f" {_drops(life)}"
             )
         damaged = witness.damaged.get(me, 0)
-        if drops.get(DropCause.NOT_AUTHENTIC, 0) != damaged:
+        refused = drops.get(DropCause.NOT_AUTHENTIC, 0)
+        # First it asks whether it took that counter already, and whether it believes the life.
+        unasked = copies + drops.get(DropCause.UNCONFIRMED, 0) if has_aead else 0
+        if not damaged - unasked <= refused <= damaged:
             raise BrokenPromiseError(f"{me} got {damaged} damaged packets: {_drops(life)}")
         data = sum(stats.rx_data_packets for stats in links)
         known = self._fragments[me] + sum(drops.get(cause, 0) for cause in FRAGMENTS)
-        if not 0 <= data - known <= self._unfinished[me]:
+        if not -min(missing, copies) <= data - known <= self._unfinished[me]:
             raise BrokenPromiseError(
                 f"{me} got {data} fragments, of which {known} are accounted for, and"
                 f" {self._unfinished[me]} may be of unfinished messages: {_drops(life)}"

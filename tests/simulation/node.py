@@ -216,6 +216,15 @@ class Node:
         await host.remove()
         life.gone += [link.status.stats for link in links]
 
+    async def wait_confirmed(self, slot: int) -> None:
+        """Wait until the hosts it reaches have answered in the crypto slot, or it has ended."""
+        while (life := self.life) is not None and any(  # noqa: ASYNC110  # it has no event
+            host.status.reachable and not host.confirmed(slot)
+            for host in life.running.hosts.values()
+        ):
+            # The host tells nobody of that.
+            await trio.sleep(0.1)
+
     async def _watch(self, life: Life, task_status: trio.TaskStatus[None]) -> None:
         async with life.running.events() as events:
             task_status.started()

@@ -25,6 +25,8 @@ CIPHERS: Final = (
     ("aes-256-ctr", "sha256"),
     ("none", "sha512"),
 )
+# Of model `aead`.
+AEAD_CIPHERS: Final = ("aes256-gcm", "chacha20-poly1305", "aes256-gcm-siv")
 
 
 # Those that are always there, and quick.
@@ -53,6 +55,7 @@ class Kind(enum.StrEnum):
     FLOOD = "flood"
     BULK = "bulk"
     REMOVE = "remove"
+    RECORDING = "recording"
 
 
 @attrs.frozen
@@ -185,6 +188,13 @@ class Scenario:
             for fault in act
         )
 
+    @property
+    def is_aead(self) -> bool:
+        """Whether there is never another envelope than that of model ``aead``."""
+        return self.cipher in AEAD_CIPHERS and all(
+            fault.value for act in self.acts for fault in act if fault.kind is Kind.REKEY
+        )
+
     def compresses(self, host_id: int) -> bool:
         """Whether a host ever compresses: large messages then take their time, at both ends."""
         return bool(self.compress and self.compress[host_id - 1]) or any(
@@ -268,11 +278,38 @@ def make_scenario(seed: int, hours: float = 0.0) -> Scenario:
         hurried=rng.choice((0.0, 0.3)),
     )
     acts = max(1, round(hours * 3600 / scenario.act_seconds))
-    return attrs.evolve(scenario, acts=[_make_act(rng, scenario) for _ in range(acts)])
+    scenario = attrs.evolve(scenario, acts=[_make_act(rng, scenario) for _ in range(acts)])
+    return scenario if cipher is None else _add_aead(random.Random(f"aead {seed}"), scenario)
+
+
+def _add_aead(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Have some scenarios begin with model ``aead``, or go over to it; some are never without."""
+    if rng.random() < 0.4:
+        scenario = attrs.evolve(scenario, cipher=rng.choice(AEAD_CIPHERS), hash="none")
+    always = scenario.cipher in AEAD_CIPHERS and rng.random() < 0.7
+    acts = [
+        [
+            attrs.evolve(fault, value=int(always or rng.random() < 0.4))
+            if fault.kind is Kind.REKEY
+            else fault
+            for fault in act
+        ]
+        for act in scenario.acts
+    ]
+    if always:
+        for act in acts:
+            if rng.random() < 0.3:
+                act.append(_make_fault(rng, scenario, Kind.REKEY))
+                act[-1] = attrs.evolve(act[-1], value=1)
+            act += [_make_fault(rng, scenario, Kind.RECORDING) for _ in range(rng.randint(0, 2))]
+            act.sort(key=lambda fault: fault.begin)
+    return attrs.evolve(scenario, acts=acts)
 
 
 def _make_act(rng: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
     kinds = [kind for kind in Kind if kind is not Kind.MOVE or scenario.roaming]
+    # Only where it can have no effect.
+    kinds.remove(Kind.RECORDING)
     if scenario.cipher is None:
         kinds.remove(Kind.REKEY)
     faults = [_make_fault(rng, scenario, rng.choice(kinds)) for _ in range(rng.randint(0, 6))]
@@ -339,6 +376,8 @@ def _make_fault(rng: random.Random, scenario: Scenario, kind: Kind) -> Fault:
         Kind.RATE: rng.choice((1_000, 10_000, 100_000)),
         # How many messages; the flag: for everybody.
         Kind.FLOOD: rng.choice((5, 50, 300, 1100, 2500)),
+        # How many packets at once; the flag: in another order.
+        Kind.RECORDING: rng.choice((1, 5, 50)) if kind is Kind.RECORDING else 0,
         # How many large messages of a host that compresses; the flag: for everybody.
         Kind.BULK: rng.choice((5, 50, 200)),
     }.get(kind, 0)

@@ -29,6 +29,9 @@ _PLAIN: tuple[tuple[str, Any], ...] = (
     ("latency", 0.001),
 )
 
+# What there is only where packets are sealed.
+_SEALED = (Kind.REKEY, Kind.RECORDING)
+
 
 def failure(scenario: Scenario) -> str:
     """What is wrong with a scenario, "" if nothing is."""
@@ -72,7 +75,7 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
         yield attrs.evolve(scenario, hosts=scenario.hosts - 1)
     if scenario.links > 1 and all(fault.link < scenario.links - 1 for fault in faults):
         yield attrs.evolve(scenario, **_fewer_links(scenario))
-    if scenario.cipher is not None and not any(fault.kind is Kind.REKEY for fault in faults):
+    if scenario.cipher is not None and not any(fault.kind in _SEALED for fault in faults):
         yield attrs.evolve(scenario, cipher=None, checksum=True)
     for name, plain in _PLAIN:
         if name == "roaming" and any(fault.kind is Kind.MOVE for fault in faults):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 
 class Timeline:
@@ -39,6 +39,11 @@ class Timeline:
         # A change at `begin` itself leaves what was before in doubt.
         if self._times[first] == begin and first:
             first -= 1
+        return value in self._values[first:last]
+
+    def became(self, value: bool, begin: float, end: float) -> bool:
+        """Whether it began to be ``value`` at some time from ``begin`` to ``end``."""
+        first, last = bisect_left(self._times, begin), bisect_right(self._times, end)
         return value in self._values[first:last]
 
     @property
