@@ -20,6 +20,7 @@ import trio
 from knet_trio.cli.bench.bed import (
     BARE,
     CLEAR,
+    ENVELOPED,
     LIBKNET,
     MESSAGES,
     OURS,
@@ -30,6 +31,12 @@ from knet_trio.cli.bench.bed import (
 )
 from knet_trio.cli.bench.case import Case, Measured
 from knet_trio.cli.bench.cases import CASES
+from knet_trio.cli.bench.kinds.aead import (
+    AeadRefused,
+    AeadRoundTrip,
+    AeadThroughput,
+    Refused,
+)
 from knet_trio.cli.bench.kinds.broadcast import BroadcastCost
 from knet_trio.cli.bench.kinds.calls import Calls
 from knet_trio.cli.bench.kinds.connect import Connect
@@ -58,6 +65,7 @@ COMMAND: Final = [sys.executable, "-W", "error", "-P", "-m", "knet_trio", "bench
 OUR_PEER: Final = (*PYTHON_PEER, "knet")
 BARE_PEER: Final = (*PYTHON_PEER, "trio")
 SEALED: Final = Dressing("sealed", "aes256", "sha256")
+AEAD: Final = Dressing("aead", "aes256-gcm", "none", model="aead")
 # Far more than any of it takes, so that a hang is a failure and not a wait for ever.
 PATIENCE: Final = 120
 # Of a round trip by sockets, on Trio 0.35 and CPython 3.13; other versions differ a little.
@@ -312,6 +320,26 @@ async def test_a_message_comes_back(peer: tuple[str, ...]) -> None:
     assert measured["p50"] > 0
     assert measured["cpu"] > 0
     assert measured["lost"] == 0
+
+
+@needs_namespaces
+@pytest.mark.parametrize("contender", [OURS, ENVELOPED])
+async def test_aead_beside_the_other_envelope(contender: str) -> None:
+    case = AeadThroughput("veth", 1400, AEAD)
+    measured = await measure(case, "veth", contender=contender)
+    assert measured["source_message"] > 0
+    assert measured["sink_message"] > 0
+
+
+async def test_aead_there_and_back() -> None:
+    measured = await measure(AeadRoundTrip("loopback", 64, AEAD), "loopback")
+    assert measured["here_cpu"] + measured["there_cpu"] == pytest.approx(measured["cpu"])
+
+
+@pytest.mark.parametrize("what", Refused)
+async def test_what_is_forged_or_recorded_costs_something(what: Refused) -> None:
+    measured = await measure(AeadRefused(what, AEAD), "loopback")
+    assert measured["cpu"] > 0
 
 
 async def test_calls_are_counted() -> None:

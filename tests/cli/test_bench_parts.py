@@ -303,7 +303,8 @@ def test_the_published_tables_have_every_case() -> None:
     check(DOCUMENT)
     part = DOCUMENT.read_text().partition(BEGIN)[2].partition(END)[0]
     published = set(re.findall(r"^\| `([^`]+)`", part, re.MULTILINE))
-    known = {case.name for case in CASES}
+    # Those of model `aead` are measured by a run of their own.
+    known = {case.name for case in CASES if not case.name.startswith("aead/")}
     assert known <= published
     # Which compressors there are is another thing here than there.
     assert all(name.startswith("turns/flood/") for name in published - known)

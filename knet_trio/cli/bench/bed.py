@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import trio
 
+from knet_trio.cli.bench.dam import Dam, open_dam
 from knet_trio.cli.bench.network import Network, open_network
 from knet_trio.cli.bench.process import BenchError, PeerProcess, open_peer
 
@@ -20,6 +21,8 @@ OURS: Final = "knet_trio"
 LIBKNET: Final = "libknet"
 # A UDP socket of Trio's: what no program on Trio can be below.
 BARE: Final = "bare-trio"
+# knet_trio with the envelope that libknet has too: beside its own with another.
+ENVELOPED: Final = "aes256-sha256"
 # What knet_trio has beside its streams: messages that may be lost.
 MESSAGES: Final = "messages"
 # A TCP socket of Trio's.
@@ -51,6 +54,7 @@ class Dressing:
     hash: str = ""
     compress: str = ""
     payload: str = "random"
+    model: str = ""
 
     @property
     def arguments(self) -> dict[str, str]:
@@ -58,12 +62,15 @@ class Dressing:
         arguments: dict[str, str] = {}
         if self.cipher:
             arguments |= {"cipher": self.cipher, "hash": self.hash, "key": _KEY}
+        if self.model:
+            arguments["model"] = self.model
         if self.compress:
             arguments["compress"] = self.compress
         return arguments
 
 
 CLEAR: Final = Dressing("clear")
+AES: Final = Dressing("aes256-sha256", "aes256", "sha256")
 
 
 @attrs.frozen
@@ -78,6 +85,17 @@ class Timers:
     def arguments(self) -> dict[str, object]:
         """The arguments of the command ``link``."""
         return {"ping": self.ping, "timeout": self.timeout, "pongs": self.pongs}
+
+
+@attrs.frozen
+class Dammed:
+    """Hosts 1 and 2, and what is between them: see ``Dam``."""
+
+    low: PeerProcess
+    high: PeerProcess
+    dam: Dam
+    # Where the low one is.
+    address: tuple[str, int]
 
 
 @attrs.frozen
@@ -144,6 +162,25 @@ class Bed:
                 await join(peers, network, link, timers=timers or Timers(), priority=links - link)
             await wait_up({1: peers[0], 2: peers[1]}, network.least_mtu)
             yield peers
+
+    @asynccontextmanager
+    async def open_dammed(
+        self, contender: str, network: Network, *, dressing: Dressing, timers: Timers
+    ) -> AsyncGenerator[Dammed]:
+        """Open hosts 1 and 2 with a link through a dam, which is up."""
+        ends = [(network.address(i, 0), network.take_port(i, 0)) for i in (0, 1)]
+        async with (
+            self.open_peers(contender, network) as (low, high),
+            open_dam(*ends) as dam,
+        ):
+            for id, peer, other in ((1, low, dam.low), (2, high, dam.high)):
+                src, dst = (f"{host}:{port}" for host, port in (ends[id - 1], other))
+                await peer.call("handle", id=id, **dressing.arguments)
+                await peer.call("host", handle=id, id=3 - id)
+                link = {"id": 0, "src": src, "dst": dst, **timers.arguments}
+                await peer.call("link", handle=id, host=3 - id, **link)
+            await wait_up({1: low, 2: high}, 0)
+            yield Dammed(low, high, dam, ends[0])
 
     @asynccontextmanager
     async def open_star(

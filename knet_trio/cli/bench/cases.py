@@ -7,8 +7,15 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from knet_trio import get_compress_list
-from knet_trio.cli.bench.bed import CLEAR, PLAIN, STREAMING, TCP, Dressing
+from knet_trio.cli.bench.bed import AES, CLEAR, PLAIN, STREAMING, TCP, Dressing
 from knet_trio.cli.bench.case import Case
+from knet_trio.cli.bench.kinds.aead import (
+    AeadCalls,
+    AeadRefused,
+    AeadRoundTrip,
+    AeadThroughput,
+    Refused,
+)
 from knet_trio.cli.bench.kinds.broadcast import BroadcastCost
 from knet_trio.cli.bench.kinds.calls import Calls
 from knet_trio.cli.bench.kinds.connect import Connect
@@ -32,8 +39,13 @@ _SIZES: Final = (64, 1400, 8192, 65000)
 _NETWORKS: Final = ((Loopback.name, 1400), (Veth.name, 65000))
 _OTHERS: Final = tuple(PLAIN)
 _POLICIES: Final = ("passive", "active")
-_AES: Final = Dressing("aes256-sha256", "aes256", "sha256")
 _CTR: Final = Dressing("aes-256-ctr-sha256", "aes-256-ctr", "sha256")
+# What libknet does not have; packets are of Ethernet's size.
+_AEAD: Final = tuple(
+    Dressing(cipher, cipher, "none", model="aead")
+    for cipher in ("aes256-gcm", "chacha20-poly1305", "aes256-gcm-siv")
+)
+_AEAD_SIZES: Final = (64, 1400, 65000)
 # Only for what a compressor can do something with.
 _LZ4: Final = Dressing("lz4", compress="lz4", payload="text")
 # Quick enough to be decompressed where they arrive.
@@ -46,12 +58,12 @@ def _cases() -> Iterator[Case]:
         others = _OTHERS if network == Loopback.name else ()
         for size in _SIZES:
             yield Throughput(network, size, CLEAR, who=others)
-            yield Throughput(network, size, _AES)
+            yield Throughput(network, size, AES)
         for dressing in (_CTR, _LZ4):
             yield Throughput(network, one_size, dressing)
         yield Throughput(network, 64, CLEAR, mode="one")
         yield RoundTrip(network, 64, CLEAR, who=others)
-        yield RoundTrip(network, 64, _AES)
+        yield RoundTrip(network, 64, AES)
     for hosts in (1, 4, 16):
         yield BroadcastCost(hosts)
     yield Failover("interface-down", "active")
@@ -63,8 +75,8 @@ def _cases() -> Iterator[Case]:
     for hosts in (1, 512):
         yield Memory(hosts)
     yield Load("loopback", 1400, CLEAR)
-    yield Load("veth", 1400, _AES)
-    for dressing in (CLEAR, _AES):
+    yield Load("veth", 1400, AES)
+    for dressing in (CLEAR, AES):
         yield Echo(dressing)
         yield Calls(dressing)
         yield Natural("async-for", dressing)
@@ -82,6 +94,7 @@ def _cases() -> Iterator[Case]:
     yield RefusingHosts(1000)
     yield AddingHosts(2000)
     yield from _stream_cases()
+    yield from _aead_cases()
 
 
 def _stream_cases() -> Iterator[Case]:
@@ -89,17 +102,27 @@ def _stream_cases() -> Iterator[Case]:
     for network, _ in _NETWORKS:
         yield StreamThroughput(network, CLEAR, who=(TCP,))
         # QUIC is never in the clear.
-        yield StreamThroughput(network, _AES, who=everybody)
+        yield StreamThroughput(network, AES, who=everybody)
     for policy in _POLICIES:
         yield StreamThroughput(Veth.name, CLEAR, LinkChoice(2, policy))
     yield StreamLoss(2, CLEAR)
-    yield StreamLoss(2, _AES, LinkChoice(2, "active"), who=("aioquic",))
+    yield StreamLoss(2, AES, LinkChoice(2, "active"), who=("aioquic",))
     for cut in ("interface-down", "black-hole"):
         for policy in _POLICIES:
             yield StreamCut(cut, policy, CLEAR)
     yield Requests(Loopback.name, CLEAR, who=("pyzmq",))
-    yield Requests(Veth.name, _AES, who=("aioquic",))
+    yield Requests(Veth.name, AES, who=("aioquic",))
     yield Acknowledged(Loopback.name, CLEAR)
+
+
+def _aead_cases() -> Iterator[Case]:
+    for dressing in _AEAD:
+        for size in _AEAD_SIZES:
+            yield AeadThroughput(Veth.name, size, dressing)
+        yield AeadRoundTrip(Veth.name, 64, dressing)
+        yield AeadCalls(dressing)
+        for what in Refused:
+            yield AeadRefused(what, dressing)
 
 
 CASES: Final = tuple(_cases())

@@ -17,7 +17,16 @@ from click.core import ParameterSource
 
 import knet_trio
 from knet_trio.cli.bench import libknet
-from knet_trio.cli.bench.bed import BARE, LIBKNET, MESSAGES, OURS, PLAIN, STREAMING, Bed
+from knet_trio.cli.bench.bed import (
+    BARE,
+    ENVELOPED,
+    LIBKNET,
+    MESSAGES,
+    OURS,
+    PLAIN,
+    STREAMING,
+    Bed,
+)
 from knet_trio.cli.bench.case import Case
 from knet_trio.cli.bench.cases import choose
 from knet_trio.cli.bench.machine import Machine
@@ -43,7 +52,7 @@ from knet_trio.cli.bench.yardstick import LONG_REPETITIONS, Yardstick
 from knet_trio.cli.ending import FAILED, leave_without_result, run_until_signal
 from knet_trio.cli.ranges import NumberRange
 
-CONTENDERS: Final = (OURS, LIBKNET, *PLAIN, BARE, MESSAGES, *STREAMING)
+CONTENDERS: Final = (OURS, LIBKNET, *PLAIN, BARE, MESSAGES, *STREAMING, ENVELOPED)
 
 _QUICK_ROUNDS: Final = 2
 _QUICK_SECONDS: Final = 0.5
@@ -365,7 +374,7 @@ async def _contenders(
     commands: dict[str, Sequence[str]] = {}
     for name in request.contenders:
         try:
-            if name in (OURS, MESSAGES):
+            if name in (OURS, MESSAGES, ENVELOPED):
                 commands[name] = (*PYTHON_PEER, "knet")
             elif name == BARE:
                 commands[name] = (*PYTHON_PEER, "trio")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import Final
@@ -38,6 +38,8 @@ class Dam:
         self._low_side, self._high_side = _open_socket(), _open_socket()
         self.low: Final[Address] = self._low_side.getsockname()
         self.high: Final[Address] = self._high_side.getsockname()
+        # What came from the high end since this was set to a list.
+        self.tape: list[bytes] | None = None
         self._held: list[bytes] | None = None
         self._wanted = 0
         self._leaves_out = False
@@ -60,8 +62,12 @@ class Dam:
     async def open_gates(self, low: Address) -> None:
         """Let out what was held back, as fast as it goes."""
         held, self._held = self._held or [], None
-        for size, packets in groupby(held, len):
-            same = list(packets)
+        await self.send(held, low)
+
+    async def send(self, packets: Sequence[bytes], low: Address) -> None:
+        """Send packets to the low end, as if they came from the high one."""
+        for size, alike in groupby(packets, len):
+            same = list(alike)
             most = max(1, min(_MOST_SEGMENTS, _MOST_BYTES // size))
             for begin in range(0, len(same), most):
                 train = b"".join(same[begin : begin + most])
@@ -76,6 +82,8 @@ class Dam:
     async def _carry_down(self, low: Address) -> None:
         while True:
             packet, _ = await self._high_side.recvfrom(_DATAGRAM)
+            if self.tape is not None:
+                self.tape.append(packet)
             if self._held is None:
                 await self._low_side.sendto(packet, low)
                 continue

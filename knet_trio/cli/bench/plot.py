@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from knet_trio.cli.bench.bed import BARE, LIBKNET, MESSAGES, OURS, PLAIN, STREAMING
+from knet_trio.cli.bench.bed import BARE, ENVELOPED, LIBKNET, MESSAGES, OURS, PLAIN, STREAMING
 from knet_trio.cli.bench.result import CaseResult
 
 _WIDTH: Final = 10.0
@@ -17,8 +17,8 @@ _PANEL_EXTRA: Final = 0.9
 _WIDE: Final = 20.0
 _COLOURS: Final = dict(
     zip(
-        (OURS, LIBKNET, *PLAIN, BARE, MESSAGES, *STREAMING),
-        ("C0", "C1", "C2", "C4", "C7", "C5", "C9", "C8", "C6"),
+        (OURS, LIBKNET, *PLAIN, BARE, MESSAGES, *STREAMING, ENVELOPED),
+        ("C0", "C1", "C2", "C4", "C7", "C5", "C9", "C8", "C6", "C3"),
         strict=True,
     )
 )

@@ -20,7 +20,7 @@ class RoundTrip(Case):
     """A message of ``size`` bytes is sent when the one before has come back."""
 
     kind: ClassVar = "roundtrip"
-    metrics: ClassVar = (
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("p50", "p50", "µs", False, of_message=True),
         Metric("p99", "p99", "µs", False),
         Metric("rate", "round trips", "1/s"),
@@ -61,11 +61,15 @@ class RoundTrip(Case):
         went = await here.call("roundtrip", handle=1, size=self.size, seconds=seconds)
         after = await there.call("usage")
         samples = sorted(went["samples_us"])
-        cpu = went["cpu"] + after["cpu"] - before["cpu"]
-        return {
+        trips = max(1, len(samples))
+        here_cpu, there_cpu = went["cpu"], after["cpu"] - before["cpu"]
+        measured = {
             "p50": percentile(samples, 50),
             "p99": percentile(samples, 99),
             "rate": len(samples) / went["seconds"],
-            "cpu": 1e6 * cpu / max(1, len(samples)),
+            "cpu": 1e6 * (here_cpu + there_cpu) / trips,
+            "here_cpu": 1e6 * here_cpu / trips,
+            "there_cpu": 1e6 * there_cpu / trips,
             "lost": went["lost"],
         }
+        return {metric.key: measured[metric.key] for metric in self.metrics}

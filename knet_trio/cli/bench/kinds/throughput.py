@@ -63,7 +63,7 @@ class Throughput(Case):
     """``size``-byte messages. ``mode``: many in a call, or ``one``."""
 
     kind: ClassVar = "throughput"
-    metrics: ClassVar = (
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("rate", "messages", "1/s", True, of_message=True),
         Metric("bandwidth", "payload", "MB/s"),
         Metric("loss", "lost", "%"),

@@ -8,9 +8,8 @@ from typing import Any, ClassVar, Final
 import attrs
 import trio
 
-from knet_trio.cli.bench.bed import CLEAR, OURS, Bed, Dressing, Timers, wait_up
+from knet_trio.cli.bench.bed import AES, CLEAR, OURS, Bed, Timers
 from knet_trio.cli.bench.case import Case, Measured, Metric
-from knet_trio.cli.bench.dam import open_dam
 from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import BenchError, PeerProcess
 
@@ -26,7 +25,6 @@ _AFTER: Final = 2.5
 _FLOOD: Final = 1500
 _FLOOD_SIZE: Final = 65536
 _FILLING: Final = 15.0
-_SEALED: Final = Dressing("aes256-sha256", "aes256", "sha256")
 _NEW_KEY: Final = bytes(reversed(range(256))).hex()
 _MS: Final = 1e3
 
@@ -93,19 +91,9 @@ class LongTurns(Case):
     async def flood(self, bed: Bed, contender: str, network: Network) -> Watched:
         """1500 messages of 64 KiB, compressed to almost nothing, arrive all at once."""
         flood = self._scaled(_FLOOD)
-        dressing = attrs.evolve(_SEALED, compress=self.algorithm)
-        ends = [(network.address(i, 0), network.take_port(i, 0)) for i in (0, 1)]
-        async with (
-            bed.open_peers(contender, network) as (target, source),
-            open_dam(*ends) as dam,
-        ):
-            for id, peer, other in ((1, target, dam.low), (2, source, dam.high)):
-                src, dst = (f"{host}:{port}" for host, port in (ends[id - 1], other))
-                await peer.call("handle", id=id, **dressing.arguments)
-                await peer.call("host", handle=id, id=3 - id)
-                link = {"id": 0, "src": src, "dst": dst, **_TIMERS.arguments}
-                await peer.call("link", handle=id, host=3 - id, **link)
-            await wait_up({1: target, 2: source}, 0)
+        dressing = attrs.evolve(AES, compress=self.algorithm)
+        async with bed.open_dammed(contender, network, dressing=dressing, timers=_TIMERS) as dammed:
+            target, source, dam = dammed.low, dammed.high, dammed.dam
             await target.call("sink", handle=1, size=_FLOOD_SIZE, step=2**62)
             await source.call("prepare", count=2 * flood, size=_FLOOD_SIZE, payload="zeros")
             dam.close_gates(flood)
@@ -114,7 +102,7 @@ class LongTurns(Case):
                 await dam.wait_filled()
             if scope.cancelled_caught:
                 raise BenchError(f"the flood could not be made in {_FILLING:g} s")
-            return await _watch(target, lambda: dam.open_gates(ends[0]))
+            return await _watch(target, lambda: dam.open_gates(dammed.address))
 
     async def errors(self, bed: Bed, contender: str, network: Network) -> Watched:
         """A message over 504 links whose other ends are gone, so that each sends an error back."""
@@ -139,10 +127,10 @@ class LongTurns(Case):
             hosts=hosts,
             links=_LINKS,
             timers=_TIMERS,
-            dressing=_SEALED if rekey else CLEAR,
+            dressing=AES if rekey else CLEAR,
         ) as (hub, rim):
             if rekey:
-                new = {**_SEALED.arguments, "key": _NEW_KEY, "slot": 2}
+                new = {**AES.arguments, "key": _NEW_KEY, "slot": 2}
                 await hub.call("rekey", handle=1, **new)
                 for host in range(2, 2 + hosts):
                     await rim.call("rekey", handle=host, **new)

@@ -15,6 +15,7 @@ import trio
 import knet_trio
 from knet_trio import Channel, CryptoConfig, Host, Link, open_handle
 from knet_trio.cli.bench.peer.commands import Answer, Arguments
+from knet_trio.cli.bench.peer.handles import read_crypto
 
 Trip = Callable[[], Awaitable[object]]
 
@@ -30,10 +31,7 @@ _DATAGRAM: Final = 65536
 
 async def count_ours(arguments: Arguments) -> Answer:
     """Command ``calls`` of knet_trio's peer."""
-    cipher = arguments.text("cipher")
-    key = bytes.fromhex(arguments.text("key"))
-    crypto = CryptoConfig(key, cipher, arguments.text("hash")) if cipher else None
-    async with _two_hosts(crypto) as (out, back):
+    async with _two_hosts(read_crypto(arguments)) as (out, back):
 
         async def trip() -> None:
             await out.send(bytes(_SIZE))

@@ -87,11 +87,10 @@ class OpenHandles:
         return {"ok": True}
 
     async def _hold(self, arguments: Arguments, task_status: trio.TaskStatus[OpenHandle]) -> None:
-        cipher, compress = arguments.text("cipher"), arguments.text("compress")
-        key = bytes.fromhex(arguments.text("key"))
+        compress = arguments.text("compress")
         async with open_handle(
             arguments.integer("id", 1),
-            crypto=CryptoConfig(key, cipher, arguments.text("hash")) if cipher else None,
+            crypto=read_crypto(arguments),
             compress=CompressConfig(compress, _FAST) if compress else None,
             hedge=arguments.text("hedge", "1") == "1",
         ) as handle:
@@ -114,6 +113,19 @@ class OpenHandles:
                     await report(opened, opened.sink)
             opened.news.set()
             opened.news = trio.Event()
+
+
+def read_crypto(arguments: Arguments) -> CryptoConfig | None:
+    """Return the crypto configuration that is asked for, None for clear packets."""
+    cipher = arguments.text("cipher")
+    if not cipher:
+        return None
+    return CryptoConfig(
+        bytes.fromhex(arguments.text("key")),
+        cipher,
+        arguments.text("hash"),
+        arguments.text("model", "openssl"),
+    )
 
 
 def open_channels(handle: Handle, channels: Sequence[int], to: int | None = None) -> OpenHandle:

@@ -10,9 +10,9 @@ from typing import Final
 
 import trio
 
-from knet_trio import CryptoConfig, LinkPolicy
+from knet_trio import LinkPolicy
 from knet_trio.cli.bench.peer.commands import Answer, Arguments, Command, CommandError, usage
-from knet_trio.cli.bench.peer.handles import OpenHandles
+from knet_trio.cli.bench.peer.handles import OpenHandles, read_crypto
 from knet_trio.cli.bench.peer.nobody import nobody
 from knet_trio.cli.bench.peer.traffic import Traffic
 from knet_trio.cli.bench.peer.turns import Watching
@@ -58,6 +58,7 @@ class Setup:
             "tune": self.tune,
             "rekey": self.rekey,
             "use": self.use,
+            "renew": self.renew,
         }
 
     async def add_host(self, arguments: Arguments) -> Answer:
@@ -113,6 +114,7 @@ class Setup:
             "connected": sum(state.connected for state in states),
             "downs": sum(state.stats.down_count for state in states),
             "pings": sum(state.stats.tx_ping_packets for state in states),
+            "received_pings": sum(state.stats.rx_ping_packets for state in states),
             "mtu": opened.handle.data_mtu,
             "drops": {str(cause): times for cause, times in drops.items() if times},
         }
@@ -149,10 +151,13 @@ class Setup:
 
     async def rekey(self, arguments: Arguments) -> Answer:
         """Command ``rekey``: put a configuration into slot ``slot``."""
-        config = CryptoConfig(
-            bytes.fromhex(arguments.text("key")), arguments.text("cipher"), arguments.text("hash")
-        )
+        config = read_crypto(arguments)
         self._handles.find(arguments).handle.set_crypto(config, arguments.integer("slot", 2))
+        return {"ok": True}
+
+    async def renew(self, arguments: Arguments) -> Answer:
+        """Command ``renew``: begin another life of model ``aead``."""
+        self._handles.find(arguments).handle.renew()
         return {"ok": True}
 
     async def use(self, arguments: Arguments) -> Answer:
