@@ -105,6 +105,14 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-q", "-e", ".[cli]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
+def check_completeness(session: nox.Session) -> None:
+    """Fail unless every type that programs can see is known, and the same to all type checkers.
+
+    That of packages without types, such as lz4, is not ours to say.
+    """
+    session.run("pyright", "--verifytypes", "knet_trio", "--ignoreexternal")
+
+
 @nox.session(python=NEWEST)
 def lint(session: nox.Session) -> None:
     """Ruff's rules and its format."""
@@ -119,6 +127,14 @@ def types(session: nox.Session) -> None:
     install(session, "test", "types")
     session.run("mypy")
     session.run("pyright", "--warnings")
+    check_completeness(session)
+
+
+@nox.session(python=NEWEST)
+def verifytypes(session: nox.Session) -> None:
+    """Whether all that programs can import has types of its own; a part of the session `types`."""
+    install(session, "test", "types")
+    check_completeness(session)
 
 
 @nox.session(python=PYTHONS)

@@ -103,11 +103,11 @@ class Runtime(Connections):
         self.context = context
         context.connections = self
         context.is_own = self._is_own
-        self.handle = HandleState(context)
-        self.transmitter = Transmitter(self.handle)
-        self.receiver = Receiver(self.handle)
-        self.datafds = Datafds(context, self.transmitter, self.receiver.channels, nursery)
-        self.ended = False
+        self.handle: HandleState = HandleState(context)
+        self.transmitter: Transmitter = Transmitter(self.handle)
+        self.receiver: Receiver = Receiver(self.handle)
+        self.datafds: Datafds = Datafds(context, self.transmitter, self.receiver.channels, nursery)
+        self.ended: bool = False
         self._token = trio.lowlevel.current_trio_token()
         self._nursery = nursery
         self._privileged = privileged

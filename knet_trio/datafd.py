@@ -78,7 +78,7 @@ class DatafdState:
 
     def __init__(self, datafd: Datafd, fd: int, context: Context, transmitter: Transmitter) -> None:
         self.datafd = datafd
-        self.queue = ChannelQueue(DEFAULT_RECEIVE_BUFFER, context.turns)
+        self.queue: ChannelQueue = ChannelQueue(DEFAULT_RECEIVE_BUFFER, context.turns)
         self._fd = fd
         self._keeps_messages_apart = _keeps_messages_apart(fd)
         # The error that left the last message unfinished.

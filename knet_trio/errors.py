@@ -134,7 +134,7 @@ class KnetError(Exception):
 class InvalidArgumentError(KnetError, ValueError):
     """An argument is out of range, or does not fit the state of the object."""
 
-    errno = _errno.EINVAL
+    errno: int = _errno.EINVAL
 
 
 class UnknownHostError(InvalidArgumentError, LookupError):
@@ -152,25 +152,25 @@ class UnknownAttributeError(InvalidArgumentError, AttributeError):
 class NotImplementedByKnetError(KnetError, ValueError):
     """The protocol reserves this value, and no implementation supports it."""
 
-    errno = _errno.ENOSYS
+    errno: int = _errno.ENOSYS
 
 
 class AlreadyExistsError(KnetError):
     """The id, the name or the entry exists already."""
 
-    errno = _errno.EEXIST
+    errno: int = _errno.EEXIST
 
 
 class BusyError(KnetError):
     """The link, the channel or the crypto slot is in use."""
 
-    errno = _errno.EBUSY
+    errno: int = _errno.EBUSY
 
 
 class LimitError(KnetError):
     """All of a fixed number are in use, such as the channels."""
 
-    errno = _errno.ENOSPC
+    errno: int = _errno.ENOSPC
 
 
 class TransportError(KnetError):
@@ -194,7 +194,7 @@ class OutsideTrioError(KnetError, RuntimeError):
     It was made in another thread, in another event loop, or without one.
     """
 
-    errno = _errno.EPERM
+    errno: int = _errno.EPERM
 
 
 class SendError(KnetError):
@@ -213,20 +213,20 @@ class ForwardingDisabledError(SendError):
     """Data forwarding is off; ``await handle.set_forwarding(True)`` turns it on."""
 
     cause = DropCause.FORWARDING_DISABLED
-    errno = _errno.ECANCELED
+    errno: int = _errno.ECANCELED
 
 
 class FilterError(SendError):
     """The filter raised an exception, which is chained."""
 
     cause = DropCause.FILTER_ERROR
-    errno = _errno.EFAULT
+    errno: int = _errno.EFAULT
 
 
 class NoFilterError(SendError):
     """The message has no destination: no filter is set and ``to`` was not given."""
 
-    errno = _errno.ENETDOWN
+    errno: int = _errno.ENETDOWN
 
 
 class DestinationError(SendError, ValueError):
@@ -239,27 +239,27 @@ class DroppedByFilterError(SendError):
     """The filter returned ``Drop()``."""
 
     cause = DropCause.FILTER_DROP
-    errno = _errno.ENOMSG
+    errno: int = _errno.ENOMSG
 
 
 class HostDownError(SendError):
     """The destination is not reachable."""
 
     cause = DropCause.HOST_DOWN
-    errno = _errno.EHOSTDOWN
+    errno: int = _errno.EHOSTDOWN
 
 
 class SealError(SendError):
     """The cipher failed."""
 
     cause = DropCause.SEAL_FAILED
-    errno = _errno.ECHILD
+    errno: int = _errno.ECHILD
 
 
 class NoProgressError(SendError):
     """No link accepted the message; ``errno`` is the system's, EAGAIN if the socket was full."""
 
-    errno = _errno.EAGAIN
+    errno: int = _errno.EAGAIN
 
 
 class PacketError(KnetError):
@@ -269,7 +269,7 @@ class PacketError(KnetError):
         cause: The cause under which they are counted.
     """
 
-    errno = _errno.EBADMSG
+    errno: int = _errno.EBADMSG
 
     def __init__(self, cause: DropCause, message: str) -> None:
         super().__init__(message)

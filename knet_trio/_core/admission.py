@@ -22,7 +22,7 @@ from __future__ import annotations
 import enum
 from ipaddress import IPv4Address, ip_address
 from itertools import product
-from typing import Final, NamedTuple, Never
+from typing import TYPE_CHECKING, Final, NamedTuple, Never
 
 from knet_trio._core.stamps import Place
 from knet_trio.errors import DropCause
@@ -32,7 +32,11 @@ class Feature(enum.Enum):
     """Something that decides about a packet. Members are only ever compared by identity."""
 
     # That of enums is a function in Python, and each packet would take seven calls of it.
-    __hash__ = object.__hash__
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+    else:
+        __hash__ = object.__hash__
 
 
 class PacketKind(Feature):

@@ -78,8 +78,8 @@ class Confirmation:
     __slots__ = ("_confirmed", "_last", "_newest_data", "changes", "stage")
 
     def __init__(self) -> None:
-        self.stage = LifeStage.UNCONFIRMED
-        self.changes = 0
+        self.stage: LifeStage = LifeStage.UNCONFIRMED
+        self.changes: int = 0
         self._confirmed: Confirmed | None = None
         # The life that was confirmed last, also after that has lapsed.
         self._last: bytes | None = None

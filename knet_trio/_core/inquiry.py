@@ -78,8 +78,9 @@ class Inquiry:
     """
 
     def __init__(self) -> None:
-        self.stage = InquiryStage.QUIET
-        self.began_at = self.refused_at = math.inf
+        self.stage: InquiryStage = InquiryStage.QUIET
+        self.began_at: float = math.inf
+        self.refused_at: float = math.inf
         # The time of the last ping before the error, whose answer would prove nothing.
         self._after = -math.inf
         self._patience = PATIENCE

@@ -72,21 +72,21 @@ class Liveness:
         samples: int = DEFAULT_LATENCY_SAMPLES,
         pong_count: int = DEFAULT_PONG_COUNT,
     ) -> None:
-        self.interval = interval
-        self.timeout = timeout
-        self.samples = samples
+        self.interval: float = interval
+        self.timeout: float = timeout
+        self.samples: int = samples
         self.pong_count = pong_count
-        self.connected = False
-        self.latency = 0.0
+        self.connected: bool = False
+        self.latency: float = 0.0
         self.latency_min: float | None = None
         self.latency_max: float | None = None
-        self.latency_samples = 0
+        self.latency_samples: int = 0
         self.last_pong: float | None = None
-        self.late_pongs = 0
+        self.late_pongs: int = 0
         self.late_pong: float | None = None
         self.late_at: float | None = None
-        self.counted = 0
-        self.next_ping = now
+        self.counted: int = 0
+        self.next_ping: float = now
         # The times of the last ping to wherever, of the last one to where the link leads to, and of
         # the last one that was answered.
         self._newest = self._sent = self._answered = -math.inf
@@ -99,8 +99,8 @@ class Liveness:
         self._since = now
         self._excused_until = now
         self._last_pings = LastPings()
-        self.round_trips = RoundTrips()
-        self.inquiry = Inquiry()
+        self.round_trips: RoundTrips = RoundTrips()
+        self.inquiry: Inquiry = Inquiry()
 
     @property
     def deadline(self) -> float:

@@ -51,7 +51,7 @@ class PathMtuSearch:
     """
 
     def __init__(self, sizes: PathSizes, interval: float = DEFAULT_INTERVAL) -> None:
-        self.sizes = sizes
+        self.sizes: PathSizes = sizes
         self.interval = interval
         self.mtu: int | None = max(sizes.minimum_payload, 1)
         # None until a search has ended: `mtu` is then what every path carries.
@@ -59,8 +59,8 @@ class PathMtuSearch:
         self.fixed: int | None = None
         # The smallest size that vanished on the way, as far as the last search shows.
         self.hole: int | None = None
-        self.deadline = math.inf
-        self.probes = 0
+        self.deadline: float = math.inf
+        self.probes: int = 0
         self._candidate: int | None = None
         self._attempts = 0
         self._good = 0

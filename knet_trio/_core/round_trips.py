@@ -48,6 +48,6 @@ class RoundTrips:
 
     def clear(self) -> None:
         """Forget them all."""
-        self.total = 0.0
+        self.total: float = 0.0
         # An array, since there may be thousands of links.
         self._counts = array("Q", bytes(8 * (len(BOUNDS) + 1)))

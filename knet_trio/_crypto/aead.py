@@ -167,7 +167,7 @@ class PacketKey:
     def __init__(self, aead: Aead, mask: bytes, check: bytes) -> None:
         self._aead = aead
         self._mask = int.from_bytes(mask, "big")
-        self.check = check
+        self.check: bytes = check
 
     def seal_many(
         self, counters: Sequence[int], prefix: bytes, packets: Sequence[bytes]

@@ -113,7 +113,7 @@ class HashEnvelope(Cipher):
     def __init__(self, keyed: HMAC) -> None:
         # Copying a keyed HMAC spares hashing the key again for each packet.
         self._keyed = keyed
-        self.hash_size = keyed.algorithm.digest_size
+        self.hash_size: int = keyed.algorithm.digest_size
 
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
         """Append the hash to each packet."""

@@ -45,8 +45,8 @@ class Life:
 
     def renew(self) -> None:
         """Begin another life."""
-        self.name = self._draw(LIFE_SIZE)
-        self.counter = 0
+        self.name: bytes = self._draw(LIFE_SIZE)
+        self.counter: int = 0
         self._process = self._pid()
 
     def forked(self) -> None:

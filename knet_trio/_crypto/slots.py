@@ -69,8 +69,8 @@ class CryptoSlots:
     def __init__(self, *, allow_clear_traffic: bool | None = None, host_id: int = 0) -> None:
         self._clear_traffic = allow_clear_traffic
         self._host_id = host_id
-        self.life = Life()
-        self.numbers = itertools.count(1)
+        self.life: Life = Life()
+        self.numbers: itertools.count[int] = itertools.count(1)
         # Keys are compared by what this makes of them, so that none is kept.
         self._secret = secrets.token_bytes(_SECRET_SIZE)
         self._digests: dict[int, bytes] = {}
@@ -80,7 +80,7 @@ class CryptoSlots:
         self._any_hash = False
         self.openers: tuple[Cipher, ...] = ()
         self.aead: tuple[PacketSealer, ...] = ()
-        self.is_set = False
+        self.is_set: bool = False
         self.sealer: Cipher | None = None
         self._apply()
 
@@ -292,7 +292,7 @@ class CryptoSlots:
 
     def _apply(self) -> None:
         clear = self._clear_traffic
-        self.allow_clear_traffic = self._in_use == CLEAR if clear is None else clear
+        self.allow_clear_traffic: bool = self._in_use == CLEAR if clear is None else clear
         self.sealer = self._ciphers.get(self._in_use)
         # A configuration without a cipher uses no salt.
         self._any_hash = any(not cipher.salt_size for cipher in self._ciphers.values())

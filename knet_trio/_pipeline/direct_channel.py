@@ -11,6 +11,7 @@ from knet_trio._pipeline.transmitter import ChannelState, Transmitter
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.destinations import find_host
 from knet_trio._state.handle import HandleState
+from knet_trio._state.host import HostState
 from knet_trio.message import Message
 
 
@@ -32,8 +33,8 @@ class DirectChannel:
         queue: ChannelQueue,
         owner: ChannelState,
     ) -> None:
-        self.hosts = handle.hosts
-        self.handle = handle
+        self.hosts: dict[int, HostState] = handle.hosts
+        self.handle: HandleState = handle
         self._transmitter = transmitter
         self._reachable = handle.reachable
         self._channel = channel

@@ -71,7 +71,7 @@ class ChannelState:
     __slots__ = ("closed",)
 
     def __init__(self) -> None:
-        self.closed = False
+        self.closed: bool = False
 
 
 class Transmitter:

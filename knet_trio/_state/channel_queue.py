@@ -166,10 +166,10 @@ class ChannelQueue:
     """
 
     def __init__(self, limit: int, turns: Turns) -> None:
-        self.high_water = min(limit // 2, HIGH_WATER)
+        self.high_water: int = min(limit // 2, HIGH_WATER)
         self._limit = limit
         self._turns = turns
-        self.size = 0
+        self.size: int = 0
         # With more messages than this, those who put have more to do than that: the limit, less
         # than none while ``_lengths`` are kept. They are built when there is too much.
         self._simple_up_to = limit

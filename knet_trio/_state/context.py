@@ -20,7 +20,7 @@ from knet_trio._state.refusals import TOLD, LastDrop
 from knet_trio._state.schedule import Schedule
 from knet_trio._state.send_socket import BufferTimer, Connections
 from knet_trio._state.turns import Turns
-from knet_trio._state.workers import new_worker
+from knet_trio._state.workers import Worker, new_worker
 from knet_trio._waiting import check_in_trio
 from knet_trio.abc import Compressor
 from knet_trio.address import Address
@@ -67,33 +67,37 @@ class Context:
         self.forwarding = True
         self.hedge = True
         self.reconnect_interval = DEFAULT_RECONNECT_INTERVAL
-        self.defrag_buffers = DefragBuffers()
+        self.defrag_buffers: DefragBuffers = DefragBuffers()
         # Returns the time in seconds, on the clock that everything here goes by.
         self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         # The number of the last message sent.
-        self.seq = 0
+        self.seq: int = 0
         # What the pings carry that this handle sends.
-        self.stamps = Stamps(secrets.token_bytes(SECRET_SIZE))
-        self.counters = HandleCounters()
+        self.stamps: Stamps = Stamps(secrets.token_bytes(SECRET_SIZE))
+        self.counters: HandleCounters = HandleCounters()
         # How often ``refuse`` was called.
-        self.refusals = 0
+        self.refusals: int = 0
         self.event_receivers: set[EventReceiver] = set()
-        self.turns = Turns()
-        self.worker = new_worker()
+        self.turns: Turns = Turns()
+        self.worker: Worker = new_worker()
         # Told which hosts' lanes may go on, since there is room again.
         self.on_room: Callable[[Sequence[int]], None] = lambda _: None
         # Told an address, answers whether a socket of this handle has it.
         self.is_own: Callable[[Address], bool] = lambda _: False
         # Opens sockets for single links.
-        self.connections = Connections()
+        self.connections: Connections = Connections()
         self.bug: Exception | None = None
-        self.bug_found = trio.Event()
-        self.loop_watch = LoopWatch()
-        self.heartbeats = Schedule(self.turns, self.loop_watch)
-        self.discoveries = Schedule(self.turns)
-        self.chores = Chores(self.turns)
-        self.buffers = BufferTimer(self.heartbeats, lambda host_ids: self.on_room(host_ids))
-        self.log = HandleLog(host_id, level=log_level, fd=log_fd, remind=self.heartbeats.set)
+        self.bug_found: trio.Event = trio.Event()
+        self.loop_watch: LoopWatch = LoopWatch()
+        self.heartbeats: Schedule = Schedule(self.turns, self.loop_watch)
+        self.discoveries: Schedule = Schedule(self.turns)
+        self.chores: Chores = Chores(self.turns)
+        self.buffers: BufferTimer = BufferTimer(
+            self.heartbeats, lambda host_ids: self.on_room(host_ids)
+        )
+        self.log: HandleLog = HandleLog(
+            host_id, level=log_level, fd=log_fd, remind=self.heartbeats.set
+        )
 
     @property
     def envelope(self) -> EnvelopeSizes:

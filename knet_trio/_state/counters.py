@@ -116,12 +116,12 @@ class LinkCounters:
 
     def clear(self) -> None:
         """Set all counters to zero. The last trouble stays."""
-        self.tallies = [Tally() for _ in Kind]
+        self.tallies: list[Tally] = [Tally() for _ in Kind]
         self.drops: Counter[DropCause] = Counter()
         self.last_drops: dict[DropCause, LastDrop] = {}
         self.unopened: Unopened | None = None
-        self.up_count = 0
-        self.down_count = 0
+        self.up_count: int = 0
+        self.down_count: int = 0
         self.transitions: Counter[LinkCause] = Counter()
         self.up_times: deque[float] = deque(maxlen=STATUS_TIMES)
         self.down_times: deque[float] = deque(maxlen=STATUS_TIMES)
@@ -262,16 +262,16 @@ class HandleCounters:
         self.last_drops: dict[DropCause, LastDrop] = {}
         self.unopened: Unopened | None = None
         self.closed_channels: dict[int, CameForClosed] = {}
-        self.tx_uncompressed = 0
-        self.tx_compress = CompressionTally()
-        self.rx_compress = CompressionTally()
+        self.tx_uncompressed: int = 0
+        self.tx_compress: CompressionTally = CompressionTally()
+        self.rx_compress: CompressionTally = CompressionTally()
         # Of data packets; the others are only counted.
         self.tx_crypt_overhead = 0
-        self.tx_crypt = Timing()
+        self.tx_crypt: Timing = Timing()
         self.tx_crypt_control = 0
-        self.rx_crypt = Timing()
+        self.rx_crypt: Timing = Timing()
         self.tx_failed_to_compress = 0
-        self.tx_unable_to_compress = 0
+        self.tx_unable_to_compress: int = 0
         self.rx_failed_to_decompress = 0
 
     def handed_over(self, tried: tuple[int, int, float] | None, unchanged: int) -> None:

@@ -57,7 +57,7 @@ class HandleState:
         self.context = context
         self.hosts: dict[int, HostState] = {}
         self.by_address: LinkIndex[Address] = LinkIndex()
-        self.data_mtu = minimum_data_mtu(context.envelope)
+        self.data_mtu: int = minimum_data_mtu(context.envelope)
         self.reachable: dict[int, HostState] = {}
         self.loopback: LoopbackLinkState | None = None
         self.troubles: dict[TroubleKey, PathTrouble] = {}

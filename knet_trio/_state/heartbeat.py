@@ -39,16 +39,16 @@ class Heartbeat:
         lapsed: Callable[[], None],
     ) -> None:
         now = context.now()
-        self.liveness = Liveness(
+        self.liveness: Liveness = Liveness(
             now,
             interval=config.ping_interval,
             timeout=config.pong_timeout,
             samples=config.latency_samples,
             pong_count=config.pong_count,
         )
-        self.running = False
-        self.started_at = now
-        self.refused = False
+        self.running: bool = False
+        self.started_at: float = now
+        self.refused: bool = False
         self._heartbeats = context.heartbeats
         self._output = output
         self._silent = silent

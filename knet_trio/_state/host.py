@@ -55,20 +55,24 @@ class HostState:
         self.context = context
         self.host_id = host_id
         self.name = name
-        self.policy = policy
+        self.policy: LinkPolicy = policy
         self.links: dict[int, LinkState] = {}
         self.network_links: dict[int, NetworkLinkState] = {}
         self.loopback: LoopbackLinkState | None = None
         self.by_address: dict[Address, NetworkLinkState] = {}
         self.admitted: dict[Address, NetworkLinkState] = {}
-        self.inbound = InboundSequence(context.counters.drop, context.defrag_buffers.maximum)
-        self.reachable = AsyncBool()
+        self.inbound: InboundSequence = InboundSequence(
+            context.counters.drop, context.defrag_buffers.maximum
+        )
+        self.reachable: AsyncBool = AsyncBool()
         self.gone: str | None = None
         self.ranked: tuple[NetworkLinkState, ...] = ()
         self.turn = 0
-        self.lane = SendLane(context.seq)
-        self.receive_lane = ReceiveLane(host_id)
-        self.trust = HostTrust(host_id, context.crypto, context.now, self._longest_timeout)
+        self.lane: SendLane = SendLane(context.seq)
+        self.receive_lane: ReceiveLane = ReceiveLane(host_id)
+        self.trust: HostTrust = HostTrust(
+            host_id, context.crypto, context.now, self._longest_timeout
+        )
         self._changed = changed
         self._forget = forget
 

@@ -47,13 +47,13 @@ class LinkState(ABC):
     def __init__(self, context: Context, host_id: int, config: LinkConfig) -> None:
         self.context = context
         self.host_id = host_id
-        self.config = config
-        self.link_id = config.link_id
-        self.title = f"link {config.link_id} to host {host_id}"
-        self.counters = LinkCounters()
-        self.connected = AsyncBool()
-        self.reason = "not enabled yet"
-        self.since = context.now()
+        self.config: LinkConfig = config
+        self.link_id: int = config.link_id
+        self.title: str = f"link {config.link_id} to host {host_id}"
+        self.counters: LinkCounters = LinkCounters()
+        self.connected: AsyncBool = AsyncBool()
+        self.reason: str = "not enabled yet"
+        self.since: float = context.now()
         self.history: deque[LinkTransition] = deque(maxlen=HISTORY)
 
     @property

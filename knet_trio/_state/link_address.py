@@ -59,14 +59,14 @@ class LinkAddress:
     """
 
     def __init__(self, dst: Address | None, *, any_port: bool = False) -> None:
-        self.acl = AccessList()
+        self.acl: AccessList = AccessList()
         if dst is not None:
             self.acl.append(AclEntry.address(dst.host))
         self.kind = LinkKind.DYNAMIC if dst is None else LinkKind.STATIC
         self.destination = dst
         self._any_port = any_port and dst is not None
         self.heard: HeardElsewhere | None = None
-        self.heard_peer_at = -math.inf
+        self.heard_peer_at: float = -math.inf
         # Where the peer has answered from last.
         self._proven: Address | None = None
         self._limit = ChallengeLimit()

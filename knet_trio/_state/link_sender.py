@@ -78,7 +78,8 @@ class LinkSender:
         rerouted: Callable[[], None],
         has_connections: bool,
     ) -> None:
-        self.send_socket = self.shared = send_socket
+        self.send_socket: SendSocket = send_socket
+        self.shared: SendSocket = send_socket
         self._context = context
         self._host_id = host_id
         self._address = address

@@ -30,11 +30,11 @@ class LoopWatch:
     __slots__ = ("_offset", "longest", "stalled", "stalls", "step", "stepped_at", "steps")
 
     def __init__(self) -> None:
-        self.stalls = 0
-        self.stalled = 0.0
-        self.longest = 0.0
-        self.steps = 0
-        self.step = 0.0
+        self.stalls: int = 0
+        self.stalled: float = 0.0
+        self.longest: float = 0.0
+        self.steps: int = 0
+        self.step: float = 0.0
         self.stepped_at: float | None = None
         self._offset = time.time() - time.monotonic()
 

@@ -91,8 +91,8 @@ class NetworkLinkState(LinkState):
         self._changed = changed
         self._asked_at = -math.inf
         self.transport = transport
-        self.address = LinkAddress(config.dst, any_port=transport.has_connections)
-        self.sender = LinkSender(
+        self.address: LinkAddress = LinkAddress(config.dst, any_port=transport.has_connections)
+        self.sender: LinkSender = LinkSender(
             context,
             host_id,
             send_socket,
@@ -103,13 +103,15 @@ class NetworkLinkState(LinkState):
             rerouted=changed,
             has_connections=transport.has_connections,
         )
-        self.output = ControlOutput(
+        self.output: ControlOutput = ControlOutput(
             context, host_id, config.link_id, self.sender, self.address, lane, trust, report
         )
         self._asked_pings = AskedPings()
-        self.heartbeat = Heartbeat(context, config, self.output, self.take_down, self._lapsed)
+        self.heartbeat: Heartbeat = Heartbeat(
+            context, config, self.output, self.take_down, self._lapsed
+        )
         sizes = PathSizes(config.src.is_ipv6, transport.header_size, context.envelope)
-        self.path_mtu = PathMtu(
+        self.path_mtu: PathMtu = PathMtu(
             context,
             self.title,
             sizes,

@@ -41,7 +41,7 @@ class PathMtu:
         onwire: int | None,
     ) -> None:
         self._onwire = onwire
-        self.search = PathMtuSearch(sizes, context.pmtud_interval)
+        self.search: PathMtuSearch = PathMtuSearch(sizes, context.pmtud_interval)
         self._context = context
         self._title = title
         self._heartbeat = heartbeat

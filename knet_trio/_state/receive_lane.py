@@ -53,9 +53,9 @@ class ReceiveLane:
     __slots__ = ("_messages", "_size", "closed", "count", "host_id")
 
     def __init__(self, host_id: int) -> None:
-        self.host_id = host_id
-        self.count = 0
-        self.closed = False
+        self.host_id: int = host_id
+        self.count: int = 0
+        self.closed: bool = False
         self._size = 0
         self._messages: deque[WaitingMessage] = deque()
 

@@ -125,18 +125,18 @@ class Batch:
         broadcast: bool,
         compress: int | Sequence[int] = 0,
     ) -> None:
-        self.datas = datas
-        self.channel = channel
-        self.broadcast = broadcast
+        self.datas: Sequence[bytes] = datas
+        self.channel: int = channel
+        self.broadcast: bool = broadcast
         self.compress = compress
-        self.ready = True
-        self.lanes = 0
+        self.ready: bool = True
+        self.lanes: int = 0
         self.on_dropped: Callable[[], None] | None = None
         self.sealed: dict[int, Sealed] = {}
         self.tried: tuple[int, int, float] | None = None
         # Of the messages as they were given, whatever the compressor makes of them.
         single = len(datas) == 1 and type(datas) is not Parted
-        self.size = len(datas[0]) if single else size_of(datas, len(datas))
+        self.size: int = len(datas[0]) if single else size_of(datas, len(datas))
 
     def add(self, data: bytes) -> None:
         """Add a message, while it is neither compressed nor sealed."""
@@ -201,15 +201,15 @@ class LaneItem:
     )
 
     def __init__(self, batch: Batch, *, urgent: bool = False) -> None:
-        self.batch = batch
+        self.batch: Batch = batch
         self.channel: object = None
-        self.urgent = urgent
+        self.urgent: bool = urgent
         self.error: SendError | None = None
-        self.first = 0
+        self.first: int = 0
         self.sealed: Sealed | None = None
         self.addressed: tuple[Sealed, Sealed] | None = None
-        self.start = 0
-        self.sent = 0
+        self.start: int = 0
+        self.sent: int = 0
         self.on_end: OnEnd | None = None
         self.flushed: trio.Event | None = None
 
@@ -292,11 +292,11 @@ class SendLane:
         self.items: deque[LaneItem] = deque()
         self.urgent: deque[LaneItem] = deque()
         self.waiters: dict[Waiter, None] = {}
-        self.messages = 0
-        self.size = 0
-        self.last_seq = last_seq
-        self.blocked = False
-        self.moved_at = -math.inf
+        self.messages: int = 0
+        self.size: int = 0
+        self.last_seq: int = last_seq
+        self.blocked: bool = False
+        self.moved_at: float = -math.inf
 
     @property
     def full(self) -> bool:

@@ -33,7 +33,7 @@ class SendSocket:
     def __init__(self, endpoint: Endpoint, wake: Wake) -> None:
         self.endpoint = endpoint
         self.users = 0
-        self.full = False
+        self.full: bool = False
         self._wake = wake
         # In the order in which they found it full.
         self._waiting: dict[int, None] = {}

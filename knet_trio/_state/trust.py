@@ -37,9 +37,9 @@ class SlotTrust:
     __slots__ = ("_number", "confirmation", "confirmed_at", "keys", "sealer")
 
     def __init__(self, sealer: PacketSealer, host_id: int, number: int) -> None:
-        self.sealer = sealer
-        self.keys = KeyCache(sealer.schedule, host_id)
-        self.confirmation = Confirmation()
+        self.sealer: PacketSealer = sealer
+        self.keys: KeyCache = KeyCache(sealer.schedule, host_id)
+        self.confirmation: Confirmation = Confirmation()
         self.confirmed_at: float | None = None
         self._number = number
 
@@ -81,11 +81,11 @@ class Credentials:
         *,
         believed: bool = True,
     ) -> None:
-        self.answer = answer
-        self.trust = trust
-        self.life = life
-        self.counters = counters
-        self.believed = believed
+        self.answer: Cipher | None = answer
+        self.trust: SlotTrust | None = trust
+        self.life: bytes = life
+        self.counters: Sequence[int] = counters
+        self.believed: bool = believed
         self.is_newest: bool | None = None
 
     def take(self) -> None:
@@ -127,7 +127,7 @@ class HostTrust:
         now: Callable[[], float],
         timeout: Callable[[], float],
     ) -> None:
-        self.is_up = False
+        self.is_up: bool = False
         self._host_id = host_id
         self._crypto = crypto
         self._now = now

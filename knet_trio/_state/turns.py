@@ -42,9 +42,9 @@ class Turns:
 
     def __init__(self) -> None:
         self._clock = _clock.get()
-        self.began = self._clock()
-        self.round = 0
-        self.received = 0
+        self.began: float = self._clock()
+        self.round: int = 0
+        self.received: int = 0
 
     def now(self) -> float:
         """Return the time by which turns are measured, in seconds."""

@@ -121,9 +121,9 @@ class Ledger:
     def __init__(self, nodes: Sequence[int], interval: float) -> None:
         self.interval = interval
         self.cuts: list[Cut] = []
-        self.corrupted = 0
+        self.corrupted: int = 0
         self._sent: dict[int, array[float]] = {node: array("d") for node in nodes}
-        self.flows = {
+        self.flows: dict[tuple[int, int], Flow] = {
             (source, receiver): Flow(source, receiver, self._sent[source])
             for source in nodes
             for receiver in nodes

@@ -221,7 +221,7 @@ class LinkTable:
         self._columns = columns
         used = name + rest + self._gap
         self._width = width
-        self.has_reasons = width is None or width >= WIDE
+        self.has_reasons: bool = width is None or width >= WIDE
         self._reason_width = None if width is None else width - used
 
     def head(self) -> Text:

@@ -89,7 +89,7 @@ class Relay:
 
     def __init__(self, mtu: int) -> None:
         self.mtu = mtu
-        self.is_cut = False
+        self.is_cut: bool = False
         self.wires: list[tuple[WireEnd, WireEnd]] = []
         self.carried = 0
         self.vanished = 0

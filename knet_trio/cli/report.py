@@ -52,7 +52,7 @@ class Report(ABC):
 class PlainReport(Report):
     """Lines of plain text."""
 
-    period = 1.0
+    period: float = 1.0
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -104,7 +104,7 @@ class PlainReport(Report):
 class LiveReport(Report):
     """A live table on a terminal, with what happened above it."""
 
-    period = 0.25
+    period: float = 0.25
 
     def __init__(self, console: Console, live: Live) -> None:
         self._console = console

@@ -44,13 +44,13 @@ class ControlError(KnetError):
 class ControlSocketError(ControlError):
     """There is nobody to talk to at a control socket, or its path cannot be served."""
 
-    errno = errno.ECONNREFUSED
+    errno: int = errno.ECONNREFUSED
 
 
 class ControlProtocolError(ControlError):
     """The other side speaks another version of the protocol, or something else altogether."""
 
-    errno = errno.EPROTO
+    errno: int = errno.EPROTO
 
 
 class ControlRequestError(ControlError):

@@ -10,10 +10,10 @@ from knet_trio import KnetError
 class RekeyError(KnetError):
     """The key cannot be changed, and nothing has changed by this call; the text says why."""
 
-    errno = errno.EPERM
+    errno: int = errno.EPERM
 
 
 class RekeyBusyError(RekeyError):
     """Another host changes the key at present, or this one does by another call."""
 
-    errno = errno.EBUSY
+    errno: int = errno.EBUSY

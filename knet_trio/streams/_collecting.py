@@ -36,7 +36,7 @@ class CollectingShare:
     """
 
     def __init__(self) -> None:
-        self.held = 0
+        self.held: int = 0
         self._incomplete: dict[Collector, None] = {}
         self._is_going_on = self._again = False
 
@@ -151,8 +151,8 @@ class Collector:
         limit: int,
         done: Callable[[Failure | None], None],
     ) -> None:
-        self.size = 0
-        self.waits = False
+        self.size: int = 0
+        self.waits: bool = False
         self._pump = pump
         self._connection = connection
         self._stream = stream

@@ -61,8 +61,8 @@ class HostPump:
     ) -> None:
         self.host_id = host_id
         self.conversation = conversation
-        self.requests = CollectingShare()
-        self.answers = CollectingShare()
+        self.requests: CollectingShare = CollectingShare()
+        self.answers: CollectingShare = CollectingShare()
         self._handle = handle
         self._channel = channel
         self._direct = direct

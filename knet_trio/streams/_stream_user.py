@@ -68,10 +68,10 @@ class UsedStream:
     __slots__ = ("__weakref__", "connection", "news", "pump", "state")
 
     def __init__(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
-        self.pump = pump
-        self.connection = connection
-        self.state = state
-        self.news = Bell()
+        self.pump: HostPump = pump
+        self.connection: Connection = connection
+        self.state: StreamState = state
+        self.news: Bell = Bell()
         state.owner = self
 
     def touched(self) -> None:

@@ -57,7 +57,7 @@ class StreamsState:
     ) -> None:
         self.channel = channel
         self.max_size = max_size
-        self.takers = Takers()
+        self.takers: Takers = Takers()
         self.faults: Counter[Fault] = Counter()
         self._handle = handle
         self._direct = direct(channel)

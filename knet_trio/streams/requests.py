@@ -37,8 +37,8 @@ class HostRequest:
     def __init__(
         self, used: UsedStream, data: bytes, limit: int, unanswered: dict[HostRequest, None]
     ) -> None:
-        self.source = used.pump.host_id
-        self.data = data
+        self.source: int = used.pump.host_id
+        self.data: bytes = data
         self._used = used
         self._limit = limit
         self._answered = False

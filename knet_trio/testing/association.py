@@ -97,7 +97,7 @@ class SimulatedAssociation(AssociationSocket):
         self.interface = interface
         self.seen = seen
         self.peer = peer
-        self.tag = tag
+        self.tag: int = tag
         self.phase = AssociationPhase.THERE if retry is None else AssociationPhase.ASKING
         self._medium = medium
         self._asked_each = 0.0 if retry is None else retry

@@ -62,7 +62,8 @@ class SimulatedEndpoint(Endpoint):
         interface: InterfaceState,
         peer: Address | None = None,
     ) -> None:
-        self.local = self.seen = local
+        self.local = local
+        self.seen: Address = local
         self.interface = interface
         self.peer = peer
         self._medium = medium

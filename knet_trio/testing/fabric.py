@@ -57,13 +57,13 @@ class Fabric(Medium, Binder, Paths):
         self.seed = seed
         self.conditions = conditions
         self.trace: Callable[[PacketRecord], None] | None = None
-        self.timeline = Timeline()
+        self.timeline: Timeline = Timeline()
         # By source and destination.
         self.wires: dict[tuple[str, str], Wire] = {}
         self._interface = interface
         self._interfaces: dict[str, InterfaceState] = {}
         self._sockets = Sockets()
-        self.sctp = SctpStack(seed, self)
+        self.sctp: SctpStack = SctpStack(seed, self)
         self._sent = self._duplicated = self._ended = self._troubles = 0
         self._fates: Counter[Fate] = Counter()
 

@@ -27,7 +27,7 @@ class PieceSender:
     """
 
     def __init__(self, tag: int, room: float) -> None:
-        self.queued = 0
+        self.queued: int = 0
         self._tag = tag
         self._room = room
         self._number = 0

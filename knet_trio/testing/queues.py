@@ -69,7 +69,7 @@ class SendQueue:
         self, timeline: Timeline, forward: Forward, rate: float, limit: float | None
     ) -> None:
         self.limit = limit
-        self.held = False
+        self.held: bool = False
         self._rate = rate
         self._timeline = timeline
         self._forward = forward
@@ -154,7 +154,7 @@ class InterfaceState:
     """
 
     def __init__(self, settings: Interface, timeline: Timeline, depart: Forward) -> None:
-        self.settings = settings
+        self.settings: Interface = settings
         self.up = True
         self.paused = False
         self.too_big = 0

@@ -216,7 +216,8 @@ class SimulatedListener(ListeningSocket):
     """
 
     def __init__(self, stack: SctpStack, local: Address, interface: InterfaceState) -> None:
-        self.local = self.seen = local
+        self.local = local
+        self.seen: Address = local
         self.interface = interface
         self.waiting: deque[SimulatedAssociation] = deque()
         self._stack = stack

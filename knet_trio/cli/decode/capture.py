@@ -29,8 +29,8 @@ class Capture:
     """
 
     def __init__(self) -> None:
-        self.frames = 0
-        self.place = 0
+        self.frames: int = 0
+        self.place: int = 0
         self._format: PcapFormat | PcapngFormat | None = None
         self._rest = b""
 

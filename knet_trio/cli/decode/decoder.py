@@ -71,16 +71,16 @@ class Decoder:
     ) -> None:
         self._opener = Opener(keys, find=find)
         self._ports = frozenset(ports)
-        self.frames = 0
-        self.size = 0
+        self.frames: int = 0
+        self.size: int = 0
         self.others: Counter[str] = Counter()
         self.link_types: Counter[int] = Counter()
         self._links: dict[_RecordKey, LinkRecord] = {}
         self._strangers: dict[_RecordKey, LinkRecord] = {}
         self.hosts: dict[int, MessageNumbers] = {}
-        self.forgotten = 0
+        self.forgotten: int = 0
         self.first: int | None = None
-        self.last = 0
+        self.last: int = 0
 
     def take(self, frame: Frame) -> Iterator[DecodedPacket]:
         """Yield the packets of a frame that is knet's. Exhaust it: each is counted by then."""

@@ -65,7 +65,7 @@ class InterfaceCapture:
             raise CaptureError(
                 "this user may not listen to interfaces: be root, or have CAP_NET_RAW"
             ) from None
-        self.dropped = 0
+        self.dropped: int = 0
         try:
             self._prepare(opened)
         except OSError as error:

@@ -14,7 +14,7 @@ from knet_trio.cli.decode.opening import FlowMemory, OpenedPacket, Piece, Reason
 from knet_trio.cli.decode.round_trips import PingPairs
 from knet_trio.cli.decode.seal_guess import SealedSizes, guess_seal
 
-KINDS: Final = {
+KINDS: Final[dict[type[Packet], str]] = {
     Data: "data",
     Ping: "ping",
     Pong: "pong",
@@ -64,23 +64,23 @@ class LinkDirection:
 
     def __init__(self) -> None:
         self.kinds: Counter[str] = Counter()
-        self.size = 0
+        self.size: int = 0
         self.unopened: Counter[Reason] = Counter()
         self.hosts: Counter[int] = Counter()
         self.links: Counter[int] = Counter()
         self.keys: Counter[str | None] = Counter()
         self.compressions: Counter[str] = Counter()
         self.channels: Counter[int] = Counter()
-        self.broadcasts = 0
+        self.broadcasts: int = 0
         self.trains = 0
-        self.cut = 0
-        self.numbers = MessageNumbers()
-        self.pings = PingPairs()
-        self.largest_probe = 0
-        self.largest_answered = 0
-        self.memory = FlowMemory()
+        self.cut: int = 0
+        self.numbers: MessageNumbers = MessageNumbers()
+        self.pings: PingPairs = PingPairs()
+        self.largest_probe: int = 0
+        self.largest_answered: int = 0
+        self.memory: FlowMemory = FlowMemory()
         self._probes: dict[tuple[int, int], int] = {}
-        self.sealed_sizes = SealedSizes()
+        self.sealed_sizes: SealedSizes = SealedSizes()
 
     @property
     def packets(self) -> int:
@@ -162,7 +162,7 @@ class LinkRecord:
     def __init__(self, interface: str, ends: tuple[UdpEnd, UdpEnd]) -> None:
         self.interface = interface
         self.ends = ends
-        self.ways = (LinkDirection(), LinkDirection())
+        self.ways: tuple[LinkDirection, LinkDirection] = (LinkDirection(), LinkDirection())
 
     @property
     def packets(self) -> int:

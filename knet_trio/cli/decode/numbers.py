@@ -31,12 +31,12 @@ class MessageNumbers:
     """
 
     def __init__(self) -> None:
-        self.messages = 0
-        self.whole = 0
-        self.duplicates = 0
-        self.late = 0
-        self.restarts = 0
-        self.missing_fragments = 0
+        self.messages: int = 0
+        self.whole: int = 0
+        self.duplicates: int = 0
+        self.late: int = 0
+        self.restarts: int = 0
+        self.missing_fragments: int = 0
         self._skipped = 0
         # Numbers are counted on where they go round. Those from the first to the newest one.
         self._first: int | None = None

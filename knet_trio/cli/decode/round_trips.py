@@ -24,9 +24,9 @@ class LatencyHistogram:
     """
 
     def __init__(self) -> None:
-        self.count = 0
-        self.least = math.inf
-        self.most = 0.0
+        self.count: int = 0
+        self.least: float = math.inf
+        self.most: float = 0.0
         self._sum = 0.0
         self._steps: Counter[int] = Counter()
 
@@ -63,9 +63,9 @@ class PingPairs:
     """
 
     def __init__(self) -> None:
-        self.latencies = LatencyHistogram()
-        self.unanswered = 0
-        self.repeated = 0
+        self.latencies: LatencyHistogram = LatencyHistogram()
+        self.unanswered: int = 0
+        self.repeated: int = 0
         # By link and time field: when the ping passed. Oldest first, and so are those answered.
         self._waiting: dict[tuple[int, bytes], int] = {}
         self._answered: dict[tuple[int, bytes], None] = {}

@@ -88,10 +88,10 @@ class LinkCase:
         self.evidence = evidence
         self.host = host
         self.link = link
-        self.before = evidence.before.links[key]
-        self.after = evidence.after.links[key]
-        self.ping = evidence.pings.get(key)
-        self.arrived = evidence.arrived.get(key, 0)
+        self.before: LinkDiagnosis = evidence.before.links[key]
+        self.after: LinkDiagnosis = evidence.after.links[key]
+        self.ping: LinkPing | None = evidence.pings.get(key)
+        self.arrived: int = evidence.arrived.get(key, 0)
         self._counters = evidence.before.counters.get(key), evidence.after.counters.get(key)
 
     @property

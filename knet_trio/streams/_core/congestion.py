@@ -26,7 +26,7 @@ class CongestionControl(ABC):
     """
 
     def __init__(self, piece: int) -> None:
-        self.piece = piece
+        self.piece: int = piece
         self.window: int = INITIAL_PIECES * piece
         self.threshold: float = math.inf
         # A packet sent before this time belongs to the loss that was reacted to then.

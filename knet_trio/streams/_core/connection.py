@@ -76,16 +76,16 @@ class Connection:
         self.remote = 0
         self.touched: dict[StreamState, None] = {}
         self.opened: list[StreamState] = []
-        self.room_to_open = False
-        self.held = 0
-        self.deliveries = 0
+        self.room_to_open: bool = False
+        self.held: int = 0
+        self.deliveries: int = 0
         self.failure: Failure | None = None
-        self.recovery = Recovery(congestion)
-        self.received = ReceivedNumbers()
+        self.recovery: Recovery = Recovery(congestion)
+        self.received: ReceivedNumbers = ReceivedNumbers()
         self._table = StreamTable()
-        self.streams = self._table.streams
+        self.streams: dict[int, StreamState] = self._table.streams
         self._windows = ReceiveWindows()
-        self.builder = PacketBuilder(
+        self.builder: PacketBuilder = PacketBuilder(
             self.recovery, self.received, self._table, self.touched, checked=checked
         )
 

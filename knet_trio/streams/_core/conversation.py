@@ -95,7 +95,7 @@ class Conversation:
         self._hello_interval = HELLO_INTERVAL
         self._greetings = 0
         self._heard = -math.inf
-        self.frames = 0
+        self.frames: int = 0
         self._replies = Replies(checked=checked)
         self.ended: list[Connection] = []
 

@@ -71,8 +71,8 @@ class PacketBuilder:
         *,
         checked: bool,
     ) -> None:
-        self.next_number = 0
-        self.last_eliciting = 0.0
+        self.next_number: int = 0
+        self.last_eliciting: float = 0.0
         self._recovery = recovery
         self._received = received
         self._table = table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 
 class QuickEnum(enum.Enum):
@@ -11,4 +12,8 @@ class QuickEnum(enum.Enum):
     ``Enum.__hash__`` is written in Python and takes as long as the rest of a lookup.
     """
 
-    __hash__ = object.__hash__
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+    else:
+        __hash__ = object.__hash__

@@ -35,9 +35,9 @@ class ReceivedNumbers:
         # Lower numbers count as received.
         self._floor = 0
         self._since = 0.0
-        self.largest = -1
-        self.has_gaps = False
-        self.deadline = math.inf
+        self.largest: int = -1
+        self.has_gaps: bool = False
+        self.deadline: float = math.inf
 
     def __contains__(self, number: int) -> bool:
         if number > self.largest:

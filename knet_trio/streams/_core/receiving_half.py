@@ -90,12 +90,13 @@ class ReceivingHalf:
     )
 
     def __init__(self) -> None:
-        self.stage = ReceivingStage.OPEN
-        self.wants_more = True
-        self.is_over = False
-        self.read_to = self.next = 0
+        self.stage: ReceivingStage = ReceivingStage.OPEN
+        self.wants_more: bool = True
+        self.is_over: bool = False
+        self.read_to: int = 0
+        self.next: int = 0
         self.size: int | None = None
-        self.limit = INITIAL_CREDIT
+        self.limit: int = INITIAL_CREDIT
         self._ready: deque[memoryview | bytearray | bytes] = deque()
         # Segments after a gap and their places, ascending; segments do not overlap.
         self._starts: list[int] = []

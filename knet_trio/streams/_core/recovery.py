@@ -74,14 +74,14 @@ class SentRun:
         controls: Sequence[Control] = (),
         told: int = -1,
     ) -> None:
-        self.number = number
-        self.count = count
-        self.sent = sent
-        self.size = size
-        self.place = 0
-        self.pieces = pieces
-        self.controls = controls
-        self.told = told
+        self.number: int = number
+        self.count: int = count
+        self.sent: float = sent
+        self.size: int = size
+        self.place: int = 0
+        self.pieces: Sequence[tuple[StreamState, int, int]] = pieces
+        self.controls: Sequence[Control] = controls
+        self.told: int = told
 
     def part(self, start: int, stop: int) -> SentRun:
         """Return the part of the run with the numbers ``[start, stop)``."""
@@ -114,15 +114,15 @@ class Recovery:
     """
 
     def __init__(self, congestion: CongestionControl) -> None:
-        self.round_trip = RoundTripEstimate()
+        self.round_trip: RoundTripEstimate = RoundTripEstimate()
         self.congestion = congestion
-        self.in_flight = 0
-        self.loss_deadline = math.inf
-        self.probe_deadline = math.inf
-        self.waiting_since = -math.inf
-        self.arrived_packets = 0
-        self.lost_packets = 0
-        self.spurious = 0
+        self.in_flight: int = 0
+        self.loss_deadline: float = math.inf
+        self.probe_deadline: float = math.inf
+        self.waiting_since: float = -math.inf
+        self.arrived_packets: int = 0
+        self.lost_packets: int = 0
+        self.spurious: int = 0
         self._sent: dict[int, SentRun] = {}
         self._remembered: dict[int, SentRun] = {}
         self._largest = -1

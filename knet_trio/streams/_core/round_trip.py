@@ -21,9 +21,10 @@ class RoundTripEstimate:
     __slots__ = ("latest", "least", "probe_timeout", "smooth", "variation")
 
     def __init__(self) -> None:
-        self.smooth = self.latest = INITIAL_RTT
-        self.variation = INITIAL_RTT / 2
-        self.least = math.inf
+        self.smooth: float = INITIAL_RTT
+        self.latest: float = INITIAL_RTT
+        self.variation: float = INITIAL_RTT / 2
+        self.least: float = math.inf
         self._set_probe_timeout()
 
     @property
@@ -58,4 +59,4 @@ class RoundTripEstimate:
         spread = 4 * self.variation
         if spread < GRANULARITY:
             spread = GRANULARITY
-        self.probe_timeout = self.smooth + spread + MAX_ACK_DELAY
+        self.probe_timeout: float = self.smooth + spread + MAX_ACK_DELAY

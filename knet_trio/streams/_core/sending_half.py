@@ -92,10 +92,12 @@ class SendingHalf:
     )
 
     def __init__(self, *, opens: bool) -> None:
-        self.stage = SendingStage.OPEN
-        self.is_over = False
-        self.written = self.base = self.next = 0
-        self.limit = INITIAL_CREDIT
+        self.stage: SendingStage = SendingStage.OPEN
+        self.is_over: bool = False
+        self.written: int = 0
+        self.base: int = 0
+        self.next: int = 0
+        self.limit: int = INITIAL_CREDIT
         # Whether the peer knows the stream, or a packet that opens it is in flight.
         self._opened = not opens
         # Created when needed: most streams are short.

@@ -84,19 +84,19 @@ class StreamState:
     )
 
     def __init__(self, key: int, kind: StreamKind) -> None:
-        self.key = key
-        self.kind = kind
-        self.sending = SendingHalf(opens=not key & 1)
-        self.receiving = ReceivingHalf()
-        self.accepted = False
+        self.key: int = key
+        self.kind: StreamKind = kind
+        self.sending: SendingHalf = SendingHalf(opens=not key & 1)
+        self.receiving: ReceivingHalf = ReceivingHalf()
+        self.accepted: bool = False
         self.sending_failure: Failure | None = None
         self.receiving_failure: Failure | None = None
         self.owner: StreamUser | None = None
-        self.writer_waits = False
-        self.held = 0
-        self.is_queued = False
-        self.window = INITIAL_CREDIT
-        self.credited = 0.0
+        self.writer_waits: bool = False
+        self.held: int = 0
+        self.is_queued: bool = False
+        self.window: int = INITIAL_CREDIT
+        self.credited: float = 0.0
 
     def __repr__(self) -> str:
         return f"<StreamState {self.key} {self.kind.name}>"

@@ -35,7 +35,8 @@ class StreamTable:
         self._next = 0
         self._peer_limit = MAX_STREAMS
         self._seen = RangeSet()
-        self.limit = self._told = MAX_STREAMS
+        self.limit: int = MAX_STREAMS
+        self._told = MAX_STREAMS
 
     @property
     def can_open(self) -> bool:

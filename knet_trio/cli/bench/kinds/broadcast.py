@@ -19,8 +19,8 @@ _SIZE: Final = 64
 class BroadcastCost(Case):
     """64-byte messages to ``hosts`` hosts; they share a process, which bounds the rate."""
 
-    kind: ClassVar = "broadcast"
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "broadcast"
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("cost", "sender's CPU a message", "µs", False, of_message=True),
         Metric("rate", "messages", "1/s", True),
         Metric("loss", "lost", "%"),

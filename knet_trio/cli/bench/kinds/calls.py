@@ -16,9 +16,9 @@ from knet_trio.cli.bench.process import open_peer
 class Calls(Case):
     """A message there and back with both hosts in one process, as cProfile counts."""
 
-    kind: ClassVar = "calls"
-    warm_up: ClassVar = False
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "calls"
+    warm_up: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("calls", "calls a round trip", "", False),
         Metric("own", "of knet_trio", "", False),
         Metric("trio", "of Trio's", "", False),

@@ -18,8 +18,8 @@ class Connect(Case):
     The other side has enabled it just before.
     """
 
-    kind: ClassVar = "connect"
-    metrics: ClassVar = (Metric("seconds", "to connected", "ms", False),)
+    kind: ClassVar[str] = "connect"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("seconds", "to connected", "ms", False),)
 
     @property
     def name(self) -> str:

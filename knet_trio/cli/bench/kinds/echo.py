@@ -19,8 +19,8 @@ _WARM_UP: Final = 0.2
 class Echo(Case):
     """A message is sent when the one before has come back."""
 
-    kind: ClassVar = "echo"
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "echo"
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("p50", "p50", "µs", False, of_message=True),
         Metric("cpu", "CPU of one side", "µs", False, compared=True, of_message=True),
         Metric("lost", "lost", "messages"),

@@ -32,9 +32,9 @@ class Failover(Case):
     ``hedge`` is that of ``open_handle``, which libknet does not have.
     """
 
-    kind: ClassVar = "failover"
-    warm_up: ClassVar = False
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "failover"
+    warm_up: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("lost", "lost", "messages", False),
         Metric("pause", "longest pause", "ms", False),
         Metric("repeated", "arrived twice", "messages"),

@@ -27,9 +27,9 @@ _DRAIN: Final = 0.3
 class RefusingHosts(Case):
     """Messages to a live host beside ``hosts`` hosts whose address refuses every ping."""
 
-    kind: ClassVar = "hosts/refusing"
-    warm_up: ClassVar = False
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "hosts/refusing"
+    warm_up: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("cpu", "CPU", "% of a core", False),
         Metric("p50", "message p50", "ms", False, compared=True),
         Metric("p99", "p99", "ms", False),
@@ -85,9 +85,9 @@ class RefusingHosts(Case):
 class AddingHosts(Case):
     """Add ``hosts`` hosts with a link each, and remove them."""
 
-    kind: ClassVar = "hosts/adding"
-    warm_up: ClassVar = False
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "hosts/adding"
+    warm_up: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("added", "to add all", "s", False),
         Metric("removed", "to remove all", "s", False),
     )

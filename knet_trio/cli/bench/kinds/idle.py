@@ -29,9 +29,9 @@ class Idle(Case):
     libknet, told to ping every 100 ms, does so every 200 ms, and is told that for this reason.
     """
 
-    kind: ClassVar = "idle"
-    warm_up: ClassVar = False
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "idle"
+    warm_up: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("cpu", "CPU of the one host", "% of a core", False),
         Metric("pings", "pings of a link", "1/s"),
         Metric("others", "CPU of the other 8", "% of a core"),

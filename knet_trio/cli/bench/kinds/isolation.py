@@ -42,9 +42,9 @@ class Isolation(Case):
     they share one.
     """
 
-    kind: ClassVar = "isolation"
-    warm_up: ClassVar = False
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "isolation"
+    warm_up: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("later", "later p99", "ms", False),
         Metric("free_p99", "p99 before", "ms"),
         Metric("free_max", "longest before", "ms"),

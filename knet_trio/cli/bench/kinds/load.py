@@ -27,9 +27,9 @@ class Load(Case):
     Ping 100 ms, pong timeout 300 ms.
     """
 
-    kind: ClassVar = "load"
-    warm_up: ClassVar = False
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "load"
+    warm_up: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("p99", "other channel p99", "ms", False),
         Metric("p50", "p50", "ms", False),
         Metric("other_lost", "lost", "messages"),

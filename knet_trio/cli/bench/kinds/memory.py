@@ -21,9 +21,9 @@ _FIRST_PORT: Final = 20000
 class Memory(Case):
     """A handle with ``hosts`` hosts, each with one link that is configured and not enabled."""
 
-    kind: ClassVar = "memory"
-    warm_up: ClassVar = False
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "memory"
+    warm_up: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("resident", "resident", "MiB", False),
         Metric("bare", "before the hosts", "MiB"),
         Metric("each", "a host", "KiB", False),

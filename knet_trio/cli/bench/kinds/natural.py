@@ -27,8 +27,8 @@ class Natural(Case):
     receiver that keeps up.
     """
 
-    kind: ClassVar = "natural"
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "natural"
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("ratio", "by many at once", "", True),
         Metric("rate", "this call", "1/s", True),
         Metric("many", "many at once", "1/s"),

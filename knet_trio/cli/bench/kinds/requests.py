@@ -25,8 +25,8 @@ class Requests(Case):
     The contender ``messages`` sends a message there and back.
     """
 
-    kind: ClassVar = "stream/requests"
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "stream/requests"
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("rate", "requests", "1/s", True, of_message=True),
         Metric("p50", "p50", "µs", False),
         Metric("p99", "p99", "µs", False),
@@ -86,8 +86,8 @@ class Requests(Case):
 class Acknowledged(Case):
     """Messages of 100 bytes by ``Streams.send``, which returns when they have arrived."""
 
-    kind: ClassVar = "stream/acknowledged"
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "stream/acknowledged"
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("rate", f"by {_AT_ONCE} tasks", "1/s", True, of_message=True),
         Metric("alone", "by one task", "1/s", True),
     )

@@ -19,7 +19,7 @@ _WARM_UP = 0.2
 class RoundTrip(Case):
     """A message of ``size`` bytes is sent when the one before has come back."""
 
-    kind: ClassVar = "roundtrip"
+    kind: ClassVar[str] = "roundtrip"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("p50", "p50", "µs", False, of_message=True),
         Metric("p99", "p99", "µs", False),

@@ -83,8 +83,8 @@ class StreamThroughput(Case):
     same links; the others have their own streams.
     """
 
-    kind: ClassVar = "stream/throughput"
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "stream/throughput"
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("bandwidth", "payload", "MB/s", True),
         Metric("source_cpu", "CPU source", "cores"),
         Metric("sink_cpu", "CPU sink", "cores"),
@@ -158,8 +158,8 @@ class StreamLoss(Case):
     network card does it, so that they are lost one by one.
     """
 
-    kind: ClassVar = "stream/loss"
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "stream/loss"
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("ratio", "by the rate without", "", True),
         Metric("bandwidth", "payload", "MB/s", True, compared=True),
         Metric("without", "without loss", "MB/s"),
@@ -227,9 +227,9 @@ class StreamCut(Case):
     ``black-hole`` lets packets vanish, which nobody is told. Ping 100 ms, pong timeout 300 ms.
     """
 
-    kind: ClassVar = "stream/cut"
-    warm_up: ClassVar = False
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "stream/cut"
+    warm_up: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("pause", "longest pause", "ms", False),
         Metric("before", "longest before the cut", "ms"),
         Metric("bandwidth", "payload", "MB/s"),

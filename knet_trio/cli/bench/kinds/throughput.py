@@ -62,7 +62,7 @@ async def send_messages(
 class Throughput(Case):
     """``size``-byte messages. ``mode``: many in a call, or ``one``."""
 
-    kind: ClassVar = "throughput"
+    kind: ClassVar[str] = "throughput"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("rate", "messages", "1/s", True, of_message=True),
         Metric("bandwidth", "payload", "MB/s"),

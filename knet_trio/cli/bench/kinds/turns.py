@@ -38,9 +38,9 @@ class LongTurns(Case):
     ``scale`` is by how much there is more or less of it than usually.
     """
 
-    kind: ClassVar = "turns"
-    warm_up: ClassVar = False
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "turns"
+    warm_up: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("longest", "longest turn", "ms", False),
         Metric("p99", "turn p99", "ms", False),
         Metric("p50", "turn p50", "ms", False),

@@ -84,7 +84,7 @@ class Machines(Network):
         self._lost: str | None = None
         self._case: trio.CancelScope | None = None
         self.machine: dict[str, Any] = {}
-        self.version = ""
+        self.version: str = ""
 
     def namespace(self, side: int) -> str | None:
         """None: the machines are as they are."""

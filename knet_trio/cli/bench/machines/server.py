@@ -142,10 +142,10 @@ class ClientSession:
     """A client's session: its cases, one after the other."""
 
     def __init__(self, place: Place, handle: Handle, host: Host) -> None:
-        self.name = secrets.token_hex(_TOKEN_BYTES)
+        self.name: str = secrets.token_hex(_TOKEN_BYTES)
         self.host = host
-        self.scope = trio.CancelScope()
-        self.over = trio.Event()
+        self.scope: trio.CancelScope = trio.CancelScope()
+        self.over: trio.Event = trio.Event()
         self.why = _OVER
         self.nursery: trio.Nursery | None = None
         self._place = place
