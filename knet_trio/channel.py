@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from threading import get_ident
 from types import MappingProxyType
-from typing import Final, TypeAlias, TypeGuard, cast
+from typing import Final, TypeAlias, TypeGuard, cast, final
 
 import trio
 
+from knet_trio._constructors import NoPublicConstructor
 from knet_trio._core.onwire import MAX_MESSAGE
 from knet_trio._facade import Facade
 from knet_trio._pipeline.batches import BATCH_MESSAGES, cut, pack
@@ -29,7 +30,13 @@ _CHECKED_AT_ONCE: Final = 1024
 _CHECKED_SINGLY: Final = 128
 
 
-class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Message]):
+@final
+class Channel(
+    Facade,
+    trio.abc.SendChannel[bytes],
+    trio.abc.ReceiveChannel[Message],
+    metaclass=NoPublicConstructor,
+):
     """One of the 32 channels of a handle.
 
     Returned by ``Handle.open_channel``. A message of 1 to 65536 bytes sent on a channel arrives on
@@ -42,6 +49,7 @@ class Channel(Facade, trio.abc.SendChannel[bytes], trio.abc.ReceiveChannel[Messa
     and ``send_sync`` document what cancelling means for them.
     """
 
+    _MADE_BY = "Handle.open_channel()"
     __slots__ = ("_channel", "_closed", "_owner", "_queue", "_runtime", "_thread")
     _SET_OTHERWISE = MappingProxyType({"channel": "open another channel with `open_channel(...)`"})
 

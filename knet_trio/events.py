@@ -6,11 +6,12 @@ knet_host_enable_status_change_notify(3) and knet_link_enable_status_change_noti
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, final
 
 import attrs
 import trio
 
+from knet_trio._constructors import NoPublicConstructor
 from knet_trio._waiting import Mailbox
 from knet_trio.message import Direction
 
@@ -97,12 +98,15 @@ class EventsLost:
 Event = HostStatusChanged | LinkStatusChanged | DataMtuChanged | ChannelError | EventsLost
 
 
-class EventReceiver(trio.abc.ReceiveChannel[Event]):
+@final
+class EventReceiver(trio.abc.ReceiveChannel[Event], metaclass=NoPublicConstructor):
     """A channel with the events of a handle.
 
     A reader never slows the handle: if it is too slow, the oldest events are lost, and the next one
     it receives is an EventsLost with their number.
     """
+
+    _MADE_BY = "Handle.events()"
 
     def __init__(self) -> None:
         self._mailbox: Mailbox[Event] = Mailbox(EVENT_BUFFER)

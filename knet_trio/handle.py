@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from traceback import clear_frames
 from types import MappingProxyType
-from typing import Final
+from typing import Final, final
 
 import trio
 
+from knet_trio._constructors import NoPublicConstructor, construct
 from knet_trio._core.onwire import MAX_CHANNELS
 from knet_trio._core.pmtud import DEFAULT_INTERVAL
 from knet_trio._core.policy import LinkPolicy
@@ -61,12 +62,14 @@ _LAST_WORDS: Final = 1.0
 _MAX_FD: Final = 2**31 - 1
 
 
-class Handle(HandleSettings):
+@final
+class Handle(HandleSettings, metaclass=NoPublicConstructor):
     """This host in its cluster, with its hosts, links and channels.
 
     Returned by ``open_handle``.
     """
 
+    _MADE_BY = "knet_trio.open_handle()"
     __slots__ = ("_hosts",)
     _SET_OTHERWISE = MappingProxyType(
         {
@@ -135,7 +138,7 @@ class Handle(HandleSettings):
                 )
         check_name(self._runtime, name)
         state = self._runtime.handle.add(host_id, name, policy)
-        host = self._hosts[host_id] = Host(self._runtime, state, self._hosts)
+        host = self._hosts[host_id] = construct(Host, self._runtime, state, self._hosts)
         return host
 
     def get_host(self, host_id_or_name: int | str) -> Host:
@@ -180,7 +183,7 @@ class Handle(HandleSettings):
         channel = self._free_channel(channel)
         queue = ChannelQueue(receive_buffer, self._context.turns)
         self._runtime.receiver.channels[channel] = queue
-        return Channel(self._runtime, channel, queue)
+        return construct(Channel, self._runtime, channel, queue)
 
     @property
     def channel_queues(self) -> Mapping[int, int]:
@@ -408,7 +411,7 @@ class Handle(HandleSettings):
     @asynccontextmanager
     async def _events(self) -> AsyncGenerator[EventReceiver, None]:
         self._runtime.check_running()
-        receiver = EventReceiver()
+        receiver = construct(EventReceiver)
         receivers = self._context.event_receivers
         receivers.add(receiver)
         try:
@@ -521,7 +524,7 @@ async def open_handle(
             crypto = None
         async with trio.open_nursery() as nursery:
             runtime = Runtime(context, nursery, privileged=privileged, dscp=dscp)
-            handle = Handle(runtime)
+            handle = construct(Handle, runtime)
             runtime.start()
             try:
                 yield handle

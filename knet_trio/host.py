@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 
 import trio
 
+from knet_trio._constructors import NoPublicConstructor, construct
 from knet_trio._core.liveness import (
     DEFAULT_LATENCY_SAMPLES,
     DEFAULT_PING_INTERVAL,
@@ -39,12 +40,14 @@ _BROADCAST: Final = IPv4Address("255.255.255.255")
 _POLICIES: Final = ", ".join(f"LinkPolicy.{policy.name}" for policy in LinkPolicy)
 
 
-class Host(Facade):
+@final
+class Host(Facade, metaclass=NoPublicConstructor):
     """A host of the cluster and the links to it.
 
     Returned by ``Handle.add_host``.
     """
 
+    _MADE_BY = "Handle.add_host()"
     __slots__ = ("_hosts", "_links", "_runtime", "_state")
     _SET_OTHERWISE = MappingProxyType(
         {
@@ -220,7 +223,7 @@ class Host(Facade):
         _check_addresses(config)
         self._warn_of_twin(config)
         state = self._runtime.add_link(self._state, config)
-        link = self._links[link_id] = Link(self._runtime, self, state)
+        link = self._links[link_id] = construct(Link, self._runtime, self, state)
         state.set_enabled(enabled)
         return link
 

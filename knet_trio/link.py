@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
+from knet_trio._constructors import NoPublicConstructor
 from knet_trio._core.acl import AccessList
 from knet_trio._facade import Facade
 from knet_trio._runtime import Runtime
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from knet_trio.host import Host
 
 
-class Link(Facade):
+@final
+class Link(Facade, metaclass=NoPublicConstructor):
     """A link to a host, over one network.
 
     Returned by ``Host.add_link``.
     """
 
+    _MADE_BY = "Host.add_link()"
     __slots__ = ("_host", "_runtime", "_state")
     _SET_OTHERWISE = MappingProxyType(
         {

@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
+from knet_trio._constructors import construct
 from knet_trio.events import (
     EVENT_BUFFER,
     ChannelError,
@@ -36,7 +37,7 @@ def numbered(start: int, stop: int) -> list[Event]:
 
 
 async def test_events_come_in_order() -> None:
-    receiver = EventReceiver()
+    receiver = construct(EventReceiver)
     events: list[Event] = [
         HostStatusChanged(2, True),
         LinkStatusChanged(2, 0, True, "the peer answers"),
@@ -56,20 +57,20 @@ def test_a_reachable_host_is_neither_remote_nor_external() -> None:
 
 
 async def test_a_full_buffer_loses_nothing() -> None:
-    receiver = EventReceiver()
+    receiver = construct(EventReceiver)
     put(receiver, 0, EVENT_BUFFER)
     assert await receive_all(receiver) == numbered(0, EVENT_BUFFER)
 
 
 @pytest.mark.parametrize("lost", [1, 7, 3 * EVENT_BUFFER])
 async def test_a_slow_reader_loses_the_oldest_and_is_told_first(lost: int) -> None:
-    receiver = EventReceiver()
+    receiver = construct(EventReceiver)
     put(receiver, 0, EVENT_BUFFER + lost)
     assert await receive_all(receiver) == [EventsLost(lost), *numbered(lost, EVENT_BUFFER + lost)]
 
 
 async def test_each_loss_is_told_where_it_happened() -> None:
-    receiver = EventReceiver()
+    receiver = construct(EventReceiver)
     put(receiver, 0, EVENT_BUFFER + 2)
     assert await receiver.receive() == EventsLost(2)
     assert await receiver.receive() == DataMtuChanged(2)
@@ -80,7 +81,7 @@ async def test_each_loss_is_told_where_it_happened() -> None:
 
 
 async def test_a_burst_while_the_reader_waits_is_told_before_what_is_left() -> None:
-    receiver = EventReceiver()
+    receiver = construct(EventReceiver)
     received: list[Event] = []
 
     async def read() -> None:
@@ -99,7 +100,7 @@ async def test_a_burst_while_the_reader_waits_is_told_before_what_is_left() -> N
 async def test_cancelled_at_any_step_loses_nothing_more(surplus: int) -> None:
     step, reached = 0, True
     while reached:
-        receiver = EventReceiver()
+        receiver = construct(EventReceiver)
         put(receiver, 0, EVENT_BUFFER + surplus)
         got: list[Event] = []
         scope = trio.CancelScope()
@@ -115,7 +116,7 @@ async def test_cancelled_at_any_step_loses_nothing_more(surplus: int) -> None:
 
 
 async def test_waits_for_an_event(nursery: trio.Nursery) -> None:
-    receiver = EventReceiver()
+    receiver = construct(EventReceiver)
 
     async def tell() -> None:
         await wait_all_tasks_blocked()
@@ -126,7 +127,7 @@ async def test_waits_for_an_event(nursery: trio.Nursery) -> None:
 
 
 async def test_the_end_of_the_handle_ends_it() -> None:
-    receiver = EventReceiver()
+    receiver = construct(EventReceiver)
     receiver.put(DataMtuChanged(1))
     receiver.end()
     assert await receiver.receive() == DataMtuChanged(1)
@@ -135,7 +136,7 @@ async def test_the_end_of_the_handle_ends_it() -> None:
 
 
 async def test_closed_it_receives_no_more() -> None:
-    receiver = EventReceiver()
+    receiver = construct(EventReceiver)
     put(receiver, 0, EVENT_BUFFER + 1)
     with assert_checkpoints():
         await receiver.aclose()
@@ -144,7 +145,7 @@ async def test_closed_it_receives_no_more() -> None:
 
 
 async def test_closing_wakes_who_waits() -> None:
-    receiver = EventReceiver()
+    receiver = construct(EventReceiver)
 
     async def read() -> None:
         with pytest.raises(trio.ClosedResourceError):

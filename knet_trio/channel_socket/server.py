@@ -26,6 +26,7 @@ import attrs
 import trio
 
 from knet_trio import Channel, Handle, InvalidArgumentError, Message
+from knet_trio._constructors import NoPublicConstructor, construct
 from knet_trio.channel_socket.client import BATCH, ChannelClient
 from knet_trio.channel_socket.errors import ChannelSocketError
 from knet_trio.channel_socket.statistics import (
@@ -106,7 +107,7 @@ async def serve_channel(
         opened = handle.open_channel(channel, receive_buffer=receive_buffer)
         try:
             async with trio.open_nursery() as nursery:
-                server = ChannelSocket(opened, receive_buffer)
+                server = construct(ChannelSocket, opened, receive_buffer)
                 nursery.start_soon(server.run, listener)
                 yield server
                 await server.finish()
@@ -128,8 +129,10 @@ def _find_group(group: str | int | None) -> int | None:
 
 
 @final
-class ChannelSocket:
+class ChannelSocket(metaclass=NoPublicConstructor):
     """A channel that is served to programs; returned by ``serve_channel``."""
+
+    _MADE_BY = "knet_trio.channel_socket.serve_channel()"
 
     def __init__(self, channel: Channel, limit: int) -> None:
         self._channel = channel

@@ -7,12 +7,13 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, final
 
 import attrs
 import trio
 
 from knet_trio import HandleDiagnosis, HandleStatistics, LinkDiagnosis, LinkStatistics
+from knet_trio._constructors import NoPublicConstructor, construct
 from knet_trio.control.codec import Json, MisfitError, dump, from_json, load
 from knet_trio.control.errors import (
     ControlProtocolError,
@@ -57,7 +58,8 @@ class _AwaitedAnswer:
     answer: dict[str, Any] | None = None
 
 
-class ControlClient:
+@final
+class ControlClient(metaclass=NoPublicConstructor):
     """A connection to a program that serves its handle. ``connect_control`` makes it.
 
     Several tasks may use it at once. When the program ends or closes the connection, whoever waits
@@ -66,6 +68,8 @@ class ControlClient:
     Attributes:
         hello: What the program said of itself.
     """
+
+    _MADE_BY = "knet_trio.control.connect_control()"
 
     def __init__(self, hello: Hello, outbox: trio.MemorySendChannel[bytes]) -> None:
         self.hello = hello
@@ -203,7 +207,7 @@ class ControlClient:
                 self._listeners.discard(queue)
                 raise
         try:
-            yield ControlEvents(queue)
+            yield construct(ControlEvents, queue)
         finally:
             self._listeners.discard(queue)
             if not self._listeners and self._why_lost is None:
@@ -262,8 +266,11 @@ class ControlClient:
             raise trio.BrokenResourceError(self._why_lost)
 
 
-class ControlEvents:
+@final
+class ControlEvents(metaclass=NoPublicConstructor):
     """The events of a program's handle. ``ControlClient.events`` makes it."""
+
+    _MADE_BY = "ControlClient.events()"
 
     def __init__(self, queue: EventQueue) -> None:
         self._queue = queue
@@ -305,7 +312,7 @@ async def connect_control(path: str | os.PathLike[str]) -> AsyncGenerator[Contro
         reader = LineReader(stream, MAX_ANSWER)
         hello = await _receive_hello(reader, Path(path))
         outbox, lines = trio.open_memory_channel[bytes](0)
-        client = ControlClient(hello, outbox)
+        client = construct(ControlClient, hello, outbox)
         async with trio.open_nursery() as nursery, outbox:
             nursery.start_soon(_send_lines, lines, stream)
             nursery.start_soon(_read_lines, reader, client)

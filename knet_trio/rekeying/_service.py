@@ -11,6 +11,7 @@ from typing import Any, Final, cast, final
 import trio
 
 from knet_trio import Handle, InvalidArgumentError, KnetError
+from knet_trio._constructors import NoPublicConstructor, construct
 from knet_trio.cluster import Cluster, KeyChangeFiles
 from knet_trio.cluster._crypto_names import CRYPTO_NAMES
 from knet_trio.cluster._opening import get_opened
@@ -44,9 +45,10 @@ _AGAIN: Final = 0.25
 
 
 @final
-class Rekeying:
+class Rekeying(metaclass=NoPublicConstructor):
     """Changes the key of all hosts. ``serve_rekeying`` makes it."""
 
+    _MADE_BY = "knet_trio.rekeying.serve_rekeying()"
     __slots__ = ("__weakref__", "_handle", "_participant", "_patience", "_streams")
 
     def __init__(
@@ -283,14 +285,14 @@ async def serve_with(
     channel = opened.cluster.service_channel
     if channel is None:
         await trio.lowlevel.checkpoint()
-        yield Rekeying(handle, participant, None, patience)
+        yield construct(Rekeying, handle, participant, None, patience)
         return
     async with (
         open_streams(handle, channel=channel, patience=patience, max_size=MAX_REQUEST) as streams,
         streams.requests() as requests,
         trio.open_nursery() as nursery,
     ):
-        rekeying = Rekeying(handle, participant, streams, patience)
+        rekeying = construct(Rekeying, handle, participant, streams, patience)
         nursery.start_soon(partial(rekeying.serve, requests, nursery))
         yield rekeying
         nursery.cancel_scope.cancel()

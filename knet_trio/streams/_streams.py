@@ -15,6 +15,7 @@ from knet_trio import (
     Handle,
     InvalidArgumentError,
 )
+from knet_trio._constructors import NoPublicConstructor, construct
 from knet_trio.streams._asking import ask, open_stream, tell
 from knet_trio.streams._core.faults import Fault
 from knet_trio.streams._core.wire import StreamKind
@@ -33,12 +34,13 @@ _RECEIVE_BUFFER: Final = 4096
 
 
 @final
-class Streams:
+class Streams(metaclass=NoPublicConstructor):
     """Streams, requests and messages to and from other hosts; returned by ``open_streams``.
 
     A host is given by its id, its name or its ``Host`` object. All calls are full checkpoints.
     """
 
+    _MADE_BY = "knet_trio.streams.open_streams()"
     __slots__ = ("__weakref__", "_state")
 
     def __init__(self, state: StreamsState) -> None:
@@ -69,7 +71,7 @@ class Streams:
             InvalidArgumentError: ``host`` is this host itself, or of another handle.
         """
         await trio.lowlevel.checkpoint()
-        return HostStream(await open_stream(self._state.pump(host)))
+        return construct(HostStream, await open_stream(self._state.pump(host)))
 
     def listener(self) -> AbstractAsyncContextManager[StreamListener]:
         """Accept streams that other hosts open, for the duration of the block.
@@ -93,7 +95,7 @@ class Streams:
     @asynccontextmanager
     async def _listening(self) -> AsyncGenerator[StreamListener, None]:
         self._check_free(StreamKind.STREAM)
-        listener = StreamListener()
+        listener = construct(StreamListener)
         self._state.takers.set(StreamKind.STREAM, listener)
         try:
             await trio.lowlevel.checkpoint()
@@ -162,7 +164,7 @@ class Streams:
     @asynccontextmanager
     async def _taking_requests(self) -> AsyncGenerator[RequestReceiver, None]:
         self._check_free(StreamKind.REQUEST)
-        requests = RequestReceiver(self._state.max_size)
+        requests = construct(RequestReceiver, self._state.max_size)
         self._state.takers.set(StreamKind.REQUEST, requests)
         reason = "it takes no requests any more"
         try:
@@ -230,7 +232,7 @@ class Streams:
     @asynccontextmanager
     async def _taking_messages(self) -> AsyncGenerator[MessageReceiver, None]:
         self._check_free(StreamKind.MESSAGE)
-        messages = MessageReceiver(self._state.channel.channel, self._state.max_size)
+        messages = construct(MessageReceiver, self._state.channel.channel, self._state.max_size)
         self._state.takers.set(StreamKind.MESSAGE, messages)
         try:
             await trio.lowlevel.checkpoint()
@@ -287,7 +289,7 @@ async def open_streams(
             state.start()
             register(handle, state)
             try:
-                yield Streams(state)
+                yield construct(Streams, state)
                 await state.linger()
             finally:
                 unregister(handle, state)

@@ -6,6 +6,7 @@ from typing import Final, final
 
 import trio
 
+from knet_trio._constructors import NoPublicConstructor, construct
 from knet_trio.streams._core.connection import Connection
 from knet_trio.streams._core.stream_state import StreamState
 from knet_trio.streams._core.wire import Code
@@ -19,13 +20,14 @@ BACKLOG: Final = 64
 
 
 @final
-class StreamListener(trio.abc.Listener[HostStream]):
+class StreamListener(trio.abc.Listener[HostStream], metaclass=NoPublicConstructor):
     """A listener for the streams that other hosts open; returned by ``Streams.listener``.
 
     Up to 64 streams of each host are accepted in advance; further ``connect`` calls of that host
     wait. ``accept`` takes streams round-robin over the hosts.
     """
 
+    _MADE_BY = "Streams.listener()"
     __slots__ = ("__weakref__", "_closed", "_queue")
 
     def __init__(self) -> None:
@@ -60,7 +62,7 @@ class StreamListener(trio.abc.Listener[HostStream]):
             used = await self._queue.take()
         used.connection.accept(used.state, trio.current_time())
         used.pump.flush()
-        return HostStream(used)
+        return construct(HostStream, used)
 
     def close(self) -> None:
         """Refuse the streams that were not accepted, and all later ones."""

@@ -7,6 +7,7 @@ from typing import Final, final
 import trio
 
 from knet_trio import Message
+from knet_trio._constructors import NoPublicConstructor
 from knet_trio.streams._collecting import Collector, Whole, take_whole
 from knet_trio.streams._core.connection import Connection
 from knet_trio.streams._core.stream_state import Failure, StreamState
@@ -21,7 +22,7 @@ _CLOSED: Final = "it takes no messages any more"
 
 
 @final
-class MessageReceiver(trio.abc.ReceiveChannel[Message]):
+class MessageReceiver(trio.abc.ReceiveChannel[Message], metaclass=NoPublicConstructor):
     """A queue of the messages that other hosts send; returned by ``Streams.messages``.
 
     It holds up to 64 messages of each host, whose senders have been notified of the arrival.
@@ -29,6 +30,7 @@ class MessageReceiver(trio.abc.ReceiveChannel[Message]):
     round-robin over the hosts.
     """
 
+    _MADE_BY = "Streams.messages()"
     __slots__ = ("__weakref__", "_channel", "_closed", "_limit", "_queue", "_waiting")
 
     def __init__(self, channel: int, limit: int) -> None:

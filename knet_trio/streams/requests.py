@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast, final
 import trio
 
 from knet_trio import InvalidArgumentError
+from knet_trio._constructors import NoPublicConstructor, construct
 from knet_trio.streams._collecting import Collector, Whole, take_whole
 from knet_trio.streams._core.connection import Connection
 from knet_trio.streams._core.stream_state import Failure, StreamState
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @final
-class HostRequest:
+class HostRequest(metaclass=NoPublicConstructor):
     """A request of another host, to be answered or refused once.
 
     Use it as an async context manager to make the request fail if the block ends without an
@@ -32,6 +33,7 @@ class HostRequest:
         data: The request.
     """
 
+    _MADE_BY = "RequestReceiver.receive()"
     __slots__ = ("__weakref__", "_answered", "_limit", "_unanswered", "_used", "data", "source")
 
     def __init__(
@@ -187,12 +189,13 @@ class _Asker:
 
 
 @final
-class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
+class RequestReceiver(trio.abc.ReceiveChannel[HostRequest], metaclass=NoPublicConstructor):
     """A queue of the requests of other hosts; returned by ``Streams.requests``.
 
     ``async for`` and ``receive`` return each complete request once, round-robin over the hosts.
     """
 
+    _MADE_BY = "Streams.requests()"
     __slots__ = ("__weakref__", "_closed", "_limit", "_queue", "_unanswered")
 
     def __init__(self, limit: int) -> None:
@@ -259,7 +262,7 @@ class RequestReceiver(trio.abc.ReceiveChannel[HostRequest]):
                 used.pump.flush()
             # A request that was cancelled while it was queued is not handled.
             if used.state.sending_failure is None:
-                return HostRequest(used, data, self._limit, self._unanswered)
+                return construct(HostRequest, used, data, self._limit, self._unanswered)
 
     def close(self, reason: str = "it takes no requests any more") -> None:
         """Refuse the requests that were not taken, and fail those that were not answered.

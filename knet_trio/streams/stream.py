@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 
 from knet_trio import InvalidArgumentError
+from knet_trio._constructors import NoPublicConstructor
 from knet_trio.streams._core.receiving_half import ReceivingStage
 from knet_trio.streams._core.stream_state import FailureCause
 from knet_trio.streams._core.wire import RECEIVING, SENDING, Code
@@ -21,7 +22,7 @@ _READ_AT_ONCE: Final = 256 * 1024
 
 
 @final
-class HostStream(trio.abc.HalfCloseableStream):
+class HostStream(trio.abc.HalfCloseableStream, metaclass=NoPublicConstructor):
     """A reliable stream of bytes to another host, over all its links.
 
     ``Streams.connect`` returns one, and ``StreamListener.accept`` returns its other end. The bytes
@@ -31,6 +32,7 @@ class HostStream(trio.abc.HalfCloseableStream):
     The two directions are independent. All calls are full checkpoints.
     """
 
+    _MADE_BY = "Streams.connect() or StreamListener.accept()"
     __slots__ = (
         "__weakref__",
         "_closed",

@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from knet_trio import BusyError, InvalidArgumentError
+from knet_trio._constructors import NoPublicConstructor, construct
 from knet_trio._devices import (
     TUN_DEVICE,
     Interface,
@@ -63,12 +64,13 @@ class TapStatistics:
 
 
 @final
-class Tap:
+class Tap(metaclass=NoPublicConstructor):
     """A tap device of this program; returned by ``open_tap``.
 
     ``carry_frames`` joins it to the devices of other hosts.
     """
 
+    _MADE_BY = "knet_trio.tap.open_tap()"
     __slots__ = ("__weakref__", "_addresses", "_control", "_counts", "_fd")
 
     def __init__(self, fd: int, control: socket.socket, addresses: tuple[Interface, ...]) -> None:
@@ -291,7 +293,7 @@ async def _open_tap(
     with _refusing(f"cannot set up the tap device {name}"):
         control = _system.open_control()
     try:
-        tap = Tap(_make_device(name), control, interfaces)
+        tap = construct(Tap, _make_device(name), control, interfaces)
     except BaseException:
         control.close()
         raise

@@ -7,9 +7,11 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address
 from itertools import combinations, product
+from typing import final
 
 import trio
 
+from knet_trio._constructors import NoPublicConstructor, construct
 from knet_trio._state.turns import counted_turns
 from knet_trio._state.workers import simulated_workers
 from knet_trio._transport import substitute_transports
@@ -29,13 +31,16 @@ AddressTuple = tuple[AddressLike, int]
 """An IP address and a port."""
 
 
-class SimulatedNetwork:
+@final
+class SimulatedNetwork(metaclass=NoPublicConstructor):
     """A simulated network: addresses, and a wire in each direction between every two of them.
 
     ``open_network`` returns it. An address such as ``"10.0.0.1"`` exists once a link is bound to it
     or a method was called with it. Changes apply to packets sent from then on; packets in flight
     arrive. All methods raise InvalidArgumentError for an invalid IP address.
     """
+
+    _MADE_BY = "knet_trio.testing.open_network() or run()"
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
@@ -360,7 +365,7 @@ async def open_network(
                 simulated_workers(),
                 counted_turns(),
             ):
-                yield SimulatedNetwork(fabric)
+                yield construct(SimulatedNetwork, fabric)
             nursery.cancel_scope.cancel()
     except BaseException as error:
         error.add_note(f"on a simulated network with seed={seed}")
