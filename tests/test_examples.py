@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import random
 import re
 import signal
 import socket
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -66,6 +68,17 @@ async def test_copy_file(tmp_path: Path) -> None:
     said = await output("copy_file.py", str(source), str(copy))
     assert said == f"copied {source} to {copy}, over what was left\n"
     assert copy.read_bytes() == source.read_bytes()
+
+
+async def test_with_pytest() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
+    done = await trio.run_process(
+        [*command, f"--rootdir={EXAMPLES}", "-c", os.devnull, EXAMPLES / "test_with_pytest.py"],
+        capture_stdout=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode()
+    assert b"6 passed" in done.stdout
 
 
 async def test_my_cluster() -> None:

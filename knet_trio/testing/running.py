@@ -7,7 +7,7 @@ import math
 import random
 import secrets
 import warnings
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -53,9 +53,36 @@ def run(
         async with open_network(seed, conditions=conditions, interface=interface) as network:
             return await main(network)
 
+    return run_decided(on_network, seed)
+
+
+def run_decided(
+    main: Callable[[], Awaitable[T]],
+    seed: int,
+    *,
+    clock: trio.abc.Clock | None = None,
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> T:
+    """For the package itself: run ``main``, the same way each time, in simulated time.
+
+    Args:
+        main: An async function.
+        seed: Decides what is left to chance.
+        clock: The time that it runs in, if not that which jumps.
+        instruments: Trio's, besides those that this needs.
+    """
+    more: list[trio.abc.Instrument] = []
+    if clock is None:
+        clock, waiting = simulated_time()
+        more.append(waiting)
+    with decided_by(seed), counted_turns():
+        return trio.run(main, clock=clock, instruments=[*instruments, *more])
+
+
+def simulated_time() -> tuple[MockClock, trio.abc.Instrument]:
+    """For the package itself: return a clock that jumps, and an instrument that it needs."""
     clock = MockClock(autojump_threshold=0)
-    with _decided_by(seed), counted_turns():
-        return trio.run(on_network, clock=clock, instruments=[_WaitForThreads(clock)])
+    return clock, _WaitForThreads(clock)
 
 
 class _WaitForThreads(trio.abc.Instrument):
@@ -78,8 +105,8 @@ class _WaitForThreads(trio.abc.Instrument):
 
 
 @contextmanager
-def _decided_by(seed: int) -> Generator[None, None, None]:
-    """Seed Trio's scheduler and the ``random`` module for the duration of the block."""
+def decided_by(seed: int) -> Generator[None, None, None]:
+    """For the package itself: seed Trio's scheduler and the ``random`` module, for the block."""
     state = random.getstate()
     random.seed(seed)
     try:
@@ -100,7 +127,7 @@ def _scheduler_decided_by(seed: int) -> Generator[None, None, None]:
             f"the scheduler of Trio {trio.__version__} cannot be seeded: runs on a simulated"
             " network will not repeat exactly",
             RuntimeWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
         yield
         return
