@@ -264,8 +264,8 @@ def log_levels() -> Iterator[None]:
 
 WORDS: Final[list[tuple[Callable[[Place], object], str]]] = [
     (lambda at: at.link.acl.append("10.0.0.1"), r"write AclEntry\.address\('10\.0\.0\.1'\)"),
-    (lambda at: at.link.acl.insert(0, "10.0.0.1"), "is no AclEntry"),
-    (lambda at: at.link.acl.remove("10.0.0.1"), "is no AclEntry"),
+    (lambda at: at.link.acl.insert(0, "10.0.0.1"), "is not an AclEntry"),
+    (lambda at: at.link.acl.remove("10.0.0.1"), "is not an AclEntry"),
     (lambda at: at.handle.set_compress("lz4"), r"write CompressConfig\('lz4'\)"),
     (lambda at: at.handle.set_filter(5), "not callable: give a function"),
     (lambda at: at.handle.add_host(9, name=5), "is text, and 5 is not"),

@@ -1,7 +1,7 @@
 """Access lists: which addresses may speak on a link.
 
-Entries are asked in order and the first that matches answers; an address that none matches is
-rejected. Ports are not compared. See knet_link_insert_acl(3), knet_handle_enable_access_lists(3).
+The first entry that matches an address decides; an address that matches no entry is rejected. Ports
+are not compared. See knet_link_insert_acl(3), knet_handle_enable_access_lists(3).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ IpAddress = IPv4Address | IPv6Address
 def _check_address(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, IPv4Address | IPv6Address):
         raise InvalidArgumentError(
-            f"{shown(value)} is no IPv4Address or IPv6Address; AclEntry.address, AclEntry.network"
-            " and AclEntry.range take text"
+            f"{shown(value)} is not an IPv4Address or IPv6Address: AclEntry.address,"
+            " AclEntry.network and AclEntry.range take text"
         )
 
 
@@ -32,12 +32,12 @@ def _check_accept(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
 
 @attrs.frozen
 class AclEntry:
-    """A range of addresses of one IP version, and whether they may speak on a link.
+    """An entry of an access list: a range of addresses of one IP version.
 
     Attributes:
         first: The lowest address.
         last: The highest address.
-        accept: Whether they may speak; False refuses them.
+        accept: True if these addresses may speak on the link, False if they are rejected.
     """
 
     first: IpAddress = attrs.field(validator=_check_address)
@@ -47,17 +47,23 @@ class AclEntry:
     def __attrs_post_init__(self) -> None:
         if self.first.version != self.last.version or int(self.first) > int(self.last):
             raise InvalidArgumentError(
-                f"{self.first} to {self.last} is no range: give the lower address first"
+                f"{self.first} to {self.last} is not a range: give the lower address first, and two"
+                " addresses of one IP version"
             )
         if _is_mapped(self.first) and _is_mapped(self.last):
             raise InvalidArgumentError(
-                f"{self.first} is an IPv4 address written as IPv6, and nobody sends from it: write"
-                " it as IPv4"
+                f"{self.first} is an IPv4 address written as IPv6, from which no packet comes:"
+                " write it as IPv4"
             )
 
     @classmethod
     def address(cls, address: str | IpAddress, *, accept: bool = True) -> AclEntry:
-        """Return an entry for one address."""
+        """Return an entry for one address.
+
+        Args:
+            address: An IP address.
+            accept: True if the address may speak.
+        """
         one = _parse_address(address)
         return cls(one, one, accept)
 
@@ -66,8 +72,9 @@ class AclEntry:
         """Return an entry for a network.
 
         Args:
-            network: Such as ``"10.0.0.0/8"``, ``"fd00::/64"`` or ``"10.0.0.0/255.0.0.0"``.
-            accept: Whether its addresses may speak.
+            network: A network, such as ``"10.0.0.0/8"``, ``"fd00::/64"`` or
+                ``"10.0.0.0/255.0.0.0"``.
+            accept: True if its addresses may speak.
         """
         parsed = _parse_network(network)
         return cls(parsed[0], parsed[-1], accept)
@@ -76,15 +83,21 @@ class AclEntry:
     def range(
         cls, first: str | IpAddress, last: str | IpAddress, *, accept: bool = True
     ) -> AclEntry:
-        """Return an entry for every address from ``first`` to ``last``, both included."""
+        """Return an entry for a range of addresses.
+
+        Args:
+            first: The lowest address.
+            last: The highest address, included in the range.
+            accept: True if the addresses may speak.
+        """
         return cls(_parse_address(first), _parse_address(last), accept)
 
     def describe(self) -> str:
-        """Return its addresses, as text."""
+        """Return the addresses of the entry as text."""
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
 
     def matches(self, address: IpAddress) -> bool:
-        """Return whether the entry is about ``address``."""
+        """Return whether ``address`` is in the range of the entry."""
         return (
             self.first.version == address.version
             and int(self.first) <= int(address) <= int(self.last)
@@ -92,7 +105,7 @@ class AclEntry:
 
 
 class AccessList:
-    """An ordered list of entries."""
+    """The access list of a link: its entries in order."""
 
     def __init__(self) -> None:
         self._entries: list[AclEntry] = []
@@ -124,19 +137,23 @@ class AccessList:
         self.insert(len(self._entries), entry)
 
     def insert(self, index: int, entry: AclEntry) -> None:
-        """Insert ``entry`` at position ``index``; 0 is the first.
+        """Insert an entry.
+
+        Args:
+            index: The position of the entry, from 0 to the length of the list.
+            entry: The entry.
 
         Raises:
             AlreadyExistsError: The list has an entry for the same addresses.
-            InvalidArgumentError: The index is past the end, or ``entry`` is no AclEntry.
+            InvalidArgumentError: ``index`` is out of range, or ``entry`` is not an AclEntry.
             UnknownLinkError: The link was removed.
             trio.ClosedResourceError: The handle has ended.
         """
         self._check(entry)
         if not is_integer(index) or not 0 <= index <= len(self._entries):
             raise InvalidArgumentError(
-                f"index {shown(index)} is not 0 to {len(self._entries)}, the length of the access"
-                " list"
+                f"index {shown(index)} is not valid: give a number from 0 to {len(self._entries)},"
+                " the length of the access list"
             )
         if any((e.first, e.last) == (entry.first, entry.last) for e in self._entries):
             raise AlreadyExistsError(
@@ -149,8 +166,8 @@ class AccessList:
         """Remove ``entry``.
 
         Raises:
-            KnetError: It is not in the list (ENOENT).
-            InvalidArgumentError: It is no AclEntry.
+            KnetError: ``entry`` is not in the list (ENOENT).
+            InvalidArgumentError: ``entry`` is not an AclEntry.
             UnknownLinkError: The link was removed.
             trio.ClosedResourceError: The handle has ended.
         """
@@ -158,11 +175,11 @@ class AccessList:
         try:
             self._entries.remove(entry)
         except ValueError:
-            raise KnetError(f"the access list has no such entry: {entry}", errno=_ENOENT) from None
+            raise KnetError(f"{entry} is not in the access list", errno=_ENOENT) from None
         self._answers.clear()
 
     def clear(self) -> None:
-        """Remove all entries: every address is rejected then.
+        """Remove all entries. An empty list rejects every address.
 
         Raises:
             UnknownLinkError: The link was removed.
@@ -173,15 +190,19 @@ class AccessList:
         self._answers.clear()
 
     def guard(self, check: Callable[[], None]) -> None:
-        """Have changes call ``check`` first, which raises if they must not be. For the handle."""
+        """Call ``check`` before each change; it raises if the change is forbidden. For handles."""
         self._check_caller = check
 
     def close(self, why: Callable[[], Exception]) -> None:
-        """Take no more changes: they raise what ``why`` returns. Called by the handle."""
+        """Refuse all further changes with the exception that ``why`` returns. For handles."""
         self._why_closed = why
 
     def accepts(self, address: str) -> bool:
-        """Return whether ``address``, as the socket gives it, may speak. Scope ids are ignored."""
+        """Return whether ``address`` may speak.
+
+        Args:
+            address: An IP address as the socket gives it. The scope id is ignored.
+        """
         answer = self._answers.get(address)
         if answer is None:
             entry = self._find(address)
@@ -193,18 +214,19 @@ class AccessList:
         return answer
 
     def explain_refusal(self, address: str) -> str:
-        """Return what the list says of ``address``, as the socket gives it, in words.
+        """Describe why ``address`` was rejected.
 
-        It was rejected, and the list may have changed since.
+        Args:
+            address: An IP address as the socket gives it. The list may have changed since.
         """
         entry = self._find(address)
         if entry is None:
-            return "no entry of it is for that address"
-        does = "accepts that by now" if entry.accept else "rejects that"
-        return f"its entry {self._entries.index(entry)}, {entry.describe()}, {does}"
+            return "no entry matches that address"
+        does = "now accepts that address" if entry.accept else "rejects that address"
+        return f"entry {self._entries.index(entry)}, {entry.describe()}, {does}"
 
     def _find(self, address: str) -> AclEntry | None:
-        """Return the first entry that is about ``address``."""
+        """Return the first entry that matches ``address``."""
         parsed = ip_address(address.partition("%")[0])
         return next((entry for entry in self._entries if entry.matches(parsed)), None)
 
@@ -212,7 +234,7 @@ class AccessList:
         self._check_open()
         if not isinstance(entry, AclEntry):
             raise InvalidArgumentError(
-                f"{shown(entry)} is no AclEntry: write AclEntry.address('10.0.0.1'),"
+                f"{shown(entry)} is not an AclEntry: write AclEntry.address('10.0.0.1'),"
                 " AclEntry.network('10.0.0.0/8') or AclEntry.range('10.0.0.1', '10.0.0.9')"
             )
 
@@ -224,13 +246,13 @@ class AccessList:
 
 _ENOENT = 2
 _MAX_ANSWERS = 1024
-# How much of what the ipaddress module says an error repeats: it repeats what it was given.
+# The most characters of an error of the ipaddress module that are repeated: it quotes its argument.
 _EXPLAINED = 80
 
 
 def _parse_network(network: object) -> IPv4Network | IPv6Network:
     try:
-        # The ipaddress module would take numbers and bytes, which nobody means here.
+        # The ipaddress module would also take numbers and bytes, which are mistakes here.
         if not isinstance(network, str | IPv4Network | IPv6Network):
             raise ValueError("it is not text")
         return ip_network(network)
@@ -247,7 +269,9 @@ def _parse_address(address: object) -> IpAddress:
             raise ValueError("it is not text")
         return ip_address(str(address).partition("%")[0])
     except ValueError as error:
-        raise InvalidArgumentError(f"{shown(address)} is not an IP address") from error
+        raise InvalidArgumentError(
+            f"{shown(address)} is not an IP address: write one such as 10.0.0.1 or fd00::1"
+        ) from error
 
 
 def _is_mapped(address: IpAddress) -> bool:

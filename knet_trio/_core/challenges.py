@@ -1,7 +1,7 @@
-"""How often a link asks an address whether its peer is there.
+"""The bound on how often a link asks an address whether its peer is there.
 
-Anybody can make pings come from addresses that know nothing of it. So what goes there in answer is
-bounded for each link, and one address cannot use up what is for all.
+Anybody can forge pings from other hosts' addresses. So the answers to such addresses are bounded
+for each link, and one address cannot use up the share of the others.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Final, final
 from knet_trio._core.stamps import Place
 
 RATE: Final = 50
-"""Challenges a second, of each link."""
+"""The most challenges of one link in a second."""
 
 EVERY: Final = 0.1
 """Seconds between two challenges to one address."""
 
 MOST_PLACES: Final = 128
-"""Addresses that are remembered of each link: more than are challenged in ``EVERY`` seconds."""
+"""The addresses remembered for one link: more than are challenged in ``EVERY`` seconds."""
 
 
 @final
 class ChallengeLimit:
-    """The bound on the challenges of one link: ``RATE`` at once, and then as many each second."""
+    """The bound on the challenges of one link: ``RATE`` at once, then ``RATE`` in each second."""
 
     __slots__ = ("_asked", "_at", "_left")
 
@@ -42,8 +42,11 @@ class ChallengeLimit:
         Args:
             place: The address.
             now: The time, in seconds.
-            proven: Whether the peer has answered from there before: what others use up is not held
-                against it, so that a flood does not keep out a peer that comes back.
+            proven: True if the peer has answered from ``place`` before. Its challenges are outside
+                the rate, so that a flood does not keep out a peer that comes back.
+
+        Returns:
+            True if the challenge may go.
         """
         before = self._asked.get(place)
         if before is not None and now < before + EVERY:

@@ -1,4 +1,4 @@
-"""Which life of a host is believed, for one crypto slot, and which of its packets.
+"""The confirmed life of one host in one crypto slot, and which of its packets are taken.
 
 ::
 
@@ -7,10 +7,11 @@
          '---- contact is lost, or the other slot has ---------'   '------'
                another life confirmed
 
-A packet that was sealed under a shared key may be a recording of any time. What shows that a host
-is there now is a pong, which brings back a stamp that this handle has drawn for it since its last
-change: that pong's life is *confirmed*, and its counter is the *floor*. Only packets of that life
-with counters above the floor are taken, each once.
+A host draws the name of its life at random when its handle opens, and at some times later. A packet
+that was sealed under a shared key may be a recording of any time. Only a pong proves that a host is
+there now: it brings back a stamp that this handle has drawn for the host since the last change
+here. The life of that pong is *confirmed*, and the counter of the pong is the *floor*. Only packets
+of the confirmed life with counters above the floor are taken, each once.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from knet_trio._core.counter_window import CounterWindow
 
 
 class LifeStage(enum.Enum):
-    """Whether a life of the host is believed."""
+    """The stage of a host in one slot."""
 
     UNCONFIRMED = "no life of the host is confirmed"
-    CONFIRMED = "one is"
+    CONFIRMED = "a life of the host is confirmed"
 
 
 class LifeCue(enum.Enum):
-    """What changes that."""
+    """An event that changes the stage."""
 
     PROVEN = "a pong of a life brings back a stamp that was drawn since the last change"
     LAPSED = "contact with the host is lost, or another life of it is confirmed in the other slot"
@@ -42,24 +43,24 @@ LIFE_TRANSITIONS: Final = {
     (LifeStage.CONFIRMED, LifeCue.PROVEN): LifeStage.CONFIRMED,
     (LifeStage.CONFIRMED, LifeCue.LAPSED): LifeStage.UNCONFIRMED,
 }
-"""What follows. Each of them counts as a change."""
+"""The next stage, by stage and cue. Each transition counts as a change."""
 
 
 class Credit(enum.Enum):
-    """How far a packet is believed before it is opened."""
+    """The credit of a packet before it is opened, by the life and counter in its header."""
 
     FRESH = "it is of the confirmed life, and has not been taken"
-    COPY = "it is of the confirmed life, and has been taken, or is too old to tell"
+    COPY = "it is of the confirmed life, and has been taken, or is too old to be sure"
     EARLIER = "it is of the confirmed life, and was sealed before the confirmation"
-    UNCONFIRMED = "it is of another life, or none is confirmed"
+    UNCONFIRMED = "it is of another life, or no life is confirmed"
 
 
 class Confirmed(NamedTuple):
-    """A life that is believed.
+    """A confirmed life.
 
     Attributes:
-        life: Its name.
-        window: The counters of it that have been taken.
+        life: The bytes that name the life.
+        window: The counters of the life that have been taken.
     """
 
     life: bytes
@@ -67,12 +68,12 @@ class Confirmed(NamedTuple):
 
 
 class Confirmation:
-    """Which life of one host is believed in one slot.
+    """The confirmation of one host's life in one slot.
 
     Attributes:
-        stage: Whether one is.
-        changes: How many cues have changed it. Stamps are bound to it, so that one that was drawn
-            before proves nothing.
+        stage: The present stage.
+        changes: The number of transitions so far. Stamps are bound to this number, so that a stamp
+            from before the last transition proves nothing.
     """
 
     __slots__ = ("_confirmed", "_last", "_newest_data", "changes", "stage")
@@ -81,18 +82,18 @@ class Confirmation:
         self.stage: LifeStage = LifeStage.UNCONFIRMED
         self.changes: int = 0
         self._confirmed: Confirmed | None = None
-        # The life that was confirmed last, also after that has lapsed.
+        # The life that was confirmed last, kept after it has lapsed.
         self._last: bytes | None = None
         # The highest counter of the data that was taken of the confirmed life.
         self._newest_data = 0
 
     @property
     def life(self) -> bytes | None:
-        """The life that is confirmed, None if none is."""
+        """The confirmed life, None if no life is confirmed."""
         return None if self._confirmed is None else self._confirmed.life
 
     def judge(self, life: bytes, counter: int) -> Credit:
-        """Return how far a packet is believed that says it has ``counter`` of ``life``."""
+        """Return the credit of a packet whose header has ``life`` and ``counter``."""
         confirmed = self._confirmed
         if confirmed is None or confirmed.life != life:
             return Credit.UNCONFIRMED
@@ -101,30 +102,33 @@ class Confirmation:
         return Credit.EARLIER if counter <= confirmed.window.floor else Credit.COPY
 
     def are_fresh(self, life: bytes, counters: Sequence[int]) -> bool:
-        """Return whether packets with ``counters`` of ``life``, which go up, may all be taken."""
+        """Return whether packets of ``life`` with rising ``counters`` may all be taken."""
         confirmed = self._confirmed
         return (
             confirmed is not None and confirmed.life == life and confirmed.window.are_new(counters)
         )
 
     def take_all(self, counters: Sequence[int]) -> None:
-        """Mark packets with ``counters`` as taken, which go up; see ``are_fresh``."""
+        """Mark packets of the confirmed life with rising ``counters`` as taken.
+
+        Call ``are_fresh`` first.
+        """
         confirmed = self._confirmed
         assert confirmed is not None
         confirmed.window.mark_all(counters)
 
     def take(self, counter: int) -> None:
-        """Mark a packet of the confirmed life as taken, after all that could refuse it."""
+        """Mark a packet of the confirmed life as taken, after all checks that could refuse it."""
         confirmed = self._confirmed
         assert confirmed is not None
         confirmed.window.mark(counter)
 
     def note_data(self, counters: Sequence[int]) -> bool:
-        """Note that packets of data, with ``counters`` that go up, are among those taken.
+        """Note that data packets with rising ``counters`` were taken.
 
         Returns:
-            Whether each of them is the newest data of its life when its turn comes. A ping may have
-            overtaken it, on another link.
+            True if each of them is newer than all data of its life before it. A ping on another
+            link may be newer still.
         """
         if counters[-1] <= self._newest_data:
             return False
@@ -133,15 +137,16 @@ class Confirmation:
         return are_newest
 
     def prove(self, life: bytes, counter: int) -> bool:
-        """Take into account that a pong of ``life`` has brought back a stamp of now.
+        """Confirm ``life``: a pong of it has brought back a stamp drawn since the last change.
+
+        Nothing changes if ``life`` is confirmed already.
 
         Args:
             life: The life that the pong was sealed in.
-            counter: Its counter.
+            counter: The counter of the pong.
 
         Returns:
-            Whether the host has another life than the one that was confirmed last: it has started
-            again. For the life that is confirmed already nothing changes.
+            True if the host has started again: ``life`` is not the life that was confirmed last.
         """
         confirmed = self._confirmed
         if confirmed is not None and confirmed.life == life:
@@ -153,7 +158,7 @@ class Confirmation:
         return life != last
 
     def lapse(self) -> None:
-        """Believe no life any more, and no pong that is on its way."""
+        """Let the confirmed life lapse, and make all pongs that are on their way worthless."""
         self._follow(LifeCue.LAPSED)
         self._confirmed = None
 

@@ -2,12 +2,12 @@
 
 ::
 
-    WAITING ---- it is time ----> CONNECTING ---- the peer takes it ----> CONNECTED
-       ^                              |                                       |
-       +------------ refused ---------+------------ lost, or of no use -------+
+    WAITING ---- it is time ----> CONNECTING ---- the peer accepts ----> CONNECTED
+       ^                              |                                      |
+       +------------ refused ---------+------------ lost, or useless --------+
 
-Attempts begin at least ``interval`` apart. So what was there for longer than that is made anew at
-once, and what is refused at once is tried again in steady steps.
+Attempts begin at least ``interval`` apart. So a connection that lasted longer than that is made
+again at once, and one that is refused at once is tried again every ``interval``.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Final
 
 
 class ConnectPhase(enum.Enum):
-    """How far a connection is; the value says it in words."""
+    """The phase of a connection."""
 
-    WAITING = "not connected, and tried again in time"
+    WAITING = "waiting for the next attempt"
     CONNECTING = "being made"
-    CONNECTED = "there"
+    CONNECTED = "established"
 
 
 class ConnectCue(enum.Enum):
-    """What takes a connection further."""
+    """An event that moves a connection to another phase."""
 
-    DUE = "it is time to try"
-    TAKEN = "the peer takes it"
-    BROKEN = "it is refused, or lost, or of no use"
+    DUE = "the attempt is due"
+    TAKEN = "the peer accepts it"
+    BROKEN = "it is refused, lost or useless"
 
 
 TRANSITIONS: Final = {
@@ -39,18 +39,18 @@ TRANSITIONS: Final = {
     (ConnectPhase.CONNECTING, ConnectCue.BROKEN): ConnectPhase.WAITING,
     (ConnectPhase.CONNECTED, ConnectCue.BROKEN): ConnectPhase.WAITING,
 }
-"""What follows; every other cue changes nothing."""
+"""The next phase, by phase and cue. A pair that is missing changes nothing."""
 
 
 class Connector:
-    """When to connect. Times are seconds.
+    """The timing of the attempts to connect. Times are seconds.
 
     Args:
-        interval: The time from the beginning of one attempt to that of the next, at least.
+        interval: The least time from the beginning of one attempt to the beginning of the next.
 
     Attributes:
-        interval: The same; it may be changed at any time.
-        phase: How far it is.
+        interval: The least time between attempts; it may be changed at any time.
+        phase: The present phase.
     """
 
     def __init__(self, interval: float) -> None:
@@ -60,20 +60,20 @@ class Connector:
 
     @property
     def deadline(self) -> float:
-        """When to try, while it waits; else infinity."""
+        """When the next attempt is due; infinity unless the phase is WAITING."""
         return self._began + self.interval if self.phase is ConnectPhase.WAITING else math.inf
 
     def begin(self, now: float) -> None:
-        """Note that it is being tried."""
+        """Note that an attempt begins."""
         if self._follow(ConnectCue.DUE):
             self._began = now
 
     def taken(self) -> bool:
-        """Note that the peer has taken it; return whether that is news."""
+        """Note that the peer has accepted; return whether this changes the phase."""
         return self._follow(ConnectCue.TAKEN)
 
     def broken(self) -> bool:
-        """Note that it was refused or lost, and is tried again; return whether that is news."""
+        """Note that the connection was refused or lost; return whether this changes the phase."""
         return self._follow(ConnectCue.BROKEN)
 
     def _follow(self, cue: ConnectCue) -> bool:

@@ -1,9 +1,9 @@
-"""Which packets of one life of a host have been taken, by the counters that they were sealed with.
+"""The window of counters: which packets of one life of a host have been taken.
 
-A counter runs over all packets that a host seals, for whichever host and link. So those that come
-here are far apart, and one that comes over a slow link may be far behind the newest. They are
-remembered in chunks of bits that are made when one in them is taken; a chunk in which all are taken
-is a constant that all windows share.
+A host counts all packets that it seals, whatever their host and link. So the counters that arrive
+here are far apart, and a packet that comes over a slow link may be far behind the newest. The
+window remembers them in chunks of bits. A chunk is made when a counter in it is taken; full chunks
+are one constant that all windows share.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 WIDTH: Final = 1 << 18
-"""Counters from the newest one on down that are remembered; older ones count as taken."""
+"""The counters remembered, from the newest one down; older ones count as taken."""
 
 _CHUNK_BITS: Final = 13
 _CHUNK: Final = 1 << _CHUNK_BITS
@@ -24,10 +24,10 @@ class CounterWindow:
     """The counters that have been taken, above a floor.
 
     Args:
-        floor: No counter up to this one is ever taken.
+        floor: The highest counter that is never taken.
 
     Attributes:
-        floor: The same.
+        floor: The highest counter that is never taken.
         newest: The highest counter that was taken, at first the floor.
     """
 
@@ -35,13 +35,13 @@ class CounterWindow:
 
     def __init__(self, floor: int) -> None:
         self.floor = self.newest = floor
-        # The bits of the counters that were taken, by the counters shifted to the right.
+        # The bits of the counters that were taken, by the high bits of the counters.
         self._chunks: dict[int, int] = {}
-        # No chunk below this one is there.
+        # There is no chunk below this one.
         self._lowest = 0
 
     def is_new(self, counter: int) -> bool:
-        """Return whether the packet with ``counter`` may be taken: it has not been, and can be."""
+        """Return whether ``counter`` may be taken: it is in the window and was not taken."""
         if counter > self.newest:
             return True
         if counter <= self.floor or counter <= self.newest - WIDTH:
@@ -49,21 +49,21 @@ class CounterWindow:
         return not self._chunks.get(counter >> _CHUNK_BITS, 0) >> (counter & _CHUNK - 1) & 1
 
     def mark(self, counter: int) -> None:
-        """Note that the packet with ``counter``, which is new, has been taken."""
+        """Mark ``counter``, which is new, as taken."""
         place = counter >> _CHUNK_BITS
         chunk = self._chunks.get(place, 0) | 1 << (counter & _CHUNK - 1)
-        # So that full ones are one object, wherever they are.
+        # All full chunks are one object, to save memory.
         self._chunks[place] = _FULL if chunk == _FULL else chunk
         if counter > self.newest:
             self.newest = counter
             self._forget()
 
     def are_new(self, counters: Sequence[int]) -> bool:
-        """Return whether packets with ``counters``, which go up, may all be taken."""
+        """Return whether the rising ``counters`` may all be taken."""
         return counters[0] > self.newest or all(map(self.is_new, counters))
 
     def mark_all(self, counters: Sequence[int]) -> None:
-        """Note that packets with ``counters``, which go up and are new, have been taken."""
+        """Mark the rising ``counters``, which are all new, as taken."""
         first, last = counters[0], counters[-1]
         place = last >> _CHUNK_BITS
         if last - first + 1 != len(counters) or first >> _CHUNK_BITS != place:
@@ -84,7 +84,7 @@ class CounterWindow:
         return True
 
     def _forget(self) -> None:
-        """Forget the chunks that are behind the window now."""
+        """Forget the chunks that the window has left behind."""
         lowest = self.newest - WIDTH + 1 >> _CHUNK_BITS
         if lowest <= self._lowest:
             return

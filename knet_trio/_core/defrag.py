@@ -1,7 +1,7 @@
-"""Fragments to messages.
+"""Defrag: fragments to messages.
 
-Memory is bounded whatever a peer sends: at most ``buffers`` messages are being put together for one
-host, and none may grow past the largest message there is.
+Memory is bounded whatever a peer sends: at most ``limit`` messages of one host are incomplete at
+once, and no message may grow past the largest size allowed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DEFAULT_BUFFERS: Final = 32
 
 
 class _Partial:
-    """One message of which some fragments are here. ``size`` is 0 until a fragment shows it."""
+    """An incomplete message. ``size``, that of its fragments, is 0 until a fragment shows it."""
 
     __slots__ = ("broadcast", "channel", "compress", "count", "missing", "parts", "size")
 
@@ -33,7 +33,7 @@ class _Partial:
         self.size = 0
 
     def fits(self, fragment: Data) -> bool:
-        """Whether ``fragment`` can be of the same message as those before it."""
+        """Return whether ``fragment`` can be of the same message as the fragments before it."""
         length = len(fragment.payload)
         last = self.parts[-1] or b""
         if (
@@ -44,7 +44,7 @@ class _Partial:
         ):
             return False
         if fragment.frag_seq < self.count:
-            # Only the last may differ, and only by being shorter.
+            # Only the last fragment may differ, and only by being shorter.
             return (
                 (self.size == 0 or length == self.size)
                 and len(last) <= length
@@ -55,18 +55,18 @@ class _Partial:
         )
 
     def fits_together(self, run: DataRun, start: int, payloads: list[bytes]) -> bool:
-        """Whether fragments of ``run``, several, are new and can be of the same message.
+        """Return whether several fragments of ``run`` are new and can be of the same message.
 
         Args:
-            run: The run that they are from.
-            start: The index of the first of them in the message.
-            payloads: What is in them.
+            run: The run that has the fragments.
+            start: The index of the first fragment in the message.
+            payloads: The payloads of the fragments.
         """
         sizes = list(map(len, payloads))
         end = start + len(sizes)
         size, last = sizes[0], sizes.pop()
         if end < self.count:
-            # It is none of the last, of which the message may have one already.
+            # The last fragment of the message is not among these, but may be here already.
             if last != size:
                 return False
             last = len(self.parts[-1] or b"")
@@ -80,7 +80,7 @@ class _Partial:
         )
 
     def is_like(self, run: DataRun) -> bool:
-        """Whether the headers of ``run`` say the same of their messages as those before it."""
+        """Return whether the headers of ``run`` agree with those of the fragments before it."""
         return (
             run.frag_num == self.count
             and run.channel == self.channel
@@ -90,12 +90,15 @@ class _Partial:
 
 
 class Reassembly:
-    """The messages of one host that are being put together.
+    """The incomplete messages of one host.
 
     Args:
-        drop: Called with the cause of each message or fragment that is given up.
+        drop: Called with the cause of each message or fragment that is dropped.
         window: The window of the host, which has seen the number of each fragment before ``add``.
-        limit: How many messages may wait for fragments at once.
+        limit: The most messages that may wait for fragments at once.
+
+    Attributes:
+        limit: The most messages that may wait for fragments at once.
     """
 
     def __init__(
@@ -107,18 +110,18 @@ class Reassembly:
         self.limit = limit
         self._drop = drop
         self._window = window
-        # In the order they were last touched, so the first is the one to give up.
+        # In the order in which they last got a fragment: the first is the one to give up.
         self._partials: OrderedDict[int, _Partial] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._partials)
 
     def add(self, fragment: Data) -> bytes | None:
-        """Add one fragment of several; return the message if it was the last one missing."""
+        """Add one fragment of several; return the message if no other fragment was missing."""
         seq = fragment.seq
         partial = self._partials.get(seq)
         if not self._window.is_started(seq):
-            # What is here under this number, if anything, is another message's of 65535 ago.
+            # If there is a message under this number, it is another one, 65535 numbers ago.
             partial = _Partial(fragment)
             if not partial.fits(fragment):
                 self._drop(DropCause.BAD_FRAGMENT)
@@ -144,17 +147,17 @@ class Reassembly:
         return self._whole(seq, partial)
 
     def add_together(self, run: DataRun, seq: int, first: int, payloads: list[bytes]) -> bool:
-        """Add several fragments of one message that was not delivered, if nothing is wrong.
+        """Add several fragments of one message, if all of them fit.
 
         Args:
-            run: The run that they are from.
-            seq: The number of the message.
-            first: The number of the first fragment in it.
-            payloads: What is in them.
+            run: The run that has the fragments.
+            seq: The number of the message, which was not delivered.
+            first: The number of the first fragment in the message.
+            payloads: The payloads of the fragments.
 
         Returns:
-            Whether they were added. If not, nothing has happened, and one by one some may fit.
-            If they were, ``take`` gives the message once it is whole.
+            True if the fragments were added; ``take`` returns the message once it is whole. False
+            if nothing has changed; added one by one, some of the fragments may fit.
         """
         is_started = self._window.is_started(seq)
         partial = self._partials.get(seq) if is_started else _Partial(run)
@@ -174,15 +177,15 @@ class Reassembly:
         return True
 
     def complete(self, run: DataRun, seq: int, payload: bytes) -> bytes | None:
-        """Add the last fragment of a message, if only that is missing and nothing is wrong.
+        """Add the last fragment of a message, if only that one is missing and it fits.
 
         Args:
-            run: The run that it is from.
+            run: The run that has the fragment.
             seq: The number of the message, which was not delivered.
-            payload: What is in it.
+            payload: The payload of the fragment.
 
         Returns:
-            The message. None if nothing has happened.
+            The message; None if nothing has changed.
         """
         partial = self._partials.get(seq)
         if (
@@ -201,7 +204,7 @@ class Reassembly:
         return b"".join(cast("list[bytes]", partial.parts))
 
     def take(self, seq: int) -> bytes | None:
-        """Take out the message ``seq``; None if fragments are missing."""
+        """Take out the message numbered ``seq``; return None if fragments are missing."""
         partial = self._partials[seq]
         return None if partial.missing else self._whole(seq, partial)
 
@@ -210,30 +213,30 @@ class Reassembly:
             self._partials.move_to_end(seq)
             return None
         del self._partials[seq]
-        # All of them are here.
+        # No part is None any more.
         return b"".join(cast("list[bytes]", partial.parts))
 
     def set_limit(self, limit: int) -> None:
-        """Allow ``limit`` messages at once from now on, and give up those that are too many."""
+        """Allow ``limit`` incomplete messages from now on, and give up the oldest beyond that."""
         self.limit = limit
         self._give_up_oldest(limit)
 
     def clear(self) -> None:
-        """Give up all messages: the host is gone or starts again."""
+        """Give up all incomplete messages: the host is gone or starts again."""
         for _ in self._partials:
             self._drop(DropCause.REASSEMBLY_GIVEN_UP)
         self._partials.clear()
 
     def make_room_ahead(self, first: int, count: int) -> None:
-        """Give up what ``add`` would if ``count`` messages came, each begun and then completed.
+        """Give up what ``add`` would give up for new messages that come one after the other.
 
         Args:
-            first: The number of the first, ahead of all numbers before.
-            count: How many there are, fewer than the window holds.
+            first: The number of the first new message, ahead of all numbers before.
+            count: The number of new messages, fewer than the window holds.
         """
         if not self._partials:
             return
-        # The first one makes room for all of them.
+        # The first message makes room for all of them.
         self._give_up_all_but_behind(first)
         self._give_up_oldest(self.limit - 1)
         self._give_up_all_but_behind((first + count - 1) & 0xFFFF)
@@ -243,7 +246,7 @@ class Reassembly:
         self._give_up_oldest(self.limit - 1)
 
     def _give_up_all_but_behind(self, newest: int) -> None:
-        """Give up what is not behind ``newest`` and in its window."""
+        """Give up every message that is not behind ``newest`` and in its window."""
         partials = self._partials
         self._give_up([seq for seq in partials if not 0 < (newest - seq) & 0xFFFF < WINDOW_SIZE])
 
@@ -258,6 +261,6 @@ class Reassembly:
             self._drop(DropCause.REASSEMBLY_GIVEN_UP)
 
     def _is_stale(self, seq: int) -> bool:
-        """Whether ``seq`` has left the window, so that no more of it can come."""
+        """Return whether ``seq`` has left the window, so that none of its fragments can come."""
         newest = self._window.newest
         return newest is None or (newest - seq) & 0xFFFF >= WINDOW_SIZE

@@ -1,4 +1,4 @@
-"""Messages or datagrams in parts, which nobody puts together who can do without."""
+"""Messages or datagrams in parts, which are joined only where it cannot be avoided."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Final, TypeAlias, overload
 Parts: TypeAlias = tuple[bytes | memoryview, ...]
 
 LARGE_PART: Final = 32 * 1024
-"""Bytes from which on a copy takes longer than all else about parts. No two of that size go into
-one train."""
+"""The size in bytes from which copying a part costs more than handling parts. No two datagrams of
+this size fit into one train."""
 
 
 class Parted(Sequence[bytes]):
     """Messages, or datagrams, each of several parts.
 
-    Whoever sends one gives its parts to the system. To all others it is a sequence of bytes, which
-    are put together each time.
+    Senders hand the parts to the system as they are. For everything else this is a sequence of
+    bytes; each access to an item joins its parts.
 
     Args:
-        parts: The parts of each. They must not change.
+        parts: The parts of each item. They must not change.
+        sizes: The size of each item in bytes; None counts them.
 
     Attributes:
-        parts: The same.
-        sizes: The bytes of each.
+        parts: The parts of each item.
+        sizes: The size of each item in bytes.
     """
 
     __slots__ = ("parts", "sizes")
@@ -47,7 +48,7 @@ class Parted(Sequence[bytes]):
         return b"".join(self.parts[index])
 
     def with_heads(self, heads: Sequence[bytes]) -> Parted:
-        """Return the same with another part in front of each."""
+        """Return the same items, each with one of ``heads`` in front."""
         parts = [(head, *each) for head, each in zip(heads, self.parts, strict=True)]
         sizes = [len(head) + size for head, size in zip(heads, self.sizes, strict=True)]
         return Parted(parts, sizes)

@@ -1,7 +1,8 @@
 """How much fits into a packet.
 
-"On-wire" sizes include the IP and transport headers, as an interface's MTU does. "Room" is what
-is left for the envelope, "payload" what is left for the user's bytes in one data packet.
+"Onwire" sizes include the IP and transport headers, as an interface's MTU does. "Room" is the size
+without these headers, for the envelope. "Payload" is the size of the user's bytes in one data
+packet.
 """
 
 from __future__ import annotations
@@ -20,18 +21,27 @@ MIN_IPV6_MTU: Final = 1280
 
 
 class EnvelopeSizes(NamedTuple):
-    """What an envelope adds: ``salt`` and ``hash`` bytes, and padding to ``block`` (0: none)."""
+    """The bytes that an envelope adds to a packet.
+
+    Attributes:
+        salt: The bytes of the salt.
+        hash: The bytes of the hash.
+        block: The block size in bytes that the ciphertext is padded to; 0 without padding.
+    """
 
     salt: int = 0
     hash: int = 0
     block: int = 0
 
     def largest_plaintext(self, room: int) -> int:
-        """Return the longest packet whose envelope fits into ``room`` bytes; under 1 if none does.
+        """Return the size of the largest packet whose envelope fits into ``room`` bytes.
 
-        Padding always takes at least one byte, so a full last block is never plaintext. A stream
-        cipher counts as ``block`` 1 and gives one byte away, as the C library has it, so that
+        Padding always takes at least one byte, so the plaintext never fills the last block. A
+        stream cipher counts as ``block`` 1 and leaves one byte unused, as in the C library, so that
         both sides of a link report the same MTU.
+
+        Returns:
+            The size in bytes; less than 1 if no packet fits.
         """
         left = room - self.salt - self.hash
         if self.block:
@@ -43,7 +53,13 @@ CLEAR: Final = EnvelopeSizes()
 
 
 class PathSizes(NamedTuple):
-    """The arithmetic of one path: ``headers`` of IP and transport, and the envelope in use."""
+    """The arithmetic of one path.
+
+    Attributes:
+        ipv6: True if the path is of IPv6.
+        transport: The bytes of the transport's headers.
+        envelope: The sizes of the envelope in use.
+    """
 
     ipv6: bool
     transport: int
@@ -55,20 +71,20 @@ class PathSizes(NamedTuple):
         return (IPV6_HEADER if self.ipv6 else IPV4_HEADER) + self.transport
 
     def probe_length(self, onwire: int) -> int:
-        """Return how long a PMTUD packet, before its envelope, fills ``onwire`` bytes of path."""
+        """Return the size of the PMTUD packet, before its envelope, that fills ``onwire`` bytes."""
         length = self.envelope.largest_plaintext(onwire - self.headers)
-        # The byte that a stream cipher gives away must be there to ask for a size exactly.
+        # With a stream cipher the unused byte is needed to fill the size exactly.
         return length + 1 if self.envelope.block == 1 else length
 
     def sealed_length(self, onwire: int) -> int:
-        """Return the bytes on the wire of the packet that a probe for ``onwire`` bytes is."""
+        """Return the real size on the wire, in bytes, of the probe for ``onwire`` bytes."""
         block = self.envelope.block
         if block <= 1:
             return onwire
         return onwire - (onwire - self.headers - self.envelope.salt - self.envelope.hash) % block
 
     def payload(self, onwire: int) -> int:
-        """Return the user bytes of a packet of ``onwire`` bytes on this path; under 1 if none."""
+        """Return the user bytes of a packet of ``onwire`` bytes on this path; under 1 for none."""
         return self.envelope.largest_plaintext(onwire - self.headers) - FULL_HEADER_SIZE
 
     @property
@@ -78,7 +94,7 @@ class PathSizes(NamedTuple):
 
     @property
     def overhead(self) -> int:
-        """Bytes of all headers, salt and hash; what pads the ciphertext is not counted.
+        """The bytes of all headers, salt and hash. Padding is not counted.
 
         See knet_link_get_status(3), ``proto_overhead``.
         """
@@ -86,6 +102,6 @@ class PathSizes(NamedTuple):
 
 
 def minimum_data_mtu(envelope: EnvelopeSizes) -> int:
-    """Return the data MTU before discovery: of the smallest path, with the largest headers."""
+    """Return the data MTU before discovery: that of the smallest path with the largest headers."""
     room = MIN_IPV4_MTU - IPV6_HEADER - SCTP_HEADERS
     return envelope.largest_plaintext(room) - FULL_HEADER_SIZE

@@ -315,7 +315,7 @@ def test_model_aead_and_what_is_beside_it(tmp_path: Path) -> None:
         ('"10.0.0.2", "10.1.0.2"', '"", ""', "it has no link"),
         ('"10.0.0.2", "10.1.0.2"', ", ".join(["''"] * 8 + ["'10.8.0.2'"]), "at most 8 links"),
         ('name = "beta"', "allow = ['10.0.0.1/8']", "is not a network"),
-        ('name = "beta"', "allow = ['10.0.0.9-10.0.0.1']", "is no range"),
+        ('name = "beta"', "allow = ['10.0.0.9-10.0.0.1']", "is not a range"),
         ('name = "beta"', "allow = ['10.0.0.1', '!10.0.0.1']", "the same addresses"),
         ('name = "beta"', "allow = '10.0.0.1'", "is not a list"),
         ("[[hosts]]\nid = 2", "[[host]]\nid = 2", "did you mean hosts?"),

@@ -121,7 +121,7 @@ def test_what_is_no_network_is_refused_and_named(network: str) -> None:
 def test_a_range_that_runs_backwards_or_across_ip_versions_is_refused(
     first: str, last: str
 ) -> None:
-    with pytest.raises(InvalidArgumentError, match="is no range"):
+    with pytest.raises(InvalidArgumentError, match="is not a range"):
         AclEntry.range(first, last)
 
 
@@ -139,7 +139,7 @@ def test_an_entry_can_be_put_before_others() -> None:
 
 @pytest.mark.parametrize("index", [-1, 1])
 def test_an_index_outside_of_the_list_is_refused(index: int) -> None:
-    with pytest.raises(InvalidArgumentError, match="is not 0 to 0"):
+    with pytest.raises(InvalidArgumentError, match="from 0 to 0"):
         AccessList().insert(index, AclEntry.address("10.0.0.1"))
 
 
@@ -158,7 +158,7 @@ def test_a_removed_entry_answers_no_more() -> None:
     assert acl.accepts("10.0.0.1")
     acl.remove(entry)
     assert not acl.accepts("10.0.0.1")
-    with pytest.raises(KnetError, match="no such entry") as caught:
+    with pytest.raises(KnetError, match="is not in the access list") as caught:
         acl.remove(entry)
     assert caught.value.errno == errno.ENOENT
 

@@ -56,8 +56,8 @@ async def test_a_flood_is_told_once_and_then_its_count(
     link = add_home(world, up=False)
     stranger = address(66)
     refused = (
-        f"link 0 to host 2: a packet from {stranger} is refused by the access list: no entry of it"
-        " is for that address"
+        f"link 0 to host 2: a packet from {stranger} is refused by the access list: no entry"
+        " matches that address"
     )
     counted = f"{refused} (repeated 37 times in 1.0 s)"
     async with trio.open_nursery() as nursery:
@@ -425,7 +425,7 @@ async def test_data_that_is_refused(logged: Logged) -> None:
                 "WARNING",
                 (
                     f"link 0 to host 2: a packet from {HOME} is refused by the access list: no"
-                    " entry of it is for that address"
+                    " entry matches that address"
                 ),
             ),
         )

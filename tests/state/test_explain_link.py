@@ -233,13 +233,13 @@ class TestDown:
         world = World()
         link = world.add_link(world.add_host(), dst=address(2))
         world.receive(Ping(2, 0, bytes(16), 0, True), address(7))
-        assert "access list: no entry of it is for that address;" in explain_link(link)
+        assert "access list: no entry matches that address;" in explain_link(link)
         entry = AclEntry.address("198.51.100.7")
         link.acl.append(AclEntry.network("198.51.100.4/30", accept=False))
-        said = "its entry 1, 198.51.100.4 to 198.51.100.7, rejects that;"
+        said = "entry 1, 198.51.100.4 to 198.51.100.7, rejects that address;"
         assert said in explain_link(link)
         link.acl.insert(0, entry)
-        assert "its entry 0, 198.51.100.7, accepts that by now;" in explain_link(link)
+        assert "entry 0, 198.51.100.7, now accepts that address;" in explain_link(link)
 
     async def test_the_peer_is_another_host_or_has_another_link(self) -> None:
         world = World()
