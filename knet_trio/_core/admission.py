@@ -1,20 +1,19 @@
-"""Who may speak on a link: what happens to a packet, by its kind, its link and where it came from.
+"""Admission: who may speak on a link, by the kind of a packet, its link and its source address.
 
-A packet says itself whose it is and which link it is for, and crypto says only that a member has
-made it, some time. So where it came from decides what it may do:
+The sender of a packet and the link it is for are claims of the packet itself; crypto proves only
+that a member made the packet at some time. So the source address decides what a packet may do:
 
-- Only the address that a link leads to acts for the peer. A static link has it from the program. A
-  dynamic link has it from a pong: to a ping that was sent to that address, with a stamp that nobody
-  else could have made (``stamps``). What was recorded proves nothing.
-- A ping from elsewhere may be of a peer that is there by now: behind a translator of addresses, or
-  after it got another one. The link asks: a ping to that place, a *challenge*. Until its pong has
-  come, nothing has changed.
-- Data and answers from elsewhere are nobody's.
-- An envelope of model ``aead`` tells which life of its host it is from, and only that whose pong
-  has brought back a stamp of now is believed (``confirmation``). Of another, a ping is a reason to
-  ask.
+- Only packets from the address that a link leads to act for the peer. A static link gets this
+  address from the program. A dynamic link gets it from a pong to a ping that was sent to that
+  address, with a stamp that nobody else could have made (``stamps``). A recording proves nothing.
+- A ping from elsewhere may come from a peer that has moved there: behind a translator of addresses,
+  or with another address. The link sends a ping to that place, a *challenge*. Nothing changes
+  before the pong to the challenge has come.
+- Data and answers from elsewhere are refused.
+- An envelope of model ``aead`` names the life of its host. Only the life whose pong has brought
+  back a current stamp is believed (``confirmation``). A ping of another life is a reason to ask.
 
-The table is that of ``docs/security.md``. The first row that fits decides.
+``docs/security.md`` has this table. The first row that fits decides.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from knet_trio.errors import DropCause
 
 
 class Feature(enum.Enum):
-    """Something that decides about a packet. Members are only ever compared by identity."""
+    """A property of a situation that decides about a packet. Members are compared by identity."""
 
-    # That of enums is a function in Python, and each packet would take seven calls of it.
+    # The hash of enums is a Python function, which each packet would call seven times.
     if TYPE_CHECKING:
 
         def __hash__(self) -> int: ...
@@ -40,7 +39,7 @@ class Feature(enum.Enum):
 
 
 class PacketKind(Feature):
-    """What a packet is."""
+    """The kind of a packet."""
 
     DATA = "data"
     PING = "ping"
@@ -50,14 +49,14 @@ class PacketKind(Feature):
 
 
 class LinkKind(Feature):
-    """How a link got the address it leads to."""
+    """The kind of a link: the program or the peer gives the address it leads to."""
 
     STATIC = "static"
     DYNAMIC = "dynamic"
 
 
 class LinkPhase(Feature):
-    """What a link is doing."""
+    """The phase of a link."""
 
     DISABLED = "disabled"
     SILENT = "down"
@@ -66,7 +65,7 @@ class LinkPhase(Feature):
 
 
 class Origin(Feature):
-    """Where a packet came from."""
+    """The source of a packet, as seen from its link."""
 
     PEER = "the address the link leads to"
     SIBLING = "the address of another link of its host that is up"
@@ -76,7 +75,7 @@ class Origin(Feature):
 
 
 class Action(enum.Enum):
-    """What happens to a packet that is not refused."""
+    """The handling of a packet that is not refused."""
 
     ACT = "is taken"
     ASK = "a ping goes to the address the link leads to, and then a pong; nothing else changes"
@@ -91,12 +90,16 @@ class Action(enum.Enum):
 
 
 class Situation(NamedTuple):
-    """What decides about a packet.
+    """All that decides about a packet.
 
     Attributes:
-        reachable: Whether the host can be reached, over whichever link.
-        believed: Whether the host is known to live the life that the packet was sealed in. Only
-            envelopes of model ``aead`` tell a life; packets of all others are believed.
+        packet: The kind of the packet.
+        link: The kind of the link.
+        phase: The phase of the link.
+        reachable: True if the host can be reached over any link.
+        origin: The source of the packet.
+        believed: True if the packet was sealed in the confirmed life of the host. Only envelopes of
+            model ``aead`` name a life; all other packets are believed.
     """
 
     packet: PacketKind
@@ -108,10 +111,16 @@ class Situation(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A row of the table: where all six fit, ``verdict`` holds. An empty set fits everything.
+    """A row of the table. It fits if all six sets fit; an empty set fits everything.
 
     Attributes:
-        verdict: What happens to the packet, or under which cause it is counted and goes no further.
+        packets: The kinds of packet that it fits.
+        links: The kinds of link that it fits.
+        phases: The phases of the link that it fits.
+        reachable: The values of ``Situation.reachable`` that it fits.
+        origins: The sources that it fits.
+        believed: The values of ``Situation.believed`` that it fits.
+        verdict: The handling of the packet, or the cause under which its drop is counted.
     """
 
     packets: frozenset[PacketKind]
@@ -123,7 +132,7 @@ class Rule(NamedTuple):
     verdict: Action | DropCause
 
     def fits(self, situation: Situation) -> bool:
-        """Return whether it is about ``situation``."""
+        """Return whether the rule fits ``situation``."""
         return (
             (not self.packets or situation.packet in self.packets)
             and (not self.links or situation.link in self.links)
@@ -141,7 +150,7 @@ _PING: Final = frozenset({PacketKind.PING})
 _PONG: Final = frozenset({PacketKind.PONG})
 _PROBE: Final = frozenset({PacketKind.PROBE})
 _REPLY: Final = frozenset({PacketKind.REPLY})
-# What is taken as it is, and brings no proof.
+# Packets that are taken as they are, and prove nothing.
 _TAKEN: Final = frozenset({PacketKind.DATA, PacketKind.PROBE, PacketKind.REPLY})
 
 _STATIC: Final = frozenset({LinkKind.STATIC})
@@ -166,29 +175,29 @@ RULES: Final = (
     #    packet  link      it is      host       from       its life  verdict
     Rule(_ANY,   _ANY,     _ANY,      _ANY,      _NOWHERE,  _ANY,     DropCause.IMPOSSIBLE_SOURCE),
     Rule(_ANY,   _ANY,     _ANY,      _ANY,      _REJECTED, _ANY,     DropCause.ACCESS_LIST),
-    # Silence, so that the other end takes its end down too and uses another link.
+    # No answer, so that the peer takes its end of the link down too and uses another link.
     Rule(_ANY,   _ANY,     _DISABLED, _ANY,      _ANY,      _ANY,     DropCause.LINK_DISABLED),
-    # It may be a recording, as long as nothing of that life has answered. A ping is answered, so
-    # that the peer finds out that this host is there, and asks it in turn.
+    # It may be a recording until that life has answered a ping. A ping is answered, so that the
+    # peer finds out that this host is there and asks it in turn.
     Rule(_PING,  _STATIC,  _ANY,      _ANY,      _ANY,      _OTHER,   Action.ASK),
     Rule(_PING,  _DYNAMIC, _ANY,      _ANY,      _PEER,     _OTHER,   Action.ASK),
     Rule(_TAKEN, _ANY,     _ANY,      _ANY,      _ANY,      _OTHER,   DropCause.UNCONFIRMED),
-    # A peer that has begun to answer may have found this host before this host found it: its first
-    # messages are not to be lost for that. And a link may be down here that is still up there.
+    # A peer that has begun to answer may have its end of the link up already: its first messages
+    # must not be lost. Also, a link that is down here may still be up there.
     Rule(_DATA,  _ANY,     _SILENT,   _LOST,     _PEER,     _ANY,     DropCause.PEER_UNREACHABLE),
     Rule(_DATA,  _ANY,     _ANY,      _ANY,      _PEER,     _ANY,     Action.ACT),
     Rule(_PING,  _ANY,     _ANY,      _ANY,      _PEER,     _ANY,     Action.ACT),
-    # Access lists do not compare ports, and without them the link's own address is all there is.
+    # Access lists do not compare ports; without access lists only the link's own address counts.
     Rule(_PING,  _STATIC,  _ANY,      _ANY,      _ANY,      _ANY,     Action.ANSWER),
-    # A peer that is not reached waits for a pong, by which it finds out that this host is there.
+    # While the link is down, the peer waits for a pong to find out that this host is there.
     Rule(_PING,  _DYNAMIC, _DOWN,     _ANY,      _ANY,      _ANY,     Action.GREET),
     Rule(_PING,  _DYNAMIC, _UP,       _ANY,      _ANY,      _ANY,     Action.CHALLENGE),
     Rule(_PONG,  _ANY,     _ANY,      _ANY,      _PEER,     _ANY,     Action.CHECK),
     Rule(_PONG,  _DYNAMIC, _ANY,      _ANY,      _ANY,      _ANY,     Action.FOLLOW),
     Rule(_PROBE, _ANY,     _ANY,      _ANY,      _PEER,     _ANY,     Action.ACT),
     Rule(_PROBE, _STATIC,  _ANY,      _ANY,      _ANY,      _ANY,     Action.ANSWER),
-    # The coming libknet finds the link to reply on by address, without the port. That a reply is
-    # real is shown by the number that was drawn for its probe.
+    # The next libknet picks the link to reply on by address, without the port. The number that was
+    # drawn for the probe shows that a reply is real.
     Rule(_REPLY, _ANY,     _ANY,      _ANY,      _ITS_HOST, _ANY,     Action.ACT),
     Rule(_ANY,   _ANY,     _ANY,      _ANY,      _ANY,      _ANY,     DropCause.UNKNOWN_ADDRESS),
 )
@@ -201,16 +210,16 @@ VERDICTS: Final[dict[Situation, Action | DropCause]] = {
         product(PacketKind, LinkKind, LinkPhase, (False, True), Origin, (False, True)),
     )
 }
-"""What happens in each situation."""
+"""The verdict in each situation."""
 
 _BROADCAST: Final = IPv4Address("255.255.255.255")
 
 
 def is_possible(source: Place) -> bool:
-    """Return whether somebody can have the address ``source``.
+    """Return whether a host can have the address ``source``.
 
-    Nobody sends from port 0, or from a multicast or broadcast address. Who answered such a packet
-    would answer to many.
+    No host sends from port 0, or from a multicast or broadcast address. An answer to such an
+    address would go to many hosts.
     """
     host, port = source
     if not port:

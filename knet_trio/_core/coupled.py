@@ -1,4 +1,4 @@
-"""Datagrams of one size that lie behind each other in memory, as a train of them is sent."""
+"""Datagrams of one size that are adjacent in memory, ready to be sent as a train."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from knet_trio._core.parted import Parted
 class Coupled(Sequence[bytes]):
     """Datagrams of one size in one piece; the last may be shorter.
 
-    Whoever sends trains takes the bytes as they are. To all others it is a sequence of bytes.
+    Senders of trains take the whole view as it is. For everything else this is a sequence of bytes.
 
     Args:
         data: The datagrams.
-        size: The bytes of each of them, at least 1.
+        size: The size of each datagram in bytes, at least 1.
 
     Attributes:
-        view: The datagrams, as a view of what they were made of.
-        size: The bytes of each but the last.
+        view: A view of ``data``.
+        size: The size of each datagram but the last, in bytes.
     """
 
     __slots__ = ("_count", "size", "view")
@@ -49,12 +49,12 @@ class Coupled(Sequence[bytes]):
             return Coupled(self.view[start * self.size : end * self.size], self.size)
         place = index + self._count if index < 0 else index
         if not 0 <= place < self._count:
-            raise IndexError("there are not so many datagrams")
+            raise IndexError("index is past the last datagram")
         return bytes(self.view[place * self.size : (place + 1) * self.size])
 
 
 def size_of(datagrams: Sequence[bytes], count: int) -> int:
-    """Return the bytes of the first ``count`` of ``datagrams`` together."""
+    """Return the total size of the first ``count`` of ``datagrams``, in bytes."""
     if type(datagrams) is Coupled:
         return min(count * datagrams.size, len(datagrams.view))
     if type(datagrams) is Parted:
@@ -65,7 +65,7 @@ def size_of(datagrams: Sequence[bytes], count: int) -> int:
 
 
 def joined(train: Sequence[bytes]) -> tuple[bytes | memoryview, int]:
-    """Return datagrams of one size, the last maybe shorter, in one piece, and the size."""
+    """Return datagrams of one size, the last maybe shorter, in one piece, and that size."""
     if isinstance(train, Coupled):
         return train.view, train.size
     return b"".join(train), len(train[0])

@@ -1,7 +1,7 @@
-"""Recognising copies of control packets that somebody recorded.
+"""The detection of recorded control packets.
 
-The protocol has no field for that. It has fields that come back as they were sent, and fields that
-no host sends twice.
+The protocol has no field for that. But it has fields that the peer sends back unchanged, and fields
+in which no host sends the same value twice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from knet_trio._core.onwire import TIME_SIZE
 
-# The pings that are remembered of one link, and the probes that may be on their way.
+# The pings remembered for one link, and the probes without a reply.
 MAX_PINGS: Final = 1024
 MAX_PROBES: Final = 128
 _NUMBERS: Final = 0x10000
@@ -22,33 +22,35 @@ _EMPTY: Final = array("H")
 
 
 class SeenPings:
-    """The stamps of pings that came before.
+    """The stamps of the last pings that came.
 
-    No host sends a stamp twice, so the second time it is a copy. With more than ``limit`` the
-    oldest is forgotten.
+    No host sends a stamp twice, so a ping with a known stamp is a copy. With more than ``limit``
+    stamps the oldest is forgotten.
 
     ::
 
         ring      | stamp 2049 | stamp 2050 | stamp 1027 | ... | stamp 2048 |
-        newest    by bucket of a hash, the number of the stamp that came last
+        newest    by bucket of a hash, the number of the newest stamp
         before    by place in the ring, the number of the stamp before it in its bucket
 
-    A stamp is looked for from the newest of its bucket backwards, as far as the ring goes. So each
-    takes 20 bytes, an eighth of what a dictionary takes for it: there may be thousands of links.
+    The search for a stamp goes from the newest of its bucket backwards, to the end of the ring. So
+    a stamp takes 20 bytes, an eighth of what it takes in a dictionary: there may be thousands of
+    links.
 
-    Numbers are kept in 16 bits. One that has left the ring long ago may pass for a newer one. That
-    can only lead to stamps that are compared and differ, and since ages have to grow from one to
-    the next, the walk ends.
+    Numbers have 16 bits. The number of a stamp that left the ring long ago may pass for a newer
+    one. Then stamps are compared that differ, which is harmless. Since ages have to grow from one
+    stamp to the next, the search ends.
 
     Args:
-        limit: How many are remembered, 1 to 32768.
+        limit: The number of stamps that are remembered, 1 to 32768.
     """
 
     __slots__ = ("_before", "_count", "_limit", "_newest", "_ring")
 
     def __init__(self, limit: int = MAX_PINGS) -> None:
         self._limit = limit
-        # The number of the last stamp. What is zero at first is thereby no number in the ring.
+        # The number of the last stamp. It starts so high that the initial zeros in `_newest` and
+        # `_before` are not numbers in the ring.
         self._count = limit
         self._ring = bytearray()
         self._newest = self._before = _EMPTY
@@ -60,7 +62,7 @@ class SeenPings:
         ring, count, limit = self._ring, self._count, self._limit
         if not ring:
             return False
-        # The seed of the hash is drawn for each process, so nobody can fill one bucket.
+        # Each process has its own hash seed, so an attacker cannot fill one bucket.
         number = self._newest[hash(stamp) % limit]
         age, last_age = count - number & _MASK, -1
         while last_age < age < limit:
@@ -71,7 +73,7 @@ class SeenPings:
         return False
 
     def add(self, stamp: bytes) -> None:
-        """Remember a ping with ``stamp``, of 16 bytes."""
+        """Remember the 16 bytes of ``stamp``."""
         limit = self._limit
         if not self._ring:
             self._ring = bytearray(TIME_SIZE * limit)
@@ -84,7 +86,7 @@ class SeenPings:
         self._newest[bucket] = count & _MASK
 
     def is_copy(self, stamp: bytes) -> bool:
-        """Return whether a ping with ``stamp`` came before, and remember it."""
+        """Return whether a ping with ``stamp`` came before; remember the stamp."""
         if stamp in self:
             return True
         self.add(stamp)
@@ -92,11 +94,14 @@ class SeenPings:
 
 
 class ProbeNumbers:
-    """Numbers that take the place of the size in path MTU probes, which the peer sends back.
+    """The random numbers in the size field of path MTU probes, which the peer sends back.
 
-    If it were the size itself, the reply to an earlier probe of that size would do for the next.
-    Each number is drawn by ``randbelow`` and good for one reply. Of more than ``limit`` without a
-    reply, the oldest is forgotten.
+    With the size itself in this field, a recorded reply to an earlier probe of that size would be
+    taken for a new one. Each number is good for one reply.
+
+    Args:
+        randbelow: Returns a random number below its argument.
+        limit: The most probes without a reply. With more, the oldest is forgotten.
     """
 
     def __init__(self, randbelow: Callable[[int], int], limit: int = MAX_PROBES) -> None:
@@ -108,7 +113,7 @@ class ProbeNumbers:
         return len(self._sizes)
 
     def draw(self, size: int) -> int:
-        """Return a number for a probe of ``size`` bytes."""
+        """Return a new number for a probe of ``size`` bytes."""
         number = self._randbelow(_NUMBERS)
         while number in self._sizes:
             number = self._randbelow(_NUMBERS)
@@ -118,5 +123,5 @@ class ProbeNumbers:
         return number
 
     def take(self, number: int) -> int | None:
-        """Return the size that the probe with ``number`` asked about; None if there was none."""
+        """Return the size of the probe with ``number``, in bytes; None if there was none."""
         return self._sizes.pop(number, None)

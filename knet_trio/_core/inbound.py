@@ -1,4 +1,4 @@
-"""One host's data on its way in: each message once, whole, and a fresh start when it is due."""
+"""The receiving end of one host's data: each message once and whole, also after restarts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from knet_trio._core.runs import DataRun
 from knet_trio._core.window import SequenceWindow
 from knet_trio.errors import DropCause
 
-# Numbers go round: up to half of them lie ahead, the others behind.
+# Numbers wrap around: half of them are ahead of a number, the others behind.
 _HALF: Final = 0x8000
 
 
@@ -20,19 +20,20 @@ class InboundSequence:
 
     Args:
         drop: Called with the cause of each packet or message that is dropped.
+        buffers: The most messages that may wait for fragments at once.
     """
 
     def __init__(self, drop: Callable[[DropCause], None], buffers: int = DEFAULT_BUFFERS) -> None:
         self._drop = drop
         self._window = SequenceWindow()
         self._reassembly = Reassembly(drop, self._window, buffers)
-        # By link, the number its last scheduled ping told, since the host was last seen to start.
+        # By link, the number in the last scheduled ping since the host was last seen to start.
         self._told_by: dict[int, int] = {}
         self._last_forced: int | None = None
         self._data_since_forced = False
         self._contact = False
-        # What speaks next may be another life of the host than what is known of it. Its pings
-        # since contact was lost told this number last.
+        # The next packet may come from a host that has started again. `_told` is the number in its
+        # last ping since contact was lost.
         self._in_doubt = False
         self._told: int | None = None
         # Where packets are told from copies, the same until one of them comes.
@@ -40,26 +41,30 @@ class InboundSequence:
 
     @property
     def newest(self) -> int | None:
-        """The newest number seen, None if there was none since the last fresh start."""
+        """The newest number that came, None if none came since the last fresh start."""
         return self._window.newest
 
     @property
     def pending(self) -> int:
-        """How many messages wait for fragments."""
+        """The number of messages that wait for fragments."""
         return len(self._reassembly)
 
     def set_buffers(self, buffers: int) -> None:
-        """Set how many messages may wait for fragments at once."""
+        """Set the most messages that may wait for fragments at once."""
         self._reassembly.set_limit(buffers)
 
     def receive(self, data: Data, is_newest: bool | None = None) -> bytes | None:
-        """Take one data packet; return the message if this completes one not seen before.
+        """Take one data packet.
 
         Args:
             data: The packet.
-            is_newest: Where the envelope tells the host's life, and packets of it from copies:
-                whether this is the newest data of its life. Then a number shows no start of the
-                host, and only that of the newest may be too far off. None where it does not.
+            is_newest: None if the envelope does not name the host's life. Else the envelope shows
+                restarts and copies, numbers do not show that the host has started again, and this
+                is True if the packet is the newest data of its life: only then may its number be too
+                far off.
+
+        Returns:
+            The message, if the packet completes one that was not delivered before; else None.
         """
         self._data_since_forced = True
         seq = data.seq
@@ -86,7 +91,15 @@ class InboundSequence:
         return payload
 
     def receive_whole(self, seq: int, is_newest: bool | None = None) -> bool:
-        """Take a message that came in one packet; return False if its number was seen."""
+        """Take a message that came in one packet.
+
+        Args:
+            seq: The number of the message.
+            is_newest: As in ``receive``.
+
+        Returns:
+            True if the message is new; False if it was dropped.
+        """
         self._data_since_forced = True
         window = self._window
         if is_newest is None:
@@ -100,7 +113,7 @@ class InboundSequence:
             if not is_newest and window.is_too_far(seq):
                 self._drop(DropCause.DUPLICATE)
                 return False
-        # Most come in their order: the next number, that nothing is known of.
+        # Most messages come in order: with the next number, which has no mark yet.
         if window.deliver_next(seq):
             return True
         if window.advance(seq):
@@ -112,9 +125,14 @@ class InboundSequence:
         return True
 
     def receive_run(self, run: DataRun, is_newest: bool | None = None) -> list[bytes]:
-        """Take data packets of one run; return the messages that they complete.
+        """Take the data packets of one run, with the same effect as one by one.
 
-        What happens is what would happen if they came one by one.
+        Args:
+            run: The packets.
+            is_newest: As in ``receive``, for each packet when its turn comes.
+
+        Returns:
+            The messages that the packets complete.
         """
         if is_newest is None:
             if self._in_doubt or self._numbers_in_doubt:
@@ -141,7 +159,7 @@ class InboundSequence:
         return self._receive_each(run)
 
     def _is_any_too_far(self, run: DataRun) -> bool:
-        """Whether the number of a packet in ``run`` may start the window again."""
+        """Return whether the number of a packet in ``run`` may start the window again."""
         window = self._window
         last = run.seq + run.message_count - 1
         return window.is_too_far(run.seq) or window.is_too_far(last)
@@ -153,7 +171,7 @@ class InboundSequence:
     def _count_seen(self, run: DataRun) -> int:
         """Return how many packets at the start of ``run`` are of messages that were delivered.
 
-        So many may come twice: over another link, say.
+        Many packets may come twice, for example over another link.
         """
         messages = self._window.count_delivered(run.seq, run.message_count)
         if run.cycle == 1 or not messages:
@@ -166,8 +184,8 @@ class InboundSequence:
         if run.cycle < run.frag_num:
             return self._receive_in_turns(run)
         count, each = len(run.payloads), run.frag_num
-        # First the rest of a message that an earlier run has begun, then messages that are all
-        # here, then the beginning of one.
+        # First the rest of a message that an earlier run has begun, then whole messages, then the
+        # beginning of another one.
         start = min((1 - run.frag_seq) % each, count)
         end = count - (count - start) % each
         received: list[bytes] = []
@@ -182,7 +200,7 @@ class InboundSequence:
         return received
 
     def _receive_in_turns(self, run: DataRun) -> list[bytes]:
-        """Take some fragments of each of several messages."""
+        """Take the first fragments of each of several messages."""
         received: list[bytes] = []
         payloads, seq, first, start = run.payloads, run.seq, run.frag_seq, 0
         for end in (*run.ends(), len(payloads)):
@@ -191,7 +209,7 @@ class InboundSequence:
         return received
 
     def _receive_one_of_each(self, run: DataRun) -> list[bytes]:
-        """Take one fragment of each of several messages, mostly the last one missing."""
+        """Take one fragment of each of several messages, mostly the only one that is missing."""
         window, reassembly = self._window, self._reassembly
         received: list[bytes] = []
         for seq, payload in enumerate(run.payloads, run.seq):
@@ -209,7 +227,7 @@ class InboundSequence:
         return received
 
     def _receive_whole_messages(self, run: DataRun) -> list[bytes]:
-        """Take the packets of messages that are all in ``run``, none missing."""
+        """Take the packets of messages that are whole in ``run``."""
         payloads, each = run.payloads, run.frag_num
         starts = range(0, len(payloads), each)
         if _fit_together(payloads, each) and self._window.advance_delivered(run.seq, len(starts)):
@@ -223,7 +241,17 @@ class InboundSequence:
     def _receive_part(
         self, run: DataRun, seq: int, first: int, payloads: list[bytes]
     ) -> list[bytes]:
-        """Take fragments of one message of ``run``, from number ``first`` on."""
+        """Take fragments of one message of ``run``.
+
+        Args:
+            run: The run.
+            seq: The number of the message.
+            first: The number of the first fragment.
+            payloads: The payloads of the fragments.
+
+        Returns:
+            The message in a list if it is whole; else an empty list.
+        """
         window, reassembly = self._window, self._reassembly
         if len(payloads) > 1:
             if window.advance(seq):
@@ -241,25 +269,32 @@ class InboundSequence:
         return [payload for payload in received if payload is not None]
 
     def ping_received(self, seq: int, *, timed: bool, link: int = 0) -> None:
-        """Start afresh if the ping, which came over ``link``, shows that the host did.
+        """Start afresh if a ping shows that the host has started again.
 
-        A scheduled ping with number 0 comes from a host that has sent nothing yet, so all that is
-        known of its numbers is of an earlier life, if the same link told another number before:
-        on a slow link the pings from before its first message come after those of others. A
-        forced one comes every 8191 messages: if none of them was for this host, what it knows of
-        the numbers is too old to judge by. One with a number from before what came since says
-        nothing: it is late, or somebody's copy.
+        A scheduled ping with number 0 comes from a host that has sent no message yet. If an earlier
+        ping over the same link had another number, the host has started again, and all known
+        numbers are of an earlier life. Pings over other links do not count: on a slow link the
+        pings from before the first message may come after later pings over other links.
+
+        A forced ping comes every 8191 messages. If no data came since the last one, the known
+        numbers are too old to compare with. A forced ping with a number behind the newest is
+        ignored: it is late, or a copy.
+
+        Args:
+            seq: The number in the ping.
+            timed: True for a scheduled ping, False for a forced one.
+            link: The id of the link that the ping came over.
         """
         self._told = seq
         if timed:
             before = self._told_by.get(link)
             if before and not seq:
-                # On the other links it will say the same.
+                # The pings over the other links will have 0 too.
                 self._told_by.clear()
                 self.clear()
             elif not self._contact and _is_behind(seq, before):
-                # Some of its messages came though there was no contact yet, and now it may have
-                # started again: nobody would have lost contact for that.
+                # Messages came before there was contact, and the host may have started again since.
+                # Without contact there is no loss of contact that would show it.
                 self._in_doubt = True
             self._told_by[link] = seq
         elif seq != self._last_forced and not _is_behind(seq, self._window.newest):
@@ -269,7 +304,7 @@ class InboundSequence:
             self._data_since_forced = False
 
     def restarted(self) -> None:
-        """Forget all that is known of the host's numbers: it is another life of it now."""
+        """Forget everything about the host's numbers, since the host has another life now."""
         self.clear()
         self._told_by.clear()
         self._told = self._last_forced = None
@@ -287,10 +322,10 @@ class InboundSequence:
         self._contact = True
 
     def contact_lost(self) -> None:
-        """Note that the last link to the host went down: unfinished messages are given up.
+        """Note that the last link to the host went down; give up its incomplete messages.
 
-        Its numbers are kept until it shows whether it is still the same: copies of old messages
-        that a slow network delivers only then must not pass for new ones.
+        Its numbers are kept until the host shows whether it has started again: copies of old
+        messages that a slow network delivers late must not pass for new ones.
         """
         self._reassembly.clear()
         self._contact = False
@@ -298,12 +333,15 @@ class InboundSequence:
         self._told = None
 
     def _resolve(self, seq: int) -> None:
-        """Judge by the number it told last whether the host started again meanwhile.
+        """Decide whether the host has started again since contact was lost.
 
-        That is judged when there is data again and not by the first ping: it may start again as
-        long as there is no contact, and a ping may be late. A host that goes on counts on. If it
-        did start again and counts beyond what is known of it already, none of its next numbers is
-        marked, so keeping the marks does no harm.
+        The decision is made when data comes again, not at the first ping: the host may start again
+        as long as there is no contact, and a ping may be late. A host that has not started again
+        counts on. If the host has started again and already counts beyond the newest known number,
+        none of its next numbers is marked, so keeping the marks does no harm.
+
+        Args:
+            seq: The number in its last ping, or in the data if no ping came.
         """
         self._in_doubt = False
         if _is_behind(seq, self._window.newest):
@@ -322,13 +360,13 @@ class InboundSequence:
             self.clear()
 
     def clear(self) -> None:
-        """Forget all numbers and unfinished messages: the host started again."""
+        """Forget all numbers and incomplete messages, since the host has started again."""
         self._window.clear()
         self._reassembly.clear()
 
 
 def _fit_together(payloads: Sequence[bytes], each: int) -> bool:
-    """Whether ``payloads`` are messages of ``each`` fragments, whose sizes are as they must be."""
+    """Return whether ``payloads``, taken in groups of ``each``, have the sizes of fragments."""
     sizes = list(map(len, payloads))
     for start in range(0, len(sizes), each):
         size, last = sizes[start], sizes[start + each - 1]

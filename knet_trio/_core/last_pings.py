@@ -1,4 +1,4 @@
-"""What became of the last pings of a link: how many were lost, and how long the others took."""
+"""The loss and the round trips of the last pings of a link."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 from knet_trio._core.percentile import percentile
 
 LAST_PINGS: Final = 100
-"""How many pings the figures are of."""
+"""The number of pings that the figures cover."""
 
 MOST_AWAITED: Final = 1024
-"""For how many pings an answer is awaited at once. Of more, the oldest is given up."""
+"""The most pings that wait for an answer at once. With more, the oldest counts as lost."""
 
 _LOST: Final = math.inf
 
@@ -22,10 +22,10 @@ class PingFigures(NamedTuple):
     """Figures of the last pings. Times are seconds, None without a sample.
 
     Attributes:
-        loss: The share of pings that were not answered in time, 0 to 1.
-        jitter: The mean difference between a round trip and the next.
-        p50: What half of the round trips did not exceed.
-        p99: What 99 % of them did not exceed.
+        loss: The share of the pings that were not answered in time, 0 to 1.
+        jitter: The mean difference between one round trip and the next.
+        p50: The round trip that half of the pings did not exceed.
+        p99: The round trip that 99 % of the pings did not exceed.
     """
 
     loss: float | None
@@ -35,27 +35,36 @@ class PingFigures(NamedTuple):
 
 
 class LastPings:
-    """Keeps what became of the last pings. A ping counts once it is answered or given up."""
+    """The results of the last pings. A ping counts once it is answered or given up as lost."""
 
     def __init__(self) -> None:
-        # When the pings without an answer were sent, the earliest first.
+        # When the pings that wait for an answer were sent, the earliest first.
         self._awaited: dict[float, None] = {}
-        # Of each ping that is no longer awaited, two numbers: when it was sent, and its round trip,
-        # ``_LOST`` for none. An array, since there may be thousands of links.
+        # Two numbers for each ping that has a result: when it was sent, and its round trip
+        # (``_LOST`` for none). An array, since there may be thousands of links.
         self._ended = array("d")
 
     def sent(self, at: float, timeout: float) -> None:
-        """Note that a ping was sent at that time; give up those that are older than ``timeout``."""
+        """Note that a ping was sent, and give up earlier pings without an answer.
+
+        Args:
+            at: When it was sent, in seconds.
+            timeout: After how many seconds a ping without an answer is lost.
+        """
         self._give_up(at - timeout)
         if len(self._awaited) == MOST_AWAITED:
             self._lose(next(iter(self._awaited)))
         self._awaited[at] = None
 
     def answered(self, sent: float, seconds: float) -> bool:
-        """Note that the ping of that time was answered after ``seconds``, in time.
+        """Note that a ping was answered in time.
+
+        Args:
+            sent: When the ping was sent, in seconds.
+            seconds: The round trip.
 
         Returns:
-            Whether it was awaited: a copy of an answer is none.
+            True if the answer was awaited; False for a copy of an answer.
         """
         if sent not in self._awaited:
             return False
@@ -63,14 +72,14 @@ class LastPings:
         return True
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Forget all pings."""
         self._awaited.clear()
         del self._ended[:]
 
     def figures(self, since: float = -math.inf) -> PingFigures:
-        """Return the figures of those that were sent since then.
+        """Return the figures of the pings that were sent from ``since`` on.
 
-        Whether a ping is lost is found out when a later one is sent.
+        A ping counts as lost only when a later ping is sent.
         """
         pairs = zip(self._ended[::2], self._ended[1::2], strict=True)
         ended = [seconds for sent, seconds in pairs if sent >= since]
@@ -96,7 +105,7 @@ class LastPings:
         self._end(sent, _LOST)
 
     def _end(self, sent: float, seconds: float) -> None:
-        """Note what became of a ping that was awaited."""
+        """Record the result of a ping that waited for an answer."""
         del self._awaited[sent]
         ended = self._ended
         ended.append(sent)

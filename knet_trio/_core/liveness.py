@@ -1,4 +1,4 @@
-"""Pings and pongs to up and down, for one link.
+"""The heartbeat of one link: from pings and pongs to up and down.
 
 ::
 
@@ -6,16 +6,17 @@
      ^                                                   |
      +--- no pong within the adjusted timeout, or -------+
           this machine says the peer cannot be reached, or
-          the network does, and the peer does not answer
+          the network says so, and the peer does not answer
 
 The adjusted timeout is ``pong_timeout * backoff + 2 * latency``. ``backoff`` is 10 when the link is
-configured and each time it goes down, and falls by one a second to 1, so that a link that has
-just come back is not declared dead again by its first hiccup.
+configured and each time it goes down. It falls by one a second to 1, so that a link that has just
+come back does not go down again at its first hiccup.
 
-Long before that a link that is up can be ``suspect``: a pong is later than the usual round trip and
-its variation (as RFC 6298 smooths them) allow, or a send has failed since the last ping that was
-answered, or the network says that the peer cannot be reached. It is still up; whoever has another
-link will use that too. What the network says is anybody's word: `inquiry` has what follows from it.
+Long before it goes down, a link can be ``suspect``: a pong is later than the usual round trip and
+its variation (smoothed as in RFC 6298) allow, a send has failed since the last ping that was
+answered, or the network says that the peer cannot be reached. A suspect link is still up, but
+senders that have another link use that one too. Anybody can forge an error of the network:
+`inquiry` says how such an error is checked.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ DEFAULT_PONG_TIMEOUT: Final = 2.0
 DEFAULT_LATENCY_SAMPLES: Final = 2048
 DEFAULT_PONG_COUNT: Final = 5
 INITIAL_BACKOFF: Final = 10
-# A poll this many seconds late says that this process was not running. What arrived meanwhile has
-# not been looked at, and gets at least as long for that.
+# A poll that comes so many seconds late shows that this process was not running. Packets that came
+# meanwhile have not been read, and there are at least so many seconds to read them.
 STALL: Final = 0.05
-# What a busy machine adds to a round trip now and then, in seconds.
+# The seconds that a busy machine adds to a round trip now and then.
 SUSPECT_SLACK: Final = 0.02
 
 
 class PongOutcome(enum.Enum):
-    """What a pong meant."""
+    """The effect of a pong."""
 
     COUNTED = enum.auto()
     LATE = enum.auto()
@@ -50,17 +51,32 @@ class PongOutcome(enum.Enum):
 
 
 class Liveness:
-    """The heartbeat of one link. ``interval`` and ``timeout`` are seconds.
+    """The heartbeat of one link. All times are seconds.
 
-    Call ``poll`` when ``deadline`` has come, and send a ping carrying ``ping_time(now)`` when it
-    says so; hand the time that each pong brings back to ``pong_received``.
+    Call ``poll`` when ``deadline`` has come, and send a ping carrying ``ping_time(now)`` when
+    ``poll`` says so. Pass the time that each pong brings back to ``pong_received``.
+
+    Args:
+        now: The time.
+        interval: The time between pings.
+        timeout: The time without a pong after which the link is down, before it is adjusted.
+        samples: The most round trips that the average latency is made of.
+        pong_count: After how many counted pongs one more takes the link up.
 
     Attributes:
-        inquiry: What is done about an error of the network, to be read only.
-        late_pongs: How many pongs came later than ``timeout``.
-        late_pong: The round trip of the last of them, None before the first.
-        late_at: When that came.
-        round_trips: How long the pings took that were answered in time, to be read only.
+        connected: True if the link is up.
+        latency: The average round trip.
+        latency_min: The shortest round trip, None before the first.
+        latency_max: The longest round trip, None before the first.
+        latency_samples: The number of round trips in ``latency``.
+        last_pong: When the last pong came in time, None before the first.
+        late_pongs: The number of pongs that came later than ``timeout``.
+        late_pong: The round trip of the last late pong, None before the first.
+        late_at: When the last late pong came, None before the first.
+        counted: The number of pongs that have counted towards taking the link up.
+        next_ping: When the next scheduled ping is due.
+        round_trips: The histogram of the pings that were answered in time. Read only.
+        inquiry: The inquiry after an error of the network. Read only.
     """
 
     def __init__(
@@ -87,10 +103,10 @@ class Liveness:
         self.late_at: float | None = None
         self.counted: int = 0
         self.next_ping: float = now
-        # The times of the last ping to wherever, of the last one to where the link leads to, and of
+        # The time of the last ping to any place, of the last one to where the link leads, and of
         # the last one that was answered.
         self._newest = self._sent = self._answered = -math.inf
-        # When the first ping without an answer was sent, and the last ping before a send failed.
+        # The time of the first ping without an answer, and of the last ping before a failed send.
         self._waiting_since: float | None = None
         self._doubted_after: float | None = None
         self._smooth = 0.0
@@ -104,22 +120,22 @@ class Liveness:
 
     @property
     def deadline(self) -> float:
-        """When ``poll`` has to be called next."""
+        """When to call ``poll`` next, in seconds."""
         due = min(self.next_ping, self.inquiry.deadline)
         if not self.connected or not self._may_go_down(due):
             return due
         return min(due, self._down_at())
 
     def backoff(self, now: float) -> int:
-        """Return the factor by which the pong timeout is stretched at ``now``."""
+        """Return the factor of the pong timeout at ``now``."""
         return max(1, INITIAL_BACKOFF - int(now - self._backoff_since))
 
     def adjusted_timeout(self, now: float) -> float:
-        """Return after how many seconds without a pong the link is down."""
+        """Return the time without a pong after which the link is down, in seconds."""
         return self.timeout * self.backoff(now) + 2 * self.latency
 
     def overdue(self, now: float) -> float:
-        """Return the seconds since the last pong, or since the start while there was none."""
+        """Return the seconds since the last pong in time, or since the start before the first."""
         return now - (self._since if self.last_pong is None else self.last_pong)
 
     def suspect(self, now: float) -> bool:
@@ -132,21 +148,21 @@ class Liveness:
         return now - self._waiting_since > patience
 
     def doubt(self) -> None:
-        """Suspect the link, since a send has failed, until a ping from now on is answered."""
+        """Suspect the link after a failed send, until a ping sent from now on is answered."""
         self._doubted_after = self._newest
 
     def question(self, now: float, grace: float = 0.0) -> bool:
-        """Ask the peer of a link that is up whether it is there: the network says that it is not.
+        """Begin to ask the peer of a link that is up, since the network reports it unreachable.
 
-        The link is in doubt until a ping from now on is answered, and goes down if none is in time.
-        ``poll`` says when to send one; tell ``left`` that it has left.
+        The link is suspect until a ping sent from now on is answered, and goes down if none is
+        answered in time. ``poll`` says when to send a ping; call ``left`` when it has left.
 
         Args:
             now: The time in seconds.
-            grace: Seconds that the peer has beyond the usual.
+            grace: Seconds that the peer has beyond the usual time.
 
         Returns:
-            Whether that is news; it is not while the peer is being asked.
+            True if an inquiry begins; False if one is under way, or the link is down.
         """
         if not self.connected:
             return False
@@ -157,29 +173,29 @@ class Liveness:
         return True
 
     def left(self, sent: float, now: float) -> None:
-        """Note that the system took the ping of that time, to where the link leads to."""
+        """Note that the system took the ping of time ``sent`` to where the link leads."""
         self._last_pings.sent(sent, self.timeout)
         if self.inquiry.stage is not InquiryStage.QUIET:
             self.inquiry.asked(now, left=True)
 
     def found_no_room(self, now: float) -> None:
-        """Note that a ping to where the link leads to found no room in the socket."""
+        """Note that a ping to where the link leads found no room in the socket."""
         self.inquiry.asked(now, left=False)
 
     def refused(self, now: float) -> None:
-        """Note that this machine refused to send a ping to where the link leads to."""
+        """Note that this machine refused to send a ping to where the link leads."""
         self.inquiry.refused(now)
 
     def moved(self) -> None:
-        """Forget what was said of where the link led to: it leads elsewhere."""
+        """Forget all doubts about the old address, since the link leads elsewhere now."""
         self.inquiry.reset()
         self._doubted_after = None
 
     def excuse(self, now: float) -> None:
         """Do not count the time since ``deadline`` as silence: this process was not running.
 
-        The peer has as long to answer a new ping as the process was away, but no longer than
-        ``timeout``. Call it before a ``poll`` that is ``STALL`` seconds behind ``deadline``.
+        The peer has as long to answer a new ping as the process was stopped, but no longer than
+        ``timeout``. Call this before a ``poll`` that is ``STALL`` seconds behind ``deadline``.
         """
         patience = max(STALL, min(now - self.deadline, self.timeout))
         self._excused_until = now + patience + 2 * self.latency
@@ -196,15 +212,15 @@ class Liveness:
         if went_down:
             self.fail(now)
         elif self.counted and self.overdue(now) > self.adjusted_timeout(now):
-            # A peer that began to answer and does not any more is not on its way up.
+            # The peer began to answer and has stopped: the pongs so far do not count.
             self.counted = 0
         return ping_due or asks, went_down
 
     def poll_calm(self, now: float) -> bool:
-        """Do what ``poll`` does when a ping is due, and by the next one nothing else can be.
+        """Do the work of ``poll``, if a ping is due and nothing else can happen until the next one.
 
         Returns:
-            Whether that is so; if not, nothing has changed.
+            True if a ping is due; False if nothing has changed and ``poll`` must be called.
         """
         due, last_pong = self.next_ping, self.last_pong
         if (
@@ -223,18 +239,17 @@ class Liveness:
     def _ping_after(self, now: float) -> float:
         """Return when the ping after one at ``now`` is due.
 
-        Links of one interval share the moments of their pings, so that a process wakes once for all
-        of them. Whatever the delay of this call, the next is on time; missed ones are not made up
-        for.
+        Links of one interval ping at the same moments, so that a process wakes once for all of
+        them. A late call does not delay the next ping; missed pings are not made up for.
         """
         interval = self.interval
         due = math.ceil(now / interval) * interval
         return due + interval if due - now < interval / 2 else due
 
     def ping_time(self, now: float) -> float:
-        """Return what a ping sent at ``now`` carries: the time, different from that of any other.
+        """Return the time that a ping sent at ``now`` carries, unlike that of any other ping.
 
-        The ping goes to where the link leads to, and is waited for.
+        The ping goes to where the link leads; its pong is awaited.
         """
         self._sent = self.challenge_time(now)
         if self._waiting_since is None:
@@ -242,32 +257,43 @@ class Liveness:
         return self._sent
 
     def challenge_time(self, now: float) -> float:
-        """Return the same for a ping to another place, from where no answer is waited for."""
+        """Return the time that a ping to another place carries; its pong is not awaited."""
         if now <= self._newest:
             now = math.nextafter(self._newest, math.inf)
         self._newest = now
         return now
 
     def expects(self, now: float, sent: float) -> bool:
-        """Return whether a pong to a ping of that time would count now."""
+        """Return whether a pong that brings back the time ``sent`` would count at ``now``."""
         return self._is_news(sent) and now - sent <= self.timeout
 
     def _is_news(self, sent: float) -> bool:
-        """Whether a ping of that time was sent, and neither it nor a later one was answered."""
+        """Return whether a ping of time ``sent`` was sent, and neither it nor a later one answered.
+
+        Only the times of the last ping and of the last answer are known.
+        """
         return self._since <= sent <= self._newest and self._answered < sent
 
     def pong_received(self, now: float, sent: float) -> PongOutcome:
-        """Take the pong to a ping of that time into account, and return what it meant."""
+        """Take a pong into account.
+
+        Args:
+            now: The time in seconds.
+            sent: The time that the pong brings back: when its ping was sent.
+
+        Returns:
+            The effect of the pong.
+        """
         latency = now - sent
         if latency < 0.0:
             latency = 0.0
-        # On a path that changes their order, it may be the answer to one before the last.
+        # On a path that reorders packets, an earlier ping may be answered after a later one.
         if latency <= self.timeout and self._last_pings.answered(sent, latency):
             self.round_trips.add(latency)
         if not self._is_news(sent):
             return PongOutcome.UNEXPECTED
         self._answered = sent
-        # Where several are on their way, the next was sent an interval later.
+        # If several pings are on their way, the next one was sent an interval later.
         self._waiting_since = None if sent >= self._sent else sent + self.interval
         if self._doubted_after is not None and sent > self._doubted_after:
             self._doubted_after = None
@@ -299,18 +325,18 @@ class Liveness:
         self.inquiry.reset()
 
     def restart(self, now: float) -> None:
-        """Start from the beginning: down, pinging at once, with no pongs counted."""
+        """Start again: the link is down, pings at once, and has counted no pong."""
         self.fail(now)
         self.last_pong = None
         self.next_ping = now
         self._since = now
-        # Nobody waits for what was sent before.
+        # Answers to earlier pings do not count.
         self._answered = self._newest
         self._waiting_since = self._doubted_after = None
         self._last_pings.clear()
 
     def set_timers(self, now: float, interval: float, timeout: float, samples: int) -> None:
-        """Change the timers of a running link; the next ping keeps to the new interval."""
+        """Change the timers of a running link; the next ping is due within the new interval."""
         self.interval = interval
         self.timeout = timeout
         self.samples = samples
@@ -324,22 +350,22 @@ class Liveness:
         self.round_trips.clear()
 
     def last_pings(self, since: float = -math.inf) -> PingFigures:
-        """Return how many of the last pings, sent since then, were lost, and how long they took."""
+        """Return the figures of the last pings, of those sent from ``since`` on."""
         return self._last_pings.figures(since)
 
     def _may_go_down(self, when: float) -> bool:
-        """Whether the link may be down by ``when``; with pongs coming in, no is a quick answer."""
+        """Return whether the link may be down by ``when``: a quick check that mostly says no."""
         return self.last_pong is None or when >= self.last_pong + self.timeout
 
     def _down_at(self) -> float:
         return max(self._silence_ends(), self._excused_until)
 
     def _silence_ends(self) -> float:
-        """When silence since the last pong takes the link down."""
+        """Return when silence since the last pong takes the link down."""
         last = self._since if self.last_pong is None else self.last_pong
         backoff = self.backoff(last)
         while True:
-            # The backoff falls while the silence lasts: each step of it has its own end.
+            # The backoff falls during the silence: each of its steps has its own end.
             down_at = last + self.timeout * backoff + 2 * self.latency
             if backoff == 1:
                 return down_at

@@ -1,6 +1,6 @@
-"""Packets in and out of bytes (protocol version 1).
+"""Packets to bytes and back (protocol version 1).
 
-Every packet starts with the same six bytes, and its type says what follows::
+Every packet starts with the same six bytes; its type decides what follows::
 
      0        1        2                4        5        6
     +--------+--------+----------------+--------+--------+-----------------------
@@ -13,8 +13,8 @@ Every packet starts with the same six bytes, and its type says what follows::
     PMTUD          link u8, size 2 opaque bytes, filler up to the probed size
     PMTUD_REPLY    link u8, size 2 opaque bytes
 
-Integers are big-endian. ``time`` and ``size`` are echoed by the peer and read only by the node that
-wrote them, so what is in them is that node's own business.
+Integers are big-endian. The peer sends ``time`` and ``size`` back unchanged, and only the node that
+wrote them reads them, so each node may use them as it likes.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ MAX_LINKS: Final = 8
 MAX_CHANNELS: Final = 32
 MAX_MESSAGE: Final = 65536
 MAX_FRAGMENTS: Final = 255
-# libknet has had trouble with the last one: releases since 1.34 refuse it.
+# One less than the format allows: libknet since 1.34 refuses messages of 255 fragments.
 MAX_SENT_FRAGMENTS: Final = 254
 
 COMMON_HEADER_SIZE: Final = 6
 DATA_HEADER_SIZE: Final = 14
 PING_SIZE: Final = 26
 PMTUD_HEADER_SIZE: Final = 9
-# What the size arithmetic takes for a header, whatever the packet: the largest one.
+# The size of the largest header, which the size arithmetic uses for all packets.
 FULL_HEADER_SIZE: Final = 26
-# The shortest thing that can be told apart from noise: a common header and one byte more.
+# The shortest bytes that can be a packet: a common header and one byte more.
 MIN_PACKET_SIZE: Final = 7
 
 TIME_SIZE: Final = 16
@@ -63,12 +63,12 @@ _DATA = struct.Struct(">BBHBBHBBBBBb")
 _PING = struct.Struct(">BBHBBB16sHB")
 _PMTUD = struct.Struct(">BBHBBBH")
 
-# The second byte of data packets, and the sizes that they may have.
+# The second byte of data packets, and their smallest and largest size.
 _TYPE_DATA: Final = bytes((TYPE_DATA,))
 _SHORTEST: Final = DATA_HEADER_SIZE + 1
 _LONGEST: Final = DATA_HEADER_SIZE + MAX_MESSAGE
 
-# From this many fragments on, ``struct`` cuts a message up faster than slices do.
+# From this number of fragments on, ``struct`` cuts a message up faster than slices.
 _MANY_FRAGMENTS: Final = 12
 
 _DataFields = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
@@ -76,7 +76,7 @@ _PingFields = tuple[int, int, int, int, int, int, bytes, int, int]
 
 
 class Data(NamedTuple):
-    """One fragment of a message, or a whole one (``frag_num`` 1)."""
+    """A fragment of a message, or a whole message (``frag_num`` 1)."""
 
     node: int
     seq: int
@@ -89,7 +89,7 @@ class Data(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """A heartbeat. ``timed`` is False for one forced between the scheduled ones."""
+    """A heartbeat. ``timed`` is False if it was forced between the scheduled ones."""
 
     node: int
     link: int
@@ -99,7 +99,7 @@ class Ping(NamedTuple):
 
 
 class Pong(NamedTuple):
-    """The answer to a ping: the same fields from the other node."""
+    """The answer to a ping: the same fields, from the other node."""
 
     node: int
     link: int
@@ -109,7 +109,7 @@ class Pong(NamedTuple):
 
 
 class PmtudProbe(NamedTuple):
-    """A packet as large as the path is asked to carry. ``length`` is that of the whole packet."""
+    """A packet filled up to the size that is tried. ``length`` is the size of the whole packet."""
 
     node: int
     link: int
@@ -138,9 +138,10 @@ Packet = Data | Ping | Pong | PmtudProbe | PmtudReply
 
 
 def decode_untrusted(packet: bytes) -> Packet:
-    """Read one packet from the network.
+    """Decode one packet from the network.
 
-    Raises PacketError, and nothing else, for bytes that are not a packet of this protocol.
+    Raises:
+        PacketError: The bytes are not a valid packet of this protocol. Nothing else is raised.
     """
     length = len(packet)
     if length < MIN_PACKET_SIZE:
@@ -176,11 +177,11 @@ def decode_untrusted(packet: bytes) -> Packet:
 
 
 def read_data_untrusted(packet: bytes) -> _DataFields | None:
-    """Read the header of a data packet: the short way for what comes most.
+    """Decode the header of a data packet: a short path for the most frequent packets.
 
     Returns:
-        The fields, in their order; None if it is anything else, or not valid, which
-        ``decode_untrusted`` finds out.
+        The fields in their order. None if the packet is of another type or not valid;
+        ``decode_untrusted`` finds out which.
     """
     if packet[1:2] != _TYPE_DATA or not _SHORTEST <= len(packet) <= _LONGEST:
         return None
@@ -193,11 +194,11 @@ def read_data_untrusted(packet: bytes) -> _DataFields | None:
 
 
 def read_scheduled_untrusted(packet: bytes) -> _PingFields | None:
-    """Read a scheduled ping or the pong to one: the short way for what idle links do all day.
+    """Decode a scheduled ping, or the pong to one: a short path for the packets of idle links.
 
     Returns:
-        The fields, in their order; None if it is anything else, or not valid, which
-        ``decode_untrusted`` finds out.
+        The fields in their order. None if the packet is of another type or not valid;
+        ``decode_untrusted`` finds out which.
     """
     if len(packet) != PING_SIZE:
         return None
@@ -209,13 +210,13 @@ def read_scheduled_untrusted(packet: bytes) -> _PingFields | None:
 
 
 def read_link_untrusted(packet: bytes) -> tuple[int, int]:
-    """Return the ids of the host and of the link that a control packet names."""
+    """Return the ids of the host and of the link in a control packet."""
     _, _, node, _, _, link, _ = _PMTUD.unpack_from(packet)
     return node, link
 
 
 def is_clear_untrusted(datagram: bytes) -> bool:
-    """Return whether ``datagram`` can be read as it is."""
+    """Return whether ``datagram`` is a packet in clear."""
     try:
         decode_untrusted(datagram)
     except PacketError:
@@ -224,11 +225,15 @@ def is_clear_untrusted(datagram: bytes) -> bool:
 
 
 def is_surely_clear_untrusted(datagram: bytes, *, any_hash: bool) -> bool:
-    """Return whether ``datagram`` is a packet as it is, and hardly one that is sealed.
+    """Return whether ``datagram`` is a packet in clear, and hardly a sealed one by chance.
 
-    The bytes of a header that nobody reads are looked at too, so that what is encrypted does not
-    pass for clear by chance. What has only a hash is the packet and more: with ``any_hash``, where
-    such packets are to be expected, only those count that have one size.
+    The unused bytes of the header are checked too, so that an encrypted packet does not pass for
+    clear by chance.
+
+    Args:
+        datagram: The bytes from the network.
+        any_hash: True if packets with only a hash may come, which begin with the packet in clear.
+            Then only packets of a fixed size count: their size shows that there is no hash.
     """
     if len(datagram) < MIN_PACKET_SIZE or datagram[4] > 1 or datagram[5]:
         return False
@@ -253,8 +258,8 @@ def _decode_data(packet: bytes) -> Data:
         raise PacketError(DropCause.MALFORMED, f"channel {channel} is not 0 to {MAX_CHANNELS - 1}")
     if len(packet) - DATA_HEADER_SIZE > MAX_MESSAGE:
         raise PacketError(DropCause.MALFORMED, "more bytes than a message may have")
-    # A whole message has frag_seq 0. With several, 0 and past the end are outside of the message
-    # (CVE-2026-15813: such a number must never become an index).
+    # A whole message has frag_seq 0. With several fragments, 0 and numbers past the end are outside
+    # of the message (CVE-2026-15813: such a number must never become an index).
     if frag_num == 0 or frag_seq > frag_num or (frag_num > 1 and frag_seq == 0):
         raise PacketError(DropCause.BAD_FRAGMENT, f"fragment {frag_seq} of {frag_num}")
     return Data(
@@ -272,7 +277,7 @@ def _check_link(link: int) -> None:
 
 
 def encode_data(packet: Data) -> bytes:
-    """Return one data packet."""
+    """Return the bytes of one data packet."""
     node, seq, compress, broadcast, frag_num, frag_seq, channel, payload = packet
     header = _DATA.pack(
         VERSION, TYPE_DATA, node, 0, 0, seq, compress, 0, broadcast, frag_num, frag_seq, channel
@@ -290,7 +295,7 @@ def encode_message(
     channel: int,
     fragment_size: int,
 ) -> list[bytes]:
-    """Return the data packets of one message."""
+    """Return the data packets of one message. See ``encode_messages``."""
     return encode_messages(
         (payload,),
         node=node,
@@ -312,11 +317,20 @@ def encode_messages(
     channel: int,
     fragment_size: int,
 ) -> list[bytes]:
-    """Return the data packets of messages, numbered ``seqs``.
+    """Return the data packets of several messages.
 
-    A message takes as few fragments as possible, of at most ``fragment_size`` bytes. They are of
-    equal size, the last maybe shorter by fewer bytes than there are fragments: packets of equal
-    size can go out in one system call, those of one message after those of another.
+    Each message is cut into as few fragments as possible. The fragments are of equal size, the last
+    maybe shorter by fewer bytes than there are fragments: packets of equal size can go out in one
+    system call, also those of several messages.
+
+    Args:
+        payloads: The messages.
+        node: The id of this host.
+        seqs: The number of each message.
+        compress: The id of the compression model, 0 for none.
+        broadcast: True if the messages are for all hosts.
+        channel: The channel.
+        fragment_size: The most bytes of a message in one packet.
 
     Raises:
         PacketError: A message would take more than 254 fragments.
@@ -359,7 +373,7 @@ def encode_parted(
     broadcast: bool,
     channel: int,
 ) -> Parted:
-    """Return the data packets of messages of which each goes into one, numbered ``seqs``."""
+    """Return the data packets of messages that each fit into one packet, numbered ``seqs``."""
     before = _COMMON.pack(VERSION, TYPE_DATA, node, 0, 0)
     after = bytes((compress, 0, broadcast, 1, 0, channel))
     return payloads.with_heads([b"".join((before, seq.to_bytes(2, "big"), after)) for seq in seqs])
@@ -375,11 +389,11 @@ def couple_fragments(
     channel: int,
     fragment_size: int,
 ) -> Coupled | None:
-    """Return the data packets of one message in one piece, if they are many.
+    """Return the data packets of one message in one piece, if there are many.
 
     Returns:
-        The packets of ``encode_message``; None if they are few, which costs less one by one, or too
-        many.
+        The packets of ``encode_message``. None if there are so few that they cost less one by one,
+        or more than are allowed.
     """
     total = len(payload)
     count = -(-total // fragment_size)
@@ -395,7 +409,7 @@ def couple_fragments(
 
 
 def _cut(payload: bytes, size: int) -> list[bytes]:
-    """Return ``payload`` in parts of ``size`` bytes, the last maybe shorter."""
+    """Cut ``payload`` into parts of ``size`` bytes, the last maybe shorter."""
     total = len(payload)
     if total < _MANY_FRAGMENTS * size:
         return [payload[start : start + size] for start in range(0, total, size)]
@@ -410,52 +424,52 @@ def _cut(payload: bytes, size: int) -> list[bytes]:
 
 @functools.lru_cache(maxsize=64)
 def _tails(count: int, channel: int) -> tuple[bytes, ...]:
-    """Return the last bytes of the headers of a message's ``count`` fragments, in their order."""
+    """Return the last bytes of the header of each of a message's ``count`` fragments, in order."""
     return tuple(bytes((count, number, channel)) for number in range(1, count + 1))
 
 
 def encode_ping(packet: Ping) -> bytes:
-    """Return a ping as a packet."""
+    """Return the bytes of a ping."""
     return encode_ping_fields(*packet)
 
 
 def encode_ping_fields(node: int, link: int, time: bytes, seq: int, timed: bool) -> bytes:
-    """Return a ping with the fields of ``Ping`` as a packet."""
+    """Return the bytes of a ping, given the fields of ``Ping``."""
     return _PING.pack(VERSION, TYPE_PING, node, 0, 0, link, time, seq, timed)
 
 
 def encode_pong(packet: Pong) -> bytes:
-    """Return a pong as a packet."""
+    """Return the bytes of a pong."""
     return _PING.pack(VERSION, TYPE_PONG, packet.node, 0, 0, *packet[1:])
 
 
 def pong_header(node: int) -> bytes:
-    """Return what the pongs of the host ``node`` begin with."""
+    """Return the common header of the pongs of the host ``node``."""
     return _COMMON.pack(VERSION, TYPE_PONG, node, 0, 0)
 
 
 def answer_ping(ping: bytes, header: bytes) -> bytes:
-    """Return the pong to ``ping``, which was found to be one: the same but for its ``header``."""
+    """Return the pong to ``ping``, a valid ping: the same bytes but for the ``header``."""
     return header + ping[COMMON_HEADER_SIZE:]
 
 
 def encode_pmtud(packet: PmtudProbe) -> bytes:
-    """Return a probe as a packet, filled up with zeros to ``length`` bytes."""
+    """Return the bytes of a probe, filled up with zeros to ``length`` bytes."""
     header = _PMTUD.pack(VERSION, TYPE_PMTUD, packet.node, 0, 0, packet.link, packet.size)
     return header.ljust(packet.length, b"\0")
 
 
 def encode_pmtud_reply(packet: PmtudReply) -> bytes:
-    """Return the reply to a probe as a packet."""
+    """Return the bytes of the reply to a probe."""
     return _PMTUD.pack(VERSION, TYPE_PMTUD_REPLY, packet.node, 0, 0, packet.link, packet.size)
 
 
 def next_seq(seq: int) -> int:
-    """Return the sequence number after ``seq``: 16 bits, without 0."""
+    """Return the sequence number after ``seq``: numbers have 16 bits and leave out 0."""
     return seq + 1 if seq < MAX_SEQ else 1
 
 
 def seq_after(seq: int, messages: int) -> int:
-    """Return the sequence number that comes ``messages`` numbers after ``seq``."""
+    """Return the sequence number ``messages`` numbers after ``seq``."""
     later = seq + messages
     return later if later <= MAX_SEQ else later - MAX_SEQ

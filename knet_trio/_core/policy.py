@@ -1,4 +1,4 @@
-"""Which links of a host carry a message."""
+"""Policies: which links of a host carry a message."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Protocol, TypeVar
 
 
 class LinkPolicy(enum.Enum):
-    """How a host's links share its messages. See knet_host_set_policy(3).
+    """The policy by which the links of a host share its messages. See knet_host_set_policy(3).
 
     Attributes:
-        PASSIVE: The link with the highest priority carries all, the lowest id on a tie. What that
-            has no room for goes over the next one, and so does a copy while there is doubt about
-            it.
-        ACTIVE: Every link carries every message; the receiver delivers it once.
-        ROUND_ROBIN: The links take turns, a whole message each.
+        PASSIVE: The link with the highest priority carries all messages, that with the lowest id on
+            a tie. A message that it has no room for goes over the next link; while the link is
+            suspect, a copy of each message does so too.
+        ACTIVE: Every link carries every message. The receiver delivers it once.
+        ROUND_ROBIN: The links take turns, with a whole message each.
     """
 
     PASSIVE = "passive"
@@ -25,7 +25,7 @@ class LinkPolicy(enum.Enum):
 
 
 class Ranked(Protocol):
-    """The attributes of a link that the policies look at."""
+    """A link, as the policies see it."""
 
     @property
     @abstractmethod
@@ -35,7 +35,7 @@ class Ranked(Protocol):
     @property
     @abstractmethod
     def priority(self) -> int:
-        """0 to 255; the highest is preferred."""
+        """The priority of the link, 0 to 255; the highest is preferred."""
 
 
 L = TypeVar("L", bound=Ranked)
@@ -47,9 +47,12 @@ def rank(links: Iterable[L]) -> tuple[L, ...]:
 
 
 def select(policy: LinkPolicy, ranked: Sequence[L], turn: int) -> Sequence[L]:
-    """Return the links that carry message number ``turn`` of a host.
+    """Return the links that carry a message of a host.
 
-    ``ranked`` are the links to choose from, best first; there may be none.
+    Args:
+        policy: The policy of the host.
+        ranked: The links to choose from, best first; there may be none.
+        turn: The number of the message.
     """
     if policy is LinkPolicy.ACTIVE or len(ranked) < 2:
         return ranked
@@ -60,9 +63,14 @@ def select(policy: LinkPolicy, ranked: Sequence[L], turn: int) -> Sequence[L]:
 
 
 def hedge(chosen: Sequence[L], ranked: Sequence[L], suspect: Callable[[L], bool]) -> Sequence[L]:
-    """Return ``chosen``, and the next best link too if one of them is suspect.
+    """Return ``chosen``, and the next best link too if ``chosen`` is one link that is suspect.
 
-    The receiver drops the copies, so the price is their bandwidth while there is doubt.
+    The receiver drops the copies, so the price is their bandwidth while the link is suspect.
+
+    Args:
+        chosen: The links that the policy has chosen.
+        ranked: The links to choose from, best first.
+        suspect: Returns whether a link is suspect.
     """
     if len(chosen) != 1 or not suspect(chosen[0]):
         return chosen

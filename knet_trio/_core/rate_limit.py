@@ -1,8 +1,8 @@
-"""Log messages that are repeated again and again: told once, and then counted.
+"""The rate limit of log messages that repeat: logged once, and then counted.
 
-The first one is told at once. Those that follow are counted, and the count is told when ``FIRST``
-seconds are over; while it goes on, each next count comes after twice as long, up to ``LONGEST``.
-When an interval brought none, it is over, and the next one is a first one again.
+The first message is logged at once. The messages that follow are counted, and the count is logged
+after ``FIRST`` seconds. While they go on, each next count is logged after twice as long, up to
+``LONGEST``. After an interval without a message, the next message is a first one again.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from knet_trio._core.timers import TimerQueue
 
 T = TypeVar("T")
 
-# Longer than the ping interval most links have: what comes with every ping is a repetition.
+# Longer than the ping interval of most links, so that a message for each ping is a repetition.
 FIRST: Final = 5.0
 LONGEST: Final = 60.0
-# The kinds that are counted at a time. With more, the count due next is told early.
+# The kinds of message that are counted at a time. With more, the count due next is logged early.
 LIMIT: Final = 1024
 
 
 class Repeated(NamedTuple, Generic[T]):
-    """Repetitions that were counted and not told.
+    """Repetitions that were counted and not logged yet.
 
     Attributes:
-        last: The last of them.
-        times: How many there were.
-        seconds: In how many seconds.
+        last: The last repetition.
+        times: The number of repetitions.
+        seconds: The time in which they came, in seconds.
     """
 
     last: T
@@ -38,7 +38,7 @@ class Repeated(NamedTuple, Generic[T]):
 
     @property
     def text(self) -> str:
-        """How often it was, to stand behind it."""
+        """The count in words, to be appended to the message."""
         often = "once" if self.times == 1 else f"{self.times} times"
         return f"(repeated {often} in {self.seconds:.1f} s)"
 
@@ -53,12 +53,12 @@ class _Flood(Generic[T]):
 
 
 class RateLimiter(Generic[T]):
-    """Decides what is told. Times are seconds, on any clock that does not go back."""
+    """The rate limit of log messages. Times are seconds, on any clock that does not go back."""
 
     def __init__(self) -> None:
         self._floods: dict[Hashable, _Flood[T]] = {}
         self._timers: TimerQueue[Hashable] = TimerQueue()
-        # What had to make room for others.
+        # The counts that had to make room for other kinds.
         self._ousted: list[Repeated[T]] = []
 
     def __len__(self) -> int:
@@ -66,13 +66,17 @@ class RateLimiter(Generic[T]):
 
     @property
     def deadline(self) -> float:
-        """When ``due`` has to be called next, ``math.inf`` for never."""
+        """When to call ``due`` next; ``math.inf`` for never."""
         return self._timers.next()
 
     def first(self, kind: Hashable, what: T, now: float, times: int = 1) -> bool:
-        """Return whether ``what``, which came ``times`` times, is to be told now.
+        """Return whether to log a message now; count it otherwise.
 
-        If it is, all but one of them were counted, else all.
+        Args:
+            kind: The kind of the message: messages of one kind are repetitions.
+            what: The message.
+            now: The time.
+            times: How often it came. If it is to be logged now, all but one are counted.
         """
         flood = self._floods.get(kind)
         if flood is None:
@@ -87,7 +91,7 @@ class RateLimiter(Generic[T]):
         return False
 
     def due(self, now: float) -> list[Repeated[T]]:
-        """Return the counts to tell now."""
+        """Return the counts to log now."""
         counts, self._ousted = self._ousted, []
         for kind in self._timers.pop_due(now):
             flood = self._floods[kind]
@@ -102,7 +106,7 @@ class RateLimiter(Generic[T]):
         return counts
 
     def end(self) -> list[Repeated[T]]:
-        """Return all that was counted and not told, and forget everything."""
+        """Return all counts that were not logged yet, and forget everything."""
         counts = self._ousted + [_count(flood) for flood in self._floods.values() if flood.count]
         self._ousted = []
         self._floods.clear()

@@ -1,4 +1,4 @@
-"""How long all round trips of a link took: a histogram of them."""
+"""The histogram of all round trips of a link."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ BOUNDS: Final = (
     1.0,
     2.5,
 )
-"""The longest round trip of each bucket, in seconds. One more bucket has what is longer."""
+"""The longest round trip of each bucket, in seconds. One more bucket is for longer ones."""
 
 
 class RoundTrips:
-    """Counts round trips by how long they took.
+    """A histogram of round trips.
 
     Attributes:
-        total: The sum of all of them, in seconds.
+        total: The sum of all round trips, in seconds.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class RoundTrips:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """How many there were in each bucket, one more than there are ``BOUNDS``."""
+        """The number of round trips in each bucket: one bucket more than ``BOUNDS`` has items."""
         return tuple(self._counts)
 
     def add(self, seconds: float) -> None:
@@ -47,7 +47,7 @@ class RoundTrips:
         self.total += seconds
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Forget all round trips."""
         self.total: float = 0.0
         # An array, since there may be thousands of links.
         self._counts = array("Q", bytes(8 * (len(BOUNDS) + 1)))

@@ -1,13 +1,14 @@
-"""Data packets that follow each other, read in one go.
+"""Runs: consecutive data packets, decoded together.
 
-Packets that a host sends at once mostly arrive at once, and differ only in what counts up: the
-numbers of whole messages, or the fragments of one message after the other. Such a run is read by
-columns: one byte of the header in all packets together, compared with what it has to be. What is
-found is the same as if each packet were read on its own, so this is only for speed.
+Packets that a host sends together mostly arrive together. They differ only in fields that count up:
+the sequence numbers of whole messages, or the fragments of one message after the other. Such a run
+is decoded by columns: one byte of the header in all packets at once, compared with the expected
+bytes. The result is the same as if each packet were decoded on its own; this is only for speed.
 
-A sender of messages whose last fragments are shorter may send the others of several messages first,
-since packets of one size go in one system call, and then the last ones. Those are runs too. The
-first of the last ones ends the train of the others, since a train may end with a shorter one.
+If the last fragments of messages are shorter than the others, a sender may first send the other
+fragments of several messages, since packets of one size go in one system call, and then the last
+fragments. Both are runs too. The first of the last fragments ends the train of the others, since a
+train may end with a shorter packet.
 """
 
 from __future__ import annotations
@@ -26,27 +27,27 @@ from knet_trio._core.onwire import (
 from knet_trio.errors import PacketError
 
 MAX_RUN: Final = 256
-"""The most packets that are read in one go."""
+"""The most packets of a run."""
 
 # Bytes of the header that are the same in all packets of a run: version, type, node, compress,
-# broadcast, frag_num and channel. What nobody reads may differ.
+# broadcast, frag_num and channel. Bytes without a meaning may differ.
 _SAME: Final = (0, 1, 2, 3, 8, 10, 11, 13)
 _SEQ_HIGH: Final = 6
 _SEQ_LOW: Final = 7
 _FRAG_SEQ: Final = 12
-# Packets up to this size are joined sooner than their headers are cut out.
+# Up to this size, joining packets is faster than cutting out their headers.
 _SHORT: Final = 256
 _COUNTING: Final = bytes(range(256)) * 2
 _SINGLE: Final = [bytes((value,)) for value in range(256)]
 
 
 class DataRun(NamedTuple):
-    """Several data packets that differ only in what counts up from one to the next.
+    """Several data packets that differ only in fields that count up from one packet to the next.
 
-    The first packet is fragment ``frag_seq`` of message ``seq``. After ``cycle`` fragments of a
-    message come those of the next one, from its first one on: all of them where ``cycle`` is
-    ``frag_num``. With ``cycle`` 1 each packet is fragment ``frag_seq`` of the next message; whole
-    messages are such.
+    The first packet is fragment ``frag_seq`` of message ``seq``. Fragments of one message go up to
+    number ``cycle``; then come those of the next message, from its first fragment on. If ``cycle``
+    is ``frag_num``, the run has all fragments of a message. With ``cycle`` 1 each packet is
+    fragment ``frag_seq`` of the next message, as with whole messages.
     """
 
     node: int
@@ -61,13 +62,13 @@ class DataRun(NamedTuple):
 
     @property
     def message_count(self) -> int:
-        """How many messages they are of."""
+        """The number of messages that have packets in the run."""
         if self.cycle == 1:
             return len(self.payloads)
         return (self.frag_seq + len(self.payloads) - 2) // self.cycle + 1
 
     def packets(self) -> list[Data]:
-        """Return them one by one."""
+        """Return the packets one by one."""
         node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads, cycle = self
         if cycle == 1:
             return [
@@ -89,12 +90,12 @@ class DataRun(NamedTuple):
         ]
 
     def packet(self, seq: int, frag_seq: int, payload: bytes) -> Data:
-        """Return one of them, whose place is known."""
+        """Return one packet of the run, given the fields that count up."""
         node, _, compress, broadcast, frag_num, _, channel, _, _ = self
         return Data(node, seq, compress, broadcast, frag_num, frag_seq, channel, payload)
 
     def part(self, start: int, end: int) -> DataRun:
-        """Return the packets from index ``start`` to ``end``, which is not included."""
+        """Return the run of the packets from index ``start`` up to, but not including, ``end``."""
         node, seq, compress, broadcast, frag_num, frag_seq, channel, payloads, cycle = self
         if not start and end == len(payloads):
             return self
@@ -109,19 +110,23 @@ class DataRun(NamedTuple):
         )
 
     def ends(self) -> range:
-        """Return, for each message that is not the last one, the index after its last packet."""
+        """Return the index after the last packet of each message but the last."""
         skipped = 0 if self.cycle == 1 else self.frag_seq - 1
         return range(self.cycle - skipped, len(self.payloads), self.cycle)
 
 
 def decode_train_untrusted(data: bytes, size: int) -> DataRun | None:
-    """Read packets of ``size`` bytes each, the last maybe shorter, that follow each other.
+    """Decode a train of packets as a run.
 
-    Where all but a shorter last one do, it is left out.
+    If only a shorter last packet does not fit into the run, it is left out.
+
+    Args:
+        data: The packets, joined.
+        size: The size of each packet in bytes; the last may be shorter.
 
     Returns:
-        The run, of all packets or of all but one. None if they are not a run of data packets. Then
-        each has to be read on its own.
+        The run, of all packets or of all but the last. None if they are not a run of data packets;
+        each has to be decoded on its own then.
     """
     count = -(-len(data) // size) if size else 0
     if (
@@ -139,8 +144,7 @@ def decode_train_untrusted(data: bytes, size: int) -> DataRun | None:
         if first is None:
             return None
         data = data[:end]
-    # Of packets that all have this size, ``struct`` cuts out what follows the headers twice as fast
-    # as slices do.
+    # For packets that all have this size, ``struct`` cuts out the payloads twice as fast as slices.
     cut = f"{DATA_HEADER_SIZE}x{size - DATA_HEADER_SIZE}s"
     payloads = [payload for (payload,) in struct.iter_unpack(cut, memoryview(data)[:end])]
     if end < len(data):
@@ -151,16 +155,16 @@ def decode_train_untrusted(data: bytes, size: int) -> DataRun | None:
 def decode_spread_untrusted(
     data: bytes, start: int, stride: int, ends: Sequence[int]
 ) -> DataRun | None:
-    """Read packets that begin at equal distances, with other bytes between them.
+    """Decode packets that begin at equal distances, with other bytes between them, as a run.
 
     Args:
-        data: The packets.
-        start: Where the first one begins.
-        stride: How many bytes further each of the next begins.
-        ends: Where each ends.
+        data: The packets and the bytes between them.
+        start: The index where the first packet begins.
+        stride: The distance in bytes from the beginning of a packet to that of the next.
+        ends: The index where each packet ends.
 
     Returns:
-        None if they are not a run of data packets. Then each has to be read on its own.
+        The run. None if they are not a run of data packets; each has to be decoded on its own then.
     """
     count = len(ends)
     if not 2 <= count <= MAX_RUN:
@@ -175,10 +179,10 @@ def decode_spread_untrusted(
 
 
 def decode_packets_untrusted(packets: Sequence[bytes]) -> DataRun | None:
-    """Read packets of any sizes that follow each other.
+    """Decode packets of any sizes as a run.
 
     Returns:
-        None if they are not a run of data packets. Then each has to be read on its own.
+        The run. None if they are not a run of data packets; each has to be decoded on its own then.
     """
     if not 2 <= len(packets) <= MAX_RUN:
         return None
@@ -195,7 +199,7 @@ def decode_packets_untrusted(packets: Sequence[bytes]) -> DataRun | None:
 
 
 class _First(NamedTuple):
-    """The first packet of a run, with a payload that means nothing, and the ``cycle``."""
+    """The first packet of a run, with a placeholder as its payload, and the ``cycle``."""
 
     packet: Data
     cycle: int
@@ -206,16 +210,16 @@ def _make_run(first: _First, payloads: list[bytes]) -> DataRun:
 
 
 def _decode_headers(data: bytes, stride: int, count: int, start: int = 0) -> _First | None:
-    """Read ``count`` headers from ``start`` on, each ``stride`` bytes after the one before.
+    """Decode ``count`` headers from ``start`` on, each ``stride`` bytes after the one before.
 
     Returns:
-        What the first one says; None if the others do not follow it.
+        The first packet and the ``cycle``; None if the headers are not those of a run.
     """
     for column in _SAME:
         if data[start + column :: stride].count(data[start + column]) != count:
             return None
     try:
-        # With a byte more, since there is no data packet without a payload.
+        # With a byte more, since a data packet without a payload is not valid.
         first = decode_untrusted(data[start : start + DATA_HEADER_SIZE + 1])
     except PacketError:
         return None
@@ -224,7 +228,7 @@ def _decode_headers(data: bytes, stride: int, count: int, start: int = 0) -> _Fi
     frag_seqs = data[start + _FRAG_SEQ :: stride]
     cycle = _find_cycle(first, frag_seqs)
     if cycle == 1:
-        # Of each packet, how many messages after the first one it is.
+        # For each packet, how many messages after the first one its message is.
         steps = _COUNTING[:count]
         messages = count
         expected = _SINGLE[first.frag_seq] * count
@@ -249,9 +253,9 @@ def _decode_headers(data: bytes, stride: int, count: int, start: int = 0) -> _Fi
 
 
 def _find_cycle(first: Data, frag_seqs: bytes) -> int:
-    """Return what ``cycle`` must be if these are the numbers of fragments in a run."""
+    """Return the only possible ``cycle`` of a run whose packets have these ``frag_seqs``."""
     if first.frag_num == 1 or frag_seqs[1] == first.frag_seq:
         return 1
     again = frag_seqs.find(1, 1)
-    # What it is wrong for is found when all are compared with what they must be.
+    # A wrong result is found out when all numbers are compared with the expected ones.
     return first.frag_num if again < 0 else max(frag_seqs[again - 1], first.frag_seq)

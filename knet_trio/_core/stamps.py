@@ -1,13 +1,14 @@
-"""The 16 bytes that a ping carries and its pong brings back: when it was sent, and a proof.
+"""Stamps: the 16 bytes that a ping carries and its pong brings back, a time and a proof.
 
 ::
 
     | time, 8 bytes | the first 8 bytes of HMAC-SHA256(secret, time, link, host, place, binding) |
 
-The time is seconds, as a big-endian double on the clock of whoever sent the ping. The secret is of
-one handle, and nobody else reads the stamp. So a pong that was recorded in an earlier life of this
-host, for another link, or that comes from another place than its ping was sent to, is recognized
-whatever the clock says. Without the secret, one guess in 2**64 is right.
+The time is when the ping was sent, in seconds on the sender's clock, as a big-endian double. Each
+handle has its own secret, and only the sender of the ping reads the stamp. So a pong is recognized
+as false, whatever the clock says, if it was recorded before this handle was opened or for another
+link, or if it comes from another place than its ping was sent to. Without the secret, one guess in
+2**64 is right.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import struct
 from typing import Final, TypeAlias, final
 
 Place: TypeAlias = tuple[str, int]
-"""Where a packet came from or goes to: an IP address and a port."""
+"""The source or destination of a packet: an IP address and a port."""
 
 SECRET_SIZE: Final = 32
-"""Bytes of the secret."""
+"""The size of the secret in bytes."""
 
 _TIME: Final = struct.Struct(">d")
 _PROOF_SIZE: Final = 8
@@ -29,7 +30,7 @@ _WHERE: Final = struct.Struct(">HBi")
 
 @final
 class Stamps:
-    """Makes and reads the stamps of one handle."""
+    """The maker and reader of one handle's stamps."""
 
     __slots__ = ("_secret",)
 
@@ -38,29 +39,38 @@ class Stamps:
 
     @staticmethod
     def describe(host_id: int, link_id: int, place: Place, binding: bytes = b"") -> bytes:
-        """Return what the stamps of a link's pings to ``place`` have in common.
+        """Return the bytes that bind the stamps of a link's pings to their destination.
 
         Args:
-            host_id: The host.
-            link_id: The link.
-            place: The place.
-            binding: What else they are good for.
+            host_id: The id of the host.
+            link_id: The id of the link.
+            place: The address and port that the pings go to.
+            binding: More bytes that the stamps are bound to.
         """
         host, port = place
-        # All but the host have a fixed size, and that has no zero in it: so no two mean the same
-        # bytes.
+        # The address has no zero byte in it, and all before it has a fixed size: so different
+        # arguments give different bytes.
         return b"".join((_WHERE.pack(host_id, link_id, port), host.encode(), b"\0", binding))
 
     def make(self, time: float, where: bytes) -> bytes:
-        """Return the stamp of a ping that is sent at ``time``; ``describe`` has said where."""
+        """Return the stamp of a ping.
+
+        Args:
+            time: When the ping is sent, in seconds.
+            where: The answer of ``describe`` for its destination.
+        """
         packed = _TIME.pack(time)
         return packed + hmac.digest(self._secret, packed + where, "sha256")[:_PROOF_SIZE]
 
     def read_untrusted(self, stamp: bytes, where: bytes) -> float | None:
-        """Return when the ping was sent whose pong came from where ``describe`` says.
+        """Verify the stamp of a pong, and return when its ping was sent.
+
+        Args:
+            stamp: The stamp that the pong brings back.
+            where: The answer of ``describe`` for the source of the pong.
 
         Returns:
-            None if this handle sent no such ping over that link to that place.
+            The time in seconds; None if this handle sent no such ping over that link to that place.
         """
         packed = stamp[: _TIME.size]
         proof = hmac.digest(self._secret, packed + where, "sha256")[:_PROOF_SIZE]

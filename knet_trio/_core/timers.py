@@ -1,4 +1,4 @@
-"""Deadlines of many things, which are cheap to move."""
+"""A queue of deadlines that are cheap to move."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ K = TypeVar("K")
 class TimerQueue(Generic[K]):
     """One deadline, in seconds, for each key.
 
-    Keys with the same deadline share one entry of the heap: links of one interval ping at the same
-    moments. A moved deadline leaves its old entry there, to be skipped when it comes up. Both make
-    moving one cheap, which is what heartbeats do all day.
+    Keys with the same deadline share one entry of the heap, since links of one interval ping at the
+    same moments. A moved deadline leaves its old entry in the heap, to be skipped when it comes up.
+    Both make it cheap to move a deadline, which heartbeats do all the time.
     """
 
     def __init__(self) -> None:
         self._deadlines: dict[K, float] = {}
-        # The keys of each deadline that is in the heap, in the order in which they were set.
+        # The keys of each deadline in the heap, in the order in which they were set.
         self._keys: dict[float, dict[K, None]] = {}
         self._heap: list[float] = []
 
@@ -28,7 +28,7 @@ class TimerQueue(Generic[K]):
         return len(self._deadlines)
 
     def get(self, key: K) -> float | None:
-        """Return the deadline of ``key``, None if it has none."""
+        """Return the deadline of ``key``; None if it has none."""
         return self._deadlines.get(key)
 
     def set(self, key: K, deadline: float) -> None:
@@ -52,11 +52,11 @@ class TimerQueue(Generic[K]):
             self._compact()
 
     def discard(self, key: K) -> None:
-        """Remove ``key`` if it is there."""
+        """Remove ``key`` and its deadline, if it has one."""
         self.set(key, math.inf)
 
     def next(self) -> float:
-        """Return the earliest deadline, ``math.inf`` if there is none."""
+        """Return the earliest deadline; ``math.inf`` if there is none."""
         while self._heap:
             deadline = self._heap[0]
             if self._keys[deadline]:
@@ -65,11 +65,11 @@ class TimerQueue(Generic[K]):
         return math.inf
 
     def pop_due(self, now: float, limit: float = math.inf) -> list[K]:
-        """Remove and return keys whose deadline is not after ``now``, earliest first.
+        """Remove and return the keys whose deadline has come, earliest first.
 
         Args:
-            now: The time.
-            limit: How many at most.
+            now: The time in seconds.
+            limit: The most keys to return.
         """
         due: list[K] = []
         while len(due) < limit and (deadline := self.next()) <= now and deadline < math.inf:

@@ -1,15 +1,15 @@
 """The dedup window: which messages of one host were delivered, by their sequence numbers.
 
 Messages arrive over several links, so the same number arrives several times and out of order. The
-window holds the newest number and one mark for each of the 4096 numbers up to it: nothing is here,
-its first fragment is here (started), it was delivered::
+window holds the newest number and one mark for each of the 4096 numbers up to it: unmarked, started
+(a fragment is here), or delivered::
 
         newest - 4095                newest        newest + 4096
     ---------|--------- window ---------|-----------------|-----------
      too far |   deliver if unmarked    |  moves the window |  too far
 
-A number that is too far off, either way, comes from a host that has started again (or after a very
-long silence): the window starts again there.
+A number that is too far off, either way, comes from a host that has started again, or that was not
+heard for very long: the window starts again at that number.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ _DELIVERED_RUN: Final = _DELIVERED_MARK * WINDOW_SIZE
 
 
 class SequenceWindow:
-    """The newest number of a host and marks for those before it.
+    """The newest number of a host, and the marks of the numbers before it.
 
-    What does not move ``newest`` is about numbers that ``advance`` has just seen, but for
-    ``count_delivered``.
+    Call ``advance`` with a number before the methods that read or set its mark.
+    ``count_delivered`` and the methods that move ``newest`` themselves do not need that.
+
+    Attributes:
+        newest: The newest number; None before the first.
     """
 
     __slots__ = ("_marks", "newest")
@@ -38,7 +41,11 @@ class SequenceWindow:
         self._marks = bytearray(WINDOW_SIZE)
 
     def advance(self, seq: int) -> bool:
-        """Make room for ``seq``; return whether the window started again, as it is too far off."""
+        """Move the window to ``seq`` if it is ahead.
+
+        Returns:
+            True if ``seq`` was too far off, so that the window has started again.
+        """
         newest = self.newest
         if newest is None:
             self.newest = seq
@@ -65,7 +72,7 @@ class SequenceWindow:
         return newest is not None and WINDOW_SIZE <= (newest - seq) & 0xFFFF <= 0xFFFF - WINDOW_SIZE
 
     def deliver_next(self, seq: int) -> bool:
-        """Mark ``seq`` delivered if it is the one after the newest, and return whether it is."""
+        """Mark ``seq`` as delivered if it comes right after the newest; return whether it does."""
         newest = self.newest
         if newest is None or seq != newest + 1:
             return False
@@ -74,10 +81,14 @@ class SequenceWindow:
         return True
 
     def advance_delivered(self, first: int, count: int) -> bool:
-        """Mark ``count`` numbers from ``first`` delivered, if all are just ahead of the newest.
+        """Mark consecutive numbers as delivered, if all are ahead of the newest and not too far.
+
+        Args:
+            first: The first number.
+            count: How many numbers.
 
         Returns:
-            Whether they are; if not, nothing has happened.
+            True if they were marked; False if nothing has changed.
         """
         newest = self.newest
         last = (first + count - 1) & 0xFFFF
@@ -93,9 +104,11 @@ class SequenceWindow:
         return True
 
     def count_delivered(self, first: int, count: int) -> int:
-        """Return how many numbers were delivered, from ``first`` up to one that was not.
+        """Return how many consecutive numbers from ``first`` on were delivered.
 
-        At most ``count`` are looked at. ``advance`` need not have seen them.
+        Args:
+            first: The first number; ``advance`` need not have seen it.
+            count: The most numbers to look at.
         """
         newest = self.newest
         if newest is None:
@@ -111,7 +124,7 @@ class SequenceWindow:
         return count - len(marks.lstrip(_DELIVERED_MARK))
 
     def is_started(self, seq: int) -> bool:
-        """Return whether ``seq`` was started, or delivered, since it came into the window."""
+        """Return whether ``seq`` was started or delivered since it came into the window."""
         return self._marks[seq % WINDOW_SIZE] != 0
 
     def is_delivered(self, seq: int) -> bool:
@@ -119,14 +132,14 @@ class SequenceWindow:
         return self._marks[seq % WINDOW_SIZE] == _DELIVERED
 
     def mark_started(self, seq: int) -> None:
-        """Mark that a fragment of ``seq``, which is not delivered, is here."""
+        """Mark ``seq``, which was not delivered, as started: a fragment of it is here."""
         self._marks[seq % WINDOW_SIZE] = _STARTED
 
     def mark_delivered(self, seq: int) -> None:
-        """Mark that ``seq`` was handed on whole."""
+        """Mark ``seq`` as delivered."""
         self._marks[seq % WINDOW_SIZE] = _DELIVERED
 
     def clear(self) -> None:
-        """Forget everything: the next number is the first."""
+        """Forget everything: the next number counts as the first."""
         self.newest = None
         self._marks = bytearray(WINDOW_SIZE)
