@@ -36,7 +36,7 @@ class InboundSequence:
         # last ping since contact was lost.
         self._in_doubt = False
         self._told: int | None = None
-        # Where packets are told from copies, the same until one of them comes.
+        # The same for packets of an envelope that shows copies, until such a packet comes.
         self._numbers_in_doubt = False
 
     @property
@@ -59,7 +59,7 @@ class InboundSequence:
         Args:
             data: The packet.
             is_newest: None if the envelope does not name the host's life. Else the envelope shows
-                restarts and copies, numbers do not show that the host has started again, and this
+                restarts and copies, numbers show a restart only while they are in doubt, and this
                 is True if the packet is the newest data of its life: only then may its number be too
                 far off.
 
@@ -311,9 +311,10 @@ class InboundSequence:
         self._in_doubt = self._numbers_in_doubt = False
 
     def doubt_numbers(self) -> None:
-        """Note that the numbers of packets that are told from copies may be of another life of it.
+        """Doubt all known numbers, since the host may have another life now.
 
-        All that is known of its numbers comes from packets that are not.
+        They come from packets of an envelope that does not show copies; the first number from an
+        envelope that does settles the doubt.
         """
         self._numbers_in_doubt = True
 
@@ -348,13 +349,13 @@ class InboundSequence:
             self.clear()
 
     def _settle_numbers(self, seq: int) -> None:
-        """Doubt its numbers no more if it goes on where packets are not told from copies."""
+        """End the doubt if the host counts on in an envelope that does not show copies."""
         newest = self._window.newest
         if seq != newest and not _is_behind(seq, newest):
             self._numbers_in_doubt = False
 
     def _resolve_numbers(self, seq: int) -> None:
-        """Judge by a number that is of no copy whether they began or came round meanwhile."""
+        """Decide, by a number that is not of a copy, whether the numbers began again or wrapped."""
         self._numbers_in_doubt = False
         if _is_behind(seq, self._window.newest):
             self.clear()

@@ -1,1 +1,1 @@
-"""The envelope around packets (``envelope``) and the two configurations of a handle (``slots``)."""
+"""The envelopes around packets (``envelope``, ``aead``), and a handle's two slots (``slots``)."""

@@ -1,13 +1,14 @@
-"""The envelope of authenticated encryption (AEAD), which only knet_trio has: docs/aead.md.
+"""The envelope of authenticated encryption (AEAD), which libknet does not have: docs/aead.md.
 
 ::
 
     | version | cipher | sender | to | life | check | counter | ciphertext | tag |
         1         1        2      2     9       3        6                    16
 
-What stands before the ciphertext is authenticated with it. A key is derived for each life of each
-sender, and for each 2**22 packets of it (an epoch); the nonce is the counter. ``check`` shows
-whether a key is the right one before it is derived.
+The 24 bytes before the ciphertext are the associated data. A key is derived for each life of each
+sender, and for each 2**22 packets of a life (an epoch). The nonce is the counter, masked with bytes
+that are derived with the key. ``check`` shows whether a key is the right one before the key is
+derived.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ from knet_trio.errors import DropCause, InvalidArgumentError, PacketError
 VERSION: Final = 0x61
 """The first byte of an envelope."""
 HEADER_SIZE: Final = 24
-"""Bytes before the ciphertext."""
+"""The bytes before the ciphertext."""
 TAG_SIZE: Final = 16
 OVERHEAD: Final = HEADER_SIZE + TAG_SIZE
-"""Bytes that an envelope adds to a packet, whatever its size."""
+"""The bytes that an envelope adds to a packet of any size."""
 EPOCH_BITS: Final = 22
-"""A key seals the packets whose counters differ in these lowest bits alone."""
+"""The lowest bits of the counter, in which the packets sealed with one key differ."""
 _EPOCH_MASK: Final = (1 << EPOCH_BITS) - 1
 EVERYBODY: Final = 0x80
-"""The bit of the cipher's number that says that a packet is for every host."""
+"""The bit of the cipher's number that marks a packet for every host."""
 
 PREFIX_SIZE: Final = 18
-"""Bytes before the counter, which are the same for all packets of a key that go to one host."""
+"""The bytes before the counter: the same for all packets of one key to one host."""
 COUNTER_SIZE: Final = 6
 _WRONG_TAG: Final = "the tag is not right"
 
@@ -56,12 +57,12 @@ _DIGEST_SIZE: Final = 32
 
 
 class Aead(Protocol):
-    """What seals and opens, of the cryptography package."""
+    """An AEAD cipher of the cryptography package."""
 
     def __init__(self, key: bytes) -> None: ...
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
-        """Return the ciphertext and its tag."""
+        """Return the ciphertext, followed by the tag."""
         ...
 
     def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
@@ -70,7 +71,12 @@ class Aead(Protocol):
 
 
 class Algorithm(NamedTuple):
-    """A cipher: its number on the wire, and what seals and opens."""
+    """A cipher.
+
+    Attributes:
+        number: The number on the wire.
+        make: The class that seals and opens.
+    """
 
     number: int
     make: type[Aead]
@@ -81,18 +87,18 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {
     "chacha20-poly1305": Algorithm(2, ChaCha20Poly1305),
     "aes256-gcm-siv": Algorithm(3, AESGCMSIV),
 }
-"""The ciphers by their names."""
+"""The ciphers, by name."""
 
 MODEL: Final = "aead"
-"""The name of the model that has them."""
+"""The name of the crypto model that has these ciphers."""
 AEAD_NAMES: Final = tuple(ALGORITHMS)
 
 
 def find_algorithm(config: CryptoConfig) -> Algorithm | None:
-    """Return the cipher that ``config`` names, None if its model is another one.
+    """Return the cipher that ``config`` names; None if its model is not ``aead``.
 
     Raises:
-        InvalidArgumentError: There is no such cipher, or a hash beside it.
+        InvalidArgumentError: The cipher is not known, or ``config`` also names a hash.
     """
     if not is_aead(config.model):
         return None
@@ -100,12 +106,12 @@ def find_algorithm(config: CryptoConfig) -> Algorithm | None:
     if algorithm is None:
         raise InvalidArgumentError(
             f"model {MODEL!r} has no cipher {show_name(config.cipher)};"
-            f" it has {', '.join(ALGORITHMS)}"
+            f" use one of {', '.join(ALGORITHMS)}"
         )
     if config.hash.lower() != "none":
         raise InvalidArgumentError(
-            f"model {MODEL!r} has no hash {show_name(config.hash)}: its ciphers authenticate"
-            " themselves, so leave hash out"
+            f"model {MODEL!r} has no hash {show_name(config.hash)}: leave hash out, since its"
+            " ciphers authenticate without one"
         )
     return algorithm
 
@@ -117,15 +123,15 @@ def check_names(config: CryptoConfig) -> None:
 
 
 class EnvelopeHeader(NamedTuple):
-    """What an envelope says of itself, which nobody has authenticated yet.
+    """The header of an envelope, not yet authenticated.
 
     Attributes:
         cipher: The number of the cipher.
-        sender: The host that says it has sealed it.
-        to: The host that it is for, None for every host.
+        sender: The id of the host that claims to have sealed it.
+        to: The id of the host that it is for; None for every host.
         life: The life of the sender, 9 bytes.
-        check: 3 bytes by which the right key is known.
-        counter: The counter of the packet in that life, from 1.
+        check: 3 bytes that show whether a key is the right one.
+        counter: The counter of the packet in the life, from 1.
     """
 
     cipher: int
@@ -137,12 +143,12 @@ class EnvelopeHeader(NamedTuple):
 
     @property
     def epoch(self) -> int:
-        """Which key of the life it is sealed with."""
+        """The epoch of the counter: the number of the key in the life."""
         return self.counter >> EPOCH_BITS
 
 
 def read_header_untrusted(envelope: bytes) -> EnvelopeHeader | None:
-    """Return what an envelope says of itself; None if it cannot be one."""
+    """Return the header of an envelope; None if the bytes cannot be an envelope."""
     if len(envelope) <= OVERHEAD or envelope[0] != VERSION:
         return None
     _, cipher, sender, to, life, check, high, low = _HEADER.unpack_from(envelope)
@@ -158,8 +164,13 @@ def read_header_untrusted(envelope: bytes) -> EnvelopeHeader | None:
 class PacketKey:
     """The key of one epoch of a life.
 
+    Args:
+        aead: The cipher with the key.
+        mask: The 12 bytes that are XORed with the counter to make the nonce.
+        check: The 3 bytes in the headers of its packets.
+
     Attributes:
-        check: The 3 bytes by which it is known.
+        check: The 3 bytes in the headers of its packets.
     """
 
     __slots__ = ("_aead", "_mask", "check")
@@ -172,11 +183,11 @@ class PacketKey:
     def seal_many(
         self, counters: Sequence[int], prefix: bytes, packets: Sequence[bytes]
     ) -> list[bytes]:
-        """Return the envelopes of as many of ``packets`` as there are counters.
+        """Return the envelopes of ``packets``, of no more than there are counters.
 
         Args:
-            counters: Their counters, all of the epoch of the key.
-            prefix: What stands before them.
+            counters: The counters of the packets, all in the epoch of the key.
+            prefix: The bytes before the counter.
             packets: The packets.
         """
         encrypt, mask = self._aead.encrypt, self._mask
@@ -188,10 +199,15 @@ class PacketKey:
         return sealed
 
     def open_train_untrusted(self, counters: Sequence[int], train: bytes, size: int) -> list[bytes]:
-        """Return the packets in envelopes of ``size`` bytes, of which the last may have fewer.
+        """Return the packets of a train of envelopes.
+
+        Args:
+            counters: The counter of each envelope.
+            train: The envelopes, joined.
+            size: The size of each envelope in bytes; the last may be shorter.
 
         Raises:
-            PacketError: One of them is not what the holder of the key has sealed.
+            PacketError: An envelope was not sealed with this key.
         """
         decrypt, mask = self._aead.decrypt, self._mask
         starts = range(0, len(train), size)
@@ -211,7 +227,7 @@ class PacketKey:
         """Return the packet in ``envelope``.
 
         Raises:
-            PacketError: It is not what the holder of the key has sealed.
+            PacketError: The envelope was not sealed with this key.
         """
         nonce = (self._mask ^ counter).to_bytes(_MASK_SIZE, "big")
         try:
@@ -221,7 +237,7 @@ class PacketKey:
 
 
 class KeySchedule:
-    """Derives the keys of all lives of all hosts from a shared key (HKDF with SHA-256, RFC 5869).
+    """The derivation of all hosts' keys from a shared key (HKDF with SHA-256, RFC 5869).
 
     Args:
         key: The shared key.
@@ -240,18 +256,18 @@ class KeySchedule:
         return self._algorithm.number
 
     def fits_untrusted(self, header: EnvelopeHeader) -> bool:
-        """Return whether an envelope says that it was sealed with a key of these."""
+        """Return whether a header fits a key of this schedule, by its cipher and check bytes."""
         if header.cipher != self._algorithm.number:
             return False
         check = self.derive_check(header.sender, header.life, header.epoch)
         return hmac.compare_digest(check, header.check)
 
     def derive_check(self, sender: int, life: bytes, epoch: int) -> bytes:
-        """Return the bytes by which the key of an epoch is known."""
+        """Return the check bytes of an epoch's key."""
         return self._expand(b"check", sender, life, epoch, _CHECK_SIZE)
 
     def derive(self, sender: int, life: bytes, epoch: int) -> PacketKey:
-        """Return the key of an epoch."""
+        """Return the key of one epoch of a life of the host ``sender``."""
         material = self._expand(b"key", sender, life, epoch, _KEY_SIZE + _MASK_SIZE)
         aead = self._algorithm.make(material[:_KEY_SIZE])
         check = self.derive_check(sender, life, epoch)
@@ -260,24 +276,32 @@ class KeySchedule:
     def _expand(self, label: bytes, sender: int, life: bytes, epoch: int, size: int) -> bytes:
         context = _CONTEXT.pack(VERSION, self._algorithm.number, sender, life, epoch)
         if size <= _DIGEST_SIZE:
-            # The first block of HKDF-Expand is all that it takes, and quicker made by hand.
+            # The first block of HKDF-Expand is enough, and faster computed directly.
             return hmac.digest(self._root, label + context + b"\x01", "sha256")[:size]
         return HKDFExpand(SHA256(), size, label + context).derive(self._root)
 
 
 def pack_prefix(number: int, sender: int, to: int | None, life: bytes, check: bytes) -> bytes:
-    """Return what stands before the counter; ``to`` is None for every host."""
+    """Return the bytes of a header before the counter.
+
+    Args:
+        number: The number of the cipher.
+        sender: The id of the sending host.
+        to: The id of the host that the packet is for; None for every host.
+        life: The life of the sender.
+        check: The check bytes of the key.
+    """
     cipher = number | EVERYBODY if to is None else number
     return _PREFIX.pack(VERSION, cipher, sender, to or 0, life, check)
 
 
 class PacketSealer(Cipher):
-    """Seals the packets of one host with one shared key.
+    """The envelope of model ``aead`` around one host's packets, with one shared key.
 
     Args:
         schedule: The keys.
-        sender: The host.
-        life: Its life and counter.
+        sender: The id of the host.
+        life: The life and counter of the host.
 
     Attributes:
         schedule: The keys.
@@ -295,22 +319,26 @@ class PacketSealer(Cipher):
         self._name: bytes = b""
         self._epoch = 0
         self._key: PacketKey | None = None
-        # What stands before the counters, by whom packets are for.
+        # The bytes before the counter, by the host that packets are for.
         self._prefixes: dict[int | None, bytes] = {}
 
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Return the envelopes of ``packets`` for every host.
+        """Return the envelopes of ``packets``, for every host.
 
         Raises:
-            OSError: The system has no random bytes for another life.
+            OSError: The system has no random bytes for a new life.
         """
         return self.seal_to(packets, None)
 
     def seal_to(self, packets: Sequence[bytes], to: int | None) -> list[bytes]:
-        """Return the envelopes of ``packets``, for host ``to``, or None for every host.
+        """Return the envelopes of ``packets``.
+
+        Args:
+            packets: The packets.
+            to: The id of the host that they are for; None for every host.
 
         Raises:
-            OSError: The system has no random bytes for another life.
+            OSError: The system has no random bytes for a new life.
         """
         if not packets:
             return []
@@ -318,7 +346,7 @@ class PacketSealer(Cipher):
         if len(counters) == len(packets) and counters[-1] & _EPOCH_MASK >= len(counters) - 1:
             key, prefix = self._find_key(counters[0], to)
             return key.seal_many(counters, prefix, packets)
-        # Another key for some of them, or another life.
+        # Some of them take another key, or another life.
         sealed: list[bytes] = []
         while True:
             for counter in counters:
@@ -329,18 +357,23 @@ class PacketSealer(Cipher):
             counters = self._life.take(len(packets) - len(sealed))
 
     def open_untrusted(self, envelope: bytes) -> bytes:
-        """Return the packet in ``envelope``, whoever has sealed it for whichever host.
+        """Return the packet in ``envelope``, of any sender and for any host.
 
-        Who receives has more to ask: see ``KeyCache``.
+        A receiver has more to check, and keeps its keys: see ``KeyCache``.
+
+        Raises:
+            PacketError: It is not an envelope, or was sealed with another key.
         """
         header = read_header_untrusted(envelope)
         if header is not None and self.schedule.fits_untrusted(header):
             key = self.schedule.derive(header.sender, header.life, header.epoch)
             return key.open_untrusted(header.counter, envelope)
-        raise PacketError(DropCause.NOT_AUTHENTIC, "it is of another key, or no such envelope")
+        raise PacketError(
+            DropCause.NOT_AUTHENTIC, "it is not an envelope of model 'aead', or has another key"
+        )
 
     def _find_key(self, counter: int, to: int | None) -> tuple[PacketKey, bytes]:
-        """Return the key for a packet of this life, and what stands before its counter."""
+        """Return the key for a packet of the present life, and the bytes before its counter."""
         key, name, epoch = self._key, self._life.name, counter >> EPOCH_BITS
         if key is None or epoch != self._epoch or name != self._name:
             key = self._key = self.schedule.derive(self._sender, name, epoch)
@@ -355,12 +388,12 @@ class PacketSealer(Cipher):
 
 
 class LifeCounter(Protocol):
-    """The life of a handle, as a sealer sees it: ``Life`` of ``life.py`` is one."""
+    """The life of a handle, as a sealer needs it. ``Life`` of ``life.py`` is one."""
 
     name: bytes
 
     def take(self, count: int) -> range:
-        """Return the next counters of the life ``name``: at least one, and at most ``count``."""
+        """Return the next counters of the life ``name``: at least one, at most ``count``."""
         ...
 
 
@@ -369,13 +402,13 @@ _EPOCHS: Final = 2
 
 
 class KeyCache:
-    """The keys of one host that packets are opened with.
+    """The keys that open the packets of one host.
 
-    Those of the newest two epochs of its confirmed life are kept, and four others.
+    The keys of the newest two epochs of the host's confirmed life are kept, and four others.
 
     Args:
-        schedule: Where keys come from.
-        sender: The host.
+        schedule: The derivation of the keys.
+        sender: The id of the host.
     """
 
     __slots__ = ("_life", "_others", "_own", "_schedule", "_sender")
@@ -385,11 +418,11 @@ class KeyCache:
         self._sender = sender
         self._life: bytes | None = None
         self._own: dict[int, PacketKey] = {}
-        # Those used last at the end.
+        # The key that was used last is at the end.
         self._others: dict[tuple[bytes, int], PacketKey] = {}
 
     def find_untrusted(self, header: EnvelopeHeader) -> PacketKey | None:
-        """Return the key for an envelope of the host; None if it is of another shared key."""
+        """Return the key for an envelope of the host; None if its header fits no key of it."""
         epoch = header.epoch
         key = self._own.get(epoch) if header.life == self._life else None
         if key is None:
@@ -407,7 +440,7 @@ class KeyCache:
         return key
 
     def opened(self, header: EnvelopeHeader) -> None:
-        """Note that an envelope of the confirmed life was opened, and keep its key at hand."""
+        """Note that an envelope of the confirmed life was opened; keep its key with the newest."""
         key = self._others.pop((header.life, header.epoch), None)
         if key is None or header.life != self._life:
             return
@@ -416,7 +449,7 @@ class KeyCache:
             del self._own[min(self._own)]
 
     def confirm(self, life: bytes) -> None:
-        """Keep the keys of ``life`` at hand from now on."""
+        """Keep the keys of ``life``, which is confirmed now, instead of those of another life."""
         if life != self._life:
             self._life = life
             self._own.clear()

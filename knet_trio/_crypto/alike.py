@@ -1,7 +1,7 @@
-"""Two configurations whose envelopes have the same hash: the same key, but another cipher.
+"""Two configurations with the same key and hash, but different ciphers.
 
-Then the hash is right for both, and does not tell which of them sealed a packet. With the wrong
-cipher most envelopes open all the same, to noise. What comes out is a packet, or not: that tells.
+The hash of an envelope is right for both, so it does not show which cipher was used. Most envelopes
+open with the wrong cipher too, but to noise: whether the result is a packet decides.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from knet_trio._core.onwire import Data, Ping, Pong, decode_untrusted
 from knet_trio.abc import Cipher
 from knet_trio.errors import PacketError
 
-# Bytes 4 and 5 of every packet, and 9 of a data packet, are read by nobody, so receivers leave them
-# alone. Everybody writes them like that: noise has one chance in 2**30 to do so too.
+# Receivers ignore bytes 4 and 5 of every packet, and byte 9 of a data packet. But all senders write
+# these bytes, and the flag in byte 10, in the same way, which noise does with a chance of 2**-30.
 _NEWEST_VERSION: Final = 1
 
 _NOISE: Final = 0
@@ -23,11 +23,11 @@ _PACKET_AS_WRITTEN: Final = 2
 
 
 class AlikePair(Cipher):
-    """Opens the envelopes of two ciphers that have the same hash.
+    """Two envelopes with the same hash, as one.
 
     Args:
-        first: Seals, and is tried first.
-        other: Is tried on what does not become a packet with the first.
+        first: The envelope that seals, and is tried first.
+        other: The envelope that is tried where the first one does not yield a packet.
     """
 
     def __init__(self, first: Cipher, other: Cipher) -> None:
@@ -38,11 +38,11 @@ class AlikePair(Cipher):
         self.block_size = first.block_size
 
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Seal with the first."""
+        """Seal with the first envelope."""
         return self._first.seal(packets)
 
     def open_untrusted(self, envelope: bytes) -> bytes:
-        """Return what becomes a packet with one of them."""
+        """Open with the envelope that yields a packet."""
         try:
             packet = self._first.open_untrusted(envelope)
         except PacketError:
@@ -50,7 +50,7 @@ class AlikePair(Cipher):
         return self._judge(packet, envelope)
 
     def open_many_untrusted(self, envelopes: Sequence[bytes]) -> list[bytes | PacketError]:
-        """Return for each what becomes a packet with one of them."""
+        """Open each with the envelope that yields a packet."""
         opened = self._first.open_many_untrusted(envelopes)
         for i, (packet, envelope) in enumerate(zip(opened, envelopes, strict=True)):
             if isinstance(packet, bytes):
@@ -60,7 +60,7 @@ class AlikePair(Cipher):
         return opened
 
     def _judge(self, packet: bytes, envelope: bytes) -> bytes:
-        """Return ``packet``, or what the other opens if that is more like a packet."""
+        """Return ``packet``, or the result of the other envelope if it is more like a packet."""
         likeness = _likeness(packet)
         if likeness == _PACKET_AS_WRITTEN:
             return packet
@@ -72,7 +72,7 @@ class AlikePair(Cipher):
 
 
 def _likeness(packet: bytes) -> int:
-    """Return how much like a packet ``packet`` is: more for more."""
+    """Return how much the bytes are like a packet; a larger number means more."""
     try:
         decoded = decode_untrusted(packet)
     except PacketError:

@@ -1,13 +1,13 @@
-"""The crypto envelope, and what its parts are called.
+"""The hash envelopes, and the names of their ciphers and hashes.
 
 ::
 
     | salt 16 | ciphertext | hash |      a cipher and a hash
     | plaintext | hash |                 a hash alone
 
-The cipher's key is the first bytes of the shared key, the salt is its IV; the hash is an HMAC with
-the whole shared key over all that stands before it. Encrypt, then authenticate: a packet is not
-looked into before its hash is right.
+The cipher's key is the first bytes of the shared key; the salt is its initialization vector. The
+hash is an HMAC with the whole shared key over everything before the hash. Encrypt, then
+authenticate: a packet is not decrypted before its hash is verified.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HASHES: Final[dict[str, Callable[[], hashes.HashAlgorithm]]] = {
 
 HASH_NAMES: Final = tuple(_HASHES)
 
-# A libknet of that model would refuse it, so no cluster can have it.
+# libknet refuses this hash with this model, so no cluster can use it.
 _MISSING: Final = {("nss", "sha224")}
 
 
@@ -54,48 +54,57 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
     """Return the envelope that ``config`` describes.
 
     Raises:
-        InvalidArgumentError: A name is not known, or the names make no envelope together.
+        InvalidArgumentError: A name is not known, or the names do not go together.
     """
     model, cipher, digest = config.model.lower(), config.cipher.lower(), config.hash.lower()
     if is_aead(model):
         raise InvalidArgumentError(
-            f"model {model!r} is not for this: its envelopes are made otherwise"
+            f"model {model!r} cannot be used here: pass it to open_handle or set_crypto"
         )
     if model not in MODELS:
         raise InvalidArgumentError(
             f"crypto model {show_name(config.model)} is not known;"
-            f" there are {', '.join((*MODELS, 'aead'))}"
+            f" use one of {', '.join((*MODELS, 'aead'))}"
         )
     if digest == NONE:
         raise InvalidArgumentError(
             "a cipher without a hash would accept forged packets: name a hash such as 'sha256'"
             if cipher != NONE
-            else "neither cipher nor hash: to turn crypto off give None in place of a CryptoConfig"
+            else "cipher and hash are both 'none': to turn crypto off, give None in place of a"
+            " CryptoConfig"
         )
     if digest not in _HASHES:
         raise InvalidArgumentError(
-            f"hash {show_name(config.hash)} is not known; there are {', '.join(HASH_NAMES)}"
+            f"hash {show_name(config.hash)} is not known; use one of {', '.join(HASH_NAMES)}"
         )
     if (model, digest) in _MISSING:
-        raise InvalidArgumentError(f"model {config.model!r} has no hash {config.hash!r}")
+        raise InvalidArgumentError(
+            f"model {config.model!r} has no hash {config.hash!r}: use another hash or model"
+        )
     seal_hash = HMAC(config.key, _HASHES[digest]())
     if cipher == NONE:
         return HashEnvelope(seal_hash)
     kind = _CIPHERS.get(cipher)
     if kind is None:
         raise InvalidArgumentError(
-            f"cipher {show_name(config.cipher)} is not known; there are {', '.join(CIPHER_NAMES)}"
+            f"cipher {show_name(config.cipher)} is not known; use one of {', '.join(CIPHER_NAMES)}"
         )
     return kind.envelope(seal_hash, config.key[: kind.key_size])
 
 
 def make_keyed(key: bytes, digest: str) -> HMAC:
-    """Return the HMAC of a key with the hash of that name."""
+    """Return an HMAC with ``key`` and the hash named ``digest``."""
     return HMAC(key, _HASHES[digest]())
 
 
 def make_sealed(cipher: str, keyed: HMAC, key: bytes) -> HashEnvelope:
-    """Return the envelope of a cipher that there is, whose key is the beginning of ``key``."""
+    """Return an envelope with a cipher.
+
+    Args:
+        cipher: The name of the cipher, which must be known.
+        keyed: The HMAC with the shared key.
+        key: The shared key; the cipher uses its first bytes.
+    """
     kind = _CIPHERS[cipher]
     return kind.envelope(keyed, key[: kind.key_size])
 
@@ -105,7 +114,11 @@ _NO_BLOCKS: Final = "not a whole number of cipher blocks"
 
 
 class HashEnvelope(Cipher):
-    """Authentication alone: ``| plaintext | hash |``."""
+    """An envelope that authenticates only: ``| plaintext | hash |``.
+
+    Args:
+        keyed: The HMAC with the shared key.
+    """
 
     salt_size = 0
     block_size = 0
@@ -120,24 +133,36 @@ class HashEnvelope(Cipher):
         return [packet + self._digest(packet) for packet in packets]
 
     def open_untrusted(self, envelope: bytes) -> bytes:
-        """Check the hash and take it off."""
+        """Verify the hash and remove it."""
         body, digest = envelope[: -self.hash_size], envelope[-self.hash_size :]
         if not body or not bytes_eq(digest, self._digest(body)):
             raise PacketError(DropCause.NOT_AUTHENTIC, _WRONG_HASH)
         return body
 
     def open_train_untrusted(self, train: bytes, size: int) -> OpenedTrain | None:
-        """Check the hash of each, if all of them are right; they need not be cut out for that."""
+        """Verify the hashes of a train of envelopes, without cutting the envelopes out.
+
+        Args:
+            train: The envelopes, joined.
+            size: The size of each envelope in bytes; the last may be shorter.
+
+        Returns:
+            The packets; None if an envelope does not open.
+        """
         ends = self._check_train(train, size, 1)
         return None if ends is None else OpenedTrain(train, 0, size, ends)
 
     def _check_train(self, train: bytes, size: int, least: int) -> list[int] | None:
-        """Return where the hash of each envelope of a train begins, if there are some, all right.
+        """Verify the hashes of a train of envelopes.
 
         Args:
-            train: The envelopes.
-            size: The bytes of each; the last may have fewer.
-            least: The bytes that each has at least, without its hash.
+            train: The envelopes, joined.
+            size: The size of each envelope in bytes; the last may be shorter.
+            least: The least size of an envelope without its hash, in bytes.
+
+        Returns:
+            The index where the hash of each envelope begins. None if the train is empty or an
+            envelope is not valid.
         """
         copy_keyed, hash_size = self._keyed.copy, self.hash_size
         view, length = memoryview(train), len(train)
@@ -154,7 +179,7 @@ class HashEnvelope(Cipher):
         return ends or None
 
     def has_same_hash(self, other: HashEnvelope) -> bool:
-        """Return whether what is right for one of them is right for the other: key and hash."""
+        """Return whether both have the same key and hash, so that each verifies the other's."""
         return bytes_eq(self._digest(b""), other._digest(b""))
 
     def _digest(self, body: bytes) -> bytes:
@@ -164,19 +189,24 @@ class HashEnvelope(Cipher):
 
 
 class CtrEnvelope(HashEnvelope):
-    """``| salt | ciphertext | hash |`` with AES in CTR mode: nothing is padded."""
+    """An envelope with AES in CTR mode, without padding: ``| salt | ciphertext | hash |``.
+
+    Args:
+        keyed: The HMAC with the shared key.
+        key: The key of the cipher.
+    """
 
     salt_size = SALT_SIZE
     block_size = 1
 
     def __init__(self, keyed: HMAC, key: bytes) -> None:
         super().__init__(keyed)
-        # One context for all packets: each begins with a nonce of its own, and that direction is
-        # its own inverse.
+        # One context for all packets, both ways: each packet begins with its own nonce, and in CTR
+        # mode encryption is its own inverse.
         self._stream = BlockCipher(AES(key), CTR(bytes(SALT_SIZE))).encryptor()
 
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Encrypt each packet under a salt of its own, and append the hash."""
+        """Encrypt each packet with its own salt, and append the hash."""
         salts = os.urandom(SALT_SIZE * len(packets))
         envelopes: list[bytes] = []
         for i, packet in enumerate(packets):
@@ -187,15 +217,15 @@ class CtrEnvelope(HashEnvelope):
         return envelopes
 
     def open_untrusted(self, envelope: bytes) -> bytes:
-        """Check the hash, then decrypt."""
+        """Verify the hash, then decrypt."""
         body = super().open_untrusted(envelope)
         if len(body) <= SALT_SIZE:
-            raise PacketError(DropCause.NOT_AUTHENTIC, "nothing in the envelope")
+            raise PacketError(DropCause.NOT_AUTHENTIC, "the envelope is empty")
         self._stream.reset_nonce(body[:SALT_SIZE])
         return self._stream.update(body[SALT_SIZE:])
 
     def open_train_untrusted(self, train: bytes, size: int) -> OpenedTrain | None:
-        """Check the hashes, if all of them are right, then decrypt each."""
+        """Verify the hashes of a train of envelopes, then decrypt each envelope."""
         ends = self._check_train(train, size, SALT_SIZE + 1)
         if ends is None:
             return None
@@ -209,16 +239,21 @@ class CtrEnvelope(HashEnvelope):
 
 
 class CbcEnvelope(HashEnvelope):
-    """``| salt | ciphertext | hash |`` with AES in CBC mode and PKCS#7 padding.
+    """An envelope with AES in CBC mode and PKCS#7 padding: ``| salt | ciphertext | hash |``.
 
-    One context encrypts all packets there are, without end, which costs a fraction of a context
-    each: in front of every packet goes a random block into the stream. In CBC mode a block of
-    ciphertext is the initial vector of what follows it, so what comes out for the random block is
-    this packet's salt. It is as good as a random salt: the cipher of a random block that nobody
-    knows before (NIST SP 800-38A, appendix C, makes initial vectors in that way).
+    One context encrypts all packets as one endless stream, which costs a fraction of a context for
+    each packet. A random block goes into the stream before every packet. In CBC mode each block of
+    ciphertext is the initialization vector of the next one, so the ciphertext of the random block
+    is the salt of the packet. This salt is as good as a random one: it is the encryption of a
+    random block that nobody can predict (NIST SP 800-38A, appendix C, makes initialization vectors
+    in this way).
 
-    Decryption is one stream for the same reason. Every packet brings its salt, and whatever the
-    stream makes of that block itself is thrown away.
+    Decryption is one stream for the same reason. Every packet brings its salt; the plaintext of the
+    salt itself is discarded.
+
+    Args:
+        keyed: The HMAC with the shared key.
+        key: The key of the cipher.
     """
 
     salt_size = SALT_SIZE
@@ -231,7 +266,7 @@ class CbcEnvelope(HashEnvelope):
         self._decryptor = cipher.decryptor()
 
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Encrypt each packet under a salt of its own, and append the hash."""
+        """Encrypt each packet with its own salt, and append the hash."""
         random = os.urandom(SALT_SIZE * len(packets))
         stream: list[bytes] = []
         for i, packet in enumerate(packets):
@@ -254,7 +289,7 @@ class CbcEnvelope(HashEnvelope):
         return envelopes
 
     def open_untrusted(self, envelope: bytes) -> bytes:
-        """Check the hash, then decrypt and take the padding off."""
+        """Verify the hash, then decrypt and remove the padding."""
         body = super().open_untrusted(envelope)
         if len(body) < SALT_SIZE + AES_BLOCK or len(body) % AES_BLOCK:
             raise PacketError(DropCause.NOT_AUTHENTIC, _NO_BLOCKS)
@@ -265,7 +300,7 @@ class CbcEnvelope(HashEnvelope):
         raise PacketError(DropCause.NOT_AUTHENTIC, "the padding is not right")
 
     def open_many_untrusted(self, envelopes: Sequence[bytes]) -> list[bytes | PacketError]:
-        """Check the hash of each, then decrypt those that are right in one go."""
+        """Verify the hash of each envelope, then decrypt all valid ones in one call."""
         bodies: list[bytes] = []
         opened: list[bytes | PacketError] = []
         copy_keyed, hash_size = self._keyed.copy, self.hash_size
@@ -286,8 +321,8 @@ class CbcEnvelope(HashEnvelope):
             if isinstance(sealed, PacketError):
                 continue
             end = start + len(sealed)
-            # The hash was right, so this came from a holder of the key: a wrong padding is a bug
-            # there, and telling it apart gives nobody an oracle.
+            # The hash is right, so the sender has the key and a wrong padding is its bug. Reporting
+            # it gives an attacker no padding oracle.
             padding = stream[end - 1]
             if 1 <= padding <= AES_BLOCK and stream.endswith(_PADDING[-padding], start, end):
                 opened[i] = stream[start + SALT_SIZE : end - padding]
@@ -297,7 +332,10 @@ class CbcEnvelope(HashEnvelope):
         return opened
 
     def open_train_untrusted(self, train: bytes, size: int) -> OpenedTrain | None:
-        """Decrypt all of it in one go, with the hashes, where they are whole blocks too."""
+        """Verify the hashes of a train of envelopes, then decrypt the train in one call.
+
+        The hashes are decrypted too, to garbage, so this needs hashes of whole blocks.
+        """
         if size % AES_BLOCK or len(train) % AES_BLOCK or self.hash_size % AES_BLOCK:
             return None
         ends = self._check_train(train, size, SALT_SIZE + AES_BLOCK)
@@ -312,17 +350,20 @@ class CbcEnvelope(HashEnvelope):
         return OpenedTrain(stream, SALT_SIZE, size, ends)
 
 
-# By the bytes that a packet has in its last block. From the end, by the bytes of padding.
+# The padding, by the number of the packet's bytes in its last block; from the end, by the number of
+# bytes of padding.
 _PADDING: Final = [bytes([AES_BLOCK - used]) * (AES_BLOCK - used) for used in range(AES_BLOCK)]
 
 
 class _CipherKind(NamedTuple):
+    """A cipher: the size of its key in bytes, and its envelope."""
+
     key_size: int
     envelope: type[CbcEnvelope] | type[CtrEnvelope]
 
 
-# Without a name the mode is CBC. libknet 1.25 has ``aes256`` and its like with every model, and the
-# names of OpenSSL with its own; later releases have all of these with every model.
+# The mode is CBC if the name has none. libknet 1.25 has ``aes128`` to ``aes256`` with every model,
+# and OpenSSL's names with model ``openssl``; later releases have all names with every model.
 _CIPHERS: Final = {
     f"aes{dash}{bits}{mode}": _CipherKind(bits // 8, envelope)
     for mode, envelope in (("", CbcEnvelope), ("-cbc", CbcEnvelope), ("-ctr", CtrEnvelope))
@@ -333,13 +374,13 @@ CIPHER_NAMES: Final = tuple(_CIPHERS)
 LONGEST_CIPHER_KEY: Final = max(kind.key_size for kind in _CIPHERS.values())
 
 
-# No name is longer, and no key shorter.
+# No name of a cipher or hash is longer, and no key is shorter.
 _LONGEST_NAME: Final = 32
 
 
 def show_name(text: str) -> str:
-    """Return ``text`` as an error shows it: not at all if it is too long for a name.
+    """Return ``text`` as an error shows it: its length only if it is too long for a name.
 
-    It may be a key in the wrong place.
+    A long text may be a key in the wrong place.
     """
     return repr(text) if len(text) <= _LONGEST_NAME else f"of {len(text)} characters"

@@ -1,8 +1,8 @@
-"""The life of a handle, and the counter of the packets that it has sealed.
+"""The life of a handle, and the counter of the packets that the handle has sealed.
 
-Both are what makes a nonce: no two packets of a life have one counter, and no two lives are the
-same. So a new life is drawn whenever the counter could be known twice: at the opening, in a process
-that was forked, when it is asked for, and when the counter is at its end.
+Life and counter together make a nonce unique: no two packets of a life have the same counter, and
+no two lives are the same. So a new life is drawn whenever a counter could be used twice: when the
+handle opens, in a forked process, on request, and when the counter is at its end.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from collections.abc import Callable
 from typing import Final
 
 LIFE_SIZE: Final = 9
-"""Bytes of a life."""
+"""The size of a life's name in bytes."""
 _NO_PROCESS: Final = 0
 LAST_COUNTER: Final = (1 << 48) - 1
 """The highest counter of a life."""
 
 
 class Life:
-    """A life and its counter; one for all slots, hosts and links of a handle.
+    """A life and its counter: one for all slots, hosts and links of a handle.
 
     Args:
-        draw: Returns that many random bytes.
-        pid: Returns the number of this process.
+        draw: Returns as many random bytes as its argument says.
+        pid: Returns the id of this process.
 
     Attributes:
-        name: The bytes of the life.
+        name: The random bytes that name the life.
         counter: The counter that was taken last, 0 before the first.
     """
 
@@ -44,22 +44,26 @@ class Life:
         _LIVES.add(self)
 
     def renew(self) -> None:
-        """Begin another life."""
+        """Begin a new life."""
         self.name: bytes = self._draw(LIFE_SIZE)
         self.counter: int = 0
         self._process = self._pid()
 
     def forked(self) -> None:
-        """Begin another life with the next packet: this process is a copy of that which had it."""
+        """Begin a new life with the next packet, since this process was forked from its owner."""
         self._process = _NO_PROCESS
 
     def take(self, count: int) -> range:
-        """Return the next counters, at most ``count`` and at least one; they are never given back.
+        """Return the next counters, all of the life ``name``. They are never given back.
 
-        They are all of one life, ``name``.
+        Args:
+            count: The most counters to return, at least 1.
+
+        Returns:
+            At least one counter; fewer than ``count`` at the end of a life.
 
         Raises:
-            OSError: The system has no random bytes for another life.
+            OSError: The system has no random bytes for a new life.
         """
         if self._process != self._pid() or self.counter >= LAST_COUNTER:
             self.renew()
@@ -76,5 +80,5 @@ def _forked() -> None:
         life.forked()
 
 
-# The child has all that the parent had, the counter too.
+# The child process has copies of its parent's lives and counters.
 os.register_at_fork(after_in_child=_forked)

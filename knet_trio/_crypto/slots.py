@@ -1,9 +1,9 @@
-"""The two crypto configurations of a handle, so that a key can change while messages flow.
+"""The two crypto slots of a handle, with which a key can change while messages flow.
 
-Both open packets, one seals them. A configuration is a hash envelope, or one of authenticated
-encryption (AEAD); those need to know whose packet it is, and are opened elsewhere. To rekey: put
-the new key into the free slot on every host, then have every host use that slot, then clear the old
-one. See knet_handle_crypto_set_config(3).
+Both slots open packets; the slot in use seals them. The configuration in a slot is a hash envelope
+or an envelope of authenticated encryption (AEAD). To open the latter, the sender has to be known,
+so they are opened elsewhere. To rekey: put the new key into the free slot on every host, then use
+that slot on every host, then clear the old slot. See knet_handle_crypto_set_config(3).
 """
 
 from __future__ import annotations
@@ -47,23 +47,24 @@ Envelope: TypeAlias = HashEnvelope | PacketSealer
 
 
 class CryptoSlots:
-    """The configurations 1 and 2, and which of them seals: 0 for none, packets go in the clear.
+    """The crypto slots 1 and 2, and which of them is in use: 0 if packets go in clear.
 
     Args:
-        allow_clear_traffic: Whether clear packets are accepted; None while no slot is in use.
-        host_id: This host.
+        allow_clear_traffic: True to accept packets in clear; None to accept them only while no slot
+            is in use.
+        host_id: The id of this host.
 
     Attributes:
-        allow_clear_traffic: Whether clear packets are accepted now.
-        openers: The hash envelopes in the order in which they are tried on what arrives; as one,
-            two that have the same hash.
-        aead: The envelopes of model ``aead``, that in use first.
-        is_set: Whether there is any of them. If not, packets are taken as they come, if clear ones
-            are accepted.
-        sealer: The cipher in use, None for none.
+        allow_clear_traffic: True if packets in clear are accepted now.
+        openers: The hash envelopes, in the order in which they are tried on a datagram. Two
+            envelopes that have the same hash are one ``AlikePair``.
+        aead: The envelopes of model ``aead``, the one in use first.
+        is_set: True if a slot has a configuration. If not, datagrams are packets as they are, if
+            packets in clear are accepted.
+        sealer: The envelope in use; None if packets go in clear.
         life: The life of this host, in which the envelopes of model ``aead`` are sealed.
-        numbers: Counts up, to tell apart what is kept of hosts for each slot, whatever becomes of
-            both.
+        numbers: A counter. Each state that is kept of a host for a slot gets its own number, also
+            after the slot is set again or the host is added again.
     """
 
     def __init__(self, *, allow_clear_traffic: bool | None = None, host_id: int = 0) -> None:
@@ -71,7 +72,7 @@ class CryptoSlots:
         self._host_id = host_id
         self.life: Life = Life()
         self.numbers: itertools.count[int] = itertools.count(1)
-        # Keys are compared by what this makes of them, so that none is kept.
+        # Keys are compared by their digests under this secret, so that no key is kept.
         self._secret = secrets.token_bytes(_SECRET_SIZE)
         self._digests: dict[int, bytes] = {}
         self._ciphers: dict[int, Envelope] = {}
@@ -86,20 +87,21 @@ class CryptoSlots:
 
     @property
     def in_use(self) -> int:
-        """The slot that seals, 0 for none."""
+        """The slot in use, 0 if packets go in clear."""
         return self._in_use
 
     def set_clear_traffic(self, allow: bool | None) -> None:
-        """Accept clear packets or not; with None while no slot is in use."""
+        """Accept packets in clear or not; None accepts them only while no slot is in use."""
         self._clear_traffic = allow
         self._apply()
 
     def set(self, config: CryptoConfig | None, slot: int) -> None:
-        """Put ``config`` into ``slot``, or clear it with None.
+        """Put ``config`` into ``slot``; None clears the slot.
 
         Raises:
             BusyError: The slot is in use.
-            InvalidArgumentError: ``config`` describes nothing, or its key is in the other slot.
+            InvalidArgumentError: ``slot`` or ``config`` is not valid, or the key of ``config`` is
+                in the other slot and one of the two is of model ``aead``.
         """
         _check_slot(slot, FIRST)
         cipher = self._make(config, slot)
@@ -111,10 +113,10 @@ class CryptoSlots:
         self._put(cipher, config, slot)
 
     def use(self, slot: int) -> None:
-        """Seal with ``slot`` from now on, 0 for clear packets.
+        """Seal with ``slot`` from now on; with 0 packets go in clear.
 
         Raises:
-            InvalidArgumentError: Nothing is in that slot.
+            InvalidArgumentError: ``slot`` is not valid, or is empty.
         """
         _check_slot(slot, CLEAR)
         if slot != CLEAR and slot not in self._ciphers:
@@ -123,44 +125,55 @@ class CryptoSlots:
         self._apply()
 
     def replace(self, config: CryptoConfig | None) -> None:
-        """Put ``config`` into slot 1 and seal with it, or with None clear slot 1 and seal no more.
+        """Put ``config`` into slot 1 and use it; None clears slot 1, and packets go in clear.
 
-        Unlike ``set`` it replaces a configuration that is in use. Slot 2 stays as it is.
+        Unlike ``set``, this replaces a configuration that is in use. Slot 2 stays as it is.
         """
         cipher = self._make(config, FIRST)
         self._in_use = CLEAR if cipher is None else FIRST
         self._put(cipher, config, FIRST)
 
     def find(self, slot: int) -> Envelope | None:
-        """Return the configuration in ``slot``, None if it is empty.
+        """Return the envelope in ``slot``; None if the slot is empty.
 
         Raises:
-            InvalidArgumentError: There is no such slot.
+            InvalidArgumentError: ``slot`` is not valid.
         """
         _check_slot(slot, FIRST)
         return self._ciphers.get(slot)
 
     def number(self, envelope: Cipher) -> int:
-        """Return the slot that ``envelope`` is in."""
+        """Return the number of the slot that has ``envelope``."""
         return next(slot for slot, one in self._ciphers.items() if one is envelope)
 
     def answering(self, datagram: bytes, packet: bytes) -> Cipher | None:
-        """Return what seals the answer to ``packet``, which came in ``datagram`` and is no AEAD's.
+        """Return the envelope for the answer to a packet that was not sealed with AEAD.
 
-        While a cluster goes over to AEAD or back, each is answered in the envelope that it had:
-        only that is sure to be known at the other end.
+        While a cluster changes to AEAD or back, a packet is answered in the envelope that it had:
+        only that one is certain to be known at the other end.
+
+        Args:
+            datagram: The datagram.
+            packet: The packet that was in it; the same object if it was in clear.
+
+        Returns:
+            The envelope; None for an answer in clear.
         """
         if not self.aead:
             return self.sealer
         return self.openers[0] if packet is not datagram and self.openers else None
 
     def seal(self, packets: Sequence[bytes]) -> list[bytes]:
-        """Return ``packets`` as datagrams: sealed, or as they are where no slot is in use."""
+        """Return ``packets`` as datagrams: sealed, or in clear if no slot is in use."""
         cipher = self.sealer
         return list(packets) if cipher is None else cipher.seal(packets)
 
     def open_untrusted(self, datagram: bytes) -> bytes:
-        """The packet in ``datagram``. Raises PacketError if no configuration opens it."""
+        """Return the packet in ``datagram``.
+
+        Raises:
+            PacketError: No configuration opens it.
+        """
         packet = self.open_one_untrusted(datagram)
         if isinstance(packet, PacketError):
             raise PacketError(packet.cause, packet.args[0])
@@ -169,8 +182,8 @@ class CryptoSlots:
     def open_one_untrusted(self, datagram: bytes) -> bytes | PacketError:
         """Return the packet in ``datagram``, or the error if no configuration opens it.
 
-        An error that is raised and kept leads to the bytes that it is about, by its traceback, and
-        those would stay until the garbage collector comes by.
+        The error is returned, not raised: the traceback of a raised error that is kept would hold
+        the datagram in memory until the garbage collector runs.
         """
         openers = self.openers
         if openers:
@@ -183,7 +196,7 @@ class CryptoSlots:
         return self._judge(datagram)
 
     def open_many_untrusted(self, datagrams: Sequence[bytes]) -> list[bytes | PacketError]:
-        """Return the packets in ``datagrams``, an error in the place of each that does not open."""
+        """Return the packet, or the error, for each of ``datagrams``."""
         if not self.openers:
             if self.allow_clear_traffic and not self.is_set:
                 return list(datagrams)
@@ -196,10 +209,15 @@ class CryptoSlots:
         return packets
 
     def open_train_untrusted(self, train: bytes, size: int) -> OpenedTrain | None:
-        """Return the packets of a train of envelopes, if the first configuration opens them all.
+        """Return the packets of a train of envelopes, if the first opener opens all of them.
+
+        Args:
+            train: The envelopes, joined.
+            size: The size of each envelope in bytes; the last may be shorter.
 
         Returns:
-            None if not: ``open_many_untrusted`` tries the others, and says what is wrong.
+            The packets. None if an envelope does not open: ``open_many_untrusted`` then tries the
+            other openers and says what is wrong.
         """
         return self.openers[0].open_train_untrusted(train, size) if self.openers else None
 
@@ -212,7 +230,7 @@ class CryptoSlots:
         return self._judge(datagram)
 
     def _judge(self, datagram: bytes) -> bytes | PacketError:
-        """Return ``datagram`` if it may be clear and is; else what is wrong with it."""
+        """Return ``datagram`` if it is an accepted packet in clear; else the error."""
         if self.allow_clear_traffic:
             if is_clear_untrusted(datagram):
                 return datagram
@@ -232,10 +250,11 @@ class CryptoSlots:
         return _SEALED if self.openers else _NO_AEAD
 
     def find_names_untrusted(self, envelope: bytes) -> tuple[SealNames, TrialKey] | None:
-        """Return with which names a key that is here opens ``envelope``, and how it is used here.
+        """Find the cipher and hash with which a key in one of the slots opens ``envelope``.
 
         Returns:
-            None if it is of another key.
+            The names, and the key with the names that this host uses. None if ``envelope`` was
+            sealed with another key.
         """
         for trial in self._trials.values():
             names = trial.find_names_untrusted(envelope)
@@ -247,15 +266,15 @@ class CryptoSlots:
         """Return whether ``envelope`` is of model ``aead`` and no slot is, or the other way round.
 
         Args:
-            envelope: What no configuration opens.
-            cipher: With which cipher a key that is here opens it, None if with none.
+            envelope: An envelope that no configuration opens.
+            cipher: The cipher with which a key of a slot opens it, None if none does.
         """
         if cipher in ALGORITHMS or (cipher is None and _looks_like_aead(envelope)):
             return self.is_set and not self.aead
         return cipher is not None and not self.openers
 
     def _make(self, config: CryptoConfig | None, slot: int) -> Envelope | None:
-        """Return the envelope that ``config`` describes, to be put into ``slot``."""
+        """Return the envelope for ``config`` in ``slot``; None for no configuration."""
         if config is None:
             return None
         algorithm = find_algorithm(config)
@@ -264,7 +283,7 @@ class CryptoSlots:
             envelope: Envelope = make_cipher(config)
         else:
             envelope = PacketSealer(KeySchedule(config.key, algorithm), self._host_id, self.life)
-        # Whoever has heard one key through a weaker envelope must not know the other's.
+        # A key that was found out through a weaker envelope must not open those of model `aead`.
         if (
             PacketSealer in (type(other), type(envelope))
             and other is not None
@@ -294,7 +313,7 @@ class CryptoSlots:
         clear = self._clear_traffic
         self.allow_clear_traffic: bool = self._in_use == CLEAR if clear is None else clear
         self.sealer = self._ciphers.get(self._in_use)
-        # A configuration without a cipher uses no salt.
+        # A configuration without a cipher has no salt.
         self._any_hash = any(not cipher.salt_size for cipher in self._ciphers.values())
         slots = sorted(self._ciphers, key=lambda slot: slot != self._in_use)
         envelopes = [self._ciphers[slot] for slot in slots]
@@ -313,7 +332,7 @@ def _looks_like_aead(datagram: bytes) -> bool:
 
 
 def _check_slot(slot: object, lowest: int) -> None:
-    """Raise InvalidArgumentError if ``slot`` is none from ``lowest`` on."""
+    """Raise InvalidArgumentError if ``slot`` is not a number from ``lowest`` to 2."""
     if not is_integer(slot):
         # The value is not shown: beside a key, it may be the key in the wrong place.
         raise InvalidArgumentError(

@@ -1,4 +1,4 @@
-"""Which cipher and hash a packet is sealed with that the names in use do not open."""
+"""The search for the cipher and hash of a packet that the configured ones do not open."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from knet_trio._crypto.envelope import (
 from knet_trio.config import CryptoConfig
 from knet_trio.errors import PacketError
 
-# One name for each cipher that there is.
+# One name for each cipher.
 _CIPHERS: Final = (
     *(name for name in CIPHER_NAMES if not name.startswith("aes-") and not name.endswith("-cbc")),
     NONE,
@@ -28,10 +28,10 @@ _CIPHERS: Final = (
 
 
 class SealNames(NamedTuple):
-    """With what a packet is sealed.
+    """The names of the cipher and hash that a packet was sealed with.
 
     Attributes:
-        cipher: The name of the cipher, None if it is none that there is.
+        cipher: The name of the cipher; None if it is not known here.
         hash: The name of the hash; ``none`` with model ``aead``.
     """
 
@@ -40,12 +40,12 @@ class SealNames(NamedTuple):
 
 
 class TrialKey:
-    """A key, to be tried with all ciphers and hashes.
+    """A key that is tried with all ciphers and hashes.
 
-    Like the envelopes it keeps no key but in what OpenSSL and AES work with.
+    As in the envelopes, the key is kept only inside the objects of the ``cryptography`` package.
 
     Args:
-        config: The key; its names are those in use.
+        config: The configuration with the key and the names in use.
 
     Attributes:
         cipher: The name of the cipher in use.
@@ -64,9 +64,9 @@ class TrialKey:
         self._hashes = {digest: make_keyed(config.key, digest) for digest in HASH_NAMES}
 
     def find_names_untrusted(self, envelope: bytes) -> SealNames | None:
-        """Return with which names the key would open ``envelope``; None if it is of another key.
+        """Return the names with which the key opens ``envelope``; None if it has another key.
 
-        It takes some 0.1 ms for an envelope of the size of a ping.
+        This takes some 0.1 ms for an envelope of the size of a ping.
         """
         header = read_header_untrusted(envelope)
         if header is not None:
@@ -93,5 +93,5 @@ class TrialKey:
 
 
 def find_names_untrusted(key: bytes, envelope: bytes) -> SealNames | None:
-    """Return with which names ``key`` would open ``envelope``; None if it is of another key."""
+    """Return the names with which ``key`` opens ``envelope``; None if it has another key."""
     return TrialKey(CryptoConfig(key)).find_names_untrusted(envelope)

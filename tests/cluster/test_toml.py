@@ -231,7 +231,7 @@ name = "knet0"
         ("compress = { level = 3 }", "model is missing"),
         ("compress = { model = 'zlib', level = 99 }", "level"),
         ("compress = 'lz4'", "compress is no table"),
-        ("model = 'gost'", "crypto model 'gost' is not known; there are"),
+        ("model = 'gost'", "crypto model 'gost' is not known; use one of"),
         ("hash = 'none'", "a cipher without a hash"),
         ("cipher = 'aes256-gcm'", "cipher 'aes256-gcm' is not known"),
         ("accept_crypto = { key_file = 'lab.key', model = 'aead' }", "has a key of its own"),

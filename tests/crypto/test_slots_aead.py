@@ -51,7 +51,10 @@ def test_an_envelope_has_its_exact_size(cipher: str) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (CryptoConfig(KEY, "aes256", model="aead"), "has no cipher 'aes256'; it has aes256-gcm"),
+        (
+            CryptoConfig(KEY, "aes256", model="aead"),
+            "has no cipher 'aes256'; use one of aes256-gcm",
+        ),
         (CryptoConfig(KEY, hash="sha256", model="aead"), "has no hash 'sha256'"),
         (CryptoConfig(KEY, "aes256-gcm"), "cipher 'aes256-gcm' is not known"),
         (CryptoConfig(KEY, model="tls"), "openssl, nss, gcrypt, aead"),
