@@ -1,25 +1,25 @@
-"""What runs a handle: its tasks, its sockets, and who owns them.
+"""The runtime of a handle: its tasks, its sockets, and who owns them.
 
 ::
 
-    Runtime.run                          the nursery of the handle
-      |- end                             raises a bug of a call, wakes those outside who wait
-      |- heartbeat                       pings when due, notices silence
-      |- pmtud                           path MTU searches
-      |- chores                          what concerns many links at once
-      |- tx: compressor, transport       what had to wait on its way out
+    Runtime                              in the nursery of the handle
+      |- end                             raises the bug of a call, wakes those who wait outside
+      |- heartbeat                       sends pings when due, notices silence
+      |- pmtud                           searches path MTUs
+      |- chores                          work on many links at once
+      |- tx: compressor, transport       messages that had to wait on their way out
       |    '- slow (two)                 waits for a thread that compresses
-      |- rx: lanes                       what could not go through as it came in
+      |- rx: lanes                       messages that had to wait on their way in
       |    '- slow                       waits for the thread that decompresses
-      |- watch                           waits for the sockets that are quiet, all together
-      |- endpoint (for each socket, with SCTP for each association)
+      |- watch                           waits for all quiet sockets together
+      |- endpoint (for each socket; with SCTP for each association)
       |    |- receive
-      |    '- room                       waits for room when it is full
+      |    '- room                       waits for room when the send buffer is full
       '- datafd (for each data fd)
-           |- read                       what is read from it is sent
-           '- write                      what arrives is written to it
+           |- read                       reads messages from it and sends them
+           '- write                      writes arriving messages to it
 
-Sockets are shared by the links with the same local address, and closed with the last of them.
+Links with the same local address share a socket, which is closed with the last of them.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ class _Bound:
 
     Attributes:
         endpoint: The socket.
-        send_socket: Its sending side; it counts the links that use it.
-        transport: The transport it was made by.
-        dynamic: Whether its links have no ``dst``.
-        high_priority: Whether its packets are marked for the network.
-        shared: What it stands beside if it is the socket of one link or of one peer.
-        links: The links that share it, by the hosts they lead to, "" for those without ``dst``.
-        accepted: The connections that peers have made to it, by the hosts they come from.
-        scope: Cancels its tasks.
-        closed: Set when it is closed.
+        send_socket: The sending side of the socket, which counts the links that use it.
+        transport: The transport of the socket.
+        dynamic: True if its links have no ``dst``.
+        high_priority: True if its packets are marked for the network.
+        shared: For the socket of one link or of one peer, the shared socket at the same address.
+        links: The links that share it, by the IP address they lead to; "" without ``dst``.
+        accepted: The connections that peers have made to it, by the IP address of the peer.
+        scope: The cancel scope of its tasks.
+        closed: Set when the socket is closed.
     """
 
     endpoint: Endpoint
@@ -88,14 +88,29 @@ class _Bound:
 
 
 _CLOSED_AT_ONCE: Final = 8
-"""Sockets whose tasks end in one round of the loop, when the handle ends."""
+"""The sockets whose tasks end in one round of the loop when the handle ends."""
 
 _FREED_ONCE: Final = 1024 * 1024
-"""Bytes by which the allocator learns how large the blocks are that come and go."""
+"""The size in bytes of the block that is freed to set the limits of the allocator."""
 
 
 class Runtime(Connections):
-    """The parts of one handle, and the tasks that run them in ``nursery``."""
+    """The parts of one handle, and the tasks that run them.
+
+    Args:
+        context: The context that the parts share.
+        nursery: The nursery of the tasks.
+        privileged: True if socket buffers smaller than wanted are an error.
+        dscp: The DSCP of high-priority links; 0 for the low-delay type of service.
+
+    Attributes:
+        context: The context that the parts share.
+        handle: The state of the handle.
+        transmitter: The way of messages out.
+        receiver: The way of messages in.
+        datafds: The data fds.
+        ended: True once the handle begins to end.
+    """
 
     def __init__(
         self, context: Context, nursery: trio.Nursery, *, privileged: bool, dscp: int
@@ -114,14 +129,14 @@ class Runtime(Connections):
         self._dscp = dscp
         self._watch = EpollWatch()
         self._bound: dict[Endpoint, _Bound] = {}
-        # The same, by where they are bound to.
+        # The same sockets, by the address that they are bound to.
         self._bound_to: dict[tuple[Transport, Address], _Bound] = {}
         self._transports: set[Transport] = set()
-        # Those of single links.
+        # The sockets of single links and of single peers.
         self._connected: dict[Endpoint, _Bound] = {}
 
     def start(self) -> None:
-        """Start the tasks that every handle has."""
+        """Start the tasks of every handle."""
         _keep_freed_memory()
         start = self._nursery.start_soon
         start(self._await_end, name="end")
@@ -134,10 +149,10 @@ class Runtime(Connections):
 
     @trio.lowlevel.enable_ki_protection
     async def end(self) -> None:
-        """End the handle: wake whoever waits, and stop all tasks.
+        """End the handle: wake all waiting calls, and stop all tasks.
 
-        With many hosts and sockets it takes several turns. What a KeyboardInterrupt leaves of it is
-        done at once.
+        With many hosts and sockets this takes several turns. After a KeyboardInterrupt the
+        remaining work is done at once.
         """
         self.ended = True
         turns = self.context.turns
@@ -153,7 +168,7 @@ class Runtime(Connections):
                 for number, one in enumerate(bound, start=1):
                     one.scope.cancel()
                     if not number % _CLOSED_AT_ONCE:
-                        # Their tasks end now.
+                        # The tasks of these sockets end now.
                         await turns.give_up()
         finally:
             try:
@@ -163,7 +178,7 @@ class Runtime(Connections):
                 self._nursery.cancel_scope.cancel()
 
     def _pieces_of_the_end(self) -> Iterator[Callable[[], object]]:
-        """Yield what there is to be done so that nobody waits any more, in small pieces."""
+        """Yield the calls, small pieces of work, that end all waiting."""
         for link in tuple(self.handle.links()):
             yield link.end
         for host in tuple(self.handle.hosts.values()):
@@ -175,43 +190,62 @@ class Runtime(Connections):
             yield receiver.end
 
     async def _await_end(self) -> None:
-        """Wait for the end, and wake those who wait for room then: there will be none.
+        """Wait for the end of the handle, and wake the calls that wait for room.
 
-        That may be long before ``end``, which has to wait for what the block does in a shield.
+        This may be long before ``end`` is called, if the ``async with`` block shields its work.
         """
         try:
             await self.context.bug_found.wait()
         finally:
             await self.transmitter.end()
-            # Also if the call that came upon it has ended the block before this could.
+            # Also if the call with the bug has ended the block before this task noticed.
             self.context.raise_bug()
 
     def check_running(self) -> None:
         """Check that the handle can take a call.
 
         Raises:
-            trio.ClosedResourceError: It has ended.
-            OutsideTrioError: The call comes from another thread, another loop, or none.
+            trio.ClosedResourceError: The handle has ended.
+            OutsideTrioError: The call does not come from the Trio program of the handle.
         """
         if self.ended:
             raise self.context.ended_error()
         self.check_here()
 
     def check_here(self) -> None:
-        """Raise OutsideTrioError if this is not the Trio program that the handle runs in."""
+        """Check that the call comes from the Trio program of the handle.
+
+        Raises:
+            OutsideTrioError: The call comes from another thread, another event loop, or none.
+        """
         if check_in_trio() is not self._token:
             raise outside_error()
 
     # Links and their sockets.
 
     def add_link(self, host: HostState, config: LinkConfig) -> LinkState:
-        """Set up a link, not enabled yet. On an error nothing has changed."""
+        """Add a link, which is not enabled yet. After an error nothing has changed.
+
+        Args:
+            host: The host that the link leads to.
+            config: The settings of the link.
+
+        Returns:
+            The link.
+
+        Raises:
+            BusyError: The host has a link with this id.
+            InvalidArgumentError: The link does not go together with the host or with other links.
+            TransportError: The system refuses the socket.
+            trio.ClosedResourceError: The handle has ended.
+            OutsideTrioError: The call does not come from the Trio program of the handle.
+        """
         self.check_running()
         if config.link_id in host.links:
             raise BusyError(f"host {host.host_id} has a link {config.link_id}; remove it first")
         if host.loopback is not None:
             raise InvalidArgumentError(
-                f"host {host.host_id} has a loopback link, which has to be its only one: remove"
+                f"host {host.host_id} has a loopback link, which has to be its only link: remove"
                 f" link {host.loopback.link_id} first"
             )
         if config.transport.lower() == LOOPBACK:
@@ -241,11 +275,12 @@ class Runtime(Connections):
         me = self.context.host_id
         if host.host_id != me:
             raise InvalidArgumentError(
-                f"a loopback link leads to the host itself: add host {me} and give the link to that"
+                f"a loopback link leads to this host: add host {me}, and add the link to that host"
             )
         if host.network_links:
             raise InvalidArgumentError(
-                f"a loopback link has to be the only one of host {me}: remove its other links first"
+                f"a loopback link has to be the only link of host {me}: remove its other links"
+                " first"
             )
         link = LoopbackLinkState(self.context, config, self.receiver.deliver, host.refresh)
         link.acl.guard(self.check_here)
@@ -255,7 +290,7 @@ class Runtime(Connections):
     async def remove_links(self, host: HostState, links: Iterable[LinkState]) -> None:
         """Take links down, remove them, and close the sockets that no link uses any more.
 
-        They are removed even if the call is cancelled.
+        The links are removed even if the call is cancelled.
         """
         closed: list[trio.Event] = []
         useless: list[SendSocket] = []
@@ -273,7 +308,7 @@ class Runtime(Connections):
                 del self._bound_to[bound.transport, bound.endpoint.local]
                 bound.scope.cancel()
                 closed.append(bound.closed)
-        # Their tasks end in a few turns, and then the addresses are free.
+        # The tasks of the sockets end in a few turns; then the addresses are free.
         turns = self.context.turns
         with trio.CancelScope(shield=True):
             for send_socket in useless:
@@ -285,7 +320,7 @@ class Runtime(Connections):
         await trio.lowlevel.checkpoint()
 
     def _leave(self, bound: _Bound, link: NetworkLinkState) -> list[SendSocket]:
-        """Note that a link shares a socket no more; return the connections that no link is for."""
+        """Note that a link no longer uses a socket; return the connections that no link is for."""
         goal = _goal(link)
         del bound.links[goal][link]
         if bound.links[goal]:
@@ -296,22 +331,22 @@ class Runtime(Connections):
 
     @property
     def dscp(self) -> int:
-        """The DSCP of high-priority links, 0 for the low-delay type of service."""
+        """The DSCP of high-priority links; 0 for the low-delay type of service."""
         return self._dscp
 
     def set_dscp(self, dscp: int) -> None:
-        """Set the DSCP of high-priority links, those of open sockets too."""
+        """Set the DSCP of high-priority links, also of open sockets."""
         self._dscp = dscp
         self.context.chores.add(self.set_dscp, [*self._bound, *self._connected], self._set_dscp_of)
 
     def _set_dscp_of(self, endpoint: Endpoint) -> None:
         bound = self._bound.get(endpoint) or self._connected.get(endpoint)
-        # It may have been closed meanwhile.
+        # The socket may have been closed meanwhile.
         if bound is not None and (bound.shared or bound).high_priority:
             endpoint.set_dscp(self._dscp)
 
     def set_reconnect_interval(self, interval: float) -> None:
-        """Try every ``interval`` seconds to connect, with transports that have connections."""
+        """Set how often a connection is retried, in seconds."""
         self.context.reconnect_interval = interval
         sockets = (*self._bound.values(), *self._connected.values())
         self.context.chores.add(
@@ -321,7 +356,7 @@ class Runtime(Connections):
         )
 
     def _is_own(self, address: Address) -> bool:
-        """Return whether a socket of this handle has that address, or has all of this machine."""
+        """Return whether ``address`` is that of a socket of this handle, by wildcard too."""
         anywhere = Address("::" if address.is_ipv6 else "0.0.0.0", address.port)
         for transport in self._transports:
             if (transport, address) in self._bound_to:
@@ -331,7 +366,7 @@ class Runtime(Connections):
         return False
 
     async def flush(self) -> None:
-        """Wait until the sockets have taken all messages that were handed over before."""
+        """Wait until the sockets have taken all messages that were handed over before the call."""
         await self.transmitter.flush()
 
     def _bind(self, config: LinkConfig, transport: Transport) -> _Bound:
@@ -340,8 +375,8 @@ class Runtime(Connections):
         if bound is not None:
             if bound.dynamic != dynamic:
                 raise InvalidArgumentError(
-                    f"{config.src} has links with dst or without, not both: give this one"
-                    " a local address or port of its own"
+                    f"{config.src} cannot have links with dst and links without: give this link"
+                    " another local address or port"
                 )
             if config.high_priority and not bound.high_priority:
                 bound.endpoint.set_dscp(self._dscp)
@@ -363,7 +398,7 @@ class Runtime(Connections):
             LogSubsystem.TRANSPORT, "%s socket %s is open", transport.name, endpoint.local
         )
         if endpoint.small_buffers is not None:
-            # The same for all of them.
+            # The same warning for all sockets: it is logged once.
             self.context.log.warning(
                 LogSubsystem.TRANSPORT,
                 "%s socket %s may lose packets: %s",
@@ -383,16 +418,16 @@ class Runtime(Connections):
         return bound
 
     def _accept(self, shared: _Bound, endpoint: PeerEndpoint) -> None:
-        """Serve what a peer has connected, or close it if no link is for that peer."""
+        """Serve a connection that a peer has made, or close it if no link is for that peer."""
         peer = endpoint.peer
         log = self.context.log
         links = shared.links.get("" if shared.dynamic else peer.host, {})
         if self.ended or not admit_connection(self.context, links, peer):
-            endpoint.reset("no link is for its peer")
+            endpoint.reset("no link leads to its peer")
             endpoint.close()
             return
         if not shared.dynamic:
-            # Links know their peers by their addresses, and these come from any port.
+            # Peers connect from any port, so their links know them by the IP address alone.
             endpoint.source = peer._replace(port=ANY_PORT)
         log.debug(LogSubsystem.TRANSPORT, "%s has connected to %s", peer, endpoint.local)
         bound = self._add_connected(endpoint, shared)
@@ -401,7 +436,7 @@ class Runtime(Connections):
         self._nursery.start_soon(self._serve_peer, endpoint, bound, shared, name=name)
 
     async def _serve_peer(self, endpoint: PeerEndpoint, bound: _Bound, shared: _Bound) -> None:
-        """Serve what a peer has connected, until it has ended."""
+        """Serve a connection that a peer has made, until it ends."""
         try:
             await self._serve(bound)
         finally:
@@ -415,12 +450,20 @@ class Runtime(Connections):
         self.context.on_room(host_ids)
 
     def connect(self, send_socket: SendSocket, destination: Address) -> SendSocket | None:
-        """Open a socket for one link, at the address of the one that it shares."""
+        """Open a socket for one link, at the address of the socket that it shares.
+
+        Args:
+            send_socket: The shared socket.
+            destination: The address of the peer.
+
+        Returns:
+            The new socket; None if the transport has none to give.
+        """
         shared = self._bound[send_socket.endpoint]
         endpoint = shared.endpoint.connect(destination)
         if endpoint is None:
             return None
-        # What a peer has connected is served already.
+        # A connection that a peer has made is served already.
         bound = self._connected.get(endpoint)
         if bound is None:
             bound = self._add_connected(endpoint, shared)
@@ -428,7 +471,7 @@ class Runtime(Connections):
         return bound.send_socket
 
     def _add_connected(self, endpoint: Endpoint, shared: _Bound) -> _Bound:
-        """Note a socket for one peer alone, beside the one that links share."""
+        """Register a socket for one peer, beside the one that links share."""
         own = SendSocket(endpoint, self._have_room)
         bound = _Bound(
             endpoint, own, shared.transport, shared.dynamic, shared.high_priority, shared
@@ -439,19 +482,19 @@ class Runtime(Connections):
 
     def disconnect(self, send_socket: SendSocket) -> None:
         """Close the socket of one link."""
-        # What a peer has connected may have ended meanwhile, or be closed already.
+        # A connection that a peer has made may have ended meanwhile, or be closed already.
         bound = self._connected.pop(send_socket.endpoint, None)
         if bound is not None:
             bound.scope.cancel()
         send_socket.endpoint.close()
 
     def is_connected_from(self, send_socket: SendSocket, host: str) -> bool:
-        """Return whether a peer at ``host`` has made a connection to that socket."""
+        """Return whether a peer at the IP address ``host`` has made a connection to the socket."""
         bound = self._bound.get(send_socket.endpoint)
         return bound is not None and host in bound.accepted
 
     async def _receive(self, bound: _Bound, nursery: trio.Nursery) -> None:
-        """Receive, and end what belongs to the socket when nothing comes any more."""
+        """Receive from a socket, and end its tasks when its connection has ended."""
         await self.receiver.receive_from(bound.endpoint)
         nursery.cancel_scope.cancel()
 
@@ -473,17 +516,17 @@ class Runtime(Connections):
 
 
 def _goal(link: NetworkLinkState) -> str:
-    """Return the host that a link leads to, "" if that is to be learned."""
+    """Return the IP address that a link leads to; "" if it is learned from the peer."""
     return link.config.dst.host if link.config.dst is not None else ""
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library's allocator keep the memory of a few large messages for the next ones.
+    """Make the C library's allocator keep the memory of a few large messages for the next ones.
 
-    glibc returns free memory to the system as soon as 128 KiB of it lie together, and gets it back
-    one page fault after the other: for messages of 65000 bytes that took up to half of the time.
-    Its limits follow the largest block that was freed (``M_MMAP_THRESHOLD`` in mallopt(3)), so
-    one such block is freed. Where the heap has that much room already, or the limits were set by
-    hand, nothing changes.
+    glibc returns free memory to the system as soon as 128 KiB of it are contiguous, and gets it
+    back one page fault after the other: for messages of 65000 bytes this took up to half of the
+    time. The limits of glibc follow the largest block that was freed (``M_MMAP_THRESHOLD`` in
+    mallopt(3)), so one such block is freed. If the heap has that much room already, or the limits
+    were set by hand, nothing changes.
     """
     bytes(_FREED_ONCE)

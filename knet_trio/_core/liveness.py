@@ -34,8 +34,8 @@ DEFAULT_PONG_TIMEOUT: Final = 2.0
 DEFAULT_LATENCY_SAMPLES: Final = 2048
 DEFAULT_PONG_COUNT: Final = 5
 INITIAL_BACKOFF: Final = 10
-# A poll that comes so many seconds late shows that this process was not running. Packets that came
-# meanwhile have not been read, and there are at least so many seconds to read them.
+# A poll this many seconds late shows that this process was not running. Packets that came meanwhile
+# have not been read, and there is at least as much time to read them.
 STALL: Final = 0.05
 # The seconds that a busy machine adds to a round trip now and then.
 SUSPECT_SLACK: Final = 0.02

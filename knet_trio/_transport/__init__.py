@@ -1,4 +1,4 @@
-"""The transports, by libknet's names and numbers."""
+"""The transports, under libknet's names and numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRANSPORTS: Final[dict[str, Transport]] = {
     transport.name: transport for transport in (UdpTransport(), SctpTransport())
 }
 
-# Has no sockets, so there is no Transport for it.
+# A loopback link has no socket, so there is no Transport for it.
 LOOPBACK: Final = "loopback"
 
 TRANSPORT_IDS: Final = {LOOPBACK: 0} | {
@@ -29,9 +29,9 @@ _substitutes: ContextVar[dict[str, Transport] | None] = ContextVar("substitutes"
 
 @contextmanager
 def substitute_transports(*transports: Transport) -> Generator[None, None, None]:
-    """Have links in this context, and in tasks started from it, find only ``transports``.
+    """Replace all transports in this context, and in tasks started from it, by ``transports``.
 
-    So a program is tested on a simulated network, and no packet gets out by mistake.
+    With this, programs are tested on a simulated network, and no packet gets out by mistake.
     """
     token = _substitutes.set({transport.name: transport for transport in transports})
     try:
@@ -41,12 +41,16 @@ def substitute_transports(*transports: Transport) -> Generator[None, None, None]
 
 
 def find_transport(name: str) -> Transport:
-    """Return the transport over the network called ``name``, else raise InvalidArgumentError."""
+    """Return the transport named ``name``, which is not loopback.
+
+    Raises:
+        InvalidArgumentError: There is no such transport.
+    """
     substitutes = _substitutes.get()
     there = TRANSPORTS if substitutes is None else substitutes
     try:
         return there[name.lower()]
     except KeyError:
         raise InvalidArgumentError(
-            f"there is no transport {shown(name)} here; there are {', '.join([LOOPBACK, *there])}"
+            f"there is no transport {shown(name)} here; use one of {', '.join([LOOPBACK, *there])}"
         ) from None

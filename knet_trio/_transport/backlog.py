@@ -1,8 +1,8 @@
-"""Whether a train of datagrams may be sent: not where a queue of this machine may become full.
+"""The limit on trains of datagrams: none is sent while a queue of this machine may become full.
 
-The kernel drops parts of a train without a word where a queue has no room for all of it; of single
-datagrams it says so (ENOBUFS). A queue may be that of an interface, which sockets share, so what
-waits in all of them counts.
+If a queue has no room for a whole train, the kernel silently drops parts of it; for single
+datagrams it reports an error (ENOBUFS). Sockets share the queue of an interface, so the bytes that
+wait in all sockets count.
 """
 
 from __future__ import annotations
@@ -13,32 +13,33 @@ from itertools import islice
 from typing import Final, Protocol
 
 TRAINS_BELOW: Final = 64 * 1024
-"""Bytes that wait in this machine, with more than which datagrams go one by one."""
+"""The most bytes that may wait in this machine for trains to be sent."""
 
 STANDS_STILL: Final = 0.25
-"""Seconds after which what another socket holds is taken to be in a queue that does not move."""
+"""The time in seconds after which the unchanged bytes of another socket no longer count."""
 
 _MOST_BUSY: Final = 16
-"""Sockets that move and have something waiting, with more of which there are no trains: no more are
-looked at for a train. As many of those that stand still are."""
+"""The most sockets with moving bytes while trains are sent. For each train, this number of moving
+sockets is checked at most, and the same number of sockets that stand still."""
 
 
 class Backlogged(Protocol):
-    """A socket from which something may wait to be sent."""
+    """A socket in which bytes may wait to be sent."""
 
     def unsent(self) -> int:
-        """Return the bytes that wait in this machine to be sent, with the kernel's bookkeeping."""
+        """Return the bytes that wait to be sent, including the kernel's bookkeeping."""
         ...
 
 
 class Backlogs(threading.local):
-    """The sockets of one thread that have something waiting.
+    """The sockets of one thread in which bytes wait.
 
-    A few are looked at for each train, those first that were looked at longest ago.
+    For each train a few sockets are checked, first those whose last check was longest ago.
     """
 
     def __init__(self) -> None:
-        # How much waits in each, and since when it is that much; looked at longest ago first.
+        # The bytes that wait in each socket, and since when that number is the same. The socket
+        # whose last check was longest ago is first.
         self._moving: dict[Backlogged, tuple[int, float]] = {}
         self._still: dict[Backlogged, tuple[int, float]] = {}
 
@@ -59,12 +60,12 @@ class Backlogs(threading.local):
         return total <= TRAINS_BELOW and len(moving) <= _MOST_BUSY
 
     def forget(self, sender: Backlogged) -> None:
-        """Forget a socket that is closed."""
+        """Forget a socket, which is closed or is checked next."""
         self._moving.pop(sender, None)
         self._still.pop(sender, None)
 
     def _look_at(self, other: Backlogged, now: float) -> int:
-        """Return the bytes that wait in another socket, 0 if they stand still."""
+        """Return the bytes that wait in another socket; 0 if they stand still."""
         known = self._moving if other in self._moving else self._still
         before, since = known.pop(other)
         unsent = other.unsent()

@@ -1,7 +1,7 @@
-"""The error queue of a UDP socket: what the kernel and the network say of earlier sends.
+"""The error queue of a UDP socket: errors of the kernel and the network about earlier sends.
 
-With IP_RECVERR set, ICMP errors and refused oversized packets are kept with the destination they
-belong to, and for EMSGSIZE with the MTU. Source: man 7 ip (IP_RECVERR), linux/errqueue.h.
+With IP_RECVERR set, the kernel queues ICMP errors and refused oversized packets, each with its
+destination, and for EMSGSIZE with the MTU. Source: man 7 ip (IP_RECVERR), linux/errqueue.h.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from knet_trio._transport.interfaces import Interfaces
 from knet_trio.abc import PathTrouble
 
-# Not named by the socket module of every supported Python.
+# The socket module of some supported Python versions lacks these names.
 IP_RECVERR: Final = 11
 IPV6_RECVERR: Final = 25
 
@@ -27,17 +27,17 @@ TOLD_LATE: Final = {
     errno.ENONET,
     errno.ECONNABORTED,
 }
-"""What a call may be told that is about an earlier datagram."""
+"""The errors of a system call that may be about an earlier datagram."""
 
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")
 _ORIGIN_LOCAL: Final = 1
 _ANCILLARY_SIZE: Final = 512
-# A flood of errors must not keep the loop.
+# A flood of errors must not block the loop.
 _MOST_AT_ONCE: Final = 64
 
 
 def keep_errors(sock: socket.socket) -> None:
-    """Have the kernel queue errors on ``sock``."""
+    """Make the kernel queue errors on ``sock``."""
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
     else:
@@ -45,7 +45,15 @@ def keep_errors(sock: socket.socket) -> None:
 
 
 def read_errors(sock: socket.socket, interfaces: Interfaces) -> list[PathTrouble]:
-    """Take the errors that are queued on ``sock``, without waiting."""
+    """Take the errors that are queued on ``sock``, without waiting.
+
+    Args:
+        sock: The socket.
+        interfaces: The interface names of the socket, for the destinations.
+
+    Raises:
+        OSError: The socket is closed or not valid.
+    """
     troubles: list[PathTrouble] = []
     for _ in range(_MOST_AT_ONCE):
         try:
@@ -53,7 +61,7 @@ def read_errors(sock: socket.socket, interfaces: Interfaces) -> list[PathTrouble
         except BlockingIOError:
             break
         except OSError as error:
-            # The pending error of the socket itself, told once on any call.
+            # The pending error of the socket itself, which any call reports once.
             if error.errno in (errno.EBADF, errno.EINVAL):
                 raise
             continue

@@ -1,7 +1,8 @@
-"""The interfaces of link-local addresses, by their indexes and by the names that a socket knows.
+"""The interfaces of link-local addresses: their names, and the indexes that the kernel uses.
 
-An address such as ``fe80::1%eth0`` names an interface, and the kernel an index. A link keeps the
-name it was set up with: when the interface is renamed, its packets still come from that index.
+An address such as ``fe80::1%eth0`` has the name of an interface; the kernel uses its index. A link
+keeps the name that it was set up with: after the interface is renamed, packets still come from the
+same index.
 """
 
 from __future__ import annotations
@@ -16,28 +17,28 @@ from knet_trio.address import Address, socket_address
 SocketName = tuple[str, int] | tuple[str, int, int, int]
 
 GONE: Final = {errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EINVAL}
-"""What the kernel says of a send over an interface that is not there any more."""
+"""The errors of a send over an interface that no longer exists."""
 
-# A port that nothing is sent to.
+# A port for `connect`; nothing is sent to it.
 _DISCARD: Final = 9
 
 
 class Interfaces:
-    """The names by which one socket knows interfaces."""
+    """The interface names that one socket uses, and their indexes."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
 
     def find_index(self, interface: str) -> int:
-        """Return the index of an interface, also if it has been renamed.
+        """Return the index of an interface, even after it was renamed.
 
         Raises:
-            OSError: There is no such interface, and there was none.
+            OSError: There is no interface of that name, and none that had it before.
         """
         for known, name in list(self._names.items()):
             if name == interface:
                 if _is_there(known):
-                    # Whatever it is called now, and whatever else is called so.
+                    # Even if it has another name now, and another interface has this name.
                     return known
                 del self._names[known]
         index = socket.if_nametoindex(interface)
@@ -48,7 +49,7 @@ class Interfaces:
         """Return ``address`` as the socket module takes it.
 
         Raises:
-            OSError: It names an interface that is not there.
+            OSError: The address has the name of an interface that does not exist.
         """
         host, _, interface = address.host.partition("%")
         if not interface:
@@ -56,7 +57,7 @@ class Interfaces:
         return (host, address.port, 0, self.find_index(interface))
 
     def from_kernel(self, name: SocketName) -> Address:
-        """Return the address that the kernel gave, in the canonical form."""
+        """Return an address from the kernel in canonical form."""
         if len(name) == 2:
             return Address._make(name)
         host, port, _, index = name
@@ -67,13 +68,13 @@ class Interfaces:
             try:
                 interface = socket.if_indextoname(index)
             except OSError:
-                # It went away meanwhile: no link has such an address any more.
+                # The interface is gone: no link has such an address any more.
                 interface = str(index)
         return Address(f"{host.partition('%')[0]}%{interface}", port)
 
 
 def _is_there(index: int) -> bool:
-    """Return whether an interface has that index."""
+    """Return whether there is an interface with ``index``."""
     try:
         socket.if_indextoname(index)
     except OSError:
@@ -82,10 +83,10 @@ def _is_there(index: int) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Return whether ``host``, an IP address, is one of this machine's.
+    """Return whether the IP address ``host`` is one of this machine's.
 
-    Its own addresses are those that it would send from to reach them. (Binding to them says less:
-    a machine may allow that for any address.)
+    A machine reaches its own addresses from the same address. (Binding would prove less: a machine
+    may allow that for any address.)
     """
     ip = ip_address(host.partition("%")[0])
     if ip.is_loopback:
@@ -97,5 +98,5 @@ def is_local(host: str) -> bool:
             sock.connect(name)
             return ip_address(str(sock.getsockname()[0]).partition("%")[0]) == ip
     except OSError:
-        # There is no way there, or the interface that it names is gone.
+        # There is no route, or the interface in the address is gone.
         return False

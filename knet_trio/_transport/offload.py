@@ -1,8 +1,8 @@
 """Segmentation offload of UDP: many datagrams in one system call, both ways.
 
-UDP_SEGMENT sends one buffer as datagrams of equal size, the last of which may be shorter. UDP_GRO
-receives such trains uncut. On the wire they are plain datagrams, whatever the other end does with
-them. A kernel or a device that has no part in it refuses: then each datagram has its own call.
+UDP_SEGMENT sends one buffer as a train of datagrams of equal size; the last may be shorter. UDP_GRO
+receives such trains uncut. On the wire they are plain datagrams, whether or not the peer uses
+offload. A kernel or device without offload refuses; then each datagram takes its own call.
 Source: man 7 udp, linux/udp.h.
 """
 
@@ -18,17 +18,18 @@ from typing import Final
 from knet_trio._core.coupled import Coupled
 from knet_trio.address import Address
 
-# Not named by the socket module.
+# The socket module lacks these names.
 SOL_UDP: Final = 17
 UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
 
-# What the kernel takes at once: UDP_MAX_SEGMENTS of the older ones, and the largest IPv4 datagram.
+# The most that a kernel takes in one call: UDP_MAX_SEGMENTS of older kernels, and the largest IPv4
+# datagram.
 MOST_DATAGRAMS: Final = 64
 MOST_BYTES: Final = 65507
 
 CROWDED: Final = 10.0
-"""Seconds in which no trains are sent to a destination after the way to it was full."""
+"""The seconds without trains to a destination after a queue on the way to it was full."""
 _MOST_CROWDED: Final = 4096
 
 _SIZE_OUT: Final = struct.Struct("=H")
@@ -39,7 +40,7 @@ Ancillary = list[tuple[int, int, bytes]]
 
 
 def receive_coalesced(sock: socket.socket) -> bool:
-    """Receive trains uncut from now on; return False if the kernel does not do that."""
+    """Receive trains uncut from now on; return False if the kernel cannot do that."""
     try:
         sock.setsockopt(SOL_UDP, UDP_GRO, 1)
     except OSError:
@@ -49,12 +50,12 @@ def receive_coalesced(sock: socket.socket) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def cut_into(size: int) -> Ancillary:
-    """Return the ancillary data by which ``sendmsg`` cuts its buffer into ``size`` bytes each."""
+    """Return the ancillary data with which ``sendmsg`` cuts its buffer into ``size`` bytes each."""
     return [(SOL_UDP, UDP_SEGMENT, _SIZE_OUT.pack(size))]
 
 
 def received_size(ancillary: Ancillary) -> int | None:
-    """Return the size of the datagrams that ``recvmsg`` returned, None for a single one."""
+    """Return the size of the datagrams in a received train; None for a single datagram."""
     for level, kind, data in ancillary:
         if level == SOL_UDP and kind == UDP_GRO and len(data) == _SIZE_IN.size:
             return int(_SIZE_IN.unpack(data)[0])
@@ -62,7 +63,7 @@ def received_size(ancillary: Ancillary) -> int | None:
 
 
 def train_length(datagrams: Sequence[bytes], start: int) -> int:
-    """Return how many of ``datagrams``, from ``start``, can go in one call: at least one."""
+    """Return how many of ``datagrams``, from index ``start`` on, can go in one call, at least 1."""
     if isinstance(datagrams, Coupled):
         most = max(1, min(MOST_DATAGRAMS, MOST_BYTES // datagrams.size))
         return min(most, len(datagrams) - start)
@@ -72,23 +73,23 @@ def train_length(datagrams: Sequence[bytes], start: int) -> int:
     if sizes.count(size) == len(sizes):
         return len(sizes)
     length = next(place for place, other in enumerate(sizes) if other != size)
-    # A shorter one ends the train; the kernel sends no empty one that way.
+    # A shorter datagram may end the train, but not an empty one.
     return length + 1 if 0 < sizes[length] < size else length
 
 
 class Crowded:
-    """The destinations to which no trains are sent for a while, since the way there was full.
+    """The destinations without trains for a while, since a queue on the way was full.
 
-    Where a queue is nearly full, the kernel drops parts of a train without an error. For single
-    datagrams it reports one (ENOBUFS).
+    If a queue is nearly full, the kernel drops parts of a train without an error. For single
+    datagrams it reports an error (ENOBUFS).
     """
 
     def __init__(self) -> None:
-        # Until when, on the system's monotonic clock.
+        # Until when there are no trains, on the system's monotonic clock.
         self._until: dict[Address, float] = {}
 
     def add(self, destination: Address) -> None:
-        """Add ``destination``: the way there is full."""
+        """Add ``destination``, since a queue on the way to it is full."""
         if len(self._until) >= _MOST_CROWDED:
             self._until.clear()
         self._until[destination] = time.monotonic() + CROWDED

@@ -1,4 +1,4 @@
-"""The options of sockets: buffers, errors, path MTU, priority."""
+"""Socket options: buffers, errors, path MTU, priority."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from knet_trio._transport.errqueue import keep_errors
 from knet_trio.errors import TransportError
 
 SOCKET_BUFFER: Final = 8 * 1024 * 1024
-"""Bytes of the buffers of a socket, each way."""
+"""The send and receive buffer of a socket, in bytes each."""
 CONNECTED_SEND_BUFFER: Final = 1024 * 1024
-"""Bytes of the send buffer of a socket for one peer alone."""
+"""The send buffer of a socket for one peer, in bytes."""
 HIGH_PRIORITY: Final = 6
 TOS_LOW_DELAY: Final = 0x10
 
-# Not named by the socket module of every supported Python. Source: linux/in.h, linux/in6.h,
-# asm-generic/socket.h.
+# The socket module of some supported Python versions lacks these names. Source: linux/in.h,
+# linux/in6.h, asm-generic/socket.h.
 IP_MTU_DISCOVER: Final = 10
 IPV6_MTU_DISCOVER: Final = 23
 PMTUDISC_PROBE: Final = 3
@@ -29,23 +29,29 @@ IPV6_FREEBIND: Final = 78
 SO_SNDBUFFORCE: Final = 32
 SO_RCVBUFFORCE: Final = 33
 SO_MEMINFO: Final = 55
-# Numbers of 32 bits: which of them are what waits to be sent (SK_MEMINFO_WMEM_QUEUED,
-# linux/sock_diag.h) and what was dropped (SK_MEMINFO_DROPS), and how many there are at most.
+# SO_MEMINFO returns numbers of 32 bits: the index of the bytes that wait to be sent
+# (SK_MEMINFO_WMEM_QUEUED, linux/sock_diag.h), that of the dropped packets (SK_MEMINFO_DROPS), and
+# the most numbers that are read.
 _QUEUED: Final = 5
 _DROPS: Final = 8
 _NUMBERS: Final = 9
 
 
 def new_socket(family: int) -> socket.socket:
-    """Make a UDP socket for IPv4 or IPv6."""
+    """Return a new UDP socket for IPv4 or IPv6."""
     return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 
 def set_all(sock: socket.socket, send_buffer: int, mark: int | None) -> str | None:
-    """Set what all sockets have in common, with a DSCP of ``mark`` those that have priority.
+    """Set the options that all UDP sockets have in common.
+
+    Args:
+        sock: The socket.
+        send_buffer: The size of the send buffer, in bytes.
+        mark: The DSCP of its packets; None without high priority.
 
     Returns:
-        What ``set_buffers`` says.
+        The answer of ``set_buffers``.
     """
     sock.setblocking(False)
     small = set_buffers(sock, receive=SOCKET_BUFFER, send=send_buffer)
@@ -56,10 +62,10 @@ def set_all(sock: socket.socket, send_buffer: int, mark: int | None) -> str | No
 
 
 def set_buffers(sock: socket.socket, *, receive: int, send: int) -> str | None:
-    """Ask for buffers of ``receive`` and ``send`` bytes.
+    """Request buffers of ``receive`` and ``send`` bytes.
 
     Returns:
-        None if the system gives them, else what is wrong and what helps.
+        None if the buffers are as large as requested; else an explanation and what helps.
     """
     small: list[str] = []
     for plain, forced, wanted, limit in (
@@ -79,7 +85,7 @@ def set_buffers(sock: socket.socket, *, receive: int, send: int) -> str | None:
 
 
 def insist_on_buffers(small: str | None) -> None:
-    """Raise TransportError (ENAMETOOLONG) if ``set_buffers`` says that something is wrong."""
+    """Raise TransportError (ENAMETOOLONG) if ``set_buffers`` has returned an explanation."""
     if small is not None:
         raise TransportError(f"{small}, or leave out privileged=True", errno=errno.ENAMETOOLONG)
 
@@ -88,8 +94,12 @@ def insist_on_buffers(small: str | None) -> None:
 def opening(sock: socket.socket, doing: str) -> Generator[None, None, None]:
     """Close ``sock`` if the block fails.
 
+    Args:
+        sock: The socket.
+        doing: The beginning of the error text: what the block cannot do.
+
     Raises:
-        TransportError: The system refuses what the block does, which ``doing`` says in words.
+        TransportError: The block raised OSError.
     """
     try:
         yield
@@ -102,20 +112,20 @@ def opening(sock: socket.socket, doing: str) -> Generator[None, None, None]:
 
 
 def buffer_size(sock: socket.socket, option: int) -> int:
-    """Return the bytes of memory that SO_RCVBUF or SO_SNDBUF lets the kernel use."""
+    """Return the size of the buffer of SO_RCVBUF or SO_SNDBUF, in bytes of kernel memory."""
     return sock.getsockopt(socket.SOL_SOCKET, option)
 
 
 def dropped_packets(sock: socket.socket) -> int:
-    """Return how many packets for ``sock`` the system has dropped, 0 if it does not tell."""
+    """Return how many packets for ``sock`` the system has dropped; 0 if it does not report this."""
     return _read_memory(sock, _DROPS)
 
 
 def queued_bytes(sock: socket.socket) -> int:
-    """Return the bytes that wait in the send buffer of a connection, with the bookkeeping.
+    """Return the bytes in the send buffer of a connection, including the kernel's bookkeeping.
 
     Returns:
-        0 if the system does not tell.
+        The bytes; 0 if the system does not report them.
     """
     return _read_memory(sock, _QUEUED)
 
@@ -129,7 +139,7 @@ def _read_memory(sock: socket.socket, which: int) -> int:
 
 
 def set_path_options(sock: socket.socket) -> None:
-    """Have errors queued, packets never cut up, and addresses bound that are not there yet."""
+    """Queue errors, never fragment packets, and allow binding to addresses not there yet."""
     keep_errors(sock)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -140,7 +150,7 @@ def set_path_options(sock: socket.socket) -> None:
 
 
 def allow_absent_address(sock: socket.socket) -> None:
-    """Let ``sock`` be bound to an address that this machine does not have yet."""
+    """Allow binding ``sock`` to an address that this machine does not have yet."""
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
     else:
@@ -148,7 +158,12 @@ def allow_absent_address(sock: socket.socket) -> None:
 
 
 def set_priority(sock: socket.socket, dscp: int) -> None:
-    """Mark what is sent with ``dscp``, 0 for the low-delay service, ahead of other traffic here."""
+    """Mark the packets of ``sock``, and send them before other traffic of this machine.
+
+    Args:
+        sock: The socket.
+        dscp: The DSCP of the packets; 0 for the low-delay type of service.
+    """
     # The six bits of DSCP are the upper ones of the byte.
     tos = dscp << 2 if dscp else TOS_LOW_DELAY
     if sock.family == socket.AF_INET6:
@@ -160,5 +175,5 @@ def set_priority(sock: socket.socket, dscp: int) -> None:
 
 
 def allow_sharing(sock: socket.socket, allowed: bool) -> None:
-    """Let another socket bind the same address, if that one allows it too."""
+    """Allow or forbid another socket to bind the same address, if that one allows it too."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(allowed))

@@ -1,11 +1,11 @@
-"""SCTP, as libknet 1.x has it: an association each way between two hosts.
+"""SCTP as in libknet 1.x: an association each way between two hosts.
 
-Each host listens at the local address of its links, and connects to the peer's from a port that
-the kernel chooses. It sends over what it has connected, and receives over what the peer has. A
-link without ``dst`` connects nowhere: it sends over what the peer of the other end has connected.
-So what a listener accepts is recognised by its address alone.
+Each host listens at the local address of its links, and connects to the peer's address from a port
+that the kernel chooses. It sends over the association that it has made, and receives over the one
+that the peer has made. A link without ``dst`` makes no association: it sends over the one that its
+peer has made. So a listener recognizes an accepted association by the peer's address alone.
 
-This module listens and accepts; ``sctp_connecting`` connects, ``sctp_association`` sends and
+This module listens and accepts; ``sctp_connecting`` connects; ``sctp_association`` sends and
 receives.
 """
 
@@ -28,25 +28,29 @@ from knet_trio.address import Address
 from knet_trio.errors import TransportError
 
 ACCEPTED_AT_ONCE: Final = 8
-"""Associations that are accepted in one turn."""
+"""The most associations that are accepted in one turn."""
 TRIED_AT_ONCE: Final = 4
-"""Attempts to connect that a listener's links begin in one round of the loop: after a cut all of
-them may be due at once."""
+"""The most attempts to connect that a listener's links begin in one round of the loop: after a cut
+all of them may be due at once."""
 MOST_OF_AN_ADDRESS: Final = 32
-"""Associations that one address may have with a listener; with more one is broken, by preference
-one over which nothing of use has come."""
+"""The most associations of one address with a listener. With more, one is broken, preferably one
+over which nothing useful has come."""
 MOST_ACCEPTED: Final = 4096
-"""Associations that all addresses together may have with a listener."""
-# Seconds until it is tried again to accept what the system had no descriptor or memory for.
+"""The most associations of all addresses together with a listener."""
+# The seconds until the next attempt to accept, after the system had no descriptor or memory.
 _NO_DESCRIPTOR: Final = 0.1
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listen(Protocol):
-    """Opens the listening sockets of a system, as ``listen_in_kernel`` does."""
+    """A function that opens the listening sockets of a system, such as ``listen_in_kernel``."""
 
     def __call__(self, local: Address, mark: int | None, *, privileged: bool) -> ListeningSocket:
-        """Listen at ``local``. Raises TransportError if that cannot be."""
+        """Listen at ``local``.
+
+        Raises:
+            TransportError: The system refuses.
+        """
         ...
 
 
@@ -54,7 +58,7 @@ class SctpTransport(Transport):
     """SCTP over IPv4 or IPv6.
 
     Args:
-        listen: Opens listening sockets, by default those of the kernel.
+        listen: Opens listening sockets; by default those of the kernel.
     """
 
     name: ClassVar[str] = "sctp"
@@ -74,11 +78,11 @@ class SctpTransport(Transport):
 
 
 class SctpListener(Endpoint):
-    """A listening socket: accepts what peers connect, and makes the connections of its links.
+    """A listening socket, which accepts peers' associations and makes those of its links.
 
     Args:
         sock: The socket.
-        mark: The DSCP of its packets, None for those without priority.
+        mark: The DSCP of its packets; None without high priority.
     """
 
     def __init__(self, sock: ListeningSocket, mark: int | None) -> None:
@@ -91,22 +95,32 @@ class SctpListener(Endpoint):
         self._interval = 1.0
         self._connects = True
         self._pace = trio.CapacityLimiter(TRIED_AT_ONCE)
-        # By their addresses, the oldest first.
+        # By the addresses of their peers, the oldest first.
         self._accepted: dict[Address, AcceptedAssociation] = {}
         self._by_host: dict[str, dict[AcceptedAssociation, None]] = {}
 
     def use_connections(
         self, accept: Callable[[PeerEndpoint], None], interval: float, *, connects: bool
     ) -> None:
-        """Hand over what peers connect, and connect every ``interval`` seconds."""
+        """Set who takes accepted associations, and how its links connect.
+
+        Args:
+            accept: Called with each association that a peer has made.
+            interval: The seconds from one attempt to connect to the next.
+            connects: True if links connect; False if they use the associations of their peers.
+        """
         self._accept, self._interval, self._connects = accept, interval, connects
 
     def set_reconnect_interval(self, interval: float) -> None:
-        """Have later connections be tried every ``interval`` seconds."""
+        """Set how often later connections are tried, in seconds."""
         self._interval = interval
 
     async def receive(self) -> Arrivals:
-        """Accept what peers connect; nothing else comes to a listener, so this never returns."""
+        """Accept the associations of peers. Nothing else comes to a listener: this never returns.
+
+        Raises:
+            trio.ClosedResourceError: The endpoint was closed.
+        """
         while True:
             if self._closed:
                 await trio.lowlevel.checkpoint()
@@ -116,7 +130,7 @@ class SctpListener(Endpoint):
                 await trio.sleep(_NO_DESCRIPTOR)
 
     def _accept_some(self) -> bool:
-        """Accept what waits, up to a bound; return False if the system has no room for it."""
+        """Accept waiting associations, up to a bound; return False if the system has no room."""
         for _ in range(ACCEPTED_AT_ONCE):
             if self._closed:
                 return True
@@ -134,27 +148,27 @@ class SctpListener(Endpoint):
                 self.local, peer, sock, self._forget, can_watch=self._sock.can_watch
             )
             self._accept(association)
-            # One that is refused takes no room from others.
+            # A refused association takes no room from others.
             if not association.ended:
                 self._remember(association)
         return True
 
     def _remember(self, association: AcceptedAssociation) -> None:
-        """Remember an association, and break the oldest where there are too many."""
+        """Remember an association; break another one if there are too many."""
         peer = association.peer
         siblings = self._by_host.setdefault(peer.host, {})
         if len(siblings) >= MOST_OF_AN_ADDRESS:
-            _find_least(siblings).reset("its address has many newer ones")
+            _find_least(siblings).reset("its peer has made too many newer associations")
         if len(self._accepted) >= MOST_ACCEPTED:
             oldest = islice(self._accepted.values(), MOST_OF_AN_ADDRESS)
-            _find_least(tuple(oldest)).reset("there are too many")
+            _find_least(tuple(oldest)).reset("there are too many associations")
         self._accepted[peer] = association
         self._by_host.setdefault(peer.host, {})[association] = None
 
     def _forget(self, association: AcceptedAssociation) -> None:
         """Forget an association that has ended."""
         peer = association.peer
-        # A peer may have the same port again.
+        # The peer may have made another association from the same port.
         if self._accepted.get(peer) is association:
             del self._accepted[peer]
         siblings = self._by_host.get(peer.host, {})
@@ -163,18 +177,18 @@ class SctpListener(Endpoint):
             self._by_host.pop(peer.host, None)
 
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
-        """Send over what the peer at ``destination`` has connected."""
+        """Send over the association that the peer at ``destination`` has made."""
         association = self._accepted.get(destination)
         if association is None:
             raise OSError(errno.ENOTCONN, f"{destination} has made no association")
         return association.send_nowait(datagrams, destination)
 
     async def wait_sendable(self) -> None:
-        """Return, for a listener has no send buffer."""
+        """Return at once: a listener has no send buffer."""
         await trio.lowlevel.checkpoint()
 
     def connect(self, destination: Address) -> Endpoint | None:
-        """Connect to ``destination``, or return what the peer there has connected."""
+        """Connect to ``destination``; without ``connects``, return its peer's association."""
         if not self._connects:
             return self._accepted.get(destination)
         return ConnectingAssociation(
@@ -182,21 +196,25 @@ class SctpListener(Endpoint):
         )
 
     def _mended(self, peer: Address, since: float) -> None:
-        """Break what a peer has made before the way from it was cut, and not used since.
+        """Break the peer's associations that have been silent since the path was cut.
 
-        Its system tries again after twice as long each time, up to a minute. Told that the
-        association is no more, the peer makes a new one.
+        Over them the peer's system retransmits after twice as long each time, up to a minute. Once
+        an association is aborted, the peer makes a new one at once.
+
+        Args:
+            peer: The peer.
+            since: When the cut began, in seconds on Trio's clock.
         """
         for association in tuple(self._by_host.get(peer.host, ())):
             if association.heard_at < since:
-                association.reset("the way was cut, and its peer waits to try again")
+                association.reset("the path was cut, and its peer would wait to retransmit")
 
     def troubles(self) -> list[PathTrouble]:
-        """Return nothing: nothing is sent over a listener."""
+        """Return an empty list: nothing is sent over a listener."""
         return []
 
     def set_dscp(self, dscp: int) -> None:
-        """Set the type of service of what is accepted or connected later."""
+        """Set the DSCP of associations that are accepted or made later."""
         self._mark = dscp
         try:
             self._sock.set_dscp(dscp)
@@ -206,14 +224,14 @@ class SctpListener(Endpoint):
             ) from error
 
     def close(self) -> None:
-        """Listen no more. Whoever took the associations closes them."""
+        """Close the listening socket. Accepted associations are closed by those who took them."""
         if not self._closed:
             self._closed = True
             self._sock.close()
 
 
 def _find_least(associations: Collection[AcceptedAssociation]) -> AcceptedAssociation:
-    """Return one that is of the least use: the oldest of those that are of none, or of all."""
+    """Return the oldest association over which nothing useful has come, or else the oldest."""
     for association in associations:
         if not (association.has_spoken and association.is_welcome):
             return association

@@ -1,4 +1,4 @@
-"""Associations over SCTP: one that this host makes, and makes again, and one that a peer has made.
+"""SCTP associations: one kind that this host makes, and one that a peer has made.
 
 ::
 
@@ -7,7 +7,7 @@
       |                            (in ``sctp_connecting``)
       '- AcceptedAssociation       made by a peer; it ends when it is lost
 
-An association that is broken is told of after all that came over it before.
+The loss of an association is reported after all packets that came over it before.
 """
 
 from __future__ import annotations
@@ -37,32 +37,33 @@ from knet_trio.abc import (
 from knet_trio.address import Address
 from knet_trio.errors import TransportError
 
-# What one wake-up takes from a socket at most, in calls and in bytes.
+# The most that one wake-up takes from a socket, in calls and in bytes.
 RECEIVE_CALLS: Final = 64
 RECEIVE_BYTES: Final = 384 * 1024
-# Bytes of a packet that is little work, and seconds between packets that come closely.
+# The largest packet, in bytes, that is little work.
 _SMALL: Final = 4096
+# The most seconds between packets that come in close succession.
 _CLOSE: Final = 0.001
-# Seconds to wait where there was said to be room and was none: the system may have no memory.
+# The seconds to wait if the system reports room but has none: it may have no memory.
 _PAUSE: Final = 0.01
-# Small packets for which there was no room in the send buffer, and that go before all others.
+# The most small packets that wait here for room in the send buffer, and go before all others.
 _MOST_URGENT: Final = 8
 
 
 class Association(Endpoint):
-    """The socket of an association, while there is one.
+    """An endpoint with the socket of an association, while there is one.
 
     Args:
-        local: The address of this end, as the listener has it.
-        peer: The address at the other end.
-        source: Where what comes over it is said to come from.
-        can_watch: Whether a ``SocketWatch`` can wait for its sockets.
+        local: The local address, that of the listener.
+        peer: The address of the peer.
+        source: The address that is reported as the source of its packets.
+        can_watch: True if a ``SocketWatch`` can wait for its sockets.
 
     Attributes:
-        peer: The address at the other end.
-        source: Where what comes over it is said to come from.
-        has_spoken: Whether a packet has come over it.
-        heard_at: When something came over it last, in seconds on Trio's clock.
+        peer: The address of the peer.
+        source: The address that is reported as the source of its packets.
+        has_spoken: True if a packet has come over it.
+        heard_at: When something last came over it, in seconds on Trio's clock.
     """
 
     def __init__(self, local: Address, peer: Address, source: Address, *, can_watch: bool) -> None:
@@ -73,24 +74,24 @@ class Association(Endpoint):
         self._can_watch = can_watch
         self._sock: AssociationSocket | None = None
         self._closed = False
-        # Set when there is another socket, or none.
+        # Set when the socket changes, or is gone.
         self._changed = trio.Event()
         self._news: deque[ConnectionChange] = deque()
         self._urgent: deque[bytes] = deque()
-        # Whether the system has spoken of room, and nothing has been sent since.
+        # True if the system has reported room, and nothing has been sent since.
         self._is_futile = False
         self._watch: SocketWatch | None = None
         self._take: Callable[[bytes, Address], bool] | None = None
-        # What was read in the watch and is for the task that receives.
+        # Packets that were read in the watch, for the task that receives.
         self._first: list[Train] = []
-        # Whether there was nothing to be read the last time.
+        # True if the last read found nothing.
         self._is_empty = False
         self._at_work = False
         self._arrived_at = self.heard_at = -math.inf
         self._is_busy = False
 
     def _use(self, sock: AssociationSocket) -> None:
-        """Send and receive over ``sock``, which has an association."""
+        """Use ``sock``, which has an association, to send and receive."""
         self._sock = sock
         self.heard_at = trio.current_time()
         self.fault = None
@@ -99,7 +100,7 @@ class Association(Endpoint):
         self._tell_all()
 
     def _drop(self) -> AssociationSocket | None:
-        """Use the socket no more, and return it to be closed; None if there is none."""
+        """Stop using the socket, and return it to be closed; None if there is no socket."""
         sock, self._sock = self._sock, None
         self._urgent.clear()
         if sock is not None:
@@ -119,13 +120,17 @@ class Association(Endpoint):
         sock.wake()
 
     def _break(self, reason: str, number: int = 0) -> None:
-        """Note that the association is lost."""
+        """Handle the loss of the association."""
         raise NotImplementedError
 
     # Receiving.
 
     async def receive(self) -> Arrivals:
-        """Wait until something arrives, or until the association is there, or lost."""
+        """Wait until packets arrive, or the association is established or lost.
+
+        Raises:
+            trio.ClosedResourceError: The endpoint was closed.
+        """
         self._at_work = False
         while True:
             if self._closed:
@@ -134,7 +139,7 @@ class Association(Endpoint):
             if self._has_news():
                 await trio.lowlevel.checkpoint()
                 if not self._has_news():
-                    # It was reset meanwhile, which nobody is told of.
+                    # The association was reset meanwhile, which is not reported.
                     continue
                 trains, self._first = self._first, []
                 change = None if trains else self._news.popleft()
@@ -155,7 +160,7 @@ class Association(Endpoint):
                 return Arrivals(trains, [])
 
     def _has_news(self) -> bool:
-        """Whether there is something to be told of that does not come from the socket."""
+        """Return whether there is something to report that does not come from the socket."""
         return bool(self._news or (self._first and self._sock is None))
 
     async def _wait_connected(self) -> None:
@@ -169,11 +174,16 @@ class Association(Endpoint):
         try:
             await self._watch.wait_readable(sock.watched, self._take_one)
         except trio.ClosedResourceError:
-            # Another socket, or none, has taken its place.
+            # The socket was replaced or closed.
             return
 
     def use_watch(self, watch: SocketWatch, take: Callable[[bytes, Address], bool]) -> None:
-        """Wait in ``watch`` while little comes over the association."""
+        """Wait in ``watch`` while the association is quiet.
+
+        Args:
+            watch: The watch.
+            take: Called with each small packet and its source; returns True for data.
+        """
         if not self._can_watch:
             return
         self._watch, self._take = watch, take
@@ -181,11 +191,11 @@ class Association(Endpoint):
             watch.join()
 
     def _take_one(self) -> bool:
-        """Take a small packet that came alone; return False if there is more to do than that."""
+        """Take a single small packet; return False if the receiving task has to run."""
         sock = self._sock
         assert sock is not None
         assert self._take is not None
-        # Else whoever receives has to find out whether what comes over it is of use.
+        # Otherwise the receiving task decides whether the packets are useful.
         is_known = self.has_spoken and self.is_welcome
         packet = self._read(sock)
         if packet is None:
@@ -207,7 +217,7 @@ class Association(Endpoint):
         trains, self._first = self._first, []
         room = RECEIVE_BYTES
         for _ in range(RECEIVE_CALLS):
-            # It may be lost while it is read.
+            # The association may be lost while it is read.
             sock = self._sock
             packet = None if sock is None else self._read(sock)
             if packet is not None:
@@ -218,7 +228,7 @@ class Association(Endpoint):
         return trains
 
     def _read(self, sock: AssociationSocket) -> bytes | None:
-        """Read once; return a whole packet, None if there is none."""
+        """Read once; return a whole packet, or None."""
         self._is_empty = False
         try:
             packet = sock.read()
@@ -234,7 +244,7 @@ class Association(Endpoint):
 
     @property
     def drained(self) -> bool:
-        """Whether all that has arrived was taken and worked on."""
+        """True if all packets that have arrived were read and handled."""
         if self._at_work or self._first or self._news:
             return False
         return self._sock is None or self._sock.is_empty()
@@ -242,7 +252,11 @@ class Association(Endpoint):
     # Sending.
 
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
-        """Send datagrams until the send buffer is full."""
+        """Send datagrams until the send buffer is full; return how many were sent.
+
+        Raises:
+            OSError: There is no association, or the system refuses the first datagram.
+        """
         sock = self._connected()
         sent = 0
         try:
@@ -261,15 +275,18 @@ class Association(Endpoint):
         except BlockingIOError:
             return sent
         except OSError:
-            # If the association is lost, whoever receives finds out.
+            # If the association is lost, the receiving task finds out.
             if not sent:
                 raise
         return sent
 
     def send_urgent_nowait(self, datagram: bytes, destination: Address) -> bool:
-        """Send a small datagram, which goes before data that waits in the send buffer.
+        """Send a small datagram ahead of the data in the send buffer.
 
-        One that finds no room there waits here, and goes before all that is sent later.
+        If there is no room, the datagram waits here, and goes before all that is sent later.
+
+        Returns:
+            True if the datagram was sent or waits here.
         """
         sock = self._connected()
         if len(datagram) > _SMALL:
@@ -281,13 +298,13 @@ class Association(Endpoint):
         return True
 
     def _connected(self) -> AssociationSocket:
-        """Return the socket of the association. Raises OSError if there is none."""
+        """Return the socket of the association, or raise OSError (ENOTCONN)."""
         if self._sock is None:
             raise OSError(errno.ENOTCONN, self.fault or os.strerror(errno.ENOTCONN))
         return self._sock
 
     def _send_urgent(self, sock: AssociationSocket) -> bool:
-        """Send what is urgent; return whether all of it has been taken."""
+        """Send the waiting urgent packets; return whether the system took all of them."""
         urgent = self._urgent
         while urgent:
             packet = urgent.popleft()
@@ -299,7 +316,11 @@ class Association(Endpoint):
         return True
 
     async def wait_sendable(self) -> None:
-        """Wait for room in the send buffer, or for an association."""
+        """Wait for room in the send buffer, or for an association.
+
+        Raises:
+            trio.ClosedResourceError: The endpoint was closed.
+        """
         if self._closed:
             await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError("the endpoint was closed")
@@ -314,23 +335,24 @@ class Association(Endpoint):
         self._is_futile = True
         await sock.wait_writable()
         if self._sock is sock:
-            # If it is lost, whoever receives is told. Nobody relies on there being room.
+            # If the association is lost, the receiving task finds out. That there is room is only a
+            # hint.
             with suppress(OSError):
                 self._send_urgent(sock)
 
     @property
     def backlog(self) -> float:
-        """How much of the send buffer is in use by what the peer has not acknowledged."""
+        """The share of the send buffer in use, by data not acknowledged yet, from 0 to 1."""
         return 0.0 if self._sock is None else self._sock.backlog()
 
     # The socket itself.
 
     def troubles(self) -> list[PathTrouble]:
-        """Return nothing: an association is lost, or it is not."""
+        """Return an empty list: the only trouble of an association is its loss."""
         return []
 
     def set_dscp(self, dscp: int) -> None:
-        """Set the type of service, and the priority in this machine's own queues."""
+        """Set the DSCP of packets, and their priority in this machine's queues."""
         if self._sock is not None:
             self._set_dscp_of(self._sock, dscp)
 
@@ -343,17 +365,17 @@ class Association(Endpoint):
             ) from error
 
     def reset(self, reason: str) -> None:
-        """Break the association: the peer is told at once."""
+        """Abort the association, which notifies the peer at once."""
         sock = self._drop()
         if sock is not None:
             sock.abort()
 
     def close(self) -> None:
-        """Close the socket; what waits to be sent is still sent."""
+        """Close the socket. Packets in the send buffer are still sent."""
         if self._closed:
             return
         self._closed = True
-        self.fault = "it is closed"
+        self.fault = "the endpoint is closed"
         sock = self._drop()
         if sock is not None:
             sock.close()
@@ -363,7 +385,11 @@ class AcceptedAssociation(Association, PeerEndpoint):
     """An association that a peer has made. It ends when it is lost.
 
     Args:
-        over: Called when it has ended, or is closed.
+        local: The local address, that of the listener.
+        peer: The address of the peer.
+        sock: The socket of the association.
+        over: Called when the association has ended or is closed.
+        can_watch: True if a ``SocketWatch`` can wait for its socket.
     """
 
     def __init__(
@@ -386,7 +412,7 @@ class AcceptedAssociation(Association, PeerEndpoint):
             self._end(reason, number)
 
     def reset(self, reason: str) -> None:
-        """Break the association for good."""
+        """Abort the association, which ends it."""
         sock = self._drop()
         if sock is not None:
             sock.abort()
@@ -399,7 +425,7 @@ class AcceptedAssociation(Association, PeerEndpoint):
         self._over(self)
 
     def close(self) -> None:
-        """Close the socket; what waits to be sent is still sent."""
+        """Close the socket. Packets in the send buffer are still sent."""
         super().close()
         if not self.ended:
             self.ended = True

@@ -1,4 +1,4 @@
-"""An association that this host makes for a link, and makes again whenever it is lost."""
+"""The association that this host makes for a link, and makes again whenever it is lost."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from knet_trio._transport.sctp_system import AssociationSocket, ListeningSocket
 from knet_trio.abc import ConnectionChange
 from knet_trio.address import ANY_PORT, Address
 
-# Seconds without an answer after which the way to a peer was cut.
+# The seconds without an answer after which the path to a peer counts as cut.
 _CUT: Final = 1.0
-# What an attempt ends with that the peer has not answered.
+# The errors of an attempt that the peer has not answered.
 _UNANSWERED: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
 class ConnectingAssociation(Association):
-    """An association that this host makes with the peer of a link, and makes again.
+    """The association that this host makes with the peer of a link.
 
     Args:
-        listener: What listens at the address that it comes from.
-        peer: Where it leads to.
+        listener: The listening socket, whose address the association comes from.
+        peer: The address of the peer.
         interval: The seconds from one attempt to the next.
-        mark: The DSCP of its packets, None for those without priority.
-        mended: Called when the peer has taken it after a cut, with when that began.
-        pace: Limits how many attempts begin at once, of all that have it.
+        mark: The DSCP of its packets; None without high priority.
+        mended: Called when the peer has accepted after a cut, with the peer and when the cut began.
+        pace: The limit on how many attempts begin at once, shared with other associations.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ConnectingAssociation(Association):
         self._pace = pace
         self._connector = Connector(interval)
         self._attempt: AssociationSocket | None = None
-        # When the first attempt began to which the peer has not answered, not even by a refusal.
+        # When the first attempt began that the peer did not answer, not even by a refusal.
         self._unanswered_since: float | None = None
 
     async def _wait_connected(self) -> None:
@@ -63,7 +63,7 @@ class ConnectingAssociation(Association):
                     await self._changed.wait()
                 return
             async with self._pace:
-                # It may have been closed meanwhile, or been given another interval.
+                # The association may have been closed meanwhile, or the interval changed.
                 if not self._closed and trio.current_time() >= self._connector.deadline:
                     self._begin()
             return
@@ -82,11 +82,11 @@ class ConnectingAssociation(Association):
         if since is not None and trio.current_time() - since > _CUT:
             self._mended(self.peer, since)
         self._use(attempt)
-        reason = f"the peer has taken an association at {self.peer}"
+        reason = f"the peer at {self.peer} has accepted an association"
         self._news.append(ConnectionChange(self.peer, True, reason))
 
     def _begin(self) -> None:
-        """Begin to connect."""
+        """Begin an attempt to connect."""
         self._connector.begin(trio.current_time())
         if self._unanswered_since is None:
             self._unanswered_since = trio.current_time()
@@ -105,7 +105,7 @@ class ConnectingAssociation(Association):
             self._news.append(ConnectionChange(self.peer, False, reason, number, local))
 
     def _stop(self) -> bool:
-        """Give up the association, or the attempt; return whether there was one."""
+        """Give up the association or the attempt; return whether there was one."""
         self._give_up_attempt()
         sock = self._drop()
         if sock is not None:
@@ -119,29 +119,29 @@ class ConnectingAssociation(Association):
             attempt.close()
 
     def set_reconnect_interval(self, interval: float) -> None:
-        """Try every ``interval`` seconds to connect."""
+        """Set how often a connection is tried, in seconds."""
         before, self._connector.interval = self._connector.interval, interval
         if self._connector.phase is ConnectPhase.CONNECTING and interval < before:
-            # An attempt under way would go on to ask the peer as seldom as before.
+            # An attempt under way would keep retransmitting at the old interval.
             self._stop()
         self._tell_all()
 
     def reset(self, reason: str) -> None:
-        """Break the association, and make a new one."""
+        """Abort the association, and make a new one."""
         if self._connector.phase is ConnectPhase.CONNECTED:
             self._stop()
             self.fault = reason
             self._news.clear()
 
     def set_dscp(self, dscp: int) -> None:
-        """Set the type of service, also of later associations."""
+        """Set the DSCP, also of later associations."""
         self._mark = dscp
         if self._attempt is not None:
             self._set_dscp_of(self._attempt, dscp)
         super().set_dscp(dscp)
 
     def close(self) -> None:
-        """Connect no more."""
+        """Close the association, and connect no more."""
         if self._closed:
             return
         self._give_up_attempt()

@@ -1,4 +1,4 @@
-"""The SCTP of the kernel, as associations use it."""
+"""The interface of associations to the kernel's SCTP."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from knet_trio.errors import TransportError
 
 # The largest packet, in bytes.
 _PACKET: Final = 65536
-# What accept(2) says of an association that was lost before, or that a firewall forbids: errors of
-# the network are handed over by it.
+# The errors of accept(2) for an association that is already lost, or that a firewall forbids:
+# accept(2) also returns errors of the network.
 _NOT_ACCEPTED: Final = (
     errno.ECONNABORTED,
     errno.EHOSTDOWN,
@@ -43,12 +43,12 @@ def listen_in_kernel(local: Address, mark: int | None, *, privileged: bool) -> K
     """Bind a socket of the kernel, and listen.
 
     Args:
-        local: The address.
-        mark: The DSCP of its packets, None for those without priority.
-        privileged: Whether smaller buffers than wanted are an error.
+        local: The local address.
+        mark: The DSCP of its packets; None without high priority.
+        privileged: True if buffers smaller than wanted are an error.
 
     Raises:
-        TransportError: That cannot be.
+        TransportError: The system refuses.
     """
     doing = f"cannot bind SCTP {local}"
     interfaces = Interfaces()
@@ -63,7 +63,7 @@ def listen_in_kernel(local: Address, mark: int | None, *, privileged: bool) -> K
         small = sctp_socket.set_options(sock, mark)
         if privileged:
             options.insist_on_buffers(small)
-        # Associations that end take their time, and hold the address meanwhile.
+        # Associations that are ending still hold the address.
         options.allow_sharing(sock, True)
         sock.bind(name)
         sock.listen(sctp_socket.BACKLOG)
@@ -77,8 +77,8 @@ class KernelListener(ListeningSocket):
 
     Args:
         sock: The socket.
-        mark: The DSCP of its packets, None for those without priority.
-        interfaces: The interfaces that its address may name.
+        mark: The DSCP of its packets; None without high priority.
+        interfaces: The interface names for its addresses.
     """
 
     can_watch: ClassVar[bool] = True
@@ -90,7 +90,7 @@ class KernelListener(ListeningSocket):
         self._interfaces = interfaces
 
     def accept(self) -> tuple[KernelAssociation, Address]:
-        """Take an association that a peer has made."""
+        """Accept an association that a peer has made."""
         try:
             sock, name = self._sock.accept()
         except OSError as error:
@@ -121,7 +121,7 @@ class KernelListener(ListeningSocket):
             sctp_socket.set_options(sock, mark)
             sctp_socket.set_retry(sock, retry)
             sock.bind(local)
-            # That it is not over yet is how it is meant.
+            # The attempt goes on in the background.
             with suppress(BlockingIOError):
                 sock.connect(name)
             return KernelAssociation(sock)
@@ -130,19 +130,19 @@ class KernelListener(ListeningSocket):
             raise
 
     async def wait_acceptable(self) -> None:
-        """Wait until there may be something to accept, or until it is closed."""
+        """Wait until there may be an association to accept, or the socket is closed."""
         try:
             await trio.lowlevel.wait_readable(self._sock)
         except trio.ClosedResourceError:
             return
 
     def set_dscp(self, dscp: int) -> None:
-        """Set the type of service, also of what is accepted later."""
+        """Set the DSCP of packets, also of associations that are accepted later."""
         self._mark = dscp
         options.set_priority(self._sock, dscp)
 
     def close(self) -> None:
-        """Listen no more, and wake whoever waits."""
+        """Close the socket, and wake all waiting tasks."""
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
 
@@ -155,11 +155,11 @@ class KernelAssociation(AssociationSocket):
         self._send_buffer = options.buffer_size(sock, socket.SO_SNDBUF)
         self._sock = sock
         self._has_urgent_stream = False
-        # The beginning of a packet of which more is to come; None while its rest is thrown away.
+        # The beginning of a packet whose rest is still to come; None while the rest is discarded.
         self._begun: bytes | None = b""
 
     def find_error(self) -> int:
-        """Return why an attempt has failed, 0 if there is an association now."""
+        """Return the error number of a failed attempt; 0 if there is an association."""
         number = sctp_socket.take_error(self._sock)
         if not number:
             try:
@@ -189,9 +189,9 @@ class KernelAssociation(AssociationSocket):
         return self._join(data, is_end=bool(flags & socket.MSG_EOR))
 
     def _join(self, data: bytes, *, is_end: bool) -> bytes | None:
-        """Return the packet that ``data`` ends, else None.
+        """Return the packet that ``data`` completes, else None.
 
-        One that is larger than any can be comes out cut off, and is refused for that.
+        A packet over the largest size is returned incomplete, and refused for its size.
         """
         begun = self._begun
         if begun is None:
@@ -215,7 +215,7 @@ class KernelAssociation(AssociationSocket):
         except BlockingIOError:
             return True
         except OSError:
-            # It is lost, which is read.
+            # The association is lost, which `read` reports.
             return False
         return False
 
@@ -228,18 +228,18 @@ class KernelAssociation(AssociationSocket):
         self._has_urgent_stream = sctp_socket.have_urgent_stream(self._sock)
 
     def send_urgent(self, packet: bytes) -> None:
-        """Send a packet, before those that wait if there is a stream for that."""
+        """Send a packet, ahead of those that wait if there is an urgent stream."""
         if self._has_urgent_stream:
             sctp_socket.send_urgent(self._sock, packet)
         else:
             self.send(packet)
 
     def send_parts(self, parts: Parts) -> None:
-        """Send a packet that is in parts."""
+        """Send a packet in parts."""
         self._sock.sendmsg(parts, (), socket.MSG_NOSIGNAL)
 
     def backlog(self) -> float:
-        """Return how much of the send buffer is in use."""
+        """Return the share of the send buffer in use, from 0 to 1."""
         return min(1.0, options.queued_bytes(self._sock) / self._send_buffer)
 
     async def wait_readable(self) -> None:
@@ -250,31 +250,31 @@ class KernelAssociation(AssociationSocket):
             return
 
     async def wait_writable(self) -> None:
-        """Wait until an attempt is over, or until there may be room."""
+        """Wait until an attempt has ended, or there may be room to send."""
         try:
             await trio.lowlevel.wait_writable(self._sock)
         except trio.ClosedResourceError:
             return
 
     def wake(self) -> None:
-        """Wake whoever waits."""
+        """Wake all waiting tasks."""
         trio.lowlevel.notify_closing(self._sock)
 
     def set_dscp(self, dscp: int) -> None:
-        """Set the type of service."""
+        """Set the DSCP of packets."""
         options.set_priority(self._sock, dscp)
 
     def abort(self) -> None:
-        """Close it so that the peer is told at once."""
+        """Close the socket and notify the peer at once."""
         sctp_socket.abort(self._sock)
 
     def close(self) -> None:
-        """Close it; what waits to be sent is still sent."""
+        """Close the socket. Packets in the send buffer are still sent."""
         self._sock.close()
 
 
 def _is_lost(sock: socket.socket) -> bool:
-    """Return whether a socket that was accepted has no association any more."""
+    """Return whether an accepted socket has lost its association."""
     try:
         sock.getpeername()
     except OSError:

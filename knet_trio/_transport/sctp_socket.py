@@ -1,7 +1,7 @@
-"""SCTP sockets of the kernel: their options, and what they say of their associations.
+"""SCTP sockets of the kernel: their options and notifications.
 
-One-to-one sockets (SOCK_STREAM): each has one association, and keeps the boundaries of messages.
-``sctp_kernel`` puts them to use.
+They are one-to-one sockets (SOCK_STREAM): each has one association, and keeps the boundaries of
+messages. ``sctp_kernel`` uses them.
 Source: RFC 6458, man 7 sctp, linux/sctp.h.
 """
 
@@ -17,19 +17,19 @@ from knet_trio._transport import options
 from knet_trio.errors import TransportError
 
 RECEIVE_BUFFER: Final = 1024 * 1024
-"""Bytes of the receive buffer of an association. The peer sends no more than there is room for."""
+"""The receive buffer of an association, in bytes. The peer sends no more than there is room for."""
 SEND_BUFFER: Final = 512 * 1024
-"""Bytes of the send buffer. What waits in it counts as sent, and is lost with the association."""
+"""The send buffer in bytes. Data in it counts as sent, and is lost with the association."""
 BACKLOG: Final = 64
-"""Associations that may wait to be accepted."""
+"""The most associations that may wait to be accepted."""
 
 SHORTEST_RETRY: Final = 0.2
 LONGEST_RETRY: Final = 60.0
-"""Seconds between two INIT chunks of an attempt, at least and at most."""
-# Seconds until the first of them is sent again, and what else finds no answer at first, at most.
+"""The shortest and the longest time between two INIT chunks of an attempt, in seconds."""
+# The longest time until the first INIT chunk, or other data at first, is sent again, in seconds.
 _FIRST_RETRY: Final = 3.0
 
-# Not named by the socket module of every supported Python.
+# The socket module of some supported Python versions lacks these names.
 SOL_SCTP: Final = 132
 SCTP_RTOINFO: Final = 0
 SCTP_INITMSG: Final = 2
@@ -40,33 +40,33 @@ SCTP_STREAM_SCHEDULER_VALUE: Final = 124
 SCTP_SNDINFO: Final = 2
 MSG_NOTIFICATION: Final = 0x8000
 
-# Outgoing and incoming streams, attempts, and the longest time between them in milliseconds. 0 is
-# what the kernel has.
+# The number of outgoing and incoming streams and of attempts, and the longest time between attempts
+# in milliseconds. 0 is the kernel's default.
 _INITMSG: Final = struct.Struct("=HHHH")
-# The association, and milliseconds until what is not acknowledged is sent again: at first, at most
-# and at least. 0 leaves it as it is.
+# The association, and the first, longest and shortest time in milliseconds until data that is not
+# acknowledged is sent again. 0 changes nothing.
 _RTOINFO: Final = struct.Struct("=iIII")
-# How streams take turns: by their priorities, of which the lowest goes first. For an association,
-# and a stream of it.
+# The scheduler of an association, by the priorities of its streams: the lowest number goes first.
+# And the priority of one stream.
 _PRIORITIES: Final = 1
 _SCHEDULER: Final = struct.Struct("=iI")
 _STREAM_VALUE: Final = struct.Struct("=iHH")
 _URGENT_STREAM: Final = 1
-# What sendmsg takes along: the stream, flags, and three that are not used.
+# The ancillary data of sendmsg: the stream, flags, and three unused fields.
 _SNDINFO: Final = struct.Struct("=HHIIi")
 _URGENT: Final = [(SOL_SCTP, SCTP_SNDINFO, _SNDINFO.pack(_URGENT_STREAM, 0, 0, 0, 0))]
-# struct sctp_event_subscribe: which events there are. Association, address, failed sends, errors of
-# the peer, shutdown; not the details of each message, which come first.
+# struct sctp_event_subscribe. After the details of each message, which are off, come the events
+# that are on: association, address, failed sends, errors of the peer, shutdown.
 _EVENTS: Final = bytes((0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0))
 
-# What every notification begins with: type, flags, length. A change of the association goes on with
-# its state and an error, which is a cause code of RFC 9260.
+# The beginning of every notification: type, flags, length. In a change of the association, its
+# state and an error follow; the error is a cause code of RFC 9260.
 _NOTIFICATION: Final = struct.Struct("=HHI")
 _ASSOC_CHANGE: Final = struct.Struct("=HHIHH")
 _TYPE_ASSOC_CHANGE: Final = 0x8001
 _TYPE_SHUTDOWN: Final = 0x8005
 CLOSED: Final = "the peer has closed the association"
-"""Why it is lost when the peer has ended without trouble."""
+"""The reason for a loss where the peer has ended the association in good order."""
 _RESTARTED: Final = 2
 _LOST: Final = {
     1: "the association is lost",
@@ -76,21 +76,21 @@ _LOST: Final = {
 
 
 def new_socket(family: int) -> socket.socket:
-    """Make an SCTP socket for IPv4 or IPv6.
+    """Return a new SCTP socket for IPv4 or IPv6.
 
     Raises:
-        OSError: EPROTONOSUPPORT if the kernel has no SCTP; or another error of the system.
+        OSError: The kernel has no SCTP (EPROTONOSUPPORT), or another error of the system.
     """
     kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC
     sock = socket.socket(family, kind, socket.IPPROTO_SCTP)
     if family == socket.AF_INET6:
-        # One that is accepted has it from the listener, and would refuse it.
+        # An accepted socket inherits this option from the listener, and would refuse it.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     return sock
 
 
 def no_support_error(doing: str) -> TransportError:
-    """Return the error for a kernel without SCTP, which says what to do."""
+    """Return the error for a kernel without SCTP; it says what to do."""
     return TransportError(
         f"{doing}: this kernel has no SCTP ({os.strerror(errno.EPROTONOSUPPORT)}); load it with"
         " `modprobe sctp`, or use transport='udp'",
@@ -99,10 +99,14 @@ def no_support_error(doing: str) -> TransportError:
 
 
 def set_options(sock: socket.socket, mark: int | None) -> str | None:
-    """Set what all sockets have in common, with a DSCP of ``mark`` those that have priority.
+    """Set the options that all SCTP sockets have in common.
+
+    Args:
+        sock: The socket.
+        mark: The DSCP of its packets; None without high priority.
 
     Returns:
-        None if the system gives the buffers, else what is wrong and what helps.
+        None if the buffers are as large as wanted; else an explanation and what helps.
     """
     sock.setblocking(False)
     small = options.set_buffers(sock, receive=RECEIVE_BUFFER, send=SEND_BUFFER)
@@ -115,10 +119,10 @@ def set_options(sock: socket.socket, mark: int | None) -> str | None:
 
 
 def set_retry(sock: socket.socket, interval: float) -> None:
-    """Have an attempt to connect ask the peer every ``interval`` seconds, within bounds.
+    """Set how often an attempt to connect asks the peer, in seconds, within bounds.
 
-    The kernel by itself would wait for 3 seconds, and for longer each time, up to a minute: so long
-    a peer that comes back would not be found.
+    By default the kernel waits 3 seconds, and longer each time, up to a minute, before it finds a
+    peer that comes back.
     """
     seconds = min(max(interval, SHORTEST_RETRY), LONGEST_RETRY)
     first = min(seconds, _FIRST_RETRY)
@@ -127,11 +131,10 @@ def set_retry(sock: socket.socket, interval: float) -> None:
 
 
 def have_urgent_stream(sock: socket.socket) -> bool:
-    """Have a stream go before all others, on a socket that has an association.
+    """Give one stream of an association priority over all others.
 
     Returns:
-        False if the kernel does not let streams take turns by priorities, or the peer takes one
-        stream only.
+        False if the kernel has no priorities of streams, or the peer accepts one stream only.
     """
     value = _STREAM_VALUE.pack(0, 0, 1)
     try:
@@ -145,7 +148,7 @@ def have_urgent_stream(sock: socket.socket) -> bool:
 
 
 def send_urgent(sock: socket.socket, packet: bytes) -> None:
-    """Send on the urgent stream.
+    """Send a packet on the urgent stream.
 
     Raises:
         OSError: As ``socket.send`` does.
@@ -154,7 +157,7 @@ def send_urgent(sock: socket.socket, packet: bytes) -> None:
 
 
 def read_loss_untrusted(notification: bytes) -> str | None:
-    """Return why the association is lost, None if a notification does not say that it is."""
+    """Return why the association is lost; None if a notification does not report a loss."""
     if len(notification) < _NOTIFICATION.size:
         return None
     kind, _, _ = _NOTIFICATION.unpack_from(notification)
@@ -167,7 +170,7 @@ def read_loss_untrusted(notification: bytes) -> str | None:
 
 
 def is_restart_untrusted(notification: bytes) -> bool:
-    """Return whether a notification says that the peer has begun anew: what it had sent is gone."""
+    """Return whether a notification reports a restart of the peer, whose partial data is lost."""
     if len(notification) < _ASSOC_CHANGE.size:
         return False
     kind, _, _, state, _ = _ASSOC_CHANGE.unpack_from(notification)
@@ -175,11 +178,11 @@ def is_restart_untrusted(notification: bytes) -> bool:
 
 
 def abort(sock: socket.socket) -> None:
-    """Close a socket so that the peer is told at once, and nothing that waits is sent any more."""
+    """Close a socket and notify the peer at once. Packets in the send buffer are dropped."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
     sock.close()
 
 
 def take_error(sock: socket.socket) -> int:
-    """Return the error that waits at a socket, 0 for none, and forget it."""
+    """Return the pending error of a socket, 0 for none, and clear it."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

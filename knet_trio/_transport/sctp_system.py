@@ -1,4 +1,4 @@
-"""What associations need of the system that has SCTP: the kernel, or a simulated network."""
+"""The interface of associations to a system with SCTP: the kernel, or a simulated network."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class AssociationLostError(Exception):
     """An association is lost.
 
     Args:
-        reason: Why, in words.
-        number: The system's number of the error, 0 for none.
+        reason: The reason, in words.
+        number: The error number of the system, 0 for none.
 
     Attributes:
-        reason: Why, in words.
-        number: The system's number of the error, 0 for none.
+        reason: The reason, in words.
+        number: The error number of the system, 0 for none.
     """
 
     def __init__(self, reason: str, number: int = 0) -> None:
@@ -29,24 +29,24 @@ class AssociationLostError(Exception):
 
 
 class AssociationSocket(ABC):
-    """A socket with an association, or with an attempt to make one. Nothing but ``wait_*`` waits.
+    """A socket with an association, or with an attempt to make one. Only ``wait_*`` wait.
 
     Attributes:
-        watched: What a ``SocketWatch`` waits for in its place, None if none can.
+        watched: The socket that a ``SocketWatch`` waits for; None if it cannot wait for this one.
     """
 
     watched: socket.socket | None = None
 
     @abstractmethod
     def find_error(self) -> int:
-        """Return why an attempt that is over has failed, 0 if there is an association now."""
+        """Return the error number of an attempt that has ended; 0 if there is an association."""
 
     @abstractmethod
     def read(self) -> bytes | None:
         """Read once.
 
         Returns:
-            A whole packet; None if what was read is none, and there may be more to read.
+            A whole packet. None if something else was read; there may be more to read.
 
         Raises:
             BlockingIOError: There is nothing to read.
@@ -55,7 +55,7 @@ class AssociationSocket(ABC):
 
     @abstractmethod
     def is_empty(self) -> bool:
-        """Return whether there is nothing to read, not even that the association is lost."""
+        """Return whether there is nothing to read: neither data nor the loss of the association."""
 
     @abstractmethod
     def send(self, packet: bytes) -> None:
@@ -76,51 +76,44 @@ class AssociationSocket(ABC):
 
     @abstractmethod
     def send_parts(self, parts: Parts) -> None:
-        """Send a packet that is in parts, as ``send`` does."""
+        """Send a packet in parts, otherwise as ``send`` does."""
 
     @abstractmethod
     def backlog(self) -> float:
-        """Return how much of the send buffer is in use by what the peer has not acknowledged.
-
-        Returns:
-            From 0 to 1.
-        """
+        """Return the share of the send buffer in use, by data not acknowledged yet, from 0 to 1."""
 
     @abstractmethod
     async def wait_readable(self) -> None:
-        """Wait until there may be something to read; returns once ``wake`` was called, too."""
+        """Wait until there may be something to read, or until ``wake`` is called."""
 
     @abstractmethod
     async def wait_writable(self) -> None:
-        """Wait until an attempt is over, or until there may be room in the send buffer.
-
-        Returns once ``wake`` was called, too.
-        """
+        """Wait until an attempt has ended, there may be room to send, or ``wake`` is called."""
 
     @abstractmethod
     def wake(self) -> None:
-        """Wake whoever waits, since it is about to be closed."""
+        """Wake all waiting tasks, since the socket is about to be closed."""
 
     @abstractmethod
     def set_dscp(self, dscp: int) -> None:
-        """Set the type of service, and the priority in this machine's own queues."""
+        """Set the DSCP of packets, and their priority in this machine's queues."""
 
     @abstractmethod
     def abort(self) -> None:
-        """Close it so that the peer is told at once; nothing that waits is sent any more."""
+        """Close the socket and notify the peer at once. Packets in the send buffer are dropped."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close it; what waits to be sent is still sent."""
+        """Close the socket. Packets in the send buffer are still sent."""
 
 
 class ListeningSocket(ABC):
     """A socket that listens at a local address.
 
     Attributes:
-        local: The address.
-        can_watch: Whether its associations are sockets that a ``SocketWatch`` can wait for.
-        small_buffers: What is wrong if the system gives smaller buffers than wanted; else None.
+        local: The local address.
+        can_watch: True if a ``SocketWatch`` can wait for its associations.
+        small_buffers: An explanation if the buffers are smaller than wanted; else None.
     """
 
     can_watch: ClassVar[bool] = False
@@ -129,22 +122,25 @@ class ListeningSocket(ABC):
 
     @abstractmethod
     def accept(self) -> tuple[AssociationSocket, Address]:
-        """Take an association that a peer has made, and the address of the peer.
+        """Accept an association that a peer has made.
+
+        Returns:
+            The association, and the address of the peer.
 
         Raises:
-            BlockingIOError: None waits.
-            AssociationLostError: It was lost before it could be taken.
+            BlockingIOError: No association waits.
+            AssociationLostError: The association was lost before it could be accepted.
             OSError: The system has no descriptor or memory for it.
         """
 
     @abstractmethod
     def connect(self, peer: Address, retry: float, mark: int | None) -> AssociationSocket:
-        """Begin to make an association with ``peer``, from the same host and another port.
+        """Begin to make an association with ``peer``, from the local host and another port.
 
         Args:
-            peer: Where to.
-            retry: Seconds until the peer is asked again.
-            mark: The DSCP of its packets, None for those without priority.
+            peer: The address of the peer.
+            retry: The seconds until the peer is asked again.
+            mark: The DSCP of its packets; None without high priority.
 
         Raises:
             OSError: The system refuses.
@@ -152,12 +148,12 @@ class ListeningSocket(ABC):
 
     @abstractmethod
     async def wait_acceptable(self) -> None:
-        """Wait until there may be something to accept, or until it is closed."""
+        """Wait until there may be an association to accept, or the socket is closed."""
 
     @abstractmethod
     def set_dscp(self, dscp: int) -> None:
-        """Set the type of service, also of what is accepted later."""
+        """Set the DSCP of packets, also of associations that are accepted later."""
 
     @abstractmethod
     def close(self) -> None:
-        """Listen no more, and wake whoever waits."""
+        """Close the socket, and wake all waiting tasks."""

@@ -1,10 +1,10 @@
 """UDP: one socket for each local address and port, and more for single peers where that helps.
 
-A peer recognises a link by the exact address and port its packets come from, so everything goes
-out of that address. Calls are made on the plain non-blocking socket, and trio is asked only to
-wait: a third of the cost of ``trio.socket``'s calls. Datagrams of one size go and come many to a
-call where the kernel can do that (``offload``). This module opens, connects and closes the sockets
-and sends; ``udp_receiver`` receives.
+A peer recognizes a link by the exact address and port that its packets come from, so all packets go
+out from that address. System calls are made on the plain non-blocking socket, and Trio only waits:
+that costs a third of ``trio.socket``'s calls. Many datagrams of one size go in one call if the
+kernel can do that (``offload``). This module opens, connects and closes the sockets and sends;
+``udp_receiver`` receives.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from knet_trio.address import Address, socket_address
 from knet_trio.errors import TransportError
 
 _MOST_DESTINATIONS: Final = 4096
-# Trains refused in a row, though each of their datagrams was taken, that show that this will stay.
+# After this number of trains in a row were refused, though each of their datagrams was taken alone,
+# no more trains are sent.
 _MOST_REFUSALS: Final = 3
 _backlogs: Final = Backlogs()
 
@@ -48,7 +49,7 @@ class UdpTransport(Transport):
     def open_endpoint(
         self, local: Address, *, privileged: bool, high_priority: bool, dscp: int
     ) -> UdpEndpoint:
-        """Bind a socket with the options the protocol wants."""
+        """Bind a socket with the options that the protocol needs."""
         doing = f"cannot bind UDP {local}"
         mark = dscp if high_priority else None
         try:
@@ -67,13 +68,13 @@ class UdpTransport(Transport):
 
 
 class UdpEndpoint(UdpReceiver):
-    """A bound UDP socket; ``UdpReceiver`` is what concerns receiving.
+    """A bound UDP socket. ``UdpReceiver`` is its receiving side.
 
     Args:
         sock: The socket.
-        mark: The DSCP of its packets, None for those without priority.
-        shared: The endpoint beside which it was connected, None if it is not connected.
-        peer: The address that it is connected to.
+        mark: The DSCP of its packets; None without high priority.
+        shared: The unconnected endpoint at the same address; None if this is the one.
+        peer: The address that the socket is connected to; None if it is not connected.
     """
 
     def __init__(
@@ -85,13 +86,13 @@ class UdpEndpoint(UdpReceiver):
     ) -> None:
         super().__init__(sock, shared)
         self.local = shared.local if shared else self._interfaces.from_kernel(sock.getsockname())
-        # So that it is known by that name from now on.
+        # This remembers the name of its interface.
         self._interfaces.to_kernel(self.local)
         self._mark = mark
         self._shared = shared
         self._connected: dict[Address, UdpEndpoint] = {}
         self._peer = peer
-        # What the socket is given for destinations, None for the one it is connected to.
+        # The names of destinations for the socket; None for the one that it is connected to.
         self._names: dict[Address, SocketName | None] = {} if peer is None else {peer: None}
         self._segmented = True
         self._trains_refused = 0
@@ -101,7 +102,14 @@ class UdpEndpoint(UdpReceiver):
     # Sending.
 
     def send_nowait(self, datagrams: Sequence[bytes], destination: Address) -> int:
-        """Send datagrams until the socket's buffer, or a queue behind it, is full."""
+        """Send datagrams until the send buffer, or a queue behind it, is full.
+
+        Returns:
+            How many datagrams were sent.
+
+        Raises:
+            OSError: The system refuses the first datagram.
+        """
         try:
             name = self._names[destination]
         except KeyError:
@@ -142,7 +150,7 @@ class UdpEndpoint(UdpReceiver):
             if error.errno == errno.ENOBUFS:
                 self._crowded.add(destination)
             elif error.errno in GONE and "%" in destination.host:
-                # The interface may come back, under the same name and with another index.
+                # The interface may come back with the same name and another index.
                 self._names.pop(destination, None)
             if not sent:
                 raise
@@ -161,10 +169,10 @@ class UdpEndpoint(UdpReceiver):
         return name
 
     def _come_back(self) -> bool:
-        """Open the socket anew if its interface has come back: it is bound to the one it lost.
+        """Open the socket again if its interface has come back with another index.
 
         Returns:
-            Whether it is bound to the interface that has the name now.
+            True if the socket is bound to the interface that has the name now.
         """
         interface = self.local.host.partition("%")[2]
         if not interface:
@@ -177,7 +185,7 @@ class UdpEndpoint(UdpReceiver):
                 return True
             sock = options.new_socket(socket.AF_INET6)
         except OSError:
-            # It is gone, or has another name.
+            # The interface is gone, or has another name.
             return False
         try:
             if shared is None or self._peer is None:
@@ -213,10 +221,10 @@ class UdpEndpoint(UdpReceiver):
             self._send_again(b"".join(parts), name, error)
 
     def _send_again(self, datagram: bytes, name: SocketName | None, error: OSError) -> None:
-        """Send what was refused with ``error`` once more, if that was about an earlier packet.
+        """Send a refused datagram again, if ``error`` may be about an earlier one; else raise it.
 
-        An ICMP error is told on the next send, which then was not made: it is on the error queue,
-        and the packet deserves its own try.
+        The kernel reports an ICMP error on the next send, which it does not carry out. The error is
+        also on the error queue, so the datagram is sent again.
         """
         if error.errno not in TOLD_LATE:
             raise error
@@ -229,7 +237,7 @@ class UdpEndpoint(UdpReceiver):
     def _send_train(
         self, train: Sequence[bytes], name: SocketName | None, destination: Address
     ) -> int:
-        """Send ``train`` in one call, or else one by one; return how many were taken."""
+        """Send a train in one call, or else one by one; return how many datagrams were taken."""
         try:
             data, size = joined(train)
             self._sock.sendmsg([data], offload.cut_into(size), 0, name)
@@ -241,7 +249,7 @@ class UdpEndpoint(UdpReceiver):
                 self._crowded.add(destination)
             else:
                 self._told = True
-            # Who is to blame, the train or one of its datagrams, shows when they go alone.
+            # Sending the datagrams alone shows whether the train or one datagram is refused.
             taken = 0
             try:
                 for datagram in train:
@@ -251,7 +259,7 @@ class UdpEndpoint(UdpReceiver):
                 if not taken:
                     raise
             else:
-                # What may be about an earlier datagram says nothing of trains.
+                # An error that may be about an earlier datagram says nothing about trains.
                 if not is_full and error.errno not in TOLD_LATE:
                     self._trains_refused += 1
                     self._segmented = self._trains_refused < _MOST_REFUSALS
@@ -260,35 +268,42 @@ class UdpEndpoint(UdpReceiver):
         return len(train)
 
     async def wait_sendable(self) -> None:
-        """Wait for room in the socket's buffer."""
+        """Wait for room in the send buffer.
+
+        Raises:
+            trio.ClosedResourceError: The endpoint was closed.
+        """
         if self._closed:
             await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError("the endpoint was closed")
         try:
             await trio.lowlevel.wait_writable(self._sock)
         except trio.ClosedResourceError:
-            # Or ``troubles`` has woken everybody. Nobody relies on there being room.
+            # If it is not closed, ``troubles`` has woken all tasks. That there is room is only a
+            # hint.
             if self._closed:
                 raise
 
     @property
     def backlog(self) -> float:
-        """How much of the send buffer is in use by what has not left the machine."""
+        """The share of the send buffer in use, by data that has not left the machine, 0 to 1."""
         if self._closed:
             return 0.0
         return min(1.0, self.unsent() / self._send_buffer)
 
     def unsent(self) -> int:
-        """Return the bytes that wait in this machine to be sent, with the kernel's bookkeeping."""
+        """Return the bytes that wait to be sent, including the kernel's bookkeeping."""
         return int.from_bytes(ioctl(self._sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     # The socket itself.
 
     def connect(self, destination: Address) -> UdpEndpoint | None:
-        """Bind a socket to the same address and connect it.
+        """Bind another socket to the same address, and connect it to ``destination``.
 
-        Returns None also for a wildcard address: the kernel would settle on one of this machine's
-        addresses once and for all.
+        Returns:
+            The endpoint of the socket. None if this endpoint is connected itself, has a socket for
+            ``destination``, or has a wildcard address (the kernel would choose one of this
+            machine's addresses for good), or if the system refuses.
         """
         if self._shared is not None or destination in self._connected:
             return None
@@ -314,10 +329,10 @@ class UdpEndpoint(UdpReceiver):
         return endpoint
 
     def _bind_beside(self, sock: socket.socket) -> None:
-        """Bind ``sock`` to the address that this one has.
+        """Bind ``sock`` to the address of this endpoint.
 
-        All sockets that have the address must allow that. This one does so for no longer than it
-        takes: any program may bind the address meanwhile. The connected ones may allow it all the
+        All sockets at the address must allow sharing. This one allows it only during the call,
+        since any program may bind the address meanwhile. The connected sockets may allow it all the
         time, as long as this one does not.
         """
         options.allow_sharing(sock, True)
@@ -328,7 +343,7 @@ class UdpEndpoint(UdpReceiver):
             options.allow_sharing(self._sock, False)
 
     def set_dscp(self, dscp: int) -> None:
-        """Set the type of service, and the priority in this machine's own queues."""
+        """Set the DSCP of packets, and their priority in this machine's queues."""
         self._mark = dscp
         try:
             options.set_priority(self._sock, dscp)

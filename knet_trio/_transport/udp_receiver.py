@@ -1,10 +1,10 @@
-"""Receiving from a UDP socket: what wakes the task that does, and what it reads then.
+"""The receiving side of a UDP socket: how it is waited for, and how it is read.
 
-A socket is waited for in one of three ways, by how close to each other datagrams come::
+The way to wait depends on how datagrams come::
 
-    now and then               with the other quiet sockets of the handle, in a SocketWatch
-    closely, one by one        awake, for a few turns of the loop
-    closely, many at once      asleep, by the task on its own
+    now and then                       with the handle's other quiet sockets, in a SocketWatch
+    in close succession, one by one    awake, for a few turns of the loop
+    in close succession, many at once  asleep, in a task of the socket's own
 """
 
 from __future__ import annotations
@@ -24,38 +24,39 @@ from knet_trio._transport.interfaces import Interfaces, SocketName
 from knet_trio.abc import Arrivals, Endpoint, PathTrouble, SocketWatch, Train
 from knet_trio.address import Address
 
-# What one wake-up takes from a socket at most, in calls and in bytes; the last train may go beyond.
+# The most that one wake-up takes from a socket, in calls and in bytes. The last train may exceed
+# the bytes.
 RECEIVE_CALLS: Final = 64
 RECEIVE_BYTES: Final = 384 * 1024
-# Falling asleep and waking up takes longer than all the work on a message. So where single
-# datagrams have come that close, in seconds, so many times in a row, and the thread slept in
-# between, the next ones are awaited awake, each for a few turns of the loop: as long as a peer on a
-# fast network takes to answer. If one has not come by then, it is as it was at first.
+# Falling asleep and waking up takes longer than all the work on a message. So if single datagrams
+# have come within CLOSE seconds of each other, AWAKE_AFTER times in a row, and the thread slept in
+# between, the task waits awake for the next ones, AWAKE_TURNS turns of the loop for each: as long
+# as a peer on a fast network takes to answer. If none comes in that time, the task sleeps again.
 CLOSE: Final = 0.001
 AWAKE_AFTER: Final = 16
 AWAKE_TURNS: Final = 64
 _DATAGRAM: Final = 65536
-# Once a datagram has more bytes than this, the next is read into a buffer and copied from there.
-# What ``recvmsg`` returns has memory for the largest datagram at first and gives back the rest: for
-# 64 KB that takes three times as long as the copy.
+# After a datagram of more bytes than this, the next one is read into a buffer and copied from
+# there. ``recvmsg`` first allocates memory for the largest datagram and then gives back the rest:
+# for 64 KB that takes three times as long as the copy.
 _LARGE: Final = 16384
-# Bytes of a datagram that is little work.
+# The largest datagram, in bytes, that is little work.
 _SMALL: Final = 4096
-# Addresses that packets come from, remembered as the kernel names them.
+# The most source addresses that are remembered by the kernel's names for them.
 _MOST_SOURCES: Final = 4096
-# Times that an error may be told before what there is to be read.
+# How often the socket is checked for being empty: a check may report an error instead.
 _LOOKS: Final = 3
-# Less than a datagram takes of the receive buffer beside its bytes (struct sk_buff and what it
-# ends with).
+# A lower bound, in bytes, on the room that a datagram takes in the receive buffer beside its own
+# bytes (struct sk_buff and the end of its buffer).
 _BOOKKEEPING: Final = 512
 
 
 class _LargeBuffer(threading.local):
-    """The buffer of a thread: while one waits for the system, others run."""
+    """The receive buffer of a thread: while one thread is in a system call, others run."""
 
     def __init__(self) -> None:
         self.view = memoryview(bytearray(_DATAGRAM))
-        # As ``recvmsg_into`` wants it.
+        # The form that ``recvmsg_into`` needs.
         self.views = (self.view,)
 
 
@@ -63,17 +64,17 @@ _large: Final = _LargeBuffer()
 
 
 def _room_taken(train: Train) -> int:
-    """Return about how many bytes of a receive buffer a train took, less rather than more."""
+    """Return a lower bound on the bytes that a train took in the receive buffer."""
     return len(train.data) + _BOOKKEEPING
 
 
 class UdpReceiver(Endpoint):
-    """An endpoint as far as it receives.
+    """The receiving side of a UDP endpoint.
 
     Args:
         sock: The socket.
-        after: The endpoint of which everything has to be read first that has come to it when this
-            one is first read; None if there is none.
+        after: The endpoint that is read first: all packets that are in it when this endpoint is
+            first read go before the packets of this one. None if there is none.
     """
 
     def __init__(self, sock: socket.socket, after: UdpReceiver | None) -> None:
@@ -83,35 +84,38 @@ class UdpReceiver(Endpoint):
         self._ancillary_size = offload.ANCILLARY_SIZE if offload.receive_coalesced(sock) else 0
         self._receive_buffer = options.buffer_size(sock, socket.SO_RCVBUF)
         self._closed = False
-        # None again once that has been read.
+        # None again once that endpoint has been read.
         self._after = after
-        # Those that are to be read after this one: each with what is to be read here before that,
-        # in bytes.
+        # The endpoints that wait for this one to be read, each with the bytes to read before.
         self._behind: dict[trio.Event, int] = {}
-        # Whether a call was told of an error that is on the error queue with its destination.
+        # True if a call has reported an error that is on the error queue with its destination.
         self._told = False
-        # Troubles that are not told before what arrived ahead of them, and about how much of the
-        # receive buffer has been taken since they were put here or there were none.
+        # Troubles that are not reported before the packets that arrived ahead of them, and about
+        # how many bytes of the receive buffer were read since they were put here or there was none.
         self._held: list[PathTrouble] = []
         self._taken = 0
-        # Whether somebody works on what was received last.
+        # True while the packets that were received last are being handled.
         self._at_work = False
-        # What waits for the socket while little comes to it, and who works on that.
+        # The watch that waits for the socket while it is quiet, and what handles its packets.
         self._watch: SocketWatch | None = None
         self._take: Callable[[bytes, Address], bool] | None = None
-        # What was read there and is for the task that receives: a train, or a large datagram.
+        # Packets read in the watch for the receiving task: a train, or a large datagram.
         self._first: list[Train] = []
-        # When something last arrived, and whether that was closely after the time before; how often
-        # in a row that was so; whether to stay awake for the next.
+        # When something last arrived; whether that was right after the time before; how often in a
+        # row it was so; and whether to stay awake for the next datagram.
         self._arrived_at = -math.inf
         self._is_busy = False
         self._in_a_row = 0
         self._stays_awake = False
-        # Whether what arrived last was large.
+        # True if the last datagram was large.
         self._are_large = False
 
     async def receive(self) -> Arrivals:
-        """Wait for the socket and drain it, up to a bound."""
+        """Wait for the socket and drain it, up to a bound.
+
+        Raises:
+            trio.ClosedResourceError: The endpoint was closed.
+        """
         if self._after is not None:
             await self._wait_for_earlier(self._after)
         self._at_work = False
@@ -127,7 +131,7 @@ class UdpReceiver(Endpoint):
             if self._behind:
                 self._let_others_read()
             if self._held:
-                # The kernel has told them, and does not wake anybody for them again.
+                # The kernel has reported these troubles, and does not wake the task for them again.
                 await trio.lowlevel.checkpoint()
             elif turns:
                 turns -= 1
@@ -143,15 +147,15 @@ class UdpReceiver(Endpoint):
                     else:
                         await watch.wait_readable(self._sock, self._take_one)
                 except trio.ClosedResourceError:
-                    # Or ``troubles`` has read something for us.
+                    # Closed, or ``troubles`` has read something for this task.
                     continue
                 if began is not None:
                     self._in_a_row = 0
                     wall, cpu = self._look_at_clocks()
-                    # While other tasks had work to do, nobody slept who could have been awake.
+                    # Staying awake saves time only if the thread slept most of the time.
                     self._stays_awake = 2 * (cpu - began[1]) < wall - began[0]
             if self._closed:
-                # mypy does not know what may happen in an await.
+                # mypy does not know that this may change during an await.
                 continue  # type: ignore[unreachable]
             arrivals = self._drain(is_woken=not turns)
             for event in self._behind:
@@ -159,7 +163,7 @@ class UdpReceiver(Endpoint):
             if arrivals.trains or arrivals.troubles:
                 now = time.perf_counter()
                 self._is_busy = now - self._arrived_at < CLOSE
-                # More than one at once is a stream, which waits for nobody.
+                # Several at once are a stream, whose sender does not wait for answers.
                 if len(arrivals.trains) == 1 and self._is_busy:
                     self._in_a_row += 1
                 else:
@@ -170,12 +174,17 @@ class UdpReceiver(Endpoint):
                 return arrivals
 
     def use_watch(self, watch: SocketWatch, take: Callable[[bytes, Address], bool]) -> None:
-        """Wait in ``watch`` while little comes to the socket."""
+        """Wait in ``watch`` while the socket is quiet.
+
+        Args:
+            watch: The watch.
+            take: Called with each small datagram and its source; returns True for data.
+        """
         self._watch, self._take = watch, take
         watch.join()
 
     def _take_one(self) -> bool:
-        """Take a small datagram that came alone; return False if there is more to do than that."""
+        """Take a single small datagram; return False if the receiving task has to run."""
         try:
             data, ancillary, _, name = self._sock.recvmsg(_DATAGRAM, self._ancillary_size)
         except BlockingIOError:
@@ -194,13 +203,13 @@ class UdpReceiver(Endpoint):
         self._at_work = False
         if is_data:
             before, self._arrived_at = self._arrived_at, time.perf_counter()
-            # One message after the other is what a task of its own is for.
+            # For one message after the other, the socket's own task receives.
             self._is_busy = self._arrived_at - before < CLOSE
             return not self._is_busy
         return True
 
     def _wake(self) -> None:
-        """Wake who waits for the socket, though it may stay open."""
+        """Wake all tasks that wait for the socket, though it may stay open."""
         if self._watch is not None:
             self._watch.wake(self._sock)
         trio.lowlevel.notify_closing(self._sock)
@@ -211,46 +220,46 @@ class UdpReceiver(Endpoint):
         return time.perf_counter(), time.thread_time()
 
     async def _wait_for_earlier(self, other: UdpReceiver) -> None:
-        """Wait until what came to the shared socket before this one was connected has been read.
+        """Wait until the packets that came to the shared socket before have been read.
 
-        The peer sent it before what comes here.
+        The peer sent them before those that come to this socket.
         """
         if not other._closed and (other._at_work or other._first or not other._is_empty()):
             may_read = trio.Event()
             other._behind[may_read] = other._receive_buffer
-            # It may be asleep though there is something, of which another has read an error.
+            # Its task may be asleep though the socket has something: another task took the error.
             other._wake()
             await may_read.wait()
         self._after = None
 
     @property
     def overflows(self) -> int:
-        """How many packets found the receive buffer full, or were damaged."""
+        """The number of packets dropped with a full receive buffer, or since they were damaged."""
         return 0 if self._closed else options.dropped_packets(self._sock)
 
     @property
     def drained(self) -> bool:
-        """Whether all that has arrived was taken and worked on."""
+        """True if all packets that have arrived were read and handled."""
         if self._closed:
             return True
         if self._at_work or self._first:
             return False
-        # An error that is told first says nothing of what there is to be read.
+        # A check may report an error instead, which does not show whether there is data.
         return any(self._is_empty() for _ in range(_LOOKS))
 
     def _is_empty(self) -> bool:
-        """Return whether there is nothing to be read."""
+        """Return whether there is nothing to read."""
         try:
             self._sock.recvmsg(0, 0, socket.MSG_PEEK)
         except BlockingIOError:
             return True
         except OSError:
-            # It is on the error queue, and says nothing of what there is to be read.
+            # The error is on the error queue, and does not show whether there is data.
             self._told = True
         return False
 
     def _let_others_read(self) -> None:
-        """Let connected sockets be read, if what came here before them has been worked on."""
+        """Let connected sockets be read, if the packets that came here before were handled."""
         is_empty = self._is_empty()
         for event, left in list(self._behind.items()):
             if is_empty or left <= 0:
@@ -271,14 +280,14 @@ class UdpReceiver(Endpoint):
                     length = len(data)
             except BlockingIOError:
                 if self._told or (is_woken and not (trains or self._held)):
-                    # There is something on the error queue, also if this is all there was to wake
-                    # up for. What has arrived until now comes first.
+                    # There is something on the error queue: a call has said so, or the wake-up had
+                    # no other reason. The packets that have arrived until now come first.
                     self._told = False
                     told = read_errors(self._sock, self._interfaces)
                     self._held += told
                     if told:
                         continue
-                # All that had arrived before what is held has been read.
+                # All packets that had arrived before the held troubles have been read.
                 troubles, self._held = self._held, []
                 self._taken = 0
                 return Arrivals(trains, troubles)
@@ -295,10 +304,10 @@ class UdpReceiver(Endpoint):
         return Arrivals(trains, self._troubles_in_flood(trains))
 
     def _troubles_in_flood(self, trains: Sequence[Train]) -> list[PathTrouble]:
-        """Return the troubles that may be told though there is more to be read.
+        """Return the troubles that may be reported although there is more to read.
 
-        Once as much has been read as the receive buffer holds, everything has been read that was in
-        it when the error queue was read.
+        After as many bytes as the receive buffer holds were read, all packets have been read that
+        were in it when the error queue was read.
         """
         self._taken += sum(map(_room_taken, trains))
         if self._taken < self._receive_buffer:
@@ -316,19 +325,23 @@ class UdpReceiver(Endpoint):
         return source
 
     def troubles(self) -> list[PathTrouble]:
-        """Read the error queue: what the network says is kept for ``receive``."""
+        """Read the error queue.
+
+        Returns:
+            The troubles that this machine reports. Those of the network are kept for ``receive``.
+        """
         told = read_errors(self._sock, self._interfaces)
         self._told = False
         held = [trouble for trouble in told if not trouble.local]
         if held and not self._held:
-            # Who waits to receive is not woken by the kernel for them any more. Wake everybody who
-            # waits for the socket, which stays open.
+            # The kernel no longer wakes the receiving task for these troubles. Wake all tasks that
+            # wait for the socket, which stays open.
             self._wake()
         self._held += held
         return [trouble for trouble in told if trouble.local]
 
     def close(self) -> None:
-        """Close the socket, and wake who waits for it."""
+        """Close the socket, and wake all tasks that wait for it."""
         self._closed = True
         for event in self._behind:
             event.set()

@@ -1,12 +1,12 @@
-"""Waiting for many sockets to which something comes now and then.
+"""One task that waits for all quiet sockets of a handle.
 
 A task that sleeps until its own socket is readable falls asleep and wakes up for each packet. That
-takes longer than the work on a ping, and a handle may have hundreds of sockets with pings to all of
-them at once. So one task waits for all sockets that are quiet, and takes what came to each::
+takes longer than the work on a ping, and a handle may have hundreds of sockets with pings for all
+of them at once. So one task waits for all quiet sockets, and takes the packets that come::
 
     the tasks of quiet sockets, asleep        this task
       sleep until there is more to do  ---->    an epoll instance with all of their sockets
-                                                a datagram that came alone: taken here, at once
+                                                a single datagram: taken here, at once
       woken  <------------------------------    anything else
 
 The epoll instance is itself a descriptor that Trio can wait for.
@@ -26,35 +26,44 @@ import trio
 from knet_trio.abc import SocketWatch
 
 _AT_ONCE: Final = 256
-"""Sockets that one call asks for."""
+"""The most sockets that one call of epoll returns."""
 
 _PIECE: Final = 4
-"""Sockets between two looks at whether the turn is over."""
+"""The sockets served between two checks of whether the turn is over."""
 
 _FAULTS: Final = 4
-"""Sockets with errors whose tasks are woken in a turn: a lost connection is much work."""
+"""The most sockets with errors whose tasks are woken in a turn: a lost connection is much work."""
 
 
 class TurnLimit(Protocol):
-    """How long the task may work before others run: ``Turns`` of ``_state/turns.py`` is one."""
+    """The limit on the work of the task in one turn. ``Turns`` of ``_state/turns.py`` is one.
+
+    Attributes:
+        round: The number of the present round of the event loop.
+    """
 
     round: int
 
     def is_over(self) -> bool:
-        """Return whether it is time to let others run."""
+        """Return whether it is time to let other tasks run."""
         ...
 
     def give_up(self) -> Awaitable[None]:
-        """Let others run."""
+        """Let other tasks run."""
         ...
 
     def resumed(self, before: int) -> None:
-        """Note that the task runs again that fell asleep in round ``before``."""
+        """Note that the task, which fell asleep in round ``before``, runs again."""
         ...
 
 
 class _Sleeper(NamedTuple):
-    """Somebody who waits for a socket. ``take`` returns whether it goes on to wait."""
+    """A task that waits for a socket.
+
+    Attributes:
+        task: The task.
+        take: Takes what came to the socket; returns False if the task has to be woken.
+    """
 
     task: trio.lowlevel.Task
     take: Callable[[], bool]
@@ -62,35 +71,41 @@ class _Sleeper(NamedTuple):
 
 @final
 class EpollWatch(SocketWatch):
-    """Waits for the quiet sockets of one handle, and takes what comes to them.
+    """The watch over the quiet sockets of one handle.
 
-    With two of them there is an epoll instance. One socket alone is waited for as it is.
+    The epoll instance exists while there are two sockets or more. A single socket is waited for
+    directly.
     """
 
     def __init__(self) -> None:
         self._epoll: select.epoll | None = None
         self._sockets = 0
-        # By the descriptors of their sockets.
+        # By the descriptor of the socket.
         self._sleepers: dict[int, _Sleeper] = {}
         self._opened = trio.Event()
 
     def join(self) -> None:
-        """Note that there is one socket more; open the epoll instance with the second."""
+        """Add a socket; open the epoll instance with the second one."""
         self._sockets += 1
         if self._sockets > 1 and self._epoll is None:
             with suppress(OSError):
-                # With too many descriptors already, each is waited for on its own.
+                # If there are too many descriptors, each socket is waited for on its own.
                 self._epoll = select.epoll()
                 self._opened.set()
 
     def leave(self) -> None:
-        """Note that there is one socket less; close the epoll instance if only one is left."""
+        """Remove a socket; close the epoll instance if only one is left."""
         self._sockets -= 1
         if self._sockets == 1:
             self._close()
 
     async def wait_readable(self, sock: socket.socket, take: Callable[[], bool]) -> None:
-        """Wait in ``run`` with the others, or alone where there is no epoll instance."""
+        """Wait for a socket in ``run``, together with the others; alone if there is no epoll.
+
+        Args:
+            sock: The socket.
+            take: Called when the socket is readable; returns False if the wait has to end.
+        """
         epoll = self._epoll
         if epoll is None:
             await trio.lowlevel.wait_readable(sock)
@@ -139,20 +154,20 @@ class EpollWatch(SocketWatch):
             trio.lowlevel.reschedule(self._sleepers.pop(descriptor).task)
 
     async def _take_all(self, turns: TurnLimit) -> None:
-        """Take what is there, in turns.
+        """Serve all readable sockets, in turns.
 
-        All that the kernel has named are served before it is asked again: it names those first that
-        it named first the last time, so the others would wait for as long as those are flooded.
+        All sockets that the kernel has named are served before it is asked again. It names the same
+        sockets first each time, so the others would otherwise wait as long as those are flooded.
         """
         taken = faults = 0
-        # What comes may close it.
+        # A packet that is taken may close the epoll instance.
         while self._epoll is not None and (ready := self._epoll.poll(0, _AT_ONCE)):
             for descriptor, flags in ready:
                 sleeper = self._sleepers.get(descriptor)
                 if sleeper is None:
-                    # It was woken meanwhile, or closed by something that came to another socket.
+                    # The task was woken meanwhile, or a packet of another socket closed this one.
                     continue
-                # Errors are told to who waits, too. What is taken may have woken it.
+                # Errors wake the task too. What is taken may have woken it already.
                 goes_on = flags == select.EPOLLIN and sleeper.take()
                 if not goes_on and self._sleepers.get(descriptor) is sleeper:
                     self._wake(descriptor)
