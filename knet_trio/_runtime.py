@@ -375,8 +375,8 @@ class Runtime(Connections):
         if bound is not None:
             if bound.dynamic != dynamic:
                 raise InvalidArgumentError(
-                    f"{config.src} cannot have links with dst and links without: give this link"
-                    " another local address or port"
+                    f"{config.src} cannot have links with dst and links without: give this one"
+                    " a local address or port of its own"
                 )
             if config.high_priority and not bound.high_priority:
                 bound.endpoint.set_dscp(self._dscp)
