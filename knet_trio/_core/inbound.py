@@ -60,8 +60,8 @@ class InboundSequence:
             data: The packet.
             is_newest: None if the envelope does not name the host's life. Else the envelope shows
                 restarts and copies, numbers show a restart only while they are in doubt, and this
-                is True if the packet is the newest data of its life: only then may its number be too
-                far off.
+                is True if the packet is the newest data of its life: only then may its number be
+                too far off.
 
         Returns:
             The message, if the packet completes one that was not delivered before; else None.
