@@ -177,8 +177,8 @@ RULES: Final = (
     Rule(_ANY,   _ANY,     _ANY,      _ANY,      _REJECTED, _ANY,     DropCause.ACCESS_LIST),
     # No answer, so that the peer takes its end of the link down too and uses another link.
     Rule(_ANY,   _ANY,     _DISABLED, _ANY,      _ANY,      _ANY,     DropCause.LINK_DISABLED),
-    # It may be a recording until that life has answered a ping. A ping is answered, so that the
-    # peer finds out that this host is there and asks it in turn.
+    # The packet may be a recording until that life has answered a ping. A ping is answered, so that
+    # the peer finds out that this host is there and asks it in turn.
     Rule(_PING,  _STATIC,  _ANY,      _ANY,      _ANY,      _OTHER,   Action.ASK),
     Rule(_PING,  _DYNAMIC, _ANY,      _ANY,      _PEER,     _OTHER,   Action.ASK),
     Rule(_TAKEN, _ANY,     _ANY,      _ANY,      _ANY,      _OTHER,   DropCause.UNCONFIRMED),

@@ -1,4 +1,4 @@
-"""How much fits into a packet.
+"""The size arithmetic of packets.
 
 "Onwire" sizes include the IP and transport headers, as an interface's MTU does. "Room" is the size
 without these headers, for the envelope. "Payload" is the size of the user's bytes in one data
