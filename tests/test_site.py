@@ -35,7 +35,7 @@ def documented_names() -> set[str]:
             if directive == "currentmodule":
                 module = name
             else:
-                names.add(f"{module}.{name}")
+                names.add(f"{module}.{name.removesuffix('()')}")
     return names
 
 

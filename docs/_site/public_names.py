@@ -66,6 +66,8 @@ def convert_docstring(
     """Turn the Google sections of a docstring into fields."""
     kind: Any = "object" if what in _VALUES else what
     lines[:] = GoogleDocstring(lines, _GOOGLE, app, kind, name, obj, options).lines()
+    if any(line.endswith("::") for line in lines):
+        lines[:0] = [".. highlight:: python", ""]
 
 
 def choose_signature(
@@ -80,7 +82,8 @@ def choose_signature(
         return (signature, _YIELDS.sub(r"~contextlib.AbstractAsyncContextManager[\1]", returns))
     if what != "class" or not inspect.isclass(obj):
         return None
-    return ("", returns) if names_private(signature or "", obj.__module__) else None
+    hidden = signature == "()" or names_private(signature or "", obj.__module__)
+    return ("", returns) if hidden else None
 
 
 def names_private(signature: str, module: str) -> bool:
