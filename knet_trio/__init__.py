@@ -12,6 +12,9 @@ Names that stand in signatures, for annotations:
 - ``Destinations``: one ``Destination``, or several.
 - ``FilterResult``: what a ``Filter`` answers, ``Broadcast``, ``Unicast`` or ``Drop``.
 - ``Event``: one of the records that ``Handle.events`` gives.
+
+There are no assertions here for pytest to rewrite, so it does not warn of a program that has
+imported this module before it starts pytest: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations

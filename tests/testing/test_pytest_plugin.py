@@ -153,7 +153,7 @@ async def test_it(knet_network, mock_clock):
     ("options", "words"),
     [
         ("lose=0.1", "there is no option 'lose'; there are seed, seeds, *latency*loss*"),
-        ("loss=2", "loss 2 is not 0 to 1 *EINVAL*"),
+        ("loss=2", "loss 2 is not valid: *EINVAL*"),
         ("seed=1, seeds=3", "give seed= or seeds=, not both"),
         ("seeds=0", "seeds 0 leaves no seed to run with: give 1 or more"),
         ("seeds=[]", "seeds [[]] leaves no seed to run with: give 1 or more"),
