@@ -136,12 +136,12 @@ class InboundSequence:
         """
         if is_newest is None:
             if self._in_doubt or self._numbers_in_doubt:
-                return self._receive_each(run)
+                return self._receive_each(run, None)
         else:
             if self._numbers_in_doubt:
                 self._resolve_numbers(run.seq)
             if not is_newest and self._is_any_too_far(run):
-                return self._receive_each(run, is_newest=False)
+                return self._receive_each(run, is_newest)
         self._data_since_forced = True
         if run.frag_num == 1 and self._window.advance_delivered(run.seq, len(run.payloads)):
             return run.payloads
@@ -153,10 +153,10 @@ class InboundSequence:
                 return []
             run = run.part(seen, len(run.payloads))
         if run.frag_num > 1:
-            return self._receive_fragments(run)
+            return self._receive_fragments(run, is_newest)
         if seen and self._window.advance_delivered(run.seq, len(run.payloads)):
             return run.payloads
-        return self._receive_each(run)
+        return self._receive_each(run, is_newest)
 
     def _is_any_too_far(self, run: DataRun) -> bool:
         """Return whether the number of a packet in ``run`` may start the window again."""
@@ -164,7 +164,7 @@ class InboundSequence:
         last = run.seq + run.message_count - 1
         return window.is_too_far(run.seq) or window.is_too_far(last)
 
-    def _receive_each(self, run: DataRun, is_newest: bool | None = None) -> list[bytes]:
+    def _receive_each(self, run: DataRun, is_newest: bool | None) -> list[bytes]:
         received = (self.receive(packet, is_newest) for packet in run.packets())
         return [payload for payload in received if payload is not None]
 
@@ -178,11 +178,11 @@ class InboundSequence:
             return messages
         return min(messages * run.cycle - run.frag_seq + 1, len(run.payloads))
 
-    def _receive_fragments(self, run: DataRun) -> list[bytes]:
+    def _receive_fragments(self, run: DataRun, is_newest: bool | None) -> list[bytes]:
         if run.cycle == 1:
             return self._receive_one_of_each(run)
         if run.cycle < run.frag_num:
-            return self._receive_in_turns(run)
+            return self._receive_in_turns(run, is_newest)
         count, each = len(run.payloads), run.frag_num
         # First the rest of a message that an earlier run has begun, then whole messages, then the
         # beginning of another one.
@@ -190,21 +190,22 @@ class InboundSequence:
         end = count - (count - start) % each
         received: list[bytes] = []
         if start:
-            received += self._receive_part(run, run.seq, run.frag_seq, run.payloads[:start])
+            payloads = run.payloads[:start]
+            received += self._receive_part(run, run.seq, run.frag_seq, payloads, is_newest)
         if start < end:
-            received += self._receive_whole_messages(run.part(start, end))
+            received += self._receive_whole_messages(run.part(start, end), is_newest)
         if end < count:
             last = run.seq + run.message_count - 1
             first = run.frag_seq if end == 0 else 1
-            received += self._receive_part(run, last, first, run.payloads[end:])
+            received += self._receive_part(run, last, first, run.payloads[end:], is_newest)
         return received
 
-    def _receive_in_turns(self, run: DataRun) -> list[bytes]:
+    def _receive_in_turns(self, run: DataRun, is_newest: bool | None) -> list[bytes]:
         """Take the first fragments of each of several messages."""
         received: list[bytes] = []
         payloads, seq, first, start = run.payloads, run.seq, run.frag_seq, 0
         for end in (*run.ends(), len(payloads)):
-            received += self._receive_part(run, seq, first, payloads[start:end])
+            received += self._receive_part(run, seq, first, payloads[start:end], is_newest)
             seq, first, start = seq + 1, 1, end
         return received
 
@@ -226,7 +227,7 @@ class InboundSequence:
                 received.append(whole)
         return received
 
-    def _receive_whole_messages(self, run: DataRun) -> list[bytes]:
+    def _receive_whole_messages(self, run: DataRun, is_newest: bool | None) -> list[bytes]:
         """Take the packets of messages that are whole in ``run``."""
         payloads, each = run.payloads, run.frag_num
         starts = range(0, len(payloads), each)
@@ -235,11 +236,12 @@ class InboundSequence:
             return [b"".join(payloads[start : start + each]) for start in starts]
         received: list[bytes] = []
         for seq, start in enumerate(starts, run.seq):
-            received += self._receive_part(run, seq, 1, payloads[start : start + each])
+            part = payloads[start : start + each]
+            received += self._receive_part(run, seq, 1, part, is_newest)
         return received
 
     def _receive_part(
-        self, run: DataRun, seq: int, first: int, payloads: list[bytes]
+        self, run: DataRun, seq: int, first: int, payloads: list[bytes], is_newest: bool | None
     ) -> list[bytes]:
         """Take fragments of one message of ``run``.
 
@@ -248,6 +250,7 @@ class InboundSequence:
             seq: The number of the message.
             first: The number of the first fragment.
             payloads: The payloads of the fragments.
+            is_newest: As in ``receive``.
 
         Returns:
             The message in a list if it is whole; else an empty list.
@@ -263,7 +266,7 @@ class InboundSequence:
                 window.mark_delivered(seq)
                 return [payload]
         received = [
-            self.receive(run.packet(seq, number, payload))
+            self.receive(run.packet(seq, number, payload), is_newest)
             for number, payload in enumerate(payloads, first)
         ]
         return [payload for payload in received if payload is not None]

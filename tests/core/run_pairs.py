@@ -13,13 +13,18 @@ from knet_trio.errors import DropCause
 
 
 class Both:
-    """A source that is given runs, and one that is given each of their packets."""
+    """A source that is given runs, and one that is given each of their packets.
+
+    Attributes:
+        is_newest: What the envelopes say of the packets, see ``InboundSequence.receive``.
+    """
 
     def __init__(self, buffers: int = 3) -> None:
         self.drops: tuple[Counter[DropCause], Counter[DropCause]] = (Counter(), Counter())
         self.runs = InboundSequence(self._note(0), buffers)
         self.plain = InboundSequence(self._note(1), buffers)
         self.touched: set[int] = set()
+        self.is_newest: bool | None = None
 
     def _note(self, which: int) -> Callable[[DropCause], None]:
         def drop(cause: DropCause) -> None:
@@ -32,15 +37,15 @@ class Both:
 
     def run(self, run: DataRun) -> list[bytes]:
         self.touched.update(data.seq for data in run.packets())
-        received = [self.plain.receive(data) for data in run.packets()]
+        received = [self.plain.receive(data, self.is_newest) for data in run.packets()]
         expected = [payload for payload in received if payload is not None]
-        assert self.runs.receive_run(run) == expected
+        assert self.runs.receive_run(run, self.is_newest) == expected
         self.check()
         return expected
 
     def one(self, data: Data) -> None:
         self.touched.add(data.seq)
-        assert self.runs.receive(data) == self.plain.receive(data)
+        assert self.runs.receive(data, self.is_newest) == self.plain.receive(data, self.is_newest)
         self.check()
 
     def ping(self, seq: int, *, timed: bool) -> None:
@@ -56,6 +61,11 @@ class Both:
     def contact_lost(self) -> None:
         for source in (self.runs, self.plain):
             source.contact_lost()
+        self.check()
+
+    def doubt_numbers(self) -> None:
+        for source in (self.runs, self.plain):
+            source.doubt_numbers()
         self.check()
 
     def clear(self) -> None:

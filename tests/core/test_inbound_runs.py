@@ -184,7 +184,8 @@ HAPPENINGS = st.one_of(
     runs_of_fragments(),
     single_packets(),
     st.builds(PingStep, st.one_of(st.none(), STEPS), st.booleans()),
-    st.sampled_from(["contact lost", "again", "again", "clear"]),
+    st.sampled_from(["contact lost", "doubt", "again", "again", "clear"]),
+    st.sampled_from(["life newest", "life late", "no life"]),
     st.integers(1, 4),
 )
 
@@ -211,6 +212,10 @@ def test_a_run_is_its_packets_one_by_one(
                     both.run(last)
             case "contact lost":
                 both.contact_lost()
+            case "doubt":
+                both.doubt_numbers()
+            case "life newest" | "life late" | "no life":
+                both.is_newest = {"life newest": True, "life late": False}.get(happening)
             case "clear":
                 both.clear()
             case int():
@@ -346,3 +351,17 @@ class TestFragments:
         both = Both()
         assert both.run(fragments(1, b"ab", b"c", total=4)) == []
         assert both.drops[0] == {DropCause.BAD_FRAGMENT: 1}
+
+
+def test_fragments_of_a_life_that_is_told_stay_of_it_in_a_run() -> None:
+    """What a ping said before contact was lost is no reason to begin numbers again."""
+    both = Both()
+    both.is_newest = True
+    both.one(Data(1, 1, 0, False, 1, 0, 0, b"first"))
+    both.contact_lost()
+    both.ping(1, timed=False)
+    for seq in range(2, 21):
+        both.one(Data(1, seq, 0, False, 1, 0, 0, b"next"))
+    both.run(fragments(1, b"a", b"b", seq=21))
+    assert both.run(fragments(3, b"c", b"a", seq=21)) == [b"abc"]
+    assert both.run(fragments(2, b"b", b"c", seq=22)) == [b"abc"]
