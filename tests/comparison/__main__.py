@@ -153,7 +153,7 @@ async def measure(contender: str, cut: str, settle: float, after: float) -> Outc
 def show(outcome: Outcome) -> str:
     """Return the cells of a row."""
     again = f"{1e3 * outcome.again:.0f} ms" if outcome.again < math.inf else "never"
-    return f"{again} | {100 * outcome.lost:.1f} % | {100 * outcome.late:.1f} %"
+    return f"{again} | {round(100 * outcome.lost, 1):g} % | {round(100 * outcome.late, 1):g} %"
 
 
 def main() -> None:

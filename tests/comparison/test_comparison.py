@@ -33,4 +33,4 @@ def test_messages_that_were_held_up_are_late() -> None:
 def test_what_came_before_the_cut_is_no_sign_of_life() -> None:
     outcome = judge([(9.99, 12.0)], CUT, ENDS)
     assert (outcome.again, outcome.lost) == (math.inf, 1)
-    assert show(outcome) == "never | 100.0 % | 0.0 %"
+    assert show(outcome) == "never | 100 % | 0 %"
