@@ -33,10 +33,21 @@ LONG = [
     "tests/metrics/test_prometheus.py",
 ]
 
+# Attacks on the simulated network, which do not depend on what the machine can do at a time.
+SIMULATED = [
+    "tests/attack/test_aead_at_random.py",
+    "tests/attack/test_aead_lapses.py",
+    "tests/attack/test_aead_numbers.py",
+    "tests/attack/test_aead_recordings.py",
+    "tests/attack/test_aead_rekeying.py",
+]
+
 # What works hardest, and at little that other tests do not run: it runs once, on the newest
 # interpreter, and without measuring, which would take twice as long.
 HARD = [
+    *SIMULATED,
     "tests/examples",
+    "tests/rekeying/test_over_to_aead.py",
     "tests/rekeying/test_processes.py",
     "tests/shutdown/test_leaks.py",
     "tests/simulation",
@@ -47,6 +58,8 @@ HARD = [
     "tests/streams/test_sending_bounds.py",
     "tests/test_cancellation.py",
     "tests/test_examples.py",
+    "tests/test_pictures.py",
+    "tests/test_tutorial.py",
     "tests/testing/test_running.py",
 ]
 
@@ -92,7 +105,6 @@ nox.options.sessions = [
     "coverage",
     "networks",
     "installed",
-    "docs",
     "trio_typing",
 ]
 nox.options.default_venv_backend = "virtualenv"
@@ -177,7 +189,8 @@ def networks(session: nox.Session) -> None:
     install(session, "test")
     if not session.posargs:
         session.run("pytest", BRIEF, *AT_ONCE, *HARD)
-    session.run("pytest", *(session.posargs or ALONE))
+    alone = [*ALONE, *(f"--ignore={path}" for path in SIMULATED)]
+    session.run("pytest", *(session.posargs or alone))
 
 
 @nox.session(python=NEWEST)
@@ -257,7 +270,9 @@ def docs(session: nox.Session) -> None:
     """The documentation as a site in `build/site`: `build/site/index.html` is where to begin.
 
     Every reference and every link within it has to lead somewhere. Nothing is read from the
-    network, so links to other sites are looked at for their form alone.
+    network, so links to other sites are looked at for their form alone. It is no part of the
+    default
+    sessions: tests/test_site.py holds that the reference is complete.
     """
     session.install("-q", "-e", ".[cli,metrics]")
     session.install("-q", *nox.project.dependency_groups(PROJECT, "docs"))
