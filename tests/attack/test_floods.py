@@ -9,11 +9,11 @@ import bz2
 import itertools
 import lzma
 import random
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from backports import zstd
 
 from knet_trio import CompressConfig, CryptoConfig, DropCause
 from knet_trio._compress import make_compressor
@@ -35,6 +35,11 @@ from tests.attack.arena import (
     under_attack,
 )
 from tests.packets import encode
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 async def flood_from(attack: Attack, host: str, packets: Iterator[bytes]) -> None:

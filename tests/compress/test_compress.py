@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import sys
 import zlib
+from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet_trio import CompressConfig, DropCause, InvalidArgumentError, PacketError
+from knet_trio import CompressConfig, DropCause, InvalidArgumentError, PacketError, _compress
 from knet_trio._compress import MODELS, Decompressors, make_compressor
 from knet_trio.abc import Compressor
 
@@ -119,14 +121,37 @@ def test_an_unknown_model_is_refused() -> None:
     assert caught.value.cause is DropCause.UNKNOWN_COMPRESSION
 
 
-def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "knet_trio._compress.lzo2", raising=False)
-    monkeypatch.setitem(sys.modules, "lzo", None)
-    with pytest.raises(InvalidArgumentError, match=r"pip install 'knet-trio\[lzo2\]'"):
-        make_compressor(CompressConfig("lzo2"))
+# The free-threaded build of Python has no lz4; zstd is in the standard library from 3.14 on.
+@pytest.mark.parametrize(
+    ("model", "library", "module", "package"),
+    [
+        ("lzo2", "lzo", "lzo2", "knet-trio[lzo2]"),
+        ("lz4", "lz4", "lz4", "lz4"),
+        ("lz4hc", "lz4.block", "lz4", "lz4"),
+        (
+            "zstd",
+            "compression" if sys.version_info >= (3, 14) else "backports",
+            "zstd",
+            "knet-trio[zstd]",
+        ),
+    ],
+)
+def test_a_missing_library_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, model: str, library: str, module: str, package: str
+) -> None:
+    monkeypatch.delitem(sys.modules, f"knet_trio._compress.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    # As in a new process: what was tried before is remembered.
+    monkeypatch.setattr("knet_trio._compress._load", cache(_compress._load.__wrapped__))  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(InvalidArgumentError, match=re.escape(f"pip install '{package}'")):
+        make_compressor(CompressConfig(model))
+    others = Decompressors()
     with pytest.raises(PacketError, match="pip install") as caught:
-        Decompressors().find_untrusted(WIRE_IDS["lzo2"])
+        others.find_untrusted(WIRE_IDS[model])
     assert caught.value.cause is DropCause.UNKNOWN_COMPRESSION
+    # The rest goes on.
+    others.find_untrusted(WIRE_IDS["zlib"])
+    make_compressor(CompressConfig("zlib"))
 
 
 @pytest.mark.parametrize("model", MODELS)

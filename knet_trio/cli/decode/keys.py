@@ -53,7 +53,7 @@ class OpeningKey(ABC):
     def __init__(self, name: str, config: CryptoConfig, hash_size: int) -> None:
         self._config = config
         self._file = name
-        self.name = f"{name} ({_describe_use(config)})"
+        self.name: str = f"{name} ({_describe_use(config)})"
         self.hash_size = hash_size
 
     @abstractmethod
