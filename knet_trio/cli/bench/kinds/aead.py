@@ -45,8 +45,8 @@ def _dress(contender: str, dressing: Dressing) -> Dressing:
 class AeadThroughput(Throughput):
     """One way, with the CPU time of both sides for each message."""
 
-    kind: ClassVar = "aead/throughput"
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "aead/throughput"
+    metrics: ClassVar[tuple[Metric, ...]] = (
         *Throughput.metrics,
         Metric("source_message", "CPU source a message", "µs", False, compared=True),
         Metric("sink_message", "CPU sink a message", "µs", False, compared=True),
@@ -78,8 +78,8 @@ class AeadThroughput(Throughput):
 class AeadRoundTrip(RoundTrip):
     """There and back, with the CPU time of both sides."""
 
-    kind: ClassVar = "aead/roundtrip"
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "aead/roundtrip"
+    metrics: ClassVar[tuple[Metric, ...]] = (
         *RoundTrip.metrics,
         Metric("here_cpu", "CPU of the side that asks", "µs", False, compared=True),
         Metric("there_cpu", "CPU of the side that answers", "µs", False, compared=True),
@@ -101,7 +101,7 @@ class AeadRoundTrip(RoundTrip):
 class AeadCalls(Calls):
     """Function calls for a message there and back."""
 
-    kind: ClassVar = "aead/calls"
+    kind: ClassVar[str] = "aead/calls"
 
     @property
     def contenders(self) -> tuple[str, ...]:
@@ -134,8 +134,8 @@ class AeadRefused(Case):
     With aes256 and sha256 they are forged, of the same size.
     """
 
-    kind: ClassVar = "aead/refused"
-    metrics: ClassVar = (
+    kind: ClassVar[str] = "aead/refused"
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("cpu", "CPU a packet", "µs", False, of_message=True),
         Metric("rate", "packets", "1/s"),
         Metric("used", "CPU", "cores"),
