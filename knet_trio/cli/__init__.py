@@ -1,4 +1,4 @@
-"""The ``knet-trio`` command. It needs click and rich, which the extra ``cli`` brings."""
+"""The ``knet-trio`` command. It needs click and rich, which the extra ``cli`` installs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ INTERRUPTED: Final = 130
 
 def main() -> None:
     """Run the command with the arguments of the process, and exit with its status."""
-    # What is imported stays, and is not to be searched for garbage; the group turns it on again.
+    # Imported modules stay: searching them for garbage takes time. The group turns it on again.
     gc.disable()
     try:
-        # Here and not above: without the extra this must still say what is missing. Commands that
-        # need rich are imported later.
+        # Imported here and not above, to name what is missing where the extra is not installed.
+        # Commands that need rich are imported later.
         import_module("rich")
         from knet_trio.cli.commands import knet_trio
     except ModuleNotFoundError as error:

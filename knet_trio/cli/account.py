@@ -20,10 +20,16 @@ def account(
     late: float,
     unreachable: Sequence[str],
 ) -> Result:
-    """The result of a demo.
+    """Return the result of a demo, with the checks on it.
 
-    ``late``: by how many seconds this process was late at worst. ``unreachable`` tells of each host
-    that was, which none should be.
+    Args:
+        settings: The settings of the demo.
+        ledger: All messages and cuts of the demo.
+        mtu: The smallest data MTU of the nodes, in bytes.
+        overhead: The bytes that a packet has beside its payload, IP and UDP headers included.
+        drops: The number of dropped packets, by cause.
+        late: The longest delay of a task behind its schedule, in seconds.
+        unreachable: A sentence for each time that a host became unreachable; none should.
     """
     # Zeroes if nothing has arrived.
     latencies = ledger.latencies() or [0.0]

@@ -1,4 +1,4 @@
-"""``knet-trio check``: what is wrong with a cluster file, or what each host would do with it."""
+"""``knet-trio check``: the mistakes in a cluster file, or the links that each host would open."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEARNT: Final = "an address that is learnt"
 ONLY_KNET_TRIO: Final = (
     "model aead: all hosts have to run knet_trio; nodes of libknet, as corosync's, cannot join"
 )
-# Of more hosts than that, only --host shows each link to each other one.
+# With more hosts than this, only --host lists each link to each other host.
 MANY: Final = 8
 
 
@@ -38,7 +38,7 @@ MANY: Final = 8
     "--host",
     metavar="NAME_OR_ID",
     shell_complete=complete_hosts,
-    help="Say only what this host would do.",
+    help="Print the links of this host only.",
 )
 @click.option(
     "--json",
@@ -47,13 +47,13 @@ MANY: Final = 8
     help="Print one JSON object on standard output and nothing else.",
 )
 def check(file: str, host: str | None, as_json: bool) -> None:
-    """Say what is wrong with a cluster file, or what each host would do with it.
+    """Check a cluster file: print its mistakes, or the links that each host would open.
 
-    FILE is a cluster file, or a corosync.conf; the key file that it names is read too. Nothing is
-    opened, and it need not be run on a host of the cluster.
+    FILE is a cluster file, or a corosync.conf; the key file that it names is read too. The command
+    opens no link, and runs on any machine, whether a host of the cluster or not.
 
-    All mistakes are said at once, each with its line and column, on standard error. After one in
-    the syntax, only that is.
+    All mistakes are printed at once on standard error, each with its line and column. A mistake in
+    the syntax is printed alone.
 
     \b
     Example:
@@ -103,7 +103,7 @@ def _list(mistakes: tuple[Mistake, ...], warnings: tuple[Mistake, ...]) -> dict[
 
 
 def _find_own(cluster: Cluster) -> int | None:
-    """Return the id of the host that this machine is, None if it is none or cannot tell."""
+    """Return the id of the host that this machine is, None if it cannot be found out."""
     try:
         return find_own_host(cluster).host_id
     except InvalidArgumentError:

@@ -1,4 +1,4 @@
-"""The command and what it is made of."""
+"""The group ``knet-trio`` and its commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 import knet_trio as package
 from knet_trio.cli.lazy import LazyGroup
 
-# Each is imported when it is asked for.
+# Each command is imported when it is called.
 _LAZY: Final = {
     "bench": "knet_trio.cli.bench.command",
     "check": "knet_trio.cli.check",
@@ -34,8 +34,8 @@ _LAZY: Final = {
 @click.version_option(package.__version__, prog_name="knet-trio")
 def knet_trio() -> None:
     """Many links, one conversation: libknet's protocol for Trio programs."""
-    # The command has been imported.
+    # All modules that the command needs are imported by now.
     gc.freeze()
     gc.enable()
-    # The report tells what happens; warnings on stderr would tear its table apart.
+    # The report shows what happens; warnings on stderr would break its table.
     logging.getLogger("knet_trio").addHandler(logging.NullHandler())

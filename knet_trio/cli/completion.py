@@ -1,4 +1,4 @@
-"""What a shell is offered to complete a word with, beside files and options."""
+"""Shell completion of the names of hosts, beside click's own of files and options."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from knet_trio.cluster import ClusterFileError, load_cluster
 def complete_hosts(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the hosts of the file that stands in the command already, with their ids as help."""
-    # An option that waits for its value keeps click from telling what the words before it are.
+    """Return the hosts of the cluster file named earlier in the command, with their ids as help."""
+    # While an option waits for its value, click leaves the words before it unparsed.
     file = ctx.params.get("file") or next(iter(ctx.args), None)
     if not isinstance(file, str):
         return []
@@ -29,7 +29,7 @@ def complete_hosts(
 
 
 def _list_hosts(path: Path) -> list[tuple[str, int]]:
-    """Return names and ids; the key file, which this user may not read, is not needed for that."""
+    """Return the names and ids of the hosts in a file, without reading its key file."""
     if path.suffix == ".toml":
         with suppress(OSError, ValueError, LookupError, TypeError):
             document: dict[str, Any] = tomllib.loads(path.read_text())

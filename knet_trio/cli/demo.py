@@ -4,8 +4,8 @@
 
     settle -> stream -> cut link 0 -> mend it -> cut link 1 -> mend it -> drain -> account
 
-The nodes are real handles with real sockets, in one process. Between them is a relay for each link,
-which is the only thing that knows of a cut: the nodes have to find out.
+The nodes are real handles with real sockets, in one process. Between them is a relay for each link.
+Only the relay knows of a cut: the nodes have to find out.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ _SECOND_CUT: Final = 0.25
 _PONG_COUNT: Final = 2
 _SETTLE: Final = 30.0
 _EXPLAINED: Final = 3
-# A link is given up after ten times its pong timeout at the latest, and is up after a few pongs.
+# In pong timeouts: a link is down after ten of them at the latest, and up after a few pongs.
 _PATIENCE: Final = 12
 _DRAIN: Final = 2.0
 _KEY_SIZE: Final = 256
 
 
 class DemoError(Exception):
-    """The demo could not begin; the message says what stands in the way."""
+    """The demo could not begin. The message says why."""
 
 
 @attrs.define
@@ -69,14 +69,24 @@ class _DemoNode:
         return self.handle.host_id
 
     def links(self, link_id: int) -> list[Link]:
-        """Return its links of that id, one to each other node."""
+        """Return the links of this id, one to each other node."""
         return [host.links[link_id] for host in self.handle.hosts.values()]
 
 
 async def run_demo(settings: Settings, report: Report) -> Result:
-    """Run the demo and show it on ``report``, for a little more than ``settings.seconds``.
+    """Run the demo, for a little more than ``settings.seconds``.
 
-    Raises DemoError, OSError or a KnetError if it cannot begin.
+    Args:
+        settings: The settings of the demo.
+        report: Shows the progress.
+
+    Returns:
+        The result.
+
+    Raises:
+        DemoError: The links did not come up.
+        OSError: The system refuses a socket.
+        KnetError: A handle or a link cannot be opened.
     """
     async with AsyncExitStack() as stack:
         pairs = list(combinations(range(1, settings.nodes + 1), 2))
@@ -123,13 +133,13 @@ class _Demo:
         self._late = 0.0
         self._shown_at = self._began
         self._mtu = self._overhead = 0
-        # Set, and followed by a new one, whenever something has happened that may be waited for.
+        # Set and replaced by a new event whenever the state changes.
         self._news = trio.Event()
 
     # Setting up.
 
     async def connect(self, pairs: list[tuple[int, int]]) -> None:
-        """Give every pair of nodes its links. A node has one port for each link id, as usual."""
+        """Add links between every two nodes. A node has one port for each link id, as usual."""
         settings = self._settings
         for node in self._nodes.values():
             for other in self._nodes:
@@ -152,13 +162,18 @@ class _Demo:
                     end.plug((LOOPBACK, ports[here]))
 
     async def settle(self) -> None:
-        """Wait until every link is up and its path MTU known."""
+        """Wait until every link is up and its path MTU is known.
+
+        Raises:
+            DemoError: Some links were not ready in time.
+        """
         links = [link for link_id in range(LINKS) for link in self._links(link_id)]
         with trio.move_on_after(_SETTLE) as scope:
             for link in links:
                 await link.wait_connected()
             self._phase = "searching for the path MTU"
-            # The overhead is 0 until the search has ended. A node's last one changes its data MTU.
+            # The overhead is 0 until PMTUd has ended. A node's last search changes its data MTU,
+            # which is an event.
             await self._until(lambda: all(link.status.proto_overhead for link in links))
         if scope.cancelled_caught:
             waiting = [link for link in links if not link.status.proto_overhead]
@@ -171,10 +186,10 @@ class _Demo:
         self._overhead = max(link.status.proto_overhead for link in links)
         self._say(f"all links are up, path MTU found: {self._mtu} bytes of a message a packet")
 
-    # The course of things.
+    # Streaming and cuts.
 
     async def run(self) -> None:
-        """Stream, with the cuts in between, and wait for the last messages to arrive."""
+        """Stream messages, cut and mend both links, and wait for the last messages to arrive."""
         settings = self._settings
         self._streaming = True
         self._streaming_since = began = trio.current_time()
@@ -198,7 +213,7 @@ class _Demo:
         ways = len(self._ledger.flows)
         cut = Cut(link_id, trio.current_time())
         self._ledger.cuts.append(cut)
-        # A link that is down already will not be told of.
+        # A link that is already down sends no event.
         for node in self._nodes.values():
             for link in node.links(link_id):
                 if not link.status.connected:
@@ -224,7 +239,7 @@ class _Demo:
                 await link.wait_connected()
             await self._until(lambda: len(cut.back_at) == ways)
         if scope.cancelled_caught:
-            self._say(f"not every end of it is up after {patience:.1f} s", "bad")
+            self._say(f"not every end of the link is up after {patience:.1f} s", "bad")
         else:
             took = max(cut.back_at.values()) - cut.mended_at
             self._phase = "streaming"
@@ -240,7 +255,7 @@ class _Demo:
 
     async def _send(self, node: _DemoNode, offset: float) -> None:
         interval = self._ledger.interval
-        # Not all at the same moment.
+        # The nodes send at different moments.
         next_at = trio.current_time() + offset * interval
         while True:
             await trio.sleep_until(next_at)
@@ -248,12 +263,12 @@ class _Demo:
                 return
             now = trio.current_time()
             self._late = max(self._late, now - next_at)
-            # What was missed is not made up for: a burst would only show that it is one.
+            # Missed messages are not sent later: a burst would distort the latencies.
             next_at = max(next_at + interval, now)
             await node.channel.send(self._ledger.send(node.node, now))
 
     async def receive(self, node: _DemoNode) -> None:
-        """Enter everything that arrives at ``node``, until cancelled."""
+        """Enter all messages that arrive at ``node`` in the ledger, until cancelled."""
         while True:
             for message in await node.channel.receive_many():
                 self._ledger.receive(node.node, message, trio.current_time())
@@ -262,7 +277,7 @@ class _Demo:
     async def watch(
         self, node: _DemoNode, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Follow what ``node`` tells of its links and hosts, until cancelled."""
+        """Follow the events of ``node`` about its links and hosts, until cancelled."""
         async with node.handle.events() as events:
             task_status.started()
             async for event in events:
@@ -291,14 +306,14 @@ class _Demo:
             self._say(what, "odd")
             return
         if not expected:
-            # One of them tells how it comes about; the others are told of together.
+            # The first change is reported with its reason; one line sums up the others.
             self._say(what, kind)
         expected[where] = now
 
     def _expected(
         self, event: knet_trio.LinkStatusChanged, now: float
     ) -> dict[tuple[int, int], float] | None:
-        """Return where to enter a change that the last cut explains, None if it does not."""
+        """Return where to enter a change caused by the last cut, None for any other change."""
         if not self._ledger.cuts:
             return None
         cut = self._ledger.cuts[-1]
@@ -306,7 +321,7 @@ class _Demo:
             return None
         return cut.back_at if event.connected else cut.dead_at
 
-    # Telling.
+    # Reporting.
 
     async def show(self) -> None:
         """Show the current state at regular intervals, until cancelled."""
@@ -362,7 +377,7 @@ class _Demo:
         )
 
     def result(self) -> Result:
-        """Return the result."""
+        """Return the result of the demo."""
         drops: Counter[str] = Counter()
         for node in self._nodes.values():
             for cause, times in node.handle.statistics().drops.items():

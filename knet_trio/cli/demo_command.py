@@ -32,47 +32,45 @@ from knet_trio.cli.result import Result, Settings, default_rate
     type=NumberRange(3, 3600),
     default=15.0,
     show_default=True,
-    help="How long to stream, after the links have come up. It may take longer when cuts are"
-    " noticed late.",
+    help="How long to stream, in seconds, after the links have come up. The demo takes longer where"
+    " cuts are noticed late.",
 )
 @click.option(
     "--rate",
     type=NumberRange(1, 1000),
     default=None,
-    help="Messages a second of every node, each to all others.  [default: what one process carries"
-    " with ease: 100 for up to 3 nodes, 10 for 8]",
+    help="Messages a second of every node, each to all others.  [default: as many as one process"
+    " carries with ease: 100 for up to 3 nodes, 10 for 8]",
 )
 @click.option(
     "--no-hedge",
     is_flag=True,
-    help="Do not send over a second link too while there is doubt about the first, as handles do"
-    " unless told not to: then the gap is that of the C library.",
+    help="Do not send over a second link too while there is doubt about the first. Handles do so by"
+    " default; without it the gap is that of the C library.",
 )
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print one JSON object on standard output and nothing else there; tell the rest on"
-    " standard error.",
+    help="Print one JSON object on standard output, and everything else on standard error.",
 )
 def demo(
     policy: str, nodes: int, seconds: float, rate: float | None, no_hedge: bool, as_json: bool
 ) -> None:
     r"""Stream messages between nodes while links are cut and mended.
 
-    The nodes run in this process, with two links between each two, encrypted with AES-256 and
-    authenticated with SHA-256. Between them is a relay of the demo's own, in which the packets of a
-    link vanish as they do in a network that fails; no root is needed. Link 0 is cut and mended,
-    then link 1.
+    The nodes run in this process, with two links between every two nodes, encrypted with AES-256
+    and authenticated with SHA-256. A relay between them drops the packets of a cut link, as a
+    failing network does; no root is needed. Link 0 is cut and mended, then link 1.
 
-    With the active policy nothing may be lost. With the others, what is sent over a link between
-    its cut and the moment its sender has doubts about it is lost, and nothing else may be; with
-    --no-hedge, until the sender knows that it is dead, as in the C library. Nothing may arrive
-    twice or changed, no host may become unreachable.
+    With the active policy no message may be lost. With the other policies, a message may be lost
+    only if it was sent over a link between its cut and the moment its sender has doubts about it;
+    with --no-hedge, until the sender knows that the link is dead, as in the C library. No message
+    may arrive twice or changed, and no host may become unreachable.
 
     sent, delivered and lost count a message once for every node that is to get it.
     failover_seconds is how long the slowest way from one node to another took to get over a cut:
-    where messages were lost, from the cut to the first message after the last of them; else the
+    where messages were lost, from the cut to the first message after the last lost one; else the
     longest pause between two arrivals, less the normal interval.
 
     \b
@@ -80,7 +78,7 @@ def demo(
       knet-trio demo
       knet-trio demo --policy passive --no-hedge
 
-    Exit status: 0 if all that should hold held, 1 if not, 2 for wrong arguments, 130 after Ctrl-C.
+    Exit status: 0 if all checks passed, 1 if not, 2 for wrong arguments, 130 after Ctrl-C.
     """
     settings = Settings(
         nodes, LinkPolicy(policy), seconds, rate or default_rate(nodes), not no_hedge

@@ -1,4 +1,4 @@
-"""How a command that runs for a while ends: by itself, by a signal, by trouble."""
+"""The end of a command: by itself, by a signal, or by an error."""
 
 from __future__ import annotations
 
@@ -25,21 +25,27 @@ def run_until_signal(
     *expected: type[BaseException],
     stop: Callable[[], None] | None = None,
 ) -> T | signal.Signals | BaseException:
-    """Return what ``run`` returns, or the signal or first ``expected`` error that ended it.
+    """Run an async function until it returns, a signal comes, or an expected error is raised.
 
-    A signal cancels it; with ``stop`` it is told in that way to come to an end, and only a second
-    signal cancels it.
+    Args:
+        run: The function to run.
+        expected: The errors that are returned; all others are raised.
+        stop: Called after the first signal, to ask ``run`` to end; only a second signal cancels
+            it then. None if the first signal cancels it.
+
+    Returns:
+        The result of ``run``, or the signal or the first expected error that ended it.
     """
     try:
         return trio.run(_until_signal, run, stop)
     except* expected as errors:
-        # Several tasks may have met the same trouble.
+        # Several tasks may have raised the same error.
         trouble = first_of(errors)
     return trouble
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what an error says to people: without the errno, which is for programs."""
+    """Return the message of an error for people: without the errno, which is for programs."""
     return str(error.args[0]) if isinstance(error, KnetError) else str(error)
 
 
@@ -49,7 +55,7 @@ def status_after(number: signal.Signals) -> int:
 
 
 def leave_without_result(outcome: object, trouble: str) -> NoReturn:
-    """Exit after a signal or an error; ``trouble`` introduces the error's message."""
+    """Exit because of a signal or an error; ``trouble`` introduces the error's message."""
     if isinstance(outcome, signal.Signals):
         click.echo(f"ended by {outcome.name}", err=True)
         sys.exit(status_after(outcome))
@@ -95,5 +101,5 @@ def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _forget_output() -> None:
-    # The reader has gone; what is buffered must not fail once more at the end of the process.
+    # The reader has gone; flushing the buffer at the end of the process must not fail again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""``knet-trio events``: what happens to a running host, as it happens."""
+"""``knet-trio events``: the events of a running host, as they happen."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ _NAMES = {kind: name for name, kind in EVENT_TYPES.items()}
 
 @click.command()
 @socket_option
-@click.option("--count", type=click.IntRange(min=1), default=None, help="End after so many events.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=None, help="End after this number of events."
+)
 @json_option("a JSON object for each event, in a line of its own, instead")
 def events(socket: Path | None, count: int | None, as_json: bool) -> None:
-    r"""Print what happens to the hosts and links of a running host, as it happens.
+    r"""Print the events of the hosts and links of a running host, as they happen.
 
-    Each line has the time, what happened and why. It goes on until the host ends or Ctrl-C.
+    Each line has the time, the event and its reason. The command ends when the host ends, or with
+    Ctrl-C.
 
     \b
     Example:
@@ -55,12 +58,12 @@ async def _follow(
 ) -> None:
     async with client.events() as events:
         if sys.stdout.isatty():
-            # Nothing may happen for hours.
-            click.echo("waiting for what happens from now on; Ctrl-C ends it", err=True)
+            # There may be no event for hours.
+            click.echo("waiting for events; end with Ctrl-C", err=True)
         seen = 0
         async for event in events:
             if as_json:
-                # Whoever reads a pipe wants to see it now.
+                # A reader of a pipe gets each line at once.
                 print(dump(describe(event)), flush=True)
             else:
                 console.print(event_text(event), soft_wrap=True)
@@ -71,13 +74,13 @@ async def _follow(
 
 
 def describe(event: ControlEvent) -> Any:
-    """Return what ``--json`` prints: the line of the control protocol."""
+    """Return an event as ``--json`` prints it: the line of the control protocol."""
     members: Any = to_json(event)
     return {"event": _NAMES[type(event)], **members}
 
 
 def event_text(event: ControlEvent) -> Text:
-    """Return a line for people."""
+    """Return an event as a line for people."""
     line = Text(f"{format_time(event.time)}  ", "dim")
     match event:
         case LinkEvent():
@@ -95,7 +98,7 @@ def event_text(event: ControlEvent) -> Text:
         case DataMtuEvent():
             line.append(f"messages of up to {event.data_mtu} bytes go in one packet", "default")
         case ChannelEvent():
-            way = "what is read from" if event.direction == "tx" else "what is written to"
+            way = "reading from" if event.direction == "tx" else "writing to"
             line.append(f"channel {event.channel}, {way} its descriptor: {event.reason}", "yellow")
         case MissedEvents():
             line.append(f"{event.count} events were missed: this reader was too slow", "yellow")

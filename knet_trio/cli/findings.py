@@ -1,4 +1,4 @@
-"""The findings of the commands that look for faults: what is wrong, where, and what to do."""
+"""The findings of the commands that look for faults: the fault, its place, and the remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attrs import frozen
 
 
 class Severity(Enum):
-    """How bad a finding is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,15 +17,15 @@ class Severity(Enum):
 
 @frozen(kw_only=True)
 class Finding:
-    """One thing that was looked at, and the result.
+    """The result of one check.
 
     Attributes:
-        severity: Whether it is as it should be.
-        code: Its stable name, such as `key-mismatch`; `docs/findings.md` has a section for each.
+        severity: OK, a warning or a fault.
+        code: The stable name, such as `key-mismatch`; `docs/findings.md` has a section for each.
         where: The host, link or channel concerned, such as `host 2 (beta), link 1`; empty for
             this host as a whole.
         text: What was seen, with figures.
-        remedy: What to do about it; empty if nothing is to be done.
+        remedy: What to do about the fault; empty if there is nothing to do.
     """
 
     severity: Severity
@@ -48,12 +48,12 @@ class Finding:
 class FindingCode(StrEnum):
     """The codes of findings. `docs/findings.md` has a section for each."""
 
-    # All is well.
+    # No fault.
     LINK_UP = "link-up"
     LINK_DISABLED = "link-disabled"
     PROGRAM_OK = "program-ok"
 
-    # The two ends of a link are not configured alike.
+    # The two ends of a link are configured differently.
     KEY_MISMATCH = "key-mismatch"
     CIPHER_MISMATCH = "cipher-mismatch"
     HASH_MISMATCH = "hash-mismatch"
@@ -68,7 +68,7 @@ class FindingCode(StrEnum):
     CHANNEL_CLOSED = "channel-closed"
     FILE_MISMATCH = "file-mismatch"
 
-    # The way between them.
+    # The path between the two ends.
     PORT_CLOSED = "port-closed"
     PORT_FILTERED = "port-filtered"
     HOST_UNREACHABLE = "host-unreachable"
@@ -90,7 +90,7 @@ class FindingCode(StrEnum):
     FOREIGN_PACKETS = "foreign-packets"
     RECORDED_PACKETS = "recorded-packets"
 
-    # This machine, and the program.
+    # This machine and the program.
     BUFFERS_SMALL = "buffers-small"
     QUEUE_FULL = "queue-full"
     FORWARDING_OFF = "forwarding-off"

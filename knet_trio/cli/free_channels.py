@@ -1,6 +1,6 @@
-"""The channels that a cluster file leaves free, for what commands on its hosts say to each other.
+"""The channels that a cluster file leaves free, for messages between commands on its hosts.
 
-Hosts of one file find the same channels.
+All hosts of a file find the same channels.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ _CHANNELS: Final = 32
 
 
 def list_free_channels(cluster: Cluster) -> list[int]:
-    """Return the channels that the file uses for nothing, the last first.
+    """Return the channels that a cluster file does not use, in descending order.
 
-    The first ones come last since programs take them first: a corosync, which may run on other
-    hosts of the file meanwhile, has 0 and 1.
+    Programs take low channels first: a corosync, which may run on other hosts of the file, has 0
+    and 1.
     """
     used = {channel.channel for channel in cluster.channels}
     if cluster.tap is not None:
@@ -27,7 +27,7 @@ def list_free_channels(cluster: Cluster) -> list[int]:
 
 
 def choose_service_channel(cluster: Cluster) -> int:
-    """Return the channel for the hosts' requests: that of the file, or the last that is free."""
+    """Return the channel for requests: the file's service channel, or the last free one, or 0."""
     if cluster.service_channel is not None:
         return cluster.service_channel
     return next(iter(list_free_channels(cluster)), 0)

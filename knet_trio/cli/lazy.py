@@ -1,4 +1,4 @@
-"""A group of commands that are imported when they are asked for."""
+"""A group of commands that are imported when they are called."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import click
 
 
 class LazyGroup(click.Group):
-    """A group, some of whose commands are imported only when they are needed.
+    """A group that imports some of its commands only when they are needed.
 
     Args:
-        lazy: The modules of these commands by the commands' names. Each has an attribute of the
-            same name.
+        args: As for ``click.Group``.
+        lazy: The module of each such command, by the command's name. The module has the command
+            as an attribute of the same name.
+        kwargs: As for ``click.Group``.
     """
 
     def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
@@ -27,7 +29,7 @@ class LazyGroup(click.Group):
         return sorted({*super().list_commands(ctx), *self._lazy})
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what each command does: the whole sentence, where click would cut it short."""
+        """Write the first sentence of each command's help, which click would cut short."""
         commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         rows = [
             (name, command.get_short_help_str(limit=1000))
@@ -38,14 +40,14 @@ class LazyGroup(click.Group):
             formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, None if there is none of that name."""
+        """Return the command of this name, None if there is none."""
         module = self._lazy.get(cmd_name)
         if module is None:
             return super().get_command(ctx, cmd_name)
         command = getattr(import_module(module), cmd_name)
         assert isinstance(command, click.Command)
         if command.help is not None:
-            # In a raw docstring, click's mark for lines that stay as they are is two characters.
-            # Before Python 3.13 docstrings have the indentation of the source.
+            # In a raw docstring, click's mark for lines kept as written is two characters. Before
+            # Python 3.13 docstrings have the indentation of the source.
             command.help = inspect.cleandoc(command.help).replace("\\b\n", "\b\n")
         return command

@@ -1,4 +1,4 @@
-"""When each message of the demo was sent and received, and what each cut cost."""
+"""The times at which each message of the demo was sent and received, and the losses in cuts."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import attrs
 
 from knet_trio import LinkPolicy, Message
 
-# Sent so shortly before a cut that it may have been on its way still.
+# Seconds: a message sent this shortly before a cut may still have been on its way.
 UNDER_WAY: Final = 0.1
-# After so long without arriving, a message is shown as lost.
+# Seconds after which a message that has not arrived is shown as lost.
 OVERDUE: Final = 0.5
 
 _HEAD = struct.Struct(">HQd")
 _SMALLEST: Final = 64
 _SIZES: Final = 900
-# More than a packet carries, so it goes in fragments; one message in eight.
+# Bytes: more than fits in one packet, so the message is fragmented; one message in eight.
 _LARGE: Final = 5000
 _LARGE_EVERY: Final = 8
 _MISSING: Final = math.nan
 
 
 def compose(source: int, number: int, sent_at: float) -> bytes:
-    """Message ``number`` of ``source``. All of it follows from its head, so any change shows."""
+    """Return message ``number`` of ``source``. Its head determines the rest: any change shows."""
     head = _HEAD.pack(source, number, sent_at)
     large = number % _LARGE_EVERY == _LARGE_EVERY - 1
     size = _LARGE if large else _SMALLEST + number * 37 % _SIZES
@@ -38,7 +38,15 @@ def compose(source: int, number: int, sent_at: float) -> bytes:
 
 @attrs.define
 class Cut:
-    """One cut of a link. Times are on trio's clock, nodes in pairs of who sees whom."""
+    """One cut of a link. Times are those of trio's clock.
+
+    Attributes:
+        link_id: The id of the link.
+        at: When the link was cut.
+        mended_at: When it was mended, infinite before.
+        dead_at: When a node saw the link to another node go down, by pairs of host ids.
+        back_at: When a node saw the link come up again, by the same pairs.
+    """
 
     link_id: int
     at: float
@@ -47,13 +55,24 @@ class Cut:
     back_at: dict[tuple[int, int], float] = attrs.field(factory=dict[tuple[int, int], float])
 
     def covers(self, sent_at: float) -> bool:
-        """Whether a message sent then may have met the cut."""
+        """Return whether the cut may have hit a message sent at this time."""
         return self.at - UNDER_WAY <= sent_at < self.mended_at
 
 
 @attrs.define
 class Flow:
-    """The messages of one node to one other: for each when it was sent and when it arrived."""
+    """The messages from one node to another.
+
+    Attributes:
+        source: The host id of the sender.
+        receiver: The host id of the receiver.
+        sent_at: When each message was sent, by its number, on trio's clock.
+        arrived_at: When each message arrived, NaN for a missing one.
+        delivered: The number of messages that arrived.
+        duplicates: The number of repeated arrivals.
+        overdue: The number of messages that should have arrived by now.
+        last_latency: The latency of the last message that arrived, in seconds.
+    """
 
     source: int
     receiver: int
@@ -66,7 +85,7 @@ class Flow:
     _looked_at: int = 0
 
     def arrive(self, number: int, now: float) -> None:
-        """Enter that message ``number`` has arrived."""
+        """Record the arrival of message ``number``."""
         missing = number + 1 - len(self.arrived_at)
         if missing > 0:
             self.arrived_at.extend([_MISSING] * missing)
@@ -80,27 +99,27 @@ class Flow:
             self.overdue -= 1
 
     def look(self, now: float) -> None:
-        """Count in ``overdue`` the messages that should have arrived by now."""
+        """Add the messages that should have arrived by ``now`` to ``overdue``."""
         while self._looked_at < len(self.sent_at) and self.sent_at[self._looked_at] < now - OVERDUE:
             self.overdue += not self.has(self._looked_at)
             self._looked_at += 1
 
     def has(self, number: int) -> bool:
-        """Whether message ``number`` has arrived."""
+        """Return whether message ``number`` has arrived."""
         return number < len(self.arrived_at) and not math.isnan(self.arrived_at[number])
 
     def lost(self) -> list[int]:
-        """The messages that have not arrived."""
+        """Return the numbers of the messages that have not arrived."""
         return [number for number in range(len(self.sent_at)) if not self.has(number)]
 
     def latencies(self) -> Iterator[float]:
-        """Seconds from sending to arrival, of each message that arrived."""
+        """Yield the seconds from sending to arrival, for each message that arrived."""
         for sent, arrived in zip(self.sent_at, self.arrived_at, strict=False):
             if not math.isnan(arrived):
                 yield arrived - sent
 
     def failover(self, cut: Cut, interval: float) -> float:
-        """Seconds it took to get over ``cut``: see ``Ledger.failover``."""
+        """Return the seconds that this flow took to get over ``cut``: see ``Ledger.failover``."""
         lost = [number for number in self.lost() if cut.covers(self.sent_at[number])]
         if lost:
             through = lost[-1] + 1
@@ -116,7 +135,12 @@ class Flow:
 
 
 class Ledger:
-    """All messages between ``nodes``, each sending one every ``interval`` seconds to the others."""
+    """All messages of a demo.
+
+    Args:
+        nodes: The host ids of the nodes.
+        interval: The seconds between two messages of a node, each sent to all other nodes.
+    """
 
     def __init__(self, nodes: Sequence[int], interval: float) -> None:
         self.interval = interval
@@ -131,13 +155,13 @@ class Ledger:
         }
 
     def send(self, source: int, now: float) -> bytes:
-        """The next message of ``source``, entered as sent to all others."""
+        """Return the next message of ``source``, and record it as sent to all other nodes."""
         sent = self._sent[source]
         sent.append(now)
         return compose(source, len(sent) - 1, now)
 
     def receive(self, receiver: int, message: Message, now: float) -> None:
-        """Enter what ``receiver`` got."""
+        """Record a message that arrived at ``receiver``."""
         source: int
         number: int
         try:
@@ -158,30 +182,30 @@ class Ledger:
 
     @property
     def messages(self) -> int:
-        """Messages sent, each counted once."""
+        """The number of messages sent, each counted once."""
         return sum(map(len, self._sent.values()))
 
     @property
     def sent(self) -> int:
-        """Messages sent, each counted once for every node that is to get it."""
+        """The number of messages sent, each counted once for every receiver."""
         return sum(len(flow.sent_at) for flow in self.flows.values())
 
     @property
     def delivered(self) -> int:
-        """Messages that arrived, each counted once for every node that got it."""
+        """The number of messages that arrived, each counted once for every receiver."""
         return sum(flow.delivered for flow in self.flows.values())
 
     @property
     def duplicates(self) -> int:
-        """Messages that arrived more than once."""
+        """The number of repeated arrivals."""
         return sum(flow.duplicates for flow in self.flows.values())
 
     def sent_by(self, node: int) -> int:
-        """Messages ``node`` has sent."""
+        """Return the number of messages that ``node`` has sent."""
         return len(self._sent[node])
 
     def lost_in(self, cut: Cut) -> int:
-        """Messages lost that were sent during ``cut``."""
+        """Return the number of lost messages that were sent during ``cut``."""
         return sum(
             cut.covers(flow.sent_at[number])
             for flow in self.flows.values()
@@ -189,10 +213,10 @@ class Ledger:
         )
 
     def unexplained(self, policy: LinkPolicy) -> int:
-        """Messages lost that should not have been.
+        """Return the number of lost messages that no cut excuses.
 
-        With the active policy all; with the others those that were not sent between a cut and the
-        moment their sender knew that the link was dead.
+        With the active policy these are all lost messages; with the others those that were not
+        sent between a cut and the moment their sender knew that the link was dead.
         """
         lost = 0
         for flow in self.flows.values():
@@ -206,13 +230,13 @@ class Ledger:
         return lost
 
     def failover(self, cut: Cut) -> float:
-        """Seconds it took the slowest flow to get over ``cut``.
+        """Return the seconds that the slowest flow took to get over ``cut``.
 
-        Where messages of the flow were lost: from the cut to the first message after the last of
-        them. Else: the longest pause between two arrivals, less the normal interval.
+        Where messages of the flow were lost: from the cut to the first message after the last lost
+        one. Else: the longest pause between two arrivals, less the normal interval.
         """
         return max((flow.failover(cut, self.interval) for flow in self.flows.values()), default=0.0)
 
     def latencies(self) -> list[float]:
-        """Seconds from sending to arrival of all that arrived, in ascending order."""
+        """Return the seconds from sending to arrival of all messages that arrived, ascending."""
         return sorted(latency for flow in self.flows.values() for latency in flow.latencies())

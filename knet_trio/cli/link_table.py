@@ -23,7 +23,7 @@ LinkKey: TypeAlias = tuple[int, int]
 """The ids of a host and of a link."""
 
 LinkMood: TypeAlias = Literal["up", "no data", "down", "off"]
-"""In one word, how a link is; ``off`` for one that is disabled."""
+"""The state of a link in one word; ``off`` for a disabled link."""
 
 STYLES: Final[dict[LinkMood, str]] = {
     "up": "green",
@@ -34,8 +34,8 @@ STYLES: Final[dict[LinkMood, str]] = {
 # From this width on the reason has a column of its own.
 WIDE: Final = 110
 STREAM_LINES: Final = 3
-"""Lines of streams that are shown where there are few lines."""
-# How many hosts a line names.
+"""The number of lines of streams that are shown where there is little room."""
+# The number of hosts that a line names.
 _FEW: Final = 5
 _MIN_NAME: Final = 8
 _MAX_NAME: Final = 30
@@ -47,9 +47,9 @@ class LinkRow:
 
     Attributes:
         host: The host.
-        link: Its link, None for a host without any.
-        tx: Bytes of data sent a second, None if not known.
-        rx: Bytes of data received a second, None likewise.
+        link: The link to it, None for a host without links.
+        tx: The bytes of data sent a second, None if not known.
+        rx: The bytes of data received a second, None if not known.
     """
 
     host: HostReport
@@ -59,26 +59,26 @@ class LinkRow:
 
     @property
     def key(self) -> LinkKey:
-        """What it is known by."""
+        """The ids of the host and of the link; -1 for a host without links."""
         return self.host.host_id, -1 if self.link is None else self.link.link_id
 
     @property
     def mood(self) -> LinkMood:
-        """How the link is."""
+        """The state of the link."""
         return "down" if self.link is None else mood_of(self.link)
 
     @property
     def reason(self) -> str:
-        """Why it is so, in words."""
+        """The reason of the state, in words."""
         if self.link is None:
-            return "it has no links"
+            return "this host has no links"
         if self.mood == "no data":
             return "the path does not even take packets of the smallest MTU"
         return self.link.reason
 
 
 def mood_of(link: LinkReport) -> LinkMood:
-    """Return how a link is."""
+    """Return the state of a link in one word."""
     if not link.enabled:
         return "off"
     if not link.connected:
@@ -87,7 +87,7 @@ def mood_of(link: LinkReport) -> LinkMood:
 
 
 def _short_name(host: HostReport, width: int) -> str:
-    """Return the name of a host in ``width`` characters: what is left out is not the id."""
+    """Return the name of a host in ``width`` characters: the name is cut, never the id."""
     name = name_of(host)
     if len(name) <= width:
         return name
@@ -96,7 +96,7 @@ def _short_name(host: HostReport, width: int) -> str:
 
 
 def is_all_up(report: HandleReport) -> bool:
-    """Return whether all hosts can be reached, and all links that are enabled carry data."""
+    """Return whether all hosts are reachable, and all enabled links carry data."""
     return all(
         host.reachable and all(mood_of(link) in ("up", "off") for link in host.links)
         for host in report.hosts
@@ -104,7 +104,7 @@ def is_all_up(report: HandleReport) -> bool:
 
 
 def make_rows(report: HandleReport, before: HandleReport | None = None) -> list[LinkRow]:
-    """Return a row for each link, with the rates since ``before``."""
+    """Return a row for each link, with the rates since the earlier report ``before``."""
     earlier = (
         {}
         if before is None
@@ -123,14 +123,19 @@ def make_rows(report: HandleReport, before: HandleReport | None = None) -> list[
 def fit(
     rows: Sequence[LinkRow], room: int, lines_of: Callable[[LinkRow], int]
 ) -> tuple[list[LinkRow], list[LinkRow]]:
-    """Return the rows that fit into so many lines, and those left out.
+    """Return the rows that fit into ``room`` lines, and those that do not.
 
-    If not all fit, hosts that cannot be reached come first, then those with a link that is not up.
+    If not all fit, unreachable hosts come first, then hosts with a link that is not up.
+
+    Args:
+        rows: All rows.
+        room: The number of lines.
+        lines_of: Returns the number of lines that a row takes.
     """
     if sum(map(lines_of, rows)) <= room:
         return list(rows), []
     partly = {row.host.host_id for row in rows if row.mood not in ("up", "off")}
-    # The order within a host, and among those that are alike, stays.
+    # The sort is stable: the order within a host, and among equals, stays.
     ranked = sorted(
         rows, key=lambda row: 0 if not row.host.reachable else 2 - (row.host.host_id in partly)
     )
@@ -148,7 +153,7 @@ def _rates(before: LinkReport | None, link: LinkReport) -> tuple[float | None, f
         return None, None
     tx = link.tx_data_bytes - before.tx_data_bytes
     rx = link.rx_data_bytes - before.rx_data_bytes
-    # Fewer than before: they were set to zero meanwhile, or it is another link.
+    # Fewer bytes than before: the counters were reset, or this is another link.
     return (tx / seconds if tx >= 0 else None), (rx / seconds if rx >= 0 else None)
 
 
@@ -157,13 +162,13 @@ def _rates(before: LinkReport | None, link: LinkReport) -> tuple[float | None, f
 
 @attrs.frozen
 class Column:
-    """A column.
+    """A column of the table.
 
     Attributes:
-        title: What stands above it.
-        width: In characters.
-        right: Whether it is aligned to the right.
-        text: What a row has in it.
+        title: The title.
+        width: The width, in characters.
+        right: True if the text is aligned to the right.
+        text: Returns the text of a row in this column.
     """
 
     title: str
@@ -189,11 +194,11 @@ def _latency(link: LinkReport) -> float | None:
 
 
 class LinkTable:
-    """Lays rows out.
+    """The layout of a table.
 
     Args:
-        rows: All that there are: the widths go by them.
-        width: Of the screen in characters, None for as wide as it has to be.
+        rows: All rows, which the widths of the columns depend on.
+        width: The width of the screen in characters, None for no limit.
     """
 
     def __init__(self, rows: Sequence[LinkRow], width: int | None) -> None:
@@ -213,7 +218,7 @@ class LinkTable:
         self._gap = 1 if width is not None and width < WIDE else 2
         rest = sum(column.width + self._gap for column in columns[1:])
         if width is not None:
-            # The names give way, down to where they cannot be told apart.
+            # The names shrink first, down to a width at which they can still be told apart.
             name = max(min(name, width - rest), _MIN_NAME)
             columns[0] = Column(
                 columns[0].title, name, False, lambda row: _short_name(row.host, name)
@@ -225,18 +230,18 @@ class LinkTable:
         self._reason_width = None if width is None else width - used
 
     def head(self) -> Text:
-        """Return the titles."""
+        """Return the line of titles."""
         cells = [_fit(column.title, column) for column in self._columns]
         if self.has_reasons:
             cells.append("REASON")
         return self._cut(Text((" " * self._gap).join(cells).rstrip(), "bold"))
 
     def row(self, row: LinkRow, *, repeats: bool = False) -> Text:
-        """Return a row.
+        """Return the line of a row.
 
         Args:
             row: The row.
-            repeats: Whether the row above is of the same host, whose name is left out.
+            repeats: True if the row above has the same host: its name is left out then.
         """
         line = Text()
         for number, column in enumerate(self._columns):
@@ -271,7 +276,7 @@ def _shorten(text: str, width: int) -> str:
 
 
 def summarize(report: HandleReport) -> list[str]:
-    """Return lines on the handle as a whole."""
+    """Return lines about the handle as a whole."""
     hosts = report.hosts
     links = [link for host in hosts for link in host.links]
     reachable = sum(host.reachable for host in hosts)
@@ -309,7 +314,7 @@ def _list_unconfirmed(report: HandleReport) -> list[str]:
 
 
 def list_drops(report: HandleReport) -> str:
-    """Return what was dropped, by cause, the most frequent first."""
+    """Return the numbers of dropped packets by cause, the most frequent first."""
     if not report.drops:
         return "dropped: nothing"
     ranked = sorted(report.drops.items(), key=lambda item: -item[1])
@@ -319,13 +324,13 @@ def list_drops(report: HandleReport) -> str:
 def list_streams(
     report: HandleReport, most: int | None = None, *, first: int | None = None, rest: str = ""
 ) -> list[str]:
-    """Return a line for the streams with each host and over each channel.
+    """Return a line for the streams with each host over each channel.
 
     Args:
         report: The state of the handle.
-        most: How many lines to show where there is not room for all, None for all.
+        most: The largest number of lines before the one that counts the rest, None for no limit.
         first: The id of the host whose streams come first, None for the order of the ids.
-        rest: The end of the line that counts those left out.
+        rest: The end of the line that counts the lines left out.
     """
     lines = [
         f"streams with {name_of(host)}, channel {one.channel}: {one.open} open,"

@@ -1,4 +1,4 @@
-"""What the commands have in common that look into a running host by its control socket."""
+"""Options, exit statuses and errors of the commands that query a host by its control socket."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EXPECTED: Final = (ControlError, trio.BrokenResourceError, BrokenPipeError)
 
 
 def socket_option(command: F) -> F:
-    """Give a command the option ``--socket``."""
+    """Add the option ``--socket`` to a command."""
     return click.option(
         "--socket",
         type=click.Path(path_type=Path),
@@ -49,19 +49,19 @@ def socket_option(command: F) -> F:
 
 
 def json_option(what: str) -> Callable[[F], F]:
-    """Return what gives a command the option ``--json``; ``what`` it prints then."""
+    """Return a decorator that adds the option ``--json``, which prints ``what``."""
     return click.option("--json", "as_json", is_flag=True, help=f"Print {what}.")
 
 
 def choose_socket(socket: Path | None) -> Path:
-    """Return the socket to connect to; exit if there is none, or more than one."""
+    """Return the control socket to connect to; exit if there is none, or more than one."""
     if socket is not None:
         return socket
     found = find_control_sockets()
     if not found:
         places = ", ".join(map(str, control_directories())) or "no directory, as none is set"
         leave(
-            f"no running host found in {places}: start one, or say by --socket where it is served",
+            f"no running host found in {places}: start one, or give its control socket by --socket",
             NOBODY_THERE,
         )
     if len(found) > 1:
@@ -75,9 +75,9 @@ def choose_socket(socket: Path | None) -> Path:
 
 
 def look(socket: Path | None, run: Callable[[ControlClient], Awaitable[T]]) -> T:
-    """Return what ``run`` returns, which is given a client of the running host.
+    """Call ``run`` with a client of the running host, and return its result.
 
-    Exits if there is no running host, it refuses something, it ends, or a signal comes.
+    Exits if there is no running host, if the host refuses a request or ends, or after a signal.
     """
     results: list[T] = []
     outcome = run_until_signal(partial(_look, choose_socket(socket), run, results), *EXPECTED)
@@ -92,13 +92,13 @@ async def _look(path: Path, run: Callable[[ControlClient], Awaitable[T]], result
 
 
 def leave_by(outcome: object) -> NoReturn:
-    """Exit because of an error or a signal."""
+    """Exit because of an error or a signal, with a message."""
     if isinstance(outcome, ControlRequestError):
-        # The program may have put the errno behind it, which is for programs.
+        # The reason may end with an errno, which is for programs.
         leave(_ERRNO.sub("", outcome.reason), REFUSED)
     if isinstance(outcome, ControlError | trio.BrokenResourceError):
         leave(describe_error(outcome), NOBODY_THERE)
-    leave_without_result(outcome, "it cannot go on")
+    leave_without_result(outcome, "the command cannot go on")
 
 
 def leave(message: str, status: int) -> NoReturn:
@@ -108,15 +108,15 @@ def leave(message: str, status: int) -> NoReturn:
 
 
 class OutputConsole(Console):
-    """A console that tells when nobody reads any more, and does not exit by itself."""
+    """A console that raises an error when its reader has gone, and does not exit by itself."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise the error that rich would make an exit of."""
+        """Raise the error, where rich would exit."""
         raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
 
 
 def open_console() -> Console:
-    """Return the console for standard output: colours on a terminal, and no line cut elsewhere."""
+    """Return the console for standard output: with colours on a terminal, else without a width."""
     if sys.stdout.isatty():
         return OutputConsole(highlight=False)
     return OutputConsole(highlight=False, no_color=True, width=10_000)

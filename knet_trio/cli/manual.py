@@ -1,6 +1,6 @@
-"""Manual pages of the commands, made from what ``-h`` says: ``nox -s manual`` writes them.
+"""Manual pages of the commands, made from their help texts by ``nox -s manual``.
 
-They are in ``docs/man/`` and go to ``share/man/man1`` of where the package is installed.
+The pages are in ``docs/man/``, and are installed in ``share/man/man1``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import click
 from knet_trio.cli.commands import knet_trio
 
 _NAME: Final = "knet-trio"
-# What a line of roff may not begin with, if it is text.
+# Characters that make a line of roff a request if it begins with them.
 _CONTROL: Final = re.compile(r"^[.']", re.MULTILINE)
-# In a help text, before lines that are not to be put together.
+# Click's mark in a help text before lines that are kept as written.
 _AS_IS: Final = "\b"
 _EXAMPLES: Final = ("Example:", "Examples:")
 _STATUS: Final = "Exit status:"
@@ -38,7 +38,7 @@ def make_pages() -> dict[str, str]:
 
 
 def make_main_page(context: click.Context) -> str:
-    """Return the page of the command as a whole, which names the others."""
+    """Return the page of ``knet-trio`` itself, which lists the commands."""
     rows: list[str] = []
     names = knet_trio.list_commands(context)
     for name in names:
@@ -61,7 +61,7 @@ def _page(name: str, context: click.Context, more: list[str], others: list[str])
         usage += ["COMMAND", "[ARGS]..."]
     sections = _sections(inspect.cleandoc(command.help or ""))
     lines = [
-        # Neither date nor version: a page changes when its text does.
+        # No date and no version: a page changes only when its text does.
         f'.TH "{name.upper()}" "1" "" "knet_trio" "User Commands"',
         ".SH NAME",
         f"{_text(name)} \\- {_text(_brief(command))}",
@@ -85,7 +85,7 @@ def _brief(command: click.Command) -> str:
 
 
 def _sections(text: str) -> dict[str, list[str]]:
-    """Return a help text as sections, by their titles: what has no place of its own describes."""
+    """Return the sections of a help text by their titles; the rest is DESCRIPTION."""
     told: dict[str, list[str]] = {"DESCRIPTION": [], "EXIT STATUS": [], "EXAMPLES": []}
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         if paragraph.startswith(_AS_IS):
@@ -110,7 +110,7 @@ def _argument(argument: click.Argument) -> str:
 
 
 def _options(context: click.Context) -> Iterator[str]:
-    """Yield the options: not by click's own records, which differ from version to version."""
+    """Yield the options, without click's own help records, which differ between its versions."""
     for option in context.command.get_params(context):
         if not isinstance(option, click.Option) or option.hidden:
             continue
@@ -130,7 +130,7 @@ def _value(option: click.Option) -> str:
 
 
 def _limits(option: click.Option) -> Iterator[str]:
-    """Yield what is taken, and the default where it is shown."""
+    """Yield the range of an option's values, and its default where that is shown."""
     kind = option.type
     if isinstance(kind, click.IntRange | click.FloatRange):
         if kind.min is not None and kind.max is not None:
@@ -142,14 +142,14 @@ def _limits(option: click.Option) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Return text so that roff shows it as it is."""
+    """Return a text escaped for roff."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "\\(ga")
     escaped = escaped.replace("'", "\\(aq").replace("^", "\\(ha").replace("~", "\\(ti")
     return _CONTROL.sub(r"\\&\g<0>", escaped)
 
 
 def write_pages(directory: Path) -> None:
-    """Write all pages into a directory, and remove those of commands that are no more."""
+    """Write all pages into a directory, and remove the pages of commands that no longer exist."""
     pages = make_pages()
     directory.mkdir(parents=True, exist_ok=True)
     for old in directory.glob("*.1"):

@@ -1,4 +1,4 @@
-"""``knet-trio metrics``: what a running host counts, once, as Prometheus reads it."""
+"""``knet-trio metrics``: the metrics of a running host, once, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from knet_trio.control.codec import dump, to_json
 @socket_option
 @json_option("one JSON object instead, which needs no extra")
 def metrics(socket: Path | None, as_json: bool) -> None:
-    r"""Print the metrics of a running host once, in Prometheus' classic text.
+    r"""Print the metrics of a running host once, in Prometheus' classic text format.
 
-    That is for a look, and for the textfile collector of Prometheus' node exporter. Prometheus
-    itself scrapes the address that a cluster file has in its table [metrics], or a program gives
-    to serve_metrics.
+    Use it for a look, or for the textfile collector of Prometheus' node exporter. Prometheus
+    itself scrapes the address that a cluster file has in its table [metrics], or that a program
+    gives to serve_metrics.
 
     \b
     Example:

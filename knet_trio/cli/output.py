@@ -1,4 +1,4 @@
-"""Standard output that is closed, has no room, or lacks characters."""
+"""Standard output that is closed, is full, or cannot encode a character."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.
 
 
 def fill_descriptors() -> None:
-    """Have something behind all three standard streams.
+    """Open ``/dev/null`` for each standard stream that is closed.
 
-    Without that, what is opened next has their numbers: lines of the log would go to a peer.
+    Otherwise the next file or socket would get its number, and log lines would go to a peer.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # It has the lowest number that is free.
+            # The lowest free number, which is this one.
             os.open(os.devnull, os.O_RDWR)
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
@@ -29,18 +29,18 @@ def fill_descriptors() -> None:
 
 
 def escape_what_is_missing() -> None:
-    """Have characters that the encoding of the output lacks written as escapes, as errors are."""
+    """Write characters that standard output cannot encode as escapes, as standard error does."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None and sys.stdout.errors == "strict":
         reconfigure(errors="backslashreplace")
 
 
 def status_of(errors: BaseExceptionGroup[OSError]) -> int | None:
-    """Say that the output cannot be written, and return the exit status; None if it is not that."""
+    """Return the exit status if the output cannot be written, and say so; None for other errors."""
     error = first_of(errors)
     if not isinstance(error, OSError) or error.errno not in _UNWRITABLE:
         return None
-    # What is buffered must not fail once more at the end of the process.
+    # Flushing the buffer at the end of the process must not fail again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.errno != errno.EPIPE:
         why = os.strerror(error.errno)

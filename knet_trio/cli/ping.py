@@ -21,12 +21,12 @@ from knet_trio.control.codec import dump
 
 @attrs.define
 class Trips:
-    """What came of the pings over one link.
+    """The results of the pings over one link.
 
     Attributes:
-        sent: How many there were.
-        seconds: The round trips of those that were answered.
-        last: What the last one says of the link.
+        last: The result of the last ping.
+        sent: The number of pings.
+        seconds: The round trips of the answered pings, in seconds.
     """
 
     last: LinkPing
@@ -45,7 +45,7 @@ class Trips:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="How many pings over each link.",
+    help="The number of pings over each link.",
 )
 @click.option(
     "--interval",
@@ -60,15 +60,15 @@ def ping(
 ) -> None:
     r"""Ping a host over its links, and show the round trips and which link carries data.
 
-    HOST is its name, or its id. A link that is down is not pinged; the reason is shown.
+    HOST is a name or an id. A link that is down is not pinged; the reason is shown.
 
     \b
     Example:
       knet-trio ping beta
       knet-trio ping 2 --link 1 --count 20 --interval 0.1
 
-    Exit status: 0 if every link answered at least once, 1 if one did not, 2 for wrong arguments or
-    an unknown host, 3 if there is no running host to ask, 130 after Ctrl-C.
+    Exit status: 0 if the host answered at least once over every link, 1 if not, 2 for wrong
+    arguments or an unknown host, 3 if there is no running host to ask, 130 after Ctrl-C.
     """
     console = None if as_json else open_console()
     pinging = Pinging(host, link, count, interval, console)
@@ -81,14 +81,14 @@ def ping(
 
 
 class Pinging:
-    """Pings a host, and keeps what came of it.
+    """A series of pings to a host, and their results.
 
     Args:
         host: The name or the id of the host.
-        link: The only link to ping, None for all.
-        count: How many pings there are over each link.
-        interval: Seconds from one ping to the next.
-        console: Where each is shown, None for nowhere.
+        link: The only link to ping, None for all links.
+        count: The number of pings over each link.
+        interval: The seconds from one ping to the next.
+        console: Shows each result; None to show none.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Pinging:
         self._trips: dict[int, Trips] = {}
 
     async def run(self, client: ControlClient) -> None:
-        """Send the pings, one after the other."""
+        """Send the pings, one after the other, through a client of the running host."""
         self._host = await self._find(client)
         next_at = trio.current_time()
         for number in range(self._count):
@@ -113,7 +113,7 @@ class Pinging:
             self._take(number, await client.ping(self._host, self._link))
 
     async def _find(self, client: ControlClient) -> str | int:
-        """Return the host as the other side knows it: a number is an id if no host is called so."""
+        """Return the name of the host, or its id: a number that is no host's name."""
         text = str(self._host)
         if not text.isdecimal():
             return text
@@ -134,11 +134,11 @@ class Pinging:
 
     @property
     def answered(self) -> bool:
-        """Whether every link answered at least once, and there was one."""
+        """True if the host has a link, and answered at least once over every link."""
         return bool(self._trips) and all(trips.seconds for trips in self._trips.values())
 
     def describe(self) -> Any:
-        """Return what ``--json`` prints."""
+        """Return the results as ``--json`` prints them."""
         assert self._last is not None
         return {
             "host_id": self._last.host_id,
@@ -162,7 +162,7 @@ class Pinging:
         }
 
     def summarize(self) -> None:
-        """Print what came of it for each link."""
+        """Print the results of each link."""
         assert self._console is not None
         assert self._last is not None
         self._console.print()

@@ -1,8 +1,8 @@
 """A relay on one machine that can fail the way networks do: its packets vanish.
 
-A relay is made of wires, each between two nodes. A wire has a UDP socket at either end; what a node
-sends to its end comes out of the other, to the node there. No node can tell that from a cable with
-a router in it: when it is cut nobody is told, and packets over its MTU are lost unnoticed.
+A relay is made of wires, each between two nodes. A wire has a UDP socket at either end; a datagram
+that a node sends to its end leaves the other end, to the node there. To a node, a wire looks like a
+cable with a router in it: no error reports a cut, and packets over the MTU are lost silently.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ import trio
 
 LOOPBACK: Final = "127.0.0.1"
 ETHERNET_MTU: Final = 1500
-# IPv4 and UDP, which are part of the MTU and no part of a datagram.
+# Bytes of the IPv4 and UDP headers, which count for the MTU and not for a datagram.
 _HEADERS: Final = 28
 _SOCKET_BUFFER: Final = 4 * 1024 * 1024
 _LARGEST: Final = 65536
-# What one wake-up may pass on before others get their turn.
+# Datagrams that one wake-up may pass on before other tasks run.
 _BATCH: Final = 64
 
 Address = tuple[str, int]
 
 
 class WireEnd:
-    """One end of a wire; its node sends to ``address`` and receives from there."""
+    """One end of a wire.
+
+    Attributes:
+        address: The address that the node here sends to and receives from.
+    """
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -44,11 +48,11 @@ class WireEnd:
         self.address: Address = self._sock.getsockname()
 
     def plug(self, node: Address) -> None:
-        """Send what comes out of this end to ``node`` from now on."""
+        """Send the datagrams that leave at this end to ``node`` from now on."""
         self._node = node
 
     async def carry_to(self, other: WireEnd) -> None:
-        """Pass on what arrives here, until cancelled."""
+        """Pass the datagrams that arrive here on to the other end, until cancelled."""
         buffer = bytearray(_LARGEST)
         view = memoryview(buffer)
         while True:
@@ -81,10 +85,16 @@ class WireEnd:
 
 
 class Relay:
-    """Wires that are cut and mended together. Made by ``open_relay``.
+    """Wires that are cut and mended together. Returned by ``open_relay``.
 
-    The counters are datagrams: ``carried``, ``vanished`` in a cut, ``too_large`` for the MTU, and
-    ``overrun`` for those that came faster than the machine could take them.
+    Attributes:
+        mtu: The largest packet it carries, in bytes with IP and UDP headers.
+        is_cut: True if the relay is cut.
+        wires: The two ends of each wire.
+        carried: The number of datagrams passed on.
+        vanished: The number of datagrams lost in a cut.
+        too_large: The number of datagrams dropped since they were over the MTU.
+        overrun: The number of datagrams dropped since the system did not take them fast enough.
     """
 
     def __init__(self, mtu: int) -> None:
@@ -97,7 +107,7 @@ class Relay:
         self.overrun = 0
 
     def cut(self) -> None:
-        """Lose every datagram from now on."""
+        """Drop every datagram from now on."""
         self.is_cut = True
 
     def mend(self) -> None:
@@ -107,10 +117,17 @@ class Relay:
 
 @asynccontextmanager
 async def open_relay(wires: int, *, mtu: int = ETHERNET_MTU) -> AsyncGenerator[Relay]:
-    """Open a relay with ``wires`` wires; leaving the block closes it.
+    """Open a relay; leaving the block closes it.
 
-    ``mtu`` is the largest packet it carries, in bytes with IP and UDP headers. Raises OSError if
-    the system has no sockets left.
+    Args:
+        wires: The number of wires.
+        mtu: The largest packet it carries, in bytes with IP and UDP headers.
+
+    Yields:
+        The relay.
+
+    Raises:
+        OSError: The system has no sockets left.
     """
     relay = Relay(mtu)
     with ExitStack() as stack:

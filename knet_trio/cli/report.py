@@ -1,4 +1,4 @@
-"""How the demo is told: as a live table on a terminal, as plain lines elsewhere."""
+"""The output of the demo: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -27,14 +27,23 @@ _BAR_WIDTH: Final = 24
 
 
 class Report(ABC):
-    """Shows the progress and the result of a demo. Made by ``open_report``."""
+    """The output of a demo: its progress and its result. Returned by ``open_report``.
+
+    Attributes:
+        period: The seconds between two calls of ``show``.
+    """
 
     period: float
-    """The seconds between two calls of ``show``."""
 
     @abstractmethod
     def say(self, at: float, what: str, kind: Kind = "plain") -> None:
-        """Show an event that happened ``at`` seconds after the start."""
+        """Show an event.
+
+        Args:
+            at: When it happened, in seconds after the start.
+            what: The text.
+            kind: Selects the style of the text.
+        """
 
     @abstractmethod
     def show(self, view: View) -> None:
@@ -42,7 +51,7 @@ class Report(ABC):
 
     @abstractmethod
     def introduce(self, settings: Settings) -> None:
-        """Show the settings, and what should hold with them."""
+        """Show the settings, and the result that is expected."""
 
     @abstractmethod
     def summarize(self, result: Result) -> None:
@@ -50,7 +59,7 @@ class Report(ABC):
 
 
 class PlainReport(Report):
-    """Lines of plain text."""
+    """A report in lines of plain text."""
 
     period: float = 1.0
 
@@ -58,7 +67,7 @@ class PlainReport(Report):
         self._stream = stream
 
     def _print(self, text: str) -> None:
-        # Whoever reads a pipe wants to see it now.
+        # A reader of a pipe gets each line at once.
         print(text, file=self._stream, flush=True)
 
     def say(self, at: float, what: str, kind: Kind = "plain") -> None:
@@ -66,7 +75,7 @@ class PlainReport(Report):
         self._print(f"[{at:5.1f}] {what}")
 
     def show(self, view: View) -> None:
-        """Print the sums of all nodes in one line."""
+        """Print the sums over all nodes in one line."""
         rows = view.rows
         links = ", ".join(
             f"link {link_id} up {sum(row.links[link_id].up for row in rows)}"
@@ -84,11 +93,11 @@ class PlainReport(Report):
         )
 
     def introduce(self, settings: Settings) -> None:
-        """Print it."""
+        """Print the settings, and the result that is expected."""
         self._print("\n".join(_introduction(settings)))
 
     def summarize(self, result: Result) -> None:
-        """Print it."""
+        """Print the result."""
         facts = _facts(result)
         width = max(len(name) for name, _ in facts)
         self._print("")
@@ -102,7 +111,7 @@ class PlainReport(Report):
 
 
 class LiveReport(Report):
-    """A live table on a terminal, with what happened above it."""
+    """A report as a live table on a terminal, with the events above it."""
 
     period: float = 0.25
 
@@ -119,7 +128,7 @@ class LiveReport(Report):
         self._live.update(live_view(view), refresh=True)
 
     def introduce(self, settings: Settings) -> None:
-        """Print it."""
+        """Print the settings, and the result that is expected."""
         title, *rest = _introduction(settings)
         self._console.print(Text(title, "bold"))
         for line in rest:
@@ -143,15 +152,15 @@ class LiveReport(Report):
 
 @contextmanager
 def open_report(stream: TextIO) -> Generator[Report]:
-    """A live table if ``stream`` is a terminal that can show one, else plain lines.
+    """Open a report: a live table if ``stream`` is a terminal that can show one, else plain lines.
 
-    Leaving the block takes the table away; the report can still be told the rest.
+    Leaving the block removes the table; the report still takes events and the result.
     """
     console = Console(file=stream, highlight=False)
     if not console.is_terminal or console.is_dumb_terminal:
         yield PlainReport(stream)
         return
-    # Drawn when it is told to be and not by a thread, which would take time from the nodes.
+    # Drawn by calls and not by a thread, which would take time from the nodes.
     with Live(console=console, auto_refresh=False, transient=True) as live:
         yield LiveReport(console, live)
 
@@ -203,17 +212,15 @@ def _introduction(settings: Settings) -> list[str]:
     policy = settings.policy
     timeout = settings.pong_timeout
     shared = (
-        "the first link that is up carries all"
+        "the first link that is up carries all messages"
         if policy is LinkPolicy.PASSIVE
         else "the links take turns"
     )
     known = "there is doubt about it" if settings.hedge else "it is known to be dead"
     if policy is LinkPolicy.ACTIVE:
-        expected = "nothing is lost, since every link carries every message."
+        expected = "no message is lost, since every link carries every message."
     else:
-        expected = (
-            f"{shared}, so what the cut link carries until {known} is lost, and nothing else."
-        )
+        expected = f"{shared}, so messages over the cut link are lost until {known}, and no others."
     streaming = (
         f"For {settings.seconds:g} s every node sends {settings.rate:g} messages a second to all"
         " the others; meanwhile link 0 is cut and mended, then link 1."
@@ -226,7 +233,7 @@ def _introduction(settings: Settings) -> list[str]:
         streaming,
         f"Expected: {expected}",
         (
-            f"A link is given up after {timeout:.2g} s without a pong, a new one after up to"
+            f"A link goes down after {timeout:.2g} s without a pong, a new one after up to"
             f" {10 * timeout:.2g} s."
         ),
     ]
@@ -258,7 +265,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     ]
     drops = [f"{cause}: {times}" for cause, times in sorted(result.drops.items())]
     if drops:
-        # With that policy there are many, and nothing is wrong.
+        # With the active policy there are many, which is not a fault.
         note = "; each message comes over both links"
         active = result.settings.policy is LinkPolicy.ACTIVE
         facts.append(("packets dropped", ", ".join(drops) + note * active))

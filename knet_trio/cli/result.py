@@ -12,7 +12,7 @@ LINKS: Final = 2
 CIPHER: Final = "aes256"
 HASH: Final = "sha256"
 
-# All nodes share one process: what it can carry without queueing bounds messages and pings.
+# Packets and pings a second that one process, which all nodes share, carries without queueing.
 _COMFORTABLE_PACKETS: Final = 1200
 _COMFORTABLE_PINGS: Final = 600
 _MOST_MESSAGES: Final = 100
@@ -20,9 +20,15 @@ _MOST_MESSAGES: Final = 100
 
 @attrs.frozen
 class Settings:
-    """What to do: ``seconds`` is how long to stream, ``rate`` messages a second of each node.
+    """The settings of a demo.
 
-    ``hedge`` is that of ``open_handle``, which the C library does not have.
+    Attributes:
+        nodes: The number of nodes.
+        policy: The policy of the links to each host.
+        seconds: How long to stream, in seconds.
+        rate: The messages a second of each node.
+        hedge: The argument of ``open_handle``: send over a second link too while there is doubt
+            about the first. The C library does not do so.
     """
 
     nodes: int
@@ -38,24 +44,30 @@ class Settings:
 
     @property
     def pong_timeout(self) -> float:
-        """Short enough for a cut to show in the time there is, long enough for a busy machine."""
+        """The pong timeout in seconds: short enough to show cuts, long enough for busy machines."""
         wanted = min(max(self.seconds / 40, 0.2), 0.5)
         return max(wanted, 3 * self.link_ends / _COMFORTABLE_PINGS)
 
     @property
     def ping_interval(self) -> float:
-        """Three pings in a pong timeout."""
+        """The ping interval in seconds: three pings in a pong timeout."""
         return self.pong_timeout / 3
 
 
 def default_rate(nodes: int) -> float:
-    """Messages a second of each of ``nodes`` nodes that one process carries with ease."""
+    """Return the messages a second of each node that one process carries with ease."""
     return min(_MOST_MESSAGES, _COMFORTABLE_PACKETS // (nodes * (nodes - 1) * LINKS))
 
 
 @attrs.frozen
 class LinkCell:
-    """A link id at a node: to how many of the others it is up, and its data packets a second."""
+    """The links of one id at a node.
+
+    Attributes:
+        up: The number of other nodes to which the link is up.
+        others: The number of other nodes.
+        packets: The data packets sent a second.
+    """
 
     up: int
     others: int
@@ -64,7 +76,17 @@ class LinkCell:
 
 @attrs.frozen
 class NodeRow:
-    """The current state of a node. ``latency`` is seconds, NaN before the first message."""
+    """The current state of a node.
+
+    Attributes:
+        node: The host id.
+        links: The links, by their ids.
+        sent: The number of messages it has sent.
+        delivered: The number of messages that it got.
+        lost: The number of messages to it that are overdue.
+        latency: The mean of the last latencies in seconds, NaN before the first message.
+        mtu: The data MTU, in bytes.
+    """
 
     node: int
     links: tuple[LinkCell, ...]
@@ -77,7 +99,15 @@ class NodeRow:
 
 @attrs.frozen
 class View:
-    """The current state of the demo; ``done`` is the share of streaming time that is over."""
+    """The current state of the demo.
+
+    Attributes:
+        elapsed: The seconds since the start.
+        phase: The current phase, in words.
+        done: The share of the streaming time that is over, 0 to 1.
+        cut: The ids of the links that are cut.
+        rows: The nodes.
+    """
 
     elapsed: float
     phase: str
@@ -88,7 +118,13 @@ class View:
 
 @attrs.frozen
 class Check:
-    """A condition that should hold, and whether it did."""
+    """A condition that should hold.
+
+    Attributes:
+        name: The condition, in words.
+        ok: True if it held.
+        detail: The figures.
+    """
 
     name: str
     ok: bool
@@ -97,10 +133,15 @@ class Check:
 
 @attrs.frozen
 class CutResult:
-    """What a cut did. Times are seconds; None is for what did not happen.
+    """The effect of a cut. Times are in seconds.
 
-    ``known_dead`` and ``back``: from the cut until every node knew, from mending until the link
-    was up again on every node.
+    Attributes:
+        link: The id of the link.
+        seconds: From the cut to the mending.
+        known_dead: From the cut until the link was down on every node, None if it was not.
+        back: From the mending until the link was up on every node, None if it was not.
+        lost: The number of messages lost that were sent during the cut.
+        failover: How long the slowest flow took to get over the cut.
     """
 
     link: int
@@ -113,9 +154,25 @@ class CutResult:
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """The result of a demo. Messages count once for every node that is to get them.
+    """The result of a demo. Numbers of messages count each one once for every receiver.
 
-    ``late`` is by how many seconds this process, with all nodes in it, was late at worst.
+    Attributes:
+        settings: The settings of the demo.
+        messages: The number of messages sent, each counted once.
+        sent: The number of messages sent.
+        delivered: The number of messages that arrived.
+        duplicates: The number of repeated arrivals.
+        corrupted: The number of arrivals that no node sent so.
+        unexplained: The number of lost messages that no cut excuses.
+        latency_median: The median latency, in seconds.
+        latency_p99: The 99th percentile of the latencies, in seconds.
+        latency_max: The longest latency, in seconds.
+        mtu: The smallest data MTU, in bytes.
+        overhead: The bytes that a packet has beside its payload, IP and UDP headers included.
+        cuts: The cuts.
+        drops: The number of dropped packets, by cause.
+        late: The longest delay of this process, with all nodes in it, in seconds.
+        checks: The conditions that should hold.
     """
 
     settings: Settings
@@ -137,21 +194,21 @@ class Result:
 
     @property
     def lost(self) -> int:
-        """Messages that never arrived."""
+        """The number of messages that never arrived."""
         return self.sent - self.delivered
 
     @property
     def failover(self) -> float:
-        """Seconds it took the slowest flow to get over the worse of the cuts."""
+        """The seconds that the slowest flow took to get over the worse cut."""
         return max((cut.failover for cut in self.cuts), default=0.0)
 
     @property
     def ok(self) -> bool:
-        """Whether everything that should hold held."""
+        """True if all conditions held."""
         return all(check.ok for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result with plain values for JSON, times in seconds."""
+        """Return the result as a JSON object, with times in seconds."""
         settings = self.settings
         return {
             "ok": self.ok,

@@ -31,7 +31,7 @@ from knet_trio.cli.units import count_of
 from knet_trio.control import ControlClient, HandleReport
 from knet_trio.control.codec import dump, to_json
 
-# Two empty ones, the titles, what is left out, what the asterisk means, and the next prompt.
+# Two empty lines, the titles, the rows left out, the note on the asterisk, and the next prompt.
 _OTHER_LINES: Final = 6
 
 
@@ -48,19 +48,20 @@ _OTHER_LINES: Final = 6
     "--all",
     "everything",
     is_flag=True,
-    help="On a terminal, show all links also where they do not fit on the screen.",
+    help="On a terminal, show all links even if they do not fit on the screen.",
 )
 @json_option("one JSON object instead")
 def status(socket: Path | None, interval: float, everything: bool, as_json: bool) -> None:
     r"""Show the hosts and links of a running host.
 
     A link is up; up without carrying data ("no data": the path does not even take the smallest
-    packets); down; or off, if it was disabled. An asterisk marks the links that messages go over
-    now. Latency is the average round trip, loss that of the last 100 pings, MTU the bytes of a
-    message that go in one packet; sent and received are messages with their headers.
+    packets); down; or off, if it is disabled. An asterisk marks the links that messages go over
+    now. Latency is the average round trip, loss the share of the last 100 pings without a pong, MTU
+    the bytes of a message that fit in one packet; sent and received count messages with their
+    headers.
 
-    Where a terminal has not enough lines, hosts with something wrong come first, and what is left
-    is counted; --all shows it, and `knet-trio top` scrolls through it.
+    If a terminal has too few lines, hosts with a fault come first, and the remaining links are
+    counted; --all shows them, and `knet-trio top` scrolls through them.
 
     \b
     Example:
@@ -89,7 +90,7 @@ async def _measure(
 
 
 def describe(now: HandleReport, before: HandleReport | None) -> Any:
-    """Return what ``--json`` prints: the report, with rates, and whether all is up."""
+    """Return the object that ``--json`` prints: the report, the rates, and ``ok`` if all is up."""
     report: Any = to_json(now)
     rows = {row.key: row for row in make_rows(now, before)}
     for host in report["hosts"]:
@@ -102,7 +103,14 @@ def describe(now: HandleReport, before: HandleReport | None) -> Any:
 def print_status(
     console: Console, now: HandleReport, before: HandleReport | None, *, everything: bool = True
 ) -> None:
-    """Print a report for people, unless ``everything`` only what a terminal has lines for."""
+    """Print a report for people.
+
+    Args:
+        console: Where to print.
+        now: The report.
+        before: An earlier report, which the rates are computed from; None for no rates.
+        everything: Print all links even if a terminal has too few lines.
+    """
     width = console.width if console.is_terminal else None
     summary = summarize(now)
     for line in summary:
@@ -121,7 +129,7 @@ def print_status(
         console.print(table.head(), soft_wrap=True)
     last: int | None = None
     for row in rows:
-        # Each line of what a program reads says whose it is.
+        # For programs that read the output, each line has the host.
         repeats = console.is_terminal and row.host.host_id == last
         console.print(table.row(row, repeats=repeats), soft_wrap=True)
         last = row.host.host_id
@@ -147,7 +155,7 @@ def _describe_left(left: Sequence[LinkRow]) -> Text:
 
 
 def _lines_of_row(row: LinkRow, table: LinkTable, width: int) -> int:
-    """Return how many lines a row takes, with its reason below."""
+    """Return the number of lines that a row takes, with its reason below."""
     if table.has_reasons or row.mood == "up":
         return 1
     return 1 + _lines(f"  {row.reason}", width)

@@ -28,26 +28,29 @@ from knet_trio.control.codec import dump
     type=NumberRange(0.1, 60),
     default=1.0,
     show_default=True,
-    help="Seconds from one look to the next.",
+    help="Seconds from one report to the next.",
 )
 @click.option(
-    "--count", type=click.IntRange(min=1), default=None, help="With --json, end after so many."
+    "--count",
+    type=click.IntRange(min=1),
+    default=None,
+    help="With --json, end after this number of reports.",
 )
 @json_option("a JSON object at each interval, in a line of its own, instead")
 def top(socket: Path | None, interval: float, count: int | None, as_json: bool) -> None:
     r"""Show the hosts and links of a running host live, with rates.
 
     The columns are those of "status". Keys: arrows, PgUp, PgDn, Home and End move; s sorts by the
-    next column, r turns the order round; d disables the link after y, e enables it; h shows when it
-    went up and down, and why it is as it is; q quits.
+    next column, r reverses the order; d disables the link after y, e enables it; h shows when it
+    went up and down, and explains its state; q quits.
 
     \b
     Example:
       knet-trio top
       knet-trio top --json --count 2 | tail -1 | jq '.hosts[].links[].tx_data_rate'
 
-    Exit status: 0 after q or --count looks, 2 for wrong arguments or without a terminal, 3 if there
-    is no running host to ask or it ends, 130 after Ctrl-C.
+    Exit status: 0 after q or --count reports, 2 for wrong arguments or without a terminal, 3 if
+    there is no running host to ask or it ends, 130 after Ctrl-C.
     """
     if as_json:
         look(socket, partial(_print_lines, interval=interval, count=count))
@@ -75,7 +78,7 @@ async def _print_lines(client: ControlClient, *, interval: float, count: int | N
 
 async def _show(client: ControlClient, *, console: Console, interval: float) -> None:
     screen = TopScreen()
-    # Drawn when there is something new, by no thread.
+    # Drawn when there is something new, and not by a thread.
     live = Live(console=console, screen=True, auto_refresh=False)
     with raw_keys(sys.stdin.fileno()), live:
         top = _Top(client, screen, console, live)
@@ -88,7 +91,7 @@ async def _show(client: ControlClient, *, console: Console, interval: float) -> 
 
 
 class _Top:
-    """Keeps a screen up to date."""
+    """The tasks that keep a screen up to date."""
 
     def __init__(
         self, client: ControlClient, screen: TopScreen, console: Console, live: Live
@@ -99,7 +102,7 @@ class _Top:
         self._live = live
 
     async def poll(self, interval: float) -> None:
-        """Look at the host at regular intervals, until cancelled."""
+        """Fetch a report at regular intervals and draw it, until cancelled."""
         while True:
             self._screen.update(await self._client.status())
             await self._look_at_history()
@@ -107,13 +110,13 @@ class _Top:
             await trio.sleep(interval)
 
     async def follow_size(self) -> None:
-        """Draw anew when the terminal has another size, until cancelled."""
+        """Draw again when the size of the terminal changes, until cancelled."""
         with trio.open_signal_receiver(signal.SIGWINCH) as signals:
             async for _ in signals:
                 self.draw()
 
     async def follow_keys(self) -> None:
-        """Do what the keys say, until one says to leave, or the terminal has gone."""
+        """Carry out keys, until one quits or the terminal is closed."""
         async for key in read_keys(sys.stdin.fileno()):
             order = self._screen.press(key)
             if self._screen.done:
@@ -144,7 +147,7 @@ class _Top:
             changes = await self._client.history(host_id, link_id)
             explanation = await self._client.explain(host_id, link_id)
         except ControlRequestError as error:
-            # It has been removed.
+            # The link has been removed.
             if self._screen.history == (host_id, link_id):
                 self._screen.history = None
             self._screen.tell(error.reason)

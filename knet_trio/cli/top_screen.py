@@ -1,4 +1,4 @@
-"""What ``knet-trio top`` shows, and what keys do to it; it knows of no terminal."""
+"""The screen of ``knet-trio top`` and its keys, without a terminal."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ SORTS: Final[dict[str, SortKey]] = {
     "sent": lambda row: -_biggest(row.tx),
     "received": lambda row: -_biggest(row.rx),
 }
-"""What the rows can be sorted by: the worst, the newest or the most comes first."""
+"""The orders of the rows, by name: the worst, the newest or the largest comes first."""
 
 _HELP: Final = "q quit  s sort  r reverse  d disable  e enable  h history  ↑↓ PgUp PgDn"
-# Of so many lines one may be of streams.
+# One line in this number may be used for streams.
 _STREAM_SHARE: Final = 5
 _HISTORY_HELP: Final = "q back to the table"
 
 
 @attrs.frozen
 class SetEnabled:
-    """What is to be done because of a key: disable or enable a link.
+    """An order given by a key: disable or enable a link.
 
     Attributes:
-        key: The link.
-        enabled: Which of the two.
+        key: The ids of the link.
+        enabled: True to enable it.
     """
 
     key: LinkKey
@@ -64,10 +64,10 @@ class SetEnabled:
 
 @attrs.frozen
 class ShowHistory:
-    """What is to be done because of a key: ask for the history of a link.
+    """An order given by a key: fetch the history of a link.
 
     Attributes:
-        key: The link.
+        key: The ids of the link.
     """
 
     key: LinkKey
@@ -81,7 +81,7 @@ class TopScreen:
     """The state of the screen.
 
     Attributes:
-        done: Whether it is to be left.
+        done: True after the key that quits.
         history: The link whose history is shown instead of the table, None for the table.
     """
 
@@ -99,24 +99,24 @@ class TopScreen:
     _changes: LinkHistory | None = None
     _explanation: str = ""
 
-    # What comes in.
+    # Input.
 
     def update(self, report: HandleReport) -> None:
-        """Show another report, with the rates since the one before."""
+        """Show a new report, with the rates since the last one."""
         self._rows = make_rows(report, self._report)
         self._report = report
         self._order()
 
     def tell(self, message: str) -> None:
-        """Show a message, until the next key."""
+        """Show a message until the next key."""
         self._message = message
 
     def update_history(self, changes: LinkHistory, explanation: str) -> None:
-        """Show the history of a link, and why it is as it is."""
+        """Show the history of a link, and the explanation of its state."""
         self._changes, self._explanation = changes, explanation
 
     def press(self, key: str) -> Order:
-        """Take a key, and return what is to be done."""
+        """Process a key, and return the order to carry out, None if there is none."""
         self._message = ""
         asked, self._asked = self._asked, None
         if asked is not None:
@@ -148,7 +148,7 @@ class TopScreen:
         if key == "e":
             return SetEnabled(row.key, True)
         if key == "d":
-            # It may be the one that this very terminal works over.
+            # This terminal itself may work over the link.
             self._asked = SetEnabled(row.key, False)
             if row.link.in_use:
                 self._message = "messages go over it: "
@@ -182,10 +182,10 @@ class TopScreen:
         if self._selected not in keys:
             self._selected = self._rows[0].key if self._rows else None
 
-    # What goes out.
+    # Output.
 
     def render(self, width: int, height: int) -> Text:
-        """Return the screen, of at most ``height`` lines of ``width`` characters."""
+        """Return the screen: at most ``height`` lines of ``width`` characters."""
         report = self._report
         if report is None:
             return Text("waiting for the host to answer")
@@ -205,14 +205,14 @@ class TopScreen:
         return Text("\n").join(lines)
 
     def _streams(self, report: HandleReport, room: int) -> list[str]:
-        """Return lines of streams, those with the selected host first, for so many lines of all."""
+        """Return lines of streams, the selected host's first, where ``room`` lines are free."""
         most = min(STREAM_LINES, room // _STREAM_SHARE)
         first = None if self._selected is None else self._selected[0]
         return list_streams(report, most, first=first) if most > 0 else []
 
     def _table(self, width: int, height: int) -> list[Text]:
         table = LinkTable(self._rows, width)
-        # A line above for the titles, and one below for where this is.
+        # One line above for the titles, and one below for the position.
         self._page = page = max(height - 2, 1)
         self._scroll(page)
         shown = self._rows[self._top : self._top + page]
@@ -229,7 +229,7 @@ class TopScreen:
         return [*lines, Text(self._where(len(shown)), "dim")]
 
     def _scroll(self, page: int) -> None:
-        """Have the selected row among those that are shown."""
+        """Scroll so that the selected row is shown."""
         keys = [row.key for row in self._rows]
         at = keys.index(self._selected) if self._selected in keys else 0
         self._top = min(max(self._top, at - page + 1), at)
@@ -258,7 +258,7 @@ class TopScreen:
             for line in self._explanation.splitlines()
             for part in wrap(line, width, subsequent_indent="    ")
         ]
-        # The latest first, since that is what is looked for.
+        # The latest change first, since it matters most.
         room = max(height - len(lines) - len(explained) - 1, 1)
         for change in changes[::-1][:room]:
             state, style = ("up", "green") if change.connected else ("down", "bold red")
@@ -266,5 +266,5 @@ class TopScreen:
             line = Text(f"{format_time(change.time)}  {ago:>6} ago  ")
             lines.append(line.append(f"{state:5}", style).append(change.reason))
         if not changes:
-            lines.append(Text("it has not been up yet"))
+            lines.append(Text("the link has not been up yet"))
         return [*lines, Text(), *explained]

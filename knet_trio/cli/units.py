@@ -10,7 +10,7 @@ _DAY: Final = 86400
 
 
 def format_age(seconds: float) -> str:
-    """Return a duration in up to 6 characters: ``12s``, ``3m20s``, ``3h02m``, ``5d03h``."""
+    """Return a duration as up to 6 characters: ``12s``, ``3m20s``, ``3h02m``, ``5d03h``."""
     whole = max(int(seconds), 0)
     if whole < 60:
         return f"{whole}s"
@@ -24,7 +24,7 @@ def format_age(seconds: float) -> str:
 
 
 def format_latency(seconds: float | None) -> str:
-    """Return a round trip in up to 7 characters."""
+    """Return a round trip in seconds as up to 7 characters."""
     if seconds is None:
         return NOTHING
     if seconds >= 1:
@@ -35,7 +35,7 @@ def format_latency(seconds: float | None) -> str:
 
 
 def format_share(share: float | None) -> str:
-    """Return a share in up to 4 characters; what is above zero is shown so."""
+    """Return a share as up to 4 characters; a share above zero is never shown as zero."""
     if share is None:
         return NOTHING
     if 0 < share < 0.01:
@@ -44,7 +44,7 @@ def format_share(share: float | None) -> str:
 
 
 def format_rate(rate: float | None) -> str:
-    """Return bytes a second in up to 9 characters."""
+    """Return a rate in bytes a second as up to 9 characters."""
     if rate is None:
         return NOTHING
     if rate < 1:
@@ -58,12 +58,12 @@ def format_rate(rate: float | None) -> str:
 
 
 def format_time(at: float) -> str:
-    """Return a time of day, in this machine's time zone, to the millisecond."""
+    """Return a time since the epoch as date and time of day, local, to the millisecond."""
     whole = int(at)
     day = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(whole))
     return f"{day}.{int((at - whole) * 1000):03}"
 
 
 def count_of(number: int, what: str) -> str:
-    """Return a number of things: ``1 link``, ``2 links``."""
+    """Return a number with its noun: ``1 link``, ``2 links``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

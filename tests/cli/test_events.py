@@ -57,7 +57,7 @@ async def test_on_a_terminal_it_says_that_it_waits(tmp_path: Path) -> None:
         finally:
             os.close(ours)
         assert process.returncode == 0
-        assert screen.startswith("waiting for what happens from now on; Ctrl-C ends it")
+        assert screen.startswith("waiting for events; end with Ctrl-C")
         nursery.cancel_scope.cancel()
 
 
@@ -135,6 +135,6 @@ def test_every_event_has_its_words() -> None:
     mtu = DataMtuEvent(time=0, data_mtu=1397)
     assert said(mtu) == "messages of up to 1397 bytes go in one packet"
     channel = ChannelEvent(time=0, channel=3, direction="rx", reason="no room")
-    assert said(channel) == "channel 3, what is written to its descriptor: no room"
+    assert said(channel) == "channel 3, writing to its descriptor: no room"
     missed = MissedEvents(time=0, count=7)
     assert said(missed) == "7 events were missed: this reader was too slow"

@@ -222,7 +222,7 @@ def test_a_link_is_enabled_at_once() -> None:
 def test_a_host_without_links_has_none_to_disable() -> None:
     screen = TopScreen()
     screen.update(handle(host(9)))
-    assert "it has no links" in "\n".join(shown(screen, 120))
+    assert "this host has no links" in "\n".join(shown(screen, 120))
     for key in ("d", "e", "h", "enter"):
         assert screen.press(key) is None
 
@@ -255,4 +255,4 @@ def test_a_link_that_has_not_been_up_says_so() -> None:
     screen.update(REPORT)
     screen.press("h")
     screen.update_history(LinkHistory(changes=()), "")
-    assert shown(screen)[3] == "it has not been up yet"
+    assert shown(screen)[3] == "the link has not been up yet"
