@@ -45,7 +45,7 @@ class Trips:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="The number of pings over each link.",
+    help="Pings to send over each link.",
 )
 @click.option(
     "--interval",
@@ -86,7 +86,7 @@ class Pinging:
     Args:
         host: The name or the id of the host.
         link: The only link to ping, None for all links.
-        count: The number of pings over each link.
+        count: Pings to send over each link.
         interval: The seconds from one ping to the next.
         console: Shows each result; None to show none.
     """

@@ -99,5 +99,5 @@ def test_a_page_has_all_parts_of_a_help_text() -> None:
     shown = re.sub(" +", " ", formatted("ping", make_pages()["knet-trio-ping.1"]))
     assert "EXAMPLES\n knet-trio ping beta\n knet-trio ping 2 --link 1 --count 20" in shown
     assert "EXIT STATUS\n 0 if the host answered at least once" in shown
-    assert "--count INTEGER\n The number of pings over each link. It is 1 or more. [default: 5]" in shown
+    assert "--count INTEGER\n Pings to send over each link. It is 1 or more. [default: 5]" in shown
     assert "knet-trio ping [OPTIONS] HOST" in shown

@@ -29,26 +29,26 @@ REFUSED: Final = 3
     "--host",
     metavar="NAME_OR_ID",
     shell_complete=complete_hosts,
-    help="Which host of the file this is.  [default: the one whose addresses this machine has]",
+    help="The host of the file to run.  [default: the one whose addresses this machine has]",
 )
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print the log on standard output, a JSON object a line, and nothing else there.",
+    help="Print only the log on standard output, a JSON object a line.",
 )
 def run(file: str, host: str | None, as_json: bool) -> None:
     """Run this host of a cluster file, until SIGTERM or Ctrl-C.
 
-    FILE is a cluster file, or a corosync.conf. The host's links are opened, and what else the file
-    names: channels for local programs, a tap device, the control socket that `knet-trio status`
-    and others look into, metrics.
+    FILE is a cluster file, or a corosync.conf. The command opens the host's links and everything
+    else that the file names: channels for local programs, a tap device, metrics, and the control
+    socket for `knet-trio status` and other commands.
 
-    SIGHUP has the file read again. What has not changed goes on without a message lost; if
-    anything is wrong with the file, all goes on as before. What has changed, or what is wrong, is
-    in the log, which goes to standard error.
+    After SIGHUP the file is read again. Settings that have not changed stay in force without a
+    message lost; if there is a mistake in the file, everything goes on as before. Changes and
+    mistakes are in the log, which goes to standard error.
 
-    It can be a service of systemd, with Type=notify: see contrib/systemd.
+    The command can run as a service of systemd, with Type=notify: see contrib/systemd.
 
     \b
     Example:
@@ -57,7 +57,7 @@ def run(file: str, host: str | None, as_json: bool) -> None:
 
     Exit status: 0 after SIGTERM or Ctrl-C, 2 for wrong arguments or a file that cannot be used, 3
     if the system refuses something, such as a port or a socket; 130 or 143 if a second signal came
-    before all was done.
+    before the host had closed everything.
     """  # noqa: D301  # click wants the character
     hurried: signal.Signals | None = None
     status = 0
@@ -75,7 +75,7 @@ def run(file: str, host: str | None, as_json: bool) -> None:
 
 
 def _explain(error: BaseException) -> int:
-    """Log why it cannot run, and return the exit status."""
+    """Log why the host cannot run, and return the exit status."""
     if isinstance(error, ClusterFileError):
         for mistake in error.mistakes:
             LOGGER.error("%s", mistake.describe(error.path))

@@ -1,4 +1,4 @@
-"""A host that runs until a signal: its handle, its parts, and new versions of its file."""
+"""A host that runs until a signal: its handle, its parts, and reloads of its file."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _FAILED: Final = "the last reload has failed, see the log"
 
 @attrs.define(eq=False)
 class _Request:
-    """A wish that the file be read again.
+    """A request to read the file again.
 
     Attributes:
-        by: Whose it is.
-        over: Set when that was done.
-        changes: What has changed.
-        error: Why nothing has changed, None if that is not so.
+        by: Who asks, in words.
+        over: Set when the request is done.
+        changes: The changes, in words.
+        error: The error of a reload that failed, None for one that succeeded.
     """
 
     by: str
@@ -51,12 +51,12 @@ class _Request:
 
 
 class HostRun:
-    """Runs a host of a cluster file.
+    """A host of a cluster file that runs until a signal.
 
     Args:
         file: The path of the file.
-        host: Which of its hosts this is, None to find out.
-        supervisor: Who is told how it goes.
+        host: The name or the id of the host, None for the one that this machine is.
+        supervisor: The service manager to notify.
     """
 
     def __init__(self, file: str, host: str | None, supervisor: Supervisor) -> None:
@@ -65,15 +65,18 @@ class HostRun:
         self._supervisor = supervisor
         self._leave = trio.Event()
         self._starting = trio.CancelScope()
-        # One is enough to have the file read once more after this time.
+        # Room for one: a request that waits is enough, since the file is read after it.
         self._wishes, self._wanted = trio.open_memory_channel[_Request](1)
         self._hurried: signal.Signals | None = None
 
     async def run(self) -> signal.Signals | None:
-        """Run it until a signal, and return the second one if it took two.
+        """Run the host until a signal.
+
+        Returns:
+            The second signal, if one came while the host was closing; else None.
 
         Raises:
-            KnetError, OSError: It cannot run; perhaps in exception groups.
+            KnetError, OSError: The host cannot run; perhaps in exception groups.
         """
         with trio.open_signal_receiver(*SIGNALS) as signals:
             async with trio.open_nursery() as nursery:
@@ -104,7 +107,7 @@ class HostRun:
             LOGGER.info("the file will be read again anyway: %s", request.by)
 
     async def _serve(self) -> None:
-        # As open_cluster would do it: here its warnings are wanted too.
+        # Loaded here and not by open_cluster, for the warnings.
         cluster: Cluster | None = None
         with self._starting:
             cluster = await _load(self._file)
@@ -113,7 +116,7 @@ class HostRun:
         for warning in cluster.warnings:
             LOGGER.warning("%s", warning.describe(self._file))
         opening = open_cluster(cluster, host=self._host)
-        # It has a key, which this frame must not keep.
+        # The cluster has a key, which this frame must not keep.
         del cluster
         async with (
             opening as handle,
@@ -125,8 +128,8 @@ class HostRun:
             wanted = plan_parts(handle, get_cluster(handle), actions)
             if "control" not in wanted:
                 LOGGER.warning(
-                    "commands such as status cannot look into this host, as there is no directory"
-                    " for its control socket: set $XDG_RUNTIME_DIR, or write one in [control]"
+                    "commands such as status cannot reach this host, as there is no directory for"
+                    " its control socket: set $XDG_RUNTIME_DIR, or give a path in [control]"
                 )
             await parts.start(wanted)
             await self._work(handle, parts, actions)
@@ -135,7 +138,7 @@ class HostRun:
             nursery.cancel_scope.cancel()
 
     async def _work(self, handle: Handle, parts: Parts, actions: ControlActions) -> None:
-        """Tell how it goes and take over new versions of the file, until it is to be left."""
+        """Notify the service manager and reload the file on request, until a signal."""
         me = get_cluster(handle).get_host(handle.host_id)
         links = LinksUp(handle)
         async with trio.open_nursery() as nursery:
@@ -152,10 +155,10 @@ class HostRun:
             line = await links.wait_changed()
             await self._supervisor.tell(f"STATUS={line}")
 
-    # New versions of the file.
+    # Reloads.
 
     async def _reload_for_client(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Do what a client of the control socket asks for."""
+        """Reload the file for a client of the control socket, and return the changes."""
         if parameters:
             raise InvalidArgumentError(
                 f"reload takes no parameters: leave out {', '.join(parameters)}"
@@ -176,7 +179,7 @@ class HostRun:
             try:
                 request.changes = await self._reload(handle, parts, actions)
             except EXPECTED as error:
-                # Whoever keeps the error keeps the frames that it went through, and their keys.
+                # The error would keep the frames that it passed, and the keys in them.
                 clear_frames(error.__traceback__)
                 request.error = error
                 _log_failure(error)
@@ -190,29 +193,29 @@ class HostRun:
             await self._supervisor.tell("READY=1", f"STATUS={await links.describe()}")
 
     async def _reload(self, handle: Handle, parts: Parts, actions: ControlActions) -> list[str]:
-        """Run the file as it is now; return what has changed."""
+        """Apply the file as it is now, and return the changes."""
         cluster = await _load(self._file)
         for warning in cluster.warnings:
             LOGGER.warning("%s", warning.describe(self._file))
         before = get_cluster(handle).service_channel
         async with parts.swapped(plan_parts(handle, cluster, actions)):
-            # What cannot be done is found out before links are touched.
+            # The parts are started first, so that their errors come before links change.
             reloaded = await reload(handle, cluster)
         if cluster.service_channel != before:
-            LOGGER.warning("service_channel is another one when this host is started again")
+            LOGGER.warning("service_channel has changed: restart this host to use the new one")
         return [str(change) for change in reloaded.changes]
 
 
 async def _load(file: str) -> Cluster:
-    """Return what a file says; a resolver that does not answer keeps nobody from leaving."""
+    """Load a file in a thread, which is abandoned when cancelled: a resolver may not answer."""
     return await trio.to_thread.run_sync(load_cluster, file, abandon_on_cancel=True)
 
 
 def _log_failure(error: BaseException) -> None:
-    """Log why nothing has changed."""
+    """Log the error of a reload."""
     if isinstance(error, ClusterFileError):
         for mistake in error.mistakes:
             LOGGER.error("%s", mistake.describe(error.path))
-        LOGGER.error("the file was not taken over; this host goes on as before")
+        LOGGER.error("the file was not applied; this host goes on as before")
     else:
-        LOGGER.error("the file was not taken over: %s", describe_error(error))
+        LOGGER.error("the file was not applied: %s", describe_error(error))

@@ -1,4 +1,4 @@
-"""How many hosts can be reached and how many links are up, in a line that is kept up to date."""
+"""The numbers of reachable hosts and of links that are up, in a line that is kept up to date."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import trio
 
 from knet_trio import Event, EventsLost, Handle, HostStatusChanged, LinkStatusChanged
 
-# Seconds between two lines: links that come and go are no reason for more.
+# Seconds between two lines at least, since links may go up and down often.
 _PAUSE: Final = 1.0
 
 
 class LinksUp:
-    """Counts by events, and walks through all links only when hosts and links have changed."""
+    """The counts, kept by events; all links are visited only when hosts or links have changed.
+
+    Attributes:
+        trouble: A remark for the end of the line, empty for none.
+    """
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
@@ -21,30 +25,29 @@ class LinksUp:
         self._hosts: dict[int, bool] = {}
         self._changed = trio.Event()
         self._stale = True
-        # Who describes while another task still counts would see a part of the hosts.
+        # A line made while another task still counts would have a part of the hosts.
         self._counting = trio.Lock()
         self.trouble = ""
-        """What else is to be said in the line."""
 
     def recount(self) -> None:
-        """Count all anew: there are other hosts or links, or something else to be said."""
+        """Count everything again, after a change of hosts, links or ``trouble``."""
         self._stale = True
         self._changed.set()
 
     async def watch(self) -> None:
-        """Count, until the handle ends."""
+        """Follow the events, until the handle ends."""
         async with self._handle.events() as events:
             async for event in events:
                 self._take(event)
 
     async def wait_changed(self) -> str:
-        """Return the line when it is another one, after a pause."""
+        """Wait for a change, a pause at least, and return the new line."""
         await trio.sleep(_PAUSE)
         await self._changed.wait()
         return await self.describe()
 
     async def describe(self) -> str:
-        """Return the line as it is now."""
+        """Return the current line."""
         async with self._counting:
             self._changed = trio.Event()
             if self._stale:
@@ -65,7 +68,7 @@ class LinksUp:
             case HostStatusChanged(host_id, reachable) if host_id in self._hosts:
                 self._hosts[host_id] = reachable
             case LinkStatusChanged() | HostStatusChanged() | EventsLost():
-                # Of one that is not known, since it is new or gone, or of who knows which.
+                # About a link or host that is new or gone, or about unknown ones.
                 self._stale = True
             case _:
                 return
@@ -75,7 +78,7 @@ class LinksUp:
         self._stale = False
         self._links.clear()
         self._hosts.clear()
-        # Tuples: others get their turns in between, and may remove some.
+        # A tuple: other tasks run in between, and may remove hosts.
         for host_id, host in tuple(self._handle.hosts.items()):
             if self._handle.hosts.get(host_id) is host:
                 self._hosts[host_id] = host.status.reachable

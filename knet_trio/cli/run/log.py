@@ -1,7 +1,7 @@
-"""The log of a host that runs: lines on standard error, in the journal, or JSON.
+"""The log of a running host: lines on standard error, in the journal, or JSON.
 
-A thread writes them, since whoever reads the other end may stop to, and that must hold up no
-heartbeat. Lines that find no room are lost, and counted.
+A thread writes the lines, since a reader that stops must not delay a heartbeat. Lines that find no
+room are dropped and counted.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Final
 from knet_trio.cli.units import format_time
 
 LOGGER: Final = logging.getLogger("knet_trio.run")
-"""What the command itself logs to."""
+"""The logger of the command itself."""
 
+# Lines that wait for the thread, at most.
 _ROOM: Final = 4096
-# Seconds for the last lines to be written at the end.
+# Seconds to write the last lines in, at the end.
 _LAST_WORDS: Final = 1.0
-# From the levels of logging to those of syslog, which the journal has: the first that is reached.
+# The syslog priority of a record, for the journal: that of the first level it reaches.
 _PRIORITIES: Final = (
     (logging.ERROR, 3),
     (logging.WARNING, 4),
@@ -34,7 +35,7 @@ _PRIORITIES: Final = (
 
 
 class LineFormatter(logging.Formatter):
-    """Lines for people: time, level, and what is said."""
+    """Lines for people: time, level and message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record, with a traceback below it if it has one."""
@@ -43,7 +44,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JournalFormatter(logging.Formatter):
-    """Lines for the journal, which has the time by itself: each begins with its priority."""
+    """Lines for the journal, which adds the time: each begins with its priority."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record; each line of a traceback has the priority too."""
@@ -67,7 +68,12 @@ class JsonFormatter(logging.Formatter):
 
 
 class LineWriter(logging.Handler):
-    """Has a thread write records to a descriptor, and never waits for it."""
+    """A handler whose thread writes records to a file descriptor, so that logging never waits.
+
+    Args:
+        fd: The file descriptor.
+        formatter: Makes lines of records.
+    """
 
     def __init__(self, fd: int, formatter: logging.Formatter) -> None:
         super().__init__()
@@ -75,12 +81,12 @@ class LineWriter(logging.Handler):
         self._fd = fd
         self._lines: queue.Queue[str | None] = queue.Queue(_ROOM)
         self._lost = 0
-        # A daemon: if nobody reads the other end, the process can end all the same.
+        # A daemon thread, so that the process can end even if nobody reads the other end.
         self._thread = threading.Thread(target=self._write, name="knet-trio log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand over a record, or lose it if there is no room."""
+        """Queue a record for the thread, or drop and count it if there is no room."""
         try:
             if self._lost:
                 self._lines.put_nowait(self._notice())
@@ -89,7 +95,7 @@ class LineWriter(logging.Handler):
         except queue.Full:
             self._lost += 1
         except Exception:
-            # As every handler does it: what is wrong with a line harms nobody.
+            # As in all handlers: a record that cannot be formatted raises nothing.
             self.handleError(record)
 
     def _notice(self) -> str:
@@ -99,7 +105,7 @@ class LineWriter(logging.Handler):
         return self.format(record)
 
     def finish(self) -> None:
-        """Wait, a moment, until all is written."""
+        """Wait a moment until all lines are written."""
         try:
             self._lines.put(None, timeout=_LAST_WORDS)
         except queue.Full:
@@ -118,13 +124,13 @@ class LineWriter(logging.Handler):
                 except BlockingIOError:
                     select.select([], [self._fd], [])
                 except OSError:
-                    # The reader has gone. A later one may be there.
+                    # The reader has gone; another one may come.
                     self._lost += 1
                     break
 
 
 def is_journal(fd: int, environment: Mapping[str, str]) -> bool:
-    """Return whether a descriptor leads to systemd's journal, as ``$JOURNAL_STREAM`` says."""
+    """Return whether a file descriptor is systemd's journal, according to ``$JOURNAL_STREAM``."""
     try:
         status = os.fstat(fd)
     except OSError:
@@ -134,7 +140,7 @@ def is_journal(fd: int, environment: Mapping[str, str]) -> bool:
 
 @contextmanager
 def open_log(*, as_json: bool) -> Generator[None]:
-    """Write what is logged while the block runs: JSON to standard output, else to the error."""
+    """Write the log while the block runs: JSON to standard output, or lines to standard error."""
     if as_json:
         writer = LineWriter(1, JsonFormatter())
     elif is_journal(2, os.environ):
@@ -143,7 +149,7 @@ def open_log(*, as_json: bool) -> Generator[None]:
         writer = LineWriter(2, LineFormatter())
     logger = logging.getLogger("knet_trio")
     before = logger.level
-    # How much a handle says is up to the cluster file.
+    # The cluster file sets the level of the handle.
     logger.setLevel(logging.DEBUG)
     logger.addHandler(writer)
     try:

@@ -1,4 +1,4 @@
-"""What runs beside the handle, as a cluster file names it: channels, tap, control, metrics."""
+"""The parts of a host beside its handle, from the cluster file: channels, tap, control, metrics."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from knet_trio.control import Action, control_directories, serve_control
 from knet_trio.tap import open_cluster_tap
 
 EXPECTED: Final = (KnetError, OSError, trio.ClosedResourceError)
-"""What the machine may be the cause of. Anything else is a bug."""
+"""Errors that the machine or the file may cause. Any other error is a bug."""
 
 Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
 
 
 @attrs.frozen
 class ControlActions:
-    """What is done for clients of the control socket that ask for it.
+    """Actions for clients of the control socket.
 
     Attributes:
         reload: Reads the file again.
@@ -40,15 +40,15 @@ class ControlActions:
 
 @attrs.frozen
 class HostPart:
-    """Something that runs beside the handle.
+    """A part that runs beside the handle.
 
     Attributes:
-        key: What it is, whatever the file says of it: ``channels.2``, ``tap``, ``control``.
-        title: What it is called in the log.
-        settings: What the file says of it: if that differs, it is another one.
-        open: Opens it, for as long as a block lasts.
-        has_successor_beside: Whether another one of the same key can run at the same time.
-        linger: Seconds for which it is still there when another one has taken its place.
+        key: The name of the part, whatever its settings: ``channels.2``, ``tap``, ``control``.
+        title: The name of the part in the log.
+        settings: Its settings in the file: a part with other settings is another part.
+        open: Returns a context manager; the part runs while its block does.
+        has_successor_beside: True if another part with the same key can run at the same time.
+        linger: The seconds that the part still runs after another one has replaced it.
     """
 
     key: str
@@ -60,11 +60,11 @@ class HostPart:
 
 
 class RunningPart:
-    """A part that runs, in a task of its own.
+    """A part that runs in a task of its own.
 
     Attributes:
-        part: What it is.
-        ended: Set when it runs no more, also if it has failed.
+        part: The part.
+        ended: Set when the part has ended, also after an error.
     """
 
     def __init__(self, part: HostPart) -> None:
@@ -73,10 +73,10 @@ class RunningPart:
         self._leave = trio.Event()
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        """Open it, and close it when it is told to.
+        """Open the part, and close it after ``leave``.
 
-        What fails before it is open is raised. What fails later is logged, and the other parts go
-        on.
+        Errors are raised until the part is open. Later, expected errors are logged, and the other
+        parts go on.
         """
         is_open = False
         try:
@@ -97,17 +97,17 @@ class RunningPart:
             self.ended.set()
 
     def leave(self) -> None:
-        """Have it closed."""
+        """Ask the part to close."""
         self._leave.set()
 
     async def stop(self) -> None:
-        """Have it closed, and wait for that."""
+        """Close the part, and wait until it has ended."""
         self.leave()
         await self.ended.wait()
 
 
 def _find_trouble(error: BaseException) -> BaseException | None:
-    """Return what is not a bug in an error, None if there is a bug in it."""
+    """Return the expected error in ``error``, None if it has any other."""
     if isinstance(error, EXPECTED):
         return error
     if isinstance(error, ExceptionGroup):
@@ -118,12 +118,12 @@ def _find_trouble(error: BaseException) -> BaseException | None:
 
 
 def plan_parts(handle: Handle, cluster: Cluster, actions: ControlActions) -> dict[str, HostPart]:
-    """Return what the file wants to run on this host, by the keys.
+    """Return the parts that the file names for this host, by their keys.
 
     Args:
         handle: The handle, opened by ``open_cluster``.
-        cluster: The version of the file.
-        actions: What clients of the control socket may ask for.
+        cluster: The file.
+        actions: The actions for clients of the control socket.
     """
     parts = [_plan_channel(handle, channel) for channel in cluster.channels]
     if cluster.tap is not None:
@@ -173,15 +173,17 @@ def _plan_metrics(handle: Handle, wanted: ClusterMetrics) -> HostPart:
 def _plan_control(handle: Handle, path: Path, actions: ControlActions) -> HostPart:
     opening = partial(serve_control, handle, path, rekey=actions.rekey, reload=actions.reload)
     title = f"the control socket {path}"
-    # Whoever asked for the reload is to get an answer, over the old one.
+    # A client that asked for the reload gets its answer over the old socket.
     return HostPart("control", title, path, opening, has_successor_beside=True, linger=1.0)
 
 
 def find_control_place(cluster: Cluster, host_id: int) -> Path | None:
-    """Return where commands find the control socket of a host whose file does not say it.
+    """Return the default path of the control socket of a host, where commands look for it.
 
-    The name has the host's id in it, since several hosts of one file may run on a machine. None if
-    there is no directory for it.
+    The name has the host's id in it, since several hosts of one file may run on a machine.
+
+    Returns:
+        The path, None if there is no directory for control sockets.
     """
     directories = control_directories()
     name = "knet" if cluster.path is None else cluster.path.stem

@@ -1,6 +1,6 @@
-"""What the service manager is told, as sd_notify(3) has it: state, a line, and signs of life.
+"""Notifications to the service manager: state, status line and watchdog. See sd_notify(3).
 
-There is nothing to tell where ``$NOTIFY_SOCKET`` is not set.
+None are sent where ``$NOTIFY_SOCKET`` is not set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import trio
 
 from knet_trio.cli.run.log import LOGGER
 
-# Seconds for which a manager that does not read is waited for.
+# Seconds to wait for a manager that does not read.
 _PATIENCE: Final = 1.0
 
 
@@ -24,17 +24,19 @@ class Supervisor:
 
     Args:
         environment: The environment variables of the process.
+
+    Attributes:
+        watchdog_interval: The seconds between two notifications of the watchdog, None for none.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._sock = _connect(environment.get("NOTIFY_SOCKET", ""))
-        # Signs of life and lines come from several tasks, and only one may wait for the socket.
+        # Several tasks send notifications, and only one may wait for the socket.
         self._telling = trio.Lock()
         self.watchdog_interval: Final = _read_interval(environment)
-        """Seconds between signs of life, None if none are asked for."""
 
     async def tell(self, *assignments: str) -> None:
-        """Tell it something, such as ``READY=1``. Waits if it is slow to read, but not for long."""
+        """Send a notification, such as ``READY=1``; drop it if the manager is too slow to read."""
         message = "\n".join(assignments).encode(errors="replace")
         with trio.move_on_after(_PATIENCE):
             async with self._telling:
@@ -44,28 +46,28 @@ class Supervisor:
                     except BlockingIOError:
                         await trio.lowlevel.wait_writable(self._sock)
                     except OSError as error:
-                        LOGGER.warning("the service manager cannot be told: %s", error.strerror)
+                        LOGGER.warning("cannot notify the service manager: %s", error.strerror)
                         self.close()
                     else:
                         return
 
     async def tell_reloading(self) -> None:
-        """Tell it that the configuration is read again; ``READY=1`` is to follow."""
+        """Notify that the configuration is read again; ``READY=1`` has to follow."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         await self.tell("RELOADING=1", f"MONOTONIC_USEC={now}")
 
     async def feed_watchdog(self) -> None:
-        """Give signs of life, twice as often as asked for, until cancelled.
+        """Notify the watchdog, twice as often as it asks for, until cancelled.
 
-        They come out of the event loop that carries the messages, so there are none when that is
-        stuck.
+        The notifications come from the event loop that carries the messages: there are none when
+        it is stuck.
         """
         while self.watchdog_interval is not None:
             await self.tell("WATCHDOG=1")
             await trio.sleep(self.watchdog_interval)
 
     def close(self) -> None:
-        """Tell it nothing more."""
+        """Close the socket: further notifications are dropped."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -75,22 +77,25 @@ def _connect(address: str) -> socket.socket | None:
     if not address:
         return None
     if address[0] not in "@/":
-        LOGGER.warning("NOTIFY_SOCKET is %r, which is no Unix socket: nobody is told", address)
+        LOGGER.warning(
+            "NOTIFY_SOCKET is %r, which is not a Unix socket: the service manager is not notified",
+            address,
+        )
         return None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.setblocking(False)
     try:
-        # It is waited for by its own queue then.
+        # Connected, so that the socket is writable when the manager's queue has room.
         sock.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
     except OSError as error:
-        LOGGER.warning("the service manager cannot be told: %s", error.strerror)
+        LOGGER.warning("cannot notify the service manager: %s", error.strerror)
         sock.close()
         return None
     return sock
 
 
 def _read_interval(environment: Mapping[str, str]) -> float | None:
-    """Return half of what ``$WATCHDOG_USEC`` asks for, if it asks this process."""
+    """Return half of ``$WATCHDOG_USEC`` in seconds, None unless it is for this process."""
     asked = environment.get("WATCHDOG_USEC", "")
     if not asked.isdecimal() or not int(asked):
         return None

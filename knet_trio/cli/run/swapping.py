@@ -1,4 +1,4 @@
-"""Parts that run, and how they become those of another version of the file: all or nothing."""
+"""The running parts, and their replacement after a reload of the file: all or nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Parts:
     """The parts of a host, each in a task of its own.
 
     Args:
-        nursery: Where they run.
+        nursery: The nursery of the tasks.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -24,12 +24,12 @@ class Parts:
         self._running: dict[str, RunningPart] = {}
 
     async def start(self, wanted: dict[str, HostPart]) -> None:
-        """Start all of them. Raises what the first raises that cannot be."""
+        """Start parts; the first error is raised."""
         for part in wanted.values():
             await self._start(part)
 
     async def stop(self) -> None:
-        """Close all of them at once, and wait for that."""
+        """Close all parts at once, and wait until they have ended."""
         for running in self._running.values():
             running.leave()
         for running in self._running.values():
@@ -38,19 +38,22 @@ class Parts:
 
     @asynccontextmanager
     async def swapped(self, wanted: dict[str, HostPart]) -> AsyncGenerator[None]:
-        """Have the wanted parts in the place of those that run; those that are the same go on.
+        """Replace the running parts; parts that are the same go on.
 
-        An error that leaves the block brings the old ones back.
+        An error that leaves the block starts the old parts again.
+
+        Args:
+            wanted: The new parts, by their keys.
 
         Raises:
-            KnetError: One of them cannot be started, and the old ones run again.
+            KnetError, OSError: A part cannot be started; the old parts run again.
         """
         before = dict(self._running)
         going = [
             running for key, running in before.items() if not _is_same(running, wanted.get(key))
         ]
         coming = [part for key, part in wanted.items() if not _is_same(before.get(key), part)]
-        # What belongs to one of them may be wanted by another one.
+        # Stopped first: a new part may need a path or a port of an old one.
         stopped = [
             running
             for running in going
@@ -101,7 +104,7 @@ class Parts:
 
 
 def _is_same(running: RunningPart | None, part: HostPart | None) -> bool:
-    """Return whether a part is what runs; one that has failed is to be started anew."""
+    """Return whether a part runs already; one that has failed has to be started again."""
     return running is not None and running.part == part and not running.ended.is_set()
 
 
