@@ -1,4 +1,4 @@
-"""``knet-trio preflight``: whether the hosts of a file will find each other, before it is used."""
+"""``knet-trio preflight``: a test of all links of a cluster file, before it is used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from knet_trio.cluster import Cluster, ClusterFileError, ClusterHost, find_own_h
 UNUSABLE: Final = 2
 CANNOT_START: Final = 4
 MANY: Final = 8
-"""Of more hosts, only the links are shown that do not work."""
+"""With more hosts than this, only links that do not work are shown."""
 
 _STYLES: Final = {"up": "green", "down": "bold red", "off": "dim", "unknown": "yellow"}
 _SEVERITIES: Final = {
@@ -42,43 +42,43 @@ _SEVERITIES: Final = {
     "--host",
     metavar="NAME_OR_ID",
     shell_complete=complete_hosts,
-    help="The host of the file that this machine is.",
+    help="The host of the file that this machine is.  [default: the one whose addresses it has]",
 )
 @click.option(
     "--wait",
     type=NumberRange(0, 86400),
     default=60.0,
     show_default=True,
-    help="Seconds that the other hosts are waited for.",
+    help="Seconds to wait for the other hosts.",
 )
 @click.option(
     "--seconds",
     type=NumberRange(0.5, 3600),
     default=10.0,
     show_default=True,
-    help="Seconds of measuring, with 50 pings each over every link; with less than 4 seconds they"
-    " come quicker, so that there are 200.",
+    help="Seconds of measuring, with 50 pings a second over every link; with less than 4 seconds,"
+    " pings are sent faster, so that there are 200.",
 )
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print one JSON object on standard output and nothing else there.",
+    help="Print only one JSON object on standard output.",
 )
 def preflight(file: str, host: str | None, wait: float, seconds: float, as_json: bool) -> None:
-    r"""Find out whether the hosts of a file will find each other, before anything runs.
+    r"""Test all links between the hosts of a cluster file, before anything runs.
 
-    FILE is a cluster file, or a corosync.conf while corosync is stopped. Start it on every host,
-    within a minute. It opens the links of the file, tries every pair of hosts on every link,
-    measures loss, latency and MTU, and prints the same verdict on each host: a table, and what is
-    wrong, each with a code that docs/findings.md explains, and what to do about it.
+    FILE is a cluster file, or a corosync.conf while corosync is stopped. Start the command on every
+    host, within a minute. It opens the links of the file, tries every pair of hosts on every link,
+    measures loss, latency and MTU, and prints the same verdict on each host: a table, and findings,
+    each with a code that docs/findings.md explains, and a remedy.
 
     \b
     Example:
       knet-trio preflight lab.toml
       systemctl stop corosync; knet-trio preflight /etc/corosync/corosync.conf
 
-    Exit status: 0 if all is well, 1 if something is wrong, 2 for wrong arguments or a file that
+    Exit status: 0 if all is well, 1 if there are findings, 2 for wrong arguments or a file that
     cannot be used, 3 if a host did not come, 4 if the links cannot be opened, as when corosync
     runs, 130 after Ctrl-C.
     """
@@ -91,7 +91,7 @@ def preflight(file: str, host: str | None, wait: float, seconds: float, as_json:
     except InvalidArgumentError as error:
         leave(describe_error(error), UNUSABLE)
     if len(cluster.hosts) < 2:
-        leave(f"{file} has one host, which has nobody to speak to", UNUSABLE)
+        leave(f"{file} has only one host: a preflight needs two or more", UNUSABLE)
     plan = Plan(wait=wait, seconds=seconds)
     run = Preflight(cluster, me, plan, lambda text: click.echo(f"{me.name}: {text}", err=True))
     outcome = run_until_signal(run.run, CannotStartError, OSError, stop=run.stop)
@@ -108,7 +108,7 @@ def preflight(file: str, host: str | None, wait: float, seconds: float, as_json:
 
 
 def describe(file: str, cluster: Cluster, me: ClusterHost, verdict: Verdict) -> dict[str, Any]:
-    """Return what `--json` prints."""
+    """Return the object that `--json` prints."""
     return {
         "file": file,
         "this_host": me.host_id,

@@ -1,11 +1,11 @@
-"""Sockets beside those of the links, which find out that links lead astray.
+"""Sockets beside those of the links, which find links that lead to a wrong address.
 
 Where two links are mistaken for each other, packets come to an address of this host, but to the
-port of another link, at which nobody would listen. So for each pair of an own address and the port
-of another link there is a socket that notes who sends there; where all links have one port, there
-is one at the next port. Over the same sockets hosts say which
-link an address is of, and see on which network card that comes in. Nothing of it is authenticated:
-it explains what does not work, and proves nothing else.
+port of another link, where no link listens. So for each pair of an own address and the port of
+another link there is a socket that notes who sends there; if all links have the same port, there is
+a socket at the next port. Over the same sockets each host says which link an address belongs to,
+and sees on which network card such datagrams arrive. They are not authenticated: they explain
+faults, and prove nothing else.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from knet_trio.cli.preflight.machine import list_cards
 from knet_trio.cluster import Cluster, ClusterHost
 
 SAY_EVERY: Final = 0.25
-"""Seconds from one word to the next."""
+"""Seconds from one announcement to the next."""
 _MAGIC: Final = b"knet-trio preflight\0"
 _WORD: Final = struct.Struct("!HB")
 _LARGEST: Final = 65536
-# What a machine tells of a packet: the number of the network card, and more. See ip(7), ipv6(7).
+# Control messages with the number of the network card of a packet. See ip(7), ipv6(7).
 _PKTINFO: Final = {
     socket.AF_INET: (socket.IPPROTO_IP, 8, struct.Struct("=i8x")),
     socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.Struct("=16xi")),
 }
 _IPV6_RECVPKTINFO: Final = 49
-# They are for what goes wrong: a socket that cannot be had is done without.
+# Errors on which a socket is left out: the others still help to explain faults.
 _NOT_TO_BE_HAD: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
 
 @attrs.define
 class Astray:
-    """What was heard of a link to a host.
+    """The signs that a link to a host leads to a wrong address.
 
     Attributes:
-        astray: The link of the address that its packets came to, or that the other host says it is
-            of; -1 for none.
-        arrived_on: The link whose network card its packets came in on; -1 for none.
+        astray: The id of the other link whose address or port its packets came to, or whose address
+            the other host announces from there; -1 for none.
+        arrived_on: The id of the other link on whose network card its packets arrived; -1 for none.
     """
 
     astray: int = -1
@@ -61,8 +61,8 @@ class Ear:
 
     Attributes:
         sock: The socket.
-        link_id: The link of the address.
-        port_of: The link of the port, -1 for the one that no link has.
+        link_id: The id of the link that has the address.
+        port_of: The id of the link that has the port, -1 for a port that no link has.
     """
 
     sock: socket.socket
@@ -74,7 +74,7 @@ class Ears:
     """The sockets of one host.
 
     Args:
-        cluster: The file.
+        cluster: The cluster file.
         me: This host.
     """
 
@@ -85,9 +85,9 @@ class Ears:
         ports = {link.address.port for host in cluster.hosts for link in host.links if link.address}
         self._spare_port = max(ports, default=0) + 1
         self._heard: dict[tuple[int, int], Astray] = {}
-        # Of each network card, the links whose addresses it has.
+        # The ids of the links whose addresses a network card has, by its number.
         self._cards: dict[int, set[int]] = {}
-        # Whose an address is.
+        # The host and the link of each address.
         self._owners = {
             link.address.host.partition("%")[0]: (host.host_id, link.link_id)
             for host in self._others
@@ -96,12 +96,12 @@ class Ears:
         }
 
     def get(self, host_id: int, link_id: int) -> Astray:
-        """Return what was heard of a link to a host."""
+        """Return the signs for a link to a host."""
         return self._heard.get((host_id, link_id), Astray())
 
     @contextmanager
     def opened(self) -> Generator[None]:
-        """Have the sockets while the block runs; those of the links have to be there already."""
+        """Open the sockets while the block runs; the links have to be open already."""
         with contextlib.ExitStack() as stack:
             own = [link for link in self._me.links if link.address is not None]
             taken = {link.address for link in own}
@@ -126,7 +126,7 @@ class Ears:
             yield
 
     async def run(self) -> None:
-        """Listen, and say which links the addresses are of, until cancelled."""
+        """Listen, and announce the links of the own addresses, until cancelled."""
         async with trio.open_nursery() as nursery:
             for ear in self._ears:
                 nursery.start_soon(self._listen, ear)
@@ -135,7 +135,7 @@ class Ears:
                 await trio.sleep(SAY_EVERY)
 
     async def _say(self) -> None:
-        """Tell each other host on each link which one that is, from one of its sockets."""
+        """Announce each link to each other host, from a socket at the address of the link."""
         speakers = {ear.link_id: ear for ear in reversed(self._ears)}
         for host in self._others:
             await trio.lowlevel.checkpoint()
@@ -150,7 +150,7 @@ class Ears:
                     ear.sock.sendto(word, socket_address(place))
 
     def _find_port(self, host: ClusterHost, ear: Ear) -> int | None:
-        """Return the port of such a socket at another host, None if it has none."""
+        """Return the port of the same kind of socket at another host, None if it has none."""
         if ear.port_of < 0:
             return self._spare_port
         there = host.find_link(ear.port_of)
@@ -163,7 +163,7 @@ class Ears:
             try:
                 data, ancillary, _, source = ear.sock.recvmsg(_LARGEST, 256)
             except OSError:
-                # What the network says of what was sent, of which the links are told too.
+                # A network error for an earlier datagram, which the links get too.
                 continue
             card = next(
                 (
@@ -182,7 +182,7 @@ class Ears:
         host_id, link_id = owner
         heard = self._heard.setdefault(owner, Astray())
         if not data.startswith(_MAGIC):
-            # A packet of a link, at the address or the port of another one.
+            # A packet of a link, at the address or the port of another link.
             heard.astray = ear.link_id if ear.link_id != link_id else ear.port_of
             return
         word = read_word(data)
@@ -198,26 +198,31 @@ class Ears:
 
 
 class Word(NamedTuple):
-    """What a host says of the address that it is sent from: whose it is, and of which link."""
+    """An announcement: the host and the link of the address that it is sent from.
+
+    Attributes:
+        host_id: The id of the host.
+        link_id: The id of the link.
+    """
 
     host_id: int
     link_id: int
 
 
 def write_word(word: Word) -> bytes:
-    """Return the datagram that says so."""
+    """Return an announcement as a datagram."""
     return _MAGIC + _WORD.pack(*word)
 
 
 def read_word(data: bytes) -> Word | None:
-    """Return the word in a datagram, None if it is something else."""
+    """Return the announcement in a datagram, None if the datagram is something else."""
     if len(data) != len(_MAGIC) + _WORD.size or not data.startswith(_MAGIC):
         return None
     return Word(*_WORD.unpack_from(data, len(_MAGIC)))
 
 
 def _open(place: Address) -> socket.socket | None:
-    """Return a socket at that place, None if there cannot be one."""
+    """Return a socket bound to an address, None if it cannot be bound."""
     if ip_address(place.host.partition("%")[0]).is_unspecified:
         return None
     family = socket.AF_INET6 if place.is_ipv6 else socket.AF_INET

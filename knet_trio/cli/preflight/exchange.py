@@ -1,8 +1,8 @@
-"""What the hosts tell each other: each asks all others for news, and passes on what it was told.
+"""The exchange of news between the hosts: each asks all others for news, and passes news on.
 
-A host asks each other one that it reaches, over whichever link, and the answer waits until there is
-news. Of a host that it does not reach it asks the others. So everybody who is connected to the
-others in any way knows the same after a moment.
+A host asks every host that it reaches, over any link, and the answer waits until there is news. It
+asks them for news of the hosts that it does not reach, too. So all hosts that are connected in any
+way know the same after a moment.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from knet_trio.streams import HandlerError, HostRequest, Streams
 HOLD: Final = 1.0
 """Seconds that an answer waits for news, at most."""
 AGAIN: Final = 0.2
-"""Seconds after which a host is asked again that did not answer."""
+"""Seconds after which a host that did not answer is asked again."""
 MET_FOR: Final = 3.0
-"""Seconds for which a host that was heard is one that need not be asked for at others."""
+"""Seconds after hearing a host in which other hosts are not asked for its news."""
 MAX_SIZE: Final = 16 * 1024 * 1024
-"""Bytes of a question or of an answer, at most."""
+"""The largest size of a question or an answer, in bytes."""
 
 
 class Exchange:
-    """Tells the other hosts of this one, and learns of them.
+    """The exchange of one host with all others.
 
     Args:
         handle: The handle, with all hosts of the file.
-        streams: Those of its service channel.
-        own: What this host says of itself at first.
+        streams: The streams of its service channel.
+        own: The first news of this host.
 
     Attributes:
-        byes: The ids of hosts that have their verdict, and leave.
+        byes: The ids of hosts that have their verdict and leave.
     """
 
     def __init__(self, handle: Handle, streams: Streams, own: HostNews) -> None:
@@ -55,23 +55,28 @@ class Exchange:
         self._me = own.host_id
         self._news = {own.host_id: own}
         self._met: dict[int, float] = {}
-        # What each host was told last of this one.
+        # The age of this host's news that each other host got last.
         self._told: dict[int, tuple[int, int]] = {}
         self._changed = trio.Event()
         self.byes: set[int] = set()
 
     @property
     def own(self) -> HostNews:
-        """What this host says of itself."""
+        """The news of this host."""
         return self._news[self._me]
 
     @property
     def news(self) -> Mapping[int, HostNews]:
-        """What is known of all hosts that have come, this one included, by their ids."""
+        """The news of all hosts that have come, this one included, by their ids."""
         return MappingProxyType(self._news)
 
     def publish(self, phase: PreflightPhase, **changes: Any) -> None:
-        """Say something new of this host."""
+        """Publish news of this host.
+
+        Args:
+            phase: The phase that it is in.
+            changes: The other fields of ``HostNews`` that change.
+        """
         own = self.own
         self._news[self._me] = attrs.evolve(
             own, phase=phase.value, number=own.number + 1, **changes
@@ -83,10 +88,14 @@ class Exchange:
         return trio.current_time() - self._met.get(host_id, -math.inf) < MET_FOR
 
     async def wait(self, condition: Callable[[], bool], deadline: float) -> bool:
-        """Wait until ``condition`` holds, which is looked at when there is news.
+        """Wait until a condition holds.
+
+        Args:
+            condition: Returns whether it holds; called when there is news.
+            deadline: When to give up, on Trio's clock.
 
         Returns:
-            Whether it holds; False when ``deadline`` has come first, on Trio's clock.
+            Whether the condition holds.
         """
         with trio.move_on_at(deadline):
             await trio.lowlevel.checkpoint()
@@ -103,7 +112,7 @@ class Exchange:
                 nursery.start_soon(self._answer, request)
 
     async def say_goodbye(self) -> None:
-        """Tell all hosts that were met how far this one is, and that it leaves."""
+        """Send the news of this host, and that it leaves, to all hosts heard a moment ago."""
         async with trio.open_nursery() as nursery:
             for host in self._hosts:
                 if self.has_met(host.host_id):
@@ -118,7 +127,7 @@ class Exchange:
                 await trio.sleep(AGAIN)
 
     async def _ask(self, host: Host, bye: bool) -> bool:
-        """Ask a host, and take what it answers; return whether it has answered."""
+        """Ask a host for news and process the answer; return whether the host has answered."""
         own = self.own
         told = self._told.get(host.host_id) == own.age
         question = NewsQuestion(
@@ -137,8 +146,8 @@ class Exchange:
             said = await self._streams.request(host, dump(to_json(question)).encode())
             answer = from_json(NewsAnswer, load(said))
         except (trio.BrokenResourceError, HandlerError, MisfitError):
-            # It may not be there yet, or something else than this command runs there, of which
-            # the verdict has to tell.
+            # The host may not be there yet, or another program runs there, which the verdict
+            # reports.
             return False
         self._told[host.host_id] = own.age
         self._meet(host.host_id)
@@ -152,7 +161,7 @@ class Exchange:
             try:
                 question = from_json(NewsQuestion, load(request.data))
             except MisfitError as error:
-                await request.refuse(f"it is no question of a preflight: {error}")
+                await request.refuse(f"this is not a question of a preflight: {error}")
                 return
             if question.version != VERSION:
                 await request.refuse(f"this preflight speaks version {VERSION}")
@@ -172,7 +181,7 @@ class Exchange:
                 await request.answer(dump(to_json(answer)).encode())
 
     def _newer_than(self, question: NewsQuestion) -> Sequence[HostNews]:
-        """Return what the host that asks wants to know, and does not know yet."""
+        """Return the news that the asking host wants and does not know yet."""
         wanted = {self._me, *question.wanted}
         return [
             news
@@ -180,7 +189,7 @@ class Exchange:
             if host_id in wanted and news.age > tuple(question.known.get(str(host_id), ()))
         ]
 
-    # What is known.
+    # Storing news.
 
     def _meet(self, host_id: int) -> None:
         self._met[host_id] = trio.current_time()

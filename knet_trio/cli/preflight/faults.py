@@ -1,4 +1,4 @@
-"""Findings about a link between two hosts, by what both have found, or one of them."""
+"""Findings about a link between two hosts, from the reports of one or both."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from knet_trio.cli.preflight.records import WayReport
 from knet_trio.cli.units import format_latency
 
 SLIGHT_LOSS: Final = 0.005
-"""From this share of lost pings on, loss is a finding; a single one is none."""
+"""The share of lost pings from which loss is a finding; a single lost ping never is."""
 HEAVY_LOSS: Final = 0.02
-"""From this share on it is a fault."""
+"""The share of lost pings from which loss is a fault."""
 NEAR_TIMEOUT: Final = 0.5
-"""From this share of the pong timeout on, round trips are a finding."""
+"""The share of the pong timeout from which round trips are a finding."""
 
 _LARGEST_PACKET: Final = 65535
 _OWN_FIREWALL: Final = frozenset({errno.EPERM, errno.EACCES})
 NO_ROUTE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENODEV}
 )
-"""What is said of addresses to which there is no way."""
+"""The errors for addresses that cannot be reached."""
 
 
 @attrs.frozen
 class End:
-    """One of the two hosts of a link, and what it has found of it.
+    """One of the two hosts of a link, with its report.
 
     Attributes:
-        label: The host, such as `host 2 (beta)`.
-        name: Its name.
-        way: What it has found of the link to the other one, None if that is not known.
-        addresses: The links of its addresses, by IP address, as the file has them.
+        label: The host in findings, such as `host 2 (beta)`.
+        name: The name of the host.
+        way: Its report on the link to the other host, None if there is none.
+        addresses: The ids of its links by their IP addresses, from the file.
     """
 
     label: str
@@ -49,11 +49,11 @@ class Pair:
     """A link between two hosts.
 
     Attributes:
-        link_id: Its id.
+        link_id: The id of the link.
         a: The host with the lower id.
-        b: The other one.
-        interval: Seconds from one ping to the next as it was measured.
-        transport: The name of its transport.
+        b: The host with the higher id.
+        interval: The seconds from one ping to the next, in the measurement.
+        transport: The name of the transport.
     """
 
     link_id: int
@@ -64,37 +64,37 @@ class Pair:
 
     @property
     def where(self) -> str:
-        """Where its findings are."""
+        """The place that findings on this link name."""
         return f"{self.a.label} and {self.b.label}, link {self.link_id}"
 
     @property
     def needs_connection(self) -> bool:
-        """Whether each end has to connect to the other one before it sends."""
+        """True if each end has to connect to the other end before it sends."""
         return self.transport == "sctp"
 
     @property
     def ends(self) -> tuple[tuple[End, End], tuple[End, End]]:
-        """Each end, with the other one."""
+        """Each end, with the opposite end."""
         return (self.a, self.b), (self.b, self.a)
 
     @property
     def ways(self) -> list[WayReport]:
-        """What is known of it."""
+        """The reports on the link, of one or both hosts."""
         return [end.way for end in (self.a, self.b) if end.way is not None]
 
     @property
     def is_off(self) -> bool:
-        """Whether the file says that it is not used."""
+        """True if the file disables the link."""
         return any(not way.enabled for way in self.ways)
 
     @property
     def is_up(self) -> bool:
-        """Whether it works, as far as that is known."""
+        """True if the link is up in all reports, and there is one."""
         return bool(self.ways) and all(way.connected for way in self.ways)
 
 
 def judge_link(pair: Pair) -> Iterator[Finding]:
-    """Yield what is wrong with a link between hosts that understand each other."""
+    """Yield the findings on a link between hosts that can open each other's packets."""
     if pair.is_off or not pair.ways:
         return
     if not pair.is_up:
@@ -110,7 +110,7 @@ def judge_link(pair: Pair) -> Iterator[Finding]:
 
 
 def judge_down(pair: Pair) -> Finding:
-    """Return why a link does not come up."""
+    """Return the finding that explains why a link does not come up."""
     return (
         _find_address_missing(pair)
         or find_mismatch(pair)
@@ -120,7 +120,7 @@ def judge_down(pair: Pair) -> Finding:
 
 
 def find_mismatch(pair: Pair) -> Finding | None:
-    """Return what shows that packets of a link go astray, None if nothing does."""
+    """Return the finding for a link that leads to a wrong address, None if there is no sign."""
     for here, there in pair.ends:
         way = here.way
         if way is None:
@@ -175,21 +175,21 @@ def _find_wrong_ids(pair: Pair) -> Finding | None:
                 FindingCode.HOST_ID_MISMATCH,
                 f"packets come to {here.name} from the address of {there.name} with the id of"
                 " another host",
-                "a host has the same id in the files of all hosts, and no two have the same",
+                "give every host an id of its own, the same in the files of all hosts",
             )
         if way is not None and way.other_link:
             return _fault(
                 pair,
                 FindingCode.LINK_ID_MISMATCH,
                 f"packets come to {here.name} from the address of {there.name} for a link that"
-                " there is not",
-                "a link has the same number in the files of both hosts",
+                " does not exist",
+                "give the link the same number in the files of both hosts",
             )
     return None
 
 
 def _find_silence(pair: Pair) -> Finding:
-    """Return why nothing comes, or comes in one direction only."""
+    """Return the finding for a link without packets in one or both directions."""
     hears = {here.name: bool(here.way.opened) for here, _ in pair.ends if here.way is not None}
     if all(hears.values()) and any(way.pongs_heard + way.late for way in pair.ways):
         return _judge_weak(pair)
@@ -211,16 +211,16 @@ def _find_silence(pair: Pair) -> Finding:
             return _fault(
                 pair,
                 FindingCode.NO_CONNECTION,
-                f"{here.name} is told at {way.dst} that {there.name} has no {_protocol(pair)}, or a"
-                " firewall says so",
+                f"{way.dst} reports to {here.name} that {there.name} has no {_protocol(pair)}, or"
+                " a firewall does",
                 f"load it on {there.name}: modprobe {pair.transport}",
             )
         if way.errno == errno.ECONNREFUSED and pair.needs_connection:
             return _fault(
                 pair,
                 FindingCode.NO_CONNECTION,
-                f"{here.name} is refused at {way.dst}: nobody takes {_protocol(pair)} at that port"
-                f" of {there.name}",
+                f"{here.name} is refused at {way.dst}: nothing accepts {_protocol(pair)} at that"
+                f" port of {there.name}",
                 "compare transports and ports in the files of both hosts; on"
                 f" {there.name} ss -l -n --{pair.transport} shows what listens",
             )
@@ -229,7 +229,7 @@ def _find_silence(pair: Pair) -> Finding:
                 pair,
                 FindingCode.PORT_CLOSED,
                 f"{way.dst} refuses what {here.name} sends: nothing has this port at {there.name},"
-                " or a firewall says so",
+                " or a firewall refuses it",
                 "compare the ports in the files of both hosts, and look at the firewall of"
                 f" {there.name}",
             )
@@ -249,7 +249,7 @@ def _find_silence(pair: Pair) -> Finding:
 
 
 def _judge_weak(pair: Pair) -> Finding:
-    """Return why a link does not come up, though packets come in both directions."""
+    """Return the finding for a link that is down though packets come in both directions."""
     if sum(way.late for way in pair.ways) > sum(way.pongs_heard for way in pair.ways) / 2:
         return _fault(
             pair,
@@ -270,15 +270,15 @@ def _judge_weak(pair: Pair) -> Finding:
 
 
 def _said(*ends: End) -> str:
-    """Return what the system says of what these hosts send, for the end of a sentence."""
+    """Return the last error of one of these hosts, as the end of a sentence; empty for none."""
     for end in ends:
         if end.way is not None and end.way.errno:
-            return f"; {end.name} is told: {end.way.trouble}"
+            return f"; {end.name} gets the error: {end.way.trouble}"
     return ""
 
 
 def _protocol(pair: Pair) -> str:
-    """Return what packets go over, as firewalls call it."""
+    """Return the protocol of the packets, as firewalls call it."""
     return "SCTP (IP protocol 132)" if pair.transport == "sctp" else pair.transport.upper()
 
 
@@ -372,7 +372,7 @@ def _judge_mtu(pair: Pair) -> Iterator[Finding]:
         yield _fault(
             pair,
             FindingCode.MTU_BLACK_HOLE,
-            f"large packets vanish without a word: {'; '.join(holes)}{differ}",
+            f"large packets vanish without an error: {'; '.join(holes)}{differ}",
             "give all network cards, switches and tunnels of this network the same MTU; knet finds"
             " the smaller size by itself and goes on with it, other programs may hang",
         )
@@ -381,9 +381,9 @@ def _judge_mtu(pair: Pair) -> Iterator[Finding]:
             Severity.WARNING,
             pair,
             FindingCode.MTU_REDUCED,
-            "the network says that it takes less than the network card:"
+            "the network reports a smaller MTU than the network card:"
             f" {'; '.join(reduced)}{differ}",
-            "nothing has to be done; the same MTU everywhere spares fragments",
+            "nothing has to be done; the same MTU everywhere avoids fragments",
         )
 
 
@@ -392,7 +392,7 @@ def _timeout(pair: Pair) -> str:
 
 
 def _ip(place: str) -> str:
-    """Return the IP address in an address and port."""
+    """Return the IP address in an address with a port."""
     return place.rpartition(":")[0].strip("[]")
 
 

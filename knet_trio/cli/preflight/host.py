@@ -1,14 +1,14 @@
-"""What one host does in a preflight.
+"""The course of a preflight on one host.
 
 ::
 
-    WAITING     the others are waited for, until all have come or one of them begins
-    MEASURING   links come up; pings over each of them, and the path MTU is searched for
-    MEASURED    what was found is told; the reports of the others are waited for
-    DONE        which reports count is told; all agree on those of the first host
+    WAITING     wait for the other hosts, until all have come or one of them begins
+    MEASURING   links come up; send pings over each, and search for the path MTU
+    MEASURED    publish the report; wait for the reports of the others
+    DONE        publish which reports count; all agree on the choice of the first host
 
-A host is past a phase as soon as it knows that another one is, so all are in the same one. Every
-wait has an end: who does not come, or does not go on, is left out.
+A host leaves WAITING as soon as it knows that another host has, so all measure at the same time.
+Every wait has an end: a host that does not come, or does not go on, is left out.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from knet_trio.cluster import Cluster, ClusterHost, open_cluster
 from knet_trio.streams import open_streams
 
 PATIENCE: Final = 5.0
-"""Seconds in which a host is not heard of, after which a question to it has failed."""
+"""Seconds of silence of a host after which a question to it fails."""
 GRACE: Final = 15.0
-"""Seconds that the reports of others may take longer than this host's."""
+"""Seconds that the reports of other hosts may take longer than this host's."""
 ENDING: Final = 5.0
-"""Seconds that the others may take to agree."""
+"""Seconds that the other hosts may take to agree."""
 GOODBYE: Final = 2.0
 """Seconds that hosts wait for each other when all have their verdict."""
 
 PINGS: Final = 200
-"""How many pings measure a link, at least if there is time."""
+"""The number of pings that measure a link, at least if there is time."""
 INTERVALS: Final = (0.005, 0.02)
-"""Seconds between two of them: the least and the most."""
+"""Seconds between two of these pings: the least and the most."""
 RATE: Final = 1000
 """Pings a second over all links together, at most."""
 
@@ -56,39 +56,39 @@ _ENDS: Final = (PreflightPhase.DONE, PreflightPhase.LEFT)
 
 
 class CannotStartError(Exception):
-    """The links cannot be opened; the message says why and what to do."""
+    """The links cannot be opened. The message says why and what to do."""
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """How long a preflight takes.
+    """The times of a preflight.
 
     Attributes:
-        wait: Seconds that the others are waited for.
-        seconds: Seconds of measuring.
+        wait: The seconds to wait for the other hosts.
+        seconds: The seconds of measuring.
     """
 
     wait: float
     seconds: float
 
     def find_interval(self, links: int) -> float:
-        """Return the seconds from one ping over a link to the next, of so many links."""
+        """Return the seconds from one ping over a link to the next, with ``links`` links."""
         least, most = INTERVALS
         return max(least, min(most, self.seconds / PINGS), links / RATE)
 
     def count_pings(self, links: int) -> int:
-        """Return how many pings measure each link; many links get no fewer than few."""
+        """Return the number of pings that measure each link; no fewer if there are many links."""
         interval = self.find_interval(links)
         return max(round(self.seconds / interval), min(PINGS, round(self.seconds / INTERVALS[0])))
 
 
 @attrs.frozen(kw_only=True)
 class Found:
-    """What all hosts have found.
+    """The reports of all hosts.
 
     Attributes:
-        news: What each host says that counts, by ids; empty if this one was stopped.
-        left: The ids of hosts that were there, and have not told what they found.
+        news: The news of each host that counts, by ids; empty if this host was stopped.
+        left: The ids of hosts that were there and have not reported.
     """
 
     news: Mapping[int, HostNews]
@@ -99,10 +99,10 @@ class Preflight:
     """The preflight of one host.
 
     Args:
-        cluster: The file.
+        cluster: The cluster file.
         me: This host.
-        plan: How long it takes.
-        say: Told what it does, in words.
+        plan: The times of the preflight.
+        say: Called with the progress, in words.
     """
 
     def __init__(
@@ -116,11 +116,11 @@ class Preflight:
         self._others = {host.host_id: host for host in cluster.hosts if host is not me}
 
     def stop(self) -> None:
-        """End it before its verdict; the others are told."""
+        """End the preflight before its verdict, and notify the other hosts."""
         self._scope.cancel()
 
     async def run(self) -> Found:
-        """Return what was found by all hosts that count.
+        """Run the preflight, and return the reports of all hosts that count.
 
         Raises:
             CannotStartError: The links cannot be opened.
@@ -135,7 +135,7 @@ class Preflight:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncGenerator[tuple[Exchange, Watch]]:
-        """Open the links, with what listens beside them, and speak with the other hosts."""
+        """Open the links and the sockets beside them, and exchange news with the other hosts."""
         own = HostNews(
             version=VERSION,
             host_id=self._me.host_id,
@@ -192,7 +192,7 @@ class Preflight:
             names = ", ".join(self._others[host_id].name for host_id in missing)
             left = max(deadline - trio.current_time(), 0)
             self._say(f"waiting up to {left:.0f} s for {names}")
-            # What comes and cannot be opened is no news.
+            # Packets that cannot be opened bring no news, so look at the links as well.
             while missing == await self._find_missing(exchange, watch):
                 if trio.current_time() >= deadline or _has_begun(exchange):
                     return
@@ -201,7 +201,7 @@ class Preflight:
             missing = await self._find_missing(exchange, watch)
 
     async def _find_missing(self, exchange: Exchange, watch: Watch) -> tuple[int, ...]:
-        """Return the ids of hosts that have not come, and of which nothing else is heard."""
+        """Return the ids of hosts that have not come and show no other sign of life."""
         missing: list[int] = []
         for host_id in self._others:
             if not _is_here(exchange, host_id) and not watch.shows_life(host_id):
@@ -221,10 +221,10 @@ class Preflight:
         await exchange.wait(is_complete, trio.current_time() + self._plan.seconds + GRACE)
 
     async def _agree(self, exchange: Exchange) -> Found:
-        """Return the reports that count: on each host the same.
+        """Return the reports that count, the same on each host.
 
-        That is those that the first host counts which is here at the end. Nobody leaves before
-        the others have agreed too.
+        The host with the lowest id that is there at the end decides which reports count. No host
+        leaves before the others have agreed too.
         """
         reports = {host_id: news for host_id, news in exchange.news.items() if news.has_measured}
         exchange.publish(PreflightPhase.DONE, counted=tuple(sorted(reports)))
@@ -270,7 +270,7 @@ def _advise(error: KnetError) -> str:
     text = describe_error(error)
     if error.errno == errno.EADDRINUSE:
         return (
-            f"{text}: something runs on this port already: stop corosync first (systemctl stop"
-            " corosync), or whatever it is: ss -lunp shows it, with SCTP ss -lSnp"
+            f"{text}: another program has this port: stop corosync first (systemctl stop corosync),"
+            " or the program that ss -lunp shows, with SCTP ss -lSnp"
         )
     return text

@@ -1,4 +1,4 @@
-"""What this machine says of its network cards, and of the ways to others. Linux only."""
+"""The network cards of this machine, its path MTUs, and its reverse path filter. Linux only."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _NETSTAT: Final = Path("/proc/net/netstat")
 
 
 def list_cards() -> dict[str, set[int]]:
-    """Return the numbers of the network cards that have an address, by addresses."""
+    """Return the numbers of the network cards that have an address, by address."""
     cards: dict[str, set[int]] = {}
     numbers = {name: number for number, name in socket.if_nameindex()}
     for name, address in _list_ipv4():
-        # An alias is called eth0:1.
+        # An alias has a name such as eth0:1.
         card = numbers.get(name.partition(":")[0])
         if card is not None:
             cards.setdefault(address, set()).add(card)
@@ -40,10 +40,10 @@ def list_cards() -> dict[str, set[int]]:
 
 
 def _list_ipv4() -> list[tuple[str, str]]:
-    """Return the names of the network cards with the addresses that they have."""
+    """Return the names of the network cards with their IPv4 addresses."""
     room = bytearray(_MOST_ADDRESSES * _IFREQ.size)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        # The kernel is given the size and the address of the room, and writes to it.
+        # The kernel gets the size and the address of the buffer, and writes to it.
         view = (ctypes.c_char * len(room)).from_buffer(room)
         request = struct.pack("@iP", len(room), ctypes.addressof(view))
         size = struct.unpack("@iP", fcntl.ioctl(sock, _SIOCGIFCONF, request))[0]
@@ -56,9 +56,12 @@ def _list_ipv4() -> list[tuple[str, str]]:
 
 
 def find_mtu(src: Address, dst: Address) -> int:
-    """Return the largest IP packet that this machine sends from one to the other, 0 if unknown.
+    """Return the largest IP packet that this machine sends from ``src`` to ``dst``, in bytes.
 
-    That is what the network card takes, or less if the network has told so.
+    This is the MTU of the network card, or less if the network has reported a smaller one.
+
+    Returns:
+        The size, 0 if it is not known.
     """
     ipv6 = dst.is_ipv6
     with socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -69,12 +72,12 @@ def find_mtu(src: Address, dst: Address) -> int:
                 return sock.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU)
             return sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)
         except OSError:
-            # There is no way there now, which the link finds out.
+            # There is no route now, which the link reports.
             return 0
 
 
 def count_filtered() -> int:
-    """Return how many packets the kernel's reverse path filter has dropped, 0 if not known."""
+    """Return the number of packets that the reverse path filter dropped, 0 if not known."""
     try:
         lines = _NETSTAT.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a preflight makes of a file: what it opens, and what all files have to say alike."""
+"""The cluster file as a preflight opens it, and its settings that all hosts have to share."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from knet_trio.cluster import Cluster
 PING_INTERVAL: Final = 0.2
 """Seconds between two pings of a link's heartbeat, at most, so that links come up soon."""
 PONG_TIMEOUT: Final = 3.0
-"""Seconds that an answer is waited for, at least, so that slow paths can be measured."""
+"""Seconds to wait for a pong, at least, so that slow paths can be measured."""
 RECONNECT_INTERVAL: Final = 0.5
 """Seconds between two attempts to connect, at most, with a transport that has connections."""
 PMTUD_INTERVAL: Final = 1.0
-"""Seconds between two searches for the path MTU: a lost probe is made good by the next one."""
+"""Seconds between two searches for the path MTU; the next one makes up for a lost probe."""
 
 
 def prepare(cluster: Cluster) -> Cluster:
-    """Return the file with what it takes to measure in a short time.
+    """Return the cluster file with the timers of a preflight, to measure in a short time.
 
     Addresses, ports, the key and everything else that decides whether hosts understand each other
-    are those of the file. The MTU is searched for even if the file says one.
+    stay as in the file. PMTUd runs even if the file fixes the MTU.
     """
     return attrs.evolve(
         cluster,
@@ -47,7 +47,7 @@ def prepare(cluster: Cluster) -> Cluster:
 
 
 def list_settings(cluster: Cluster) -> dict[str, str]:
-    """Return what has to be the same on all hosts, as text. A key is not in it."""
+    """Return the settings that have to be the same on all hosts, as text, without the key."""
     settings = {
         "name": cluster.name,
         "policy": cluster.policy.value,
@@ -71,7 +71,7 @@ def list_settings(cluster: Cluster) -> dict[str, str]:
 
 
 def describe_crypto(cluster: Cluster) -> str:
-    """Return the names of the cipher and of the hash, or that there are none."""
+    """Return the names of the cipher and the hash, ``none`` without encryption."""
     if cluster.crypto is None:
         return "none"
     return f"{cluster.crypto.cipher} and {cluster.crypto.hash}"

@@ -1,4 +1,4 @@
-"""What the hosts tell each other, as records. ``knet_trio.control.codec`` makes JSON of them."""
+"""The records that hosts exchange. ``knet_trio.control.codec`` turns them into JSON."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import attrs
 
 VERSION = 1
-"""Of these records. Hosts with another one cannot be understood."""
+"""The version of these records. A host with another version is refused."""
 
 
 class PreflightPhase(enum.StrEnum):
-    """How far a host is. ``LEFT`` is one that was ended before its verdict."""
+    """The phase of a host. ``LEFT``: it was ended before its verdict."""
 
     WAITING = "waiting"
     MEASURING = "measuring"
@@ -23,43 +23,45 @@ class PreflightPhase(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class WayReport:
-    """What a host has found of a link to another host. Times are seconds, sizes bytes.
+    """The report of a host on a link to another host. Times are seconds, sizes bytes.
 
     Attributes:
-        host_id: The other host.
-        link_id: The link.
+        host_id: The id of the other host.
+        link_id: The id of the link.
         src: The own address.
-        dst: The address of the other host, empty if it is learnt and has not been.
-        has_address: Whether this machine has the own address.
-        connected: Whether the link was up when it was measured.
-        enabled: Whether the file says that it is used.
-        sent: How many pings were sent to measure it.
-        lost: How many of them were not answered.
-        latency: The median round trip, null without one.
-        latency_p99: What 99 % of the round trips did not exceed, null without one.
+        dst: The address of the other host, empty if it is learnt and not yet known.
+        has_address: True if this machine has the own address.
+        connected: True if the link was up when it was measured.
+        enabled: True if the link is enabled in the file.
+        sent: The number of pings sent to measure the link.
+        lost: The number of these pings that were not answered.
+        latency: The median round trip, null if no ping was answered.
+        latency_p99: The 99th percentile of the round trips, null if no ping was answered.
         timeout: The pong timeout of the file.
-        path_mtu: The largest IP packet that passes, 0 if that is not known.
-        own_mtu: The largest that this machine sends that way, 0 if that is not known.
-        told_mtu: The size that the network has told, 0 if it has told none.
-        step: In which steps ``path_mtu`` is found.
-        pings_sent: Pings sent since the beginning, those of the heartbeat included.
-        pings_heard: Pings of the other host that came from where they have to come from.
-        pongs_heard: Answers of the other host.
-        late: Answers that came too late to count.
-        unopened: Packets of the other host that no key here opens.
-        opened: Packets of the other host that were opened.
-        differs: Why, in the words of ``CryptoFault.differs``; empty if there are none.
-        sealed_by: With which cipher and hash a key of this host opens them; empty for none.
-        elsewhere: From where packets of the other host came instead, for this link.
-        astray: Packets of the other host that came to an address or port of another link here: the
-            number of that link, -1 for none.
-        arrived_on: The number of another link on whose network card packets of this link arrive,
+        path_mtu: The largest IP packet that passes, 0 if not known.
+        own_mtu: The largest IP packet that this machine sends to that address, 0 if not known.
+        told_mtu: The MTU that the network has reported, 0 if it has reported none.
+        step: The size of the steps in which ``path_mtu`` is found.
+        pings_sent: The number of pings sent since the beginning, with those of the heartbeat.
+        pings_heard: The number of pings of the other host that came from the expected address.
+        pongs_heard: The number of pongs of the other host.
+        late: The number of pongs that came too late to count.
+        unopened: The number of packets of the other host that no key here opens.
+        opened: The number of packets of the other host that were opened.
+        differs: Why packets were not opened, in the words of ``CryptoFault.differs``; empty if all
+            were.
+        sealed_by: The cipher and the hash with which a key of this host opens these packets; empty
+            for none.
+        elsewhere: The address that packets of the other host for this link came from instead.
+        astray: The id of the other link here to whose address or port packets of this link came,
             -1 for none.
-        other_id: Packets that came with an id that is none of the file's.
-        other_link: Packets that came for a link that there is not.
-        trouble: What this machine or the network said last, in words.
-        errno: The number of that, 0 for none.
-        local: Whether this machine said so.
+        arrived_on: The id of the other link on whose network card packets of this link arrive, -1
+            for none.
+        other_id: The number of packets that came with an id of no host in the file.
+        other_link: The number of packets that came for a link that does not exist.
+        trouble: The last error of this machine or the network, in words.
+        errno: The errno of this error, 0 for none.
+        local: True if this machine reported the error, not the network.
     """
 
     host_id: int
@@ -98,20 +100,21 @@ class WayReport:
 
 @attrs.frozen(kw_only=True)
 class HostNews:
-    """What a host says of itself.
+    """The news of a host: its state, its settings, and its report.
 
     Attributes:
         version: ``VERSION``.
-        host_id: Its id.
-        started: When it was started, in nanoseconds; a later life takes the place of an earlier.
-        number: How often it has said something.
-        phase: How far it is, the value of a ``PreflightPhase``.
-        settings: What its file says that has to be the same everywhere, as text.
-        counted: Of which hosts it has counted the reports.
-        filtered: How many packets its machine dropped since their addresses were not expected where
-            they came in (the kernel's reverse path filter).
-        interval: Seconds from one ping to the next as it was measured.
-        ways: What it has found.
+        host_id: The id of the host.
+        started: When the preflight was started there, in nanoseconds since the epoch; news of a
+            later start replaces news of an earlier one.
+        number: How often the host has published news.
+        phase: The phase of the host, the value of a ``PreflightPhase``.
+        settings: The settings of its file that have to be the same on all hosts, as text.
+        counted: The ids of the hosts whose reports it counts.
+        filtered: The number of packets that the kernel's reverse path filter dropped there, since
+            their source addresses belong to another network card.
+        interval: The seconds from one ping to the next, in the measurement.
+        ways: The report: each link to each other host.
     """
 
     version: int
@@ -127,26 +130,27 @@ class HostNews:
 
     @property
     def age(self) -> tuple[int, int]:
-        """What is compared to tell which of two is newer."""
+        """The start and the number, which order the news of a host."""
         return self.started, self.number
 
     @property
     def has_measured(self) -> bool:
-        """Whether its ways have been measured."""
+        """True if the report is there."""
         return self.phase in (PreflightPhase.MEASURED, PreflightPhase.DONE)
 
 
 @attrs.frozen(kw_only=True)
 class NewsQuestion:
-    """What a host asks another one for.
+    """A question for news.
 
     Attributes:
         version: ``VERSION``.
-        known: The ages of what it knows, by host ids: ``started`` and ``number``.
-        wanted: The ids of the hosts whose news it wants; those of the host that is asked always.
-        hold: For how many seconds the answer may wait for news.
-        bye: Whether it has its verdict, and leaves.
-        news: What it says of itself, null if the other one has been told.
+        known: The ages of the news that the asking host knows, by host ids: ``started`` and
+            ``number``.
+        wanted: The ids of the hosts whose news it wants, beside the host that it asks.
+        hold: The seconds for which the answer may wait for news.
+        bye: True if the asking host has its verdict and leaves.
+        news: Its own news, null if the other host has them already.
     """
 
     version: int
@@ -159,10 +163,10 @@ class NewsQuestion:
 
 @attrs.frozen(kw_only=True)
 class NewsAnswer:
-    """What the other one answers.
+    """An answer to a question for news.
 
     Attributes:
-        news: What is newer than what was known.
+        news: The news that the asking host did not know.
     """
 
     news: tuple[HostNews, ...]

@@ -1,4 +1,4 @@
-"""One verdict of what all hosts have found: made on each host, and the same on each."""
+"""The verdict on the reports of all hosts: computed on each host, and the same on each."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ MISSING: Final = 3
 
 _MOST_DIFFERENCES: Final = 4
 _ORDER: Final = {Severity.FAULT: 0, Severity.WARNING: 1, Severity.OK: 2}
-# So many packets may be of something else.
+# Up to this number, packets may belong to other programs.
 _MOST_FILTERED: Final = 2
-# Of what differs, what is said first.
+# The findings by ``CryptoFault.differs``, the first to report first.
 _SEALINGS: Final[Mapping[str, FindingCode]] = {
     "clear": FindingCode.CRYPTO_OFF,
     "sealed": FindingCode.CRYPTO_OFF,
@@ -39,10 +39,10 @@ _SEALINGS: Final[Mapping[str, FindingCode]] = {
     "cipher": FindingCode.CIPHER_MISMATCH,
     "key": FindingCode.KEY_MISMATCH,
 }
-# What to say of each beside the hosts, if nothing better is known, and what to do.
+# The text of each such finding, if no names are known, and the remedy.
 _SEALING_WORDS: Final[Mapping[FindingCode, tuple[str, str]]] = {
     FindingCode.CRYPTO_OFF: (
-        "one side seals its packets, and the other one sends in the clear",
+        "one side encrypts its packets, and the other side sends in the clear",
         "set the same key, cipher and hash on all hosts",
     ),
     FindingCode.HASH_MISMATCH: (
@@ -62,13 +62,13 @@ _SEALING_WORDS: Final[Mapping[FindingCode, tuple[str, str]]] = {
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """A link from a host to another one, as it is in the table.
+    """A row of the table: a link from one host to another.
 
     Attributes:
-        source: The host.
-        target: The other one.
-        link_id: The link.
-        way: What the host has found, None if it has told nothing.
+        source: The host that reports.
+        target: The other host.
+        link_id: The id of the link.
+        way: The report of the host, None if there is none.
     """
 
     source: ClusterHost
@@ -78,7 +78,7 @@ class Row:
 
     @property
     def state(self) -> str:
-        """In one word, how it is."""
+        """The state of the link in one word."""
         if self.way is None:
             return "unknown"
         if not self.way.enabled:
@@ -105,13 +105,13 @@ class Row:
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """What is to be said.
+    """The verdict of a preflight.
 
     Attributes:
-        rows: Every link from every host to every other one.
-        findings: What is wrong, the worst first.
-        missing: The ids of hosts that did not come.
-        interval: Seconds from one ping to the next.
+        rows: Every link from every host to every other host.
+        findings: The findings, the worst first.
+        missing: The ids of the hosts that did not come.
+        interval: The seconds from one ping to the next.
     """
 
     rows: tuple[Row, ...]
@@ -128,12 +128,12 @@ class Verdict:
 
 
 def judge(cluster: Cluster, news: Mapping[int, HostNews], left: Iterable[int] = ()) -> Verdict:
-    """Return the verdict.
+    """Return the verdict on the reports.
 
     Args:
-        cluster: The file.
-        news: What the hosts have found that count, by their ids.
-        left: The ids of hosts that were there, and have not told what they found.
+        cluster: The cluster file.
+        news: The news of the hosts that count, by their ids.
+        left: The ids of hosts that were there and have not reported.
     """
     judging = _Judging(cluster, news, frozenset(left))
     findings = {(found.code, found.where): found for found in judging.find()}
@@ -148,9 +148,12 @@ def judge(cluster: Cluster, news: Mapping[int, HostNews], left: Iterable[int] = 
 
 @attrs.frozen
 class _Sealing:
-    """Two hosts of which one, or both, cannot open what the other sends.
+    """Two hosts that cannot open each other's packets, in one or both directions.
 
-    ``seals`` is what each of them seals with, by host ids, as far as that is known.
+    Attributes:
+        pair: The ids of the two hosts.
+        code: The code of the finding.
+        seals: The cipher and the hash that a host uses, by host ids, as far as known.
     """
 
     pair: frozenset[int]
@@ -178,7 +181,7 @@ class _Judging:
         self.missing: set[int] = set()
 
     def find(self) -> Iterator[Finding]:
-        """Yield all findings, some more than once."""
+        """Yield all findings, some repeatedly."""
         for one, other in combinations(sorted(self._hosts), 2):
             yield from self._find_between(one, other)
         for host_id in sorted(self._hosts.keys() - self._news.keys()):
@@ -188,7 +191,7 @@ class _Judging:
         yield from self._find_settings()
 
     def list_rows(self) -> Iterator[Row]:
-        """Yield a row for each link from each host to each other one."""
+        """Yield a row for each link from each host to each other host."""
         for source in self._hosts.values():
             for target in self._hosts.values():
                 if source is target:
@@ -200,7 +203,7 @@ class _Judging:
     # Two hosts.
 
     def _find_between(self, one: int, other: int) -> Iterator[Finding]:
-        """Yield what is wrong between two hosts, at least one of which has told what it found."""
+        """Yield the findings between two hosts, of which at least one has reported."""
         if self._left & {one, other}:
             return
         sealing = self._find_sealing(one, other)
@@ -217,9 +220,9 @@ class _Judging:
                     yield judge_down(pair)
 
     def _is_heard_alone(self, pairs: list[Pair]) -> bool:
-        """Return whether a host that has told nothing is there: something of it was heard.
+        """Return whether a host without a report is there, since its packets were heard.
 
-        If a link to it is up, it is not this command that runs there.
+        If a link to it is up, another program than this command runs there.
         """
         ways = [way for pair in pairs for way in pair.ways]
         if any(way.connected for way in ways):
@@ -232,7 +235,7 @@ class _Judging:
             {link.link_id: link.address for link in self._hosts[host_id].links}
             for host_id in (one, other)
         ]
-        # Of two that are learnt neither could begin.
+        # With two learnt addresses neither host could begin.
         return [
             link_id
             for link_id in ends[0]
@@ -257,10 +260,10 @@ class _Judging:
         way = self._ways.get((host_id, other, link_id))
         return End(label(host), host.name, way, addresses)
 
-    # Hosts that have told nothing.
+    # Hosts without a report.
 
     def _find_absence(self, host_id: int) -> Iterator[Finding]:
-        """Yield that a host did not come, if nothing shows that it has."""
+        """Yield the finding that a host did not come, unless there are signs of it."""
         if any(host_id in sealing.pair for sealing in self._sealings):
             return
         pairs = [
@@ -272,16 +275,16 @@ class _Judging:
             return
         self.missing.add(host_id)
         ways = [way for pair in pairs for way in pair.ways]
-        code, text = FindingCode.HOST_MISSING, "nothing came from it"
+        code, text = FindingCode.HOST_MISSING, "nothing came from this host"
         remedy = "start preflight on it"
         told = [way for way in ways if way.errno]
         numbers = {way.errno for way in told}
         if host_id in self._left:
             code = FindingCode.HOST_LEFT
-            text = "it came, and was ended before it told what it found"
+            text = "its preflight started, and was ended before it reported"
             remedy = "start preflight on all hosts again"
         elif any(way.connected for way in ways):
-            text = "it answers pings, and no preflight answers there: something else has its port"
+            text = "it answers pings, but no preflight answers: another program has its port"
             remedy = (
                 "stop corosync on it (systemctl stop corosync), then start preflight; if that runs"
                 " there, compare service_channel in the files"
@@ -320,7 +323,7 @@ class _Judging:
         return _Sealing(frozenset({one, other}), code, known)
 
     def _find_sealings(self) -> Iterator[Finding]:
-        """Yield a finding for one host that nobody understands, or for each two hosts."""
+        """Yield one finding if a single host is the cause, else one for each two hosts."""
         for code in _SEALING_WORDS:
             found = [sealing for sealing in self._sealings if sealing.code == code]
             common = frozenset[int].intersection(*(each.pair for each in found)) if found else ()
@@ -334,9 +337,9 @@ class _Judging:
         others = [host for host in everybody if host not in common] if len(common) == 1 else []
         where = " and ".join(label(self._hosts[host]) for host in common)
         names = ", ".join(self._hosts[host].name for host in others)
-        heard = "packets come, but neither opens what the other one sends"
+        heard = "packets come, but neither host can open those of the other"
         if others:
-            heard = f"packets come, but it opens nothing of {names}, nor they of it"
+            heard = f"packets come, but it cannot open those of {names}, nor they its packets"
         seals: dict[int, str] = {}
         for each in group:
             seals.update(each.seals)
@@ -353,7 +356,7 @@ class _Judging:
         if len(self._news) < 2:
             return
         files = {host: tuple(sorted(told.settings.items())) for host, told in self._news.items()}
-        # What most have; of as many, what the first host has.
+        # The file of most hosts; of equally many, that of the first host.
         counts = Counter(files.values())
         usual = min(files, key=lambda host: (-counts[files[host]], host))
         wanted = self._news[usual].settings
@@ -373,13 +376,13 @@ class _Judging:
                 severity=Severity.FAULT,
                 code=FindingCode.FILE_MISMATCH,
                 where=label(self._hosts[host_id]),
-                text=f"its file is not that of {self._hosts[usual].name}: {shown}"
+                text=f"its file differs from that of {self._hosts[usual].name}: {shown}"
                 + (f"; and {more} more" if more > 0 else ""),
                 remedy="copy the same file to all hosts",
             )
 
     def _find_settings(self) -> Iterator[Finding]:
-        """Yield what the file asks for and the network, or a host, does not take."""
+        """Yield findings on an MTU that is too large, and on the reverse path filter."""
         for host_id, told in sorted(self._news.items()):
             where = label(self._hosts[host_id])
             wanted = told.settings.get("mtu", "")
@@ -406,5 +409,5 @@ class _Judging:
 
 
 def label(host: ClusterHost) -> str:
-    """Return a host as findings name it."""
+    """Return the name of a host in findings."""
     return title_of(host.host_id, host.name)

@@ -1,4 +1,4 @@
-"""What one host finds of its links to another one: whether they work, and if not, why."""
+"""The measurements of one host on its links: whether they work, and if not, why."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from knet_trio.cluster import Cluster
 from knet_trio.cluster._own_host import has_address
 
 RECENT: Final = 1.5
-"""Seconds for which what the network says of a link is of interest."""
+"""Seconds for which a network error of a link is of interest."""
 LOOK_EVERY: Final = 0.1
-"""Seconds between two looks at something that no event tells of."""
+"""Seconds between two checks of a state without an event."""
 
-# Why packets of another host that come from elsewhere are refused.
+# The causes for which packets of a host from another address are dropped.
 _FROM_ELSEWHERE: Final = (DropCause.ACCESS_LIST, DropCause.UNKNOWN_ADDRESS)
-# Links that are looked at before others get their turns.
+# Links to check before other tasks run.
 _IN_ONE_TURN: Final = 20
 _BLOCK: Final = 16
 _SLOT: Final = 1
@@ -47,17 +47,18 @@ _NO_BLOCKS: Final = ("-ctr", "none")
 
 @attrs.define(eq=False)
 class WatchedLink:
-    """A link, and what was measured of it.
+    """A link and its measurements.
 
     Attributes:
         link: The link.
         timeout: The pong timeout of the file, in seconds.
-        own_mtu: The largest IP packet that this machine sends that way, in bytes, 0 if unknown.
-        path_mtu: The largest of ours that has passed, 0 if unknown.
-        step: In which steps of bytes ours come.
-        sent: How many pings measured it.
-        trips: The round trips of those that were answered, in seconds.
-        was_up: Whether it was up when that began.
+        own_mtu: The largest IP packet that this machine sends to its address, in bytes, 0 if
+            unknown.
+        step: The step from one size of our packets to the next, in bytes.
+        path_mtu: The largest of our packets that has passed, in bytes, 0 if unknown.
+        sent: The number of pings that measured the link.
+        trips: The round trips of the answered pings, in seconds.
+        was_up: True if the link was up when the measurement began.
     """
 
     link: Link
@@ -71,22 +72,25 @@ class WatchedLink:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether less passes than this machine sends."""
+        """True if the path takes smaller packets than this machine sends."""
         return 0 < self.path_mtu <= self.own_mtu - self.step
 
     @property
     def host_id(self) -> int:
-        """The id of the host that it leads to."""
+        """The id of the host at the other end."""
         return self.link.host.host_id
 
 
 class Watch:
-    """Watches the links of a handle.
+    """The measurements of a host.
 
     Args:
-        handle: The handle, opened with what ``prepare`` made of the file.
-        cluster: The file as it is.
-        ears: What listens beside the links.
+        handle: The handle, opened with the file that ``prepare`` returned.
+        cluster: The cluster file as it is.
+        ears: The sockets beside the links.
+
+    Attributes:
+        links: All links.
     """
 
     def __init__(self, handle: Handle, cluster: Cluster, ears: Ears) -> None:
@@ -94,7 +98,7 @@ class Watch:
         self._began = trio.current_time()
         self._cluster = cluster
         self._ears = ears
-        # When hosts were heard first that are not understood.
+        # When a host that cannot be understood was first heard, by host ids.
         self._heard_since: dict[int, float] = {}
         timeouts = {link.link_id: link.pong_timeout for link in cluster.links}
         step = _find_step(cluster)
@@ -108,10 +112,10 @@ class Watch:
             self._by_host.setdefault(watched.host_id, []).append(watched)
 
     def shows_life(self, host_id: int) -> bool:
-        """Return whether something of a host comes, for so long that it should be understood.
+        """Return whether a host is heard for longer than a link takes to come up.
 
-        It has another key, or its packets go astray, or those to it do not arrive. If a link to it
-        is up, it is waited for: it may be that corosync still runs there.
+        It has another key, or its links lead to wrong addresses, or packets to it are lost. If a
+        link to it is up, the result is False, to wait for it: corosync may still run there.
         """
         links = self._by_host.get(host_id, [])
         if not any(map(self._is_heard, links)) or any(w.link.status.connected for w in links):
@@ -129,10 +133,10 @@ class Watch:
         return any(signs) or heard.astray >= 0 or with_wrong_ids > 0
 
     async def settle(self, come: Callable[[], AbstractSet[int]]) -> None:
-        """Wait until the links to hosts that are there are up, for as long as that may take.
+        """Wait until each link is up, or has had the time that it may take.
 
         Args:
-            come: Returns the ids of the hosts that have come, and not left again.
+            come: Returns the ids of the hosts that have come and not left again.
         """
         began = trio.current_time()
         here: AbstractSet[int] = frozenset()
@@ -151,7 +155,7 @@ class Watch:
             await trio.sleep(LOOK_EVERY)
 
     async def _is_so_for_all(self, condition: Callable[[WatchedLink], bool]) -> bool:
-        """Return whether ``condition`` holds for all links, of which there may be thousands."""
+        """Return whether ``condition`` holds for all links; there may be thousands."""
         for number, watched in enumerate(self.links):
             if number % _IN_ONE_TURN == 0:
                 await trio.lowlevel.checkpoint()
@@ -160,13 +164,13 @@ class Watch:
         return True
 
     async def measure(self, count: int, interval: float) -> None:
-        """Ping over every link that is up, and see what the path MTUs are.
+        """Ping over every link that is up, and read the path MTUs.
 
-        It takes as long if none is up: the others need some time to hear this host.
+        Takes as long if no link is up: the other hosts need time to hear this host.
 
         Args:
-            count: How many pings there are over each.
-            interval: Seconds from one to the next.
+            count: The number of pings over each link.
+            interval: The seconds from one ping to the next.
         """
         async with trio.open_nursery() as looking:
             looking.start_soon(self._look_at_mtus)
@@ -176,7 +180,7 @@ class Watch:
                     if number % _IN_ONE_TURN == 0:
                         await trio.lowlevel.checkpoint()
                     watched.was_up = watched.link.status.connected
-                    # Not all at once.
+                    # The links are pinged at different moments.
                     offset = interval * number / len(self.links)
                     if watched.was_up:
                         nursery.start_soon(_ping, watched, count, interval, offset)
@@ -185,17 +189,17 @@ class Watch:
         await self._take_mtus()
 
     def open_stream_cipher(self) -> None:
-        """Have this host open what others send by ``refine``."""
+        """Set the stream cipher, so that this host opens the packets of others in ``refine``."""
         crypto = self._cluster.crypto
         if crypto is not None and self._can_refine:
             stream = attrs.evolve(crypto, cipher=f"{crypto.cipher.removesuffix('-cbc')}-ctr")
             self._handle.set_crypto(stream, _STREAM_SLOT)
 
     async def refine(self) -> None:
-        """Find the path MTUs to the byte, where less passes than this machine sends.
+        """Find the path MTUs to the byte, where a path takes less than this machine sends.
 
-        Packets come in steps of the cipher's blocks. A stream cipher with the same key has none,
-        and all hosts open it after ``open_stream_cipher``.
+        A block cipher pads packets to whole blocks. A stream cipher with the same key does not, and
+        all hosts open its packets after ``open_stream_cipher``.
         """
         narrow = [w for w in self.links if w.is_narrow and w.link.status.connected]
         if not narrow or not self._can_refine:
@@ -209,7 +213,7 @@ class Watch:
                 break
         for watched in narrow:
             found = watched.link.diagnose().path_mtu or 0
-            # Unless the other host does not open it, or a probe was lost by chance.
+            # Less: the other host did not open the probe, or it was lost by chance.
             if found >= watched.path_mtu:
                 watched.path_mtu, watched.step = found, 1
         self._handle.use_crypto(_SLOT)
@@ -225,7 +229,7 @@ class Watch:
             await trio.sleep(LOOK_EVERY)
 
     async def _take_mtus(self) -> None:
-        """Keep the largest, since a search may have lost a probe by chance."""
+        """Keep the largest path MTUs, since a search may lose a probe by chance."""
         for watched in self.links:
             watched.path_mtu = max(watched.path_mtu, watched.link.diagnose().path_mtu or 0)
             await trio.lowlevel.checkpoint()
@@ -247,7 +251,7 @@ class Watch:
             await trio.sleep(LOOK_EVERY)
 
     async def report(self) -> tuple[WayReport, ...]:
-        """Return what was found."""
+        """Return the report on each link."""
         ways: list[WayReport] = []
         for watched in self.links:
             ways.append(self._report_link(watched))
@@ -265,7 +269,7 @@ class Watch:
         own_mtu = _find_own_mtu(link)
         word = _read_word(fault)
         if word is not None:
-            # What the sockets beside the links say went astray, too.
+            # An announcement from a socket beside the links came to a link: it leads astray, too.
             fault = None
             if word.host_id == host_id and word.link_id != link.link_id:
                 heard = Astray(astray=word.link_id)
@@ -306,12 +310,12 @@ class Watch:
 
 
 def _count(found: LinkDiagnosis, *causes: DropCause) -> int:
-    """Return how many packets were dropped for these causes."""
+    """Return the number of packets dropped for these causes."""
     return sum(found.drops[cause].count for cause in causes if cause in found.drops)
 
 
 def _find_elsewhere(found: LinkDiagnosis) -> str | None:
-    """Return from where packets of the peer come, if not from where the link leads to."""
+    """Return the address that packets of the peer come from, None if it is the expected one."""
     if found.heard_from is not None:
         return found.heard_from
     for cause in _FROM_ELSEWHERE:
@@ -322,19 +326,19 @@ def _find_elsewhere(found: LinkDiagnosis) -> str | None:
 
 
 def _read_word(fault: CryptoFault | None) -> Word | None:
-    """Return what a socket beside the links said, if it came to one of a link."""
+    """Return the announcement of a socket beside the links that came to a link, None for none."""
     return None if fault is None else read_word(bytes.fromhex(fault.datagram))
 
 
 def _name_seal(fault: CryptoFault) -> str:
-    """Return the cipher and the hash that a key of this host opens packets with."""
+    """Return the cipher and the hash with which a key of this host opens packets, else ""."""
     if fault.hash is None:
         return ""
     return f"{fault.cipher or 'another cipher'} and {fault.hash}"
 
 
 async def _ping(watched: WatchedLink, count: int, interval: float, offset: float) -> None:
-    """Send pings over a link, without waiting for the answer to one before the next."""
+    """Send pings over a link at regular intervals, without waiting for their answers."""
     began = trio.current_time() + offset
     async with trio.open_nursery() as nursery:
         for number in range(count):
@@ -350,28 +354,28 @@ async def _ping_once(watched: WatchedLink) -> None:
 
 
 def _patience(link: Link) -> float:
-    """Return how many seconds a link may take to come up, longer if something is heard of it."""
+    """Return the seconds that a link may take to come up, more if it got pongs."""
     config, stats = link.config, link.status.stats
     usual = _usual_patience(link)
     return usual + config.pong_timeout if stats.rx_pong_packets else usual
 
 
 def _usual_patience(link: Link) -> float:
-    """Return how many seconds a link takes to come up, and some more."""
+    """Return the seconds that a link takes to come up, with a reserve."""
     config = link.config
-    # It may just have been tried when the other host was not there yet.
+    # An attempt may have failed just before the other host was there.
     connecting = 2 * RECONNECT_INTERVAL if config.transport == "sctp" else 0.0
     return (config.pong_count + 3) * config.ping_interval + 0.5 + connecting
 
 
 def _find_step(cluster: Cluster) -> int:
-    """Return in which steps of bytes packets come with the cipher of the file."""
+    """Return the step from one packet size to the next, in bytes: the cipher's block size, or 1."""
     crypto = cluster.crypto
     return 1 if crypto is None or crypto.cipher.endswith(_NO_BLOCKS) else _BLOCK
 
 
 def _fill(watched: WatchedLink) -> int:
-    """Return the path MTU: all that this machine sends, since no packet of ours comes nearer."""
+    """Return this machine's MTU, which no larger packet of ours fits in; 0 if none has passed."""
     return watched.own_mtu if watched.path_mtu else 0
 
 

@@ -133,13 +133,13 @@ def judge_link(one: dict[str, Any], other: dict[str, Any]) -> Finding:
         (
             {"errno": errno.ECONNREFUSED, "trouble": "refused"},
             "no-connection",
-            "alpha is refused at 10.0.0.2:5405: nobody takes SCTP",
+            "alpha is refused at 10.0.0.2:5405: nothing accepts SCTP",
             "compare transports and ports",
         ),
         (
             {"errno": errno.ENOPROTOOPT, "trouble": "Protocol not available"},
             "no-connection",
-            "alpha is told at 10.0.0.2:5405 that beta has no SCTP",
+            "10.0.0.2:5405 reports to alpha that beta has no SCTP",
             "modprobe sctp",
         ),
         ({"opened": 9}, "one-way", "what beta sends arrives", "let SCTP (IP protocol 132) to"),
@@ -168,7 +168,7 @@ def test_nothing_is_wrong() -> None:
             {**SILENT, "errno": errno.EPERM, "trouble": "Operation not permitted"},
             SILENT,
             "port-filtered",
-            "alpha is told: Operation not permitted",
+            "alpha gets the error: Operation not permitted",
         ),
         (
             SILENT,
@@ -221,7 +221,7 @@ def test_nothing_is_wrong() -> None:
         ),
         ({**SILENT, "elsewhere": "10.0.0.2:5999"}, SILENT, "address-mismatch", ":5999"),
         ({**SILENT, "other_id": 3}, SILENT, "host-id-mismatch", "the id of another host"),
-        ({**SILENT, "other_link": 3}, SILENT, "link-id-mismatch", "a link that there is not"),
+        ({**SILENT, "other_link": 3}, SILENT, "link-id-mismatch", "a link that does not exist"),
         (
             {**GOOD, "lost": 6},
             {**GOOD, "lost": 5},
@@ -317,9 +317,9 @@ def test_a_host_that_is_absent() -> None:
     refused = {**SILENT, "errno": errno.ECONNREFUSED, "trouble": "refused"}
     silent = {f"w{one}3_{link}": SILENT for one in (1, 2) for link in (0, 1)}
     for ways, words in (
-        (silent, "nothing came from it"),
+        (silent, "nothing came from this host"),
         (dict.fromkeys(silent, refused), "nothing listens"),
-        ({}, "something else has its port"),
+        ({}, "another program has its port"),
     ):
         verdict = judge(make_cluster(), make_news((1, 2), **ways))
         assert (verdict.missing, verdict.status) == ((3,), 3)
@@ -364,7 +364,7 @@ def test_another_file() -> None:
     news[1] = attrs.evolve(news[1], settings=other)
     finding = only(judge(make_cluster(), news))
     assert (finding.code, finding.where) == ("file-mismatch", "host 1 (alpha)")
-    assert "its file is not that of beta" in finding.text
+    assert "its file differs from that of beta" in finding.text
     assert "policy is active in place of passive" in finding.text
 
 
