@@ -1,7 +1,8 @@
-"""The first step of the way in where a crypto slot is of model ``aead``.
+"""The first step of the way in while a crypto slot is of model ``aead``.
 
-Such an envelope says whose it is, and there is more to ask than whether it opens: which life of its
-host sealed it, and whether it came before. What is not of that model is tried with the other slot.
+The header of such an envelope names its sender. Two more checks belong to opening it: which life of
+that host sealed it, and whether it is a copy. A packet of another model is opened with the other
+slot.
 """
 
 from __future__ import annotations
@@ -36,26 +37,26 @@ _COUNTED: Final = Struct(f">{PREFIX_SIZE}sHI")
 _SHORTEST: Final = OVERHEAD + 1
 
 _MOST_KNOWN: Final = 4096
-"""How many keys are at hand in the short way: one to this host and one to all, for each sender."""
+"""The most keys that the short way keeps. Each sender has two: to this host, and to all hosts."""
 
 _PING_ENVELOPE: Final = PING_SIZE + OVERHEAD
-"""Bytes of a ping or pong on the wire. Of a life that is not confirmed nothing else is opened."""
+"""Bytes of a ping or pong on the wire. Until a life is confirmed, nothing else of it is opened."""
 
 _OTHER_LIFE: Final = (
-    "it is a recording of an earlier life, or this host has not heard yet that it has started again"
+    "it is a recording of an earlier life, or the host has restarted and not answered a ping yet"
 )
-_NO_LIFE: Final = "nothing of it has answered a ping of this host yet"
-_EARLIER: Final = "it was sealed before that host answered, and is late or a recording"
-_OTHER_SENDER: Final = "the sender that it names is not the one that sealed it"
-_WRONG_TAG: Final = "it names the key of a life of host %d, and its tag is not right"
+_NO_LIFE: Final = "that host has not answered a ping of this host yet"
+_EARLIER: Final = "it was sealed before that host answered a ping: it is late, or a recording"
+_OTHER_SENDER: Final = "the sender inside it is not the host that sealed it"
+_WRONG_TAG: Final = "it names a key of host %d, and its tag is wrong"
 
 
 class OpenedEnvelope(NamedTuple):
-    """A packet that may be taken, as far as its envelope says.
+    """A packet whose envelope has passed all checks.
 
     Attributes:
         packet: The packet.
-        credentials: By what its sender is believed.
+        credentials: The proof of its sender.
     """
 
     packet: bytes
@@ -63,11 +64,11 @@ class OpenedEnvelope(NamedTuple):
 
 
 class OpenedRun(NamedTuple):
-    """Packets of the life that is confirmed, none of which came before.
+    """Packets of a confirmed life, without copies.
 
     Attributes:
         packets: The packets.
-        credentials: By what their sender is believed.
+        credentials: The proof of their sender.
     """
 
     packets: list[bytes]
@@ -75,11 +76,11 @@ class OpenedRun(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """The key of an epoch of a life, for envelopes that begin alike.
+    """The key of one epoch of a life, for envelopes with the same prefix.
 
     Attributes:
-        host: Their sender.
-        trust: What is known of it by their slot.
+        host: The sender.
+        trust: The keys and the confirmed life of the sender in the slot.
         life: The life.
         epoch: The epoch.
         key: The key.
@@ -93,18 +94,18 @@ class _Known(NamedTuple):
 
 
 class _Fitting(NamedTuple):
-    """The key that an envelope names."""
+    """The key that the header of an envelope names."""
 
     trust: SlotTrust
     key: PacketKey
 
 
 class AeadOpening:
-    """Opens what comes in while a slot is of model ``aead``.
+    """Opens datagrams while a slot is of model ``aead``.
 
     Args:
         handle: The handle.
-        refuse: Called with an error, the datagram, and where it came from.
+        refuse: Called with an error, the datagram and its source.
     """
 
     def __init__(
@@ -113,13 +114,12 @@ class AeadOpening:
         self._handle = handle
         self._context = handle.context
         self._refuse = refuse
-        # Of the lives that are believed, by what stands before the counter: the short way for what
-        # comes most.
+        # Confirmed lives, by the bytes before the counter: the short way for most packets.
         self._known: dict[bytes, _Known] = {}
         handle.on_keys_lost = self._known.clear
 
     def open_untrusted(self, datagram: bytes, source: Address) -> OpenedEnvelope | None:
-        """Return the packet in ``datagram``; None, and counted, if it goes no further."""
+        """Return the packet in ``datagram``, None if it was dropped and counted."""
         known = self._known.get(datagram[:PREFIX_SIZE])
         if known is not None and len(datagram) > OVERHEAD:
             counter = int.from_bytes(datagram[PREFIX_SIZE:HEADER_SIZE], "big")
@@ -157,22 +157,23 @@ class AeadOpening:
         return OpenedEnvelope(opened, Credentials(crypto.answering(datagram, opened)))
 
     def open_run_untrusted(self, train: bytes, size: int) -> OpenedRun | None:
-        """Return the packets of a train that one host sealed one after the other, if all open.
+        """Return the packets of a train that one host sealed one after the other.
+
+        The caller checks that the sender named inside the packets is the same.
 
         Args:
             train: The envelopes.
-            size: The bytes of each; the last may have fewer.
+            size: The size of each, in bytes; the last may be shorter.
 
         Returns:
-            None if something is out of the ordinary, or the first of its kind. Then
-            ``open_untrusted`` finds out what, and nothing is counted here. Who says inside that he
-            has sent them is for the caller to look at.
+            None if one does not open or is unusual, or if their key is not known here yet. Nothing
+            is counted then: pass each envelope to ``open_untrusted``.
         """
         prefix = train[:PREFIX_SIZE]
         known = self._known.get(prefix)
         if known is None:
             return None
-        # The last may be shorter, but not too short for an envelope.
+        # The last one may be shorter, but not too short for an envelope.
         if size < _SHORTEST or 0 < len(train) % size < _SHORTEST:
             return None
         counters: list[int] = []
@@ -180,7 +181,7 @@ class AeadOpening:
         for start in range(0, len(train), size):
             begins, high, low = _COUNTED.unpack_from(train, start)
             counter = high << 32 | low
-            # All are of one key: the check before the counter is that of its epoch.
+            # The same prefix means the same key: it contains the check of the epoch.
             if counter <= last or begins != prefix:
                 return None
             counters.append(counter)
@@ -197,7 +198,7 @@ class AeadOpening:
         return OpenedRun(packets, Credentials(trust.sealer, trust, life, counters))
 
     def _is_usable(self, known: _Known, counter: int) -> bool:
-        """Whether ``known`` is still so, and is about the epoch of ``counter``."""
+        """Return whether ``known`` is still valid, and for the epoch of ``counter``."""
         host, trust, _, epoch, _ = known
         return (
             counter >> EPOCH_BITS == epoch
@@ -216,7 +217,7 @@ class AeadOpening:
         return None
 
     def _is_of_a_stranger(self, header: EnvelopeHeader) -> bool:
-        """Whether a host that the handle does not have says that it has the key."""
+        """Return whether a header claims a key of this handle; its host is unknown here."""
         return any(one.schedule.fits_untrusted(header) for one in self._context.crypto.aead)
 
     def _open(
@@ -245,7 +246,7 @@ class AeadOpening:
         except PacketError:
             self._refuse_tag(host, datagram, source)
             return None
-        # Every packet begins with its sender. One that is too short is refused as that.
+        # Every packet begins with its sender. A packet that is too short is refused later.
         if len(packet) > COMMON_HEADER_SIZE and packet[2:4] != datagram[2:4]:
             self._refuse(PacketError(DropCause.MALFORMED, _OTHER_SENDER), datagram, source)
             return None
@@ -274,7 +275,7 @@ class AeadOpening:
         self._refuse(error, datagram, source)
 
     def _count_copy(self, host: HostState, datagram: bytes, source: Address) -> None:
-        """Count what came before: over another link of an active host, as a rule."""
+        """Count a copy, which usually came over another link of an active host."""
         link = host.admitted.get(source)
         if link is not None and (not self._context.access_lists or link.acl.accepts(source.host)):
             link.counters.received(Kind.DATA, 1, len(datagram) - OVERHEAD)

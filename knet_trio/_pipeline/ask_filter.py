@@ -1,4 +1,4 @@
-"""Calling the user's filter, which may do anything."""
+"""Calling the user's filter, with a check of its answer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from knet_trio.message import Drop, Filter, FilterPacket, FilterResult
 
 
 def ask_filter(decide: Filter, packet: FilterPacket) -> FilterResult:
-    """Return what the user's filter answers.
+    """Return the answer of the user's filter.
 
     Raises:
-        FilterError: It raised an exception, or its answer is not valid.
+        FilterError: The filter raised an exception, or its answer is not valid.
     """
     try:
         answer = cast("Callable[[FilterPacket], object]", decide)(packet)
         if not isinstance(answer, FilterResult):
-            raise TypeError(f"a filter answers Broadcast, Unicast or Drop, not {shown(answer)}")
+            raise TypeError(f"a filter returns Broadcast, Unicast or Drop, not {shown(answer)}")
         if not isinstance(answer, Drop) and answer.channel is not None:
             check_integer("channel", answer.channel, 0, MAX_CHANNELS - 1)
     except Exception as error:

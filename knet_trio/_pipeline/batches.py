@@ -1,7 +1,7 @@
-"""How many messages are handled together.
+"""Batches: messages that are handled together.
 
-A batch is little enough work for one turn of the loop, and enough to make the price of a hop or a
-system call small for each message.
+A batch is small enough for one turn of the loop, and large enough to make the cost of a task switch
+or a system call small for each message.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BATCH_BYTES: Final = 192 * 1024
 
 
 def pack(datas: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
-    """Yield ``datas`` in batches of at most 64 messages and 192 KiB, as they come."""
+    """Yield ``datas`` in batches of at most 64 messages and 192 KiB, while they come."""
     if isinstance(datas, Parted):
         each = max(1, min(BATCH_MESSAGES, BATCH_BYTES // max(datas.sizes)))
         for start in range(0, len(datas), each):
@@ -38,7 +38,7 @@ def pack(datas: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def cut(datas: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Yield at most 64 messages in batches: as one, unless they have more than 192 KiB."""
+    """Yield at most 64 messages as one batch, or as several if they exceed 192 KiB."""
     if len(datas) == 1 or sum(map(len, datas)) <= BATCH_BYTES:
         yield datas
     else:

@@ -1,9 +1,9 @@
 """The third step of the way out: messages are compressed, where that makes them smaller.
 
-Compressing takes time, and messages to the same hosts are compressed in their order. What goes to
-others does not wait for that: there is a lane for each set of hosts, and the work goes round them.
-What takes long is done by threads, and the lanes that need one wait in a line of their own, so that
-no others wait behind them.
+Compressing takes time, and messages to the same hosts are compressed in order. Messages to other
+hosts do not wait for them: each set of hosts has a lane, and the work goes round the lanes.
+Messages that take long are compressed by threads. The lanes that need a thread wait in a separate
+line, so that no other lane waits behind them.
 
 ::
 
@@ -33,11 +33,11 @@ Hosts = tuple[int, ...]
 
 
 class _Key(NamedTuple):
-    """What a lane is for.
+    """The key of a lane.
 
     Attributes:
         hosts: The hosts that its messages go to, sorted.
-        sync: Whether ``send_sync`` sends them, past what else waits for the hosts.
+        sync: True for messages of ``send_sync``, which pass those that wait for the hosts.
     """
 
     hosts: Hosts
@@ -45,11 +45,11 @@ class _Key(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """What a compressor made of a message.
+    """The result of compressing a message.
 
     Attributes:
-        data: The bytes.
-        elapsed: How many seconds it took.
+        data: The compressed bytes, or the message itself.
+        elapsed: The time it took, in seconds.
         error: Why it failed, None if it did not.
     """
 
@@ -64,7 +64,7 @@ class _Job:
     Attributes:
         key: The lane it is in.
         batch: The batch.
-        compression: How it is compressed.
+        compression: The compressor and its settings.
         on_done: Called when the batch may go on.
         made: The messages that are done, each with its wire id.
     """
@@ -82,17 +82,17 @@ class _Job:
 
     @property
     def done(self) -> bool:
-        """Whether all of its messages are done."""
+        """True if all messages are done."""
         return len(self.made) == len(self.batch.datas)
 
     @property
     def next(self) -> bytes:
-        """The next message to be worked on."""
+        """The next message to compress."""
         return self.batch.datas[len(self.made)]
 
     @property
     def needs_thread(self) -> bool:
-        """Whether its next message takes too long for a turn."""
+        """True if the next message takes too long for a turn."""
         return _needs_thread(self.compression, self.next)
 
 
@@ -100,8 +100,8 @@ class _Lane:
     """Batches to the same hosts.
 
     Attributes:
-        jobs: What waits, in order. The first one is worked on.
-        in_thread: That one, while a thread works on it; None while none does.
+        jobs: The jobs that wait, in order. The first one is worked on.
+        in_thread: The first job while a thread works on it, otherwise None.
     """
 
     __slots__ = ("in_thread", "jobs")
@@ -132,13 +132,14 @@ class _ThreadLine(Stage[_Key]):
 
 
 class CompressorStage(Stage[_Key]):
-    """Compresses batches that are in their lanes already, and holds up only those lanes.
+    """Compresses batches that are in the lanes of their hosts, and delays only those lanes.
 
-    Batches to the same hosts are compressed one after the other. Where there are others, the work
-    goes round them: some small messages, or one that needs a thread, at a time. A batch that is
-    dropped from all the lanes of hosts that it was in is dropped here too.
+    Batches to the same hosts are compressed one after the other. Between several sets of hosts the
+    work goes round: some small messages, or one that needs a thread, at a time. A batch that is
+    dropped from the lanes of all its hosts is dropped here too.
 
     Args:
+        context: The context of the handle.
         done: Called with the hosts of a batch when it may go on.
     """
 
@@ -149,15 +150,15 @@ class CompressorStage(Stage[_Key]):
         self._context = context
         self._done = done
         self._lanes: dict[_Key, _Lane] = {}
-        # A lane that has something, and that no thread works on, is in the line of this stage or
-        # in that one.
+        # A lane that is not empty, and that no thread works on, is in the line of this stage or in
+        # the line of that stage.
         self._threads = _ThreadLine(context.turns, self._work_in_thread)
 
     def compress_now(self, batch: Batch) -> bool:
         """Compress ``batch`` if that takes little time; it is counted when it enters its lanes.
 
         Returns:
-            Whether it is ready to be sent. If not, call ``submit`` once it is in its lanes.
+            True if the batch is ready to be sent. If not, call ``submit`` once it is in its lanes.
         """
         compression = self._compression
         threshold = compression.threshold
@@ -176,20 +177,26 @@ class CompressorStage(Stage[_Key]):
         """Compress ``batch``, which waits in the lanes of ``hosts``."""
         compression = self._context.compression
         if compression is None:
-            # It was turned off while the batch waited for room.
+            # Compression was turned off while the batch waited for room.
             batch.ready = True
             self._done(hosts)
             return
-        # The order of hosts changes as they go and come.
+        # The order of hosts changes when hosts are removed and added.
         key = _Key(tuple(sorted(hosts)), sync=False)
         job = _Job(key, batch, compression, partial(self._done, hosts))
         batch.on_dropped = partial(self._drop, job)
         self._add(job)
 
     async def compress(self, batch: Batch, hosts: Hosts, ended: trio.Event) -> None:
-        """Compress a batch that ``send_sync`` sends to ``hosts``, which is in no lane.
+        """Compress a batch of ``send_sync``, which is not in a lane.
 
-        It is not ready if the stage was closed, or ``ended`` set by somebody else, meanwhile.
+        Afterwards the batch is not ready if the stage was closed, or ``ended`` set by somebody
+        else.
+
+        Args:
+            batch: The batch.
+            hosts: The hosts that it goes to.
+            ended: Set when the batch is done, or when waiting is to end.
         """
         job = _Job(_Key(hosts, sync=True), batch, self._compression, ended.set)
         self._add(job)
@@ -202,7 +209,7 @@ class CompressorStage(Stage[_Key]):
         turns.resumed(before)
 
     def close(self) -> None:
-        """Take no more batches, and wake those who wait in ``compress``."""
+        """Take no more batches, and wake the tasks that wait in ``compress``."""
         super().close()
         self._threads.close()
         for key, lane in self._lanes.items():
@@ -233,13 +240,13 @@ class CompressorStage(Stage[_Key]):
     async def _work_in_thread(self, key: _Key) -> None:
         """Have a thread compress the next message of a lane.
 
-        It is one at a time, since what a thread does cannot be cancelled.
+        A thread gets one message at a time, since its work cannot be cancelled.
         """
         lane = self._lanes.get(key)
         if lane is None or lane.in_thread is not None:
             return
         job = lane.first
-        # What needed a thread may have been dropped while the lane waited here.
+        # The message that needed a thread may have been dropped while the lane waited here.
         if job.needs_thread:
             lane.in_thread = job
             before = self._turns.round
@@ -249,10 +256,10 @@ class CompressorStage(Stage[_Key]):
             except NoThreadError as error:
                 made = _Made(data, 0.0, error)
             self._turns.resumed(before)
-            # The thread went on when this was cancelled, and the sockets may be closed.
+            # The thread went on when this task was cancelled, and the sockets may be closed.
             await trio.lowlevel.checkpoint_if_cancelled()
             if lane.in_thread is not job:
-                # It was dropped, and others may be at work on what came after it.
+                # The job was dropped, and the lane may have gone on to its next job.
                 return
             lane.in_thread = None
             self._made(job, made)
@@ -261,7 +268,7 @@ class CompressorStage(Stage[_Key]):
     @property
     def _compression(self) -> Compression:
         compression = self._context.compression
-        assert compression is not None, "whoever has something compressed has looked"
+        assert compression is not None, "callers check that compression is on"
         return compression
 
     def _add(self, job: _Job) -> None:
@@ -278,12 +285,12 @@ class CompressorStage(Stage[_Key]):
             return
         del lane.jobs[job]
         if lane.in_thread is job:
-            # Nothing waits for what the thread makes.
+            # Nobody waits for the result of the thread.
             lane.in_thread = None
         self._line_up(job.key, lane)
 
     def _go_on(self, lane: _Lane, job: _Job) -> None:
-        """Line up a lane again, after a piece of ``job``, its first one."""
+        """Line up a lane again, after a piece of its first job."""
         if job.done:
             del lane.jobs[job]
             batch = job.batch
@@ -294,7 +301,7 @@ class CompressorStage(Stage[_Key]):
         self._line_up(job.key, lane)
 
     def _line_up(self, key: _Key, lane: _Lane) -> None:
-        """Put a lane into the line that it belongs in, if it has anything to do."""
+        """Put a lane into the line where it belongs, if it has work."""
         if not lane.jobs:
             del self._lanes[key]
         elif lane.in_thread is None:
@@ -305,7 +312,7 @@ class CompressorStage(Stage[_Key]):
         job.made.append(self._take(job.next, job.compression, made))
 
     def _take(self, data: bytes, compression: Compression, made: _Made) -> tuple[bytes, int]:
-        """Return the shorter form of ``data`` with its compression's wire id, and count it."""
+        """Return the shorter form of ``data`` with its wire id, and count the result."""
         smaller = len(made.data) < len(data)
         tried = self._tried(data, compression, made)
         self._context.counters.handed_over(tried, 0 if smaller else 1)
@@ -314,16 +321,16 @@ class CompressorStage(Stage[_Key]):
     def _tried(
         self, data: bytes, compression: Compression, made: _Made
     ) -> tuple[int, int, float] | None:
-        """Return the bytes of ``data`` before and after, and the seconds that it took.
+        """Return the size of ``data`` before and after, in bytes, and the time in seconds.
 
         Returns:
-            None if the compressor was not tried on it, or failed, which is counted.
+            None if the compressor was not tried, or if it failed, which is counted and logged.
         """
         if made.error is not None:
             self._context.counters.tx_failed_to_compress += 1
             self._context.log.error(
                 LogSubsystem.COMPRESS,
-                "a message is sent as it is, the compressor failed: %s",
+                "the compressor failed, a message is sent uncompressed: %s",
                 repr(made.error),
                 key="compressor failed",
                 cause=made.error,
@@ -334,7 +341,7 @@ class CompressorStage(Stage[_Key]):
 
 
 def _needs_thread(compression: Compression, data: bytes) -> bool:
-    """Whether compressing ``data`` takes too long for a turn."""
+    """Return whether compressing ``data`` takes too long for a turn."""
     size = len(data)
     if size <= compression.threshold:
         return False
@@ -343,13 +350,13 @@ def _needs_thread(compression: Compression, data: bytes) -> bool:
 
 
 def _compress(compression: Compression, data: bytes) -> _Made:
-    """Compress ``data`` if it is over the threshold. Has no side effects: threads do it too."""
+    """Compress ``data`` if it is over the threshold. Has no side effects: threads call it too."""
     if len(data) <= compression.threshold:
         return _Made(data, 0.0)
     began = time.perf_counter()
     try:
         smaller = compression.compressor.compress(data)
     except MemoryError as error:
-        # That concerns this message, and not the handle. Anything else is a bug.
+        # Too little memory concerns this message, not the handle. Any other error is a bug.
         return _Made(data, 0.0, error)
     return _Made(smaller, time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""Decompressing messages, which may come from anybody who can send data."""
+"""Decompressing messages, which may be hostile."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Opened(NamedTuple):
     """A decompressed message.
 
     Attributes:
-        data: Its bytes.
-        size: How many bytes it had before.
-        elapsed: How many seconds it took.
+        data: The message.
+        size: Its compressed size, in bytes.
+        elapsed: The time it took, in seconds.
     """
 
     data: bytes
@@ -27,17 +27,22 @@ class Opened(NamedTuple):
 
 
 class Decompression:
-    """Decompresses messages, whatever this host itself compresses with."""
+    """Decompresses messages of any algorithm, not only the one this host compresses with."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._decompressors = Decompressors()
 
     def find(self, wire_id: int, host_id: int) -> Compressor | None:
-        """Return what decompresses messages of algorithm ``wire_id``.
+        """Return the decompressor of an algorithm.
 
-        None, with a message of that host counted as dropped, if there is nothing, or if
-        ``accept_compression`` leaves it out.
+        Args:
+            wire_id: The number of the algorithm on the wire.
+            host_id: The host that sent the message.
+
+        Returns:
+            None if there is none, or ``accept_compression`` does not allow it. A message of the
+            host is counted as dropped then.
         """
         accepted = self._context.accept_compression
         try:
@@ -56,23 +61,23 @@ class Decompression:
         return None
 
     def open(self, compressor: Compressor, data: bytes) -> Opened | PacketError:
-        """Decompress ``data``. Has no side effects, so that a thread can do it."""
+        """Decompress ``data``. Has no side effects, so that a thread can call it."""
         began = time.perf_counter()
         try:
             plain = compressor.decompress_untrusted(data, MAX_MESSAGE)
         except PacketError as error:
-            # A new one: that one's traceback keeps all that the decompressor took, 64 MiB with
-            # lzma.
+            # A new error: the traceback of the old one keeps the decompressor's memory alive, 64
+            # MiB with lzma.
             return PacketError(error.cause, error.args[0])
         except MemoryError as error:
-            # That concerns this message, and not the handle. Anything else is a bug.
+            # Too little memory concerns this message, not the handle. Any other error is a bug.
             return PacketError(DropCause.BAD_COMPRESSION, f"the decompressor failed: {error!r}")
         if not plain:
-            return PacketError(DropCause.BAD_COMPRESSION, "nothing is left of it")
+            return PacketError(DropCause.BAD_COMPRESSION, "the decompressed message is empty")
         return Opened(plain, len(data), time.perf_counter() - began)
 
     def count(self, opened: Opened | PacketError, host_id: int) -> bytes | None:
-        """Count a message of that host, and return its bytes; None if it could not be opened."""
+        """Count a message of a host and return its bytes, None if it could not be decompressed."""
         if isinstance(opened, PacketError):
             self._context.counters.rx_failed_to_decompress += 1
             self._context.refuse(opened.cause, host_id, opened.args[0], key=host_id)

@@ -16,11 +16,12 @@ class Delivery:
     """Puts messages into the queues of their channels.
 
     Args:
+        handle: The handle.
         channels: The queues of the open channels, by their numbers.
 
     Attributes:
-        crowded: A queue above its high-water mark, so that its reader should run before more is
-            put; None once ``take_crowded`` or ``let_readers_run`` has been called.
+        crowded: A queue above its high-water mark, whose reader should run before more is put into
+            it; None once ``take_crowded`` or ``let_readers_run`` has been called.
     """
 
     def __init__(self, handle: HandleState, channels: Mapping[int, ChannelQueue]) -> None:
@@ -35,15 +36,15 @@ class Delivery:
         return queue
 
     async def let_readers_run(self, seconds: float) -> float:
-        """Give up turns while a queue is above its high-water mark and its reader takes from it.
+        """Give up turns while the crowded queue is above its high-water mark and is being read.
 
-        A reader that does not get on is not waited for.
+        Return at once when its reader takes nothing.
 
         Args:
-            seconds: For how long at most; the last turn may end later.
+            seconds: The longest time, in seconds; the last turn may end later.
 
         Returns:
-            How many seconds that took.
+            The time that this took, in seconds.
         """
         turns = self._context.turns
         queue = self.take_crowded()
@@ -59,7 +60,7 @@ class Delivery:
 
     def deliver(self, data: bytes, source: int, channel: int) -> None:
         """Ask the filter about one message of host ``source``, and put it into its channel."""
-        # What a NamedTuple does, without its two calls.
+        # The same as Message(...), without its two calls.
         message = tuple.__new__(Message, (data, source, channel))  # pyright: ignore[reportUnknownMemberType]
         if self._context.filter is not None:
             admitted = self._filter(message)
@@ -82,9 +83,9 @@ class Delivery:
         self._put(messages, source, channel)
 
     def deliver_own(self, messages: Iterable[Message]) -> None:
-        """Put what this host sent to itself into the channels.
+        """Put messages of this host to itself into their channels.
 
-        The filter has seen it on its way out and is not asked again, as in libknet.
+        The filter has seen them on their way out and is not asked again, as in libknet.
         """
         together: dict[int, list[Message]] = {}
         for message in messages:
@@ -110,11 +111,11 @@ class Delivery:
         context.refuse(DropCause.NO_CHANNEL, channel, times=messages, key=channel)
 
     def _names_me(self, answer: Unicast) -> bool:
-        """Return whether this host is one of those that are meant."""
+        """Return whether this host is a destination of ``answer``."""
         me = self._context.host_id
         if me in answer.hosts:
             return True
-        # By a name, or as an object, it is known if it was added as a host itself.
+        # The answer may contain its name or its object, if this host was added as a host.
         myself = self._handle.hosts.get(me)
         if myself is None:
             return False
@@ -124,7 +125,7 @@ class Delivery:
         )
 
     def _filter(self, message: Message) -> Message | None:
-        """Return the message, on the channel that the filter says; None if it is dropped."""
+        """Return the message, on the channel that the filter chose, or None if it is dropped."""
         context = self._context
         decide = context.filter
         if decide is None:
@@ -141,7 +142,7 @@ class Delivery:
         if isinstance(answer, Drop):
             context.refuse(DropCause.FILTER_DROP, "the filter dropped it on its way in")
             return None
-        # The filter here decides, even about what its sender meant for everybody: so does C's.
+        # The filter decides about broadcast messages too, as in libknet.
         if not isinstance(answer, Broadcast) and not self._names_me(answer):
             context.refuse(DropCause.NOT_FOR_THIS_HOST)
             return None

@@ -1,4 +1,4 @@
-"""A channel for what the package itself builds on it: short ways, without checks of arguments."""
+"""A channel for other parts of the package: short ways, without checks of arguments."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class DirectChannel:
     """The short ways of a channel, for calls in the handle's own Trio program.
 
     Attributes:
-        handle: What is behind the handle; to be read only.
-        hosts: Its hosts by their ids; to be read only.
+        handle: The state of the handle, read only.
+        hosts: The hosts by their ids, read only.
     """
 
     __slots__ = ("_channel", "_owner", "_queue", "_reachable", "_transmitter", "handle", "hosts")
@@ -44,15 +44,15 @@ class DirectChannel:
     def take_alone(self, take: Callable[[Message], None]) -> None:
         """Have ``take`` called with a message that a task waits for, in place of waking the task.
 
-        It is called by the task that has received the message, once in each round of the loop; what
-        else comes in that round is for the task that waits. It must not raise anything.
+        The task that has received the message calls ``take``, once in each round of the loop. The
+        waiting task gets the other messages of that round. ``take`` must not raise.
         """
         self._queue.take_alone = take
 
     def is_reachable(self, host_id: int) -> bool:
-        """Return whether a message may get to a host; true for one that the handle does not have.
+        """Return whether a host is reachable.
 
-        Sending to that one raises the error.
+        Return True for a host that the handle does not have too: sending to it raises the error.
         """
         return host_id in self._reachable or host_id not in self.hosts
 
@@ -60,7 +60,7 @@ class DirectChannel:
         """Do what ``Channel.send_nowait`` does, for one host.
 
         Raises:
-            trio.WouldBlock: There is no room now.
+            trio.WouldBlock: The message would have to wait for room.
             trio.ClosedResourceError: The channel was closed, or the handle has ended.
             UnknownHostError: The handle does not have the host.
         """

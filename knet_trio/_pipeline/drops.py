@@ -22,18 +22,18 @@ def count_lost(context: Context, error: SendError, messages: int = 1) -> None:
 
 
 def count_failed(context: Context, host_id: int, why: str, messages: int) -> None:
-    """Count ``messages`` for a host that were given up because of ``why``."""
+    """Count ``messages`` for a host that were given up, with ``why`` in the log."""
     context.refuse(DropCause.SEND_FAILED, host_id, why, times=messages, key=host_id)
 
 
 def count_unreachable(context: Context, host_id: int, messages: int) -> None:
-    """Count ``messages`` that were dropped because a host is not reachable any more."""
+    """Count ``messages`` that were dropped because a host is unreachable."""
     why = f"host {host_id} is unreachable"
     context.refuse(DropCause.HOST_DOWN, why, times=messages, key=host_id)
 
 
 def give_up_unreachable(context: Context, host_id: int, items: Iterable[LaneItem]) -> None:
-    """Give up what is left of ``items``, since their host is not reachable any more."""
+    """Give up the messages left in ``items``, since their host is unreachable."""
     why = HostDownError(f"host {host_id} is not reachable any more")
     left = end_items(items, why)
     if left:
@@ -41,14 +41,14 @@ def give_up_unreachable(context: Context, host_id: int, items: Iterable[LaneItem
 
 
 def end_items(items: Iterable[LaneItem], error: GivenUp) -> int:
-    """Tell those who wait for ``items`` that these are given up because of ``error``.
+    """End ``items`` with ``error``, which wakes the tasks that wait for them.
 
     Returns:
-        How many messages are to be counted.
+        The number of messages to count as dropped.
     """
     left = 0
     for item in items:
-        # A ``send_sync`` of which nothing has gone raises instead.
+        # A ``send_sync`` that has sent nothing raises instead.
         if item.started or not item.urgent:
             left += item.left
         item.end(error)

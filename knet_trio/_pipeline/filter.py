@@ -1,4 +1,4 @@
-"""The first step of the way out: who gets a message, on which channel."""
+"""The first step of the way out: the destinations and the channel of a message."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from knet_trio.message import Broadcast, Direction, Drop, FilterPacket, Unicast
 
 
 class Addressed(NamedTuple):
-    """Messages that go the same way.
+    """Messages with the same destinations and channel.
 
     Attributes:
         datas: The messages.
         channel: The channel, 0 to 31.
-        hosts: The hosts that get them, None for every host.
+        hosts: The ids of the hosts that get them, None for every host.
     """
 
     datas: Sequence[bytes]
@@ -39,7 +39,7 @@ class Addressed(NamedTuple):
 
 
 class FilterStage:
-    """Asks the user's filter, unless the sender has said who gets the message."""
+    """Asks the user's filter, unless the sender has given the destinations."""
 
     def __init__(self, handle: HandleState) -> None:
         self._handle = handle
@@ -48,7 +48,7 @@ class FilterStage:
     def address_all(
         self, datas: Sequence[bytes], channel: int, to: tuple[int, ...] | None
     ) -> list[Addressed]:
-        """Return where messages go; those that are dropped are counted."""
+        """Return the destinations of messages, and count those that are dropped."""
         context = self._context
         if context.forwarding and (to is not None or context.filter is None):
             return [Addressed(datas, channel, to)]
@@ -60,7 +60,7 @@ class FilterStage:
                 count_lost(context, error)
                 continue
             except UnknownHostError:
-                # It is counted.
+                # Already counted.
                 continue
             if addressed and addressed[-1][1:] == one[1:]:
                 one = one._replace(datas=[*addressed.pop().datas, data])
@@ -70,22 +70,22 @@ class FilterStage:
     def address(
         self, data: bytes, channel: int, to: tuple[int, ...] | None, *, all_known: bool = False
     ) -> Addressed:
-        """Return where one message goes.
+        """Return the destinations of one message.
 
         Args:
             data: The message.
             channel: The channel it was sent on.
-            to: The hosts that get it, None to ask the filter.
-            all_known: Whether the answer of the filter must name no unknown host. If not, those
-                that are there get it all the same.
+            to: The ids of the hosts that get it, None to ask the filter.
+            all_known: Raise an error if the filter names an unknown host. Otherwise the known hosts
+                get the message all the same.
 
         Raises:
-            SendError: It is dropped.
-            UnknownHostError: It is for hosts that are not there, and counted for them.
+            SendError: The message is dropped.
+            UnknownHostError: It is for unknown hosts; it was counted for each.
         """
         if not self._context.forwarding:
             raise ForwardingDisabledError(
-                "data forwarding is off: set_forwarding(True) turns it on"
+                "data forwarding is off: turn it on with set_forwarding(True)"
             )
         decide = self._context.filter
         if to is not None or decide is None:
@@ -103,10 +103,10 @@ class FilterStage:
         return Addressed((data,), channel, self._find_hosts(answer, all_known))
 
     def _find_hosts(self, answer: Unicast, all_known: bool) -> tuple[int, ...]:
-        """Return the ids of the hosts that are meant; those that are not there are counted.
+        """Return the ids of the hosts that ``answer`` names, and count the unknown ones.
 
         Raises:
-            UnknownHostError: None of them is there; with ``all_known``, one of them is not.
+            UnknownHostError: None of the hosts is known; with ``all_known``, one is not.
         """
         unknown: UnknownHostError | None = None
         found: dict[int, None] = {}

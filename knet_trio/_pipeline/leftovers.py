@@ -1,4 +1,4 @@
-"""Messages that were taken out of lanes unsent: counting them, and telling who waits for them."""
+"""Giving up unsent messages of lanes: counting them, and waking the tasks that wait for them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from knet_trio._state.context import Context
 from knet_trio._state.send_lane import LaneItem
 
 _AT_ONCE: Final = 32
-"""Items that are given up between two looks at whether the turn is over."""
+"""Items that are given up between two checks of the turn."""
 
 GiveUp = Callable[[Sequence[LaneItem]], None]
 
 
 class _Heap:
-    """What is left of one lane, and how it is given up."""
+    """The items of one lane, and the function that gives them up."""
 
     __slots__ = ("give_up", "items")
 
@@ -28,24 +28,24 @@ class _Heap:
         items = [self.items.popleft() for _ in range(min(_AT_ONCE, len(self.items)))]
         for item in items:
             if not item.urgent:
-                # That was in no lane of messages.
+                # An urgent item was not counted by the lane.
                 item.batch.drop()
         self.give_up(items)
 
 
 class Leftovers:
-    """What was taken out of full lanes, all at once, and is given up in turns."""
+    """Items that were taken out of lanes all at once and are given up in turns."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._heaps: dict[_Heap, None] = {}
 
     def add(self, items: deque[LaneItem], give_up: GiveUp) -> None:
-        """Give up ``items``: as many as there is time for now, the others in turns.
+        """Give up ``items``: some in this turn, the others in later turns.
 
         Args:
-            items: What was taken out of one lane; it is used up.
-            give_up: Called with a few of them: counts them, and tells those who wait.
+            items: The items of one lane; the deque is emptied.
+            give_up: Called with a few items: counts them, and wakes the tasks that wait.
         """
         heap = _Heap(items, give_up)
         is_over = self._context.turns.is_over
@@ -56,7 +56,7 @@ class Leftovers:
             self._context.chores.add(self, [heap], self._work)
 
     def finish_in_pieces(self) -> Iterator[None]:
-        """Give up everything, since the handle has ended; a little of it for each item."""
+        """Give up everything, since the handle has ended: yield after each piece."""
         while self._heaps:
             yield from self._work(next(iter(self._heaps)))
 

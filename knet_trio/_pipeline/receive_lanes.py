@@ -1,10 +1,10 @@
-"""A lane for each host on the way in, for what cannot go through at once.
+"""The lanes of the way in: one for each host, for messages that cannot be delivered at once.
 
-Decompressing takes time, and one host's messages are worked on in their order. What others sent
-does not wait for that: there is a lane for each host, and the work goes round them, one message at
-a time. Slow algorithms have one worker thread, which goes round the lanes as well. Meanwhile a lane
-waits for its message, and all others go on. A lane that has crowded a channel waits for its reader,
-as long as that gets on, and the others do not.
+Decompressing takes time, and the messages of one host are worked on in order. The messages of other
+hosts do not wait for them: each host has a lane, and the work goes round the lanes, one message at
+a time. Slow algorithms have one worker thread, which goes round the lanes as well; meanwhile only
+the lane of its message waits. A lane that has crowded a channel waits for the reader, as long as it
+reads, and the other lanes go on.
 
 ::
 
@@ -29,7 +29,7 @@ from knet_trio.errors import DropCause, PacketError
 
 
 class _Line:
-    """Lanes that wait for a task, in the order of their turns."""
+    """Lanes that wait for a task, in order."""
 
     def __init__(self) -> None:
         self.lanes: deque[ReceiveLane] = deque()
@@ -41,7 +41,7 @@ class _Line:
         self._filled.set()
 
     async def wait_filled(self) -> None:
-        """Wait until there is a lane. A checkpoint only if there is none now."""
+        """Wait until there is a lane. Not a checkpoint if there is one."""
         if not self.lanes:
             self._filled = trio.Event()
             await self._filled.wait()
@@ -51,8 +51,8 @@ class _Crowd:
     """Lanes that wait for the reader of a crowded queue.
 
     Attributes:
-        lanes: The lanes, in the order of their turns. Each has something.
-        size: How many messages the queue held when it was looked at last.
+        lanes: The lanes, in order, none of them empty.
+        size: The messages in the queue at the last look.
     """
 
     __slots__ = ("lanes", "size")
@@ -63,25 +63,27 @@ class _Crowd:
 
 
 class ReceiveLanes:
-    """Decompresses and delivers what waits in the lanes.
+    """Decompresses and delivers the messages in the lanes.
 
     Args:
-        delivery: Tells what was crowded here, so that nobody else delivers with it.
+        context: The context of the handle.
+        decompression: Decompresses messages.
+        delivery: Delivers messages. For the lanes alone, since it reports what they have crowded.
     """
 
     def __init__(self, context: Context, decompression: Decompression, delivery: Delivery) -> None:
         self._context = context
         self._decompression = decompression
         self._delivery = delivery
-        # Every lane that has something is in one of them, once.
+        # Every lane that is not empty is in one of these, once.
         self._fast = _Line()
         self._slow = _Line()
         self._crowds: dict[ChannelQueue, _Crowd] = {}
 
     def put(self, lane: ReceiveLane, message: WaitingMessage) -> None:
-        """Add ``message`` to ``lane``; if that is full, drop it and count that."""
+        """Add ``message`` to ``lane``; if the lane is full, drop and count the message."""
         if lane.closed:
-            # It came in the round of the loop in which the handle ended.
+            # The message came in the round of the loop in which the handle ended.
             self._context.counters.drop(DropCause.NO_CHANNEL)
         elif not lane.offer(message):
             host_id = lane.host_id
@@ -90,7 +92,7 @@ class ReceiveLanes:
             self._line_up(lane)
 
     async def run(self) -> None:
-        """Work on the lanes until cancelled. What is in them then is counted by their hosts."""
+        """Work on the lanes until cancelled. The hosts count what is in their lanes then."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._work, name="lanes")
             nursery.start_soon(self._work_in_thread, name="worker")
@@ -116,7 +118,7 @@ class ReceiveLanes:
                 self._look_at_readers()
 
     def _work_on_first(self) -> None:
-        """Decompress and deliver the first message of the first lane that needs no thread."""
+        """Decompress and deliver the first message of the first lane in the fast line."""
         line = self._fast
         lane = line.lanes[0]
         crowded = None
@@ -139,7 +141,7 @@ class ReceiveLanes:
     def _look_at_readers(self) -> None:
         """Let lanes go on whose channels have room again: as many as there is room for.
 
-        Where a reader does not get on, or has room for many, a lane goes on all the same.
+        One lane goes on all the same if the reader takes nothing, or if half the buffer is free.
         """
         for queue, crowd in list(self._crowds.items()):
             before, crowd.size = crowd.size, queue.size
@@ -174,7 +176,7 @@ class ReceiveLanes:
             except NoThreadError as error:
                 opened = PacketError(DropCause.BAD_COMPRESSION, str(error))
             turns.resumed(before)
-            # What a thread has done cannot be cancelled, but is not acted upon then.
+            # A thread cannot be cancelled, but its result is not used after cancellation.
             await trio.lowlevel.checkpoint_if_cancelled()
             # The host may have been removed meanwhile.
             if not lane.closed:
@@ -184,10 +186,14 @@ class ReceiveLanes:
     def _deliver(
         self, lane: ReceiveLane, opened: Opened | PacketError | None
     ) -> ChannelQueue | None:
-        """Deliver the first message of a lane: as it came, or as it was ``opened``.
+        """Deliver the first message of a lane.
+
+        Args:
+            lane: The lane.
+            opened: The result of decompressing the message, None if it was not compressed.
 
         Returns:
-            The queue that is crowded now, None if it is not.
+            The queue if it is crowded now, otherwise None.
         """
         message = lane.done()
         data: bytes | None = message.data
@@ -198,7 +204,7 @@ class ReceiveLanes:
         return self._delivery.take_crowded()
 
     def _next(self, line: _Line) -> None:
-        """Move the first lane of ``line`` to the end of its line, if it has more."""
+        """Move the first lane of ``line`` to the end of its line, if it is not empty."""
         lane = line.lanes.popleft()
         if lane.count:
             self._line_up(lane)

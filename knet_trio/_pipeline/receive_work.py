@@ -1,4 +1,4 @@
-"""How much work there is in what comes in, and which part of it was for data that is sealed."""
+"""The amount of work that received datagrams are, and the share of sealed data in it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from knet_trio._core.onwire import TYPE_DATA
 from knet_trio.errors import PacketError
 
 CLEAR_SHARE: Final = 4
-"""How many bytes of a datagram in clear that came alone are as much work as one that is sealed."""
+"""Bytes of a single datagram in clear that are as much work as one sealed byte."""
 
 CLEAR_TRAIN_SHARE: Final = 3
 """The same for trains in clear, of large datagrams."""
 
 LARGE_DATAGRAM: Final = 1024
-"""Bytes from which on a datagram of a train costs by its size, not as one more."""
+"""The size from which the cost of a datagram in a train depends on its bytes, in bytes."""
 
 DATA: Final = bytes([TYPE_DATA])
 """The second byte of a data packet."""
 
 
 def count_clear_train(length: int, size: int) -> int:
-    """Return how much work a train in clear is, in bytes of what is sealed.
+    """Return how much work a train in clear is, in sealed bytes.
 
     Args:
-        length: Its bytes.
-        size: Those of each datagram in it.
+        length: The size of the train, in bytes.
+        size: The size of each datagram in it, in bytes.
     """
     return length if size < LARGE_DATAGRAM else length // CLEAR_TRAIN_SHARE
 
@@ -34,10 +34,18 @@ def count_clear_train(length: int, size: int) -> int:
 def share_of_sealed(
     opened: Sequence[bytes | PacketError], datagrams: Sequence[bytes], sealed: int
 ) -> float:
-    """Return which part of the work of opening ``datagrams`` was for the ``sealed`` data in them.
+    """Return the share of sealed data packets in the work of opening ``datagrams``.
 
-    What does not open costs less than what does, but in packets as well as in bytes it costs
-    something. So the lesser of both shares is taken: nobody can drive the time up with noise.
+    A datagram that does not open costs less than one that does, but more than nothing. So the
+    lesser of the shares in packets and in bytes is taken: noise cannot drive the time up.
+
+    Args:
+        opened: A packet or an error for each datagram.
+        datagrams: The datagrams.
+        sealed: The number of sealed data packets among them.
+
+    Returns:
+        The share, 0 to 1.
     """
     size = sum(
         len(datagram)

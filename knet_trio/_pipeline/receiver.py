@@ -6,14 +6,14 @@
       1. cipher        opens the envelope (aead_opening); control packets act here
       2. window        lets each message pass once
       3. defrag        puts fragments together
-    a lane for each host, for what cannot go through at once (receive_lanes)
+    a lane for each host, for messages that cannot be delivered at once (receive_lanes)
       4. decompressor  restores what the sender compressed (decompression)
       5. delivery      asks the filter, then fills the channel's queue (delivery)
 
 A receive task waits for nothing but its socket, so that control packets act in the order in which
-they came, however much data there is. What comes in is hostile until the cipher has opened it, and
-with crypto off all the way: each step may find something wrong, counts why, and goes on with the
-next.
+they came, however much data there is. Datagrams are hostile until the cipher has opened them, and
+with crypto off all the way. A step that finds something wrong drops the packet, counts the cause,
+and goes on with the next packet.
 """
 
 from __future__ import annotations
@@ -62,23 +62,23 @@ from knet_trio.errors import DropCause, PacketError
 from knet_trio.message import Message
 
 PACKETS_AT_ONCE: Final = 16
-"""Packets that are read one by one between two looks at whether the turn is over. So many get on in
-each round of the loop, however much of it the program takes."""
+"""Packets that are read one by one between two checks of the turn. At least this number is read in
+each round of the loop, however busy the program is."""
 
 RECEIVED_AT_ONCE: Final = 128 * 1024
-"""Bytes that all receive tasks together work on in a round of the loop, and then a train more. So
-other tasks do not wait for a piece from each of many sockets."""
+"""Bytes that all receive tasks together work on in a round of the loop; one train may exceed it. It
+keeps other tasks from waiting for many sockets in one round."""
 
 LARGE_PACKET: Final = 4096
-"""Bytes of a packet that are as much work as a small packet."""
+"""Bytes of a large packet that are as much work as one small packet."""
 
 OPENED_AT_ONCE: Final = 64
-"""Envelopes that are opened between two looks at whether the turn is over."""
+"""Envelopes that are opened between two checks of the turn."""
 
 READERS_FIRST: Final = 0.002
-"""Seconds that readers of crowded channels are given for what a socket gives at once, at most. As
-long as a queue is less than half full, they get as much time as the receive tasks take. With more,
-a socket from which pings come too would become full."""
+"""The most time that readers of crowded channels get for the datagrams of one receive call, in
+seconds. While a queue is less than half full, readers get no more time than the receive tasks take:
+with more, the socket would become full and lose pings too."""
 
 
 class Receiver:
@@ -96,33 +96,33 @@ class Receiver:
         self._aead = AeadOpening(handle, self._refuse)
         self.channels: dict[int, ChannelQueue] = {}
         self._delivery = Delivery(handle, self.channels)
-        # What the lanes have crowded is up to them.
+        # The lanes wait for the channels that they have crowded themselves.
         delivery = Delivery(handle, self.channels)
         self._lanes = ReceiveLanes(handle.context, self._decompression, delivery)
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Deliver what this host sent to itself."""
+        """Deliver messages that this host sent to itself."""
         self._delivery.deliver_own(messages)
 
     async def run(self) -> None:
-        """Work on what cannot go through at once, until cancelled."""
+        """Work on messages that cannot be delivered at once, until cancelled."""
         await self._lanes.run()
 
     async def receive_from(self, endpoint: Endpoint) -> None:
-        """Receive what arrives at ``endpoint``, until cancelled or until it has ended."""
+        """Receive datagrams at ``endpoint``, until cancelled or until it has ended."""
         turns, delivery, context = self._turns, self._delivery, self._context
         crypto = context.crypto
-        # The time that readers may still have, and when that was worked out last.
+        # The time that readers may still have, and when that was last updated.
         credit = 0.0
         since = turns.now()
         while True:
             before = turns.round
             trains, troubles, connection = await endpoint.receive()
             turns.resumed(before)
-            # A debt is forgotten, so that they get a turn for whatever comes.
+            # A debt is forgotten, so that readers get a turn after each receive.
             credit = max(credit, 0.0)
-            # A piece of work comes before the turn is looked at: so every task gets on, whatever
-            # the others do.
+            # A piece of work comes before the turn is checked, so that every task progresses,
+            # whatever the others do.
             piece = 0
             patience = READERS_FIRST
             is_welcome = True
@@ -138,7 +138,7 @@ class Receiver:
                     turns.received += length // CLEAR_SHARE
                 else:
                     turns.received += count_clear_train(length, size)
-                # Between two pieces of work others are refused what came to them.
+                # Other tasks may refuse packets between two pieces of work.
                 refusals = context.refusals
                 if is_alone:
                     self._receive_one(data, source)
@@ -161,11 +161,11 @@ class Receiver:
                     if turns.is_over():
                         await turns.give_up()
             endpoint.is_welcome = is_welcome
-            # What has arrived is worth more than what is said of its sender.
+            # Packets that have arrived matter more than errors about their sender.
             if troubles:
                 receive_troubles(self._handle, endpoint, troubles)
             if connection is not None:
-                # Many may be lost at once.
+                # Many connections may be lost at once.
                 if turns.is_over():
                     await turns.give_up()
                 receive_connection(self._handle, endpoint, connection)
@@ -173,10 +173,10 @@ class Receiver:
                     return
 
     def receive_alone(self, datagram: bytes, source: Address) -> bool:
-        """Receive a small datagram that came alone to a socket that is quiet.
+        """Receive a small datagram that came alone to a quiet socket.
 
         Returns:
-            Whether it was data, of which there may be more.
+            True if it was data: more of it may follow.
         """
         self._turns.received += len(datagram)
         return self._receive_one(datagram, source)
@@ -184,7 +184,7 @@ class Receiver:
     # 1. Out of the envelope.
 
     def _receive_one(self, datagram: bytes, source: Address) -> bool:
-        """Receive a datagram that came alone; return whether it was data."""
+        """Receive a single datagram; return whether it was data."""
         crypto = self._context.crypto
         if not crypto.is_set and crypto.allow_clear_traffic:
             if len(datagram) == PING_SIZE and receive_scheduled(self._handle, datagram, source):
@@ -241,7 +241,7 @@ class Receiver:
             await self._open(datagrams[start : start + OPENED_AT_ONCE], train.source)
 
     async def _receive_addressed(self, train: Train) -> None:
-        """Receive datagrams of which some may be in envelopes of model ``aead``, in turns."""
+        """Receive datagrams that may be envelopes of model ``aead``, in turns."""
         turns = self._turns
         data, size, source = train
         piece_size = OPENED_AT_ONCE * size
@@ -257,7 +257,7 @@ class Receiver:
                     await turns.give_up()
 
     def _receive_addressed_run(self, train: bytes, size: int, source: Address) -> bool:
-        """Receive a run of data that one host has sealed, if a train of envelopes is that."""
+        """Receive a train of envelopes if it is a run of data of one host; return whether it is."""
         began = time.perf_counter()
         opened = self._aead.open_run_untrusted(train, size)
         if opened is None:
@@ -271,7 +271,7 @@ class Receiver:
         return True
 
     async def _receive_opened(self, opened: OpenedTrain, elapsed: float, source: Address) -> None:
-        """Receive packets that were sealed, and opened together in ``elapsed`` seconds."""
+        """Receive packets that were opened together in ``elapsed`` seconds."""
         counted = self._context.counters.rx_crypt
         run = decode_spread_untrusted(*opened)
         if run is not None:
@@ -286,7 +286,7 @@ class Receiver:
         await self._receive_each(packets, packets, source)
 
     async def _open(self, datagrams: Sequence[bytes], source: Address) -> None:
-        """Receive datagrams of which most are expected to be sealed."""
+        """Receive datagrams, most of them probably sealed."""
         began = time.perf_counter()
         opened = self._context.crypto.open_many_untrusted(datagrams)
         elapsed = time.perf_counter() - began
@@ -324,11 +324,11 @@ class Receiver:
     # Packets, and who may send them.
 
     def _takes_runs(self) -> bool:
-        # A filter sees messages one by one, which takes its time.
+        # A filter sees messages one by one.
         return self._context.filter is None
 
     def _takes_views(self, channel: int, host: HostState) -> bool:
-        """Return whether who takes the messages of a channel takes views of packets for them."""
+        """Return whether the reader of a channel accepts a view of a packet as a message."""
         queue = self.channels.get(channel)
         if queue is None or queue.take_alone is None:
             return False
@@ -337,13 +337,13 @@ class Receiver:
     def _receive_run(
         self, run: DataRun, size: int, source: Address, credentials: Credentials | None = None
     ) -> None:
-        """Receive data packets that differ only in what counts up.
+        """Receive data packets that differ only in their payloads and numbers.
 
         Args:
             run: The packets.
-            size: The bytes of all packets together.
-            source: Where they came from.
-            credentials: By what their sender is believed; None where all envelopes are alike.
+            size: The size of all packets together, in bytes.
+            source: The address that they came from.
+            credentials: The proof of their sender; None if envelopes do not name it.
         """
         host = self._admit(run.node, len(run.payloads), size, source, credentials)
         if host is not None:
@@ -370,7 +370,7 @@ class Receiver:
             if not host.inbound.receive_whole(seq, is_newest):
                 return
             if len(packet) > LARGE_PACKET and not compress and self._takes_views(channel, host):
-                # A copy of it would take longer than all else.
+                # A copy would take longer than everything else.
                 view = memoryview(packet)[DATA_HEADER_SIZE:]
                 self._delivery.deliver(cast("bytes", view), host_id, channel)
                 return
@@ -384,7 +384,7 @@ class Receiver:
             if whole is None:
                 return
             data = whole
-        # Nothing overtakes what waits in its host's lane.
+        # No message overtakes those that wait in the lane of its host.
         if compress or host.receive_lane.count:
             self._pass_later(host, data, channel, compress)
         else:
@@ -399,7 +399,7 @@ class Receiver:
         except PacketError as error:
             self._refuse(error, packet, source)
             return
-        # Every valid data packet has been read by the short way.
+        # Every valid data packet has taken the short way.
         assert not isinstance(decoded, Data)
         receive_control(self._handle, decoded, len(packet), source, credentials)
 
@@ -411,14 +411,14 @@ class Receiver:
         source: Address,
         credentials: Credentials | None,
     ) -> HostState | None:
-        """Return the host that sent data packets; None, and counted, if it may not send them.
+        """Return the host that sent data packets; count them and return None if it may not.
 
         Args:
-            host_id: The host that they say they are from.
-            packets: How many they are.
-            size: Their bytes together, without envelopes.
-            source: Where they came from.
-            credentials: By what their sender is believed; None where all envelopes are alike.
+            host_id: The host that the packets name as their sender.
+            packets: The number of packets.
+            size: Their size together without envelopes, in bytes.
+            source: The address that they came from.
+            credentials: The proof of their sender; None if envelopes do not name it.
         """
         context = self._context
         host = self._handle.hosts.get(host_id)
@@ -432,7 +432,7 @@ class Receiver:
             or not believed
             or (context.access_lists and not link.acl.accepts(source.host))
         ):
-            # Seldom, so that it may take a closer look.
+            # This is rare, so a closer look may take longer.
             link = self._look_up(host, source, packets, believed=believed)
             if link is None:
                 return None
@@ -447,12 +447,12 @@ class Receiver:
     def _look_up(
         self, host: HostState, source: Address, packets: int, *, believed: bool
     ) -> NetworkLinkState | None:
-        """Return the link over which data came; None, and counted, if it is not taken."""
+        """Return the link over which data came; count the data and return None if it is refused."""
         link = host.by_address.get(source)
         if link is not None:
             action = admit(host, link, PacketKind.DATA, source, packets, believed=believed)
             return None if action is None else link
-        # Data does not say which link it is for, and none leads there.
+        # A data packet does not name its link, and no link leads to its source.
         if is_possible(source) and not self._context.is_own(source):
             self._context.refuse(
                 DropCause.UNKNOWN_ADDRESS,
@@ -469,7 +469,7 @@ class Receiver:
         return None
 
     def _refuse(self, error: PacketError, packet: bytes, source: Address) -> None:
-        """Count bytes that are no packet, with the link they came over if that is known."""
+        """Count a datagram that is not a valid packet, on its link if that is known."""
         why = error.args[0]
         link = self._handle.by_address.get(source)
         if error.cause is DropCause.UNKNOWN_LINK:
@@ -485,7 +485,7 @@ class Receiver:
     # 4 and 5. Into the lane of the host, or past it.
 
     def _pass_run(self, host: HostState, datas: Sequence[bytes], run: DataRun) -> None:
-        """Hand over messages that came in one run of packets."""
+        """Deliver the messages of one run of packets, or add them to the lane of their host."""
         if run.compress or host.receive_lane.count:
             for data in datas:
                 self._pass_later(host, data, run.channel, run.compress)
@@ -493,7 +493,7 @@ class Receiver:
             self._delivery.deliver_run(datas, host.host_id, run.channel)
 
     def _pass_later(self, host: HostState, data: bytes, channel: int, compress: int) -> None:
-        """Hand over a message that may have to wait in its host's lane."""
+        """Deliver a message, or add it to the lane of its host."""
         lane = host.receive_lane
         compressor = None
         if compress:

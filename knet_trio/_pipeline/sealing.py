@@ -19,13 +19,13 @@ from knet_trio.config import MIN_DEFRAG_BUFFERS
 from knet_trio.errors import SealError
 
 SEALED_AT_ONCE: Final = 64
-"""How many full datagrams are sealed at once, but for those of one message, and then sent."""
+"""The most full datagrams that are sealed at once and then sent. One message may make more."""
 
 _HALF: Final = 0x8000
 
-# Messages of more fragments make trains that are as long as they may be, or nearly.
+# Messages of more fragments make trains of the greatest length, or nearly, as they are.
 _MOST_IN_TURNS: Final = 22
-# How many messages a receiver has in part then. It may be set to put no more together at once: see
+# The messages that a receiver then has in part at once. Its limit may be as low as this: see
 # knet_handle_set_host_defrag_bufs(3) of later releases, and ``DefragBuffers``.
 _OPEN_AT_ONCE: Final = MIN_DEFRAG_BUFFERS
 
@@ -33,11 +33,12 @@ _OPEN_AT_ONCE: Final = MIN_DEFRAG_BUFFERS
 class Sealer:
     """Makes datagrams of messages, when they leave their lanes.
 
-    A message to several hosts is sealed once, as long as all of them are at the same place. A host
-    that is not, since later messages have been handed to it already, gets it under a new number.
-    With envelopes that say whom they are for, that is so for messages to everybody, under the same
-    number as long as hosts remember it; of others the packets are made once, and sealed for each
-    host when they leave.
+    A message to several hosts is sealed once, as long as it is the next one for all of them. A host
+    that has already got later messages gets it under a new number.
+
+    Where envelopes name their destination, this holds for messages to all hosts, and they keep
+    their number as long as hosts remember it. The packets of other messages are made once, and
+    sealed for each host when they leave.
     """
 
     def __init__(self, handle: HandleState) -> None:
@@ -45,9 +46,9 @@ class Sealer:
         self._context = handle.context
 
     def seal(self, host: HostState, item: LaneItem) -> Sealed:
-        """Return datagrams of what is left of ``item``, with the key and the MTU of now.
+        """Return the datagrams of the unsent messages of ``item``, with the current key and MTU.
 
-        They are those of all messages that are left, or of the first ones if that would be many.
+        If there are many, only those of the first messages.
 
         Raises:
             SealError: The cipher failed.
@@ -57,7 +58,7 @@ class Sealer:
         if sealed is not None:
             if self._is_current(sealed):
                 return sealed
-            # From the message on that has not been sent whole, if need be under a new number.
+            # Start at the first message that was not sent whole, maybe under a new number.
             item.first = sealed.first_left(item.start)
             item.start = 0
             item.sealed = None
@@ -78,12 +79,12 @@ class Sealer:
         return self._address(host, item, sealed)
 
     def _address(self, host: HostState, item: LaneItem, sealed: Sealed) -> Sealed:
-        """Return ``sealed`` as it goes to ``host``, and make it what is sent of ``item`` now."""
+        """Return the datagrams of ``sealed`` for ``host``, and store them in ``item``."""
         cipher = sealed.cipher
         if cipher is None or not cipher.addresses or item.batch.broadcast:
             item.sealed = sealed
             return sealed
-        # What found no room is tried again.
+        # Datagrams that found no room are tried again.
         if item.addressed is None or item.addressed[0] is not sealed:
             datagrams = self._encrypt(cipher, sealed.datagrams, host.host_id)
             item.addressed = (sealed, sealed._replace(datagrams=datagrams))
@@ -92,11 +93,11 @@ class Sealer:
 
     @staticmethod
     def _may_follow(sealed: Sealed, last_seq: int) -> bool:
-        """Whether messages may go under their numbers to a host that got another one last."""
+        """Return whether messages may keep their numbers for a host whose last was ``last_seq``."""
         if 0 < (sealed.first - last_seq) & 0xFFFF < _HALF:
             return True
-        # Where envelopes tell copies, the host takes those of other hosts too, if they are for all:
-        # under another number it would take the message twice.
+        # A host that finds copies by their envelopes takes those for other hosts too, if they are
+        # for all: under another number it would take the message twice.
         addressed = sealed.cipher is not None and sealed.cipher.addresses
         return addressed and (last_seq - sealed.first) & 0xFFFF < MOST_BEHIND
 
@@ -115,7 +116,7 @@ class Sealer:
         datas = batch.datas[first:] if first else batch.datas
         count = len(datas)
         is_last = True
-        # Else there is at most one datagram more for each message.
+        # Otherwise there is at most one datagram more for each message.
         if batch.size > SEALED_AT_ONCE * mtu and count > 1:
             fitting = _count_fitting(datas, mtu)
             is_last = fitting == count
@@ -140,7 +141,7 @@ class Sealer:
         if len(packets) != count:
             owners = _owners(datas, mtu)
         if cipher is None:
-            # What a cipher takes for each datagram is far more than a system call costs.
+            # Only in clear: a cipher costs far more for each datagram than a system call.
             order = _order_in_turns(datas, packets) if owners else None
             if owners and order:
                 packets = [packets[index] for index in order]
@@ -153,7 +154,7 @@ class Sealer:
         return Sealed(packets, owners, seqs[0], seqs[-1], first, end, is_last, cipher, mtu, life)
 
     def _encrypt(self, cipher: Cipher, packets: Sequence[bytes], to: int | None) -> list[bytes]:
-        """Return the envelopes of ``packets`` for host ``to``, or with None for all."""
+        """Return the envelopes of ``packets`` for host ``to``, None for all hosts."""
         began = time.perf_counter()
         try:
             datagrams = cipher.seal_to(packets, to)
@@ -168,7 +169,7 @@ class Sealer:
     def _encode(
         self, batch: Batch, datas: Sequence[bytes], seqs: Sequence[int], compress: int, mtu: int
     ) -> Sequence[bytes]:
-        """Return the packets of some messages of a batch, all compressed alike."""
+        """Return the packets of messages of a batch that are all compressed the same way."""
         context = self._context
         if type(datas) is Parted and max(datas.sizes) <= mtu:
             return encode_parted(
@@ -210,11 +211,13 @@ def _owners(datas: Sequence[bytes], mtu: int) -> list[int]:
 
 
 def _order_in_turns(datas: Sequence[bytes], packets: Sequence[bytes]) -> Sequence[int] | None:
-    """Return the order that makes long trains of messages whose last fragments are shorter.
+    """Return the order of packets that makes long trains, if the last fragments are shorter.
 
-    The last fragments go behind the others of several messages. None if as they are ``packets``
-    make trains as long, or the messages are not of one length.
+    The last fragments follow the other fragments of several messages.
 
+    Returns:
+        None if ``packets`` make trains as long in their own order, or if the messages differ in
+        length.
     """
     messages = len(datas)
     each = len(packets) // messages
@@ -230,7 +233,12 @@ def _order_in_turns(datas: Sequence[bytes], packets: Sequence[bytes]) -> Sequenc
 
 @functools.lru_cache(maxsize=256)
 def _in_turns(messages: int, each: int) -> Sequence[int]:
-    """Return the places of the packets of ``messages``, ``each`` of one, in their order."""
+    """Return the places of packets in the order in which they are sent.
+
+    Args:
+        messages: The number of messages.
+        each: The packets of each message.
+    """
     order: list[int] = []
     for first in range(0, messages, _OPEN_AT_ONCE):
         start, end = first * each, min(first + _OPEN_AT_ONCE, messages) * each
@@ -240,7 +248,7 @@ def _in_turns(messages: int, each: int) -> Sequence[int]:
 
 
 def _count_fitting(datas: Sequence[bytes], mtu: int) -> int:
-    """Return how many messages, from the first one on, make no more than ``SEALED_AT_ONCE``."""
+    """Return how many of the first messages make at most ``SEALED_AT_ONCE`` datagrams."""
     datagrams = 0
     for count, data in enumerate(datas):
         datagrams += -(-len(data) // mtu)

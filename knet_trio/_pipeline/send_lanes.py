@@ -1,8 +1,8 @@
-"""The way into the lanes of hosts, and the tasks that wait in front of them.
+"""The way into the lanes of hosts, and the tasks that wait for room in them.
 
-A batch enters the lanes of all its hosts in one step, so a ``send`` that is cancelled went to
-nobody. It waits while one of them is full; but where that one is behind the others, those do not
-wait for it: then the batch is dropped for the host that is behind.
+A batch enters the lanes of all its hosts in one step, so a cancelled ``send`` has sent to no host.
+It waits while one of the lanes is full. If that host is slower than the others, they do not wait
+for it: the batch is dropped for the slow host.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from knet_trio._state.host import HostState
 from knet_trio._state.send_lane import Batch, LaneItem, Waiter
 from knet_trio.errors import DropCause, ForwardingDisabledError
 
-# Seconds until those who wait are looked at again where no lane will say that it has moved on.
+# Seconds until waiting batches are tried again, where no lane reports that it has moved on.
 _LOOK_AGAIN: Final = 0.002
-# Seconds since something left a lane after which it is taken to stand still.
+# Seconds without progress after which a lane counts as standing still.
 _MOVING: Final = 0.25
-# Seconds without a full queue after which a link is taken for one that could carry more.
+# Seconds without a full queue after which a link counts as able to carry more.
 _SETTLED: Final = 0.1
 
 
@@ -41,7 +41,7 @@ class _Gathering(NamedTuple):
     Attributes:
         batch: The batch.
         hosts: The hosts that it goes to.
-        to: What the sender said: host ids, or None for every host.
+        to: The host ids that the sender gave, None for every host.
     """
 
     batch: Batch
@@ -53,9 +53,8 @@ class SendLanes:
     """The lanes of all hosts of a handle.
 
     Attributes:
-        transport: Sends what is in the lanes.
-        submit: Hands a batch that is in its lanes and not ready to the compressor, with the ids of
-            its hosts.
+        transport: The stage that sends the messages in the lanes.
+        submit: Called to compress a batch that is in its lanes, with the ids of its hosts.
         gathering: The batch that messages may be added to, None if there is none.
     """
 
@@ -65,16 +64,16 @@ class SendLanes:
         self.transport: TransportStage
         self.submit: Callable[[Batch, tuple[int, ...]], None]
         self.gathering: _Gathering | None = None
-        # Those who may go on as time passes, though no lane moves.
+        # Tasks that may go on as time passes, though no lane moves.
         self._undecided: dict[Waiter, None] = {}
         self._looks_again = False
         self._leftovers = Leftovers(handle.context)
-        # All who wait, also those who are about to be told that they wait no more.
+        # All tasks that wait, also those that are about to be woken.
         self._waiting: dict[Waiter, None] = {}
 
     @property
     def gathers(self) -> bool:
-        """Whether messages go where ``to`` says and as they are: nothing looks at each one."""
+        """True if messages go where ``to`` says, unchanged: no step handles each one by itself."""
         context = self._context
         return (
             context.filter is None
@@ -84,10 +83,10 @@ class SendLanes:
         )
 
     def gather(self, data: bytes, channel: int, to: tuple[int, ...] | None) -> bool:
-        """Add a message to the batch that is gathering, if it goes the same way.
+        """Add a message to the gathering batch, if it has the same hosts and channel.
 
         Returns:
-            Whether it was added; if not, nothing has happened.
+            True if it was added; if not, nothing has changed.
         """
         gathering = self.gathering
         if gathering is None:
@@ -97,7 +96,7 @@ class SendLanes:
             gathering_to != to
             or not self.gathers
             or batch.channel != channel
-            # Its datagrams exist already, though the socket had no room for them.
+            # The datagrams exist already, though the socket had no room for them.
             or batch.sealed
             or len(batch.datas) >= BATCH_MESSAGES
             or batch.size >= BATCH_BYTES
@@ -105,7 +104,7 @@ class SendLanes:
             return False
         for host in hosts:
             lane = host.lane
-            # Where it is not the last any more, or is being sent, it takes nothing more.
+            # A batch that is not the last any more, or is being sent, is complete.
             if not lane.items or lane.full or lane.waiters:
                 return False
             item = lane.items[-1]
@@ -121,9 +120,9 @@ class SendLanes:
     def enter_later(
         self, batch: Batch, hosts: Sequence[HostState], to: tuple[int, ...] | None
     ) -> bool:
-        """Put ``batch`` into lanes as ``enter`` does, to be sent when the loop has gone round.
+        """Put ``batch`` into lanes like ``enter``, but send it in the next round of the loop.
 
-        Until then messages that go the same way may ``gather`` in it.
+        Until then ``gather`` may add messages with the same hosts and channel.
         """
         for host in hosts:
             lane = host.lane
@@ -132,20 +131,20 @@ class SendLanes:
         for host in hosts:
             host.lane.append(LaneItem(batch))
             self.transport.wake(host.host_id)
-        # Where hosts are missing, each message is counted for them.
+        # If hosts are missing, each message is counted for them, so nothing may be added.
         complete = to is None or len(hosts) == len(to)
         self.gathering = _Gathering(batch, hosts, to) if complete else None
         return True
 
     def stop_gathering(self) -> None:
-        """A host can be reached now that could not be: the next message may have to go there."""
+        """Start a new batch with the next message, since the reachable hosts have changed."""
         self.gathering = None
 
     def enter(self, batch: Batch, hosts: Sequence[HostState]) -> bool:
         """Put ``batch`` into the lanes of ``hosts`` if it need not wait, and send what can be sent.
 
         Returns:
-            Whether it has entered.
+            True if the batch has entered.
         """
         for host in hosts:
             lane = host.lane
@@ -159,11 +158,11 @@ class SendLanes:
     async def wait_to_enter(
         self, batch: Batch, hosts: Sequence[HostState], channel: object
     ) -> bool:
-        """Wait until ``batch`` has entered; when cancelled, it has not.
+        """Wait until ``batch`` has entered. If cancelled, it has not entered.
 
         Returns:
-            False if it was dropped and counted because forwarding was turned off. True as well when
-            none of the hosts can be reached any more; it is counted then too.
+            False if it was dropped because forwarding was turned off. True too if no host is
+            reachable any more. The messages are counted in both cases.
 
         Raises:
             trio.ClosedResourceError: ``channel`` was closed, or the handle has ended.
@@ -178,7 +177,7 @@ class SendLanes:
         def abort(_: object) -> trio.lowlevel.Abort:
             self._forget(waiter)
             for host in waiter.hosts:
-                # Those behind may not have to wait.
+                # The tasks behind this one may not have to wait.
                 self.transport.wake(host.host_id)
             return trio.lowlevel.Abort.SUCCEEDED
 
@@ -188,20 +187,20 @@ class SendLanes:
         return not waiter.dropped
 
     def progressed(self, host: HostState) -> None:
-        """Let those enter who wait for room in the lane of ``host``, which has moved on."""
+        """Let batches enter that wait for room in the lane of ``host``, which has moved on."""
         self._let_in([host])
 
     def blocked(self, host: HostState) -> None:
-        """Note that no link of ``host`` has room any more.
+        """Handle that no link of ``host`` has room any more.
 
-        Batches that go to other hosts too may not have to wait for it.
+        Batches that go to other hosts too may not have to wait for this host.
         """
         self._try_again([one for one in host.lane.waiters if len(one.hosts) > 1])
 
     def host_lost(self, host: HostState) -> None:
-        """Give up what waits for ``host``, which cannot be reached any more.
+        """Give up the messages for ``host``, which is unreachable now.
 
-        What is in its lane is counted, and those who wait for room in it return.
+        The messages in its lane are counted, and the tasks that wait for room in it return.
         """
         context, host_id = self._context, host.host_id
         self._leftovers.add(
@@ -212,11 +211,11 @@ class SendLanes:
         context.chores.add(("lost", host), waiters, partial(self._leave_out, host))
 
     def _leave_out(self, host: HostState, waiter: Waiter) -> None:
-        """Have ``waiter`` wait no more for ``host``, which cannot be reached."""
+        """Remove ``host``, which is unreachable, from the hosts that ``waiter`` waits for."""
         if waiter.over or waiter.error is not None:
             return
         waiter.hosts.remove(host)
-        # It is counted once it is certain that the call has happened.
+        # Counted when the batch enters: until then the call may be cancelled.
         waiter.lost.append(host)
         if waiter.hosts:
             self._let_in(waiter.hosts)
@@ -225,12 +224,15 @@ class SendLanes:
             self._count_lost(waiter)
 
     def _count_lost(self, waiter: Waiter) -> None:
-        """Count a batch for the hosts that were lost while it waited."""
+        """Count a batch as dropped for the hosts that were lost while it waited."""
         for host in waiter.lost:
             count_unreachable(self._context, host.host_id, len(waiter.batch.datas))
 
     def close_channel(self, channel: object) -> None:
-        """Wake those who wait to send on ``channel`` with ClosedResourceError, many in turns."""
+        """Wake the tasks that wait to send on ``channel``, in turns if there are many.
+
+        They raise ``trio.ClosedResourceError``.
+        """
         words = "this channel was closed"
         for host in self._handle.hosts.values():
             for item in [one for one in host.lane.urgent if one.channel is channel]:
@@ -240,7 +242,7 @@ class SendLanes:
                 item.end(trio.ClosedResourceError(words))
         closed = [waiter for waiter in self._waiting if waiter.channel is channel]
         for waiter in closed:
-            # So nobody lets it in any more.
+            # An error keeps the batch from entering.
             waiter.error = waiter.error or trio.ClosedResourceError(words)
         self._context.chores.add(("closed", channel), closed, self._turn_away)
 
@@ -250,11 +252,14 @@ class SendLanes:
             return
         self._release(waiter)
         for host in waiter.hosts:
-            # Those behind may not have to wait.
+            # The tasks behind this one may not have to wait.
             self.transport.wake(host.host_id)
 
     def end_in_pieces(self) -> Iterator[None]:
-        """Wake those who wait, and give up what is in the lanes; a little of it for each item."""
+        """Wake the tasks that wait, and give up the messages in the lanes: yield after each piece.
+
+        The tasks raise ``trio.ClosedResourceError``.
+        """
         words = "the handle has ended"
 
         def end(host_id: int, items: Sequence[LaneItem]) -> None:
@@ -274,9 +279,9 @@ class SendLanes:
         yield from self._leftovers.finish_in_pieces()
 
     def give_up(self, cause: DropCause) -> None:
-        """Drop what is in the lanes and in front of them, counted under ``cause``.
+        """Drop the messages in the lanes and those that wait for room, counted under ``cause``.
 
-        Those who wait return.
+        The tasks that wait return.
         """
         why = "it waited until data forwarding was turned off"
         error = ForwardingDisabledError("data forwarding was turned off")
@@ -295,17 +300,17 @@ class SendLanes:
         def drop(waiter: Waiter) -> None:
             if not waiter.over and waiter.error is None:
                 waiter.dropped = True
-                # For each host, as it is counted in the lanes.
+                # Counted for each host, like messages in the lanes.
                 refuse(cause, why, times=len(waiter.hosts) * len(waiter.batch.datas))
                 self._release(waiter)
                 self._count_lost(waiter)
 
-        # Nobody is let in any more, also not those who are told a little later.
+        # No batch enters any more, even if its task is woken a little later.
         self._undecided.clear()
         self._context.chores.add(("given up", cause), tuple(self._waiting), drop)
 
     def flushed(self) -> list[trio.Event]:
-        """Return an event for each lane, set when what is in it now has left."""
+        """Return an event for each lane, set when the messages in it now have left."""
         events: list[trio.Event] = []
         for host in self._handle.hosts.values():
             lane = host.lane
@@ -319,11 +324,11 @@ class SendLanes:
     def _let_in(self, hosts: Iterable[HostState]) -> None:
         """Let tasks enter that wait at the head of the lanes of ``hosts``, and those behind them.
 
-        Where many wait, the transport goes on with it in its next turns.
+        If many wait, the transport continues in its next turns.
         """
         is_over = self._context.turns.is_over
         todo = list(hosts)
-        # Who waits for many hosts is at the head of many lanes, and is tried once.
+        # A task that waits for many hosts is at the head of many lanes; it is tried once.
         failed: set[Waiter] = set()
         while todo:
             host = todo.pop()
@@ -345,14 +350,14 @@ class SendLanes:
                     return
 
     def _try_again(self, waiters: Iterable[Waiter]) -> None:
-        """Let those of ``waiters`` enter who can, wherever in the lanes they wait.
+        """Let the ``waiters`` that can enter do so, wherever in the lanes they wait.
 
-        Where they are many, the others are tried a little later.
+        If there are many, the others are tried a little later.
         """
         is_over = self._context.turns.is_over
         rest = iter(waiters)
         for waiter in rest:
-            # Those before it may have let it in.
+            # An earlier one may have let it in.
             waits = not waiter.over and waiter.error is None
             if waits and self._try_enter(waiter.batch, waiter.hosts, waiter):
                 self._let_in(waiter.hosts)
@@ -360,7 +365,7 @@ class SendLanes:
                 break
         later = {one: None for one in rest if not one.over}
         if later:
-            # In front of those that were tried: each gets its turn.
+            # In front of those that were tried, so that each gets its turn.
             self._undecided = later | self._undecided
             self._look_later()
 
@@ -369,10 +374,10 @@ class SendLanes:
         full: list[HostState] = []
         for host in hosts:
             lane = host.lane
-            # It must not overtake who began to wait before.
+            # A batch must not overtake those that began to wait before it.
             if lane.full or (lane.waiters and next(iter(lane.waiters)) is not waiter):
                 if not lane.is_behind:
-                    # It is not the host that is behind, but this program.
+                    # Not the host is slow, but this program.
                     return False
                 full.append(host)
             else:
@@ -382,7 +387,7 @@ class SendLanes:
                 self._undecided[waiter] = None
             return False
         if waiter is not None:
-            # It waits no more, whatever comes of what is sent now.
+            # The task waits no more, whatever happens to its messages.
             self._release(waiter)
             self._count_lost(waiter)
         for host in full:
@@ -396,11 +401,15 @@ class SendLanes:
         return True
 
     def _any_flows(self, hosts: Sequence[HostState], full: Sequence[HostState]) -> bool:
-        """Return whether one of ``hosts`` has less than half of what may wait for it.
+        """Return whether one of ``hosts`` is faster than the hosts whose lanes are full.
 
-        What waits is in its lane and in the system's queues. Then the hosts ``full``, whose lanes
-        are full, are behind it. As long as those move on, a host whose way out was full a moment
-        ago may be no faster.
+        A host is faster if less than half of its limit waits for it, in its lane and in the
+        system's queues. While the lanes of ``full`` move on, one of its links must also have had
+        room for a while: a link that was full a moment ago may not be faster.
+
+        Args:
+            hosts: The hosts whose lanes have room.
+            full: The hosts whose lanes are full.
         """
         now = self._context.now()
         moving = any(now - host.lane.moved_at < _MOVING for host in full)
@@ -408,12 +417,12 @@ class SendLanes:
         if not under_half:
             return False
         if not moving:
-            # Nobody is as slow as a host that stands still.
+            # Every host is faster than one that stands still.
             return True
         since = now - _SETTLED
         if any(link.sender.flows(since) for host in under_half for link in host.ranked):
             return True
-        # The system's queue moves on without a word.
+        # The system's queue moves on without a notification.
         self._look_later()
         return False
 
@@ -430,13 +439,13 @@ class SendLanes:
     def _put(self, batch: Batch, hosts: Sequence[HostState], *, waits: bool = False) -> None:
         """Put ``batch`` into lanes, and send it at once where nothing waits.
 
-        What the system says of a message can take links down, and let others enter meanwhile. So
-        the batch is in all lanes before it is sent to anybody.
+        An error of the system about a message can take links down and let other batches enter. So
+        the batch is in all lanes before it is sent to any host.
 
         Args:
             batch: The batch.
             hosts: Its hosts.
-            waits: Whether it is one of many, maybe, that waited to enter.
+            waits: True if the batch waited to enter: there may be many.
         """
         transport = self.transport
         if batch.ready and self._context.compression is not None:
@@ -447,7 +456,7 @@ class SendLanes:
             lane = host.lane
             item = LaneItem(batch)
             if not host.ranked:
-                # What the system said of an earlier message has taken its last link down.
+                # An error about an earlier message has taken the last link down.
                 give_up_unreachable(self._context, host.host_id, [item])
             elif lane.items or lane.urgent:
                 lane.append(item)

@@ -1,8 +1,8 @@
-"""Stages: steps that have a task, since what they do may have to wait.
+"""Stages: steps that have a task, since their work may have to wait.
 
-What passes between the stages are batches of messages. Where nothing has to wait, a batch goes
-through all of them in the turn of whoever sends it. Where something has to, it waits in a lane, and
-the key of the lane goes through the memory channel of the stage that will work on it.
+Batches of messages pass between the stages. A batch that does not have to wait goes through all
+stages in the turn of the task that sends it. A batch that has to wait does so in a lane, and the
+key of the lane goes through the memory channel of the next stage.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Stage(ABC, Generic[Key]):
-    """Works on lanes that have something to do, one piece of each after the other.
+    """Works on lanes in turns, one piece of each after the other.
 
-    A lane is in the memory channel at most once, so the channel holds no more than there are lanes;
-    when a piece is done and there is more, the lane goes to the end of it.
+    A lane is in the memory channel at most once, so the channel never holds more keys than there
+    are lanes. A lane that has more work after a piece goes to the end of the channel.
     """
 
     name: ClassVar[str]
@@ -41,14 +41,14 @@ class Stage(ABC, Generic[Key]):
             self._send_channel.send_nowait(key)
 
     def close(self) -> None:
-        """Take no more keys: the task has ended, or is about to."""
+        """Take no more keys, since the task has ended or is about to."""
         self._closed = True
         self._send_channel.close()
         self._receive_channel.close()
 
     @abstractmethod
     async def work(self, key: Key) -> bool:
-        """Do one piece of the work of a lane, and return whether there is more to do now.
+        """Do one piece of the work of a lane, and return whether it has more work now.
 
         Not a checkpoint unless it has to wait.
         """

@@ -3,16 +3,16 @@
 ::
 
     Channel.send
-      1. filter      decides who gets it, on which channel; what this host itself gets stays here
-      2. lanes       take it into the lane of each of its hosts, in one step, when there is room
-      3. compressor  compresses it, if that makes it smaller
-      4. sealing     gives it a number, cuts it and seals it, when it leaves its lane
-      5. transport   sends it over the links that the policy of the host chooses
+      1. filter      chooses the hosts and the channel; messages to this host itself stay here
+      2. lanes       put the message into the lane of each host, in one step, when there is room
+      3. compressor  compresses the message, if that makes it smaller
+      4. sealing     numbers, fragments and seals the message, when it leaves its lane
+      5. transport   sends the datagrams over the links that the policy of the host chooses
 
 Each step is a module of that name, the second one ``send_lanes``.
 
-Where nothing has to wait, all of it happens in the turn of whoever sends. The compressor and the
-transport are stages with tasks: they work on what had to wait.
+A message that does not have to wait passes all steps in the turn of the task that sends it. The
+compressor and the transport are stages with tasks: they work on messages that had to wait.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from knet_trio.message import Message
 
 To: TypeAlias = tuple[int, ...] | None
 _Missing: TypeAlias = Sequence[tuple[DropCause, str, int]]
-"""For hosts that do not get messages why that is, in words, and their ids."""
+"""Hosts that do not get messages: the cause, the reason in words, and the id of each."""
 _Entry: TypeAlias = tuple[Batch, list[HostState], Sequence[bytes] | None, _Missing]
-"""A batch, the hosts whose lanes it enters, the messages that this host gets itself, and hosts that
-do not get it. It is counted for those when it enters: until then it may be cancelled."""
+"""A batch, the hosts whose lanes it enters, the messages to this host itself, and the hosts that do
+not get it. The latter are counted when it enters: until then the call may be cancelled."""
 _Stuck: TypeAlias = tuple[_Entry, Sequence[Addressed]]
-"""What has to wait for room, and what comes after it."""
+"""The entry that has to wait for room, and the messages after it."""
 
 
 class _Compressing(NamedTuple):
@@ -62,10 +62,10 @@ class _Compressing(NamedTuple):
 
 
 class ChannelState:
-    """Stands for a channel, while messages sent on it wait to be handed over.
+    """The state of a channel, for messages that wait to be handed over.
 
     Attributes:
-        closed: Whether the channel was closed.
+        closed: True once the channel was closed.
     """
 
     __slots__ = ("closed",)
@@ -101,7 +101,7 @@ class Transmitter:
         """Hand over messages.
 
         Raises:
-            trio.WouldBlock: There is no room now.
+            trio.WouldBlock: The message would have to wait for room.
         """
         self._check_open()
         if self._send_now(datas, channel, to) is not None:
@@ -116,14 +116,14 @@ class Transmitter:
         owner: ChannelState | None = None,
         on_wait: Callable[[int], None] | None = None,
     ) -> None:
-        """Hand over messages once there is room; when cancelled, none was.
+        """Hand over messages once there is room. If cancelled, none was handed over.
 
         Args:
             datas: One message, or several that are few enough for one turn (``batches.pack``).
-            channel: 0 to 31.
-            to: The hosts that get them, None to ask the filter.
+            channel: The channel, 0 to 31.
+            to: The ids of the hosts that get them, None to ask the filter.
             owner: The channel whose closing ends the waiting.
-            on_wait: Called with how many of them are not handed over yet, when one has to wait.
+            on_wait: Called when a message has to wait, with the number of messages not handed over.
 
         Raises:
             trio.ClosedResourceError: The handle has ended, or ``owner`` was closed.
@@ -158,17 +158,17 @@ class Transmitter:
         """Send one message to one host, past its lane.
 
         Raises:
-            SendError: Why it could not be sent.
+            SendError: The message could not be sent.
             trio.ClosedResourceError: The handle has ended, or ``owner`` was closed.
         """
-        # Who tries again and again, since it raises, must not keep everybody else from running.
+        # A caller that tries again after each error must not keep other tasks from running.
         if self._turns.is_over():
             await self._turns.give_up()
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
         if to is None and self._context.filter is None:
-            raise NoFilterError("say where to with to=[host_id], or set a filter")
+            raise NoFilterError("give the destination with to=[host_id], or set a filter")
         with self._guard():
             addressed = self._filter.address(data, channel, to, all_known=True)
         hosts = addressed.hosts
@@ -202,7 +202,7 @@ class Transmitter:
             await trio.lowlevel.cancel_shielded_checkpoint()
             error: GivenUp | None = item.error
         elif not host.ranked:
-            # What the system said of it has taken the last link down.
+            # An error about the message has taken the last link down.
             why = f"host {host.host_id} is not reachable any more"
             error = item.error or HostDownError(why)
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -216,7 +216,7 @@ class Transmitter:
     async def _compress(self, batch: Batch, host: HostState, owner: ChannelState | None) -> None:
         """Wait until ``batch`` is compressed.
 
-        It is not ready if the host was lost or forwarding turned off meanwhile.
+        The batch is not ready if the host was lost or forwarding turned off meanwhile.
         """
         waiting = _Compressing(host, owner, trio.Event())
         self._compressing[waiting] = None
@@ -244,13 +244,13 @@ class Transmitter:
         def abort(_: object) -> trio.lowlevel.Abort:
             nonlocal cancelled
             cancelled = True
-            # Else it is being given up, and counted there.
+            # Otherwise it is being given up, and counted there.
             if item in host.lane.urgent:
                 host.lane.withdraw(item)
-                # For those who wait until the lane is empty.
+                # For tasks that wait until the lane is empty.
                 item.end(None)
                 if item.started:
-                    # Some of it has gone, and nobody can put the message together any more.
+                    # Fragments were sent, but the message cannot be completed any more.
                     count_failed(self._context, host.host_id, "its send_sync was cancelled", 1)
             return trio.lowlevel.Abort.SUCCEEDED
 
@@ -261,7 +261,7 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     async def flush(self) -> None:
-        """Wait until everything that was handed over before has left its lane.
+        """Wait until all messages that were handed over before have left their lanes.
 
         Raises:
             trio.ClosedResourceError: The handle ended meanwhile.
@@ -277,7 +277,7 @@ class Transmitter:
         self._check_open()
 
     def stop(self) -> None:
-        """Drop what waits in the lanes, since forwarding is off."""
+        """Drop the messages in the lanes, since forwarding is off."""
         with self._crashing():
             self._lanes.give_up(DropCause.FORWARDING_DISABLED)
         for waiting in self._compressing:
@@ -285,7 +285,7 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     def close_channel(self, owner: object) -> None:
-        """Wake those who wait to send on a channel: they raise ``trio.ClosedResourceError``."""
+        """Wake the tasks that wait to send on a channel with ``trio.ClosedResourceError``."""
         with self._crashing():
             self._lanes.close_channel(owner)
         for waiting in self._compressing:
@@ -300,9 +300,9 @@ class Transmitter:
                 waiting.ended.set()
 
     async def end(self) -> None:
-        """Take no more messages; those who wait get ``trio.ClosedResourceError``.
+        """Take no more messages, and wake waiting tasks with ``trio.ClosedResourceError``.
 
-        Takes several turns if there is much to give up, and is not cancelled.
+        Takes several turns if there is much to give up. Cannot be cancelled.
         """
         self._closed = True
         turns = self._turns
@@ -315,7 +315,7 @@ class Transmitter:
             self.close()
 
     def close(self) -> None:
-        """Do at once what is left to do of ``end``."""
+        """Do the rest of ``end`` at once."""
         self._closed = True
         for _ in self._lanes.end_in_pieces():
             pass
@@ -332,7 +332,7 @@ class Transmitter:
 
     @trio.lowlevel.enable_ki_protection
     def _send_now(self, datas: Sequence[bytes], channel: int, to: To) -> _Stuck | None:
-        """Hand over messages as far as there is room, and return what has to wait."""
+        """Hand over messages as far as there is room, and return those that have to wait."""
         context = self._context
         try:
             if context.forwarding and (to is not None or context.filter is None):
@@ -352,14 +352,13 @@ class Transmitter:
         *,
         entered: bool,
     ) -> _Stuck | None:
-        """Hand over what is left of messages of which some had to wait.
+        """Hand over messages after some of them had to wait.
 
         Args:
-            entry: Those that had to wait.
-            addressed: The others.
+            entry: The messages that had to wait.
+            addressed: The messages after them.
             owner: The channel that they are sent on.
-            entered: Whether those that had to wait have entered; if not, data forwarding was turned
-                off meanwhile.
+            entered: True if ``entry`` has entered; otherwise data forwarding was turned off.
         """
         with self._guard():
             if entered:
@@ -380,12 +379,12 @@ class Transmitter:
         return None
 
     def _refuse_forwarding(self, messages: int) -> None:
-        why = "data forwarding was turned off while it, or those before it, waited"
+        why = "data forwarding was turned off while it waited"
         self._context.refuse(DropCause.FORWARDING_DISABLED, why, times=messages)
 
     @contextmanager
     def _guard(self) -> Generator[None, None, None]:
-        """Have a bug end the handle, whoever comes upon it: he is told that it has ended."""
+        """End the handle if a bug raises here; the caller gets the error of an ended handle."""
         try:
             yield
         except (KnetError, trio.ClosedResourceError):
@@ -396,28 +395,28 @@ class Transmitter:
 
     @contextmanager
     def _crashing(self) -> Generator[None, None, None]:
-        """Have a bug end the handle, and nothing else: who comes upon it is not sending."""
+        """End the handle if a bug raises here, without an error: the caller is not sending."""
         try:
             yield
         except Exception as error:
             self._crash(error)
 
     def _crash(self, error: Exception) -> None:
-        """End the handle with a bug, whoever came upon it; nothing is taken from now on."""
+        """End the handle because of a bug, and take no more messages."""
         self._context.crash(error)
         self._closed = True
 
     def _enter_all(self, addressed: Sequence[Addressed]) -> _Stuck | None:
-        """Let messages enter up to the first that have to wait; return these, and the rest."""
+        """Let messages enter up to the first that have to wait; return these and the rest."""
         for number, one in enumerate(addressed, start=1):
-            # Only now, since hosts may go while those before it wait.
+            # Prepared only now, since hosts may go while earlier messages wait.
             entry = self._prepare(*one)
             if entry is not None and not self._enter(entry):
                 return entry, addressed[number:]
         return None
 
     def _send_together(self, datas: Sequence[bytes], channel: int, to: To) -> _Stuck | None:
-        """Hand over messages that all go the same way, or return that they have to wait."""
+        """Hand over messages with the same destinations, or return them if they have to wait."""
         entry = self._prepare(datas, channel, to)
         if entry is None:
             return None
@@ -426,7 +425,7 @@ class Transmitter:
         before, self._sent_in = self._sent_in, self._turns.round
         behind = before == self._sent_in or (hosts and hosts[0].lane.items)
         if behind and hosts and len(datas) == 1 and lanes.gathers:
-            # Another one in the same turn: there may be more, and they go together.
+            # A second message in the same turn: more may follow, to be sent together.
             entered = lanes.enter_later(batch, hosts, to)
         else:
             entered = lanes.enter(batch, hosts) if hosts else True
@@ -437,7 +436,7 @@ class Transmitter:
         return None
 
     def _prepare(self, datas: Sequence[bytes], channel: int, ids: To) -> _Entry | None:
-        """Find the hosts that messages go to; None, and counted, if there is none."""
+        """Find the hosts that messages go to; count them and return None if there is none."""
         handle = self._handle
         broadcast = ids is None
         batch = Batch(datas, channel, broadcast=broadcast)
@@ -482,7 +481,7 @@ class Transmitter:
             self._context.refuse(cause, why, times=messages, key=host_id)
 
     def _entered(self, entry: _Entry) -> None:
-        """Count a batch for hosts that do not get it, and deliver what this host gets itself."""
+        """Count a batch for hosts that do not get it, and deliver messages to this host itself."""
         batch, _, own, missing = entry
         self._count_missing(missing, len(batch.datas))
         loopback = self._handle.loopback

@@ -1,4 +1,4 @@
-"""The last step of the way out: the links that carry a batch to a host, and what they refuse."""
+"""The last step of the way out: sending the datagrams of a batch over the links of a host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from knet_trio.errors import DropCause, NoProgressError, SealError
 
 
 class _Progress(enum.Enum):
-    """How far datagrams were sent, or given up."""
+    """How many of some datagrams were sent or given up."""
 
     ALL = enum.auto()
     SOME = enum.auto()
@@ -29,9 +29,11 @@ class _Progress(enum.Enum):
 
 
 class TransportStage(Stage[int]):
-    """Sends what waits in the lanes of hosts. Its keys are their ids.
+    """Sends the messages in the lanes of hosts. The keys are the host ids.
 
     Args:
+        handle: The handle.
+        sealer: Makes datagrams of messages.
         progressed: Called with a host whose lane has room, or may have.
         blocked: Called with a host whose links have no room any more.
     """
@@ -61,7 +63,7 @@ class TransportStage(Stage[int]):
             self.wake(host.host_id)
 
     async def work(self, key: int) -> bool:
-        """Send the next batch to that host."""
+        """Send the next batch to host ``key``."""
         host = self._handle.hosts.get(key)
         if host is None or not host.ranked:
             return False
@@ -82,7 +84,7 @@ class TransportStage(Stage[int]):
         try:
             done = self.send(host, item)
         except BaseException:
-            # A bug, which ends the handle: who waits for this item is woken then.
+            # A bug, which ends the handle: the tasks that wait for this item are woken then.
             lane.put_back(item)
             raise
         if done or item.sent != sent:
@@ -94,21 +96,21 @@ class TransportStage(Stage[int]):
         return done
 
     def put_back(self, host: HostState, item: LaneItem) -> None:
-        """Put what is left of ``item``, which is in no lane, at the head of its lane."""
+        """Put ``item``, which was taken out of its lane, back at the head of the lane."""
         if host.ranked:
             host.lane.put_back(item)
         else:
-            # What the system said of it has taken the last link down.
+            # An error about the item has taken the last link down.
             give_up_unreachable(self._context, host.host_id, [item])
 
     def send(self, host: HostState, item: LaneItem) -> bool:
-        """Send what is left of ``item``, as far as there is room and time.
+        """Send the rest of ``item``, as far as there is room and time.
 
         Returns:
-            Whether nothing is left: everything was sent or, where the system or the cipher refused
-            it, counted. If not, the stage is woken when it can go on.
+            True if nothing is left: everything was sent, or counted where the system or the cipher
+            refused it. If False, the stage is woken when it can go on.
         """
-        # Another host's message may have told that this one cannot be reached.
+        # An error about a message to another host may have taken this host's links down.
         while host.ranked:
             try:
                 sealed = self._sealer.seal(host, item)
@@ -133,7 +135,7 @@ class TransportStage(Stage[int]):
         return False
 
     def _send_part(self, host: HostState, item: LaneItem, sealed: Sealed) -> _Progress:
-        """Send what is left of ``sealed``, the next datagrams of ``item``, as far as possible."""
+        """Send the rest of ``sealed``, the current datagrams of ``item``, as far as possible."""
         lane = host.lane
         ranked = host.ranked
         if len(ranked) > 1 and host.policy is LinkPolicy.ROUND_ROBIN:
@@ -160,19 +162,19 @@ class TransportStage(Stage[int]):
                 if done == len(datagrams):
                     return _Progress.ALL
                 if not item.start:
-                    # It has no number yet as far as this host is concerned.
+                    # This host has received nothing under this number yet.
                     item.sealed = None
                 return _Progress.NO_ROOM
             errors = {start + place: error for place, error in refusals}
             left = [*errors, *range(item.start, len(sealed.datagrams))]
         if not self._give_up(host, item, sealed, left, errors):
             return _Progress.ALL
-        # There may be room for what comes behind a datagram that was too large.
+        # There may be room for the datagrams behind one that was too large.
         return _Progress.SOME if _too_large(errors.values()) else _Progress.NO_ROOM
 
     @staticmethod
     def _wait_for_room(host: HostState) -> None:
-        # It may have been lost just now.
+        # The host may have been lost just now.
         host.lane.blocked = bool(host.ranked)
         for link in host.ranked:
             link.sender.wait_for_room()
@@ -185,9 +187,19 @@ class TransportStage(Stage[int]):
         done: int,
         refusals: Sequence[Refusal],
     ) -> tuple[int, Sequence[Refusal]]:
-        """Send over the other links, best first, what those ``asked`` had no room for or refused.
+        """Send datagrams that some links did not take over the others, best link first.
 
-        With the active policy all have been asked.
+        With the active policy there are no others.
+
+        Args:
+            host: The host.
+            asked: The links that were tried.
+            datagrams: The datagrams.
+            done: How many of the first datagrams these links sent or refused.
+            refusals: The datagrams among them that were refused.
+
+        Returns:
+            ``done`` and ``refusals`` after the other links were tried.
         """
         for link in host.ranked:
             if link in asked:
@@ -197,7 +209,7 @@ class TransportStage(Stage[int]):
                 tried, refused = link.sender.send_data(again)
                 still = {index for index, _ in refused}
                 refusals = [one for i, one in enumerate(refusals) if i >= tried or i in still]
-            # Nothing overtakes what may go once more in smaller fragments.
+            # Nothing overtakes a message that may be sent again in smaller fragments.
             if done < len(datagrams) and not _too_large(one.error for one in refusals):
                 more, refused = link.sender.send_data(datagrams[done:])
                 refusals = [*refusals, *(Refusal(done + i, error) for i, error in refused)]
@@ -209,10 +221,10 @@ class TransportStage(Stage[int]):
     def _send_round_robin(
         self, host: HostState, item: LaneItem, sealed: Sealed
     ) -> tuple[list[int], dict[int, OSError]]:
-        """Send each message over the next link in turn; what finds no room there, over others.
+        """Send each message over the next link in turn, or over others if it has no room.
 
         Returns:
-            The datagrams that no link has taken, and why for those that were refused.
+            The datagrams that no link has taken, and the errors of those that were refused.
         """
         first = sealed.first_left(item.start)
         shares: dict[NetworkLinkState, list[int]] = {}
@@ -261,22 +273,22 @@ class TransportStage(Stage[int]):
     ) -> list[int]:
         """Give up messages that no link takes, and reduce ``item`` to the others.
 
-        Messages that have become too large for their path go once more, in smaller fragments and
-        under a new number: nobody has all fragments of the old one. The others are lost.
+        A message that has become too large for its path is sent again in smaller fragments, under a
+        new number: no host can complete the old one. Other refused messages are lost.
 
         Args:
-            host: The host that they are for.
-            item: What they are part of.
-            sealed: Its datagrams.
+            host: The host that the messages are for.
+            item: The item that they are in.
+            sealed: The datagrams of the item.
             left: The datagrams that were not sent.
-            errors: Why, for those of them that were refused.
+            errors: The errors of those that were refused.
 
         Returns:
             The datagrams of the messages that are left.
         """
         again: set[int] = set()
         lost: dict[int, OSError] = {}
-        # Else they would be refused again.
+        # Unless fragments are smaller now, they would be refused again.
         narrower = self._handle.data_mtu < sealed.fragment_size
         for index, error in errors.items():
             if narrower and error.errno == errno.EMSGSIZE:
@@ -320,7 +332,7 @@ def _too_large(errors: Iterable[OSError]) -> bool:
 def _send_to_each(
     links: Sequence[NetworkLinkState], datagrams: Sequence[bytes]
 ) -> tuple[int, Sequence[Refusal]]:
-    """Give datagrams to several links; it is enough if one takes them."""
+    """Give datagrams to several links; it is enough if one link takes them."""
     results: list[tuple[NetworkLinkState, int, Sequence[Refusal]]] = []
     for link in links:
         done, refusals = link.sender.send_data(datagrams, in_order=False)
@@ -331,9 +343,9 @@ def _send_to_each(
 def _together(
     results: Sequence[tuple[NetworkLinkState, int, Sequence[Refusal]]],
 ) -> tuple[int, Sequence[Refusal]]:
-    """Combine the results of giving datagrams to several links: one that took it is enough.
+    """Combine the results of giving datagrams to several links: one link is enough.
 
-    The copies that the others had no room for are counted at them.
+    A link that had no room for its copies counts them.
     """
     done = max(one for _, one, _ in results)
     refusals: Sequence[Refusal] = ()
@@ -351,7 +363,7 @@ def _together(
 
 
 def _keep(item: LaneItem, sealed: Sealed, left: Sequence[int]) -> None:
-    """Reduce ``item`` to the datagrams ``left``, and to what comes after ``sealed``."""
+    """Reduce ``item`` to the datagrams ``left`` and the messages after ``sealed``."""
     owners = [sealed.owner(index) for index in left]
     messages = sorted(set(owners))
     places = {owner: place for place, owner in enumerate(messages)}
