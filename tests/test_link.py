@@ -81,7 +81,7 @@ async def test_a_link_nobody_answers_on_says_what_to_look_at() -> None:
         await wait_for(lambda: link.status.stats.tx_ping_packets > 3)
         said = link.explain()
         assert "is down" in said
-        assert "not one answered" in said
+        assert "none answered" in said
         assert "Connection refused" in said
         link.enabled = False
         assert "disabled here" in link.explain()
@@ -201,7 +201,7 @@ async def test_a_link_without_destination_finds_its_peer_when_that_speaks() -> N
         link = await server.add_host(2).add_link(0, HERE, ping_interval=0.05, pong_count=1)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert link.status.stats.tx_ping_packets == 0
-        assert "stays silent" in link.explain()
+        assert "it sends nothing until" in link.explain()
         mine = await client.add_host(1).add_link(
             0, HERE, link.config.src, ping_interval=0.05, pong_count=1
         )

@@ -43,7 +43,7 @@ _PING_ENVELOPE: Final = PING_SIZE + OVERHEAD
 """Bytes of a ping or pong on the wire. Until a life is confirmed, nothing else of it is opened."""
 
 _OTHER_LIFE: Final = (
-    "it is a recording of an earlier life, or the host has restarted and not answered a ping yet"
+    "it is a recording of an earlier life, or of a new life that has not answered a ping yet"
 )
 _NO_LIFE: Final = "that host has not answered a ping of this host yet"
 _EARLIER: Final = "it was sealed before that host answered a ping: it is late, or a recording"

@@ -1,4 +1,4 @@
-"""Whether packets may speak on a link, by the table of ``_core/admission.py``."""
+"""The verdict on packets by their link and source, after the table of ``_core/admission.py``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
 from knet_trio.errors import DropCause
 
-_NOT_YET: Final = "nothing of that life has answered a ping of this host yet"
+_NOT_YET: Final = "that life of the host has not answered a ping of this host yet"
 
 _WHAT: Final = {
     PacketKind.DATA: "data",
@@ -42,7 +42,16 @@ def admit(
     *,
     believed: bool = True,
 ) -> Action | None:
-    """Return what happens to packets of ``host`` for ``link``; None, and counted, for nothing."""
+    """Return the action for packets of ``host`` on ``link``; count them, return None to drop them.
+
+    Args:
+        host: The host that the packets name as their sender.
+        link: The link that they are for.
+        kind: The kind of the packets.
+        source: The address that they came from.
+        packets: The number of packets.
+        believed: True if the life of the sender is confirmed, or if envelopes do not name it.
+    """
     context = host.context
     reachable = bool(host.ranked)
     origin = _find_origin(host, link, kind, source)
@@ -64,7 +73,7 @@ def admit(
 
 
 def refuse_unconfirmed(host: HostState, source: Address, why: str, packets: int = 1) -> None:
-    """Count packets of ``host`` that may be recordings, for that reason."""
+    """Count packets of ``host`` that may be recordings, with ``why`` in the log."""
     host.context.refuse(
         DropCause.UNCONFIRMED,
         source,
@@ -79,7 +88,7 @@ def refuse_unconfirmed(host: HostState, source: Address, why: str, packets: int 
 def refuse_address(
     link: NetworkLinkState, kind: PacketKind, source: Address, packets: int = 1
 ) -> None:
-    """Count packets that would have to come from where ``link`` leads to."""
+    """Count packets that did not come from the destination of ``link``."""
     where = link.destination or "where the peer has answered from"
     link.context.refuse(
         DropCause.UNKNOWN_ADDRESS, _WHAT[kind], source, where, times=packets, link=link
@@ -88,7 +97,7 @@ def refuse_address(
 
 def refuse_host(handle: HandleState, host_id: int, source: Address, packets: int = 1) -> None:
     """Count packets of a host that ``handle`` does not have."""
-    # What a link leads to may be another host than the program takes it for.
+    # The host at the destination of a link may be another than the program expects.
     concerned = handle.by_address.get(source)
     expected: object
     if concerned is not None:
@@ -112,18 +121,18 @@ def refuse_link(handle: HandleState, host_id: int, link_id: int, source: Address
     else:
         expected = f"that is the address of {concerned.title}"
     details = source, link_id, host_id, expected
-    # An id that nobody has is anything that somebody writes, and no key.
+    # The id of an unknown host can be any number, so it must not be a key.
     key = None if host is None else host_id
     handle.context.refuse(DropCause.UNKNOWN_LINK, *details, link=concerned, key=key)
 
 
 def admit_connection(context: Context, links: Iterable[NetworkLinkState], peer: Address) -> bool:
-    """Return whether a peer at ``peer`` may connect for one of ``links``; if not, count it.
+    """Return whether a peer may connect for one of ``links``; if not, count the connection.
 
     Args:
         context: The context of the handle.
-        links: The links of the endpoint that it has connected to, as far as they may lead there.
-        peer: Its address.
+        links: The links of the endpoint whose destination may be that peer.
+        peer: The address of the peer.
     """
     rejected = None
     for link in links:
@@ -139,7 +148,7 @@ def admit_connection(context: Context, links: Iterable[NetworkLinkState], peer: 
 
 
 class _Rejection:
-    """Why the access list of a link rejects an address, put into words if somebody reads it."""
+    """The reason why an access list rejects an address; the text is made when it is read."""
 
     __slots__ = ("_link", "_source")
 
@@ -152,7 +161,7 @@ class _Rejection:
 
 
 class _HostsThere:
-    """Which hosts a handle has, put into words if somebody reads them."""
+    """A list of the hosts of a handle; the text is made when it is read."""
 
     __slots__ = ("_handle", "_host_id")
 
@@ -173,14 +182,14 @@ def _find_origin(
     if source != link.address.source:
         sibling = _find_sibling(host, source) if kind is PacketKind.REPLY else None
         if sibling is not None:
-            # Whether it may speak at all is a matter of the list of its own link.
+            # The access list of its own link decides about the source.
             judge, origin = sibling, Origin.SIBLING
         elif is_possible(source) and not host.context.is_own(source):
             origin = Origin.ELSEWHERE
         else:
             return Origin.IMPOSSIBLE
-    # The packet says itself which link it is for, so the address must be one that may speak on
-    # that link: else whoever reaches one link could act on another (CVE-2026-15812).
+    # The packet itself names its link, so the access list of that link must accept the source:
+    # otherwise whoever reaches one link could act on another (CVE-2026-15812).
     if host.context.access_lists and not judge.acl.accepts(source.host):
         return Origin.REJECTED
     return origin

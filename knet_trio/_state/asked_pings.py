@@ -1,4 +1,4 @@
-"""Pings that the program asked for beside those of the heartbeat, and who waits for pongs."""
+"""Pings that the program asked for, and the tasks that wait for their pongs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import trio
 
 @attrs.define(eq=False)
 class _AwaitedPong:
-    """The pong that somebody waits for.
+    """A pong that a task waits for.
 
     Attributes:
-        over: Set when it has come, or when nobody has to wait for it any more.
-        seconds: The round trip, None while it has not come.
+        over: Set when the pong has come, or when waiting is over.
+        seconds: The round trip in seconds, None before the pong.
     """
 
     over: trio.Event = attrs.field(factory=trio.Event)
@@ -20,21 +20,24 @@ class _AwaitedPong:
 
 
 class AskedPings:
-    """Those of one link that wait for their pongs."""
+    """The pings of one link that the program waits for."""
 
     def __init__(self) -> None:
-        # By the times that the pings carry, no two of which are the same.
+        # By the times that the pings carry, which are all different.
         self._awaited: dict[float, _AwaitedPong] = {}
 
     def __bool__(self) -> bool:
         return bool(self._awaited)
 
     async def wait(self, sent: float, patience: float) -> float | None:
-        """Wait for the pong to the ping of that time.
+        """Wait for the pong to a ping.
+
+        Args:
+            sent: The time that the ping carries.
+            patience: How long to wait, in seconds.
 
         Returns:
-            The round trip in seconds; None if none came within ``patience`` seconds, or ``give_up``
-            was called.
+            The round trip in seconds; None if no pong came in time, or ``give_up`` was called.
         """
         pong = self._awaited[sent] = _AwaitedPong()
         try:
@@ -45,13 +48,13 @@ class AskedPings:
         return pong.seconds
 
     def answered(self, sent: float, seconds: float) -> None:
-        """Note that the ping of that time was answered, if it is one of these."""
+        """Wake the task that waits for the pong to the ping of time ``sent``, if there is one."""
         pong = self._awaited.get(sent)
         if pong is not None and pong.seconds is None:
             pong.seconds = seconds
             pong.over.set()
 
     def give_up(self) -> None:
-        """Have nobody wait any more: the link is down."""
+        """Wake all tasks that wait, since the link is down."""
         for pong in self._awaited.values():
             pong.over.set()

@@ -1,8 +1,8 @@
-"""The queue of a channel: what has arrived for it and is not taken yet.
+"""The queue of a channel: messages that have arrived and were not received yet.
 
-It is bounded, and within the bound each host that sends has a queue of its own. Taking goes round
-the hosts. When there is no room, the newest message of the host that has most in the queue is
-dropped. So a host that floods a channel whose reader is slow displaces its own messages only.
+The queue is bounded. Within the bound each sending host has its own queue, and taking goes round
+the hosts. When there is no room, the newest message of the host with most messages is dropped. So a
+host that floods a channel with a slow reader displaces only its own messages.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from knet_trio._state.turns import Turns
 from knet_trio.message import Message
 
 MOST_AT_ONCE: Final = 16384
-"""Messages that are taken in one call at most: more would make the turn too long."""
+"""The most messages that are taken in one call: more would make the turn too long."""
 
 HIGH_WATER: Final = 1024
-"""With more messages, those who take them run first, though the queue may have room for many more:
-what waits behind thousands is no longer in the processor's caches when it is taken."""
+"""Above this number of messages, readers run before more is put, even if the queue has room: a
+message behind thousands is no longer in the processor's caches when it is taken."""
 
 _BLOCK: Final = 64
-"""Messages of one host in a row, when many of several hosts are taken at once."""
+"""Messages of one host in a row, when many messages of several hosts are taken at once."""
 
 _MOST_VISITS: Final = 512
-"""Blocks that are taken in one call at most: to go round takes longer than to take messages."""
+"""The most blocks that are taken in one call: going round takes longer than taking messages."""
 
 
 @attrs.define(eq=False)
@@ -37,8 +37,8 @@ class _Waiter:
 
     Attributes:
         task: The task.
-        wanted: How many messages it takes at most; None for a single one, not in a list.
-        handed: What it was given.
+        wanted: The most messages that it takes; None for a single one, not in a list.
+        handed: The messages that it was given.
     """
 
     task: trio.lowlevel.Task
@@ -46,16 +46,17 @@ class _Waiter:
     handed: Message | list[Message] | None = None
 
     def hand(self, messages: Message | list[Message] | None) -> None:
-        """Wake the task with ``messages``, None if there will be no more."""
+        """Wake the task with ``messages``, None if no more will come."""
         self.handed = messages
         trio.lowlevel.reschedule(self.task)
 
 
 class _Lengths:
-    """Which hosts have most messages in a queue, found without looking at all hosts.
+    """An index of the hosts with most messages in a queue, without a walk over all hosts.
 
-    Each host is in the bucket of a number that is its messages or more: what is put has to be noted
-    here, what is taken need not be. Who is found in too high a bucket moves down then.
+    Each host is in a bucket whose number is at least the number of its messages: messages that are
+    put must be noted here, messages that are taken need not be. A host that is found in too high a
+    bucket is moved down.
 
     Args:
         queues: The messages of each host, by its id; none of them is empty.
@@ -64,19 +65,19 @@ class _Lengths:
     def __init__(self, queues: dict[int, deque[Message]]) -> None:
         self._queues = queues
         self._bucket_of: dict[int, int] = {}
-        # The hosts of each bucket that has some.
+        # The hosts of each bucket that is not empty.
         self._buckets: dict[int, dict[int, None]] = {}
-        # No host has more.
+        # No host has more messages.
         self._highest = 0
         for source, queue in queues.items():
             self.note(source, len(queue))
 
     def __len__(self) -> int:
-        """Return how many hosts are noted, also of those that have nothing left."""
+        """Return the number of hosts in the index, also those without messages now."""
         return len(self._bucket_of)
 
     def note(self, source: int, length: int) -> None:
-        """Note that the host ``source`` has ``length`` messages now, one or more."""
+        """Note that host ``source`` has ``length`` messages now, at least one."""
         before = self._bucket_of.get(source, 0)
         if length > before:
             if before:
@@ -87,12 +88,11 @@ class _Lengths:
             self._join(source, length)
 
     def drop_newest(self, source: int, count: int) -> None:
-        """Drop ``count`` messages, each the newest of the host that has most then.
+        """Drop ``count`` messages, each the newest of the host that has most at that time.
 
         Args:
-            source: The host whose messages came last, at least as many as are to be dropped. If it
-                has as many as any other, it is the one that loses.
-            count: How many to drop.
+            source: The host whose messages came last, at least ``count``. It loses a tie.
+            count: The number of messages to drop.
         """
         queue = self._queues[source]
         while count:
@@ -108,8 +108,12 @@ class _Lengths:
     def _cut_highest(self, count: int, floor: int) -> int:
         """Drop up to ``count`` messages of a host of the highest bucket; return how many.
 
-        It is left with no less than ``floor``, which is below that bucket, and the next bucket. If
-        it turns out to belong in a lower one, it moves there, and nothing is dropped.
+        The host keeps at least ``floor`` messages, and at most one fewer than the next bucket.
+        A host that belongs in a lower bucket moves there, and nothing is dropped.
+
+        Args:
+            count: The most messages to drop.
+            floor: The messages that the host keeps at least, fewer than the highest bucket.
         """
         highest = self._highest
         bucket = self._buckets.get(highest)
@@ -125,7 +129,7 @@ class _Lengths:
             return 0
         dropped = 0
         if len(queue) == highest:
-            # One at least; more as long as it has more than everybody else.
+            # At least one; more while the host has more than all others.
             dropped = 1
             while (
                 dropped < count
@@ -145,24 +149,24 @@ class _Lengths:
 
 
 class ChannelQueue:
-    """Messages in the order in which they came, for each host that sent some.
+    """The messages of a channel, in order for each host that sent some.
 
-    Tasks that wait get messages in the order in which they began to wait. A message that is put is
-    handed to the first of them at once, so nobody else can take it. A task that was handed one is
+    Tasks get messages in the order in which they began to wait. A new message is handed to the
+    first waiting task at once, so no other task can take it. A task that was handed a message is
     not cancelled any more.
 
-    A KeyboardInterrupt comes before or after a message is taken, and not in the middle of it.
+    A KeyboardInterrupt comes before or after a message is taken, not in between.
 
     Args:
-        limit: How many messages it holds at most.
-        turns: The turns of the handle; taking ends one when it is over.
+        limit: The most messages that the queue holds.
+        turns: The turns of the handle; taking gives up a turn that is over.
 
     Attributes:
-        size: How many messages there are.
-        high_water: With more messages, it is time to let those run who take them.
-        take_alone: Called with a message in place of handing it to the task that waits; None if
-            there is nothing like that. It is called once in each round of the loop, and raises
-            nothing. To wake a task for one message takes longer than to work on most.
+        size: The number of messages.
+        high_water: Above this number of messages, readers should run before more is put.
+        take_alone: Called with a message in place of waking the task that waits, once in each round
+            of the loop; None for nothing. It must not raise. Waking a task takes longer than
+            handling most messages.
     """
 
     def __init__(self, limit: int, turns: Turns) -> None:
@@ -170,14 +174,14 @@ class ChannelQueue:
         self._limit = limit
         self._turns = turns
         self.size: int = 0
-        # With more messages than this, those who put have more to do than that: the limit, less
-        # than none while ``_lengths`` are kept. They are built when there is too much.
+        # Up to this size, putting needs no more work: the limit, or -1 while ``_lengths`` exist,
+        # which are built when the limit is exceeded.
         self._simple_up_to = limit
         self._lengths: _Lengths | None = None
-        # Those of the hosts that have something here, by id, and in the order of their turns.
+        # The queues of hosts that have messages here, by id, and in the order of their turns.
         self._queues: dict[int, deque[Message]] = {}
         self._round: deque[deque[Message]] = deque()
-        # There are some only while there is nothing to take.
+        # Tasks wait only while there is no message.
         self._waiting: deque[_Waiter] = deque()
         self._ended = False
         self._closed = False
@@ -189,11 +193,11 @@ class ChannelQueue:
 
     @property
     def is_half_full(self) -> bool:
-        """Whether it has room for fewer messages than it holds."""
+        """True if the queue is more than half full."""
         return 2 * self.size > self._limit
 
     def put_one(self, message: Message) -> int:
-        """Add a message, and return how many were dropped for lack of room."""
+        """Add a message; return how many were dropped because the queue is full."""
         if self._waiting:
             if self.take_alone is not None and self._taken_in != self._turns.round:
                 self._taken_in = self._turns.round
@@ -215,7 +219,7 @@ class ChannelQueue:
         return 0
 
     def put(self, source: int, messages: Sequence[Message]) -> int:
-        """Add messages of the host ``source``, and return how many were dropped."""
+        """Add messages of host ``source``; return how many were dropped."""
         start = 0
         while self._waiting and start < len(messages):
             waiter = self._waiting.popleft()
@@ -245,9 +249,9 @@ class ChannelQueue:
         """Take the next message.
 
         Raises:
-            trio.WouldBlock: There is none now.
-            trio.EndOfChannel: There is none, and no more will come.
-            trio.ClosedResourceError: The queue is closed.
+            trio.WouldBlock: The queue is empty.
+            trio.EndOfChannel: The queue is empty, and no more messages will come.
+            trio.ClosedResourceError: The queue was closed.
         """
         self._check()
         return self._take()
@@ -256,8 +260,11 @@ class ChannelQueue:
     async def take(self) -> Message:
         """Wait for a message and take it.
 
-        Looks for cancellation, and lets other tasks run if it has to wait or the turn is over.
-        Raises what ``take_nowait`` does, but never ``trio.WouldBlock``.
+        Checks for cancellation, and lets other tasks run if it has to wait or the turn is over.
+
+        Raises:
+            trio.EndOfChannel: The queue is empty, and no more messages will come.
+            trio.ClosedResourceError: The queue was closed.
         """
         if self.size:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -265,7 +272,7 @@ class ChannelQueue:
                 await self._turns.give_up()
             round_ = self._round
             if len(round_) == 1 and self.size > 1:
-                # There are no others to go round, and it does not become empty.
+                # There is only one host, and its queue does not become empty.
                 self.size -= 1
                 return round_[0].popleft()
             if self.size:
@@ -276,7 +283,7 @@ class ChannelQueue:
     async def take_many(self, limit: int | None = None) -> list[Message]:
         """Wait for a message, and take all that are there, at most ``limit``.
 
-        Looks for cancellation, lets other tasks run, and raises as ``take`` does.
+        A checkpoint like ``take``, with the same errors.
         """
         wanted = MOST_AT_ONCE if limit is None else min(limit, MOST_AT_ONCE)
         if self.size:
@@ -288,16 +295,16 @@ class ChannelQueue:
         return cast("list[Message]", await self._wait(wanted))
 
     def end(self) -> None:
-        """Take no more messages: when those here are taken, there is ``trio.EndOfChannel``."""
+        """Accept no more messages: when all are taken, taking raises ``trio.EndOfChannel``."""
         self._ended = True
         self._wake_all()
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> int:
-        """Drop what is here; taking raises ``trio.ClosedResourceError`` from now on.
+        """Drop all messages; from now on taking raises ``trio.ClosedResourceError``.
 
         Returns:
-            How many messages were dropped.
+            The number of messages that were dropped.
         """
         self._closed = True
         dropped, self.size = self.size, 0
@@ -308,10 +315,10 @@ class ChannelQueue:
         return dropped
 
     async def _wait(self, wanted: int | None) -> Message | list[Message]:
-        """Wait until a message is handed over, or a list of ``wanted`` at most."""
+        """Wait until a message is handed over, or a list of at most ``wanted``."""
         if self._closed or self._ended:
             await trio.lowlevel.checkpoint()
-            # What was put meanwhile may be the last that comes, so nobody would be woken for it.
+            # A message that was put meanwhile may be the last one, so it has to be taken here.
             if self._closed or not self.size:
                 raise self._error()
             return self._take() if wanted is None else self._take_many(wanted)
@@ -331,7 +338,7 @@ class ChannelQueue:
         return waiter.handed
 
     def _error(self) -> Exception:
-        """Return the error for a task that waits though nothing more will come."""
+        """Return the error for a task that waits though no more messages will come."""
         if self._closed:
             return trio.ClosedResourceError("this channel was closed")
         return trio.EndOfChannel("the handle has ended")
@@ -360,7 +367,7 @@ class ChannelQueue:
             self.size = 0
             return all_of_it
         taken: list[Message] = []
-        # Few at once are taken one from each host, many in blocks, which takes less time.
+        # A few messages are taken one from each host, many in blocks, which takes less time.
         block = max(1, min(_BLOCK, wanted // (4 * len(self._round))))
         wanted = min(wanted, _MOST_VISITS * block)
         while self._round and len(taken) < wanted:
@@ -376,12 +383,12 @@ class ChannelQueue:
         return taken
 
     def _make_room(self, source: int, queue: deque[Message]) -> int:
-        """Drop what is too much after ``source`` got more into its ``queue``; return how many."""
+        """Drop the excess after messages of ``source`` were put into ``queue``; return how many."""
         excess = self.size - self._limit
         lengths = self._lengths
         if excess <= 0:
             if lengths is not None:
-                # To build them takes as long as there are hosts, which many puts have to pay for.
+                # Building them takes time for each host, so they are kept for a number of puts.
                 if -excess >= len(self._queues) or len(lengths) > 2 * self._limit:
                     self._forget_lengths()
                 else:
@@ -395,7 +402,7 @@ class ChannelQueue:
         if queue:
             lengths.note(source, len(queue))
         else:
-            # It had nothing here before, so it came last.
+            # The host had no messages here before, so it is the last one.
             self._round.pop()
             del self._queues[source]
         return excess

@@ -1,4 +1,4 @@
-"""Work on many links at once, cut into pieces so that other tasks run in between."""
+"""Work on many links at once, in pieces, so that other tasks run in between."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from knet_trio._state.turns import Turns
 S = TypeVar("S", bound=Hashable)
 
 AT_ONCE: Final = 16
-"""How many pieces are done before ``Chores.add`` returns, so that with few links a setting has its
-whole effect at once."""
+"""The pieces that are done before ``Chores.add`` returns: with few links a setting takes full
+effect at once."""
 
 _END: Final = object()
 
 
 class _Chore(Generic[S]):
-    """Work of one kind: what it is to be done to, in order and each once."""
+    """Work of one kind: the subjects that wait for it, in order, each once."""
 
     __slots__ = ("_act", "_rest", "_waiting")
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[S, None] = OrderedDict()
         self._act: Callable[[S], Iterator[object] | None] = lambda _: None
-        # What is left to do of the subject that was begun last.
+        # The rest of the work on the current subject.
         self._rest: Iterator[object] | None = None
 
     @property
@@ -38,7 +38,7 @@ class _Chore(Generic[S]):
         self._act = act
         waiting = self._waiting
         for subject in subjects:
-            # What waits already keeps its place.
+            # A subject that waits already keeps its place.
             waiting[subject] = None
 
     def do_piece(self) -> None:
@@ -54,9 +54,9 @@ class _Chore(Generic[S]):
 class Chores:
     """Does work of several kinds, a piece of each kind in turn.
 
-    Of each kind every subject waits once at most, so what waits is bounded, however often the work
-    is asked for; and asking again does not put back what waits, so every subject has its turn. No
-    kind waits for another one to be done, so it must not matter which is done first.
+    For each kind a subject waits at most once, so the waiting work is bounded, however often it is
+    requested. A new request does not move waiting subjects back, so every subject has its turn. No
+    kind waits for another, so their order must not matter.
     """
 
     def __init__(self, turns: Turns) -> None:
@@ -65,7 +65,7 @@ class Chores:
         self._work = trio.Event()
 
     def __len__(self) -> int:
-        """How many kinds of work are under way."""
+        """Return the number of kinds of work that are under way."""
         return len(self._chores)
 
     def add(
@@ -74,17 +74,17 @@ class Chores:
         subjects: Iterable[S],
         act: Callable[[S], Iterator[object] | None],
     ) -> None:
-        """Do ``act`` to each of ``subjects``.
+        """Call ``act`` with each of ``subjects``.
 
-        The first ``AT_ONCE`` pieces are done now, unless work of this kind is under way; the others
-        are done in turns. If it is under way, ``act`` takes the place of what was to be done to
-        those that still wait, and those that were done with are done again.
+        The first ``AT_ONCE`` pieces are done now and the others in turns. If work of this kind is
+        under way, all are done in turns: ``act`` replaces the earlier function for the subjects
+        that still wait, and the finished ones are done again.
 
         Args:
-            kind: Tells kinds of work apart.
-            subjects: To what it is to be done, mostly links.
-            act: Does it to one of them, which is a small piece of work. If that is too much, it
-                returns an iterator that does one piece whenever it is asked for an item.
+            kind: The key of the kind of work.
+            subjects: The subjects, mostly hosts or links.
+            act: Called with one subject, which has to be a small piece of work. For a larger one,
+                it returns an iterator that does one piece for each item that is taken.
         """
         chore = self._chores.get(kind)
         if chore is not None:

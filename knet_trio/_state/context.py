@@ -1,4 +1,4 @@
-"""What all parts of one handle share."""
+"""The shared state of all parts of one handle."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Compression(NamedTuple):
 
 
 class Context:
-    """What all parts of one handle share: its id, settings, counters, timers and log."""
+    """The shared state of one handle: its id, settings, counters, timers and log."""
 
     def __init__(
         self,
@@ -62,27 +62,27 @@ class Context:
         self.fixed_mtu = fixed_mtu
         self.filter: Filter | None = None
         self.compression: Compression | None = None
-        # The wire ids of the algorithms whose messages are taken, None for all there are.
+        # The wire ids of the algorithms whose messages are accepted, None for all.
         self.accept_compression: frozenset[int] | None = None
         self.forwarding = True
         self.hedge = True
         self.reconnect_interval = DEFAULT_RECONNECT_INTERVAL
         self.defrag_buffers: DefragBuffers = DefragBuffers()
-        # Returns the time in seconds, on the clock that everything here goes by.
+        # Returns the time in seconds on Trio's clock.
         self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         # The number of the last message sent.
         self.seq: int = 0
-        # What the pings carry that this handle sends.
+        # The stamps in the pings of this handle.
         self.stamps: Stamps = Stamps(secrets.token_bytes(SECRET_SIZE))
         self.counters: HandleCounters = HandleCounters()
-        # How often ``refuse`` was called.
+        # The number of calls of ``refuse``.
         self.refusals: int = 0
         self.event_receivers: set[EventReceiver] = set()
         self.turns: Turns = Turns()
         self.worker: Worker = new_worker()
-        # Told which hosts' lanes may go on, since there is room again.
+        # Called with the ids of hosts whose lanes may go on, since there is room again.
         self.on_room: Callable[[Sequence[int]], None] = lambda _: None
-        # Told an address, answers whether a socket of this handle has it.
+        # Returns whether a socket of this handle has an address.
         self.is_own: Callable[[Address], bool] = lambda _: False
         # Opens sockets for single links.
         self.connections: Connections = Connections()
@@ -101,7 +101,7 @@ class Context:
 
     @property
     def envelope(self) -> EnvelopeSizes:
-        """The bytes that the envelope in use adds to a packet."""
+        """The sizes of the parts that the current envelope adds to a packet, in bytes."""
         cipher = self.crypto.sealer
         if cipher is None:
             return CLEAR
@@ -113,7 +113,7 @@ class Context:
         return self.seq
 
     def tell(self, event: Event) -> None:
-        """Pass ``event`` to everybody who listens."""
+        """Pass ``event`` to all event receivers."""
         for receiver in self.event_receivers:
             receiver.put(event)
 
@@ -126,15 +126,15 @@ class Context:
         key: Hashable = None,
         error: BaseException | None = None,
     ) -> None:
-        """Count packets or messages that are dropped, and log that.
+        """Count dropped packets or messages, and log that.
 
         Args:
-            cause: Why: the counter, and the words in ``refusals.TOLD``.
-            details: The values for those words.
-            times: How many packets or messages.
-            link: The link they came or should have gone over, which counts them too.
-            key: Tells apart floods of the same cause in the log, where there is no ``link``.
-            error: Is logged with its traceback.
+            cause: The cause: selects the counter, and the log line in ``refusals.TOLD``.
+            details: The values for the log line.
+            times: The number of packets or messages.
+            link: The link that they came over or were meant for, which counts them too.
+            key: Separates floods of the same cause in the log, if there is no ``link``.
+            error: An error to log with its traceback.
         """
         self.refusals += 1
         if link is None:
@@ -158,16 +158,16 @@ class Context:
         self.log.tell(level, subsystem, words, *details, key=key, cause=error, times=times)
 
     def crash(self, error: Exception) -> None:
-        """End the handle with ``error``, a bug that came up in a call of the program."""
-        # Trio's refusal of a call from another thread is no bug of ours, and this thread must not
-        # end anything.
+        """End the handle with ``error``, a bug found during a call of the program."""
+        # Trio's error for a call from another thread is not a bug of the handle, and that thread
+        # must not end it.
         check_in_trio()
         if self.bug is None:
             self.bug = error
             self.bug_found.set()
 
     def ended_error(self) -> trio.ClosedResourceError:
-        """Return what calls raise once the handle has ended."""
+        """Return the error that calls raise once the handle has ended."""
         why = "the handle has ended"
         if self.bug is not None:
             why = (
@@ -177,6 +177,6 @@ class Context:
         return trio.ClosedResourceError(why)
 
     def raise_bug(self) -> None:
-        """Raise the bug that ends the handle, if there is one: a task of the handle does."""
+        """Raise the bug that ends the handle, if any; called by a task of the handle."""
         if self.bug is not None:
             raise self.bug

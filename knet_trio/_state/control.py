@@ -1,4 +1,4 @@
-"""What control packets do, and the errors that the system and the network report."""
+"""The effects of control packets, and of errors that the system and the network report."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ _COUNTED = {
 def receive_scheduled(
     handle: HandleState, packet: bytes, source: Address, credentials: Credentials | None = None
 ) -> bool:
-    """Act on a scheduled ping, or on the pong to the last one, of a host that is reached.
+    """Handle a scheduled ping, or the pong to the last one, of a reachable host.
 
-    This is the short way for what links do all day: from the address that a link leads to, for
-    which the table of ``_core/admission.py`` has one answer. What happens is the same as by
+    This is the short way for the most frequent control packets: those from the destination of a
+    link, which the table of ``_core/admission.py`` accepts. The effect is the same as that of
     ``receive_control``.
 
     Args:
         handle: The handle.
         packet: The packet.
-        source: Where it came from.
-        credentials: By what its sender is believed; None where all envelopes are alike.
+        source: The address that it came from.
+        credentials: The proof of its sender; None if envelopes do not name it.
 
     Returns:
-        Whether it was one; if not, nothing has happened.
+        True if it was such a packet; if not, nothing has changed.
     """
     fields = read_scheduled_untrusted(packet)
     if fields is None:
@@ -111,14 +111,14 @@ def receive_control(
     source: Address,
     credentials: Credentials | None = None,
 ) -> None:
-    """Act on one control packet, which had ``size`` bytes without its envelope.
+    """Handle a control packet.
 
     Args:
         handle: The handle.
         packet: The packet.
-        size: Its size.
-        source: Where it came from.
-        credentials: By what its sender is believed; None where all envelopes are alike.
+        size: Its size without the envelope, in bytes.
+        source: The address that it came from.
+        credentials: The proof of its sender; None if envelopes do not name it.
     """
     context = handle.context
     if credentials is None:
@@ -158,7 +158,7 @@ def _ping_received(
     action: Action,
     credentials: Credentials,
 ) -> None:
-    """Act on a ping, as far as its sender may."""
+    """Handle a ping with the ``action`` that is allowed for its sender."""
     context, answer = link.context, credentials.answer
     if action is Action.ACT:
         if credentials.trust is None:
@@ -176,8 +176,8 @@ def _ping_received(
     elif action is Action.ASK or action is Action.ANSWER:
         _count(link, PacketKind.PING, size)
         if action is Action.ASK:
-            # First, so that on a link that keeps order the peer has proven itself to this host
-            # before it knows that this host has done so.
+            # Before the pong, so that on a link that keeps order the peer proves itself to this
+            # host before it knows that this host has proven itself.
             link.ask(context.now(), answer)
         link.output.pong(ping, answer)
         if source != link.address.source:
@@ -207,7 +207,7 @@ def _pong_received(
     action: Action,
     credentials: Credentials,
 ) -> None:
-    """Act on a pong, if it answers a ping that was sent to where it came from."""
+    """Handle a pong, if it answers a ping that was sent to its source."""
     context = link.context
     now = context.now()
     answered = link.output.find_sent(pong, source, credentials)
@@ -232,7 +232,7 @@ def _pong_received(
     host.trust.pong_received(now)
     if action is Action.FOLLOW:
         challenged = link.follow(source)
-        # The ping that was the reason to ask may be a copy of one that came before the link moved.
+        # The ping that was the reason to ask may be a copy of one from before the link moved.
         if challenged is not None and not link.address.is_copy(challenged.ping):
             if credentials.trust is None:
                 _take_number(host, link, challenged.ping)
@@ -243,7 +243,7 @@ def _pong_received(
 
 
 def _take_number(host: HostState, link: NetworkLinkState, ping: Ping) -> None:
-    """Take what a ping of the peer says of the numbers of its data."""
+    """Take over the message number in a ping of the peer."""
     host.inbound.ping_received(ping.seq, timed=ping.timed, link=link.link_id)
 
 
@@ -252,7 +252,7 @@ def _count(link: NetworkLinkState, kind: PacketKind, size: int) -> None:
 
 
 def receive_connection(handle: HandleState, endpoint: Endpoint, change: ConnectionChange) -> None:
-    """Act on what became of the connection of an endpoint."""
+    """Handle that the connection of an endpoint was made or lost."""
     for link in handle.links_concerned(endpoint, change.destination):
         link.connection_changed(change)
 
@@ -260,10 +260,10 @@ def receive_connection(handle: HandleState, endpoint: Endpoint, change: Connecti
 def receive_troubles(
     handle: HandleState, endpoint: Endpoint, troubles: Iterable[PathTrouble]
 ) -> None:
-    """Act on errors that the system or the network reports for packets that were sent.
+    """Handle errors that the system or the network reports for sent packets.
 
-    The first ones are acted on now, many in turns. Those that say the same are one while they
-    wait, and what concerns no link never waits: so there are only as many as the links allow.
+    The first ones are handled now, many in turns. Equal errors are merged while they wait, and
+    errors that concern no link are ignored: so their number is bounded by that of the links.
     """
     waiting = handle.troubles
     news: list[TroubleKey] = []
@@ -276,14 +276,14 @@ def receive_troubles(
             waiting[key] = trouble
             news.append(key)
         elif trouble.errno == errno.EMSGSIZE:
-            # They differ in their MTUs alone, and what fits the smaller one fits the other.
+            # They differ only in their MTUs: a packet that fits the smaller one fits the other.
             waiting[key] = min(earlier, trouble)
     if news:
         handle.context.chores.add(receive_troubles, news, partial(_act, handle))
 
 
 def _tells_something(handle: HandleState, endpoint: Endpoint, trouble: PathTrouble) -> bool:
-    """Whether some link may have to do something about it."""
+    """Return whether a trouble may concern a link."""
     link = handle.find_concerned(endpoint, trouble.destination)
     if link is None:
         return False
@@ -291,19 +291,19 @@ def _tells_something(handle: HandleState, endpoint: Endpoint, trouble: PathTroub
         return trouble.errno in UNREACHABLE_ERRNOS
     if trouble.mtu is None:
         return False
-    # Anybody can make the network say nonsense, which must not take the place of what is true.
+    # Reports can be forged: an impossible MTU must not replace a true one.
     sizes = link.path_mtu.search.sizes
     return trouble.local or sizes.payload(trouble.mtu) >= sizes.minimum_payload
 
 
 def _act(handle: HandleState, key: TroubleKey) -> Iterator[None]:
-    """Act on the trouble that waits under ``key``, one link for each item."""
+    """Handle the trouble that waits under ``key``, one link for each item that is taken."""
     trouble = handle.troubles.pop(key)
     endpoint, destination = key[:2]
     for number, link in enumerate(handle.links_concerned(endpoint, destination)):
         if number:
             yield
-        # It may have been removed meanwhile, or lead elsewhere.
+        # The link may have been removed meanwhile, or have another destination.
         if handle.is_concerned(link, endpoint, destination):
             _act_on_link(handle, link, trouble)
 
@@ -314,7 +314,7 @@ def _act_on_link(handle: HandleState, link: NetworkLinkState, trouble: PathTroub
         _too_big(link, trouble, now)
         return
     who = "this machine" if trouble.local else "the network"
-    reason = f"{who} says of {trouble.destination}: {os.strerror(trouble.errno)}"
+    reason = f"{who} reports for {trouble.destination}: {os.strerror(trouble.errno)}"
     link.counters.note(reason, now, trouble.errno, local=trouble.local)
     if link.connected.is_on:
         if trouble.local:

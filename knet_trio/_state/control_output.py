@@ -32,17 +32,17 @@ from knet_trio.abc import Cipher, Endpoint, PathTrouble
 from knet_trio.address import Address
 
 NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS})
-"""What the system says when it has no room for a packet."""
+"""The errors of the system when it has no room for a packet."""
 
 
 class Answered(NamedTuple):
     """The ping that a pong answers.
 
     Attributes:
-        sent: The time that it carried.
-        counted: Whether it counts for the link.
-        is_proof: Whether its stamp was drawn since a life of the host was confirmed last, or none
-            any more: the pong shows which life that has now.
+        sent: The time that the ping carried.
+        counted: True if it counts for the link.
+        is_proof: True if its stamp was made after the confirmed life of the host changed last: the
+            pong proves the current life of the host.
     """
 
     sent: float
@@ -53,17 +53,20 @@ class Answered(NamedTuple):
 class ControlOutput:
     """Sends the pings, pongs, probes and replies of one link.
 
-    A packet that finds no room in the socket is lost: the next one comes anyway.
+    A packet that finds no room in the socket is lost; the next one follows soon.
 
     Args:
+        context: The shared state of the handle.
         host_id: The host at the other end.
-        link_id: The link.
-        lane: The lane of the host, which knows the number that a ping tells.
-        trust: Which lives of the host are believed.
+        link_id: The id of the link.
+        sender: The sending part of the link.
+        address: The destination of the link.
+        lane: The lane of the host, for the message number in pings.
+        trust: The confirmed lives of the host.
         report: Called with troubles of other links that are found on the way.
 
     Attributes:
-        address: Where the link leads to.
+        address: The destination of the link.
     """
 
     def __init__(
@@ -86,38 +89,38 @@ class ControlOutput:
         self._trust = trust
         self._report = report
         self._pong_header = pong_header(context.host_id)
-        # The last ping that was sent, and where its pong comes from: most pongs answer that.
+        # The last ping, and the address that its pong comes from: most pongs answer it.
         self._last_stamp = b""
         self._last_place: Address | None = None
-        # What the stamps have in common that go to a place.
+        # The part that all stamps to one address have in common.
         self._where_of: tuple[Address, bytes] | None = None
         self._where = b""
         self._last_time = 0.0
 
     @property
     def fault(self) -> str | None:
-        """Why nothing can be sent while there is no connection, None if something can."""
+        """Why there is no connection to send over, None if the link can send."""
         return self._sender.fault
 
     def reset(self, reason: str) -> None:
-        """Break the connection, if there is one that is of no use, and make a new one."""
+        """Close the connection because of ``reason``, and make a new one."""
         self._sender.reset(reason)
 
     @property
     def drained(self) -> bool:
-        """Whether all that has come to the sockets of the link has been worked on."""
+        """True if all packets that have arrived at the sockets of the link were received."""
         return self._sender.drained
 
     def ping(self, time: float, place: Address, *, timed: bool) -> OSError | None:
-        """Send a ping to ``place``, which tells the number of the last message.
+        """Send a ping to ``place``, with the number of the last message.
 
         Args:
-            time: What the pong brings back, with the proof that this link sent it there.
-            place: The destination, that of the link or another one.
-            timed: Whether it is a scheduled ping; False for one that is forced in between.
+            time: The time that the pong returns, with a proof that this link sent the ping.
+            place: The destination of the link, or another address.
+            timed: True for a scheduled ping, False for a forced one.
 
         Returns:
-            The system's error if it refuses to send it, or has no room.
+            The error if the system refuses the ping or has no room, otherwise None.
         """
         sealer = self._context.crypto.sealer
         source = self.address.name_source(place)
@@ -126,9 +129,14 @@ class ControlOutput:
         return self._send_ping(stamp, place, sealer, timed=timed)
 
     def ask(self, time: float, place: Address, sealer: Cipher | None) -> None:
-        """Send a ping to ``place`` that asks who is there, in the envelope of one that came.
+        """Send a ping to ``place`` to find the peer, in the envelope of a packet from there.
 
         Its pong counts for the link if that envelope is in use.
+
+        Args:
+            time: The time that the pong returns.
+            place: The address.
+            sealer: The cipher that seals the ping, None to send it in the clear.
         """
         if sealer is self._context.crypto.sealer:
             self.ping(time, place, timed=True)
@@ -138,9 +146,9 @@ class ControlOutput:
         self._send_ping(stamp, place, sealer, timed=True)
 
     def ping_beside(self, time: float, place: Address) -> None:
-        """Send the scheduled ping of that time also in the envelopes that are not in use.
+        """Send a scheduled ping in the envelopes of model ``aead`` that are not in use, too.
 
-        Those of model ``aead`` only: so hosts know each other's lives before they use them.
+        So hosts know each other's lives before they use those envelopes.
         """
         crypto = self._context.crypto
         for sealer in crypto.aead:
@@ -191,7 +199,7 @@ class ControlOutput:
                 return Answered(sent, counted, is_proof=True)
         if not credentials.believed:
             return None
-        # It was on its way while another link, or another ping, had the life confirmed.
+        # The pong was on its way while another pong confirmed the life.
         for counted in (True, False):
             where = self._describe(source, trust.binding(counted=counted, earlier=1))
             sent = stamps.read_untrusted(stamp, where)
@@ -206,37 +214,37 @@ class ControlOutput:
         return None
 
     def pong(self, ping: Ping, answer: Cipher | None, to: Address | None = None) -> None:
-        """Answer ``ping`` with its own fields, to the link's destination or to another one."""
+        """Answer ``ping`` with its own fields, to the address ``to`` or the link's destination."""
         pong = Pong(self._context.host_id, self._link_id, ping.time, ping.seq, ping.timed)
         self._send(Kind.PONG, encode_pong(pong), answer, to)
 
     def answer(self, ping: bytes, answer: Cipher | None) -> None:
-        """Answer the packet ``ping``, which is for this link, where the link leads to."""
+        """Answer the packet ``ping``, which is for this link, to the link's destination."""
         self._send(Kind.PONG, answer_ping(ping, self._pong_header), answer)
 
     def probe(self, number: int, length: int) -> OSError | None:
         """Send a path MTU probe.
 
         Args:
-            number: What the reply brings back, 16 bits.
-            length: The bytes of the packet, before its envelope.
+            number: The number that the reply returns, 16 bits.
+            length: The size of the packet without its envelope, in bytes.
 
         Returns:
-            The system's error if it refuses to send it, or has no room.
+            The error if the system refuses the probe or has no room, otherwise None.
         """
         probe = PmtudProbe(self._context.host_id, self._link_id, number, length)
         return self._send(Kind.PMTU, encode_pmtud(probe), self._context.crypto.sealer)
 
     def reply(self, number: int, answer: Cipher | None) -> None:
-        """Answer a path MTU probe that came through."""
+        """Answer a path MTU probe."""
         reply = PmtudReply(self._context.host_id, self._link_id, number)
         self._send(Kind.PMTU_ANSWER, encode_pmtud_reply(reply), answer)
 
     def kernel_mtu(self) -> int | None:
         """Return the largest packet that this machine sends to the peer, in bytes on the wire.
 
-        Called when the system has just refused a packet for its size, and put that on the error
-        queue. The smallest size there for this destination counts; None if there is none.
+        Called when the system has just refused a packet for its size, and put the error on the
+        error queue. The smallest size there for this destination counts; None if there is none.
         """
         sizes: list[int] = []
         others: list[PathTrouble] = []
@@ -262,7 +270,7 @@ class ControlOutput:
         try:
             datagram = sealer.seal_to((packet,), self._host_id)[0]
         except (OSError, MemoryError) as error:
-            # The system gave no random bytes, or no memory. The next packet comes anyway.
+            # The system has no random bytes or no memory. The next packet follows soon.
             if isinstance(error, MemoryError):
                 error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
             return self._sender.control_failed(kind, len(packet), error)

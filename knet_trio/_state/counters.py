@@ -1,4 +1,4 @@
-"""What is counted, and the frozen records made of it."""
+"""The counters of links and handles, and the frozen records made of them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _NO_ROUND_TRIPS: Final = (0,) * (len(BOUNDS) + 1)
 
 
 class Kind(enum.IntEnum):
-    """The kind of a packet, for counting; the number is its place in ``LinkCounters.tallies``."""
+    """The kind of a packet, for counting; its value is the index in ``LinkCounters.tallies``."""
 
     DATA = 0
     PING = 1
     PONG = 2
     PMTU = 3
-    # An answer to a probe, when it is sent. The statistics leave it out, as libknet does, which
-    # counts the answers that it receives as PMTU.
+    # A reply to a probe, when it is sent. The statistics leave it out, like libknet, which counts
+    # only received replies as PMTU.
     PMTU_ANSWER = 4
 
 
@@ -38,7 +38,7 @@ _SHOWN: Final = (Kind.DATA, Kind.PING, Kind.PONG, Kind.PMTU)
 
 @attrs.define
 class Tally:
-    """Packets of one kind on one link. What the system refused is among those sent, as an error."""
+    """Packets of one kind on one link. Packets that the system refused count as sent, too."""
 
     tx_packets: int = 0
     tx_bytes: int = 0
@@ -52,10 +52,10 @@ class Trouble(NamedTuple):
     """The last thing that went wrong on a link.
 
     Attributes:
-        what: What that was, in words.
-        at: When, in seconds on Trio's clock.
+        what: The trouble in words.
+        at: The time, in seconds on Trio's clock.
         errno: The system's number of the error.
-        local: Whether this machine said so, and not the network.
+        local: True if this machine reported it, False if the network did.
     """
 
     what: str
@@ -68,10 +68,10 @@ class Unopened(NamedTuple):
     """A packet that could not be opened.
 
     Attributes:
-        datagram: Its bytes.
-        source: Where it came from.
-        at: When, in seconds on Trio's clock.
-        cause: What it was taken for.
+        datagram: The packet.
+        source: The address that it came from.
+        at: The time, in seconds on Trio's clock.
+        cause: The cause under which it was dropped.
     """
 
     datagram: bytes
@@ -81,7 +81,7 @@ class Unopened(NamedTuple):
 
 
 class CameForClosed(NamedTuple):
-    """What came for a channel that is not open: see ``ClosedChannel``."""
+    """Messages for a channel that is not open: see ``ClosedChannel``."""
 
     messages: int
     host_id: int
@@ -89,25 +89,25 @@ class CameForClosed(NamedTuple):
 
 
 LARGEST_UNOPENED: Final = 256
-"""Bytes of the largest packet of which ``Unopened`` is kept: enough for a ping."""
+"""The largest packet that is kept as ``Unopened``, in bytes: enough for a ping."""
 
 
 class LinkCounters:
-    """Everything that one link counts.
+    """The counters of one link.
 
-    Bytes are those of UDP payloads when sent, and of packets without their envelopes when received.
+    Bytes are UDP payloads for sent packets, and packets without their envelopes for received ones.
 
     Attributes:
-        trouble: What went wrong last, None if nothing did.
+        trouble: The last trouble, None if there was none.
         tallies: Packets by their ``Kind``.
         drops: Packets that were dropped, by cause.
-        last_drops: The last one of each cause, where that is told.
+        last_drops: The last drop of each cause that is logged.
         unopened: The last small packet that could not be opened, None before the first.
         up_count: How often the link went up.
-        down_count: How often it went down.
-        transitions: How often it went up or down, by cause.
-        up_times: Times of day of the last times it went up.
-        down_times: Times of day of the last times it went down.
+        down_count: How often the link went down.
+        transitions: How often the link went up or down, by cause.
+        up_times: When the link went up, the last times, as times of day.
+        down_times: When the link went down, the last times, as times of day.
     """
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class LinkCounters:
         self.down_times: deque[float] = deque(maxlen=STATUS_TIMES)
 
     def sent(self, kind: Kind, packets: int, size: int) -> None:
-        """Count packets that the socket took, of ``size`` bytes together."""
+        """Count packets that were sent, ``size`` bytes together."""
         tally = self.tallies[kind]
         tally.tx_packets += packets
         tally.tx_bytes += size
@@ -144,7 +144,7 @@ class LinkCounters:
         tally.tx_errors += 1
 
     def received(self, kind: Kind, packets: int, size: int) -> None:
-        """Count packets that came in, of ``size`` bytes together without their envelopes."""
+        """Count packets that were received, ``size`` bytes together without their envelopes."""
         tally = self.tallies[kind]
         tally.rx_packets += packets
         tally.rx_bytes += size
@@ -154,7 +154,14 @@ class LinkCounters:
         self.drops[cause] += times
 
     def note(self, what: str, at: float, number: int = 0, *, local: bool = True) -> None:
-        """Remember what went wrong, with the system's number of it, for ``explain``."""
+        """Remember a trouble for ``explain``.
+
+        Args:
+            what: The trouble in words.
+            at: The time, in seconds on Trio's clock.
+            number: The system's number of the error.
+            local: True if this machine reported it, False if the network did.
+        """
         self.trouble = Trouble(what, at, number, local)
 
     def went_up(self, cause: LinkCause) -> None:
@@ -170,7 +177,7 @@ class LinkCounters:
         self.down_times.append(time.time())
 
     def snapshot(self, liveness: Liveness | None = None) -> LinkStatistics:
-        """Return the counters as they are now, with the latencies that ``liveness`` keeps."""
+        """Return a record of the counters, with the latencies of ``liveness``."""
         tallies = [self.tallies[kind] for kind in _SHOWN]
         total = Tally(
             **{
@@ -202,7 +209,7 @@ class LinkCounters:
 
 @attrs.define
 class Timing:
-    """How long an operation takes, in seconds."""
+    """The duration of an operation, in seconds."""
 
     count: int = 0
     total: float = 0.0
@@ -220,13 +227,13 @@ class Timing:
 
     @property
     def ave(self) -> float | None:
-        """The mean, None without a sample."""
+        """The average, None before the first operation."""
         return self.total / self.count if self.count else None
 
 
 @attrs.define
 class CompressionTally:
-    """Messages that were handed to the compressor, or were decompressed."""
+    """Messages that were compressed or decompressed."""
 
     packets: int = 0
     original_bytes: int = 0
@@ -234,7 +241,13 @@ class CompressionTally:
     time: Timing = attrs.field(factory=Timing)
 
     def add(self, original: int, size: int, seconds: float) -> None:
-        """Add a message of ``original`` bytes, and ``size`` bytes compressed."""
+        """Add a message.
+
+        Args:
+            original: The size of the message, in bytes.
+            size: Its compressed size, in bytes.
+            seconds: The time it took.
+        """
         self.packets += 1
         self.original_bytes += original
         self.size_bytes += size
@@ -242,14 +255,14 @@ class CompressionTally:
 
 
 class HandleCounters:
-    """Everything that a handle counts.
+    """The counters of a handle.
 
     Attributes:
         drops: Packets and messages that were dropped, by cause.
-        linkless_drops: Those that concerned no link.
-        last_drops: The last one of those of each cause, where that is told.
-        unopened: The last small packet that could not be opened and concerned no link.
-        closed_channels: What came for channels that are not open, by channel.
+        linkless_drops: The same without those that were counted for a link.
+        last_drops: The last drop of each cause that is logged, without those of links.
+        unopened: The last small packet that could not be opened, without those of links.
+        closed_channels: The messages for channels that are not open, by channel.
     """
 
     def __init__(self) -> None:
@@ -265,7 +278,7 @@ class HandleCounters:
         self.tx_uncompressed: int = 0
         self.tx_compress: CompressionTally = CompressionTally()
         self.rx_compress: CompressionTally = CompressionTally()
-        # Of data packets; the others are only counted.
+        # Bytes and time of data packets. Control packets are only counted.
         self.tx_crypt_overhead = 0
         self.tx_crypt: Timing = Timing()
         self.tx_crypt_control = 0
@@ -278,9 +291,9 @@ class HandleCounters:
         """Count messages that are handed over while compression is on.
 
         Args:
-            tried: Of the one message that the compressor was tried on, its bytes before and after,
-                and the seconds that it took; None if it was tried on none.
-            unchanged: How many of the messages are sent as they are.
+            tried: The size of the message that was compressed, before and after in bytes, and the
+                time in seconds; None if none was.
+            unchanged: The number of messages that are sent uncompressed.
         """
         self.tx_uncompressed += unchanged
         if tried is not None:
@@ -295,14 +308,14 @@ class HandleCounters:
         self.linkless_drops[cause] += times
 
     def came_for_closed(self, channel: int, host_id: int, messages: int, now: float) -> None:
-        """Note messages of a host for a channel that is not open."""
+        """Count messages of a host for a channel that is not open."""
         before = self.closed_channels.get(channel)
         if before is not None:
             messages += before.messages
         self.closed_channels[channel] = CameForClosed(messages, host_id, now)
 
     def snapshot(self) -> HandleStatistics:
-        """Return the counters as they are now."""
+        """Return a record of the counters."""
         tx, rx = self.tx_compress, self.rx_compress
         return HandleStatistics(
             tx_uncompressed_packets=self.tx_uncompressed,

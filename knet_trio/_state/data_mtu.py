@@ -1,4 +1,4 @@
-"""The data MTU of a handle, kept up to date as its links change."""
+"""The data MTU of a handle, updated when its links change."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Hashable
 
 
 class DataMtus:
-    """The MTUs of the links in use. A change costs the same with many links as with few."""
+    """The MTUs of the links in use. The cost of a change does not depend on their number."""
 
     def __init__(self) -> None:
-        # None stands for an MTU that is not known yet.
+        # None stands for an unknown MTU.
         self._of: dict[Hashable, int | None] = {}
         self._counts: Counter[int | None] = Counter()
         self._smallest: int | None = None
@@ -27,7 +27,7 @@ class DataMtus:
             self._smallest = mtu
 
     def discard(self, link: Hashable) -> None:
-        """Leave out ``link``, which is not in use any more."""
+        """Remove ``link``, which is not in use any more."""
         if link not in self._of:
             return
         mtu = self._of.pop(link)
@@ -35,17 +35,17 @@ class DataMtus:
         if not self._counts[mtu]:
             del self._counts[mtu]
             if mtu == self._smallest:
-                # Among different MTUs, of which there are few.
+                # There are few different MTUs.
                 self._smallest = min((one for one in self._counts if one is not None), default=None)
 
     def doubt_all(self) -> None:
-        """Treat all MTUs as not known: the envelope has changed."""
+        """Treat all MTUs as unknown, since the envelope has changed."""
         self._of = dict.fromkeys(self._of)
         self._counts = Counter({None: len(self._of)} if self._of else {})
         self._smallest = None
 
     def smallest(self, minimum: int) -> int:
-        """Return the MTU that every link in use has; an unknown one counts as ``minimum``."""
+        """Return the smallest MTU of the links in use; an unknown one counts as ``minimum``."""
         if self._smallest is None:
             return minimum
         return min(minimum, self._smallest) if self._counts[None] else self._smallest

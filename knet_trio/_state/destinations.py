@@ -15,15 +15,15 @@ _LISTED: Final = 8
 
 
 def find_host(handle: HandleState, host: object) -> HostState:
-    """Return the host that is meant.
+    """Return the state of a host.
 
     Args:
-        handle: The handle that should have it.
-        host: Its id, its name, or the object that ``Handle.add_host`` returned.
+        handle: The handle.
+        host: The id of the host, its name, or the object that ``Handle.add_host`` returned.
 
     Raises:
-        UnknownHostError: The handle does not have it.
-        InvalidArgumentError: It is nothing that names a host.
+        UnknownHostError: The handle does not have the host.
+        InvalidArgumentError: ``host`` is not an id, a name or an object of a host.
     """
     if isinstance(host, str):
         named = handle.find(host)
@@ -38,7 +38,7 @@ def find_host(handle: HandleState, host: object) -> HostState:
     state = getattr(host, "state", None)
     if not isinstance(state, HostState):
         raise InvalidArgumentError(
-            f"{shown(host)} is no host: give ids, names or Host objects, such as 2 or 'beta'"
+            f"{shown(host)} is not a host: give ids, names or Host objects, such as 2 or 'beta'"
         )
     if handle.hosts.get(state.host_id) is not state:
         raise UnknownHostError(f"host {state.host_id} was removed, or is another handle's")
@@ -62,7 +62,7 @@ def _why_no_id(handle: HandleState, host_id: int) -> str:
 
 
 def list_hosts(handle: HandleState) -> str:
-    """Say which hosts there are, the first few of many."""
+    """Return the ids and names of the hosts as text, the first few if there are many."""
     hosts = handle.hosts
     if not hosts:
         return "it has none yet"

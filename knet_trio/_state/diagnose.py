@@ -1,4 +1,4 @@
-"""What may be wrong with a link and a handle, as records for programs."""
+"""The faults of a link and a handle, as records for programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from knet_trio._state.loopback import LoopbackLinkState
     from knet_trio._state.network_link import NetworkLinkState
 
-# What a packet that is sealed is taken for where there is no key.
+# The causes under which a sealed packet is dropped if there is no key.
 _NOISE: Final = frozenset(
     {
         DropCause.NOT_AUTHENTIC,
@@ -35,12 +35,12 @@ _NOISE: Final = frozenset(
         DropCause.UNKNOWN_TYPE,
     }
 )
-# Where no hash was right.
+# The causes with which a packet stays as it was received: no hash was right.
 _AS_THEY_CAME: Final = frozenset({DropCause.NOT_AUTHENTIC, DropCause.CLEAR_TRAFFIC})
 
 
 def diagnose_link(link: NetworkLinkState) -> LinkDiagnosis:
-    """Return what may be wrong with a link over the network."""
+    """Return the diagnosis of a link over the network."""
     context, counters = link.context, link.counters
     liveness, path_mtu, address = link.heartbeat.liveness, link.path_mtu, link.address
     search = path_mtu.search
@@ -72,7 +72,7 @@ def diagnose_link(link: NetworkLinkState) -> LinkDiagnosis:
 
 
 def diagnose_loopback(link: LoopbackLinkState) -> LinkDiagnosis:
-    """Return that nothing is wrong with the link of a host to itself."""
+    """Return the diagnosis of the link of a host to itself, without faults."""
     return LinkDiagnosis(
         at=link.context.now(),
         counted=0,
@@ -99,7 +99,7 @@ def diagnose_loopback(link: LoopbackLinkState) -> LinkDiagnosis:
 
 
 def diagnose_handle(context: Context) -> HandleDiagnosis:
-    """Return what may be wrong with a handle as a whole."""
+    """Return the diagnosis of a handle."""
     counters, watch, now = context.counters, context.loop_watch, context.now()
     watch.look_at_clock(now)
     used, awaited = read_cpu_times() or (None, None)
@@ -147,13 +147,13 @@ def _describe_drops(
 
 
 def _find_crypto_fault(context: Context, unopened: Unopened | None) -> CryptoFault | None:
-    """Return what the last packet that could not be opened was sealed with."""
+    """Return how the crypto of the last unopened packet differs, None if that is unknown."""
     if unopened is None:
         return None
     differs, cipher, digest = _compare(context, unopened)
     if differs is None:
         return None
-    # What a key here has taken out of its envelope may be a message, which is for nobody else.
+    # A packet that a key here has opened may contain a message, which must stay secret.
     as_it_came = unopened.cause in _AS_THEY_CAME or not context.crypto.is_set
     return CryptoFault(
         at=unopened.at,
@@ -168,20 +168,20 @@ def _find_crypto_fault(context: Context, unopened: Unopened | None) -> CryptoFau
 
 
 def _compare(context: Context, unopened: Unopened) -> tuple[str | None, str | None, str | None]:
-    """Return what differs, and with which cipher and hash a key that is here opens the packet."""
+    """Return what differs, and the cipher and hash with which a key of this host opens it."""
     cause = unopened.cause
     if not context.crypto.is_set:
         return ("sealed" if cause in _NOISE else None), None, None
     if cause is DropCause.CLEAR_TRAFFIC:
         return "clear", None, None
     if cause is not DropCause.NOT_AUTHENTIC:
-        # Its hash was right, and what came out is noise.
+        # The hash was right, but the decrypted bytes are noise.
         return "cipher", None, None
     found = context.crypto.find_names_untrusted(unopened.datagram)
     if found is None:
         return "key", None, None
     names, used = found
-    # One that authenticates itself has no hash.
+    # A cipher that authenticates has no hash.
     same_hash = names.hash == used.hash or NONE in (names.hash, used.hash)
     differs = "cipher" if same_hash else "hash"
     return differs, names.cipher, names.hash

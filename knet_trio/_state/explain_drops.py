@@ -1,4 +1,4 @@
-"""What was dropped, and what to do about it, in words."""
+"""Dropped packets and messages, and what to do about them, as text."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def explain_drops(
     """Return a line for each cause for which something was dropped.
 
     Args:
-        drops: How many packets or messages were dropped, by cause.
-        last_drops: The last one of each cause, where that is known.
+        drops: The number of packets or messages that were dropped, by cause.
+        last_drops: The last drop of each cause, if known.
         now: The time in seconds.
-        advice: What to do about each cause. Others are left out.
+        advice: What to do about each cause. Other causes are left out.
     """
     lines: list[str] = []
     for cause, what_to_do in advice.items():

@@ -1,4 +1,4 @@
-"""What can be reached from a handle, and what was dropped, in words that a person can act on."""
+"""The state of a handle, its hosts and its drops, as text for administrators."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from knet_trio._state.handle import HandleState
 
 MOST_LINES: Final = 100
-"""After how many lines no further host is explained. What is left out is told."""
+"""The number of lines after which no further host is explained; the rest is only counted."""
 
 
 def explain_handle(handle: HandleState) -> str:
-    """Return lines on the handle, then on each host, those that cannot be reached first."""
+    """Return lines about the handle, then about each host, unreachable hosts first."""
     context, hosts = handle.context, handle.hosts.values()
     counters = context.counters
     unreachable = [host for host in hosts if not host.reachable.is_on]
@@ -27,12 +27,12 @@ def explain_handle(handle: HandleState) -> str:
     )
     lines = [state]
     if not hosts:
-        lines.append("  it has no hosts yet: add_host adds one")
+        lines.append("  it has no hosts yet: add one with add_host")
     lines += (f"  {line}" for line in _explain_settings(context))
-    # What concerns a link stands there.
+    # Drops that concern a link are explained there.
     lines += (
-        f"  channel {channel} is not open, and messages of host {came.host_id} came for it:"
-        f" {came.messages} are lost"
+        f"  channel {channel} is not open: {came.messages} messages for it are lost, the last of"
+        f" host {came.host_id}"
         for channel, came in sorted(counters.closed_channels.items())
     )
     lines += explain_drops(counters.linkless_drops, counters.last_drops, context.now())
@@ -43,22 +43,22 @@ def explain_handle(handle: HandleState) -> str:
         told += 1
         lines += (f"  {line}" for line in explain_host(host).splitlines())
     if told < len(hosts):
-        lines.append(f"  and {len(hosts) - told} more hosts, each with an explain() of its own")
+        lines.append(f"  and {len(hosts) - told} more hosts: see explain() of each")
     return "\n".join(lines)
 
 
 def _explain_settings(context: Context) -> list[str]:
     crypto = context.crypto
-    clear = "taken" if crypto.allow_clear_traffic else "refused"
+    clear = "accepted" if crypto.allow_clear_traffic else "refused"
     if crypto.in_use:
         sent = f"packets are sealed with crypto slot {crypto.in_use}"
     elif crypto.is_set:
-        sent = "packets go in the clear, though a crypto slot is set, which use_crypto uses"
+        sent = "packets go in the clear though a crypto slot is set: select it with use_crypto"
     else:
         sent = "packets go in the clear"
-    lines = [f"{sent}; clear ones are {clear}"]
+    lines = [f"{sent}; clear packets are {clear}"]
     if not context.forwarding:
-        lines.append("forwarding is off: await handle.set_forwarding(True) lets messages pass")
+        lines.append("forwarding is off: turn it on with await handle.set_forwarding(True)")
     if not context.access_lists:
-        lines.append("access lists are off: any address may speak")
+        lines.append("access lists are off: packets are accepted from any address")
     return lines

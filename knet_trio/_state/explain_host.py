@@ -1,4 +1,4 @@
-"""Why a host can be reached or cannot, in words that a person can act on."""
+"""The reachability of a host and its reasons, as text for administrators."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def explain_host(host: HostState) -> str:
-    """Return a line on the host, then what explains it: its links, one after the other."""
+    """Return a line about the host, then lines about its links."""
     lines = [f"{describe_host(host)} is {_describe_state(host)}"]
     waiting = host.lane.messages
     if waiting:
-        lines.append(f"  waiting until its links take them: {waiting} messages")
+        lines.append(f"  {waiting} messages wait until its links can send them")
     lines += (f"  {line}" for line in _explain_trust(host))
     for link in host.links.values():
         lines += (f"  {line}" for line in link.explain().splitlines())
@@ -24,7 +24,7 @@ def explain_host(host: HostState) -> str:
 
 
 def _explain_trust(host: HostState) -> list[str]:
-    """Return lines on what is believed of its packets, by envelopes of model ``aead``."""
+    """Return lines about the confirmed life of the host in each slot of model ``aead``."""
     context = host.context
     lines: list[str] = []
     if not host.network_links:
@@ -35,20 +35,22 @@ def _explain_trust(host: HostState) -> list[str]:
         at = trust.confirmed_at
         ago = "" if at is None else f"{context.now() - at:.1f} s ago"
         if trust.confirmation.life is not None:
-            lines.append(f"in {slot} it has answered, {ago}: what it sealed since then is taken")
+            lines.append(f"in {slot} it answered {ago}: packets sealed since then are accepted")
         elif at is not None:
-            lines.append(f"in {slot} nothing is taken since contact was lost; it answered {ago}")
+            lines.append(
+                f"in {slot} its packets are refused since contact was lost; it answered {ago}"
+            )
         else:
             lines.append(
-                f"in {slot} it has not answered yet, so that nothing is taken: see that it has the"
-                " same key and cipher there; if packets come all the same, they are recordings of"
+                f"in {slot} it has not answered yet, so its packets are refused: check that it has"
+                " the same key and cipher there; packets that come all the same are recordings of"
                 " an earlier life"
             )
     return lines
 
 
 def describe_host(host: HostState) -> str:
-    """Return the id of the host, and its name if it has another one."""
+    """Return the id of the host, and its name if that differs from the id."""
     named = "" if host.name == str(host.host_id) else f" ({host.name})"
     return f"host {host.host_id}{named}"
 
@@ -59,7 +61,7 @@ def _describe_state(host: HostState) -> str:
     if host.reachable.is_on:
         return f"reachable: {_describe_use(host)}"
     if not host.links:
-        return "unreachable: it has no links; add_link adds one"
+        return "unreachable: it has no links; add one with add_link"
     if not any(link.enabled for link in host.links.values()):
         return "unreachable: its links are disabled"
     if len(host.links) == 1:

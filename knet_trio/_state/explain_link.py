@@ -1,4 +1,4 @@
-"""Why a link over the network is up or down, in words that a person can act on."""
+"""The state of a link over the network and its reasons, as text for administrators."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     # A link explains itself with this.
     from knet_trio._state.network_link import NetworkLinkState
 
-# On a link, this counts something else than on the handle.
+# On a link, this cause has another meaning than on the handle.
 _ADVICE: Final = ADVICE | {
-    DropCause.SEND_QUEUE_FULL: "copies that other links took found no room on this one: it is"
-    " slower than what is sent over it",
+    DropCause.SEND_QUEUE_FULL: "copies that other links sent found no room on this one: it is too"
+    " slow for the data",
 }
 
 
 def explain_link(link: NetworkLinkState) -> str:
-    """Return a line on the state of the link, then one for each thing that explains it."""
+    """Return a line about the state of the link, then a line for each reason."""
     now = link.context.now()
     liveness = link.heartbeat.liveness
     search, counters = link.path_mtu.search, link.counters
-    nobody = "no peer now" if link.address.proven else "a peer that has not spoken yet"
+    nobody = "no peer now" if link.address.proven else "no peer yet"
     where = f"{link.config.src} -> {link.destination or nobody}"
     if link.transport.has_connections:
         where += f" over {link.transport.name.upper()}"
@@ -37,9 +37,9 @@ def explain_link(link: NetworkLinkState) -> str:
         mtu = "searching for the path MTU" if search.onwire is None else "path MTU known"
         fixed = link.context.fixed_mtu
         if fixed is not None:
-            mtu = f"mtu = {fixed} is set, None searches for what the path takes"
+            mtu = f"mtu = {fixed} is set, set None to search for the path MTU"
         elif link.transport.has_connections:
-            mtu = f"{link.transport.name.upper()} cuts packets to what the path takes"
+            mtu = f"{link.transport.name.upper()} fragments packets to fit the path"
         lines.append(
             f"{name} is up: {link.reason}; round trip {liveness.latency * 1e3:.2f} ms,"
             f" {search.mtu} bytes a packet ({mtu})"
@@ -48,8 +48,8 @@ def explain_link(link: NetworkLinkState) -> str:
         lines.append(f"{name} is down: {link.reason}{link.how_to_start}")
     elif liveness.connected:
         lines.append(
-            f"{name} is up but carries no data: the path does not even take packets of the smallest"
-            " MTU; look for a firewall or tunnel on the way"
+            f"{name} is up but carries no data: even packets of the smallest MTU do not pass; check"
+            " firewalls and tunnels on the path"
         )
     else:
         lines.append(f"{name} is down: {link.reason}")
@@ -74,18 +74,18 @@ def explain_link(link: NetworkLinkState) -> str:
 
 
 def _what_troubles(link: NetworkLinkState) -> list[str]:
-    """Say what is not as it should be about a link that is up."""
+    """Return lines about the faults of a link that is up."""
     lines: list[str] = []
     accusation = link.heartbeat.accusation
     if accusation is not None:
-        lines.append(f"  in doubt: {accusation}; the peer is being asked by pings")
+        lines.append(f"  in doubt: {accusation}; pings are being sent to the peer")
     hole = link.path_mtu.search.hole
     if hole is not None and link.path_mtu.told is None:
         size = link.path_mtu.search.sizes.sealed_length(hole)
         lines.append(
-            f"  packets of {size} bytes on the wire, and more, vanish on the way without a word"
+            f"  packets of {size} bytes on the wire and more are lost on the path without an error"
         )
-    # Those from before it went up may have been sent before there was a peer.
+    # Pings from before the link went up may have been sent before there was a peer.
     loss = link.heartbeat.last_pings(since=link.since).loss
     if loss:
         lines.append(f"  {loss:.0%} of the last pings were not answered: the path loses packets")
@@ -102,17 +102,20 @@ def _why_nowhere(link: NetworkLinkState) -> Iterator[str]:
     if challenged is not None:
         yield (
             f"  pings come from {challenged.place}, which has not answered the ping sent there:"
-            " does a firewall drop what goes to it, or does somebody repeat old packets?"
+            " does a firewall drop packets to it, or does somebody replay old packets?"
         )
         return
     last = link.address.proven
-    was = "" if last is None else f" (it was at {last})"
+    was = "" if last is None else f" (the last one came from {last})"
     yield (
-        f"  it is dynamic: it stays silent until a ping of its peer arrives{was}, so the peer's end"
+        f"  it is dynamic: it sends nothing until a ping of its peer arrives{was}; the peer's end"
         " must not be dynamic too"
     )
     if link.context.access_lists and not len(link.acl):
-        yield "  its access list is empty: link.acl.append(AclEntry.address(...)) lets a peer speak"
+        yield (
+            "  its access list is empty: accept the peer with"
+            " link.acl.append(AclEntry.address(...))"
+        )
 
 
 def _why_not_connected(link: NetworkLinkState, fault: str, now: float) -> Iterator[str]:
@@ -121,17 +124,17 @@ def _why_not_connected(link: NetworkLinkState, fault: str, now: float) -> Iterat
         trouble = None
     number = 0 if trouble is None else trouble.errno
     said = "" if link.reason == fault else f"there is no connection to the peer: {fault}; "
-    yield f"  {said}it is tried every {link.context.reconnect_interval:g} s"
+    yield f"  {said}the connection is tried every {link.context.reconnect_interval:g} s"
     if number == errno.ECONNREFUSED:
         yield (
-            f"  the peer's machine is there, and nobody takes {name.upper()} at that port: is the"
-            " peer running, does its link have these addresses the other way round, and"
+            f"  the peer's machine answers, but no program accepts {name.upper()} at that port: is"
+            " the peer running, does its link have these addresses the other way round, and"
             f' transport="{name}" too?'
         )
     elif number == errno.ENOPROTOOPT:
         yield (
-            f"  the peer's machine says that it has no {name.upper()}: load it there (`modprobe"
-            f" {name}`), unless a firewall says so"
+            f"  the peer's machine reports that it does not support {name.upper()}: load it there"
+            f" (`modprobe {name}`), unless a firewall sent the report"
         )
     elif trouble is not None and trouble.local:
         yield (
@@ -139,48 +142,48 @@ def _why_not_connected(link: NetworkLinkState, fault: str, now: float) -> Iterat
             f" there a route, does a firewall of this machine let {name.upper()} out?"
         )
     elif link.sender.peer_connected and _peer_pings(link, now):
-        # What was there and is lost is about to be made anew, and no attempt has failed yet.
+        # A lost connection is about to be made again, and no attempt has failed yet.
         if trouble is None or number == errno.ETIMEDOUT:
             silence = now - link.address.heard_peer_at
             yield (
                 f"  the peer has connected to {link.config.src}, and its pings arrive (last"
-                f" {silence:.1f} s ago): what goes the other way is dropped; let {name.upper()} to"
-                f" {link.destination} through firewalls"
+                f" {silence:.1f} s ago): packets the other way are dropped; allow {name.upper()} to"
+                f" {link.destination} in firewalls"
             )
     else:
         if link.sender.peer_connected:
             yield (
-                f"  the peer had connected to {link.config.src}, and no ping of it comes over that"
-                " any more"
+                f"  the peer had connected to {link.config.src}, but no pings come over that"
+                " connection any more"
             )
         yield (
-            "  is that machine up, and does a firewall on the way or a translator of addresses"
-            f" (NAT) drop {name.upper()}, which rules for UDP and TCP do not let through?"
+            "  is that machine up, or does a firewall or address translation (NAT) on the path drop"
+            f" {name.upper()}, which rules for UDP and TCP do not allow?"
         )
 
 
 def _why_silent(link: NetworkLinkState, now: float) -> Iterator[str]:
-    """Say what it means that a peer with connections both ways has fallen silent."""
+    """Yield a line about a peer that has connections both ways and sends nothing."""
     if link.sender.peer_connected and not _peer_pings(link, now):
         yield (
-            "  there is a connection to the peer and one from it, which its system keeps: does its"
-            " program hang, is it stopped, or without processor time?"
+            "  there are connections to the peer and from it, which its system keeps: does its"
+            " program hang, is it stopped, or does it get no processor time?"
         )
 
 
 def _why_no_answer(link: NetworkLinkState) -> Iterator[str]:
-    """Say what it means that a peer to which there is a connection does not answer over its own."""
+    """Yield a line about a peer that is connected to, but has no connection to answer over."""
     if link.sender.peer_connected is False:
         name = link.transport.name.upper()
         yield (
-            f"  there is a connection to the peer, and none from it to {link.config.src}, over"
-            f" which it answers unless its link is dynamic: does a firewall drop {name} to there,"
-            " does the peer's link lead there?"
+            f"  there is a connection to the peer, but none from it to {link.config.src}, over"
+            f" which it answers unless its link is dynamic: does a firewall drop {name} to that"
+            " address, does the peer's link lead to it?"
         )
 
 
 def _peer_pings(link: NetworkLinkState, now: float) -> bool:
-    """Return whether pings of the peer arrive from where the link leads."""
+    """Return whether pings of the peer arrive from the destination."""
     return now - link.address.heard_peer_at < 1.5 * link.heartbeat.liveness.interval
 
 
@@ -202,12 +205,12 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
         )
     elif liveness.counted:
         needed = liveness.pong_count + 1
-        lines.append(f"  {liveness.counted} of the {needed} pongs in a row that take it up came")
+        lines.append(f"  {liveness.counted} of the {needed} pongs in a row have come that it needs")
     elif not pongs.rx_packets:
         seconds = now - link.heartbeat.started_at
         lines += _why_no_answer(link)
         lines.append(
-            f"  {left} pings sent in {seconds:.1f} s, not one answered:"
+            f"  {left} pings sent in {seconds:.1f} s, none answered:"
             " is the peer running, does its link have these addresses the other way round, and"
             f' transport="{link.transport.name}" too, does a firewall drop'
             f" {link.transport.name.upper()}?"
@@ -215,7 +218,7 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     elif liveness.late_pong is not None and liveness.last_pong is None:
         lines.append(
             f"  pongs come later than pong_timeout, the last after {liveness.late_pong:.3f} s:"
-            " set_ping_timers changes that"
+            " raise it with set_ping_timers"
         )
     elif liveness.last_pong is not None:
         lines.append(f"  the last pong came {now - liveness.last_pong:.1f} s ago")
@@ -223,18 +226,18 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     heard = link.address.heard
     if heard is not None:
         lines.append(
-            f"  pings that say they are of its peer come from {heard.place}, and the link leads to"
+            f"  pings that name its peer as sender come from {heard.place}, but the link leads to"
             f" {link.destination}: compare addresses and ports on both sides"
             f" (last {now - heard.at:.1f} s ago)"
         )
-    # Without a connection nothing was sent that could be lost.
+    # Without a connection no pings were sent that could be lost.
     if fault is None and heard is None and not liveness.counted and _peer_pings(link, now):
         silence = now - link.address.heard_peer_at
         ours = (
             "ours do not leave this machine"
             if link.heartbeat.refused
-            else "ours, or its pongs, are lost on the way or refused at the other end, where"
-            " explain() says why"
+            else "ours or its pongs are lost on the path, or refused at the other end: see"
+            " explain() there"
         )
-        lines.append(f"  its pings do arrive here (last {silence:.1f} s ago): {ours}")
+        lines.append(f"  pings of the peer arrive here (last {silence:.1f} s ago): {ours}")
     return lines

@@ -1,4 +1,4 @@
-"""What is behind a handle: its hosts, and what follows from the state of all of them."""
+"""The state of a handle: its hosts, and what follows from the state of all of them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from knet_trio.address import Address
 from knet_trio.config import DefragBuffers
 from knet_trio.events import DataMtuChanged
 
-# Often enough that no host's window can be half the number space off unnoticed.
+# Often enough that no host's window gets half the number space behind.
 FORCED_PING_EVERY: Final = 8191
 
 TroubleKey = tuple[Endpoint, Address, int, bool]
-"""What two troubles have in common that say the same but for an MTU: the socket, the destination,
-the error, and whether it is this machine's."""
+"""The key of troubles that differ only in their MTU: the socket, the destination, the error, and
+whether this machine reports it."""
 
 
 L = TypeVar("L", bound=LinkState)
@@ -35,22 +35,22 @@ L = TypeVar("L", bound=LinkState)
 class HandleState:
     """The hosts of a handle, and the data MTU they have in common.
 
-    Nothing here walks all hosts or links for a packet, an error, or a change of one. Settings of
-    all links are work for ``Context.chores``.
+    No packet, error or change of a single link makes this class walk all hosts or links. Settings
+    of all links are work for ``Context.chores``.
 
     Attributes:
-        context: What all parts of the handle share.
+        context: The shared state of the handle.
         hosts: The hosts by their ids.
-        by_address: Links by where their packets come from, for what is wrong with a packet before
-            its sender is known.
+        by_address: Links by the address of their peers, to name the link of a bad packet before its
+            sender is known.
         data_mtu: The largest message that goes in one packet on every link in use, in bytes.
         loopback: The link of this host to itself, if it has one that is up.
         reachable: The hosts to which a link over the network can carry data.
-        troubles: What the system and the network said of sends, and nobody has acted on yet.
+        troubles: Errors that the system and the network reported and that wait to be handled.
         on_host_lost: Called with a host that is not reachable any more.
         on_links_changed: Called with a host whose messages may go over other links now.
-        on_keys_lost: Called when keys of hosts are of no use any more: a crypto slot was set or
-            cleared, or a host removed.
+        on_keys_lost: Called when keys of hosts became invalid: a crypto slot was set or cleared, or
+            a host removed.
     """
 
     def __init__(self, context: Context) -> None:
@@ -65,7 +65,7 @@ class HandleState:
         self.on_links_changed: Callable[[HostState], None] = lambda _: None
         self.on_keys_lost: Callable[[], None] = lambda: None
         self._names: dict[str, HostState] = {}
-        # Troubles tell of a socket and a destination, some without its port.
+        # A trouble names a socket and a destination, sometimes without its port.
         self._by_way: LinkIndex[tuple[Endpoint, Address]] = LinkIndex()
         self._mtus = DataMtus()
         self._envelope = context.envelope
@@ -92,7 +92,7 @@ class HandleState:
         )
 
     def find(self, name: str) -> HostState | None:
-        """Return the host of that name, None if there is none."""
+        """Return the host called ``name``, None if there is none."""
         return self._names.get(name)
 
     def rename(self, host: HostState, name: str) -> None:
@@ -118,8 +118,8 @@ class HandleState:
     ) -> Sequence[NetworkLinkState]:
         """Return the links that send through ``endpoint`` to ``destination``.
 
-        Port 0 stands for any: refusing an IPv4 packet for its size, the kernel names the address
-        alone.
+        Port 0 stands for any port: the kernel names only the address when it refuses an IPv4 packet
+        for its size.
         """
         return self._by_way.find((endpoint, destination))
 
@@ -130,11 +130,11 @@ class HandleState:
     def is_concerned(
         self, link: NetworkLinkState, endpoint: Endpoint, destination: Address
     ) -> bool:
-        """Whether ``link`` is one of ``links_concerned``."""
+        """Return whether ``link`` is one of ``links_concerned``."""
         return self._by_way.has(link, (endpoint, destination))
 
     def update(self, host: HostState) -> None:
-        """Bring the indexes, the data MTU and the reachable hosts in line with a host's links."""
+        """Update the indexes, the data MTU and the reachable hosts after a change of a host."""
         if self.hosts.get(host.host_id) is host:
             self._settle_reachable(host)
         if host.host_id == self.context.host_id:
@@ -152,7 +152,7 @@ class HandleState:
                 ways = [(one, to) for one in endpoints for to in (destination, anywhere)]
                 self._by_way.put(link, tuple(ways))
             if link.usable:
-                # A search that has not ended holds everybody to what every path carries.
+                # Until its search has ended, a link limits the data MTU to the minimum.
                 self._mtus.put(link, link.path_mtu.found)
             else:
                 self._mtus.discard(link)
@@ -167,7 +167,7 @@ class HandleState:
 
     def _lost(self, host: HostState) -> None:
         if not self.reachable:
-            # What was sealed until now, and did not arrive, is not to arrive later.
+            # Packets that were sealed until now and have not arrived must not be accepted later.
             self.context.crypto.life.renew()
         self.on_host_lost(host)
 
@@ -188,7 +188,7 @@ class HandleState:
     # Settings of all hosts and links.
 
     def set_defrag_buffers(self, buffers: DefragBuffers) -> None:
-        """Set how many messages of each host may wait for fragments at once."""
+        """Set how many messages of each host may be reassembled at once."""
         self.context.defrag_buffers = buffers
         self.context.chores.add(
             self.set_defrag_buffers,
@@ -216,7 +216,7 @@ class HandleState:
         )
 
     def forget_cleared_slots(self) -> None:
-        """Forget the keys and lives of hosts in crypto slots that were set anew or cleared."""
+        """Forget the keys and lives of hosts in crypto slots that were replaced or cleared."""
         self.on_keys_lost()
         self.context.chores.add(
             self.forget_cleared_slots,
@@ -235,8 +235,8 @@ class HandleState:
     def _do_to_network_links(
         self, kind: Hashable, act: Callable[[NetworkLinkState], object]
     ) -> None:
-        """Do ``act`` to every link over the network, as a chore."""
-        # The links are looked for when it is their turn: there may be thousands.
+        """Call ``act`` with every link over the network, as a chore."""
+        # The links of a host are listed in its turn: there may be thousands.
         self.context.chores.add(
             kind, self.hosts.values(), lambda host: _each(host.network_links.values(), act)
         )
@@ -246,7 +246,7 @@ class HandleState:
     def next_seqs(self, count: int) -> Sequence[int]:
         """Return the numbers of the next ``count`` messages.
 
-        Every 8191 messages a forced ping tells the number to every host.
+        Every 8191 messages a forced ping sends the current number to every host.
         """
         before = self.context.seq
         last = before + count
@@ -262,7 +262,7 @@ class HandleState:
         return seqs
 
     def renew_life(self) -> None:
-        """Begin a new life, and send a ping over every link, so that other hosts ask for it."""
+        """Begin a new life, and send a ping over every link, so that other hosts confirm it."""
         self.context.crypto.life.renew()
         if self.context.crypto.aead:
             self._do_to_network_links(self._announce_life, self._announce_life)
@@ -272,13 +272,13 @@ class HandleState:
             link.heartbeat.ping(self.context.now(), timed=True)
 
     def _force_ping(self, link: NetworkLinkState) -> None:
-        """Tell the number of the last message there is by now."""
+        """Send a forced ping, with the number of the last message."""
         if link.enabled:
             link.heartbeat.ping(self.context.now(), timed=False)
 
 
 def _each(links: Iterable[L], act: Callable[[L], object]) -> Iterator[None]:
-    """Do ``act`` to each of ``links``, one for each item."""
+    """Call ``act`` with each of ``links``, one for each item that is taken."""
     for number, link in enumerate(tuple(links)):
         if number:
             yield

@@ -1,4 +1,4 @@
-"""The heartbeat of a link: pings when they are due, and silence noticed."""
+"""The heartbeat of a link: its pings, and the timeout of their pongs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ class Heartbeat:
     """Sends pings while it runs, and notices when they are not answered.
 
     Args:
-        silent: Called with the time, a reason and its kind when no pong has come for too long.
-        lapsed: Called when the same happens on the way up.
+        context: The shared state of the handle.
+        config: The settings of the link.
+        output: Sends the pings.
+        silent: Called with the time, a reason and its cause when no pong has come for too long.
+        lapsed: Called when the same happens before the link is up.
 
     Attributes:
-        liveness: What follows from the pongs, to be read only.
-        running: Whether pings are sent.
-        started_at: When it was started last, on Trio's clock.
-        refused: Whether this machine refused to send the last ping.
+        liveness: The state that follows from the pongs, read only.
+        running: True while pings are sent.
+        started_at: When the heartbeat was started last, in seconds on Trio's clock.
+        refused: True if this machine refused to send the last ping.
     """
 
     def __init__(
@@ -53,26 +56,26 @@ class Heartbeat:
         self._output = output
         self._silent = silent
         self._lapsed = lapsed
-        # The same object whenever it is set, so that it is found quickly.
+        # One bound method, so that the schedule finds it quickly.
         self._beat = self.beat
         # When the connection was made, None if there is none or none is needed.
         self._connected_at: float | None = None
-        # What the network said that the peer is asked for.
+        # The report of the network because of which the peer is asked.
         self._said = ""
 
     @property
     def connected(self) -> bool:
-        """Whether the link is up, as far as its pongs say."""
+        """True if the link is up by its pongs."""
         return self.liveness.connected
 
     @property
     def counted(self) -> int:
-        """How many pongs have come in a row while the link is down."""
+        """The pongs that have come in a row while the link is down."""
         return self.liveness.counted
 
     @property
     def accusation(self) -> str | None:
-        """What the network says of the peer, which is being asked about it; None if nothing."""
+        """The report of the network because of which the peer is being asked, None if none."""
         return self._said if self.liveness.inquiry.active else None
 
     def start(self, now: float) -> None:
@@ -80,7 +83,7 @@ class Heartbeat:
         self.running = True
         self.started_at = now
         if self._connected_at is not None:
-            # Until now nobody has asked whether it is of use.
+            # The connection was not tested before.
             self._connected_at = now
         self.liveness.restart(now)
         self._heartbeats.set(self._beat, now)
@@ -101,7 +104,7 @@ class Heartbeat:
         liveness = self.liveness
         if liveness.poll_calm(now):
             self.ping(now, timed=True)
-            # If this machine refused it, there is more to do.
+            # If this machine refused the ping, the next deadline is sooner.
             calm = liveness.inquiry.stage is InquiryStage.QUIET
             self._heartbeats.set(self._beat, liveness.next_ping if calm else liveness.deadline)
             return
@@ -135,12 +138,14 @@ class Heartbeat:
         self._heartbeats.set(self._beat, self.liveness.deadline)
 
     def ping(self, now: float, *, timed: bool) -> float | None:
-        """Send a ping: a scheduled one if ``timed``, else a forced one.
+        """Send a ping, unless a dynamic link has not learned the address of its peer.
 
-        A dynamic link that has not learned where its peer is sends none.
+        Args:
+            now: The time in seconds.
+            timed: True for a scheduled ping, False for a forced one.
 
         Returns:
-            The time that the ping carries; None if none has left.
+            The time that the ping carries; None if it was not sent.
         """
         output, liveness = self._output, self.liveness
         place = output.address.destination
@@ -162,10 +167,10 @@ class Heartbeat:
         return None
 
     def _can_send(self, now: float) -> bool:
-        """Return whether there is a connection, if there has to be one.
+        """Return whether there is a connection, or none is needed.
 
-        One over which the peer has not answered for too long is broken, to be made anew: it may be
-        dead at the other end, which the system finds out only after minutes.
+        A connection over which the peer has not answered for too long is closed and made again: it
+        may be dead at the other end, which the system notices only after minutes.
         """
         if self._output.fault is not None:
             return False
@@ -180,7 +185,7 @@ class Heartbeat:
         return self._output.fault is None
 
     def now_connected(self, now: float) -> None:
-        """Send a ping at once, since there is a connection to the peer."""
+        """Send a ping at once, since there is a connection to the peer now."""
         self._connected_at = now
         if self.running:
             self.liveness.next_ping = now
@@ -191,15 +196,15 @@ class Heartbeat:
         self._connected_at = None
 
     def question(self, now: float, said: str, grace: float) -> bool:
-        """Ask the peer at once whether it is there, since the network says that it is not.
+        """Send a ping at once, since the network reports the peer unreachable.
 
         Args:
             now: The time in seconds.
-            said: What the network says, in words.
-            grace: Seconds that the peer has to answer beyond the usual.
+            said: The report of the network, in words.
+            grace: The additional time to answer, in seconds.
 
         Returns:
-            Whether it is asked because of that; it is not if it is being asked already.
+            True if the peer is asked because of this, False if it was being asked already.
         """
         if not self.liveness.question(now, grace):
             return False
@@ -209,39 +214,39 @@ class Heartbeat:
         return self.liveness.inquiry.active
 
     def moved(self) -> None:
-        """Forget what was said of where the link led to: it leads elsewhere."""
+        """Forget reports about the old destination, since the link has a new one."""
         self.liveness.moved()
 
     def ask(self, place: Address, now: float, answer: Cipher | None) -> None:
-        """Ask at ``place`` whether the peer is there, in the envelope ``answer``."""
+        """Send a ping to ``place`` to find out if the peer is there, sealed with ``answer``."""
         self._output.ask(self.liveness.challenge_time(now), place, answer)
 
     def expects(self, sent: float, now: float) -> bool:
-        """Return whether a pong to a ping of that time would count now."""
+        """Return whether a pong to a ping of time ``sent`` would count now."""
         return self.liveness.expects(now, sent)
 
     def pong_received(self, sent: float, now: float) -> PongOutcome:
-        """Take the pong to a ping that was sent at ``sent`` into account; return what it meant."""
+        """Handle the pong to a ping of time ``sent``; return its effect."""
         outcome = self.liveness.pong_received(now, sent)
         if outcome is PongOutcome.WENT_UP:
-            # From now on it can go down. Later pongs only put that off, and it is looked at anyway.
+            # From now on the link can go down. Later pongs only postpone the deadline.
             self._heartbeats.set(self._beat, self.liveness.deadline)
         return outcome
 
     def suspect(self, now: float) -> bool:
-        """Return whether the link may be dead, though it is not yet down."""
+        """Return whether the link may be dead though it is not down yet."""
         return self.liveness.suspect(now)
 
     def last_pings(self, since: float = -math.inf) -> PingFigures:
-        """Return how many of the last pings were lost, and how long the others took.
+        """Return the loss and the round trips of the last pings.
 
         Args:
-            since: Leave out those that were sent before.
+            since: Leave out pings that were sent before, in seconds on Trio's clock.
         """
         return self.liveness.last_pings(since)
 
     def doubt(self) -> None:
-        """Suspect the link, since a send has failed, until a ping from now on is answered."""
+        """Suspect the link until a later ping is answered, since sending has failed."""
         self.liveness.doubt()
 
     def set_timers(self, now: float, config: LinkConfig) -> None:
@@ -253,7 +258,7 @@ class Heartbeat:
             self._heartbeats.set(self._beat, self.liveness.deadline)
 
     def set_pong_count(self, pong_count: int) -> None:
-        """Set after how many pongs one more takes the link up."""
+        """Set the number of pongs after which the next one takes the link up."""
         self.liveness.pong_count = pong_count
 
     def clear_latency(self) -> None:

@@ -1,4 +1,4 @@
-"""The state of one host: its links, the order of its data, and whether it can be reached."""
+"""The state of one host: its links, the order of its data, and its reachability."""
 
 from __future__ import annotations
 
@@ -21,26 +21,30 @@ from knet_trio.events import HostStatusChanged
 
 
 class HostState:
-    """What is behind a ``Host``.
+    """The state behind a ``Host``.
 
     Args:
+        context: The shared state of the handle.
+        host_id: The id of the host.
+        name: The name of the host.
+        policy: How the links of messages are chosen.
         changed: Called when the use, the MTU or the address of a link has changed.
         forget: Called when a link over the network is removed.
 
     Attributes:
-        links: All its links by their ids.
-        network_links: Those over the network.
+        links: All links by their ids.
+        network_links: The links over the network by their ids.
         loopback: The link of this host to itself, its only one; None for other hosts.
-        by_address: The links over the network by their destinations.
-        admitted: Those whose peers may send data now, as far as the access list does not say no.
-        inbound: The order of the data that it sends.
-        reachable: Whether a link can carry data, and how to wait for that.
-        gone: Why it cannot be reached ever again, None while it can.
+        by_address: The links over the network by the addresses of their peers.
+        admitted: The links whose peers may send data now, before the access list is asked.
+        inbound: The sequence of the data that the host sends.
+        reachable: On while a link can carry data; tasks can wait for it.
+        gone: Why the host is unreachable forever, None while it is not.
         ranked: The links over the network that can carry data now, best first.
-        turn: Counts messages, with the round-robin policy, to choose their links.
-        lane: What waits to be sent to it.
-        receive_lane: What it has sent and waits to be decompressed.
-        trust: Which lives of it are believed, by envelopes of model ``aead``.
+        turn: The number of the next message, for the round-robin policy.
+        lane: The messages that wait to be sent to the host.
+        receive_lane: The messages of the host that wait to be decompressed.
+        trust: The confirmed lives of the host in slots of model ``aead``.
     """
 
     def __init__(
@@ -97,12 +101,12 @@ class HostState:
         self.refresh()
 
     def refresh(self) -> None:
-        """Work out again what follows from the state of its links."""
+        """Update the state of the host after a change of a link."""
         links = self.network_links.values()
         by_address: dict[Address, NetworkLinkState] = {}
         for link in links:
             source = link.address.source
-            # Of two that lead to one address, the one in use takes its data.
+            # If two links lead to one address, the enabled one receives its data.
             if source is not None and (link.enabled or source not in by_address):
                 by_address[source] = link
         self.by_address = by_address
@@ -123,7 +127,7 @@ class HostState:
         self._changed(self)
 
     def confirm(self, credentials: Credentials) -> None:
-        """Believe the life of a pong that has brought back a stamp of now."""
+        """Confirm the life of the host: its pong has returned a current stamp."""
         trust = credentials.trust
         assert trust is not None
         log, slot = self.context.log, self.context.crypto.number(trust.sealer)
@@ -132,10 +136,10 @@ class HostState:
         if again:
             self.inbound.restarted()
         elif is_first:
-            # It may have started again since this host heard of its numbers in other envelopes.
+            # The host may have restarted since its numbers came in other envelopes.
             self.inbound.doubt_numbers()
         text = "host %d (%s) has answered in crypto slot %d: %s"
-        what = "another life of it than before" if again else "what it sends from now on is taken"
+        what = "it is in a new life" if again else "its packets are accepted from now on"
         key = (text, self.host_id, slot)
         log.info(LogSubsystem.CRYPTO, text, self.host_id, self.name, slot, what, key=key)
 
@@ -149,7 +153,7 @@ class HostState:
             text = "host %d (%s) is reachable"
             log.info(LogSubsystem.HOST, text, self.host_id, self.name, key=(text, self.host_id))
             return
-        # Nobody has to look into what was done on purpose.
+        # No warning if the links were disabled on purpose.
         wanted = any(link.enabled for link in self.network_links.values())
         say = log.warning if wanted else log.info
         text = "host %d (%s) is unreachable"
@@ -176,7 +180,7 @@ class HostState:
         self._changed(self)
 
     def end(self) -> None:
-        """End it: the handle has ended."""
+        """End the host, since the handle has ended."""
         self.ranked = ()
         self.admitted = {}
         self.gone = "the handle has ended"
@@ -184,20 +188,20 @@ class HostState:
         self._drop_received(DropCause.NO_CHANNEL, "the handle ended")
 
     def close(self) -> None:
-        """End it: the host is being removed."""
+        """End the host, since it is being removed."""
         self.gone = "it was removed"
         self.reachable.close(f"host {self.host_id} was removed; add it again")
-        # What waits was sent by a host that is gone, and is not to be taken for a new one's.
+        # Messages of the removed host must not be taken for those of a new one.
         self._drop_received(DropCause.UNKNOWN_HOST, "it was removed")
 
     def _drop_received(self, cause: DropCause, why: str) -> None:
-        """Drop what it has sent and is not delivered yet, and take no more."""
+        """Drop the messages of the host that were not delivered yet, and take no more."""
         lost = self.receive_lane.close()
         if lost:
             self.context.counters.drop(cause, lost)
             self.context.log.info(
                 LogSubsystem.RX,
-                "%d messages of host %d are lost, %s before they were worked on",
+                "%d messages of host %d are lost, %s before they were delivered",
                 lost,
                 self.host_id,
                 why,

@@ -1,4 +1,4 @@
-"""What is behind a ``Link``, whatever kind of link it is."""
+"""The state behind a ``Link``, of any kind of link."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from knet_trio.events import LinkStatusChanged
 from knet_trio.status import LinkCause, LinkDiagnosis, LinkStatus, LinkTransition
 
 HISTORY: Final = 32
-"""How many of the last times that it went up or down a link remembers."""
+"""The changes between up and down that a link remembers."""
 
 DISABLED: Final = "it was disabled here"
 REMOVED: Final = "it was removed"
@@ -32,16 +32,16 @@ class LinkState(ABC):
     """A link of a host: its settings, whether it is up, and its counters.
 
     Attributes:
-        context: What all parts of the handle share.
+        context: The shared state of the handle.
         host_id: The id of its host.
-        config: The settings in force.
+        config: The current settings.
         link_id: The id of the link, 0 to 7.
         title: Its name in the log, which may keep it long after the link is gone.
         counters: Its counters.
-        connected: Whether it is up, and how to wait for that.
-        reason: Why it is up or down, in words.
-        since: Since when it is so, on Trio's clock.
-        history: The last times that it went up or down, the latest last.
+        connected: On while the link is up; tasks can wait for it.
+        reason: Why the link is up or down, in words.
+        since: The time from which ``reason`` holds, in seconds on Trio's clock.
+        history: The last changes between up and down, the latest last.
     """
 
     def __init__(self, context: Context, host_id: int, config: LinkConfig) -> None:
@@ -58,55 +58,55 @@ class LinkState(ABC):
 
     @property
     def priority(self) -> int:
-        """0 to 255; the passive policy prefers the highest."""
+        """The priority, 0 to 255; the passive policy prefers the highest."""
         return self.config.priority
 
     @property
     @abstractmethod
     def enabled(self) -> bool:
-        """Whether it is in use."""
+        """True if the link may be used."""
 
     @property
     @abstractmethod
     def acl(self) -> AccessList:
-        """Which addresses may speak on it."""
+        """The access list: the addresses from which packets are accepted."""
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """The socket it sends through, None if it needs none."""
+        """The socket that the link shares with others, None if it needs none."""
         return None
 
     @property
     def how_to_start(self) -> str:
-        """What to do about a link that is disabled, to be said after the reason."""
+        """The advice for a link that is disabled, to follow the reason."""
         return _NEXT.get(self.reason, "; set enabled = True to start it")
 
     @abstractmethod
     def status(self) -> LinkStatus:
-        """Return its state and its counters as they are now."""
+        """Return the current state and counters."""
 
     @abstractmethod
     async def ping(self) -> float | None:
         """Send a ping now and wait for its pong.
 
         Returns:
-            The round trip in seconds; None if there was none in time, or the link is not up.
+            The round trip in seconds; None if no pong came in time, or the link is not up.
         """
 
     @abstractmethod
     async def discover_mtu(self) -> None:
-        """Search the path MTU now, if there is one to be found, and wait for the end of that."""
+        """Search the path MTU now, if the link has one, and wait for the end of the search."""
 
     @abstractmethod
     def diagnose(self) -> LinkDiagnosis:
-        """Return what may be wrong with it."""
+        """Return what may be wrong with the link, as a record."""
 
     @abstractmethod
     def explain(self) -> str:
-        """Return why it is up or down, in words that a person can act on."""
+        """Return why the link is up or down, and what to do about it, as text."""
 
     def set_enabled(self, enabled: bool) -> None:
-        """Take it into use, or out of use."""
+        """Enable or disable the link."""
         if enabled != self.enabled:
             if enabled:
                 self._start()
@@ -114,11 +114,15 @@ class LinkState(ABC):
                 self._stop(DISABLED, LinkCause.DISABLED)
 
     def set_priority(self, priority: int) -> None:
-        """Set its priority. Raises InvalidArgumentError if that is out of range."""
+        """Set the priority.
+
+        Raises:
+            InvalidArgumentError: The number is out of range.
+        """
         self.config = attrs.evolve(self.config, priority=priority)
 
     def set_pong_count(self, pong_count: int) -> None:
-        """Set after how many pongs one more takes it up.
+        """Set the number of pongs after which the next one takes the link up.
 
         Raises:
             InvalidArgumentError: The number is out of range.
@@ -126,7 +130,12 @@ class LinkState(ABC):
         self.config = attrs.evolve(self.config, pong_count=pong_count)
 
     def set_timers(self, interval: float, timeout: float, samples: int) -> None:
-        """Change the timers of its heartbeat, in seconds.
+        """Change the timers of the heartbeat.
+
+        Args:
+            interval: Seconds between pings.
+            timeout: Seconds without a pong until the link goes down.
+            samples: The number of round trips that the average latency is calculated from.
 
         Raises:
             InvalidArgumentError: A value is out of range; nothing has changed.
@@ -140,7 +149,7 @@ class LinkState(ABC):
         self.counters.clear()
 
     def end(self) -> None:
-        """Take it down without a word: the handle has ended."""
+        """Take the link down without an event, since the handle has ended."""
         self._set_reason(_ENDED)
         if self.connected.is_on:
             self._remember(False)
@@ -148,7 +157,7 @@ class LinkState(ABC):
         self.acl.close(lambda: trio.ClosedResourceError(_ENDED))
 
     def close(self) -> None:
-        """Take it down for good: it is being removed."""
+        """Take the link down for good, since it is being removed."""
         self._stop(REMOVED, LinkCause.REMOVED)
         self._set_reason(REMOVED)
         why = f"{self.title} was removed; add it again"
@@ -157,19 +166,19 @@ class LinkState(ABC):
 
     @abstractmethod
     def _start(self) -> None:
-        """Take it into use."""
+        """Start to use the link."""
 
     @abstractmethod
     def _stop(self, reason: str, cause: LinkCause) -> None:
-        """Take it out of use because of ``reason``, if it is in use."""
+        """Stop using the link because of ``reason``, if it is in use."""
 
     def _set_reason(self, reason: str) -> None:
-        """Note why it is as it is from now on."""
+        """Set the reason of the state that begins now."""
         self.reason = reason
         self.since = self.context.now()
 
     def _set_connected(self, connected: bool, reason: str, cause: LinkCause) -> None:
-        """Be up or down from now on because of ``reason``, and tell that."""
+        """Go up or down because of ``reason``, and pass on the event."""
         self._set_reason(reason)
         self._remember(connected)
         if connected:

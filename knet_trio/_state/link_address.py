@@ -1,4 +1,4 @@
-"""Where a link sends to, and where its peer may have moved to."""
+"""The destination of a link, and the addresses that its peer may have moved to."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from knet_trio.errors import DropCause
 
 
 class Challenged(NamedTuple):
-    """What is remembered of a place that was asked whether the peer is there.
+    """An address to which a ping was sent, to find out if the peer is there.
 
     Attributes:
-        place: The place.
-        ping: The ping that came from there last.
-        greeted: Whether it was answered when it came.
+        place: The address.
+        ping: The last ping that came from there.
+        greeted: True if that ping was answered at once.
     """
 
     place: Address
@@ -30,11 +30,11 @@ class Challenged(NamedTuple):
 
 
 class HeardElsewhere(NamedTuple):
-    """A ping that came from elsewhere.
+    """A ping that came from another address than the destination.
 
     Attributes:
-        place: Where it came from.
-        at: When, in seconds on Trio's clock.
+        place: The address that it came from.
+        at: The time, in seconds on Trio's clock.
     """
 
     place: Address
@@ -46,16 +46,17 @@ class LinkAddress:
 
     Args:
         dst: The fixed address, None if it is to be learned.
-        any_port: Whether packets of a fixed address come from a port that nobody knows before, as
-            over connections.
+        any_port: True if packets from a fixed address come from an unknown port, as with
+            connections.
 
     Attributes:
-        acl: The access list: which addresses may speak on the link.
-        kind: Whether the address is fixed or learned.
+        acl: The access list: the addresses from which packets are accepted.
+        kind: Static if the address is fixed, dynamic if it is learned.
         destination: The address, None while a dynamic link has not learned it.
-        heard: The last ping of its peer that came from elsewhere, since one came from there or the
-            link went up; None if none did.
-        heard_peer_at: When the last ping of its peer came from where it leads, in seconds.
+        heard: The last ping of the peer that came from another address; None after a ping from the
+            destination or when the link went up.
+        heard_peer_at: When the last ping of the peer came from the destination, in seconds on
+            Trio's clock.
     """
 
     def __init__(self, dst: Address | None, *, any_port: bool = False) -> None:
@@ -67,54 +68,54 @@ class LinkAddress:
         self._any_port = any_port and dst is not None
         self.heard: HeardElsewhere | None = None
         self.heard_peer_at: float = -math.inf
-        # Where the peer has answered from last.
+        # The address from which the peer has answered last.
         self._proven: Address | None = None
         self._limit = ChallengeLimit()
         self._challenged: Challenged | None = None
-        # Pings of the peer that may start its numbers afresh, and those from elsewhere: a flood of
-        # the latter must not make the former forgotten.
+        # Pings of the peer that may reset its numbers, and pings from other addresses: a flood of
+        # the latter must not displace the former.
         self._seen_pings = SeenPings()
         self._seen_elsewhere = SeenPings()
-        # Those from where the peer has answered from: what others repeat is not held against it.
+        # Pings from the proven address: copies from other addresses must not count against them.
         self._seen_proven = SeenPings()
 
     @property
     def dynamic(self) -> bool:
-        """Whether the address is learned from the peer."""
+        """True if the address is learned from the peer."""
         return self.kind is LinkKind.DYNAMIC
 
     @property
     def source(self) -> Address | None:
-        """Where packets of the peer come from, None while that is not known."""
+        """The address that packets of the peer come from, None while it is not known."""
         return None if self.destination is None else self.name_source(self.destination)
 
     def name_source(self, place: Address) -> Address:
-        """Return where packets of the peer come from if it is at ``place``."""
+        """Return the address that packets of the peer come from if the peer is at ``place``."""
         if not self._any_port or place != self.destination:
             return place
         return place._replace(port=ANY_PORT)
 
     @property
     def challenged(self) -> Challenged | None:
-        """The place that was asked last, while it has not answered."""
+        """The address that was asked last, None once it has answered."""
         return self._challenged
 
     @property
     def proven(self) -> Address | None:
-        """Where the peer of a dynamic link has answered from last, None if it never has."""
+        """The address from which the peer of a dynamic link answered last, None if it never did."""
         return self._proven
 
     def hear(self, place: Address, now: float) -> None:
-        """Note that a ping of the peer came from ``place``, which is not where the link leads."""
+        """Note that a ping of the peer came from ``place``, which is not the destination."""
         self.heard = HeardElsewhere(place, now)
 
     def hear_peer(self, now: float) -> None:
-        """Note that a ping of the peer came from where the link leads."""
+        """Note that a ping of the peer came from the destination."""
         self.heard = None
         self.heard_peer_at = now
 
     def forget_heard(self) -> None:
-        """Forget what came from elsewhere: the peer has answered from where the link leads."""
+        """Forget pings from other addresses: the peer has answered from the destination."""
         self.heard = None
 
     def forget(self) -> None:
@@ -123,34 +124,35 @@ class LinkAddress:
             self.destination = self._challenged = None
 
     def is_copy(self, ping: Ping) -> bool:
-        """Return whether ``ping`` of the peer came before, and could start its numbers afresh.
+        """Return whether ``ping`` is a copy of an earlier one, and could reset the peer's numbers.
 
-        Other pings have no effect that a copy could repeat: for them it is always False.
+        Return False for other pings: a copy of them has no effect.
         """
         may_start_afresh = not ping.timed or ping.seq == 0
         return may_start_afresh and self.is_seen(ping.time)
 
     def is_seen(self, stamp: bytes) -> bool:
-        """Return whether a ping with ``stamp``, that may start numbers afresh, came before."""
+        """Return whether a ping with ``stamp``, which may reset numbers, came before."""
         return self._seen_pings.is_copy(stamp)
 
     def find_fault(
         self, place: Address, ping: Ping, now: float, *, anywhere: bool = True
     ) -> DropCause | None:
-        """Return why ``place``, where ``ping`` came from, is not asked whether the peer is there.
+        """Return why no ping is sent to ``place``, where ``ping`` came from, to find the peer.
 
-        A ping that came from elsewhere before gets no second answer, and takes none from others.
+        A copy of an earlier ping from another address is not answered, and not counted in the
+        limit.
 
         Args:
-            place: The place.
+            place: The address.
             ping: The ping.
             now: The time, in seconds.
-            anywhere: Whether a ping that came from another place is a copy. Where the envelope
-                tells copies of what was taken, a peer whose ping somebody else was quicker with is
-                asked all the same.
+            anywhere: True if a ping that came from another address before is a copy. False if the
+                envelope reveals copies: then the peer is asked even if somebody else was quicker
+                with its ping.
 
         Returns:
-            None if it is to be asked now, which counts.
+            None if a ping is to be sent now; it is counted in the limit.
         """
         proven = place == self._proven
         seen = self._seen_proven if proven else self._seen_elsewhere
@@ -165,14 +167,14 @@ class LinkAddress:
         return None
 
     def challenge(self, place: Address, ping: Ping, *, greeted: bool) -> None:
-        """Remember ``ping``, which came from ``place``, until it is known who is there."""
+        """Remember ``ping``, which came from ``place``, until the peer has answered from there."""
         self._challenged = Challenged(place, ping, greeted)
 
     def follow(self, place: Address) -> Challenged | None:
-        """Lead to ``place`` from now on, since the peer has answered from there.
+        """Use ``place`` as destination from now on, since the peer has answered from there.
 
         Returns:
-            What is remembered of the place; None if another one was asked since.
+            The ping from the place and its answer; None if another place was asked since.
         """
         self.destination = self._proven = place
         challenged, self._challenged = self._challenged, None

@@ -1,4 +1,4 @@
-"""An index of links by keys that several links may share and that can change."""
+"""An index of links by keys, which several links may share and which can change."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class LinkIndex(Generic[K]):
                 del self._links[key]
 
     def find(self, key: K) -> Sequence[NetworkLinkState]:
-        """Return all links with that key, the one put last at the end."""
+        """Return all links with ``key``, the one put last at the end."""
         return tuple(self._links.get(key, ()))
 
     def get(self, key: K) -> NetworkLinkState | None:
-        """Return the link with that key that was put last, None if there is none."""
+        """Return the link with ``key`` that was put last, None if there is none."""
         links = self._links.get(key)
         return None if links is None else next(reversed(links))
 
     def has(self, link: NetworkLinkState, key: K) -> bool:
-        """Whether ``link`` has that key."""
+        """Return whether ``link`` has ``key``."""
         return link in self._links.get(key, ())

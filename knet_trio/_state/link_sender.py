@@ -1,4 +1,4 @@
-"""How one link sends: over which socket, what that took, and what the system refused."""
+"""The sending part of a link: its socket, and the results of sending."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from knet_trio._state.send_socket import FIRST_RETRY, LAST_POLL, LAST_RETRY, Sen
 from knet_trio.abc import Endpoint
 from knet_trio.address import Address
 
-# What the system says to those who send over a connection that is lost.
+# Errors of sending over a lost connection.
 _LOST: Final = frozenset(
     {
         errno.EPIPE,
@@ -37,11 +37,11 @@ class Refusal(NamedTuple):
 
 
 class SendResult(NamedTuple):
-    """What became of datagrams.
+    """The result of sending datagrams.
 
     Attributes:
-        done: How many of them, from the first, were taken or refused. The others found no room.
-        refusals: Those of them that the system refused.
+        done: How many of the first datagrams were sent or refused. The others found no room.
+        refusals: The datagrams among them that the system refused.
     """
 
     done: int
@@ -51,18 +51,23 @@ class SendResult(NamedTuple):
 class LinkSender:
     """The sending part of a link.
 
-    A link shares a socket with others at first. When the buffer of that is full because of what
-    they send, the link opens a socket of its own, if the transport has such.
+    At first a link shares a socket with others. When the buffer of that socket is full because of
+    their packets, the link opens its own socket, if the transport allows it.
 
     Args:
+        context: The shared state of the handle.
+        host_id: The host at the other end.
+        send_socket: The socket that the link shares.
+        address: The destination of the link.
+        counters: The counters of the link.
         refused: Called with the error when the system refuses to send.
-        too_large: Called when it refuses data for its size.
+        too_large: Called when the system refuses data because of its size.
         rerouted: Called when the link sends over another socket.
-        has_connections: Whether it has to connect to its peer first.
+        has_connections: True if the link has to connect to its peer first.
 
     Attributes:
         send_socket: The socket in use.
-        shared: The socket that it shares.
+        shared: The socket that the link shares.
     """
 
     def __init__(
@@ -88,23 +93,23 @@ class LinkSender:
         self._too_large = too_large
         self._rerouted = rerouted
         self._has_connections = has_connections
-        # Whether a queue behind the socket was full, and how long to wait before the next try.
+        # True if a queue behind the socket was full; and the wait before the next try, in seconds.
         self._no_buffers = False
         self._delay = FIRST_RETRY
         self._blocked_at = -math.inf
-        # Where a socket of its own could not be had.
+        # The destination for which no own socket could be opened.
         self._unconnectable: Address | None = None
 
     @property
     def fault(self) -> str | None:
-        """Why nothing can be sent while there is no connection, None if something can."""
+        """Why there is no connection to send over, None if the link can send."""
         return self.send_socket.endpoint.fault
 
     @property
     def peer_connected(self) -> bool | None:
-        """Whether the peer has made a connection to this host, None if there are none to be made.
+        """True if the peer has made a connection to this host.
 
-        None too for a link that leads nowhere.
+        None for transports without connections, and for a link without a destination.
         """
         destination = self._address.destination
         if not self._has_connections or destination is None:
@@ -112,12 +117,12 @@ class LinkSender:
         return self._context.connections.is_connected_from(self.shared, destination.host)
 
     def is_lost(self, error: OSError) -> bool:
-        """Return whether ``error`` says no more than that the connection of the link is lost."""
+        """Return whether ``error`` only means that the connection of the link is lost."""
         has_own = self._has_connections and self.send_socket is not self.shared
         return has_own and error.errno in _LOST
 
     def connect(self) -> None:
-        """Connect to where the link leads, if that has to be done first."""
+        """Connect to the destination, if the transport needs that."""
         destination = self._address.destination
         if not self._has_connections or destination is None:
             return
@@ -127,30 +132,31 @@ class LinkSender:
             self._rerouted()
 
     def reset(self, reason: str) -> None:
-        """Break the connection, which is of no use for that reason, and make a new one."""
+        """Close the connection because of ``reason``, and make a new one."""
         if self._has_connections:
             self.send_socket.endpoint.reset(reason)
 
     @property
     def drained(self) -> bool:
-        """Whether all that has come to its sockets has been worked on."""
+        """True if all packets that have arrived at its sockets were received."""
         return all(endpoint.drained for endpoint in self.endpoints)
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """The sockets that it has sent through."""
+        """The sockets that the link may have sent through."""
         return list(dict.fromkeys((self.shared.endpoint, self.send_socket.endpoint)))
 
     def flows(self, since: float) -> bool:
-        """Return whether its way out is at most half full, and has not been full after ``since``.
+        """Return whether the socket is at most half full, and has not been full after ``since``.
 
-        ``since`` is a time in seconds on Trio's clock.
+        Args:
+            since: A time in seconds on Trio's clock.
         """
         if self._blocked_at > since:
             return False
         if self.send_socket.endpoint.backlog < 0.5:
             return True
-        # What fills a shared socket may all be for another peer, which takes nothing.
+        # A shared socket may be full of packets for another peer, which takes nothing.
         destination = self._address.destination
         return destination is not None and self._open_own(destination)
 
@@ -158,14 +164,14 @@ class LinkSender:
         """Send datagrams of data, as many as there is room for.
 
         Args:
-            datagrams: What to send.
-            in_order: Whether to stop behind one that is too large for the path: in smaller
-                fragments it may go before the others.
+            datagrams: The datagrams.
+            in_order: Stop after a datagram that is too large for the path, so that its message may
+                be sent in smaller fragments before the others.
         """
         destination = self._address.destination
         counters = self._counters
         if destination is None:
-            # It went down meanwhile and forgot where its peer is.
+            # The link went down meanwhile and forgot the address of its peer.
             nowhere = OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
             return SendResult(len(datagrams), [Refusal(i, nowhere) for i in range(len(datagrams))])
         refusals: list[Refusal] = []
@@ -185,7 +191,7 @@ class LinkSender:
                 self._refused(error)
                 done += 1
                 if error.errno == errno.EMSGSIZE:
-                    # The path has become narrower than the last search found it.
+                    # The path takes less than the last search found.
                     self._too_large()
                     if in_order:
                         return SendResult(done, refusals)
@@ -202,21 +208,26 @@ class LinkSender:
         return SendResult(done, refusals)
 
     def send_control(self, kind: Kind, datagram: bytes, destination: Address) -> OSError | None:
-        """Send a control packet. One that finds no room is lost: the next one comes anyway.
+        """Send a control packet. A packet that finds no room is lost; the next one follows soon.
+
+        Args:
+            kind: The kind of the packet.
+            datagram: The packet, in its envelope.
+            destination: The address to send it to.
 
         Returns:
             The error with which the system refused it; EAGAIN or ENOBUFS if it found no room; None
-            if it was taken.
+            if it was sent.
         """
         counters = self._counters
-        # A ping may go elsewhere, to ask whether the peer is there, which says nothing of the link.
+        # A ping may go to another address, to find the peer: its errors do not concern the link.
         is_its_own = destination == self._address.destination
         endpoint = self.send_socket.endpoint
         if not is_its_own and self._has_connections:
-            # Over what the peer has connected there, which is another connection.
+            # Over the connection that the peer has made from there.
             endpoint = self.shared.endpoint
         elif endpoint.fault is not None:
-            # Nobody has refused anything.
+            # Not a refusal, so it is not counted.
             return OSError(errno.ENOTCONN, endpoint.fault)
         try:
             taken = endpoint.send_urgent_nowait(datagram, destination)
@@ -226,7 +237,7 @@ class LinkSender:
             if error.errno == errno.ENOBUFS:
                 counters.delayed(kind, 1)
                 return error
-            # How the search for the path MTU finds out what the interface takes, and no trouble.
+            # The search for the path MTU finds the interface's MTU this way: not a failure.
             if kind is not Kind.PMTU or error.errno != errno.EMSGSIZE:
                 counters.failed(kind, len(datagram))
             if error.errno != errno.EMSGSIZE and is_its_own:
@@ -239,19 +250,19 @@ class LinkSender:
         return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def control_failed(self, kind: Kind, size: int, error: OSError) -> OSError:
-        """Count a control packet of ``size`` bytes that could not be sealed, and return why."""
+        """Count a control packet of ``size`` bytes that could not be sealed; return ``error``."""
         self._counters.failed(kind, size)
         self._refused(error)
         return error
 
     def wait_for_room(self) -> None:
         """Wake the lane of the host when the link may have room again."""
-        # A queue that was full behind the socket is tried again by a timer that runs already.
+        # A full queue behind the socket is tried again by a timer that already runs.
         if self.send_socket.full:
             self.send_socket.wait(self._host_id)
 
     def moved(self) -> None:
-        """Send to another address, or to none: a socket connected to the old one is closed."""
+        """Use the new destination, if any: close the socket connected to the old one."""
         self._disconnect()
         self.connect()
 
@@ -262,29 +273,29 @@ class LinkSender:
             self._context.connections.disconnect(own)
 
     def close(self) -> None:
-        """Stop sending: the link is being removed."""
+        """Stop sending, since the link is being removed."""
         self._context.buffers.forget(self._try_again)
         self._disconnect()
 
     def _go_alone(self, destination: Address) -> bool:
-        """Open a socket for this link, if it found one full that others share.
+        """Open a socket for this link, after its shared socket was found full.
 
         Returns:
-            Whether it is worth trying again at once.
+            True if sending is worth another try at once.
         """
         if self._open_own(destination):
             return True
         self.send_socket.mark_full()
         self._blocked_at = self._context.now()
-        # The system speaks of room when half of the buffer is free. Until then others that are no
-        # faster would be far ahead, so a buffer that does empty is filled up meanwhile. Of one that
-        # is for a single peer it speaks as soon as there is any.
+        # The system reports room when half of the buffer is free. Until then links that are not
+        # faster would be far ahead, so a buffer that empties is filled up meanwhile. For a buffer
+        # with a single peer the system reports room as soon as there is any.
         if self._delay <= LAST_POLL and not self._has_connections:
             self._retry_later()
         return False
 
     def _open_own(self, destination: Address) -> bool:
-        """Open a socket for this link, if it shares one with others; return whether it was."""
+        """Open a socket for this link if it shares one; return whether it was opened."""
         send_socket = self.send_socket
         if (
             send_socket is not self.shared

@@ -1,4 +1,4 @@
-"""Whether the event loop comes round in time, and the clocks of this machine go as they should."""
+"""Watching the event loop and the clock: late rounds, and steps of the time of day."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 from knet_trio._core.liveness import STALL
 
 CLOCK_STEP: Final = 0.1
-"""Seconds by which the time of day moves on more or less than the time that passed, when somebody
-has set it: far more than what keeps a clock right takes from one heartbeat to the next."""
+"""The difference between the time of day and the time that passed that counts as a step, in
+seconds. Programs that keep a clock right change it far less from one heartbeat to the next."""
 
 _SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")
 
@@ -19,12 +19,13 @@ class LoopWatch:
     """Counts how often the heartbeat was late, and how often the time of day was set.
 
     Attributes:
-        stalls: How often the event loop came to it more than ``STALL`` seconds late.
-        stalled: The seconds of all these times.
-        longest: The longest of them.
+        stalls: How often the heartbeat ran more than ``STALL`` seconds late.
+        stalled: The total of these delays, in seconds.
+        longest: The longest of these delays, in seconds.
         steps: How often the time of day was set.
-        step: By how many seconds, the last time.
-        stepped_at: When that was noticed, on Trio's clock; None before the first.
+        step: The size of the last step, in seconds.
+        stepped_at: When the last step was noticed, in seconds on Trio's clock; None before the
+            first.
     """
 
     __slots__ = ("_offset", "longest", "stalled", "stalls", "step", "stepped_at", "steps")
@@ -39,7 +40,7 @@ class LoopWatch:
         self._offset = time.time() - time.monotonic()
 
     def awake(self, deadline: float, now: float) -> None:
-        """Note that the loop came round at ``now``; it was asked to by ``deadline``."""
+        """Check a round of the loop at time ``now`` that was due at ``deadline``, in seconds."""
         late = now - deadline
         if late > STALL:
             self.stalls += 1
@@ -48,8 +49,8 @@ class LoopWatch:
         self.look_at_clock(now)
 
     def look_at_clock(self, now: float) -> None:
-        """Note if the time of day was set since the last look."""
-        # Neither is Trio's clock, which a test may make go as it likes.
+        """Check whether the time of day was set since the last call."""
+        # Not Trio's clock, since a test may control that.
         offset = time.time() - time.monotonic()
         step = offset - self._offset
         if not -CLOCK_STEP < step < CLOCK_STEP:
@@ -60,10 +61,10 @@ class LoopWatch:
 
 
 def read_cpu_times() -> tuple[float, float] | None:
-    """Return how long this thread has had a processor, and has waited for one, in seconds.
+    """Return how long this thread has used a processor, and waited for one, in seconds.
 
     Returns:
-        None where the system does not tell. Source: man 5 proc, Documentation/scheduler.
+        None if the system does not report it. See man 5 proc, Documentation/scheduler.
     """
     try:
         used, awaited, _ = _SCHEDSTAT.read_text().split()

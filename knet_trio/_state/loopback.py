@@ -1,7 +1,7 @@
-"""The link of a host to itself: messages are copied, and nothing goes over the network.
+"""The link of a host to itself: messages are copied and do not go over the network.
 
-So it has no heartbeat, no path MTU to find and no socket, is up as long as it is enabled, and plays
-no part in the data MTU. See knet_link_set_config(3), KNET_TRANSPORT_LOOPBACK.
+It has no heartbeat, no path MTU and no socket. It is up while it is enabled, and does not affect
+the data MTU. See knet_link_set_config(3), KNET_TRANSPORT_LOOPBACK.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from knet_trio.status import LinkCause, LinkDiagnosis, LinkStatus
 
 
 class LoopbackLinkState(LinkState):
-    """The only link of the own host.
+    """The only link of this host to itself.
 
-    Its access list and its heartbeat's settings can be read and changed like those of other links,
-    and mean nothing.
+    The access list and the settings of the heartbeat can be read and changed like those of other
+    links, without effect.
 
     Args:
+        context: The shared state of the handle.
+        config: The settings.
         deliver: Puts messages into the queues of the channels.
-        changed: Called when it goes up or down.
+        changed: Called when the link goes up or down.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class LoopbackLinkState(LinkState):
 
     @property
     def enabled(self) -> bool:
-        """Whether it is in use, which is the same as being up."""
+        """True if the link is in use, which is the same as being up."""
         return self.connected.is_on
 
     @property
@@ -56,7 +58,7 @@ class LoopbackLinkState(LinkState):
         return self._acl
 
     def status(self) -> LinkStatus:
-        """Return its state. The addresses are those that were given; nothing is bound to them."""
+        """Return the current state. No socket is bound to its addresses."""
         src, dst = self.config.src, self.config.dst
         return LinkStatus(
             src_ipaddr=src.host,
@@ -81,16 +83,16 @@ class LoopbackLinkState(LinkState):
         )
 
     async def ping(self) -> float | None:
-        """Return 0.0 while it is up: there is no way to go."""
+        """Return 0.0 while the link is up, since nothing has to be sent."""
         await trio.lowlevel.checkpoint()
         return 0.0 if self.enabled else None
 
     async def discover_mtu(self) -> None:
-        """Do nothing: there is no path."""
+        """Do nothing, since there is no path."""
         await trio.lowlevel.checkpoint()
 
     def diagnose(self) -> LinkDiagnosis:
-        """Return that nothing is wrong."""
+        """Return a record in which nothing is wrong."""
         return diagnose_loopback(self)
 
     def _start(self) -> None:
@@ -101,7 +103,7 @@ class LoopbackLinkState(LinkState):
             self._change(False, reason, cause)
 
     def _change(self, up: bool, reason: str, cause: LinkCause) -> None:
-        """Go up or down, at once."""
+        """Go up or down at once."""
         self.context.log.info(
             LogSubsystem.LINK, "%s is %s: %s", self.title, "up" if up else "down", reason
         )
@@ -109,7 +111,7 @@ class LoopbackLinkState(LinkState):
         self._changed()
 
     def explain(self) -> str:
-        """Return why it is up or down, in words that a person can act on."""
+        """Return why the link is up or down, and what to do about it, as text."""
         title = f"link {self.link_id} of host {self.host_id} to itself"
         if self.enabled:
             return f"{title} is up: {self.reason}"

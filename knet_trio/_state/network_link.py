@@ -35,8 +35,8 @@ from knet_trio.config import LinkConfig
 from knet_trio.errors import DropCause
 from knet_trio.status import LinkCause, LinkDiagnosis, LinkStatus
 
-# What is said of a destination that makes waiting for the pong timeout pointless: at once if this
-# machine says so, and if it is the network, when the peer does not answer a ping either.
+# Errors about a destination that take a link down before the pong timeout: at once if this machine
+# reports them; if the network does, when the peer does not answer a ping either.
 UNREACHABLE_ERRNOS: Final = frozenset(
     {
         errno.ECONNREFUSED,
@@ -50,29 +50,35 @@ UNREACHABLE_ERRNOS: Final = frozenset(
 )
 
 
-# What a link goes down for although its connection, if it has one, may look as if it were there.
+# Causes for which a link goes down although its connection may seem to be up.
 _OF_NO_USE: Final = frozenset({LinkCause.NO_PONG, LinkCause.UNREACHABLE, LinkCause.REFUSED})
 
 
 ASK_EVERY: Final = 0.01
-"""Seconds between two pings that ask which life a host has, over one link."""
+"""Seconds between two pings that ask a host for its life, over one link."""
 
 
 class NetworkLinkState(LinkState):
-    """A link over the network: how it goes up and down, by what its parts find out.
+    """A link over the network, which goes up and down by the results of its parts.
 
     Args:
-        trust: Which lives of its host are believed.
-        changed: Called when its use, its MTU or its destination has changed.
+        context: The shared state of the handle.
+        host_id: The host at the other end.
+        config: The settings.
+        transport: The transport.
+        send_socket: The socket that the link shares with others.
+        lane: The messages that wait to be sent to the host.
+        trust: The confirmed lives of the host.
+        changed: Called when the use, the MTU or the destination of the link has changed.
         report: Called with troubles of other links that are found on the way.
 
     Attributes:
-        transport: The transport that it is of.
-        address: Where it leads to, and who may speak on it.
-        sender: How it sends.
-        output: Its control packets.
-        heartbeat: Its pings, and what follows from their pongs.
-        path_mtu: The search for its path MTU.
+        transport: The transport.
+        address: The destination, and the access list.
+        sender: The sending part.
+        output: The control packets.
+        heartbeat: The pings, and the timeout of their pongs.
+        path_mtu: The search for the path MTU.
     """
 
     def __init__(
@@ -124,27 +130,27 @@ class NetworkLinkState(LinkState):
 
     @property
     def enabled(self) -> bool:
-        """Whether it is in use: its heartbeat runs."""
+        """True if the link is in use: its heartbeat runs."""
         return self.heartbeat.running
 
     @property
     def acl(self) -> AccessList:
-        """Which addresses may speak on it."""
+        """The access list: the addresses from which packets are accepted."""
         return self.address.acl
 
     @property
     def endpoint(self) -> Endpoint:
-        """The socket that it shares with others."""
+        """The socket that the link shares with others."""
         return self.sender.shared.endpoint
 
     @property
     def destination(self) -> Address | None:
-        """Where it leads to, None while a dynamic link has not learned it."""
+        """The address of the peer, None while a dynamic link has not learned it."""
         return self.address.destination
 
     @property
     def phase(self) -> LinkPhase:
-        """What it is doing, for who may speak on it."""
+        """The phase of the link, which decides what packets are accepted."""
         heartbeat = self.heartbeat
         if not heartbeat.running:
             return LinkPhase.DISABLED
@@ -154,12 +160,12 @@ class NetworkLinkState(LinkState):
 
     @property
     def usable(self) -> bool:
-        """Whether it can carry data now."""
+        """True if the link can carry data now."""
         heartbeat = self.heartbeat
         return heartbeat.running and heartbeat.connected and self.path_mtu.mtu is not None
 
     def status(self) -> LinkStatus:
-        """Return its state and its counters as they are now."""
+        """Return the current state and counters."""
         dst = self.address.destination
         liveness, search = self.heartbeat.liveness, self.path_mtu.search
         pings = self.heartbeat.last_pings()
@@ -189,8 +195,8 @@ class NetworkLinkState(LinkState):
         """Send a ping now and wait for its pong.
 
         Returns:
-            The round trip in seconds; None if there was none within ``pong_timeout``, if the link
-            is not up or goes down meanwhile, or if this machine did not send the ping.
+            The round trip in seconds; None if no pong came within ``pong_timeout``, if the link is
+            not up or goes down meanwhile, or if this machine did not send the ping.
         """
         await trio.lowlevel.checkpoint()
         if not self.connected.is_on:
@@ -201,26 +207,30 @@ class NetworkLinkState(LinkState):
         return await self._asked_pings.wait(sent, self.config.pong_timeout)
 
     async def discover_mtu(self) -> None:
-        """Search the path MTU now if it is up, and wait for the end of that."""
+        """Search the path MTU now if the link is up, and wait for the end of the search."""
         await self.path_mtu.search_now()
 
     def diagnose(self) -> LinkDiagnosis:
-        """Return what may be wrong with it."""
+        """Return what may be wrong with the link, as a record."""
         return diagnose_link(self)
 
     def explain(self) -> str:
-        """Return why it is up or down, in words that a person can act on."""
+        """Return why the link is up or down, and what to do about it, as text."""
         return explain_link(self)
 
     # Settings.
 
     def set_priority(self, priority: int) -> None:
-        """Set its priority. Raises InvalidArgumentError if that is out of range."""
+        """Set the priority.
+
+        Raises:
+            InvalidArgumentError: The number is out of range.
+        """
         super().set_priority(priority)
         self._changed()
 
     def set_pong_count(self, pong_count: int) -> None:
-        """Set after how many pongs one more takes it up.
+        """Set the number of pongs after which the next one takes the link up.
 
         Raises:
             InvalidArgumentError: The number is out of range.
@@ -229,7 +239,7 @@ class NetworkLinkState(LinkState):
         self.heartbeat.set_pong_count(pong_count)
 
     def set_timers(self, interval: float, timeout: float, samples: int) -> None:
-        """Change the timers of its heartbeat, in seconds.
+        """Change the timers of the heartbeat; see ``LinkState.set_timers``.
 
         Raises:
             InvalidArgumentError: A value is out of range; nothing has changed.
@@ -247,7 +257,7 @@ class NetworkLinkState(LinkState):
 
     def _start(self) -> None:
         self.heartbeat.start(self.context.now())
-        self._set_reason("it is enabled, and has not come up since")
+        self._set_reason("it is enabled and has not come up yet")
         self._changed()
         self.context.log.debug(LogSubsystem.LINK, "%s is enabled", self.title)
 
@@ -261,7 +271,12 @@ class NetworkLinkState(LinkState):
             self._changed()
 
     def pong_received(self, sent: float, now: float) -> None:
-        """Take the pong to a ping of that time into account, which may take the link up."""
+        """Handle a pong, which may take the link up.
+
+        Args:
+            sent: The time that the ping carried.
+            now: The time in seconds.
+        """
         if self._asked_pings:
             self._asked_pings.answered(sent, now - sent)
         outcome = self.heartbeat.pong_received(sent, now)
@@ -276,7 +291,7 @@ class NetworkLinkState(LinkState):
             self._changed()
 
     def connection_changed(self, change: ConnectionChange) -> None:
-        """Take into account that there is a connection to the peer, or none any more."""
+        """Handle that the connection to the peer was made or lost."""
         now, log, title = self.context.now(), self.context.log, self.title
         key = ("connection", change.is_up, title)
         if change.is_up:
@@ -285,10 +300,10 @@ class NetworkLinkState(LinkState):
             return
         self.heartbeat.disconnected()
         self.counters.note(change.reason, now, change.errno, local=change.local)
-        # One that is up says why it goes down.
+        # If the link is up, its going down is logged with the same reason.
         say = log.debug if self.connected.is_on else log.info
         say(LogSubsystem.SCTP, "%s: %s", title, change.reason, key=key)
-        # What is told again, of a link that has had no answer since, is no news.
+        # The same reason again, without an answer since, changes nothing.
         if (
             self.connected.is_on
             or self.phase is LinkPhase.ANSWERED
@@ -297,23 +312,27 @@ class NetworkLinkState(LinkState):
             self.take_down(now, change.reason, LinkCause.DISCONNECTED)
 
     def question(self, now: float, said: str) -> None:
-        """Doubt it while it is up, and ask the peer, since the network says that it is not there.
+        """Doubt a link that is up, and send pings, since the network reports the peer unreachable.
 
-        The peer of a dynamic link may have another address (a NAT gave it another port), which
-        shows with its next ping: so long it has in addition.
+        The peer of a dynamic link may have another address (a NAT gave it another port), which its
+        next ping shows: so it gets a ping interval of additional time.
+
+        Args:
+            now: The time in seconds.
+            said: The report of the network, in words.
         """
         grace = self.config.ping_interval if self.address.dynamic else 0.0
         if self.heartbeat.question(now, said, grace):
             self.context.log.info(
                 LogSubsystem.LINK,
-                "%s is in doubt: %s; the peer is being asked by pings",
+                "%s is in doubt: %s; pings are being sent to the peer",
                 self.title,
                 said,
                 key=("doubt", self.title),
             )
 
     def take_down(self, now: float, reason: str, cause: LinkCause = LinkCause.REFUSED) -> None:
-        """Take it down because of ``reason``, which is counted as ``cause``."""
+        """Take the link down because of ``reason``, which is counted as ``cause``."""
         was_up = self.connected.is_on
         self.heartbeat.fail(now)
         self._asked_pings.give_up()
@@ -325,7 +344,7 @@ class NetworkLinkState(LinkState):
             self._set_reason(reason)
             return
         self.path_mtu.stop()
-        # Nobody has to look into what was done on purpose.
+        # No warning if the link was disabled on purpose.
         log, wanted = self.context.log, self.enabled
         say = log.warning if wanted else log.info
         key = ("down", self.title, wanted)
@@ -339,45 +358,53 @@ class NetworkLinkState(LinkState):
         self._changed()
 
     def _forget_peer(self) -> None:
-        """Forget where the peer is, if that was learned."""
+        """Forget the address of the peer, if it was learned."""
         if self.address.dynamic:
             self.address.forget()
             self.sender.moved()
 
     def end(self) -> None:
-        """Take it down without a word: the handle has ended."""
+        """Take the link down without an event, since the handle has ended."""
         super().end()
         self._asked_pings.give_up()
         self.heartbeat.stop()
         self.heartbeat.fail(self.context.now())
 
     def close(self) -> None:
-        """Take it down for good: it is being removed."""
+        """Take the link down for good, since it is being removed."""
         super().close()
         self.path_mtu.stop()
         self.sender.close()
 
-    # Where it leads to.
+    # The address of the peer.
 
     def challenge(
         self, place: Address, ping: Ping, now: float, answer: Cipher | None, *, greeted: bool
     ) -> None:
-        """Ask at ``place``, where ``ping`` came from, whether the peer is there."""
+        """Send a ping to ``place``, where ``ping`` came from, to find out if the peer is there.
+
+        Args:
+            place: The address.
+            ping: The ping.
+            now: The time in seconds.
+            answer: The cipher that seals the ping, None to send it in the clear.
+            greeted: True if ``ping`` is answered before the peer has proven its address.
+        """
         self.address.challenge(place, ping, greeted=greeted)
         self.heartbeat.ask(place, now, answer)
 
     def ask(self, now: float, answer: Cipher | None) -> None:
-        """Ask where it leads to which life its host has, unless that was asked just before."""
+        """Send a ping that asks the host for its life, unless one was sent just before."""
         destination = self.destination
         if destination is not None and not 0 <= now - self._asked_at < ASK_EVERY:
             self._asked_at = now
             self.heartbeat.ask(destination, now, answer)
 
     def follow(self, place: Address) -> Challenged | None:
-        """Lead to ``place`` from now on: the peer has answered from there.
+        """Use ``place`` as destination from now on: the peer has answered from there.
 
         Returns:
-            What is remembered of the place; None if another one was asked since.
+            The ping from the place and its answer; None if another place was asked since.
         """
         challenged = self.address.follow(place)
         self.sender.moved()
@@ -390,28 +417,29 @@ class NetworkLinkState(LinkState):
             key=("follow", self.title),
         )
         if self.connected.is_on:
-            # The way there is another one, and a search under way was told of the old one.
+            # The path is another one, and a search under way has results of the old one.
             self.path_mtu.begin(self.context.now())
         self._changed()
         return challenged
 
     def heard_elsewhere(self, place: Address) -> None:
-        """Note that a ping of its peer came from ``place``, and the link leads elsewhere."""
+        """Note that a ping of the peer came from ``place``, which is not the destination."""
         self.address.hear(place, self.context.now())
         if not self.connected.is_on:
             self.context.log.warning(
                 LogSubsystem.LINK,
-                "%s: pings that say they are of its peer come from %s, and it leads to %s",
+                "%s: pings that name its peer as sender come from %s, but the link leads to %s:"
+                " compare addresses and ports on both sides",
                 self.title,
                 place,
                 self.destination,
                 key=("elsewhere", self.title),
             )
 
-    # Data, and what the system says of it.
+    # Data, and errors of the system.
 
     def copies_missed(self, packets: int) -> None:
-        """Count datagrams that other links took and this one had no room for."""
+        """Count copies that this link had no room for and that other links sent."""
         self.counters.drop(DropCause.SEND_QUEUE_FULL, packets)
 
     def _warn_of_faults(self) -> None:
@@ -427,7 +455,7 @@ class NetworkLinkState(LinkState):
 
     def _refused(self, error: OSError) -> None:
         if self.sender.is_lost(error):
-            # It goes down when all that came over the connection before has been taken.
+            # The link goes down when all packets that came before over the connection are received.
             self.heartbeat.doubt()
             return
         now = self.context.now()
@@ -435,10 +463,10 @@ class NetworkLinkState(LinkState):
         self.counters.note(reason, now, error.errno or 0)
         if error.errno != errno.EMSGSIZE:
             self.heartbeat.doubt()
-            # Whether it goes on refusing shows with a ping, and so does whether it was this machine
-            # at all: what is told of an earlier packet comes the same way.
+            # A ping shows whether this machine goes on refusing, and whether it was this machine
+            # at all: errors about earlier packets are reported the same way.
             self.question(now, reason)
-        # How path MTU searches find out, and no trouble.
+        # Searches for the path MTU get this error on purpose.
         log = self.context.log
         say = log.debug if error.errno == errno.EMSGSIZE else log.warning
         say(LogSubsystem.TX, "%s: %s", self.title, reason, key=(error.errno, self.title))

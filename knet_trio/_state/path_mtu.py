@@ -22,12 +22,17 @@ class PathMtu:
     """Searches the path MTU while the link is up.
 
     Args:
-        changed: Called with each new result.
-        onwire: The bytes on the wire of the largest packet, where the transport cuts packets to
-            what the path takes and nothing is to be found; None to search.
+        context: The shared state of the handle.
+        title: The name of the link in the log.
+        sizes: The sizes of headers on the path.
+        heartbeat: The heartbeat of the link.
+        output: Sends the probes.
+        changed: Called after each new result.
+        onwire: The largest packet in bytes on the wire, if the transport fragments packets itself;
+            None to search.
 
     Attributes:
-        search: The state of the search, to be read only.
+        search: The state of the search, read only.
     """
 
     def __init__(
@@ -48,19 +53,19 @@ class PathMtu:
         self._output = output
         self._changed = changed
         self._numbers = ProbeNumbers(secrets.randbelow)
-        # The smallest size that the network said it takes, since the search began.
+        # The smallest MTU that the network reported since the search began.
         self._told: int | None = None
         # Set when no search is under way any more.
         self._ended = trio.Event()
 
     @property
     def mtu(self) -> int | None:
-        """The user bytes that one packet carries, None while the path cannot carry data."""
+        """The largest message in one packet, in bytes; None while the path cannot carry data."""
         return self.search.mtu
 
     @property
     def found(self) -> int | None:
-        """``mtu`` once it is known for the envelope in use, else None."""
+        """``mtu`` once it is known for the envelope in use, otherwise None."""
         search = self.search
         if search.onwire is None or search.sizes.envelope != self._context.envelope:
             return None
@@ -68,7 +73,7 @@ class PathMtu:
 
     @property
     def _fixed(self) -> int | None:
-        """The MTU that is used instead of searching one, None to search."""
+        """The MTU that is used without a search, None to search."""
         fixed = self._context.fixed_mtu
         return self._onwire if fixed is None else fixed
 
@@ -82,11 +87,11 @@ class PathMtu:
 
     @property
     def told(self) -> int | None:
-        """The smallest size that the network said it takes, since the last search began."""
+        """The smallest MTU that the network reported since the last search began, in bytes."""
         return self._told
 
     async def search_now(self) -> None:
-        """Search, if that is not being done, and wait for the end of it."""
+        """Search, unless a search is under way, and wait for its end."""
         search, now = self.search, self._context.now()
         if self._heartbeat.connected and search.fixed is None:
             if not search.searching:
@@ -98,7 +103,7 @@ class PathMtu:
         await trio.lowlevel.checkpoint()
 
     def begin(self, now: float) -> None:
-        """Forget the result and search: the link is up, or leads elsewhere."""
+        """Forget the result and search, since the link went up or has another destination."""
         self._told = None
         self.search.reset()
         self.search.fix(self._fixed, now)
@@ -111,9 +116,9 @@ class PathMtu:
         self._tell_end()
 
     def restart(self, now: float) -> None:
-        """Search again, or take the fixed MTU over: the envelope or the settings changed.
+        """Search again, or use the fixed MTU, since the envelope or the settings changed.
 
-        With the same envelope the result stays until there is another.
+        With the same envelope the old result is used until there is a new one.
         """
         search = self.search
         if search.sizes.envelope == self._context.envelope and self._heartbeat.connected:
@@ -128,7 +133,7 @@ class PathMtu:
             self._changed()
 
     def set_interval(self, interval: float, now: float) -> None:
-        """Search again every ``interval`` seconds, counted from now if that is sooner."""
+        """Search again every ``interval`` seconds, the first time from now if that is sooner."""
         search = self.search
         search.interval = interval
         if self._heartbeat.connected:
@@ -137,7 +142,7 @@ class PathMtu:
             self._schedule()
 
     def discover(self, now: float) -> None:
-        """Send the probe that is due, if one is, and take over a result."""
+        """Send the probe that is due, if any, and use a new result."""
         liveness = self._heartbeat.liveness
         if not liveness.connected:
             return
@@ -147,7 +152,7 @@ class PathMtu:
             probe = search.poll(now, latency=liveness.latency, pong_timeout=liveness.timeout)
             if probe is None:
                 break
-            # The size field is for nobody but this end, which knows what it asked about.
+            # Only this end reads the size field, so it carries a number that stands for the size.
             number = self._numbers.draw(probe.onwire)
             error = self._output.probe(number, probe.length)
             if error is not None and error.errno == errno.EMSGSIZE:
@@ -156,10 +161,14 @@ class PathMtu:
         self._settle(before)
 
     def narrowed(self, onwire: int | None, now: float) -> None:
-        """Take into account that this machine refuses more than ``onwire`` bytes, None if unknown.
+        """Handle that this machine refuses larger packets than before.
 
-        The size is believed at once, since whatever is larger is refused. A search shows whether
-        the path carries even that.
+        The size is used at once, since larger packets are refused. A search shows whether the path
+        carries even that.
+
+        Args:
+            onwire: The largest packet that is sent, in bytes on the wire; None if unknown.
+            now: The time in seconds.
         """
         if not self._heartbeat.connected:
             return
@@ -172,19 +181,18 @@ class PathMtu:
         self.discover(now)
 
     def told_size(self, onwire: int) -> None:
-        """Note that the network says that it takes at most ``onwire`` bytes."""
+        """Note that the network reports an MTU of ``onwire`` bytes."""
         self._told = onwire if self._told is None else min(self._told, onwire)
 
     def hinted(self, onwire: int, now: float) -> None:
-        """Take into account that somebody on the way says that it takes at most ``onwire`` bytes.
+        """Handle that a router on the path reports an MTU of ``onwire`` bytes.
 
-        Anybody can say that, so a probe of the size known before goes first, and its answer settles
-        it.
+        Such a report can be forged, so a probe of the size known before decides.
         """
         if self._heartbeat.connected and self.search.hinted(onwire, now):
             self._context.log.debug(
                 LogSubsystem.PMTUD,
-                "%s: the network says that it takes %s bytes, a probe of %s is out",
+                "%s: the network reports an MTU of %s bytes, a probe of %s bytes is sent",
                 self._title,
                 onwire,
                 self.search.onwire,
@@ -192,10 +200,10 @@ class PathMtu:
             self.discover(now)
 
     def reply_received(self, reply: PmtudReply, now: float) -> bool:
-        """Take the reply to a probe into account.
+        """Handle the reply to a probe.
 
         Returns:
-            Whether such a probe was sent.
+            True if such a probe was sent.
         """
         search = self.search
         before = search.mtu, search.onwire
@@ -209,7 +217,7 @@ class PathMtu:
         self._context.discoveries.set(self.discover, self.search.deadline)
 
     def _tell_end(self) -> None:
-        """Wake those who wait for the end of a search, if it has ended."""
+        """Wake the tasks that wait for the end of a search, if it has ended."""
         if not self.search.searching:
             self._ended.set()
             self._ended = trio.Event()
@@ -217,7 +225,7 @@ class PathMtu:
     def _settle(self, before: tuple[int | None, int | None]) -> None:
         self._schedule()
         self._tell_end()
-        # A first search that ends where it began is news too: what was assumed is now known.
+        # A first search that ends where it began counts too: the MTU is known now.
         if (self.search.mtu, self.search.onwire) != before:
             self._log_result()
             self._changed()

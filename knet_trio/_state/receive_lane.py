@@ -1,4 +1,4 @@
-"""The messages that one host has sent and that wait to be decompressed or delivered."""
+"""The messages of one host that wait to be decompressed or delivered."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Final, NamedTuple
 from knet_trio.abc import Compressor
 
 MOST_MESSAGES: Final = 4096
-"""Messages that a lane holds at most."""
+"""The most messages that a lane holds."""
 
 MOST_BYTES: Final = 4 * 1024 * 1024
-"""Bytes that a lane holds at most, as they came: maybe compressed."""
+"""The most bytes that a lane holds, before decompression."""
 
 
 class WaitingMessage(NamedTuple):
-    """A message as it came.
+    """A message as it was received.
 
     Attributes:
-        data: Its bytes, maybe compressed.
+        data: The message, maybe compressed.
         channel: The channel, 0 to 31.
-        compressor: What decompresses it, None if it is not compressed.
+        compressor: The compressor that decompresses it, None if it is not compressed.
     """
 
     data: bytes
@@ -29,7 +29,7 @@ class WaitingMessage(NamedTuple):
 
     @property
     def is_slow(self) -> bool:
-        """Whether decompressing it takes so long that a thread has to do it."""
+        """True if decompressing the message takes so long that a thread has to do it."""
         compressor = self.compressor
         if compressor is None:
             return False
@@ -38,16 +38,15 @@ class WaitingMessage(NamedTuple):
 
 
 class ReceiveLane:
-    """The messages of one host on their way in, in their order.
+    """The messages of one host on their way in, in order.
 
-    A lane is bounded, and its host's alone: what does not fit is lost to no other host. The message
-    that is being worked on counts until ``done``.
+    A lane is bounded and belongs to one host, so a full lane affects no other host. A message that
+    is being worked on counts until ``done``.
 
     Attributes:
-        host_id: The host that sent them.
-        count: How many there are, with the one that is being worked on.
-        closed: Whether the host was removed or the handle has ended, so that nothing more goes
-            through.
+        host_id: The host that sent the messages.
+        count: The number of messages, with the one that is being worked on.
+        closed: True once the host was removed or the handle has ended: no message is delivered.
     """
 
     __slots__ = ("_messages", "_size", "closed", "count", "host_id")
@@ -61,11 +60,11 @@ class ReceiveLane:
 
     @property
     def first(self) -> WaitingMessage:
-        """The next one to be worked on."""
+        """The next message to work on."""
         return self._messages[0]
 
     def offer(self, message: WaitingMessage) -> bool:
-        """Add ``message`` if there is room for it, and return whether there was."""
+        """Add ``message`` if there is room for it; return whether there was."""
         size = self._size + len(message.data)
         if self.count >= MOST_MESSAGES or size > MOST_BYTES:
             return False
@@ -82,7 +81,7 @@ class ReceiveLane:
         return message
 
     def close(self) -> int:
-        """Drop all messages, and return how many that were."""
+        """Drop all messages, and return their number."""
         self.closed = True
         lost, self.count, self._size = self.count, 0, 0
         self._messages.clear()

@@ -1,4 +1,4 @@
-"""Deadlines of many things and the task that keeps them."""
+"""The deadlines of many actions, and the task that keeps them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from knet_trio._state.turns import Turns
 Action = Callable[[float], None]
 """Called with the time in seconds when its deadline has come."""
 
-# How many are taken out of the heap at a time.
+# Actions that are taken out of the heap at a time.
 _TAKEN: Final = 32
 
 
@@ -24,14 +24,14 @@ class Schedule:
 
     Args:
         turns: The turns of the handle.
-        watch: Is told when the task that slept for a deadline is awake; None for nothing.
+        watch: Notified when the task wakes after sleeping for a deadline; None for nothing.
     """
 
     def __init__(self, turns: Turns, watch: LoopWatch | None = None) -> None:
         self._turns = turns
         self._watch = watch
         self._timers: TimerQueue[Action] = TimerQueue()
-        # What has come due and is not done yet: it can still be moved or discarded.
+        # Actions that are due and were not called yet: they can still be moved or discarded.
         self._due: dict[Action, None] = {}
         self._sooner = trio.Event()
         # The deadline that ``run`` sleeps for; minus infinity while it is awake.

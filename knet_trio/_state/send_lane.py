@@ -1,7 +1,7 @@
-"""What waits to be sent to one host, and who waits to hand over more.
+"""The messages that wait to be sent to one host, and the tasks that wait for room.
 
-A lane is bounded in messages and in bytes. It is full when it has reached one of the bounds; since
-it may only be entered before that, it holds at most one batch more than they say.
+A lane is limited in messages and in bytes. It is full when it has reached one of the limits. A
+batch may enter while it is not full, so it exceeds its limits by one batch at most.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 LANE_MESSAGES: Final = 1024
 LANE_BYTES: Final = 4 * 1024 * 1024
 
-# A receiver remembers so many numbers (wire.md 6.2): what is older is not sent under its number.
+# A receiver remembers this many numbers (wire.md 6.2): an older message gets a new number.
 MOST_BEHIND: Final = 4096
 
 GivenUp = SendError | trio.ClosedResourceError
-"""Why something that waited was not sent."""
+"""Why a waiting message was not sent."""
 
 OnEnd = Callable[[GivenUp | None], None]
 
 
 class Sealed(NamedTuple):
-    """Messages as the datagrams that go on the wire.
+    """Messages as datagrams for the wire.
 
-    Where each host gets its own envelopes, what hosts share are the packets in them.
+    Where each host gets its own envelopes, hosts share the packets inside them.
 
     Attributes:
-        datagrams: In the order in which they are sent.
+        datagrams: The datagrams, in the order in which they are sent.
         owners: The message that each datagram belongs to, 0 for the first one here; None if each
-            message has one datagram. The last fragments of messages may come after the others of
-            all of them, each in the order of the messages.
+            message has one datagram. The last fragments of several messages may follow all their
+            other fragments.
         first: The number of the first message.
         last: The number of the last message.
-        base: The index of that message in its batch.
-        end: The index of the message after the last one.
-        is_last: Whether there is none.
-        cipher: The cipher that sealed them, or is to; None for clear packets.
-        fragment_size: The data MTU by which the messages were cut, in bytes.
-        life: The life of this host that it was then.
+        base: The index of the first message in its batch.
+        end: The index after the last message in its batch.
+        is_last: True if that is the end of the batch.
+        cipher: The cipher that sealed the datagrams, or will; None for clear packets.
+        fragment_size: The data MTU by which the messages were fragmented, in bytes.
+        life: The life of this host at that time.
     """
 
     datagrams: Sequence[bytes]
@@ -71,13 +71,13 @@ class Sealed(NamedTuple):
         return self.base + (index if self.owners is None else self.owners[index])
 
     def first_left(self, start: int) -> int:
-        """Return the first message of which datagrams from ``start`` on are left."""
+        """Return the first message that has a datagram from ``start`` on."""
         if start == len(self.datagrams):
             return self.end
         return self.base + (start if self.owners is None else min(self.owners[start:]))
 
     def newest(self, start: int, end: int) -> int:
-        """Return the newest message of which there are datagrams from ``start`` to ``end``."""
+        """Return the newest message that has a datagram from ``start`` to before ``end``."""
         return self.base + (end - 1 if self.owners is None else max(self.owners[start:end]))
 
     def number(self, owner: int) -> int:
@@ -93,15 +93,15 @@ class Batch:
         channel: The channel, 0 to 31.
         compress: For each message the wire id of its compression, 0 for none; one number if all
             have the same.
-        broadcast: Whether they are for every host.
-        ready: False while they wait for the compressor.
-        lanes: In how many lanes it waits.
-        on_dropped: Called when it was dropped from the last of them; None if nobody has to know.
-        sealed: The datagrams that were made of them last, in parts by the first message of each;
-            hosts share them.
-        size: The bytes of the messages before compression.
-        tried: For one message that the compressor was tried on before it entered a lane: its bytes
-            before and after, and the seconds that it took; else None.
+        broadcast: True if the messages are for every host.
+        ready: False while the batch waits for the compressor.
+        lanes: The number of lanes in which the batch waits.
+        on_dropped: Called when the batch was dropped from the last lane; None for nothing.
+        sealed: The datagrams that were made last, in parts by the first message of each; hosts
+            share them.
+        size: The size of the messages before compression, in bytes.
+        tried: For a message that was compressed before it entered a lane: its size before and after
+            in bytes, and the time in seconds. None otherwise.
     """
 
     __slots__ = (
@@ -134,12 +134,12 @@ class Batch:
         self.on_dropped: Callable[[], None] | None = None
         self.sealed: dict[int, Sealed] = {}
         self.tried: tuple[int, int, float] | None = None
-        # Of the messages as they were given, whatever the compressor makes of them.
+        # Fixed here, before compression.
         single = len(datas) == 1 and type(datas) is not Parted
         self.size: int = len(datas[0]) if single else size_of(datas, len(datas))
 
     def add(self, data: bytes) -> None:
-        """Add a message, while it is neither compressed nor sealed."""
+        """Add a message; the batch must not be compressed or sealed yet."""
         if isinstance(self.datas, list):
             self.datas.append(data)
         else:
@@ -147,20 +147,20 @@ class Batch:
         self.size += len(data)
 
     def set_compressed(self, compressed: Sequence[tuple[bytes, int]]) -> None:
-        """Set the messages as the compressor made them, each with its wire id."""
+        """Replace the messages by their compressed forms, each with its wire id."""
         self.datas = [data for data, _ in compressed]
         kinds = [kind for _, kind in compressed]
         self.compress = kinds[0] if kinds.count(kinds[0]) == len(kinds) else kinds
 
     def drop(self) -> None:
-        """Note that it was dropped from a lane."""
+        """Count that the batch was dropped from a lane."""
         self.lanes -= 1
         if not self.lanes and self.on_dropped is not None:
             self.on_dropped()
             self.on_dropped = None
 
     def part(self, indices: Sequence[int]) -> Batch:
-        """Return some of the messages as a batch of their own."""
+        """Return the messages at ``indices`` as a new batch."""
         compress = self.compress
         if not isinstance(compress, int):
             compress = [compress[index] for index in indices]
@@ -169,21 +169,21 @@ class Batch:
 
 
 class LaneItem:
-    """What is left of a batch for one host.
+    """The unsent rest of a batch for one host.
 
     Attributes:
         batch: The batch.
-        urgent: Whether ``send_sync`` sends it, before all others.
-        channel: Stands for the channel that it is sent on, where closing that gives it up.
+        urgent: True for a message of ``send_sync``, which goes before all others.
+        channel: The state of its channel, if closing the channel gives the item up.
         error: Why the system or the cipher refused some of it, None if they did not.
-        first: The index of the first message of the batch that is not sent whole.
+        first: The index of the first message of the batch that was not sent whole.
         sealed: The datagrams of messages from ``first`` on, None before they are made.
-        addressed: What hosts share, and the envelopes that were made of it for this host; None
-            where nothing was.
-        start: The index of the first datagram that is not sent.
-        sent: How many of its datagrams have been sent, the old ones of what was cut again too.
-        on_end: Called when nothing of it waits any more, with the reason if it was not sent.
-        flushed: Set when nothing of it waits any more.
+        addressed: The packets that hosts share, and the envelopes made of them for this host; None
+            if there are none.
+        start: The index of the first datagram that was not sent.
+        sent: The number of datagrams that were sent, also of messages that were fragmented again.
+        on_end: Called when nothing waits any more, with the reason if it was not sent.
+        flushed: Set when nothing waits any more.
     """
 
     __slots__ = (
@@ -214,7 +214,7 @@ class LaneItem:
         self.flushed: trio.Event | None = None
 
     def end(self, error: GivenUp | None) -> None:
-        """Tell those who wait for it that it is over, because of ``error`` if it was not sent."""
+        """Wake the tasks that wait for the item, with ``error`` if it was not sent."""
         if self.on_end is not None:
             self.on_end(error)
         if self.flushed is not None:
@@ -222,12 +222,12 @@ class LaneItem:
 
     @property
     def started(self) -> bool:
-        """Whether some of its datagrams have been sent."""
+        """True if some of its datagrams were sent."""
         return self.sent > 0
 
     @property
     def left(self) -> int:
-        """How many messages are not sent whole."""
+        """The number of messages that were not sent whole."""
         sealed = self.sealed
         first = self.first if sealed is None else sealed.first_left(self.start)
         return len(self.batch.datas) - first
@@ -239,12 +239,12 @@ class Waiter:
     Attributes:
         batch: The batch.
         hosts: The hosts that it is for.
-        lost: Those that cannot be reached any more.
-        channel: Stands for the channel that it is sent on; closing that ends the waiting.
+        lost: The hosts that became unreachable meanwhile.
+        channel: The state of the channel; closing the channel ends the waiting.
         task: The task.
-        error: What the task raises when it runs again, None for nothing.
-        over: Whether it waits no more.
-        dropped: Whether the batch was dropped for all of its hosts.
+        error: The error that the task raises when it runs again, None for nothing.
+        over: True once the task does not wait any more.
+        dropped: True if the batch was dropped for all its hosts.
     """
 
     __slots__ = ("batch", "channel", "dropped", "error", "hosts", "lost", "over", "task")
@@ -266,15 +266,15 @@ class SendLane:
     """The messages that wait to be sent to one host.
 
     Attributes:
-        items: What waits, in order.
-        urgent: What ``send_sync`` sends, which goes first.
-        waiters: The tasks that wait for room, in the order in which they began to.
-        messages: How many messages are in ``items``.
-        size: How many bytes are in ``items``.
-        last_seq: The number of the last message that was handed to the host's links, or told to it
-            by a forced ping.
-        blocked: Whether no link of the host had room when it was tried last.
-        moved_at: When something that had waited in it was sent last, on Trio's clock.
+        items: The items that wait, in order.
+        urgent: The items of ``send_sync``, which go first.
+        waiters: The tasks that wait for room, in order.
+        messages: The number of messages in ``items``.
+        size: The size of ``items``, in bytes.
+        last_seq: The number of the last message that was handed to the host's links, or sent to the
+            host in a forced ping.
+        blocked: True if no link of the host had room at the last try.
+        moved_at: When a waiting item was sent last, in seconds on Trio's clock.
     """
 
     __slots__ = (
@@ -300,17 +300,17 @@ class SendLane:
 
     @property
     def full(self) -> bool:
-        """Whether it is full: nothing may enter."""
+        """True if the lane is full: no batch may enter."""
         return self.messages >= LANE_MESSAGES or self.size >= LANE_BYTES
 
     @property
     def is_behind(self) -> bool:
-        """Whether it waits for its links, or for the compressor, and not for a turn."""
+        """True if the lane waits for its links or the compressor, and not for a turn."""
         return self.blocked or (bool(self.items) and not self.items[0].batch.ready)
 
     @property
     def under_half(self) -> bool:
-        """Whether it is less than half full."""
+        """True if the lane is less than half full."""
         return 2 * self.messages < LANE_MESSAGES and 2 * self.size < LANE_BYTES
 
     def append(self, item: LaneItem) -> None:
@@ -322,9 +322,9 @@ class SendLane:
         self.size += batch.size
 
     def take(self) -> LaneItem | None:
-        """Take out what is to be sent next, None if there is nothing or it is not ready.
+        """Take out the next item to send, None if there is none or it is not ready.
 
-        While it is being sent it is nobody else's; what is left of it is ``put_back``.
+        The caller owns the item while it is being sent, and puts the rest back with ``put_back``.
         """
         if self.urgent:
             return self.urgent.popleft()
@@ -338,7 +338,7 @@ class SendLane:
         return item
 
     def put_back(self, item: LaneItem) -> None:
-        """Put back the rest of what was taken."""
+        """Put back the rest of an item that was taken out."""
         if item.urgent:
             self.urgent.appendleft(item)
             return
@@ -349,15 +349,15 @@ class SendLane:
         self.size += batch.size
 
     def withdraw(self, item: LaneItem) -> None:
-        """Take out an urgent item that nobody wants to be sent any more."""
+        """Take out an urgent item that is not to be sent any more."""
         self.urgent.remove(item)
         if not self.items and not self.urgent:
-            # Nothing is left that could say that there is room.
+            # No item is left whose sending would show that there is room.
             self.blocked = False
 
     def take_all(self) -> deque[LaneItem]:
         """Take out all items; the caller drops the batches of those that are not urgent."""
-        # Nothing is copied, since many lanes may be given up at once.
+        # Without a copy, since many lanes may be given up at once.
         items, self.items = self.items, deque()
         if self.urgent:
             items.extendleft(reversed(self.urgent))
@@ -369,16 +369,16 @@ class SendLane:
     def number_to_tell(self, newest: int) -> int:
         """Return the number for a scheduled ping: that of the last message handed to the links.
 
-        What waits here has not been handed to them yet. Where nothing waits, the messages up to
-        number ``newest`` that were sent since were for other hosts.
+        Messages that wait here were not handed to the links yet. If none waits, later messages, up
+        to number ``newest``, were for other hosts.
         """
         return self.last_seq if self.items or self.urgent else newest
 
     def hand_on(self, number: int) -> None:
-        """Message ``number`` is handed to the host's links.
+        """Note that message ``number`` was handed to the host's links.
 
-        One that was begun goes on under its number after a ``send_sync`` that overtook it, and that
-        is the newer one.
+        An older number changes nothing: a message that was begun may go on after a ``send_sync``
+        with a newer number has overtaken it.
         """
         if (self.last_seq - number) & 0xFFFF >= MOST_BEHIND:
             self.last_seq = number
@@ -386,7 +386,7 @@ class SendLane:
     def force_number(self, newest: int) -> int:
         """Return the number for a forced ping: ``newest``.
 
-        What waits and has a lower number already is given a new one.
+        Waiting messages that have a lower number already get a new one.
         """
         self.last_seq = newest
         return newest

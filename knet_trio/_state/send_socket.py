@@ -1,4 +1,4 @@
-"""The sockets of links as seen by those who send: with room, or full."""
+"""The sockets of links for sending: with room, or full."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from knet_trio._state.schedule import Schedule
 from knet_trio.abc import Endpoint
 from knet_trio.address import Address
 
-# Seconds until a queue of the system that was full is tried again, at first and at most. A socket's
-# buffer is tried no more when that takes longer than LAST_POLL: the system says when there is room.
+# Seconds until a full queue of the system is tried again, at first and at most. A socket's buffer
+# is not polled any more when that takes longer than LAST_POLL: the system reports when it has room.
 FIRST_RETRY: Final = 0.001
 LAST_POLL: Final = 0.008
 LAST_RETRY: Final = 0.032
@@ -22,12 +22,12 @@ Wake = Callable[[Sequence[int]], None]
 
 
 class SendSocket:
-    """A socket that data goes out of.
+    """A socket that sends data.
 
     Attributes:
         endpoint: The socket.
-        users: How many links send over it.
-        full: Whether its buffer was full when it was tried last, and has not had room since.
+        users: The number of links that send over it.
+        full: True if its buffer was full at the last try and has not had room since.
     """
 
     def __init__(self, endpoint: Endpoint, wake: Wake) -> None:
@@ -35,22 +35,22 @@ class SendSocket:
         self.users = 0
         self.full: bool = False
         self._wake = wake
-        # In the order in which they found it full.
+        # The ids of hosts, in the order in which their lanes found the socket full.
         self._waiting: dict[int, None] = {}
         self._work = trio.Event()
 
     def wait(self, host_id: int) -> None:
-        """Wake the lane of that host once there is room."""
+        """Wake the lane of host ``host_id`` once there is room."""
         self._waiting[host_id] = None
 
     def mark_full(self) -> None:
-        """Note that its buffer is full, so that ``run`` waits for room."""
+        """Mark the buffer as full, so that ``run`` waits for room."""
         if not self.full:
             self.full = True
             self._work.set()
 
     async def run(self) -> None:
-        """Wait for room whenever it is full, and wake the lanes that wait; until cancelled."""
+        """Wait for room whenever the buffer is full, and wake the lanes; until cancelled."""
         while True:
             await self._work.wait()
             await self.endpoint.wait_sendable()
@@ -63,7 +63,7 @@ class SendSocket:
 class Connections:
     """Opens sockets for single links.
 
-    This base class opens none, for transports that have no such sockets.
+    This base class opens none, for transports without such sockets.
     """
 
     def connect(self, send_socket: SendSocket, destination: Address) -> SendSocket | None:
@@ -74,15 +74,15 @@ class Connections:
         """Close a socket that ``connect`` has opened."""
 
     def is_connected_from(self, send_socket: SendSocket, host: str) -> bool:
-        """Return whether a peer at ``host`` has made a connection to that socket."""
+        """Return whether a peer at ``host`` has connected to the socket."""
         return False
 
 
 class BufferTimer:
-    """Tries again where a queue of the system behind a socket was full (ENOBUFS).
+    """Tries again after a queue of the system behind a socket was full (ENOBUFS).
 
-    The system does not say when there is room in it, and links that share it find it full at the
-    same time: so all of them try again together, and ``wake`` decides on their order.
+    The system does not report when such a queue has room, and links that share it find it full at
+    the same time. So all of them try again together, and ``wake`` decides on their order.
     """
 
     def __init__(self, schedule: Schedule, wake: Wake) -> None:

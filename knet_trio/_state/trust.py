@@ -1,4 +1,4 @@
-"""Which lives of a host are believed, in each crypto slot of model ``aead``; see docs/aead.md."""
+"""The confirmed lives of a host, in each crypto slot of model ``aead``; see docs/aead.md."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from knet_trio._crypto.slots import CryptoSlots
 from knet_trio.abc import Cipher
 
 PATIENCE: Final = 10
-"""How many pong timeouts a confirmation lasts without a pong while no link is up."""
+"""The pong timeouts for which a confirmation lasts without a pong while no link is up."""
 
 _BINDING: Final = Struct(">II?")
 
 
 class SlotTrust:
-    """What is known of a host by the envelopes of one slot.
+    """The keys and the confirmed life of one host in one crypto slot.
 
     Args:
-        sealer: The envelopes.
-        host_id: The host.
-        number: Tells it apart from all others of this handle, also of earlier slots, and of a host
-            that was removed and is added again.
+        sealer: Seals packets with the key of the slot.
+        host_id: The id of the host.
+        number: A number that no other object of the handle has or had, also for earlier slots and
+            hosts that were removed.
 
     Attributes:
         sealer: The same.
         keys: The keys of the host's packets.
-        confirmation: Which life of the host is believed.
-        confirmed_at: When that changed last, on Trio's clock; None before the first time.
+        confirmation: The life of the host that is believed.
+        confirmed_at: When a life was confirmed last, in seconds on Trio's clock; None if none was.
     """
 
     __slots__ = ("_number", "confirmation", "confirmed_at", "keys", "sealer")
@@ -44,11 +44,11 @@ class SlotTrust:
         self._number = number
 
     def binding(self, *, counted: bool, earlier: int = 0) -> bytes:
-        """Return what a stamp is bound to beside its link and place.
+        """Return the bytes that a stamp is bound to, beside its link and address.
 
         Args:
-            counted: Whether its ping counts for the link.
-            earlier: How many confirmations and lapses ago it was made.
+            counted: True if its ping counts for the link.
+            earlier: How many confirmations and lapses ago the stamp was made.
         """
         return _BINDING.pack(self._number, self.confirmation.changes - earlier & _MASK, counted)
 
@@ -57,17 +57,17 @@ _MASK: Final = 0xFFFFFFFF
 
 
 class Credentials:
-    """By what the sender of a packet, or of several in a row, is believed.
+    """The proof of the sender of a packet, or of several packets in a row.
 
     Attributes:
-        answer: What seals an answer to the packet; None: it goes in the clear.
-        trust: What is known of its sender, None if its envelope tells no life.
-        life: The life that it was sealed in.
-        counters: Its counter in that; those of several go up.
-        believed: Whether that life is confirmed; True where the envelope tells none.
-        is_newest: Whether the packet was the newest data of its life when it was taken, and so
-            each of several when its turn came; None before that, for what is no data, and where
-            the envelope tells no life.
+        answer: The cipher that seals an answer to the packet, None to answer in the clear.
+        trust: The keys and the confirmed life of the sender; None if the envelope names no life.
+        life: The life in which the packet was sealed.
+        counters: The counter of the packet in that life; those of several packets ascend.
+        believed: True if that life is confirmed, or if the envelope names none.
+        is_newest: True if the packet was the newest data of its life when it was taken, or each of
+            several in its turn; None before that, for other packets than data, and if the envelope
+            names no life.
     """
 
     __slots__ = ("answer", "believed", "counters", "is_newest", "life", "trust")
@@ -89,7 +89,7 @@ class Credentials:
         self.is_newest: bool | None = None
 
     def take(self) -> None:
-        """Mark the packet as taken, after all that could refuse it."""
+        """Mark the packet as taken, after all checks that may refuse it."""
         trust = self.trust
         if trust is not None:
             counters = self.counters
@@ -107,17 +107,17 @@ class Credentials:
 
 
 class HostTrust:
-    """What is known of one host by envelopes of model ``aead``.
+    """The confirmed lives of one host in all crypto slots of model ``aead``.
 
     Args:
-        host_id: The host.
+        host_id: The id of the host.
         crypto: The slots.
-        now: Returns the time.
-        timeout: Returns the longest pong timeout of the host's links.
+        now: Returns the time in seconds.
+        timeout: Returns the longest pong timeout of the host's links, in seconds.
 
     Attributes:
-        is_up: Whether a link to the host is up.
-        life: The life that was confirmed last, in whichever slot; None if those slots are gone.
+        is_up: True if a link to the host is up.
+        life: The life that was confirmed last, in any slot; None if those slots were cleared.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class HostTrust:
         self._pong_at = -math.inf
 
     def of(self, sealer: PacketSealer) -> SlotTrust:
-        """Return what is known of the host by the envelopes of a slot."""
+        """Return the keys and the confirmed life of the host in the slot of ``sealer``."""
         trust = self._slots.get(sealer)
         if trust is None:
             self.forget_cleared()
@@ -148,33 +148,33 @@ class HostTrust:
         return trust
 
     def pong_received(self, now: float) -> None:
-        """Note that a pong of the host was taken."""
+        """Note that a pong of the host was received at time ``now``, in seconds."""
         self._pong_at = now
 
     def set_up(self, is_up: bool) -> None:
-        """Note whether a link to the host is up; when the last one goes down, nothing is believed.
+        """Set whether a link to the host is up. When the last one goes down, no life is believed.
 
-        What it has sealed before may come at any later time.
+        Packets that the host sealed before may arrive at any later time.
         """
         if self.is_up and not is_up:
             self.lapse()
         self.is_up = is_up
 
     def lapse(self) -> None:
-        """Believe no life of the host until it has answered again."""
+        """Believe no life of the host until it has answered a ping again."""
         for trust in self._slots.values():
             trust.confirmation.lapse()
 
     def confirm(self, credentials: Credentials, *, reachable: bool) -> bool:
-        """Believe the life of a pong that has brought back a stamp of now.
+        """Confirm the life of a pong that has returned a current stamp.
 
         Args:
-            credentials: Those of the pong.
-            reachable: Whether the host can be reached, before that.
+            credentials: The credentials of the pong.
+            reachable: True if the host was reachable before.
 
         Returns:
-            Whether the host has started again: all that is known of its numbers is of an earlier
-            life. While nothing is known of its lives, contact that was lost says so.
+            True if this is a new life of the host: the numbers of its data known so far are of an
+            earlier one. If no life was known, it counts as new unless the host was reachable.
         """
         trust = credentials.trust
         assert trust is not None
@@ -183,14 +183,14 @@ class HostTrust:
         self._pong_at = trust.confirmed_at = self._now()
         last, self.life = self.life, credentials.life
         if credentials.life != last:
-            # It has one life in both slots: of that before, nothing is to come any more.
+            # A host has one life in both slots: packets of the earlier life are over.
             for other in self._slots.values():
                 if other is not trust:
                     other.confirmation.lapse()
         return credentials.life != last and (last is not None or not reachable)
 
     def forget_cleared(self) -> None:
-        """Forget what is known by the envelopes of slots that were set anew or cleared."""
+        """Forget the keys and lives in slots that were replaced or cleared."""
         kept = {one: trust for one, trust in self._slots.items() if one in self._crypto.aead}
         if not kept:
             self.life = None

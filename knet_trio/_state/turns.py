@@ -1,8 +1,7 @@
-"""How long a handle works before other tasks of the program run.
+"""Turns: the time that a handle works before other tasks of the program run.
 
-A turn is what runs between two moments at which the event loop goes round. All the work of one
-handle in one round of the loop shares one budget: that of its tasks, and that of the program's
-calls on it.
+A turn is the work of a handle in one round of the event loop. All of it shares one budget: the work
+of the handle's tasks, and that of the program's calls.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import Final
 import trio
 
 TURN: Final = 0.0005
-"""Seconds of work after which a turn ends. What is begun by then is finished, so that single pieces
-of work have to be small."""
+"""The work after which a turn ends, in seconds. A piece that was begun is finished, so single
+pieces of work have to be small."""
 
 _clock: ContextVar[Callable[[], float]] = ContextVar("turn clock", default=time.perf_counter)
 
@@ -33,9 +32,9 @@ class Turns:
     A task that has slept for another reason calls ``resumed`` with the ``round`` it fell asleep in.
 
     Attributes:
-        began: When the turn began, as ``now`` tells it.
-        round: The number of the round of the loop, of those that the handle has noticed.
-        received: The bytes that receive tasks have worked on in it.
+        began: When the turn began, in seconds as ``now`` returns them.
+        round: The number of rounds of the loop that the handle has noticed.
+        received: The bytes that receive tasks have worked on in this turn.
     """
 
     __slots__ = ("_clock", "began", "received", "round")
@@ -47,7 +46,7 @@ class Turns:
         self.received: int = 0
 
     def now(self) -> float:
-        """Return the time by which turns are measured, in seconds."""
+        """Return the time on the clock of turns, in seconds."""
         return self._clock()
 
     def is_over(self) -> bool:
@@ -63,8 +62,8 @@ class Turns:
     def resumed(self, before: int) -> None:
         """Note that a task runs again that fell asleep in round ``before``.
 
-        The first task to say so has noticed that the loop has gone round, and a new turn begins.
-        The tasks after it share that turn.
+        With the first such task a new turn begins, since the loop has gone round. The tasks after
+        it share that turn.
         """
         if before == self.round:
             self.round += 1
@@ -73,7 +72,7 @@ class Turns:
 
 
 class CountedClock:
-    """A clock that moves on by ``step`` seconds whenever it is read.
+    """A clock that advances by ``step`` seconds whenever it is read.
 
     With it, turns end after a number of pieces of work, however fast the machine is.
     """
@@ -93,7 +92,7 @@ def counted_turns(step: float = TURN / 32) -> Generator[None, None, None]:
     """End the turns of handles that are opened in this context by counting, not by time.
 
     Args:
-        step: The seconds that each look at the clock takes; with 0 no turn ends.
+        step: The time that each reading of the clock takes, in seconds; with 0 no turn ends.
     """
     token = _clock.set(CountedClock(step))
     try:

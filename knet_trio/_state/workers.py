@@ -1,4 +1,4 @@
-"""Work that takes too long for a turn, such as slow compression: a thread does it."""
+"""Threads for work that takes too long for a turn, such as slow compression."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 COMPRESSING: Final = 2
-"""How many messages of a handle threads compress at the same time, each for other hosts."""
+"""The messages of a handle that threads compress at the same time, each for other hosts."""
 
 DECOMPRESSING: Final = 1
-"""How many messages of a handle threads decompress at the same time."""
+"""The messages of a handle that threads decompress at the same time."""
 
 SIMULATED_WORK: Final = 0.005
-"""Simulated seconds that a thread would work for."""
+"""The simulated time of a piece of work, in seconds."""
 
 _at_work: trio.lowlevel.RunVar[int] = trio.lowlevel.RunVar("threads of handles at work", 0)
 
 
 class NoThreadError(MemoryError):
-    """There is no thread for a piece of work, which was not begun."""
+    """No thread could be started for a piece of work, which was not begun."""
 
 
 class Worker(Protocol):
     """Does a piece of work, and lets other tasks run meanwhile."""
 
     async def __call__(self, work: Callable[[Unpack[Ts]], T], /, *args: *Ts) -> T:
-        """Return ``work(*args)``. When cancelled, it finishes all the same.
+        """Return ``work(*args)``. If cancelled, the work finishes all the same.
 
         Raises:
-            NoThreadError: The system gives the process no more threads now.
+            NoThreadError: The system cannot start another thread now.
         """
         ...
 
@@ -43,8 +43,8 @@ class Worker(Protocol):
 class _Threads:
     """The threads of one handle.
 
-    They do not count towards Trio's default limit: what the program has its own threads do holds up
-    no messages, and the other way round.
+    They do not count towards Trio's default limit, so threads of the program do not delay messages,
+    and messages do not delay threads of the program.
     """
 
     def __init__(self) -> None:
@@ -62,10 +62,10 @@ class _Threads:
         try:
             return await trio.to_thread.run_sync(begin, limiter=self._limiter)
         except (RuntimeError, MemoryError) as error:
-            # The same from the work itself is a bug in that.
+            # Raised by the work itself, this is a bug in the work.
             if begun:
                 raise
-            raise NoThreadError(f"there is no thread for it: {error}") from error
+            raise NoThreadError(f"no thread can be started: {error}") from error
         finally:
             _at_work.set(_at_work.get() - 1)
 
@@ -85,20 +85,20 @@ _new_worker: ContextVar[Callable[[], Worker]] = ContextVar("new worker", default
 
 
 def new_worker() -> Worker:
-    """Return what works for a handle that is opened in this context, and for no other."""
+    """Return a new worker for a handle that is opened in this context."""
     return _new_worker.get()()
 
 
 def threads_at_work() -> int:
-    """Return how many threads work for handles in this run of Trio, or are about to."""
+    """Return the number of threads that work for handles in this run of Trio, or are about to."""
     return _at_work.get()
 
 
 @contextmanager
 def simulated_workers() -> Generator[None, None, None]:
-    """Have no threads work for handles that are opened in this context.
+    """Use no threads for handles that are opened in this context.
 
-    Each piece takes ``SIMULATED_WORK`` seconds on Trio's clock, however long the machine works.
+    Each piece of work takes ``SIMULATED_WORK`` seconds on Trio's clock, whatever its real time.
     """
     token = _new_worker.set(_simulated)
     try:

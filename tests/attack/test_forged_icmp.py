@@ -117,7 +117,7 @@ async def add_link(
 
 
 def is_doubted(link: Link) -> bool:
-    return "in doubt: the network says of" in link.explain()
+    return "in doubt: the network reports for" in link.explain()
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -157,7 +157,7 @@ async def test_every_event_of_the_library_has_its_record() -> None:
         assert (link.host_name, link.reason) == ("9", "why")
         host = describe_event(handle, HostStatusChanged(2, False))
         assert isinstance(host, HostEvent)
-        assert host.reason == "it has no links; add_link adds one"
+        assert host.reason == "it has no links; add one with add_link"
         # It was reachable, and is not any more.
         host = describe_event(handle, HostStatusChanged(2, True))
         assert isinstance(host, HostEvent)

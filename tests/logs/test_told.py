@@ -128,12 +128,12 @@ async def test_the_life_of_a_link(logged: Logged) -> None:
         ("link", "INFO", "[host 1] link 0 to host 2 is up: the peer answers pings"),
         ("host", "INFO", "[host 1] host 2 (host2) is reachable"),
     ]
-    refused = f"the network says of {HOME}: {os.strerror(errno.ECONNREFUSED)}"
+    refused = f"the network reports for {HOME}: {os.strerror(errno.ECONNREFUSED)}"
     for _ in range(3):
         world.trouble(HOME, errno.ECONNREFUSED)
-    doubted = f"link 0 to host 2 is in doubt: {refused}; the peer is being asked by pings"
+    doubted = f"link 0 to host 2 is in doubt: {refused}; pings are being sent to the peer"
     assert logged() == [("link", "INFO", f"[host 1] {doubted}")]
-    refused = f"this machine says of {HOME}: {os.strerror(errno.ECONNREFUSED)}"
+    refused = f"this machine reports for {HOME}: {os.strerror(errno.ECONNREFUSED)}"
     for _ in range(3):
         world.trouble(HOME, errno.ECONNREFUSED, local=True)
     assert logged() == [
@@ -354,8 +354,8 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
             (
                 "WARNING",
                 (
-                    f"{link.title}: a packet from {HOME} says it is of host 3, which the handle"
-                    " does not have: that should be host 2"
+                    f"{link.title}: a packet from {HOME} names host 3 as its sender, which the"
+                    " handle does not have: that should be host 2"
                 ),
             ),
             (
@@ -367,9 +367,9 @@ async def test_control_packets_that_are_refused(logged: Logged) -> None:
             ),
             (
                 "WARNING",
-                f"{link.title}: a pong from {elsewhere} is refused, it has to come from {HOME}",
+                f"{link.title}: a pong from {elsewhere} is refused: it has to come from {HOME}",
             ),
-            ("DEBUG", "link 0 to host 2: the peer is trying to reach it, but it is disabled"),
+            ("DEBUG", "link 0 to host 2: a packet of the peer is refused: the link is disabled"),
         )
     ]
 
@@ -409,18 +409,18 @@ async def test_data_that_is_refused(logged: Logged) -> None:
             (
                 "WARNING",
                 (
-                    f"{link.title}: a packet from {HOME} says it is of host 3, which the handle"
-                    " does not have: that should be host 2"
+                    f"{link.title}: a packet from {HOME} names host 3 as its sender, which the"
+                    " handle does not have: that should be host 2"
                 ),
             ),
             (
                 "WARNING",
                 (
-                    f"data of host 2 from {address(3)} is refused,"
+                    f"data of host 2 from {address(3)} is refused:"
                     " it has to come from an address of one of its links"
                 ),
             ),
-            ("DEBUG", "link 0 to host 2: data is refused, the host is unreachable"),
+            ("DEBUG", "link 0 to host 2: data is refused: the host is unreachable"),
             (
                 "WARNING",
                 (
@@ -453,7 +453,7 @@ async def test_messages_that_are_lost_on_their_way_in(logged: Logged) -> None:
         Line(
             "compress",
             "WARNING",
-            "[host 1] a message of host 2 is lost, it cannot be decompressed:"
+            "[host 1] a message of host 2 cannot be decompressed and is lost:"
             " compression id 99 is not known",
         ),
         Line(
@@ -465,9 +465,9 @@ async def test_messages_that_are_lost_on_their_way_in(logged: Logged) -> None:
         Line(
             "rx",
             "WARNING",
-            "[host 1] messages for channel 0 are lost, its reader is too slow",
+            "[host 1] messages for channel 0 are lost: its reader is too slow",
         ),
-        Line("rx", "WARNING", "[host 1] messages for channel 1 are lost, it is not open"),
+        Line("rx", "WARNING", "[host 1] messages for channel 1 are lost: it is not open"),
     ]
 
 
@@ -495,7 +495,7 @@ async def test_another_key(logged: Logged) -> None:
             ("filter", "ERROR", "lost: the filter failed: ZeroDivisionError('oops')"),
         ),
         (Unicast([]), ("tx", "WARNING", "lost: the filter answered Unicast without a host")),
-        (Drop(), ("tx", "DEBUG", "goes no further: the filter dropped the message")),
+        (Drop(), ("tx", "DEBUG", "is dropped: the filter dropped the message")),
         (
             Unicast([3]),
             ("tx", "WARNING", "the handle has no host 3; it has 2 (host2); add_host(3) makes one"),
@@ -583,7 +583,7 @@ async def test_the_system_refuses_to_send(number: int, level: str, logged: Logge
         (
             "tx",
             "WARNING",
-            f"[host 1] link 0 to host 2: data to host 2 is lost, no link took it: {reason}",
+            f"[host 1] link 0 to host 2: data to host 2 is lost, no link sent it: {reason}",
         ),
         # A path that takes nothing has taken the link down, before the second message.
         *(

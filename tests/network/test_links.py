@@ -128,7 +128,7 @@ async def test_an_address_moves_to_another_interface(program: str) -> None:
             assert our_link(pair, 0).down_count == 0
 
 
-REFUSED: Final = "is down: the network says of 10.77.1.2:5405: Connection refused"
+REFUSED: Final = "is down: the network reports for 10.77.1.2:5405: Connection refused"
 # What is said of the link while the firewall of a side has such a rule. Those for what comes in are
 # known by silence or by the answer to what was sent. One for what goes out fails the sending.
 FIREWALLS: Final = {

@@ -109,7 +109,7 @@ async def test_an_asynchronous_function_is_no_filter() -> None:
         return Broadcast()
 
     async with open_handle(1) as handle:
-        with pytest.raises(InvalidArgumentError, match="async def"):
+        with pytest.raises(InvalidArgumentError, match="async function"):
             handle.set_filter(decide)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

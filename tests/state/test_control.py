@@ -178,7 +178,7 @@ class TestTrouble:
         world.bring_up(link)
         world.trouble(address(2), errno.EHOSTUNREACH, local=True)
         assert not link.connected.is_on
-        assert link.reason == "this machine says of 198.51.100.2:5405: No route to host"
+        assert link.reason == "this machine reports for 198.51.100.2:5405: No route to host"
         assert link.counters.transitions[LinkCause.REFUSED] == 1
 
     async def test_what_the_network_says_is_a_reason_to_ask(self) -> None:
@@ -189,9 +189,9 @@ class TestTrouble:
         world.trouble(address(2), errno.EHOSTUNREACH)
         assert link.connected.is_on
         assert link.reason == reason
-        said = "the network says of 198.51.100.2:5405: No route to host"
+        said = "the network reports for 198.51.100.2:5405: No route to host"
         assert link.heartbeat.accusation == said
-        assert f"  in doubt: {said}; the peer is being asked by pings" in link.explain()
+        assert f"  in doubt: {said}; pings are being sent to the peer" in link.explain()
         assert [type(packet) for packet in world.endpoint.packets()] == [Ping]
         world.pong(link)
         assert "in doubt" not in link.explain()

@@ -25,7 +25,7 @@ from tests.state.fakes import HEADERS, Answerer, World, address, refusal, start
 
 HOME: Final = address(2)
 AWAY: Final = address(3)
-SAID: Final = f"the network says of {HOME}: Connection refused"
+SAID: Final = f"the network reports for {HOME}: Connection refused"
 # One that the test has to wait for.
 INTERVAL: Final = 10.0
 

@@ -10,8 +10,8 @@ from tests.state.fakes import KEY, World, address
 async def test_without_hosts() -> None:
     assert explain_handle(World().handle) == (
         "the handle of host 1 reaches 0 of 0 hosts; messages of up to 482 bytes go in one packet\n"
-        "  it has no hosts yet: add_host adds one\n"
-        "  packets go in the clear; clear ones are taken"
+        "  it has no hosts yet: add one with add_host\n"
+        "  packets go in the clear; clear packets are accepted"
     )
 
 
@@ -19,12 +19,12 @@ async def test_crypto() -> None:
     world = World(crypto=CryptoConfig(KEY))
     crypto = world.context.crypto
     text = explain_handle(world.handle)
-    assert "packets are sealed with crypto slot 1; clear ones are refused" in text
+    assert "packets are sealed with crypto slot 1; clear packets are refused" in text
     assert KEY.hex() not in text
     crypto.use(0)
     assert (
-        "packets go in the clear, though a crypto slot is set, which use_crypto uses;"
-        " clear ones are taken"
+        "packets go in the clear though a crypto slot is set: select it with use_crypto;"
+        " clear packets are accepted"
     ) in explain_handle(world.handle)
 
 
@@ -33,7 +33,9 @@ async def test_settings_that_keep_messages_back_or_let_all_in() -> None:
     assert "access lists are off" in explain_handle(world.handle)
     assert "forwarding" not in explain_handle(world.handle)
     world.context.forwarding = False
-    assert "forwarding is off: await handle.set_forwarding(True)" in explain_handle(world.handle)
+    assert "forwarding is off: turn it on with await handle.set_forwarding(True)" in explain_handle(
+        world.handle
+    )
 
 
 async def test_hosts_that_cannot_be_reached_come_first() -> None:
@@ -45,7 +47,7 @@ async def test_hosts_that_cannot_be_reached_come_first() -> None:
     assert lines[0].startswith("the handle of host 1 reaches 1 of 2 hosts;")
     hosts = [line for line in lines if line.startswith("  host ")]
     assert hosts == [
-        "  host 3 (host3) is unreachable: it has no links; add_link adds one",
+        "  host 3 (host3) is unreachable: it has no links; add one with add_link",
         "  host 2 (host2) is reachable: messages go over link 0",
     ]
     assert any(line.startswith("    link 0 to host 2") for line in lines)
@@ -59,7 +61,7 @@ async def test_of_many_hosts_some_are_explained() -> None:
     told = sum(line.startswith("  host ") for line in lines)
     assert len(lines) == MOST_LINES + 1
     left = 2 * MOST_LINES - told
-    assert lines[-1] == f"  and {left} more hosts, each with an explain() of its own"
+    assert lines[-1] == f"  and {left} more hosts: see explain() of each"
 
 
 async def test_it_is_bounded_whatever_was_dropped() -> None:
@@ -81,9 +83,9 @@ async def test_who_is_not_known_is_told_here() -> None:
     world.add_host(2)
     world.receive(Ping(7, 0, bytes(16), 0, True), address(7))
     assert (
-        "  unknown_host x 1: a packet from 198.51.100.7:5405 says it is of host 7, which the handle"
-        " does not have: it has 2 (host2); add_host(7) adds it; compare the host ids on both sides"
-        " (last 0.0 s ago)"
+        "  unknown_host x 1: a packet from 198.51.100.7:5405 names host 7 as its sender, which the"
+        " handle does not have: it has 2 (host2); add_host(7) adds it; compare the host ids on both"
+        " sides (last 0.0 s ago)"
     ) in explain_handle(world.handle).splitlines()
 
 
@@ -131,5 +133,5 @@ async def test_drops_without_words_of_their_own() -> None:
     world.context.counters.drop(DropCause.REASSEMBLY_GIVEN_UP, 2)
     world.context.counters.drop(DropCause.DUPLICATE, 2)
     text = explain_handle(world.handle)
-    assert "  reassembly_given_up x 2: messages of which fragments are missing" in text
+    assert "  reassembly_given_up x 2: fragments of messages are missing" in text
     assert "duplicate" not in text

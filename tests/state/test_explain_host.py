@@ -24,7 +24,7 @@ def first_line(host: HostState) -> str:
 class TestUnreachable:
     async def test_without_links(self) -> None:
         _, host = make(0)
-        assert explain_host(host) == "host 2 is unreachable: it has no links; add_link adds one"
+        assert explain_host(host) == "host 2 is unreachable: it has no links; add one with add_link"
 
     async def test_whose_links_are_disabled(self) -> None:
         _, host = make(2)

@@ -39,7 +39,7 @@ class TestUp:
         world.context.fixed_mtu = 1500
         world.bring_up(link)
         line = explain_link(link)
-        assert f"{1500 - HEADERS - 26} bytes a packet (mtu = 1500 is set, None searches" in line
+        assert f"{1500 - HEADERS - 26} bytes a packet (mtu = 1500 is set, set None to" in line
         assert "round trip 0.00 ms" in line
 
     async def test_old_trouble_is_over(self) -> None:
@@ -109,7 +109,7 @@ class TestUp:
         assert not link.usable
         text = explain_link(link)
         assert "is up but carries no data" in text
-        assert "firewall or tunnel" in text
+        assert "firewalls and tunnels" in text
 
 
 class TestDown:
@@ -126,12 +126,12 @@ class TestDown:
         nursery.start_soon(world.context.heartbeats.run)
         await trio.sleep(4.5)
         text = explain_link(link)
-        assert "is down: it is enabled, and has not come up since" in text
-        assert "5 pings sent in 4.5 s, not one answered" in text
+        assert "is down: it is enabled and has not come up yet" in text
+        assert "5 pings sent in 4.5 s, none answered" in text
         assert "is the peer running" in text
-        assert "pings do arrive" not in text
+        assert "pings of the peer arrive" not in text
         world.receive(Ping(2, 3, STAMP, 0, True), address(2))
-        assert "its pings do arrive here" in explain_link(link)
+        assert "pings of the peer arrive here" in explain_link(link)
         nursery.cancel_scope.cancel()
 
     async def test_no_ping_gets_out(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
@@ -151,7 +151,7 @@ class TestDown:
     async def test_on_its_way_up(self) -> None:
         world, link = make()
         world.pong(link)
-        assert "1 of the 3 pongs in a row that take it up came" in explain_link(link)
+        assert "1 of the 3 pongs in a row have come that it needs" in explain_link(link)
 
     async def test_silence(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
         world, link = make()
@@ -171,10 +171,10 @@ class TestDown:
         world.bring_up(link)
         nursery.start_soon(world.context.heartbeats.run)
         await link.connected.wait(False)
-        assert "its pings do arrive" not in explain_link(link)
+        assert "pings of the peer arrive" not in explain_link(link)
         world.receive(Ping(2, 3, STAMP, 0, True), address(2))
         assert (
-            "its pings do arrive here (last 0.0 s ago): ours, or its pongs, are lost on"
+            "pings of the peer arrive here (last 0.0 s ago): ours or its pongs are lost on"
             in explain_link(link)
         )
         nursery.cancel_scope.cancel()
@@ -190,11 +190,9 @@ class TestDown:
         world = World()
         link = world.add_link(world.add_host(), dst=None)
         text = explain_link(link)
-        assert "-> a peer that has not spoken yet" in text
-        assert (
-            "it stays silent until a ping of its peer arrives, so the peer's end must not" in text
-        )
-        assert "its access list is empty: link.acl.append" in text
+        assert "-> no peer yet" in text
+        assert "it sends nothing until a ping of its peer arrives; the peer's end must not" in text
+        assert "its access list is empty: accept the peer with link.acl.append" in text
         link.acl.append(AclEntry.address("198.51.100.7"))
         assert "access list" not in explain_link(link)
 
@@ -219,7 +217,7 @@ class TestDown:
             ),
             (
                 Address("224.0.0.1", 5405),
-                "a packet from 224.0.0.1:5405 is refused, no peer has that address; somebody",
+                "a packet from 224.0.0.1:5405 is refused: a peer cannot have that address",
             ),
         ],
     )
@@ -248,13 +246,13 @@ class TestDown:
         world.receive(Ping(2, 1, bytes(16), 0, True), address(2))
         text = explain_link(link)
         assert (
-            "unknown_host x 1: a packet from 198.51.100.2:5405 says it is of host 3, which the"
-            " handle does not have: that should be host 2; compare the host ids on both sides (last"
-            " 0.0 s ago)"
+            "unknown_host x 1: a packet from 198.51.100.2:5405 names host 3 as its sender, which"
+            " the handle does not have: that should be host 2; compare the host ids on both sides"
+            " (last 0.0 s ago)"
         ) in text
         assert (
             "unknown_link x 1: a packet from 198.51.100.2:5405 is for link 1 to host 2, which the"
-            " handle does not have: that should be link 0; a link has the same id on both sides"
+            " handle does not have: that should be link 0; give the link the same id on both sides"
         ) in text
         # From elsewhere it says nothing of this link.
         world.receive(Ping(3, 0, bytes(16), 0, True), address(5))
@@ -265,7 +263,7 @@ class TestDown:
         elsewhere = address(2)._replace(port=5406)
         world.receive(Ping(2, 3, STAMP, 0, True), elsewhere)
         assert (
-            "pings that say they are of its peer come from 198.51.100.2:5406, and the link leads to"
+            "pings that name its peer as sender come from 198.51.100.2:5406, but the link leads to"
             " 198.51.100.2:5405: compare addresses and ports on both sides (last 0.0 s ago)"
         ) in explain_link(link)
         world.receive(Ping(2, 3, STAMP, 0, True), address(2))
@@ -282,7 +280,7 @@ class TestDown:
         world.trouble(address(2), errno.ECONNREFUSED)
         await trio.sleep(1.5)
         assert (
-            "1.5 s ago: the network says of 198.51.100.2:5405: Connection refused"
+            "1.5 s ago: the network reports for 198.51.100.2:5405: Connection refused"
             in explain_link(link)
         )
 
@@ -312,7 +310,7 @@ class TestOverConnections:
         world.bring_up(link)
         text = explain_link(link)
         assert "(192.0.2.1:5405 -> 198.51.100.2:5405 over SCTP) is up" in text
-        assert "65461 bytes a packet (SCTP cuts packets to what the path takes)" in text
+        assert "65461 bytes a packet (SCTP fragments packets to fit the path)" in text
         assert (link.status().mtu, link.status().proto_overhead) == (65461, 74)
         world.context.fixed_mtu = 1500
         link.path_mtu.restart(trio.current_time())
@@ -323,19 +321,19 @@ class TestOverConnections:
         world.endpoint.fault = "198.51.100.2:5405 has not answered yet"
         text = explain_link(link)
         assert (
-            "  there is no connection to the peer: 198.51.100.2:5405 has not answered yet; it is"
-            " tried every 0.5 s"
+            "  there is no connection to the peer: 198.51.100.2:5405 has not answered yet; the"
+            " connection is tried every 0.5 s"
         ) in text.splitlines()
-        assert "does a firewall on the way or a translator of addresses (NAT) drop SCTP" in text
+        assert "does a firewall or address translation (NAT) on the path drop SCTP" in text
         assert "pings" not in text
 
     @pytest.mark.parametrize(
         ("number", "advice"),
         [
             (errno.ECONNREFUSED, 'the other way round, and transport="sctp" too?'),
-            (errno.ENOPROTOOPT, "has no SCTP: load it there (`modprobe sctp`)"),
-            (errno.ETIMEDOUT, "is that machine up, and does a firewall"),
-            (0, "is that machine up, and does a firewall"),
+            (errno.ENOPROTOOPT, "does not support SCTP: load it there (`modprobe sctp`)"),
+            (errno.ETIMEDOUT, "is that machine up, or does a firewall"),
+            (0, "is that machine up, or does a firewall"),
         ],
     )
     async def test_it_was_lost(self, number: int, advice: str) -> None:
@@ -343,7 +341,7 @@ class TestOverConnections:
         world.bring_up(link)
         text = self.lose(world, link, "it is gone", number)
         assert text.splitlines()[0].endswith(" is down: it is gone")
-        assert "  it is tried every 0.5 s" in text.splitlines()
+        assert "  the connection is tried every 0.5 s" in text.splitlines()
         assert advice in text
         # Nothing is said twice.
         assert text.count("it is gone") == 1
@@ -356,7 +354,7 @@ class TestOverConnections:
         self.have_peer_connected(world)
         text = explain_link(link)
         assert "  is 192.0.2.1 one of this machine's addresses, is the interface up" in text
-        assert "on the way" not in text
+        assert "on the path" not in text
 
     async def test_only_the_peer_has_connected(self) -> None:
         world, link = self.make()
@@ -365,7 +363,7 @@ class TestOverConnections:
         text = self.lose(world, link, "no answer", errno.ETIMEDOUT)
         assert (
             "  the peer has connected to 192.0.2.1:5405, and its pings arrive (last 0.5 s ago):"
-            " what goes the other way is dropped; let SCTP to 198.51.100.2:5405 through firewalls"
+            " packets the other way are dropped; allow SCTP to 198.51.100.2:5405 in firewalls"
         ) in text.splitlines()
         # Of pings of this host, and what became of them, nobody can say anything.
         assert text.count("pings") == 1
@@ -382,8 +380,8 @@ class TestOverConnections:
         self.have_peer_connected(world)
         link.address.heard_peer_at = trio.current_time() - 10
         text = self.lose(world, link, "no answer", errno.ETIMEDOUT)
-        assert "  the peer had connected to 192.0.2.1:5405, and no ping of it comes" in text
-        assert "is that machine up, and does a firewall on the way" in text
+        assert "  the peer had connected to 192.0.2.1:5405, but no pings come over that" in text
+        assert "is that machine up, or does a firewall or address translation" in text
 
     async def test_the_peer_has_fallen_silent(self, autojump_clock: MockClock) -> None:
         world, link = self.make()
@@ -397,24 +395,24 @@ class TestOverConnections:
 
     async def test_only_this_host_has_connected(self) -> None:
         world, link = self.make()
-        assert "and none from it to 192.0.2.1:5405, over which it answers" in explain_link(link)
+        assert "but none from it to 192.0.2.1:5405, over which it answers" in explain_link(link)
         self.have_peer_connected(world)
         text = explain_link(link)
         assert "none from it" not in text
-        assert "not one answered" in text
+        assert "none answered" in text
 
 
 @pytest.mark.parametrize(
     ("cause", "advice"),
     [
-        (DropCause.NOT_AUTHENTIC, "compare key, cipher and hash"),
+        (DropCause.NOT_AUTHENTIC, "compare key, cipher, hash and model"),
         (DropCause.CLEAR_TRAFFIC, "allow_clear_traffic"),
-        (DropCause.MALFORMED, "compare crypto on both hosts"),
-        (DropCause.WRONG_VERSION, "compare crypto on both hosts"),
-        (DropCause.ACCESS_LIST, "have an entry of the link's acl accept it"),
+        (DropCause.MALFORMED, "compare the crypto settings of both hosts"),
+        (DropCause.WRONG_VERSION, "compare the crypto settings and the protocol versions"),
+        (DropCause.ACCESS_LIST, "add an entry to link.acl that accepts it"),
         (DropCause.LINK_DISABLED, "set enabled = True"),
         (DropCause.SEND_FAILED, "the interface and the routes of this machine"),
-        (DropCause.SEND_QUEUE_FULL, "slower than what is sent"),
+        (DropCause.SEND_QUEUE_FULL, "too slow for the data"),
     ],
 )
 async def test_what_was_dropped_is_told_with_advice(cause: DropCause, advice: str) -> None:

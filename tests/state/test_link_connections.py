@@ -159,7 +159,9 @@ class TestChanges:
         assert one.link.reason == "the peer has hung up"
         stats = one.link.status().stats
         assert stats.transitions[LinkCause.DISCONNECTED] == 1
-        assert "down: the peer has hung up\n  it is tried every 1 s" in one.link.explain()
+        assert (
+            "down: the peer has hung up\n  the connection is tried every 1 s" in one.link.explain()
+        )
 
     async def test_one_that_is_down_says_why_it_is_not_connected(self) -> None:
         one = Connected()

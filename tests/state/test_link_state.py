@@ -241,7 +241,7 @@ class TestEnabling:
         link.set_enabled(False)
         await trio.sleep_until(10.3)
         link.set_enabled(True)
-        assert link.reason == "it is enabled, and has not come up since"
+        assert link.reason == "it is enabled and has not come up yet"
         await link.connected.wait(True)
         assert trio.current_time() == pytest.approx(13.01)
         nursery.cancel_scope.cancel()
@@ -296,7 +296,7 @@ class TestTrouble:
         ((connected, reason),) = reasons(world)
         assert not connected
         assert reason == (
-            f"the network says of {address(2)}: {os.strerror(number)}, and the peer has not"
+            f"the network reports for {address(2)}: {os.strerror(number)}, and the peer has not"
             f" answered a ping for 0.200 s"
         )
         assert causes(link) == {LinkCause.ANSWERED: 1, LinkCause.UNREACHABLE: 1}
@@ -316,7 +316,7 @@ class TestTrouble:
         world.trouble(address(2), errno.ECONNREFUSED)
         assert link.counters.trouble is not None
         assert "refused" in link.counters.trouble.what
-        assert link.reason == "it is enabled, and has not come up since"
+        assert link.reason == "it is enabled and has not come up yet"
 
     async def test_a_ping_the_system_refuses(
         self, autojump_clock: MockClock, nursery: trio.Nursery
@@ -498,7 +498,7 @@ class TestRefusals:
         assert link.reason.endswith("Operation not permitted, and no ping has left it for 0.200 s")
         assert causes(link) == {LinkCause.ANSWERED: 1, LinkCause.REFUSED: 1}
         world.receive(Ping(2, 0, STAMP, 5, timed=True), address(2))
-        assert "its pings do arrive here (last 0.0 s ago): ours do not leave" in link.explain()
+        assert "pings of the peer arrive here (last 0.0 s ago): ours do not leave" in link.explain()
         nursery.cancel_scope.cancel()
 
     async def test_one_of_them_is_forgotten_when_the_peer_answers(
@@ -539,7 +539,7 @@ class TestReasons:
         await trio.sleep(1)
         link.set_enabled(True)
         status = link.status()
-        assert (status.reason, status.since) == ("it is enabled, and has not come up since", 1.0)
+        assert (status.reason, status.since) == ("it is enabled and has not come up yet", 1.0)
         await trio.sleep(1)
         world.bring_up(link)
         status = link.status()

@@ -43,7 +43,7 @@ def test_a_peer_comes_back_from_everywhere(seed: int) -> None:
     async def main(network: SimulatedNetwork) -> None:
         async with open_handle(1) as home:
             waiting = await await_peer(home)
-            assert "it stays silent until a ping" in waiting.explain()
+            assert "it sends nothing until a ping" in waiting.explain()
             ports = set[int | None]()
             for where in (2, 2, 3, 4, 2):
                 async with roaming(where) as roamer:

@@ -74,7 +74,7 @@ def test_a_program_that_ends_is_missed_soon() -> None:
             await link.wait_disconnected()
             # With the next ping the network says so, and then a ping decides.
             assert trio.current_time() - began < 1.3
-            assert "the network says of 10.0.0.2:5405: Connection refused" in link.explain()
+            assert "the network reports for 10.0.0.2:5405: Connection refused" in link.explain()
             assert network.statistics().fates[Fate.REFUSED] >= 1
 
     run(main, seed=1)
