@@ -178,7 +178,7 @@ async def wrong_key_of_a_dynamic_link(ward: Ward) -> AsyncGenerator[Path]:
         yield pair.path
 
 
-@peer(FindingCode.HOST_ID_MISMATCH, says="names host 1 as its sender")
+@peer(FindingCode.HOST_ID_MISMATCH, says="names host 1")
 async def wrong_host_id(ward: Ward, a: Handle) -> AsyncGenerator[None]:
     async with ward.meet(a, "wrong_host_id", wrong_id=True):
         yield
