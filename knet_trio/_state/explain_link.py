@@ -106,7 +106,7 @@ def _why_nowhere(link: NetworkLinkState) -> Iterator[str]:
         )
         return
     last = link.address.proven
-    was = "" if last is None else f" (the last one came from {last})"
+    was = "" if last is None else f" (it last answered from {last})"
     yield (
         f"  it is dynamic: it sends nothing until a ping of its peer arrives{was}; the peer's end"
         " must not be dynamic too"
@@ -205,7 +205,7 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
         )
     elif liveness.counted:
         needed = liveness.pong_count + 1
-        lines.append(f"  {liveness.counted} of the {needed} pongs in a row have come that it needs")
+        lines.append(f"  {liveness.counted} of the {needed} pongs in a row that it needs have come")
     elif not pongs.rx_packets:
         seconds = now - link.heartbeat.started_at
         lines += _why_no_answer(link)

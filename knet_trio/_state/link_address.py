@@ -97,7 +97,7 @@ class LinkAddress:
 
     @property
     def challenged(self) -> Challenged | None:
-        """The address that was asked last, None once it has answered."""
+        """The address that was asked last and has not answered yet, None if there is none."""
         return self._challenged
 
     @property
