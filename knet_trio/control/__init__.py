@@ -1,21 +1,21 @@
-"""Looking into a running handle from other processes, over a Unix socket.
+"""Inspection of a running handle from other processes, over a Unix socket.
 
-``serve_control`` is for the program that has the handle, ``connect_control`` for those who look.
-``docs/control-protocol.md`` has what they say to each other. From the bottom up::
+The program that has the handle uses ``serve_control``, programs that inspect it use
+``connect_control``. ``docs/control-protocol.md`` describes the protocol. From the bottom up::
 
-    errors       what can go wrong
-    records      what goes over the socket
+    errors       errors
+    records      the records sent over the socket
     codec        records to JSON and back
-    lines        how a line is read
+    lines        reading of lines
     protocol     methods, parameters, bounds, requests and answers
     socket_file  the socket in the file system
-    places       where sockets are looked for
+    places       the directories of sockets
     reports      a handle's state as records
-    settings     what can be set
-    event_queue  events, and who is slow to read them
-    methods      what is done for each method
-    server       serving
-    client       asking
+    settings     the settings that can be changed
+    event_queue  events, and a bounded queue of them for each reader
+    methods      the work done for each method
+    server       the server
+    client       the client
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        # What serves takes as long to import as all the rest, and commands that look only ask.
+        # Importing the server takes as long as all the rest, and most commands are only clients.
         module = {"serve_control": "server", "Action": "methods"}.get(name)
         if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

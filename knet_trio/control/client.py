@@ -40,13 +40,13 @@ from knet_trio.control.socket_file import check_path
 T = TypeVar("T")
 
 MAX_ANSWER: Final = 256 * 1024 * 1024
-"""Bytes of an answer at most: 65536 hosts with a link each fit."""
+"""The longest answer in bytes: 65536 hosts with a link each fit."""
 
 _WHY: Final = {
-    errno.ENOENT: "there is no such socket: does the program run, and serve this path?",
-    errno.ECONNREFUSED: "nobody listens there: the program that made it has ended",
-    errno.EACCES: "it is another user's: be that user, or root",
-    errno.ENOTSOCK: "it is no socket",
+    errno.ENOENT: "there is no such socket: check that the program runs and serves this path",
+    errno.ECONNREFUSED: "no program listens there: the one that made the socket has ended",
+    errno.EACCES: "it belongs to another user: run this as that user or as root",
+    errno.ENOTSOCK: "it is not a socket",
 }
 
 
@@ -60,13 +60,18 @@ class _AwaitedAnswer:
 
 @final
 class ControlClient(metaclass=NoPublicConstructor):
-    """A connection to a program that serves its handle. ``connect_control`` makes it.
+    """A connection to a program that serves its handle. Returned by ``connect_control``.
 
-    Several tasks may use it at once. When the program ends or closes the connection, whoever waits
-    gets ``trio.BrokenResourceError``. A call that is cancelled may have been carried out.
+    Several tasks may use the client at once. Every method may raise these errors:
+
+    - ``ControlRequestError``: the program answered with an error
+    - ``ControlProtocolError``: the answer is not valid
+    - ``trio.BrokenResourceError``: the program has ended or closed the connection
+
+    Cancelling a call does not undo it: the program may have carried it out.
 
     Attributes:
-        hello: What the program said of itself.
+        hello: The first line of the program: its versions, host id, process id and methods.
     """
 
     _MADE_BY = "knet_trio.control.connect_control()"
@@ -85,7 +90,7 @@ class ControlClient(metaclass=NoPublicConstructor):
         return _decode(HandleReport, await self.request("status"))
 
     async def metrics(self) -> HandleMetrics:
-        """Return what can be measured of the handle, its hosts and their links."""
+        """Return the metrics of the handle, its hosts and their links."""
         return _decode(HandleMetrics, await self.request("metrics"))
 
     async def statistics(self) -> HandleStatistics:
@@ -93,24 +98,46 @@ class ControlClient(metaclass=NoPublicConstructor):
         return _decode(HandleStatistics, await self.request("statistics"))
 
     async def link_statistics(self, host: int | str, link: int) -> LinkStatistics:
-        """Return the counters of a link."""
+        """Return the counters of a link.
+
+        Args:
+            host: The id or the name of the host.
+            link: The id of the link.
+        """
         return _decode(LinkStatistics, await self.request("statistics", host=host, link=link))
 
     async def explain(self, host: int | str | None = None, link: int | None = None) -> str:
-        """Return why the handle, a host or a link is as it is, in words."""
+        """Return an explanation of the state of the handle, a host or a link, for people.
+
+        Args:
+            host: The id or the name of a host, None for the handle.
+            link: The id of a link to that host, None for the host.
+        """
         answer = await self.request("explain", host=host, link=link)
         return _decode(Explanation, answer).text
 
     async def history(self, host: int | str, link: int) -> LinkHistory:
-        """Return when a link went up and down last, and why."""
+        """Return when a link last went up and down, and why.
+
+        Args:
+            host: The id or the name of the host.
+            link: The id of the link.
+        """
         return _decode(LinkHistory, await self.request("history", host=host, link=link))
 
     async def set(
         self, name: str, value: Json, *, host: int | str | None = None, link: int | None = None
     ) -> Json:
-        """Change a setting of the handle, a host or a link, and return its value from then on.
+        """Change a setting of the handle, a host or a link.
 
-        ``docs/control-protocol.md`` has their names.
+        Args:
+            name: The name of the setting. ``docs/control-protocol.md`` lists them.
+            value: The new value.
+            host: The id or the name of a host, None for a setting of the handle.
+            link: The id of a link to that host, None for a setting of the host.
+
+        Returns:
+            The new value.
         """
         return await self.request("set", name=name, value=value, host=host, link=link)
 
@@ -125,40 +152,81 @@ class ControlClient(metaclass=NoPublicConstructor):
         """Ping a host over one link or all of them, and wait for the pongs.
 
         Args:
-            host: Its id or its name.
-            link: The id of the only link, None for all.
-            count: How many pings over each, up to 1000.
-            interval: Seconds from one to the next.
+            host: The id or the name of the host.
+            link: The id of a link, None for all links.
+            count: The number of pings over each link, 1 to 1000.
+            interval: Seconds between two pings, 0.01 to 3600.
+
+        Returns:
+            The results, for each link.
         """
         answer = await self.request("ping", host=host, link=link, count=count, interval=interval)
         return _decode(HostPing, answer)
 
     async def diagnose(self) -> HandleDiagnosis:
-        """Return what may be wrong with the handle."""
+        """Return possible faults of the handle."""
         return _decode(HandleDiagnosis, await self.request("diagnose"))
 
     async def diagnose_link(self, host: int | str, link: int) -> LinkDiagnosis:
-        """Return what may be wrong with a link."""
+        """Return possible faults of a link.
+
+        Args:
+            host: The id or the name of the host.
+            link: The id of the link.
+        """
         return _decode(LinkDiagnosis, await self.request("diagnose", host=host, link=link))
 
     async def discover_mtu(self, host: int | str, link: int) -> int:
-        """Have the path MTU of a link searched for, and return the bytes that a packet carries."""
+        """Make the program search for the path MTU of a link now, and wait for the result.
+
+        Args:
+            host: The id or the name of the host.
+            link: The id of the link.
+
+        Returns:
+            The bytes of a message that fit in one packet; 0 if the link is down or carries no data.
+        """
         return _decode(PathReport, await self.request("discover_mtu", host=host, link=link)).mtu
 
     async def observe(self, seconds: float) -> LoopReport:
-        """Have the program look for so long how late its event loop comes round."""
+        """Make the program measure how late its event loop runs, and wait for the result.
+
+        Args:
+            seconds: How long to observe, in seconds, 0.1 to 60.
+        """
         return _decode(LoopReport, await self.request("observe", seconds=seconds))
 
     async def rekey(self, **parameters: Json) -> Json:
-        """Have the program change the key of the cluster, if it offers that."""
+        """Make the program change the key of the cluster, if it offers that.
+
+        Args:
+            **parameters: The parameters, passed to the program unchanged.
+
+        Returns:
+            The result of the program.
+        """
         return await self.request("rekey", **parameters)
 
     async def reload(self, **parameters: Json) -> Json:
-        """Have the program read its configuration again, if it offers that."""
+        """Make the program read its configuration again, if it offers that.
+
+        Args:
+            **parameters: The parameters, passed to the program unchanged.
+
+        Returns:
+            The result of the program.
+        """
         return await self.request("reload", **parameters)
 
     async def request(self, method: str, **parameters: Json) -> Json:
-        """Send any request and return its result as JSON has it.
+        """Send a request and wait for its result.
+
+        Args:
+            method: The name of the method.
+            **parameters: The parameters of the method.
+
+        Returns:
+            The result, as JSON.
 
         Raises:
             ControlRequestError: The program answered with an error.
@@ -187,7 +255,7 @@ class ControlClient(metaclass=NoPublicConstructor):
 
     @asynccontextmanager
     async def events(self) -> AsyncGenerator[ControlEvents]:
-        """Receive everything that happens from now on.
+        """Receive the events of the handle from now on, while the block runs.
 
         ::
 
@@ -195,7 +263,11 @@ class ControlClient(metaclass=NoPublicConstructor):
                 async for event in events:
                     ...
 
-        A slow reader loses the oldest events, and receives a MissedEvents that says how many.
+        If the reader is too slow, the oldest events are dropped, and a ``MissedEvents`` with their
+        number is received instead.
+
+        Yields:
+            The events, an async iterator.
         """
         queue = EventQueue()
         async with self._switching:
@@ -211,7 +283,7 @@ class ControlClient(metaclass=NoPublicConstructor):
         finally:
             self._listeners.discard(queue)
             if not self._listeners and self._why_lost is None:
-                # What comes until then is of use to nobody, and is dropped.
+                # Events that arrive before the answer are dropped.
                 with trio.CancelScope(shield=True), trio.move_on_after(1.0):
                     await self._stop_events()
 
@@ -226,20 +298,21 @@ class ControlClient(metaclass=NoPublicConstructor):
     # What arrives.
 
     def take_line(self, line: bytes) -> None:
-        """For the package itself: act on a line that the program sent.
+        """Handle a line that the program sent. For internal use.
 
         Raises:
-            ControlProtocolError: It is none that a program sends.
+            ControlProtocolError: The line is not valid.
+            ControlRequestError: The program ended the connection with an error.
         """
         try:
             message = load(line)
         except MisfitError as error:
-            raise ControlProtocolError(f"the other side sent no JSON: {error}") from None
+            raise ControlProtocolError(f"the other side sent invalid JSON: {error}") from None
         if not isinstance(message, dict):
-            raise ControlProtocolError("the other side sent something that is no object")
+            raise ControlProtocolError("the other side sent a line that is not a JSON object")
         kind = message.get("event")
         if isinstance(kind, str):
-            # A later release may have others.
+            # A later release may have other events.
             if kind in EVENT_TYPES:
                 event = _decode(EVENT_TYPES[kind], message)
                 for queue in self._listeners:
@@ -254,7 +327,7 @@ class ControlClient(metaclass=NoPublicConstructor):
             pending.over.set()
 
     def lose(self, why: str) -> None:
-        """For the package itself: the connection was lost."""
+        """Make all waiting calls fail, since the connection was lost. For internal use."""
         self._why_lost = why
         for pending in self._pending.values():
             pending.over.set()
@@ -268,7 +341,7 @@ class ControlClient(metaclass=NoPublicConstructor):
 
 @final
 class ControlEvents(metaclass=NoPublicConstructor):
-    """The events of a program's handle. ``ControlClient.events`` makes it."""
+    """The events of a program's handle. Returned by ``ControlClient.events``."""
 
     _MADE_BY = "ControlClient.events()"
 
@@ -276,7 +349,7 @@ class ControlEvents(metaclass=NoPublicConstructor):
         self._queue = queue
 
     async def receive(self) -> ControlEvent:
-        """Wait for the next event and take it.
+        """Wait for the next event and return it.
 
         Raises:
             trio.BrokenResourceError: The connection was lost.
@@ -292,7 +365,7 @@ class ControlEvents(metaclass=NoPublicConstructor):
 
 @asynccontextmanager
 async def connect_control(path: str | os.PathLike[str]) -> AsyncGenerator[ControlClient]:
-    """Connect to a program that serves its handle by ``serve_control``.
+    """Connect to a program that serves its handle with ``serve_control``, while the block runs.
 
     ::
 
@@ -300,12 +373,15 @@ async def connect_control(path: str | os.PathLike[str]) -> AsyncGenerator[Contro
             print(await client.explain())
 
     Args:
-        path: The socket. ``find_control_sockets`` finds those in the usual places.
+        path: The path of the socket. ``find_control_sockets`` returns those in the usual places.
+
+    Yields:
+        The client.
 
     Raises:
-        ControlSocketError: There is nobody to talk to, and why.
-        ControlRequestError: The program does not let this user, or one more client, in.
-        ControlProtocolError: It speaks another version of the protocol.
+        ControlSocketError: No program answers at the path; the message says why.
+        ControlRequestError: The program refuses this user, or has too many clients.
+        ControlProtocolError: The program speaks another version of the protocol.
     """
     stream = await _connect(Path(path))
     async with stream:
@@ -337,9 +413,9 @@ async def _connect(path: Path) -> trio.SocketStream:
 
 
 def _find_errno(error: OSError, path: str) -> int:
-    """Return why it cannot be connected to a path."""
+    """Return the errno that explains why connecting to ``path`` failed."""
     number = error.errno or 0
-    # To the system a file of another type is one more socket that nobody listens at.
+    # For a file of another type the system returns the errno of a socket without listener.
     return errno.ENOTSOCK if number == errno.ECONNREFUSED and not Path(path).is_socket() else number
 
 
@@ -347,32 +423,35 @@ async def _receive_hello(reader: LineReader, path: Path) -> Hello:
     try:
         line = await reader.read()
         if line is None:
-            raise ControlSocketError(f"the program at {path} hung up without a word")
+            raise ControlSocketError(f"the program at {path} closed the connection at once")
         message = load(line)
     except trio.BrokenResourceError:
-        raise ControlSocketError(f"the program at {path} hung up without a word") from None
+        raise ControlSocketError(f"the program at {path} closed the connection at once") from None
     except (MisfitError, LineTooLongError):
-        raise ControlProtocolError(f"what listens at {path} is no knet_trio program") from None
+        raise ControlProtocolError(
+            f"the program at {path} does not speak the control protocol: give the control socket"
+            " of a knet_trio program"
+        ) from None
     if isinstance(message, dict) and "error" in message:
         raise _request_error(message["error"])
     version = message.get("knet_trio_control") if isinstance(message, dict) else None
     if version != PROTOCOL_VERSION:
         spoken = "no version" if version is None else f"version {dump(version)}"
         raise ControlProtocolError(
-            f"what listens at {path} speaks {spoken} of the control protocol, and this release"
-            f" {PROTOCOL_VERSION}: use the knet_trio that the program uses"
+            f"the program at {path} speaks {spoken} of the control protocol, and this release"
+            f" version {PROTOCOL_VERSION}: use the release of knet_trio that the program uses"
         )
     return _decode(Hello, message)
 
 
 async def _send_lines(lines: trio.MemoryReceiveChannel[bytes], stream: trio.SocketStream) -> None:
-    """Send lines, each whole, whatever becomes of those who wait for the answers."""
+    """Send each line completely, even if the task that waits for its answer is cancelled."""
     async with lines:
         async for line in lines:
             try:
                 await stream.send_all(line)
             except trio.BrokenResourceError:
-                # Reading ends as well, and says so to all.
+                # Reading fails as well, and reports the loss to all tasks.
                 return
 
 
@@ -394,7 +473,9 @@ def _decode(kind: type[T], value: Json) -> T:
     try:
         return from_json(kind, value, "the answer")
     except MisfitError as error:
-        raise ControlProtocolError(f"the other side sent no {kind.__name__}: {error}") from None
+        raise ControlProtocolError(
+            f"the other side sent an invalid {kind.__name__}: {error}"
+        ) from None
 
 
 def _request_error(error: Json) -> ControlRequestError:

@@ -1,7 +1,7 @@
-"""Records to JSON and back, in one place.
+"""Conversion of records to JSON and back.
 
-A record is an object with a member for each field. Whoever decodes one ignores members that it does
-not know, so that a later release can add some.
+A record is an object with a member for each field. The decoder ignores unknown members, so that a
+later release can add some.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import attrs
 T = TypeVar("T")
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
-"""What ``json`` makes of text, and text of."""
+"""A value that ``json`` can read and write."""
 
 _NAMES: Final[Mapping[object, str]] = {
     int: "integer",
@@ -31,14 +31,14 @@ _NAMES: Final[Mapping[object, str]] = {
 
 
 class MisfitError(ValueError):
-    """A value is not what it should be; the message says which and why."""
+    """A value does not have the expected type; the message says which value and why."""
 
 
 # To JSON.
 
 
 def to_json(value: object) -> Json:
-    """Return a record, or what is in one, as ``json.dumps`` takes it."""
+    """Return a record, or a value in one, as ``json.dumps`` takes it."""
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, Mapping):
@@ -63,10 +63,10 @@ def _field_names(kind: Any) -> tuple[str, ...]:
 
 
 def load(line: bytes) -> Json:
-    """Return what a line of JSON says.
+    """Return the value in a line of JSON.
 
     Raises:
-        MisfitError: It is no JSON.
+        MisfitError: The line is not JSON.
     """
     try:
         return cast(Json, json.loads(line, parse_constant=_refuse_constant))
@@ -77,7 +77,7 @@ def load(line: bytes) -> Json:
 
 
 def _refuse_constant(name: str) -> None:
-    raise MisfitError(f"{name} is no number in JSON")
+    raise MisfitError(f"{name} is not a number in JSON")
 
 
 def from_json(kind: type[T], value: Json, where: str = "") -> T:
@@ -86,7 +86,10 @@ def from_json(kind: type[T], value: Json, where: str = "") -> T:
     Args:
         kind: A class made by attrs.
         value: An object. Members that ``kind`` does not have are ignored.
-        where: What the message of an error calls it.
+        where: The name of the value in an error message.
+
+    Returns:
+        The record.
 
     Raises:
         MisfitError: A field is missing or of another type.
@@ -132,7 +135,7 @@ def _decode_number(value: float, where: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        # JSON has no infinity, but numbers that are too large for a float.
+        # JSON has no infinity, but it has numbers that are too large for a float.
         raise MisfitError(f"{where} is too large a number")
     return number
 
@@ -178,7 +181,7 @@ def _mapping_decoder(key: Any, item_type: Any) -> _Decode:
             raise MisfitError(f"{where} {_shown(value)} is not an object")
         if key is str:
             return {name: item(one, where) for name, one in value.items()}
-        # An enum; what a later release has added to it is left out.
+        # An enum: members that a later release has added are left out.
         known = {member.value: member for member in key}
         return {known[name]: item(one, where) for name, one in value.items() if name in known}
 
@@ -210,7 +213,7 @@ def _record_decoder(kind: type) -> _Decode:
 
 
 def describe_type(hint: Any) -> str:
-    """Return what stands for a type in JSON, in words."""
+    """Return a description of a type in JSON, in words."""
     if hint in _NAMES:
         return _NAMES[hint]
     if attrs.has(hint):

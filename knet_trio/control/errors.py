@@ -1,4 +1,4 @@
-"""What can go wrong between a program and those who look into it."""
+"""The errors of the control socket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from knet_trio import KnetError
 
 
 class ErrorCode(enum.StrEnum):
-    """Why a request is answered with an error."""
+    """The reason why a request is answered with an error."""
 
     BAD_LINE = "bad_line"
     LINE_TOO_LONG = "line_too_long"
@@ -24,17 +24,17 @@ class ErrorCode(enum.StrEnum):
 
 
 ERROR_MEANINGS: Final = {
-    ErrorCode.BAD_LINE: "The line is no JSON object with a method; the connection ends.",
-    ErrorCode.LINE_TOO_LONG: "The line has more bytes than a request may; the connection ends.",
-    ErrorCode.UNKNOWN_METHOD: "There is no method of that name; the message has the nearest one.",
-    ErrorCode.UNKNOWN_PARAMETER: "The method has no parameter of that name, likewise.",
+    ErrorCode.BAD_LINE: "The line is not a JSON object with a method; the connection ends.",
+    ErrorCode.LINE_TOO_LONG: "The line is longer than a request may be; the connection ends.",
+    ErrorCode.UNKNOWN_METHOD: "There is no method of that name; the message has the nearest name.",
+    ErrorCode.UNKNOWN_PARAMETER: "The method has no parameter of that name; likewise.",
     ErrorCode.BAD_PARAMETER: "A parameter is missing or of another type.",
     ErrorCode.REFUSED: "The library refuses it; the message is the library's own.",
     ErrorCode.NOT_SERVED: "The program does not offer this method.",
     ErrorCode.NOT_ALLOWED: "The caller is another user; the connection ends.",
-    ErrorCode.TOO_MANY_CLIENTS: "As many clients as there may be are there; the connection ends.",
+    ErrorCode.TOO_MANY_CLIENTS: "The most clients are already connected; the connection ends.",
 }
-"""What each code means, as the documentation has it."""
+"""The meaning of each code, for the documentation."""
 
 
 class ControlError(KnetError):
@@ -42,13 +42,13 @@ class ControlError(KnetError):
 
 
 class ControlSocketError(ControlError):
-    """There is nobody to talk to at a control socket, or its path cannot be served."""
+    """No program answers at a control socket, or its path cannot be served."""
 
     errno: int = errno.ECONNREFUSED
 
 
 class ControlProtocolError(ControlError):
-    """The other side speaks another version of the protocol, or something else altogether."""
+    """The other side speaks another version of the protocol, or another protocol."""
 
     errno: int = errno.EPROTO
 
@@ -57,8 +57,8 @@ class ControlRequestError(ControlError):
     """The other side answered a request with an error.
 
     Attributes:
-        code: Why, for programs; what a later release adds is a text that ``ErrorCode`` has not.
-        reason: Why, in words.
+        code: The error, for programs: a value of ``ErrorCode``, or one that a later release adds.
+        reason: What is wrong and what to do, for people.
     """
 
     def __init__(self, code: str, reason: str) -> None:

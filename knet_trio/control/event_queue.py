@@ -1,4 +1,4 @@
-"""The events of a handle, with what a reader elsewhere needs, and a queue for each reader."""
+"""The events of a handle as records, and a queue of events for each reader."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def describe_event(handle: Handle, event: Event) -> ControlEvent:
 
 
 class EventQueue:
-    """What one reader has not taken yet. It loses the oldest events if it is too slow."""
+    """The events that one reader has not taken yet; the oldest are dropped if it is too slow."""
 
     def __init__(self, limit: int = EVENT_QUEUE) -> None:
         self._events: deque[ControlEvent] = deque()
@@ -78,7 +78,7 @@ class EventQueue:
     def put(self, event: ControlEvent) -> None:
         """Add an event."""
         if isinstance(event, MissedEvents):
-            # Those were older than all that come now, and what waits is older still.
+            # The missed events are older than all that follow, and those in the queue older still.
             self._missed += event.count + len(self._events)
             self._events.clear()
         else:
@@ -89,20 +89,20 @@ class EventQueue:
         self._filled.set()
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Drop all events in the queue."""
         self._events.clear()
         self._missed = 0
 
     def end(self, why: str) -> None:
-        """Have ``take`` raise ``trio.BrokenResourceError`` after what is left."""
+        """Make ``take`` raise ``trio.BrokenResourceError`` once the queue is empty."""
         self._why_ended = why
         self._filled.set()
 
     async def take(self) -> ControlEvent:
-        """Wait for the next event and take it; first one that says how many were missed.
+        """Wait for the next event and take it; a ``MissedEvents`` first if any were dropped.
 
         Raises:
-            trio.BrokenResourceError: There are no more: ``end`` was called.
+            trio.BrokenResourceError: ``end`` was called and the queue is empty.
         """
         await trio.lowlevel.checkpoint()
         while not self._events and not self._missed:

@@ -1,4 +1,4 @@
-"""What both sides need of the protocol: its version, and how lines and events are read."""
+"""The parts of the protocol that both sides share: its version, bounds, and reading of lines."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from typing import Final, Protocol
 
 PROTOCOL_VERSION: Final = 1
 EVENT_QUEUE: Final = 256
-"""How many events a client may be behind before it misses the oldest."""
+"""The most events that wait for a client before the oldest are dropped."""
 
 _READ_SIZE: Final = 16384
 
 
 class LineTooLongError(Exception):
-    """A line has more bytes than it may."""
+    """A line is longer than the limit."""
 
 
 class ByteSource(Protocol):
-    """What ``LineReader`` reads from."""
+    """The source of a ``LineReader``."""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return some bytes, none at the end."""
+        """Wait for some bytes and return them; empty at the end of the stream."""
         ...
 
 
 class LineReader:
-    """Reads lines from a stream, and holds no more of it than one line and what came with it.
+    """A reader of lines from a stream, which buffers at most one line and the bytes read with it.
 
     Args:
-        source: Where the bytes come from.
-        limit: How many bytes a line has at most, its end included.
+        source: The stream.
+        limit: The longest line in bytes, including its end.
     """
 
     def __init__(self, source: ByteSource, limit: int) -> None:
@@ -37,12 +37,15 @@ class LineReader:
         self._buffer = bytearray()
 
     async def read(self) -> bytes | None:
-        """Wait for a line and return it without its end; None at the end of the stream.
+        """Wait for a line and return it without its end.
 
-        What comes after the last end of a line is not a line.
+        Bytes after the last end of a line are ignored.
+
+        Returns:
+            The line, None at the end of the stream.
 
         Raises:
-            LineTooLongError: A line has more bytes than it may; nothing more can be read.
+            LineTooLongError: The line is longer than the limit; nothing more can be read.
         """
         looked_at = 0
         while (end := self._buffer.find(b"\n", looked_at)) < 0:

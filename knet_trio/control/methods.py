@@ -1,4 +1,4 @@
-"""What is done for each method."""
+"""The work done for each method of the control protocol."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ from knet_trio.control.reports import (
 from knet_trio.control.settings import SETTINGS
 
 Action: TypeAlias = Callable[[dict[str, Any]], Awaitable[Json]]
-"""What the program does for ``rekey`` or ``reload``: it takes the parameters of the request as they
-are, and returns the result."""
+"""The program's function for ``rekey`` or ``reload``: takes the parameters of the request unchanged
+and returns the result."""
 
 
 _MOST_PINGS: Final = 1000
-"""How many pings one request sends over each link at most."""
+"""The most pings that one request may send over each link."""
 
 EXPECTED: Final = (KnetError, OSError, ValueError)
-"""What a client is told of. Anything else is a bug."""
+"""The errors that are reported to the client. Any other is a bug."""
 
 
 @attrs.define(eq=False)
 class _Run:
-    """An action that runs.
+    """A running action.
 
     Attributes:
-        over: Set when it has ended.
-        result: What it returned.
-        error: What it raised, None if it did not.
+        over: Set when the action has ended.
+        result: The result of the action.
+        error: The error that the action raised, None if it succeeded.
     """
 
     _action: Action
@@ -73,7 +73,7 @@ class _Run:
     error: KnetError | OSError | ValueError | None = None
 
     async def run(self) -> None:
-        """Run it. Raises for bugs alone."""
+        """Run the action and store its result or error. Only bugs raise."""
         try:
             self.result = await self._action(self._parameters)
         except EXPECTED as error:
@@ -82,12 +82,12 @@ class _Run:
 
 
 class ControlMethods:
-    """Answers requests about a handle, whoever they come from.
+    """The methods for a handle, shared by all clients.
 
     Args:
         handle: The handle.
-        nursery: Runs the actions, which do not end with whoever asked for them.
-        actions: What the program does for methods that are its own, by their names.
+        nursery: Runs the actions, which go on if the client that requested them disconnects.
+        actions: The program's own methods by name, None for those it does not offer.
     """
 
     def __init__(
@@ -109,19 +109,22 @@ class ControlMethods:
 
     @property
     def names(self) -> list[str]:
-        """The methods that are answered here."""
+        """The names of the methods that are offered, without ``events``."""
         offered = [name for name, action in self._actions.items() if action is not None]
         return ["status", "metrics", *self._methods, *offered]
 
     async def call(self, request: ControlRequest) -> object:
         """Return the result of a request.
 
+        Args:
+            request: The request.
+
         Returns:
             A record, or for ``status`` and ``metrics`` an async generator of pieces of JSON, since
             there may be thousands of links.
 
         Raises:
-            RequestRefusedError: It cannot be done.
+            RequestRefusedError: The request is not valid, or cannot be carried out.
         """
         await trio.lowlevel.checkpoint()
         method = check_method(request)
@@ -145,7 +148,7 @@ class ControlMethods:
         if action is None:
             raise RequestRefusedError(
                 ErrorCode.NOT_SERVED,
-                f"this program does not offer {request.method}: it gave serve_control no"
+                f"this program does not offer {request.method}: its call of serve_control has no"
                 f" {request.method}=",
             )
         run = _Run(action, request.parameters)
@@ -158,13 +161,13 @@ class ControlMethods:
     async def _in_pieces(
         self, record: HandleReport | HandleMetrics, report: Callable[[Handle, Host], object]
     ) -> AsyncGenerator[str]:
-        """Yield what there is of everything, piece by piece, so that others get their turns.
+        """Yield the JSON of a report host by host, so that other tasks can run meanwhile.
 
         Args:
-            record: What there is of the handle, without its hosts.
-            report: Returns what there is of a host of the handle.
+            record: The report of the handle, without hosts.
+            report: Returns the report of a host.
         """
-        # The hosts come last, and there are none in it yet.
+        # The hosts are the last member, and the record has none yet.
         yield dump(to_json(record)).removesuffix("]}")
         separator = ""
         async with aclosing(visit_hosts(self._handle)) as hosts:
@@ -180,7 +183,7 @@ class ControlMethods:
         if isinstance(target, Link):
             return target.status.stats
         raise InvalidArgumentError(
-            f"host {target.host_id} has no counters of its own: name one of its links too"
+            f"host {target.host_id} has no counters of its own: give the id of one of its links too"
         )
 
     async def _explain(self, parameters: TargetParameters) -> object:
@@ -196,7 +199,8 @@ class ControlMethods:
             kind = type(target).__name__.lower()
             known = [name for name, one in SETTINGS.items() if isinstance(target, one.of)]
             raise InvalidArgumentError(
-                f"a {kind} has no setting {parameters.name[:80]!r}: there are {', '.join(known)}"
+                f"a {kind} has no setting {parameters.name[:80]!r}: its settings are"
+                f" {', '.join(known)}"
             )
         return await setting.change(target, parameters.value)
 
@@ -213,7 +217,7 @@ class ControlMethods:
             try:
                 seconds = await link.ping()
             except UnknownLinkError:
-                # Removed since this began.
+                # The link was removed in the meantime.
                 return
             trips.setdefault(link.link_id, []).append(seconds)
 
@@ -231,7 +235,8 @@ class ControlMethods:
         target = self._target(parameters.host, parameters.link)
         if isinstance(target, Host):
             raise InvalidArgumentError(
-                f"host {target.host_id} has no diagnosis of its own: name one of its links too"
+                f"host {target.host_id} has no diagnosis of its own: give the id of one of its"
+                " links too"
             )
         return target.diagnose()
 
@@ -245,7 +250,7 @@ class ControlMethods:
     def _target(self, host: int | str | None, link: int | None) -> Handle | Host | Link:
         if host is None:
             if link is not None:
-                raise InvalidArgumentError("a link is one of a host: name the host too")
+                raise InvalidArgumentError("a link id needs a host: give the host too")
             return self._handle
         found = self._handle.get_host(host)
         return found if link is None else _link(found, link)

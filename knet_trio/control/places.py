@@ -1,4 +1,4 @@
-"""Where control sockets are looked for."""
+"""The directories of control sockets."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ _NAME: Final = "knet-trio"
 def control_directories(
     environment: Mapping[str, str] | None = None, *, is_root: bool | None = None
 ) -> list[Path]:
-    """Return the directories that have control sockets, the first to be looked at first.
+    """Return the directories of control sockets, in the order in which to search them.
 
-    They are those of ``$RUNTIME_DIRECTORY``, which systemd sets for a service; ``knet-trio`` in
-    ``$XDG_RUNTIME_DIR``; and for root ``/run/knet-trio``. Who serves a socket takes the first.
+    These are the directories of ``$RUNTIME_DIRECTORY``, which systemd sets for a service;
+    ``knet-trio`` in ``$XDG_RUNTIME_DIR``; and for root ``/run/knet-trio``. A program that serves a
+    socket uses the first.
 
     Args:
         environment: The environment variables, None for those of the process.
-        is_root: Whether the user is root, None to find out.
+        is_root: True if the user is root, None to find out.
+
+    Returns:
+        The directories, which may not exist.
     """
     environment = os.environ if environment is None else environment
     found = [Path(part) for part in environment.get("RUNTIME_DIRECTORY", "").split(":") if part]
@@ -36,16 +40,19 @@ def control_directories(
 
 
 def find_control_sockets(directories: list[Path] | None = None) -> list[Path]:
-    """Return the control sockets of the first directory that has any that somebody listens at.
+    """Return the control sockets in the first directory that has any with a listening program.
 
     Args:
-        directories: Where to look, None for ``control_directories()``.
+        directories: The directories to search, None for ``control_directories()``.
+
+    Returns:
+        The paths, sorted; empty if there are none.
     """
     for directory in control_directories() if directories is None else directories:
         try:
             candidates = sorted(directory.glob(f"*{SUFFIX}"))
         except OSError:
-            # Not for this user to look into.
+            # This user may not read the directory.
             continue
         sockets = [path for path in candidates if _is_live(path)]
         if sockets:
@@ -54,7 +61,7 @@ def find_control_sockets(directories: list[Path] | None = None) -> list[Path]:
 
 
 def _is_live(path: Path) -> bool:
-    """Whether somebody listens there, or it cannot be known."""
+    """Return True if a program listens at ``path``, or if that cannot be determined."""
     if len(os.fsencode(path)) > MAX_PATH:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -1,6 +1,6 @@
-"""The protocol: its methods and bounds, and the lines that are requests and answers.
+"""The control protocol: methods, bounds, and the lines of requests and answers.
 
-``docs/control-protocol.md`` describes it; a test compares that with the tables here.
+``docs/control-protocol.md`` describes the protocol; a test compares the page with the tables here.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from knet_trio.control.records import (
 )
 
 MAX_REQUEST: Final = 65536
-"""Bytes of a request's line at most, its end included."""
+"""The longest line of a request in bytes, including its end."""
 MAX_ID: Final = 64
-"""Characters of a request's id at most, if it is text."""
+"""The longest id of a request in characters, if the id is text."""
 MAX_AT_ONCE: Final = 8
-"""How many requests of one client are worked on at once; the next is not read before."""
+"""The most requests of one client in progress at once; further ones are not read until then."""
 MAX_CLIENTS: Final = 64
-"""How many clients there are at once."""
+"""The most clients connected at once."""
 STUCK: Final = 10.0
-"""Seconds that a client has not read what was sent to it, after which it may have to make room for
+"""Seconds without reading its answers after which a client may be disconnected to make room for
 another one."""
 
 
@@ -41,12 +41,12 @@ another one."""
 
 @attrs.frozen(kw_only=True)
 class NoParameters:
-    """The parameters of a method that has none."""
+    """The parameters of a method without parameters."""
 
 
 @attrs.frozen(kw_only=True)
 class TargetParameters:
-    """The parameters of a method that is about the handle, a host or a link.
+    """The parameters of a method for the handle, a host or a link.
 
     Attributes:
         host: The id or the name of a host, null for the handle.
@@ -59,7 +59,7 @@ class TargetParameters:
 
 @attrs.frozen(kw_only=True)
 class LinkParameters:
-    """The parameters of a method that is about a link.
+    """The parameters of a method for a link.
 
     Attributes:
         host: The id or the name of a host.
@@ -75,7 +75,7 @@ class EventParameters:
     """The parameters of ``events``.
 
     Attributes:
-        on: Whether events are sent from now on; true if it is left out.
+        on: True to send events from now on, false to stop; true if left out.
     """
 
     on: bool = True
@@ -86,7 +86,7 @@ class SetParameters:
     """The parameters of ``set``.
 
     Attributes:
-        name: What is set; the table of settings has the names.
+        name: The name of the setting, from the table of settings.
         value: The new value.
         host: The id or the name of a host, null for a setting of the handle.
         link: The id of a link of that host, null for a setting of the host.
@@ -105,8 +105,9 @@ class PingParameters:
     Attributes:
         host: The id or the name of a host.
         link: The id of a link of that host, null for all of them.
-        count: How many pings over each, 1 to 1000.
-        interval: Seconds from one to the next, 0.01 to 3600; they do not wait for the pongs.
+        count: The number of pings over each link, 1 to 1000.
+        interval: Seconds between two pings, 0.01 to 3600. A ping does not wait for the pong of the
+            previous one.
     """
 
     host: int | str
@@ -120,7 +121,7 @@ class ObserveParameters:
     """The parameters of ``observe``.
 
     Attributes:
-        seconds: For how long, 0.1 to 60.
+        seconds: How long to observe, in seconds, 0.1 to 60.
     """
 
     seconds: float
@@ -128,12 +129,12 @@ class ObserveParameters:
 
 @attrs.frozen
 class Method:
-    """What can be asked for.
+    """A method of the protocol.
 
     Attributes:
-        parameters: Their record, None for any object, which is handed on as it is.
-        result: The records of what it answers; none for a value that is up to the program.
-        summary: What it does, as the documentation has it.
+        parameters: The record of the parameters, None for any object, passed on unchanged.
+        result: The records that may be the result; empty for a value defined by the program.
+        summary: A description for the documentation.
     """
 
     parameters: type | None
@@ -145,68 +146,64 @@ METHODS: Final[dict[str, Method]] = {
     "status": Method(
         NoParameters,
         (HandleReport,),
-        "The state of the handle, its hosts and their links. With many links it is read piece by"
-        " piece, so each link says when.",
+        "Return the state of the handle, its hosts and their links. The state of many links is read"
+        " in parts, so each link has the time of its own report.",
     ),
     "metrics": Method(
         NoParameters,
         (HandleMetrics,),
-        "What can be measured of the handle, its hosts and their links: all counters at once. It is"
-        " read piece by piece too.",
+        "Return the metrics of the handle, its hosts and their links: all counters at once, read in"
+        " parts like `status`.",
     ),
     "statistics": Method(
         TargetParameters,
         (HandleStatistics, LinkStatistics),
-        "The counters of the handle, or with `host` and `link` those of a link. The members are the"
-        " fields of the library's records.",
+        "Return the counters of the handle, or with `host` and `link` those of a link. The members"
+        " are the fields of the library's records.",
     ),
     "explain": Method(
         TargetParameters,
         (Explanation,),
-        "Why the handle, a host or a link is as it is, what was dropped, and what to do about it.",
+        "Return an explanation of the state of the handle, a host or a link, what was dropped, and"
+        " what to do about it.",
     ),
     "history": Method(
-        LinkParameters, (LinkHistory,), "When a link went up and down last, and why."
+        LinkParameters, (LinkHistory,), "Return when a link last went up and down, and why."
     ),
     "events": Method(
         EventParameters,
         (),
-        "Send each event from now on as it happens, or with `on` false none any more. The result is"
-        " null.",
+        "Start sending events as they happen, or with `on` false stop. The result is null.",
     ),
     "set": Method(
         SetParameters,
         (),
-        "Change a setting. The result is its value now; the error is the library's own.",
+        "Change a setting. The result is the new value; the error is the library's own.",
     ),
     "ping": Method(
         PingParameters,
         (HostPing,),
-        "Send a ping or several over one link of a host or all of them, beside those of the"
+        "Send one or more pings over one link or all links of a host, in addition to those of the"
         " heartbeat, and wait for the pongs.",
     ),
     "diagnose": Method(
         TargetParameters,
         (HandleDiagnosis, LinkDiagnosis),
-        "What may be wrong with the handle, or with `host` and `link` with a link. The members are"
-        " the fields of the library's records.",
+        "Return possible faults of the handle, or with `host` and `link` those of a link. The"
+        " members are the fields of the library's records.",
     ),
     "discover_mtu": Method(
         LinkParameters,
         (PathReport,),
-        "Search the path MTU of a link now, and wait for the result: up to some seconds.",
+        "Search for the path MTU of a link now, and wait for the result: up to some seconds.",
     ),
     "observe": Method(
         ObserveParameters,
         (LoopReport,),
-        "Look for some seconds how late the event loop of the program comes round.",
+        "Measure for some seconds how late the event loop of the program runs.",
     ),
-    "rekey": Method(
-        None, (), "What the program does to change the key of the cluster, if it offers that."
-    ),
-    "reload": Method(
-        None, (), "What the program does to read its configuration again, if it offers that."
-    ),
+    "rekey": Method(None, (), "Change the key of the cluster, if the program offers that."),
+    "reload": Method(None, (), "Read the configuration again, if the program offers that."),
 }
 
 
@@ -214,11 +211,11 @@ METHODS: Final[dict[str, Method]] = {
 
 
 class RequestRefusedError(Exception):
-    """A request is answered with an error.
+    """A request that is answered with an error.
 
     Attributes:
-        code: Why, for programs.
-        message: Why, in words.
+        code: The error, for programs.
+        message: What is wrong and what to do, for people.
     """
 
     def __init__(self, code: ErrorCode, message: str) -> None:
@@ -229,12 +226,12 @@ class RequestRefusedError(Exception):
 
 @attrs.frozen
 class ControlRequest:
-    """A line that a client sent.
+    """A request of a client.
 
     Attributes:
-        request_id: What its answer says as well, chosen by the client.
+        request_id: The id chosen by the client, repeated in the answer.
         method: The name of the method.
-        parameters: Those that were given.
+        parameters: The parameters, by name.
     """
 
     request_id: int | str
@@ -246,12 +243,12 @@ def parse_request(line: bytes) -> ControlRequest:
     """Return the request in a line.
 
     Raises:
-        RequestRefusedError: There is none in it.
+        RequestRefusedError: The line is not a request.
     """
     try:
         value = load(line)
     except MisfitError as error:
-        raise _bad_line(f"the line is no JSON: {error}") from None
+        raise _bad_line(f"the line is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise _bad_line('a request is an object, such as {"id": 1, "method": "status"}')
     request_id, method = value.get("id"), value.get("method")
@@ -294,7 +291,7 @@ def read_parameters(method: Method, request: ControlRequest) -> Any:
     """Return the record of a request's parameters.
 
     Raises:
-        RequestRefusedError: One is missing or of another type.
+        RequestRefusedError: A parameter is missing or of another type.
     """
     kind: Any = method.parameters
     try:
@@ -324,7 +321,7 @@ def answer_line(request_id: int | str, result: object) -> str:
 
 
 def answer_head(request_id: int | str) -> str:
-    """Return how a line begins that answers a request; the result follows, and ``}``."""
+    """Return the beginning of the line that answers a request; the result and ``}`` follow."""
     return f'{{"id":{dump(request_id)},"result":'
 
 
@@ -332,8 +329,8 @@ def error_line(request_id: int | str | None, error: RequestRefusedError) -> str:
     """Return the line that answers a request with an error.
 
     Args:
-        request_id: None if the line was no request.
-        error: Why.
+        request_id: The id of the request, None if the line was not a request.
+        error: The error.
     """
     reason = {"code": error.code.value, "message": error.message}
     return dump({"id": request_id, "error": reason}) + "\n"
@@ -347,5 +344,5 @@ def event_line(kind: str, event: object) -> str:
 
 
 def result_types(method: Method) -> str:
-    """Return what a method answers, in words."""
+    """Return the types of a method's result, in words."""
     return " or ".join(describe_type(kind) for kind in method.result) or "any value"

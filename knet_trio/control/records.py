@@ -1,6 +1,6 @@
-"""What goes over the control socket, as records. ``codec`` makes JSON of them, and them of JSON.
+"""The records that are sent over the control socket; ``codec`` converts them to JSON and back.
 
-Statistics are those of the library, ``HandleStatistics`` and ``LinkStatistics``.
+Statistics are the library's own records, ``HandleStatistics`` and ``LinkStatistics``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Hello:
     Attributes:
         knet_trio_control: The version of the protocol.
         package: The release of knet_trio.
-        host_id: The host that the handle is of.
-        pid: The id of the server's process.
-        methods: The methods that it answers.
+        host_id: The id of the handle's own host.
+        pid: The process id of the server.
+        methods: The methods that the server answers.
     """
 
     knet_trio_control: int
@@ -33,45 +33,46 @@ class Hello:
 
 @attrs.frozen(kw_only=True)
 class LinkReport:
-    """The state of a link. ``LinkStatus`` and ``LinkConfig`` say more of most fields.
+    """The state of a link. ``LinkStatus`` and ``LinkConfig`` describe most fields in more detail.
 
     Attributes:
         link_id: The id of the link, 0 to 7.
-        at: When this was read, on the clock of the server's program, in seconds.
-        transport: The name of its transport: ``udp``, ``sctp`` or ``loopback``.
+        at: The time of this report, on the server's clock, in seconds.
+        transport: The transport: ``udp``, ``sctp`` or ``loopback``.
         src: The local address and port.
         dst: The address and port of the peer, null while a dynamic link has no peer.
-        dynamic: Whether its destination is learnt.
-        enabled: Whether it is in use.
-        connected: Whether it is up.
-        carries_data: Whether messages can go over it.
-        in_use: Whether messages go over it now, by the host's policy; without a copy that is sent
-            while there is doubt about another link.
-        reason: Why it is up or down, in words.
-        since: Since when that holds, on the same clock.
+        dynamic: True if the address of the peer is learnt from its packets.
+        enabled: True if the link may be used.
+        connected: True if the link is up.
+        carries_data: True if messages can be sent over the link.
+        in_use: True if messages are sent over the link now, by the host's policy. Copies that are
+            sent while another link is in doubt do not count.
+        reason: Why the link is up or down, a text for people.
+        since: The time since when ``reason`` holds, on the server's clock, in seconds.
         latency: The average round trip in seconds, 0 before the first pong.
-        latency_p50: The median of the last pings, in seconds.
-        latency_p99: What 99 % of them did not exceed, in seconds.
-        jitter: The mean difference between one and the next, in seconds.
-        loss: The share of the last pings that was lost, 0 to 1.
-        mtu: The user bytes that one packet carries.
-        proto_overhead: The bytes around them on the wire, 0 while that is not known.
-        priority: 0 to 255; the passive policy prefers the highest.
+        latency_p50: The median round trip of the last pings, in seconds; null before the first.
+        latency_p99: The 99th percentile of these round trips, in seconds; null before the first.
+        jitter: The mean difference between two successive round trips, in seconds; null before the
+            second.
+        loss: The share of the last pings that were lost, 0 to 1; null before the first.
+        mtu: The bytes of a message that fit in one packet.
+        proto_overhead: The bytes of a packet on the wire in addition to these, 0 while not known.
+        priority: The priority, 0 to 255. The passive policy uses the link with the highest.
         ping_interval: Seconds between pings.
-        pong_timeout: Seconds without a pong after which it is down.
-        latency_samples: How many round trips ``latency`` is made of.
-        pong_count: After how many pongs one more takes it up.
-        high_priority: Whether its packets are marked for the network.
-        up_count: How often it went up.
-        down_count: How often it went down.
+        pong_timeout: Seconds without a pong after which the link is down.
+        latency_samples: The number of round trips that ``latency`` is calculated from.
+        pong_count: The link comes up with the pong after this many.
+        high_priority: True if the packets of the link are marked with a DSCP.
+        up_count: The number of times the link went up.
+        down_count: The number of times the link went down.
         tx_data_packets: Data packets sent.
         rx_data_packets: Data packets received.
-        tx_data_bytes: Their bytes, sent.
-        rx_data_bytes: Their bytes, received.
+        tx_data_bytes: Bytes of the data packets sent.
+        rx_data_bytes: Bytes of the data packets received.
         tx_total_packets: Packets of all kinds sent.
         rx_total_packets: Packets of all kinds received.
-        tx_total_bytes: Their bytes, sent.
-        rx_total_bytes: Their bytes, received.
+        tx_total_bytes: Bytes of all packets sent.
+        rx_total_bytes: Bytes of all packets received.
         tx_total_errors: Packets that the system refused to send.
     """
 
@@ -117,19 +118,19 @@ class LinkReport:
 class StreamReport:
     """The streams with a host, over one channel.
 
-    The counters begin at zero when either side has started again.
+    The counters start at zero when either side has restarted.
 
     Attributes:
         channel: The channel, 0 to 31.
-        open: How many streams, requests and messages are open or under way.
-        round_trip: The smoothed round trip in seconds, null before the first.
-        window: The congestion window: how many bytes may be on their way.
-        in_flight: How many bytes are on their way.
-        rate: The bytes a second that the window lets through at this round trip, null before the
-            first.
-        arrived_packets: How many packets the host has acknowledged.
-        lost_packets: How many were taken for lost; what was in them was sent again.
-        spurious_losses: How many of these arrived after all.
+        open: Streams, requests and messages that are open or under way.
+        round_trip: The smoothed round trip in seconds, null before the first measurement.
+        window: The congestion window: the most bytes that may be in flight.
+        in_flight: Bytes in flight: sent and neither acknowledged nor lost.
+        rate: The rate that the congestion window allows at this round trip, in bytes per second;
+            null before the first measurement.
+        arrived_packets: Packets that the host has acknowledged.
+        lost_packets: Packets that were declared lost; their contents were retransmitted.
+        spurious_losses: Packets that were declared lost but arrived later.
     """
 
     channel: int
@@ -148,14 +149,14 @@ class HostReport:
     """The state of a host, with its links.
 
     Attributes:
-        host_id: Its id.
-        name: Its name.
-        policy: How its links share its messages: ``passive``, ``active`` or ``round-robin``.
-        reachable: Whether a link to it can carry data.
-        links: Its links, in the order of their ids.
-        streams: The streams with it, for each channel that has some.
-        confirmed: Whether it has answered with the crypto configuration in a slot, by the number
-            of the slot; those of model ``aead`` alone, and none for this host itself.
+        host_id: The id of the host.
+        name: The name of the host.
+        policy: How the links share the messages: ``passive``, ``active`` or ``round-robin``.
+        reachable: True if a link to the host can carry data.
+        links: The links to the host, in the order of their ids.
+        streams: The streams with the host, one record for each channel that has streams.
+        confirmed: For each crypto slot of model ``aead``, by its number: true if the host has
+            answered with that configuration. Empty for the handle's own host.
     """
 
     host_id: int
@@ -172,19 +173,19 @@ class HandleReport:
     """The state of a handle, with its hosts.
 
     Attributes:
-        host_id: The id of the host that it is of.
-        at: When this was read, on the clock of the server's program, in seconds.
-        time: The same as a time of day, in seconds since 1970.
-        data_mtu: The largest message that goes in one packet on every link in use, in bytes.
-        forwarding: Whether messages are sent and received.
-        access_lists: Whether access lists are heeded.
-        allow_clear_traffic: Whether packets without envelope are accepted now.
-        hedge: Whether a second link is used too while there is doubt about the first.
-        dscp: What marks the packets of high-priority links.
-        mtu: The interface MTU to go by, null for path MTU discovery.
+        host_id: The id of the handle's own host.
+        at: The time of this report, on the server's clock, in seconds.
+        time: The time of this report, in seconds since 1970.
+        data_mtu: The largest message that fits in one packet on every link in use, in bytes.
+        forwarding: True if messages are sent and received.
+        access_lists: True if access lists are enforced.
+        allow_clear_traffic: True if packets without envelope are accepted now.
+        hedge: True if messages are also sent over a second link while the first is in doubt.
+        dscp: The DSCP of packets of high-priority links.
+        mtu: The configured interface MTU in bytes, null for path MTU discovery.
         pmtud_interval: Seconds between path MTU searches.
-        reconnect_interval: Seconds from one attempt to connect to the next, of links over SCTP.
-        drops: How many packets or messages were dropped, by cause; causes without any are left out.
+        reconnect_interval: Seconds between two attempts to connect, for links over SCTP.
+        drops: Packets or messages dropped, by cause; causes with none are left out.
         hosts: The hosts, in the order of their ids.
     """
 
@@ -206,15 +207,15 @@ class HandleReport:
 
 @attrs.frozen(kw_only=True)
 class LinkMetrics:
-    """What can be measured of a link.
+    """The metrics of a link.
 
     Attributes:
         link_id: The id of the link, 0 to 7.
-        enabled: Whether it is in use.
-        connected: Whether it is up.
-        mtu: The user bytes that one packet carries.
-        loss: The share of the last pings that was lost, 0 to 1.
-        stats: Its counters.
+        enabled: True if the link may be used.
+        connected: True if the link is up.
+        mtu: The bytes of a message that fit in one packet.
+        loss: The share of the last pings that were lost, 0 to 1; null before the first.
+        stats: The counters of the link.
     """
 
     link_id: int
@@ -227,16 +228,16 @@ class LinkMetrics:
 
 @attrs.frozen(kw_only=True)
 class HostMetrics:
-    """What can be measured of a host, with its links.
+    """The metrics of a host, with its links.
 
     Attributes:
-        host_id: Its id.
-        name: Its name.
-        reachable: Whether a link to it can carry data.
-        links: Its links, in the order of their ids.
-        streams: The streams with it, for each channel that has some.
-        confirmed: Whether it has answered with the crypto configuration in a slot, by the number
-            of the slot; those of model ``aead`` alone, and none for this host itself.
+        host_id: The id of the host.
+        name: The name of the host.
+        reachable: True if a link to the host can carry data.
+        links: The links to the host, in the order of their ids.
+        streams: The streams with the host, one record for each channel that has streams.
+        confirmed: For each crypto slot of model ``aead``, by its number: true if the host has
+            answered with that configuration. Empty for the handle's own host.
     """
 
     host_id: int
@@ -249,15 +250,15 @@ class HostMetrics:
 
 @attrs.frozen(kw_only=True)
 class HandleMetrics:
-    """What can be measured of a handle, with its hosts.
+    """The metrics of a handle, with its hosts.
 
     Attributes:
-        host_id: The id of the host that it is of.
-        time: When this was read, in seconds since 1970.
-        latency_bounds: What the numbers in ``latency_buckets`` of the links' counters are of: the
-            longest round trip of each but the last, in seconds.
-        drops: How many packets or messages were dropped, by cause, also those without any.
-        channel_queues: How many messages wait in each open channel, by its number.
+        host_id: The id of the handle's own host.
+        time: The time of this report, in seconds since 1970.
+        latency_bounds: The upper bounds of ``latency_buckets`` in the links' counters: the longest
+            round trip of each bucket but the last, in seconds.
+        drops: Packets or messages dropped, by cause, including causes with none.
+        channel_queues: Messages waiting in each open channel, by its number.
         hosts: The hosts, in the order of their ids.
     """
 
@@ -271,13 +272,13 @@ class HandleMetrics:
 
 @attrs.frozen(kw_only=True)
 class LinkChange:
-    """A time that a link went up or down.
+    """A change of a link to up or down.
 
     Attributes:
-        at: When, on the clock of the server's program, in seconds.
-        time: The same as a time of day, in seconds since 1970.
-        connected: Whether it went up.
-        reason: Why, in words.
+        at: The time of the change, on the server's clock, in seconds.
+        time: The time of the change, in seconds since 1970.
+        connected: True if the link went up.
+        reason: Why the link went up or down, a text for people.
     """
 
     at: float
@@ -288,10 +289,10 @@ class LinkChange:
 
 @attrs.frozen(kw_only=True)
 class LinkHistory:
-    """The last times that a link went up or down.
+    """The latest changes of a link to up or down.
 
     Attributes:
-        changes: Up to 32, the latest last.
+        changes: Up to 32 changes, the latest last.
     """
 
     changes: tuple[LinkChange, ...]
@@ -299,10 +300,10 @@ class LinkHistory:
 
 @attrs.frozen(kw_only=True)
 class Explanation:
-    """Why something is as it is.
+    """An explanation of the state of a handle, a host or a link.
 
     Attributes:
-        text: Some lines.
+        text: One or more lines for people.
     """
 
     text: str
@@ -310,17 +311,17 @@ class Explanation:
 
 @attrs.frozen(kw_only=True)
 class LinkPing:
-    """What became of a ping, or of several.
+    """The results of one or more pings over a link.
 
     Attributes:
-        link_id: The link that it went over.
-        sent: How many there were.
-        answered: How many of them were answered in time.
-        seconds: The round trip, of several the mean; null for none.
-        slowest: The longest of them, null for none.
-        connected: Whether the link is up.
-        in_use: Whether messages go over it now.
-        reason: Why it is up or down, in words.
+        link_id: The id of the link.
+        sent: The number of pings sent.
+        answered: The number of pings answered in time.
+        seconds: The mean round trip in seconds, null if no ping was answered.
+        slowest: The longest round trip in seconds, null if no ping was answered.
+        connected: True if the link is up.
+        in_use: True if messages are sent over the link now.
+        reason: Why the link is up or down, a text for people.
     """
 
     link_id: int
@@ -335,12 +336,12 @@ class LinkPing:
 
 @attrs.frozen(kw_only=True)
 class HostPing:
-    """What became of a ping over each link of a host.
+    """The results of pings over the links of a host.
 
     Attributes:
         host_id: The id of the host.
-        name: Its name.
-        links: The links that were asked for, in the order of their ids.
+        name: The name of the host.
+        links: The results for each requested link, in the order of their ids.
     """
 
     host_id: int
@@ -350,10 +351,11 @@ class HostPing:
 
 @attrs.frozen(kw_only=True)
 class PathReport:
-    """What a search has found of the path of a link.
+    """The result of a search for the path MTU of a link.
 
     Attributes:
-        mtu: The user bytes that one packet carries; 0 if the link is down, or carries no data.
+        mtu: The bytes of a message that fit in one packet; 0 if the link is down or carries no
+            data.
     """
 
     mtu: int
@@ -361,13 +363,13 @@ class PathReport:
 
 @attrs.frozen(kw_only=True)
 class LoopReport:
-    """How late the event loop of the server's program came round, of the times that were looked at.
+    """How late the event loop of the server ran a task that sleeps for short intervals.
 
     Attributes:
-        seconds: For how long that was.
-        looks: How often it was to come round.
-        late: How many seconds it was late, all times together that it was more than 0.02.
-        longest: How many it was late at most.
+        seconds: How long the loop was observed, in seconds.
+        looks: The number of wake-ups observed.
+        late: The sum of all delays longer than 0.02 seconds, in seconds.
+        longest: The longest delay, in seconds.
     """
 
     seconds: float
@@ -381,12 +383,12 @@ class LinkEvent:
     """A link went up or down.
 
     Attributes:
-        time: When the server heard of it, in seconds since 1970.
-        host_id: The id of its host.
-        host_name: The name of its host; the id, if it is not there any more.
+        time: The time of the event, in seconds since 1970.
+        host_id: The id of the host.
+        host_name: The name of the host; the id, if the host was removed.
         link_id: The id of the link.
-        connected: Whether it is up now.
-        reason: Why, in words.
+        connected: True if the link is up now.
+        reason: Why the link is up or down, a text for people.
     """
 
     time: float
@@ -402,11 +404,12 @@ class HostEvent:
     """A host became reachable or unreachable.
 
     Attributes:
-        time: When the server heard of it, in seconds since 1970.
+        time: The time of the event, in seconds since 1970.
         host_id: The id of the host.
-        host_name: Its name; the id, if it is not there any more.
-        reachable: Whether a link to it can carry data now.
-        reason: Why, in words; empty if that has changed again.
+        host_name: The name of the host; the id, if the host was removed.
+        reachable: True if a link to the host can carry data now.
+        reason: Why the host is reachable or not, a text for people; empty if that has changed again
+            in the meantime.
     """
 
     time: float
@@ -418,11 +421,11 @@ class HostEvent:
 
 @attrs.frozen(kw_only=True)
 class DataMtuEvent:
-    """The largest message that goes in one packet has another size now.
+    """The data MTU changed.
 
     Attributes:
-        time: When the server heard of it, in seconds since 1970.
-        data_mtu: That size, in bytes.
+        time: The time of the event, in seconds since 1970.
+        data_mtu: The largest message that fits in one packet on every link in use, in bytes.
     """
 
     time: float
@@ -431,13 +434,13 @@ class DataMtuEvent:
 
 @attrs.frozen(kw_only=True)
 class ChannelEvent:
-    """The data fd of a channel failed, or came to its end.
+    """The data fd of a channel failed or reached its end.
 
     Attributes:
-        time: When the server heard of it, in seconds since 1970.
+        time: The time of the event, in seconds since 1970.
         channel: The channel, 0 to 31.
-        direction: ``tx`` for what is read from the descriptor, ``rx`` for what is written to it.
-        reason: What the system said, in words.
+        direction: ``tx`` for reading from the descriptor, ``rx`` for writing to it.
+        reason: The error of the system, a text for people.
     """
 
     time: float
@@ -448,11 +451,11 @@ class ChannelEvent:
 
 @attrs.frozen(kw_only=True)
 class MissedEvents:
-    """The reader was too slow, and the oldest events before the next one are gone.
+    """The reader was too slow: the oldest events were dropped before the next one.
 
     Attributes:
-        time: When it was told so, in seconds since 1970.
-        count: How many.
+        time: The time of this notice, in seconds since 1970.
+        count: The number of events dropped.
     """
 
     time: float
@@ -460,7 +463,7 @@ class MissedEvents:
 
 
 ControlEvent = LinkEvent | HostEvent | DataMtuEvent | ChannelEvent | MissedEvents
-"""What ``ControlClient.events`` gives."""
+"""An event that ``ControlClient.events`` returns."""
 
 EVENT_TYPES: Mapping[str, type[ControlEvent]] = {
     "link": LinkEvent,
@@ -469,4 +472,4 @@ EVENT_TYPES: Mapping[str, type[ControlEvent]] = {
     "channel": ChannelEvent,
     "missed": MissedEvents,
 }
-"""The records of events by what their member ``event`` says."""
+"""The records of events, by the value of their member ``event``."""

@@ -1,4 +1,4 @@
-"""The state of a handle, its hosts and links, as records for the wire."""
+"""The state of a handle, its hosts and links, as records."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from knet_trio.control.records import (
 from knet_trio.streams import get_stream_statistics
 
 _LINKS_A_TURN: Final = 4
-"""How many links are looked at before other tasks get their turns, and one host's more: a link
-takes some 0.1 ms."""
+"""Links reported before other tasks may run, not counting the rest of a host: one link takes about
+0.1 ms."""
 
 _LOOK_EVERY: Final = 0.02
-"""Seconds from one look at the event loop to the next."""
+"""Seconds between two wake-ups that observe the event loop."""
 
 _ON_TIME: Final = 0.02
-"""How many seconds late is nothing: any task may take a few milliseconds, on a busy machine more.
-"""
+"""A delay that does not count as late, in seconds: any task may take a few milliseconds, on a busy
+machine more."""
 
 
 def report_handle(handle: Handle) -> HandleReport:
@@ -81,14 +81,14 @@ def report_host(handle: Handle, host: Host) -> HostReport:
 
 
 async def visit_hosts(handle: Handle) -> AsyncGenerator[Host]:
-    """Yield each host of a handle, in the order of their ids; others get their turns meanwhile."""
+    """Yield each host of a handle in the order of their ids, letting other tasks run meanwhile."""
     links = _LINKS_A_TURN
     for host_id in sorted(handle.hosts):
         if links >= _LINKS_A_TURN:
             await trio.lowlevel.checkpoint()
             links = 0
         host = handle.hosts.get(host_id)
-        # It may have been removed meanwhile.
+        # The host may have been removed meanwhile.
         if host is not None:
             links += len(host.links) or 1
             yield host
@@ -173,7 +173,7 @@ def _report_link(link: Link, status: LinkStatus, in_use: bool) -> LinkReport:
 
 
 def measure_handle(handle: Handle) -> HandleMetrics:
-    """Return what can be measured of a handle, without its hosts."""
+    """Return the metrics of a handle, without its hosts."""
     return HandleMetrics(
         host_id=handle.host_id,
         time=time.time(),
@@ -185,7 +185,7 @@ def measure_handle(handle: Handle) -> HandleMetrics:
 
 
 def measure_host(handle: Handle, host: Host) -> HostMetrics:
-    """Return what can be measured of a host and its links."""
+    """Return the metrics of a host and its links."""
     return HostMetrics(
         host_id=host.host_id,
         name=host.name,
@@ -209,8 +209,8 @@ def _measure_link(link: Link) -> LinkMetrics:
 
 
 def report_history(link: Link) -> LinkHistory:
-    """Return when a link went up or down last."""
-    # What the clock of the program says is of use to nobody else.
+    """Return when a link last went up or down."""
+    # The program's own clock means nothing to other processes.
     behind = time.time() - trio.current_time()
     return LinkHistory(
         changes=tuple(
@@ -221,11 +221,11 @@ def report_history(link: Link) -> LinkHistory:
 
 
 def report_pings(host: Host, trips: Mapping[int, Sequence[float | None]]) -> tuple[LinkPing, ...]:
-    """Return what became of pings.
+    """Return the results of pings.
 
     Args:
-        host: To which they were.
-        trips: The round trips in seconds, None for no answer, by the ids of the links. Links that
+        host: The host that was pinged.
+        trips: The round trips by link id, in seconds, None for a ping without answer. Links that
             have been removed since are left out.
     """
     answered = {
@@ -251,9 +251,9 @@ def report_pings(host: Host, trips: Mapping[int, Sequence[float | None]]) -> tup
 
 
 async def observe_loop(seconds: float) -> LoopReport:
-    """Look for so long how late the event loop comes round.
+    """Measure for ``seconds`` how late the event loop wakes this task up.
 
-    Where this runs, other tasks have to be let run as often, so it sees what they take.
+    The task can only run between other tasks, so each delay is the time they took.
     """
     began = due = trio.current_time()
     looks, late, longest = 0, 0.0, 0.0
@@ -271,7 +271,7 @@ async def observe_loop(seconds: float) -> LoopReport:
 
 
 def _links_in_use(host: Host, statuses: Mapping[int, LinkStatus]) -> Iterable[int]:
-    """Return the ids of the links that messages go over, by the policy of the host."""
+    """Return the ids of the links that messages are sent over, by the policy of the host."""
     able = [link_id for link_id, status in statuses.items() if status.carries_data]
     if host.policy is not LinkPolicy.PASSIVE or not able:
         return able

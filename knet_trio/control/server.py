@@ -1,15 +1,16 @@
-"""Serving a handle at a control socket.
+"""The server of a control socket.
 
 ::
 
     serve_control -> watch: the events of the handle, to the queue of each client that wants them
-                  -> a client -> read requests, a few at a time -> answer each in a task of its own
+                  -> a client -> read requests, a few at a time -> answer each in its own task
                               -> push events
-                  -> what the program does for rekey and reload
+                  -> the program's functions for rekey and reload
 
-Whoever is slow waits alone. A client that does not read is sent nothing more, and what it misses
-is counted; its requests are not read while a few are being answered. A status is made as it is
-sent. So a client holds no more than its events, a request's line, and a piece of each answer.
+A slow client delays only itself. A client that does not read is sent nothing more, and the events
+it misses are counted. Further requests are not read while ``MAX_AT_ONCE`` are being answered. A
+status is generated while it is sent. So the memory for a client is bounded by its events, one line
+of a request, and a piece of each answer.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ from knet_trio.control.records import EVENT_TYPES, Hello
 from knet_trio.control.socket_file import open_listener, peer_of
 
 _PIECE: Final = 16384
-# Seconds to tell a client that it is not let in.
+# Seconds to send a client the reason why it is refused.
 _FAREWELL: Final = 1.0
-# Seconds from one look to the next whether a client that sends nothing more has hung up.
+# Seconds between two checks whether a client that has shut down sending has hung up.
 _HANG_UP_PERIOD: Final = 0.5
 _EVENT_NAMES: Final = {kind: name for name, kind in EVENT_TYPES.items()}
 
@@ -66,30 +67,31 @@ async def serve_control(
     rekey: Action | None = None,
     reload: Action | None = None,
 ) -> AsyncGenerator[None]:
-    """Let ``handle`` be looked into from other processes, at a socket, while the block runs.
+    """Serve ``handle`` to other processes at a Unix socket, while the block runs.
 
-    The socket has mode 0600, and only root and the user of this process are let in. One that is
-    there and that nobody listens at is replaced; its directory is made if only that is missing.
+    The socket has mode 0600, and only root and the user of this process may connect. An existing
+    socket that no program listens at is replaced. The directory is created if only the last part of
+    its path is missing.
 
     ::
 
         async with open_handle(1) as handle, serve_control(handle, "/run/my-program/node.sock"):
             ...
 
-    ``rekey`` and ``reload`` are what this program does when it is asked for that. They take the
-    request's parameters and return the result, both as JSON has them; a KnetError, OSError or
-    ValueError that they raise is told to the client, any other error leaves the block. They go on
-    if the client hangs up meanwhile.
+    ``rekey`` and ``reload`` are functions of this program. They take the parameters of the request
+    and return the result, both as JSON. A KnetError, OSError or ValueError that they raise is
+    reported to the client; any other error is raised from the block. They go on if the client hangs
+    up meanwhile.
 
     Args:
         handle: The handle, which should outlive the block.
-        path: Where the socket is, up to 107 bytes.
+        path: The path of the socket, up to 107 bytes.
         rekey: Changes the key of the cluster, None if this program does not offer that.
-        reload: Reads the configuration again, None likewise.
+        reload: Reads the configuration again, None if this program does not offer that.
 
     Raises:
-        ControlSocketError: Another program serves the path, something else is there, or the system
-            refuses.
+        ControlSocketError: Another program serves the path, a file of another type is there, or
+            the system refuses.
     """
     async with open_listener(Path(path)) as listener, trio.open_nursery() as nursery:
         methods = ControlMethods(handle, nursery, {"rekey": rekey, "reload": reload})
@@ -101,7 +103,7 @@ async def serve_control(
 
 
 class _Server:
-    """Lets clients in, and hands the events to them."""
+    """Accepts clients, and passes the events on to them."""
 
     def __init__(self, handle: Handle, methods: ControlMethods) -> None:
         self._handle = handle
@@ -110,7 +112,7 @@ class _Server:
         self._clients: set[_Client] = set()
 
     async def watch(self, task_status: trio.TaskStatus[None]) -> None:
-        """Hand each event to every client that wants it, until the handle ends."""
+        """Pass each event to every client that wants events, until the handle ends."""
         async with self._handle.events() as events:
             task_status.started()
             async for event in events:
@@ -120,7 +122,7 @@ class _Server:
                         queue.put(described)
 
     async def serve(self, listener: trio.SocketListener) -> None:
-        """Let clients in, until cancelled."""
+        """Accept clients until cancelled."""
         async with listener:
             await trio.serve_listeners(self._let_in, [listener])
 
@@ -142,17 +144,16 @@ class _Server:
             try:
                 await _send_all(stream, error_line(None, refusal))
             except trio.BrokenResourceError:
-                # It has gone by itself.
+                # The client has closed the connection itself.
                 await trio.lowlevel.checkpoint()
 
     def _find_refusal(self, stream: trio.SocketStream) -> RequestRefusedError | None:
-        """Return why a client is not let in, None if it is."""
+        """Return the reason to refuse a client, None to accept it."""
         uid, ours = peer_of(stream.socket).uid, os.geteuid()
         if uid not in (0, ours):
             return RequestRefusedError(
                 ErrorCode.NOT_ALLOWED,
-                f"user {uid} may not look into this program: only root and its own user,"
-                f" {ours}, may",
+                f"user {uid} may not connect to this program: run this as root or as user {ours}",
             )
         if len(self._clients) < MAX_CLIENTS:
             return None
@@ -160,9 +161,9 @@ class _Server:
         if trio.current_time() - slowest.sending_since < STUCK:
             return RequestRefusedError(
                 ErrorCode.TOO_MANY_CLIENTS,
-                f"{MAX_CLIENTS} clients are connected, and there can be no more at once",
+                f"{MAX_CLIENTS} clients are connected, the most at once: close one first",
             )
-        # It does not read what it asked for; its place is better used.
+        # The slowest client does not read its answers: it makes room.
         self._clients.discard(slowest)
         slowest.scope.cancel()
         return None
@@ -170,11 +171,11 @@ class _Server:
 
 @attrs.define(eq=False)
 class _Client:
-    """One connection.
+    """The connection of a client.
 
     Attributes:
-        scope: Ends it when it is cancelled.
-        sending_since: Since when it has had something to read, infinite while it has not.
+        scope: Cancelled to end the connection.
+        sending_since: The time since when a line is being sent, infinite while none is.
     """
 
     _handle: Handle
@@ -209,7 +210,7 @@ class _Client:
                 self._queues.discard(self._queue)
 
     async def _read(self, answers: trio.Nursery, pushing: trio.Nursery) -> None:
-        """Read requests until there are no more, and have each answered."""
+        """Read requests until there are no more, and start a task to answer each."""
         reader = LineReader(self._stream, MAX_REQUEST)
         while True:
             try:
@@ -219,7 +220,7 @@ class _Client:
                 request = parse_request(line)
             except LineTooLongError:
                 refusal = RequestRefusedError(
-                    ErrorCode.LINE_TOO_LONG, f"a request has {MAX_REQUEST} bytes at most"
+                    ErrorCode.LINE_TOO_LONG, f"a request may have {MAX_REQUEST} bytes at most"
                 )
                 await self._send(error_line(None, refusal))
                 return
@@ -227,16 +228,16 @@ class _Client:
                 await self._send(error_line(None, refusal))
                 return
             except trio.BrokenResourceError:
-                # It has gone, and takes no answers.
+                # The client is gone and reads no answers.
                 self.scope.cancel()
                 return
             await self._at_once.acquire()
             answers.start_soon(self._answer, request, pushing)
 
     async def _watch_hang_up(self) -> None:
-        """End with a client that takes no answers, as one does that only sends nothing more."""
+        """End the connection when the client has hung up, not only shut down sending."""
         poll = select.poll()
-        # Nothing is asked for, and so only that is told.
+        # With an empty event mask, poll reports only errors and hang-ups.
         poll.register(self._stream.socket, 0)
         while not poll.poll(0):  # noqa: ASYNC110  # Trio waits for no such event
             await trio.sleep(_HANG_UP_PERIOD)
@@ -259,7 +260,7 @@ class _Client:
             self._at_once.release()
 
     async def _stream_answer(self, request: ControlRequest, pieces: AsyncGenerator[str]) -> None:
-        """Send an answer while it is made."""
+        """Send an answer while it is generated."""
         async with aclosing(pieces), self._sending:
             text = answer_head(request.request_id)
             async for piece in pieces:
@@ -285,7 +286,7 @@ class _Client:
             pushing.start_soon(self._push)
 
     async def _push(self) -> None:
-        """Send what comes into the queue, until cancelled."""
+        """Send the events of the queue until cancelled."""
         while True:
             event = await self._queue.take()
             await self._send(event_line(_EVENT_NAMES[type(event)], event))
@@ -302,7 +303,7 @@ class _Client:
             await _send_all(self._stream, text)
         except trio.BrokenResourceError:
             self.scope.cancel()
-            # Here, and nothing more is done for it.
+            # The cancellation of the scope is raised here.
             await trio.lowlevel.checkpoint()
         finally:
             self.sending_since = math.inf

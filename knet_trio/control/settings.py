@@ -1,6 +1,6 @@
-"""What can be set while a handle runs.
+"""The settings that can be changed while a handle runs.
 
-The values go to the library as they are, so what it refuses it refuses in its own words.
+Values are passed to the library unchanged, and its errors are reported unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from knet_trio import (
 from knet_trio.control.codec import Json
 
 Target: TypeAlias = Handle | Host | Link
-"""What has settings."""
+"""An object that has settings."""
 
 
 @attrs.frozen
@@ -30,9 +30,9 @@ class Setting:
     """A setting.
 
     Attributes:
-        of: Whose it is.
-        values: What it takes, as the documentation has it.
-        change: Changes it, and returns its value from then on.
+        of: The type of the object that has the setting.
+        values: The valid values, for the documentation.
+        change: Changes the setting and returns its new value.
     """
 
     of: type[Target]
@@ -41,7 +41,7 @@ class Setting:
 
 
 def _attribute(name: str) -> Callable[[Any, Any], Awaitable[Json]]:
-    """Return what changes an attribute of that name, which takes and gives what is in JSON."""
+    """Return a function that changes an attribute whose values are the same in JSON."""
 
     async def change(target: Any, value: Any) -> Json:
         setattr(target, name, value)
@@ -78,13 +78,13 @@ async def _set_log_level(handle: Handle, value: Any) -> Json:
 async def _set_policy(host: Host, value: Any) -> Json:
     known = {policy.value: policy for policy in LinkPolicy}
     if not isinstance(value, str) or value not in known:
-        raise InvalidArgumentError(f"the policy is one of {', '.join(known)}")
+        raise InvalidArgumentError(f"the policy is not valid: give one of {', '.join(known)}")
     host.policy = known[value]
     return host.policy.value
 
 
 def _timer(name: str) -> Callable[[Link, Any], Awaitable[Json]]:
-    """Return what changes one of the three numbers that are set together."""
+    """Return a function that changes one of the three numbers that are set together."""
 
     async def change(link: Link, value: Any) -> Json:
         config = link.config
@@ -103,17 +103,17 @@ def _timer(name: str) -> Callable[[Link, Any], Awaitable[Json]]:
 
 
 def _members(value: Any) -> dict[str, Any]:
-    """Return the members of an object, none if it is something else."""
+    """Return the members of an object, none if the value is not an object."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _make(kind: Any, what: str, value: Any, needed: str) -> Any:
-    """Return a record of the library's from an object."""
+    """Return a record of the library made from an object."""
     names = [field.name for field in attrs.fields(kind)]
     members = _members(value)
     if needed not in members or not set(members) <= set(names):
         raise InvalidArgumentError(
-            f"{what} is an object with the members {', '.join(names)}, of which {needed} is needed"
+            f"{what} is an object with the members {', '.join(names)}; {needed} is required"
         )
     return kind(**members)
 
@@ -122,7 +122,9 @@ SETTINGS: Final[dict[str, Setting]] = {
     "forwarding": Setting(Handle, "true or false", _set_forwarding),
     "access_lists": Setting(Handle, "true or false", _attribute("access_lists")),
     "allow_clear_traffic": Setting(
-        Handle, "true, false, or null for while no key is in use", _attribute("allow_clear_traffic")
+        Handle,
+        "true, false, or null for true while no key is in use",
+        _attribute("allow_clear_traffic"),
     ),
     "hedge": Setting(Handle, "true or false", _attribute("hedge")),
     "dscp": Setting(Handle, "0 to 63", _attribute("dscp")),

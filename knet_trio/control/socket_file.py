@@ -1,8 +1,8 @@
-"""A socket in the file system: made with a mode, taken over if nobody listens, and removed.
+"""A socket in the file system: created with a mode, replacing an unused one, removed at the end.
 
-Who serves a path holds a lock on its directory while it looks whether somebody listens there and
-puts its own socket in place, so two programs that start at the same time do not take it from each
-other.
+A program that serves a path holds a lock on the directory while it checks whether another program
+listens there and puts its own socket in place. So two programs that start at the same time do not
+remove each other's socket.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from knet_trio.control.errors import ControlSocketError
 MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
 _BACKLOG: Final = 64
-# What fits into the system's structure, without the zero byte at its end.
+# The size of the path in the system's structure, without the zero byte at its end.
 MAX_PATH: Final = 107
-# Seconds to wait for the lock of a directory, which is held for an instant.
+# Seconds to wait for the lock of a directory, which other programs hold only for an instant.
 _LOCK_PATIENCE: Final = 5.0
 _LOCK_PERIOD: Final = 0.01
 _PEER: Final = struct.Struct("3i")
 
 
 class Peer(NamedTuple):
-    """The process at the other end of a socket, as the system knows it.
+    """The process at the other end of a socket, as reported by the system.
 
     Attributes:
         pid: The id of the process.
-        uid: Its effective user when it connected, or listened.
-        gid: Its effective group then.
+        uid: The effective user of the process when it connected or listened.
+        gid: The effective group of the process when it connected or listened.
     """
 
     pid: int
@@ -50,18 +50,18 @@ class Peer(NamedTuple):
 
 
 def peer_of(sock: socket.socket | trio.socket.SocketType) -> Peer:
-    """Return who is at the other end of a connected socket."""
+    """Return the process at the other end of a connected socket."""
     return Peer(*_PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)))
 
 
 def check_path(path: Path, error: type[KnetError] = ControlSocketError) -> str:
-    """Return ``path`` as text if a socket can have it, else raise ``error``."""
+    """Return ``path`` as text if it is short enough for a socket, else raise ``error``."""
     text = str(path)
     size = len(os.fsencode(text))
     if size > MAX_PATH:
         raise error(
-            f"the path {text} has {size} bytes, and a socket's {MAX_PATH} at most: use a shorter"
-            " one",
+            f"the path {text} has {size} bytes, too many for a socket: use one of at most"
+            f" {MAX_PATH} bytes",
             errno=errno.ENAMETOOLONG,
         )
     return text
@@ -69,14 +69,14 @@ def check_path(path: Path, error: type[KnetError] = ControlSocketError) -> str:
 
 @attrs.frozen
 class SocketFile:
-    """What a socket in the file system is to be.
+    """The wanted properties of a socket in the file system.
 
     Attributes:
-        path: Where it is.
-        kind: Its type.
-        mode: Of its file.
-        group: Of its file; None for that of the process.
-        error: What is raised if it cannot be so.
+        path: The path of the socket.
+        kind: The type of the socket.
+        mode: The mode of the file.
+        group: The group of the file; None for that of the process.
+        error: The type of error to raise if the socket cannot be served.
     """
 
     path: Path
@@ -86,17 +86,18 @@ class SocketFile:
     error: type[KnetError] = ControlSocketError
 
     def refused(self, error: OSError) -> KnetError:
-        """Return the error for what the system said."""
+        """Return the error to raise for an error of the system."""
         number = error.errno or 0
         return self.error(f"cannot serve {self.path}: {os.strerror(number)}", errno=number)
 
 
 @asynccontextmanager
 async def open_listener(path: Path) -> AsyncGenerator[trio.SocketListener]:
-    """Listen at ``path`` for this user's programs, and remove it when the block is left.
+    """Listen at ``path`` for this user's programs, and remove the socket when the block is left.
 
     Raises:
-        ControlSocketError: Somebody listens there, something else is there, or the system refuses.
+        ControlSocketError: Another program listens there, a file of another type is there, or the
+            system refuses.
     """
     async with open_socket_file(SocketFile(path)) as sock:
         yield trio.SocketListener(trio.socket.from_stdlib_socket(sock))
@@ -106,11 +107,11 @@ async def open_listener(path: Path) -> AsyncGenerator[trio.SocketListener]:
 async def open_socket_file(wanted: SocketFile) -> AsyncGenerator[socket.socket]:
     """Listen with a socket in the file system, which is removed when the block is left.
 
-    The directory is made, for its owner alone, if only that is missing.
+    The directory is created, with mode 0700, if only the last part of its path is missing.
 
     Raises:
-        KnetError: That of ``wanted``: somebody listens there, something else is there, or the
-            system refuses.
+        KnetError: Of the type ``wanted.error``: another program listens there, a file of another
+            type is there, or the system refuses.
     """
     wanted = attrs.evolve(wanted, path=_from_root(wanted.path))
     text = check_path(wanted.path, wanted.error)
@@ -134,7 +135,7 @@ async def open_socket_file(wanted: SocketFile) -> AsyncGenerator[socket.socket]:
 
 
 def _from_root(path: Path) -> Path:
-    """Return the path that stays the same if the working directory changes."""
+    """Return the absolute path, which stays valid if the working directory changes."""
     return path.absolute()
 
 
@@ -153,8 +154,8 @@ async def _lock(directory: int, wanted: SocketFile) -> None:
         except BlockingIOError:
             if trio.current_time() >= deadline:
                 raise wanted.error(
-                    f"the directory of {wanted.path} has been locked for {_LOCK_PATIENCE:g} s: is"
-                    " another program stuck that serves a socket there?",
+                    f"the directory of {wanted.path} has been locked for {_LOCK_PATIENCE:g} s:"
+                    " check whether another program that serves a socket there is stuck",
                     errno=errno.EBUSY,
                 ) from None
             await trio.sleep(_LOCK_PERIOD)
@@ -163,13 +164,13 @@ async def _lock(directory: int, wanted: SocketFile) -> None:
 
 
 def _listen(wanted: SocketFile, text: str) -> tuple[socket.socket, os.stat_result]:
-    """Return the socket, and what its file is."""
+    """Return the socket and the identity of its file."""
     made: os.stat_result | None = None
     sock = socket.socket(socket.AF_UNIX, wanted.kind)
     try:
         sock.setblocking(False)
-        # The file gets the mode that the socket has, so nobody else can connect before it has the
-        # one that is wanted.
+        # The file inherits this mode from the socket, so no other user can connect before the file
+        # has its final mode.
         os.fchmod(sock.fileno(), MODE)
         try:
             sock.bind(text)
@@ -200,18 +201,18 @@ def _give_group(wanted: SocketFile, text: str, group: int) -> None:
     except OSError as error:
         number = error.errno or 0
         raise wanted.error(
-            f"cannot give {wanted.path} the group {group}: {os.strerror(number)}; the user of this"
-            " program has to be in that group, and a service may need more: see docs/running.md",
+            f"cannot give {wanted.path} the group {group}: {os.strerror(number)}: add the user of"
+            " this program to that group; for a service see docs/running.md",
             errno=number,
         ) from None
 
 
 def _make_room(wanted: SocketFile, text: str) -> None:
-    """Remove a socket that nobody listens at."""
+    """Remove a socket that no program listens at, else raise."""
     path = wanted.path
     if not stat.S_ISSOCK(os.lstat(text).st_mode):
         raise wanted.error(
-            f"{path} is there, and is no socket: remove it, or use another path",
+            f"{path} exists and is not a socket: remove it, or use another path",
             errno=errno.EEXIST,
         )
     with socket.socket(socket.AF_UNIX, wanted.kind) as probe:
@@ -223,19 +224,20 @@ def _make_room(wanted: SocketFile, text: str) -> None:
             os.unlink(text)
             return
         except OSError as error:
-            # So many wait to be let in that there is no room for one more; or it is of another
+            # EAGAIN: the backlog of its listener is full. EPROTOTYPE: the socket is of another
             # type.
             if error.errno not in (errno.EAGAIN, errno.EPROTOTYPE):
                 raise
             by = "another program"
     raise wanted.error(
-        f"{by} serves {path}: is this host running already? If not, use another path",
+        f"{by} already serves {path}: check whether this host is running already, or use another"
+        " path",
         errno=errno.EADDRINUSE,
     )
 
 
 def _remove(text: str, made: os.stat_result) -> None:
-    """Remove our own socket, and no other that is there instead."""
+    """Remove our own socket, but not another one that has replaced it."""
     try:
         there = os.lstat(text)
     except FileNotFoundError:

@@ -44,10 +44,10 @@ async def open_liar(path: Path, script: Script) -> AsyncGenerator[None]:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("missing", "there is no such socket: does the program run"),
-        ("stale", "nobody listens there: the program that made it has ended"),
-        ("x" * 200, "use a shorter one"),
-        (".", "it is no socket"),
+        ("missing", "there is no such socket: check that the program runs"),
+        ("stale", "no program listens there: the one that made the socket has ended"),
+        ("x" * 200, "too many for a socket"),
+        (".", "it is not a socket"),
     ],
     ids=["missing", "stale", "long", "directory"],
 )
@@ -66,7 +66,7 @@ async def test_nobody_to_talk_to(tmp_path: Path, kind: str, said: str) -> None:
         ({**HELLO, "knet_trio_control": 2}, "speaks version 2 of the control protocol"),
         ({"hello": "you"}, "speaks no version of"),
         ([], "speaks no version of"),
-        (b"220 mail", "is no knet_trio program"),
+        (b"220 mail", "does not speak the control protocol"),
         ({"knet_trio_control": 1}, "package is missing"),
     ],
     ids=str,
@@ -86,7 +86,7 @@ async def test_somebody_who_says_nothing(tmp_path: Path) -> None:
         await trio.lowlevel.checkpoint()
 
     async with open_liar(tmp_path / "a", script):
-        with pytest.raises(ControlSocketError, match="hung up without a word"):
+        with pytest.raises(ControlSocketError, match="closed the connection at once"):
             async with connect_control(tmp_path / "a"):
                 pytest.fail("it was connected")
 
@@ -94,9 +94,9 @@ async def test_somebody_who_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b"nonsense", "sent no JSON"),
-        (b"[]", "no object"),
-        (b'{"event": "link"}', "sent no LinkEvent: time is missing"),
+        (b"nonsense", "sent invalid JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"event": "link"}', "sent an invalid LinkEvent: time is missing"),
         (b'{"id": null, "error": {"code": "x", "message": "because"}}', "because"),
         (None, "the program has closed the connection"),
     ],
@@ -171,7 +171,7 @@ async def test_an_answer_of_another_kind_is_an_error(tmp_path: Path) -> None:
         await server.receive()
 
     async with open_liar(tmp_path / "a", script), connect_control(tmp_path / "a") as client:
-        with pytest.raises(ControlProtocolError, match="sent no Explanation: text is missing"):
+        with pytest.raises(ControlProtocolError, match="sent an invalid Explanation: text is missing"):
             await client.explain()
 
 

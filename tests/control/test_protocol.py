@@ -55,7 +55,7 @@ def test_a_request() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b"hello", "no JSON"),
+        (b"hello", "not JSON"),
         (b"[]", "a request is an object"),
         (b'{"method": "status"}', "a member id"),
         (b'{"id": true, "method": "status"}', "a member id"),

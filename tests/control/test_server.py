@@ -159,7 +159,7 @@ async def test_explanations_are_the_library_s(tmp_path: Path) -> None:
         assert await client.explain() == served.handle.explain()
         assert await client.explain(1) == served.handle.hosts[1].explain()
         assert await client.explain("me", 0) == served.link.explain()
-        assert "name the host too" in (await refusal(client.explain(link=0))).reason
+        assert "give the host too" in (await refusal(client.explain(link=0))).reason
 
 
 async def test_history(tmp_path: Path) -> None:
@@ -294,11 +294,20 @@ def described(served: Served) -> tuple[object, ...]:
 async def test_a_setting_belongs_to_something(tmp_path: Path) -> None:
     async with open_client(tmp_path) as (_, client):
         for call, said in (
-            (client.set("priority", 1), "a handle has no setting 'priority': there are forwarding"),
-            (client.set("mtu", 1, host=1), "a host has no setting 'mtu': there are name, policy"),
-            (client.set("x", 1, host=1, link=0), "a link has no setting 'x': there are enabled"),
+            (
+                client.set("priority", 1),
+                "no setting 'priority': its settings are forwarding",
+            ),
+            (
+                client.set("mtu", 1, host=1),
+                "a host has no setting 'mtu': its settings are name",
+            ),
+            (
+                client.set("x", 1, host=1, link=0),
+                "no setting 'x': its settings are enabled",
+            ),
             (client.set("compress", "lz4"), "compress is an object"),
-            (client.set("compress", {"level": 1}), "of which model is needed"),
+            (client.set("compress", {"level": 1}), "model is required"),
             (client.set("compress", {"model": "lz4", "l": 1}), "model, level, threshold"),
             (client.set("log_level", {"level": "debug"}), "subsystem and level"),
         ):
@@ -313,7 +322,7 @@ async def test_without_callbacks_it_says_so(tmp_path: Path) -> None:
         for name, call in (("rekey", client.rekey()), ("reload", client.reload())):
             error = await refusal(call)
             assert error.code == "not_served"
-            assert f"it gave serve_control no {name}=" in error.reason
+            assert f"its call of serve_control has no {name}=" in error.reason
             assert name not in client.hello.methods
 
 
@@ -398,7 +407,7 @@ async def test_a_slow_answer_holds_up_no_other(tmp_path: Path) -> None:
 
 async def test_who_serves_twice_at_one_path_is_told(tmp_path: Path) -> None:
     async with open_served(tmp_path) as served:
-        with pytest.raises(Exception, match="is this host running already") as caught:
+        with pytest.raises(Exception, match="whether this host is running already") as caught:
             async with serve_control(served.handle, served.path):
                 pytest.fail("it was served")
         assert type(caught.value).__name__ == "ControlSocketError"

@@ -74,7 +74,7 @@ async def test_one_that_nobody_listens_at_is_replaced(tmp_path: Path) -> None:
 async def test_one_that_somebody_listens_at_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     async with open_listener(path):
-        with pytest.raises(ControlSocketError, match=f"process {os.getpid()} serves") as caught:
+        with pytest.raises(ControlSocketError, match=f"process {os.getpid()} already serves") as caught:
             async with open_listener(path):
                 pytest.fail("it was opened")
         assert caught.value.errno == errno.EADDRINUSE
@@ -87,7 +87,7 @@ async def test_one_whose_program_is_busy_is_left_alone(tmp_path: Path) -> None:
         busy.bind(str(path))
         busy.listen(0)
         waiting.connect(str(path))
-        with pytest.raises(ControlSocketError, match="another program serves"):
+        with pytest.raises(ControlSocketError, match="another program already serves"):
             async with open_listener(path):
                 pytest.fail("it was opened")
 
@@ -102,7 +102,7 @@ async def test_what_is_no_socket_is_left_alone(tmp_path: Path, kind: str) -> Non
     else:
         stale(tmp_path / "other")
         path.symlink_to("other")
-    with pytest.raises(ControlSocketError, match="is no socket"):
+    with pytest.raises(ControlSocketError, match="is not a socket"):
         async with open_listener(path):
             pytest.fail("it was opened")
     assert path.exists()
@@ -110,7 +110,7 @@ async def test_what_is_no_socket_is_left_alone(tmp_path: Path, kind: str) -> Non
 
 async def test_a_path_that_is_too_long_is_named(tmp_path: Path) -> None:
     path = tmp_path / ("x" * MAX_PATH)
-    with pytest.raises(ControlSocketError, match="use a shorter one") as caught:
+    with pytest.raises(ControlSocketError, match="too many for a socket") as caught:
         async with open_listener(path):
             pytest.fail("it was opened")
     assert caught.value.errno == errno.ENAMETOOLONG

@@ -87,7 +87,7 @@ async def test_where_the_mode_does_not_the_server_does(directory: Path) -> None:
         served.path.chmod(0o666)
         said = await ask_as(NOBODY, served.path)
         assert '"code":"not_allowed"' in said
-        assert "user 65534 may not look into this program: only root and its own user, 0," in said
+        assert "user 65534 may not connect to this program: run this as root or as user 0" in said
         # Neither what it is, nor any answer.
         assert "knet_trio_control" not in said
         assert "result" not in said
@@ -111,7 +111,7 @@ async def test_its_own_user_and_root_get_in(directory: Path) -> None:
             async with connect_control(path) as client:
                 assert (await client.status()).host_id == 1
             path.chmod(0o666)
-            assert "user 65533 may not look" in await ask_as(65533, path)
+            assert "user 65533 may not connect" in await ask_as(65533, path)
             await process.stdin.aclose()
             assert await process.wait() == 0
     finally:
@@ -140,4 +140,4 @@ async def test_another_user_s_client_is_told_what_to_be(directory: Path) -> None
         done = await trio.run_process(
             [sys.executable, "-c", program, str(served.path)], capture_stdout=True
         )
-        assert b"it is another user's: be that user, or root" in done.stdout
+        assert b"it belongs to another user: run this as that user or as root" in done.stdout

@@ -71,7 +71,7 @@ def test_the_control_socket_is_in_use(lab: Lab, capfd: pytest.CaptureFixture[str
         other.bind(str(lab.control(1)))
         other.listen()
         status, said = mistake(capfd, lab.path, "--host", "alpha")
-    assert f"serves {lab.control(1)}: is this host running already?" in said
+    assert f"serves {lab.control(1)}: check whether this host is running already" in said
     assert status == 3
     # What was open before that is gone.
     assert not lab.channel(1).exists()
