@@ -1,7 +1,7 @@
-"""One file for all hosts of a cluster: read, checked, and run.
+"""Cluster files: one file for all hosts of a cluster, read, checked and run.
 
-``open_cluster`` is where to begin. ``docs/cluster-file.md`` has the keys of the file, and what is
-read of a ``corosync.conf``.
+Begin with ``open_cluster``. ``docs/cluster-file.md`` describes the keys of the file, and the keys
+of a ``corosync.conf`` that are used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""corosync.conf(5) with its authkey as a cluster file.
+"""Conversion of a corosync.conf(5) and its authkey to a cluster file.
 
-What is said here of defaults is what the manual page says; where it is silent, what corosync 3.1
-does.
+The defaults are those of the manual page, and where it names none, those of corosync 3.1.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ _FAMILIES: Final = {
     "ipv4-6": (socket.AF_INET, socket.AF_INET6),
     "ipv6-4": (socket.AF_INET6, socket.AF_INET),
 }
-# Python reads no integer of thousands of digits.
+# Python refuses to read an integer of thousands of digits.
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,100}")
 _U32: Final = 2**32 - 1
 _NODE_NAMES: Final[dict[str | int, str]] = {
@@ -69,7 +68,7 @@ _NODE_NAMES: Final[dict[str | int, str]] = {
 
 
 def read_corosync(text: str, path: Path) -> tuple[Cluster | None, list[Mistake]]:
-    """Return what ``text`` says, or None and its mistakes."""
+    """Return the cluster that ``text`` describes, or None and the mistakes."""
     notes = Notes()
     root = parse_corosync(text.replace("\r\n", "\n"), notes)
     mistakes = notes.sorted()
@@ -82,7 +81,7 @@ def read_corosync(text: str, path: Path) -> tuple[Cluster | None, list[Mistake]]
 
 
 class _CorosyncReader:
-    """Reads the sections of one file. What is wrong is noted, and reading goes on."""
+    """A reader of the sections of one file, which notes mistakes and goes on."""
 
     def __init__(self, root: Section, path: Path) -> None:
         self._root = root
@@ -94,7 +93,7 @@ class _CorosyncReader:
         self._key_change: KeyChange | None = None
 
     def read(self) -> Cluster:
-        """Return what could be read."""
+        """Return the cluster, as far as it could be read."""
         self._warn_of_unknown_keys()
         self._check_totem()
         interfaces = self._read_interfaces()
@@ -163,7 +162,7 @@ class _CorosyncReader:
         if entry.value in known:
             return entry.value
         self.notes(
-            f"there is no {key} {shown(entry.value)}; {suggest(entry.value, known)}",
+            f"{shown(entry.value)} is not a {key}: {suggest(entry.value, known)}",
             entry.place,
             f"{section.name}.{key}",
         )
@@ -173,7 +172,7 @@ class _CorosyncReader:
         return self._choice(section, key, ("yes", "no"), "yes" if default else "no") == "yes"
 
     def _check(self, entry: Entry, check: Any, *arguments: Any) -> Any:
-        """Return what ``check`` returns; None, and a mistake, if it raises."""
+        """Return the result of ``check``; note a mistake and return None if it raises."""
         try:
             return check(*arguments)
         except (KnetError, ValueError) as error:
@@ -184,7 +183,7 @@ class _CorosyncReader:
 
     def _warn_of_unknown_keys(self) -> None:
         for entry in self._root.entries:
-            self._warnings("it is in no section, and is ignored", entry.place, entry.key)
+            self._warnings("this key is outside any section: it is ignored", entry.place, entry.key)
         for section in self._root.sections:
             self._warn_of_section(section, SECTIONS)
             self._warn_of_keys(section, section.name)
@@ -197,7 +196,7 @@ class _CorosyncReader:
         if section.name not in known:
             where = f" in {around}" if around else ""
             self._warnings(
-                f"corosync knows no section {shown(section.name)}{where}, and ignores it;"
+                f"{shown(section.name)} is not a section of corosync{where}, and is ignored:"
                 f" {suggest(section.name, known)}",
                 section.place,
             )
@@ -209,7 +208,7 @@ class _CorosyncReader:
         for entry in section.entries:
             if entry.key not in known:
                 self._warnings(
-                    "corosync knows no such key, and ignores it;"
+                    "this is not a key of corosync, and is ignored:"
                     f" {suggest(entry.key, sorted(known))}",
                     entry.place,
                     f"{name}.{entry.key}",
@@ -219,22 +218,22 @@ class _CorosyncReader:
         totem = self._totem
         version = totem.find("version")
         if version is None:
-            self.notes("version: 2 is missing in totem { }", totem.place, "totem")
+            self.notes("add version: 2 to totem { }", totem.place, "totem")
         elif version.value != "2":
             self.notes(
-                f"{shown(version.value)} is not 2, the only version", version.place, "totem.version"
+                f"{shown(version.value)} is not a version: write 2", version.place, "totem.version"
             )
         transport = totem.find("transport")
         if transport is not None and transport.value != "knet":
             self.notes(
-                f"transport {shown(transport.value)} does not speak knet's protocol: only a cluster"
-                " with transport knet can be joined",
+                f"transport {shown(transport.value)} does not use knet's protocol: use a cluster"
+                " with transport knet",
                 transport.place,
                 "totem.transport",
             )
 
     def _read_token(self, nodes: int) -> int:
-        """Return the token timeout in force, in milliseconds."""
+        """Return the effective token timeout, in milliseconds."""
         token = self._integer(self._totem, "token", DEFAULT_TOKEN, 0, _U32) or DEFAULT_TOKEN
         coefficient = self._integer(
             self._totem, "token_coefficient", DEFAULT_TOKEN_COEFFICIENT, 0, _U32
@@ -253,7 +252,11 @@ class _CorosyncReader:
             entry = totem.find("crypto_cipher")
             if cipher != "none":
                 place = totem.place if entry is None else entry.place
-                self.notes("it needs a crypto_hash other than none", place, "totem.crypto_cipher")
+                self.notes(
+                    "a cipher needs a hash: set crypto_hash, such as sha256",
+                    place,
+                    "totem.crypto_cipher",
+                )
             return None
         key = self._read_key()
         return None if key is None else CryptoConfig(key, cipher, digest, model)
@@ -265,7 +268,7 @@ class _CorosyncReader:
             if MIN_KEY_SIZE <= size <= MAX_KEY_SIZE:
                 return inline.value.encode()
             self.notes(
-                f"the key has {size} bytes; a key has {MIN_KEY_SIZE} to {MAX_KEY_SIZE}",
+                f"the key has {size} bytes: use {MIN_KEY_SIZE} to {MAX_KEY_SIZE}",
                 inline.place,
                 "totem.key",
             )
@@ -283,7 +286,9 @@ class _CorosyncReader:
             return None
         self._key_file = path
         if is_open:
-            self._warnings(f"others may read or write {path}: chmod 400 it", place, "totem.keyfile")
+            self._warnings(
+                f"other users may read or write {path}: chmod 400 it", place, "totem.keyfile"
+            )
         return key
 
     def _read_compress(self) -> CompressConfig | None:
@@ -302,7 +307,7 @@ class _CorosyncReader:
     # Links.
 
     def _read_interfaces(self) -> dict[int, Section]:
-        """Return the interface sections by the numbers of their links."""
+        """Return the interface sections by link number."""
         found: dict[int, Section] = {}
         for section in self._totem.get_sections("interface"):
             key = "linknumber" if section.find("linknumber") else "ringnumber"
@@ -326,7 +331,7 @@ class _CorosyncReader:
         def number(key: str, default: int, low: int, high: int) -> int:
             return self._integer(section, key, default, low, high)
 
-        # Zero is what they are where they are not set.
+        # For corosync zero means not set.
         pongs = number("knet_pong_count", 0, 0, MAX_PONG_COUNT) or DEFAULT_PONG_COUNT
         interval = number("knet_ping_interval", 0, 0, _U32) or max(token // (pongs * 2), 1)
         timeout = number("knet_ping_timeout", 0, 0, _U32) or max(token // pongs, 1)
@@ -340,7 +345,7 @@ class _CorosyncReader:
             latency_samples=number("knet_ping_precision", 0, 0, MAX_LATENCY_SAMPLES)
             or DEFAULT_LATENCY_SAMPLES,
             pong_count=pongs,
-            # Corosync marks all that it sends.
+            # Corosync marks all its packets with a DSCP.
             high_priority=True,
         )
 
@@ -371,7 +376,7 @@ class _CorosyncReader:
         if not nodes:
             place = self._root.merge("nodelist").place
             self.notes(
-                "there are no nodes: nodelist { } has a node { } for each", place, "nodelist"
+                "there are no nodes: add a node { } for each to nodelist { }", place, "nodelist"
             )
         families = _FAMILIES[self._choice(self._totem, "ip_version", tuple(_FAMILIES), "ipv6-4")]
         hosts = [
@@ -381,10 +386,15 @@ class _CorosyncReader:
         several = any(len(ring) > 1 for ring in rings)
         for host, node, ring in zip(hosts, nodes, rings, strict=True):
             if ring != rings[0]:
-                self.notes("it has not the same links as the first node", node.place, host.key)
+                self.notes(
+                    "its links differ from those of the first node: give every node the same"
+                    " ringN_addr keys",
+                    node.place,
+                    host.key,
+                )
             if several and host.name is None:
                 self.notes(
-                    "where there are several links, each node has a name", node.place, host.key
+                    "with several links each node needs a name: add name", node.place, host.key
                 )
         return hosts
 
@@ -409,7 +419,7 @@ class _CorosyncReader:
                 places[mine] = entry.place
         host_id = None
         if node.find("nodeid") is None:
-            self.notes("nodeid is missing", node.place, key)
+            self.notes("nodeid is missing: add it", node.place, key)
         else:
             host_id = self._integer(node, "nodeid", 0, 1, MAX_HOST_ID) or None
         named = node.find("name")
@@ -423,15 +433,15 @@ class _CorosyncReader:
             if address is not None:
                 ends[link_id] = address
         if node.find("ring0_addr") is None:
-            self.notes("ring0_addr is missing", node.place, key)
+            self.notes("ring0_addr is missing: add it", node.place, key)
         return DraftHost(host_id, name, ends, (), node.place, places, key, _NODE_NAMES)
 
     def _resolve(
         self, entry: Entry, port: int, families: tuple[socket.AddressFamily, ...], key: str
     ) -> Address | None:
-        """Return the address that corosync takes: the first one of the preferred family."""
+        """Return the address that corosync uses: the first of the preferred family."""
         found: list[tuple[socket.AddressFamily, str]] = []
-        why = "there is no address of it"
+        why = "it has no address"
         for family in families:
             try:
                 answers = socket.getaddrinfo(entry.value, None, family, socket.SOCK_DGRAM)
@@ -441,7 +451,7 @@ class _CorosyncReader:
             found += [(family, str(answer[4][0])) for answer in answers]
         if not found:
             self.notes(
-                f"{shown(entry.value)} is neither an address nor the name of one: {why}",
+                f"{shown(entry.value)} is not an address, nor a name that can be resolved: {why}",
                 entry.place,
                 f"{key}.{entry.key}",
             )

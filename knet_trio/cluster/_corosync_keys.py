@@ -1,4 +1,4 @@
-"""The keys of corosync.conf(5): those that mean something here, and those that do not."""
+"""The keys of corosync.conf(5): those that are used here, and those that are ignored."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final
 
 from knet_trio._core.onwire import MAX_LINKS
 
-# Read here. What is with them in the same section, and is of no use to links, is known too, so that
-# only what corosync does not know is warned of.
+# The keys that are read. Other keys of corosync in the same sections are listed below, so that only
+# keys unknown to corosync cause a warning.
 USED: Final[Mapping[str, frozenset[str]]] = {
     "totem": frozenset(
         [
@@ -93,7 +93,7 @@ IGNORED: Final[Mapping[str, frozenset[str]]] = {
     "nozzle": frozenset(),
 }
 
-# The sections in those that are read.
+# The sections inside those that are read.
 INNER: Final[Mapping[str, tuple[str, ...]]] = {
     "totem": ("interface",),
     "nodelist": ("node",),

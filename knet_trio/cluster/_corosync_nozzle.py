@@ -12,7 +12,7 @@ from knet_trio.cluster._draft import DraftHost, MistakeReport, check_tap
 from knet_trio.cluster.records import ClusterTap
 from knet_trio.errors import InvalidArgumentError, shown
 
-# Channel 0 has corosync's own messages.
+# Corosync's own messages use channel 0.
 CHANNEL: Final = 1
 DEFAULT_MAC: Final = "54:54:01:00:00:00"
 MIN_PREFIX: Final = 8
@@ -22,20 +22,20 @@ _OCTET: Final = re.compile("[0-9A-Fa-f]{1,2}")
 def read_nozzle(
     root: Section, hosts: list[DraftHost], report: MistakeReport, warn: MistakeReport
 ) -> ClusterTap | None:
-    """Return the tap that a file describes, None if it has none or a wrong one.
+    """Return the tap that a file describes, None if it has none or an invalid one.
 
     Args:
-        root: The file.
+        root: The sections of the file.
         hosts: All nodes.
-        report: Takes mistakes.
-        warn: Takes what corosync starts with, and does not work.
+        report: Called for each mistake.
+        warn: Called for settings that corosync accepts, but that do not work.
     """
     if not root.get_sections("nozzle"):
         return None
     nozzle = root.merge("nozzle")
     name, address, prefix = (nozzle.find(key) for key in ("name", "ipaddr", "ipprefix"))
     if name is None or address is None or prefix is None:
-        report("a nozzle has name, ipaddr and ipprefix", nozzle.place, "nozzle")
+        report("a nozzle needs name, ipaddr and ipprefix: add them", nozzle.place, "nozzle")
         return None
     try:
         device = check_device_name(name.value)
@@ -48,12 +48,19 @@ def read_nozzle(
         report(str(error), address.place, "nozzle.ipaddr")
         return None
     if interface.network.prefixlen < MIN_PREFIX:
-        report(f"it is {MIN_PREFIX} or more", prefix.place, "nozzle.ipprefix")
+        report(
+            f"the prefix is too short: use {MIN_PREFIX} or more", prefix.place, "nozzle.ipprefix"
+        )
         return None
     mac = nozzle.find("macaddr")
     octets = (DEFAULT_MAC if mac is None else mac.value).split(":")
     if mac is not None and not (len(octets) == 6 and all(map(_OCTET.fullmatch, octets))):
-        report(f"{shown(mac.value)} is no Ethernet address", mac.place, "nozzle.macaddr")
+        report(
+            f"{shown(mac.value)} is not an Ethernet address: write six octets, such as"
+            f" {DEFAULT_MAC}",
+            mac.place,
+            "nozzle.macaddr",
+        )
         return None
     tap = ClusterTap(
         device,
@@ -73,7 +80,7 @@ def read_nozzle(
 
 
 def _put_id(interface: IPv4Interface | IPv6Interface, host_id: int) -> str:
-    """Return the address of a host's device: its id is in the bits behind the prefix."""
+    """Return the address of a host's device, with the host id in the bits after the prefix."""
     network = interface.network
     address = network.network_address + (host_id & int(network.hostmask))
     return f"{address}/{network.prefixlen}"

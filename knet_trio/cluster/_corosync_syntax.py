@@ -1,4 +1,4 @@
-"""The lines of a corosync.conf(5): sections in braces, and keys with values in them."""
+"""The syntax of a corosync.conf(5): sections in braces, with keys and values."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Entry:
 
     Attributes:
         key: The key.
-        value: Its value, without blanks around it.
-        place: Where the key stands.
+        value: The value, without surrounding blanks.
+        place: The position of the key.
     """
 
     key: str
@@ -31,13 +31,13 @@ class Entry:
 
 @attrs.frozen
 class Section:
-    """A section with what is in it.
+    """A section with its contents.
 
     Attributes:
-        name: Its name.
-        place: Where it begins.
-        entries: Its keys and values.
-        sections: The sections in it.
+        name: The name of the section.
+        place: The position of its first line.
+        entries: The keys and values in the section.
+        sections: The sections inside the section.
     """
 
     name: str
@@ -46,15 +46,15 @@ class Section:
     sections: list[Section] = attrs.field(factory=list["Section"])
 
     def find(self, key: str) -> Entry | None:
-        """Return the last entry of that key, the one that counts; None if there is none."""
+        """Return the last entry with that key, which overrides the others; None without any."""
         return next((entry for entry in reversed(self.entries) if entry.key == key), None)
 
     def get_sections(self, name: str) -> list[Section]:
-        """Return the sections in it that are called so."""
+        """Return the inner sections of that name."""
         return [section for section in self.sections if section.name == name]
 
     def merge(self, name: str) -> Section:
-        """Return all sections of that name as one."""
+        """Return all inner sections of that name, merged into one."""
         found = self.get_sections(name)
         merged = Section(name, found[0].place if found else self.place)
         for section in found:
@@ -64,7 +64,7 @@ class Section:
 
 
 def parse_corosync(text: str, report: MistakeReport) -> Section:
-    """Return the sections of a file as those of one that has them all."""
+    """Return a section without name that contains all sections of the file."""
     root = Section("", Position(1, 1))
     open_sections = [root]
     for number, raw in enumerate(text.split("\n"), 1):
@@ -74,23 +74,23 @@ def parse_corosync(text: str, report: MistakeReport) -> Section:
         place = Position(number, len(raw) - len(raw.lstrip()) + 1)
         if line.startswith("}"):
             if len(open_sections) == 1:
-                report("there is no section that this brace could close", place)
+                report("this brace closes no section: remove it", place)
             else:
                 open_sections.pop()
             if line != "}":
-                report("after a closing brace the line has to end", place)
+                report("the line must end after the closing brace: begin a new line", place)
         elif (opening := _OPENING.fullmatch(line)) and ":" not in line.partition("{")[0]:
             section = Section((opening[1] or "").strip(), place)
             open_sections[-1].sections.append(section)
             open_sections.append(section)
             if not section.name:
-                report("a section has a name before its brace", place)
+                report("the section has no name: write it before the brace", place)
             if opening[2]:
-                report("after an opening brace the line has to end", place)
+                report("the line must end after the opening brace: begin a new line", place)
         elif pair := _PAIR.fullmatch(line):
             open_sections[-1].entries.append(Entry(pair[1], pair[2], place))
         else:
-            report("this is neither 'section {', nor '}', nor 'key: value'", place)
+            report("the line is not valid: write 'section {', '}' or 'key: value'", place)
     for section in open_sections[1:]:
-        report(f"the section {section.name} has no closing brace", section.place)
+        report(f"the section {section.name} has no closing brace: add it", section.place)
     return root

@@ -1,4 +1,4 @@
-"""With which cipher, hash and model a key is used."""
+"""The cipher, hash and model that a key is used with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from knet_trio._crypto.aead import MODEL, check_names
 from knet_trio.config import MIN_KEY_SIZE, CryptoConfig, is_aead
 
 CRYPTO_NAMES: Final = ("cipher", "hash", "model")
-"""What they are called."""
+"""The names of the fields of ``CryptoNames``."""
 
 
 @attrs.frozen
@@ -29,20 +29,28 @@ class CryptoNames:
 
     @classmethod
     def of(cls, config: CryptoConfig) -> CryptoNames:
-        """Return the names of a configuration, in small letters."""
+        """Return the names of a configuration, in lower case."""
         return cls(config.cipher.lower(), config.hash.lower(), config.model.lower())
 
     def make(self, key: bytes) -> CryptoConfig:
-        """Return the configuration of a key with these names."""
+        """Return a configuration with ``key`` and these names."""
         return CryptoConfig(key, self.cipher, self.hash, self.model)
 
     def change(
         self, cipher: str | None = None, hash: str | None = None, model: str | None = None
     ) -> CryptoNames:
-        """Return these names with others in their places.
+        """Return a copy with some names replaced.
 
-        Where the model goes over to ``aead``, or back, cipher and hash that are not given are the
-        usual ones of that.
+        If the model changes to or from ``aead``, cipher and hash that are not given become the
+        defaults of the new model.
+
+        Args:
+            cipher: The new cipher, None to keep it.
+            hash: The new hash, None to keep it.
+            model: The new model, None to keep it.
+
+        Returns:
+            The names.
         """
         base = self
         if model is not None and is_aead(model) != is_aead(self.model):
@@ -50,11 +58,15 @@ class CryptoNames:
         return CryptoNames(cipher or base.cipher, hash or base.hash, model or base.model)
 
     def check(self) -> None:
-        """Raise InvalidArgumentError if there is no such envelope."""
+        """Check that the cipher, hash and model exist and go together.
+
+        Raises:
+            InvalidArgumentError: They do not.
+        """
         check_names(self.make(bytes(MIN_KEY_SIZE)))
 
     def is_same_envelope(self, other: CryptoNames) -> bool:
-        """Return whether both are the same on the wire, whichever library makes them there."""
+        """Return whether both are the same on the wire; the crypto library may differ."""
         return (self.cipher, self.hash, is_aead(self.model)) == (
             other.cipher,
             other.hash,
@@ -62,12 +74,12 @@ class CryptoNames:
         )
 
     def as_lines(self) -> str:
-        """Return what a cluster file says of them."""
+        """Return the lines of a cluster file with these names."""
         names = CRYPTO_NAMES if not is_aead(self.model) else ("cipher", "model")
         return " and ".join(f'{name} = "{getattr(self, name)}"' for name in names)
 
     def describe(self) -> str:
-        """Return them in words."""
+        """Return the names in words."""
         if is_aead(self.model):
             return f"model {MODEL} and {self.cipher}"
         return f"{self.cipher} and {self.hash}"

@@ -1,4 +1,4 @@
-"""What differs between two versions of a cluster file, as text for people."""
+"""The differences between two versions of a cluster file, as text for people."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from knet_trio.config import CompressConfig, CryptoConfig
 
 @attrs.frozen
 class Change:
-    """One difference between two versions of a file.
+    """A difference between two versions of a file. Keys of the cluster are never shown.
 
     Attributes:
-        key: What it is about, such as ``cluster.hedge`` or ``hosts.2.links.0.priority``.
-        before: What it was, as text; None if it was not there.
-        after: What it is now, as text; None if it is not there any more. A key is never shown.
+        key: The setting, such as ``cluster.hedge`` or ``hosts.2.links.0.priority``.
+        before: The old value as text, None if it was missing.
+        after: The new value as text, None if it was removed.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Change:
         return f"{self.key}: {self.after}, it was {self.before}"
 
 
-# Fields of Cluster that are shown otherwise.
+# Fields of Cluster that are not shown by _show.
 _OTHERWISE: Final = {
     *("hosts", "links", "path", "policy", "is_corosync", "warnings"),
     *("key_file", "key_change"),
@@ -69,14 +69,14 @@ async def find_changes(
     after: dict[int, HostPlan],
     turns: Turns,
 ) -> tuple[Change, ...]:
-    """Return all differences that matter to one host; others get their turns meanwhile.
+    """Return all differences that affect one host, letting other tasks run meanwhile.
 
     Args:
-        old: The version that it ran.
-        new: The version that it runs now.
-        before: What it set up for the one.
-        after: What it set up for the other.
-        turns: Those of the reload.
+        old: The old version.
+        new: The new version.
+        before: The plan of the host for the old version, by host id.
+        after: The plan of the host for the new version, by host id.
+        turns: The turns of the reload.
     """
     changes: list[Change] = []
     for field in attrs.fields(Cluster):

@@ -1,4 +1,4 @@
-"""What both kinds of file are read into, and the checks that look at several hosts at once."""
+"""Hosts as read from either kind of file, and the checks that compare several hosts."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from knet_trio.cluster.records import (
 )
 from knet_trio.errors import InvalidArgumentError
 
-# Of a mesh of many hosts, so many pairs without a link are named one by one.
+# The most pairs of hosts without a link that are named one by one.
 _NAMED_PAIRS: Final = 10
 
 
 class MistakeReport(Protocol):
-    """Takes a mistake: what is wrong, where, and with which key."""
+    """A function that takes a mistake: its text, its position and its key."""
 
     def __call__(self, text: str, place: Position | None = None, key: str = "") -> None:
         """Note a mistake."""
 
 
 class Notes:
-    """Mistakes, in the order of their lines at the end."""
+    """A collection of mistakes."""
 
     def __init__(self) -> None:
         self._mistakes: list[Mistake] = []
@@ -47,24 +47,25 @@ class Notes:
         self._mistakes.append(Mistake(text, line, column, key))
 
     def sorted(self) -> list[Mistake]:
-        """Return them in the order of their places, each once."""
+        """Return the mistakes in the order of their positions, without duplicates."""
         found = dict.fromkeys(self._mistakes)
         return sorted(found, key=lambda mistake: (mistake.line or 0, mistake.column or 0))
 
 
 @attrs.define
 class DraftHost:
-    """A host as far as the file says it rightly.
+    """The valid parts of a host in a file.
 
     Attributes:
-        host_id: None where it is missing or wrong.
-        name: None where there is none.
-        links: Its ends of links: an address, None for one that is learnt.
-        allow: From where it may speak on links whose address is learnt; None: not said.
-        place: Where the host stands.
-        places: Where its id, its name and (by number) its links stand.
-        key: What it is called in messages.
-        names: What the file calls its parts, where that is not what they are called here.
+        host_id: The id, None if it is missing or invalid.
+        name: The name, None if there is none.
+        links: The addresses by link id, None for one that is learnt.
+        allow: The addresses that are accepted on links whose address is learnt; None if the file
+            has none.
+        place: The position of the host.
+        places: The positions of the id, the name and (by number) the links.
+        key: The key of the host in messages.
+        names: The file's own keys for these parts, where they differ.
     """
 
     host_id: int | None
@@ -77,15 +78,15 @@ class DraftHost:
     names: Mapping[str | int, str]
 
     def find_key(self, part: str | int) -> str:
-        """Return what its id, its name or (by number) a link is called in messages."""
+        """Return the key of the id, the name or (by number) a link in messages."""
         return f"{self.key}.{self.names.get(part, part)}"
 
     def find_place(self, part: str | int) -> Position:
-        """Return where a part of it stands, or the host itself."""
+        """Return the position of a part, or of the host if the part has none."""
         return self.places.get(part, self.place)
 
     def finish(self) -> ClusterHost:
-        """Return the host that the file means."""
+        """Return the finished host."""
         assert self.host_id is not None
         links = tuple(HostLink(link_id, self.links[link_id]) for link_id in sorted(self.links))
         name = str(self.host_id) if self.name is None else self.name
@@ -97,13 +98,13 @@ class DraftHost:
 def check_hosts(
     hosts: list[DraftHost], report: MistakeReport, warn: MistakeReport, *, has_key: bool
 ) -> None:
-    """Note what is wrong with hosts beside each other.
+    """Note mistakes that show when hosts are compared with each other.
 
     Args:
-        hosts: All of them.
-        report: Takes mistakes.
-        warn: Takes what is odd.
-        has_key: Whether packets have to be sealed with a key.
+        hosts: All hosts.
+        report: Called for each mistake.
+        warn: Called for each setting that is valid but unusual.
+        has_key: True if packets are sealed with a key.
     """
     _check_ids(hosts, report)
     _check_names(hosts, report)
@@ -113,14 +114,14 @@ def check_hosts(
         learnt = [link_id for link_id, address in host.links.items() if address is None]
         if learnt and host.allow is None and not has_key:
             report(
-                "its address is learnt and there is no key, so anybody could take its place: write"
-                " from where it may speak, such as allow = ['10.1.0.0/16'], or set key_file",
+                "its address is learnt and there is no key, so anybody could take its place: name"
+                " the addresses that it may have, such as allow = ['10.1.0.0/16'], or set key_file",
                 host.find_place(learnt[0]),
                 host.key,
             )
         if host.allow and not learnt:
             warn(
-                "it has no effect: none of the links of this host is dynamic",
+                "allow has no effect, since no link of this host is dynamic: remove it",
                 host.find_place("allow"),
                 host.find_key("allow"),
             )
@@ -128,12 +129,12 @@ def check_hosts(
 
 
 def check_tap(tap: ClusterTap, hosts: list[DraftHost], report: Callable[[str, str], None]) -> None:
-    """Note what no device can have, or several hosts would.
+    """Note addresses of a tap that are invalid, or the same on several hosts.
 
     Args:
         tap: The tap.
         hosts: All hosts.
-        report: Takes a mistake, and whether it is about the ``address`` or the ``mac``.
+        report: Called with the text of each mistake and its key, ``address`` or ``mac``.
     """
     ids = sorted({host.host_id for host in hosts if host.host_id is not None})
     for key, get, parse in (
@@ -153,8 +154,8 @@ def check_tap(tap: ClusterTap, hosts: list[DraftHost], report: Callable[[str, st
             other = first.setdefault(parsed, host_id)
             if other != host_id:
                 report(
-                    f"hosts {other} and {host_id} both have {text}: each needs its own, with the"
-                    " host's id in it",
+                    f"hosts {other} and {host_id} both get {text}: put the id of the host into it,"
+                    " as {id}",
                     key,
                 )
                 break
@@ -168,8 +169,8 @@ def _check_ids(hosts: list[DraftHost], report: MistakeReport) -> None:
         other = first.setdefault(host.host_id, host)
         if other is not host:
             report(
-                f"id {host.host_id} is taken by the host in line {other.place.line}: ids are"
-                " unique",
+                f"the host in line {other.place.line} already has the id {host.host_id}: give each"
+                " host its own",
                 host.find_place("id"),
                 host.find_key("id"),
             )
@@ -185,17 +186,18 @@ def _check_names(hosts: list[DraftHost], report: MistakeReport) -> None:
             name = str(host.host_id)
         elif name.isdecimal() and host.host_id is not None and name != str(host.host_id):
             report(
-                f"the name {name!r} would be taken for the id {name}; this host has id"
-                f" {host.host_id}",
+                f"the name {name!r} looks like the id {name}, but this host has the id"
+                f" {host.host_id}: choose another name",
                 host.find_place("name"),
                 f"{host.key}.name",
             )
         other = first.setdefault(name, host)
-        # Two hosts without names have one name only if they have one id, which has been said.
+        # Two hosts without names have the same name only if they have the same id, a mistake that
+        # was noted before.
         if other is not host and (host.name is not None or other.name is not None):
             report(
-                f"the name {name!r} is taken by the host in line {other.place.line}: names are"
-                " unique",
+                f"the host in line {other.place.line} already has the name {name!r}: give each host"
+                " its own",
                 host.find_place("name"),
                 f"{host.key}.name",
             )
@@ -209,7 +211,8 @@ def _check_addresses(hosts: list[DraftHost], report: MistakeReport) -> None:
                 continue
             if not is_possible(address):
                 report(
-                    f"no host has {address} to itself: write the address of its network card",
+                    f"{address} is not the address of a single host: write the address of its"
+                    " network card",
                     host.find_place(link_id),
                     host.find_key(link_id),
                 )
@@ -219,7 +222,8 @@ def _check_addresses(hosts: list[DraftHost], report: MistakeReport) -> None:
                 continue
             whose = "this host" if other is host else f"the host in line {other.place.line}"
             report(
-                f"{address} is the address of {whose} on link {other_link} already",
+                f"{address} is already the address of {whose} on link {other_link}: give each link"
+                " its own",
                 host.find_place(link_id),
                 host.find_key(link_id),
             )
@@ -234,17 +238,18 @@ def _check_versions(hosts: list[DraftHost], report: MistakeReport) -> None:
             other, reference = first.setdefault(link_id, (host, address))
             if reference.is_ipv6 != address.is_ipv6:
                 report(
-                    f"{address} cannot speak with {reference}, the address of the host in line"
-                    f" {other.place.line} on link {link_id}: one is IPv4, the other IPv6",
+                    f"{address} and {reference}, the address of the host in line"
+                    f" {other.place.line} on link {link_id}, are not both IPv4 or both IPv6: use"
+                    " one version on a link",
                     host.find_place(link_id),
                     host.find_key(link_id),
                 )
 
 
 def _check_pairs(hosts: list[DraftHost], warn: MistakeReport) -> None:
-    """Warn of two hosts that have no link to each other."""
+    """Warn of pairs of hosts without a link to each other."""
     linked = [(host, _get_ends(host)) for host in hosts if host.links]
-    # Of thousands of hosts most have the same ends, and there are millions of pairs.
+    # Thousands of hosts make millions of pairs, but most hosts have the same ends.
     kinds = Counter(ends for _, ends in linked)
     total = 0
     concerned: set[_Ends] = set()
@@ -263,15 +268,15 @@ def _check_pairs(hosts: list[DraftHost], warn: MistakeReport) -> None:
     )
     for one, other in islice(apart, _NAMED_PAIRS):
         warn(
-            f"it has no link in common with the host in line {one.place.line} on which the address"
-            " of one of them is known, so they never reach each other",
+            f"this host and the one in line {one.place.line} never reach each other: give them a"
+            " link in common on which the address of at least one is known",
             other.place,
             other.key,
         )
     if total > _NAMED_PAIRS:
         _, other = next(apart)
         warn(
-            f"the same is true of {total - _NAMED_PAIRS} more pairs of hosts",
+            f"{total - _NAMED_PAIRS} more pairs of hosts never reach each other",
             other.place,
             other.key,
         )
@@ -281,12 +286,12 @@ _Ends: TypeAlias = frozenset[tuple[int, bool]]
 
 
 def _get_ends(host: DraftHost) -> _Ends:
-    """Return the links that a host has, each with whether its address is known."""
+    """Return the links of a host, each with True if its address is known."""
     return frozenset((link_id, address is not None) for link_id, address in host.links.items())
 
 
 def _are_apart(one: _Ends, other: _Ends) -> bool:
-    """Return whether no link leads from one of two hosts to the other."""
+    """Return whether two hosts have no usable link to each other."""
     return not any(
         one_id == other_id and (one_known or other_known)
         for one_id, one_known in one
@@ -297,13 +302,14 @@ def _are_apart(one: _Ends, other: _Ends) -> bool:
 def check_links(
     links: tuple[ClusterLink, ...], find: Callable[[int], tuple[Position, str]], warn: MistakeReport
 ) -> None:
-    """Warn of settings of links that do not go together."""
+    """Warn of settings of a link that contradict each other."""
     for link in links:
         if link.pong_timeout < link.ping_interval:
             place, key = find(link.link_id)
             warn(
-                f"on link {link.link_id} the pong timeout ({link.pong_timeout:g} s) is shorter than"
-                f" the ping interval ({link.ping_interval:g} s), so it goes down between two pings",
+                f"the pong timeout of link {link.link_id} ({link.pong_timeout:g} s) is shorter than"
+                f" its ping interval ({link.ping_interval:g} s), so the link goes down between two"
+                " pings: make it longer",
                 place,
                 key,
             )

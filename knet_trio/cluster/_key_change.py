@@ -1,19 +1,19 @@
-"""The file beside a key file that says that the key is being changed, and what becomes of both.
+"""The files of a key change: the key file, and the change file beside it.
 
-The key file has the key that this host seals with, at any time. The other file, ``lab.key.rekey``
-beside ``lab.key``, has the old key and the new one as long as a host has to open packets of both.
-So a host that starts again knows both, whenever it was killed::
+The key file always has the key that this host seals with. The change file, ``lab.key.rekey`` beside
+``lab.key``, has the old and the new key while a host must open packets of both. So a host that was
+killed at any moment knows both keys when it starts again::
 
-    key file   the other file   phase
-    old        none             none
-    old        old and new      set: it seals with the old one, and opens packets of both
-    new        old and new      use: it seals with the new one, and opens packets of both
-    new        none             clear
+    key file   change file    phase
+    old        none           none
+    old        old and new    set: the host seals with the old key, and opens packets of both
+    new        old and new    use: the host seals with the new key, and opens packets of both
+    new        none           clear
 
-Each step from a line to the next is one rename or one removal of a file, on the disk before the
-host acts on it. The file of a change of other keys than that in the key file is of no use.
+Each step to the next line is one rename or one removal of a file, synced to the disk before the
+host acts on it. A change file that does not contain the key in the key file is ignored.
 
-Where cipher, hash or model change too, it has the names that go with each key, which count before
+If cipher, hash or model change too, the change file has the names for each key, which override
 those of the cluster file.
 """
 
@@ -38,28 +38,28 @@ from knet_trio.errors import InvalidArgumentError
 SUFFIX: Final = ".rekey"
 _TEMPORARY: Final = ".new"
 _VERSION: Final = 1
-# Of a change of more than the key, which whoever knows version 1 alone must not do by halves.
+# Used if more than the key changes, so that a release that only knows version 1 refuses the file.
 _VERSION_WITH_NAMES: Final = 2
 _MAX_FILE: Final = 4 * MAX_KEY_SIZE
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _KEY_MODE: Final = 0o400
 _CHANGE_MODE: Final = 0o600
 MAX_CHANGE_ID: Final = 64
-"""Characters of the name of a change at most."""
+"""The longest name of a change, in characters."""
 
 
 @attrs.frozen(kw_only=True)
 class KeyChange:
-    """A change of the key that has begun at this host and is not over.
+    """A change of the key that has begun at this host and has not ended.
 
     Attributes:
-        change_id: What it is called on all hosts.
-        began_by: The id of the host that began it.
-        old: The key before; never shown.
-        new: The key after; never shown.
-        old_names: Cipher, hash and model before; None if they stay, and are those of the cluster
-            file.
-        new_names: Cipher, hash and model after, None likewise.
+        change_id: The name of the change, the same on all hosts.
+        began_by: The id of the host that began the change.
+        old: The old key; never shown.
+        new: The new key; never shown.
+        old_names: The old cipher, hash and model; None if they do not change, and are those of the
+            cluster file.
+        new_names: The new cipher, hash and model; None if they do not change.
     """
 
     change_id: str
@@ -70,19 +70,34 @@ class KeyChange:
     new_names: CryptoNames | None = None
 
     def get_names(self, key: bytes) -> CryptoNames | None:
-        """Return the names that go with ``key``; None if the change is not about them."""
+        """Return the names for ``key``, None if they do not change or ``key`` is not in the change.
+
+        Args:
+            key: The old or the new key.
+        """
         if key == self.old:
             return self.old_names
         return self.new_names if key == self.new else None
 
     def get_other(self, key: bytes) -> bytes | None:
-        """Return the key that is accepted beside ``key``; None if the change is not about it."""
+        """Return the key that is accepted beside ``key``, None if ``key`` is not in the change.
+
+        Args:
+            key: The old or the new key.
+        """
         if key == self.old:
             return self.new
         return self.old if key == self.new else None
 
     def make_accepted(self, crypto: CryptoConfig) -> CryptoConfig | None:
-        """Return what is accepted beside ``crypto``; None if the change is not about its key."""
+        """Return the configuration that is accepted beside another one.
+
+        Args:
+            crypto: The configuration of the old or the new key.
+
+        Returns:
+            The other configuration, None if the key of ``crypto`` is not in the change.
+        """
         other = self.get_other(crypto.key)
         if other is None:
             return None
@@ -91,32 +106,36 @@ class KeyChange:
 
 
 class KeyChangeFiles:
-    """The files of a key and its change. What it writes is on the disk when it returns.
+    """The key file and the change file of a key. Every write is synced to the disk on return.
 
     Args:
-        key_file: The key file. If it is a symbolic link, what that leads to is replaced.
-        secret: Refuse a key file that others may read or write.
+        key_file: The key file. If it is a symbolic link, its target is replaced.
+        secret: Refuse a key file that other users may read or write.
+
+    Attributes:
+        key_file: The path of the key file.
+        change_file: The path of the change file.
     """
 
     def __init__(self, key_file: str | os.PathLike[str], *, secret: bool = True) -> None:
         self.key_file: Final = Path(key_file)
         self._secret = secret
-        # Also of a path without a name, such as /, which cannot be read.
+        # with_name would raise for a path without a name, such as /.
         self.change_file: Final = Path(f"{self.key_file}{SUFFIX}")
 
     def read_key(self) -> bytes:
         """Return the key in the key file.
 
         Raises:
-            KeyFileError: It cannot be read, has another size, or is open to others.
+            KeyFileError: The file cannot be read, has a wrong size, or is open to other users.
         """
         return read_key_file(self.key_file, secret=self._secret)
 
     def read_change(self) -> KeyChange | None:
-        """Return the change that is under way, None if there is none.
+        """Return the change that is in progress, None if there is none.
 
         Raises:
-            KeyFileError: The file cannot be read, is damaged, or open to others.
+            KeyFileError: The file cannot be read, is damaged, or is open to other users.
         """
         change, trouble = self._read_change()
         if trouble:
@@ -124,7 +143,10 @@ class KeyChangeFiles:
         return change
 
     def _read_change(self) -> tuple[KeyChange | None, str]:
-        """Return the change, or what is wrong: an error raised in here could lead to a key."""
+        """Return the change, or the text of an error.
+
+        An error raised in here would have a traceback that leads to a key.
+        """
         try:
             descriptor = os.open(self.change_file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
@@ -135,8 +157,8 @@ class KeyChangeFiles:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_mode & _OTHERS:
                 return None, (
-                    f"{self.change_file}, of a change of the key, is no file that only its owner"
-                    " may read: chmod 600 it"
+                    f"the key change file {self.change_file} is not a regular file that only its"
+                    " owner may read: chmod 600 it"
                 )
             content = os.read(descriptor, _MAX_FILE)
         except OSError as error:
@@ -146,16 +168,19 @@ class KeyChangeFiles:
         change = _parse(content)
         if change is None:
             return None, (
-                f"{self.change_file}, of a change of the key, is damaged: copy the key file of"
-                " another host to this one and remove that file"
+                f"the key change file {self.change_file} is damaged: copy the key file of another"
+                " host to this one and remove the damaged file"
             )
         return change, ""
 
     def write_change(self, change: KeyChange) -> None:
-        """Write the change, in the place of another one.
+        """Write the change file, replacing an existing one.
+
+        Args:
+            change: The change.
 
         Raises:
-            KeyFileError: It cannot be written; what was there is there.
+            KeyFileError: The file cannot be written; an existing one is unchanged.
         """
         names = {
             name: attrs.asdict(value)
@@ -178,12 +203,15 @@ class KeyChangeFiles:
             raise KeyFileError(trouble)
 
     def write_key(self, key: bytes) -> None:
-        """Write a key in the place of the one in the key file, as its raw bytes.
+        """Replace the key in the key file by ``key``, as raw bytes.
 
-        The owner of the file stays if the system allows that.
+        The owner of the file is kept if the system allows that.
+
+        Args:
+            key: The new key.
 
         Raises:
-            KeyFileError: It cannot be written; the key file is as it was.
+            KeyFileError: The file cannot be written; it is unchanged.
         """
         trouble = self._replace(self.key_file, key, _KEY_MODE)
         del key
@@ -191,10 +219,10 @@ class KeyChangeFiles:
             raise KeyFileError(trouble)
 
     def remove_change(self) -> None:
-        """Remove the change, and what a process that was killed may have left.
+        """Remove the change file, and temporary files that a killed process may have left.
 
         Raises:
-            KeyFileError: It cannot be removed.
+            KeyFileError: The files cannot be removed.
         """
         try:
             for path in (self.key_file, self.change_file):
@@ -207,7 +235,7 @@ class KeyChangeFiles:
             ) from None
 
     def _replace(self, path: Path, content: bytes, mode: int) -> str:
-        """Write a file in the place of another one; return what is wrong, "" if nothing is."""
+        """Replace a file; return the text of an error, "" on success."""
         try:
             path = path.resolve()
             temporary = _temporary(path)
@@ -240,8 +268,8 @@ class KeyChangeFiles:
     def _say(doing: str, path: Path, error: OSError | ValueError) -> str:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         if isinstance(error, FileNotFoundError | FileExistsError) and path.parent.is_dir():
-            # What only this process makes was there, or was gone.
-            why += "; if another host of this machine has the same key file, give each its own"
+            # A temporary file of this process was removed, or made, by another one.
+            why += "; if another host on this machine has the same key file, give each its own"
         return f"{path} cannot be {doing}: {why}"
 
 
@@ -250,7 +278,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _parse(content: bytes) -> KeyChange | None:
-    """Return the change that a file describes, None if it describes none."""
+    """Return the change in the content of a file, None if it is not valid."""
     try:
         found: object = json.loads(content)
     except (ValueError, RecursionError):
@@ -282,7 +310,7 @@ def _parse(content: bytes) -> KeyChange | None:
 
 
 def _parse_names(said: object) -> CryptoNames | None:
-    """Return the names that there are, None for none."""
+    """Return the names in a change file, None if there are none or they are not valid."""
     if not isinstance(said, dict):
         return None
     values = [cast("dict[str, object]", said).get(name) for name in CRYPTO_NAMES]
@@ -302,7 +330,7 @@ def encode_key(key: bytes) -> str:
 
 
 def decode_key(text: object) -> bytes | None:
-    """Return the key that stands in base64 in ``text``, None if there is none."""
+    """Return the key in base64 in ``text``, None if it is not valid."""
     if not isinstance(text, str):
         return None
     try:
@@ -313,16 +341,18 @@ def decode_key(text: object) -> bytes | None:
 
 
 def read_keys(path: Path, *, secret: bool = True) -> tuple[bytes, KeyChange | None]:
-    """Return the key in a key file, and the change that is under way, None if there is none.
+    """Return the key in a key file, and the change that is in progress, None if there is none.
 
-    A change of other keys is none. Both are of one moment, whatever a running host writes.
+    A change that does not contain the key is ignored. Both files are read consistently, even while
+    a running host writes them.
 
     Raises:
-        KeyFileError: One of the files cannot be read, is damaged, or open to others.
+        KeyFileError: A file cannot be read, is damaged, or is open to other users.
     """
     files = KeyChangeFiles(path, secret=secret)
     while True:
-        # What is wrong with both, such as the directory, is said of the key file.
+        # The key file comes first, so a fault of both, such as of the directory, is reported for
+        # it.
         key, change = files.read_key(), files.read_change()
         if files.read_key() == key:
             return key, change if change is not None and change.get_other(key) else None

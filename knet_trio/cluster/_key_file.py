@@ -1,4 +1,4 @@
-"""Files with a key: read, written, and compared over the phone."""
+"""Key files: reading, writing, and fingerprints to compare by phone."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _FINGERPRINT_SIZE: Final = 12
 _GROUP: Final = 4
 _TOO_OPEN: Final = (
-    "others may read or write the key file {file} (mode {mode}): chmod 400 it, and make a new key"
-    " if somebody may have read it"
+    "other users may read or write the key file {file} (mode {mode}): chmod 400 it, and make a new"
+    " key if somebody may have read it"
 )
 _WRONG_SIZE: Final = (
-    f"the key file {{file}} has {{size}} bytes; a key has {MIN_KEY_SIZE} to {MAX_KEY_SIZE}"
-    " (knet-trio keygen makes one)"
+    f"the key file {{file}} has {{size}} bytes: a key has {MIN_KEY_SIZE} to {MAX_KEY_SIZE}; make"
+    " one with knet-trio keygen"
 )
 
 
 class KeyFileError(KnetError):
-    """A file with a key cannot be used or written. Neither its text nor its frames have the key."""
+    """A key file cannot be used or written. Neither the text nor the traceback has the key."""
 
 
 def read_key_file(path: str | os.PathLike[str], *, secret: bool = True) -> bytes:
@@ -35,11 +35,14 @@ def read_key_file(path: str | os.PathLike[str], *, secret: bool = True) -> bytes
 
     Args:
         path: The file.
-        secret: Refuse a file that others than its owner may read or write. Files in systemd's
-            ``$CREDENTIALS_DIRECTORY``, which guards them by itself, are taken as they are.
+        secret: Refuse a file that users other than its owner may read or write. Files in systemd's
+            ``$CREDENTIALS_DIRECTORY``, which systemd protects itself, are not checked.
+
+    Returns:
+        The key.
 
     Raises:
-        KeyFileError: It cannot be read, has another size, or is open to others.
+        KeyFileError: The file cannot be read, has a wrong size, or is open to other users.
     """
     key, trouble = _read(path, secret=secret)
     if trouble is not None:
@@ -48,9 +51,12 @@ def read_key_file(path: str | os.PathLike[str], *, secret: bool = True) -> bytes
 
 
 def _read(path: str | os.PathLike[str], *, secret: bool) -> tuple[bytes, tuple[str, int] | None]:
-    """Return the key, or what is wrong: an error raised in here would lead to what was read."""
+    """Return the key, or the text and errno of an error.
+
+    An error raised in here would have a traceback that leads to the key.
+    """
     try:
-        # Without O_NONBLOCK, opening a pipe would wait for somebody to write.
+        # Without O_NONBLOCK, opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         return b"", (_say(path, error), getattr(error, "errno", 0) or 0)
@@ -61,7 +67,7 @@ def _read(path: str | os.PathLike[str], *, secret: bool) -> tuple[bytes, tuple[s
         if secret and status.st_mode & _OTHERS and not _is_credential(path):
             mode = f"{stat.S_IMODE(status.st_mode):04o}"
             return b"", (_TOO_OPEN.format(file=os.fspath(path), mode=mode), 0)
-        # A file on a disk gives all that is asked for at once.
+        # A regular file returns all requested bytes at once.
         key = os.read(descriptor, MAX_KEY_SIZE + 1)
     except OSError as error:
         return b"", (_say(path, error), error.errno or 0)
@@ -73,7 +79,7 @@ def _read(path: str | os.PathLike[str], *, secret: bool) -> tuple[bytes, tuple[s
 
 
 def is_open_to_others(path: str | os.PathLike[str]) -> bool:
-    """Return whether others than its owner may read or write a file; not if it is not there."""
+    """Return whether users other than the owner may use a file; False if it does not exist."""
     try:
         return bool(os.stat(path).st_mode & _OTHERS)
     except OSError:
@@ -81,10 +87,14 @@ def is_open_to_others(path: str | os.PathLike[str]) -> bool:
 
 
 def write_key_file(path: str | os.PathLike[str], key: bytes) -> None:
-    """Write a key into a new file that only its owner may read, to the disk.
+    """Write a key to a new file that only its owner may read, and sync it to the disk.
+
+    Args:
+        path: The file, which must not exist.
+        key: The key.
 
     Raises:
-        KeyFileError: There is such a file, or it cannot be written; then there is none.
+        KeyFileError: The file exists or cannot be written; no new file is left.
     """
     trouble = _write(path, key)
     del key
@@ -97,19 +107,22 @@ def _write(path: str | os.PathLike[str], key: bytes) -> tuple[str, int] | None:
     try:
         descriptor = os.open(path, flags, 0o400)
     except FileExistsError as error:
-        return f"{os.fspath(path)} is there already, and is not overwritten", error.errno or 0
+        return (
+            f"{os.fspath(path)} exists and is not overwritten: choose another name",
+            error.errno or 0,
+        )
     except (OSError, ValueError) as error:
         return _say(path, error, "written"), getattr(error, "errno", 0) or 0
     try:
         with open(descriptor, "wb") as file:
-            # Whatever the umask takes or leaves.
+            # Independent of the umask.
             os.fchmod(descriptor, 0o400)
             file.write(key)
             file.flush()
             os.fsync(descriptor)
         sync_directory(Path(path).parent)
     except BaseException as error:
-        # Half a key is none, and would be in the way; so it is after Ctrl-C.
+        # A partial key is useless and would block the next attempt; so also after Ctrl-C.
         with suppress(OSError):
             os.unlink(path)
         if not isinstance(error, OSError):
@@ -119,7 +132,7 @@ def _write(path: str | os.PathLike[str], key: bytes) -> tuple[str, int] | None:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the names of the files in a directory on the disk."""
+    """Sync the entries of a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -130,13 +143,16 @@ def sync_directory(path: Path) -> None:
 def make_fingerprint(key: bytes, salt: bytes) -> str:
     """Return a fingerprint that two people can read to each other.
 
-    It is the beginning of HMAC-SHA-256 of the key with the salt, so that nobody can tell by two
-    fingerprints with different salts whether they are of the same key, and none can be looked up
-    in a table.
+    The fingerprint is the beginning of HMAC-SHA-256 of the key with the salt. So two fingerprints
+    with different salts do not show whether the keys are the same, and no fingerprint can be looked
+    up in a table.
 
     Args:
         key: The key.
-        salt: Any bytes; both sides have to take the same.
+        salt: Any bytes, the same on both sides.
+
+    Returns:
+        Groups of four hexadecimal digits, separated by blanks.
     """
     digest = hmac.digest(b"knet_trio fingerprint" + salt, key, hashlib.sha256)
     text = digest[:_FINGERPRINT_SIZE].hex()
@@ -144,10 +160,13 @@ def make_fingerprint(key: bytes, salt: bytes) -> str:
 
 
 def parse_salt(text: str) -> bytes:
-    """Return the salt that a person typed in hexadecimal, with blanks or without.
+    """Return the salt that a person typed in hexadecimal.
+
+    Args:
+        text: The digits, with or without blanks.
 
     Raises:
-        InvalidArgumentError: It is none.
+        InvalidArgumentError: The text is empty or not hexadecimal.
     """
     try:
         salt = bytes.fromhex(text)
@@ -155,7 +174,7 @@ def parse_salt(text: str) -> bytes:
         salt = b""
     if not salt:
         raise InvalidArgumentError(
-            f"{shown(text)} is no salt: it is hexadecimal, as keygen prints it"
+            f"{shown(text)} is not a salt: give hexadecimal digits, as keygen prints them"
         )
     return salt
 

@@ -1,6 +1,6 @@
-"""The keys of a cluster file: what each takes, and what it is by default.
+"""The keys of a cluster file, with their checks and defaults.
 
-``docs/cluster-file.md`` has what they mean; a test compares.
+``docs/cluster-file.md`` describes the keys; a test compares the page with the tables here.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ from knet_trio.config import (
 from knet_trio.errors import InvalidArgumentError, shown
 
 Check: TypeAlias = Callable[[object], Any]
-"""Returns a value as the records have it, or raises InvalidArgumentError."""
+"""A function that converts a value for the records, or raises InvalidArgumentError."""
 
-# What a Unix socket's path may have, without the zero byte behind it.
+# The longest path of a Unix socket in bytes, without the zero byte at its end.
 MAX_SOCKET_PATH: Final = 107
 _MAX_FD: Final = 2**31 - 1
 
@@ -68,10 +68,10 @@ class Key:
     """A key of a table.
 
     Attributes:
-        name: Its name.
-        check: What its value goes through.
-        default: Its value where it is missing, as the records have it.
-        required: Whether it must be there.
+        name: The name of the key.
+        check: Checks and converts the value.
+        default: The value if the key is missing, as in the records.
+        required: True if the key must be present.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Key:
 
 
 def suggest(word: str, known: Sequence[str]) -> str:
-    """Return the advice for a word that is not known: the nearest right one, or all."""
+    """Return the advice for an unknown word: the nearest known one, or all of them."""
     if not known:
         return "there are none"
     close = get_close_matches(word.lower(), known, n=1)
@@ -89,18 +89,18 @@ def suggest(word: str, known: Sequence[str]) -> str:
 
 
 def check_text(value: object) -> str:
-    """Return ``value`` if it is text with something in it."""
+    """Return ``value`` if it is text that is not empty."""
     if not isinstance(value, str):
         raise InvalidArgumentError(f"{shown(value)} is not text: write it in quotation marks")
     if not value:
-        raise InvalidArgumentError("it is empty: leave it out, or write what is wanted")
+        raise InvalidArgumentError("the text is empty: fill it in, or leave the key out")
     if "\0" in value:
-        raise InvalidArgumentError(f"{shown(value)} has a zero byte")
+        raise InvalidArgumentError(f"{shown(value)} has a zero byte: remove it")
     return value
 
 
 def check_any(value: object) -> object:
-    """Return ``value``, which is looked into elsewhere."""
+    """Return ``value``, which is checked elsewhere."""
     return value
 
 
@@ -109,10 +109,10 @@ def check_name(value: object) -> str:
     name = check_text(value)
     size = len(name.encode())
     if size > MAX_NAME_SIZE:
-        raise InvalidArgumentError(f"a name has 1 to {MAX_NAME_SIZE} bytes; this one has {size}")
+        raise InvalidArgumentError(f"the name has {size} bytes: use 1 to {MAX_NAME_SIZE}")
     if not name.isprintable():
-        # It stands in lines of logs and on terminals, which it must not break or steer.
-        raise InvalidArgumentError(f"{name!r} has characters that cannot be printed")
+        # Names appear in logs and on terminals, which such characters could break or control.
+        raise InvalidArgumentError(f"{name!r} has characters that cannot be printed: remove them")
     return name
 
 
@@ -122,13 +122,13 @@ def check_socket(value: object) -> Path:
     size = measure_socket(text)
     if size > MAX_SOCKET_PATH:
         raise InvalidArgumentError(
-            f"the path of a Unix socket has at most {MAX_SOCKET_PATH} bytes; this one has {size}"
+            f"the path of the socket has {size} bytes: use at most {MAX_SOCKET_PATH}"
         )
     return Path(text)
 
 
 def measure_socket(path: str | Path) -> int:
-    """Return how many bytes a socket's path has on the host where it is the longest."""
+    """Return the length of a socket's path in bytes, on the host where it is the longest."""
     return len(os.fsencode(fill_in(str(path), 0xFFFF)))
 
 
@@ -137,7 +137,7 @@ def check_mode(value: object) -> str:
     text = check_text(value)
     if not re.fullmatch("0?[0-7]{3}", text):
         raise InvalidArgumentError(
-            f"{shown(text)} is not the mode of a file: three octal digits, such as '0660'"
+            f"{shown(text)} is not the mode of a file: write three octal digits, such as '0660'"
         )
     return text
 
@@ -145,7 +145,7 @@ def check_mode(value: object) -> str:
 def check_entry(value: object) -> AclEntry:
     """Return the entry of an access list that ``value`` describes.
 
-    It is an address, a network or ``first-last``; with ``!`` before it, it is refused.
+    The value is an address, a network or ``first-last``; ``!`` before it makes it a refusal.
     """
     text = check_text(value)
     accept = not text.startswith("!")
@@ -162,32 +162,34 @@ def check_listen(value: object) -> Address:
     """Return the address and port that ``value`` describes."""
     address = parse_address_like(check_text(value))
     if not address.port:
-        raise InvalidArgumentError(f"{shown(value)} has no port that could be asked")
+        raise InvalidArgumentError(
+            f"{shown(value)} has no port to listen at: add one, such as ':9905'"
+        )
     return address
 
 
 def check_template(value: object) -> str:
-    """Return ``value`` if an address, or a path, can be made of it for any host."""
+    """Return ``value`` if it is a valid template of an address or a path for any host."""
     text = check_text(value)
     rest = PLACES.sub("", text)
     if "{" in rest or "}" in rest:
         raise InvalidArgumentError(
-            f"{shown(value)}: only {{id}}, {{high}} and {{low}} stand in braces; write the place of"
-            " the host's id as {id}"
+            f"{shown(value)} is not valid: only {{id}}, {{high}} and {{low}} may be in braces;"
+            " write {id} for the host's id"
         )
     return text
 
 
 def check_transport(value: object) -> str:
-    """Return ``value`` if links between hosts can use that transport."""
+    """Return ``value`` in lower case if links between hosts can use that transport."""
     text = check_text(value)
     known = [name for name in get_transport_list() if name != LOOPBACK]
     if text.lower() == LOOPBACK:
         raise InvalidArgumentError(
-            "loopback leads to this host alone: write loopback = true in [cluster] for it"
+            "loopback only leads to this host itself: write loopback = true in [cluster] instead"
         )
     if text.lower() not in known:
-        raise InvalidArgumentError(f"there is no transport {shown(text)}; {suggest(text, known)}")
+        raise InvalidArgumentError(f"{shown(text)} is not a transport: {suggest(text, known)}")
     return text.lower()
 
 
@@ -205,7 +207,7 @@ def check_policy(value: object) -> LinkPolicy:
     policy = _POLICIES.get(text.lower())
     if policy is None:
         known = ("passive", "active", "round_robin")
-        raise InvalidArgumentError(f"there is no policy {shown(text)}; {suggest(text, known)}")
+        raise InvalidArgumentError(f"{shown(text)} is not a policy: {suggest(text, known)}")
     return policy
 
 
@@ -214,7 +216,7 @@ def check_level(value: object) -> str:
     text = check_text(value)
     known = [level.name.lower() for level in LogLevel]
     if text.lower() not in known:
-        raise InvalidArgumentError(f"there is no log level {shown(text)}; {suggest(text, known)}")
+        raise InvalidArgumentError(f"{shown(text)} is not a log level: {suggest(text, known)}")
     return text.lower()
 
 
@@ -225,14 +227,16 @@ def check_function(value: object) -> str:
     if all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
         return text
     raise InvalidArgumentError(
-        f"{shown(value)} names no function: write it as 'package.module:function'"
+        f"{shown(value)} does not name a function: write 'package.module:function'"
     )
 
 
 def check_models(value: object) -> tuple[str, ...]:
     """Return ``value`` if it is a list of names of compressors."""
     if not isinstance(value, list):
-        raise InvalidArgumentError(f"{shown(value)} is not a list, such as ['zlib', 'lz4']")
+        raise InvalidArgumentError(
+            f"{shown(value)} is not a list: write one, such as ['zlib', 'lz4']"
+        )
     names = tuple(cast("list[str]", value))
     check_accept_compression(names)
     return names
@@ -364,4 +368,4 @@ DOCUMENTED: Final[dict[str, tuple[Key, ...]]] = {
     "[control]": CONTROL_KEYS,
     "[metrics]": METRICS_KEYS,
 }
-"""The tables as the documentation has them."""
+"""The tables by their headings in the documentation."""

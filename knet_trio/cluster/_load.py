@@ -1,4 +1,4 @@
-"""Files of either kind to a ``Cluster``."""
+"""Reading of cluster files of either kind."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from knet_trio.cluster._toml import read_crypto_names, read_toml
 from knet_trio.cluster.errors import ClusterFileError, Mistake
 from knet_trio.cluster.records import Cluster
 
-# Far more than a mesh of 65536 hosts has; a device file would never end.
+# Far more than a mesh of 65536 hosts needs. A limit is needed since a device file never ends.
 _MAX_FILE: Final = 64 * 1024 * 1024
-# The first line of corosync.conf that is neither empty nor a comment, and never one of TOML.
+# Matches the first line of a corosync.conf that is neither empty nor a comment; never a TOML line.
 _DIRECTIVE: Final = re.compile(r"\s*(?:#[^\n]*\n\s*)*\w+\s*(?:\{[ \t\r]*(?:\n|$)|:)")
 
 
 def load_cluster(path: str | os.PathLike[str]) -> Cluster:
     """Read a cluster file, in TOML or corosync.conf(5), and the key file that it names.
 
-    It reads files and, for the names in a corosync.conf, asks the system's resolver; in a Trio
-    program ``open_cluster`` does it in a thread.
+    The function blocks while it reads files and, for the names in a corosync.conf, asks the
+    system's resolver. In a Trio program use ``open_cluster``, which calls it in a thread.
 
     Args:
-        path: The file. ``docs/cluster-file.md`` has its keys.
+        path: The file. ``docs/cluster-file.md`` describes its keys.
+
+    Returns:
+        The cluster.
 
     Raises:
-        ClusterFileError: It cannot be read, or is wrong; it has all that is wrong in it, with the
-            lines. After a mistake in the syntax, only that.
+        ClusterFileError: The file cannot be read or is not valid. The error has all mistakes with
+            their lines; after a mistake in the syntax, only that one.
     """
     cluster, mistakes = _read(Path(path))
     if cluster is None:
@@ -39,20 +42,23 @@ def load_cluster(path: str | os.PathLike[str]) -> Cluster:
 
 
 def load_crypto_names(path: Path) -> CryptoNames:
-    """Return cipher, hash and model that a cluster file names now, whatever a host runs with.
+    """Return the cipher, hash and model in a cluster file, which a host may not use yet.
 
     Raises:
-        ClusterFileError: It cannot be read, or is no cluster file in TOML.
+        ClusterFileError: The file cannot be read, or is not a cluster file in TOML.
     """
     text, mistakes = _read_text(path)
     names = None if mistakes else read_crypto_names(text)
     if names is None:
-        raise ClusterFileError(path, mistakes or [Mistake("this is no cluster file")])
+        raise ClusterFileError(path, mistakes or [Mistake("this is not a cluster file in TOML")])
     return names
 
 
 def _read(path: Path) -> tuple[Cluster | None, list[Mistake]]:
-    """Return what the file says, or what is wrong: an error raised in here could lead to a key."""
+    """Return the cluster, or the mistakes.
+
+    An error raised in here would have a traceback that leads to a key.
+    """
     text, mistakes = _read_text(path)
     if mistakes:
         return None, mistakes
@@ -61,7 +67,7 @@ def _read(path: Path) -> tuple[Cluster | None, list[Mistake]]:
 
 
 def _read_text(path: Path) -> tuple[str, list[Mistake]]:
-    """Return the text of a file, or what is wrong with it."""
+    """Return the text of a file, or its mistakes."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE + 1)
@@ -69,10 +75,10 @@ def _read_text(path: Path) -> tuple[str, list[Mistake]]:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         return "", [Mistake(f"the cluster file cannot be read: {why}")]
     if len(content) > _MAX_FILE:
-        return "", [Mistake(f"the cluster file has more than {_MAX_FILE} bytes")]
+        return "", [Mistake(f"the cluster file is longer than {_MAX_FILE} bytes")]
     try:
         return content.decode("utf-8-sig"), []
     except UnicodeDecodeError as error:
         before = content[: error.start]
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
-        return "", [Mistake("this is no text in UTF-8", line, column)]
+        return "", [Mistake("this is not UTF-8: save the file in UTF-8", line, column)]

@@ -1,4 +1,4 @@
-"""A cluster file to a running handle."""
+"""Opening of the handle that a cluster file describes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from knet_trio.message import Filter
 
 @attrs.define(eq=False)
 class OpenedCluster:
-    """What is known of a handle that ``open_cluster`` opened.
+    """The state of a handle that ``open_cluster`` opened.
 
     Attributes:
-        cluster: The version of the file that it runs.
-        lock: Held while it is brought to another one.
+        cluster: The version of the file that the handle runs.
+        lock: Held during a reload.
     """
 
     cluster: Cluster
@@ -43,25 +43,29 @@ _opened: Final[WeakKeyDictionary[Handle, OpenedCluster]] = WeakKeyDictionary()
 def open_cluster(
     path_or_cluster: str | os.PathLike[str] | Cluster, *, host: int | str | None = None
 ) -> AbstractAsyncContextManager[Handle]:
-    """Open the handle of this host of a cluster file, with all hosts and links.
+    """Open the handle of this host with all hosts and links of a cluster file.
 
     ::
 
         async with open_cluster("lab.toml") as handle:
             ...
 
-    It ends as ``open_handle`` does. Channels are the program's to open; taps, sockets for local
-    programs, control and metrics, which the file may name, too.
+    The block ends as that of ``open_handle``. The program opens channels itself, and also the tap,
+    the sockets for local programs, control and metrics, if the file has them.
 
     Args:
-        path_or_cluster: A file that ``load_cluster`` takes, or what that returned.
-        host: The id or the name of this host. None finds the one whose addresses this machine has.
+        path_or_cluster: The file, or the result of ``load_cluster`` for it.
+        host: The id or the name of this host. None finds the host whose address this machine has.
+
+    Yields:
+        The handle.
 
     Raises:
-        ClusterFileError: The file is wrong; it has all mistakes.
-        InvalidArgumentError: No host of the file is this machine, or several are.
+        ClusterFileError: The file is not valid; the error has all mistakes.
+        UnknownHostError: The file has no host ``host``.
+        InvalidArgumentError: No host of the file, or several, have an address of this machine.
         TransportError: The system refuses an address.
-        KnetError: A link or the handle cannot be made so.
+        KnetError: A link or the handle cannot be opened with these settings.
     """
     return _open_cluster(path_or_cluster, host)
 
@@ -69,19 +73,24 @@ def open_cluster(
 def get_cluster(handle: Handle) -> Cluster:
     """Return the version of the cluster file that a handle runs.
 
+    Args:
+        handle: A handle that ``open_cluster`` opened.
+
     Raises:
-        InvalidArgumentError: ``open_cluster`` did not open it.
+        InvalidArgumentError: ``open_cluster`` did not open the handle.
     """
     return get_opened(handle).cluster
 
 
 def get_opened(handle: Handle) -> OpenedCluster:
-    """Return what is known of a handle; raise InvalidArgumentError for one of another origin."""
+    """Return the state of a handle.
+
+    Raises:
+        InvalidArgumentError: ``open_cluster`` did not open the handle.
+    """
     opened = _opened.get(handle)
     if opened is None:
-        raise InvalidArgumentError(
-            "the handle runs no cluster file: only one that open_cluster opened does"
-        )
+        raise InvalidArgumentError("the handle has no cluster file: open it with open_cluster")
     return opened
 
 
@@ -95,7 +104,7 @@ async def _open_cluster(
     else:
         cluster = await load_in_thread(path_or_cluster)
     opened = OpenedCluster(cluster)
-    # This frame lives as long as the handle, and a key only until it is replaced.
+    # This frame lives as long as the handle, but a replaced key must not.
     del cluster, path_or_cluster
     failed: KnetError | None = None
     turns = Turns()
@@ -104,7 +113,7 @@ async def _open_cluster(
             me = await find_own_host_in_turns(opened.cluster, host, turns)
             options = make_options(opened.cluster)
         except BaseException as error:
-            # Whoever keeps the error keeps the frames that it went through, and what is in them.
+            # A stored error keeps the frames of its traceback alive, and the keys in them.
             clear_frames(error.__traceback__)
             raise
         opening = open_handle(me.host_id, crypto=opened.cluster.crypto, **options)
@@ -115,7 +124,7 @@ async def _open_cluster(
                 for plan in (await plan_hosts_in_turns(opened.cluster, me, turns)).values():
                     await add_planned_host(handle, plan)
             except KnetError as error:
-                # It leaves when the handle has ended, and so not in an exception group.
+                # Raised after the handle has ended, and so not in an exception group.
                 failed = error
             else:
                 _opened[handle] = opened
@@ -127,16 +136,15 @@ async def _open_cluster(
 
 
 async def load_in_thread(path: str | os.PathLike[str]) -> Cluster:
-    """Return what ``load_cluster`` does; others go on meanwhile.
+    """Call ``load_cluster`` in a thread.
 
-    When it is cancelled nobody waits for a resolver that does not answer, and what was read is
-    dropped.
+    Cancelling does not wait for a resolver that does not answer, and drops the result.
     """
     return await trio.to_thread.run_sync(load_cluster, path, abandon_on_cancel=True)
 
 
 def make_options(cluster: Cluster) -> dict[str, Any]:
-    """Return the options of ``open_handle`` that the file gives, but for the key."""
+    """Return the options of ``open_handle`` that the file sets, without the key."""
     return {
         "allow_clear_traffic": cluster.allow_clear_traffic,
         "compress": cluster.compress,
@@ -156,11 +164,11 @@ def make_options(cluster: Cluster) -> dict[str, Any]:
 
 
 def find_filter(name: str) -> Filter:
-    """Return the function that ``module:function`` names, which imports the module.
+    """Import the module of ``module:function`` and return the function.
 
     Raises:
-        InvalidArgumentError: There is no such module, it fails when it is imported, or it has
-            nothing of that name.
+        InvalidArgumentError: The module does not exist, fails when imported, or has no such
+            function.
     """
     module, _, function = name.partition(":")
     try:
@@ -170,7 +178,7 @@ def find_filter(name: str) -> Filter:
     except (ImportError, AttributeError) as error:
         raise InvalidArgumentError(f"the filter {name!r} cannot be found: {error}") from error
     except Exception as error:
-        # It is not a bug of the program that runs, which may have done so for long.
+        # A bug of that module must not end the running program.
         raise InvalidArgumentError(
             f"the module of the filter {name!r} fails: {type(error).__name__}: {error}"
         ) from error
@@ -178,7 +186,7 @@ def find_filter(name: str) -> Filter:
 
 
 async def add_planned_host(handle: Handle, plan: HostPlan, name: str | None = None) -> Host:
-    """Add a host with all its links, or nothing of it."""
+    """Add a host with all its links, or nothing on an error."""
     host = handle.add_host(plan.host_id, name=name or plan.name, policy=plan.policy)
     try:
         for link in plan.links.values():
@@ -191,10 +199,10 @@ async def add_planned_host(handle: Handle, plan: HostPlan, name: str | None = No
 
 
 async def add_planned_link(host: Host, plan: LinkPlan) -> None:
-    """Add a link with its access list, or nothing of it.
+    """Add a link with its access list, or nothing on an error.
 
     Raises:
-        KnetError: Its text says which link it was.
+        KnetError: The link cannot be added; the text names the link.
     """
     settings = plan.settings
     try:

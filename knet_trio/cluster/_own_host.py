@@ -1,4 +1,4 @@
-"""Which of a file's hosts this machine is."""
+"""Finding of the host of a cluster file that runs on this machine."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from knet_trio.address import Address, socket_address
 from knet_trio.cluster.records import Cluster, ClusterHost
 from knet_trio.errors import InvalidArgumentError
 
-# Of 127.0.0.0/8 every address can be bound to, but only this one is configured.
+# Every address of 127.0.0.0/8 can be bound, but only this one is configured.
 _LOCALHOST: Final = "127.0.0.1"
 
 
 def find_own_host(cluster: Cluster, host: int | str | None = None) -> ClusterHost:
-    """Return the host of the file that this machine is.
+    """Return the host of the file that runs on this machine.
 
     Args:
         cluster: The file.
-        host: Its id or name; None looks for the host whose addresses this machine has. In a
-            corosync.conf that is the host of this machine's name, and only then the addresses.
+        host: The id or the name of the host; None finds the host whose address this machine has.
+            For a corosync.conf, None finds the host with the name of this machine first.
+
+    Returns:
+        The host.
 
     Raises:
         UnknownHostError: The file has no such host.
@@ -38,7 +41,7 @@ def find_own_host(cluster: Cluster, host: int | str | None = None) -> ClusterHos
 async def find_own_host_in_turns(
     cluster: Cluster, host: int | str | None, turns: Turns
 ) -> ClusterHost:
-    """Return what ``find_own_host`` does; others get their turns, as there may be thousands."""
+    """Do the same as ``find_own_host``, letting other tasks run, as there may be many hosts."""
     named = _find_named(cluster, host)
     if named is not None:
         return named
@@ -52,7 +55,7 @@ async def find_own_host_in_turns(
 
 
 def _find_named(cluster: Cluster, host: int | str | None) -> ClusterHost | None:
-    """Return the host that is asked for, or that is called like this machine, where that counts."""
+    """Return the requested host, or for a corosync.conf the host with this machine's name."""
     if host is not None:
         return cluster.get_host(host)
     return _find_by_name(cluster, os.uname().nodename) if cluster.is_corosync else None
@@ -63,7 +66,7 @@ def _is_own(host: ClusterHost) -> bool:
 
 
 def _choose(cluster: Cluster, own: list[ClusterHost]) -> ClusterHost:
-    """Return the only one of the hosts that have an address of this machine."""
+    """Return the only host that has an address of this machine."""
     if cluster.is_corosync and len(own) > 1:
         own = [host for host in own if any(map(_is_configured, _addresses(host)))] or own
     if len(own) == 1:
@@ -72,18 +75,18 @@ def _choose(cluster: Cluster, own: list[ClusterHost]) -> ClusterHost:
     if own:
         names = ", ".join(host.name for host in own)
         raise InvalidArgumentError(
-            f"this machine has the addresses of several hosts of {file} ({names}): say which it is"
-            " (--host, or host= of open_cluster)"
+            f"this machine has the addresses of several hosts of {file} ({names}): choose one with"
+            " --host, or host= of open_cluster"
         )
     names = ", ".join(host.name for host in cluster.hosts)
     raise InvalidArgumentError(
-        f"this machine has no address of a host of {file}: say which of its hosts it is (--host, or"
-        f" host= of open_cluster), of {names}"
+        f"this machine has no address of a host of {file}: choose one with --host, or host= of"
+        f" open_cluster: {names}"
     )
 
 
 def has_address(address: Address) -> bool:
-    """Return whether this machine has an address: whether a socket can be bound to it."""
+    """Return whether this machine has an address, that is, a socket can be bound to it."""
     family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -94,7 +97,7 @@ def has_address(address: Address) -> bool:
 
 
 def _is_configured(address: Address) -> bool:
-    """Return whether an interface has the address, as ``has_address`` says of others too."""
+    """Return whether an interface has the address, which is stricter than ``has_address``."""
     ip = ip_address(address.host.partition("%")[0])
     return has_address(address) and (not ip.is_loopback or str(ip) in (_LOCALHOST, "::1"))
 
@@ -104,7 +107,7 @@ def _addresses(host: ClusterHost) -> Iterable[Address]:
 
 
 def _find_by_name(cluster: Cluster, name: str) -> ClusterHost | None:
-    """Return the host that is called as corosync.conf(5) says for this machine's name."""
+    """Return the host for a name of this machine, by the rules of corosync.conf(5)."""
     short = name.partition(".")[0]
     for wanted in (name, short):
         for host in cluster.hosts:

@@ -1,4 +1,4 @@
-"""What one host does with a file: its links to the others."""
+"""The links that one host of a cluster file has to the others."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class LinkPlan:
     """A link of this host to another one.
 
     Attributes:
-        settings: What is the same for all hosts.
-        src: The address of this host on it.
-        dst: The address of the other one, None if it is learnt.
-        allow: From where the other may speak, if its address is learnt.
+        settings: The settings, the same on all hosts.
+        src: The address of this host.
+        dst: The address of the other host, None if it is learnt.
+        allow: The access list, if the address of the other host is learnt.
     """
 
     settings: ClusterLink
@@ -35,19 +35,19 @@ class LinkPlan:
     allow: tuple[AclEntry, ...] = ()
 
     def describe(self) -> str:
-        """Return where it leads from and to, as text."""
+        """Return the addresses of both ends, as text."""
         return f"{self.src} to {self.dst or 'an address that is learnt'}"
 
 
 @attrs.frozen
 class HostPlan:
-    """A host that this one has links to.
+    """A host that this host has links to.
 
     Attributes:
-        host_id: Its id.
-        name: Its name.
-        policy: How the links share its messages.
-        links: The links, by their ids.
+        host_id: The id of the host.
+        name: The name of the host.
+        policy: How the links share the messages to the host.
+        links: The links to the host, by link id.
     """
 
     host_id: int
@@ -58,12 +58,12 @@ class HostPlan:
 
 @attrs.frozen
 class LinkWay:
-    """A link that a host of a file has to another one.
+    """A link from one host of a file to another one.
 
     Attributes:
-        host_id: The other host.
-        link_id: 0 to 7.
-        src: The address of the host itself; of every address of the machine if the others learn it.
+        host_id: The id of the other host.
+        link_id: The id of the link, 0 to 7.
+        src: The address of the host itself; the wildcard address if the others learn it.
         dst: The address of the other host, None if it is learnt.
         transport: The name of the transport.
     """
@@ -76,7 +76,15 @@ class LinkWay:
 
 
 def plan_links(cluster: Cluster, host: ClusterHost) -> tuple[LinkWay, ...]:
-    """Return the links that ``open_cluster`` adds on a host of the file."""
+    """Return the links that ``open_cluster`` adds on a host of the file.
+
+    Args:
+        cluster: The file.
+        host: The host.
+
+    Returns:
+        The links to all other hosts.
+    """
     return tuple(
         LinkWay(plan.host_id, link_id, link.src, link.dst, link.settings.transport)
         for plan in plan_hosts(cluster, host).values()
@@ -85,14 +93,14 @@ def plan_links(cluster: Cluster, host: ClusterHost) -> tuple[LinkWay, ...]:
 
 
 def plan_hosts(cluster: Cluster, me: ClusterHost) -> dict[int, HostPlan]:
-    """Return what host ``me`` of the file has to set up, by the ids of the other hosts."""
+    """Return the plan of host ``me``: its links to each other host, by host id."""
     return {plan.host_id: plan for plan in _plan(cluster, me)}
 
 
 async def plan_hosts_in_turns(
     cluster: Cluster, me: ClusterHost, turns: Turns
 ) -> dict[int, HostPlan]:
-    """Return what ``plan_hosts`` does; others get their turns, as there may be thousands."""
+    """Do the same as ``plan_hosts``, letting other tasks run, as there may be many hosts."""
     plans: dict[int, HostPlan] = {}
     for plan in _plan(cluster, me):
         plans[plan.host_id] = plan
@@ -109,7 +117,7 @@ def _plan(cluster: Cluster, me: ClusterHost) -> Iterator[HostPlan]:
             yield HostPlan(host.host_id, host.name, cluster.policy, links)
     if cluster.loopback:
         link = ClusterLink(0, DEFAULT_PORT, transport=LOOPBACK)
-        # It has to have an address, and binds nothing to it.
+        # A link must have an address; loopback binds no socket to it.
         source = Address("127.0.0.1", DEFAULT_PORT)
         links = {0: LinkPlan(link, source, source)}
         yield HostPlan(me.host_id, me.name, cluster.policy, links)
@@ -126,7 +134,7 @@ def _plan_links(
         link, src, dst = settings[mine.link_id], mine.address, theirs.address
         if src is None:
             if dst is None:
-                # Neither could begin.
+                # Both addresses are learnt, so neither host could send first.
                 continue
             src = Address(_EVERY_IPV6 if dst.is_ipv6 else _EVERY_IPV4, link.port)
         plans[mine.link_id] = LinkPlan(link, src, dst, () if dst else _allowed(host, src))
@@ -134,6 +142,6 @@ def _plan_links(
 
 
 def _allowed(host: ClusterHost, src: Address) -> tuple[AclEntry, ...]:
-    """Return the entries for the version of IP that the link speaks."""
+    """Return the entries for the IP version of the link."""
     version = 6 if src.is_ipv6 else 4
     return tuple(entry for entry in host.allow if entry.first.version == version)

@@ -1,6 +1,6 @@
-"""Where in a TOML text its keys and values stand, which no parser in the standard library says.
+"""The positions of keys and values in a TOML text, which the standard library does not report.
 
-The text must have been parsed before: it is taken for valid TOML here.
+The text must be valid TOML: it has to be parsed before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 KeyPath: TypeAlias = tuple[str | int, ...]
-"""Names of keys, and numbers of elements of arrays."""
+"""The names of keys and the indexes of array elements that lead to a value."""
 
 _BLANK: Final = re.compile(r"[ \t]*")
 _BLANK_LINES: Final = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
@@ -24,12 +24,12 @@ _TEXT: Final = re.compile(
     r"|'[^']*'",
     re.DOTALL,
 )
-# A date may have a blank in it, so a plain value ends only where something else begins.
+# A date may contain a blank, so a plain value ends only at one of these characters.
 _PLAIN: Final = re.compile(r"[^,\]}\n#]+")
 
 
 class Position(NamedTuple):
-    """A line and a column, the first of which are 1."""
+    """A line and a column, both counted from 1."""
 
     line: int
     column: int
@@ -41,7 +41,7 @@ def find_position(text: str, at: int) -> Position:
 
 
 class Positions:
-    """The place of each key and each value of a TOML text."""
+    """The positions of all keys and values of a TOML text."""
 
     def __init__(self, text: str) -> None:
         self._line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
@@ -51,11 +51,11 @@ class Positions:
         self.values: Final[Mapping[KeyPath, int]] = scanner.values
 
     def find_key(self, path: KeyPath) -> Position:
-        """Return where the key at ``path`` stands, or the nearest thing around it."""
+        """Return the position of the key at ``path``, or of the innermost known part around it."""
         return self._find(path, self.keys, self.values)
 
     def find_value(self, path: KeyPath) -> Position:
-        """Return where the value at ``path`` stands, or the nearest thing around it."""
+        """Return the position of the value at ``path``, or of the innermost known part around."""
         return self._find(path, self.values, self.keys)
 
     def _find(
@@ -74,18 +74,18 @@ class Positions:
 
 
 class _Scanner:
-    """Goes once through a text."""
+    """A scanner that goes through a text once and notes the offsets of keys and values."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
-        # How many elements the arrays of tables have so far.
+        # The number of elements in each array of tables so far.
         self._tables: dict[KeyPath, int] = {}
         self.keys: dict[KeyPath, int] = {}
         self.values: dict[KeyPath, int] = {}
 
     def read_document(self) -> None:
-        """Note the place of everything."""
+        """Note the offsets of all keys and values."""
         table: KeyPath = ()
         self._skip(_BLANK_LINES)
         while self._at < len(self._text):
@@ -116,7 +116,7 @@ class _Scanner:
         return path
 
     def _read_key(self) -> list[tuple[str, int]]:
-        """Read a key with its dots; return its parts and their places."""
+        """Read a dotted key; return its parts and their offsets."""
         parts: list[tuple[str, int]] = []
         while True:
             self._skip(_BLANK)
@@ -166,7 +166,7 @@ class _Scanner:
             self._read_pair(path)
 
     def _ends(self, bracket: str) -> bool:
-        """Go past a comma or ``bracket``; return whether it is the latter."""
+        """Skip a comma or ``bracket``; return whether the array or table ends."""
         self._skip(_BLANK_LINES)
         if self._text.startswith(",", self._at):
             self._at += 1
@@ -182,6 +182,6 @@ class _Scanner:
     def _take(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self._text, self._at)
         if match is None:
-            raise ValueError(f"no valid TOML at character {self._at}")
+            raise ValueError(f"the TOML is not valid at character {self._at}")
         self._at = match.end()
         return match.group()

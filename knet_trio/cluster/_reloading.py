@@ -1,8 +1,8 @@
-"""A running handle is brought to another version of its file, as a whole or not at all.
+"""Reloading: a running handle is changed to another version of its file, completely or not at all.
 
-What can fail comes first and can be taken back: settings, the key, new hosts and links, links that
-are replaced. When all of that has been done, what cannot fail follows: links and hosts that are
-removed, names, forwarding.
+Changes that can fail are made first, and can be undone: settings, the key, new hosts and links,
+replaced links. When all of them are done, the changes that cannot fail follow: removal of links and
+hosts, names, forwarding.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from knet_trio.handle import Handle
 
 @attrs.frozen
 class Reloaded:
-    """What a reload has changed.
+    """The result of a reload.
 
     Attributes:
-        changes: Each difference, in the order of the file's tables; empty if there was none.
-            Differences of ``tap``, ``channels``, ``control``, ``metrics`` and
-            ``cluster.service_channel`` are among them: they are the program's to act on.
+        changes: All differences, in the order of the file's tables; empty if there are none. They
+            include those of ``tap``, ``channels``, ``control``, ``metrics`` and
+            ``cluster.service_channel``, which the program must apply itself.
     """
 
     changes: tuple[Change, ...] = ()
@@ -54,27 +54,28 @@ class Reloaded:
 
 
 async def reload(handle: Handle, cluster: str | os.PathLike[str] | Cluster) -> Reloaded:
-    """Bring a running handle to another version of its cluster file.
+    """Change a running handle to another version of its cluster file.
 
-    What has not changed goes on, and loses no message. A link whose addresses, transport or
-    ``high_priority`` have changed is removed and added again; all else changes in place. On an
-    error or when it is cancelled, everything is as it was before.
+    Unchanged parts go on without losing messages. A link whose addresses, transport or
+    ``high_priority`` differ is removed and added again; all other settings change in place. On an
+    error, or when cancelled, all changes are undone.
 
-    A new key is used at once, and the old one is forgotten unless ``accept_crypto`` names it; so
-    packets are lost between a host that has the new file and one that has not. To lose none, every
-    host first gets a file that accepts the new key, then one that uses it and accepts the old one,
-    then one without the old one.
+    A new key is used at once, and the old one is dropped unless ``accept_crypto`` names it. So
+    packets are lost between a host with the new file and one with the old file. To lose none, load
+    three versions on every host, one after the other: the first accepts the new key, the second
+    uses it and accepts the old one, the third has only the new one.
 
     Args:
-        handle: What ``open_cluster`` gave.
-        cluster: The new version: the file, or what ``load_cluster`` returned for it.
+        handle: A handle that ``open_cluster`` opened.
+        cluster: The new version: the file, or the result of ``load_cluster`` for it.
 
     Returns:
-        What has changed.
+        The changes.
 
     Raises:
-        ClusterFileError: The file is wrong.
-        ReloadError: A change cannot be made while it runs, or has failed; nothing has changed.
+        ClusterFileError: The file is not valid.
+        ReloadError: A change cannot be made while the handle runs, or has failed; nothing has
+            changed.
         InvalidArgumentError: ``open_cluster`` did not open the handle.
     """
     async with get_opened(handle).lock:
@@ -83,7 +84,7 @@ async def reload(handle: Handle, cluster: str | os.PathLike[str] | Cluster) -> R
         try:
             return await _reload(handle, cluster)
         except BaseException as error:
-            # Whoever keeps the error keeps the frames that it went through, and what is in them.
+            # A stored error keeps the frames of its traceback alive, and the keys in them.
             for one in (error, error.__cause__, error.__context__):
                 clear_frames(None if one is None else one.__traceback__)
             raise
@@ -107,7 +108,7 @@ async def _reload(handle: Handle, new: Cluster) -> Reloaded:
     try:
         steps = await make_steps(handle, old, new, before, after, turns)
     except InvalidArgumentError as error:
-        # The filter is not there.
+        # The filter cannot be found.
         raise ReloadError([str(error.args[0])], errno=error.errno) from error
     await take_steps(steps)
     with trio.CancelScope(shield=True):
@@ -119,36 +120,36 @@ async def _reload(handle: Handle, new: Cluster) -> Reloaded:
 
 
 def _find_reasons(handle: Handle, old: Cluster, new: Cluster) -> list[str]:
-    """Return why the handle cannot become what the file says."""
+    """Return the reasons why the handle cannot change to the new version."""
     reasons = [
-        f"cluster.{name} cannot change while the host runs: start it again"
+        f"cluster.{name} cannot change while the host runs: restart the host"
         for name in FIXED
         if getattr(old, name) != getattr(new, name)
     ]
     keys = [(one.crypto, one.accept_crypto, one.key_change) for one in (old, new)]
     if keys[0] != keys[1] and (old.key_change or new.key_change) is not None:
-        reasons.append(
-            "the key is being changed by knet-trio rekey, and the file has been read before a step"
-            " of that: reload again"
-        )
+        reasons.append("knet-trio rekey has changed the key since the file was read: reload again")
     if all(host.host_id != handle.host_id for host in new.hosts):
-        reasons.append(f"the file has no host {handle.host_id}, which this one is")
+        reasons.append(f"the file has no host {handle.host_id}, this host: add it")
     return reasons
 
 
 def _find_taken(
     handle: Handle, before: dict[int, HostPlan], after: dict[int, HostPlan]
 ) -> list[str]:
-    """Return which ids and names belong to hosts that the program added by itself."""
+    """Return the conflicts with ids and names of hosts that the program added itself."""
     reasons: list[str] = []
     names = {plan.name for plan in after.values()}
     for host_id, host in handle.hosts.items():
         if host_id in before:
             continue
         if host_id in after:
-            reasons.append(f"host {host_id} is there already: the program added it")
+            reasons.append(f"the program has added a host {host_id} itself: use another id")
         elif host.name in names:
-            reasons.append(f"the name {host.name!r} is taken by host {host_id}, of the program")
+            reasons.append(
+                f"host {host_id}, which the program has added itself, already has the name"
+                f" {host.name!r}: use another name"
+            )
     return reasons
 
 
@@ -160,7 +161,7 @@ async def make_steps(
     after: dict[int, HostPlan],
     turns: Turns,
 ) -> list[Step]:
-    """Return what can fail, in the order in which it is done."""
+    """Return the steps that can fail, in the order in which they are done."""
     steps = make_handle_steps(handle, old, new)
     crypto = make_crypto_step(handle, old, new)
     if crypto is not None:
@@ -189,7 +190,10 @@ async def make_steps(
 
 
 def _make_room(name: str, taken: set[str]) -> str:
-    """Return ``name``, or another one while a host that goes or is renamed has it, and take it."""
+    """Return a name that is not in ``taken``, and add it to the set.
+
+    The result differs from ``name`` while a host has it that is to be removed or renamed.
+    """
     while name in taken:
         name = f"{name}{_MARK}"[-_LONGEST:]
     taken.add(name)
@@ -197,20 +201,20 @@ def _make_room(name: str, taken: set[str]) -> str:
 
 
 _MARK: Final = "'"
-# Characters of which each may have four bytes, of the 255 that a name may have.
+# In characters of up to four bytes each, for names of up to 255 bytes.
 _LONGEST: Final = 60
 
 
 async def take_steps(steps: list[Step]) -> None:
-    """Take all steps, or none: those that were taken are taken back when one fails.
+    """Do all steps, or none: if a step fails, those before it are undone.
 
     Raises:
-        ReloadError: A step has failed; it is the cause.
+        ReloadError: A step has failed; its error is the cause.
     """
     taken: list[Step] = []
     try:
         for step in steps:
-            # There may be one for each of thousands of links.
+            # There may be a step for each of thousands of links.
             await trio.lowlevel.checkpoint()
             await step.do()
             taken.append(step)
@@ -227,7 +231,7 @@ async def take_steps(steps: list[Step]) -> None:
 
 
 async def _take_back(taken: list[Step]) -> list[str]:
-    """Take steps back, the last first; return those for which that failed."""
+    """Undo steps, the last first; return the errors."""
     failed: list[str] = []
     with trio.CancelScope(shield=True):
         for step in reversed(taken):
@@ -242,7 +246,7 @@ async def _take_back(taken: list[Step]) -> list[str]:
 async def _finish(
     handle: Handle, before: dict[int, HostPlan], after: dict[int, HostPlan], turns: Turns
 ) -> None:
-    """Remove what is not in the file any more, and give all hosts their names."""
+    """Remove hosts and links that the file no longer has, and rename hosts."""
     for host_id, plan in before.items():
         if turns.is_over():
             await turns.give_up()
@@ -259,7 +263,7 @@ async def _finish(
 
 
 async def _rename(handle: Handle, after: dict[int, HostPlan], turns: Turns) -> None:
-    """Give hosts their names, also where two change theirs with each other."""
+    """Rename hosts, also if two of them swap their names."""
     wanted = {
         host_id: plan.name
         for host_id, plan in after.items()

@@ -1,4 +1,4 @@
-"""What leads from one version of a cluster file to another: steps that can be taken back."""
+"""The steps from one version of a cluster file to another, which can be undone."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from knet_trio.link import Link
 Act: TypeAlias = Callable[[], Awaitable[None]]
 _Keys: TypeAlias = tuple[CryptoConfig | None, CryptoConfig | None]
 
-# What a running handle cannot change.
+# Settings that a running handle cannot change.
 FIXED: Final = ("privileged", "log_fd", "accept_compression")
-# Attributes of the handle, of the same names.
+# Settings that are attributes of the handle of the same name.
 _ATTRIBUTES: Final = (
     "allow_clear_traffic",
     "access_lists",
@@ -33,7 +33,7 @@ _ATTRIBUTES: Final = (
     "hedge",
     "dscp",
 )
-# What cannot be changed of a link: it is removed and added again.
+# Settings that a link cannot change: it is removed and added again.
 _LASTING: Final = ("transport", "high_priority")
 _TIMERS: Final = ("ping_interval", "pong_timeout", "latency_samples")
 _SETTABLE: Final = ("priority", "pong_count", "enabled")
@@ -45,9 +45,9 @@ class Step:
     """A change of a running handle.
 
     Attributes:
-        name: What it is about.
-        do: Makes it. If it raises, it has changed nothing; but for a NotPutBackError.
-        undo: Takes it back.
+        name: The key of the setting.
+        do: Makes the change. If it raises, nothing has changed, unless with NotPutBackError.
+        undo: Reverts the change.
     """
 
     name: str
@@ -56,11 +56,11 @@ class Step:
 
 
 class NotPutBackError(KnetError):
-    """A link was removed to be replaced, and cannot be put back; ``__cause__`` is what failed."""
+    """A link was removed to be replaced and cannot be restored; ``__cause__`` is the failure."""
 
 
 def act(function: Callable[..., object], *arguments: Any) -> Act:
-    """Return a call that does not wait as one that can."""
+    """Return an async function that calls a synchronous one."""
 
     async def run() -> None:
         function(*arguments)
@@ -69,7 +69,7 @@ def act(function: Callable[..., object], *arguments: Any) -> Act:
 
 
 def swap(name: str, function: Callable[..., object], before: Any, after: Any) -> Step:
-    """Return the step that calls ``function`` with the one value, or back with the other."""
+    """Return a step that calls ``function`` with the new value, or to undo with the old one."""
     return Step(name, act(function, after), act(function, before))
 
 
@@ -77,7 +77,7 @@ def swap(name: str, function: Callable[..., object], before: Any, after: Any) ->
 
 
 def make_handle_steps(handle: Handle, old: Cluster, new: Cluster) -> list[Step]:
-    """Return the steps for what the handle itself has, but for its key."""
+    """Return the steps for the settings of the handle itself, without the key."""
     steps = [
         swap(f"cluster.{name}", _setter(handle, name), getattr(old, name), getattr(new, name))
         for name in _ATTRIBUTES
@@ -107,7 +107,7 @@ def _set_level(handle: Handle) -> Callable[[str], None]:
 
 
 def make_crypto_step(handle: Handle, old: Cluster, new: Cluster) -> Step | None:
-    """Return the step for the key, None if it stays."""
+    """Return the step for the key, None if it does not change."""
     before, after = (old.crypto, old.accept_crypto), (new.crypto, new.accept_crypto)
     if before == after:
         return None
@@ -121,13 +121,13 @@ def make_crypto_step(handle: Handle, old: Cluster, new: Cluster) -> Step | None:
 def _set_keys(handle: Handle, before: _Keys, after: _Keys) -> None:
     """Seal with the first of ``after`` from now on, and open packets of both.
 
-    There is no moment in between: no packet comes before this returns. A configuration that stays
-    is not set anew: with model ``aead`` what was confirmed in its slot would be forgotten.
+    The change is atomic: no packet is received before this returns. A configuration that does not
+    change is not set again, since with model ``aead`` its slot would lose the confirmations.
 
     Args:
         handle: The handle.
-        before: What is in the slot in use, and in the other one.
-        after: What shall be.
+        before: The configurations in the slot in use and in the other slot.
+        after: The new configurations.
     """
     crypto, other = after
     used = handle.crypto_in_use
@@ -140,7 +140,7 @@ def _set_keys(handle: Handle, before: _Keys, after: _Keys) -> None:
         return
     free = 3 - used if used else 1
     slot = next((one for one, config in there.items() if config == crypto), free)
-    # If a name in it is wrong, this raises and nothing has changed.
+    # If a name in the configuration is invalid, this raises before anything has changed.
     if crypto != there[slot]:
         handle.set_crypto(crypto, slot)
     handle.use_crypto(slot)
@@ -152,7 +152,7 @@ def _set_keys(handle: Handle, before: _Keys, after: _Keys) -> None:
 
 
 def add_host_step(handle: Handle, plan: HostPlan, name: str) -> Step:
-    """Return the step that adds a host with its links, under another name if that is taken."""
+    """Return the step that adds a host with its links under ``name``."""
 
     async def do() -> None:
         await add_planned_host(handle, plan, name)
@@ -164,7 +164,7 @@ def add_host_step(handle: Handle, plan: HostPlan, name: str) -> Step:
 
 
 def add_link_step(handle: Handle, host_id: int, plan: LinkPlan) -> Step:
-    """Return the step that adds a link to a host that is there."""
+    """Return the step that adds a link to an existing host."""
     link_id = plan.settings.link_id
 
     async def do() -> None:
@@ -177,16 +177,16 @@ def add_link_step(handle: Handle, host_id: int, plan: LinkPlan) -> Step:
 
 
 def replace_link_step(handle: Handle, host_id: int, old: LinkPlan, new: LinkPlan) -> Step:
-    """Return the step that puts another link in the place of one."""
+    """Return the step that replaces a link."""
     link_id = new.settings.link_id
 
     async def replace(one: LinkPlan, other: LinkPlan) -> None:
         await trio.lowlevel.checkpoint()
-        # Nothing may come between that would leave the host without the link.
+        # A cancellation in between would leave the host without the link.
         with trio.CancelScope(shield=True):
             host = handle.get_host(host_id)
             if link_id in host.links:
-                # It is not there if it could not be put back before.
+                # The link is missing if it could not be restored before.
                 await host.remove_link(link_id)
             try:
                 await add_planned_link(host, other)
@@ -207,10 +207,10 @@ def replace_link_step(handle: Handle, host_id: int, old: LinkPlan, new: LinkPlan
 
 
 async def put_back(host: Host, plan: LinkPlan, error: KnetError) -> None:
-    """Add a link again in whose place another one could not be added, because of ``error``.
+    """Restore a link that could not be replaced because of ``error``.
 
     Raises:
-        NotPutBackError: It cannot be added either.
+        NotPutBackError: The link cannot be added either.
     """
     try:
         await add_planned_link(host, plan)
@@ -219,14 +219,14 @@ async def put_back(host: Host, plan: LinkPlan, error: KnetError) -> None:
 
 
 def is_lasting(old: LinkPlan, new: LinkPlan) -> bool:
-    """Return whether a link can stay, whatever else changes of it."""
+    """Return whether a link can be kept and its other settings changed in place."""
     return (old.src, old.dst) == (new.src, new.dst) and all(
         getattr(old.settings, name) == getattr(new.settings, name) for name in _LASTING
     )
 
 
 def change_link_steps(handle: Handle, host_id: int, old: LinkPlan, new: LinkPlan) -> list[Step]:
-    """Return the steps for what a link that stays can have changed."""
+    """Return the steps for the changed settings of a link that is kept."""
     link_id = new.settings.link_id
     base = f"hosts.{host_id}.links.{link_id}"
 
@@ -264,13 +264,13 @@ def _find_link(host: Host, link_id: int) -> Link:
     link = host.links.get(link_id)
     if link is None:
         raise UnknownLinkError(
-            f"link {link_id} to host {host.host_id} is not there any more: the program removed it"
+            f"the program has removed link {link_id} to host {host.host_id}: add it again first"
         )
     return link
 
 
 def policy_step(handle: Handle, old: HostPlan, new: HostPlan) -> Step:
-    """Return the step that changes how the links to a host share its messages."""
+    """Return the step that changes the policy of a host."""
 
     def set_policy(plan: HostPlan) -> None:
         handle.get_host(plan.host_id).policy = plan.policy

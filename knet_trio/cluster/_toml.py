@@ -1,4 +1,4 @@
-"""Cluster files in TOML, all their mistakes at once."""
+"""Reading of cluster files in TOML, with all mistakes at once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _LINK_NAMES: Final[dict[str | int, str]] = {
 
 
 def read_toml(text: str, path: Path) -> tuple[Cluster | None, list[Mistake]]:
-    """Return what ``text`` says, or None and its mistakes."""
+    """Return the cluster that ``text`` describes, or None and the mistakes."""
     parsed = parse_toml(text.replace("\r\n", "\n"))
     if isinstance(parsed, Mistake):
         return None, [parsed]
@@ -63,7 +63,7 @@ def read_toml(text: str, path: Path) -> tuple[Cluster | None, list[Mistake]]:
 
 
 class _TomlReader:
-    """Reads one document. What is wrong is noted, and reading goes on."""
+    """A reader of one document, which notes mistakes and goes on."""
 
     def __init__(self, document: dict[str, Any], positions: Positions, path: Path) -> None:
         self._document = document
@@ -71,17 +71,17 @@ class _TomlReader:
         self._path = path
         self.notes: Final = Notes()
         self._warnings: Final = Notes()
-        # The sockets of the file, and whose they are.
+        # The paths of sockets in the file, with the keys that name them.
         self._sockets: Final[dict[Path, str]] = {}
         self._key_file: Path | None = None
         self._key_change: KeyChange | None = None
         self._names = CryptoNames()
 
     def read(self) -> Cluster:
-        """Return what could be read."""
+        """Return the cluster, as far as it could be read."""
         for name in self._document:
             if name not in TABLES:
-                self._report((name,), f"there is no such table; {suggest(name, TABLES)}", key=True)
+                self._report((name,), f"there is no such table: {suggest(name, TABLES)}", key=True)
         common = self._read_table(("cluster",), CLUSTER_KEYS)
         crypto = self._read_crypto(("cluster",), common, CryptoNames())
         accepted = self._read_accepted(common, crypto)
@@ -123,21 +123,21 @@ class _TomlReader:
     # Tables and their keys.
 
     def _read_table(self, path: KeyPath, keys: tuple[Key, ...]) -> dict[str, Any]:
-        """Return a table's values by the names of all its keys; defaults for what is missing."""
+        """Return the values of all keys of a table, with defaults for missing ones."""
         table = self._get_table(path)
         values: dict[str, Any] = {key.name: key.default for key in keys}
         known = {key.name: key for key in keys}
         for name, value in table.items():
             key = known.get(name)
             if key is None:
-                where = f"; {suggest(name, list(known))}"
+                where = f": {suggest(name, list(known))}"
                 self._report((*path, name), f"there is no such key{where}", key=True)
             else:
                 values[name] = self._check((*path, name), key, value)
         is_table = isinstance(self._get(path), dict)
         for key in keys:
             if key.required and key.name not in table and is_table:
-                self._report(path, f"{key.name} is missing", key=True)
+                self._report(path, f"{key.name} is missing: add it", key=True)
         return values
 
     def _check(self, path: KeyPath, key: Key, value: object) -> Any:
@@ -163,7 +163,7 @@ class _TomlReader:
         if found is not None:
             self._report(
                 path,
-                f"{path[-1]} is no table: write {path[-1]} = {{ … }}, or its keys under"
+                f"{path[-1]} is not a table: write {path[-1]} = {{ … }}, or its keys under"
                 f" [{_dotted(path)}]",
             )
         return {}
@@ -175,7 +175,9 @@ class _TomlReader:
             elements = cast("list[object]", found)
             if all(isinstance(element, dict) for element in elements):
                 return cast("list[dict[str, Any]]", elements)
-        self._report((name,), f"{name} is a list of tables: write [[{name}]] over each", key=True)
+        self._report(
+            (name,), f"{name} is not a list of tables: write [[{name}]] above each", key=True
+        )
         return []
 
     def _report(self, path: KeyPath, text: str, *, key: bool = False) -> None:
@@ -207,23 +209,23 @@ class _TomlReader:
             else:
                 change = self._key_change if path == ("cluster",) else None
                 if change is not None:
-                    # While the key changes, what is beside it says how either is used.
+                    # While the key changes, the change file has the names for both keys.
                     names = change.get_names(key) or names
                 if known:
                     return names.make(key)
         elif path == ("cluster",):
             for name in CRYPTO_NAMES:
                 if name in table and "key_file" not in table:
-                    self._report((*path, name), "it needs a key: set key_file", key=True)
+                    self._report((*path, name), "there is no key: set key_file", key=True)
         return None
 
     def _check_names(self, path: KeyPath, table: dict[str, Any], names: CryptoNames) -> bool:
-        """Return whether there is such an envelope, which has nothing to do with the key."""
+        """Return whether the cipher, hash and model exist and go together."""
         try:
             names.check()
         except KnetError as error:
             text = str(error.args[0])
-            # The error begins with what it is about, or says what the model has not.
+            # The error begins with the name at fault, or says what the model does not have.
             said = text.partition(" has no ")[2] or text
             about = next((name for name in CRYPTO_NAMES if name in said.split()[:2]), "hash")
             name = about if about in table else next((n for n in CRYPTO_NAMES if n in table), about)
@@ -234,7 +236,7 @@ class _TomlReader:
     def _read_accepted(
         self, common: dict[str, Any], crypto: CryptoConfig | None
     ) -> CryptoConfig | None:
-        """Return the second key: what the file says, or that of a change that is under way."""
+        """Return the second key: that in the file, or that of a change in progress."""
         path = "cluster", "accept_crypto"
         change = self._key_change
         if common["accept_crypto"] is None:
@@ -242,8 +244,8 @@ class _TomlReader:
         if change is not None:
             self._report(
                 path,
-                "knet-trio rekey is changing the key, and there is no room for a third: take"
-                " accept_crypto out",
+                "knet-trio rekey is changing the key, and a third one is not possible: remove"
+                " accept_crypto",
                 key=True,
             )
             return None
@@ -258,7 +260,7 @@ class _TomlReader:
         ):
             self._report(
                 (*path, "key_file"),
-                "with model 'aead' each of the two has a key of its own: make another one",
+                "with model 'aead' the two need different keys: make another one",
             )
         return accepted
 
@@ -283,7 +285,7 @@ class _TomlReader:
     # Links and hosts.
 
     def _make_link(self, link_id: int, port: int, common: dict[str, Any]) -> ClusterLink:
-        """Return the settings of a link: its own over those of all."""
+        """Return the settings of a link: its own override those of all links."""
         path = "cluster", "links"
         values: dict[str, Any] = {key.name: key.default for key in LINK_KEYS}
         if link_id == 0:
@@ -296,7 +298,7 @@ class _TomlReader:
         return ClusterLink(link_id, **values)
 
     def _check_ports(self, port: int, links: tuple[ClusterLink, ...]) -> None:
-        """Note if no port is left for a link that has none of its own."""
+        """Note if no valid port remains for a link without a port of its own."""
         for link in links:
             tables = (("cluster", "links"), ("cluster", "link", str(link.link_id)))
             if port + link.link_id > MAX_PORT and not any(
@@ -304,23 +306,24 @@ class _TomlReader:
             ):
                 self._report(
                     ("cluster", "port"),
-                    f"port {port} leaves none for link {link.link_id}: the highest is {MAX_PORT}",
+                    f"the port of link {link.link_id} would be {port + link.link_id}, and the"
+                    f" highest is {MAX_PORT}: choose a lower one",
                 )
 
     def _read_given(self, path: KeyPath, keys: tuple[Key, ...]) -> dict[str, Any]:
-        """Return the values of a table, without those that are missing."""
+        """Return the values in a table, without missing ones."""
         values = self._read_table(path, keys)
         return {
             name: value for name, value in values.items() if self._get((*path, name)) is not None
         }
 
     def _check_numbers(self, common: dict[str, Any]) -> None:
-        """Note what stands under ``[cluster.link.…]`` and is no link."""
+        """Note tables ``[cluster.link.…]`` that are not for a link."""
         for name in self._get_table(("cluster", "link")) if common["link"] is not None else ():
             if name not in map(str, range(MAX_LINKS)):
                 self._report(
                     ("cluster", "link", name),
-                    f"{shown(name)} is no link: there are 0 to {MAX_LINKS - 1}; [cluster.links] is"
+                    f"{shown(name)} is not a link: write 0 to {MAX_LINKS - 1}, or [cluster.links]"
                     " for all",
                     key=True,
                 )
@@ -335,11 +338,11 @@ class _TomlReader:
         tables = self._get_tables("hosts")
         if self._document.get("hosts", []) == []:
             place = self._positions.find_key(("hosts",))
-            self.notes("there are no hosts: write [[hosts]] with id and links for each", place)
+            self.notes("there are no hosts: add [[hosts]] with id and links for each", place)
         for number, table in enumerate(tables):
             ends = table.get("links")
             if len(tables) > 1 and isinstance(ends, list) and not any(cast("list[object]", ends)):
-                self._report(("hosts", number, "links"), "it has no link")
+                self._report(("hosts", number, "links"), "the host has no links: add an address")
         return [self._read_host(number, links) for number in range(len(tables))]
 
     def _read_host(self, number: int, links: dict[int, ClusterLink]) -> DraftHost:
@@ -368,7 +371,9 @@ class _TomlReader:
         ends: dict[int, Address | None] = {}
         elements = self._read_list(path, value, "addresses, such as ['10.0.0.1', '10.1.0.1']")
         if len(elements) > MAX_LINKS:
-            self._report((*path, MAX_LINKS), f"a host has at most {MAX_LINKS} links")
+            self._report(
+                (*path, MAX_LINKS), f"a host has at most {MAX_LINKS} links: remove the others"
+            )
         for link_id, element in enumerate(elements[:MAX_LINKS]):
             if element in ("", DYNAMIC):
                 if element:
@@ -391,7 +396,9 @@ class _TomlReader:
                 self._report((*path, number), str(error.args[0]))
                 continue
             if any((entry.first, entry.last) == (other.first, other.last) for other in entries):
-                self._report((*path, number), "there is an entry for the same addresses before it")
+                self._report(
+                    (*path, number), "an entry before has the same addresses: remove one of them"
+                )
             else:
                 entries.append(entry)
         return tuple(entries)
@@ -401,10 +408,10 @@ class _TomlReader:
             return []
         if isinstance(value, list):
             return cast("list[object]", value)
-        self._report(path, f"{shown(value)} is not a list of {what}")
+        self._report(path, f"{shown(value)} is not a list: write one of {what}")
         return []
 
-    # Channels, and what serves them.
+    # Channels, and their tap and sockets.
 
     def _read_channels(
         self, common: dict[str, Any]
@@ -430,7 +437,7 @@ class _TomlReader:
         return tap, tuple(channels)
 
     def _take_socket(self, path: KeyPath, values: dict[str, Any]) -> None:
-        """Have a socket beside the file if its path is a relative one, and no two at one path."""
+        """Resolve the path of a socket relative to the file, and note one used twice."""
         if values["socket"] is None:
             return
         key = _dotted(path)
@@ -439,14 +446,14 @@ class _TomlReader:
         if size > MAX_SOCKET_PATH:
             place = self._positions.find_value(path)
             self._warnings(
-                f"with the directory of this file its path has {size} bytes, and can have"
+                f"with the directory of this file the path has {size} bytes: use at most"
                 f" {MAX_SOCKET_PATH}",
                 place,
                 key,
             )
         other = self._sockets.setdefault(values["socket"], key)
         if other != key:
-            self._report(path, f"{other} has the same socket")
+            self._report(path, f"{other} has the same socket: choose another path")
 
     def _take_channel(self, taken: dict[int, str], path: KeyPath, channel: int | None) -> None:
         if channel is None:
@@ -454,7 +461,7 @@ class _TomlReader:
         key = _dotted(path)
         other = taken.setdefault(channel, key)
         if other != key:
-            self._report(path, f"channel {channel} is taken by {other}")
+            self._report(path, f"channel {channel} is taken by {other}: choose another one")
 
     def _read_control(self) -> ClusterControl:
         values = self._read_table(("control",), CONTROL_KEYS)
@@ -469,7 +476,7 @@ class _TomlReader:
 
 
 def read_crypto_names(text: str) -> CryptoNames | None:
-    """Return with which names ``text`` says that the key is used; None if it is no cluster file."""
+    """Return the cipher, hash and model in ``text``, None if it is not a cluster file."""
     parsed = parse_toml(text.replace("\r\n", "\n"))
     table = None if isinstance(parsed, Mistake) else parsed[0].get("cluster")
     if not isinstance(table, dict):
@@ -481,25 +488,27 @@ def read_crypto_names(text: str) -> CryptoNames | None:
     return CryptoNames().change(**given)
 
 
-# Keys of [cluster] that no field of the records has as they are.
+# Keys of [cluster] that are not copied unchanged into a field of the records.
 _MADE: Final = {"accept_crypto", "compress", "port", "links", "link"}
 
 
 def _read_address(value: object, port: int) -> Address:
-    """Return the address that ``value`` is, with ``port`` where it has none."""
+    """Return the address in ``value``, with ``port`` if it has none."""
     if not isinstance(value, str):
         raise InvalidArgumentError(
-            f"{shown(value)} is no address: write '10.0.0.1', '10.0.0.1:5405', '{DYNAMIC}', or ''"
-            " for no link"
+            f"{shown(value)} is not an address: write '10.0.0.1', '10.0.0.1:5405', '{DYNAMIC}', or"
+            " '' for no link"
         )
     if value.startswith("[") or value.count(":") == 1:
         address = parse_address_like(value)
         if not address.port:
-            raise InvalidArgumentError(f"{shown(value)} has no port that a peer could know")
+            raise InvalidArgumentError(
+                f"{shown(value)} has no valid port: write one from 1 to {MAX_PORT}, or none"
+            )
         return address
     if not any(character in value for character in ".:"):
         raise InvalidArgumentError(
-            f"{shown(value)} is neither an address nor {DYNAMIC!r}; {suggest(value, [DYNAMIC])}"
+            f"{shown(value)} is neither an address nor {DYNAMIC!r}: {suggest(value, [DYNAMIC])}"
         )
     return parse_address(value, port)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a cluster file, and why a handle could not be brought to it."""
+"""The mistakes in a cluster file, and the errors of loading and reloading one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from knet_trio.errors import InvalidArgumentError, KnetError
 
 @attrs.frozen
 class Mistake:
-    """One thing that is wrong with a cluster file, or that is odd about it.
+    """A mistake in a cluster file, or a warning about it.
 
     Attributes:
         text: What is wrong and what to do about it.
-        line: The line that it is about, the first is 1; None if it is about no line.
-        column: The column in that line, the first is 1.
-        key: The key that it is about, such as ``cluster.links.ping_interval``.
+        line: The line, counted from 1; None if the mistake has no line.
+        column: The column, counted from 1.
+        key: The key, such as ``cluster.links.ping_interval``.
     """
 
     text: str
@@ -30,7 +30,11 @@ class Mistake:
         return f"{self.key}: {self.text}" if self.key else self.text
 
     def describe(self, path: str | os.PathLike[str]) -> str:
-        """Return it in one line behind the file, line and column, as compilers do."""
+        """Return one line with file, line, column and text, as compilers print it.
+
+        Args:
+            path: The file.
+        """
         place = [os.fspath(path)]
         if self.line is not None:
             place.append(str(self.line))
@@ -40,11 +44,11 @@ class Mistake:
 
 
 class ClusterFileError(InvalidArgumentError):
-    """A cluster file cannot be used. Its text has a line for each mistake.
+    """A cluster file cannot be used. The text has a line for each mistake.
 
     Attributes:
         path: The file.
-        mistakes: All that is wrong with it, in the order of its lines.
+        mistakes: All mistakes in the file, in the order of its lines.
     """
 
     def __init__(self, path: str | os.PathLike[str], mistakes: Sequence[Mistake]) -> None:
@@ -53,19 +57,19 @@ class ClusterFileError(InvalidArgumentError):
         self.mistakes: tuple[Mistake, ...] = tuple(mistakes)
 
     def __str__(self) -> str:
-        # Without the errno, which would stand behind the last mistake alone.
+        # Without the errno, which would follow the last mistake only.
         return str(self.args[0])
 
 
 class ReloadError(KnetError):
-    """A running handle could not be brought to another version of its file.
+    """A running handle could not change to another version of its file.
 
-    The handle is as it was before. ``__cause__`` is the error of the change that failed, if one
-    was tried.
+    The handle is unchanged. ``__cause__`` is the error of the change that failed, if one was
+    attempted.
 
     Attributes:
-        reasons: Each change that cannot be made, or the one that failed.
-        not_undone: What could not be taken back after the failure; empty nearly always.
+        reasons: The changes that cannot be made, or the one that failed.
+        not_undone: The changes that could not be undone after the failure; nearly always empty.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class ReloadError(KnetError):
     ) -> None:
         text = "; ".join(reasons)
         if not_undone:
-            text = f"{text}; this could not be taken back: {'; '.join(not_undone)}"
+            text = f"{text}; this could not be undone: {'; '.join(not_undone)}"
         else:
             text = f"{text}; nothing has changed"
         super().__init__(text, errno=errno)

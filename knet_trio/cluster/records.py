@@ -1,4 +1,4 @@
-"""What a cluster file says, as frozen records."""
+"""The contents of a cluster file, as frozen records."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ EVERYWHERE: Final = (AclEntry.network("0.0.0.0/0"), AclEntry.network("::/0"))
 
 @attrs.frozen
 class ClusterLink:
-    """The settings that a link has between any two hosts.
+    """The settings of a link, the same between all hosts.
 
     Attributes:
-        link_id: 0 to 7.
-        port: The port of every host whose address names none.
+        link_id: The id of the link, 0 to 7.
+        port: The port of every host whose address has none.
         transport: The name of the transport, ``udp`` or ``sctp``.
-        priority: 0 to 255; the passive policy prefers the highest.
+        priority: The priority, 0 to 255. The passive policy uses the link with the highest.
         ping_interval: Seconds between pings.
         pong_timeout: Seconds without a pong after which the link is down.
-        latency_samples: How many round trips the average latency is made of.
-        pong_count: After this many pongs, one more takes the link up.
-        high_priority: Whether its packets are marked for the network.
-        enabled: Whether it is in use.
+        latency_samples: The number of round trips that the average latency is calculated from.
+        pong_count: The link comes up with the pong after this many.
+        high_priority: True if its packets are marked with a DSCP.
+        enabled: True if the link may be used.
     """
 
     link_id: int
@@ -67,9 +67,9 @@ class HostLink:
     """The end of a link at one host.
 
     Attributes:
-        link_id: 0 to 7.
-        address: The address of the host on that link; None if the others learn it from what the
-            host sends.
+        link_id: The id of the link, 0 to 7.
+        address: The address of the host on that link; None if the others learn it from the packets
+            of the host.
     """
 
     link_id: int
@@ -81,10 +81,10 @@ class ClusterHost:
     """A host of the file.
 
     Attributes:
-        host_id: 0 to 65535.
-        name: Its name; the id in decimal if the file has none.
-        links: Its ends of the links that it has, in the order of their ids.
-        allow: From where it may speak on the links on which its address is learnt.
+        host_id: The id of the host, 0 to 65535.
+        name: The name of the host; the id in decimal if the file has none.
+        links: The ends of links at the host, in the order of their ids.
+        allow: The addresses that are accepted on links where its address is learnt.
     """
 
     host_id: int
@@ -93,7 +93,11 @@ class ClusterHost:
     allow: tuple[AclEntry, ...] = EVERYWHERE
 
     def find_link(self, link_id: int) -> HostLink | None:
-        """Return its end of that link, None if it has none."""
+        """Return the end of a link at the host, None if it does not have the link.
+
+        Args:
+            link_id: The id of the link.
+        """
         return next((link for link in self.links if link.link_id == link_id), None)
 
 
@@ -101,16 +105,16 @@ class ClusterHost:
 class ClusterTap:
     """An Ethernet between the hosts.
 
-    In ``address`` and ``mac``, ``{id}`` is the id of the host, ``{high}`` and ``{low}`` are its two
-    bytes; ``{id:x}`` and ``{low:02x}`` are hexadecimal.
+    In ``address`` and ``mac``, ``{id}`` stands for the id of the host, ``{high}`` and ``{low}`` for
+    its two bytes; ``{id:x}`` and ``{low:02x}`` are hexadecimal.
 
     Attributes:
         name: The name of the network device.
-        channel: The channel that the frames go over.
+        channel: The channel that carries the frames.
         address: The address of a host's device, with a prefix length; None for none.
-        mac: The Ethernet address of a host's device; None for what the system gives it.
-        addresses: Host ids and the addresses of their devices, where ``address`` cannot say it: a
-            corosync.conf puts the id into the bits behind the prefix.
+        mac: The Ethernet address of a host's device; None for one that the system chooses.
+        addresses: Host ids and the addresses of their devices, which override ``address``: a
+            corosync.conf puts the id into the bits after the prefix.
     """
 
     name: str
@@ -120,25 +124,36 @@ class ClusterTap:
     addresses: tuple[tuple[int, str], ...] = ()
 
     def get_address(self, host_id: int) -> str | None:
-        """Return the address of that host's device, such as ``10.99.0.1/24``."""
+        """Return the address of a host's device, such as ``10.99.0.1/24``; None for none.
+
+        Args:
+            host_id: The id of the host.
+        """
         for known, address in self.addresses:
             if known == host_id:
                 return address
         return None if self.address is None else fill_in(self.address, host_id)
 
     def get_mac(self, host_id: int) -> str | None:
-        """Return the Ethernet address of that host's device, such as ``02:00:00:00:00:01``."""
+        """Return the Ethernet address of a host's device, such as ``02:00:00:00:00:01``.
+
+        Args:
+            host_id: The id of the host.
+
+        Returns:
+            The address, None for one that the system chooses.
+        """
         return None if self.mac is None else fill_in(self.mac, host_id)
 
 
 PLACES: Final = re.compile(r"\{(id|high|low)(:0?[1-9]?[dxX]?)?\}")
-"""What stands for the id of a host, or a part of it."""
+"""Matches a placeholder for the id of a host, or for one of its bytes."""
 
 
 def fill_in(template: str, host_id: int) -> str:
-    """Return an address, or a path, with the id of a host in its place.
+    """Return an address or a path with the placeholders replaced by the id of a host.
 
-    Other braces stay: the directory of the file, which is part of a path, may have some.
+    Other braces are kept, since the directory of the file, part of a path, may contain some.
     """
     high, low = divmod(host_id, 256)
     parts = {"id": host_id, "high": high, "low": low}
@@ -150,11 +165,11 @@ class ClusterChannel:
     """A channel for local programs.
 
     Attributes:
-        channel: 0 to 31.
-        socket: The Unix socket (SOCK_SEQPACKET) at which programs send and receive its messages;
-            ``{id}`` in it is the id of the host, as in the addresses of a tap.
-        receive_buffer: How many messages wait in the channel at most.
-        mode: Who may connect: the mode of the socket's file, in octal digits.
+        channel: The channel, 0 to 31.
+        socket: The Unix socket (SOCK_SEQPACKET) at which programs send and receive the messages of
+            the channel; ``{id}`` in it is the id of the host, as in the addresses of a tap.
+        receive_buffer: The most messages that wait in the channel.
+        mode: The mode of the socket's file, in octal digits, which decides who may connect.
         group: The group of the socket's file, by name or number; None for that of the program.
     """
 
@@ -165,32 +180,40 @@ class ClusterChannel:
     group: str | None = None
 
     def get_socket(self, host_id: int) -> Path:
-        """Return the path of the socket on that host."""
+        """Return the path of the socket on a host.
+
+        Args:
+            host_id: The id of the host.
+        """
         return Path(fill_in(str(self.socket), host_id))
 
 
 @attrs.frozen
 class ClusterControl:
-    """Where a running host can be looked into.
+    """The control socket of a running host.
 
     Attributes:
-        socket: The Unix socket; None for the place where commands look for it. ``{id}`` in it is
-            the id of the host.
+        socket: The path of the Unix socket, in which ``{id}`` is the id of the host; None for the
+            default, where commands look for it.
     """
 
     socket: Path | None = None
 
     def get_socket(self, host_id: int) -> Path | None:
-        """Return the path of the socket on that host, None if the file has none."""
+        """Return the path of the socket on a host, None if the file has none.
+
+        Args:
+            host_id: The id of the host.
+        """
         return None if self.socket is None else Path(fill_in(str(self.socket), host_id))
 
 
 @attrs.frozen
 class ClusterMetrics:
-    """Where the metrics of a running host are served.
+    """The metrics server of a running host.
 
     Attributes:
-        listen: The address and TCP port.
+        listen: The address and TCP port of the server.
     """
 
     listen: Address
@@ -198,43 +221,44 @@ class ClusterMetrics:
 
 @attrs.frozen
 class Cluster:
-    """A cluster file, read and checked: what all its hosts have in common, and the hosts.
+    """A cluster file, read and checked: the hosts, and the settings that all hosts share.
 
     Attributes:
         hosts: All hosts, in the order of the file.
-        links: The settings of every link that a host has, in the order of their ids.
-        path: The file.
-        name: The name of the cluster, "" if it has none.
-        crypto: The envelope of all packets, None for none. The key is never shown.
-        accept_crypto: Another one that is accepted too, while the key or the cipher changes.
-        key_file: The key file; None if the key stands in the file itself, or there is none.
-        key_change: The change of the key that is under way (``knet_trio.rekeying``), None for none.
-            ``accept_crypto`` has the other key then.
+        links: The settings of all links that a host has, in the order of their ids.
+        path: The path of the file.
+        name: The name of the cluster, "" for none.
+        crypto: The crypto configuration of all packets, None for none. The key is never shown.
+        accept_crypto: A second configuration that is accepted, while the key or the cipher changes.
+        key_file: The key file; None if the key is in the file itself, or there is none.
+        key_change: The change of the key in progress (``knet_trio.rekeying``), None for none.
+            ``accept_crypto`` then has the other key.
         policy: How the links to a host share its messages.
-        loopback: Whether this host gets what it sends to itself, or to everybody.
-        service_channel: The channel of the hosts' own requests to each other, None for none.
-        compress: How messages are compressed before they are sent, None for not at all.
-        accept_compression: The algorithms whose messages are opened, None for all.
-        allow_clear_traffic: Whether packets without envelope are accepted. None: only while no key
+        loopback: True if this host receives its own messages to itself and to all hosts.
+        service_channel: The channel for requests between the hosts themselves, None for none.
+        compress: How messages are compressed before they are sent. None: not at all.
+        accept_compression: The algorithms of which messages are decompressed. None: all that are
+            installed.
+        allow_clear_traffic: True if packets without envelope are accepted. None: only while no key
             is in use.
-        filter: ``module:function``, the function that decides where messages go.
-        forwarding: Whether messages are sent and received.
-        access_lists: Whether access lists decide which addresses may speak on a link.
-        privileged: Whether socket buffers of full size are insisted on: 8 MiB, for SCTP 1 MiB to
-            receive and 512 KiB to send.
-        mtu: The interface MTU to go by, in bytes; None discovers the MTU of each path.
-        pmtud_interval: Seconds between such discoveries.
-        reconnect_interval: Seconds from one attempt to connect to the next, of links over SCTP.
-        hedge: Whether messages go over a second link too while there is doubt about the first.
-        dscp: The DSCP that marks the packets of high-priority links.
-        log_fd: The descriptor that libknet's log records go to, None for none.
-        log_level: What is logged, None for ``info``.
+        filter: The function that chooses the destinations of messages, as ``module:function``.
+        forwarding: True if messages are sent and received.
+        access_lists: True if access lists are enforced.
+        privileged: True if opening fails when the system does not grant socket buffers of 8 MiB
+            (SCTP: 1 MiB to receive and 512 KiB to send).
+        mtu: The MTU of all paths, in bytes. None discovers the MTU of each path.
+        pmtud_interval: Seconds between these discoveries.
+        reconnect_interval: Seconds between two attempts to connect a link over SCTP.
+        hedge: True if messages are also sent over a second link while the first is in doubt.
+        dscp: The DSCP of packets of high-priority links.
+        log_fd: The file descriptor for libknet's log records, None for none.
+        log_level: The lowest level that is logged, None for ``info``.
         tap: The Ethernet between the hosts, None for none.
         channels: The channels for local programs.
-        control: Where a running host can be looked into.
-        metrics: Where metrics are served, None for nowhere.
-        is_corosync: Whether the file is a corosync.conf, whose hosts find themselves by name first.
-        warnings: What can be used but is odd.
+        control: The control socket.
+        metrics: The metrics server, None for none.
+        is_corosync: True if the file is a corosync.conf. Its hosts are found by name first.
+        warnings: Warnings about settings that are valid but unusual.
     """
 
     hosts: tuple[ClusterHost, ...]
@@ -270,7 +294,11 @@ class Cluster:
     warnings: tuple[Mistake, ...] = attrs.field(default=(), eq=False)
 
     def get_host(self, host_id_or_name: int | str) -> ClusterHost:
-        """Return the host of that id or name; a name in digits is an id, if no host has it.
+        """Return a host by id or name.
+
+        Args:
+            host_id_or_name: The id or the name. Text of digits that is not the name of a host is
+                an id.
 
         Raises:
             UnknownHostError: The file has no such host.
@@ -282,16 +310,19 @@ class Cluster:
             return self.get_host(int(host_id_or_name))
         known = ", ".join(f"{host.name} ({host.host_id})" for host in self.hosts)
         raise UnknownHostError(
-            f"there is no host {shown(host_id_or_name)} in it; there are {known}"
+            f"the file has no host {shown(host_id_or_name)}; its hosts are {known}"
         )
 
     def get_link(self, link_id: int) -> ClusterLink:
-        """Return the settings of that link.
+        """Return the settings of a link.
+
+        Args:
+            link_id: The id of the link.
 
         Raises:
-            InvalidArgumentError: No host has it.
+            InvalidArgumentError: No host has this link.
         """
         for link in self.links:
             if link.link_id == link_id:
                 return link
-        raise InvalidArgumentError(f"no host in it has a link {shown(link_id)}")
+        raise InvalidArgumentError(f"no host of the file has a link {shown(link_id)}")

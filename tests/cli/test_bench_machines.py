@@ -246,7 +246,7 @@ def test_what_does_not_fit(arguments: list[str], said: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["gamma", "--cluster", "FILE", "--host", "alpha"], "there is no host 'gamma' in it"),
+        (["gamma", "--cluster", "FILE", "--host", "alpha"], "the file has no host 'gamma'"),
         (["alpha", "--cluster", "FILE", "--host", "1"], "alpha is this host itself"),
         (["alpha", "--cluster", "FILE"], "this machine has no address of a host"),
         (["no.such.invalid"], "neither an address nor a name that is known"),

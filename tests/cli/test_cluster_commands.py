@@ -91,8 +91,9 @@ def test_check_says_all_that_is_wrong(tmp_path: Path) -> None:
     done = run("check", str(path))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"{path}:2:1: cluster.cypher: there is no such key; did you mean cipher?\n"
-        f"{path}:14:6: hosts[1].id: id 1 is taken by the host in line 9: ids are unique\n"
+        f"{path}:2:1: cluster.cypher: there is no such key: did you mean cipher?\n"
+        f"{path}:14:6: hosts[1].id: the host in line 9 already has the id 1: give each host its"
+        " own\n"
     )
     said = result(run("check", "--json", str(path)), 1)
     assert said["ok"] is False
@@ -106,7 +107,7 @@ def test_check_says_all_that_is_wrong(tmp_path: Path) -> None:
 def test_check_of_a_host_that_is_not_there(tmp_path: Path) -> None:
     done = run("check", "--host", "gamma", str(write_file(tmp_path, LAB)))
     assert done.returncode == 2
-    assert "there is no host 'gamma' in it; there are alpha (1), beta (2)" in done.stderr
+    assert "the file has no host 'gamma'; its hosts are alpha (1), beta (2)" in done.stderr
 
 
 def test_two_people_compare_a_key(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_keygen_never_overwrites(tmp_path: Path) -> None:
     path.write_text("precious")
     done = run("keygen", str(path))
     assert (done.returncode, done.stdout) == (1, "")
-    assert "is there already, and is not overwritten" in done.stderr
+    assert "exists and is not overwritten" in done.stderr
     assert path.read_text() == "precious"
 
 

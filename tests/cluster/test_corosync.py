@@ -113,9 +113,9 @@ def mistakes(directory: Path, text: str) -> list[Mistake]:
     ("before", "after", "line", "said"),
     [
         ("aes256", "aes265", 4, "did you mean aes256?"),
-        ("sha256", "none", 4, "it needs a crypto_hash other than none"),
-        ("version: 2", "version: 1", 2, "'1' is not 2"),
-        ("cluster_name: lab", "transport: udpu", 3, "does not speak knet's protocol"),
+        ("sha256", "none", 4, "a cipher needs a hash: set crypto_hash"),
+        ("version: 2", "version: 1", 2, "'1' is not a version: write 2"),
+        ("cluster_name: lab", "transport: udpu", 3, "does not use knet's protocol"),
         ("cluster_name: lab", "link_mode: activ", 3, "did you mean active?"),
         ("cluster_name: lab", "keyfile: /nonexistent", 3, "No such file or directory"),
         ("cluster_name: lab", "key: tooshort", 3, "the key has 8 bytes"),
@@ -129,17 +129,17 @@ def mistakes(directory: Path, text: str) -> list[Mistake]:
         ("mcastport: 7000", "knet_transport: stcp", 8, "did you mean sctp?"),
         ("linknumber: 1", "linknumber: 8", 7, "'8' is not an integer from 0 to 7"),
         ("linknumber: 1", "linknumber: 2", 6, "no node has ring2_addr"),
-        ("nodeid: 2", "nodeid: 1", 19, "id 1 is taken by the host in line 12"),
+        ("nodeid: 2", "nodeid: 1", 19, "the host in line 12 already has the id 1"),
         ("nodeid: 2", "nodeid: 65536", 19, "'65536' is not an integer from 1 to 65535"),
         ("nodeid: 2", "", 18, "nodeid is missing"),
-        ("name: beta", "name: alpha", 20, "the name 'alpha' is taken by the host in line 12"),
-        ("name: beta", "", 18, "where there are several links, each node has a name"),
-        ("10.0.0.2", "10.0.0.1", 21, "is the address of the host in line 12 on link 0"),
-        ("10.0.0.2", "fd00::2", 21, "one is IPv4, the other IPv6"),
-        ("10.0.0.2", "no.such.name.invalid", 21, "neither an address nor the name of one"),
-        ("10.0.0.2", "a\0b", 21, "neither an address nor the name of one"),
-        ("10.0.0.2", "0.0.0.0", 21, "no host has 0.0.0.0:5405 to itself"),
-        ("    ring1_addr: 10.1.0.2\n", "", 18, "not the same links as the first node"),
+        ("name: beta", "name: alpha", 20, "the host in line 12 already has the name 'alpha'"),
+        ("name: beta", "", 18, "with several links each node needs a name"),
+        ("10.0.0.2", "10.0.0.1", 21, "is already the address of the host in line 12 on link 0"),
+        ("10.0.0.2", "fd00::2", 21, "are not both IPv4 or both IPv6"),
+        ("10.0.0.2", "no.such.name.invalid", 21, "is not an address, nor a name"),
+        ("10.0.0.2", "a\0b", 21, "is not an address, nor a name"),
+        ("10.0.0.2", "0.0.0.0", 21, "is not the address of a single host"),
+        ("    ring1_addr: 10.1.0.2\n", "", 18, "links differ from those of the first node"),
     ],
 )
 def test_a_mistake_is_explained(
@@ -164,7 +164,7 @@ def test_a_mistake_has_the_key_that_the_file_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prefix", "mac", "line", "said"),
     [
-        ("31", "54:54:01:00:00:00", 27, "hosts 1 and 3 both have 10.66.0.1/31"),
+        ("31", "54:54:01:00:00:00", 27, "hosts 1 and 3 both get 10.66.0.1/31"),
         ("24", "55:54:01:00:00:00", 29, "is a group address"),
     ],
 )
@@ -185,10 +185,10 @@ def test_all_are_said_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("totem {\nversion 2\n}\n", 2, "neither"),
-        ("totem {\n}\n}\n", 3, "no section that this brace could close"),
+        ("totem {\nversion 2\n}\n", 2, "the line is not valid"),
+        ("totem {\n}\n}\n", 3, "this brace closes no section"),
         ("totem {\n  interface {\n  }\n", 1, "totem has no closing brace"),
-        ("totem {\n} # end\n", 2, "the line has to end"),
+        ("totem {\n} # end\n", 2, "the line must end"),
     ],
 )
 def test_after_a_mistake_in_the_syntax_there_is_only_that(
@@ -205,7 +205,7 @@ def test_what_corosync_does_not_know_is_warned_of(tmp_path: Path) -> None:
     cluster = load(tmp_path, text + "nodlist {\n}\n")
     found = [(warning.line, warning.text) for warning in cluster.warnings]
     assert [line for line, _ in found] == [1, 3, 8, 25]
-    assert "others may read" in found[0][1]
+    assert "other users may read" in found[0][1]
     for (_, said), right in zip(found[1:], ("cluster_name", "mcastport", "nodelist"), strict=True):
         assert f"did you mean {right}?" in said
 
@@ -222,7 +222,7 @@ def test_what_stands_in_the_wrong_place_is_warned_of(tmp_path: Path) -> None:
         (18, "nodelist.name"),
         (32, "link_mode"),
     ]
-    assert "no section 'interfaces' in totem" in found[0].text
+    assert "'interfaces' is not a section of corosync in totem" in found[0].text
     assert "did you mean interface?" in found[0].text
     assert "there are none" in found[1].text
     assert "it is in no section" in found[2].text

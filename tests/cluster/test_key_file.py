@@ -30,7 +30,7 @@ def test_a_key_is_read_as_it_is(tmp_path: Path, size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 127, 4097])
 def test_another_size_is_refused(tmp_path: Path, size: int) -> None:
-    with pytest.raises(KeyFileError, match=f"has {size} bytes; a key has 128 to 4096"):
+    with pytest.raises(KeyFileError, match=f"has {size} bytes: a key has 128 to 4096"):
         read_key_file(write_key(tmp_path / "key", bytes(size)))
 
 
@@ -81,7 +81,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     path.write_text("precious")
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
     for each in (path, tmp_path / "link"):
-        with pytest.raises(KeyFileError, match="is there already, and is not overwritten"):
+        with pytest.raises(KeyFileError, match="exists and is not overwritten"):
             write_key_file(each, KEY[:256])
     assert path.read_text() == "precious"
     assert not (tmp_path / "nothing").exists()

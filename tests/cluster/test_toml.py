@@ -215,7 +215,7 @@ name = "knet0"
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('nmae = "x"', "there is no such key; did you mean name?"),
+        ('nmae = "x"', "there is no such key: did you mean name?"),
         ('policy = "pasive"', "did you mean passive?"),
         ("hedge = 1", "hedge 1 is neither True nor False"),
         ("mtu = 100", "mtu 100 is not an integer from 576 to 65535"),
@@ -223,20 +223,20 @@ name = "knet0"
         ("reconnect_interval = 0", "reconnect_interval 0 is not 0.001 to 86400 seconds"),
         ("dscp = 64", "dscp 64 is not an integer from 0 to 63"),
         ("service_channel = 32", "service_channel 32 is not an integer from 0 to 31"),
-        ("log_level = 'loud'", "there is no log level 'loud'"),
+        ("log_level = 'loud'", "'loud' is not a log level: there are"),
         ("log_level = 'debuk'", "did you mean debug?"),
-        ("filter = 'somewhere'", "write it as 'package.module:function'"),
+        ("filter = 'somewhere'", "write 'package.module:function'"),
         ("accept_compression = ['zlip']", "zlip"),
         ("accept_compression = 'zlib'", "is not a list"),
         ("compress = { level = 3 }", "model is missing"),
         ("compress = { model = 'zlib', level = 99 }", "level"),
-        ("compress = 'lz4'", "compress is no table"),
+        ("compress = 'lz4'", "compress is not a table"),
         ("model = 'gost'", "crypto model 'gost' is not known; use one of"),
         ("hash = 'none'", "a cipher without a hash"),
         ("cipher = 'aes256-gcm'", "cipher 'aes256-gcm' is not known"),
-        ("accept_crypto = { key_file = 'lab.key', model = 'aead' }", "has a key of its own"),
+        ("accept_crypto = { key_file = 'lab.key', model = 'aead' }", "the two need different keys"),
         ("hash = 'sha265'", "hash 'sha265' is not known"),
-        ("port = 65535", "port 65535 leaves none for link 1"),
+        ("port = 65535", "the port of link 1 would be 65536"),
         ("port = 0", "port 0 is not an integer from 1 to 65535"),
         ("accept_crypto = { cipher = 'aes128' }", "key_file is missing"),
         ("accept_crypto = { key_file = 'none.key' }", "No such file or directory"),
@@ -295,24 +295,24 @@ def test_model_aead_and_what_is_beside_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("id = 2", "id = 1", "id 1 is taken by the host in line 9: ids are unique"),
+        ("id = 2", "id = 1", "the host in line 9 already has the id 1: give each"),
         ("id = 2", "id = 70000", "host id 70000 is not an integer from 0 to 65535"),
         ("id = 2", "id = '2'", "host id '2' is not an integer"),
         ("id = 2", "", "id is missing"),
-        ('name = "beta"', 'name = "alpha"', "the name 'alpha' is taken by the host in line 9"),
-        ('name = "beta"', 'name = "7"', "would be taken for the id 7"),
-        ('name = "beta"', 'name = ""', "it is empty"),
+        ('name = "beta"', 'name = "alpha"', "the host in line 9 already has the name 'alpha'"),
+        ('name = "beta"', 'name = "7"', "looks like the id 7"),
+        ('name = "beta"', 'name = ""', "the text is empty"),
         ('name = "beta"', "name = 7", "7 is not text"),
-        ("10.0.0.2", "10.0.0.1", "10.0.0.1:5405 is the address of the host in line 9 on link 0"),
-        ("10.0.0.2", "fd00::2", "one is IPv4, the other IPv6"),
-        ("10.0.0.2", "10.0.0.2:0", "has no port"),
+        ("10.0.0.2", "10.0.0.1", "is already the address of the host in line 9 on link 0"),
+        ("10.0.0.2", "fd00::2", "are not both IPv4 or both IPv6"),
+        ("10.0.0.2", "10.0.0.2:0", "has no valid port"),
         ("10.0.0.2", "10.0.0.2:70000", "port 70000 is not 0 to 65535"),
         ("10.0.0.2", "beta.example", "is not an IP address"),
         ("10.0.0.2", "fe80::1", "is link-local"),
-        ("10.0.0.2", "0.0.0.0", "no host has 0.0.0.0:5405 to itself"),
-        ("10.0.0.2", "224.0.0.1", "no host has 224.0.0.1:5405 to itself"),
-        ("10.0.0.2", "255.255.255.255", "no host has 255.255.255.255:5405 to itself"),
-        ('"10.0.0.2", "10.1.0.2"', '"", ""', "it has no link"),
+        ("10.0.0.2", "0.0.0.0", "0.0.0.0:5405 is not the address of a single"),
+        ("10.0.0.2", "224.0.0.1", "224.0.0.1:5405 is not the address of a single"),
+        ("10.0.0.2", "255.255.255.255", "255.255.255.255:5405 is not the address"),
+        ('"10.0.0.2", "10.1.0.2"', '"", ""', "the host has no links"),
         ('"10.0.0.2", "10.1.0.2"', ", ".join(["''"] * 8 + ["'10.8.0.2'"]), "at most 8 links"),
         ('name = "beta"', "allow = ['10.0.0.1/8']", "is not a network"),
         ('name = "beta"', "allow = ['10.0.0.9-10.0.0.1']", "is not a range"),
@@ -341,13 +341,13 @@ def test_a_mistake_of_a_host_is_explained(
         (LAB + "[tap]\nname = 'x'\nchannel = 1\naddress = '{id'\n", "only {id}, {high} and {low}"),
         (LAB + TAP + "address = '10.99.0.{id}'", "for host 1: '10.99.0.1' has no prefix length"),
         (LAB.replace("= 2", "= 300") + TAP + "address = '10.99.0.{id}/24'", "for host 300: "),
-        (LAB + TAP + "address = '10.99.0.1/24'", "hosts 1 and 2 both have 10.99.0.1/24"),
+        (LAB + TAP + "address = '10.99.0.1/24'", "hosts 1 and 2 both get 10.99.0.1/24"),
         (LAB + TAP + "mac = '01:00:00:00:00:{low:x}'", "for host 1: 01:00:00:00:00:1 is a group"),
-        (LAB + TAP + "mac = '02:00:00:00:00:01'", "hosts 1 and 2 both have 02:00:00:00:00:01"),
+        (LAB + TAP + "mac = '02:00:00:00:00:01'", "hosts 1 and 2 both get 02:00:00:00:00:01"),
         (LAB + "[tap]\nname = 'a%d'\nchannel = 1\n", "not a name for a network device"),
         (LAB + "[tap]\nname = 'x'\n", "channel is missing"),
-        (LAB + "[[channels]]\nchannel = 1\nsocket = ''\n", "it is empty"),
-        (LAB + f"[control]\nsocket = '/{'x' * 107}'\n", "at most 107 bytes"),
+        (LAB + "[[channels]]\nchannel = 1\nsocket = ''\n", "the text is empty"),
+        (LAB + f"[control]\nsocket = '/{'x' * 107}'\n", "use at most 107"),
         (LAB + "[metrics]\nlisten = ':9905'\n", "is not an IP address"),
         (LAB + "[metrics]\nlisten = '127.0.0.1:0'\n", "has no port"),
         (LAB + "[metrics]\n", "listen is missing"),
@@ -393,7 +393,7 @@ def test_what_is_odd_is_warned_of(tmp_path: Path) -> None:
     cluster = load_cluster(write_file(tmp_path, text))
     said = [(warning.line, str(warning)) for warning in cluster.warnings]
     assert len(said) == 5
-    assert all(line == 4 and "shorter than the ping interval" in text for line, text in said[:3])
+    assert all(line == 4 and "shorter than its ping interval" in text for line, text in said[:3])
     assert all(line == 17 and "never reach each other" in text for line, text in said[3:])
 
 
@@ -403,14 +403,14 @@ def test_of_many_pairs_without_a_link_some_are_named_and_all_are_counted(tmp_pat
     text = f"[cluster]\nkey_file = 'lab.key'\n[[hosts]]\nid = 1\nlinks = ['10.0.0.1']\n{hosts}"
     warnings = load_cluster(write_file(tmp_path, text)).warnings
     assert [warning.line for warning in warnings] == [*range(9, 42, 3)]
-    assert all("with the host in line 6 on" in warning.text for warning in warnings[:10])
-    assert warnings[10].text == f"the same is true of {1000 * 999 // 2 - 10} more pairs of hosts"
+    assert all("the one in line 6 never" in warning.text for warning in warnings[:10])
+    assert warnings[10].text == f"{1000 * 999 // 2 - 10} more pairs of hosts never reach each other"
 
 
 def test_what_has_no_effect_is_warned_of(tmp_path: Path) -> None:
     (warning,) = load_cluster(write_file(tmp_path, LAB + 'allow = ["10.0.0.2"]\n')).warnings
     assert (warning.line, warning.key) == (17, "hosts[1].allow")
-    assert "none of the links of this host is dynamic" in warning.text
+    assert "no link of this host is dynamic" in warning.text
 
 
 def test_the_text_of_the_error_has_a_line_for_each_mistake(tmp_path: Path) -> None:
@@ -430,7 +430,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
             load_cluster(path)
     path = tmp_path / "latin.toml"
     path.write_bytes("[cluster]\nname = 'ä'\n".encode("latin-1"))
-    with pytest.raises(ClusterFileError, match=r"latin\.toml:2:9: this is no text in UTF-8"):
+    with pytest.raises(ClusterFileError, match=r"latin\.toml:2:9: this is not UTF-8"):
         load_cluster(path)
 
 
@@ -467,9 +467,9 @@ def test_sockets_have_their_place_by_the_file_and_the_host(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("mode = '0888'", "'0888' is not the mode of a file: three octal digits, such as '0660'"),
+        ("mode = '0888'", "'0888' is not the mode of a file: write three octal digits"),
         ("mode = 0o660", "432 is not text"),
-        ("socket = 'x{name}'", r"only {id}, {high} and {low} stand in braces"),
+        ("socket = 'x{name}'", r"only {id}, {high} and {low} may be in braces"),
     ],
 )
 def test_what_a_socket_cannot_be(tmp_path: Path, line: str, said: str) -> None:
@@ -493,7 +493,7 @@ def test_a_directory_that_leaves_no_room_for_a_socket_is_warned_of(tmp_path: Pat
     cluster = load_cluster(write_file(directory, LAB + "[control]\nsocket = 'lab.sock'\n"))
     (warning,) = cluster.warnings
     assert (warning.key, warning.line) == ("control.socket", 18)
-    assert "and can have 107" in warning.text
+    assert "use at most 107" in warning.text
 
 
 def test_no_two_sockets_have_one_path(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ async def test_an_answer_of_another_kind_is_an_error(tmp_path: Path) -> None:
         await server.receive()
 
     async with open_liar(tmp_path / "a", script), connect_control(tmp_path / "a") as client:
-        with pytest.raises(ControlProtocolError, match="sent an invalid Explanation: text is missing"):
+        with pytest.raises(ControlProtocolError, match="an invalid Explanation: text is missing"):
             await client.explain()
 
 

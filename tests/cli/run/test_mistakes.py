@@ -49,13 +49,13 @@ def test_the_file_is_not_there(lab: Lab, capfd: pytest.CaptureFixture[str]) -> N
 def test_the_key_is_for_everybody(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     lab.path.with_name("lab.key").chmod(0o644)
     status, said = mistake(capfd, lab.path)
-    assert "lab.toml:3:12: cluster.key_file: others may read or write the key file" in said
+    assert "lab.toml:3:12: cluster.key_file: other users may read or write the key file" in said
     assert status == 2
 
 
 def test_the_host_is_not_known(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     status, said = mistake(capfd, lab.path, "--host", "gamma")
-    assert "there is no host 'gamma' in it; there are alpha (1), beta (2)" in said
+    assert "the file has no host 'gamma'; its hosts are alpha (1), beta (2)" in said
     assert status == 2
     status, said = mistake(capfd, lab.path)
     assert "this machine has the addresses of several hosts" in said
