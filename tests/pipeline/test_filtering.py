@@ -46,7 +46,7 @@ def test_takes_what_a_filter_may_answer(answer: FilterResult) -> None:
 
 @pytest.mark.parametrize("answer", [None, True, 2, [2], "broadcast", Broadcast, Drop])
 def test_refuses_another_type_and_says_what_there_is(answer: Any) -> None:
-    with pytest.raises(FilterError, match="answers Broadcast, Unicast or Drop") as caught:
+    with pytest.raises(FilterError, match="returns Broadcast, Unicast or Drop") as caught:
         ask_filter(answering(answer), PACKET)
     assert repr(answer) in str(caught.value)
     assert isinstance(caught.value.__cause__, TypeError)
