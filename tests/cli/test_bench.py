@@ -166,7 +166,7 @@ def test_without_the_c_source_there_is_no_libknet(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert f"{LIBKNET} does not take part: " in done.stdout
-    assert "nobody is left to measure" in done.stderr
+    assert "no contender is left to measure" in done.stderr
 
 
 def test_who_takes_part_in_no_case_is_told_so() -> None:
@@ -487,7 +487,7 @@ async def test_a_case_that_fails_does_not_keep_others_from_being_measured() -> N
     assert "connect failed: " in told.getvalue()
     for result in results:
         assert result.failure is not None
-        assert result.failure.startswith(f"{OURS}: a peer ended while it was to handle")
+        assert result.failure.startswith(f"{OURS}: a peer ended during the command handle")
 
 
 async def test_a_peer_says_what_is_wrong() -> None:

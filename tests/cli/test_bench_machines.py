@@ -214,7 +214,7 @@ async def test_by_a_cluster_file(pair: NamespacePair, tmp_path: Path) -> None:
             # It is told at once when the server ends, and shows what it has.
             status, said, errors = await server.end(signal.SIGINT)
             assert (status, errors) == (130, "ended by SIGINT\n")
-            assert said == "beta is told that the server ends\n"
+            assert said == "beta is notified that the server ends\n"
             status, output, errors = await client.end()
         assert (status, errors) == (1, "")
         assert output.count("failed: knet_trio: the server has been ended") == 2
@@ -226,13 +226,13 @@ async def test_by_a_cluster_file(pair: NamespacePair, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--serve"], "say which addresses to serve (--link ADDRESS"),
+        (["--serve"], "give the addresses to serve (--link ADDRESS"),
         (["--serve", "10.0.0.1"], "HOST is for the other side"),
         (["10.0.0.1", "--pin"], "--pin is for the bench on one machine"),
         (["--link", "10.0.0.1"], "--link is for the bench between two machines: add HOST"),
         (["10.0.0.1", "--host", "alpha"], "--host is for a cluster file"),
         (["alpha", "--cluster", "FILE", "--key", "lab.key"], "links and key are those of the file"),
-        (["10.0.0.1", *(["--link", "10.0.0.2"] * 8)], "there are 8 links at most"),
+        (["10.0.0.1", *(["--link", "10.0.0.2"] * 8)], "a host has 8 links at most"),
         (["127.0.0.1", "--list", "--case", "failover"], "no case fits 'failover'"),
     ],
 )
@@ -249,7 +249,7 @@ def test_what_does_not_fit(arguments: list[str], said: str, tmp_path: Path) -> N
         (["gamma", "--cluster", "FILE", "--host", "alpha"], "the file has no host 'gamma'"),
         (["alpha", "--cluster", "FILE", "--host", "1"], "alpha is this host itself"),
         (["alpha", "--cluster", "FILE"], "this machine has no address of a host"),
-        (["no.such.invalid"], "neither an address nor a name that is known"),
+        (["no.such.invalid"], "neither an address nor a known name"),
         (["127.0.0.1", "--key", "nothing"], "nothing"),
     ],
 )
@@ -282,8 +282,8 @@ def test_all_cases_of_two_links() -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"\xff", "the other side is no bench"),
-        (b"[]", "the other side is no bench"),
+        (b"\xff", "the other side is not a bench"),
+        (b"[]", "the other side is not a bench"),
         (b'{"bench": 2, "knet_trio": "7.0"}', "install the same knet_trio on both"),
     ],
 )

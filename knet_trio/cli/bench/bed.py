@@ -1,4 +1,4 @@
-"""How measurements start contenders: pairs of their processes, joined by links."""
+"""The start of contenders: pairs of their processes, joined by links."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 OURS: Final = "knet_trio"
 LIBKNET: Final = "libknet"
-# A UDP socket of Trio's: what no program on Trio can be below.
+# A bare UDP socket of Trio, the lower limit of any program on Trio.
 BARE: Final = "bare-trio"
-# knet_trio with the envelope that libknet has too: beside its own with another.
+# knet_trio with encryption that libknet has too, to compare with its own AEAD models.
 ENVELOPED: Final = "aes256-sha256"
-# What knet_trio has beside its streams: messages that may be lost.
+# knet_trio's messages, which may be lost, to compare with its streams.
 MESSAGES: Final = "messages"
-# A TCP socket of Trio's.
+# A TCP socket of Trio.
 TCP: Final = "tcp"
 # Other ways to send messages: the engine of the peer, and the module it needs.
 PLAIN: Final = {
@@ -33,21 +33,30 @@ PLAIN: Final = {
     "pynng": ("nng", "pynng"),
     "sockets": ("udp", "socket"),
 }
-# Other streams, in the same way.
+# Other streams: the engine of the peer, and the module it needs.
 STREAMING: Final = {
     TCP: ("tcp", "trio"),
     "aioquic": ("quic", "aioquic"),
 }
 
-# No link comes up that slowly on one machine.
+# Seconds: far more than a link on one machine takes to come up.
 _UP_LIMIT: Final = 30.0
-# The same at every run: nothing is secret here.
+# The same in every run, since nothing is secret here.
 _KEY: Final = bytes(range(256)).hex()
 
 
 @attrs.frozen
 class Dressing:
-    """What is done to messages on their way: nothing, encryption, compression."""
+    """The encryption and compression of messages.
+
+    Attributes:
+        name: The name in cases.
+        cipher: The cipher, empty for none.
+        hash: The hash of the encryption.
+        compress: The model of compression, empty for none.
+        payload: The kind of payload: ``random`` or ``text``.
+        model: The model of encryption, empty for the default.
+    """
 
     name: str
     cipher: str = ""
@@ -75,7 +84,13 @@ AES: Final = Dressing("aes256-sha256", "aes256", "sha256")
 
 @attrs.frozen
 class Timers:
-    """The timers of a link, in seconds."""
+    """The timers of a link.
+
+    Attributes:
+        ping: The ping interval, in seconds.
+        timeout: The pong timeout, in seconds.
+        pongs: The number of pongs that bring the link up.
+    """
 
     ping: float = 0.1
     timeout: float = 2.0
@@ -89,22 +104,32 @@ class Timers:
 
 @attrs.frozen
 class Dammed:
-    """Hosts 1 and 2, and what is between them: see ``Dam``."""
+    """Hosts 1 and 2, and the dam between them: see ``Dam``.
+
+    Attributes:
+        low: The process of host 1.
+        high: The process of host 2.
+        dam: The dam.
+        address: The address of host 1.
+    """
 
     low: PeerProcess
     high: PeerProcess
     dam: Dam
-    # Where the low one is.
     address: tuple[str, int]
 
 
 @attrs.frozen
 class Bed:
-    """How to start the contenders, and how long to measure each time.
+    """The commands of the contenders, and the times of measurements.
 
-    ``load_seconds`` is for cases of lasting load. ``settle_seconds`` is how long links are up
-    before what they do in trouble is measured: for ten seconds a young link's pong timeout is
-    stretched, here and in libknet.
+    Attributes:
+        commands: The command of each contender's process, by the contender's name.
+        seconds: How long a turn measures, in seconds.
+        load_seconds: How long cases with lasting load measure, in seconds.
+        settle_seconds: How long links are up before their failover is measured, in seconds: in the
+            first ten seconds the pong timeout of a link is longer, here and in libknet.
+        pin: True to bind each process to one CPU.
     """
 
     commands: Mapping[str, Sequence[str]]
@@ -151,7 +176,19 @@ class Bed:
     ) -> AsyncGenerator[tuple[PeerProcess, PeerProcess]]:
         """Open host 1 in a process on side 0 and host 2 on side 1, with their links up.
 
-        Link 0 has the highest priority. The path MTU is known too.
+        Link 0 has the highest priority. PMTUd has ended on all links.
+
+        Args:
+            contender: The name of the contender.
+            network: The network.
+            dressing: The encryption and compression.
+            links: The number of links.
+            policy: The policy of the links.
+            timers: The timers of the links, None for the default ones.
+            hedge: False to send over one link only while there is doubt about it.
+
+        Yields:
+            The processes of hosts 1 and 2.
         """
         async with self.open_peers(contender, network) as peers:
             for side, peer in enumerate(peers):
@@ -167,7 +204,7 @@ class Bed:
     async def open_dammed(
         self, contender: str, network: Network, *, dressing: Dressing, timers: Timers
     ) -> AsyncGenerator[Dammed]:
-        """Open hosts 1 and 2 with a link through a dam, which is up."""
+        """Open hosts 1 and 2 with a link through a dam; the link is up."""
         ends = [(network.address(i, 0), network.take_port(i, 0)) for i in (0, 1)]
         async with (
             self.open_peers(contender, network) as (low, high),
@@ -199,7 +236,7 @@ class Bed:
             hub, rim = peers
             ids = range(2, 2 + hosts)
             await hub.call("handle", id=1, **dressing.arguments)
-            # As a program does it: one local port for each link id.
+            # One local port for each link id, as programs do.
             ports = [network.take_port(0, 0) for _ in range(links)]
             for host in ids:
                 await rim.call("handle", id=host, **dressing.arguments)
@@ -224,7 +261,16 @@ async def join(
     priority: int = 0,
     enabled: bool = True,
 ) -> None:
-    """Give hosts 1 and 2 of a pair a link to each other."""
+    """Add a link between hosts 1 and 2 of a pair.
+
+    Args:
+        peers: The processes of hosts 1 and 2.
+        network: The network.
+        link: The id of the link.
+        timers: The timers of the link.
+        priority: The priority of the link.
+        enabled: True to enable the link.
+    """
     ends = [f"{network.address(side, link)}:{network.take_port(side, link)}" for side in (0, 1)]
     for side, peer in enumerate(peers):
         await peer.call(
@@ -241,9 +287,17 @@ async def join(
 
 
 async def wait_up(peers: Mapping[int, PeerProcess], mtu: int) -> dict[int, dict[str, Any]]:
-    """Wait until the links are up and the path MTU is known; return the peers' answers.
+    """Wait until the links are up and the path MTU is known.
 
-    Raises BenchError if that takes far too long.
+    Args:
+        peers: The processes by the ids of their hosts.
+        mtu: The smallest data MTU to wait for, in bytes.
+
+    Returns:
+        The answers of the processes, by the same ids.
+
+    Raises:
+        BenchError: The links did not come up in time.
     """
     answers: dict[int, dict[str, Any]] = {}
 

@@ -11,7 +11,7 @@ import attrs
 from knet_trio.cli.bench.bed import LIBKNET, OURS, Bed
 from knet_trio.cli.bench.network import Loopback, Network
 
-# Values that a run measured, by the keys of the case's metrics.
+# The values that a run measured, by the keys of the case's metrics.
 Measured = Mapping[str, float]
 
 
@@ -19,10 +19,14 @@ Measured = Mapping[str, float]
 class Metric:
     """A number that runs of a case measure.
 
-    ``unit`` is what its values are in; ``more_is_better`` is None for those that only explain.
-    ``compared``: a ratio is shown for it too, as for the first of a case. ``of_message``: it is a
-    rate, or a time for a message or for one there and back, so what the machine takes for a plain
-    ``sendto`` and ``recv`` is a measure for it.
+    Attributes:
+        key: The key of the value.
+        title: The title in tables.
+        unit: The unit of the values.
+        more_is_better: True if greater values are better, None for a value that only explains.
+        compared: True to show a ratio for it, as for the first metric of a case.
+        of_message: True for a rate of messages or a time for a message, one way or there and back:
+            the machine's time for a plain ``sendto`` and ``recv`` is a measure for it.
     """
 
     key: str
@@ -35,11 +39,16 @@ class Metric:
 
 @attrs.frozen
 class Case(ABC):
-    """Something to measure. The first of ``metrics`` is what contenders are compared by."""
+    """A case: one thing to measure.
+
+    Attributes:
+        metrics: The metrics; contenders are compared by the first.
+        kind: The name of the kind of measurement, which the name of the case begins with.
+        warm_up: True if a first run that does not count is worth its time.
+    """
 
     metrics: ClassVar[tuple[Metric, ...]]
     kind: ClassVar[str]
-    # Whether a first run, that does not count, is worth its time.
     warm_up: ClassVar[bool] = True
 
     @property
@@ -52,28 +61,40 @@ class Case(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """The name that chooses it, such as ``throughput/loopback/64/clear``."""
+        """The name of the case, such as ``throughput/loopback/64/clear``."""
 
     @property
     def network(self) -> str:
-        """The name of the network it needs: loopback, unless a case says otherwise."""
+        """The name of the network that the case needs, loopback by default."""
         return Loopback.name
 
     @property
     def links(self) -> int:
-        """How many links the network has to have."""
+        """The number of links that the network needs."""
         return 1
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """The names of those who take part, in the order of their turns."""
+        """The names of the contenders, in the order of their turns."""
         return (OURS, LIBKNET)
 
     @property
     def rounds(self) -> int | None:
-        """The most rounds that it is worth, None for as many as are asked for."""
+        """The largest number of rounds, None for no limit."""
         return None
 
     @abstractmethod
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Measure once, and return the values of all metrics."""
+        """Measure once.
+
+        Args:
+            bed: Starts the contender.
+            contender: The name of the contender.
+            network: The network, new for this run.
+
+        Returns:
+            The values of all metrics, by their keys.
+
+        Raises:
+            BenchError: The measurement failed.
+        """

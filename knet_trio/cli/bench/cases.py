@@ -35,26 +35,26 @@ from knet_trio.cli.bench.kinds.turns import LongTurns
 from knet_trio.cli.bench.network import Loopback, Veth
 
 _SIZES: Final = (64, 1400, 8192, 65000)
-# Each with the size that dressings which few choose are measured with.
+# Each with the size for which rare dressings are measured.
 _NETWORKS: Final = ((Loopback.name, 1400), (Veth.name, 65000))
 _OTHERS: Final = tuple(PLAIN)
 _POLICIES: Final = ("passive", "active")
 _CTR: Final = Dressing("aes-256-ctr-sha256", "aes-256-ctr", "sha256")
-# What libknet does not have; packets are of Ethernet's size.
+# Encryption that libknet does not have; packets are of Ethernet's size.
 _AEAD: Final = tuple(
     Dressing(cipher, cipher, "none", model="aead")
     for cipher in ("aes256-gcm", "chacha20-poly1305", "aes256-gcm-siv")
 )
 _AEAD_SIZES: Final = (64, 1400, 65000)
-# Only for what a compressor can do something with.
+# With a payload that can be compressed.
 _LZ4: Final = Dressing("lz4", compress="lz4", payload="text")
-# Quick enough to be decompressed where they arrive.
+# Models that are fast enough to decompress without a thread.
 _FAST: Final = ("zlib", "lz4", "lz4hc", "zstd")
 
 
 def _cases() -> Iterator[Case]:
     for network, one_size in _NETWORKS:
-        # The others have neither this encryption nor this compression, and no fragments.
+        # The other contenders have no such encryption or compression, and no fragments.
         others = _OTHERS if network == Loopback.name else ()
         for size in _SIZES:
             yield Throughput(network, size, CLEAR, who=others)
@@ -101,7 +101,7 @@ def _stream_cases() -> Iterator[Case]:
     everybody = tuple(STREAMING)
     for network, _ in _NETWORKS:
         yield StreamThroughput(network, CLEAR, who=(TCP,))
-        # QUIC is never in the clear.
+        # QUIC always encrypts.
         yield StreamThroughput(network, AES, who=everybody)
     for policy in _POLICIES:
         yield StreamThroughput(Veth.name, CLEAR, LinkChoice(2, policy))
@@ -129,9 +129,15 @@ CASES: Final = tuple(_cases())
 
 
 def choose(patterns: Sequence[str], cases: Sequence[Case] = CASES) -> list[Case]:
-    """Return the cases that fit a pattern, all without one; a beginning of a name fits too.
+    """Return the cases that fit any of the patterns.
 
-    Raises ValueError for a pattern that fits none.
+    Args:
+        patterns: Names of cases, beginnings of names, or patterns with wildcards; none for all
+            cases.
+        cases: The cases to choose from.
+
+    Raises:
+        ValueError: A pattern fits no case.
     """
     for pattern in patterns:
         if not any(_fits(case, pattern) for case in cases):

@@ -58,11 +58,11 @@ _QUICK_ROUNDS: Final = 2
 _QUICK_SECONDS: Final = 0.5
 _QUICK_LOAD_SECONDS: Final = 5.0
 _QUICK_SETTLE_SECONDS: Final = 1.0
-# For ten seconds a young link's pong timeout is stretched.
+# In the first ten seconds the pong timeout of a link is longer.
 _SETTLE_SECONDS: Final = 11.0
 
 
-# By the names of their parameters.
+# Options by the names of their parameters.
 _OF_ONE_MACHINE: Final = ("load_seconds", "contenders", "source", "pin", "plot")
 _OF_TWO_MACHINES: Final = ("links", "port", "key", "cluster", "host")
 _OF_CLIENT: Final = ("server", "patterns", "as_list", "pairs", "seconds", "quick", "markdown")
@@ -73,8 +73,15 @@ class Request:
     """The cases to measure, and the options.
 
     Attributes:
-        patterns: What was asked for by ``--case``; nothing for all of them.
-        chosen: What was asked for by ``--contender``; nothing for all of them.
+        cases: The cases.
+        patterns: The values of ``--case``; empty for all cases.
+        chosen: The values of ``--contender``; empty for all contenders.
+        rounds: The number of rounds.
+        seconds: How long a turn measures, in seconds.
+        load_seconds: How long cases with lasting load measure, in seconds.
+        settle_seconds: How long links are up before their failover is measured, in seconds.
+        pin: True to bind each process to one CPU.
+        source: The folder with the source of the libknet peer, None for that of the package.
     """
 
     cases: Sequence[Case]
@@ -89,12 +96,12 @@ class Request:
 
     @property
     def contenders(self) -> Sequence[str]:
-        """Who takes part."""
+        """The names of the contenders."""
         return self.chosen or CONTENDERS
 
     @property
     def options(self) -> list[str]:
-        """What to type to ask for the same."""
+        """The options of the command for the same measurement."""
         return [
             *(part for pattern in self.patterns for part in ("--case", pattern)),
             *(part for name in self.chosen for part in ("--contender", name)),
@@ -108,22 +115,22 @@ class Request:
 @click.command()
 @click.argument("server", metavar="[HOST]", required=False)
 @click.option(
-    "--serve", is_flag=True, help="Be the other side for `bench HOST` on another machine."
+    "--serve", is_flag=True, help="Run the other side of `bench HOST` on another machine."
 )
 @click.option(
     "--link",
     "links",
     multiple=True,
     metavar="ADDRESS",
-    help="Between two machines: an address of the one that serves, ADDRESS or ADDRESS:PORT, one for"
-    " each link; HOST is that of the first.",
+    help="Between two machines: an address of the machine that serves, ADDRESS or ADDRESS:PORT, one"
+    " for each link; HOST is the address of the first link.",
 )
 @click.option(
     "--port",
     type=click.IntRange(1, 65528),
     default=DEFAULT_PORT,
     show_default=True,
-    help="The UDP port of link 0 at the one that serves; the others follow.",
+    help="The UDP port of link 0 on the machine that serves; the next links have the next ports.",
 )
 @click.option(
     "--key",
@@ -135,14 +142,14 @@ class Request:
     "--cluster",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
-    help="Between two hosts of this cluster file or corosync.conf, with its links, key and"
+    help="Measure between two hosts of this cluster file or corosync.conf, with its links, key and"
     " settings; HOST is a name or an id.",
 )
 @click.option(
     "--host",
     default=None,
     metavar="NAME_OR_ID",
-    help="Which host of the cluster file this machine is.  [default: the one whose addresses it"
+    help="The host of the cluster file that this machine is.  [default: the one whose addresses it"
     " has]",
 )
 @click.option(
@@ -150,8 +157,8 @@ class Request:
     "patterns",
     multiple=True,
     metavar="NAME",
-    help="Measure only this case, those whose names begin with it, or those that a pattern such as"
-    " 'throughput/*/64' fits. May be given several times.",
+    help="Measure only this case, the cases whose names begin with it, or the cases that fit a"
+    " pattern such as 'throughput/*/64'. May be given several times.",
 )
 @click.option("--list", "as_list", is_flag=True, help="Print the names of all cases.")
 @click.option(
@@ -159,51 +166,51 @@ class Request:
     type=click.IntRange(1, 1000),
     default=5,
     show_default=True,
-    help="How often each contender has its turn; where cases need less, or last long, less often.",
+    help="The number of turns of each contender; fewer for cases that need fewer, or last long.",
 )
 @click.option(
     "--seconds",
     type=NumberRange(0.1, 3600),
     default=1.0,
     show_default=True,
-    help="How long a turn is measured.",
+    help="How long a turn measures, in seconds.",
 )
 @click.option(
     "--load-seconds",
     type=NumberRange(1, 86400),
     default=30.0,
     show_default=True,
-    help="How long the load of the cases under load/ lasts.",
+    help="How long the cases under load/ measure, in seconds.",
 )
 @click.option(
     "--quick",
     is_flag=True,
-    help="Short turns and few unless they are given, only to see that it works: links get no time"
-    " to settle.",
+    help="Make turns short and few unless --seconds and --pairs are given, only to see that the"
+    " bench works: links get no time to settle.",
 )
 @click.option(
     "--contender",
     "contenders",
     multiple=True,
     type=click.Choice(CONTENDERS),
-    help="Let only these take part.  [default: all that are here]",
+    help="Measure only this contender. May be given several times.  [default: all that are"
+    " installed]",
 )
 @click.option(
     "--libknet-peer",
     "source",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=None,
-    help="A folder with C source for the libknet peer, instead of what comes with the package.",
+    help="A folder with C source for the libknet peer, instead of the source in the package.",
 )
 @click.option(
-    "--pin", is_flag=True, help="Keep each of the two processes, all its threads, on one CPU."
+    "--pin", is_flag=True, help="Bind each of the two processes, with all its threads, to one CPU."
 )
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print one JSON object on standard output and nothing else there; tell the rest on"
-    " standard error.",
+    help="Print one JSON object on standard output, and everything else on standard error.",
 )
 @click.option(
     "--plot",
@@ -215,7 +222,7 @@ class Request:
     "--markdown",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     default=None,
-    help="Write the tables into this file, a new one or one with marks for where they belong.",
+    help="Write the tables into this file: a new file, or one with marks for their place.",
 )
 def bench(
     server: str | None,
@@ -240,12 +247,12 @@ def bench(
 ) -> None:
     r"""Measure knet_trio: on this machine beside libknet and others, or between two machines.
 
-    Without HOST, two processes talk over loopback, or over a veth pair between two network
-    namespaces, which needs root. The contenders take turns. What is counted is what the receiving
-    application got. docs/bench.md says what each case measures.
+    Without HOST, two processes send messages over loopback, or over a veth pair between two network
+    namespaces, which needs root. The contenders take turns. The bench counts the messages that the
+    receiving application got. docs/bench.md explains what each case measures.
 
-    With HOST, knet_trio alone is measured between this machine and another, where `bench --serve`
-    runs: rates, round trips, a stream, and failover while links are disabled.
+    With HOST, the bench measures knet_trio alone between this machine and another one, where `bench
+    --serve` runs: rates, round trips, a stream, and failover while links are disabled.
 
     \b
     Example:
@@ -320,7 +327,7 @@ def bench(
 
 
 def _is_given(option: str) -> bool:
-    """Return whether the option was given, and does not have its default."""
+    """Return whether the option was given, so that its value is not the default."""
     source = click.get_current_context().get_parameter_source(option)
     return source is not ParameterSource.DEFAULT
 
@@ -357,7 +364,10 @@ async def _measure(request: Request, report: BenchReport) -> BenchResult:
         cases = [case for case in _possible(request.cases, report) if case_contenders(case, bed)]
         if not cases:
             who = ", ".join(commands) or "nobody"
-            raise BenchError(f"there is nothing to measure: {who} takes part in none of the cases")
+            raise BenchError(
+                f"there is nothing to measure: {who} takes part in none of the cases;"
+                " choose other cases or contenders"
+            )
         yardstick = Yardstick()
         await yardstick.read(LONG_REPETITIONS)
         report.tell_yardstick(yardstick, "beginning")
@@ -370,7 +380,7 @@ async def _measure(request: Request, report: BenchReport) -> BenchResult:
 async def _contenders(
     request: Request, folder: Path, report: BenchReport
 ) -> dict[str, Sequence[str]]:
-    """Return the commands of those who take part, and report why others do not."""
+    """Return the commands of the contenders that can run, and report why others cannot."""
     commands: dict[str, Sequence[str]] = {}
     for name in request.contenders:
         try:
@@ -385,7 +395,7 @@ async def _contenders(
         except BenchError as error:
             report.say(f"{name} does not take part: {error}", "yellow")
     if not commands:
-        raise BenchError("nobody is left to measure")
+        raise BenchError("no contender is left to measure: install one of those above")
     return commands
 
 

@@ -1,4 +1,4 @@
-"""A stretch of a link that can hold back what comes from one side, and let it out at once."""
+"""A relay on a link that can hold back the packets from one side, and release them at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BUFFER: Final = 8 * 1024 * 1024
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 _UDP_SEGMENT: Final = 103
-# What one system call may carry.
+# The limits of one system call.
 _MOST_SEGMENTS: Final = 128
 _MOST_BYTES: Final = 65000
 
@@ -27,18 +27,22 @@ Address = tuple[str, int]
 
 
 class Dam:
-    """Made by ``open_dam``. ``low`` and ``high`` are where the two ends of the link send to.
+    """A relay between two ends of a link. Returned by ``open_dam``.
 
-    What comes from the high end can be held back, and then arrives at the low end in trains, as
-    packets do that were sent with UDP_SEGMENT: many of one size in a single system call. Every
-    other one is left out, so no two have numbers in a row and each has to be dealt with by itself.
+    Packets from the high end can be held back. They then arrive at the low end in trains, as if
+    sent with UDP_SEGMENT: many of one size in a single system call. Every other packet is dropped,
+    so that no two have consecutive numbers and each has to be handled by itself.
+
+    Attributes:
+        low: The address that the low end sends to.
+        high: The address that the high end sends to.
+        tape: The packets that came from the high end since it was set to a list; None by default.
     """
 
     def __init__(self) -> None:
         self._low_side, self._high_side = _open_socket(), _open_socket()
         self.low: Final[Address] = self._low_side.getsockname()
         self.high: Final[Address] = self._high_side.getsockname()
-        # What came from the high end since this was set to a list.
         self.tape: list[bytes] | None = None
         self._held: list[bytes] | None = None
         self._wanted = 0
@@ -52,20 +56,20 @@ class Dam:
             nursery.start_soon(self._carry_down, low)
 
     def close_gates(self, wanted: int) -> None:
-        """Hold back what comes from the high end; ``wait_filled`` waits for so many packets."""
+        """Hold back packets from the high end; ``wait_filled`` waits for ``wanted`` of them."""
         self._held, self._wanted, self._filled = [], wanted, trio.Event()
 
     async def wait_filled(self) -> None:
-        """Wait until as many packets are held back as were wanted."""
+        """Wait until the wanted number of packets is held back."""
         await self._filled.wait()
 
     async def open_gates(self, low: Address) -> None:
-        """Let out what was held back, as fast as it goes."""
+        """Send the packets held back to the low end, as fast as possible."""
         held, self._held = self._held or [], None
         await self.send(held, low)
 
     async def send(self, packets: Sequence[bytes], low: Address) -> None:
-        """Send packets to the low end, as if they came from the high one."""
+        """Send packets to the low end, as if they came from the high end."""
         for size, alike in groupby(packets, len):
             same = list(alike)
             most = max(1, min(_MOST_SEGMENTS, _MOST_BYTES // size))
@@ -101,7 +105,15 @@ class Dam:
 
 @asynccontextmanager
 async def open_dam(low: Address, high: Address) -> AsyncGenerator[Dam]:
-    """A dam between the ends of a link, which are bound to these addresses."""
+    """Open a dam between the ends of a link; leaving the block closes it.
+
+    Args:
+        low: The address that the low end is bound to.
+        high: The address that the high end is bound to.
+
+    Yields:
+        The dam.
+    """
     dam = Dam()
     try:
         async with trio.open_nursery() as nursery:

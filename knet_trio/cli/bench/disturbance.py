@@ -1,4 +1,4 @@
-"""How much CPU time other processes took while something was measured."""
+"""The CPU time of other processes during a measurement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-# A turn during which others had more than this, in cores, is worth a remark.
+# In cores: a turn in which other processes took more is worth a remark.
 MUCH: Final = 0.1
 
 _PROC: Final = Path("/proc")
@@ -22,20 +22,25 @@ _KERNEL: Final = 2
 
 @attrs.frozen
 class Look:
-    """CPU seconds spent by others at a moment, with those that a hypervisor withheld."""
+    """The CPU time of other processes at a moment, with that withheld by a hypervisor.
+
+    Attributes:
+        at: The time, in seconds on the monotonic clock.
+        by_others: The CPU time since the machine started, in seconds.
+    """
 
     at: float
     by_others: float
 
     def cores_since(self, earlier: Look) -> float:
-        """Return what others took since then, in cores; by rounding it may be below zero."""
+        """Return the CPU use of others since then, in cores; rounding may make it negative."""
         return (self.by_others - earlier.by_others) / (self.at - earlier.at)
 
 
 def look() -> Look:
     """Return the current values. No peers may be running, as their time counts when they end.
 
-    What the kernel does in threads of its own counts for nobody: it may be for what is measured.
+    The time of kernel threads does not count, since they may work for the measurement.
     """
     ticks = list(map(int, (_PROC / "stat").read_text(encoding="ascii").split()[1 : 1 + _ALL]))
     busy = (sum(ticks) - sum(ticks[_IDLE])) * _TICK
@@ -49,9 +54,9 @@ def _kernel_seconds() -> float:
     for entry in _PROC.iterdir():
         if not entry.name.isdecimal():
             continue
-        # It may have ended meanwhile.
+        # The process may have ended.
         with suppress(FileNotFoundError, ProcessLookupError):
-            # What comes before the last bracket is its name, with whatever in it.
+            # The name, before the last bracket, may have any characters in it.
             _, _, fields = (entry / "stat").read_text(errors="replace").rpartition(")")
             words = fields.split()
             if int(words[1]) == _KERNEL:

@@ -14,13 +14,13 @@ from knet_trio.cli.bench.spread import Spread
 from knet_trio.cli.bench.yardstick import MOST_MOVE, PARTS, Yardstick
 
 NOTHING: Final = "–"
-# At a ratio: too much was lost; the yardstick moved.
+# Marks of a ratio: too much was lost; the yardstick moved.
 LOST: Final = "!"
 MOVED: Final = "~"
 
 
 def number(value: float) -> str:
-    """Return three digits of a number, or all before the point."""
+    """Return a number with three digits, or with all digits before the point."""
     if math.isnan(value):
         return "none"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -32,19 +32,19 @@ def heading(metric: Metric) -> str:
 
 
 def spread(values: Spread) -> str:
-    """Return the median, with the least and the greatest where they differ."""
+    """Return the median, with the least and the greatest value if they differ."""
     median = number(values.median)
     return median if values.least == values.greatest else f"{median} ({span(values)})"
 
 
 def median(result: CaseResult, contender: str, metric: Metric) -> str:
-    """Return a contender's median, with a mark where it is too much loss."""
+    """Return a contender's median, with a mark if it is a loss that is too great."""
     mark = f" {LOST}" * (metric.key == "loss" and result.troubled(contender))
     return f"{number(result.spread(contender, metric).median)}{mark}"
 
 
 def span(values: Spread) -> str:
-    """Return the least and the greatest."""
+    """Return the least and the greatest value."""
     return f"{number(values.least)} – {number(values.greatest)}"
 
 
@@ -64,7 +64,7 @@ def ratio_marks(result: CaseResult, other: str | None) -> str:
 
 
 def remarks(results: Sequence[CaseResult]) -> Iterator[str]:
-    """Return what has to be known before a figure is believed."""
+    """Yield the remarks on failures, losses and disturbances that affect the figures."""
     failed = [f"{result.case.name} ({result.failure})" for result in results if result.failure]
     if failed:
         yield f"Failed: {'; '.join(failed)}"

@@ -1,4 +1,4 @@
-"""The libknet peer: its C source comes with the package, and is compiled for each run."""
+"""The libknet peer: its C source is part of the package, and is compiled for each run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,17 @@ _PACKAGES: Final = "apt-get install gcc libc6-dev libknet-dev"
 
 
 async def build(source: Path | None, folder: Path) -> Path:
-    """Compile what is in ``source``, None for what comes with the package, into ``folder``.
+    """Compile the libknet peer.
 
-    Returns the program. Raises BenchError if there is none.
+    Args:
+        source: The folder with the C source, None for that of the package.
+        folder: The folder for the program.
+
+    Returns:
+        The path of the program.
+
+    Raises:
+        BenchError: There is no compiler or no source, or it does not compile.
     """
     program = folder / _SOURCE
     if source is None:

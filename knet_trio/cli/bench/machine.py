@@ -1,4 +1,4 @@
-"""What is known of the machine that the bench runs on."""
+"""The facts about the machine that the bench runs on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,21 @@ _CPUINFO: Final = Path("/proc/cpuinfo")
 
 @attrs.frozen
 class Machine:
-    """Facts that figures depend on. ``cpus`` is how many the bench may use; "" is unknown."""
+    """The facts about a machine that figures depend on. An empty string is unknown.
+
+    Attributes:
+        cpu: The model of the CPU.
+        cpus: The number of CPUs that the bench may use.
+        virtual: True for a virtual machine.
+        architecture: The architecture.
+        kernel: The version of the kernel.
+        python: The implementation and version of Python.
+        trio: The version of Trio.
+        cryptography: The version of cryptography.
+        openssl: The version of OpenSSL.
+        libknet: The version of libknet.
+        date: The date of the measurement.
+    """
 
     cpu: str
     cpus: int
@@ -36,7 +50,7 @@ class Machine:
 
     @classmethod
     def look(cls) -> Machine:
-        """Return what is known of this one, now."""
+        """Return the facts about this machine, now."""
         info = _cpuinfo()
         return cls(
             cpu=info.get("model name", ""),
@@ -54,7 +68,7 @@ class Machine:
 
     @property
     def text(self) -> str:
-        """It in one line."""
+        """The facts in one line."""
         libknet = f", libknet {self.libknet}" if self.libknet else ""
         return (
             f"{self.date}, {self.cpu or self.architecture}, {self.cpus} CPUs"
@@ -64,14 +78,14 @@ class Machine:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Return what the kernel says of the first CPU."""
+    """Return the kernel's record of the first CPU."""
     text = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.exists() else ""
     pairs = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _libknet() -> str:
-    """Return libknet's version, which its header does not tell."""
+    """Return libknet's version from pkg-config, since its header does not have it."""
     program = shutil.which("pkg-config")
     if program is None:
         return ""

@@ -31,11 +31,15 @@ _READING: Final = f"yardstick: {' / '.join(f'{part.title} [{part.unit}]' for par
 
 
 class MarkdownError(ValueError):
-    """A file has not the form that it could be written into."""
+    """A file exists without the marks between which the tables are written."""
 
 
 def check(path: Path) -> None:
-    """Raise MarkdownError for an existing file without the two marks."""
+    """Check that the tables can be written into a file.
+
+    Raises:
+        MarkdownError: The file exists without the two marks.
+    """
     if path.exists():
         _split(path)
 
@@ -47,10 +51,17 @@ def write(
     options: Sequence[str],
     other: Machine | None = None,
 ) -> None:
-    """Write the tables between the marks of the file, or into a new one.
+    """Write the tables between the marks of a file, or into a new file.
 
-    ``options`` are those that the command was started with, ``other`` is the machine at the other
-    end if there were two. Raises MarkdownError.
+    Args:
+        path: The file.
+        measured: The results.
+        machine: This machine.
+        options: The options of the command.
+        other: The machine at the other end, None if there was one machine.
+
+    Raises:
+        MarkdownError: The file exists without the two marks.
     """
     before, after = _split(path) if path.exists() else ("", "\n")
     part = "\n".join(_lines(measured, machine, options, other))
@@ -61,7 +72,9 @@ def _split(path: Path) -> tuple[str, str]:
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise MarkdownError(f"{path} exists and has no lines {BEGIN!r} and {END!r}")
+        raise MarkdownError(
+            f"{path} exists without the lines {BEGIN!r} and {END!r}: add them, or give a new file"
+        )
     return before, after
 
 
@@ -101,7 +114,7 @@ def _yardstick_table(yardstick: Yardstick) -> Iterator[str]:
 
 
 def _compared_table(results: Sequence[CaseResult]) -> Iterator[str]:
-    """A row for each ratio, or for each case that knet_trio is alone in."""
+    """Yield a table with a row for each ratio, or for each case with knet_trio alone."""
     yield (
         f"| case | {OURS} | beside | which has | ratio (least – most) | in {UNIT.title}, each"
         f" | {_READING} |"
@@ -135,7 +148,7 @@ def _ratio(result: CaseResult, ratio: Spread) -> str:
 
 
 def _others_table(results: Sequence[CaseResult], metrics: Sequence[Metric]) -> Iterator[str]:
-    """What explains: the medians of each contender."""
+    """Yield a table of the metrics that only explain: the medians of each contender."""
     heads = map(heading, metrics)
     yield _row(["case", "", *heads])
     yield _row(["---"] * (2 + len(metrics)))

@@ -1,7 +1,7 @@
 """Network namespaces, and pairs of them joined by veth devices: a network that may be broken.
 
-Everything here is synchronous. A command takes milliseconds and is bounded, and what was made is
-removed by name, also when it was made only in part.
+Everything here is synchronous. A command takes milliseconds and has a time limit. Namespaces are
+removed by name, also those that were made only in part.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _numbers = count()
 
 
 class NamespaceError(RuntimeError):
-    """A command for a namespace failed; the message has the command and what it said."""
+    """A command for a namespace failed. The message has the command and its output."""
 
 
 def namespaces_missing() -> str | None:
@@ -43,13 +43,13 @@ def run_command(*command: str, text: str | None = None) -> str:
 
     Args:
         command: The program and its arguments.
-        text: What it reads from its standard input.
+        text: The text on its standard input, None for none.
 
     Raises:
-        NamespaceError: It failed, or was not done in time.
+        NamespaceError: The command failed, or did not end in time.
     """
     try:
-        # In a session of its own: Ctrl-C must not reach what takes the network away.
+        # In a session of its own: Ctrl-C must not end the commands that remove the network.
         done = subprocess.run(
             command,
             input=text,
@@ -69,36 +69,35 @@ def run_command(*command: str, text: str | None = None) -> str:
 
 
 def within(namespace: str, *command: str) -> list[str]:
-    """Return the command that runs ``command`` in a namespace: the same process becomes it."""
+    """Return the command that runs ``command`` in a namespace, in the same process."""
     return ["ip", "netns", "exec", namespace, *command]
 
 
 class Namespaces:
-    """Network namespaces that nobody else has, with nothing between them.
+    """Network namespaces with unique names, not joined to each other.
 
     Attributes:
-        names: Their names, as ``ip netns`` has them. Elsewhere they go by their place in it, the
-            side.
+        names: The names in ``ip netns``. The methods take the index of a name, the side.
     """
 
     def __init__(self, *suffixes: str) -> None:
-        """Name them; ``make`` makes them.
+        """Choose the names; ``make`` makes the namespaces.
 
         Args:
-            suffixes: The ends of their names.
+            suffixes: The ends of the names.
         """
         prefix = f"knet-{os.getpid()}-{next(_numbers)}"
         self.names: Final = tuple(f"{prefix}-{suffix}" for suffix in suffixes)
 
     def make(self) -> None:
-        """Make them, with a loopback device that is up."""
+        """Make the namespaces, with loopback devices that are up."""
         for name in self.names:
             run_command("ip", "netns", "add", name)
         for side in range(len(self.names)):
             self.ip(side, "link", "set", "lo", "up")
 
     def remove(self) -> None:
-        """Delete those that are there, with their devices."""
+        """Delete the namespaces that exist, with their devices."""
         for name in self.names:
             if os.path.exists(f"/run/netns/{name}"):
                 run_command("ip", "netns", "delete", name)
@@ -111,7 +110,7 @@ class Namespaces:
         """Run a command in the namespace of that side and return its output.
 
         Raises:
-            NamespaceError: It failed, or was not done in time.
+            NamespaceError: The command failed, or did not end in time.
         """
         return run_command(*self.within(side, *command))
 
@@ -124,7 +123,7 @@ class Namespaces:
         return run_command("tc", "-netns", self.names[side], *arguments, text=text)
 
     def add_rule(self, side: int, *rule: str, tool: str = "iptables") -> None:
-        """Append a rule of the firewall: a chain and what follows it."""
+        """Append a rule to the firewall: a chain, then the rest of the rule."""
         self.run(side, tool, "-w", "5", "-A", *rule)
 
     def delete_rule(self, side: int, *rule: str, tool: str = "iptables") -> None:
@@ -159,7 +158,7 @@ class VethPair(Namespaces):
         return f"{cls.DEVICE}{i}"
 
     def build(self, mtu: int) -> None:
-        """Make the namespaces and what joins them."""
+        """Make the namespaces and the devices that join them."""
         self.make()
         for i in range(self.links):
             self._join(i)
@@ -172,25 +171,25 @@ class VethPair(Namespaces):
         self.ip(0, "link", "add", self.device(i), *end)
 
     def _dress(self, side: int, i: int, mtu: int) -> None:
-        """Give a new device its address and its MTU, and take it up."""
-        # No generated link-local address: it would send packets that nobody asked for.
+        """Set the address and the MTU of a new device, and set it up."""
+        # No generated link-local address: it would send packets of its own.
         self.ip(side, "link", "set", self.device(i), "addrgenmode", "none")
         self.ip(side, "address", "add", f"{self.v4(side, i)}/24", "dev", self.device(i))
         self.set_mtu(i, mtu, side=side)
         self.set_link(i, up=True, side=side)
 
     def set_link(self, i: int, *, up: bool, side: int = 0) -> None:
-        """Take one side's device up or down; the other side's carrier follows it."""
+        """Set one side's device up or down; the other side's carrier follows."""
         self.ip(side, "link", "set", self.device(i), "up" if up else "down")
 
     def set_mtu(self, i: int, mtu: int, *, side: int | None = None) -> None:
-        """Set the MTU of pair i, on one side or (None) on both."""
+        """Set the MTU of pair i, on one side, or with None on both."""
         for each in (0, 1) if side is None else (side,):
             self.ip(each, "link", "set", self.device(i), "mtu", str(mtu))
 
     def losing(self, i: int) -> tuple[str, ...]:
-        """Return the rule that loses what arrives over pair i.
+        """Return the rule that drops packets that arrive over pair i.
 
-        On arrival: a rule at the sender would make its send fail, as no network does.
+        The rule is at the receiver: one at the sender would make its send fail, as no network does.
         """
         return ("INPUT", "-i", self.device(i), "-j", "DROP")

@@ -1,4 +1,4 @@
-"""Where the peers are: on loopback, or in two network namespaces joined by veth pairs."""
+"""The networks of the peers: loopback, or two network namespaces joined by veth pairs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ _numbers = count()
 
 
 class NetworkError(BenchError):
-    """A network could not be made or changed; the message says why."""
+    """A network could not be made or changed. The message says why."""
 
 
 class Network(ABC):
-    """Two sides, 0 and 1, with a number of links between them."""
+    """Two sides, 0 and 1, with a number of links between them.
+
+    Attributes:
+        name: The name of the kind of network.
+        least_mtu: A lower limit of the data MTU that PMTUd finds, in bytes.
+    """
 
     name: ClassVar[str]
-    # The user bytes of a packet that discovery finds at the least, once it has ended.
     least_mtu: ClassVar[int]
 
     @abstractmethod
@@ -45,7 +49,7 @@ class Network(ABC):
 
     @abstractmethod
     def take_port(self, side: int, link: int) -> int:
-        """Return a free UDP and TCP port there, another at each call."""
+        """Return a port of a side that is free for UDP and TCP, a new one at each call."""
 
 
 class Loopback(Network):
@@ -55,15 +59,15 @@ class Loopback(Network):
     least_mtu = 60000
 
     def namespace(self, side: int) -> str | None:
-        """None, for the namespace of this process."""
+        """Return None, for the namespace of this process."""
         return None
 
     def address(self, side: int, link: int) -> str:
-        """127.0.0.1."""
+        """Return 127.0.0.1."""
         return _LOOPBACK
 
     def take_port(self, side: int, link: int) -> int:
-        """Return a port that could be bound just now."""
+        """Return a port that could be bound a moment ago."""
         for number in _numbers:
             port = _FREE_PORTS[(os.getpid() * 97 + number) % len(_FREE_PORTS)]
             if all(map(_is_free, (socket.SOCK_DGRAM, socket.SOCK_STREAM), (port, port))):
@@ -72,9 +76,9 @@ class Loopback(Network):
 
 
 class Veth(Network):
-    """Two namespaces of their own, joined by a veth pair of MTU 1500 for each link.
+    """Two new namespaces, joined by a veth pair of MTU 1500 for each link.
 
-    Its links can be taken down, or made to lose everything.
+    Its links can be set down, or made to lose all packets.
     """
 
     name = "veth"
@@ -85,7 +89,7 @@ class Veth(Network):
         self._ports = count(_FIRST_PORT)
 
     def namespace(self, side: int) -> str | None:
-        """Return the name that ``ip netns`` has for it."""
+        """Return the name of the side's namespace in ``ip netns``."""
         return self._pair.names[side]
 
     def address(self, side: int, link: int) -> str:
@@ -93,7 +97,7 @@ class Veth(Network):
         return self._pair.v4(side, link)
 
     def take_port(self, side: int, link: int) -> int:
-        """Return the next port; nobody else uses any."""
+        """Return the next port; no other program uses ports here."""
         return next(self._ports)
 
     async def take_down(self, side: int, link: int) -> None:
@@ -101,12 +105,12 @@ class Veth(Network):
         await _in_thread(partial(self._pair.set_link, link, up=False, side=side))
 
     async def lose_all(self, link: int) -> None:
-        """Lose every packet of a link on arrival, both ways: its senders notice nothing."""
+        """Drop every packet of a link on arrival, both ways: the senders get no error."""
         for side in (0, 1):
             await self._add_rule(side, *self._pair.losing(link))
 
     async def lose_some(self, share: float) -> None:
-        """Lose that share of what arrives, both ways and on all links, at random."""
+        """Drop this share of packets on arrival, both ways and on all links, at random."""
         chance = ("-m", "statistic", "--mode", "random", "--probability", f"{share:.4f}")
         for side in (0, 1):
             await self._add_rule(side, "INPUT", "-i", "veth+", *chance, "-j", "DROP")
@@ -115,16 +119,16 @@ class Veth(Network):
         await _in_thread(partial(self._pair.add_rule, side, *rule))
 
     async def send_singly(self) -> None:
-        """Cut trains into packets before they leave, so that what is lost is single packets.
+        """Split trains into packets before they leave, so that single packets are lost.
 
-        Otherwise they go through as a whole, up to 64 kB of them.
+        Otherwise trains of up to 64 kB pass, or are lost, as a whole.
         """
         for side in (0, 1):
             for link in range(self._pair.links):
                 await self._ip(side, "link", "set", f"veth{link}", "gso_max_segs", "1")
 
     async def share_address(self, address: str) -> None:
-        """Give side 0 an address that is on no link; side 1 answers it over link 0."""
+        """Add an address to side 0 that is not on a link; side 1 answers it over link 0."""
         await self._ip(0, "address", "add", f"{address}/32", "dev", "lo")
         await self._ip(1, "route", "add", address, "via", self.address(0, 0))
 
@@ -132,11 +136,11 @@ class Veth(Network):
         await _in_thread(partial(self._pair.ip, side, *arguments))
 
     async def narrow(self, link: int) -> None:
-        """Limit what side 0 sends over a link to 100 Mbit/s, with a queue of 40 MB."""
+        """Limit side 0 to sending 100 Mbit/s over a link, with a queue of 40 MB."""
         await self._tbf("add", link, "100mbit", "100k")
 
     async def stand_still(self, link: int) -> None:
-        """Stop sending from the queue that ``narrow`` made; what comes fills it."""
+        """Stop the queue that ``narrow`` made: further packets fill it."""
         await self._tbf("change", link, "8bit", "2k")
 
     async def _tbf(self, action: str, link: int, rate: str, burst: str) -> None:
@@ -158,7 +162,8 @@ async def _open_loopback() -> AsyncGenerator[Network]:
 async def open_veth(links: int = 1) -> AsyncGenerator[Veth]:
     """Open two namespaces with ``links`` veth pairs; they are removed after the block.
 
-    Raises NetworkError if that is not possible.
+    Raises:
+        NetworkError: They cannot be made.
     """
     pair = VethPair(links)
     try:
@@ -179,7 +184,7 @@ def _is_free(kind: socket.SocketKind, port: int) -> bool:
 
 
 async def _in_thread(change: Callable[[], object]) -> None:
-    """Have a thread change the network; when cancelled, it ends what it is at first."""
+    """Change the network in a thread; a change is completed even if this is cancelled."""
     try:
         await trio.to_thread.run_sync(change)
     except NamespaceError as error:

@@ -13,7 +13,7 @@ from knet_trio.cli.bench.result import CaseResult
 _WIDTH: Final = 10.0
 _BAR_HEIGHT: Final = 0.16
 _PANEL_EXTRA: Final = 0.9
-# More than that between the longest bar and the shortest, and the axis is logarithmic.
+# The ratio of the longest bar to the shortest above which the axis is logarithmic.
 _WIDE: Final = 20.0
 _COLOURS: Final = dict(
     zip(
@@ -25,11 +25,11 @@ _COLOURS: Final = dict(
 
 
 def draw(results: Sequence[CaseResult], path: Path) -> None:
-    """Draw what the cases are compared by, medians with the least and the greatest, into a file.
+    """Draw the first metric of each case into a file: medians, with least and greatest values.
 
     Needs matplotlib.
     """
-    # Here, since the command has to work without it; and its types are not whole.
+    # Imported here, since the command has to work without it; its types are not complete.
     figure_module = import_module("matplotlib.figure")
     patches = import_module("matplotlib.patches")
     panels: dict[str, list[CaseResult]] = {}

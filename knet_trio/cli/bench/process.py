@@ -1,4 +1,4 @@
-"""A peer's process, as an object that commands can be given to."""
+"""The process of a peer, as an object that takes commands."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ import trio
 
 from knet_trio.cli.bench.namespaces import within
 
-# Seconds for a peer to end by itself before it is made to.
+# Seconds for a peer to end by itself before it is killed.
 _GRACE: Final = 5.0
 _READ: Final = 65536
 _LAST_WORDS: Final = 2000
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
-# -P: no module of the directory that it is started in is taken for one of Python's.
+# -P: modules in the working directory must not replace Python's.
 PYTHON_PEER: Final = (sys.executable, "-P", "-m", "knet_trio.cli.bench.peer")
 
 
 class BenchError(Exception):
-    """The bench cannot go on; the message says why, and what to do if something can be done."""
+    """The bench cannot go on. The message says why, and what to do."""
 
 
 class PeerError(BenchError):
-    """A peer refused a command or died; the message has what it said."""
+    """A peer refused a command or ended. The message has its error."""
 
 
 class BenchPeer(ABC):
@@ -41,7 +41,18 @@ class BenchPeer(ABC):
 
     @abstractmethod
     async def call(self, command: str, **arguments: object) -> dict[str, Any]:
-        """Give a command and wait for its answer. Raises PeerError."""
+        """Send a command and wait for its answer.
+
+        Args:
+            command: The name of the command.
+            arguments: The arguments of the command.
+
+        Returns:
+            The answer.
+
+        Raises:
+            PeerError: The peer refused the command, or ended.
+        """
 
 
 class _Pending:
@@ -51,7 +62,7 @@ class _Pending:
 
 
 class PeerProcess(BenchPeer):
-    """The process of a peer. Made by ``open_peer``."""
+    """The process of a peer. Returned by ``open_peer``."""
 
     def __init__(self, process: trio.Process) -> None:
         self._process = process
@@ -62,7 +73,7 @@ class PeerProcess(BenchPeer):
         self._sending = trio.Lock()
 
     async def call(self, command: str, **arguments: object) -> dict[str, Any]:
-        """Give a command and wait for its answer. Raises PeerError."""
+        """Send a command and wait for its answer: see ``BenchPeer.call``."""
         number = next(self._numbers)
         pending = self._pending[number] = _Pending()
         words = [str(number), command, *(f"{name}={arguments[name]}" for name in arguments)]
@@ -79,7 +90,7 @@ class PeerProcess(BenchPeer):
         del self._pending[number]
         answer = pending.answer
         if answer is None:
-            raise PeerError(f"a peer ended while it was to {command}: {self._last_words()}")
+            raise PeerError(f"a peer ended during the command {command}: {self._last_words()}")
         if "error" in answer:
             raise PeerError(str(answer["error"]))
         return answer
@@ -94,7 +105,7 @@ class PeerProcess(BenchPeer):
         os.sched_setaffinity(self._process.pid, {cpu})
 
     async def read(self) -> None:
-        """Read its answers until it ends."""
+        """Read the answers of the process until it ends."""
         stdout = self._process.stdout
         assert stdout is not None
         rest: list[bytes] = []
@@ -113,7 +124,7 @@ class PeerProcess(BenchPeer):
         self._end()
 
     async def read_errors(self) -> None:
-        """Read its standard error, and keep the end of it."""
+        """Read the standard error of the process, and keep its end."""
         stderr = self._process.stderr
         assert stderr is not None
         while data := await stderr.receive_some(_READ):
@@ -125,7 +136,7 @@ class PeerProcess(BenchPeer):
         await self._process.wait()
 
     async def aclose(self) -> None:
-        """Tell the process to end; kill it if it does not."""
+        """Close the standard input, so that the process ends; kill it if it does not."""
         stdin = self._process.stdin
         assert stdin is not None
         with trio.CancelScope(shield=True):
@@ -143,20 +154,26 @@ class PeerProcess(BenchPeer):
 
     def _last_words(self) -> str:
         text = self._stderr.decode(errors="replace").strip()
-        # The last line of a traceback says most.
-        return re.split(r"\n", text)[-1] if text else "it said nothing"
+        # The last line of a traceback is the error.
+        return re.split(r"\n", text)[-1] if text else "without a message"
 
 
 @asynccontextmanager
 async def open_peer(
     command: Sequence[str], *, namespace: str | None = None, cpu: int | None = None
 ) -> AsyncGenerator[PeerProcess]:
-    """Start a process that runs ``command``, in a network namespace if one is named.
+    """Start the process of a peer; leaving the block ends it.
 
-    It is gone when the block ends, however it ends.
+    Args:
+        command: The program and its arguments.
+        namespace: The name of its network namespace, None for that of this process.
+        cpu: The only CPU that it may use, None for all.
+
+    Yields:
+        The peer.
     """
     if namespace is not None:
-        # The process is the peer itself.
+        # The command replaces `ip` in its process, so that the process is the peer itself.
         command = within(namespace, *command)
     # In a session of its own, because Ctrl-C is for the bench, which then ends it.
     process = await trio.lowlevel.open_process(

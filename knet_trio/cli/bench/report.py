@@ -25,15 +25,15 @@ _YARDSTICK: Final = f"yardstick\n{' / '.join(part.title for part in PARTS)}"
 
 
 class BenchReport(Progress):
-    """Progress in lines, results in tables, on a stream.
+    """The progress in lines and the results in tables, on a stream.
 
-    Nothing is drawn while a run lasts: that would take time from what is measured.
+    Nothing is drawn during a run: that would take time from the measurement.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
         if not self._console.is_terminal:
-            # Whoever reads a file can scroll; a table folded at 80 columns cannot be read.
+            # A reader of a file can scroll; a table folded at 80 columns cannot be read.
             self._console.width = max(self._console.width, _LEAST_WIDTH)
         self._rounds = 0
 
@@ -47,12 +47,12 @@ class BenchReport(Progress):
         self.say(f"[{place}] {case.name}", "bold")
 
     def begin_turn(self, case: Case, round_number: int, contender: str) -> None:
-        """Print whose turn it is, on a terminal."""
+        """Print the contender whose turn it is, on a terminal."""
         if self._console.is_terminal:
             self._console.print(Text(f"  {self._turn(round_number)} {contender} …"), end="\r")
 
     def end_turn(self, case: Case, round_number: int, contender: str, measured: Measured) -> None:
-        """Print what was measured."""
+        """Print the values of the turn."""
         values = ", ".join(
             f"{metric.title} {number(measured[metric.key])} {metric.unit}".rstrip()
             for metric in case.metrics
@@ -61,7 +61,7 @@ class BenchReport(Progress):
         self.say(f"  {self._turn(round_number):8} {contender:10} {values}", style)
 
     def fail(self, case: Case, why: str) -> None:
-        """Print the reason."""
+        """Print the reason of a failure."""
         self.say(f"  {case.name} failed: {why}", "bold red")
 
     def _turn(self, round_number: int) -> str:
@@ -84,7 +84,7 @@ class BenchReport(Progress):
             self.say(remark)
 
     def introduce(self, machine: Machine) -> None:
-        """Print the facts of the machine."""
+        """Print the facts about the machine."""
         self.say(machine.text, "dim")
 
     def tell_yardstick(self, yardstick: Yardstick, when: str) -> None:
@@ -158,7 +158,7 @@ def _cells(result: CaseResult, contender: str, metrics: Sequence[Metric]) -> Ite
 
 
 def _ratio_cells(result: CaseResult, other: str, metric: Metric) -> tuple[Text, Text]:
-    """Return the ratio and its range, both empty where there is none."""
+    """Return the ratio and its range, both empty if there is none."""
     ratio = None
     if metric in result.case.compared and other != OURS and OURS in result.contenders:
         ratio = result.ratio(OURS, other, metric)

@@ -1,4 +1,4 @@
-"""Results: medians, spreads, ratios round by round, and the machine's yardstick beside them."""
+"""The results: medians, spreads, ratios round by round, and the machine's yardstick."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.spread import Spread, plain
 from knet_trio.cli.bench.yardstick import Yardstick
 
-# More loss than this, in per cent, and a rate is not one that both sides sustain.
+# In per cent: with more loss, a rate is not one that both sides sustain.
 MOST_LOSS: Final = 0.1
 
 
 @attrs.define
 class CaseResult:
-    """The rounds of a case: for each, what every contender did in its turn.
+    """The result of a case.
 
-    ``failure`` is why there are none, or fewer than there should be. ``others`` is how many cores
-    other processes took during each turn; ``yardstick`` has a reading from before the first round,
-    and one from after each.
+    Attributes:
+        case: The case.
+        contenders: The names of the contenders.
+        rounds: For each round the values of every contender, by name.
+        failure: Why there are no rounds, or too few; None if there are all.
+        others: The CPU use of other processes during each turn, in cores.
+        yardstick: A reading from before the first round, and one from after each.
     """
 
     case: Case
@@ -33,7 +37,7 @@ class CaseResult:
     yardstick: Yardstick = attrs.field(factory=Yardstick)
 
     def values(self, contender: str, metric: Metric) -> list[float]:
-        """Return what a contender measured, a value for each round."""
+        """Return the values of a contender, one for each round."""
         return [turns[contender][metric.key] for turns in self.rounds]
 
     def spread(self, contender: str, metric: Metric) -> Spread:
@@ -47,22 +51,26 @@ class CaseResult:
         return Spread.of(ratios) if len(ratios) == len(self.rounds) else None
 
     def shows(self, ratio: Spread) -> bool:
-        """Return whether all rounds, of which there are some, agree whose figure is the greater."""
+        """Return whether all rounds, two at least, agree on which contender's value is greater."""
         return len(self.rounds) > 1 and ratio.excludes(1.0)
 
     def in_datagrams(self, contender: str, metric: Metric) -> float | None:
-        """Return what a message took, in times of ``sendto+recv``; None if it is of no message."""
+        """Return the cost of a message in times of ``sendto+recv``, None for other metrics."""
         if not metric.of_message:
             return None
         return self.yardstick.of(metric.unit, self.spread(contender, metric).median)
 
     def troubled(self, contender: str) -> bool:
-        """Return whether more was lost than ``MOST_LOSS``."""
+        """Return whether the median loss reaches ``MOST_LOSS``."""
         losses = [turns[contender].get("loss", 0.0) for turns in self.rounds]
         return bool(losses) and statistics.median(losses) >= MOST_LOSS
 
     def as_json(self, ours: str) -> dict[str, Any]:
-        """Return all rounds and their summaries with plain values for JSON."""
+        """Return all rounds and their summaries as a JSON object.
+
+        Args:
+            ours: The contender whose ratios to the others are included.
+        """
         return {
             "case": self.case.name,
             "failure": self.failure,
@@ -102,7 +110,12 @@ class CaseResult:
 
 @attrs.frozen
 class BenchResult:
-    """All of a run: its cases, and the yardstick at its beginning and at its end."""
+    """The result of a run.
+
+    Attributes:
+        cases: The results of the cases.
+        yardstick: Readings from the beginning and the end of the run.
+    """
 
     cases: Sequence[CaseResult]
     yardstick: Yardstick

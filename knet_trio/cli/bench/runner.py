@@ -16,40 +16,52 @@ from knet_trio.cli.bench.process import BenchError
 from knet_trio.cli.bench.result import CaseResult
 from knet_trio.cli.ending import first_of
 
-# A warm-up is only for what the first run of all finds cold.
+# A warm-up is short: it only loads what the first run of a contender finds cold.
 _WARM_UP_SECONDS: Final = 0.5
-# Seconds for setting up and taking down.
+# Seconds for setting up and removing processes and networks.
 _PATIENCE: Final = 60.0
-# What takes the most turns' time, and as much again.
+# A turn's time limit in times of a measurement: twice the longest turn.
 _LONGEST: Final = 10
 
 
 class Progress(ABC):
-    """Shows the progress. Called between runs only, because showing takes time."""
+    """The output of the progress. Called between runs only, because output takes time."""
 
     @abstractmethod
     def begin_case(self, case: Case, place: str, rounds: int) -> None:
-        """A case of ``rounds`` rounds begins; ``place`` is its place among all, as ``3/12``."""
+        """Show that a case of ``rounds`` rounds begins.
+
+        Args:
+            case: The case.
+            place: Its place among all cases, such as ``3/12``.
+            rounds: The number of its rounds.
+        """
 
     @abstractmethod
     def begin_turn(self, case: Case, round_number: int, contender: str) -> None:
-        """A run begins; round 0 is the warm-up."""
+        """Show that a turn begins; round 0 is the warm-up."""
 
     @abstractmethod
     def end_turn(self, case: Case, round_number: int, contender: str, measured: Measured) -> None:
-        """A run has ended, with that result."""
+        """Show that a turn has ended, with its values."""
 
     @abstractmethod
     def fail(self, case: Case, why: str) -> None:
-        """A case could not be measured to its end."""
+        """Show that a case has failed, and why."""
 
 
 async def run_cases(
     cases: Sequence[Case], bed: Bed, *, rounds: int, progress: Progress
 ) -> list[CaseResult]:
-    """Measure the cases, each in so many rounds; a contender's first case has a warm-up before.
+    """Measure the cases, one after the other. Before its first case, a contender warms up.
 
-    A case that fails does not keep the others from being measured.
+    The other cases are measured even if one fails.
+
+    Args:
+        cases: The cases.
+        bed: Starts the contenders.
+        rounds: The number of rounds of each case, unless a case has fewer.
+        progress: Shows the progress.
     """
     results: list[CaseResult] = []
     warm: set[str] = set()
@@ -65,7 +77,7 @@ async def run_cases(
 
 
 def case_contenders(case: Case, bed: Bed) -> tuple[str, ...]:
-    """Return those contenders of a case that are available."""
+    """Return the contenders of a case that are available."""
     return tuple(name for name in case.contenders if name in bed.commands)
 
 
@@ -84,7 +96,7 @@ async def _run_case(
             before = look()
             try:
                 with trio.fail_after(_limit(bed)):
-                    # A network for each run, so that none finds anything of the one before.
+                    # A new network for each run, without anything left by the run before.
                     async with bed.open_network(case) as network:
                         turns[contender] = await case.measure(
                             bed if number else brief, contender, network
@@ -104,5 +116,5 @@ async def _run_case(
 
 
 def _limit(bed: Bed) -> float:
-    """Return the seconds after which a turn is given up."""
+    """Return the time limit of a turn, in seconds."""
     return _PATIENCE + _LONGEST * bed.seconds + bed.load_seconds + bed.settle_seconds

@@ -11,7 +11,13 @@ import attrs
 
 @attrs.frozen
 class Spread:
-    """The median of some values, and the least and the greatest."""
+    """The median of some values, and their range.
+
+    Attributes:
+        median: The median.
+        least: The least value.
+        greatest: The greatest value.
+    """
 
     median: float
     least: float
@@ -19,7 +25,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Return the spread of ``values``, of which there is at least one."""
+        """Return the spread of ``values``, one at least."""
         numbers = list(values)
         return cls(statistics.median(numbers), min(numbers), max(numbers))
 
@@ -28,10 +34,10 @@ class Spread:
         return not self.least <= value <= self.greatest
 
     def as_json(self) -> dict[str, float | None]:
-        """Return it with plain values for JSON."""
+        """Return the spread as a JSON object."""
         return {name: plain(value) for name, value in attrs.asdict(self).items()}
 
 
 def plain(value: float) -> float | None:
-    """Return six digits of ``value``, None for NaN, which JSON does not have."""
+    """Return ``value`` with six digits, None for NaN, which JSON does not have."""
     return None if math.isnan(value) else float(f"{value:.6g}")

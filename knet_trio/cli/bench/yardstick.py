@@ -1,6 +1,6 @@
-"""The machine's own yardstick: what a few small things cost, measured beside everything else.
+"""The yardstick of the machine: the times of a few small operations, measured beside every case.
 
-Figures of two machines, or of two hours on one, can be compared by it.
+It makes figures of two machines, or of two hours on one machine, comparable.
 """
 
 from __future__ import annotations
@@ -18,34 +18,42 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from knet_trio.cli.bench.spread import Spread, plain
 
-# Readings whose greatest is so many times their least say that the machine was not the same.
+# The ratio of the greatest to the least reading above which the machine was not the same.
 MOST_MOVE: Final = 1.2
 
 _REPETITIONS: Final = 8
 # For the beginning and the end of a run, where there is more time.
 LONG_REPETITIONS: Final = 40
-# So many each time take about half a millisecond: shorter than the system lets a process run.
+# Each of these numbers takes about half a millisecond, less than a time slice of the system.
 _CHECKPOINTS: Final = 100
 _DATAGRAMS: Final = 150
 _LOOPS: Final = 10_000
 _SEALS: Final = 100
 
 _DATAGRAM: Final = bytes(64)
-# A second, as the kernel's `struct timeval`.
+# One second, as a `struct timeval` of the kernel.
 _PATIENCE: Final = struct.pack("ll", 1, 0)
 _ROOM: Final = 2048
-# Whole blocks, of about what goes into a packet on Ethernet.
+# Whole blocks, of about the payload of a packet on Ethernet.
 SEALED_BYTES: Final = 1408
 _BLOCK: Final = 16
 _KEY: Final = bytes(range(32))
 
-# Seconds for one of each part, by its key.
+# The seconds that each part takes, by its key.
 Reading = Mapping[str, float]
 
 
 @attrs.frozen
 class Part:
-    """One of the things that a reading times; ``scale`` turns seconds into ``unit``."""
+    """An operation that a reading times.
+
+    Attributes:
+        key: The key of the part.
+        title: The title in tables.
+        what: The operation, in words.
+        unit: The unit in tables.
+        scale: The number of units in a second.
+    """
 
     key: str
     title: str
@@ -60,15 +68,15 @@ PARTS: Final = (
     Part("loop", "loop", "a Python loop of `x += i & 3`, each time around", "ns", 1e9),
     Part("seal", "seal", f"AES-256-CBC and HMAC-SHA256 of {SEALED_BYTES} bytes", "µs", 1e6),
 )
-# What messages are measured in.
+# The part that costs of messages are expressed in.
 UNIT: Final = PARTS[1]
 
 
 async def read(repetitions: int = _REPETITIONS) -> Reading:
     """Return the best of some repetitions of each part, in seconds.
 
-    With the default it takes some 20 ms, without letting other tasks run for most of them. The
-    parts take turns, so that a disturbance does not meet all repetitions of one.
+    With the default this takes some 20 ms, and other tasks do not run for most of that time. The
+    parts take turns, so that a disturbance does not hit all repetitions of one part.
     """
     encryptor = Cipher(algorithms.AES(_KEY), modes.CBC(bytes(_BLOCK))).encryptor()
     text, sealed = bytes(SEALED_BYTES), bytearray(SEALED_BYTES + _BLOCK - 1)
@@ -85,7 +93,7 @@ async def read(repetitions: int = _REPETITIONS) -> Reading:
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        # Not by settimeout, which looks before each call whether there is something.
+        # Not settimeout, which polls before each call.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)
         for _ in range(repetitions):
             began = time.perf_counter()
@@ -120,20 +128,24 @@ def _loop() -> int:
 
 @attrs.define
 class Yardstick:
-    """Readings, one after the other."""
+    """A series of readings.
+
+    Attributes:
+        readings: The readings, in order.
+    """
 
     readings: list[Reading] = attrs.field(factory=list[Reading])
 
     async def read(self, repetitions: int = _REPETITIONS) -> None:
-        """Take a reading more."""
+        """Take another reading."""
         self.readings.append(await read(repetitions))
 
     def spread(self, part: Part) -> Spread:
-        """Return the spread of a part, in its unit, of one reading at least."""
+        """Return the spread of a part over all readings, one at least, in its unit."""
         return Spread.of(reading[part.key] * part.scale for reading in self.readings)
 
     def move(self, part: Part) -> float:
-        """Return how many times the least reading of a part the greatest is."""
+        """Return the ratio of the greatest reading of a part to the least."""
         spread = self.spread(part)
         return spread.greatest / spread.least
 
@@ -143,9 +155,15 @@ class Yardstick:
         return [part for part in PARTS if self.readings and self.move(part) > MOST_MOVE]
 
     def of(self, metric_unit: str, value: float) -> float | None:
-        """Return the time that a value means in sendto+recv, None for one that means none.
+        """Return a value in times of ``sendto+recv``.
 
-        ``metric_unit`` is that of a time, or of a rate: then it is the time for one.
+        Args:
+            metric_unit: The unit of the value: that of a time, or ``1/s`` for a rate, of which the
+                time for one is taken.
+            value: The value.
+
+        Returns:
+            The time, None for other units, a rate of 0, or without readings.
         """
         seconds = _seconds(metric_unit, value)
         if seconds is None or not self.readings:
@@ -153,7 +171,7 @@ class Yardstick:
         return seconds * UNIT.scale / self.spread(UNIT).median
 
     def as_json(self) -> dict[str, Any]:
-        """Return it with plain values for JSON."""
+        """Return the readings and their spreads as a JSON object."""
         return {
             part.key: {
                 "unit": part.unit,

@@ -1,4 +1,4 @@
-"""Model ``aead``, which libknet does not have, beside our own aes256 and sha256."""
+"""Encryption model ``aead``, which libknet does not have, beside our own aes256 and sha256."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from knet_trio.cli.bench.kinds.throughput import Throughput
 from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import BenchError, BenchPeer
 
-# Of an envelope, as docs/aead.md has it.
+# Parts of an envelope: see docs/aead.md.
 _COUNTER: Final = slice(18, 24)
 _OVERHEAD: Final = 40
-# What a data packet has before its message.
+# Bytes of a data packet before its message.
 _DATA_HEADER: Final = 14
 _PING: Final = 66
 _LARGE: Final = 1400
-# Counters that no packet has had, of the same key.
+# Counters this far ahead have not been used with the same key.
 _AHEAD: Final = 1_000_000
-# How many packets are made, to be sent again and again, and how many go at once.
+# The number of packets that are made and sent repeatedly, and of those sent at once.
 _DIFFERENT: Final = 1024
 _AT_ONCE: Final = 128
-# Seconds in which pings are recorded, hosts find each other again, sockets are read empty.
+# Seconds to record pings, for hosts to find each other again, and to read sockets empty.
 _RECORDING: Final = 0.5
 _SETTLE: Final = 1.0
 _DRAIN: Final = 0.3
@@ -37,13 +37,13 @@ _RECORDED_MESSAGES: Final = 16
 
 
 def _dress(contender: str, dressing: Dressing) -> Dressing:
-    """Return what a contender does to its messages."""
+    """Return the encryption of a contender."""
     return AES if contender == ENVELOPED else dressing
 
 
 @attrs.frozen
 class AeadThroughput(Throughput):
-    """One way, with the CPU time of both sides for each message."""
+    """Messages one way, with the CPU time of both sides for each message."""
 
     kind: ClassVar[str] = "aead/throughput"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -58,13 +58,13 @@ class AeadThroughput(Throughput):
         return (OURS, ENVELOPED)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Run source and sink for a while, with the envelope of the contender."""
+        """Run source and sink for the time of a turn, with the contender's encryption."""
         dressing = _dress(contender, self.dressing)
         async with bed.open_pair(contender, network, dressing=dressing) as (source, sink):
             return await self.run(source, sink, bed.seconds)
 
     async def run(self, source: BenchPeer, sink: BenchPeer, seconds: float) -> Measured:
-        """Measure between two sides whose links are up."""
+        """Measure between two sides with links that are up."""
         measured = await super().run(source, sink, seconds)
         rate = measured["rate"]
         return {
@@ -76,7 +76,7 @@ class AeadThroughput(Throughput):
 
 @attrs.frozen
 class AeadRoundTrip(RoundTrip):
-    """There and back, with the CPU time of both sides."""
+    """Messages there and back, with the CPU time of both sides."""
 
     kind: ClassVar[str] = "aead/roundtrip"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -91,7 +91,7 @@ class AeadRoundTrip(RoundTrip):
         return (OURS, ENVELOPED)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Measure round trips, with the envelope of the contender."""
+        """Measure round trips, with the contender's encryption."""
         dressing = _dress(contender, self.dressing)
         async with bed.open_pair(contender, network, dressing=dressing) as (here, there):
             return await self.run(here, there, bed.seconds)
@@ -109,18 +109,18 @@ class AeadCalls(Calls):
         return (OURS, ENVELOPED)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Count the calls of round trips, with the envelope of the contender."""
+        """Count the calls of round trips, with the contender's encryption."""
         case = Calls(_dress(contender, self.dressing))
         return await case.measure(bed, contender, network)
 
 
 class Refused(enum.StrEnum):
-    """What comes that is not taken."""
+    """A kind of packet that a host refuses."""
 
     FORGED_PING = "forged-ping"
-    """Random bytes behind the header of a life that is believed, as large as a ping."""
+    """Random bytes behind the header of a confirmed life, of the size of a ping."""
     FORGED_DATA = "forged-data"
-    """The same of 1400 bytes."""
+    """Random bytes behind the header of a confirmed life, of 1400 bytes."""
     RECORDED_PING = "recorded-ping"
     """A ping of another life: it is opened and answered."""
     RECORDED_DATA = "recorded-data"
@@ -129,9 +129,9 @@ class Refused(enum.StrEnum):
 
 @attrs.frozen
 class AeadRefused(Case):
-    """What a host pays for packets that are forged or recorded, as many as somebody can send.
+    """The cost of forged or recorded packets at a host, sent as fast as possible.
 
-    With aes256 and sha256 they are forged, of the same size.
+    With aes256 and sha256 they are always forged, of the same size.
     """
 
     kind: ClassVar[str] = "aead/refused"
@@ -146,7 +146,7 @@ class AeadRefused(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``aead/refused/forged-ping/aes256-gcm``."""
+        """The name, such as ``aead/refused/forged-ping/aes256-gcm``."""
         return f"{self.kind}/{self.what}/{self.dressing.name}"
 
     @property
@@ -155,7 +155,7 @@ class AeadRefused(Case):
         return (OURS, ENVELOPED)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Send packets through the link of a host, and see what it has used for them."""
+        """Send packets to a host over its link, and measure its CPU time for them."""
         dressing = _dress(contender, self.dressing)
         async with bed.open_dammed(contender, network, dressing=dressing, timers=Timers()) as beds:
             packets = await self._make(beds, has_lives=contender != ENVELOPED)
@@ -191,7 +191,7 @@ class AeadRefused(Case):
         return sum(status["drops"].values())
 
     async def _make(self, beds: Dammed, *, has_lives: bool) -> list[bytes]:
-        """Return the packets, of a host that is there in another life if they are recorded."""
+        """Return the packets; after recording them, their host starts another life."""
         size = _PING if self.what in (Refused.FORGED_PING, Refused.RECORDED_PING) else _LARGE
         if not has_lives:
             return [os.urandom(size) for _ in range(_DIFFERENT)]
@@ -213,7 +213,7 @@ class AeadRefused(Case):
 
 
 def _forge(packet: bytes, number: int) -> bytes:
-    """Return an envelope of the same life and key, with a counter of its own, and random bytes."""
+    """Return an envelope of the same life and key with a new counter and random bytes."""
     counter = int.from_bytes(packet[_COUNTER], "big") + _AHEAD + number
     header = packet[: _COUNTER.start] + counter.to_bytes(_COUNTER.stop - _COUNTER.start, "big")
     return header + os.urandom(len(packet) - len(header))

@@ -1,4 +1,4 @@
-"""The CPU time that sending a message to many hosts takes."""
+"""The CPU time of sending a message to many hosts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIZE: Final = 64
 
 @attrs.frozen
 class BroadcastCost(Case):
-    """64-byte messages to ``hosts`` hosts; they share a process, which bounds the rate."""
+    """64-byte messages to ``hosts`` hosts, which share a process that limits the rate."""
 
     kind: ClassVar[str] = "broadcast"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -32,11 +32,11 @@ class BroadcastCost(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``broadcast/16``."""
+        """The name, such as ``broadcast/16``."""
         return f"{self.kind}/{self.hosts}"
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Measure as for throughput; the source waits for the slowest sink."""
+        """Measure throughput; the source waits for the slowest sink."""
         timers = Timers()
         ids = range(2, 2 + self.hosts)
         async with bed.open_star(contender, network, hosts=self.hosts, links=1, timers=timers) as (

@@ -1,4 +1,4 @@
-"""How many function calls a message takes, whatever else the machine does."""
+"""The number of function calls of a message, which does not depend on the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from knet_trio.cli.bench.process import open_peer
 
 @attrs.frozen
 class Calls(Case):
-    """A message there and back with both hosts in one process, as cProfile counts."""
+    """A message there and back with both hosts in one process, counted by cProfile."""
 
     kind: ClassVar[str] = "calls"
     warm_up: ClassVar[bool] = False
@@ -29,7 +29,7 @@ class Calls(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``calls/clear``."""
+        """The name, such as ``calls/clear``."""
         return f"{self.kind}/{self.dressing.name}"
 
     @property
@@ -39,7 +39,7 @@ class Calls(Case):
 
     @property
     def rounds(self) -> int | None:
-        """One, because the next finds the same numbers."""
+        """One, because all rounds find the same numbers."""
         return 1
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:

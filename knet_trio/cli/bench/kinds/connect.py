@@ -1,4 +1,4 @@
-"""How long it takes until a link can be used."""
+"""The time from enabling a link until it is up."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from knet_trio.cli.bench.network import Network
 
 @attrs.frozen
 class Connect(Case):
-    """From enabling a link to connected, with a ping every 100 ms and a pong count of 2.
+    """The time from enabling a link until it is up, with a ping every 100 ms and pong count 2.
 
-    The other side has enabled it just before.
+    The other side has enabled the link just before.
     """
 
     kind: ClassVar[str] = "connect"
@@ -23,11 +23,11 @@ class Connect(Case):
 
     @property
     def name(self) -> str:
-        """``connect``."""
+        """The name, ``connect``."""
         return self.kind
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Enable a link at both ends and wait for it."""
+        """Enable a link at both ends and wait until it is up."""
         async with bed.open_peers(contender, network) as peers:
             for side, peer in enumerate(peers):
                 await peer.call("handle", id=side + 1)

@@ -17,7 +17,7 @@ _WARM_UP: Final = 0.2
 
 @attrs.frozen
 class Echo(Case):
-    """A message is sent when the one before has come back."""
+    """Round trips of messages: each is sent when the one before has come back."""
 
     kind: ClassVar[str] = "echo"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -30,7 +30,7 @@ class Echo(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``echo/clear``."""
+        """The name, such as ``echo/clear``."""
         return f"{self.kind}/{self.dressing.name}"
 
     @property
@@ -39,7 +39,7 @@ class Echo(Case):
         return (OURS, BARE)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Measure round trips for the time that a turn has."""
+        """Measure round trips for the time of a turn."""
         async with bed.open_pair(contender, network, dressing=self.dressing) as (here, there):
             await there.call("echo", handle=2)
             await here.call("roundtrip", handle=1, size=_SIZE, seconds=_WARM_UP)

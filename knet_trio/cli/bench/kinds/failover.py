@@ -1,4 +1,4 @@
-"""How many messages are lost, and for how long none arrives, when a link fails."""
+"""The messages lost and the longest pause between arrivals when a link fails."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ _RATE: Final = 1000
 _SIZE: Final = 64
 _SECONDS: Final = 3.0
 CUT_AT: Final = 1.0
-# For what is still on its way when the stream has ended.
+# Seconds for messages that are still on their way at the end.
 _DRAIN: Final = 0.3
 _LINKS: Final = 2
 
 
 @attrs.frozen
 class Failover(Case):
-    """1000 messages a second over two links; a second on, the first link fails.
+    """1000 messages a second over two links; after a second, the first link fails.
 
-    ``cut``: ``interface-down`` sets the sender's interface down, which its system knows;
-    ``black-hole`` lets packets vanish, which nobody is told. Ping 100 ms, pong timeout 300 ms.
-    ``hedge`` is that of ``open_handle``, which libknet does not have.
+    The ping interval is 100 ms, the pong timeout 300 ms.
+
+    Attributes:
+        cut: ``interface-down`` sets the sender's interface down, which its system knows;
+            ``black-hole`` lets packets vanish, which no error reports.
+        policy: The policy of the links.
+        hedge: The argument of ``open_handle``, which libknet does not have.
     """
 
     kind: ClassVar[str] = "failover"
@@ -47,7 +51,7 @@ class Failover(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``failover/black-hole/passive``."""
+        """The name, such as ``failover/black-hole/passive``."""
         return f"{self.kind}/{self.cut}/{self.policy}{'' if self.hedge else '/no-hedge'}"
 
     @property
@@ -57,16 +61,16 @@ class Failover(Case):
 
     @property
     def links(self) -> int:
-        """Two."""
+        """Two links."""
         return _LINKS
 
     @property
     def rounds(self) -> int | None:
-        """Two, because links have to grow old each time."""
+        """Two, because links have to settle each time."""
         return 2
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Let the links grow old, stream, and cut."""
+        """Let the links settle, send messages, and cut."""
         if not isinstance(network, Veth):
             raise BenchError(f"{self.name} needs interfaces of its own")
         async with bed.open_pair(
@@ -91,7 +95,14 @@ class Failover(Case):
         cut: Callable[[], Awaitable[None]],
         seconds: float = _SECONDS,
     ) -> Measured:
-        """Measure between two sides whose links are up and old."""
+        """Measure between two sides with links that have settled.
+
+        Args:
+            source: The side that sends.
+            sink: The side that receives.
+            cut: Makes the link fail.
+            seconds: How long messages are sent, in seconds.
+        """
         before = await source.call("status", handle=1)
         await sink.call("collect", handle=2)
         streamed: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Many hosts, of which most are not there."""
+"""Many hosts, most of which are not there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RATE: Final = 20
 _SIZE: Final = 64
 _FIRST: Final = 100
 _SETTLE: Final = 2.0
-# Each host is pinged once a second, so a turn has to see a few of these.
+# In times of a turn: each host is pinged once a second, and a turn needs several pings.
 _TURNS: Final = 4
 _DRAIN: Final = 0.3
 
@@ -41,11 +41,11 @@ class RefusingHosts(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``hosts/refusing/1000``."""
+        """The name, such as ``hosts/refusing/1000``."""
         return f"{self.kind}/{self.hosts}"
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Stream to the live host while the others refuse."""
+        """Send messages to the live host while the others refuse."""
         async with bed.open_peers(contender, network) as peers:
             hub, live = peers
             here, there = (f"{network.address(i, 0)}:{network.take_port(i, 0)}" for i in (0, 1))
@@ -96,12 +96,12 @@ class AddingHosts(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``hosts/adding/2000``."""
+        """The name, such as ``hosts/adding/2000``."""
         return f"{self.kind}/{self.hosts}"
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio: both are measured inside of the process."""
+        """knet_trio alone, since the times are measured inside its process."""
         return (OURS,)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:

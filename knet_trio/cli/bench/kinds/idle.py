@@ -1,4 +1,4 @@
-"""What heartbeats cost while nothing is sent."""
+"""The cost of heartbeats while no messages are sent."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from knet_trio.cli.bench.network import Network
 
 _HOSTS: Final = 8
 _LINKS: Final = 8
-# Until the path MTU of all links is known, and nothing else goes on.
+# Seconds until the path MTU of all links is known and only heartbeats are sent.
 _SETTLE: Final = 2.0
-# Seconds from a ping to the next, and what who is not so punctual has to be told for that.
+# Seconds from a ping to the next, and the setting with which libknet sends at this interval.
 _INTERVAL: Final = 0.2
 _TOLD: Final = {LIBKNET: 0.1}
-# Heartbeats come every 200 ms, so more of them are needed than a turn is long by default.
+# In times of a turn: heartbeats come every 200 ms, and a default turn has too few of them.
 _TURNS: Final = 5
 
 
 @attrs.frozen
 class Idle(Case):
-    """8 hosts with 8 links each, with a ping every 200 ms and answers to those of the others.
+    """8 hosts with 8 links each, with a ping every 200 ms on each link in both directions.
 
-    libknet, told to ping every 100 ms, does so every 200 ms, and is told that for this reason.
+    libknet is set to a ping interval of 100 ms, with which it sends a ping every 200 ms.
     """
 
     kind: ClassVar[str] = "idle"
@@ -40,11 +40,11 @@ class Idle(Case):
 
     @property
     def name(self) -> str:
-        """``idle``."""
+        """The name, ``idle``."""
         return self.kind
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Measure the CPU time while nothing is sent."""
+        """Measure the CPU time while no messages are sent."""
         timers = Timers(ping=_TOLD.get(contender, _INTERVAL))
         async with bed.open_star(
             contender, network, hosts=_HOSTS, links=_LINKS, timers=timers

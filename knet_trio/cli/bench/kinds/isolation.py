@@ -1,4 +1,4 @@
-"""Whether a host whose link takes nothing holds up messages to others."""
+"""The delay of messages to other hosts while the link to one host is stuck."""
 
 from __future__ import annotations
 
@@ -19,27 +19,31 @@ _HOSTS: Final = (2, 3, 4, 5)
 _STUCK: Final = 2
 _OTHERS: Final = (3, 4, 5)
 _SHARED: Final = "10.89.0.1"
-# Its sockets get the buffers that any program gets.
+# Without CAP_NET_ADMIN, so that its sockets get the buffers of an ordinary program.
 _UNPRIVILEGED: Final = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
 _RATE: Final = 100
 _SIZE: Final = 64
 _LOAD_SIZE: Final = 1400
 _LOAD_BATCH: Final = 8
 _TIMERS: Final = Timers(ping=0.2, timeout=2.0, pongs=1)
-# The stuck host is up for two seconds, and down after that: a phase sees both.
+# In times of a turn: the stuck host is up for two seconds and then down, and a phase needs both.
 _TURNS: Final = 3
 _DRAIN: Final = 0.5
-# So much longer than both phases goes the load: a stream may be late.
+# Seconds by which the load is longer than both phases: a stream may be late.
 _SPARE: Final = 20.0
 
 
 @attrs.frozen
 class Isolation(Case):
-    """One of four hosts gets all that goes, and its interface stops sending.
+    """The latency of messages to hosts beside one that gets full load over a stuck interface.
 
-    100 messages a second go to another of them (``to`` is ``alone``) or to all (``broadcast``).
-    ``source`` is ``own-addresses`` where each link has its own local address, ``one-address`` where
-    they share one.
+    One of four hosts gets as many messages as possible, until its interface stops sending. 100
+    messages a second go to the others.
+
+    Attributes:
+        source: ``own-addresses`` if each link has its own local address, ``one-address`` if they
+            share one.
+        to: ``alone`` for messages to one other host, ``broadcast`` for messages to all.
     """
 
     kind: ClassVar[str] = "isolation"
@@ -58,26 +62,26 @@ class Isolation(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``isolation/own-addresses/alone``."""
+        """The name, such as ``isolation/own-addresses/alone``."""
         return f"{self.kind}/{self.source}/{self.to}"
 
     @property
     def network(self) -> str:
-        """Veth: only an interface of its own can stand still."""
+        """Veth, because an interface of its own has to be stopped."""
         return Veth.name
 
     @property
     def links(self) -> int:
-        """One for each host."""
+        """One link for each host."""
         return len(_HOSTS)
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio: libknet's peer does not run without privileges."""
+        """knet_trio alone, since libknet's peer does not run without privileges."""
         return (OURS,)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Measure a stream before and after the interface stops, under the same load."""
+        """Measure latencies before and after the interface stops, under the same load."""
         if not isinstance(network, Veth):
             raise BenchError(f"{self.name} needs interfaces of its own")
         command = bed.commands[contender]

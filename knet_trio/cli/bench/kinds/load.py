@@ -1,4 +1,4 @@
-"""Whether full load, for long, leaves links up, memory level, and other channels quick."""
+"""Long full load: the stability of links, the use of memory, the latency of other channels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MIB: Final = 1024 * 1024
 class Load(Case):
     """As many ``size``-byte messages as possible on one channel, 100 messages a second on another.
 
-    Ping 100 ms, pong timeout 300 ms.
+    The ping interval is 100 ms, the pong timeout 300 ms.
     """
 
     kind: ClassVar[str] = "load"
@@ -50,21 +50,21 @@ class Load(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``load/loopback/1400/clear``."""
+        """The name, such as ``load/loopback/1400/clear``."""
         return f"{self.kind}/{self.on}/{self.size}/{self.dressing.name}"
 
     @property
     def network(self) -> str:
-        """The name given for ``on``."""
+        """The network that ``on`` names."""
         return self.on
 
     @property
     def rounds(self) -> int | None:
-        """One, because it lasts long."""
+        """One, because it takes long."""
         return 1
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Run source, sink and stream at once, and measure memory three times."""
+        """Send on both channels at once, and measure memory three times."""
         seconds = bed.load_seconds
         async with bed.open_pair(
             contender,
@@ -132,7 +132,7 @@ _MEMORY: Final = (
 
 
 async def _downs(peers: tuple[PeerProcess, PeerProcess]) -> int:
-    # libknet counts that a link is down when it is made.
+    # libknet counts a new link, which is down, too.
     states = [await peer.call("status", handle=id) for id, peer in enumerate(peers, 1)]
     return sum(int(state["downs"]) for state in states)
 

@@ -1,4 +1,4 @@
-"""How much memory hosts take."""
+"""The memory that hosts take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FIRST_PORT: Final = 20000
 
 @attrs.frozen
 class Memory(Case):
-    """A handle with ``hosts`` hosts, each with one link that is configured and not enabled."""
+    """A handle with ``hosts`` hosts, each with one disabled link."""
 
     kind: ClassVar[str] = "memory"
     warm_up: ClassVar[bool] = False
@@ -33,12 +33,12 @@ class Memory(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``memory/512``."""
+        """The name, such as ``memory/512``."""
         return f"{self.kind}/{self.hosts}"
 
     @property
     def rounds(self) -> int | None:
-        """One, because the next finds the same to a per cent."""
+        """One, because rounds differ by a per cent at most."""
         return 1
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
@@ -53,7 +53,7 @@ class Memory(Case):
                 await peer.call(
                     "link", handle=1, host=number + 2, id=0, src=src, dst=dst, enabled=0
                 )
-            # Some of it is taken in the background.
+            # Some memory is allocated in the background.
             await trio.sleep(_SETTLE)
             resident = peer.resident_bytes()
             return {

@@ -1,4 +1,4 @@
-"""The calls that come to mind first, beside those that take many messages at once."""
+"""The calls for one message, beside the calls for many messages at once."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from knet_trio.cli.bench.kinds.throughput import CREDITS, LEAD, TAIL, per_second
 from knet_trio.cli.bench.network import Network
 
 _SIZE: Final = 64
-# The sink's mode for each call that receives, and the source's for each that sends.
+# The sink's mode for each call that receives, and the name of the call that sends.
 _RECEIVING: Final = {"async-for": "for", "receive": "one"}
 _SENDING: Final = "send"
 
 
 @attrs.frozen
 class Natural(Case):
-    """``call`` in a loop by the rate of its many-at-once form, measured in turn.
+    """The rate of a call in a loop, divided by that of its form for many messages.
 
     ``async-for`` and ``receive`` are measured beside ``receive_many``, with a sender that does not
-    wait for them; ``send`` beside ``send_many`` with as many messages as fit or in ``tens``, with a
-    receiver that keeps up.
+    wait for them; ``send`` is measured beside ``send_many``, with a receiver that keeps up.
+
+    Attributes:
+        call: The call: ``async-for``, ``receive`` or ``send``.
+        dressing: The encryption and compression.
+        beside: The number of messages in a call of ``send_many``: ``many``, as many as fit, or
+            ``tens``.
     """
 
     kind: ClassVar[str] = "natural"
@@ -41,17 +46,17 @@ class Natural(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``natural/async-for/clear`` or ``natural/send/tens/clear``."""
+        """The name, such as ``natural/async-for/clear`` or ``natural/send/tens/clear``."""
         extra = "" if self.beside == "many" else f"/{self.beside}"
         return f"{self.kind}/{self.call}{extra}/{self.dressing.name}"
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio, beside itself."""
+        """knet_trio alone, compared with itself."""
         return (OURS,)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Measure the many-at-once form, then the other."""
+        """Measure the form for many messages, then the other form."""
         if self.call == _SENDING:
             many, _ = await self._send(bed, contender, network, self.beside)
             rate, dropped = await self._send(bed, contender, network, "one")

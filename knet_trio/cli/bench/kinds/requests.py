@@ -1,4 +1,4 @@
-"""Requests, one after another, and messages that are acknowledged."""
+"""Requests, one after the other, and acknowledged messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AT_ONCE: Final = 32
 
 @attrs.frozen
 class Requests(Case):
-    """A request of 100 bytes is made when the one before has been answered by as many.
+    """Requests of 100 bytes with answers of 100 bytes, each sent after the answer to the last.
 
     The contender ``messages`` sends a message there and back.
     """
@@ -39,17 +39,17 @@ class Requests(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``stream/requests/loopback/clear``."""
+        """The name, such as ``stream/requests/loopback/clear``."""
         return f"{self.kind}/{self.on}/{self.dressing.name}"
 
     @property
     def network(self) -> str:
-        """The name given for ``on``."""
+        """The network that ``on`` names."""
         return self.on
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio, its messages, TCP, and those named by ``who``."""
+        """knet_trio, its messages, TCP, and the contenders in ``who``."""
         return (OURS, MESSAGES, TCP, *self.who)
 
     @property
@@ -58,7 +58,7 @@ class Requests(Case):
         return ROUNDS
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Ask for the time that a turn has."""
+        """Send requests for the time of a turn."""
         async with bed.open_pair(contender, network, dressing=self.dressing) as (here, there):
             common: dict[str, object] = {"size": _SIZE}
             if contender == MESSAGES:
@@ -97,17 +97,17 @@ class Acknowledged(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``stream/acknowledged/loopback/clear``."""
+        """The name, such as ``stream/acknowledged/loopback/clear``."""
         return f"{self.kind}/{self.on}/{self.dressing.name}"
 
     @property
     def network(self) -> str:
-        """The name given for ``on``."""
+        """The network that ``on`` names."""
         return self.on
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio alone: messages of the others are not acknowledged."""
+        """knet_trio alone, since messages of the others are not acknowledged."""
         return (OURS,)
 
     @property

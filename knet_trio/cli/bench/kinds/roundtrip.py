@@ -1,4 +1,4 @@
-"""There and back again, one message at a time, through both applications."""
+"""Round trips of messages, one at a time, through both applications."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WARM_UP = 0.2
 
 @attrs.frozen
 class RoundTrip(Case):
-    """A message of ``size`` bytes is sent when the one before has come back."""
+    """Round trips of ``size``-byte messages: each is sent when the one before has come back."""
 
     kind: ClassVar[str] = "roundtrip"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -35,26 +35,26 @@ class RoundTrip(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``roundtrip/veth/64/clear``."""
+        """The name, such as ``roundtrip/veth/64/clear``."""
         return f"{self.kind}/{self.on}/{self.size}/{self.dressing.name}"
 
     @property
     def network(self) -> str:
-        """The name given for ``on``."""
+        """The network that ``on`` names."""
         return self.on
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio, libknet, and those named by ``who``."""
+        """knet_trio, libknet, and the contenders in ``who``."""
         return (*super().contenders, *self.who)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Measure round trips for the time that a turn has."""
+        """Measure round trips for the time of a turn."""
         async with bed.open_pair(contender, network, dressing=self.dressing) as (here, there):
             return await self.run(here, there, bed.seconds)
 
     async def run(self, here: BenchPeer, there: BenchPeer, seconds: float) -> Measured:
-        """Measure between two sides whose links are up."""
+        """Measure between two sides with links that are up."""
         await there.call("echo", handle=2)
         await here.call("roundtrip", handle=1, size=self.size, seconds=_WARM_UP)
         before = await there.call("usage")

@@ -1,4 +1,4 @@
-"""One stream, as fast as it goes: alone, with loss, and while a link is cut."""
+"""One stream, as fast as possible: alone, with loss, and while a link is cut."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from knet_trio.cli.bench.kinds.throughput import LEAD, TAIL, per_second, send_me
 from knet_trio.cli.bench.network import Network, Veth
 from knet_trio.cli.bench.process import BenchError, BenchPeer
 
-# Two of them, so that ranges show, and the bench does not become much longer.
+# Two rounds, to show ranges without making the bench much longer.
 ROUNDS: Final = 2
-# Of the contender that sends messages: what goes in one packet over loopback.
+# Bytes of a message of the contender that sends messages: it fits in one packet over loopback.
 _MESSAGE: Final = 60_000
 _CUT_AFTER: Final = 0.7
 _CUT_LEFT: Final = 1.3
@@ -26,7 +26,12 @@ _PAIR: Final = 2
 
 @attrs.frozen
 class LinkChoice:
-    """How many links there are, and which of them are used."""
+    """The links of a stream.
+
+    Attributes:
+        links: The number of links.
+        policy: The policy that chooses the links to use.
+    """
 
     links: int = 1
     policy: str = "passive"
@@ -38,7 +43,7 @@ class LinkChoice:
 
 
 def meeting_point(network: Network) -> str:
-    """Return an address on side 1 for contenders that need one, with its port."""
+    """Return an address with a port on side 1, for contenders that need one."""
     return f"{network.address(1, 0)}:{network.take_port(1, 0)}"
 
 
@@ -51,9 +56,18 @@ async def run_stream(
     dressing: Dressing,
     check: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Let a stream run from host 1 to host 2, and return what each of them says.
+    """Run a stream from host 1 to host 2.
 
-    With ``check`` each side computes a hash of it.
+    Args:
+        source: The process of host 1.
+        sink: The process of host 2.
+        network: The network.
+        seconds: How long to measure, in seconds.
+        dressing: The encryption and compression.
+        check: True to compute a hash of the stream on both sides.
+
+    Returns:
+        The answers of source and sink.
     """
     begin = time.monotonic() + LEAD
     end = begin + seconds
@@ -62,7 +76,7 @@ async def run_stream(
         "begin": begin,
         "end": end,
         "check": int(check),
-        # Of those that have no other encryption.
+        # For contenders without other encryption.
         "tls": int(bool(dressing.cipher)),
     }
     await sink.call("drain", handle=2, **common)
@@ -71,7 +85,11 @@ async def run_stream(
 
 
 def _rate(got: Mapping[str, Any]) -> float:
-    """Return megabytes a second. Raises BenchError if nothing arrived."""
+    """Return the megabytes a second at a sink.
+
+    Raises:
+        BenchError: Nothing arrived.
+    """
     return per_second(got, "count") / 1e6
 
 
@@ -80,7 +98,7 @@ class StreamThroughput(Case):
     """One stream without pause.
 
     The contender ``messages`` sends as many messages of 60,000 bytes as both sides sustain over the
-    same links; the others have their own streams.
+    same links; the other contenders have their own streams.
     """
 
     kind: ClassVar[str] = "stream/throughput"
@@ -97,12 +115,12 @@ class StreamThroughput(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``stream/throughput/veth/one-link/clear``."""
+        """The name, such as ``stream/throughput/veth/one-link/clear``."""
         return f"{self.kind}/{self.on}/{self.route.name}/{self.dressing.name}"
 
     @property
     def network(self) -> str:
-        """The name given for ``on``."""
+        """The network that ``on`` names."""
         return self.on
 
     @property
@@ -112,7 +130,7 @@ class StreamThroughput(Case):
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio, its messages, and those named by ``who``."""
+        """knet_trio, its messages, and the contenders in ``who``."""
         return (OURS, MESSAGES, *self.who)
 
     @property
@@ -121,7 +139,7 @@ class StreamThroughput(Case):
         return ROUNDS
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Run a stream, and count at the sink in the middle of it."""
+        """Run a stream, and count in the middle of it at the sink."""
         async with bed.open_pair(
             contender,
             network,
@@ -137,7 +155,7 @@ class StreamThroughput(Case):
     async def run(
         self, source: BenchPeer, sink: BenchPeer, network: Network, seconds: float
     ) -> Measured:
-        """Measure between two sides whose links are up."""
+        """Measure between two sides with links that are up."""
         sent, got = await run_stream(source, sink, network, seconds, dressing=self.dressing)
         return _stream_result(sent, got, _rate(got))
 
@@ -152,10 +170,10 @@ def _stream_result(sent: Mapping[str, Any], got: Mapping[str, Any], bandwidth: f
 
 @attrs.frozen
 class StreamLoss(Case):
-    """A stream over a network that loses packets at random, by one over the same network before.
+    """The rate of a stream with random loss of packets, divided by the rate without loss.
 
-    Each packet goes alone there: what leaves as a train is cut into packets before the wire, as a
-    network card does it, so that they are lost one by one.
+    Trains are split into packets before the wire, as network cards do, so that packets are lost one
+    by one.
     """
 
     kind: ClassVar[str] = "stream/loss"
@@ -172,12 +190,12 @@ class StreamLoss(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``stream/loss/2/one-link/clear``."""
+        """The name, such as ``stream/loss/2/one-link/clear``."""
         return f"{self.kind}/{self.per_cent:g}/{self.route.name}/{self.dressing.name}"
 
     @property
     def network(self) -> str:
-        """Veth, where packets can be lost."""
+        """Veth, because it can drop packets."""
         return Veth.name
 
     @property
@@ -187,7 +205,7 @@ class StreamLoss(Case):
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio, TCP, and those named by ``who``."""
+        """knet_trio, TCP, and the contenders in ``who``."""
         return (OURS, TCP, *self.who)
 
     @property
@@ -196,7 +214,7 @@ class StreamLoss(Case):
         return ROUNDS
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Run a stream without loss, then one with it."""
+        """Run a stream without loss, then a stream with loss."""
         if not isinstance(network, Veth):
             raise BenchError(f"{self.name} needs interfaces of its own")
         await network.send_singly()
@@ -221,10 +239,15 @@ class StreamLoss(Case):
 
 @attrs.frozen
 class StreamCut(Case):
-    """A stream over two links, of which the first fails in the middle of it.
+    """A stream over two links; in the middle of it the first link fails.
 
-    ``cut``: ``interface-down`` sets the sender's interface down, which its system knows;
-    ``black-hole`` lets packets vanish, which nobody is told. Ping 100 ms, pong timeout 300 ms.
+    The ping interval is 100 ms, the pong timeout 300 ms.
+
+    Attributes:
+        cut: ``interface-down`` sets the sender's interface down, which its system knows;
+            ``black-hole`` lets packets vanish, which no error reports.
+        policy: The policy of the links.
+        dressing: The encryption and compression.
     """
 
     kind: ClassVar[str] = "stream/cut"
@@ -243,7 +266,7 @@ class StreamCut(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``stream/cut/black-hole/passive``."""
+        """The name, such as ``stream/cut/black-hole/passive``."""
         return f"{self.kind}/{self.cut}/{self.policy}"
 
     @property
@@ -253,21 +276,21 @@ class StreamCut(Case):
 
     @property
     def links(self) -> int:
-        """Two."""
+        """Two links."""
         return _PAIR
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio alone: the streams of the others stay on one link."""
+        """knet_trio alone, since the streams of the others stay on one link."""
         return (OURS,)
 
     @property
     def rounds(self) -> int | None:
-        """Two, because links have to grow old each time."""
+        """Two, because links have to settle each time."""
         return ROUNDS
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Let the links grow old, run a stream, and cut."""
+        """Let the links settle, run a stream, and cut."""
         if not isinstance(network, Veth):
             raise BenchError(f"{self.name} needs interfaces of its own")
         async with bed.open_pair(

@@ -1,4 +1,4 @@
-"""One way, as fast as both sides can: a source, a sink, credits that bound what is under way."""
+"""Messages one way, as fast as both sides can: a source, a sink, and credits as a limit."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from knet_trio.cli.bench.case import Case, Measured, Metric
 from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import BenchError, BenchPeer
 
-# What is under way is at most so many messages and so many bytes, but always a few messages. More
-# gained nobody anything; at 8 MiB, the room in both sides' sockets, libknet loses messages.
+# The limits of messages and bytes on their way, with a least number of messages. Larger limits do
+# not help any contender; at 8 MiB, the buffers of both sockets, libknet loses messages.
 MOST_MESSAGES: Final = 1024
 MOST_BYTES: Final = 2 * 1024 * 1024
 LEAST_MESSAGES: Final = 64
-# The sink tells of its progress so often in a window.
+# The number of credits that the sink sends in a window.
 CREDITS: Final = 8
-# Seconds under load before it is measured, and after.
+# Seconds of load before and after the measurement.
 LEAD: Final = 0.4
 TAIL: Final = 0.05
 
 
 def window(size: int) -> int:
-    """Return how many messages of ``size`` bytes may be under way."""
+    """Return the number of messages of ``size`` bytes that may be on their way."""
     return max(LEAST_MESSAGES, min(MOST_MESSAGES, MOST_BYTES // size))
 
 
 def per_second(answer: Mapping[str, Any], what: str) -> float:
-    """Return a source's or sink's rate of ``what``. Raises BenchError if nothing arrived."""
+    """Return the rate of ``what`` in the answer of a source or sink.
+
+    Raises:
+        BenchError: Nothing arrived.
+    """
     if not answer["seconds"] or not answer["count"]:
-        raise BenchError("nothing went through while it was measured")
+        raise BenchError("nothing arrived during the measurement")
     return float(answer[what] / answer["seconds"])
 
 
@@ -46,7 +50,19 @@ async def send_messages(
     mode: str = "many",
     payload: str = "random",
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Let messages go from host 1 to host 2, and return what each of them says."""
+    """Send messages from host 1 to host 2.
+
+    Args:
+        source: The process of host 1.
+        sink: The process of host 2.
+        size: The size of a message, in bytes.
+        seconds: How long to measure, in seconds.
+        mode: ``many`` messages in a call, or ``one``.
+        payload: The kind of payload.
+
+    Returns:
+        The answers of source and sink.
+    """
     begin = time.monotonic() + LEAD
     end = begin + seconds
     common = {"size": size, "mode": mode, "begin": begin, "end": end}
@@ -60,7 +76,15 @@ async def send_messages(
 
 @attrs.frozen
 class Throughput(Case):
-    """``size``-byte messages. ``mode``: many in a call, or ``one``."""
+    """Messages one way, as fast as both sides can.
+
+    Attributes:
+        on: The name of the network.
+        size: The size of a message, in bytes.
+        dressing: The encryption and compression.
+        mode: ``many`` messages in a call, or ``one``.
+        who: More contenders.
+    """
 
     kind: ClassVar[str] = "throughput"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -79,27 +103,27 @@ class Throughput(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``throughput/veth/64/clear``."""
+        """The name, such as ``throughput/veth/64/clear``."""
         extra = "/one" if self.mode == "one" else ""
         return f"{self.kind}/{self.on}/{self.size}/{self.dressing.name}{extra}"
 
     @property
     def network(self) -> str:
-        """The name given for ``on``."""
+        """The network that ``on`` names."""
         return self.on
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio, libknet, and those named by ``who``."""
+        """knet_trio, libknet, and the contenders in ``who``."""
         return (*super().contenders, *self.who)
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Run source and sink for a while, and count at the sink in the middle of it."""
+        """Run source and sink, and count in the middle of it at the sink."""
         async with bed.open_pair(contender, network, dressing=self.dressing) as (source, sink):
             return await self.run(source, sink, bed.seconds)
 
     async def run(self, source: BenchPeer, sink: BenchPeer, seconds: float) -> Measured:
-        """Measure between two sides whose links are up."""
+        """Measure between two sides with links that are up."""
         sent, got = await send_messages(
             source, sink, self.size, seconds, mode=self.mode, payload=self.dressing.payload
         )

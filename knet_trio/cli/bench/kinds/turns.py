@@ -1,4 +1,4 @@
-"""How long other tasks of a program have to wait while a handle does something large."""
+"""The time that other tasks of a program wait while a handle does something large."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from knet_trio.cli.bench.process import BenchError, PeerProcess
 
 _MESSAGES: Final = 500_000
 _SIZE: Final = 64
-# Hosts have at most 8 links, so these make 456 and 504.
+# A host has at most 8 links, so these make 456 and 504 links.
 _LINKS: Final = 8
 _HOSTS_SETTINGS: Final = 57
 _HOSTS_ERRORS: Final = 63
 _TIMERS: Final = Timers(ping=1.0, timeout=5.0, pongs=1)
-# After which all that follows from an action has been done.
+# Seconds after which all work that follows from an action is done.
 _AFTER: Final = 2.5
 _FLOOD: Final = 1500
 _FLOOD_SIZE: Final = 65536
@@ -33,9 +33,12 @@ Watched = dict[str, Any]
 
 @attrs.frozen
 class LongTurns(Case):
-    """Turns of a process in which ``what`` happens; ``algorithm`` is what a flood is made with.
+    """The turns of the event loop during a large action.
 
-    ``scale`` is by how much there is more or less of it than usually.
+    Attributes:
+        what: The action.
+        algorithm: The model of compression of a flood.
+        scale: The size of the action, 1 for the usual one.
     """
 
     kind: ClassVar[str] = "turns"
@@ -57,21 +60,21 @@ class LongTurns(Case):
 
     @property
     def name(self) -> str:
-        """Such as ``turns/send-many`` or ``turns/flood/lz4``."""
+        """The name, such as ``turns/send-many`` or ``turns/flood/lz4``."""
         return "/".join(filter(None, (self.kind, self.what, self.algorithm)))
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio: nobody else has these turns."""
+        """knet_trio alone, since no other contender has these turns."""
         return (OURS,)
 
     @property
     def rounds(self) -> int | None:
-        """Two, because the times are the processor's, and much the same each time."""
+        """Two, because the times are CPU times and differ little."""
         return 2
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Watch the turns while it happens."""
+        """Watch the turns during the action."""
         measure = _MEASURES[self.what]
         watched = await measure(self, bed, contender, network)
         spans = ("longest", "p99", "p50", "waited", "delayed", "collection", "preempted")
@@ -81,7 +84,7 @@ class LongTurns(Case):
         return max(1, round(self.scale * number))
 
     async def send_many(self, bed: Bed, contender: str, network: Network) -> Watched:
-        """One call with 500,000 messages; with ``arguments``, one that is refused in the end."""
+        """Send 500,000 messages in one call, which is refused for ``arguments``."""
         async with bed.open_pair(contender, network, timers=_TIMERS) as (source, sink):
             await sink.call("sink", handle=2, size=_SIZE, step=2**62)
             spoil = int(self.what == "arguments")
@@ -89,7 +92,7 @@ class LongTurns(Case):
             return await _watch(source, lambda: source.call("burst", handle=1), 0.0)
 
     async def flood(self, bed: Bed, contender: str, network: Network) -> Watched:
-        """1500 messages of 64 KiB, compressed to almost nothing, arrive all at once."""
+        """Receive 1500 messages of 64 KiB, compressed to almost nothing, all at once."""
         flood = self._scaled(_FLOOD)
         dressing = attrs.evolve(AES, compress=self.algorithm)
         async with bed.open_dammed(contender, network, dressing=dressing, timers=_TIMERS) as dammed:
@@ -105,7 +108,7 @@ class LongTurns(Case):
             return await _watch(target, lambda: dam.open_gates(dammed.address))
 
     async def errors(self, bed: Bed, contender: str, network: Network) -> Watched:
-        """A message over 504 links whose other ends are gone, so that each sends an error back."""
+        """Send a message over 504 links whose other ends are gone: each returns an error."""
         async with bed.open_star(
             contender,
             network,
@@ -119,7 +122,7 @@ class LongTurns(Case):
             return await _watch(hub, lambda: hub.call("burst", handle=1))
 
     async def settings(self, bed: Bed, contender: str, network: Network) -> Watched:
-        """A setting of the handle that is for all its 456 links."""
+        """Change a setting of the handle that applies to all its 456 links."""
         rekey, hosts = self.what == "rekey", self._scaled(_HOSTS_SETTINGS)
         async with bed.open_star(
             contender,

@@ -1,4 +1,4 @@
-"""What is measured between two machines: cases of the bench, over links that are there already."""
+"""The cases between two machines: cases of the bench, over links that are already open."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from knet_trio.cli.bench.network import Network
 from knet_trio.cli.bench.process import BenchPeer
 
 _SIZES: Final = (64, 1400, 65000)
-# Of pong timeouts, for the stream to go on behind the one that finds the link dead.
+# In pong timeouts: how long messages are sent after the cut, to see the link go down.
 _TIMEOUTS: Final = 2
 _SECONDS: Final = 3.0
 
@@ -29,17 +29,17 @@ _BACK: Final = "/back"
 
 
 def _turn(sides: tuple[BenchPeer, BenchPeer], *, back: bool) -> tuple[BenchPeer, BenchPeer]:
-    """Return source and sink: this side and the server, or the other way round."""
+    """Return source and sink: this side and the server, or with ``back`` the reverse."""
     here, there = sides
     return (there, here) if back else (here, there)
 
 
 class _Alone:
-    """The part of a case that says who takes part: nobody else has such links."""
+    """A mixin for cases with one contender, since no other one runs between machines."""
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """knet_trio."""
+        """knet_trio alone."""
         return (OURS,)
 
 
@@ -51,11 +51,11 @@ class MachineThroughput(_Alone, Throughput):
 
     @property
     def name(self) -> str:
-        """Such as ``throughput/machines/64/clear``, with ``/back`` from the server."""
+        """The name, such as ``throughput/machines/64/clear/back``."""
         return f"{super().name}{_BACK if self.back else ''}"
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Run source and sink for a while."""
+        """Run source and sink for the time of a turn."""
         async with check_machines(network).open_case() as sides:
             source, sink = _turn(sides, back=self.back)
             return await self.run(source, sink, bed.seconds)
@@ -66,7 +66,7 @@ class MachineRoundTrip(_Alone, RoundTrip):
     """Messages to the server and back."""
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Measure round trips for the time that a turn has."""
+        """Measure round trips for the time of a turn."""
         async with check_machines(network).open_case() as (here, there):
             return await self.run(here, there, bed.seconds)
 
@@ -79,11 +79,11 @@ class MachineStream(_Alone, StreamThroughput):
 
     @property
     def name(self) -> str:
-        """Such as ``stream/throughput/machines/passive/clear``, with ``/back`` from the server."""
+        """The name, such as ``stream/throughput/machines/passive/clear/back``."""
         return f"{super().name}{_BACK if self.back else ''}"
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Run a stream, and count at the sink in the middle of it."""
+        """Run a stream, and count in the middle of it at the sink."""
         async with check_machines(network).open_case() as sides:
             source, sink = _turn(sides, back=self.back)
             return await self.run(source, sink, network, bed.seconds)
@@ -91,10 +91,10 @@ class MachineStream(_Alone, StreamThroughput):
 
 @attrs.frozen
 class MachineFailover(_Alone, Failover):
-    """1000 messages a second to the server; a second on, the link in use is disabled.
+    """1000 messages a second to the server; after a second, the link in use is disabled.
 
-    ``cut``: ``disabled-here`` disables it at the sender, which knows at once; ``disabled-there`` at
-    the receiver, and nobody tells the sender.
+    With ``disabled-here`` as ``cut`` it is disabled at the sender, which knows at once; with
+    ``disabled-there`` at the receiver, and the sender has to find out.
     """
 
     HERE: ClassVar = "disabled-here"
@@ -106,7 +106,7 @@ class MachineFailover(_Alone, Failover):
         return Machines.name
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
-        """Let the links grow old, stream, and disable one."""
+        """Let the links settle, send messages, and disable the link in use."""
         machines = check_machines(network)
         async with machines.open_case(bed.settle_seconds, links=self.links) as (source, sink):
             side = source if self.cut == self.HERE else sink
@@ -119,7 +119,12 @@ class MachineFailover(_Alone, Failover):
 
 
 def make_cases(place: Place, links: int) -> Sequence[Case]:
-    """Return all cases that there are over so many links."""
+    """Return all cases between two machines.
+
+    Args:
+        place: The hosts.
+        links: The number of links between them.
+    """
     dressing, policy = place.dressing, place.cluster.policy.value
     on = Machines.name
     failover = partial(MachineFailover, policy=policy)

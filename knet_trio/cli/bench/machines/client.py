@@ -23,37 +23,42 @@ from knet_trio.cli.ending import describe_error, first_of
 from knet_trio.cluster import ClusterHost, open_cluster
 from knet_trio.streams import RefusedError, Streams, open_streams
 
-# Seconds for the server to be there, and for a link that is slow to come up or to find its MTU.
+# Seconds to wait for the server, for a slow link to come up, and for its PMTUd.
 _REACH_LIMIT: Final = 15.0
 _MTU_LIMIT: Final = 3.0
 _END_LIMIT: Final = 2.0
 _POLL: Final = 0.02
-# Round trips by which the difference of the two clocks is found; the quickest tells it best.
+# Round trips to find the difference of the two clocks; the shortest one is the most exact.
 _CLOCK_TRIES: Final = 8
-# Arguments that are moments of the monotonic clock.
+# Arguments that are times of the monotonic clock.
 _MOMENTS: Final = ("begin", "end", "stop")
 
 
 class _Here(BenchPeer):
-    """This side."""
+    """This side, as a peer."""
 
     def __init__(self, side: Side) -> None:
         self._side = side
 
     async def call(self, command: str, **arguments: object) -> dict[str, Any]:
-        """Carry a command out."""
+        """Carry out a command: see ``BenchPeer.call``."""
         return _check(await self._side.carry_out(command, arguments))
 
 
 class _There(BenchPeer):
-    """The server, as a peer whose clock is ``ahead`` of this one by some seconds."""
+    """The server, as a peer.
+
+    Args:
+        ask: Sends a request to the server.
+        ahead: The seconds by which its clock is ahead of this one.
+    """
 
     def __init__(self, ask: Callable[..., Awaitable[dict[str, Any]]], ahead: float) -> None:
         self._ask = ask
         self._ahead = ahead
 
     async def call(self, command: str, **arguments: object) -> dict[str, Any]:
-        """Have the server carry a command out."""
+        """Send a command to the server: see ``BenchPeer.call``."""
         moved = {
             name: value + self._ahead if name in _MOMENTS and isinstance(value, float) else value
             for name, value in arguments.items()
@@ -68,7 +73,12 @@ def _check(answer: Any) -> dict[str, Any]:
 
 
 class Machines(Network):
-    """This machine, side 0, and the server's, side 1, with links that are there already."""
+    """This machine, side 0, and the server's, side 1, with links that are already open.
+
+    Attributes:
+        machine: The facts about the server's machine.
+        version: The version of knet_trio on the server.
+    """
 
     name = "machines"
     least_mtu = 0
@@ -80,37 +90,41 @@ class Machines(Network):
         self._streams = streams
         self._session: str | None = None
         self._ahead = 0.0
-        # Why nothing can be asked any more.
+        # Why the server is lost, None while it is not.
         self._lost: str | None = None
         self._case: trio.CancelScope | None = None
         self.machine: dict[str, Any] = {}
         self.version: str = ""
 
     def namespace(self, side: int) -> str | None:
-        """None: the machines are as they are."""
+        """Return None, since no namespaces are used."""
         return None
 
     def address(self, side: int, link: int) -> str:
-        """Return the address that a side has on a link; it is known when the link is up."""
+        """Return the address of a side on a link, which is known when the link is up."""
         status = self._host.links[link].status
         return (status.dst_ipaddr or "") if side else status.src_ipaddr
 
     def take_port(self, side: int, link: int) -> int:
-        """0: nothing but the links needs one."""
+        """Return 0, since only the links need ports."""
         return 0
 
     @property
     def links(self) -> list[Link]:
-        """The links that are in use."""
+        """The links that are enabled."""
         return [link for link in self._host.links.values() if link.enabled]
 
     @property
     def pong_timeout(self) -> float:
-        """The longest of the links, in seconds."""
+        """The longest pong timeout of the links, in seconds."""
         return max(link.config.pong_timeout for link in self.links)
 
     def find_link_in_use(self) -> int:
-        """Return the link that messages go over. Raises BenchError if there is none."""
+        """Return the id of the first link that messages go over.
+
+        Raises:
+            BenchError: There is none.
+        """
         found = find_link_in_use(self._host)
         if found is None:
             raise BenchError("no link carries messages")
@@ -120,7 +134,7 @@ class Machines(Network):
         """Wait for the server and begin a session with it.
 
         Raises:
-            BenchError: It is not there, is busy, or speaks another version.
+            BenchError: The server is not there, is busy, or has another version of the protocol.
         """
         with trio.move_on_after(_REACH_LIMIT) as scope:
             await self._host.wait_reachable()
@@ -131,7 +145,7 @@ class Machines(Network):
         self._session = str(said["session"])
         self.machine = dict(said["machine"])
         self.version = str(said["knet_trio"])
-        # The clocks of two machines have nothing to do with each other.
+        # The monotonic clocks of two machines are unrelated.
         await self._ask("open")
         differences: list[tuple[float, float]] = []
         for _ in range(_CLOCK_TRIES):
@@ -143,25 +157,31 @@ class Machines(Network):
         await self._ask("close")
 
     async def watch(self) -> None:
-        """Wait until the server ends the session, and give up the case that is open then."""
-        # Whatever comes of it is noted.
+        """Wait until the server ends the session, and cancel the open case then."""
+        # The request notes the reason.
         with suppress(BenchError):
             await self._ask("watch")
         if self._case is not None:
             self._case.cancel()
 
     async def end(self) -> None:
-        """Tell the server that it was all."""
+        """End the session at the server."""
         if self._session is not None and self._lost is None:
-            # If it has gone just now, it need not be told.
+            # A server that has gone just now has ended the session itself.
             with suppress(BenchError):
                 await self._ask("bye")
 
     async def wait_links(self, count: int = 1) -> list[str]:
-        """Wait until all links are up and their path MTUs are known; return what is wrong.
+        """Wait until all links are up and their path MTUs are known, for a limited time.
+
+        Args:
+            count: The number of links that have to be up.
+
+        Returns:
+            A line for each link that is down.
 
         Raises:
-            BenchError: Fewer than ``count`` came up.
+            BenchError: Fewer than ``count`` links came up.
         """
         slow = max((2 + link.config.pong_count) * link.config.ping_interval for link in self.links)
         with trio.move_on_after(_MTU_LIMIT + slow):
@@ -170,7 +190,7 @@ class Machines(Network):
         up = [link for link in self.links if link.status.connected]
         if self._handle.mtu is None:
             with trio.move_on_after(_MTU_LIMIT):
-                while not all(link.status.proto_overhead for link in up):  # noqa: ASYNC110  # no event tells of it
+                while not all(link.status.proto_overhead for link in up):  # noqa: ASYNC110  # there is no event
                     await trio.sleep(_POLL)
         down = [
             f"link {link.link_id} is down: {link.status.reason}"
@@ -178,15 +198,26 @@ class Machines(Network):
             if link not in up
         ]
         if len(up) < count:
-            raise BenchError(f"it takes {count} links that are up; {'; '.join(down)}")
+            raise BenchError(f"the case needs {count} links that are up; {'; '.join(down)}")
         return down
 
     @asynccontextmanager
     async def open_case(
         self, settle_seconds: float = 0.0, *, links: int = 1
     ) -> AsyncGenerator[tuple[BenchPeer, BenchPeer]]:
-        """Open this side and the server's for a case; ``links`` have to be up, for so long."""
-        # Else links that went down with the server would be said to be the reason.
+        """Open this side and the server's for a case.
+
+        Args:
+            settle_seconds: How long the links have to be up first, in seconds.
+            links: The number of links that have to be up.
+
+        Yields:
+            This side and the server, as peers.
+
+        Raises:
+            BenchError: The server or its links are gone, or the case failed.
+        """
+        # First, or the links that went down with the server would be reported as the reason.
         await self._check_server()
         await self.wait_links(links)
         await self._ask("open")
@@ -202,26 +233,34 @@ class Machines(Network):
             raise BenchError(self._lost or str(first_of(errors))) from None
         finally:
             self._case = None
-            # Not to leave its links disabled; it is bounded by the patience with the server.
+            # The server enables its links again; the wait ends with the patience of the streams.
             with trio.CancelScope(shield=True):
                 if self._lost is None:
                     await self._ask("close")
 
     async def _check_server(self) -> None:
-        """Raise BenchError if the session is over."""
+        """Check that the session goes on.
+
+        Raises:
+            BenchError: It is over.
+        """
         await trio.lowlevel.checkpoint()
         if self._lost is not None:
             raise BenchError(self._lost)
 
     async def _ask(self, do: str, **more: object) -> dict[str, Any]:
-        """Ask the server. Raises BenchError if it cannot or does not want to."""
+        """Send a request to the server and return the answer.
+
+        Raises:
+            BenchError: The server has gone, or refuses the request.
+        """
         if self._lost is not None:
             raise BenchError(self._lost)
         message = {"do": do, "session": self._session, **more}
         try:
             answer = decode(await self._streams.request(self._host, encode(message)))
         except RefusedError as error:
-            raise self._lose(f"{error}: it runs, but serves no bench") from None
+            raise self._lose(f"{error}: the host runs, but does not serve the bench") from None
         except trio.BrokenResourceError as error:
             raise self._lose(f"the server has gone: {error}") from None
         if answer.get("over"):
@@ -236,26 +275,34 @@ class Machines(Network):
 
 
 def check_machines(network: Network) -> Machines:
-    """Return the network of cases between machines. Raises BenchError for another one."""
+    """Return the network of a case between machines.
+
+    Raises:
+        BenchError: It is another network.
+    """
     if not isinstance(network, Machines):
-        raise BenchError(f"{network.name} is no other machine")
+        raise BenchError(f"the network {network.name} is not another machine")
     return network
 
 
 @attrs.frozen
 class MachineBed(Bed):
-    """How to measure between two machines."""
+    """A bed that measures between two machines.
+
+    Attributes:
+        machines: The two machines.
+    """
 
     machines: Machines | None = None
 
     def open_network(self, case: Case) -> AbstractAsyncContextManager[Network]:
-        """Return the machines as they are."""
+        """Return the two machines."""
         assert self.machines is not None
         return nullcontext(self.machines)
 
 
 def make_bed(machines: Machines, seconds: float, settle_seconds: float) -> MachineBed:
-    """Return the bed whose only contender is knet_trio."""
+    """Return the bed of two machines, whose only contender is knet_trio."""
     return MachineBed(
         {OURS: ()}, seconds, load_seconds=0.0, settle_seconds=settle_seconds, machines=machines
     )
@@ -263,10 +310,17 @@ def make_bed(machines: Machines, seconds: float, settle_seconds: float) -> Machi
 
 @asynccontextmanager
 async def open_machines(place: Place, server: ClusterHost) -> AsyncGenerator[Machines]:
-    """Open this host, and a session with the server.
+    """Open this host, and a session with the server; leaving the block ends both.
+
+    Args:
+        place: The hosts.
+        server: The host that serves.
+
+    Yields:
+        The two machines.
 
     Raises:
-        BenchError: That cannot be.
+        BenchError: The host or the session cannot be opened.
     """
     keep = attrs.evolve(place.cluster, hosts=(place.me, server))
     failed: BenchError | None = None
@@ -285,7 +339,7 @@ async def open_machines(place: Place, server: ClusterHost) -> AsyncGenerator[Mac
                         yield machines
                         nursery.cancel_scope.cancel()
                 finally:
-                    # The server is free for others at once, also after Ctrl-C.
+                    # Also after Ctrl-C, so that the server is free for others at once.
                     with trio.move_on_after(_END_LIMIT, shield=True):
                         await machines.end()
     except KnetError as error:
@@ -295,10 +349,15 @@ async def open_machines(place: Place, server: ClusterHost) -> AsyncGenerator[Mac
 
 
 def describe_machine(facts: dict[str, Any]) -> Machine:
-    """Return the server's machine. Raises BenchError for what is none."""
+    """Return the server's machine.
+
+    Raises:
+        BenchError: The facts are not those of a machine.
+    """
     try:
         return Machine(**facts)
     except TypeError as error:
         raise BenchError(
-            f"what the server says of its machine is not understood: {error}"
+            f"the server's facts about its machine are not valid: {error}; install the same"
+            " knet_trio on both"
         ) from None

@@ -57,15 +57,15 @@ CANNOT: Final = "the bench cannot go on"
 
 @attrs.frozen
 class Where:
-    """How the user says who takes part.
+    """The options that choose the two machines.
 
     Attributes:
         server: The argument HOST, None with ``--serve``.
         links: Other addresses of the server.
-        port: That of link 0.
-        key: The file with the key.
-        cluster: The cluster file.
-        host: Which of its hosts this machine is.
+        port: The port of link 0.
+        key: The file with the key, None for no encryption.
+        cluster: The cluster file, None without one.
+        host: The host of the file that this machine is, None to find out.
     """
 
     server: str | None
@@ -77,7 +77,7 @@ class Where:
 
     @property
     def options(self) -> list[str]:
-        """What to type for the same."""
+        """The options of the command for the same machines."""
         return [
             *([] if self.server is None else [self.server]),
             *(part for link in self.links for part in ("--link", link)),
@@ -104,10 +104,10 @@ class Where:
         texts = [*(() if self.server is None else (self.server,)), *self.links]
         if not texts:
             raise click.UsageError(
-                "say which addresses to serve (--link ADDRESS, for each link), or --cluster FILE"
+                "give the addresses to serve (--link ADDRESS, for each link), or --cluster FILE"
             )
         if len(texts) > 8:
-            raise click.UsageError("there are 8 links at most")
+            raise click.UsageError("a host has 8 links at most: give fewer addresses")
         addresses = parse_links(texts, self.port)
         try:
             crypto = read_key(self.key)
@@ -116,7 +116,7 @@ class Where:
         if self.server is None:
             place = place_server(addresses, crypto)
             return place, place.me
-        # By chance: two clients at once should not be the same host.
+        # At random, so that two clients at once are rarely the same host.
         place = place_client(addresses, crypto, random.choice(CLIENTS))
         return place, place.cluster.hosts[0]
 
@@ -132,7 +132,17 @@ class Where:
 
 @attrs.frozen
 class MachineRequest:
-    """What to measure, and what becomes of it; ``options`` is what to type for the same."""
+    """The measurement, and its output.
+
+    Attributes:
+        patterns: The values of ``--case``; empty for all cases.
+        rounds: The number of rounds.
+        seconds: How long a turn measures, in seconds.
+        settle_seconds: How long links are up before their failover is measured, in seconds.
+        markdown: The file for the tables, None for none.
+        as_json: True to print JSON.
+        options: The options of the command for the same measurement.
+    """
 
     patterns: Sequence[str]
     rounds: int
@@ -151,7 +161,7 @@ def run_server(where: Where, *, as_json: bool) -> NoReturn:
 
     place, _ = _find(where)
     if place.cluster.crypto is None:
-        click.echo("without a key, whoever can reach it may use it", err=True)
+        click.echo("without a key, any host that can reach this server may use it", err=True)
     leave_without_result(run_until_signal(partial(serve, place, say), BenchError, OSError), CANNOT)
 
 
@@ -163,7 +173,7 @@ def list_cases(where: Where, patterns: Sequence[str]) -> None:
 
 
 def run_client(where: Where, request: MachineRequest) -> NoReturn:
-    """Measure, and print what came of it."""
+    """Measure, and print the results."""
     place, server = _find(where)
     cases = _choose(place, server, request.patterns)
     report = BenchReport(sys.stderr if request.as_json else sys.stdout)

@@ -33,13 +33,13 @@ from knet_trio.cluster import (
 )
 
 SERVER: Final = 1
-# A client takes one of these ids by chance, so that one that comes while another is served can be
-# told so.
+# A client takes one of these ids at random, so that a second client gets an answer that the server
+# is busy.
 CLIENTS: Final = range(2, 18)
 
-# For data, credits, what goes beside them, and streams.
+# For data, credits, messages beside them, and streams.
 _CHANNELS: Final = 4
-# Those of the bench on one machine.
+# The timers of failover on one machine.
 _PING_INTERVAL: Final = 0.1
 _PONG_TIMEOUT: Final = 0.3
 _PONG_COUNT: Final = 2
@@ -47,13 +47,15 @@ _PONG_COUNT: Final = 2
 
 @attrs.frozen
 class Place:
-    """The hosts that take part, as a cluster, and which of them this machine is.
+    """The hosts of a measurement.
 
     Attributes:
-        service_channel: The channel of the requests by which the client drives the server.
-        channels: The channels of what is measured; nothing else of the cluster is on them.
-        by_addresses: Whether it was made from addresses, so that only the client's link ends are
-            known beforehand.
+        cluster: The hosts and their links.
+        me: The host that this machine is.
+        service_channel: The channel of the requests with which the client drives the server.
+        channels: The channels of the measurement, which nothing else in the cluster uses.
+        by_addresses: True if the place was made from addresses, so that the server learns the
+            addresses of its clients.
     """
 
     cluster: Cluster
@@ -64,7 +66,7 @@ class Place:
 
     @property
     def dressing(self) -> Dressing:
-        """What is done to messages on their way, for the names of cases."""
+        """The encryption and compression, for the names of cases."""
         crypto, compress = self.cluster.crypto, self.cluster.compress
         names = [] if crypto is None else [f"{crypto.cipher}-{crypto.hash}"]
         names += [] if compress is None else [compress.model]
@@ -82,7 +84,7 @@ def read_place(file: Path, host: str | None) -> Place:
     """Return the place of a cluster file.
 
     Raises:
-        BenchError: The file or its key cannot be used, or this machine is none of its hosts.
+        BenchError: The file or its key cannot be used, or this machine is not one of its hosts.
     """
     try:
         cluster = load_cluster(file)
@@ -102,12 +104,16 @@ def read_place(file: Path, host: str | None) -> Place:
 
 
 def read_key(file: Path | None) -> CryptoConfig | None:
-    """Return how packets are enveloped with the key of a file, None for none."""
+    """Return the encryption with the key in a file, None without a file."""
     return None if file is None else CryptoConfig(read_key_file(file))
 
 
 def parse_links(texts: Sequence[str], port: int) -> list[Address]:
-    """Return the addresses of the server, the first on link 0; link i has ``port`` + i by default.
+    """Return the addresses of the server, the first for link 0.
+
+    Args:
+        texts: The addresses or names, with or without ports.
+        port: The default port of link 0; link i has this port + i by default.
 
     Raises:
         BenchError: A name is not known.
@@ -126,14 +132,12 @@ def _parse(text: str, port: int) -> Address:
     try:
         found = socket.getaddrinfo(name, int(number), type=socket.SOCK_DGRAM)
     except OSError as error:
-        raise BenchError(
-            f"{text} is neither an address nor a name that is known: {error}"
-        ) from None
+        raise BenchError(f"{text} is neither an address nor a known name: {error}") from None
     return Address(str(found[0][4][0]), int(number))
 
 
 def place_server(addresses: Sequence[Address], crypto: CryptoConfig | None) -> Place:
-    """Return the place of a server that has those addresses and learns those of its clients."""
+    """Return the place of a server at these addresses, which learns those of its clients."""
     clients = [
         ClusterHost(
             host_id,
@@ -146,10 +150,15 @@ def place_server(addresses: Sequence[Address], crypto: CryptoConfig | None) -> P
 
 
 def place_client(addresses: Sequence[Address], crypto: CryptoConfig | None, host_id: int) -> Place:
-    """Return the place of a client of the server at those addresses.
+    """Return the place of a client of the server at these addresses.
+
+    Args:
+        addresses: The addresses of the server, by link ids.
+        crypto: The encryption, None for none.
+        host_id: The host id of the client.
 
     Raises:
-        BenchError: There is no way to one of them.
+        BenchError: There is no route to one of the addresses.
     """
     ends = tuple(HostLink(link, _own_end(there)) for link, there in enumerate(addresses))
     return _place(addresses, [ClusterHost(host_id, "client", ends)], crypto, host_id)
@@ -179,7 +188,7 @@ def _place(
 
 
 def _own_end(there: Address) -> Address:
-    """Return the address that this machine sends from to another, with any free port."""
+    """Return the address from which this machine sends to another one, with port 0."""
     family = socket.AF_INET6 if there.is_ipv6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -187,5 +196,5 @@ def _own_end(there: Address) -> Address:
             return Address(str(probe.getsockname()[0]), 0)
     except OSError as error:
         raise BenchError(
-            f"there is no way to {format_address(there)}: {error.strerror or error}"
+            f"no route to {format_address(there)}: {error.strerror or error}"
         ) from None

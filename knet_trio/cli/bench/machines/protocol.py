@@ -1,15 +1,15 @@
-"""What client and server say to each other: requests of ``knet_trio.streams``, JSON both ways.
+"""The protocol of client and server: requests of ``knet_trio.streams``, JSON both ways.
 
 - ``hello``: begin a session; the answer has ``session``, a name for all that follows, and
   ``machine``.
-- ``open``: a case begins, on channels of its own.
+- ``open``: open a case, on channels of its own.
 - ``call``, with ``command`` and ``arguments``: the answer is that of a peer of the bench.
-- ``close``: the case is over: what it started has ended, and links are as before.
+- ``close``: close the case: its tasks have ended, and links are as before.
 - ``watch``: answered when the server ends the session, with ``error`` and ``over``.
-- ``bye``: the session is over.
+- ``bye``: end the session.
 
-Every question has its name in ``do``, and every message ``bench``, the version of this; an answer
-may have ``error`` instead of the rest.
+Every question has its name in ``do``, and every message has ``bench``, the version of the protocol;
+an answer may have ``error`` instead of the rest.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import knet_trio
 from knet_trio.cli.bench.process import BenchError
 
 VERSION: Final = 1
-# Far more than any question or answer has.
+# Bytes, far more than any question or answer has.
 MAX_SIZE: Final = 16 * 1024 * 1024
-# Seconds in which the other side is not heard of, after which it is gone.
+# Seconds of silence after which the other side is gone.
 PATIENCE: Final = 10.0
 
 
 class ProtocolError(BenchError):
-    """The other side says something that is not of this protocol, or of another version of it."""
+    """A message of the other side is not of this protocol, or of another version."""
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
@@ -41,14 +41,14 @@ def decode(data: bytes) -> dict[str, Any]:
     """Return a message of the other side.
 
     Raises:
-        ProtocolError: It is none, or of another version.
+        ProtocolError: The data is not a message, or one of another version.
     """
     try:
         message: object = json.loads(data)
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict) or "bench" not in message:
-        raise ProtocolError("the other side is no bench: is it `knet-trio bench --serve`?")
+        raise ProtocolError("the other side is not a bench: is it `knet-trio bench --serve`?")
     said: dict[str, Any] = {str(name): value for name, value in message.items()}  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
     if said["bench"] != VERSION:
         raise ProtocolError(

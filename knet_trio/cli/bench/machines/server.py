@@ -1,4 +1,4 @@
-"""The side that is driven: it serves one client at a time."""
+"""The server, which carries out the commands of one client at a time."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Say = Callable[..., None]
 
 _OVER: Final = "the server has ended the session"
 _ENDED: Final = "the server has been ended"
-# Seconds for the last answers, and how often to look for them.
+# Seconds to wait for the last answers, and between checks for them.
 _END_LIMIT: Final = 1.0
 _POLL: Final = 0.01
 _TOKEN_BYTES: Final = 16
 
 
 class BenchServer:
-    """Answers the requests of clients. ``serve`` runs it."""
+    """The sessions of the server. Made and run by ``serve``."""
 
     def __init__(
         self, place: Place, handle: Handle, machine: Machine, nursery: trio.Nursery, say: Say
@@ -56,13 +56,13 @@ class BenchServer:
             async with request:
                 await request.answer(encode(await self._answer(request)))
         except trio.BrokenResourceError:
-            # Nobody waits for the answer any more: the client has gone, and `_watch` says so.
+            # The client has gone and does not wait for the answer; `_watch` reports that.
             return
         finally:
             self._unanswered.discard(request)
 
     async def wait_answered(self) -> None:
-        """Wait until all requests are answered, for a moment."""
+        """Wait a moment until all requests are answered."""
         with trio.move_on_after(_END_LIMIT):
             while self._unanswered:  # noqa: ASYNC110  # asked once, at the end
                 await trio.sleep(_POLL)
@@ -90,14 +90,14 @@ class BenchServer:
 
     def _begin(self, source: int, version: str) -> dict[str, Any]:
         session = self._session
-        # A client that comes again has lost its session.
+        # A client that begins again has lost its session.
         if session is not None and session.host.host_id != source:
             return {
                 "error": f"the server is busy with {session.host.name}, and serves one client at a"
                 " time: try again later"
             }
         if session is not None:
-            self._end(session, "began anew")
+            self._end(session, "began again")
         host = self._handle.get_host(source)
         self._session = session = ClientSession(self._place, self._handle, host)
         self._nursery.start_soon(self._watch, session)
@@ -105,7 +105,7 @@ class BenchServer:
         return {"session": session.name, "machine": attrs.asdict(self._machine)}
 
     async def _watch(self, session: ClientSession) -> None:
-        """Run a session until it is over, at the latest when its host cannot be reached."""
+        """Run a session until it ends, or its host becomes unreachable."""
         with session.scope:
             async with trio.open_nursery() as nursery:
                 session.nursery = nursery
@@ -113,9 +113,9 @@ class BenchServer:
                 self._end(session, "has vanished")
 
     def end(self) -> None:
-        """Tell the client that the server ends."""
+        """Notify the client that the server ends."""
         if self._session is not None:
-            self._end(self._session, "is told that the server ends", _ENDED)
+            self._end(self._session, "is notified that the server ends", _ENDED)
 
     def _end(self, session: ClientSession, how: str, why: str = _OVER) -> None:
         session.why = why
@@ -128,18 +128,34 @@ class BenchServer:
 
 @attrs.define(eq=False)
 class _Case:
-    """A case that is open."""
+    """An open case.
+
+    Attributes:
+        side: This side of the case.
+        scope: Cancels the case.
+        calls: The scopes of the calls that are carried out.
+        closed: Set when the case is closed.
+        trouble: Why the case is closed.
+    """
 
     side: Side
     scope: trio.CancelScope
-    # Of the calls that are carried out.
     calls: set[trio.CancelScope] = attrs.field(factory=set[trio.CancelScope])
     closed: trio.Event = attrs.field(factory=trio.Event)
     trouble: str = "the case is over"
 
 
 class ClientSession:
-    """A client's session: its cases, one after the other."""
+    """The session of a client: its cases, one after the other.
+
+    Attributes:
+        name: The name of the session, which all its requests have.
+        host: The host of the client.
+        scope: Cancels the tasks of the session.
+        over: Set when the session has ended.
+        why: Why the session has ended.
+        nursery: The nursery of its tasks, None until it runs.
+    """
 
     def __init__(self, place: Place, handle: Handle, host: Host) -> None:
         self.name: str = secrets.token_hex(_TOKEN_BYTES)
@@ -153,11 +169,11 @@ class ClientSession:
         self._case: _Case | None = None
 
     async def answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Do what the client wants."""
+        """Carry out a request of the client, and return the answer."""
         match message:
             case {"do": "open"}:
                 await self._close()
-                # It may have come to its end meanwhile.
+                # The session may have ended in the meantime.
                 if self.nursery is not None and not self.over.is_set():
                     self._case = await self.nursery.start(self._hold)
                 return {}
@@ -181,7 +197,7 @@ class ClientSession:
                     try:
                         await trio.sleep_forever()
                     finally:
-                        # Before what they work with is closed.
+                        # Before the channels that the calls use are closed.
                         for call in case.calls:
                             call.cancel()
         except* TROUBLE as errors:
@@ -204,7 +220,7 @@ class ClientSession:
     async def _call(self, command: str, given: object) -> dict[str, Any]:
         case, arguments = self._case, cast("dict[str, object]", given)
         if not isinstance(given, dict):
-            return {"error": "a call has arguments"}
+            return {"error": "a call needs arguments"}
         if case is None or case.closed.is_set():
             return {"error": "no case is open" if case is None else case.trouble}
         failed: BaseException | None = None
@@ -213,13 +229,13 @@ class ClientSession:
             try:
                 return dict(await case.side.carry_out(command, arguments))
             except* (*TROUBLE, trio.ClosedResourceError) as errors:
-                # What it works with is closed where the client has gone.
+                # The channels that it uses are closed when the client has gone.
                 failed = first_of(errors)
             finally:
                 case.calls.discard(scope)
         if failed is not None:
             return {"error": f"{command}: {failed}"}
-        # The reason is known then.
+        # The reason is known when the case is closed.
         await case.closed.wait()
         return {"error": case.trouble}
 
@@ -228,8 +244,8 @@ async def serve(place: Place, say: Say) -> None:
     """Serve clients, one after the other, until cancelled.
 
     Args:
-        place: Which hosts and links.
-        say: Told what happens: a word for it, a line for people, and what else there is to know.
+        place: The hosts and links.
+        say: Called with the name of each event, a line for people, and more facts.
 
     Raises:
         BenchError: The handle or its links cannot be opened.
@@ -253,7 +269,7 @@ async def _serve(
     ended: trio.Event,
     failed: list[BenchError],
 ) -> None:
-    """Serve until ``ending``, and then tell the client, which would wait for an answer."""
+    """Serve until ``ending`` is set, then notify the client, which may wait for an answer."""
     machine = Machine.look()
     with trio.CancelScope(shield=True):
         try:
@@ -278,7 +294,7 @@ async def _serve(
                 await server.wait_answered()
                 nursery.cancel_scope.cancel()
         except KnetError as error:
-            # Nothing has begun then: what comes later leaves in a group.
+            # Raised before serving began; later errors come in exception groups.
             failed.append(BenchError(describe_error(error)))
         finally:
             ended.set()

@@ -1,4 +1,4 @@
-"""What a side does in a case: the commands of a peer, with a handle that is open already."""
+"""One side of a case: the commands of a peer, with a handle that is already open."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from knet_trio.cli.bench.peer.knet_streams import KnetStreams
 from knet_trio.cli.bench.peer.traffic import Traffic
 from knet_trio.control.reports import report_links
 
-# What may happen to the tasks of a case while the other side goes, or does what it should not.
+# Errors in the tasks of a case when the other side goes or sends wrong commands.
 TROUBLE: Final = (CommandError, KnetError, trio.BrokenResourceError)
-# What can be asked for over the network.
+# The commands that can be called over the network.
 _COMMANDS: Final = (
     *("usage", "status", "disable"),
     *("sink", "sunk", "source", "echo", "roundtrip", "stream", "collect", "collected"),
     *("drain", "drained", "feed"),
 )
-# Their values name hosts, by numbers that hold for the bench on one machine.
+# Arguments with host ids, which are valid only for the bench on one machine.
 _HOSTS: Final = ("handle", "to", "host")
 
 
 class Side:
-    """Commands for the traffic between this host and another. Made by ``open_side``."""
+    """Commands for the traffic between this host and another. Returned by ``open_side``."""
 
     def __init__(self, handle: Handle, host: Host, commands: Mapping[str, Command]) -> None:
         self._handle = handle
@@ -44,7 +44,7 @@ class Side:
         self._commands = {name: {**commands, "disable": self._disable}[name] for name in _COMMANDS}
 
     async def carry_out(self, command: str, arguments: Mapping[str, Any]) -> Answer:
-        """Return the answer of a command, with ``error`` if it cannot be carried out."""
+        """Carry out a command, and return its answer, with ``error`` if it fails."""
         values = {name: str(value) for name, value in arguments.items() if name not in _HOSTS}
         values["handle"] = str(self._handle.host_id)
         if "to" in arguments:
@@ -52,14 +52,23 @@ class Side:
         return await carry_out(self._commands, command, Arguments(values))
 
     async def _disable(self, arguments: Arguments) -> Answer:
-        """Command ``disable``: set a link out of work, until the case is over."""
+        """Carry out ``disable``: disable a link until the case is over."""
         self._host.links[arguments.integer("id")].enabled = False
         return {"ok": True}
 
 
 @asynccontextmanager
 async def open_side(handle: Handle, host: Host, channels: Sequence[int]) -> AsyncGenerator[Side]:
-    """Open the channels to a host; at the end they are closed, and all links are as before."""
+    """Open the channels to a host; leaving the block closes them and restores the links.
+
+    Args:
+        handle: The handle of this host.
+        host: The other host.
+        channels: The channels for data, credits, messages beside them, and streams.
+
+    Yields:
+        This side.
+    """
     data, credits, quiet, streams = channels
     enabled = {link: link.enabled for link in host.links.values()}
     opened = open_channels(handle, (data, credits, quiet), host.host_id)
