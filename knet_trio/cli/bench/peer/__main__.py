@@ -12,7 +12,7 @@ from knet_trio.cli.bench.peer.commands import Command, serve
 
 
 def _open(engine: str) -> AbstractAsyncContextManager[dict[str, Command]]:
-    """Open the peer of that name. Each imports only what it needs, as memory is measured."""
+    """Open the peer of an engine, with as few imports as possible, since memory is measured."""
     if engine == "knet":
         from knet_trio.cli.bench.peer.knet import open_knet_peer
 

@@ -1,4 +1,4 @@
-"""The peer of bare Trio: a UDP socket and no protocol, what no program on Trio can be below."""
+"""The peer of bare Trio: a UDP socket and no protocol, the lower limit of programs on Trio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GREETING: Final = 0.02
 
 @asynccontextmanager
 async def open_bare_peer() -> AsyncGenerator[dict[str, Command]]:
-    """The commands of a peer that has a socket of Trio's."""
+    """Open a peer with a UDP socket of Trio, and yield its commands."""
     async with trio.open_nursery() as nursery:
         peer = _BarePeer(nursery)
         yield peer.commands
@@ -64,29 +64,29 @@ class _BarePeer:
             self._opened.close()
 
     async def accept(self, arguments: Arguments) -> Answer:
-        """Command ``handle`` or ``host``: there is none."""
+        """Accept ``handle`` and ``host``, which need nothing here."""
         return {"ok": True}
 
     async def open(self, arguments: Arguments) -> Answer:
-        """Command ``link``: bind the socket."""
+        """Carry out ``link``: bind the socket."""
         self._other = arguments.address("dst")
         self._opened = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
         await self._opened.bind(arguments.address("src"))
         return {"ok": True}
 
     async def wait_up(self, arguments: Arguments) -> Answer:
-        """Command ``up``: wait until the other is there."""
+        """Carry out ``up``: wait until the other peer is there."""
         while True:
             await self._socket.sendto(PROBE_MESSAGE, self._other)
             with trio.move_on_after(_GREETING):
                 await self._socket.recvfrom(_DATAGRAM)
                 break
-        # The other may not have heard of this one yet.
+        # The other peer may not have heard this one yet.
         await self._socket.sendto(PROBE_MESSAGE, self._other)
         return {"seconds": 0.0, "mtu": 0}
 
     async def start_echo(self, arguments: Arguments) -> Answer:
-        """Command ``echo``: send back what arrives."""
+        """Carry out ``echo``: send back the messages that arrive."""
         self._nursery.start_soon(self._echo)
         return {"ok": True}
 
@@ -98,7 +98,7 @@ class _BarePeer:
                 await sock.sendto(message, source)
 
     async def round_trip(self, arguments: Arguments) -> Answer:
-        """Command ``roundtrip``: send a message when the one before has come back."""
+        """Carry out ``roundtrip``: send a message when the one before has come back."""
         sock = self._socket
         message = payload("random", arguments.integer("size", 64))
         cpu, began = cpu_seconds(), time.monotonic()

@@ -1,4 +1,4 @@
-"""How many function calls a message there and back takes, all in one process."""
+"""The number of function calls of a message there and back, all in one process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _TRIPS: Final = 500
 _WARM_UP: Final = 100
 _SIZE: Final = 64
 _HERE: Final = "127.0.0.1"
-# Until the path MTU is known, and nothing else goes on.
+# Seconds until the path MTU is known and only heartbeats are sent.
 _SETTLE: Final = 1.0
 _QUEUE: Final = 64
 _DATAGRAM: Final = 65536
 
 
 async def count_ours(arguments: Arguments) -> Answer:
-    """Command ``calls`` of knet_trio's peer."""
+    """Carry out ``calls`` for knet_trio's peer."""
     async with _two_hosts(read_crypto(arguments)) as (out, back):
 
         async def trip() -> None:
@@ -42,10 +42,10 @@ async def count_ours(arguments: Arguments) -> Answer:
 
 
 async def count_bare(arguments: Arguments) -> Answer:
-    """Command ``calls`` of bare Trio's peer: the least that a protocol of this shape takes.
+    """Carry out ``calls`` for bare Trio's peer: the fewest calls of a protocol of this shape.
 
-    Two plain UDP sockets, each with a task that receives, a queue to who waits for messages, and a
-    checkpoint for each send.
+    Two plain UDP sockets, each with a task that receives, a queue to the task that waits for
+    messages, and a checkpoint for each send.
     """
     with _open_socket() as out, _open_socket() as back:
         async with trio.open_nursery() as nursery:
@@ -82,7 +82,7 @@ async def _two_hosts(crypto: CryptoConfig | None) -> AsyncGenerator[tuple[Channe
 
 
 async def _link(host: Host, port: int, there: tuple[str, int]) -> Link:
-    # No ping falls into what is counted but by chance.
+    # With long intervals, a ping is rarely counted.
     return await host.add_link(
         0, (_HERE, port), there, ping_interval=5.0, pong_timeout=20.0, pong_count=1
     )
@@ -105,12 +105,12 @@ async def _count(trip: Trip) -> Answer:
             await trip()
         used = time.process_time() - before
 
-    # In a task of its own: each time it goes on counts as a call of all that await it.
+    # In a task of its own: each resumption counts as a call of all coroutines that await it.
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count)
     calls: dict[str, int] = {}
     for entry in profile.getstats():
-        # What is written in C has a name only.
+        # A function written in C has only a name.
         file = "" if isinstance(entry.code, str) else entry.code.co_filename
         calls[file] = calls.get(file, 0) + entry.callcount
     return {
@@ -122,9 +122,9 @@ async def _count(trip: Trip) -> Answer:
 
 
 def _sum(calls: Mapping[str, int], package: ModuleType) -> int:
-    # Its whole path, because a folder above all of them may have the name of one.
+    # The whole path, because a folder above may have the name of a package.
     folders = tuple(f"{folder}/" for folder in package.__path__)
-    # What the bench itself does to play a round trip is nobody's.
+    # The calls of this module itself do not count.
     return sum(
         times for file, times in calls.items() if file.startswith(folders) and file != __file__
     )

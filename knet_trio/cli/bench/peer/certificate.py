@@ -1,4 +1,4 @@
-"""A certificate that nobody has to believe, for contenders that cannot do without one."""
+"""A self-signed certificate, for contenders that need one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate() -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
-    """Return a certificate that is signed by its own key, and the key."""
+    """Return a self-signed certificate, and its key."""
     key = generate_private_key(SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "knet-trio bench")])
     now = datetime.now(UTC)

@@ -22,12 +22,16 @@ _READ: Final = 65536
 
 
 class CommandError(Exception):
-    """A command cannot be carried out; the message says why."""
+    """A command cannot be carried out. The message says why."""
 
 
 @attrs.frozen
 class Arguments:
-    """The arguments of a command."""
+    """The arguments of a command.
+
+    Attributes:
+        values: The arguments as text, by their names.
+    """
 
     values: Mapping[str, str]
 
@@ -44,7 +48,7 @@ class Arguments:
         return int(self.values.get(name, default))
 
     def hosts(self, name: str) -> list[int] | None:
-        """Return the argument, host ids with commas between, as numbers; None if not given."""
+        """Return the argument, host ids separated by commas, as numbers; None if not given."""
         words = self.values.get(name)
         return None if words is None else list(map(int, words.split(",")))
 
@@ -61,13 +65,19 @@ def cpu_seconds() -> float:
 
 
 async def usage(arguments: Arguments) -> Answer:
-    """Command ``usage``: the time, and the CPU time used until now."""
+    """Carry out ``usage``: return the time, and the CPU time used until now."""
     return {"now": time.monotonic(), "cpu": cpu_seconds()}
 
 
 @attrs.define
 class Span:
-    """Messages and CPU time between two moments."""
+    """The messages and the CPU time between two times.
+
+    Attributes:
+        begin: The first time.
+        end: The second time.
+        count: Returns the number of messages.
+    """
 
     begin: float
     end: float
@@ -77,7 +87,7 @@ class Span:
 
     @property
     def next_mark(self) -> float | None:
-        """The moment when ``mark`` is to be called next."""
+        """The time at which ``mark`` has to be called next, None after both."""
         return (self.begin, self.end, None)[len(self._marks)]
 
     def mark(self) -> None:
@@ -85,18 +95,18 @@ class Span:
         self._marks.append((time.monotonic(), cpu_seconds(), self.count()))
 
     async def watch(self) -> None:
-        """Wait for both moments and mark them."""
+        """Wait for both times and mark them."""
         while (moment := self.next_mark) is not None:
             await trio.sleep(max(0.0, moment - time.monotonic()))
             self.mark()
         self._watched.set()
 
     async def wait_watched(self) -> None:
-        """Wait until ``watch``, in another task, has marked both, late as that may be."""
+        """Wait until ``watch``, in another task, has marked both times, perhaps late."""
         await self._watched.wait()
 
     def look(self) -> None:
-        """Mark a moment that has come; for loops that do not run under Trio."""
+        """Mark a time that has come; for loops that do not run under Trio."""
         moment = self.next_mark
         if moment is not None and time.monotonic() >= moment:
             self.mark()
@@ -114,7 +124,7 @@ class Span:
 
 
 async def serve(commands: Mapping[str, Command]) -> None:
-    """Carry out commands until stdin ends; those that take long do not hold up the next."""
+    """Carry out commands until stdin ends, each in a task of its own."""
     async with trio.open_nursery() as nursery:
         async for line in _lines():
             number, name, *words = line.split()
@@ -124,7 +134,7 @@ async def serve(commands: Mapping[str, Command]) -> None:
 
 
 async def carry_out(commands: Mapping[str, Command], name: str, arguments: Arguments) -> Answer:
-    """Return the answer of a command, with ``error`` if it cannot be carried out."""
+    """Carry out a command, and return its answer, with ``error`` if it fails."""
     try:
         command = commands.get(name)
         if command is None:

@@ -1,7 +1,7 @@
-"""How a source learns what has arrived, so that it never has more under way than a window.
+"""Credits: reports of a sink to its source, which has no more messages on their way than a window.
 
-The sink says every so many messages how many it has got; it also says so when it is asked. Credits
-that stay away mean loss: what is out then counts as lost, and the source goes on.
+The sink reports the number of messages received after every step, and when it is asked. If credits
+do not come, the messages on their way count as lost, and the source goes on.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Final
 
 import attrs
 
-# Seconds without a credit after which the source asks, and after as many more gives up.
+# Seconds without a credit after which the source asks; after as many more, messages are lost.
 STALL: Final = 0.2
-# Seconds a source waits for its last messages.
+# Seconds that a source waits for its last messages.
 DRAIN: Final = 0.6
 
 _CREDIT: Final = b"C"
@@ -24,7 +24,7 @@ PROBE_MESSAGE: Final = _FORMAT.pack(_PROBE, 0, 0)
 
 
 def credit_message(host: int, received: int) -> bytes:
-    """Return what the sink on ``host`` sends when it has received ``received`` messages."""
+    """Return the credit of the sink on ``host`` after ``received`` messages."""
     return _FORMAT.pack(_CREDIT, host, received)
 
 
@@ -35,7 +35,16 @@ def is_probe(message: bytes) -> bool:
 
 @attrs.define
 class Credits:
-    """The source's account of ``sinks`` sinks, all of which are to get everything."""
+    """The state of a source whose messages go to all sinks.
+
+    Attributes:
+        window: The largest number of messages on their way.
+        sinks: The number of sinks.
+        moved_at: When a credit with a greater number came last.
+        sent: The number of messages sent.
+        given_up: The number of messages that count as lost.
+        probed_at: When the source last asked for credits.
+    """
 
     window: int
     sinks: int
@@ -47,7 +56,7 @@ class Credits:
 
     @property
     def in_flight(self) -> int:
-        """Messages that were sent, and neither arrived everywhere nor were given up."""
+        """The number of messages that are on their way to at least one sink."""
         fewest = min(self._received.values()) if len(self._received) == self.sinks else 0
         return max(0, self.sent - self.given_up - fewest)
 
@@ -57,7 +66,7 @@ class Credits:
         return self.window - self.in_flight
 
     def take(self, message: bytes, now: float) -> None:
-        """Take a sink's credit; other messages are ignored."""
+        """Process the credit of a sink; ignore other messages."""
         if len(message) != _FORMAT.size or message[:1] != _CREDIT:
             return
         _, host, received = _FORMAT.unpack(message)
@@ -66,7 +75,7 @@ class Credits:
         self._received[host] = received
 
     def must_probe(self, now: float, *, draining: bool) -> bool:
-        """Return whether to ask the sinks now; what an earlier question did not find is lost."""
+        """Return whether to ask the sinks now; after a question in vain, give messages up."""
         if now - self.moved_at < STALL or now - self.probed_at < STALL:
             return False
         if self.probed_at > self.moved_at and not draining:

@@ -1,4 +1,4 @@
-"""The handles of knet_trio's peer, and what each of them is doing."""
+"""The handles of knet_trio's peer, and the state of their traffic."""
 
 from __future__ import annotations
 
@@ -17,14 +17,24 @@ DATA: Final = 0
 CONTROL: Final = 1
 QUIET: Final = 2
 
-# More than any window: the window is what bounds.
+# Messages, more than any window, which is the actual limit.
 RECEIVE_BUFFER: Final = 16384
 _FAST: Final = 1
 
 
 @attrs.define
 class Sink:
-    """Counts the messages that arrive at a handle."""
+    """The count of messages that arrive at a handle.
+
+    Attributes:
+        size: The expected size of messages, in bytes.
+        step: The number of messages after which a credit is sent.
+        received: The number of messages received.
+        wrong: The number of messages with another size.
+        reported: The number of messages in the last credit.
+        span: The measurement.
+        scope: Cancels the task that receives.
+    """
 
     size: int
     step: int
@@ -37,7 +47,16 @@ class Sink:
 
 @attrs.define
 class Collected:
-    """What arrived of a stream of numbered messages."""
+    """The numbered messages that arrived.
+
+    Attributes:
+        seen: The numbers that arrived.
+        latencies: The latencies, in seconds.
+        repeated: The number of repeated arrivals.
+        pause: The longest pause between two arrivals, in seconds.
+        last: When the last message arrived.
+        scope: Cancels the task that receives.
+    """
 
     seen: set[int] = attrs.field(factory=set[int])
     latencies: list[float] = attrs.field(factory=list[float])
@@ -49,20 +68,32 @@ class Collected:
 
 @attrs.define(eq=False)
 class OpenHandle:
-    """A handle, its channels and links, and what goes on there."""
+    """A handle with its channels, its links, and its traffic.
+
+    Attributes:
+        handle: The handle.
+        data: The channel for load.
+        control: The channel for credits.
+        quiet: The channel for messages beside the load.
+        to: The id of the host that gets its messages, None for all hosts.
+        links: The links.
+        enabled_at: When a link was last enabled.
+        sink: The sink, None if there is none.
+        collected: The collected messages, None if none are collected.
+        credits: The credits of a source that runs, None if none does.
+        news: Set and replaced by a new event when credits have come.
+    """
 
     handle: Handle
     data: Channel
     control: Channel
     quiet: Channel
-    # Who gets its messages, None for everybody.
     to: int | None = None
     links: list[Link] = attrs.field(factory=list[Link])
     enabled_at: float = 0.0
     sink: Sink | None = None
     collected: Collected | None = None
     credits: Credits | None = None
-    # Set, and followed by a new one, when there are new credits.
     news: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -74,14 +105,18 @@ class OpenHandles:
         self._opened: dict[int, OpenHandle] = {}
 
     def find(self, arguments: Arguments) -> OpenHandle:
-        """The one that ``handle=`` names. Raises CommandError if there is none."""
+        """Return the handle that ``handle=`` names.
+
+        Raises:
+            CommandError: There is no such handle.
+        """
         opened = self._opened.get(arguments.integer("handle", 1))
         if opened is None:
             raise CommandError("there is no such handle")
         return opened
 
     async def open(self, arguments: Arguments) -> Answer:
-        """The command ``handle``."""
+        """Carry out ``handle``: open a handle."""
         opened = await self._nursery.start(self._hold, arguments)
         self._opened[arguments.integer("id", 1)] = opened
         return {"ok": True}
@@ -99,7 +134,7 @@ class OpenHandles:
             await self._control(opened)
 
     def use(self, opened: OpenHandle) -> None:
-        """Use a handle that somebody else has opened, and that outlives this."""
+        """Use a handle that is already open, and stays open until after this object."""
         self._opened[opened.handle.host_id] = opened
         self._nursery.start_soon(self._control, opened)
 
@@ -116,7 +151,7 @@ class OpenHandles:
 
 
 def read_crypto(arguments: Arguments) -> CryptoConfig | None:
-    """Return the crypto configuration that is asked for, None for clear packets."""
+    """Return the crypto configuration in the arguments, None for clear packets."""
     cipher = arguments.text("cipher")
     if not cipher:
         return None
@@ -129,7 +164,7 @@ def read_crypto(arguments: Arguments) -> CryptoConfig | None:
 
 
 def open_channels(handle: Handle, channels: Sequence[int], to: int | None = None) -> OpenHandle:
-    """Open the three channels: for data, for credits, and one beside them."""
+    """Open the three channels: for load, for credits, and for messages beside the load."""
     data, control, quiet = (
         handle.open_channel(channel, receive_buffer=RECEIVE_BUFFER) for channel in channels
     )
@@ -137,7 +172,7 @@ def open_channels(handle: Handle, channels: Sequence[int], to: int | None = None
 
 
 async def report(opened: OpenHandle, sink: Sink) -> None:
-    """Tell the source how much has arrived."""
+    """Send a credit to the source: the number of messages received."""
     sink.reported = sink.received
     message = credit_message(opened.handle.host_id, sink.received)
     await opened.control.send(message, to=opened.to)

@@ -17,9 +17,9 @@ from knet_trio.cli.bench.peer.nobody import nobody
 from knet_trio.cli.bench.peer.traffic import Traffic
 from knet_trio.cli.bench.peer.turns import Watching
 
-# How often those who wait for others look at the clock.
+# Seconds between two checks of a condition without an event.
 _POLL: Final = 0.02
-# Seconds after which hosts that are added or removed one by one are too many.
+# Seconds after which adding or removing hosts is given up.
 _LONGEST: Final = 6.0
 # The commands of `KnetStreams`.
 _STREAMING: Final = ("drain", "drained", "feed", "answer", "ask", "hear", "tell")
@@ -27,7 +27,7 @@ _STREAMING: Final = ("drain", "drained", "feed", "answer", "ask", "hear", "tell"
 
 @asynccontextmanager
 async def open_knet_peer() -> AsyncGenerator[dict[str, Command]]:
-    """The commands of a peer that has handles of knet_trio."""
+    """Open a peer with handles of knet_trio, and yield its commands."""
     async with trio.open_nursery() as nursery:
         handles = OpenHandles(nursery)
         yield {
@@ -62,13 +62,13 @@ class Setup:
         }
 
     async def add_host(self, arguments: Arguments) -> Answer:
-        """Command ``host``: add one."""
+        """Carry out ``host``: add a host."""
         policy = LinkPolicy(arguments.text("policy", "passive"))
         self._handles.find(arguments).handle.add_host(arguments.integer("id", 2), policy=policy)
         return {"ok": True}
 
     async def add_link(self, arguments: Arguments) -> Answer:
-        """Command ``link``: add one to a host."""
+        """Carry out ``link``: add a link to a host."""
         opened = self._handles.find(arguments)
         enabled = arguments.text("enabled", "1") == "1"
         link = await opened.handle.get_host(arguments.integer("host", 2)).add_link(
@@ -87,7 +87,7 @@ class Setup:
         return {"ok": True}
 
     async def enable(self, arguments: Arguments) -> Answer:
-        """Command ``enable``: set a link to work."""
+        """Carry out ``enable``: enable a link."""
         opened = self._handles.find(arguments)
         host = opened.handle.get_host(arguments.integer("host", 2))
         opened.enabled_at = time.monotonic()
@@ -95,7 +95,7 @@ class Setup:
         return {"ok": True}
 
     async def wait_up(self, arguments: Arguments) -> Answer:
-        """Command ``up``: wait until links are connected and the data MTU is ``mtu`` or more."""
+        """Carry out ``up``: wait until the links are up and the data MTU is ``mtu`` or more."""
         opened = self._handles.find(arguments)
         for link in opened.links:
             await link.wait_connected()
@@ -105,7 +105,7 @@ class Setup:
         return {"seconds": seconds, "mtu": opened.handle.data_mtu}
 
     async def status(self, arguments: Arguments) -> Answer:
-        """Command ``status``: what the links and the counters say."""
+        """Carry out ``status``: return the state of the links and the counters."""
         opened = self._handles.find(arguments)
         states = [link.status for link in opened.links]
         drops = opened.handle.statistics().drops
@@ -120,7 +120,7 @@ class Setup:
         }
 
     async def add_crowd(self, arguments: Arguments) -> Answer:
-        """Command ``crowd``: add ``hosts`` hosts, from id ``first`` on, with a link to nobody."""
+        """Carry out ``crowd``: add ``hosts`` hosts from id ``first`` on, with dead links."""
         handle = self._handles.find(arguments).handle
         first, src = arguments.integer("first", 100), arguments.address("src")
         began = time.monotonic()
@@ -131,7 +131,7 @@ class Setup:
         return _took(began, scope)
 
     async def remove_crowd(self, arguments: Arguments) -> Answer:
-        """Command ``disperse``: remove the hosts from id ``first`` on."""
+        """Carry out ``disperse``: remove the hosts from id ``first`` on."""
         handle = self._handles.find(arguments).handle
         first = arguments.integer("first", 100)
         began = time.monotonic()
@@ -141,7 +141,7 @@ class Setup:
         return _took(began, scope)
 
     async def tune(self, arguments: Arguments) -> Answer:
-        """Command ``tune``: set ``mtu``, or how often path MTUs are searched, ``pmtud``."""
+        """Carry out ``tune``: set ``mtu``, or ``pmtud``, the interval of PMTUd in seconds."""
         handle = self._handles.find(arguments).handle
         if mtu := arguments.integer("mtu"):
             handle.mtu = mtu
@@ -150,18 +150,18 @@ class Setup:
         return {"ok": True}
 
     async def rekey(self, arguments: Arguments) -> Answer:
-        """Command ``rekey``: put a configuration into slot ``slot``."""
+        """Carry out ``rekey``: put a configuration into slot ``slot``."""
         config = read_crypto(arguments)
         self._handles.find(arguments).handle.set_crypto(config, arguments.integer("slot", 2))
         return {"ok": True}
 
     async def renew(self, arguments: Arguments) -> Answer:
-        """Command ``renew``: begin another life of model ``aead``."""
+        """Carry out ``renew``: begin another life of model ``aead``."""
         self._handles.find(arguments).handle.renew()
         return {"ok": True}
 
     async def use(self, arguments: Arguments) -> Answer:
-        """Command ``use``: send with slot ``slot``."""
+        """Carry out ``use``: send with slot ``slot``."""
         self._handles.find(arguments).handle.use_crypto(arguments.integer("slot", 2))
         return {"ok": True}
 
@@ -177,7 +177,7 @@ def _streaming(handles: OpenHandles, nursery: trio.Nursery) -> dict[str, Command
 
     async def run(name: str, arguments: Arguments) -> Answer:
         if not made:
-            # Not for every peer either.
+            # Imported only when it is needed, since memory is measured.
             from knet_trio.cli.bench.peer.knet_streams import KnetStreams
 
             made.update(KnetStreams(handles, nursery).commands)
@@ -187,7 +187,7 @@ def _streaming(handles: OpenHandles, nursery: trio.Nursery) -> dict[str, Command
 
 
 async def _calls(arguments: Arguments) -> Answer:
-    # Not for every peer: its memory is measured.
+    # Imported only when it is needed, since memory is measured.
     from knet_trio.cli.bench.peer.calls import count_ours
 
     return await count_ours(arguments)

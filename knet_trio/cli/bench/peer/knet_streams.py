@@ -56,7 +56,7 @@ class KnetStreams:
         handler: Handler,
         task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Give each stream that a host opens to ``handler``."""
+        """Call ``handler`` with each stream that a host opens."""
         streams = await self._find(arguments)
         async with streams.listener() as listener:
             await trio.serve_listeners(handler, [listener], task_status=task_status)
@@ -66,7 +66,7 @@ class KnetStreams:
         arguments: Arguments,
         task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Answer requests, by the task that takes them."""
+        """Answer requests, in the task that receives them."""
         streams = await self._find(arguments)
         async with streams.requests() as requests:
             task_status.started(None)
@@ -74,12 +74,12 @@ class KnetStreams:
 
     @asynccontextmanager
     async def asking(self, arguments: Arguments) -> AsyncGenerator[Ask]:
-        """What asks the host."""
+        """Yield a function that sends a request to the host."""
         streams = await self._find(arguments)
         yield partial(streams.request, arguments.integer("to"))
 
     async def hear(self, arguments: Arguments) -> Answer:
-        """Command ``hear``: take acknowledged messages."""
+        """Carry out ``hear``: receive acknowledged messages."""
         await self._nursery.start(self._hear, arguments)
         return {"ok": True}
 
@@ -91,7 +91,7 @@ class KnetStreams:
                 pass
 
     async def tell(self, arguments: Arguments) -> Answer:
-        """Command ``tell``: send messages for ``seconds``, each of ``tasks`` one after another."""
+        """Carry out ``tell``: send messages for ``seconds``, in ``tasks`` tasks."""
         streams = await self._find(arguments)
         to = arguments.integer("to")
         message = payload("random", arguments.integer("size", 100))
@@ -111,7 +111,7 @@ class KnetStreams:
                 for _ in range(arguments.integer("tasks", 1)):
                     nursery.start_soon(tell_on)
         except* trio.BrokenResourceError as errors:
-            # What is raised in here would leave in a group.
+            # An error raised here would leave in an exception group.
             broken = errors.exceptions[0]
         if broken is not None:
             raise CommandError(f"a message failed: {broken}") from broken

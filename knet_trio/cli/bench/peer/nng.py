@@ -1,4 +1,4 @@
-"""NNG, by pynng."""
+"""A pipe over NNG, with pynng."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pynng
 from knet_trio.cli.bench.peer.pipe import WAIT
 
 _WAIT_MS: Final = round(WAIT * 1000)
-# Both ends dial before the other listens, and it is soon there.
+# Each end may dial before the other one listens.
 _RECONNECT_MS: Final = 10
 
 
 class _Socket(Protocol):
-    """The part of pynng's sockets that is used; they have no types."""
+    """The types of the methods of pynng's sockets that are used."""
 
     def send(self, data: bytes) -> None: ...
     def recv(self, block: bool = True) -> bytes: ...
@@ -32,18 +32,18 @@ class NngPipe:
         )
 
     def send(self, message: bytes) -> None:
-        """Hand a message to NNG's threads."""
+        """Pass a message to NNG's threads."""
         self._push.send(message)
 
     def receive(self) -> bytes | None:
-        """Take a message from NNG's threads."""
+        """Return a message from NNG's threads, None if none comes in time."""
         try:
             return self._pull.recv()
         except pynng.Timeout:
             return None
 
     def receive_now(self) -> bytes | None:
-        """Take a message without waiting."""
+        """Return a message without waiting, None if there is none."""
         try:
             return self._pull.recv(block=False)
         except pynng.TryAgain:

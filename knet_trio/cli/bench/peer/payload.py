@@ -27,7 +27,7 @@ WORDS: Final = (
 
 
 def payload(kind: str, size: int) -> bytes:
-    """``size`` bytes: ``random`` ones, ``text`` that can be compressed, or ``zeros``."""
+    """Return ``size`` bytes: ``random`` ones, ``text`` that can be compressed, or ``zeros``."""
     if kind == "zeros":
         return bytes(size)
     numbers = _numbers()

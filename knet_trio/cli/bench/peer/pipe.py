@@ -1,15 +1,15 @@
-"""Messages to another process and from it, as blocking code sees them."""
+"""The interface of blocking code for messages to and from another process."""
 
 from __future__ import annotations
 
 from typing import Final, Protocol
 
-# Seconds until a receive that nothing comes for gives up.
+# Seconds that a receive waits for a message.
 WAIT: Final = 0.02
 
 
 class Pipe(Protocol):
-    """Messages to another process, and from it."""
+    """A pipe for messages to and from another process."""
 
     def send(self, message: bytes) -> None:
         """Send a message, waiting for room."""
@@ -24,5 +24,5 @@ class Pipe(Protocol):
         ...
 
     def close(self) -> None:
-        """Close it."""
+        """Close the pipe."""
         ...

@@ -1,6 +1,6 @@
 """The peer of contenders other than knet: blocking loops over a pipe, in a thread.
 
-It understands the commands that throughput and round trips need; a handle and its link are a pipe.
+It has the commands for throughput and round trips; a pipe stands for a handle and its link.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from knet_trio.cli.bench.peer.credits import (
 from knet_trio.cli.bench.peer.payload import payload
 from knet_trio.cli.bench.peer.pipe import Pipe
 
-# Messages between two looks at the clock and at what came back.
+# Messages between two checks of the clock and of the credits.
 _BURST: Final = 64
 _PATIENCE: Final = 1.0
 
@@ -52,7 +52,7 @@ class _PlainSink:
 async def open_plain_peer(
     open_pipe: Callable[[str, str], Pipe],
 ) -> AsyncGenerator[dict[str, Command]]:
-    """The commands of a peer whose link is a pipe."""
+    """Open a peer whose link is a pipe, and yield its commands."""
     async with trio.open_nursery() as nursery:
         peer = _PlainPeer(open_pipe, nursery)
         yield peer.commands
@@ -139,16 +139,16 @@ class _PlainPeer:
 
 
 async def _in_thread(run: Callable[[], None]) -> None:
-    # When the peer ends, nobody waits for what a loop still does.
+    # When the peer ends, it does not wait for the loop.
     await trio.to_thread.run_sync(run, abandon_on_cancel=True)
 
 
 def _greet(pipe: Pipe, peer: _PlainPeer) -> None:
-    # A probe, because everybody understands one that comes late.
+    # A probe, because every command ignores or answers one that comes late.
     pipe.send(PROBE_MESSAGE)
     while pipe.receive() is None and not peer.stopped:
         pipe.send(PROBE_MESSAGE)
-    # The other one may have missed what was sent before it was there.
+    # The other peer may have missed probes sent before it was there.
     pipe.send(PROBE_MESSAGE)
 
 

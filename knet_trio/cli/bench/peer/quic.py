@@ -1,7 +1,7 @@
-"""The peer of QUIC, by aioquic and its own layer over asyncio, in a thread beside Trio.
+"""The peer of QUIC, with aioquic and its own layer over asyncio, in a thread beside Trio.
 
-aioquic takes all that is written, however much has not been sent. So a source waits for the sink's
-word, as those of messages do.
+aioquic accepts writes without a limit on unsent data. So a source waits for reports of the sink, as
+sources of messages do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from knet_trio.cli.bench.peer.payload import payload
 _ALPN: Final = ["knet-trio-bench"]
 _BLOCK: Final = 64 * 1024
 _READ: Final = 256 * 1024
-# Bytes on their way, and after how many the sink says what has come.
+# The largest number of bytes on their way, and the number after which the sink reports.
 _WINDOW: Final = 1024 * 1024
 _STEP: Final = _WINDOW // 8
 _COUNT: Final = struct.Struct(">Q")
@@ -46,7 +46,7 @@ _Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None
 
 @asynccontextmanager
 async def open_quic_peer() -> AsyncGenerator[dict[str, Command]]:
-    """The commands of a peer that has QUIC."""
+    """Open a peer with QUIC, and yield its commands."""
     async with trio.open_nursery() as nursery:
         yield _QuicPeer(nursery).commands
         nursery.cancel_scope.cancel()
@@ -76,7 +76,7 @@ class _QuicPeer:
         }
 
     async def drain(self, arguments: Arguments) -> Answer:
-        """Command ``drain``: read the next stream."""
+        """Carry out ``drain``: read the next stream."""
         drain = self._drain = _QuicDrain()
         drain.span = Span(
             arguments.number("begin"), arguments.number("end"), lambda: drain.received
@@ -85,24 +85,24 @@ class _QuicPeer:
         return {"ok": True}
 
     async def end_drain(self, arguments: Arguments) -> Answer:
-        """Command ``drained``: tell how much it was."""
+        """Carry out ``drained``: return the number of bytes read."""
         if self._drain is None:
             raise CommandError("no stream was read")
         return {"received": self._drain.received, **self._drain.span.answer()}
 
     async def feed(self, arguments: Arguments) -> Answer:
-        """Command ``feed``: write a stream until ``stop``."""
+        """Carry out ``feed``: write a stream until ``stop``."""
         return await trio.to_thread.run_sync(
             partial(asyncio.run, _feed(arguments)), abandon_on_cancel=True
         )
 
     async def answer(self, arguments: Arguments) -> Answer:
-        """Command ``answer``: answer each stream by what it asks."""
+        """Carry out ``answer``: send back the data of each stream."""
         await self._nursery.start(_serve, arguments, _answer)
         return {"ok": True}
 
     async def ask(self, arguments: Arguments) -> Answer:
-        """Command ``ask``: ask on a stream of its own each time, as HTTP/3 does."""
+        """Carry out ``ask``: send each request on a stream of its own, as HTTP/3 does."""
         return await trio.to_thread.run_sync(
             partial(asyncio.run, _ask(arguments)), abandon_on_cancel=True
         )
@@ -111,7 +111,7 @@ class _QuicPeer:
 async def _serve(
     arguments: Arguments, handler: _Handler, task_status: trio.TaskStatus[None]
 ) -> None:
-    """Give each stream that is opened to a task that runs ``handler``."""
+    """Run ``handler`` in a task for each stream that is opened."""
     ready = trio.Event()
 
     async def run() -> None:

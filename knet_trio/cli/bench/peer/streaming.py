@@ -1,7 +1,7 @@
-"""Commands for streams and requests, over whatever makes the streams.
+"""Commands for streams and requests, over any kind of stream.
 
-``drain`` and ``drained`` read a stream and tell what it was, ``feed`` writes one; ``answer`` and
-``ask`` are the two sides of requests.
+``drain`` and ``drained`` read a stream and return its facts, ``feed`` writes a stream; ``answer``
+and ``ask`` are the two sides of requests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from knet_trio.cli.bench.peer.commands import (
 from knet_trio.cli.bench.peer.payload import payload
 
 BLOCK: Final = 256 * 1024
-# Shorter ones are noise, and many.
+# Seconds: shorter pauses are noise, and too many.
 _PAUSE: Final = 0.002
 _NUMBER: Final = struct.Struct(">Q")
 
@@ -36,7 +36,7 @@ Ask = Callable[[bytes], Awaitable[bytes]]
 
 
 class Streamer(Protocol):
-    """Makes streams to the other process, and from it."""
+    """A maker of streams to and from the other process."""
 
     async def connect(self, arguments: Arguments) -> trio.abc.Stream:
         """Open a stream to the other process, whose ``serve`` runs."""
@@ -48,7 +48,7 @@ class Streamer(Protocol):
         handler: Handler,
         task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Give each stream that the other process opens to ``handler``."""
+        """Call ``handler`` with each stream that the other process opens."""
         ...
 
     async def answer(
@@ -56,11 +56,11 @@ class Streamer(Protocol):
         arguments: Arguments,
         task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Answer requests by what they ask."""
+        """Answer each request with its own data."""
         ...
 
     def asking(self, arguments: Arguments) -> AbstractAsyncContextManager[Ask]:
-        """What asks the other process, whose ``answer`` runs."""
+        """Yield a function that sends a request to the other process, whose ``answer`` runs."""
         ...
 
 
@@ -74,18 +74,25 @@ class _Digest(Protocol):
 
 @attrs.define
 class _Drain:
-    """What arrives on a stream."""
+    """The data that arrives on a stream.
+
+    Attributes:
+        digest: The hash of the data, None if none is computed.
+        span: The measurement.
+        received: The number of bytes.
+        pauses: When each pause began, and its length in seconds.
+        ended: Set at the end of the stream.
+    """
 
     digest: _Digest | None
     span: Span = attrs.field(init=False)
     received: int = 0
-    # When each began, and how long it was.
     pauses: list[tuple[float, float]] = attrs.field(factory=list[tuple[float, float]])
     ended: trio.Event = attrs.field(factory=trio.Event)
 
 
 class Streaming:
-    """The commands."""
+    """Commands for the streams of a streamer."""
 
     def __init__(self, streamer: Streamer, nursery: trio.Nursery) -> None:
         self._streamer = streamer
@@ -100,7 +107,7 @@ class Streaming:
         }
 
     async def drain(self, arguments: Arguments) -> Answer:
-        """Command ``drain``: read the next stream; with ``check=1`` compute the hash of it."""
+        """Carry out ``drain``: read the next stream; with ``check=1`` compute its hash."""
         drain = _Drain(_hash(arguments))
         drain.span = Span(
             arguments.number("begin"), arguments.number("end"), lambda: drain.received
@@ -113,7 +120,7 @@ class Streaming:
     async def _read(self, stream: trio.abc.Stream) -> None:
         drain = self._drain
         if drain is None:
-            raise CommandError("nobody wants a stream")
+            raise CommandError("no stream is expected: call drain first")
         last = time.monotonic()
         async with stream:
             while data := await stream.receive_some():
@@ -127,7 +134,7 @@ class Streaming:
         drain.ended.set()
 
     async def end_drain(self, arguments: Arguments) -> Answer:
-        """Command ``drained``: wait for the end of the stream, and tell what it was."""
+        """Carry out ``drained``: wait for the end of the stream, and return its facts."""
         drain = self._drain
         if drain is None:
             raise CommandError("no stream was read")
@@ -141,9 +148,9 @@ class Streaming:
         }
 
     async def feed(self, arguments: Arguments) -> Answer:
-        """Command ``feed``: write a stream without pause until ``stop``, then end it.
+        """Carry out ``feed``: write a stream without pause until ``stop``, then end it.
 
-        With ``check=1`` each block is another one, and the answer has the hash of all.
+        With ``check=1`` all blocks differ, and the answer has the hash of the stream.
         """
         digest = _hash(arguments)
         sent = 0
@@ -165,7 +172,7 @@ class Streaming:
                     sent += BLOCK
                 await stream.aclose()
         except* trio.BrokenResourceError as errors:
-            # What is raised in here would leave in a group.
+            # An error raised here would leave in an exception group.
             broken = errors.exceptions[0]
         if broken is not None:
             raise CommandError(f"the stream broke: {broken}") from broken
@@ -176,12 +183,12 @@ class Streaming:
         }
 
     async def answer(self, arguments: Arguments) -> Answer:
-        """Command ``answer``: answer requests by what they ask."""
+        """Carry out ``answer``: answer each request with its own data."""
         await self._nursery.start(self._streamer.answer, arguments)
         return {"ok": True}
 
     async def ask(self, arguments: Arguments) -> Answer:
-        """Command ``ask``: ask one request after the other for ``seconds``."""
+        """Carry out ``ask``: send one request after the other for ``seconds``."""
         question = payload("random", arguments.integer("size", 100))
         samples: list[float] = []
         try:

@@ -1,4 +1,4 @@
-"""The peer of TCP: streams of Trio's over sockets, encrypted by TLS where it is asked for."""
+"""The peer of TCP: Trio's streams over sockets, on request encrypted by TLS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from knet_trio.cli.bench.peer.streaming import Ask, Handler, Streaming
 
 @asynccontextmanager
 async def open_tcp_peer() -> AsyncGenerator[dict[str, Command]]:
-    """The commands of a peer that has TCP."""
+    """Open a peer with TCP, and yield its commands."""
     async with trio.open_nursery() as nursery:
         yield {
             "usage": usage,
@@ -34,7 +34,7 @@ async def open_tcp_peer() -> AsyncGenerator[dict[str, Command]]:
 
 
 class _Tcp:
-    """Streams to the address ``at``, by TLS with ``tls=1``."""
+    """Streams to the address ``at``, with TLS for ``tls=1``."""
 
     async def connect(self, arguments: Arguments) -> trio.abc.Stream:
         host, port = arguments.address("at")
@@ -91,7 +91,7 @@ async def _ask(stream: trio.abc.Stream, question: bytes) -> bytes:
 
 
 async def _read(stream: trio.abc.Stream, size: int) -> bytes:
-    """Return so many bytes, or none at the end."""
+    """Return ``size`` bytes, or none at the end of the stream."""
     data = bytes(await stream.receive_some(size))
     while data and len(data) < size:
         more = await stream.receive_some(size - len(data))
@@ -104,7 +104,7 @@ async def _read(stream: trio.abc.Stream, size: int) -> bytes:
 def _server_context() -> ssl.SSLContext:
     certificate, key = make_certificate()
     context: Final = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    # The module takes both from files alone.
+    # The module ssl reads both only from files.
     with TemporaryDirectory(prefix="knet-trio-bench-") as folder:
         path = Path(folder, "both.pem")
         path.write_bytes(
@@ -116,5 +116,5 @@ def _server_context() -> ssl.SSLContext:
 
 
 async def _accept(arguments: Arguments) -> Answer:
-    """Command of a handle or a link, which there is none of."""
+    """Accept commands for handles, hosts and links, which need nothing here."""
     return {"ok": True, "seconds": 0.0, "mtu": 0}

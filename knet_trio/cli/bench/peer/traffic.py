@@ -1,4 +1,4 @@
-"""What goes between knet_trio's peers: sources, sinks, echoes, round trips, streams."""
+"""The traffic of knet_trio's peers: sources, sinks, echoes, round trips, numbered messages."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from knet_trio.cli.bench.peer.payload import payload
 
 # At most this many messages in one call.
 CHUNK: Final = 128
-# How often those who wait for others look at the clock.
+# Seconds to wait for credits before the clock is checked.
 _POLL: Final = 0.02
 _PATIENCE: Final = 1.0
 _TEN: Final = 10
-# Seconds after its end at which a stream that could not be sent is given up.
+# Seconds after its end at which a stream that is late is given up.
 _LATE: Final = 5.0
-# A byte more than any message may have.
+# One byte more than the largest message.
 TOO_LARGE: Final = 65537
 _STAMP: Final = struct.Struct(">QQ")
 
@@ -61,7 +61,7 @@ class Traffic:
     # Throughput.
 
     async def start_sink(self, arguments: Arguments) -> Answer:
-        """Command ``sink``: count what arrives."""
+        """Carry out ``sink``: count the messages that arrive."""
         opened = self._handles.find(arguments)
         sink = Sink(arguments.integer("size"), arguments.integer("step", 1))
         sink.span = Span(arguments.number("begin"), arguments.number("end"), lambda: sink.received)
@@ -102,7 +102,7 @@ class Traffic:
                     await report(opened, sink)
 
     async def end_sink(self, arguments: Arguments) -> Answer:
-        """Command ``sunk``: stop, and tell how much it was."""
+        """Carry out ``sunk``: stop counting, and return the counts."""
         sink = self._handles.find(arguments).sink
         if sink is None:
             raise CommandError("there is no sink")
@@ -112,7 +112,7 @@ class Traffic:
         return {"received": sink.received, "wrong": sink.wrong, **sink.span.answer()}
 
     async def source(self, arguments: Arguments) -> Answer:
-        """Command ``source``: send as much as sinks let, until ``stop``."""
+        """Carry out ``source``: send as many messages as credits allow, until ``stop``."""
         opened = self._handles.find(arguments)
         now = time.monotonic()
         credits = opened.credits = Credits(
@@ -162,7 +162,7 @@ class Traffic:
     # Without credits.
 
     async def pour(self, arguments: Arguments) -> Answer:
-        """Command ``pour``: send without pause for ``seconds``, ``batch`` messages a call."""
+        """Carry out ``pour``: send without pause for ``seconds``, ``batch`` messages a call."""
         opened = self._handles.find(arguments)
         to = arguments.hosts("to")
         message = payload("random", arguments.integer("size", 64))
@@ -175,9 +175,9 @@ class Traffic:
         return {"sent": sent}
 
     async def prepare(self, arguments: Arguments) -> Answer:
-        """Command ``prepare``: make ``count`` messages, to be sent by ``burst``.
+        """Carry out ``prepare``: make ``count`` messages for ``burst``.
 
-        With ``spoil=1`` the last of them is too large, so all are checked and none is sent.
+        With ``spoil=1`` the last one is too large, so that all are checked and none is sent.
         """
         message = payload(arguments.text("payload", "random"), arguments.integer("size", 64))
         self._prepared = [message] * arguments.integer("count", 1)
@@ -187,7 +187,7 @@ class Traffic:
         return {"ok": True}
 
     async def burst(self, arguments: Arguments) -> Answer:
-        """Command ``burst``: send what was prepared with one call, given up after ``limit``."""
+        """Carry out ``burst``: send the prepared messages in one call, for at most ``limit``."""
         channel = self._handles.find(arguments).data
         began, ended = time.monotonic(), False
         with trio.move_on_after(arguments.number("limit", 10.0)):
@@ -202,7 +202,7 @@ class Traffic:
     # Round trips.
 
     async def start_echo(self, arguments: Arguments) -> Answer:
-        """Command ``echo``: send back what arrives."""
+        """Carry out ``echo``: send back the messages that arrive."""
         self._nursery.start_soon(self._echo, self._handles.find(arguments))
         return {"ok": True}
 
@@ -212,7 +212,7 @@ class Traffic:
             await opened.data.send(message.data, to=opened.to)
 
     async def round_trip(self, arguments: Arguments) -> Answer:
-        """Command ``roundtrip``: send a message when the one before has come back."""
+        """Carry out ``roundtrip``: send a message when the one before has come back."""
         opened = self._handles.find(arguments)
         message = payload("random", arguments.integer("size", 64))
         cpu, began = cpu_seconds(), time.monotonic()
@@ -239,7 +239,7 @@ class Traffic:
     # A stream of numbered messages, at a rate.
 
     async def stream(self, arguments: Arguments) -> Answer:
-        """Command ``stream``: send ``rate`` numbered messages a second."""
+        """Carry out ``stream``: send ``rate`` numbered messages a second."""
         opened = self._handles.find(arguments)
         rest = payload("random", arguments.integer("size", 64) - _STAMP.size)
         interval = 1 / arguments.number("rate", 100.0)
@@ -255,7 +255,7 @@ class Traffic:
         return {"sent": sent, "refused": 0}
 
     async def start_collecting(self, arguments: Arguments) -> Answer:
-        """Command ``collect``: take a stream."""
+        """Carry out ``collect``: receive numbered messages."""
         opened = self._handles.find(arguments)
         opened.collected = Collected()
         self._nursery.start_soon(self._collect, opened, opened.collected)
@@ -266,7 +266,7 @@ class Traffic:
             async for message in opened.quiet:
                 at = time.monotonic()
                 if len(message.data) < _STAMP.size:
-                    # Of somebody else.
+                    # From another sender.
                     continue
                 number, sent = _STAMP.unpack_from(message.data)
                 if number in collected.seen:
@@ -279,7 +279,7 @@ class Traffic:
                 collected.latencies.append(at - sent * 1e-9)
 
     async def end_collecting(self, arguments: Arguments) -> Answer:
-        """Command ``collected``: tell what came of it, and when."""
+        """Carry out ``collected``: return the numbers of messages, the pause and the latencies."""
         collected = self._handles.find(arguments).collected
         if collected is None:
             raise CommandError("nothing is collected")
@@ -293,7 +293,7 @@ class Traffic:
 
 
 async def _watchdog(scope: trio.CancelScope, done: Callable[[], int]) -> None:
-    """Cancel ``scope`` when nothing gets done any more."""
+    """Cancel ``scope`` when ``done`` does not grow any more."""
     for _ in count():
         before = done()
         await trio.sleep(_PATIENCE)

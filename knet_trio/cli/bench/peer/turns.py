@@ -1,7 +1,8 @@
-"""How long the tasks of this process keep each other waiting.
+"""The time that the tasks of this process wait for each other.
 
 A turn is one step of a task. It is measured in CPU time of the thread, without the time of garbage
-collections; those, and the time for which the system gave the processor to others, are told apart.
+collections. Garbage collections, and the time that the system gave to other processes, are measured
+separately.
 """
 
 from __future__ import annotations
@@ -19,24 +20,31 @@ from trio.abc import Instrument
 from knet_trio._core.percentile import percentile
 from knet_trio.cli.bench.peer.commands import Answer, Arguments, Command, CommandError
 
-# How long the task that measures the waiting sleeps each time.
+# Seconds for which the task that measures waits sleeps each time.
 _NAP: Final = 0.001
 
 
 @attrs.define
 class Measurements:
-    """What was measured, in seconds."""
+    """The measurements, in seconds.
+
+    Attributes:
+        turns: The CPU time of each turn.
+        waits: The CPU time for which a task that was due waited.
+        delays: The elapsed time for which a task that was due waited.
+        collections: The time of each garbage collection.
+        preempted: The time in each turn for which the thread did not run.
+    """
 
     turns: list[float] = attrs.field(factory=list[float])
     waits: list[float] = attrs.field(factory=list[float])
-    # The same by the clock on the wall.
     delays: list[float] = attrs.field(factory=list[float])
     collections: list[float] = attrs.field(factory=list[float])
     preempted: list[float] = attrs.field(factory=list[float])
 
 
 class TurnWatch(Instrument):
-    """Measures every step of every task, and how late a task that sleeps is woken."""
+    """An instrument that measures every turn, and how late a sleeping task wakes up."""
 
     def __init__(self) -> None:
         self.measured: Final = Measurements()
@@ -47,7 +55,7 @@ class TurnWatch(Instrument):
         self._step_wall = 0.0
         self._step_cpu = 0.0
         self._step_collected = 0.0
-        # Moments since the last nap, and the CPU time without collections that was used by then.
+        # Times since the last nap, each with the CPU time without collections used by then.
         self._moments: list[tuple[float, float]] = []
 
     async def watch(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -74,12 +82,12 @@ class TurnWatch(Instrument):
         self._moments.clear()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Note how things are when a turn begins."""
+        """Record the times at the beginning of a turn."""
         self._step_wall, self._step_cpu = time.monotonic(), time.thread_time()
         self._step_collected = self._collected
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Enter a turn that has ended."""
+        """Record a turn that has ended."""
         if task is self._own:
             return
         wall, cpu = time.monotonic(), time.thread_time()
@@ -89,18 +97,18 @@ class TurnWatch(Instrument):
         self._moments.append((wall, cpu - self._collected))
 
     def before_io_wait(self, timeout: float) -> None:
-        """Note that nothing is used until the wait has ended."""
+        """Mark the beginning of a wait, during which no CPU time is used."""
         self._mark()
 
     def after_io_wait(self, timeout: float) -> None:
-        """Note that it has."""
+        """Mark the end of a wait."""
         self._mark()
 
     def _mark(self) -> None:
         self._moments.append((time.monotonic(), time.thread_time() - self._collected))
 
     def _used_at(self, moment: float) -> float:
-        """The CPU time that was used by then: in proportion, between two moments noted."""
+        """Return the CPU time used by then, interpolated between two marks."""
         after = bisect_right(self._moments, (moment, float("inf")))
         if not 0 < after < len(self._moments):
             return self._moments[-1 if after else 0][1]
@@ -109,7 +117,7 @@ class TurnWatch(Instrument):
 
     def _on_collection(self, phase: str, info: dict[str, int]) -> None:
         if threading.get_ident() != self._thread:
-            # In a worker: to this thread it is time without the processor.
+            # In a worker thread: for this thread it counts as preempted.
             return
         if phase == "start":
             self._collecting = time.thread_time()
@@ -129,7 +137,7 @@ class Watching:
         self.commands: Final[dict[str, Command]] = {"watch": self.start, "watched": self.end}
 
     async def start(self, arguments: Arguments) -> Answer:
-        """Command ``watch``: begin to measure."""
+        """Carry out ``watch``: begin to measure."""
         if self._watch is not None:
             raise CommandError("turns are being watched already")
         self._watch = TurnWatch()
@@ -138,7 +146,7 @@ class Watching:
         return {"ok": True}
 
     async def end(self, arguments: Arguments) -> Answer:
-        """Command ``watched``: stop, and tell what was measured."""
+        """Carry out ``watched``: stop, and return the measurements."""
         watch, self._watch = self._watch, None
         if watch is None:
             raise CommandError("no turns are being watched")

@@ -1,4 +1,4 @@
-"""A UDP socket without any protocol."""
+"""A pipe over a UDP socket, without a protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SO_RCVBUFFORCE: Final = 33
 
 
 class UdpPipe:
-    """One non-blocking UDP socket: what a system call for each message costs in Python."""
+    """A non-blocking UDP socket, with one system call for each message."""
 
     def __init__(self, src: str, dst: str) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -46,14 +46,14 @@ class UdpPipe:
                 return
 
     def receive(self) -> bytes | None:
-        """Receive a datagram."""
+        """Receive a datagram, None if none comes in time."""
         message = self.receive_now()
         if message is None and self._readable.poll(WAIT * 1000):
             message = self.receive_now()
         return message
 
     def receive_now(self) -> bytes | None:
-        """Receive a datagram without waiting."""
+        """Receive a datagram without waiting, None if there is none."""
         try:
             return self._socket.recv(_DATAGRAM)
         except (BlockingIOError, ConnectionRefusedError):

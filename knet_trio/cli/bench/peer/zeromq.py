@@ -1,4 +1,4 @@
-"""ZeroMQ, by pyzmq."""
+"""A pipe over ZeroMQ, with pyzmq."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ class ZmqPipe:
         self._push.connect(f"tcp://{dst}")
 
     def send(self, message: bytes) -> None:
-        """Hand a message to ZeroMQ's thread."""
+        """Pass a message to ZeroMQ's thread."""
         self._push.send(message)
 
     def receive(self) -> bytes | None:
-        """Take a message from ZeroMQ's thread."""
+        """Return a message from ZeroMQ's thread, None if none comes in time."""
         try:
             return self._pull.recv()
         except zmq.Again:
             return None
 
     def receive_now(self) -> bytes | None:
-        """Take a message without waiting."""
+        """Return a message without waiting, None if there is none."""
         try:
             return self._pull.recv(zmq.NOBLOCK)
         except zmq.Again:
             return None
 
     def close(self) -> None:
-        """Close both sockets, and what was not sent is gone."""
+        """Close both sockets, and drop messages that were not sent."""
         self._context.destroy(linger=0)

@@ -1,4 +1,4 @@
-"""Requests by ZeroMQ: a REQ and a REP socket over TCP, in blocking loops."""
+"""Requests over ZeroMQ: a REQ and a REP socket over TCP, in blocking loops."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from knet_trio.cli.bench.peer.payload import payload
 from knet_trio.cli.bench.peer.plain import open_plain_peer
 from knet_trio.cli.bench.peer.zeromq import ZmqPipe
 
-# Milliseconds for a single answer.
+# Milliseconds to wait for an answer.
 _PATIENCE = 5000
 
 
 @asynccontextmanager
 async def open_zmq_peer() -> AsyncGenerator[dict[str, Command]]:
-    """The commands of ZeroMQ's peer: those of a pipe, and requests."""
+    """Open a peer with ZeroMQ, and yield its commands: those of a pipe, and requests."""
     async with open_plain_peer(ZmqPipe) as commands, trio.open_nursery() as nursery:
 
         async def answer(arguments: Arguments) -> Answer:
-            """Command ``answer``: answer requests by what they ask."""
+            """Carry out ``answer``: answer each request with its own data."""
             socket = _open(zmq.REP)
             socket.bind(f"tcp://{arguments.text('at')}")
             nursery.start_soon(_answer_in_thread, socket)
@@ -48,7 +48,7 @@ def _open(kind: int) -> zmq.Socket[bytes]:
 
 
 async def _answer_in_thread(socket: zmq.Socket[bytes]) -> None:
-    # When the peer ends, nobody waits for what the loop still does.
+    # When the peer ends, it does not wait for the loop.
     await trio.to_thread.run_sync(_answer_all, socket, abandon_on_cancel=True)
 
 
@@ -58,7 +58,7 @@ def _answer_all(socket: zmq.Socket[bytes]) -> None:
 
 
 async def _ask(arguments: Arguments) -> Answer:
-    """Command ``ask``: ask one request after the other for ``seconds``."""
+    """Carry out ``ask``: send one request after the other for ``seconds``."""
     return await trio.to_thread.run_sync(_ask_on, arguments)
 
 
