@@ -470,7 +470,7 @@ async def test_a_stream_that_breaks_is_told() -> None:
             source, sink = peers
             # Nobody takes requests there.
             await sink.call("hear", handle=2)
-            with pytest.raises(PeerError, match="ask: a request failed: host 2 "):
+            with pytest.raises(PeerError, match="ask: a request failed: refused by host 2"):
                 await source.call("ask", handle=1, to=2)
 
 
