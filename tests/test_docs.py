@@ -51,7 +51,7 @@ def test_the_first_program_has_15_lines_and_prints_what_the_readme_says() -> Non
 
 
 def test_the_readme_names_what_there_is() -> None:
-    named = re.findall(r"^\| `([^`]+)`", (ROOT / "README.md").read_text(), re.MULTILINE)
+    named = re.findall(r"^\| \[`([^`]+)`\]", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(named) > 5
     for name in named:
         assert (ROOT / name).exists(), name

@@ -100,7 +100,9 @@ def refuse_host(handle: HandleState, host_id: int, source: Address, packets: int
     # The host at the destination of a link may be another than the program expects.
     concerned = handle.by_address.get(source)
     expected: object
-    if concerned is not None:
+    if host_id == handle.context.host_id:
+        expected = "that is this host: two hosts have the same id, so give each its own"
+    elif concerned is not None:
         expected = f"that should be host {concerned.host_id}"
     else:
         expected = _HostsThere(handle, host_id)

@@ -92,3 +92,5 @@ def keygen(file: str, size: int, only_show: bool, salt: str | None, as_json: boo
         click.echo(f"{file} has a new key of {size} bytes")
     click.echo(f"salt        {said['salt']}")
     click.echo(f"fingerprint {said['fingerprint']}")
+    if only_show and salt is None:
+        click.echo(f"on other hosts: knet-trio keygen --fingerprint --salt {said['salt']} FILE")

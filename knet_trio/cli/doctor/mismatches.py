@@ -26,7 +26,10 @@ _CRYPTO: Final = {
     "key": (
         FindingCode.KEY_MISMATCH,
         "no key of this host opens what comes from {source}",
-        "compare the keys of both hosts (knet-trio keygen --fingerprint FILE), and copy one over",
+        (
+            "compare the keys of both hosts (knet-trio keygen --fingerprint FILE, with --salt and the"
+            " same salt on both), and copy one over"
+        ),
     ),
     "cipher": (
         FindingCode.CIPHER_MISMATCH,
