@@ -1,4 +1,4 @@
-"""``knet-trio keygen``: a new key, and fingerprints to compare keys by."""
+"""``knet-trio keygen``: makes a key, and prints fingerprints to compare keys."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ SALT_SIZE: Final = 4
     type=click.IntRange(128, 4096),
     default=DEFAULT_SIZE,
     show_default=True,
-    help="How many bytes the key has.",
+    help="The size of the key in bytes.",
 )
 @click.option(
     "--fingerprint",
     "only_show",
     is_flag=True,
-    help="Make no key: print the fingerprint of the one in FILE.",
+    help="Print the fingerprint of the key in FILE, and make no key.",
 )
 @click.option(
     "--salt",
     metavar="HEX",
-    help="The salt of the fingerprint, as the other side reads it out.  [default: a new one]",
+    help="The salt of the fingerprint, as read out by the other side.  [default: a new one]",
 )
 @click.option(
     "--json",
@@ -51,20 +51,20 @@ SALT_SIZE: Final = 4
 def keygen(file: str, size: int, only_show: bool, salt: str | None, as_json: bool) -> None:
     """Make a key, and print a fingerprint of it.
 
-    The key goes into FILE, which must not be there yet and which only its owner may read (mode
-    0400). Copy it to every host in a way that nobody can listen to, such as scp. Its bytes are
-    random, so it fits every model of crypto, aead too.
+    The key is written to FILE, which must not exist yet and which only its owner may read (mode
+    0400). Copy it to every host over an encrypted connection, for instance with scp. The key is
+    random and fits every crypto model, including aead.
 
-    The fingerprint tells two people whether they have the same key without telling the key: one
-    reads out salt and fingerprint, over the phone, the other gives the salt by --salt, and both
-    have the same fingerprint. With another salt it is another one.
+    With fingerprints two people can compare their keys without revealing them: one reads out salt
+    and fingerprint, by phone, the other gives the salt with --salt and compares the fingerprint.
+    The fingerprint depends on the salt.
 
     \b
     Example:
       $ knet-trio keygen lab.key
       $ knet-trio keygen --fingerprint --salt 1f09c3d2 lab.key      (on the other host)
 
-    Exit status: 0 if it is done, 1 if the file cannot be written or read, 2 for wrong arguments.
+    Exit status: 0 on success, 1 if the file cannot be written or read, 2 for wrong arguments.
     """  # noqa: D301  # click wants the character
     try:
         salt_bytes = os.urandom(SALT_SIZE) if salt is None else parse_salt(salt)

@@ -1,4 +1,4 @@
-"""Keys that are pressed at a terminal, one by one."""
+"""Reading of single keys from a terminal."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _LONGEST: Final = max(map(len, _SEQUENCES))
 
 
 def parse_keys(text: str) -> Iterator[str]:
-    """Yield the names of the keys in what a terminal sent; characters are their own names.
+    """Yield the names of the keys in the input of a terminal; a character is its own name.
 
-    Sequences of keys without a name are left out.
+    Sequences of unknown keys are skipped.
     """
     while text:
         for size in range(min(_LONGEST, len(text)), 0, -1):
@@ -52,7 +52,7 @@ def parse_keys(text: str) -> Iterator[str]:
 
 
 def _after_sequence(text: str) -> str:
-    """Return what follows a sequence that has no name here."""
+    """Return the text after the sequence of an unknown key."""
     for number, character in enumerate(text[2:], start=2):
         if character.isalpha() or character == "~":
             return text[number + 1 :]
@@ -61,10 +61,10 @@ def _after_sequence(text: str) -> str:
 
 @contextmanager
 def raw_keys(descriptor: int) -> Generator[None]:
-    """Have a terminal hand over each key at once and show none, while the block runs.
+    """Make a terminal pass on each key at once, without echo, while the block runs.
 
-    Ctrl-C and Ctrl-Z work as ever. Ctrl-S is a key: it would stop the output, and with it, in the
-    middle of a write, the program.
+    Ctrl-C and Ctrl-Z still work. Ctrl-S is a key, since otherwise it would stop the output, and
+    block the program in a write.
     """
     before = termios.tcgetattr(descriptor)
     try:
@@ -78,9 +78,9 @@ def raw_keys(descriptor: int) -> Generator[None]:
 
 
 async def read_keys(descriptor: int) -> AsyncGenerator[str]:
-    """Yield the keys that are pressed, until the terminal is gone."""
+    """Yield the keys that are pressed, until the terminal is closed."""
     while True:
-        # Not by a mode of the descriptor: it is shared with the output, and with the shell.
+        # No non-blocking mode: the descriptor shares it with the output and the shell.
         await trio.lowlevel.wait_readable(descriptor)
         try:
             pressed = os.read(descriptor, 1024)

@@ -1,4 +1,4 @@
-"""``knet-trio rekey``: a new key for all hosts of a cluster, asked for at one of them."""
+"""``knet-trio rekey``: changes the key of all hosts of a cluster, from one of them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from knet_trio.rekeying import HostOutcome, Phase, RekeyedHost, RekeyReport
     metavar="HOST",
     multiple=True,
     help="Leave out a host, by name or id: one that is gone for good, or whose key is changed by"
-    " hand. It is told nothing. May be repeated.",
+    " hand. It receives no requests. May be repeated.",
 )
 @click.option(
     "--drop",
     is_flag=True,
-    help="Begin none: have all hosts forget a new key that none of them uses yet.",
+    help="Make all hosts drop a new key that none of them uses yet, and begin no change.",
 )
 @click.option(
     "--model",
     metavar="NAME",
-    help="Change the model too: aead, where all hosts run knet_trio; openssl, nss or gcrypt.",
+    help="Change the model too: aead, if all hosts run knet_trio; openssl, nss or gcrypt.",
 )
 @click.option(
     "--cipher",
@@ -56,18 +56,18 @@ def rekey(
 ) -> None:
     """Give all hosts of a cluster a new key, while messages flow.
 
-    Each host first accepts the new key beside the old one (set), then writes it into its key file
-    and seals with it (use), then forgets the old one (clear). A phase begins when every host of the
-    cluster file has confirmed the one before. The key goes to the hosts encrypted with the old one.
+    Each host first accepts the new key beside the old one (set), then writes it to its key file and
+    seals with it (use), then drops the old one (clear). A phase begins when every host of the
+    cluster file has confirmed the phase before. The new key is sent encrypted with the old one.
 
-    If a host does not answer, it stops before the old key goes, and says which. The same command
-    goes on with it later, at any host. Hosts that run libknet do not answer: give them the key by
-    hand, and go on with --exclude.
+    If a host does not answer, the change stops before the old key is dropped, and the host is
+    named. The same command, at any host, goes on with the change later. Hosts that run libknet do
+    not answer: give them the key by hand, and go on with --exclude.
 
-    With --model, --cipher or --hash the new key is used with these. It stops before the old key
-    goes, until you have written them into the cluster file of every host, and then goes on. A new
-    key of model aead is not used before all hosts have answered each other under it; who has not
-    is said.
+    With --model, --cipher or --hash the new key is used with these. The change stops before the old
+    key is dropped: write the new names into the cluster file of every host, then run the command
+    again. A new key of model aead is used when all hosts have answered each other under it; hosts
+    without an answer are named.
 
     \b
     Example:
@@ -76,8 +76,9 @@ def rekey(
       $ knet-trio rekey --model aead           (then write model = "aead" into the files,)
       $ knet-trio rekey                        (and finish it)
 
-    Exit status: 0 if all hosts but the excluded ones have the new key alone, 1 if it has stopped, 2
-    if it cannot be done, as while another host does it, 3 if there is no running host to ask.
+    Exit status: 0 if all hosts except excluded ones only have the new key, 1 if the change has
+    stopped, 2 if it is not possible, for instance while another host does it, 3 if no running host
+    is found.
     """  # noqa: D301  # click wants the character
     names = {"model": model, "cipher": cipher, "hash": hash}
     given = {name: value for name, value in names.items() if value is not None}
@@ -88,7 +89,7 @@ def rekey(
         click.echo(dump(to_json(report)))
     if report is None:
         if not as_json:
-            click.echo("the new key is forgotten: all hosts have the old one alone")
+            click.echo("the new key is dropped: all hosts only have the old one")
         return
     if not as_json:
         for line in describe_report(report):
@@ -108,14 +109,14 @@ async def _ask(
     try:
         return from_json(RekeyReport, result)
     except MisfitError as error:
-        raise ControlProtocolError(f"the host answers something else: {error}") from None
+        raise ControlProtocolError(f"the host sent an invalid answer: {error}") from None
 
 
 def describe_report(report: RekeyReport) -> list[str]:
-    """Return what is said of a change of the key, for people."""
+    """Return the lines about a change of the key, for people."""
     lines = [_summarize(report)]
     if report.resumed:
-        lines.append(f"it goes on with what host {report.began_by} began")
+        lines.append(f"this goes on with the change that host {report.began_by} began")
     if report.new_names is not None:
         lines.append(f"the new key is used with {report.new_names.describe()}")
     lines.append("")
@@ -136,17 +137,17 @@ def _state(host: RekeyedHost) -> str:
 
 
 _STATES: Final = {
-    HostOutcome.DONE: "has the new key alone",
+    HostOutcome.DONE: "only has the new key",
     HostOutcome.AWAY: "AWAY",
     HostOutcome.BY_HAND: "BY HAND",
     HostOutcome.REFUSED: "REFUSED",
     HostOutcome.EXCLUDED: "excluded",
 }
 _WAITING: Final = {
-    None: "has the old key alone",
+    None: "only has the old key",
     Phase.SET: "accepts the new key beside the old one",
     Phase.USE: "uses the new key, and accepts the old one",
-    Phase.CLEAR: "has the new key alone",
+    Phase.CLEAR: "only has the new key",
 }
 
 
@@ -156,37 +157,37 @@ def _summarize(report: RekeyReport) -> str:
         excluded = len(report.hosts) - count
         others = f"; {excluded} excluded" if excluded else ""
         have = "host has" if count == 1 else "hosts have"
-        return f"the key is changed: {count} {have} the new one alone{others}"
+        return f"the key is changed: {count} {have} only the new one{others}"
     return (
-        "the key is not changed yet, as not every host has answered or done its part; no message is"
-        " lost meanwhile"
+        "the key is not changed yet, since not every host has answered or done its part; no message"
+        " is lost meanwhile"
     )
 
 
 def _advise(report: RekeyReport) -> str:
-    """Return what to do about a change that has stopped."""
+    """Return the advice for a change that has stopped."""
     stuck = [host for host in report.hosts if host.outcome in _STUCK]
     by_hand = [host.name for host in stuck if host.outcome is HostOutcome.BY_HAND]
     away = any(host.outcome is HostOutcome.AWAY for host in stuck)
-    when = "when they are there again" if away else "when that is put right"
+    when = "when they are back" if away else "when that is corrected"
     lines = [f"{when}: knet-trio rekey"]
     if by_hand and report.new_names is not None and is_aead(report.new_names.model):
         lines.insert(
             0,
-            f"by hand: have {', '.join(by_hand)} run knet_trio, with what takes part in this: a"
-            " host of libknet cannot have model aead, and is cut off without it",
+            f"by hand: run knet_trio with serve_rekeying on {', '.join(by_hand)}: a host with"
+            " libknet cannot use model aead, and would be cut off",
         )
     elif by_hand:
         lines.insert(
             0,
-            f"by hand: give {', '.join(by_hand)} the new key, which FILE.rekey beside the key file"
-            " FILE has in base64, under new; then leave them out",
+            f"by hand: give {', '.join(by_hand)} the new key, which is in FILE.rekey beside the key"
+            " file FILE, in base64 under new; then exclude them",
         )
     if stuck:
         left_out = " ".join(f"--exclude {quote(host.name)}" for host in stuck)
         lines.append(f"without them: knet-trio rekey {left_out}")
     if all(host.phase in (None, Phase.SET) for host in report.hosts):
-        lines.append("to take it back: knet-trio rekey --drop")
+        lines.append("to drop the new key: knet-trio rekey --drop")
     return "\n".join(lines)
 
 

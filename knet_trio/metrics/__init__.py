@@ -1,14 +1,14 @@
-"""What a handle counts, for Prometheus. It needs the extra ``metrics``.
+"""Metrics of a handle for Prometheus. Needs the extra ``metrics``.
 
-``serve_metrics`` answers scrapes out of a Trio program. ``HandleCollector`` is for programs that
-have a registry of their own. ``docs/metrics.md`` has every series. From the bottom up::
+``serve_metrics`` answers scrapes from a Trio program. ``HandleCollector`` is for programs that have
+their own registry. ``docs/metrics.md`` lists every series. From the bottom up::
 
-    series      the names, labels and meanings
-    families    what was measured as prometheus-client's objects
-    exposition  these as text, in either format
-    collector   measuring a handle
+    series      names, labels and meanings
+    families    metrics as objects of prometheus-client
+    exposition  these objects as text, in two formats
+    collector   measuring of a handle
     http        requests and answers of the server
-    server      serving
+    server      the server
 """
 
 from __future__ import annotations

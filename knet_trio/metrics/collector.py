@@ -1,4 +1,4 @@
-"""Measuring a handle, from wherever that is asked for."""
+"""Measuring of a handle, from Trio's thread or another one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from knet_trio.metrics.families import make_families
 
 
 class HandleCollector(Collector):
-    """What a registry of prometheus-client asks for the series of a handle.
+    """A collector of the series of a handle, for a registry of prometheus-client.
 
     ::
 
@@ -26,9 +26,13 @@ class HandleCollector(Collector):
             prometheus_client.REGISTRY.register(HandleCollector(handle))
             prometheus_client.start_http_server(9905)
 
-    Make it in the Trio program that the handle runs in. It may then be asked in any thread. In
-    Trio's it measures all links at once, some 0.1 ms each; from another one the handle's tasks get
-    their turns meanwhile. Once the Trio program has ended, there are no samples any more.
+    Create the collector in the Trio program of the handle. It may then be used in any thread. In
+    Trio's thread it measures all links without a pause, about 0.1 ms each; from another thread it
+    lets the tasks of the handle run meanwhile. After the Trio program has ended, it returns no
+    samples.
+
+    Args:
+        handle: The handle.
     """
 
     def __init__(self, handle: Handle) -> None:
@@ -37,11 +41,11 @@ class HandleCollector(Collector):
         self._thread = get_ident()
 
     def describe(self) -> Iterator[Metric]:
-        """Yield the families without samples, by which a registry finds names that are taken."""
+        """Yield the families without samples, so that a registry finds names used twice."""
         yield from make_families(None)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families with their samples as they are now."""
+        """Yield the families with their current samples."""
         yield from make_families(self._measure())
 
     def _measure(self) -> HandleMetrics | None:
@@ -58,7 +62,7 @@ class HandleCollector(Collector):
 
 
 async def measure(handle: Handle) -> HandleMetrics:
-    """Return what can be measured of a handle and its hosts; other tasks get turns meanwhile."""
+    """Return the metrics of a handle and its hosts, letting other tasks run meanwhile."""
     metrics = measure_handle(handle)
     async with aclosing(measure_hosts(handle)) as measured:
         hosts = [host async for host in measured]
@@ -66,7 +70,7 @@ async def measure(handle: Handle) -> HandleMetrics:
 
 
 async def measure_hosts(handle: Handle) -> AsyncGenerator[HostMetrics]:
-    """Yield what can be measured of each host; other tasks get turns meanwhile."""
+    """Yield the metrics of each host, letting other tasks run meanwhile."""
     async with aclosing(visit_hosts(handle)) as hosts:
         async for host in hosts:
             yield measure_host(handle, host)

@@ -1,4 +1,4 @@
-"""Families as text, in either format."""
+"""Metrics as text, in the classic format or in OpenMetrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from knet_trio.metrics.collector import measure_hosts
 from knet_trio.metrics.families import make_families
 from knet_trio.metrics.series import HOST_REACHABLE, SERIES
 
-# It has no types.
+# This function has no type annotations.
 _write_openmetrics: Final[Callable[[Collector], bytes]] = cast("Any", openmetrics).generate_latest
 
 
@@ -35,22 +35,30 @@ class _Measured(Collector):
 
 
 def make_classic_text(metrics: HandleMetrics) -> bytes:
-    """Return Prometheus' classic text."""
+    """Return metrics in the classic text format of Prometheus.
+
+    Args:
+        metrics: The metrics of a handle.
+    """
     return generate_latest(_Measured(metrics))
 
 
 def make_openmetrics_text(metrics: HandleMetrics) -> bytes:
-    """Return the text of OpenMetrics 1.0."""
+    """Return metrics in the text format of OpenMetrics 1.0.
+
+    Args:
+        metrics: The metrics of a handle.
+    """
     return _write_openmetrics(_Measured(metrics))
 
 
 class Format(NamedTuple):
-    """A format that a scraper can ask for.
+    """A format that a scraper can request.
 
     Attributes:
-        content_type: What the answer says of it.
-        write: Makes the text.
-        end: What is at the end of each text.
+        content_type: The Content-Type of the answer.
+        write: Returns the text.
+        end: The end of each text.
     """
 
     content_type: str
@@ -65,20 +73,21 @@ OPENMETRICS: Final = Format(
 
 
 async def write_in_turns(chosen: Format, handle: Handle) -> list[bytes]:
-    """Measure a handle, and return the text in pieces; other tasks get their turns meanwhile.
+    """Measure a handle and return the text in pieces, letting other tasks run meanwhile.
 
-    A thread would do worse: what makes the text is Python, and would have the interpreter to itself
-    for 5 ms whenever Trio's thread wants it. So it is made for a few links at a time. In the whole
-    text all samples of a series stand together, so each of these is cut at its series.
+    A thread would be worse: the text is made in Python, so the thread would hold the interpreter
+    lock for 5 ms whenever Trio's thread needs it. So the text is made for a few links at a time. In
+    the complete text all samples of a series are together, so each partial text is split at its
+    series.
     """
-    # Of each series, what stands over its samples, and pieces with samples.
+    # For each series, its head and the pieces with its samples.
     series = [[family] for family in _split(chosen, measure_handle(handle))]
     nothing = attrs.evolve(measure_handle(handle), drops={}, channel_queues={})
     async with aclosing(measure_hosts(handle)) as hosts:
         async for host in hosts:
-            # What was measured is not kept: to give back all of it would be a long turn as well.
+            # Metrics are not kept: freeing all of them at once would take too long as well.
             for part, is_first in _cut(host):
-                # The first part as well: measuring has taken some of the turn.
+                # Before the first part as well, since measuring has taken some time.
                 await trio.lowlevel.checkpoint()
                 families = _split(chosen, attrs.evolve(nothing, hosts=(part,)))
                 for one, pieces, family in zip(SERIES, series, families, strict=True):
@@ -95,22 +104,22 @@ def _split(chosen: Format, metrics: HandleMetrics) -> list[bytes]:
 
 
 def _cut(host: HostMetrics) -> Iterator[tuple[HostMetrics, bool]]:
-    """Yield a host in parts of a few links each, and whether a part is the first."""
+    """Yield parts of a host with a few links each, and True for the first part."""
     for start in range(0, max(len(host.links), 1), _LINKS_A_TURN):
         links = host.links[start : start + _LINKS_A_TURN]
         streams = () if start else host.streams
         yield attrs.evolve(host, links=links, streams=streams), not start
 
 
-# Line feeds in labels are written as two characters, so lines begin so nowhere else.
+# Line feeds in labels are escaped, so no other line begins like this.
 _BEGINNING: Final = re.compile(rb"^(?=# HELP )", re.MULTILINE)
 _HEAD: Final = re.compile(rb"\A(?:#.*\n)+")
 _LINKS_A_TURN: Final = 2
-"""How many links are written before other tasks get their turns: a link takes some 0.3 ms."""
+"""Links written before other tasks may run: one link takes about 0.3 ms."""
 
 
 def choose_format(accept: str) -> Format:
-    """Return the format that a header ``Accept`` asks for: OpenMetrics only where it is named."""
+    """Return the format for a header ``Accept``: OpenMetrics only if the header names it."""
     for item in accept.split(","):
         media_type, *parameters = (part.strip().lower() for part in item.split(";"))
         if media_type == "application/openmetrics-text" and not any(map(_is_zero, parameters)):
@@ -119,6 +128,6 @@ def choose_format(accept: str) -> Format:
 
 
 def _is_zero(parameter: str) -> bool:
-    """Return whether a parameter says that the type is not wanted at all."""
+    """Return whether a parameter excludes the media type (``q=0``)."""
     name, _, value = parameter.partition("=")
     return name.strip() == "q" and not value.strip().strip("0.")

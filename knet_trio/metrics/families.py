@@ -1,4 +1,4 @@
-"""What was measured of a handle, as prometheus-client's objects."""
+"""The metrics of a handle as objects of prometheus-client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def make_families(metrics: HandleMetrics | None) -> list[Metric]:
     """Return one family for each of ``SERIES``, with its samples.
 
     Args:
-        metrics: What was measured, None for families without samples.
+        metrics: The metrics of a handle, None for families without samples.
     """
     families = _Families()
     if metrics is not None:
@@ -79,7 +79,7 @@ class _Families:
 
     def add(self, metrics: HandleMetrics) -> None:
         """Add the samples of a handle."""
-        # As text, and once: there may be thousands of links.
+        # Converted to text only once, since there may be thousands of links.
         bounds = [*map(repr, metrics.latency_bounds), "+Inf"]
         for host in metrics.hosts:
             self._add_host(host, bounds)

@@ -1,4 +1,4 @@
-"""The requests that the server understands, and its answers, by h11. No sockets are in here."""
+"""The requests and answers of the server, with h11 and without sockets."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Final, NamedTuple
 import h11
 
 MAX_HEAD: Final = 8192
-"""Bytes of a request line and headers at most."""
+"""The longest request line and headers, in bytes."""
 
 PATH: Final = "/metrics"
 
-# Bytes that are sent at once.
+# The size of the portions of an answer, in bytes.
 _PORTION: Final = 32768
 
 
 class ScrapeRequest(NamedTuple):
-    """A request that is answered with metrics: what its headers ``Accept`` say."""
+    """A request for metrics, with the value of its headers ``Accept``."""
 
     accept: str
 
 
 class ScrapeRefusedError(Exception):
-    """A request is answered with an error.
+    """A request that is answered with an error.
 
     Attributes:
-        status: Its status code.
-        message: Why, in words.
+        status: The status code.
+        message: What is wrong, a text for people.
     """
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
@@ -38,7 +38,7 @@ class ScrapeRefusedError(Exception):
 
 
 class ScrapeExchange:
-    """One request of a client, and the answer to it."""
+    """A request of a client and its answer."""
 
     def __init__(self) -> None:
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
@@ -48,17 +48,17 @@ class ScrapeExchange:
         """Take bytes that the client sent, at least one.
 
         Returns:
-            The request, once its line and headers are there.
+            The request, None while its line and headers are incomplete.
 
         Raises:
-            ScrapeRefusedError: It asks for something else, or is none.
+            ScrapeRefusedError: The bytes are not a request for metrics.
         """
         try:
             self._connection.receive_data(data)
             event = self._connection.next_event()
         except h11.RemoteProtocolError as error:
             status = HTTPStatus(error.error_status_hint)
-            raise ScrapeRefusedError(status, "this is not a request of HTTP/1.1") from None
+            raise ScrapeRefusedError(status, "this is not an HTTP/1.1 request") from None
         if not isinstance(event, h11.Request):
             return None
         self._wants_body = event.method != b"HEAD"
@@ -67,7 +67,7 @@ class ScrapeExchange:
     def answer(
         self, status: HTTPStatus, content_type: str, body: Sequence[bytes]
     ) -> Iterator[bytes]:
-        """Yield a whole answer in portions, after which the connection is closed."""
+        """Yield a complete answer in portions; the connection has to be closed after it."""
         headers = [
             ("Content-Type", content_type),
             ("Content-Length", str(sum(map(len, body)))),
@@ -87,34 +87,32 @@ class ScrapeExchange:
         yield connection.send(h11.EndOfMessage()) or b""
 
     def refuse(self, refusal: ScrapeRefusedError) -> Iterator[bytes]:
-        """Yield the whole answer to a request that is refused."""
+        """Yield the complete answer to a refused request."""
         body = f"{refusal.message}\n".encode()
         return self.answer(refusal.status, "text/plain; charset=utf-8", [body])
 
 
 def _check(request: h11.Request) -> ScrapeRequest:
-    """Return what a request asks for; raise ScrapeRefusedError if it is not the metrics."""
+    """Return the request; raise ScrapeRefusedError if it is not for the metrics."""
     if not request.http_version.startswith(b"1."):
-        raise ScrapeRefusedError(
-            HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.0 and HTTP/1.1 are spoken here"
-        )
+        raise ScrapeRefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "use HTTP/1.0 or HTTP/1.1")
     if _path(request.target.decode("latin-1")) != PATH:
-        raise ScrapeRefusedError(HTTPStatus.NOT_FOUND, f"there is nothing here but {PATH}")
+        raise ScrapeRefusedError(HTTPStatus.NOT_FOUND, f"there is no such page: use {PATH}")
     if request.method not in (b"GET", b"HEAD"):
-        raise ScrapeRefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are answered")
+        raise ScrapeRefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD")
     accepts = [value.decode("latin-1") for name, value in request.headers if name == b"accept"]
     return ScrapeRequest(",".join(accepts))
 
 
 def _path(target: str) -> str:
-    """Return the path in what is asked for, which a proxy may be given with the host before it."""
+    """Return the path in a request target, which has a host before it if sent through a proxy."""
     if target.startswith("http://"):
         target = f"/{target.removeprefix('http://').partition('/')[2]}"
     return target.partition("?")[0]
 
 
 def _gather(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the bytes of many small pieces as fewer that are worth a call each."""
+    """Join many small pieces into fewer large ones."""
     portion = bytearray()
     for piece in pieces:
         portion += piece

@@ -1,4 +1,4 @@
-"""The series: their names, labels and meanings. ``docs/metrics.md`` shows the same table."""
+"""The series with their names, labels and meanings. ``docs/metrics.md`` has the same table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS: Final = ("data", "ping", "pong", "pmtu")
 """The kinds of packets."""
 
 OUTCOMES: Final = ("arrived", "lost", "late")
-"""What becomes of a packet of streams: what was taken for lost is sent again, and may come late."""
+"""The outcomes of a packet of streams. A lost one is retransmitted, and may still arrive late."""
 
 DIRECTIONS: Final = ("tx", "rx")
 
@@ -28,17 +28,17 @@ REASONS: Final[Mapping[LinkCause, str]] = {
     LinkCause.DISCONNECTED: "down",
     LinkCause.DISABLED: "down",
 }
-"""What a link changes to, by the reason. One that was removed has no series any more."""
+"""The state that a link changes to, by reason. A link that was removed has no series."""
 
 
 class Series(NamedTuple):
-    """One series, or rather one for each combination of its labels.
+    """A metric, with one series for each combination of its labels.
 
     Attributes:
-        name: Its name, as queries have it.
-        kind: What Prometheus calls its type.
-        labels: The names of its labels.
-        meaning: What it says, as a scraper is told.
+        name: The name, as used in queries.
+        kind: The type of the metric in Prometheus.
+        labels: The names of the labels.
+        meaning: The help text for the scraper.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Series(NamedTuple):
 
 LINK_UP: Final = Series("knet_link_up", "gauge", LINK_LABELS, "1 if the link is up, 0 if not.")
 LINK_ENABLED: Final = Series(
-    "knet_link_enabled", "gauge", LINK_LABELS, "1 if the link is in use, 0 if it was disabled."
+    "knet_link_enabled", "gauge", LINK_LABELS, "1 if the link may be used, 0 if it was disabled."
 )
 LINK_MTU: Final = Series(
     "knet_link_mtu_bytes",
     "gauge",
     LINK_LABELS,
-    "The user bytes that one packet of the link carries, 0 if its path carries none.",
+    "The bytes of a message that fit in one packet of the link, 0 if its path carries none.",
 )
 LINK_RTT: Final = Series(
     "knet_link_rtt_seconds",
@@ -67,25 +67,25 @@ LINK_LOSS: Final = Series(
     "knet_link_loss_ratio",
     "gauge",
     LINK_LABELS,
-    "The share of the last 100 pings that was lost, 0 to 1; absent before there was a ping.",
+    "The share of the last 100 pings that were lost, 0 to 1; absent before the first ping.",
 )
 LINK_TRANSITIONS: Final = Series(
     "knet_link_transitions_total",
     "counter",
     (*LINK_LABELS, "to", "reason"),
-    "How often the link went up or down, by what it went to and the kind of reason.",
+    "The number of times the link went up or down, by its new state and the kind of reason.",
 )
 LINK_PACKETS: Final = Series(
     "knet_link_packets_total",
     "counter",
     (*LINK_LABELS, "direction", "kind"),
-    "Packets sent and received over the link, with those that the system refused to send.",
+    "Packets sent and received over the link, including those that the system refused to send.",
 )
 LINK_BYTES: Final = Series(
     "knet_link_bytes_total",
     "counter",
     (*LINK_LABELS, "direction", "kind"),
-    "Bytes of these packets: sent with their envelopes, received without, neither with UDP or IP.",
+    "Bytes of these packets: sent with envelopes, received without, both without UDP and IP.",
 )
 HOST_REACHABLE: Final = Series(
     "knet_host_reachable", "gauge", HOST_LABELS, "1 if a link to the host can carry data, 0 if not."
@@ -104,7 +104,7 @@ CHANNEL_QUEUE: Final = Series(
     "knet_channel_queue",
     "gauge",
     ("channel",),
-    "Messages that have arrived on an open channel and wait until the program takes them.",
+    "Messages received on an open channel that wait for the program to take them.",
 )
 
 STREAM_OPEN: Final = Series(
@@ -117,19 +117,19 @@ STREAM_RTT: Final = Series(
     "knet_stream_rtt_seconds",
     "gauge",
     STREAM_LABELS,
-    "The smoothed round trip of streams with the host; absent before there was one.",
+    "The smoothed round trip of streams with the host, in seconds; absent before the first.",
 )
 STREAM_WINDOW: Final = Series(
     "knet_stream_window_bytes",
     "gauge",
     STREAM_LABELS,
-    "The congestion window: how many bytes of streams to the host may be on their way.",
+    "The congestion window: the most bytes of streams to the host that may be in flight.",
 )
 STREAM_PACKETS: Final = Series(
     "knet_stream_packets_total",
     "counter",
     (*STREAM_LABELS, "outcome"),
-    "Packets of streams to the host, by what became of them.",
+    "Packets of streams to the host, by outcome.",
 )
 
 SERIES: Final = (
@@ -150,4 +150,4 @@ SERIES: Final = (
     STREAM_WINDOW,
     STREAM_PACKETS,
 )
-"""All of them, in the order in which they are told."""
+"""All series, in the order of the exposition."""

@@ -1,9 +1,9 @@
-"""A small server for scrapes.
+"""A small HTTP server for scrapes.
 
-It answers GET /metrics, one request a connection. Nobody is trusted: a request has a bounded size,
-it and its answer have to be through in bounded time, and when too many are connected the one that
-came first makes room, those first that have not asked for anything yet. One answer is made at a
-time, for a few links in a turn, so that thousands of them do not hold up the handle's heartbeats.
+The server answers GET /metrics, one request per connection. Clients are not trusted: the size of a
+request, its time and that of the answer are bounded. If too many clients are connected, the oldest
+one is disconnected, those without a request first. Answers are made one at a time, a few links
+between two checkpoints, so that thousands of links do not delay the handle's heartbeats.
 """
 
 from __future__ import annotations
@@ -21,42 +21,43 @@ from knet_trio.metrics.exposition import choose_format, write_in_turns
 from knet_trio.metrics.http import ScrapeExchange, ScrapeRefusedError, ScrapeRequest
 
 MAX_CLIENTS: Final = 16
-"""How many clients are connected at once."""
+"""The most clients connected at once."""
 REQUEST_TIME: Final = 5.0
-"""Seconds in which a request has to have come."""
+"""Seconds in which a request has to arrive."""
 ANSWER_TIME: Final = 30.0
-"""Seconds in which an answer has to be made and read."""
+"""Seconds in which an answer has to be made, and in which it has to be sent."""
 
 _BACKLOG: Final = 16
 _READ_SIZE: Final = 4096
-# What a client sends beyond its request is read for a moment, or closing would be taken for an
-# error that makes it lose the answer.
+# Bytes after a request are read for a moment. Otherwise closing would reset the connection, and the
+# client would lose the answer.
 _DRAIN_TIME: Final = 1.0
 _DRAIN_BYTES: Final = 65536
 
 
 @asynccontextmanager
 async def serve_metrics(handle: Handle, listen: AddressLike) -> AsyncGenerator[Address]:
-    """Serve the metrics of ``handle`` over HTTP while the block runs, at the path ``/metrics``.
+    """Serve the metrics of ``handle`` over HTTP at the path ``/metrics``, while the block runs.
 
     ::
 
         async with open_handle(1) as handle, serve_metrics(handle, "127.0.0.1:9905"):
             ...
 
-    They are in Prometheus' classic text, or in OpenMetrics where a request's ``Accept`` names that.
-    Whoever reaches the address may read them: there is neither encryption nor authentication.
+    The format is Prometheus' classic text, or OpenMetrics if the ``Accept`` header names it. There
+    is neither encryption nor authentication: anybody who can reach the address can read the
+    metrics.
 
     Args:
         handle: The handle, which should outlive the block.
-        listen: The address and port to listen at; port 0 takes one that is free.
+        listen: The address and port to listen at; port 0 takes a free one.
 
     Yields:
-        The address and port that it listens at.
+        The address and port that the server listens at.
 
     Raises:
-        InvalidArgumentError: ``listen`` is no address.
-        TransportError: The system refuses it, for instance because the port is in use.
+        InvalidArgumentError: ``listen`` is not an address.
+        TransportError: The system refuses the address, for instance because the port is in use.
     """
     address = to_address(listen)
     await trio.lowlevel.checkpoint()
@@ -90,14 +91,14 @@ class _MetricsServer:
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
-        # Whoever is connected, and of these who has not sent a request yet, by what ends them; in
-        # the order in which they came.
+        # All clients, and those that have not sent a request yet, by the scopes that end them, in
+        # the order of their connections.
         self._clients: dict[trio.CancelScope, None] = {}
         self._silent: dict[trio.CancelScope, None] = {}
         self._making = trio.Lock()
 
     async def serve(self, listener: trio.SocketListener) -> None:
-        """Let clients in, until cancelled."""
+        """Accept clients until cancelled."""
         await trio.serve_listeners(self._let_in, [listener])
 
     async def _let_in(self, stream: trio.SocketStream) -> None:
@@ -110,7 +111,7 @@ class _MetricsServer:
             try:
                 await self._converse(stream, scope)
             except trio.BrokenResourceError:
-                # It has gone, and nothing is to be done for it.
+                # The client has closed the connection.
                 await trio.lowlevel.checkpoint()
             finally:
                 self._forget(scope)
@@ -129,7 +130,7 @@ class _MetricsServer:
             self._silent.pop(scope, None)
         except trio.TooSlowError:
             refusal = ScrapeRefusedError(
-                HTTPStatus.REQUEST_TIMEOUT, f"no request came within {REQUEST_TIME:g} seconds"
+                HTTPStatus.REQUEST_TIMEOUT, f"no request arrived within {REQUEST_TIME:g} seconds"
             )
             await send_answer(stream, exchange.refuse(refusal))
         except ScrapeRefusedError as refusal:
@@ -148,10 +149,10 @@ class _MetricsServer:
 async def _receive_request(
     stream: trio.SocketStream, exchange: ScrapeExchange
 ) -> ScrapeRequest | None:
-    """Return the request, None if the client hangs up before.
+    """Wait for the request and return it, None if the client hangs up before.
 
     Raises:
-        ScrapeRefusedError: It asks for something else, or is none.
+        ScrapeRefusedError: The bytes are not a request for metrics.
     """
     while received := await stream.receive_some(_READ_SIZE):
         request = exchange.feed(bytes(received))
@@ -161,7 +162,7 @@ async def _receive_request(
 
 
 async def send_answer(stream: trio.SocketStream, answer: Iterable[bytes]) -> None:
-    """Send a whole answer, and close the connection in such a way that it can be read."""
+    """Send a complete answer, and wait until the client has read it before closing."""
     with trio.move_on_after(ANSWER_TIME):
         for portion in answer:
             await stream.send_all(portion)

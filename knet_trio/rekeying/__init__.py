@@ -1,20 +1,20 @@
-"""A new key for all hosts of a cluster, while messages flow and none is lost.
+"""Changing the key of a cluster on all hosts, without losing messages.
 
-``serve_rekeying`` is where to begin: every host runs it, and any of them begins a change. From the
-bottom up::
+Begin with ``serve_rekeying``: every host runs it, and any host can begin a change. From the bottom
+up::
 
-    errors        why the key cannot be changed
-    _phases       set, use and clear, and how far a host is
-    records       what is said of a change
-    _messages     what hosts ask each other
+    errors        errors
+    _phases       the phases set, use and clear, and the level of a host
+    records       the report of a change
+    _messages     the requests between hosts
     _host_keys    the keys of this host, in files and slots
-    _wanted       what a change leads to
-    _progress     what is known of the hosts meanwhile
-    _participant  what this host does when it is asked
-    _coordinator  what the host does that changes the key of all
-    _service      both of them, on a handle
+    _wanted       the wanted key, cipher, hash and model
+    _progress     the progress of each host during a change
+    _participant  the side that answers requests
+    _coordinator  the side that changes the key of all hosts
+    _service      both sides, on a handle
 
-``docs/cluster-file.md`` says how it is used.
+``docs/cluster-file.md`` describes the use.
 """
 
 from __future__ import annotations

@@ -1,20 +1,20 @@
-"""Changing the key of all hosts, from one of them.
+"""The coordinator: the host that changes the key of all hosts.
 
 ::
 
-    status        who answers?
-    claim         in the order of the ids, so of two that do this at the same time one wins
-    (tell)        the keys of a change that has begun, if this host does not have them
-    set           every host that answers; the next phases only if all hosts have answered
-    (confirmed)   with model aead: all have answered each other under the new key
+    status        find the hosts that answer
+    claim         in the order of the ids, so that only one of two coordinators gets all hosts
+    (tell)        fetch the keys of a change that has begun, if this host does not have them
+    set           on every host that answers; the next phases only if all hosts have answered
+    (confirmed)   with model aead: wait until all have answered each other under the new key
     use
-    (check_file)  if more than the key changes: all cluster files say so
-    (a pause)     what was sealed with the old key arrives
+    (check_file)  if more than the key changes: check that all cluster files have the new names
+    (a pause)     packets sealed with the old key arrive
     clear
     release
 
-Whatever fails or is killed meanwhile, each host has both keys, or a key that all others open. So
-who does this again goes on where it stopped.
+Whatever fails or is killed meanwhile, each host has both keys, or a key that all others accept. So
+another call, at any host, goes on where this one stopped.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ from knet_trio.rekeying.errors import RekeyBusyError, RekeyError
 from knet_trio.rekeying.records import HostOutcome, RekeyedHost, RekeyReport
 
 PAUSE: Final = 1.0
-"""Seconds between the phases use and clear, in which packets arrive that were sealed with the old
-key and are still on their way."""
+"""Seconds between the phases use and clear, in which packets sealed with the old key that are still
+in flight arrive."""
 _LOOK: Final = 0.1
-"""Seconds from one look at who has answered to the next."""
+"""Seconds between two checks of which hosts have answered."""
 _TAKE_OVERS: Final = 3
 _SALT_SIZE: Final = 4
-# Seconds to tell the others that it is over.
+# Seconds to release the other hosts at the end.
 _FAREWELL: Final = 1.0
 
 
 class Coordinator:
-    """One call of ``rekey``.
+    """A call of ``rekey`` or ``drop``.
 
     Args:
-        host_id: This host.
-        participant: What this host does itself.
-        ask: Asks hosts.
+        host_id: The id of this host.
+        participant: The participant of this host.
+        ask: Sends a request to a host.
         hosts: All hosts of the cluster file.
-        exclude: The ids of those that are left out.
-        wanted: Cipher, hash and model after the change, as far as they are to change.
+        exclude: The ids of excluded hosts.
+        wanted: The new cipher, hash and model, as far as they are to change.
         patience: Seconds in which hosts have to answer each other under the new key.
     """
 
@@ -87,7 +87,7 @@ class Coordinator:
         self._wanted = dict(wanted)
         self._patience = patience
         self._run = secrets.token_hex(16)
-        # Calls of other hosts that are over, or whose hosts are gone.
+        # Calls of other hosts that have ended, or whose hosts are gone.
         self._ended: set[str] = set()
         excluded = set(exclude)
         self._excluded = [host for host in hosts if host.host_id in excluded]
@@ -101,9 +101,9 @@ class Coordinator:
         """Change the key, or go on with a change that has begun.
 
         Raises:
-            RekeyBusyError: Another host does it.
-            RekeyError: It cannot be done.
-            InvalidArgumentError: There is no such cipher, hash or model.
+            RekeyBusyError: Another host is changing the key.
+            RekeyError: The key cannot be changed.
+            InvalidArgumentError: The cipher, hash or model does not exist.
         """
         async with self._claiming() as answers:
             change = await self._find_change(answers)
@@ -123,29 +123,30 @@ class Coordinator:
             return self._report(change, resumed=resumed)
 
     async def drop(self) -> None:
-        """Have all hosts forget a new key that none uses yet.
+        """Make all hosts drop a new key that none uses yet.
 
         Raises:
-            RekeyBusyError: Another host changes the key.
-            RekeyError: None has begun, a host uses it already, or does not do it.
+            RekeyBusyError: Another host is changing the key.
+            RekeyError: No change has begun, or a host uses the new key already, does not answer or
+                refuses.
         """
         async with self._claiming() as answers:
             change = await self._find_change(answers)
             if change is None:
-                raise RekeyError("no change of the key is under way")
+                raise RekeyError("no change of the key is in progress")
             self._note_levels(answers, change)
             self._check_unused()
             await self._ask_all(RekeyAction.DROP, change, list(self._all.values()))
-            self._check_all_well("the new key is not forgotten everywhere, so do it again")
+            self._check_all_well("not all hosts have dropped the new key: do it again")
 
     def _check_unused(self) -> None:
-        """Raise RekeyError unless all hosts answer, and none uses the new key."""
+        """Raise RekeyError unless all hosts answer and none uses the new key."""
         self._check_all_well("nothing has changed")
         for one in self._all.values():
             if one.level is not None and one.level >= Level.USES:
                 raise RekeyError(
-                    f"{name_host(one.host)} uses the new key already: the change can only be"
-                    " finished"
+                    f"{name_host(one.host)} already uses the new key, so the change cannot be"
+                    " dropped: finish it"
                 )
 
     def _check_all_well(self, otherwise: str) -> None:
@@ -153,11 +154,11 @@ class Coordinator:
             if one.trouble is not None:
                 raise RekeyError(f"{name_host(one.host)}: {one.trouble.reason}; {otherwise}")
 
-    # Who answers, and who does it.
+    # Claiming of the hosts.
 
     @asynccontextmanager
     async def _claiming(self) -> AsyncGenerator[dict[int, RekeyAnswer]]:
-        """Be the only one that changes the key; gives what the hosts that answer say."""
+        """Claim all hosts, so that no other one changes the key; yield their answers."""
         self._check()
         self._participant.coordinates = self._run
         try:
@@ -176,15 +177,15 @@ class Coordinator:
 
     def _check(self) -> None:
         if self._host_id not in self._all:
-            raise RekeyError("this host cannot exclude itself: ask another one")
+            raise RekeyError("this host cannot exclude itself: do it at another host")
         if self._participant.coordinates is not None:
-            raise RekeyBusyError("this host is changing the key already: wait until that is over")
+            raise RekeyBusyError("this host is changing the key already: wait until it has ended")
         obstacle = self._participant.keys.find_obstacle()
         if obstacle is not None:
             raise RekeyError(obstacle)
 
     async def _look(self) -> None:
-        """Find out who does not answer, from all at the same time."""
+        """Ask all hosts at the same time, and note those that do not answer."""
 
         async def look(one: HostProgress) -> None:
             answer = await self._ask(one.host.host_id, self._question(RekeyAction.STATUS))
@@ -194,7 +195,7 @@ class Coordinator:
         await self._for_each(look, self._all.values())
 
     async def _claim(self, one: HostProgress) -> RekeyAnswer | None:
-        """Claim a host, and return what it says; None if it does not let itself be claimed."""
+        """Claim a host and return its answer, None if it refuses or does not answer."""
         instead_of: str | None = None
         holder: int | None = None
         hosts = encode_hosts(host.host_id for host in self._hosts)
@@ -210,11 +211,11 @@ class Coordinator:
         named = {host.host_id: name_host(host) for host in self._hosts}
         raise RekeyBusyError(
             f"{named.get(holder or 0, f'host {holder}')} is changing the key at this moment: wait"
-            " until that is over, and ask again if it was not finished"
+            " until it has ended, and try again if the change is not finished"
         )
 
     async def _is_at_it(self, host_id: int, run: str) -> bool:
-        """Return whether a call of ``rekey`` at another host goes on."""
+        """Return whether a call of ``rekey`` at another host is still running."""
         if run in self._ended or host_id == self._host_id:
             return False
         answer = await self._ask(host_id, self._question(RekeyAction.STATUS))
@@ -227,10 +228,10 @@ class Coordinator:
         async def release(one: HostProgress) -> None:
             await self._ask(one.host.host_id, self._question(RekeyAction.RELEASE))
 
-        # A host that refuses something has been claimed all the same.
+        # A host that has refused a request may still be claimed.
         await self._for_each(release, [one for one in self._all.values() if one.answers])
 
-    # Which change.
+    # Choice of the change.
 
     async def _find_change(self, answers: dict[int, RekeyAnswer]) -> KeyChange | None:
         """Return the change that has begun, None if there is none."""
@@ -256,38 +257,42 @@ class Coordinator:
         changes: dict[str, KeyChange],
         answers: dict[int, RekeyAnswer],
     ) -> str:
-        """Return which of several changes goes on: one that is used, else that of most hosts.
+        """Return which of several changes goes on: one in use, else the one that most hosts have.
 
-        There are several if one began while the hosts that knew of another were away.
+        There are several if one began while the hosts that had another one were away.
         """
         names = ", ".join(
             f"{change_id} at {name_host(self._all[host_ids[0]].host)}"
             for change_id, host_ids in found.items()
         )
-        # A host that is away may use the key of any of them.
-        self._check_all_well(f"several changes of the key have begun ({names}), so it is needed")
+        # A host that is away may use the key of any change.
+        self._check_all_well(
+            f"several changes of the key have begun ({names}), so this host is needed"
+        )
         marks = {answer.mark for answer in answers.values()}
         used = [one for one, change in changes.items() if self._mark(change.new) in marks]
         if len(used) > 1:
             raise RekeyError(
-                f"several changes of the key have gone too far ({names}): exclude the hosts of all"
-                " but one, and copy the key file to them when it is done"
+                f"several changes of the key have begun and are in use ({names}): exclude the hosts"
+                " of all but one, and copy the key file to them at the end"
             )
         return used[0] if used else max(found, key=lambda one: (len(found[one]), one))
 
     async def _drop_other(
         self, change: KeyChange, host_ids: list[int], answers: dict[int, RekeyAnswer]
     ) -> None:
-        """Have hosts forget a change that does not go on, which none of them uses."""
+        """Make hosts drop a change that does not go on and that none of them uses."""
         question = self._question(RekeyAction.DROP, change=change.change_id)
         for host_id in host_ids:
             answer = self._judge(self._all[host_id], await self._ask(host_id, question))
-            self._check_all_well("another change of the key has begun there, so it is needed")
+            self._check_all_well(
+                "another change of the key has begun there, so this host is needed"
+            )
             if answer is not None:
                 answers[host_id] = answer
 
     async def _fetch_change(self, host_id: int, change_id: str) -> KeyChange:
-        """Return a change that a host has; this one may not have it, or not any more."""
+        """Return a change that a host has, fetching its keys if this host does not have it."""
         own = self._participant.keys.change
         if own is not None and own.change_id == change_id:
             return own
@@ -304,14 +309,14 @@ class Coordinator:
                     new_names=answer.new_names,
                 )
         raise RekeyError(
-            f"{name_host(self._all[host_id].host)} does not tell the keys of the change that has"
-            " begun there: ask again"
+            f"{name_host(self._all[host_id].host)} does not send the keys of the change that has"
+            " begun there: try again"
         )
 
     # The phases.
 
     async def _do_phase(self, phase: Phase, change: KeyChange) -> bool:
-        """Have all hosts do a phase; return whether all have done it."""
+        """Make all hosts do a phase; return whether all have done it."""
         hosts = list(self._all.values())
         if phase is not Phase.SET and not self._may_begin(phase):
             return False
@@ -323,7 +328,7 @@ class Coordinator:
         if phase is Phase.CLEAR:
             if todo:
                 await trio.sleep(PAUSE)
-            # This one last: what it knows of the change is what it takes to go on.
+            # This host is the last: the change file is needed to go on after a failure.
             own = [one for one in todo if one.host.host_id == self._host_id]
             await self._ask_all(RekeyAction.CLEAR, change, [one for one in todo if one not in own])
             if any(one.trouble for one in hosts):
@@ -335,7 +340,7 @@ class Coordinator:
     async def _wait_confirmed(self, change: KeyChange) -> bool:
         """Wait until all hosts have answered each other under a new key of model ``aead``.
 
-        Before that they drop what comes under it. Returns whether they have.
+        Before that, they drop packets under it. Return whether they have answered in time.
         """
         then = find_names(self._participant.keys, change)[1]
         levels = [one.level for one in self._all.values()]
@@ -353,15 +358,15 @@ class Coordinator:
         for host_id, others in missing.items():
             named = ", ".join(names[other] for other in others)
             reason = (
-                f"under the new key it has no answer of {named} yet: see that links between them"
-                " are up, and that both run knet_trio"
+                f"it has no answer from {named} under the new key yet: check that links between"
+                " them are up, and that both run knet_trio"
             )
             trouble = NoAnswer(HostOutcome.WAITING, reason, tuple(others))
             self._all[host_id].trouble = self._all[host_id].trouble or trouble
         return not any(one.trouble for one in self._all.values())
 
     async def _find_unconfirmed(self, change: KeyChange) -> dict[int, list[int]]:
-        """Return which hosts have not answered which others under the new key."""
+        """Return the hosts that have no answer from others under the new key, and these."""
         missing: dict[int, list[int]] = {}
         question = self._question(
             RekeyAction.CONFIRMED,
@@ -381,7 +386,7 @@ class Coordinator:
         return missing
 
     async def _check_files(self, change: KeyChange) -> bool:
-        """Return whether all cluster files say what is so when the change is over."""
+        """Return whether all cluster files have the names that are valid after the change."""
         if change.new_names is None:
             return True
         question = self._question(
@@ -391,7 +396,7 @@ class Coordinator:
         async def ask(one: HostProgress) -> None:
             answer = await self._ask(one.host.host_id, question)
             if self._judge(one, answer) is None and one.trouble is not None and one.answers:
-                # Nothing is wrong with that host: people have to come first.
+                # The host is not at fault: an administrator has to edit its file first.
                 one.trouble = attrs.evolve(one.trouble, outcome=HostOutcome.WAITING)
 
         await self._for_each(ask, [one for one in self._all.values() if one.trouble is None])
@@ -405,7 +410,7 @@ class Coordinator:
     async def _ask_all(
         self, action: RekeyAction, change: KeyChange, hosts: list[HostProgress]
     ) -> None:
-        """Have hosts do something, at the same time, and note how far they are."""
+        """Send a request to hosts at the same time, and note their levels."""
         question = self._question(
             action,
             change=change.change_id,
@@ -430,7 +435,7 @@ class Coordinator:
         await self._for_each(ask, hosts)
 
     def _judge(self, one: HostProgress, answer: RekeyAnswer | NoAnswer) -> RekeyAnswer | None:
-        """Note why a host does not do what it was asked for; return the answer of one that does."""
+        """Note why a host does not do what it was asked; return the answer of one that does."""
         if isinstance(answer, NoAnswer):
             one.trouble = answer
             return None
@@ -449,7 +454,7 @@ class Coordinator:
             in_change = answer.change == change.change_id
             one.level = find_level(in_change=in_change, has_new=has_new)
         else:
-            reason = "it has another key than the one that is changed: copy the key file to it"
+            reason = "it has a key that is not part of the change: copy the key file to it"
             one.trouble = NoAnswer(HostOutcome.REFUSED, reason)
 
     # Helpers.
@@ -467,7 +472,7 @@ class Coordinator:
             for one in hosts:
                 nursery.start_soon(work, one)
 
-    # What is said of it.
+    # The report.
 
     def _report(self, change: KeyChange, *, resumed: bool) -> RekeyReport:
         levels = [one.level or Level.OLD for one in self._all.values()]
@@ -477,7 +482,7 @@ class Coordinator:
                 host_id=host.host_id,
                 name=host.name,
                 outcome=HostOutcome.EXCLUDED,
-                reason="it was left out: its key is changed by hand",
+                reason="it was excluded: change its key by hand",
             )
             for host in self._excluded
         ]

@@ -1,7 +1,7 @@
-"""The keys of this host: in its files, in its slots, and in what it knows of its cluster file.
+"""The keys of this host: in its files, in its crypto slots, and in its copy of the cluster file.
 
-What is on the disk comes first, so a host that is killed in between starts as one that has done a
-bit more, or a bit less, of the same phase.
+The files are written first. So a host that is killed in between starts again in the same phase,
+a little earlier or later.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ Ts = TypeVarTuple("Ts")
 SLOTS = 2
 
 ONLY_THE_KEY = (
-    "in a corosync.conf only the key is changed so: corosync's nodes take another cipher or hash"
-    " from the file, and do not have model aead"
+    "with a corosync.conf only the key can be changed like this: corosync's nodes read cipher and"
+    " hash from the file, and do not have model aead"
 )
-"""Why cipher, hash and model stay where the file is a corosync.conf."""
+"""The reason why cipher, hash and model cannot change with a corosync.conf."""
 
 
 class CryptoHost(Protocol):
-    """What is needed of a host of the handle."""
+    """The parts of a host that are used here."""
 
     @property
     def status(self) -> HostStatus:
-        """Whether it can be reached."""
+        """The status of the host, with its reachability."""
         ...
 
     def confirmed(self, slot: int) -> bool:
-        """Return whether it has answered with what is in that slot, of model ``aead``."""
+        """Return whether the host has answered with a configuration of model ``aead``."""
         ...
 
 
 class CryptoHandle(Protocol):
-    """What is needed of a handle."""
+    """The parts of a handle that are used here."""
 
     @property
     def crypto_in_use(self) -> int:
@@ -50,12 +50,12 @@ class CryptoHandle(Protocol):
 
     @property
     def allow_clear_traffic(self) -> bool:
-        """Whether clear packets are accepted."""
+        """True if packets in the clear are accepted."""
         ...
 
     @property
     def hosts(self) -> Mapping[int, CryptoHost]:
-        """The hosts that it has, by their ids."""
+        """The hosts, by id."""
         ...
 
     def set_crypto(self, config: CryptoConfig | None, slot: int = 1) -> None:
@@ -68,21 +68,21 @@ class CryptoHandle(Protocol):
 
 
 class ClusterHolder(Protocol):
-    """What knows the version of the cluster file that a handle runs."""
+    """The holder of the version of the cluster file that a handle runs."""
 
     cluster: Cluster
     lock: trio.Lock
 
 
 class KeyFiles(Protocol):
-    """The files of a key and its change; ``cluster.KeyChangeFiles`` are those on the disk."""
+    """The key file and the change file; ``cluster.KeyChangeFiles`` has those on the disk."""
 
     def read_key(self) -> bytes:
         """Return the key in the key file."""
         ...
 
     def write_change(self, change: KeyChange) -> None:
-        """Write the change."""
+        """Write the change file."""
         ...
 
     def write_key(self, key: bytes) -> None:
@@ -90,15 +90,15 @@ class KeyFiles(Protocol):
         ...
 
     def remove_change(self) -> None:
-        """Remove the change."""
+        """Remove the change file."""
         ...
 
 
 class Run(Protocol):
-    """Runs what waits for the disk."""
+    """A function that runs work which waits for the disk."""
 
     async def __call__(self, work: Callable[[Unpack[Ts]], object], /, *args: *Ts) -> object:
-        """Call ``work`` and return what it returns."""
+        """Call ``work`` and return its result."""
         ...
 
 
@@ -107,9 +107,9 @@ class HostKeys:
 
     Args:
         handle: The handle.
-        opened: What is known of its cluster file.
-        make_files: Returns the files beside a key file.
-        run: Runs what waits for the disk.
+        opened: The holder of the cluster file.
+        make_files: Returns the key file and the change file of a cluster.
+        run: Runs work that waits for the disk.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ class HostKeys:
 
     @property
     def lock(self) -> trio.Lock:
-        """Held by whoever changes the keys, or reloads the cluster file."""
+        """The lock held during a change of the keys or a reload of the cluster file."""
         return self._opened.lock
 
     @property
     def cluster(self) -> Cluster:
-        """The version of the cluster file that runs."""
+        """The version of the cluster file that the handle runs."""
         return self._opened.cluster
 
     @property
@@ -142,29 +142,30 @@ class HostKeys:
 
     @property
     def change(self) -> KeyChange | None:
-        """The change that is under way."""
+        """The change in progress, None for none."""
         return self.cluster.key_change
 
     def find_obstacle(self) -> str | None:
-        """Return why the key cannot be changed, None if it can."""
+        """Return the reason why the key cannot be changed, None if it can."""
         cluster, handle = self.cluster, self._handle
         if cluster.crypto is None or handle.crypto_in_use == 0:
-            return "there is no key to change: packets go in the clear"
+            return "there is no key to change, since packets are sent in the clear: set key_file"
         if cluster.crypto.cipher == "none":
             return (
-                "cipher none hides nothing, so a new key cannot be sent: copy a new key file to all"
-                " hosts"
+                "cipher none does not encrypt, so a new key cannot be sent: copy a new key file to"
+                " all hosts"
             )
         if handle.allow_clear_traffic:
             return (
-                "packets in the clear are accepted, so anybody could ask for it: set"
+                "packets in the clear are accepted, so anybody could change the key: set"
                 " allow_clear_traffic to false first"
             )
         if cluster.key_file is None:
-            return "the key does not come from a key file, which the new one could be written to"
+            return "the key is not from a key file, where a new one could be written: set key_file"
         if cluster.accept_crypto is not None and cluster.key_change is None:
             return (
-                "accept_crypto takes the place of the new key: finish that change of the key first"
+                "accept_crypto already has a second key: finish that change of the key and remove"
+                " accept_crypto first"
             )
         return None
 
@@ -173,7 +174,7 @@ class HostKeys:
 
         Raises:
             KeyFileError: A file cannot be written or read, or the key file has another key.
-            InvalidArgumentError: There is no such cipher, hash or model.
+            InvalidArgumentError: The cipher, hash or model does not exist.
         """
         files, crypto = self._make_files(self.cluster), self.cluster.crypto
         assert crypto is not None
@@ -191,15 +192,16 @@ class HostKeys:
         """Raise KeyFileError if the key file does not have the key in use."""
         if await self._run(files.read_key) != self.key:
             raise KeyFileError(
-                "the key file has another key than this host uses: reload the cluster file first"
+                "the key in the key file is not the one that this host uses: reload the cluster"
+                " file first"
             )
 
     async def check_file(self, key: bytes) -> None:
-        """Look whether the cluster file says how ``key`` is used, which counts after the change.
+        """Check that the cluster file has the names for ``key`` that are valid after the change.
 
         Raises:
-            KeyFileError: It says otherwise.
-            ClusterFileError: It cannot be read.
+            KeyFileError: The file has other names.
+            ClusterFileError: The file cannot be read.
         """
         path, change = self.cluster.path, self.change
         names = None if change is None else change.get_names(key)
@@ -208,15 +210,18 @@ class HostKeys:
         said = await self._run(load_crypto_names, path)
         if isinstance(said, CryptoNames) and not said.is_same_envelope(names):
             raise KeyFileError(
-                f"its cluster file {path} still says {said.as_lines()}: write {names.as_lines()}"
-                " in their place"
+                f"its cluster file {path} still has {said.as_lines()}: write {names.as_lines()}"
+                " instead"
             )
 
     def find_unconfirmed(self, new: bytes) -> list[int] | None:
-        """Return the hosts that can be reached and have not answered under a key of model ``aead``.
+        """Return the reachable hosts that have not answered under a key of model ``aead``.
+
+        Args:
+            new: The key.
 
         Returns:
-            None if this host does not have the key.
+            The ids of the hosts, None if this host does not have the key.
         """
         slot = self._handle.crypto_in_use
         if self.key != new:
@@ -230,10 +235,10 @@ class HostKeys:
         ]
 
     async def adopt(self) -> None:
-        """Write the new key into the key file, and seal with it.
+        """Write the new key to the key file, and seal with it.
 
         Raises:
-            KeyFileError: It cannot be written.
+            KeyFileError: The key file cannot be written.
         """
         change, crypto, other = self.change, self.cluster.crypto, self.cluster.accept_crypto
         assert change is not None
@@ -243,10 +248,10 @@ class HostKeys:
         self._note(other, crypto, change)
 
     async def finish(self) -> None:
-        """Forget the key that is not in use, and the change.
+        """Drop the key that is not in use, and remove the change file.
 
         Raises:
-            KeyFileError: A file cannot be removed, or the cluster file does not go with that key.
+            KeyFileError: A file cannot be removed, or the cluster file does not fit the key in use.
             ClusterFileError: The cluster file cannot be read.
         """
         await self.check_file(self.key)

@@ -1,7 +1,7 @@
-"""What hosts ask each other while the key changes, as JSON in requests of ``knet_trio.streams``.
+"""The requests between hosts during a change of the key: JSON in requests of ``knet_trio.streams``.
 
-Only hosts that have the key can read it, or ask. Keys go in it once for each host and change, in
-``set``, or in the answer to ``tell``.
+Only hosts that have the key can read or send them. Keys are sent once for each host and change, in
+``set`` or in the answer to ``tell``.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ T = TypeVar("T", "RekeyQuestion", "RekeyAnswer")
 
 VERSION: Final = 1
 MAX_REQUEST: Final = 16384
-"""Bytes of a request or an answer at most: two keys of the largest size, and more."""
+"""The longest request or answer in bytes: two keys of the largest size, and more, fit."""
 _MEMBER: Final = "knet_trio_rekey"
 
 
 class RekeyAction(enum.StrEnum):
-    """What is asked for."""
+    """The action of a request."""
 
     STATUS = "status"
-    """How far is the host, and does it change the key of all at present?"""
+    """Return the key in use, the change in progress, and the call of ``rekey`` that is running."""
     CLAIM = "claim"
-    """The host that asks is going to change the key: no other one may, until ``release``."""
+    """Reserve the host for a coordinator until ``release``: no other host may change the key."""
     RELEASE = "release"
     TELL = "tell"
-    """Which keys is the change about?"""
+    """Return the keys of the change."""
     SET = "set"
     SET_CRYPTO = "set_crypto"
-    """Set, where cipher, hash or model change too. A host that does not know that refuses it, and
-    does not set the key alone."""
+    """Set, if cipher, hash or model change too. A host that does not know this action refuses it,
+    and does not set the key alone."""
     CONFIRMED = "confirmed"
-    """Which hosts have not answered this one yet under the new key?"""
+    """Return the hosts that have not answered this one under the new key yet."""
     USE = "use"
     CHECK_FILE = "check_file"
-    """Does the cluster file there say already what is so when the change is over?"""
+    """Check that the cluster file already has the names that are valid after the change."""
     CLEAR = "clear"
     DROP = "drop"
-    """Forget the new key again, before it is used."""
+    """Drop the new key before it is used."""
 
 
 @attrs.frozen(kw_only=True)
@@ -55,18 +55,18 @@ class RekeyQuestion:
     """A request.
 
     Attributes:
-        action: What is asked for.
-        run: The call of ``rekey`` that asks, drawn at random; the salt of fingerprints, too.
-        instead_of: With ``claim``, the call whose host has been found dead or done.
-        hosts: With ``claim``, the hosts in the cluster file of the host that asks
-            (``encode_hosts``). With ``confirmed``, the hosts that matter.
-        change: The change that it is about.
-        began_by: With ``set``, who began that.
+        action: The action.
+        run: The random id of the call of ``rekey``, which is also the salt of fingerprints.
+        instead_of: With ``claim``, the call that has ended, or whose host is gone.
+        hosts: With ``claim``, the hosts in the cluster file of the coordinator
+            (``encode_hosts``). With ``confirmed``, the hosts of which answers are needed.
+        change: The id of the change.
+        began_by: With ``set``, the id of the host that began the change.
         mark: With ``set``, ``use`` and ``clear``, the fingerprint of the new key.
-        old_mark: With ``set``, that of the old one.
+        old_mark: With ``set``, the fingerprint of the old key.
         key: With ``set``, the new key in base64; never shown.
-        old_names: With ``set_crypto``, how the old key is used.
-        new_names: And the new one.
+        old_names: With ``set_crypto``, the cipher, hash and model of the old key.
+        new_names: With ``set_crypto``, the cipher, hash and model of the new key.
     """
 
     action: str
@@ -84,20 +84,20 @@ class RekeyQuestion:
 
 @attrs.frozen(kw_only=True)
 class RekeyAnswer:
-    """What a host answers.
+    """The answer of a host.
 
     Attributes:
-        mark: The fingerprint of the key that it seals with.
-        change: The change that is under way there, None for none.
-        began_by: Who began that.
-        coordinates: The call of ``rekey`` that runs there, None for none.
-        refused: Why it did not do it, None if it did.
-        holder: If another host is changing the key, which.
-        holder_run: And the call of ``rekey`` there.
+        mark: The fingerprint of the key that the host seals with.
+        change: The id of the change in progress at the host, None for none.
+        began_by: The id of the host that began the change.
+        coordinates: The call of ``rekey`` that is running at the host, None for none.
+        refused: The reason why the host did not do it, None if it did.
+        holder: The id of another host that is changing the key, None for none.
+        holder_run: The call of ``rekey`` at that other host.
         old: With ``tell``, the old key in base64; never shown.
-        new: And the new one.
-        old_names: With ``tell``, how the old key is used, if that changes too.
-        new_names: And the new one.
+        new: With ``tell``, the new key in base64; never shown.
+        old_names: With ``tell``, the cipher, hash and model of the old key, if they change too.
+        new_names: With ``tell``, the cipher, hash and model of the new key, if they change too.
         unconfirmed: With ``confirmed``, the hosts that have not answered yet (``encode_hosts``).
     """
 
@@ -116,7 +116,7 @@ class RekeyAnswer:
 
 
 def encode_hosts(host_ids: Iterable[int]) -> str:
-    """Return ids of hosts, a bit each in base64: all that there can be fit into a request."""
+    """Return host ids as a bit set in base64, so that all possible ids fit into a request."""
     bits = 0
     for host_id in host_ids:
         bits |= 1 << host_id
@@ -124,13 +124,13 @@ def encode_hosts(host_ids: Iterable[int]) -> str:
 
 
 def find_missing(text: str, host_ids: Iterable[int]) -> list[int]:
-    """Return which of the ids are not in what ``encode_hosts`` has made."""
+    """Return those of the ids that are not in ``text``, made by ``encode_hosts``."""
     bits = _decode_bits(text)
     return [host_id for host_id in host_ids if not bits >> host_id & 1]
 
 
 def find_present(text: str, host_ids: Iterable[int]) -> list[int]:
-    """Return which of the ids are in what ``encode_hosts`` has made."""
+    """Return those of the ids that are in ``text``, made by ``encode_hosts``."""
     bits = _decode_bits(text)
     return [host_id for host_id in host_ids if bits >> host_id & 1]
 
@@ -142,7 +142,7 @@ def _decode_bits(text: str) -> int:
 
 
 class BadMessageError(ValueError):
-    """Bytes are no request or answer of a change of the key. The text has nothing of them."""
+    """Bytes are not a valid request or answer. The text of the error does not contain them."""
 
 
 def encode(message: RekeyQuestion | RekeyAnswer) -> bytes:
@@ -155,11 +155,11 @@ def decode_question(data: bytes) -> RekeyQuestion:
     """Return the request in ``data``.
 
     Raises:
-        BadMessageError: There is none in it.
+        BadMessageError: The bytes are not a request.
     """
     question = _decode(RekeyQuestion, data)
     if question.action not in set(RekeyAction):
-        raise BadMessageError(f"this host knows no {question.action[:20]!r}")
+        raise BadMessageError(f"this host does not know {question.action[:20]!r}")
     return question
 
 
@@ -167,7 +167,7 @@ def decode_answer(data: bytes) -> RekeyAnswer:
     """Return the answer in ``data``.
 
     Raises:
-        BadMessageError: There is none in it.
+        BadMessageError: The bytes are not an answer.
     """
     return _decode(RekeyAnswer, data)
 
@@ -180,8 +180,8 @@ def _decode(kind: type[T], data: bytes) -> T:
             if isinstance(said, dict) and said.get(_MEMBER) == VERSION:
                 message = from_json(kind, said)
         except MisfitError:
-            # Its text may show a part of what came.
+            # The text of the error may contain a part of the bytes.
             message = None
     if message is None:
-        raise BadMessageError(f"it is not of version {VERSION} of the requests to change the key")
+        raise BadMessageError(f"this is not version {VERSION} of the requests to change the key")
     return message

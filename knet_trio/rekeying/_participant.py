@@ -1,4 +1,4 @@
-"""What a host does when another one, or this one, changes the key of all."""
+"""The participant: the side of a host that answers requests of a coordinator."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from knet_trio.rekeying._messages import (
 
 @attrs.frozen
 class Claim:
-    """A host that changes the key of all.
+    """The claim of a coordinator.
 
     Attributes:
-        host_id: Which.
-        run: The call of ``rekey`` there.
+        host_id: The id of the host that changes the key.
+        run: The call of ``rekey`` at that host.
     """
 
     host_id: int
@@ -35,13 +35,14 @@ class Claim:
 
 
 class Participant:
-    """Answers what hosts ask each other while the key changes.
+    """The participant of a host in changes of the key.
 
     Args:
         keys: The keys of this host.
 
     Attributes:
-        coordinates: The call of ``rekey`` that runs at this host, None for none.
+        keys: The keys of this host.
+        coordinates: The call of ``rekey`` that is running at this host, None for none.
     """
 
     def __init__(self, keys: HostKeys) -> None:
@@ -50,9 +51,9 @@ class Participant:
         self._claim: Claim | None = None
 
     async def answer(self, source: int, question: RekeyQuestion) -> RekeyAnswer:
-        """Do what host ``source`` asks for, and return what it is told."""
+        """Carry out a request of host ``source``, and return the answer."""
         async with self.keys.lock:
-            # What is begun is done: what is in the files and in the handle belongs together.
+            # Shielded, since the files and the handle must not differ.
             answer = self._describe(question)
             with trio.CancelScope(shield=True):
                 answer = await self._answer(source, question)
@@ -69,7 +70,7 @@ class Participant:
         held = self._claim
         if held is not None and held.run not in (question.run, question.instead_of):
             return self._refuse(question, f"host {held.host_id} is changing the key", held)
-        # A host that has started again has forgotten whom it answers to.
+        # A host that has restarted has lost the claim.
         self._claim = Claim(source, question.run)
         obstacle = self.keys.find_obstacle()
         if obstacle is not None:
@@ -85,7 +86,7 @@ class Participant:
             return self._refuse(question, str(error.args[0]))
 
     def _find_stranger(self, question: RekeyQuestion) -> str | None:
-        """Return why not: a host that the other one would leave out without knowing of it."""
+        """Return why a claim is refused: the coordinator's file lacks a host of this file."""
         if question.hosts is None:
             return None
         named = {host.host_id: host.name for host in self.keys.cluster.hosts}
@@ -94,7 +95,7 @@ class Participant:
             return None
         return (
             f"its cluster file has host {missing[0]} ({named[missing[0]]}), which is not in the"
-            " file of the host that changes the key: give both the same file, and have it read"
+            " file of the host that changes the key: give both the same file, and reload it"
         )
 
     async def _act(self, action: RekeyAction, question: RekeyQuestion) -> RekeyAnswer:
@@ -109,9 +110,13 @@ class Participant:
         if action is RekeyAction.CONFIRMED:
             return self._tell_unconfirmed(question)
         if change is None:
-            # It has done all of it, or none.
+            # This host has completed the change, or never begun it.
             done = action is RekeyAction.DROP or self._has(question)
-            return self._describe(question) if done else self._refuse(question, "it was not set")
+            return (
+                self._describe(question)
+                if done
+                else self._refuse(question, "the new key is not set here")
+            )
         uses_new = self.keys.key == change.new
         if action is RekeyAction.CHECK_FILE:
             await self.keys.check_file(change.new)
@@ -135,20 +140,20 @@ class Participant:
             return self._refuse(question, _another(change))
         mark = self._mark(key, question)
         if mark == question.mark:
-            # It has done all of it.
+            # This host has completed the change.
             return self._describe(question)
         new = decode_key(question.key)
         if new is None or not question.change or question.began_by is None:
-            return self._refuse(question, "the new key did not come with it")
+            return self._refuse(question, "the request has no new key")
         if len(question.change) > MAX_CHANGE_ID:
             return self._refuse(question, "the name of the change is too long")
         names = question.old_names, question.new_names
         if question.action == RekeyAction.SET:
             names = None, None
         elif None in names:
-            return self._refuse(question, "cipher, hash and model did not come with it")
+            return self._refuse(question, "the request has no cipher, hash and model")
         if mark != question.old_mark:
-            return self._refuse(question, "this host has another key than the one that is changed")
+            return self._refuse(question, "this host has a key that is not part of the change")
         await self.keys.begin(
             KeyChange(
                 change_id=question.change,
@@ -170,13 +175,13 @@ class Participant:
         new = self.keys.key if change is None or self._has(question) else change.new
         unconfirmed = self.keys.find_unconfirmed(new)
         if unconfirmed is None or self._mark(new, question) != question.mark:
-            return self._refuse(question, "it was not set")
+            return self._refuse(question, "the new key is not set here")
         matter = find_present(question.hosts or "", unconfirmed)
         return attrs.evolve(self._describe(question), unconfirmed=encode_hosts(matter))
 
     def _tell(self, question: RekeyQuestion, change: KeyChange | None) -> RekeyAnswer:
         if change is None:
-            return self._refuse(question, "no change of the key is under way here")
+            return self._refuse(question, "no change of the key is in progress here")
         return attrs.evolve(
             self._describe(question),
             old=encode_key(change.old),
@@ -210,4 +215,4 @@ class Participant:
 
 
 def _another(change: KeyChange) -> str:
-    return f"another change of the key is under way, {change.change_id}"
+    return f"another change of the key is in progress, {change.change_id}"

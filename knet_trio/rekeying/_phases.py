@@ -1,16 +1,16 @@
-"""How far a host is with a change of the key, and what comes next.
+"""The phases of a change of the key, and the level of a host.
 
 ::
 
-    level     how it seals, what it opens     after the phase
-    OLD       the old key alone               (before the first)
+    level     keys of the host                after the phase
+    OLD       the old key only                (before the first)
     SET       seals with the old, opens both  set
     USES      seals with the new, opens both  use
-    CLEARED   the new key alone               clear
+    CLEARED   the new key only                clear
 
 A phase begins when every host has the level of the phase before. So two hosts are never more than
-one level apart, and hosts of neighbouring levels understand each other both ways. It takes two
-levels for one not to open what the other seals with: OLD and USES, SET and CLEARED.
+one level apart, and hosts of neighbouring levels open each other's packets. Only hosts two levels
+apart do not: OLD and USES, SET and CLEARED.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import Final
 
 
 class Phase(enum.StrEnum):
-    """A part of the change."""
+    """A phase of a change."""
 
     SET = "set"
     """The new key is accepted."""
     USE = "use"
-    """It is in the key file, and packets are sealed with it."""
+    """The new key is in the key file, and packets are sealed with it."""
     CLEAR = "clear"
-    """The old one is forgotten."""
+    """The old key is dropped."""
 
 
 class Level(enum.IntEnum):
-    """How far a host is."""
+    """The progress of a host in a change."""
 
     OLD = 0
     SET = 1
@@ -50,8 +50,8 @@ def find_level(*, in_change: bool, has_new: bool) -> Level:
     """Return the level of a host.
 
     Args:
-        in_change: Whether it has the file of the change.
-        has_new: Whether it seals with the new key; if not, with the old one.
+        in_change: True if the host has the change file.
+        has_new: True if the host seals with the new key, False if with the old one.
     """
     if in_change:
         return Level.USES if has_new else Level.SET
@@ -59,10 +59,10 @@ def find_level(*, in_change: bool, has_new: bool) -> Level:
 
 
 def may_begin(phase: Phase, levels: Iterable[Level]) -> bool:
-    """Return whether every host, of which these are the levels, has done the phase before."""
+    """Return whether all hosts, by their levels, have done the phase before ``phase``."""
     return all(level >= LEVEL_AFTER[phase] - 1 for level in levels)
 
 
 def last_phase(level: Level) -> Phase | None:
-    """Return the phase that a host of that level has done last."""
+    """Return the last phase that a host of that level has done, None for none."""
     return _BY_LEVEL.get(level)

@@ -1,4 +1,4 @@
-"""What is known of the hosts while one of them changes the key of all."""
+"""The progress of each host during a change of the key."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from knet_trio.rekeying.records import HostOutcome, RekeyedHost
 
 @attrs.frozen
 class NoAnswer:
-    """A host did not answer, or goes no further.
+    """The reason why a host does not go on.
 
     Attributes:
-        outcome: AWAY or BY_HAND; REFUSED for one that answers that it does not do it; WAITING for
-            one that has to wait for something.
-        reason: What is known of it.
-        unconfirmed: The hosts that have not answered it under the new key.
+        outcome: AWAY or BY_HAND for a host that did not answer, REFUSED for one that refused,
+            WAITING for one that has to wait.
+        reason: The reason, a text for people.
+        unconfirmed: The ids of hosts that have not answered this host under the new key.
     """
 
     outcome: HostOutcome
@@ -29,21 +29,21 @@ class NoAnswer:
 
 
 class Ask(Protocol):
-    """Asks a host, this one too."""
+    """A function that sends a request to a host, which may be this one."""
 
     async def __call__(self, host_id: int, question: RekeyQuestion) -> RekeyAnswer | NoAnswer:
-        """Return what it answers, or that it does not."""
+        """Return the answer, or the reason why there is none."""
         ...
 
 
 @attrs.define
 class HostProgress:
-    """What is known of a host.
+    """The progress of a host.
 
     Attributes:
-        host: Which.
-        level: How far it is, None if it was not heard of.
-        trouble: Why it goes no further in this call, None if it does.
+        host: The host.
+        level: The level of the host, None if it has not answered.
+        trouble: The reason why the host does not go on in this call, None if it does.
     """
 
     host: ClusterHost
@@ -52,14 +52,14 @@ class HostProgress:
 
     @property
     def answers(self) -> bool:
-        """Whether it has answered, as far as it was asked, be it that it refuses or waits."""
+        """True if the host has answered all requests, even if it refuses or waits."""
         return self.trouble is None or self.trouble.outcome in (
             HostOutcome.REFUSED,
             HostOutcome.WAITING,
         )
 
     def describe(self) -> RekeyedHost:
-        """Return what became of it."""
+        """Return the record for the report."""
         outcome, reason = HostOutcome.WAITING, ""
         unconfirmed: tuple[int, ...] = ()
         if self.trouble is not None:
@@ -78,5 +78,5 @@ class HostProgress:
 
 
 def name_host(host: ClusterHost) -> str:
-    """Return what a host is called."""
+    """Return the id and name of a host for texts."""
     return f"host {host.host_id} ({host.name})"

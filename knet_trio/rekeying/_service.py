@@ -1,4 +1,4 @@
-"""Changing the key of a cluster: what a program starts for its handle."""
+"""The service for changes of the key, which a program runs for its handle."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from knet_trio.streams import HostRequest, RefusedError, RequestReceiver, Stream
 DEFAULT_PATIENCE: Final = 10.0
 """Seconds in which a host has to answer."""
 AT_ONCE: Final = 32
-"""Requests of other hosts that are worked on at once; others wait."""
+"""The most requests of other hosts in progress at once; others wait."""
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
-# Seconds after which a host that does not take a request is asked again.
+# Seconds before a request that a host did not accept is sent again.
 _AGAIN: Final = 0.25
 
 
 @final
 class Rekeying(metaclass=NoPublicConstructor):
-    """Changes the key of all hosts. ``serve_rekeying`` makes it."""
+    """Changes the key of all hosts. Returned by ``serve_rekeying``."""
 
     _MADE_BY = "knet_trio.rekeying.serve_rekeying()"
     __slots__ = ("__weakref__", "_handle", "_participant", "_patience", "_streams")
@@ -69,76 +69,80 @@ class Rekeying(metaclass=NoPublicConstructor):
     ) -> RekeyReport:
         """Give all hosts of the cluster file a new key, or go on with a change that has begun.
 
-        Every host first gets the new key and accepts it beside the old one (set), then writes it
-        into its key file and seals with it (use), then forgets the old one (clear). Each phase
-        begins when every host has confirmed the one before, so no message is lost. If a host does
-        not answer, it stops before that, and the same call goes on later, at any host.
+        Every host first accepts the new key beside the old one (set), then writes it to its key
+        file and seals with it (use), then drops the old one (clear). Each phase begins when every
+        host has confirmed the phase before, so no message is lost. If a host does not answer, the
+        change stops before the next phase, and the same call, at any host, goes on with it later.
+        So does a call after one that was cancelled.
 
-        If model, cipher or hash change too, it stops before the last phase until the cluster file
-        on every host names them. A new key of model ``aead`` is used when all hosts have answered
-        each other under it.
+        If model, cipher or hash change too, the change stops before the last phase until the
+        cluster file of every host has the new names. A new key of model ``aead`` is used when all
+        hosts have answered each other under it.
 
         Args:
-            exclude: The ids or names of hosts that are left out: they are away for good, or their
-                key is changed by hand. They are told nothing.
-            model: The model after the change, None for the same one.
-            cipher: The cipher after the change. None for the same one, or where the model goes over
-                to ``aead`` or back, the usual one.
-            hash: The hash, likewise.
+            exclude: The ids or names of hosts to leave out, because they are gone for good, or
+                their key is changed by hand. They receive no requests.
+            model: The new model, None to keep it.
+            cipher: The new cipher. None keeps it, or if the model changes to or from ``aead``,
+                chooses the default of the new model.
+            hash: The new hash. None does the same as for ``cipher``.
 
         Returns:
-            How far it is, and what became of each host.
+            The progress of the change, with the outcome at each host.
 
         Raises:
-            RekeyBusyError: Another host, or another call, changes the key at present.
-            RekeyError: It cannot be changed.
-            InvalidArgumentError: There is no such cipher, hash or model.
-            UnknownHostError: The cluster file does not have a host that is excluded.
+            RekeyBusyError: Another host is changing the key, or this host in another call.
+            RekeyError: The key cannot be changed.
+            InvalidArgumentError: The cipher, hash or model does not exist.
+            UnknownHostError: An excluded host is not in the cluster file.
         """
         wanted = {"model": model, "cipher": cipher, "hash": hash}
         given = {name: value.lower() for name, value in wanted.items() if value is not None}
         return await self._coordinate(exclude, given).rekey()
 
     async def drop(self, *, exclude: Iterable[int | str] = ()) -> None:
-        """Have all hosts forget a new key that none of them uses yet.
+        """Make all hosts drop a new key that none of them uses yet.
 
         Args:
-            exclude: The ids or names of hosts that are not asked.
+            exclude: The ids or names of hosts to leave out.
 
         Raises:
-            RekeyBusyError: Another host, or another call, changes the key at present.
-            RekeyError: No change has begun, a host uses the new key already, or does not answer.
-            UnknownHostError: The cluster file does not have a host that is excluded.
+            RekeyBusyError: Another host is changing the key, or this host in another call.
+            RekeyError: No change has begun, or a host uses the new key already, does not answer or
+                refuses.
+            UnknownHostError: An excluded host is not in the cluster file.
         """
         await self._coordinate(exclude).drop()
 
     async def answer_control(self, parameters: dict[str, Any]) -> Json:
-        """Do what the method ``rekey`` of the control socket asks for: ``serve_control(rekey=)``.
+        """Answer the method ``rekey`` of the control socket, for ``serve_control(rekey=)``.
 
         Args:
             parameters: ``exclude``, a list of ids and names; ``drop``, true or false; ``model``,
-                ``cipher`` and ``hash``, text. All can be left out.
+                ``cipher`` and ``hash``, text. All may be left out.
 
         Returns:
             The members of a ``RekeyReport``; null after ``drop``.
 
         Raises:
-            InvalidArgumentError: The parameters are others.
-            KnetError: What ``rekey`` and ``drop`` raise.
+            InvalidArgumentError: A parameter is unknown or not valid.
+            KnetError: The errors of ``rekey`` and ``drop``.
         """
         unknown = parameters.keys() - {"exclude", "drop", *CRYPTO_NAMES}
         if unknown:
             raise InvalidArgumentError(
-                f"rekey has no parameter {min(unknown)[:80]!r}: there are exclude, drop, model,"
-                " cipher and hash"
+                f"rekey has no parameter {min(unknown)[:80]!r}: its parameters are exclude, drop,"
+                " model, cipher and hash"
             )
         exclude, drop = parameters.get("exclude", []), parameters.get("drop", False)
         if not isinstance(exclude, list) or not all(
             type(one) in (int, str) for one in cast("list[object]", exclude)
         ):
-            raise InvalidArgumentError("exclude is a list of ids and names of hosts")
+            raise InvalidArgumentError(
+                "exclude is not valid: give a list of ids and names of hosts"
+            )
         if not isinstance(drop, bool):
-            raise InvalidArgumentError("drop is true or false")
+            raise InvalidArgumentError("drop is not valid: give true or false")
         hosts = cast("list[int | str]", exclude)
         names: dict[str, str] = {}
         for name in CRYPTO_NAMES:
@@ -146,7 +150,7 @@ class Rekeying(metaclass=NoPublicConstructor):
             if isinstance(value, str):
                 names[name] = value
             elif value is not None:
-                raise InvalidArgumentError(f"{name} is text")
+                raise InvalidArgumentError(f"{name} is not valid: give text")
         if drop and names:
             raise InvalidArgumentError("drop begins no change: leave out model, cipher and hash")
         if drop:
@@ -161,10 +165,12 @@ class Rekeying(metaclass=NoPublicConstructor):
         if self._streams is None:
             raise RekeyError(
                 "the hosts of this cluster have no channel for requests to each other: set"
-                " service_channel in the cluster file and start them again"
+                " service_channel in the cluster file and restart them"
             )
         if isinstance(exclude, str):
-            raise InvalidArgumentError("exclude is a list of ids and names of hosts")
+            raise InvalidArgumentError(
+                "exclude is not valid: give a list of ids and names of hosts"
+            )
         excluded = [cluster.get_host(host).host_id for host in exclude]
         return Coordinator(
             self._handle.host_id,
@@ -181,7 +187,7 @@ class Rekeying(metaclass=NoPublicConstructor):
     async def _ask(
         self, host_id: int, question: RekeyQuestion, wanted: Mapping[str, str] = _NOTHING
     ) -> RekeyAnswer | NoAnswer:
-        """Ask a host until it answers; give up when ``patience`` seconds have passed."""
+        """Send a request until the host answers, for up to ``patience`` seconds."""
         if host_id == self._handle.host_id:
             return await self._participant.answer(host_id, question)
         assert self._streams is not None
@@ -192,7 +198,7 @@ class Rekeying(metaclass=NoPublicConstructor):
                 try:
                     return decode_answer(await self._streams.request(host_id, data))
                 except RefusedError as error:
-                    # Either it starts at this moment, or it serves no changes of the key.
+                    # The host is just starting, or does not run serve_rekeying.
                     why = str(error)
                 except (trio.BrokenResourceError, BadMessageError, KnetError) as error:
                     why = str(error)
@@ -202,23 +208,23 @@ class Rekeying(metaclass=NoPublicConstructor):
     def _no_answer(self, host_id: int, why: str, wanted: Mapping[str, str]) -> NoAnswer:
         host = self._handle.hosts.get(host_id)
         if host is None:
-            return NoAnswer(HostOutcome.AWAY, "the handle does not have it")
+            return NoAnswer(HostOutcome.AWAY, "the handle does not have this host")
         if not host.status.reachable:
             return NoAnswer(HostOutcome.AWAY, "it cannot be reached")
         keys = self._participant.keys
-        what = "its key is changed by hand"
+        what = "change its key by hand"
         if is_aead(find_names(keys, keys.change, wanted)[1].model):
-            what = "it cannot have model aead, and is cut off"
+            what = "it cannot use model aead, and would be cut off"
         return NoAnswer(
             HostOutcome.BY_HAND,
-            f"it can be reached, and does not answer on channel {keys.cluster.service_channel}: if"
-            f" it runs libknet, {what}" + (f" ({why})" if why else ""),
+            f"it is reachable, but does not answer on channel {keys.cluster.service_channel}: if it"
+            f" runs libknet, {what}" + (f" ({why})" if why else ""),
         )
 
-    # Answering them.
+    # Answering other hosts.
 
     async def serve(self, requests: RequestReceiver, nursery: trio.Nursery) -> None:
-        """For the package itself: answer requests, until cancelled."""
+        """Answer requests until cancelled. For internal use."""
         at_once = trio.Semaphore(AT_ONCE)
         async for request in requests:
             await at_once.acquire()
@@ -235,7 +241,7 @@ class Rekeying(metaclass=NoPublicConstructor):
                 answer = await self._participant.answer(request.source, question)
                 await request.answer(encode(answer))
         except trio.BrokenResourceError:
-            # Whoever asked is gone; what was asked for is done.
+            # The host that asked is gone; the request has been carried out.
             await trio.lowlevel.checkpoint()
         finally:
             at_once.release()
@@ -245,7 +251,7 @@ class Rekeying(metaclass=NoPublicConstructor):
 async def serve_rekeying(
     handle: Handle, *, patience: float = DEFAULT_PATIENCE
 ) -> AsyncGenerator[Rekeying]:
-    """Take part in changes of the cluster's key while the block runs, and change it if asked to.
+    """Take part in changes of the cluster's key while the block runs.
 
     ::
 
@@ -256,20 +262,24 @@ async def serve_rekeying(
         ):
             ...
 
-    The hosts ask each other over the ``service_channel`` of the cluster file, which nothing else
-    may use. If the file has none, this host takes part in no change, and ``rekey`` says so. If this
-    host was ended in the middle of a change, ``open_cluster`` has both keys again.
+    The hosts send requests to each other over the ``service_channel`` of the cluster file, which
+    must not be used for anything else. Without one, this host takes part in no change, and
+    ``rekey`` raises RekeyError. If this host is killed during a change, ``open_cluster`` loads both
+    keys again.
 
-    The block owns a nursery, so errors leave it in exception groups.
+    The block owns a nursery, so errors are raised from it in exception groups.
 
     Args:
-        handle: What ``open_cluster`` gave.
+        handle: A handle that ``open_cluster`` opened.
         patience: Seconds in which a host has to answer, 0.1 to 86400.
+
+    Yields:
+        The object that changes the key.
 
     Raises:
         InvalidArgumentError: ``open_cluster`` did not open the handle, or ``patience`` is out of
-            its range.
-        BusyError: The channel is open.
+            range.
+        BusyError: The channel is already open.
     """
     async with serve_with(handle, patience, _make_files, _run) as rekeying:
         yield rekeying
@@ -279,7 +289,7 @@ async def serve_rekeying(
 async def serve_with(
     handle: Handle, patience: float, make_files: Any, run: Any
 ) -> AsyncGenerator[Rekeying]:
-    """For the package itself: do what ``serve_rekeying`` does, with other files."""
+    """Do the same as ``serve_rekeying`` with other files. For internal use."""
     opened = get_opened(handle)
     participant = Participant(HostKeys(handle, opened, make_files, run))
     channel = opened.cluster.service_channel

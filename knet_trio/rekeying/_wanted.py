@@ -1,4 +1,4 @@
-"""What a change of the key is to lead to: a new key, and maybe another cipher, hash and model."""
+"""The wanted result of a change: a new key, and possibly another cipher, hash and model."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def make_change(keys: HostKeys, host_id: int, wanted: Mapping[str, str]) -> KeyChange:
-    """Return a change that begins.
+    """Return a new change.
 
     Args:
         keys: The keys of this host.
-        host_id: This host.
-        wanted: Cipher, hash and model after the change, as far as they are to change.
+        host_id: The id of this host.
+        wanted: The new cipher, hash and model, as far as they are to change.
 
     Raises:
-        RekeyError: There can be no such change.
-        InvalidArgumentError: There is no such cipher, hash or model.
+        RekeyError: Such a change is not possible.
+        InvalidArgumentError: The cipher, hash or model does not exist.
     """
     now, then = find_names(keys, None, wanted)
     is_for_key_alone = then.is_same_envelope(now)
@@ -34,7 +34,10 @@ def make_change(keys: HostKeys, host_id: int, wanted: Mapping[str, str]) -> KeyC
             raise RekeyError(ONLY_THE_KEY)
         then.check()
         if then.cipher == NONE:
-            raise RekeyError("cipher none hides nothing, so the key could not be changed again")
+            raise RekeyError(
+                "cipher none does not encrypt, so the key could not be changed again: choose"
+                " another one"
+            )
     return KeyChange(
         change_id=secrets.token_hex(8),
         began_by=host_id,
@@ -46,11 +49,11 @@ def make_change(keys: HostKeys, host_id: int, wanted: Mapping[str, str]) -> KeyC
 
 
 def check_wanted(keys: HostKeys, change: KeyChange, wanted: Mapping[str, str]) -> None:
-    """Raise RekeyError if a change that has begun is not what is asked for."""
+    """Raise RekeyError if a change that has begun does not lead to the wanted names."""
     _, then = find_names(keys, change)
     if wanted and not find_names(keys, change, wanted)[1].is_same_envelope(then):
         raise RekeyError(
-            f"a change of the key to {then.describe()} is under way: finish it first, by rekey"
+            f"a change of the key to {then.describe()} is in progress: finish it first, with rekey"
             " without cipher, hash and model, or drop it"
         )
 
@@ -58,12 +61,12 @@ def check_wanted(keys: HostKeys, change: KeyChange, wanted: Mapping[str, str]) -
 def find_names(
     keys: HostKeys, change: KeyChange | None, wanted: Mapping[str, str] = _NOTHING
 ) -> tuple[CryptoNames, CryptoNames]:
-    """Return how the key is used before a change, and after it.
+    """Return the cipher, hash and model before a change, and after it.
 
     Args:
         keys: The keys of this host.
         change: The change, None if it has not begun.
-        wanted: What is asked for after it; nothing for what has begun.
+        wanted: The wanted names after the change; empty for those of ``change``.
     """
     now = None if change is None else change.old_names
     if now is None:

@@ -1,4 +1,4 @@
-"""Why the key cannot be changed."""
+"""The errors of changing the key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from knet_trio import KnetError
 
 
 class RekeyError(KnetError):
-    """The key cannot be changed, and nothing has changed by this call; the text says why."""
+    """The key cannot be changed; the text says why. This call has changed nothing."""
 
     errno: int = errno.EPERM
 
 
 class RekeyBusyError(RekeyError):
-    """Another host changes the key at present, or this one does by another call."""
+    """Another host is changing the key, or this host in another call."""
 
     errno: int = errno.EBUSY

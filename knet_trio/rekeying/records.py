@@ -1,4 +1,4 @@
-"""What is said of a change of the key."""
+"""The report of a change of the key."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from knet_trio.rekeying._phases import Phase
 
 
 class HostOutcome(enum.StrEnum):
-    """What became of a host in a change of the key."""
+    """The outcome of a change of the key at a host."""
 
     DONE = "done"
-    """It has done all phases."""
+    """The host has done all phases."""
     WAITING = "waiting"
-    """It answers, and waits for the others."""
+    """The host answers, and waits for the others or for its cluster file."""
     AWAY = "away"
-    """No link to it works, so it did not answer."""
+    """The host did not answer, and no link to it is up."""
     BY_HAND = "by_hand"
-    """It can be reached and does not answer, as a host of libknet's: its key is changed by hand."""
+    """The host is reachable and does not answer, as hosts with libknet: change its key by hand."""
     REFUSED = "refused"
-    """It answers that it cannot do it."""
+    """The host answers that it cannot do it."""
     EXCLUDED = "excluded"
-    """It was left out; its key is changed by hand."""
+    """The host was excluded: change its key by hand."""
 
 
 @attrs.frozen(kw_only=True)
 class RekeyedHost:
-    """What became of one host.
+    """The result of a change at one host.
 
     Attributes:
-        host_id: Its id.
-        name: Its name.
-        outcome: What became of it.
-        phase: The last phase that it has confirmed, None for none, or if that is not known.
-        reason: Why it is not done, in words; empty if it is, or only waits for other hosts.
-        unconfirmed: The ids of hosts that have not answered it under a new key of model ``aead``,
-            which keeps that from being used.
+        host_id: The id of the host.
+        name: The name of the host.
+        outcome: The outcome.
+        phase: The last phase that the host has confirmed, None for none or if not known.
+        reason: Why the host is not done, a text for people; empty if it is done, or only waits for
+            other hosts.
+        unconfirmed: The ids of hosts that have not answered this host under a new key of model
+            ``aead``, which therefore cannot be used yet.
     """
 
     host_id: int
@@ -51,20 +52,20 @@ class RekeyedHost:
 
 @attrs.frozen(kw_only=True)
 class RekeyReport:
-    """How far a change of the key is.
+    """The progress of a change of the key.
 
     Attributes:
-        done: Whether it is over: all hosts but those that were excluded have the new key alone. If
-            not, all that have been reached open packets of both keys, and it goes on when it is
-            asked for again.
-        change_id: What it is called on all hosts.
-        began_by: The id of the host that began it.
-        resumed: Whether it had begun before this call.
-        phase: The last phase that every host but the excluded ones has confirmed, None for none.
+        done: True if the change has ended: all hosts except excluded ones only have the new key. If
+            False, every host still understands all others, and another call goes on with the
+            change.
+        change_id: The id of the change, the same on all hosts.
+        began_by: The id of the host that began the change.
+        resumed: True if the change had begun before this call.
+        phase: The last phase that all hosts except excluded ones have confirmed, None for none.
         salt: The salt of the fingerprint, in hexadecimal.
-        fingerprint: That of the new key, as ``knet-trio keygen --fingerprint`` makes it.
+        fingerprint: The fingerprint of the new key, as of ``knet-trio keygen --fingerprint``.
         hosts: All hosts of the cluster file, in the order of their ids.
-        new_names: Cipher, hash and model after the change, None if they stay.
+        new_names: The new cipher, hash and model, None if they do not change.
     """
 
     done: bool

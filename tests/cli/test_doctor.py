@@ -79,22 +79,22 @@ REFUSED = "cannot connect to 10.0.0.2:5405: Connection refused"
         ),
         (
             {"connection_fault": "no answer yet", "peer_connected": True, "ping_last": 159.5},
-            "10.0.0.2:5405 has connected to this host, and its pings arrive; this host has not",
+            "10.0.0.2:5405 has connected to this host, and its pings arrive; this host cannot",
             "from 10.0.0.1 to 10.0.0.2:5405 through all firewalls",
         ),
         (
             {"connection_fault": "no answer yet", "peer_connected": True, "ping_last": 120.0},
-            "there is no connection to 10.0.0.2:5405, and no ping comes over that which 10.0.0.2:5",
-            "see whether that machine is up",
+            "there is no connection to 10.0.0.2:5405, and no ping arrives over the one that 10",
+            "check that that machine is up",
         ),
         (
             {"peer_connected": False},
-            "there is a connection to 10.0.0.2:5405, and none from it to 10.0.0.1:5405, over which",
+            "there is a connection to 10.0.0.2:5405, but none from it to 10.0.0.1:5405, which",
             "from 10.0.0.2 to 10.0.0.1:5405 through all firewalls",
         ),
         (
             {"connection_fault": REFUSED, "errno": errno.ECONNREFUSED},
-            "that machine is there, and nobody takes SCTP at that port",
+            "that machine is up, but no program listens for SCTP at that",
             'that has transport "sctp" too, and compare the ports on both sides; ss -l -n --sctp',
         ),
         (
@@ -143,7 +143,9 @@ async def test_nobody_takes_a_link_over_sctp(tmp_path: Path) -> None:
     assert done.status == 1
     finding = json.loads(done.output)["findings"][0]
     assert finding["code"] == FindingCode.NO_CONNECTION
-    assert "Connection refused: that machine is there, and nobody takes SCTP" in finding["text"]
+    assert (
+        "Connection refused: that machine is up, but no program listens for SCTP" in finding["text"]
+    )
 
 
 async def test_without_links_only_the_program_is_judged(tmp_path: Path) -> None:

@@ -54,26 +54,26 @@ def test_the_page_shows_what_is_printed() -> None:
 
 def test_what_to_do_is_said() -> None:
     said = "\n".join(describe_report(STOPPED))
-    assert "when they are there again: knet-trio rekey\n" in said
+    assert "when they are back: knet-trio rekey\n" in said
     assert "without them: knet-trio rekey --exclude gamma\n" in said
-    assert said.endswith("to take it back: knet-trio rekey --drop")
+    assert said.endswith("to drop the new key: knet-trio rekey --drop")
     hosts = (
         host(1, "alpha", HostOutcome.WAITING, phase=Phase.USE),
         host(2, "eps", HostOutcome.BY_HAND, reason="it can be reached"),
     )
     said = "\n".join(describe_report(attrs.evolve(STOPPED, resumed=True, hosts=hosts)))
-    assert "when that is put right: knet-trio rekey\n" in said
-    assert "it goes on with what host 1 began" in said
+    assert "when that is corrected: knet-trio rekey\n" in said
+    assert "this goes on with the change that host 1 began" in said
     assert "alpha (1)  uses the new key, and accepts the old one" in said
     assert "by hand: give eps the new key" in said
     assert "--drop" not in said
-    assert "2 hosts have the new one alone; 1 excluded" in "\n".join(
+    assert "2 hosts have only the new one; 1 excluded" in "\n".join(
         describe_report(
             attrs.evolve(DONE, hosts=(*DONE.hosts[:2], host(3, "gamma", HostOutcome.EXCLUDED)))
         )
     )
     alone = attrs.evolve(DONE, hosts=DONE.hosts[:1])
-    assert describe_report(alone)[0] == "the key is changed: 1 host has the new one alone"
+    assert describe_report(alone)[0] == "the key is changed: 1 host has only the new one"
     away = host(2, "two words", HostOutcome.AWAY, reason="it cannot be reached")
     said = "\n".join(describe_report(attrs.evolve(STOPPED, hosts=(away,))))
     assert "knet-trio rekey --exclude 'two words'\n" in said

@@ -225,4 +225,4 @@ def test_what_stands_in_the_wrong_place_is_warned_of(tmp_path: Path) -> None:
     assert "'interfaces' is not a section of corosync in totem" in found[0].text
     assert "did you mean interface?" in found[0].text
     assert "there are none" in found[1].text
-    assert "it is in no section" in found[2].text
+    assert "this key is outside any section" in found[2].text

@@ -144,7 +144,7 @@ async def other_envelope_there(ward: Ward, a: Handle) -> AsyncGenerator[None]:
         yield
 
 
-@patient(FindingCode.MODEL_MISMATCH, says="of cipher aes256 and hash sha256: those of this host")
+@patient(FindingCode.MODEL_MISMATCH, says="cipher aes256 and hash sha256: this host")
 async def other_envelope_here(ward: Ward) -> AsyncGenerator[Path]:
     async with ward.open(here={"crypto": CryptoConfig(KEY, model="aead")}) as pair:
         yield pair.path
@@ -157,7 +157,7 @@ async def wrong_key_of_model_aead(ward: Ward) -> AsyncGenerator[Path]:
         yield pair.path
 
 
-@peer(FindingCode.CRYPTO_OFF, says="is not sealed")
+@peer(FindingCode.CRYPTO_OFF, says="are not sealed")
 async def no_key_there(ward: Ward, a: Handle) -> AsyncGenerator[None]:
     async with ward.meet(a, "no_key_there", crypto=None):
         yield
@@ -252,7 +252,7 @@ async def firewall_both_ways(ward: Ward, a: Handle) -> AsyncGenerator[None]:
             yield
 
 
-@peer(FindingCode.PORT_FILTERED, says="though pings of it arrive")
+@peer(FindingCode.PORT_FILTERED, says="though its pings arrive")
 async def firewall_that_rejects(ward: Ward, a: Handle) -> AsyncGenerator[None]:
     async with ward.meet(a, "firewall_that_rejects", None) as pair:
         with ward.firewall(THERE, "INPUT", "--dport", str(pair.port), "-j", "REJECT"):
@@ -304,7 +304,7 @@ async def firewall_there_lets_nothing_in(ward: Ward, a: Handle) -> AsyncGenerato
             yield
 
 
-@peer(FindingCode.ONE_WAY, says="came to this machine, and none to the program")
+@peer(FindingCode.ONE_WAY, says="reached this machine, but none the program")
 async def firewall_here_lets_nothing_in(ward: Ward, a: Handle) -> AsyncGenerator[None]:
     async with ward.meet(a, "firewall_here_lets_nothing_in", None) as pair:
         with ward.firewall(HERE, "INPUT", "--dport", str(pair.port), "-j", "DROP"):
@@ -363,7 +363,7 @@ async def slow_path(ward: Ward, a: Handle) -> AsyncGenerator[None]:
         yield
 
 
-@peer(FindingCode.LATENCY_TIMEOUT, says="pongs come, but after")
+@peer(FindingCode.LATENCY_TIMEOUT, says="pongs arrive, but after")
 async def path_too_slow(ward: Ward, a: Handle) -> AsyncGenerator[None]:
     await ward.wires.treat(TOO_SLOW, delay=0.2)
     async with ward.meet(a, "path_too_slow", None) as pair:
@@ -382,7 +382,7 @@ async def forged_packets(ward: Ward) -> AsyncGenerator[Path]:
                 yield pair.path
 
 
-@patient(FindingCode.RECORDED_PACKETS, says="had sealed in an earlier life")
+@patient(FindingCode.RECORDED_PACKETS, says="sealed in an earlier life")
 async def recordings_of_an_earlier_life(ward: Ward) -> AsyncGenerator[Path]:
     options = {"crypto": CryptoConfig(KEY, model="aead")}
     async with ward.open(here=options, there=options) as pair:
@@ -416,7 +416,7 @@ async def program_without_rights(ward: Ward) -> AsyncGenerator[Path]:
         yield path
 
 
-@patient(FindingCode.BUFFERS_SMALL, says="found its buffer full")
+@patient(FindingCode.BUFFERS_SMALL, says="was full")
 async def socket_that_overflows(ward: Ward) -> AsyncGenerator[Path]:
     async with open_program(ward.new_path(), "overflows") as path:
         yield path

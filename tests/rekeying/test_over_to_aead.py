@@ -94,10 +94,10 @@ async def test_to_it_between_and_back(tmp_path: Path, autojump_clock: MockClock)
         assert phases_of(report) == {(HostOutcome.WAITING, Phase.USE)}
         file = tmp_path / "1" / "lab.toml"
         assert report.hosts[0].reason == (
-            f'its cluster file {file} still says cipher = "aes256" and hash = "sha256" and'
-            ' model = "openssl": write cipher = "aes256-gcm" and model = "aead" in their place'
+            f'its cluster file {file} still has cipher = "aes256" and hash = "sha256" and'
+            ' model = "openssl": write cipher = "aes256-gcm" and model = "aead" instead'
         )
-        with pytest.raises(RekeyError, match="to model aead and aes256-gcm is under way"):
+        with pytest.raises(RekeyError, match="to model aead and aes256-gcm is in progress"):
             await mesh.services[1].rekey(model="aead", cipher="chacha20-poly1305")
         write_names(tmp_path, GCM)
         report = await mesh.services[2].rekey(model="aead")
@@ -133,10 +133,12 @@ async def test_it_waits_until_all_have_answered_each_other(
         }
         said = "\n".join(describe_report(report))
         assert (
-            "host2 (2)  accepts the new key beside the old one: under the new key it has no answer"
-            " of host 3 (host3) yet: see that links" in said
+            "host2 (2)  accepts the new key beside the old one: it has no answer from host 3"
+            " (host3) under the new key yet: check that links" in said
         )
-        assert said.endswith("put right: knet-trio rekey\nto take it back: knet-trio rekey --drop")
+        assert said.endswith(
+            "corrected: knet-trio rekey\nto drop the new key: knet-trio rekey --drop"
+        )
         await mesh.services[1].drop()
         assert names_of(mesh) == {USUAL}
         assert {handle.crypto_in_use for handle in mesh.handles.values()} == {1}
@@ -168,16 +170,16 @@ async def test_what_cannot_be(tmp_path: Path, autojump_clock: MockClock) -> None
         for wrong, why in (
             ({"cipher": "aes256-gcm"}, "cipher 'aes256-gcm' is not known"),
             ({"model": "aead", "cipher": "aes256"}, "model 'aead' has no cipher 'aes256'"),
-            ({"model": 1}, "model is text"),
+            ({"model": 1}, "model is not valid: give text"),
             ({"model": "aead", "drop": True}, "drop begins no change"),
         ):
             with pytest.raises(InvalidArgumentError, match=why):
                 await mesh.services[1].answer_control(wrong)
-        with pytest.raises(RekeyError, match="cipher none hides nothing"):
+        with pytest.raises(RekeyError, match="cipher none does not encrypt"):
             await mesh.services[1].rekey(cipher="none")
         report = await mesh.services[1].rekey(model="aead")
         assert report.hosts[1].outcome is HostOutcome.BY_HAND
-        assert "if it runs libknet, it cannot have model aead" in report.hosts[1].reason
+        assert "if it runs libknet, it cannot use model aead" in report.hosts[1].reason
 
 
 # Messages a second of all three hosts together.

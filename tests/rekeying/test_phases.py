@@ -123,7 +123,7 @@ async def test_one_whose_disk_is_full_stops_it(autojump_clock: MockClock, phase:
 
 async def test_what_none_uses_can_be_taken_back(autojump_clock: MockClock) -> None:
     mesh = Mesh(3)
-    with pytest.raises(RekeyError, match="no change of the key is under way"):
+    with pytest.raises(RekeyError, match="no change of the key is in progress"):
         await mesh.coordinator(1).drop()
     mesh.members[2].kill()
     await rekey(mesh)
@@ -143,7 +143,7 @@ async def test_what_one_uses_cannot(autojump_clock: MockClock) -> None:
     first.failing = {1}
     assert await rekey(mesh) == [REFUSED, WAITING]
     assert first.key == FIRST_KEY != second.key
-    with pytest.raises(RekeyError, match=r"host 2 \(host2\) uses the new key already"):
+    with pytest.raises(RekeyError, match=r"host 2 \(host2\) already uses the new key"):
         await mesh.coordinator(1).drop()
     assert await rekey(mesh) == [DONE, DONE]
 
@@ -159,7 +159,9 @@ async def test_two_changes_that_began_apart_become_one(autojump_clock: MockClock
     changes = {host.files.change and host.files.change.change_id for host in mesh.included()}
     assert len(changes) == 2
     mesh.members[4].kill()
-    with pytest.raises(RekeyError, match=r"several changes of the key have begun .*, so it is"):
+    with pytest.raises(
+        RekeyError, match=r"several changes of the key have begun .*, so this host is"
+    ):
         await mesh.rekey(1)
     mesh.start_all()
     assert await rekey(mesh) == [DONE] * 4
@@ -180,10 +182,10 @@ def change_cluster(host: ModelHost, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"cipher": "none"}, "cipher none hides nothing"),
+        ({"cipher": "none"}, "cipher none does not encrypt"),
         ({"crypto": None}, "there is no key to change"),
-        ({"key_file": None}, "does not come from a key file"),
-        ({"accept_crypto": CryptoConfig(bytes(128))}, "accept_crypto takes the place"),
+        ({"key_file": None}, "is not from a key file"),
+        ({"accept_crypto": CryptoConfig(bytes(128))}, "accept_crypto already has a second"),
     ],
 )
 async def test_where_it_cannot_be_done(

@@ -1,7 +1,7 @@
-"""``knet-trio doctor``: what is wrong with a running host, and what to do about it.
+"""``knet-trio doctor``: finds faults of a running host, and says what to do about them.
 
-``watching`` looks into the program for some seconds, and makes an ``Evidence`` of that. What
-follows from it is found without any input or output: ``judging`` puts together what
-``link_findings`` finds of each link, with ``mismatches``, ``silence`` and ``path``, and
-``program_findings`` of the program and this machine.
+``watching`` observes the program for some seconds and returns an ``Evidence``. The findings are
+derived from it without input or output: ``judging`` collects those about each link, from
+``link_findings`` with ``mismatches``, ``silence`` and ``path``, and those about the program and
+this machine, from ``program_findings``.
 """

@@ -34,7 +34,7 @@ from knet_trio.control.codec import dump
 ONLY_WARNINGS: Final = 4
 
 _PATIENCE: Final = 10.0
-"""Seconds that a program may take to answer, beside what it is asked to do."""
+"""Seconds that a program may take to answer, in addition to the requested work."""
 
 _STYLES: Final = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAULT: "bold red"}
 
@@ -45,25 +45,25 @@ _STYLES: Final = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAU
     "--seconds",
     type=NumberRange(0.5, 60),
     default=None,
-    help="How long to look.  [default: 3, or longer where links ping seldom]",
+    help="How long to watch.  [default: 3, or longer if links ping rarely]",
 )
 @json_option("one JSON object instead")
 def doctor(socket: Path | None, seconds: float | None, as_json: bool) -> None:
-    r"""Look for what is wrong with a running host, and say what to do.
+    r"""Find faults of a running host, and say what to do about them.
 
-    It watches the host for some seconds, pings its peers over all links that are up, and searches
-    their path MTUs; nothing is changed. Each finding is ok, a warning or a fault, and has a code:
-    docs/findings.md has a section for each.
+    The command watches the host for some seconds, pings its peers over all links that are up, and
+    searches for their path MTUs; it changes nothing. Each finding is ok, a warning or a fault, and
+    has a code with a section in docs/findings.md.
 
-    Some faults show at one end only. Where the peer does not answer, look there too.
+    Some faults show at one end only. If a peer does not answer, run the command there too.
 
     \b
     Example:
       knet-trio doctor
       knet-trio doctor --json | jq -r '.findings[] | select(.severity == "fault") | .code'
 
-    Exit status: 0 if nothing is wrong, 1 if there are faults, 2 for wrong arguments, 3 if there is
-    no running host to ask, 4 if there are warnings and no faults.
+    Exit status: 0 if nothing is wrong, 1 if there are faults, 2 for wrong arguments, 3 if no
+    running host is found, 4 if there are warnings and no faults.
     """
     found: list[list[Finding]] = []
     run = partial(_examine, choose_socket(socket), seconds, found)

@@ -1,4 +1,4 @@
-"""Why a link has no connection, or not the one that its answers come over. UDP needs none."""
+"""Faults of the connections of a link over SCTP: each end connects to the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from knet_trio.cli.findings import Finding, FindingCode, Severity
 
 
 def explain_connection(case: LinkCase) -> Finding | None:
-    """Return what is wrong with the connections between both ends of a link, None for nothing."""
+    """Return the fault of the connections between both ends of a link, None if there is none."""
     fault, peer_connected = case.after.connection_fault, case.after.peer_connected
     src, peer, name = case.link.src, case.peer, case.link.transport
     if fault is None:
@@ -17,22 +17,22 @@ def explain_connection(case: LinkCase) -> Finding | None:
             return None
         return _find(
             case,
-            f"there is a connection to {peer}, and none from it to {src}, over which it answers",
-            f"{_open_way(case, peer, src)}; see whether the link of the peer leads to {src}"
-            " (knet-trio doctor there says why it does not get here)",
+            f"there is a connection to {peer}, but none from it to {src}, which its answers need",
+            f"{_open_way(case, peer, src)}; check that the link of the peer leads to {src}"
+            " (knet-trio doctor there says why it does not connect)",
         )
     number = _find_errno(case, fault)
     if number == errno.ENOPROTOOPT:
         return _find(
             case,
-            f"{fault}: that machine has no {case.protocol}, or a firewall says so",
+            f"{fault}: that machine has no {case.protocol}, or a firewall answers so",
             f"load it there (modprobe {name}; its name in /etc/modules-load.d/{name}.conf does that"
             " at every start), and in a container on its host",
         )
     if number == errno.ECONNREFUSED:
         return _find(
             case,
-            f"{fault}: that machine is there, and nobody takes {case.protocol} at that port",
+            f"{fault}: that machine is up, but no program listens for {case.protocol} at that port",
             f'start the program there, with a link from {peer} to {src} that has transport "{name}"'
             f" too, and compare the ports on both sides; {_show(case, '-l')} there shows what"
             " listens",
@@ -40,28 +40,28 @@ def explain_connection(case: LinkCase) -> Finding | None:
     if peer_connected and case.pinged_by_peer:
         return _find(
             case,
-            f"{peer} has connected to this host, and its pings arrive; this host has not connected"
-            f" to it: {fault}",
+            f"{peer} has connected to this host, and its pings arrive; this host cannot connect to"
+            f" it: {fault}",
             f"{_open_way(case, src, peer)}, and the answers back, which come from that port",
         )
-    silent = f", and no ping comes over that which {peer} had made" if peer_connected else ""
+    silent = f", and no ping arrives over the one that {peer} made" if peer_connected else ""
     return _find(
         case,
         f"there is no connection to {peer}{silent or ', nor from it'}: {fault}",
-        f"see whether that machine is up and runs the program; {_open_way(case, src, peer)}, and"
-        " the other way round; a translator of addresses (NAT) on the way drops it as a rule;"
+        f"check that that machine is up and runs the program; {_open_way(case, src, peer)}, and"
+        " the other way round; a translator of addresses (NAT) on the way usually drops it;"
         f" {_show(case)} shows the connections of a machine",
     )
 
 
 def _find_errno(case: LinkCase, fault: str) -> int:
-    """Return the system's number of what is wrong, 0 for none."""
+    """Return the errno of a fault, 0 for none."""
     trouble = case.after.trouble
     return 0 if trouble is None or trouble.text != fault else trouble.errno
 
 
 def _open_way(case: LinkCase, source: str, target: str) -> str:
-    """Return what to let through; who connects does so from any port."""
+    """Return the firewall rule that is needed; connections come from any port."""
     number = " (IP protocol 132, which rules for UDP and TCP do not let through)"
     return (
         f"let {case.protocol}{number if case.link.transport == 'sctp' else ''} from"

@@ -1,4 +1,4 @@
-"""What was seen of a running host within some seconds."""
+"""The observations of a running host over some seconds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LinkKey: TypeAlias = tuple[int, int]
 
 @attrs.frozen(kw_only=True)
 class Snapshot:
-    """What there was to be seen at one time.
+    """The state of a running host at one time.
 
     Attributes:
         report: The state of the handle, its hosts and their links.
-        handle: What may be wrong with the handle.
-        links: What may be wrong with each link.
-        counters: What each link counts.
-        clock_error: How much the time of day of the program is ahead of this command's, in seconds;
-            0.0 if it need not be.
+        handle: Possible faults of the handle.
+        links: Possible faults of each link.
+        counters: The counters of each link.
+        clock_error: The seconds by which the program's time of day is ahead of this command's; 0.0
+            if they may be equal.
     """
 
     report: HandleReport
@@ -37,16 +37,16 @@ class Snapshot:
 
 @attrs.frozen(kw_only=True)
 class Evidence:
-    """What was seen from a first look to a last one.
+    """The observations between two snapshots.
 
     Attributes:
-        seconds: The time between them.
-        before: The first look.
-        after: The last look.
-        pings: What became of pings over each link that is up.
-        loop: How late the event loop of the program came round.
-        arrived: How many packets of silent peers came to this machine, by their links. Empty if
-            this user may not listen.
+        seconds: The time between the snapshots, in seconds.
+        before: The first snapshot.
+        after: The last snapshot.
+        pings: The results of pings over each link that is up.
+        loop: How late the event loop of the program was.
+        arrived: The packets of silent peers that reached this machine, by link. Empty if this user
+            may not capture packets.
     """
 
     seconds: float
@@ -57,7 +57,7 @@ class Evidence:
     arrived: Mapping[LinkKey, int] = attrs.field(factory=dict[LinkKey, int])
 
     def links(self) -> Iterator[LinkCase]:
-        """Yield a case for each link that was there all the time."""
+        """Yield a case for each link that is in both snapshots."""
         for host in self.after.report.hosts:
             for link in host.links:
                 key = host.host_id, link.link_id
@@ -66,21 +66,21 @@ class Evidence:
 
 
 class LinkCase:
-    """What was seen of one link.
+    """The observations of one link.
 
     Args:
-        evidence: What was seen of the host.
+        evidence: The observations of the host.
         host: The host that the link leads to.
-        link: Its state in the last look.
+        link: The state of the link in the last snapshot.
 
     Attributes:
-        evidence: As it was given.
-        host: As it was given.
-        link: As it was given.
-        before: What may have been wrong with it in the first look.
-        after: What may be wrong with it in the last look.
-        ping: What became of pings over it, None for none.
-        arrived: How many packets of its peer came to this machine, if it was silent.
+        evidence: The observations of the host.
+        host: The host that the link leads to.
+        link: The state of the link in the last snapshot.
+        before: Possible faults of the link in the first snapshot.
+        after: Possible faults of the link in the last snapshot.
+        ping: The results of pings over the link, None for none.
+        arrived: The packets of the peer that reached this machine, if it was silent.
     """
 
     def __init__(self, evidence: Evidence, host: HostReport, link: LinkReport) -> None:
@@ -96,57 +96,57 @@ class LinkCase:
 
     @property
     def where(self) -> str:
-        """What it is called."""
+        """The host and the id of the link, for the finding."""
         return f"{title_of(self.host.host_id, self.host.name)}, link {self.link.link_id}"
 
     @property
     def peer(self) -> str:
-        """Where it leads, in words."""
+        """The address of the peer, in words."""
         return self.link.dst or "its peer"
 
     @property
     def protocol(self) -> str:
-        """What its packets go over, as firewalls call it."""
+        """The protocol of its packets, as named in firewalls."""
         return self.link.transport.upper()
 
     @property
     def peer_host(self) -> str | None:
-        """The address that it leads to, without the port; None for none."""
+        """The address of the peer without the port, None if it is not known."""
         return None if self.link.dst is None else host_part(self.link.dst)
 
     def is_recent(self, at: float | None) -> bool:
-        """Return whether that was while this looked, or so short before that it still counts."""
+        """Return whether ``at`` is within the observation, or shortly before."""
         patience = max(2 * self.evidence.seconds, 3 * self.link.ping_interval) + 1
         return at is not None and self.after.at - at <= patience
 
     @property
     def pinged_by_peer(self) -> bool:
-        """Whether pings of the peer arrive from where the link leads."""
+        """True if pings of the peer arrive from the address that the link leads to."""
         at = self.after.ping_last
-        # One that comes now shows more than that one came.
+        # Only recent pings show that they still arrive.
         patience = max(0.8 * self.evidence.seconds, 2.5 * self.link.ping_interval)
         return at is not None and self.after.at - at <= patience
 
     @property
     def pings_sent(self) -> int:
-        """How many pings have left this machine meanwhile."""
+        """The pings that left this machine during the observation."""
         return self._grown("tx_ping_packets") - self._grown("tx_ping_errors")
 
     @property
     def pongs(self) -> int:
-        """How many pongs have come meanwhile."""
+        """The pongs that arrived during the observation."""
         return self._grown("rx_pong_packets")
 
     @property
     def is_answered(self) -> bool:
-        """Whether pongs come while the link is up; True while too few pings have been sent."""
+        """True if the link is up and pongs arrive, or too few pings were sent to know."""
         return self.link.connected and (self.pongs > 0 or self.pings_sent < 3)
 
     def _grown(self, name: str) -> int:
         earlier, later = self._counters
         if earlier is None or later is None:
             return 0
-        # Fewer than before: they were set to zero meanwhile.
+        # A counter is smaller than before if it was cleared meanwhile.
         return max(0, int(getattr(later, name)) - int(getattr(earlier, name)))
 
 

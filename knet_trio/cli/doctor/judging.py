@@ -1,4 +1,4 @@
-"""What follows from what was seen of a running host."""
+"""The findings that follow from the observations of a running host."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def judge(evidence: Evidence) -> list[Finding]:
 
 
 def not_answering(seconds: float) -> list[Finding]:
-    """Return the findings for a program that does not answer for so long."""
+    """Return the findings for a program that has not answered for ``seconds``."""
     return [
         Finding(
             severity=Severity.FAULT,
             code=FindingCode.CPU_STARVED,
             where="",
             text=f"the program has not answered for {seconds:.0f} s",
-            remedy="see whether its process is stopped (state T in ps), waits for a disk (D), or"
-            " has a task that does not give up its turn",
+            remedy="check whether its process is stopped (state T in ps), waits for a disk (D), or"
+            " has a task that blocks the event loop",
         )
     ]
 
@@ -38,7 +38,7 @@ def not_answering(seconds: float) -> list[Finding]:
 def _sort(findings: Iterable[Finding]) -> list[Finding]:
     kept: dict[tuple[str, str, str], Finding] = {}
     for finding in findings:
-        # Links that share a socket say the same of that.
+        # Links that share a socket have the same finding about it.
         where = "" if finding.code is FindingCode.BUFFERS_SMALL else finding.where
         kept.setdefault((finding.code, where, finding.text), finding)
     return sorted(kept.values(), key=lambda one: _WORST_FIRST.index(one.severity))

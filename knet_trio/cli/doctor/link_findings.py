@@ -1,4 +1,4 @@
-"""What is wrong with a link."""
+"""The findings about a link."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from knet_trio.cli.units import format_age, format_latency
 
 
 def find_link_faults(case: LinkCase) -> list[Finding]:
-    """Return what there is to be said of a link, at least that all is well."""
+    """Return the findings about a link, at least one that says that it is well."""
     link = case.link
     if not link.enabled:
         text = f"it is disabled: {link.reason}"
@@ -25,7 +25,7 @@ def find_link_faults(case: LinkCase) -> list[Finding]:
     if case.is_answered:
         found += find_path_faults(case)
         return found or [_ok(case, FindingCode.LINK_UP, _describe_up(case))]
-    # One fault that is known explains the silence.
+    # A known fault already explains the silence.
     causes = [one for one in found if one.code is not FindingCode.BUFFERS_SMALL]
     if not any(one.severity is Severity.FAULT for one in causes):
         found.append(explain_silence(case))
@@ -42,16 +42,14 @@ def _describe_up(case: LinkCase) -> str:
     if ping is not None and ping.answered:
         trip = format_latency(ping.seconds)
         said += f"; {ping.answered} of {ping.sent} pings answered, in {trip} on average"
-    return f"{said}; {link.mtu} bytes of a message go in one packet"
+    return f"{said}; {link.mtu} bytes of a message fit in one packet"
 
 
 def _find_buffer_faults(case: LinkCase) -> Iterator[Finding]:
     after, before = case.after, case.before
     dropped = after.overflows - before.overflows
-    remedy = (
-        "sysctl -w net.core.rmem_max=8388608 net.core.wmem_max=8388608, or run the program with"
-    )
-    remedy += " CAP_NET_ADMIN, and start it again"
+    remedy = "sysctl -w net.core.rmem_max=8388608 net.core.wmem_max=8388608, or give the program"
+    remedy += " CAP_NET_ADMIN, and restart it"
     if dropped > 0 or after.overflows > 0:
         meanwhile = f", {dropped} of them meanwhile" if dropped > 0 else ""
         small = f"; {after.small_buffers}" if after.small_buffers else ""
@@ -59,14 +57,15 @@ def _find_buffer_faults(case: LinkCase) -> Iterator[Finding]:
             severity=Severity.FAULT if dropped > 0 else Severity.WARNING,
             code=FindingCode.BUFFERS_SMALL,
             where=case.where,
-            text=f"the system has dropped {after.overflows} packets that came to the socket of"
-            f" {case.link.src} and found its buffer full{meanwhile}{small}",
+            text=f"the system has dropped {after.overflows} packets since the buffer of the socket"
+            f" of {case.link.src} was full{meanwhile}{small}",
             remedy=remedy
             if after.small_buffers
-            else "see what keeps the program from reading in time, or have its peers send less",
+            else "find out what keeps the program from reading in time, or have its peers send"
+            " less",
         )
     elif after.small_buffers is not None:
-        # Over a connection the peer sends no more than there is room for.
+        # Over a connection the peer sends no more than fits into the buffer.
         outcome = "may lose packets" if after.peer_connected is None else "holds up its peers"
         yield Finding(
             severity=Severity.WARNING,

@@ -1,4 +1,4 @@
-"""Packets that come in and are refused, since the two ends are not configured alike."""
+"""The findings about packets that are refused since the two ends are configured differently."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from knet_trio._crypto.aead import AEAD_NAMES
 from knet_trio.cli.doctor.evidence import LinkCase, host_part
 from knet_trio.cli.findings import Finding, FindingCode, Severity
 
-# What is concluded from packets that are refused, and what to do about it.
+# The code and the remedy for packets refused because of an id.
 _IDS: Final = {
     DropCause.UNKNOWN_HOST: (
         FindingCode.HOST_ID_MISMATCH,
-        "give the host the id here that it has itself: ids are the same in the whole cluster",
+        "give the host the same id here as it has itself: ids are the same in the whole cluster",
     ),
     DropCause.UNKNOWN_LINK: (
         FindingCode.LINK_ID_MISMATCH,
@@ -25,30 +25,30 @@ _IDS: Final = {
 _CRYPTO: Final = {
     "key": (
         FindingCode.KEY_MISMATCH,
-        "no key of this host opens what comes from {source}",
+        "no key of this host opens packets from {source}",
         (
-            "compare the keys of both hosts (knet-trio keygen --fingerprint FILE, with --salt and the"
-            " same salt on both), and copy one over"
+            "compare the keys of both hosts (knet-trio keygen --fingerprint FILE, with --salt and"
+            " the same salt on both), and copy one over"
         ),
     ),
     "cipher": (
         FindingCode.CIPHER_MISMATCH,
-        "what comes from {source} is sealed with a key of this host, and with {names}",
+        "packets from {source} are sealed with a key of this host, but with {names}",
         "set the same cipher on both hosts",
     ),
     "hash": (
         FindingCode.HASH_MISMATCH,
-        "what comes from {source} is sealed with a key of this host, and with {names}",
+        "packets from {source} are sealed with a key of this host, but with {names}",
         "set the same hash on both hosts",
     ),
     "clear": (
         FindingCode.CRYPTO_OFF,
-        "what comes from {source} is not sealed, and this host takes sealed packets only",
+        "packets from {source} are not sealed, and this host only accepts sealed packets",
         "set the key on that host too, with the same cipher and hash",
     ),
     "sealed": (
         FindingCode.CRYPTO_OFF,
-        "what comes from {source} is most likely sealed, and this host has no key",
+        "packets from {source} are most likely sealed, and this host has no key",
         "set the key of the cluster on this host too",
     ),
 }
@@ -62,7 +62,7 @@ CRYPTO_CAUSES: Final = frozenset(
         DropCause.UNKNOWN_TYPE,
     }
 )
-"""Under which of them packets are counted that cannot be opened."""
+"""The causes under which packets that cannot be opened are counted."""
 
 
 def describe_crypto_fault(
@@ -77,9 +77,9 @@ def describe_crypto_fault(
     elif fault.cipher is not None:
         names = f"cipher {fault.cipher} and hash {fault.hash}"
     elif fault.hash is not None:
-        names = f"hash {fault.hash} and a cipher that is not known"
+        names = f"hash {fault.hash} and an unknown cipher"
     else:
-        names = "another cipher, or in another version of the protocol"
+        names = "another cipher, or another version of the protocol"
     return Finding(
         severity=severity,
         code=code,
@@ -91,25 +91,25 @@ def describe_crypto_fault(
 
 def _describe_other_model(fault: CryptoFault, where: str, severity: Severity) -> Finding:
     if fault.cipher is None or fault.cipher in AEAD_NAMES:
-        what = f"what comes from {fault.source} uses another envelope: model aead, which no crypto"
-        text = f"{what} slot of this host has"
+        what = f"packets from {fault.source} have another envelope: that of model aead, which no"
+        text = f"{what} crypto slot of this host has"
     else:
         text = (
-            f"what comes from {fault.source} uses another envelope, of cipher {fault.cipher} and"
-            f" hash {fault.hash}: those of this host are of model aead"
+            f"packets from {fault.source} have another envelope, with cipher {fault.cipher} and"
+            f" hash {fault.hash}: this host uses model aead"
         )
     return Finding(
         severity=severity,
         code=FindingCode.MODEL_MISMATCH,
         where=where,
         text=text,
-        remedy="set the same model, cipher and key on both hosts, or go over on all of them by"
-        " knet-trio rekey --model aead; a host of libknet cannot have it",
+        remedy="set the same model, cipher and key on both hosts, or change all hosts with"
+        " knet-trio rekey --model aead; a host with libknet cannot use this model",
     )
 
 
 def describe_refusal(cause: DropCause, refusal: DropDetail, where: str) -> Finding | None:
-    """Return the finding for packets with ids that are not known; None for other causes."""
+    """Return the finding for packets with unknown ids, None for other causes."""
     known = _IDS.get(cause)
     if known is None:
         return None
@@ -124,9 +124,9 @@ def describe_refusal(cause: DropCause, refusal: DropDetail, where: str) -> Findi
 
 
 def concerns(case: LinkCase, source: str | None) -> bool:
-    """Return whether what came from ``source``, where no link leads, may be of this link's peer.
+    """Return whether packets from ``source``, where no link leads, may be of this link's peer.
 
-    So it is if it comes from the same machine, or nobody knows where the peer is.
+    This is so if they come from the same machine, or the address of the peer is not known.
     """
     if source is None or not case.link.enabled or case.is_answered:
         return False
@@ -134,7 +134,7 @@ def concerns(case: LinkCase, source: str | None) -> bool:
 
 
 def find_mismatches(case: LinkCase) -> Iterator[Finding]:
-    """Yield what packets of the peer that were refused say of the configuration."""
+    """Yield the findings from refused packets of the peer."""
     yield from _find_crypto_faults(case)
     for cause, refusal in _recent_refusals(case):
         finding = describe_refusal(cause, refusal, case.where)
@@ -153,7 +153,7 @@ def _find_crypto_faults(case: LinkCase) -> Iterator[Finding]:
 
 
 def _find_recordings(case: LinkCase) -> Iterator[Finding]:
-    """Yield a finding if packets came that the peer, which has answered, did not seal lately."""
+    """Yield a finding if packets of a confirmed peer arrived that it did not seal recently."""
     now, before = (one.drops.get(DropCause.UNCONFIRMED) for one in (case.after, case.before))
     count = 0 if now is None else now.count - (0 if before is None else before.count)
     if count <= 0 or not case.is_answered or True not in case.host.confirmed.values():
@@ -162,15 +162,15 @@ def _find_recordings(case: LinkCase) -> Iterator[Finding]:
         severity=Severity.WARNING,
         code=FindingCode.RECORDED_PACKETS,
         where=case.where,
-        text=f"{count} packets came that its peer had sealed in an earlier life, or before this"
-        " host knew it: recordings, unless the peer has just started",
-        remedy="nothing of them has an effect; if it goes on, find out who sends with the address"
-        " of the peer (knet-trio decode shows the lives), and make a new key if it may be known",
+        text=f"{count} packets arrived that its peer sealed in an earlier life, or before it was"
+        " confirmed here: recorded packets, unless the peer has just started",
+        remedy="they have no effect; if this goes on, find out who sends with the address of the"
+        " peer (knet-trio decode shows the lives), and make a new key if somebody may know it",
     )
 
 
 def _recent_refusals(case: LinkCase) -> Iterator[tuple[DropCause, DropDetail]]:
-    """Yield what was refused lately: on the link, or from the machine that it leads to."""
+    """Yield recent refusals: on the link, or of packets from the machine that it leads to."""
     for cause, refusal in case.after.drops.items():
         if case.is_recent(refusal.at):
             yield cause, refusal
@@ -195,12 +195,12 @@ def _find_address_faults(case: LinkCase) -> Iterator[Finding]:
     place = places[0]
     others = {link.dst: link.link_id for link in case.host.links if link is not case.link}
     if place in others:
-        # Both are configured, but not as the same ones.
+        # Both links are configured, but with different ids.
         yield Finding(
             severity=Severity.FAULT,
             code=FindingCode.LINK_ID_MISMATCH,
             where=case.where,
-            text=f"its peer speaks on it from {place}, where link {others[place]} leads here",
+            text=f"its peer uses the address {place} for it, where link {others[place]} leads here",
             remedy="give each link the same id on both sides",
         )
         return
@@ -208,7 +208,7 @@ def _find_address_faults(case: LinkCase) -> Iterator[Finding]:
         severity=Severity.WARNING if case.is_answered else Severity.FAULT,
         code=FindingCode.ADDRESS_MISMATCH,
         where=case.where,
-        text=f"its peer speaks from {place}, and the link leads to {case.peer}",
-        remedy="compare addresses and ports on both sides: what is src here is dst there, and the"
+        text=f"its peer sends from {place}, but the link leads to {case.peer}",
+        remedy="compare addresses and ports on both sides: src here has to be dst there, and the"
         " other way round; behind a translator of addresses (NAT) make this end dynamic",
     )

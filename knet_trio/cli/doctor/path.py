@@ -1,4 +1,4 @@
-"""What is wrong with the path of a link that gets answers, and with its settings."""
+"""The findings about the path and the timers of a link that gets answers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from knet_trio.cli.doctor.silence import describe_late_pongs
 from knet_trio.cli.findings import Finding, FindingCode, Severity
 from knet_trio.cli.units import format_latency
 
-# From which share of lost pings on it is a fault, and not only worth a look.
+# The shares of lost pings that make a fault, and a warning.
 _MUCH_LOSS: Final = 0.05
 _SOME_LOSS: Final = 0.01
-# Fewer may be anything.
+# Fewer lost pings may be chance.
 _LEAST_LOST: Final = 2
-# Round trips longer than so much of the pong timeout leave too little for a slow moment.
+# The shares of the pong timeout above which round trips are too long for a slow moment.
 _NEAR_TIMEOUT: Final = 0.5
 _AT_TIMEOUT: Final = 0.8
 
 
 def find_timer_faults(case: LinkCase) -> Iterator[Finding]:
-    """Yield what is wrong with the timers."""
+    """Yield the findings about the timers."""
     interval, timeout = case.link.ping_interval, case.link.pong_timeout
     said = f"pong_timeout is {timeout:g} s and ping_interval {interval:g} s: "
     remedy = f"set pong_timeout to at least {2 * interval:g} s, or ping_interval to at most"
@@ -40,13 +40,13 @@ def find_timer_faults(case: LinkCase) -> Iterator[Finding]:
             severity=Severity.WARNING,
             code=FindingCode.TIMERS,
             where=case.where,
-            text=f"{said}a single ping that is lost takes the link down",
+            text=f"{said}a single lost ping takes the link down",
             remedy=remedy,
         )
 
 
 def find_path_faults(case: LinkCase) -> Iterator[Finding]:
-    """Yield what is wrong with a path that carries packets."""
+    """Yield the findings about a path that carries packets."""
     yield from _find_black_hole(case)
     yield from _find_loss(case)
     yield from _find_latency(case)
@@ -59,7 +59,7 @@ def _find_black_hole(case: LinkCase) -> Iterator[Finding]:
     if lost is None or carried is None or after.told_mtu is not None:
         return
     if _loss(case) >= _MUCH_LOSS and before.lost_size != lost:
-        # Where many packets are lost, so is a large one now and then.
+        # If many packets are lost, a large one may be lost by chance.
         return
     data = "" if case.link.carries_data else ", which is too small for messages"
     exact = "" if lost - carried == 1 else f" (its MTU is between {carried} and {lost - 1})"
@@ -67,8 +67,8 @@ def _find_black_hole(case: LinkCase) -> Iterator[Finding]:
         severity=Severity.FAULT,
         code=FindingCode.MTU_BLACK_HOLE,
         where=case.where,
-        text=f"the path carries packets of up to {carried} bytes{exact}{data}; larger ones vanish,"
-        " though this machine sends them and nothing on the way says that they are too large",
+        text=f"the path carries packets of up to {carried} bytes{exact}{data}; larger ones are"
+        " lost, though this machine sends them and no router reports that they are too large",
         remedy=f"set the MTU of the interface of {case.link.src} to {carried}, or raise that of the"
         " tunnel, switch or interface on the way that is smaller; let ICMP through firewalls",
     )
@@ -83,7 +83,7 @@ def _find_loss(case: LinkCase) -> Iterator[Finding]:
     ping = case.ping
     if ping is None or not ping.connected:
         return
-    # What came too late is another matter.
+    # Late pongs have a finding of their own.
     late = case.after.late_pongs - case.before.late_pongs
     lost = ping.sent - ping.answered - max(late, 0)
     share = lost / max(ping.sent, 1)
@@ -95,7 +95,7 @@ def _find_loss(case: LinkCase) -> Iterator[Finding]:
         where=case.where,
         text=f"{lost} of {ping.sent} pings were lost ({share:.0%})",
         remedy="find out where the path loses packets: interface counters (ip -s link), a full"
-        " queue, a bad cable; an active policy over two links hides it",
+        " queue, a bad cable; the active policy over two links compensates for the loss",
     )
 
 
@@ -113,7 +113,7 @@ def _find_latency(case: LinkCase) -> Iterator[Finding]:
         code=FindingCode.LATENCY_TIMEOUT,
         where=case.where,
         text=f"round trips take {format_latency(usual)}, at most {format_latency(slow)}, and the"
-        f" pong timeout is {timeout:g} s: a little more, and the link goes down",
+        f" pong timeout is {timeout:g} s: with slightly longer ones the link goes down",
         remedy=f"set pong_timeout to at least {4 * slow:.2g} s on both sides, or find out what"
         " makes the path so slow",
     )
@@ -128,6 +128,6 @@ def _find_errors(case: LinkCase) -> Iterator[Finding]:
         code=FindingCode.PATH_ERRORS,
         where=case.where,
         text=f"{trouble.text}, though the peer answers",
-        remedy="look for a firewall or router that rejects some packets, or somebody who forges"
-        " such errors",
+        remedy="look for a firewall or router that rejects some packets, or a sender of forged"
+        " errors",
     )

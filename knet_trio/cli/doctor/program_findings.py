@@ -1,4 +1,4 @@
-"""What is wrong with the program, this machine, and what comes from where no link leads."""
+"""The findings about the program, this machine, and packets from addresses without a link."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from knet_trio.cli.doctor.mismatches import (
 )
 from knet_trio.cli.findings import Finding, FindingCode, Severity
 
-# How much of the time an event loop that nobody holds up is late.
+# The shares of the time that an event loop may be late before a warning, and before a fault.
 _LATE: Final = 0.1
 _VERY_LATE: Final = 0.3
-# How much of the time a thread runs or wants to run that is busy.
+# The share of the time above which a thread counts as busy.
 _MOSTLY: Final = 0.5
-# Seconds at once for which any machine may be late.
+# A single delay that is normal on any machine, in seconds.
 _LONG: Final = 0.1
-# Seconds before the first look from which on what came in counts.
+# Refusals count from this many seconds before the first snapshot on.
 _MEMORY: Final = 5.0
-# Seconds for which a step of the clock is told.
+# Seconds for which a step of the clock is reported.
 _CLOCK_MEMORY: Final = 600.0
 
-_FIND_SENDER: Final = "find out who sends this; a firewall keeps out who has no business here"
+_FIND_SENDER: Final = "find out who sends this, and block other senders with a firewall"
 
 _FOREIGN: Final = (DropCause.IMPOSSIBLE_SOURCE, DropCause.RATE_LIMITED, DropCause.REPLAYED)
 
-# What is wrong if more of it was dropped meanwhile, and what to do about it.
+# The finding if the count of a cause has grown during the observation.
 _GROWING: Final = {
     DropCause.CHANNEL_FULL: (
         FindingCode.QUEUE_FULL,
@@ -40,18 +40,18 @@ _GROWING: Final = {
     ),
     DropCause.RECEIVE_QUEUE_FULL: (
         FindingCode.QUEUE_FULL,
-        "they came faster than they could be worked on",
-        "compress with something quicker there, or send less",
+        "they arrived faster than they could be processed",
+        "use a faster compression there, or send less",
     ),
     DropCause.SEND_QUEUE_FULL: (
         FindingCode.QUEUE_FULL,
-        "a host or a link was slower than what was sent to it",
-        "send less, or give it a quicker link",
+        "more was sent than a host or a link can take",
+        "send less, or use a faster link",
     ),
     DropCause.UNKNOWN_COMPRESSION: (
         FindingCode.COMPRESSION_MISMATCH,
-        "they are compressed with something that is not installed here",
-        "install it here (pip install 'knet-trio[compress]'), or compress otherwise there",
+        "their compression is not installed here",
+        "install it here (pip install 'knet-trio[compress]'), or use another compression there",
     ),
     DropCause.BAD_COMPRESSION: (
         FindingCode.COMPRESSION_MISMATCH,
@@ -60,14 +60,14 @@ _GROWING: Final = {
     ),
     DropCause.COMPRESSION_REFUSED: (
         FindingCode.COMPRESSION_MISMATCH,
-        "accept_compression leaves out what they are compressed with",
-        "add it to accept_compression here, or compress otherwise there",
+        "accept_compression does not have their compression",
+        "add it to accept_compression here, or use another compression there",
     ),
 }
 
 
 def find_program_faults(evidence: Evidence, cases: Sequence[LinkCase]) -> list[Finding]:
-    """Return what there is to be said beside the links, at least that all is well."""
+    """Return the findings that are not about a link, at least one that says that all is well."""
     found = [
         *_find_strangers(evidence, cases),
         *_find_closed_channels(evidence),
@@ -88,17 +88,17 @@ def find_program_faults(evidence: Evidence, cases: Sequence[LinkCase]) -> list[F
     if found:
         return found
     loop = evidence.loop
-    text = f"its event loop was {loop.longest * 1e3:.0f} ms late at most, in {loop.looks} looks"
+    text = f"its event loop was {loop.longest * 1e3:.0f} ms late at most, in {loop.looks} wake-ups"
     return [Finding(severity=Severity.OK, code=FindingCode.PROGRAM_OK, where="", text=text)]
 
 
 def _since(evidence: Evidence, at: float | None) -> bool:
-    """Return whether that was while this looked, or little before."""
+    """Return whether ``at`` is within the observation, or shortly before."""
     return at is not None and evidence.after.handle.at - at <= 2 * evidence.seconds + _MEMORY
 
 
 def _find_strangers(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[Finding]:
-    """Yield what came from where no link leads, and no link has been blamed for."""
+    """Yield the findings about packets from addresses without a link, if no link explains them."""
     handle = evidence.after.handle
     fault = handle.crypto_fault
     if (
@@ -118,10 +118,10 @@ def _find_strangers(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[F
 
 
 def _describe_noise(fault: CryptoFault) -> Finding:
-    """Return the finding for what cannot be opened, and no link waits for."""
+    """Return the finding for packets that cannot be opened and that no link expects."""
     finding = describe_crypto_fault(fault, "", Severity.WARNING)
     if fault.differs not in ("key", "sealed"):
-        # Who sends it has the key.
+        # The sender has the key, so it is a host of the cluster.
         return finding
     return Finding(
         severity=Severity.WARNING,
@@ -165,10 +165,10 @@ def _find_closed_channels(evidence: Evidence) -> Iterator[Finding]:
             severity=Severity.FAULT,
             code=FindingCode.CHANNEL_CLOSED,
             where=f"channel {closed.channel}",
-            text=f"host {closed.host_id} sends on it, and it is not open here: {closed.messages}"
+            text=f"host {closed.host_id} sends on it, but it is not open here: {closed.messages}"
             " messages were lost",
-            remedy=f"open channel {closed.channel} on this host, before others send on it; a"
-            " cluster file has it in [[channels]]",
+            remedy=f"open channel {closed.channel} on this host before others send on it, in a"
+            " cluster file with [[channels]]",
         )
 
 
@@ -199,16 +199,16 @@ def _find_starvation(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[
     if used + awaited < _MOSTLY:
         why = "its thread neither ran nor waited for a processor: a call blocked it, or the process"
         why += " was stopped"
-        remedy = "find the call in the program that blocks, and make it in a thread"
+        remedy = "find the call in the program that blocks, and move it to a thread"
         remedy += " (trio.to_thread.run_sync)"
     elif awaited > used:
-        why = f"its thread was ready to run and had no processor {awaited:.0%} of the time"
+        why = f"its thread waited for a processor {awaited:.0%} of the time"
         remedy = "give this machine or container more processor time (look at its cgroup's cpu.max,"
         remedy += " nice, and what else runs here), or raise pong_timeout"
     else:
         why = f"its thread used a processor {used:.0%} of the time"
-        remedy = "have the program give up its turns (await trio.lowlevel.checkpoint()), or do what"
-        remedy += " takes long in a thread (trio.to_thread.run_sync)"
+        remedy = "add checkpoints to the program (await trio.lowlevel.checkpoint()), or move long"
+        remedy += " work to a thread (trio.to_thread.run_sync)"
     if after.stalls > before.stalls:
         said += f", and its heartbeat was {after.stalls - before.stalls} times over 0.05 s late"
     yield Finding(
@@ -226,7 +226,7 @@ def _grown_longest(evidence: Evidence) -> float:
 
 
 def _cpu_shares(evidence: Evidence) -> tuple[float, float]:
-    """Return which part of the time the thread had a processor, and waited for one."""
+    """Return the shares of the time in which the thread had a processor, and waited for one."""
     before, after = evidence.before.handle, evidence.after.handle
     seconds = after.at - before.at
     if (
@@ -244,9 +244,9 @@ def _cpu_shares(evidence: Evidence) -> tuple[float, float]:
 def _find_clock_faults(evidence: Evidence) -> Iterator[Finding]:
     handle, error = evidence.after.handle, evidence.after.clock_error
     remedy = (
-        "have one service set the clock, slowly (chrony, systemd-timesyncd): links do not go by"
+        "let one service set the clock, slowly (chrony, systemd-timesyncd): links do not use the"
     )
-    remedy += " the time of day, but logs and certificates do"
+    remedy += " time of day, but logs and certificates do"
     at = handle.clock_step_at
     if at is not None and handle.at - at <= _CLOCK_MEMORY:
         times = "once" if handle.clock_steps == 1 else f"{handle.clock_steps} times"
@@ -263,6 +263,6 @@ def _find_clock_faults(evidence: Evidence) -> Iterator[Finding]:
             severity=Severity.WARNING,
             code=FindingCode.CLOCK,
             where="",
-            text=f"the program's time of day is {error:+.2f} s from that of this machine",
+            text=f"the program's time of day differs by {error:+.2f} s from that of this machine",
             remedy=remedy,
         )

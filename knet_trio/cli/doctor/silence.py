@@ -1,4 +1,4 @@
-"""Why a link gets no answer, where nothing that comes in says why."""
+"""The findings about a link without answers, if no refused packet explains it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from knet_trio.cli.findings import Finding, FindingCode, Severity
 from knet_trio.cli.units import format_latency
 
 _FORBIDDEN: Final = (errno.EPERM, errno.EACCES)
-# So much less than all pings are answered where only a few pongs are under way.
+# The share of pings that may be unanswered because their pongs are still in flight.
 _MOST_LOST: Final = 0.2
-# How many packets come for each ping sent, at least, if there are pongs among them.
+# The least number of packets received for each ping sent if pongs are among them.
 _WITH_PONGS: Final = 1.5
 
 
 def explain_silence(case: LinkCase) -> Finding:
-    """Return why an enabled link is down, or gets no answers any more."""
+    """Return the finding for an enabled link that is down, or no longer gets answers."""
     trouble = case.after.trouble
     recent = trouble if trouble is not None and case.is_recent(trouble.at) else None
     if case.is_recent(case.after.late_at) and case.after.late_pongs > case.before.late_pongs:
@@ -43,41 +43,41 @@ def explain_silence(case: LinkCase) -> Finding:
     if case.pinged_by_peer:
         return _one_way(
             case,
-            f"pings of {case.peer} arrive, and of {case.pings_sent} pings sent to it meanwhile none"
+            f"pings of {case.peer} arrive, but none of {case.pings_sent} pings sent to it meanwhile"
             " was answered",
             f"look for a firewall that lets {case.protocol} through in one direction only, here for"
-            f" what comes in or there for what comes from {case.link.src}; run knet-trio doctor"
-            " there too: it says so if it refuses what comes from here",
+            f" incoming packets or there for packets from {case.link.src}; run knet-trio doctor"
+            " there too: it says whether the peer refuses packets from here",
         )
     if case.arrived:
         return _explain_dropped_here(case)
     if case.after.peer_connected:
-        # There is one to the peer too, and the systems at both ends keep them.
+        # Both connections exist, kept by the systems at both ends.
         return Finding(
             severity=Severity.FAULT,
             code=FindingCode.PEER_SILENT,
             where=case.where,
-            text=f"there is a connection to {case.peer} and one from it, and neither a pong nor a"
-            f" ping comes over them: {case.pings_sent} pings were sent meanwhile",
-            remedy="see whether the program there is stopped, hangs, or has no processor time;"
-            " knet-trio doctor there says so",
+            text=f"there is a connection to {case.peer} and one from it, but neither a pong nor a"
+            f" ping arrives over them: {case.pings_sent} pings were sent meanwhile",
+            remedy="check whether the program there is stopped, hangs, or has no processor time"
+            " (knet-trio doctor there)",
         )
     return Finding(
         severity=Severity.FAULT,
         code=FindingCode.PORT_FILTERED,
         where=case.where,
-        text=f"nothing comes from {case.peer}: {case.pings_sent} pings were sent meanwhile, and"
-        " neither a pong came, nor a ping of it, nor an error",
-        remedy="see whether that machine is up and the cables of this network are in; let"
+        text=f"nothing arrives from {case.peer}: {case.pings_sent} pings were sent meanwhile, and"
+        " neither a pong, nor a ping of the peer, nor an error was received",
+        remedy="check that that machine is up and the cables of this network are plugged in; let"
         f" {case.protocol} from {case.link.src} to {case.peer}, and the other way round, through"
         " all firewalls between them",
     )
 
 
 def _still_holds(case: LinkCase, trouble: LinkTrouble) -> bool:
-    """Return whether nothing has come of the peer since the network said that it is not there.
+    """Return whether nothing has arrived from the peer since the network reported an error.
 
-    It may have started after that, and something else be wrong now.
+    Otherwise the peer may have started after the error, and the fault be another one now.
     """
     after = case.after
     heard = max(after.pong_last or 0.0, after.ping_last or 0.0)
@@ -85,13 +85,13 @@ def _still_holds(case: LinkCase, trouble: LinkTrouble) -> bool:
 
 
 def describe_late_pongs(case: LinkCase) -> Finding:
-    """Return the finding for pongs that come later than the pong timeout."""
+    """Return the finding for pongs that arrive later than the pong timeout."""
     seconds = case.after.late_pong
     return Finding(
         severity=Severity.FAULT,
         code=FindingCode.LATENCY_TIMEOUT,
         where=case.where,
-        text=f"pongs come, but after {format_latency(seconds)}, and the pong timeout is"
+        text=f"pongs arrive, but after {format_latency(seconds)}, and the pong timeout is"
         f" {case.link.pong_timeout:g} s",
         remedy=f"set pong_timeout to at least {2 * (seconds or 0.0):.2g} s on both sides, or find"
         " out what makes the path so slow",
@@ -109,12 +109,12 @@ def _one_way(case: LinkCase, text: str, remedy: str) -> Finding:
 
 
 def _explain_dropped_here(case: LinkCase) -> Finding:
-    """Return what it means that packets of the peer come to this machine, and not to the program.
+    """Return the finding if packets of the peer reach this machine, but not the program.
 
-    A peer pings as often as this host, and answers what it gets. So if no more comes than its
-    pings, it gets none of this host's.
+    A peer pings as often as this host, and answers the pings it receives. So if no more packets
+    arrive than its own pings, it does not receive those of this host.
     """
-    text = f"{case.arrived} packets of {case.peer} came to this machine, and none to the program:"
+    text = f"{case.arrived} packets of {case.peer} reached this machine, but none the program:"
     text += " a firewall of this machine drops them"
     remedy = f"let {case.protocol} from {case.peer} to {case.link.src} in"
     remedy += " (iptables -L INPUT, nft list ruleset)"
@@ -124,8 +124,8 @@ def _explain_dropped_here(case: LinkCase) -> Finding:
         severity=Severity.FAULT,
         code=FindingCode.PORT_FILTERED,
         where=case.where,
-        text=f"{text}; there are so few that the {case.pings_sent} pings sent meanwhile do not seem"
-        " to get there either",
+        text=f"{text}; they are so few that the {case.pings_sent} pings sent meanwhile do not seem"
+        " to reach the peer either",
         remedy=f"{remedy}, and the other way round through the firewalls on the way",
     )
 
@@ -135,16 +135,16 @@ def _explain_no_peer(case: LinkCase) -> Finding:
     if challenged is not None:
         return _one_way(
             case,
-            f"pings come from {challenged}, which has not answered the ping that was sent there",
+            f"pings arrive from {challenged}, which has not answered the ping that was sent there",
             f"let {case.protocol} from {case.link.src} to {challenged} through the firewalls",
         )
     return Finding(
         severity=Severity.FAULT,
         code=FindingCode.NO_PEER,
         where=case.where,
-        text="it is dynamic, and no ping of its peer has come",
-        remedy="see whether the peer runs and has the address of this host, has an address in the"
-        f" access list, and is let through to {case.link.src}",
+        text="the link is dynamic, and no ping of its peer has arrived",
+        remedy="check that the peer runs, has the address of this host, has an address in the"
+        f" access list, and that firewalls let it through to {case.link.src}",
     )
 
 
@@ -167,13 +167,13 @@ def _explain_refused_here(case: LinkCase, trouble: LinkTrouble) -> Finding:
         code=FindingCode.NO_ROUTE,
         where=case.where,
         text=trouble.text,
-        remedy=f"see whether {case.link.src} is an address of this machine, its interface is up,"
-        f" and there is a route to {case.peer} (ip address, ip route get)",
+        remedy=f"check that {case.link.src} is an address of this machine, that its interface is"
+        f" up, and that there is a route to {case.peer} (ip address, ip route get)",
     )
 
 
 def _explain_few_pongs(case: LinkCase) -> Finding:
-    """Return what it means that pings are answered and the link is down."""
+    """Return the finding if pings are answered, but the link is down."""
     lost = 1 - case.pongs / max(case.pings_sent, case.pongs)
     text = f"{case.pongs} of {case.pings_sent} pings were answered meanwhile"
     if lost > _MOST_LOST and case.pings_sent - case.pongs > 1:
@@ -181,7 +181,7 @@ def _explain_few_pongs(case: LinkCase) -> Finding:
             severity=Severity.FAULT,
             code=FindingCode.LOSS,
             where=case.where,
-            text=f"{text}, which is too few for it to come up",
+            text=f"{text}, too few for the link to come up",
             remedy="find out where the path loses packets: interface counters (ip -s link), a"
             " full queue, a bad cable",
         )
@@ -190,8 +190,9 @@ def _explain_few_pongs(case: LinkCase) -> Finding:
         severity=Severity.WARNING,
         code=FindingCode.COMING_UP,
         where=case.where,
-        text=f"{text}; {case.after.counted} of the {needed} in a row have come that take it up",
-        remedy="wait for it, and look again",
+        text=f"{text}; {case.after.counted} of the {needed} pongs in a row have arrived that take"
+        " the link up",
+        remedy="wait, and run the command again",
     )
 
 
@@ -201,7 +202,7 @@ def _explain_refused_there(case: LinkCase, trouble: LinkTrouble) -> Finding:
             severity=Severity.FAULT,
             code=FindingCode.PORT_FILTERED,
             where=case.where,
-            text=f"{trouble.text}, though pings of it arrive: a firewall rejects what goes there",
+            text=f"{trouble.text}, though its pings arrive: a firewall rejects packets to it",
             remedy=f"let {case.protocol} from {case.link.src} through to {case.peer}",
         )
     if trouble.errno == errno.ECONNREFUSED:
@@ -209,7 +210,7 @@ def _explain_refused_there(case: LinkCase, trouble: LinkTrouble) -> Finding:
             severity=Severity.FAULT,
             code=FindingCode.PORT_CLOSED,
             where=case.where,
-            text=f"{trouble.text}: nobody has that port open, or a firewall rejects it",
+            text=f"{trouble.text}: no program has that port open, or a firewall rejects packets",
             remedy=f"start the program there, with a link from {case.peer} to {case.link.src} that"
             f' has transport "{case.link.transport}" too, and compare the ports on both sides',
         )
@@ -218,7 +219,7 @@ def _explain_refused_there(case: LinkCase, trouble: LinkTrouble) -> Finding:
         code=FindingCode.HOST_UNREACHABLE,
         where=case.where,
         text=trouble.text,
-        remedy="see whether that machine is up and has this address, whether the cables of this"
-        " network are in, here too, and whether a router or a firewall on the way turns packets"
-        " away",
+        remedy="check that that machine is up and has this address, that the cables of this"
+        " network are plugged in, here too, and that no router or firewall on the way rejects"
+        " packets",
     )

@@ -1,4 +1,4 @@
-"""Looks into a running host for some seconds."""
+"""Observation of a running host for some seconds."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from knet_trio.control import (
 )
 
 LEAST_SECONDS: Final = 3.0
-"""How long to look, unless the links ping so seldom that it takes longer to see some."""
+"""The shortest default observation, in seconds; it is longer if the links ping rarely."""
 
 MOST_SECONDS: Final = 12.0
 
 PATH_PATIENCE: Final = 10.0
-"""How many seconds searches of path MTUs may take beyond that. Where all is well they take none."""
+"""The most seconds that searches for path MTUs may take in addition. Usually they take none."""
 
 _PINGS: Final = 100
-"""Over each link, while this looks."""
+"""The most pings over each link during an observation."""
 
 _PINGS_A_SECOND: Final = 400
-"""Over all links that are pinged at once."""
+"""The most pings per second, over all links that are pinged at once."""
 
 _AT_ONCE: Final = 6
-"""Requests at once, beside the one that observes: a server takes eight."""
+"""Requests in progress at once, in addition to ``observe``: a server accepts eight."""
 
 _CLOCK_SLACK: Final = 0.2
-"""What two readings of one clock, in seconds, may be apart for no reason that matters here."""
+"""The difference between two readings of the same clock that is ignored, in seconds."""
 
 
 def choose_seconds(report: HandleReport) -> float:
-    """Return for how long to look: each link pings twice meanwhile, if that is not too long."""
+    """Return how long to observe: long enough for two pings of each link, up to a limit."""
     intervals = [link.ping_interval for host in report.hosts for link in host.links]
     return min(max([LEAST_SECONDS, *(2.5 * interval for interval in intervals)]), MOST_SECONDS)
 
 
 async def watch(client: ControlClient, seconds: float | None = None) -> Evidence:
-    """Watch a host for that many seconds, None for as many as it takes."""
+    """Observe a host for ``seconds``, None for the default duration."""
     before = await take_snapshot(client)
     seconds = choose_seconds(before.report) if seconds is None else seconds
     began = trio.current_time()
@@ -78,7 +78,7 @@ async def watch(client: ControlClient, seconds: float | None = None) -> Evidence
 
 
 async def take_snapshot(client: ControlClient) -> Snapshot:
-    """Return what there is to be seen now."""
+    """Return the current state of a host."""
     asked_at = time.time()
     report = await client.status()
     clock_error = _clock_error(report.time, asked_at, time.time())
@@ -107,7 +107,7 @@ async def take_snapshot(client: ControlClient) -> Snapshot:
 
 
 def _clock_error(said: float, earliest: float, latest: float) -> float:
-    """Return how far a time of day is from where it has to be."""
+    """Return how far a time of day is outside the range of possible times, in seconds."""
     if earliest - _CLOCK_SLACK <= said <= latest + _CLOCK_SLACK:
         return 0.0
     return said - earliest if said < earliest else said - latest
@@ -116,7 +116,7 @@ def _clock_error(said: float, earliest: float, latest: float) -> float:
 async def _try_links(
     client: ControlClient, report: HandleReport, seconds: float, pings: dict[LinkKey, LinkPing]
 ) -> None:
-    """Ping all links that are up, and then search their path MTUs."""
+    """Ping over all links that are up, and then search for their path MTUs."""
     up = {
         host.host_id: [link.link_id for link in host.links if link.connected]
         for host in report.hosts
@@ -142,7 +142,7 @@ async def _try_links(
 
 
 async def _in_parallel(requests: Iterable[Callable[[], Any]]) -> None:
-    """Make requests, some at once. What is not there any more is left out."""
+    """Make requests, some at once. Those about removed hosts and links are skipped."""
     limit = trio.CapacityLimiter(_AT_ONCE)
 
     async def make(request: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""Whether packets of silent peers reach this machine, though the program does not get them."""
+"""Capturing of packets of silent peers that reach this machine, but not the program."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from knet_trio.cli.doctor.evidence import LinkKey, Snapshot
 
 
 def list_silent_peers(snapshot: Snapshot) -> dict[str, LinkKey]:
-    """Return the links that hear nothing of their peers, by the addresses and ports of these."""
+    """Return the links without packets from their peers, by the peers' addresses and ports."""
     silent: dict[str, LinkKey] = {}
     for host in snapshot.report.hosts:
         for link in host.links:
             seen = snapshot.links.get((host.host_id, link.link_id))
-            # Captures are looked into for UDP alone.
+            # Captures are only searched for UDP.
             if seen is None or link.dst is None or not link.enabled or link.transport != "udp":
                 continue
             heard = [at for at in (seen.pong_last, seen.ping_last, seen.late_at) if at is not None]
@@ -28,9 +28,9 @@ def list_silent_peers(snapshot: Snapshot) -> dict[str, LinkKey]:
 
 
 async def count_arrivals(peers: Mapping[str, LinkKey], arrived: Counter[LinkKey]) -> None:
-    """Count the packets of peers that come in on any interface, until cancelled.
+    """Count the packets of peers that arrive on any interface, until cancelled.
 
-    Returns at once if there are no peers, or this user may not listen: nothing is counted then.
+    If there are no peers, or this user may not capture packets, return at once.
     """
     if not peers:
         return
@@ -44,7 +44,7 @@ async def count_arrivals(peers: Mapping[str, LinkKey], arrived: Counter[LinkKey]
             try:
                 frames = capture.take()
             except CaptureError:
-                # An interface is gone; the others are still there.
+                # One interface is gone; go on with the others.
                 continue
             for frame in frames:
                 datagram = find_datagram(frame)
@@ -55,6 +55,6 @@ async def count_arrivals(peers: Mapping[str, LinkKey], arrived: Counter[LinkKey]
 
 
 def _without_scope(place: str) -> str:
-    """Return an address and port without the name of an interface."""
+    """Return an address and port without the scope of an IPv6 address."""
     before, percent, after = place.partition("%")
     return f"{before}]{after.partition(']')[2]}" if percent else place

@@ -56,8 +56,8 @@ _SEALING_WORDS: Final[Mapping[FindingCode, tuple[str, str]]] = {
     FindingCode.KEY_MISMATCH: (
         "another key",
         (
-            "compare the key files (knet-trio keygen --fingerprint, with --salt and the same salt on"
-            " all hosts), and copy one to all hosts"
+            "compare the key files (knet-trio keygen --fingerprint, with --salt and the same salt"
+            " on all hosts), and copy one to all hosts"
         ),
     ),
 }
