@@ -239,7 +239,7 @@ async def test_a_key_file_that_was_changed_is_not_written_over(autojump_clock: M
     mesh.members[2].files.key = FIRST_KEY[::-1]
     report = await mesh.rekey(1)
     assert report is not None
-    assert "the key file has another key than this host uses" in report.hosts[1].reason
+    assert "the key in the key file is not the one" in report.hosts[1].reason
     assert mesh.members[2].files.key == FIRST_KEY[::-1]
 
 

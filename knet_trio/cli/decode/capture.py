@@ -1,4 +1,4 @@
-"""A capture in either format, read piece by piece: what is held is one record and one piece."""
+"""Reading of a capture in either format, with one record and one chunk in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from knet_trio.cli.decode.frame import Frame
 from knet_trio.cli.decode.pcap import HEADER_SIZE, PcapFormat, is_pcap
 from knet_trio.cli.decode.pcapng import MAGIC, PcapngFormat
 
-# What is no capture as it is, by how it begins.
+# Compressed files, by their first bytes.
 _COMPRESSED: Final = {
     b"\x1f\x8b": "gzip: try `gunzip`",
     b"\x28\xb5\x2f\xfd": "zstd: try `unzstd`",
@@ -21,11 +21,11 @@ _OLD_MAGICS: Final = (b"\xa1\xb2\xcd\x34", b"\x34\xcd\xb2\xa1")
 
 
 class Capture:
-    """Cuts the bytes of a capture into frames.
+    """Splits the bytes of a capture into frames.
 
     Attributes:
-        frames: How many frames there were so far.
-        place: The bytes before the record that is read next.
+        frames: The number of frames so far.
+        place: The offset of the next record in the file, in bytes.
     """
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class Capture:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that ``data``, the next bytes of the file, makes whole.
+        """Yield the frames that are complete with ``data``, the next bytes of the file.
 
         Raises:
-            CaptureError: The file is damaged, or no capture. The frames before have been yielded.
+            CaptureError: The file is damaged or not a capture. The frames before have been yielded.
         """
         buffer = self._rest + data
         start = 0
@@ -66,25 +66,25 @@ class Capture:
         self._rest = buffer[start:]
 
     def finish(self) -> None:
-        """Check that the end of the file is the end of a record.
+        """Check that the file ends with a complete record.
 
         Raises:
-            CaptureError: It is not, or there was too little to be a capture.
+            CaptureError: The file ends in a record, or is too short to be a capture.
         """
         if self._format is None:
             if not self._rest:
-                raise CaptureError("it is empty")
+                raise CaptureError("the file is empty")
             self._begin(self._rest)
         if self._rest:
             raise CaptureError(
-                f"cut off {self._where()}: {len(self._rest)} bytes are no whole record"
+                f"cut off {self._where()}: {len(self._rest)} bytes are not a complete record"
             )
 
     def _where(self) -> str:
         return f"after {self.frames} frames, at byte {self.place}"
 
     def _begin(self, buffer: bytes) -> int:
-        """Choose the format by the first bytes; return where the first record begins."""
+        """Choose the format by the first bytes; return the offset of the first record."""
         magic = buffer[:4]
         if magic == MAGIC:
             self._format = PcapngFormat()
@@ -100,7 +100,7 @@ class Capture:
 def _what_it_is(buffer: bytes) -> str:
     for start, what in _COMPRESSED.items():
         if buffer.startswith(start):
-            return f"it is compressed with {what}"
+            return f"the file is compressed with {what}"
     if buffer[:4] in _OLD_MAGICS:
-        return "it is of a variant of pcap that is not read here: convert it with `editcap`"
-    return f"neither pcap nor pcapng: it begins with 0x{buffer[:4].hex()}"
+        return "this variant of pcap is not supported: convert the file with `editcap`"
+    return f"neither pcap nor pcapng: the file begins with 0x{buffer[:4].hex()}"

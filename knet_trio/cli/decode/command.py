@@ -34,14 +34,14 @@ NOT_ALL_OPENED: Final = 1
 WRONG_ARGUMENTS: Final = 2
 DAMAGED: Final = 3
 
-# What is read of a file at once, and so about what is held of it.
+# The bytes read at once, which bound the memory.
 _CHUNK: Final = 1 << 18
 _STDIN: Final = "-"
 _LAST_ROUNDS: Final = 100
 
 
 class _Session:
-    """One run: where its frames come from, and where its lines go."""
+    """A run of the command, from frames to lines of output."""
 
     def __init__(
         self, decoder: Decoder, *, as_json: bool, packets: bool, count: int | None
@@ -66,23 +66,23 @@ class _Session:
         return self._left != 0
 
     async def read_file(self, name: str) -> None:
-        """Take the frames of a file, until it ends or is damaged."""
+        """Take the frames of a file until its end, or until it is damaged."""
         capture = Capture()
         try:
             async with aclosing(_chunks(name)) as chunks:
                 async for chunk in chunks:
                     if not all(self.take(frame) for frame in capture.feed(chunk)):
                         return
-                    # What comes through a pipe is shown as it comes.
+                    # Packets from a pipe are shown at once.
                     sys.stdout.flush()
             capture.finish()
         except CaptureError as error:
             self.damage = str(error)
 
     async def listen(self, name: str, seconds: float | None) -> None:
-        """Take the frames of an interface, until the time is over or it is gone."""
+        """Take the frames of an interface until the time is over or the interface is gone."""
         interface = InterfaceCapture(name)
-        click.echo(f"listening to {name}; Ctrl-C ends it", err=True)
+        click.echo(f"listening to {name}; end with Ctrl-C", err=True)
         more = True
         try:
             with trio.move_on_after(float("inf") if seconds is None else seconds):
@@ -91,7 +91,8 @@ class _Session:
                     more = all(self.take(frame) for frame in interface.take())
                     sys.stdout.flush()
         finally:
-            # What came before the end belongs to it; with much traffic there is always more.
+            # Frames that arrived before the end still count, but with much traffic there are
+            # always more.
             for _ in range(_LAST_ROUNDS):
                 if not more or not (frames := interface.take()):
                     break
@@ -100,7 +101,7 @@ class _Session:
             interface.close()
 
     def summarize(self) -> None:
-        """Print the account."""
+        """Print the summary."""
         self.decoder.finish()
         if self._as_json:
             summary = summary_object(self.decoder, self.damage, dropped=self.dropped)
@@ -110,14 +111,14 @@ class _Session:
                 sys.stdout.write("\n")
             sys.stdout.writelines(f"{line}\n" for line in summary_lines(self.decoder))
             if self.dropped:
-                sys.stdout.write(f"{self.dropped} frames came too fast and are not among them\n")
+                sys.stdout.write(f"{self.dropped} frames arrived too fast and are not included\n")
         sys.stdout.flush()
         if self.damage is not None:
-            click.echo(f"the capture cannot be read any further: {self.damage}", err=True)
+            click.echo(f"the capture cannot be read further: {self.damage}", err=True)
 
     @property
     def status(self) -> int:
-        """The exit status that this makes."""
+        """The exit status of the command."""
         if self.damage is not None:
             return DAMAGED
         nothing = not any(record.opened for record in self.decoder.links)
@@ -125,17 +126,17 @@ class _Session:
 
 
 async def _chunks(name: str) -> AsyncGenerator[bytes]:
-    """Yield the bytes of a file or pipe; an error of reading is one of the capture."""
+    """Yield the bytes of a file or pipe; errors are raised as CaptureError."""
     try:
         opened = os.dup(0) if name == _STDIN else os.open(name, os.O_RDONLY | os.O_NONBLOCK)
         mode = os.fstat(opened).st_mode
         if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-            # A regular file makes no one wait, and a thread for each piece would. A directory is
-            # refused here.
+            # Reading a regular file blocks only shortly, and a thread for each chunk would cost
+            # more. For a directory this raises.
             with os.fdopen(opened, "rb", buffering=0) as file:
                 while chunk := file.read(_CHUNK):
                     yield chunk
-                    # A signal is looked for here.
+                    # Signals are handled here.
                     await trio.lowlevel.checkpoint()
             return
         async with trio.lowlevel.FdStream(opened) as stream:
@@ -149,7 +150,7 @@ async def _chunks(name: str) -> AsyncGenerator[bytes]:
 
 @click.command()
 @click.argument("file", required=False)
-@click.option("-i", "--interface", help="Listen to this interface instead; any for all of them.")
+@click.option("-i", "--interface", help="Listen to this interface instead; any for all.")
 @click.option(
     "--key",
     "keys",
@@ -164,7 +165,7 @@ async def _chunks(name: str) -> AsyncGenerator[bytes]:
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A cluster file or corosync.conf: its keys, and its ports where --port gives none.",
+    help="A cluster file or corosync.conf: its keys, and its ports if there is no --port.",
 )
 @click.option(
     "--cipher",
@@ -172,7 +173,7 @@ async def _chunks(name: str) -> AsyncGenerator[bytes]:
     multiple=True,
     metavar="NAME",
     help="The cipher of the key: none, aes128, aes192, aes256, or one with -ctr; of model aead"
-    f" {', '.join(AEAD_NAMES)}.  [default: aes256] For several keys once for all, or for each.",
+    f" {', '.join(AEAD_NAMES)}.  [default: aes256] Give it once for all keys, or once for each.",
 )
 @click.option(
     "--hash",
@@ -184,20 +185,22 @@ async def _chunks(name: str) -> AsyncGenerator[bytes]:
 @click.option(
     "--find",
     is_flag=True,
-    help="Try each key with all ciphers and hashes, and say which opens what.",
+    help="Try each key with all ciphers and hashes, and show which of them open packets.",
 )
 @click.option(
     "--port",
     "ports",
     multiple=True,
     type=click.IntRange(1, 65535),
-    help="Look at UDP of this port only, and take it to be knet. Repeat it for several. Without it,"
-    " flows are knet of which a packet can be opened.",
+    help="Look at UDP of this port only, and treat it as knet. Repeat it for several. Without it, a"
+    " flow is knet if one of its packets can be opened.",
 )
 @click.option("-s", "--summary", is_flag=True, help="Print only the summary, not the packets.")
-@click.option("-n", "--count", type=click.IntRange(1), help="End after so many packets.")
-@click.option("--seconds", type=NumberRange(0, min_open=True), help="With -i: end after so long.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
+@click.option("-n", "--count", type=click.IntRange(1), help="End after this many packets.")
+@click.option(
+    "--seconds", type=NumberRange(0, min_open=True), help="With -i: end after this many seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def decode(
     file: str | None,
     interface: str | None,
@@ -212,15 +215,15 @@ def decode(
     seconds: float | None,
     as_json: bool,
 ) -> None:
-    """Open the knet packets of a capture, and say what became of them.
+    """Open the knet packets of a capture, show them, and summarize each link.
 
-    FILE is a capture of tcpdump or Wireshark (pcap, pcapng), or - for standard input. With -i an
-    interface is listened to, until Ctrl-C; that takes root. Nothing has to run.
+    FILE is a capture of tcpdump or Wireshark (pcap, pcapng), or - for standard input. With -i the
+    command listens to an interface until Ctrl-C, which needs root. No host has to run.
 
-    Each packet has its line: time, from, to, host, link, kind and numbers. A summary follows for
-    each link: packets by kind, round trips from pings to pongs as they were where the capture was
-    made, and what the numbers of messages say of loss, duplicates and order. What is not opened is
-    counted, with the reason.
+    Each packet is one line: time, from, to, host, link, kind and numbers. A summary of each link
+    follows: packets by kind, round trips between pings and pongs as seen where the capture was
+    made, and loss, duplicates and order by the numbers of messages. Packets that are not opened are
+    counted by reason.
 
     \b
     Examples:
@@ -230,14 +233,14 @@ def decode(
       knet-trio decode -i eth0 --port 5405 --key lab.key --seconds 10 --summary
       ssh alpha tcpdump -U -w - udp | knet-trio decode - --key lab.key --json
 
-    Exit status: 0 if all knet packets could be opened, 1 if some could not or there was none, 2 for
-    wrong arguments, 3 if the capture is damaged or cut off (what is before is shown), 128 and the
-    number of the signal if one ended it before the end of FILE.
+    Exit status: 0 if all knet packets could be opened, 1 if some could not or there were none, 2
+    for wrong arguments, 3 if the capture is damaged or cut off (the packets before are shown), 128
+    plus the number of the signal if one ended the command before the end of FILE.
     """  # noqa: D301  # click wants the character
     if (file is None) == (interface is None):
-        raise click.UsageError("give a FILE, or an interface with -i")
+        raise click.UsageError("give either a FILE, or an interface with -i")
     if seconds is not None and interface is None:
-        raise click.UsageError("--seconds is for -i: a file has an end")
+        raise click.UsageError("--seconds only works with -i: leave it out for a FILE")
     try:
         found = read_keys(keys, ciphers, hashes)
         files = [load_cluster(path) for path in clusters]
@@ -248,7 +251,7 @@ def decode(
     if not ports:
         ports = tuple({port for cluster in files for port in cluster_ports(cluster)})
     if find and not found:
-        raise click.UsageError("--find tries keys: give --key FILE or --cluster FILE too")
+        raise click.UsageError("--find needs keys to try: give --key FILE or --cluster FILE too")
     decoder = Decoder(found, ports, find=find)
     session = _Session(decoder, as_json=as_json, packets=not summary, count=count)
     if file is not None:
@@ -261,7 +264,7 @@ def decode(
             partial(session.listen, interface, seconds), OSError, CaptureError
         )
         if isinstance(outcome, signal.Signals):
-            # That is how to end it.
+            # A signal is the normal end.
             outcome = None
     if isinstance(outcome, BaseException):
         leave_without_result(outcome, "cannot decode")

@@ -1,4 +1,4 @@
-"""From frames to packets and records: which flows are knet, and what became of all frames."""
+"""Decoding of frames to packets, and the records of flows and frames."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class DecodedPacket(NamedTuple):
 
     Attributes:
         time: When it was captured, in nanoseconds since 1970.
-        interface: The name of the interface, empty if the capture does not say.
-        source: Where it comes from.
-        destination: Where it goes to.
-        piece: What it is.
-        link: The link id, where that is known.
-        train: Its place among the datagrams of one frame, from 1, and their number.
-        round_trip: The seconds since the ping, if it is a pong to one that was captured.
+        interface: The name of the interface, empty if not in the capture.
+        source: The address and port of the sender.
+        destination: The address and port of the receiver.
+        piece: The packet, opened or not.
+        link: The link id, None if not known.
+        train: Its position among the datagrams of one frame, from 1, and their number.
+        round_trip: The seconds since the ping, for a pong to a ping that was captured.
     """
 
     time: int
@@ -47,23 +47,23 @@ class DecodedPacket(NamedTuple):
 
 
 class Decoder:
-    """Opens the packets of frames and keeps account.
+    """Opens the packets of frames and counts them.
 
     Args:
-        keys: To open them with.
-        ports: Only flows with one of these ports are looked at, and are taken to be knet. Empty
-            for all; those are knet of which a packet could be opened.
-        find: Whether each key is tried with all ciphers and hashes.
+        keys: The keys to open packets with.
+        ports: Only flows with one of these ports are examined, and are treated as knet. Empty for
+            all ports; then a flow is knet if one of its packets could be opened.
+        find: True to try each key with all ciphers and hashes.
 
     Attributes:
-        frames: How many frames there were.
-        size: The bytes that they had.
-        others: How many frames are something else than UDP, or UDP of other ports, by what.
-        link_types: How many frames have a link layer that is not known, by its number.
-        hosts: The numbers of each host's messages, wherever they were seen.
-        forgotten: Packets of flows that are no longer kept account of, since there are too many.
-        first: When the first frame was captured, in nanoseconds since 1970.
-        last: When the last one was.
+        frames: The number of frames.
+        size: The bytes of these frames.
+        others: Frames that are not UDP, or UDP of other ports, by kind.
+        link_types: Frames with an unknown link layer, by its number.
+        hosts: The message numbers of each host, on all links.
+        forgotten: Packets of flows that were dropped, since there were too many flows.
+        first: The time of the first frame, in nanoseconds since 1970.
+        last: The time of the last frame, in nanoseconds since 1970.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Decoder:
         self.last: int = 0
 
     def take(self, frame: Frame) -> Iterator[DecodedPacket]:
-        """Yield the packets of a frame that is knet's. Exhaust it: each is counted by then."""
+        """Yield the knet packets of a frame. The iterator must be exhausted to count them all."""
         self.frames += 1
         self.size += frame.length
         if self.first is None:
@@ -109,7 +109,7 @@ class Decoder:
 
     @property
     def links(self) -> list[LinkRecord]:
-        """The flows that are knet's, in the order in which they were found to be."""
+        """The flows of knet, in the order in which they were recognized."""
         return list(self._links.values())
 
     @property
@@ -119,12 +119,12 @@ class Decoder:
 
     @property
     def unopened(self) -> int:
-        """How many packets are not opened of flows that are knet's or seem to be."""
+        """The number of packets that were not opened, in flows that are knet or seem to be."""
         seem = (record for record in self.strangers if record.seems_sealed)
         return sum(way.unopened.total() for record in (*self.links, *seem) for way in record.ways)
 
     def finish(self) -> None:
-        """Count what is still open; the capture has ended."""
+        """Count incomplete messages and unanswered pings at the end of the capture."""
         for record in (*self.links, *self.strangers):
             for way in record.ways:
                 way.finish(self.last)
@@ -170,7 +170,7 @@ class Decoder:
         return record
 
     def _accept(self, key: _RecordKey) -> None:
-        """The flow is knet's from now on."""
+        """Treat a flow as knet from now on."""
         self._links[key] = self._strangers.pop(key)
         if len(self._links) > _MOST_LINKS:
             oldest = self._links.pop(next(iter(self._links)))

@@ -1,7 +1,7 @@
-"""The one error that the bytes of a capture can cause."""
+"""The error of reading a capture."""
 
 from __future__ import annotations
 
 
 class CaptureError(Exception):
-    """The capture cannot be read, or not beyond some place; the message says where and why."""
+    """A capture cannot be read, or not completely; the message says where and why."""

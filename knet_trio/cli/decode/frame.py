@@ -1,4 +1,4 @@
-"""A frame of a capture, and the kinds of link layer that are understood."""
+"""A frame of a capture, and the supported link layers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ LINUX_SLL2: Final = 276
 """LINKTYPE_LINUX_SLL2, of ``tcpdump -i any``."""
 
 LARGEST_FRAME: Final = 1 << 20
-"""The most bytes of a frame that are believed: four times the most that tcpdump captures."""
+"""The largest valid frame in bytes: four times the most that tcpdump captures."""
 
 
 class Frame(NamedTuple):
-    """One captured frame.
+    """A captured frame.
 
     Attributes:
         time: When it was captured, in nanoseconds since 1970.
-        interface: The name of the interface, empty if the capture does not say.
-        link_type: The kind of link layer, a LINKTYPE number of tcpdump.org.
-        data: What was captured of it, from the link layer on.
-        length: The bytes that it had.
+        interface: The name of the interface, empty if not in the capture.
+        link_type: The link layer, a LINKTYPE number of tcpdump.org.
+        data: The captured bytes, beginning with the link layer.
+        length: The length of the frame on the wire in bytes.
     """
 
     time: int

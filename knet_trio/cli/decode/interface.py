@@ -1,4 +1,4 @@
-"""The frames of a network interface, as they pass. It needs CAP_NET_RAW."""
+"""Live capture of the frames of a network interface. Needs CAP_NET_RAW."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ _MOST_AT_ONCE: Final = 64
 _SECOND: Final = 1_000_000_000
 
 # The kernel's filter: UDP over IPv4, all of IPv6 (whose headers form a chain), and VLAN tags. The
-# protocol of the frame is at an address of its own; the packet begins at its network header.
+# protocol of the frame has a special address; the packet begins at its network header.
 _PROTOCOL: Final = 0xFFFFF000
 _FILTER: Final = (
     (0x28, 0, 0, _PROTOCOL),  # load the protocol
-    (0x15, 5, 0, 0x86DD),  # IPv6: take it
-    (0x15, 4, 0, 0x8100),  # VLAN: take it
+    (0x15, 5, 0, 0x86DD),  # IPv6: accept
+    (0x15, 4, 0, 0x8100),  # VLAN: accept
     (0x15, 3, 0, 0x88A8),
-    (0x15, 0, 3, 0x0800),  # anything else but IPv4: leave it
+    (0x15, 0, 3, 0x0800),  # not IPv4: reject
     (0x30, 0, 0, 9),  # load the protocol in IPv4
-    (0x15, 0, 1, 17),  # anything else but UDP: leave it
+    (0x15, 0, 1, 17),  # not UDP: reject
     (0x06, 0, 0, 0xFFFFFFFF),
     (0x06, 0, 0, 0),
 )
 
 
 class InterfaceCapture:
-    """Listens to an interface, or with ``any`` to all of them.
+    """A capture of an interface, or with ``any`` of all interfaces.
 
     Args:
         name: The name of the interface.
 
     Raises:
-        CaptureError: There is no such interface, or this user may not listen.
+        CaptureError: The interface does not exist, or this user may not listen to it.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         try:
-            # Cooked: without the link layer, which the kernel has read already.
-            # With a protocol it hears all interfaces, without one none until it is bound.
+            # SOCK_DGRAM: the kernel has removed the link layer. With a protocol the socket receives
+            # from all interfaces, without one from none until it is bound.
             protocol = socket.htons(_ETH_P_ALL) if name == ANY else 0
             opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, protocol)
         except PermissionError:
             raise CaptureError(
-                "this user may not listen to interfaces: be root, or have CAP_NET_RAW"
+                "this user may not listen to interfaces: run this as root or with CAP_NET_RAW"
             ) from None
         self.dropped: int = 0
         try:
@@ -92,7 +92,7 @@ class InterfaceCapture:
         await trio.lowlevel.wait_readable(self._socket)
 
     def take(self) -> list[Frame]:
-        """Return some of the frames that have come, none if there are none.
+        """Return some of the frames that have arrived, none if there are none.
 
         Raises:
             CaptureError: The interface is gone.
@@ -107,16 +107,16 @@ class InterfaceCapture:
                 raise CaptureError(f"cannot listen to {self._name}: {error.strerror}") from None
             name, protocol, kind, hardware, _ = sender
             if kind == _PACKET_OUTGOING and hardware == _ARPHRD_LOOPBACK:
-                # It will be back.
+                # The same frame is also received as incoming.
                 continue
             header = struct.pack(">H2xIHBB8x", protocol, 0, hardware, kind, 0)
             frames.append(Frame(_time(ancillary), name, LINUX_SLL2, header + data, len(data)))
         return frames
 
     def count_dropped(self) -> int:
-        """Return how many frames the kernel had no room for so far."""
+        """Return the number of frames that the kernel has dropped so far for lack of buffers."""
         statistics = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
-        # Reading sets them to zero.
+        # Reading the statistics resets them.
         self.dropped += struct.unpack("II", statistics)[1]
         return self.dropped
 

@@ -1,4 +1,4 @@
-"""The packets and the account of a capture as JSON objects: see docs/commands.md."""
+"""The packets and the summary of a capture as JSON objects: see docs/commands.md."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def _envelope(header: EnvelopeHeader) -> dict[str, Any]:
 
 
 def summary_object(decoder: Decoder, damage: str | None, *, dropped: int = 0) -> dict[str, Any]:
-    """Return the object of the account.
+    """Return the object of the summary.
 
     Args:
-        decoder: The account.
-        damage: Where the capture cannot be read any further, and why; None if it was read whole.
-        dropped: Frames that this machine had no time for.
+        decoder: The decoder, with its counts.
+        damage: Where and why the capture cannot be read further, None if it was read completely.
+        dropped: The number of frames that the kernel dropped.
     """
     return {
         "type": "summary",

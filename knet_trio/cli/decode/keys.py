@@ -1,4 +1,4 @@
-"""The keys that a capture is opened with, and where they come from."""
+"""The keys that a capture is opened with."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from knet_trio.cli.ending import describe_error
 from knet_trio.config import MAX_KEY_SIZE, CryptoConfig, is_aead
 from knet_trio.errors import InvalidArgumentError, PacketError
 
-# Fewer bytes than these are in no envelope: the smallest packet, or one block of it.
+# The least bytes in an envelope without padding: the smallest packet.
 _LEAST_PLAIN: Final = 7
 
 
@@ -35,19 +35,19 @@ class UnusableKeyError(Exception):
 
 
 class OpeningKey(ABC):
-    """A key, and how it is used.
+    """A key with its cipher, hash and model.
 
     Args:
-        name: What the key is called in what is printed.
+        name: The name of the key in the output.
         config: The key, cipher, hash and model.
-        hash_size: The bytes at the end of an envelope by which it is known.
+        hash_size: The bytes at the end of an envelope that authenticate it.
 
     Attributes:
-        name: What it and its use are called in what is printed.
-        hash_size: The same.
+        name: The name of the key with its cipher and hash, for the output.
+        hash_size: The bytes at the end of an envelope that authenticate it.
 
     Raises:
-        InvalidArgumentError: A name is not known.
+        InvalidArgumentError: The cipher, hash or model is unknown.
     """
 
     def __init__(self, name: str, config: CryptoConfig, hash_size: int) -> None:
@@ -58,18 +58,18 @@ class OpeningKey(ABC):
 
     @abstractmethod
     def open_untrusted(self, envelope: bytes) -> Packet | None:
-        """Return the packet in ``envelope``, None if this is not its key."""
+        """Return the packet in ``envelope``, None if this key does not open it."""
 
     @abstractmethod
     def find_size_untrusted(self, train: bytes) -> int | None:
-        """Return the size of the first envelope in ``train``, None if that is not found."""
+        """Return the size of the first envelope in ``train``, None if it is not found."""
 
     @abstractmethod
     def is_hash_right_untrusted(self, envelope: bytes) -> bool:
-        """Return whether a holder of this key made ``envelope``, whatever is in it."""
+        """Return whether this key authenticates ``envelope``, even if its content is invalid."""
 
     def find_use_untrusted(self, envelope: bytes) -> CryptoConfig | None:
-        """Return how this key would be used to open ``envelope``; None: it is of another one."""
+        """Return the cipher and hash with which this key opens ``envelope``, None for no such."""
         names = find_names_untrusted(self._config.key, envelope)
         if names is None or names.cipher is None:
             return None
@@ -78,7 +78,7 @@ class OpeningKey(ABC):
         return CryptoConfig(self._config.key, names.cipher, names.hash)
 
     def explain_untrusted(self, envelope: bytes) -> str | None:
-        """Return with which cipher and hash this key would open ``envelope``; None: with none."""
+        """Return a hint with which options this key opens ``envelope``, None if it does not."""
         use = self.find_use_untrusted(envelope)
         if use is None:
             return None
@@ -86,19 +86,19 @@ class OpeningKey(ABC):
         return f"{self._file} opens it with --cipher {use.cipher}{digest}"
 
     def with_use(self, config: CryptoConfig) -> OpeningKey:
-        """Return this key, used in another way."""
+        """Return this key with another cipher, hash and model."""
         return make_opening_key(self._file, config)
 
 
 class CaptureKey(OpeningKey):
-    """A key with the names of cipher and hash.
+    """A key with a cipher and a hash.
 
     Args:
-        name: What the key is called in what is printed.
+        name: The name of the key in the output.
         config: The key, cipher and hash.
 
     Raises:
-        InvalidArgumentError: A name is not known.
+        InvalidArgumentError: The cipher or hash is unknown.
     """
 
     def __init__(self, name: str, config: CryptoConfig) -> None:
@@ -107,16 +107,16 @@ class CaptureKey(OpeningKey):
         self._keyed = hmac.new(config.key, None, config.hash.lower())
 
     def open_untrusted(self, envelope: bytes) -> Packet | None:
-        """Return the packet in ``envelope``, None if this is not its key."""
+        """Return the packet in ``envelope``, None if this key does not open it."""
         try:
             return decode_untrusted(self._cipher.open_untrusted(envelope))
         except PacketError:
             return None
 
     def find_size_untrusted(self, train: bytes) -> int | None:
-        """Return the size of the first envelope in ``train``, by trying where a hash is right.
+        """Return the size of the first envelope in ``train``, found by trying the hash.
 
-        The hash goes on from one size to the next, so all that is done twice is its end.
+        The hash is extended from one size to the next, so only its end is calculated again.
         """
         step = self._cipher.block_size or 1
         least = self._cipher.salt_size + (step if step > 1 else _LEAST_PLAIN)
@@ -130,28 +130,28 @@ class CaptureKey(OpeningKey):
         return None
 
     def is_hash_right_untrusted(self, envelope: bytes) -> bool:
-        """Return whether a holder of this key made ``envelope``, whatever is in it."""
+        """Return whether this key authenticates ``envelope``, even if its content is invalid."""
         hashed = self._keyed.copy()
         hashed.update(envelope[: -self.hash_size])
         return hmac.compare_digest(hashed.digest(), envelope[-self.hash_size :])
 
 
-# Keys of lives and epochs that are kept: a host seals 4 million packets with one.
+# The most derived keys of lives and epochs in the cache: a host seals 4 million packets with one.
 _MOST_KEPT: Final = 256
-# How often a size is tried that an envelope in a train may have.
+# The most sizes tried for the envelopes of a train.
 _MOST_TRIED: Final = 16
 _LIFE_AT: Final = slice(6, 15)
 
 
 class AeadKey(OpeningKey):
-    """A key that is used with model ``aead``.
+    """A key for model ``aead``.
 
     Args:
-        name: What the key is called in what is printed.
+        name: The name of the key in the output.
         config: The key and the cipher.
 
     Raises:
-        InvalidArgumentError: A name is not known.
+        InvalidArgumentError: The cipher is unknown, or the model is another one.
     """
 
     def __init__(self, name: str, config: CryptoConfig) -> None:
@@ -160,11 +160,11 @@ class AeadKey(OpeningKey):
             raise InvalidArgumentError(f"the model is not {MODEL}")
         super().__init__(name, config, TAG_SIZE)
         self._schedule = KeySchedule(config.key, algorithm)
-        # Those used last at the end; None for what is of another key.
+        # The cache, most recently used last; None for envelopes of another key.
         self._kept: dict[tuple[int, bytes, int, bytes], PacketKey | None] = {}
 
     def open_untrusted(self, envelope: bytes) -> Packet | None:
-        """Return the packet in ``envelope``, None if this is not its key."""
+        """Return the packet in ``envelope``, None if this key does not open it."""
         plain = self._open(envelope)
         try:
             return None if plain is None else decode_untrusted(plain)
@@ -172,7 +172,7 @@ class AeadKey(OpeningKey):
             return None
 
     def find_size_untrusted(self, train: bytes) -> int | None:
-        """Return the size of the first envelope in ``train``: the next one has the same life."""
+        """Return the size of the first envelope in ``train``, since the next has the same life."""
         header = read_header_untrusted(train)
         if header is None or self._find(header) is None:
             return None
@@ -187,7 +187,7 @@ class AeadKey(OpeningKey):
         return None
 
     def is_hash_right_untrusted(self, envelope: bytes) -> bool:
-        """Return whether a holder of this key made ``envelope``, whatever is in it."""
+        """Return whether this key authenticates ``envelope``, even if its content is invalid."""
         return self._open(envelope) is not None
 
     def _open(self, envelope: bytes) -> bytes | None:
@@ -201,7 +201,7 @@ class AeadKey(OpeningKey):
             return None
 
     def _find(self, header: EnvelopeHeader) -> PacketKey | None:
-        """Return the key of a life and epoch, None if the envelope is of another shared key."""
+        """Return the key of a life and epoch, None for an envelope of another shared key."""
         if header.cipher != self._schedule.number:
             return None
         about = header.sender, header.life, header.epoch, header.check
@@ -217,14 +217,14 @@ class AeadKey(OpeningKey):
 
 
 def make_opening_key(name: str, config: CryptoConfig) -> OpeningKey:
-    """Return a key by its model.
+    """Return a key of the class for its model.
 
     Args:
-        name: What the key is called in what is printed.
-        config: The key and its names.
+        name: The name of the key in the output.
+        config: The key, cipher, hash and model.
 
     Raises:
-        InvalidArgumentError: A name is not known.
+        InvalidArgumentError: The cipher, hash or model is unknown.
     """
     return AeadKey(name, config) if is_aead(config.model) else CaptureKey(name, config)
 
@@ -238,19 +238,20 @@ def _describe_use(config: CryptoConfig) -> str:
 def read_keys(
     files: Sequence[Path], ciphers: Sequence[str], hashes: Sequence[str]
 ) -> list[OpeningKey]:
-    """Return the keys that the command's options name.
+    """Return the keys given by the options of the command.
 
     Args:
-        files: A key file each, whose bytes are the key.
-        ciphers: One name for all keys, or one for each in their order; none for ``aes256``. Those
-            of model ``aead`` say that it is the model.
-        hashes: The same, with ``sha256``. One name for several keys is not for those of ``aead``.
+        files: The key files.
+        ciphers: One name for all keys, or one for each in their order; empty for ``aes256``. A
+            cipher of model ``aead`` implies that model.
+        hashes: One name for all keys, or one for each in their order; empty for ``sha256``. A
+            single name does not apply to keys of model ``aead`` if there are several keys.
 
     Raises:
-        UnusableKeyError: A file cannot be read, is no key, or the names do not fit.
+        UnusableKeyError: A file cannot be read or is not a key, or the names do not fit.
     """
     if not files and (ciphers or hashes):
-        raise UnusableKeyError("--cipher and --hash say how a key is used: give --key FILE too")
+        raise UnusableKeyError("--cipher and --hash need a key: give --key FILE too")
     keys: list[OpeningKey] = []
     names = zip(
         files,
@@ -263,7 +264,7 @@ def read_keys(
             digest = ""
         try:
             with file.open("rb") as opened:
-                # One byte more tells a file that is too large; it may be a device without end.
+                # One byte more detects a file that is too large, which may be an endless device.
                 key = opened.read(MAX_KEY_SIZE + 1)
             keys.append(make_opening_key(str(file), _make_config(key, cipher, digest)))
         except OSError as error:
@@ -278,7 +279,7 @@ def read_keys(
 
 
 def _make_config(key: bytes, cipher: str, digest: str) -> CryptoConfig:
-    """Return how a key is used; the cipher tells the model."""
+    """Return the configuration of a key; the cipher determines the model."""
     if cipher.lower() not in AEAD_NAMES:
         return CryptoConfig(key, cipher, digest or "sha256")
     return CryptoConfig(key, cipher, digest or NONE, MODEL)
@@ -289,7 +290,7 @@ def _for_each(files: Sequence[Path], names: Sequence[str], usual: str, option: s
         return [*(names or [usual])] * len(files)
     if len(names) != len(files):
         raise UnusableKeyError(
-            f"{len(names)} times {option} for {len(files)} keys: give it once for all of them,"
-            " or once for each in their order"
+            f"{option} is given {len(names)} times for {len(files)} keys: give it once for all, or"
+            " once for each in their order"
         )
     return list(names)

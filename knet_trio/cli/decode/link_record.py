@@ -1,4 +1,4 @@
-"""What is known of a link, and of UDP flows that may be one: a record for each, two directions."""
+"""The record of a link, or of a UDP flow that may be one, with its two directions."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ KINDS: Final[dict[type[Packet], str]] = {
 }
 _MOST_PROBES: Final = 64
 _MOST_HOSTS: Final = 16
-# Fewer that look alike prove nothing.
+# Fewer similar packets are not enough for a guess.
 _ENOUGH: Final = 3
 
 
 def begins_anew(packet: Packet) -> bool:
-    """Return whether the host that sent ``packet`` says that it has sent no data since it began."""
+    """Return whether ``packet`` shows that its host has started again and sent no data yet."""
     return isinstance(packet, Ping) and packet.timed and not packet.seq
 
 
 class Arrival(NamedTuple):
-    """A piece with the moment at which it was captured, in nanoseconds."""
+    """A piece with its time of capture, in nanoseconds."""
 
     time: int
     piece: Piece
 
 
 class LinkDirection:
-    """What one end of a link sends to the other.
+    """One direction of a link.
 
     Attributes:
-        kinds: How many packets of each kind were opened.
+        kinds: Opened packets, by kind.
         size: The bytes of all datagrams, opened or not.
-        unopened: How many packets were not opened, by the reason.
-        hosts: The ids of the host that sends; several are odd.
-        links: The link ids that pings, pongs and probes name.
-        keys: How many packets each key opened; None for clear.
-        compressions: How many packets with compressed data, by the model's name.
-        channels: How many packets with data, by the channel.
-        broadcasts: How many packets with data for all hosts.
-        trains: How many frames held more than one datagram.
-        cut: How many packets were not captured whole.
-        numbers: Those of the messages.
-        pings: Those that were sent this way.
-        largest_probe: The bytes of the largest probe of the path MTU.
-        largest_answered: The bytes of the largest one that was answered.
-        memory: What helps to open more.
-        sealed_sizes: Those of the packets that no key opens.
+        unopened: Packets that were not opened, by reason.
+        hosts: Opened packets, by the id of the sender; more than one id is unusual.
+        links: Pings, pongs and probes, by link id.
+        keys: Opened packets, by key; None for packets in clear.
+        compressions: Packets with compressed data, by the name of the model.
+        channels: Packets with data, by channel.
+        broadcasts: Packets with data for all hosts.
+        trains: Frames with more than one datagram.
+        cut: Packets that were not captured completely.
+        numbers: The message numbers.
+        pings: The pings in this direction.
+        largest_probe: The size of the largest path MTU probe, in bytes.
+        largest_answered: The size of the largest probe that was answered, in bytes.
+        memory: The state for opening further packets.
+        sealed_sizes: The sizes of packets that no key opens.
     """
 
     def __init__(self) -> None:
@@ -84,19 +84,19 @@ class LinkDirection:
 
     @property
     def packets(self) -> int:
-        """How many packets there were, opened or not."""
+        """The number of packets, opened or not."""
         return self.kinds.total() + self.unopened.total()
 
     @property
     def host(self) -> int | None:
-        """The id of the host that sends, None while it is not known."""
+        """The id of the sending host, None while not known."""
         return self.hosts.most_common(1)[0][0] if self.hosts else None
 
     def take(self, arrival: Arrival, back: LinkDirection) -> float | None:
         """Count a packet; ``back`` is the other direction.
 
         Returns:
-            The seconds since the ping, if it is a pong to one that was captured.
+            The seconds since the ping, for a pong to a ping that was captured.
         """
         now, piece = arrival
         self.size += piece.size
@@ -123,7 +123,7 @@ class LinkDirection:
             case Pong():
                 return back.pings.pong(packet.link, packet.time, now)
             case PmtudProbe():
-                # Both count the datagram, with what seals it.
+                # Both sizes are of the datagram, with its envelope.
                 self.largest_probe = max(self.largest_probe, piece.size)
                 self._probes[packet.link, packet.size] = piece.size
                 if len(self._probes) > _MOST_PROBES:
@@ -133,7 +133,7 @@ class LinkDirection:
         return None
 
     def probe_answered(self, reply: PmtudReply) -> None:
-        """Take note of the answer to one of the probes."""
+        """Note the reply to a probe."""
         size = self._probes.get((reply.link, reply.size), 0)
         self.largest_answered = max(self.largest_answered, size)
 
@@ -145,7 +145,7 @@ class LinkDirection:
         self.numbers.see(packet.seq, packet.frag_num, packet.frag_seq)
 
     def finish(self, now: int) -> None:
-        """Count what is still open; the capture has ended."""
+        """Count incomplete messages and unanswered pings at the end of the capture."""
         self.numbers.finish()
         self.pings.finish(now)
 
@@ -154,9 +154,9 @@ class LinkRecord:
     """The packets between two ends on one interface.
 
     Attributes:
-        interface: The name of the interface, empty if the capture does not say.
+        interface: The name of the interface, empty if not in the capture.
         ends: Both ends, in order.
-        ways: What the first end sends, and what the second does.
+        ways: The direction from the first end, and the one from the second.
     """
 
     def __init__(self, interface: str, ends: tuple[UdpEnd, UdpEnd]) -> None:
@@ -166,28 +166,28 @@ class LinkRecord:
 
     @property
     def packets(self) -> int:
-        """How many packets there were, both ways."""
+        """The number of packets in both directions."""
         return sum(way.packets for way in self.ways)
 
     @property
     def opened(self) -> int:
-        """How many packets were opened, both ways."""
+        """The number of opened packets in both directions."""
         return sum(way.kinds.total() for way in self.ways)
 
     @property
     def link(self) -> int | None:
-        """The link id that its packets name most, None while none did."""
+        """The most frequent link id in the packets, None while there is none."""
         links = self.ways[0].links + self.ways[1].links
         return links.most_common(1)[0][0] if links else None
 
     def guess_seal(self) -> str | None:
-        """Return what packets that no key opens seem to be sealed with, None for nothing known."""
+        """Return a guess how packets that no key opens are sealed, None if there is none."""
         hashes = {way.memory.hash_alone for way in self.ways} - {None}
         if hashes:
             return f"{hashes.pop()} alone"
         ways: Sequence[LinkDirection] = self.ways
         if self.ends[0].port == self.ends[1].port:
-            # So it is with knet: then one direction is enough.
+            # Equal ports are usual for knet: then one direction is enough.
             ways = [way for way in self.ways if way.unopened[Reason.SEALED]]
         for way in ways:
             cipher, count = next(iter(way.memory.aead.most_common(1)), ("", 0))
@@ -197,10 +197,10 @@ class LinkRecord:
 
     @property
     def seems_sealed(self) -> bool:
-        """Whether it looks like a flow of knet that the keys do not open."""
+        """True if this seems to be a flow of knet that the keys do not open."""
         return bool(self.hints or self.guess_seal())
 
     @property
     def hints(self) -> list[str]:
-        """What would open packets that are not opened."""
+        """The options that would open more packets."""
         return list(self.ways[0].memory.hints | self.ways[1].memory.hints)

@@ -1,4 +1,4 @@
-"""The UDP datagram in a frame: through the link layer, IPv4 or IPv6, and UDP."""
+"""Finding of the UDP datagram in a frame, through the link layer and IPv4 or IPv6."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SCTP: Final = 132
 _IPV4_SIZE: Final = 20
 _IPV6_SIZE: Final = 40
 _UDP_SIZE: Final = 8
-# IPv6 headers that may stand before UDP. All but the fragment's tell their length alike; that of
-# authentication (51) counts in another unit.
+# IPv6 headers that may precede UDP. All but the fragment header have a length field; that of the
+# authentication header (51) has another unit.
 _HOP_BY_HOP: Final = 0
 _ROUTING: Final = 43
 _FRAGMENT: Final = 44
@@ -50,7 +50,7 @@ class UdpEnd(NamedTuple):
 
 
 class Other(enum.StrEnum):
-    """What a frame is in which there is no UDP datagram."""
+    """The kind of a frame without a UDP datagram."""
 
     LINK_TYPE = "link layer not known"
     NOT_IP = "not IP"
@@ -61,14 +61,14 @@ class Other(enum.StrEnum):
 
 
 class Datagram(NamedTuple):
-    """A UDP datagram, or a train of them that the kernel has not cut yet.
+    """A UDP datagram, or a train of datagrams that the kernel has not split yet.
 
     Attributes:
-        interface: The name of the interface, empty if the capture does not say.
-        source: Where it comes from.
-        destination: Where it goes to.
-        payload: What was captured of its bytes.
-        size: The bytes that it had.
+        interface: The name of the interface, empty if not in the capture.
+        source: The address and port of the sender.
+        destination: The address and port of the receiver.
+        payload: The captured bytes.
+        size: The size of the payload on the wire, in bytes.
     """
 
     interface: str
@@ -79,12 +79,12 @@ class Datagram(NamedTuple):
 
 
 def find_datagram(frame: Frame) -> Datagram | Other:
-    """Return the datagram in ``frame``, or what it is instead; nothing is raised."""
+    """Return the datagram in ``frame``, or the kind of the frame; never raise."""
     data = frame.data
     try:
         return _find(frame, data)
     except (struct.error, IndexError):
-        # A header goes on where the captured bytes end.
+        # The captured bytes end in a header.
         return Other.MALFORMED
 
 
@@ -96,7 +96,7 @@ def _find(frame: Frame, data: bytes) -> Datagram | Other:
     elif kind == LINUX_SLL2:
         start = 20
         (protocol,) = _U16.unpack_from(data, 0)
-        # That the capture is of the interface "any" says nothing.
+        # The name "any" does not identify the interface.
         if not interface or interface == "any":
             interface = f"#{_U32.unpack_from(data, 4)[0]}"
     elif kind == LINUX_SLL:
@@ -105,7 +105,7 @@ def _find(frame: Frame, data: bytes) -> Datagram | Other:
     elif kind in RAW_IP:
         start, protocol = 0, _by_version(data[0])
     elif kind in NULL:
-        # The families' numbers differ between systems, and so does their byte order.
+        # The numbers of address families and their byte order differ between systems.
         start, protocol = 4, _by_version(data[4])
     else:
         return Other.LINK_TYPE
@@ -122,7 +122,7 @@ def _find(frame: Frame, data: bytes) -> Datagram | Other:
 
 
 def _name_other(protocol: int) -> Other:
-    """Return what a packet of an IP protocol that is not UDP is called."""
+    """Return the kind of a packet of another IP protocol than UDP."""
     return Other.SCTP if protocol == _SCTP else Other.NOT_UDP
 
 
@@ -138,11 +138,11 @@ def _find_in_ipv4(interface: str, data: bytes, start: int) -> Datagram | Other:
     if data[start + 9] != _UDP:
         return _name_other(data[start + 9])
     (total,) = _U16.unpack_from(data, start + 2)
-    # More fragments, or an offset; that it must not be cut does not matter here.
+    # More fragments, or an offset; the flag "don't fragment" is ignored.
     if _U16.unpack_from(data, start + 6)[0] & 0x3FFF:
         return Other.FRAGMENT
     ends = data[start + 12 : start + 20]
-    # A length of 0 is that of a train which is longer than the field can say.
+    # A length of 0 stands for a train that is longer than the field allows.
     size = total - header if total else len(data) - start - header
     return _read_udp(interface, data, start + header, size, ends[:4], ends[4:])
 
@@ -172,9 +172,9 @@ def _find_in_ipv6(interface: str, data: bytes, start: int) -> Datagram | Other:
 def _read_udp(
     interface: str, data: bytes, start: int, room: int, source: bytes, destination: bytes
 ) -> Datagram | Other:
-    """Read the UDP header at ``start``; ``room`` is what the IP header leaves for it, in bytes."""
+    """Read the UDP header at ``start``; ``room`` is the size of the IP payload in bytes."""
     source_port, destination_port, size = _PORTS_AND_SIZE.unpack_from(data, start)
-    # As above, 0 is a length that does not fit the field.
+    # As above, 0 stands for a length that does not fit into the field.
     size = size or room
     if not _UDP_SIZE <= size <= room or start + _UDP_SIZE > len(data):
         return Other.MALFORMED

@@ -1,7 +1,7 @@
-"""What the numbers of a host's messages say: what is missing, came twice or late.
+"""Loss, duplicates and order by the message numbers of a host.
 
-A number is 16 bits long and goes round. It belongs to a window of 4096 numbers around the newest
-one, as libknet has it; what is further away is a host that has begun anew.
+A number has 16 bits and wraps around. As in libknet it belongs to a window of 4096 numbers around
+the newest one; a number outside the window means that the host has restarted.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ _WHOLE: Final = 2
 
 
 class MessageNumbers:
-    """Counts what is odd about the numbers that pass.
+    """Counts missing, duplicate and late message numbers.
 
     Attributes:
-        messages: How many numbers there were.
-        whole: Of how many of them all fragments were there.
-        duplicates: Packets that were there before.
-        late: Packets that came after one with a higher number, or a later fragment.
-        restarts: How often the numbers began anew.
-        missing_fragments: How many fragments are missing of messages of which some are there;
-            complete after ``finish``.
+        messages: The message numbers that were seen.
+        whole: Messages of which all fragments were seen.
+        duplicates: Packets that were seen before.
+        late: Packets after one with a higher number, or after a later fragment.
+        restarts: The number of times the sequence of numbers started again.
+        missing_fragments: Missing fragments of incomplete messages; final after ``finish``.
     """
 
     def __init__(self) -> None:
@@ -38,21 +37,21 @@ class MessageNumbers:
         self.restarts: int = 0
         self.missing_fragments: int = 0
         self._skipped = 0
-        # Numbers are counted on where they go round. Those from the first to the newest one.
+        # The range from the first to the newest number, extended beyond 16 bits.
         self._first: int | None = None
         self._newest = 0
         self._messages_here = 0
         self._newest_fragment = 0
         self._state = bytearray()
-        # Of messages of which not all fragments are there: how many there are, and a bit for each.
+        # For incomplete messages, their number of fragments, and a bit for each one seen.
         self._incomplete: dict[int, tuple[int, int]] = {}
 
     @property
     def missing(self) -> int:
-        """How many numbers between the first and the newest one were not there."""
+        """The numbers between the first and the newest one that were not seen."""
         if self._first is None:
             return self._skipped
-        # 0 is left out when the numbers go round.
+        # 0 is skipped when the numbers wrap around.
         zeros = self._newest // _ROUND - (self._first - 1) // _ROUND
         span = self._newest - self._first + 1
         return self._skipped + max(0, span - zeros - self._messages_here)
@@ -63,7 +62,7 @@ class MessageNumbers:
         return None if self._first is None else self._newest % _ROUND
 
     def see(self, number: int, fragments: int, fragment: int) -> None:
-        """Take note of a packet with data, ``fragment`` of ``fragments`` (1 of 1: a whole one)."""
+        """Note a data packet, ``fragment`` of ``fragments`` (1 of 1 for a complete message)."""
         if self._first is None:
             self._begin(number)
         full = self._newest + (number - self._newest + _ROUND // 2) % _ROUND - _ROUND // 2
@@ -76,18 +75,18 @@ class MessageNumbers:
         elif ahead > 0:
             self._advance(full)
         elif full < self._first:
-            # Late, and older than all that is known.
+            # A late number, older than all before.
             self._first = full
         self._place(full, fragments, max(fragment, 1))
 
     def restart(self) -> None:
-        """Forget the numbers, not what was counted: the host has begun anew."""
+        """Start the sequence again after a restart of the host, keeping the counts."""
         if self._first is not None:
             self.restarts += 1
             self._forget()
 
     def finish(self) -> None:
-        """Count what the messages that are not whole lack; the capture has ended."""
+        """Count the missing fragments at the end of the capture."""
         self._forget()
 
     def _forget(self) -> None:

@@ -1,10 +1,10 @@
-"""The knet packets in a datagram: with one of the keys, or in clear, or uncut in a train.
+"""Opening of the knet packets in a datagram: with a key, in clear, or in a train.
 
-A virtual interface carries what one system call sent as one frame of up to 64 kB, and the kernel
-joins what arrives in the same way. Then a "datagram" is many of equal size, the last maybe smaller,
-and nothing in the frame tells the size. It is found by trial: with a key, the size at whose end a
-hash is right; in clear, the one at whose multiples packets begin. Messages that have packets in
-them may make several sizes fit, and then it stays open.
+A virtual interface carries the datagrams of one system call as one frame of up to 64 kB, and the
+kernel joins received ones in the same way. Such a train has many datagrams of equal size, the last
+possibly smaller, and the frame does not contain that size. It is found by trying: with a key, the
+size at whose end a hash is right; in clear, the size at whose multiples packets begin. If messages
+contain packets, several sizes may fit; then the train is not opened.
 """
 
 from __future__ import annotations
@@ -33,35 +33,34 @@ from knet_trio._crypto.aead import ALGORITHMS, EnvelopeHeader, read_header_untru
 from knet_trio.cli.decode.keys import AeadKey, OpeningKey
 from knet_trio.errors import PacketError
 
-# Trains end with a datagram that is not larger than the others. One in clear has at least a byte of
-# data.
+# The smallest datagram of each kind in a train in clear: data packets have at least one byte.
 _SMALLEST: Final = {
     TYPE_DATA: DATA_HEADER_SIZE + 1,
     TYPE_PING: PING_SIZE,
     TYPE_PONG: PING_SIZE,
     TYPE_PMTUD_REPLY: PMTUD_HEADER_SIZE,
 }
-# These have one size.
+# Kinds with a fixed size.
 _EXACT: Final = frozenset((TYPE_PING, TYPE_PONG, TYPE_PMTUD_REPLY))
-# How far ahead the number of the next message of a host may be, in one train.
+# The most by which message numbers may advance within a train.
 _NEAR: Final = 4096
 _NUMBERS: Final = 1 << 16
 
 _MOST_SIZES: Final = 4
-# How often all sizes are tried in vain on a flow, before it is done for one train in so many.
+# After this many failures to find a size in a flow, only one train in 64 is tried.
 _PATIENCE: Final = 8
 _THEN_ONE_IN: Final = 64
-# How often other ciphers and hashes are tried on a flow.
+# The most packets of a flow on which other ciphers and hashes are tried.
 _MOST_EXPLANATIONS: Final = 3
-# And of all keys, to find the one that is right.
+# The same with --find.
 _MOST_FINDINGS: Final = 256
 CIPHERS: Final = {algorithm.number: name for name, algorithm in ALGORITHMS.items()}
-"""The ciphers of model ``aead`` by their numbers."""
+"""The ciphers of model ``aead``, by number."""
 _HASH_SIZES: Final = {16: "md5", 20: "sha1", 28: "sha224", 32: "sha256", 48: "sha384", 64: "sha512"}
 
 
 class Reason(enum.StrEnum):
-    """Why a packet was not opened."""
+    """The reason why a packet was not opened."""
 
     SEALED = "no key opens it"
     UNREADABLE = "of this key, but another cipher or another version of the protocol"
@@ -72,10 +71,14 @@ class Reason(enum.StrEnum):
 
 
 class OpenedPacket(NamedTuple):
-    """A packet, with the name of its key (None: in clear) and the bytes of its datagram.
+    """An opened packet.
 
-    ``cut`` says that not all of it was captured. ``envelope`` is what an envelope of model ``aead``
-    says of itself.
+    Attributes:
+        packet: The packet.
+        key: The name of its key, None for a packet in clear.
+        size: The size of the datagram, in bytes.
+        cut: True if it was not captured completely.
+        envelope: The header of an envelope of model ``aead``, None for others.
     """
 
     packet: Packet
@@ -86,7 +89,7 @@ class OpenedPacket(NamedTuple):
 
 
 class UnopenedPacket(NamedTuple):
-    """What was not opened: how many bytes, and why."""
+    """A packet that was not opened, with its size in bytes."""
 
     reason: Reason
     size: int
@@ -96,12 +99,13 @@ Piece = OpenedPacket | UnopenedPacket
 
 
 class FlowMemory:
-    """What is known of a flow that helps to open its packets, and to say why they do not open.
+    """The state of a flow for opening its packets and explaining failures.
 
     Attributes:
-        hints: What would open it.
-        hash_alone: Which hash its packets seem to have, whose key was not given; None for none.
-        aead: How many that were not opened seem to be of model ``aead``, by the cipher.
+        hints: The options that would open packets.
+        hash_alone: The hash of packets that seem to be authenticated only, with a key that was not
+            given; None for none.
+        aead: Unopened packets that seem to be of model ``aead``, by cipher.
     """
 
     def __init__(self) -> None:
@@ -113,7 +117,7 @@ class FlowMemory:
         self.explained = 0
 
     def remember_size(self, size: int) -> None:
-        """Keep the size of a train's datagrams: the next train may have the same."""
+        """Remember the size of a train's datagrams, since the next train may have the same."""
         if size in self.sizes:
             self.sizes.remove(size)
         self.sizes.insert(0, size)
@@ -124,8 +128,8 @@ class Opener:
     """Opens datagrams.
 
     Args:
-        keys: Tried in the order in which they opened something last.
-        find: Whether each is tried with all ciphers and hashes on what it does not open.
+        keys: The keys; the one that opened the last packet is tried first.
+        find: True to try each key with all ciphers and hashes on packets that it does not open.
     """
 
     def __init__(self, keys: Sequence[OpeningKey], *, find: bool = False) -> None:
@@ -133,10 +137,10 @@ class Opener:
         self._find = find
 
     def open_untrusted(self, payload: bytes, size: int, memory: FlowMemory) -> list[Piece]:
-        """Return what is in a datagram of ``size`` bytes, of which ``payload`` was captured.
+        """Open a datagram of ``size`` bytes, of which ``payload`` was captured.
 
         Returns:
-            Several pieces if it was a train.
+            The packets, several for a train.
         """
         if not size:
             return [UnopenedPacket(Reason.EMPTY, 0)]
@@ -175,16 +179,16 @@ class Opener:
         return None
 
     def _find_sealed_size(self, payload: bytes, size: int, memory: FlowMemory) -> int | None:
-        """Return the size of the datagrams in a train, None if there is no sealed one to be found.
+        """Return the size of the datagrams in a train, None if no sealed one is found.
 
-        The first one, which decides it, is whole even where the capture has cut the rest off.
+        The size is found by the first datagram, which is complete even if the rest is cut off.
         """
         if not self._keys or size <= min(key.hash_size for key in self._keys):
             return None
         for known in memory.sizes:
             if known < len(payload) and self._open_sealed(payload[:known]) is not None:
                 return known
-            # If the first one is damaged, the second one may show that the size is right.
+            # If the first datagram is damaged, the second one may confirm the size.
             second = payload[known : known * 2]
             if len(second) == known and self._open_sealed(second) is not None:
                 return known
@@ -200,7 +204,7 @@ class Opener:
         return None
 
     def _find_use(self, payload: bytes, size: int, memory: FlowMemory) -> OpenedPacket | None:
-        """Try all keys with all ciphers and hashes; what opens it is tried from then on."""
+        """Try all keys with all ciphers and hashes, and keep the one that opens the packet."""
         if len(payload) < size or memory.explained >= _MOST_FINDINGS:
             return None
         memory.explained += 1
@@ -212,7 +216,7 @@ class Opener:
         return None
 
     def _explain(self, payload: bytes, size: int, memory: FlowMemory) -> None:
-        """Find out whether a key would open it with another cipher or hash."""
+        """Add a hint if a key would open the packet with another cipher or hash."""
         if len(payload) < size or memory.explained >= _MOST_EXPLANATIONS:
             return
         memory.explained += 1
@@ -227,13 +231,13 @@ def _why(part: bytes, whole: int) -> Reason:
 
 
 def _parts(payload: bytes, size: int, step: int) -> Iterator[tuple[bytes, int]]:
-    """Yield the datagrams of a train, as far as they were captured, and the bytes that each had."""
+    """Yield the captured bytes of each datagram of a train, and its size on the wire."""
     for start in range(0, size, step):
         yield payload[start : start + step], min(step, size - start)
 
 
 def _open_clear(payload: bytes, size: int, memory: FlowMemory) -> list[Piece] | None:
-    """Return the packets in what is not sealed, None if it is no knet packet in clear."""
+    """Return the packets in a datagram in clear, None if it is not a knet packet in clear."""
     if not _is_header(payload):
         return None
     sizes = _find_clear_sizes(payload, size)
@@ -242,7 +246,7 @@ def _open_clear(payload: bytes, size: int, memory: FlowMemory) -> list[Piece] | 
     if not sizes:
         kind = payload[1]
         if kind in _EXACT and size != _SMALLEST[kind]:
-            # What is behind such a packet is the hash of an envelope that encrypts nothing.
+            # The bytes after such a packet are the hash of an envelope without encryption.
             memory.hash_alone = _HASH_SIZES.get(size - _SMALLEST[kind], memory.hash_alone)
             return None
     if memory.hash_alone is not None and payload[1] not in _EXACT:
@@ -256,12 +260,12 @@ def _open_clear(payload: bytes, size: int, memory: FlowMemory) -> list[Piece] | 
             pieces.append(UnopenedPacket(reason, whole))
         else:
             pieces.append(OpenedPacket(packet, None, whole, len(part) < whole))
-    # Bytes of which not even the beginning is a packet may be sealed.
+    # If not even the first part is a packet, the datagram may be sealed.
     return pieces if isinstance(pieces[0], OpenedPacket) else None
 
 
 def _is_header(packet: bytes) -> bool:
-    """Return whether a packet in clear begins here, with all that is always the same."""
+    """Return whether a packet in clear begins here, by the constant fields of its header."""
     if len(packet) < MIN_PACKET_SIZE or packet[0] != VERSION or packet[1] not in type_name:
         return False
     if packet[4] > 1 or packet[5]:
@@ -270,11 +274,11 @@ def _is_header(packet: bytes) -> bool:
 
 
 def _find_clear_sizes(payload: bytes, size: int) -> list[int]:
-    """Return the sizes that the datagrams of a train in clear may have; none: it is no train.
+    """Return the possible sizes of the datagrams of a train in clear, none if it is not a train.
 
-    Packets of one host begin alike. Where that happens again a size is tried: packets have to begin
-    at all its multiples, and to go on from one another. Where one size fits its multiples often do
-    too, and are none of their own.
+    All packets of a host begin with the same bytes. Each place where they occur again is tried as
+    the size: packets have to begin at all its multiples, with increasing numbers. Multiples of a
+    size that fits are not tried.
     """
     smallest = _SMALLEST.get(payload[1])
     if smallest is None or size <= smallest:
@@ -307,7 +311,7 @@ def _is_train(payload: bytes, size: int, step: int) -> bool:
         try:
             packet = decode_untrusted(part)
         except PacketError:
-            # The last one may not have been captured as far as that.
+            # The last datagram may be cut off.
             return len(part) < whole
         if isinstance(packet, Data):
             if newest is not None and not _follows(packet, newest):

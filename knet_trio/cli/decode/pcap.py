@@ -5,7 +5,7 @@
     header   magic u32, major u16, minor u16, zone i32, accuracy u32, snaplen u32, link type u32
     record   seconds u32, fraction u32, captured u32, length u32, then the captured bytes
 
-The magic number tells the byte order, and whether the fractions are micro- or nanoseconds.
+The magic number determines the byte order, and the unit of fractions: micro- or nanoseconds.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _MAGICS: Final = {
 
 
 def is_pcap(magic: bytes) -> bool:
-    """Return whether a file that begins with these four bytes is of this format."""
+    """Return whether a file that begins with these four bytes has this format."""
     return magic in _MAGICS
 
 
 class PcapFormat:
-    """Reads records.
+    """A reader of records.
 
     Args:
         header: The first 24 bytes of the file.
@@ -49,10 +49,10 @@ class PcapFormat:
         major, minor, _, _, _, network = struct.unpack_from(f"{order}HHiIII", header, 4)
         if major != _MAJOR:
             raise CaptureError(
-                f"its header says pcap version {major}.{minor}, and there is only {_MAJOR}.x:"
-                " the file is damaged"
+                f"its header has pcap version {major}.{minor}, which does not exist (only"
+                f" {_MAJOR}.x): the file is damaged"
             )
-        # The upper bits say how many bytes of checksum end each frame, which no one reads here.
+        # The upper bits have the size of a checksum at the end of each frame, which is ignored.
         self._link_type = network & 0xFFFF
         self._record = struct.Struct(f"{order}IIII")
 
@@ -60,7 +60,7 @@ class PcapFormat:
         """Read the record that begins at ``start``.
 
         Returns:
-            Where the next one begins, and the frame; None if ``buffer`` ends before.
+            The offset of the next record, and the frame; None if ``buffer`` ends before.
 
         Raises:
             CaptureError: The record is damaged.
@@ -70,7 +70,7 @@ class PcapFormat:
             return None
         seconds, fraction, captured, length = self._record.unpack_from(buffer, start)
         if captured > LARGEST_FRAME:
-            raise CaptureError(f"a frame of {captured} bytes is larger than any")
+            raise CaptureError(f"a frame of {captured} bytes is too large to be valid")
         end = data_start + captured
         if len(buffer) < end:
             return None

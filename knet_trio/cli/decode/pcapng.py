@@ -9,8 +9,7 @@
     simple     3: length u32, the bytes
     old frame  2: interface u16, drops u16, then as in a frame
 
-A section begins anew: with its own byte order, and with its own interfaces. Blocks of other types
-are skipped.
+Each section has its own byte order and interfaces. Blocks of other types are skipped.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ class CapturedInterface(NamedTuple):
     """An interface of a section.
 
     Attributes:
-        name: As the system calls it, empty if the file does not say.
+        name: The name of the interface, empty if not in the file.
         link_type: The LINKTYPE of its frames.
-        snaplen: The bytes of a frame that are captured at most, 0 for all.
-        unit: Nanoseconds in a time's unit: multiply by the first number, divide by the second.
+        snaplen: The most bytes captured of a frame, 0 for all.
+        unit: The unit of times in nanoseconds, as numerator and denominator.
         offset: Nanoseconds to add to each time.
     """
 
@@ -61,7 +60,7 @@ class CapturedInterface(NamedTuple):
 
 
 class PcapngFormat:
-    """Reads blocks, from the first one on."""
+    """A reader of blocks."""
 
     def __init__(self) -> None:
         self._order = "<"
@@ -72,8 +71,8 @@ class PcapngFormat:
         """Read the block that begins at ``start``.
 
         Returns:
-            Where the next one begins, and the frame, None if it is a block of another kind; None
-            if ``buffer`` ends before.
+            The offset of the next block, and the frame, None for a block of another type; None if
+            ``buffer`` ends before.
 
         Raises:
             CaptureError: The block is damaged.
@@ -84,15 +83,15 @@ class PcapngFormat:
             self._begin_section(buffer[start + 8 : start + 12])
         kind, size = struct.unpack_from(f"{self._order}II", buffer, start)
         if size < _SMALLEST_BLOCK or size % 4:
-            raise CaptureError(f"a block of {size} bytes is impossible")
+            raise CaptureError(f"a block of {size} bytes is not possible")
         if size > _LARGEST_BLOCK:
-            raise CaptureError(f"a block of {size} bytes is larger than any")
+            raise CaptureError(f"a block of {size} bytes is too large to be valid")
         end = start + size
         if len(buffer) < end:
             return None
         (again,) = struct.unpack_from(f"{self._order}I", buffer, end - 4)
         if again != size:
-            raise CaptureError(f"a block of {size} bytes says at its end that it has {again}")
+            raise CaptureError(f"a block of {size} bytes has the size {again} at its end")
         body = buffer[start + 8 : end - 4]
         try:
             return end, self._read_body(kind, body)
@@ -101,7 +100,7 @@ class PcapngFormat:
 
     def _begin_section(self, magic: bytes) -> None:
         if magic not in _ORDERS:
-            raise CaptureError(f"a section has the byte order 0x{magic.hex()}, which there is not")
+            raise CaptureError(f"a section has the unknown byte order 0x{magic.hex()}")
         self._order = _ORDERS[magic]
         self._interfaces = []
 
@@ -117,12 +116,12 @@ class PcapngFormat:
         elif kind == _SIMPLE:
             (length,) = self._unpack("I", body)
             snaplen = self._interface(0).snaplen or length
-            # It has no time of its own.
+            # A simple block has no time.
             return self._frame(0, None, body, 4, min(length, snaplen), length)
         elif kind == _SECTION:
             _, major, minor = self._unpack("IHH", body)
             if major != 1:
-                raise CaptureError(f"pcapng version {major}.{minor} is not known, only 1.x")
+                raise CaptureError(f"pcapng version {major}.{minor} is not supported, only 1.x")
         return None
 
     def _frame(
@@ -130,7 +129,7 @@ class PcapngFormat:
     ) -> Frame:
         interface = self._interface(number)
         if captured > LARGEST_FRAME or start + captured > len(body):
-            raise CaptureError(f"a frame of {captured} bytes does not fit the block it is in")
+            raise CaptureError(f"a frame of {captured} bytes does not fit into its block")
         if time is not None:
             multiplier, divisor = interface.unit
             self._time = time * multiplier // divisor + interface.offset
@@ -146,7 +145,7 @@ class PcapngFormat:
 
     def _add_interface(self, body: bytes) -> None:
         if len(self._interfaces) == _MOST_INTERFACES:
-            raise CaptureError(f"it has more than {_MOST_INTERFACES} interfaces")
+            raise CaptureError(f"a section has more than {_MOST_INTERFACES} interfaces")
         link_type, _, snaplen = self._unpack("HHI", body)
         name, unit, offset = "", (1000, 1), 0
         for code, value in self._options(body, 8):
@@ -167,7 +166,7 @@ class PcapngFormat:
                 return
             start += 4
             if start + size > len(body):
-                raise CaptureError(f"an option of {size} bytes does not fit the block it is in")
+                raise CaptureError(f"an option of {size} bytes does not fit into its block")
             yield code, body[start : start + size]
             start += (size + 3) // 4 * 4
 

@@ -1,4 +1,4 @@
-"""Pings and the pongs to them, matched by the time that a pong repeats."""
+"""Round trips: pings and their pongs, matched by the time field that a pong repeats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Final
 
 _MOST_WAITING: Final = 1024
-# Steps of a histogram to a doubling: a quantile is right to 5 %.
+# The steps of the histogram for each factor of two, so that quantiles are exact to 5 %.
 _STEPS: Final = 16
 _SHORTEST: Final = 1e-7
 # Nanoseconds that a pong may take before its ping counts as unanswered.
@@ -15,12 +15,12 @@ _PATIENCE: Final = 2_000_000_000
 
 
 class LatencyHistogram:
-    """How long round trips took, in seconds, in bounded memory.
+    """A histogram of round trips in bounded memory.
 
     Attributes:
-        count: How many there were.
-        least: The shortest.
-        most: The longest.
+        count: The number of round trips.
+        least: The shortest round trip, in seconds.
+        most: The longest round trip, in seconds.
     """
 
     def __init__(self) -> None:
@@ -40,11 +40,11 @@ class LatencyHistogram:
 
     @property
     def mean(self) -> float:
-        """Their mean; there must be some."""
+        """The mean round trip in seconds; there must be at least one."""
         return self._sum / self.count
 
     def quantile(self, share: float) -> float:
-        """Return what that share of them did not exceed, to 5 %; there must be some."""
+        """Return a quantile in seconds, exact to 5 %; there must be at least one round trip."""
         wanted, so_far = math.ceil(share * self.count), 0
         for step in sorted(self._steps):
             so_far += self._steps[step]
@@ -57,21 +57,21 @@ class PingPairs:
     """The pings of one direction of a link, and their pongs in the other one.
 
     Attributes:
-        latencies: From a ping to its pong, as seen where the capture was made.
-        unanswered: Pings whose pong did not come within two seconds of the capture.
-        repeated: Pings that were there before.
+        latencies: The times from a ping to its pong, as seen where the capture was made.
+        unanswered: Pings without a pong within two seconds of the capture.
+        repeated: Pings that were seen before.
     """
 
     def __init__(self) -> None:
         self.latencies: LatencyHistogram = LatencyHistogram()
         self.unanswered: int = 0
         self.repeated: int = 0
-        # By link and time field: when the ping passed. Oldest first, and so are those answered.
+        # The times of pings, by link and time field; the oldest first, also of answered ones.
         self._waiting: dict[tuple[int, bytes], int] = {}
         self._answered: dict[tuple[int, bytes], None] = {}
 
     def ping(self, link: int, field: bytes, now: int) -> None:
-        """Take note of a ping; ``now`` is in nanoseconds."""
+        """Note a ping; ``now`` is in nanoseconds."""
         key = link, field
         if key in self._waiting or key in self._answered:
             self.repeated += 1
@@ -82,14 +82,14 @@ class PingPairs:
             self.unanswered += 1
 
     def pong(self, link: int, field: bytes, now: int) -> float | None:
-        """Take note of a pong.
+        """Note a pong.
 
         Returns:
-            The seconds since its ping; None if that was not captured, or was answered before.
+            The seconds since its ping; None if the ping was not captured or already answered.
         """
         key = link, field
         sent = self._waiting.pop(key, None)
-        # Files that were put together may go back in time.
+        # Times may go back in merged files.
         if sent is None or now < sent:
             return None
         self._answered[key] = None
@@ -100,6 +100,6 @@ class PingPairs:
         return seconds
 
     def finish(self, now: int) -> None:
-        """Count the pings that had time to be answered; the capture has ended."""
+        """Count the pings without pong that had time to be answered, at the end of the capture."""
         self.unanswered += sum(now - sent > _PATIENCE for sent in self._waiting.values())
         self._waiting.clear()

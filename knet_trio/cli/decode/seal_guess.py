@@ -1,7 +1,8 @@
-"""What packets that no key opens seem to be sealed with, by their sizes.
+"""A guess of the cipher and hash of packets that no key opens, by their sizes.
 
-Every host sends pings and pongs, most of all that there is. They have one size: 26 bytes, two
-blocks with AES-CBC, and the salt and the hash. All sizes with AES-CBC differ by whole blocks.
+Every host sends pings and pongs, usually more than anything else. All of them have the same size:
+26 bytes, or two blocks with AES-CBC, plus the salt and the hash. All sizes with AES-CBC differ by
+complete blocks.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _HASHES: Final = (
     ("sha384", 48),
     ("sha512", 64),
 )
-# Fewer pings prove nothing.
+# Fewer pings are not enough for a guess.
 _ENOUGH: Final = 3
 
 
@@ -59,24 +60,24 @@ class SealedSizes:
         self._least = min(self._least, size)
 
     def count(self, size: int) -> int:
-        """Return how many packets had that size of a ping."""
+        """Return the number of packets of ``size``, one of the sizes of pings."""
         return self._pings[size]
 
     def may_be(self, size: int) -> bool:
-        """Return whether there are pings of ``size``, and nothing that does not go with them."""
+        """Return whether there are pings of ``size``, and all other sizes are compatible."""
         seal = _SEALS[size]
         if self._pings[size] < _ENOUGH:
             return False
         if seal.in_blocks:
-            # A train is many of them, and its size a multiple.
+            # The size of a train is a multiple.
             return self._rests <= {seal.hash_size * i % _BLOCK for i in range(1, _BLOCK)}
         return self._least >= _SALT + _LEAST + seal.hash_size
 
 
 def guess_seal(directions: Sequence[SealedSizes]) -> str | None:
-    """Return what seals all of these directions, None if nothing known does.
+    """Return the cipher and hash that fit all directions, None if there are none.
 
-    It is a guess: something else may have packets of those sizes.
+    The result is a guess: another protocol may have packets of these sizes.
     """
     counts = {
         size: sum(direction.count(size) for direction in directions)

@@ -1,4 +1,4 @@
-"""The packets and the account of a capture as text, for people."""
+"""The packets and the summary of a capture as text, for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from knet_trio.cli.units import count_of
 _SECOND: Final = 1_000_000_000
 _MOST_STRANGERS: Final = 10
 _COLUMN_WIDTH: Final = 18
-# Bytes of a life, which has nine; so many tell them apart.
+# The bytes shown of a life, of nine; enough to distinguish lives.
 _LIFE_SHOWN: Final = 4
 
 
@@ -56,7 +56,7 @@ def _describe(packet: Packet, piece: OpenedPacket, round_trip: float | None) -> 
             fragment = (
                 f" fragment {packet.frag_seq}/{packet.frag_num}" if packet.frag_num > 1 else ""
             )
-            # What the packet had is not told by what was captured of it.
+            # The captured bytes do not show the size of the message.
             size = (
                 f"{piece.size} bytes on the wire" if piece.cut else f"{len(packet.payload)} bytes"
             )
@@ -86,12 +86,12 @@ def _time_of_day(second: int) -> str:
     try:
         return time.strftime("%H:%M:%S", time.localtime(second))
     except (OverflowError, ValueError, OSError):
-        # A capture may claim any time.
+        # A capture may contain any time.
         return str(second)
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a short span of time with its unit."""
+    """Return a short duration with its unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
@@ -99,7 +99,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def summary_lines(decoder: Decoder) -> Iterator[str]:
-    """Yield the lines of the account."""
+    """Yield the lines of the summary."""
     span = 0 if decoder.first is None else decoder.last - decoder.first
     links = decoder.links
     opened = sum(record.opened for record in links)
@@ -108,12 +108,12 @@ def summary_lines(decoder: Decoder) -> Iterator[str]:
         f" on {count_of(len(links), 'link')}, {decoder.unopened} not opened"
     )
     if decoder.others:
-        yield f"beside them: {_counts(decoder.others)}"
+        yield f"other frames: {_counts(decoder.others)}"
     if decoder.link_types:
         kinds = ", ".join(str(kind) for kind in sorted(decoder.link_types))
-        yield f"link layers that are not known: LINKTYPE {kinds}"
+        yield f"unknown link layers: LINKTYPE {kinds}"
     if decoder.forgotten:
-        yield f"{decoder.forgotten} packets of flows left out: there are too many flows"
+        yield f"{decoder.forgotten} packets are left out, since there are too many flows"
     for record in links:
         yield ""
         yield from _link_lines(record)
@@ -122,8 +122,8 @@ def summary_lines(decoder: Decoder) -> Iterator[str]:
         yield ""
     for node, numbers in sorted(hosts.items()):
         yield (
-            f"host {node}: {numbers.messages} messages, {numbers.missing} numbers between them on"
-            " none of the links"
+            f"host {node}: {numbers.messages} messages, {numbers.missing} numbers between them"
+            " missing on all links"
         )
     yield from _stranger_lines(decoder)
 
@@ -133,7 +133,7 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def _link_lines(record: LinkRecord) -> Iterator[str]:
-    name = "link not known" if record.link is None else f"link {record.link}"
+    name = "unknown link" if record.link is None else f"link {record.link}"
     interface = f" on {record.interface}" if record.interface else ""
     yield f"{name}, {record.ends[0]} and {record.ends[1]}{interface}"
     rows = [("", [_host(way) for way in record.ways])]
@@ -143,11 +143,11 @@ def _link_lines(record: LinkRecord) -> Iterator[str]:
         columns = "".join(value.rjust(_COLUMN_WIDTH) for value in values)
         yield f"  {label:<{width}}{columns}".rstrip()
     if any(way.cut for way in record.ways):
-        yield "  what was not captured whole may be trains: what is in them seems missing then"
+        yield "  packets not captured completely may be trains, whose other packets seem missing"
     yield from (f"  {hint}" for hint in record.hints)
     guess = record.guess_seal()
     if guess is not None:
-        yield f"  what is not opened looks like knet sealed by {guess} with another key"
+        yield f"  packets that are not opened look like knet sealed by {guess} with another key"
 
 
 def _host(way: LinkDirection) -> str:
@@ -168,11 +168,11 @@ def _rows(ways: tuple[LinkDirection, LinkDirection]) -> Iterator[tuple[str, list
     yield "bytes", [str(way.size) for way in ways]
     yield "trains", [str(way.trains) for way in ways]
     yield "messages", [str(way.numbers.messages) for way in ways]
-    yield "numbers not here", [str(way.numbers.missing) for way in ways]
+    yield "numbers missing", [str(way.numbers.missing) for way in ways]
     yield "fragments missing", [str(way.numbers.missing_fragments) for way in ways]
     yield "duplicates", [str(way.numbers.duplicates) for way in ways]
     yield "out of order", [str(way.numbers.late) for way in ways]
-    yield "began anew", [str(way.numbers.restarts) for way in ways]
+    yield "restarts", [str(way.numbers.restarts) for way in ways]
     yield "to all", [str(way.broadcasts) for way in ways]
     yield "pings repeated", [str(way.pings.repeated) for way in ways]
     yield "pings unanswered", [str(way.pings.unanswered) for way in ways]
@@ -214,7 +214,7 @@ def _stranger_lines(decoder: Decoder) -> Iterator[str]:
     if strangers:
         yield ""
         flows = count_of(len(strangers), "other UDP flow")
-        yield f"{flows}, of which nothing was opened:"
+        yield f"{flows} without an opened packet:"
     for record in strangers[:_MOST_STRANGERS]:
         interface = f" on {record.interface}" if record.interface else ""
         where = f"{record.ends[0]} and {record.ends[1]}{interface}"
@@ -231,5 +231,5 @@ def _why(record: LinkRecord) -> str:
         return f"they look like knet sealed by {guess} with a key that was not given"
     reasons = record.ways[0].unopened + record.ways[1].unopened
     if reasons[Reason.CUT]:
-        return "not captured whole, so a key opens none: capture with tcpdump -s 0"
+        return "not captured completely, so no key opens them: capture with tcpdump -s 0"
     return "they do not look like knet; if they are, give --port and --key"

@@ -85,7 +85,7 @@ def test_a_line_for_each_packet_and_a_summary(place: Path) -> None:
     assert re.search(where + "host 1 link 0 data 1 channel 0, 5 bytes, to all, clear$", lines[2])
     assert lines[5].startswith("4 frames in 0.003 s: 4 knet packets opened on 1 link, 0 not opened")
     assert re.search(r"^  data packets +2 +0$", result.stdout, re.MULTILINE)
-    assert re.search(r"^  numbers not here +1 +0$", result.stdout, re.MULTILINE)
+    assert re.search(r"^  numbers missing +1 +0$", result.stdout, re.MULTILINE)
     assert re.search(r"^  round trip, half +1 ms$", result.stdout, re.MULTILINE)
     assert lines[-1].startswith("host 1: 2 messages, 1 number")
     only = run(place, "@clear.pcap", "--summary").stdout.splitlines()
@@ -194,7 +194,7 @@ def test_what_is_not_opened_has_a_line_where_it_is_known_to_be_knet(place: Path)
     assert sum("not opened: no key opens it, 80 bytes" in line for line in lines) == 6
     result = run(place, "@clear.pcap", "--port", "5406")
     assert result.exit_code == NOT_ALL
-    assert "beside them: 4 UDP of other ports" in result.stdout
+    assert "other frames: 4 UDP of other ports" in result.stdout
 
 
 def test_the_end_after_some_packets(place: Path) -> None:
