@@ -216,7 +216,7 @@ async def test_one_that_nobody_listens_at_is_replaced_and_no_other(tmp_path: Pat
                     raise AssertionError
         path.unlink()
         path.write_text("precious")
-        with pytest.raises(ChannelSocketError, match="is no socket"):
+        with pytest.raises(ChannelSocketError, match="is not a socket"):
             async with serve_channel(handle, 2, path):
                 raise AssertionError
         assert path.read_text() == "precious"

@@ -181,7 +181,7 @@ def test_the_command(place: Path) -> None:
     assert "look like knet sealed by model aead with aes256-gcm with a key" in done.stdout
     for arguments, why in (
         (("--key", right, "--cipher", "aes256-gcm", "--hash", "sha256"), "has no hash 'sha256'"),
-        (("--find",), "--find tries keys"),
+        (("--find",), "--find needs keys to try"),
     ):
         done = run("decode", capture, *arguments)
         assert (done.returncode, why in done.stderr) == (2, True), done.stderr

@@ -206,9 +206,9 @@ def test_the_end_after_some_packets(place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "give a FILE, or an interface with -i"),
-        (["@clear.pcap", "-i", "lo"], "give a FILE, or an interface with -i"),
-        (["@clear.pcap", "--seconds", "1"], "--seconds is for -i"),
+        ([], "give either a FILE, or an interface with -i"),
+        (["@clear.pcap", "-i", "lo"], "give either a FILE, or an interface with -i"),
+        (["@clear.pcap", "--seconds", "1"], "--seconds only works with -i"),
         (["@nothing.pcap"], "there is no file"),
         (["@clear.pcap", "--key", "@nothing.key"], "nothing.key cannot be read: No such file"),
         (["@clear.pcap", "--key", "@short.key"], "short.key cannot be used: the key has 5 bytes"),
@@ -217,7 +217,7 @@ def test_the_end_after_some_packets(place: Path) -> None:
         (["@clear.pcap", "--cipher", "aes256"], "give --key FILE too"),
         (
             ["@clear.pcap", "--key", "@right.key", "--hash", "sha1", "--hash", "md5"],
-            "2 times --hash for 1 keys",
+            "--hash is given 2 times for 1 keys",
         ),
     ],
 )
@@ -235,8 +235,8 @@ def test_what_is_readable_of_a_damaged_file_is_shown(place: Path) -> None:
     assert "data 3" not in result.stdout
     assert "3 frames in 0.002 s" in result.stdout
     assert result.stderr == (
-        "the capture cannot be read any further: cut off after 3 frames, at byte"
-        f" {len(CLEAR) - 16 - 61}: 74 bytes are no whole record\n"
+        "the capture cannot be read further: cut off after 3 frames, at byte"
+        f" {len(CLEAR) - 16 - 61}: 74 bytes are not a complete record\n"
     )
     (place / "text.pcap").write_text("no capture at all, but text")
     result = run(place, "@text.pcap", "--json")

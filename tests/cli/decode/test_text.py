@@ -84,8 +84,8 @@ def test_where_it_was_captured_and_what_opens_the_rest() -> None:
     for i in range(4):
         list(decoder.take(frame(udp(seal(ping(i), OTHER_KEY)))._replace(interface="eth7")))
     text = "\n".join(summary_lines(decoder))
-    assert "link not known, 10.0.0.1:5405 and 10.0.0.2:5405 on eth7" in text
-    assert "looks like knet sealed by AES-CBC with sha512 with another key" in text
+    assert "unknown link, 10.0.0.1:5405 and 10.0.0.2:5405 on eth7" in text
+    assert "look like knet sealed by AES-CBC with sha512 with another key" in text
 
 
 def test_more_strangers_than_are_shown() -> None:
@@ -94,7 +94,7 @@ def test_more_strangers_than_are_shown() -> None:
         list(decoder.take(frame(udp(b"something", ("10.0.0.1", port)))))
     list(decoder.take(frame(udp(b"something"), snaplen=45)))
     text = "\n".join(summary_lines(decoder))
-    assert "26 other UDP flows, of which nothing was opened" in text
+    assert "26 other UDP flows without an opened packet" in text
     assert "  and 16 more" in text
     assert len(summary_object(decoder, None)["other_flows"]) == 26
 
