@@ -187,7 +187,10 @@ async def test_the_group_that_the_file_has_anyway_needs_no_right(
     async with open_handle(1) as handle:
         async with serve_channel(handle, 2, path, mode=0o660, group=group):
             assert path.stat().st_gid == group
-        with pytest.raises(ChannelSocketError, match=r"the group 4711: .* has to be in that group"):
+        with pytest.raises(
+            ChannelSocketError,
+            match=r"the group 4711: .* add the user of this program to that group",
+        ):
             async with serve_channel(handle, 2, path, group=4711):
                 raise AssertionError
         assert not path.exists()
@@ -200,7 +203,9 @@ async def test_one_that_nobody_listens_at_is_replaced_and_no_other(tmp_path: Pat
         stale.listen()
     async with open_handle(1) as handle:
         async with serve_channel(handle, 2, path):
-            in_use = pytest.raises(ChannelSocketError, match=f"process {os.getpid()} serves")
+            in_use = pytest.raises(
+                ChannelSocketError, match=f"process {os.getpid()} already serves"
+            )
             with connected(path), in_use:
                 async with serve_channel(handle, 3, path):
                     raise AssertionError

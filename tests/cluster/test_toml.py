@@ -259,8 +259,8 @@ def test_a_mistake_in_the_cluster_table_is_explained(tmp_path: Path, line: str, 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("cipher", "aes256", "; it has aes256-gcm, chacha20-poly1305, aes256-gcm-siv"),
-        ("hash", "sha256", ": its ciphers authenticate themselves, so leave hash out"),
+        ("cipher", "aes256", "; use one of aes256-gcm, chacha20-poly1305, aes256-gcm-siv"),
+        ("hash", "sha256", ": leave hash out, since its ciphers authenticate without one"),
     ],
 )
 def test_what_model_aead_has_not(tmp_path: Path, name: str, value: str, said: str) -> None:
