@@ -216,7 +216,7 @@ async def test_one_that_nobody_listens_at_is_replaced_and_no_other(tmp_path: Pat
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
             other.bind(str(path))
             other.listen()
-            with pytest.raises(ChannelSocketError, match="another program serves"):
+            with pytest.raises(ChannelSocketError, match="another program already serves"):
                 async with serve_channel(handle, 2, path):
                     raise AssertionError
         path.unlink()
