@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -120,6 +120,15 @@ def check_names(config: CryptoConfig) -> None:
     """Raise InvalidArgumentError if there is no envelope of that model, cipher and hash."""
     if find_algorithm(config) is None:
         make_cipher(config)
+
+
+def is_available(algorithm: Algorithm) -> bool:
+    """Return whether the OpenSSL of this machine has a cipher: before 3.2 it has no AES-GCM-SIV."""
+    try:
+        algorithm.make(bytes(_KEY_SIZE))
+    except UnsupportedAlgorithm:
+        return False
+    return True
 
 
 class EnvelopeHeader(NamedTuple):
@@ -242,11 +251,20 @@ class KeySchedule:
     Args:
         key: The shared key.
         algorithm: The cipher.
+
+    Raises:
+        InvalidArgumentError: This machine does not have the cipher.
     """
 
     __slots__ = ("_algorithm", "_root")
 
     def __init__(self, key: bytes, algorithm: Algorithm) -> None:
+        if not is_available(algorithm):
+            name = next(name for name, one in ALGORITHMS.items() if one is algorithm)
+            raise InvalidArgumentError(
+                f"the OpenSSL of this machine has no cipher {name!r}: use another one of model"
+                f" {MODEL!r}, or a later OpenSSL"
+            )
         self._algorithm = algorithm
         self._root = hmac.digest(_SALT, key, "sha256")
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from knet_trio._core.onwire import decode_untrusted
-from knet_trio._crypto.aead import ALGORITHMS, KeySchedule, read_header_untrusted
+from knet_trio._crypto.aead import ALGORITHMS, KeySchedule, is_available, read_header_untrusted
 from knet_trio._crypto.envelope import (
     CIPHER_NAMES,
     HASH_NAMES,
@@ -59,7 +59,9 @@ class TrialKey:
         self.hash = config.hash.lower()
         self._aes = AES(config.key[:LONGEST_CIPHER_KEY])
         self._schedules = {
-            name: KeySchedule(config.key, algorithm) for name, algorithm in ALGORITHMS.items()
+            name: KeySchedule(config.key, algorithm)
+            for name, algorithm in ALGORITHMS.items()
+            if is_available(algorithm)
         }
         self._hashes = {digest: make_keyed(config.key, digest) for digest in HASH_NAMES}
 

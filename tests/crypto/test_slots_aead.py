@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from knet_trio import CryptoConfig, DropCause, InvalidArgumentError, PacketError
 from knet_trio._core.onwire import Ping, encode_ping
-from knet_trio._crypto.aead import AEAD_NAMES, OVERHEAD
+from knet_trio._crypto.aead import AEAD_NAMES, ALGORITHMS, OVERHEAD, Algorithm
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._crypto.trial import SealNames, find_names_untrusted
 
@@ -123,3 +124,26 @@ def test_an_answer_has_the_envelope_of_what_it_answers() -> None:
 def test_keys_are_kept_nowhere() -> None:
     slots = slots_with(CryptoConfig(b"SECRET" * 30, model="aead"))
     assert "SECRET" not in repr([vars(slots), vars(slots.aead[0])])
+
+
+def test_a_cipher_that_this_machine_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OpenSSL before 3.2 has no AES-GCM-SIV."""
+
+    class Missing:
+        def __init__(self, key: bytes) -> None:
+            raise UnsupportedAlgorithm("not supported by this version of OpenSSL")
+
+        def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+            raise AssertionError
+
+        decrypt = encrypt
+
+    monkeypatch.setitem(ALGORITHMS, "aes256-gcm-siv", Algorithm(3, Missing))
+    slots = slots_with(AEAD)
+    with pytest.raises(InvalidArgumentError, match="has no cipher 'aes256-gcm-siv'"):
+        slots.set(CryptoConfig(OTHER, "aes256-gcm-siv", model="aead"), 2)
+    assert slots.find(2) is None
+    (envelope,) = slots.seal([PING])
+    found = slots.find_names_untrusted(envelope)
+    assert found is not None
+    assert found[0] == SealNames("aes256-gcm", "none")
