@@ -7,7 +7,13 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from knet_trio._core.onwire import decode_untrusted
-from knet_trio._crypto.aead import ALGORITHMS, KeySchedule, is_available, read_header_untrusted
+from knet_trio._crypto.aead import (
+    ALGORITHMS,
+    EnvelopeHeader,
+    KeySchedule,
+    is_available,
+    read_header_untrusted,
+)
 from knet_trio._crypto.envelope import (
     CIPHER_NAMES,
     HASH_NAMES,
@@ -73,7 +79,8 @@ class TrialKey:
         header = read_header_untrusted(envelope)
         if header is not None:
             for name, schedule in self._schedules.items():
-                if schedule.fits_untrusted(header):
+                # Anybody can copy a header in front of something else.
+                if schedule.fits_untrusted(header) and _opens(schedule, header, envelope):
                     return SealNames(name, NONE)
         for digest, keyed in self._hashes.items():
             try:
@@ -92,6 +99,15 @@ class TrialKey:
                 return SealNames(cipher, digest)
             return SealNames(None, digest)
         return None
+
+
+def _opens(schedule: KeySchedule, header: EnvelopeHeader, envelope: bytes) -> bool:
+    key = schedule.derive(header.sender, header.life, header.epoch)
+    try:
+        key.open_untrusted(header.counter, envelope)
+    except PacketError:
+        return False
+    return True
 
 
 def find_names_untrusted(key: bytes, envelope: bytes) -> SealNames | None:

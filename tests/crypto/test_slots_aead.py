@@ -7,7 +7,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from knet_trio import CryptoConfig, DropCause, InvalidArgumentError, PacketError
 from knet_trio._core.onwire import Ping, encode_ping
-from knet_trio._crypto.aead import AEAD_NAMES, ALGORITHMS, OVERHEAD, Algorithm
+from knet_trio._crypto.aead import AEAD_NAMES, ALGORITHMS, HEADER_SIZE, OVERHEAD, Algorithm
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._crypto.trial import SealNames, find_names_untrusted
 
@@ -147,3 +147,14 @@ def test_a_cipher_that_this_machine_does_not_have(monkeypatch: pytest.MonkeyPatc
     found = slots.find_names_untrusted(envelope)
     assert found is not None
     assert found[0] == SealNames("aes256-gcm", "none")
+
+
+@pytest.mark.parametrize("cipher", AEAD_NAMES)
+def test_a_header_in_front_of_something_else_has_no_names(cipher: str) -> None:
+    """Else whoever sees a packet could make a host say that its peer has another cipher."""
+    slots = slots_with(CryptoConfig(KEY, cipher, model="aead"))
+    (envelope,) = slots.seal([PING])
+    forged = envelope[:HEADER_SIZE] + bytes(len(envelope) - HEADER_SIZE)
+    assert slots.find_names_untrusted(forged) is None
+    assert find_names_untrusted(KEY, forged) is None
+    assert not slots.is_other_model_untrusted(forged, None)
