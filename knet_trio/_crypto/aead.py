@@ -459,8 +459,10 @@ class KeyCache:
 
     def opened(self, header: EnvelopeHeader) -> None:
         """Note that an envelope of the confirmed life was opened; keep its key with the newest."""
+        if header.life != self._life:
+            return
         key = self._others.pop((header.life, header.epoch), None)
-        if key is None or header.life != self._life:
+        if key is None:
             return
         self._own[header.epoch] = key
         if len(self._own) > _EPOCHS:

@@ -263,6 +263,11 @@ def test_the_cache_is_bounded_and_keeps_the_confirmed_life() -> None:
         cache.find_untrusted(header_of(bytes([number]) * 9, 0))
     assert [cache.find_untrusted(header) for header in headers[1:]] == keys[1:]
     assert cache.find_untrusted(headers[0]) is not keys[0]
+    # What is opened of another life stays with the others.
+    other = header_of(bytes([19]) * 9, 0)
+    key = cache.find_untrusted(other)
+    cache.opened(other)
+    assert cache.find_untrusted(other) is key
 
 
 @pytest.mark.parametrize("vector", vectors(), ids=lambda vector: vector["what"])
