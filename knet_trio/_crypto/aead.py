@@ -439,23 +439,34 @@ class KeyCache:
         # The key that was used last is at the end.
         self._others: dict[tuple[bytes, int], PacketKey] = {}
 
-    def find_untrusted(self, header: EnvelopeHeader) -> PacketKey | None:
-        """Return the key for an envelope of the host; None if its header fits no key of it."""
-        epoch = header.epoch
-        key = self._own.get(epoch) if header.life == self._life else None
-        if key is None:
-            key = self._others.pop((header.life, epoch), None)
-            if key is not None:
-                self._others[header.life, epoch] = key
+    def fits_untrusted(self, header: EnvelopeHeader) -> bool:
+        """Return whether the header of an envelope fits a key of the host."""
+        key = self._kept(header)
         if key is not None:
-            return key if hmac.compare_digest(key.check, header.check) else None
-        if header.sender != self._sender or not self._schedule.fits_untrusted(header):
-            return None
-        key = self._schedule.derive(self._sender, header.life, epoch)
-        self._others[header.life, epoch] = key
+            return hmac.compare_digest(key.check, header.check)
+        return header.sender == self._sender and self._schedule.fits_untrusted(header)
+
+    def find(self, header: EnvelopeHeader) -> PacketKey:
+        """Return the key for an envelope whose header fits.
+
+        One that is not kept is derived, which takes ten times as long as to open a small packet.
+        """
+        key = self._kept(header)
+        if key is None:
+            key = self._schedule.derive(self._sender, header.life, header.epoch)
+        elif header.life == self._life and header.epoch in self._own:
+            return key
+        name = header.life, header.epoch
+        self._others.pop(name, None)
+        self._others[name] = key
         if len(self._others) > _OTHERS:
             del self._others[next(iter(self._others))]
         return key
+
+    def _kept(self, header: EnvelopeHeader) -> PacketKey | None:
+        life, epoch = header.life, header.epoch
+        key = self._own.get(epoch) if life == self._life else None
+        return self._others.get((life, epoch)) if key is None else key
 
     def opened(self, header: EnvelopeHeader) -> None:
         """Note that an envelope of the confirmed life was opened; keep its key with the newest."""

@@ -93,13 +93,6 @@ class _Known(NamedTuple):
     key: PacketKey
 
 
-class _Fitting(NamedTuple):
-    """The key that the header of an envelope names."""
-
-    trust: SlotTrust
-    key: PacketKey
-
-
 class AeadOpening:
     """Opens datagrams while a slot is of model ``aead``.
 
@@ -143,9 +136,9 @@ class AeadOpening:
             if header is not None:
                 host_or_none = self._handle.hosts.get(header.sender)
                 if host_or_none is not None:
-                    fitting = self._find(host_or_none, header)
-                    if fitting is not None:
-                        return self._open(host_or_none, fitting, header, datagram, source)
+                    trust_or_none = self._find(host_or_none, header)
+                    if trust_or_none is not None:
+                        return self._open(host_or_none, trust_or_none, header, datagram, source)
                 elif self._is_of_a_stranger(header):
                     refuse_host(self._handle, header.sender, source)
                     return None
@@ -207,13 +200,13 @@ class AeadOpening:
             and trust.sealer in self._context.crypto.aead
         )
 
-    def _find(self, host: HostState, header: EnvelopeHeader) -> _Fitting | None:
+    def _find(self, host: HostState, header: EnvelopeHeader) -> SlotTrust | None:
+        """Return what is known of a host by the slot that an envelope names; None for no slot."""
         for sealer in self._context.crypto.aead:
             if sealer.schedule.number == header.cipher:
                 trust = host.trust.of(sealer)
-                key = trust.keys.find_untrusted(header)
-                if key is not None:
-                    return _Fitting(trust, key)
+                if trust.keys.fits_untrusted(header):
+                    return trust
         return None
 
     def _is_of_a_stranger(self, header: EnvelopeHeader) -> bool:
@@ -223,12 +216,11 @@ class AeadOpening:
     def _open(
         self,
         host: HostState,
-        fitting: _Fitting,
+        trust: SlotTrust,
         header: EnvelopeHeader,
         datagram: bytes,
         source: Address,
     ) -> OpenedEnvelope | None:
-        trust, key = fitting
         credit = trust.confirmation.judge(header.life, header.counter)
         if credit is Credit.COPY:
             self._count_copy(host, datagram, source)
@@ -238,9 +230,11 @@ class AeadOpening:
             return None
         believed = credit is Credit.FRESH
         if not believed and len(datagram) != _PING_ENVELOPE:
-            known = trust.confirmation.life is not None
-            refuse_unconfirmed(host, source, _OTHER_LIFE if known else _NO_LIFE)
+            no_life = trust.confirmation.life is None
+            refuse_unconfirmed(host, source, _NO_LIFE if no_life else _OTHER_LIFE)
             return None
+        # Only now, since it may have to be derived: there may be recordings of many lives.
+        key = trust.keys.find(header)
         try:
             packet = key.open_untrusted(header.counter, datagram)
         except PacketError:
@@ -256,19 +250,17 @@ class AeadOpening:
             return None
         if believed:
             trust.keys.opened(header)
-            self._remember(host, fitting, header, datagram[:PREFIX_SIZE])
+            known = _Known(host, trust, header.life, header.epoch, key)
+            self._remember(datagram[:PREFIX_SIZE], known)
         credentials = Credentials(
             trust.sealer, trust, header.life, (header.counter,), believed=believed
         )
         return OpenedEnvelope(packet, credentials)
 
-    def _remember(
-        self, host: HostState, fitting: _Fitting, header: EnvelopeHeader, prefix: bytes
-    ) -> None:
-        trust, key = fitting
+    def _remember(self, prefix: bytes, known: _Known) -> None:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[prefix] = _Known(host, trust, header.life, header.epoch, key)
+        self._known[prefix] = known
 
     def _refuse_tag(self, host: HostState, datagram: bytes, source: Address) -> None:
         error = PacketError(DropCause.NOT_AUTHENTIC, _WRONG_TAG % host.host_id)

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from knet_trio import LinkPolicy
+from knet_trio._crypto.aead import KeySchedule, PacketKey
 from knet_trio.address import Address
 from knet_trio.testing import Conditions, SimulatedNetwork, run
 from knet_trio.testing.fabric import Fabric
@@ -219,3 +220,39 @@ def test_for_everybody_where_one_host_is_behind_the_others() -> None:
             mesh.check((2, 3))
 
     run(main, seed=9)
+
+
+def test_no_keys_are_derived_for_data_of_many_earlier_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes far longer than to open a packet, and a recording may be of any number of lives."""
+    derive = KeySchedule.derive
+    derived: list[bytes] = []
+
+    def note(self: KeySchedule, sender: int, life: bytes, epoch: int) -> PacketKey:
+        derived.append(life)
+        return derive(self, sender, life, epoch)
+
+    monkeypatch.setattr(KeySchedule, "derive", note)
+
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2) as mesh:
+            for _ in range(6):
+                await mesh.chat(1)
+                await mesh[2].stop()
+                await mesh.start(2)
+            # 66 bytes are those of pings and pongs, which may prove something.
+            data = [
+                record
+                for record in mesh.tape.take()
+                if record.source == at(2) and len(record.data) != 66
+            ]
+            await mesh.chat(1)
+            derived.clear()
+            await mesh.tape.play_slowly(data * 3)
+            assert mesh[1].drops()["unconfirmed"] > len(data)
+            assert not derived
+            await mesh.chat(1)
+            mesh.check()
+
+    run(main, seed=10)

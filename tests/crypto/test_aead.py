@@ -47,6 +47,11 @@ def fixed_life(name: bytes = b"\x11" * 9, counter: int = 0) -> Life:
     return life
 
 
+def find(cache: KeyCache, header: EnvelopeHeader) -> PacketKey | None:
+    """Return the key for an envelope; None if its header fits none."""
+    return cache.find(header) if cache.fits_untrusted(header) else None
+
+
 def seal(algorithm: Algorithm, packet: bytes, to: int | None = 7, counter: int = 0) -> bytes:
     """Return the envelope of a packet of host 5."""
     sealer = PacketSealer(KeySchedule(KEY, algorithm), 5, fixed_life(counter=counter))
@@ -123,7 +128,7 @@ def test_it_is_what_the_page_says(
     assert len(envelope) == len(packet) + OVERHEAD
     header = read(envelope)
     assert header == (algorithm.number, sender, to, life, steps["check"], counter)
-    found = KeyCache(KeySchedule(key, algorithm), sender).find_untrusted(header)
+    found = find(KeyCache(KeySchedule(key, algorithm), sender), header)
     assert found is not None
     assert found.open_untrusted(counter, envelope) == packet
 
@@ -138,7 +143,7 @@ def test_nothing_that_was_changed_opens(algorithm: Algorithm) -> None:
         header = read_header_untrusted(bytes(forged))
         if header is None:
             continue
-        key = KeyCache(schedule, 5).find_untrusted(header)
+        key = find(KeyCache(schedule, 5), header)
         if key is None:
             continue
         with pytest.raises(PacketError) as caught:
@@ -149,10 +154,10 @@ def test_nothing_that_was_changed_opens(algorithm: Algorithm) -> None:
 @ANY
 def test_another_key_or_sender_is_known_by_the_check(algorithm: Algorithm) -> None:
     header = read(seal(algorithm, b"a packet"))
-    assert KeyCache(KeySchedule(KEY[::-1], algorithm), 5).find_untrusted(header) is None
-    assert KeyCache(KeySchedule(KEY, algorithm), 6).find_untrusted(header) is None
+    assert find(KeyCache(KeySchedule(KEY[::-1], algorithm), 5), header) is None
+    assert find(KeyCache(KeySchedule(KEY, algorithm), 6), header) is None
     for other in ALGORITHMS.values():
-        found = KeyCache(KeySchedule(KEY, other), 5).find_untrusted(header)
+        found = find(KeyCache(KeySchedule(KEY, other), 5), header)
         assert (found is not None) is (other is algorithm)
 
 
@@ -192,7 +197,7 @@ def test_an_epoch_has_its_own_key(algorithm: Algorithm) -> None:
     assert headers[0].check != headers[1].check == headers[2].check
     cache = KeyCache(KeySchedule(KEY, algorithm), 5)
     for header, envelope, packet in zip(headers, envelopes, (b"a", b"b", b"c"), strict=True):
-        key = cache.find_untrusted(header)
+        key = find(cache, header)
         assert key is not None
         assert key.open_untrusted(header.counter, envelope) == packet
 
@@ -240,34 +245,34 @@ def test_the_cache_is_bounded_and_keeps_the_confirmed_life() -> None:
         return EnvelopeHeader(algorithm.number, 5, None, life, check, counter)
 
     ours = header_of(b"o" * 9, 3)
-    kept = cache.find_untrusted(ours)
+    kept = find(cache, ours)
     assert kept is not None
     cache.confirm(ours.life)
     cache.opened(ours)
     for number in range(20):
-        assert cache.find_untrusted(header_of(bytes([number]) * 9, 0)) is not None
-    assert cache.find_untrusted(ours) is kept
+        assert find(cache, header_of(bytes([number]) * 9, 0)) is not None
+    assert find(cache, ours) is kept
     # Of the others four are kept, those that were used last.
     latest = [header_of(bytes([number]) * 9, 0) for number in (16, 17, 18, 19)]
     derived = schedule.derived
     for header in latest:
-        cache.find_untrusted(header)
+        find(cache, header)
     assert schedule.derived == derived
-    cache.find_untrusted(header_of(bytes(9), 0))
+    find(cache, header_of(bytes(9), 0))
     assert schedule.derived == derived + 1
     headers = [header_of(ours.life, epoch) for epoch in (4, 5, 6)]
-    keys = [cache.find_untrusted(header) for header in headers]
+    keys = [find(cache, header) for header in headers]
     for header in headers:
         cache.opened(header)
     for number in range(20):
-        cache.find_untrusted(header_of(bytes([number]) * 9, 0))
-    assert [cache.find_untrusted(header) for header in headers[1:]] == keys[1:]
-    assert cache.find_untrusted(headers[0]) is not keys[0]
+        find(cache, header_of(bytes([number]) * 9, 0))
+    assert [find(cache, header) for header in headers[1:]] == keys[1:]
+    assert find(cache, headers[0]) is not keys[0]
     # What is opened of another life stays with the others.
     other = header_of(bytes([19]) * 9, 0)
-    key = cache.find_untrusted(other)
+    key = find(cache, other)
     cache.opened(other)
-    assert cache.find_untrusted(other) is key
+    assert find(cache, other) is key
 
 
 @pytest.mark.parametrize("vector", vectors(), ids=lambda vector: vector["what"])
