@@ -90,7 +90,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
         "for ten pong timeouts",
         f"2<sup>{EPOCH_BITS}</sup> packets at most",
         f"2<sup>{LAST_COUNTER.bit_length()}</sup> - 1",
-        f"2<sup>{WIDTH.bit_length() - 1}</sup> counters",
+        f"the last {WIDTH} counters",
     ):
         assert words in PAGE
     for cause in (DropCause.UNCONFIRMED, DropCause.DUPLICATE, DropCause.NOT_FOR_THIS_HOST):

@@ -11,8 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-WIDTH: Final = 1 << 18
-"""The counters remembered, from the newest one down; older ones count as taken."""
+WIDTH: Final = 3 << 14
+"""The counters remembered, from the newest one down; older ones count as taken.
+
+The numbers of messages come round after 65535, and each message takes a counter at least. A packet
+that is held back until then would pass for one of another message. So this is less than all numbers
+but those of the window of numbers, and of what is sealed later than it is numbered: 4096 each.
+"""
 
 _CHUNK_BITS: Final = 13
 _CHUNK: Final = 1 << _CHUNK_BITS

@@ -12,6 +12,9 @@ from knet_trio._core.confirmation import (
     LifeCue,
     LifeStage,
 )
+from knet_trio._core.inbound import InboundSequence
+from knet_trio._core.onwire import MAX_SEQ, Data
+from knet_trio.errors import DropCause
 
 LIVES = (b"a" * 9, b"b" * 9, b"c" * 9)
 COUNTERS = st.integers(1, 12)
@@ -58,6 +61,30 @@ def test_data_is_the_newest_though_a_ping_has_overtaken_it() -> None:
     assert not confirmation.note_data([2, 7])
     confirmation.take(3)
     assert not confirmation.note_data([3])
+
+
+def test_a_fragment_that_is_held_back_until_numbers_come_round_is_in_no_other_message() -> None:
+    drops: list[DropCause] = []
+    confirmation, inbound = Confirmation(), InboundSequence(drops.append)
+    confirmation.prove(LIVES[0], 0)
+
+    def receive(counter: int, number: int, fragment: int, payload: bytes) -> bytes | None:
+        if confirmation.judge(LIVES[0], counter) is not Credit.FRESH:
+            return None
+        confirmation.take(counter)
+        is_newest = confirmation.note_data([counter])
+        seq = (number - 1) % MAX_SEQ + 1
+        return inbound.receive(Data(1, seq, 0, False, 2, fragment, 0, payload), is_newest)
+
+    # The second fragment of message 10 is held back.
+    assert receive(20, 10, 1, b"ten, ") is None
+    for number in range(11, 10 + MAX_SEQ):
+        assert receive(2 * number, number, 1, b"first") is None
+        assert receive(2 * number + 1, number, 2, b"last") == b"firstlast"
+    again = 10 + MAX_SEQ
+    assert receive(2 * again, again, 1, b"later") is None
+    assert receive(21, 10, 2, b"HELD") is None
+    assert receive(2 * again + 1, again, 2, b"last") == b"laterlast"
 
 
 def test_every_state_has_its_row() -> None:
