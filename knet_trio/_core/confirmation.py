@@ -20,7 +20,7 @@ import enum
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from knet_trio._core.counter_window import CounterWindow
+from knet_trio._core.counter_window import WIDTH, CounterWindow
 
 
 class LifeStage(enum.Enum):
@@ -105,7 +105,11 @@ class Confirmation:
         """Return whether packets of ``life`` with rising ``counters`` may all be taken."""
         confirmed = self._confirmed
         return (
-            confirmed is not None and confirmed.life == life and confirmed.window.are_new(counters)
+            confirmed is not None
+            and confirmed.life == life
+            # After the last of them the first would be too old.
+            and counters[-1] - counters[0] < WIDTH
+            and confirmed.window.are_new(counters)
         )
 
     def take_all(self, counters: Sequence[int]) -> None:
@@ -135,6 +139,13 @@ class Confirmation:
         are_newest = counters[0] > self._newest_data
         self._newest_data = counters[-1]
         return are_newest
+
+    def is_far_ahead(self, counter: int) -> bool:
+        """Return whether data with ``counter`` is so far ahead that all data before is too old.
+
+        Meanwhile the numbers of messages may have come round.
+        """
+        return counter - self._newest_data >= WIDTH
 
     def prove(self, life: bytes, counter: int) -> bool:
         """Confirm ``life``: a pong of it has brought back a stamp drawn since the last change.

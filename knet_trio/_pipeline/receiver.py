@@ -436,8 +436,9 @@ class Receiver:
             link = self._look_up(host, source, packets, believed=believed)
             if link is None:
                 return None
-        if credentials is not None:
-            credentials.take_data()
+        if credentials is not None and credentials.take_data():
+            # A part of an earlier message must not pass for one of this.
+            host.inbound.clear()
         link.counters.received(Kind.DATA, packets, size)
         if not context.forwarding:
             context.refuse(DropCause.FORWARDING_DISABLED, "it came in", times=packets)

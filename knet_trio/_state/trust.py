@@ -98,12 +98,19 @@ class Credentials:
             else:
                 trust.confirmation.take_all(counters)
 
-    def take_data(self) -> None:
-        """Mark packets of data as taken, after all that could refuse them."""
+    def take_data(self) -> bool:
+        """Mark packets of data as taken, after all that could refuse them.
+
+        Returns:
+            Whether the numbers of messages may have come round since the data before them.
+        """
         trust = self.trust
-        if trust is not None:
-            self.take()
-            self.is_newest = trust.confirmation.note_data(self.counters)
+        if trust is None:
+            return False
+        self.take()
+        is_far_ahead = trust.confirmation.is_far_ahead(self.counters[0])
+        self.is_newest = trust.confirmation.note_data(self.counters)
+        return is_far_ahead
 
 
 class HostTrust:

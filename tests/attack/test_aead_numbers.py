@@ -8,6 +8,8 @@ import trio
 from knet_trio import CryptoConfig
 from knet_trio._state.handle import FORCED_PING_EVERY
 from knet_trio.testing import SimulatedNetwork, run
+from knet_trio.testing.fabric import Fabric
+from knet_trio.testing.queues import Outgoing
 from tests.attack.recordings import AEAD, KEY, Mesh, Node, at, open_mesh
 
 CBC = CryptoConfig(KEY[::-1])
@@ -58,6 +60,40 @@ def test_nor_while_there_is_no_contact() -> None:
             mesh.check()
 
     run(main, seed=3)
+
+
+def test_no_fragment_is_put_into_a_message_that_had_its_number_65535_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever is on the way lets through the pings, and of the messages what suits."""
+    carry = Fabric._carry  # pyright: ignore[reportPrivateUsage]
+    fragments: list[bool] = []
+
+    def carry_some(self: Fabric, outgoing: Outgoing, departure: float) -> None:
+        if len(outgoing.data) <= 66 or not fragments or fragments.pop(0):
+            carry(self, outgoing, departure)
+
+    monkeypatch.setattr(Fabric, "_carry", carry_some)
+
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2) as mesh:
+            await mesh.chat(1)
+            context = mesh[1].handle._context  # pyright: ignore[reportPrivateUsage]
+            before = context.seq
+            fragments[:] = [True, False]
+            await mesh[1].channel.send(b"a" * 2000, to=[2])
+            await trio.sleep(0.05)
+            assert not fragments
+            context.seq = before
+            context.crypto.life.counter += NUMBERS
+            fragments[:] = [False, True]
+            await mesh[1].channel.send(b"b" * 2000, to=[2])
+            await trio.sleep(0.05)
+            assert not fragments
+            await mesh.chat(1)
+            mesh.check()
+
+    run(main, seed=5)
 
 
 @pytest.mark.parametrize("messages", [5, 50])

@@ -12,6 +12,7 @@ from knet_trio._core.confirmation import (
     LifeCue,
     LifeStage,
 )
+from knet_trio._core.counter_window import WIDTH
 from knet_trio._core.inbound import InboundSequence
 from knet_trio._core.onwire import MAX_SEQ, Data
 from knet_trio.errors import DropCause
@@ -85,6 +86,15 @@ def test_a_fragment_that_is_held_back_until_numbers_come_round_is_in_no_other_me
     assert receive(2 * again, again, 1, b"later") is None
     assert receive(21, 10, 2, b"HELD") is None
     assert receive(2 * again + 1, again, 2, b"last") == b"laterlast"
+
+
+def test_after_data_that_is_far_ahead_all_before_is_too_old() -> None:
+    confirmation = Confirmation()
+    confirmation.prove(LIVES[0], 5)
+    assert not confirmation.is_far_ahead(4 + WIDTH)
+    assert confirmation.is_far_ahead(5 + WIDTH)
+    assert confirmation.are_fresh(LIVES[0], [6, 5 + WIDTH])
+    assert not confirmation.are_fresh(LIVES[0], [6, 6 + WIDTH])
 
 
 def test_every_state_has_its_row() -> None:
