@@ -132,7 +132,7 @@ class _Game:
             assert opened is not None
             assert opened.packet == packet
             assert opened.credentials.believed
-            opened.credentials.take()
+            opened.credentials.take_data()
             assert opened.credentials.is_newest is (counter > max(self._taken, default=self._floor))
             self._taken.add(counter)
         elif life != self._confirmed and len(packet) == PING_SIZE and to in (None, ME):
@@ -158,7 +158,7 @@ class _Game:
             return
         assert all(self._is_good(place) for place in places)
         assert run.packets == [self._sealed[place][4] for place in places]
-        run.credentials.take()
+        run.credentials.take_data()
         self._taken.update(self._sealed[place][3] for place in places)
 
     def _prove(self, which: int, script: Script) -> None:
