@@ -395,8 +395,8 @@ class PacketSealer(Cipher):
         key, name, epoch = self._key, self._life.name, counter >> EPOCH_BITS
         if key is None or epoch != self._epoch or name != self._name:
             key = self._key = self.schedule.derive(self._sender, name, epoch)
-            self._name, self._epoch = name, epoch
             self._prefixes.clear()
+            self._name, self._epoch = name, epoch
         prefix = self._prefixes.get(to)
         if prefix is None:
             number = self.schedule.number

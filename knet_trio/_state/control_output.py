@@ -41,13 +41,10 @@ class Answered(NamedTuple):
     Attributes:
         sent: The time that the ping carried.
         counted: True if it counts for the link.
-        is_proof: True if its stamp was made after the confirmed life of the host changed last: the
-            pong proves the current life of the host.
     """
 
     sent: float
     counted: bool = True
-    is_proof: bool = False
 
 
 class ControlOutput:
@@ -196,7 +193,7 @@ class ControlOutput:
             where = self._describe(source, trust.binding(counted=counted))
             sent = stamps.read_untrusted(stamp, where)
             if sent is not None:
-                return Answered(sent, counted, is_proof=True)
+                return Answered(sent, counted)
         if not credentials.believed:
             return None
         # The pong was on its way while another pong confirmed the life.

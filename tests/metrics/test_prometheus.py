@@ -75,7 +75,7 @@ async def wait_ready(prometheus: Address) -> None:
 
 
 async def test_the_board_has_something_to_show(tmp_path: Path) -> None:
-    crypto = CryptoConfig(key=KEY[:128])
+    crypto = CryptoConfig(key=KEY[:128], model="aead")
     async with (
         open_pair(links=2, crypto=crypto) as pair,
         serve_metrics(pair.a, (LOCALHOST, 0)) as first,
