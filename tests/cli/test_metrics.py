@@ -23,7 +23,7 @@ async def test_the_classic_text(tmp_path: Path) -> None:
         assert (done.status, done.errors) == (0, "")
         assert value(done.output, "knet_link_up", host="1", host_name="me", link="0") == 1
         told = {name for name, _ in samples(done.output)}
-        # A link of a host to itself has no pings, no model aead is in use, and there are no streams.
+        # A link of a host to itself has no pings; model aead and streams are not in use.
         absent = ("knet_link_loss_ratio", "knet_host_confirmed", "knet_stream_")
         for one in SERIES:
             if not one.name.startswith(absent):
