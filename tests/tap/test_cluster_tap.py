@@ -80,5 +80,5 @@ async def test_a_file_without_a_tap_is_said(tmp_path: Path) -> None:
         with pytest.raises(InvalidArgumentError, match=rf"{path} has no \[tap\]"):
             open_cluster_tap(handle)
     async with open_handle(1) as handle:
-        with pytest.raises(InvalidArgumentError, match="runs no cluster file"):
+        with pytest.raises(InvalidArgumentError, match="has no cluster file"):
             open_cluster_tap(handle)
