@@ -142,11 +142,11 @@ def addresses() -> Iterator[Case]:
     """Texts and what they stand for."""
     name = "strtoaddr"
     refused = "EINVAL, in C what getaddrinfo returns"
-    alone = "Neither are short or octal forms such as `127.1` and `010.0.0.1` taken, nor an empty"
+    alone = "Short or octal forms such as `127.1` and `010.0.0.1`, or an empty port, are EINVAL"
     for host, port, in_c, here, says in (
         ("10.0.0.1", "5405", TAKEN, TAKEN, None),
         ("fd00::1", "0", TAKEN, TAKEN, None),
-        ("10.0.0.1", "65536", TAKEN, "EINVAL", "in C what is left of it after 16 bits"),
+        ("10.0.0.1", "65536", TAKEN, "EINVAL", "in C only its low 16 bits count"),
         ("10.0.0.1", "-1", "no errno", "EINVAL", refused),
         ("10.0.0.1", "http", "no errno", "EINVAL", refused),
         ("localhost", "1", "no errno", "EINVAL", "1.25 does not either, against its page"),
@@ -154,7 +154,7 @@ def addresses() -> Iterator[Case]:
         ("010.0.0.1", "1", TAKEN, "EINVAL", alone),
         ("10.0.0.1", "", TAKEN, "EINVAL", alone),
         ("fe80::1", "1", TAKEN, "EINVAL", "IPv6 link-local addresses need their interface"),
-        ("::ffff:10.0.0.1", "1", TAKEN, "EINVAL", "IPv4-mapped ones are to be written as IPv4"),
+        ("::ffff:10.0.0.1", "1", TAKEN, "EINVAL", "IPv4-mapped ones must be written as IPv4"),
     ):
         yield case(
             name,

@@ -56,7 +56,7 @@ def hosts() -> Iterator[Case]:
         "with links",
         "EBUSY",
         TAKEN,
-        "Takes its links down and away first, in C EBUSY",
+        "Removes its links first, in C EBUSY",
         call("host_remove", 2),
         lambda o: o.handle.get_host(2).remove(),
     )
@@ -73,9 +73,9 @@ def hosts() -> Iterator[Case]:
     ):
         yield same("host_set_name", what, answer, c_name(host_id, new.encode()), name(host_id, new))
     for what, in_c, here, says, raw, new in (
-        ("its own", "EEXIST", TAKEN, "the name that the host has itself in C only", b"3", "3"),
-        ("no UTF-8", TAKEN, "EINVAL", "bytes that are no UTF-8 here only", b"\xff", "\udcff"),
-        ("none at all", TAKEN, "EINVAL", "none at all and bytes", b"", ""),
+        ("its own", "EEXIST", TAKEN, "the host's own name in C only", b"3", "3"),
+        ("no UTF-8", TAKEN, "EINVAL", "bytes that are not UTF-8 here only", b"\xff", "\udcff"),
+        ("none at all", TAKEN, "EINVAL", "an empty name and bytes", b"", ""),
     ):
         yield case("host_set_name", what, in_c, here, says, c_name(2, raw), name(2, new))
     for wanted, answer in (("2", TAKEN), ("99", "ENOENT"), ("", "ENOENT"), ("y" * 300, "ENOENT")):
