@@ -1,10 +1,10 @@
-"""Data fds: file descriptors of the program that are channels.
+"""Data fds: file descriptors of the program, used as channels.
 
-Each read from one is sent as a message on its channel, and what arrives there is written to it. So
-a program, a tap device or a pipe takes part without knowing of knet_trio.
+The bytes of each read are sent as a message on the channel, and each message received on it is
+written. So a program, a tap device or a pipe takes part without using knet_trio itself.
 
-Everything is done on a duplicate of the program's descriptor. Its number stays ours until we close
-it, whatever the program does with its own.
+All operations use a duplicate of the program's descriptor. Its number stays valid until it is
+closed here, whatever the program does with its own descriptor.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ from knet_trio.errors import BusyError, DropCause, InvalidArgumentError, Transpo
 from knet_trio.events import ChannelError
 from knet_trio.message import Direction, Message
 
-# What one wake-up may read or write: about a millisecond's work.
+# The largest number of messages read or written in one wake-up: about a millisecond of work.
 BATCH: Final = 64
-# Reading stops at this many bytes too: the peers' sockets have to take what follows at once.
+# The bytes after which reading pauses: the sockets of peers have to hold what is sent at once.
 BATCH_BYTES: Final = 256 * 1024
-# Room for many of the largest messages; the system may grant less.
+# The send buffer of a socket pair, in bytes, for many large messages; the system may grant less.
 PAIR_BUFFER: Final = 8 * 1024 * 1024
-# Not named by the socket module. Source: asm-generic/socket.h.
+# Not in the socket module. Source: asm-generic/socket.h.
 SO_SNDBUFFORCE: Final = 32
-# Seconds between two events that say that a descriptor has no room.
+# Seconds between two events for a descriptor without room.
 FULL_TOLD_EVERY: Final = 1.0
 
-# libknet's structure in front of a message, as a C compiler lays it out: its own size, the sender's
-# host id, and what fills it up.
+# libknet's structure before a message, with the layout of a C compiler: its own size, the host id
+# of the sender, and padding.
 _RETURN_INFO: Final = struct.Struct("@NH0N")
 
 
 @attrs.frozen
 class Datafd:
-    """A file descriptor that is a channel. ``Handle.add_datafd`` makes it.
+    """A file descriptor used as a channel. Returned by ``Handle.add_datafd``.
 
     Attributes:
-        fd: The program's own descriptor, or its end of the socket pair that was made for it.
+        fd: The descriptor of the program, or its end of the socket pair that was made for it.
         channel: The channel, 0 to 31.
-        return_info: Whether what says who sent it stands before each message that is read from
-            ``fd``.
+        return_info: True if each message read from ``fd`` has libknet's structure with its sender
+            before it.
     """
 
     fd: int
@@ -69,11 +69,11 @@ class Datafd:
 
 
 class DatafdState:
-    """What is behind a data fd.
+    """The state of a data fd.
 
     Attributes:
-        datafd: The record that the program has.
-        queue: What arrived and is not written yet.
+        datafd: The record for the program.
+        queue: The messages that were received and not yet written.
     """
 
     def __init__(self, datafd: Datafd, fd: int, context: Context, transmitter: Transmitter) -> None:
@@ -83,19 +83,19 @@ class DatafdState:
         self._keeps_messages_apart = _keeps_messages_apart(fd)
         # The error that left the last message unfinished.
         self._cut_short: int | None = None
-        # When it was told last that there is no room.
+        # The time of the last event for lack of room.
         self._full_told = -math.inf
         self._context = context
         self._transmitter = transmitter
 
     async def run(self) -> None:
-        """Carry messages both ways, until closed or cancelled."""
+        """Carry messages in both directions, until closed or cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, name="read")
             nursery.start_soon(self._write, name="write")
 
     def close(self) -> None:
-        """Use the descriptor no more. What was read before still goes out."""
+        """Stop using the descriptor. Messages read before are still sent."""
         lost = self.queue.close()
         if lost:
             self._context.counters.drop(DropCause.NO_CHANNEL, lost)
@@ -105,9 +105,9 @@ class DatafdState:
         os.close(fd)
 
     async def _read(self) -> None:
-        """Send what can be read, until that ends or fails.
+        """Send what is read, until reading ends or fails.
 
-        While what was read waits for room, nothing more is read, so whoever writes at the other end
+        While a message waits for room, nothing more is read, so that the writer at the other end
         has to wait.
         """
         ended = False
@@ -125,8 +125,8 @@ class DatafdState:
         self._tell(Direction.TX, error)
 
     async def _send(self, batch: list[bytes]) -> bool:
-        """Send what was read; return False if the handle has ended before all is handed over."""
-        # Those that are not handed over, and of these the ones that ``send`` does not have yet.
+        """Send the messages of ``batch``; return False if the handle ended before all were sent."""
+        # The messages that are not sent yet, and those among them that ``send`` has not received.
         left = behind = len(batch)
 
         def note_waiting(messages: int) -> None:
@@ -139,7 +139,7 @@ class DatafdState:
                 await self._transmitter.send(messages, self.datafd.channel, on_wait=note_waiting)
                 left = behind
         except trio.ClosedResourceError:
-            # Nobody is told here: it ends with what ends the handle.
+            # No error is raised here: the handle reports why it has ended.
             return False
         finally:
             if left:
@@ -147,8 +147,8 @@ class DatafdState:
         return True
 
     def _drain(self, batch: list[bytes]) -> bool:
-        """Read into ``batch`` what is there, up to a bound; return whether that was the last."""
-        # One byte more tells the messages that are too long, and would be cut off.
+        """Read available messages into ``batch``, up to a bound; return True at the end of data."""
+        # One more byte shows that a message is too long, which would be cut off otherwise.
         size = MAX_MESSAGE + self._keeps_messages_apart
         taken = 0
         for _ in range(BATCH):
@@ -173,16 +173,16 @@ class DatafdState:
         return False
 
     def _at_end(self) -> bool:
-        """Return whether reading nothing meant the end, and not an empty message."""
+        """Return whether an empty read meant the end of the data, and not an empty message."""
         if not self._keeps_messages_apart:
             return True
         poll = select.poll()
         poll.register(self._fd, select.POLLRDHUP)
-        # The other end may be closed with messages still to be read.
+        # The other end may be closed while messages are still to be read.
         return bool(poll.poll(0)) and not any(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)))
 
     async def _write(self) -> None:
-        """Write what arrives, message by message."""
+        """Write the messages of the queue, one after the other."""
         told: int | None = None
         while True:
             try:
@@ -197,7 +197,7 @@ class DatafdState:
                             return
                     except OSError as error:
                         self._context.counters.drop(DropCause.CHANNEL_ERROR)
-                        # Once, and not with each message: other events would be lost for that.
+                        # Not for each message: other events would be lost.
                         if error.errno != told:
                             self._tell(Direction.RX, error)
                         told = error.errno
@@ -205,22 +205,22 @@ class DatafdState:
                         told = None
                     left -= 1
             finally:
-                # The one that is cut off too: nobody got the whole of it.
+                # A message that was written in part counts, too.
                 if left:
                     self._context.counters.drop(DropCause.NO_CHANNEL, left)
 
     def _framed(self, message: Message) -> bytes:
-        """Return what is written for a message."""
+        """Return the bytes that are written for a message."""
         if not self.datafd.return_info:
             return message.data
         return _RETURN_INFO.pack(_RETURN_INFO.size, message.source) + message.data
 
     async def _write_whole(self, data: bytes) -> bool:
-        """Write a message to its end before anything else; return False if the data fd was closed.
+        """Write a whole message; return False if the data fd was closed.
 
         Raises:
-            OSError: It is refused. The next one may be taken all the same: a device refuses a
-                frame for its size, or while it is down.
+            OSError: The descriptor refuses the message. It may accept the next one: a device
+                refuses a frame for its size, or while it is down.
         """
         if self._cut_short is not None:
             raise OSError(self._cut_short, os.strerror(self._cut_short))
@@ -235,7 +235,7 @@ class DatafdState:
                 await self._wait(trio.lowlevel.wait_writable)
             except OSError as error:
                 if len(rest) < len(data):
-                    # What came next would be taken for the missing part.
+                    # The reader would take the next message for the missing part.
                     self._cut_short = error.errno
                 raise
         return True
@@ -248,7 +248,7 @@ class DatafdState:
         return self._fd >= 0
 
     def _tell_full(self, error: BlockingIOError) -> None:
-        """Tell, now and then, that there is no room for a message, which waits for some."""
+        """Report, once a second at most, that a message waits for room in the descriptor."""
         now = self._context.now()
         if now < self._full_told + FULL_TOLD_EVERY:
             return
@@ -257,7 +257,7 @@ class DatafdState:
         self._context.tell(ChannelError(channel, Direction.RX, error.with_traceback(None)))
         self._context.log.info(
             LogSubsystem.HANDLE,
-            "fd %d of channel %d has no room, what arrives has to wait",
+            "fd %d of channel %d has no room, so messages wait: read from its other end",
             self.datafd.fd,
             channel,
             key=("no room", channel),
@@ -288,8 +288,10 @@ class Datafds:
     """The data fds of one handle.
 
     Args:
-        channels: The queues of all channels in use, by their numbers.
-        nursery: Where the task of each data fd runs.
+        context: The context of the handle.
+        transmitter: Sends the messages.
+        channels: The queues of all channels in use, by channel number.
+        nursery: The nursery for the task of each data fd.
     """
 
     def __init__(
@@ -304,23 +306,29 @@ class Datafds:
         self._channels = channels
         self._nursery = nursery
         self._states: dict[int, DatafdState] = {}
-        # The program's ends of the pairs made here, as they were then.
+        # The program's ends of the pairs made here, with their status at that time.
         self._pairs: dict[int, os.stat_result] = {}
 
     def add(self, fd: int | None, channel: int, *, return_info: bool = False) -> Datafd:
-        """Make ``fd``, or a new socket pair, a channel. On an error nothing has changed."""
+        """Use ``fd``, or a new socket pair, as a channel. On an error, nothing has changed.
+
+        Args:
+            fd: The descriptor; None makes a socket pair.
+            channel: The number of the channel.
+            return_info: As for ``Handle.add_datafd``.
+        """
         if fd is None:
             fd, own = _open_pair()
             self._pairs[fd] = os.fstat(fd)
         else:
             if check_integer("fd", fd, 0, 2**31 - 1) == 0:
                 raise InvalidArgumentError(
-                    "fd 0 would be standard input: leave it out for a socket pair, or give a"
-                    " duplicate of it"
+                    "fd 0 is standard input, and libknet's value for a new socket pair: leave it"
+                    " out for a pair, or give a duplicate of it"
                 )
             if fd in self._states:
                 raise BusyError(
-                    f"fd {fd} is channel {self.get_channel(fd)}; remove it first",
+                    f"fd {fd} is channel {self.get_channel(fd)} already: remove it first",
                     errno=errno.EEXIST,
                 )
             own = _take_up(fd)
@@ -332,7 +340,7 @@ class Datafds:
         return datafd
 
     def remove(self, fd: int) -> None:
-        """Let go of ``fd`` at once, and close it if it is of a pair made here."""
+        """Stop using ``fd`` at once, and close it if it belongs to a pair made here."""
         state = self._find(fd)
         del self._states[fd]
         del self._channels[state.datafd.channel]
@@ -342,7 +350,7 @@ class Datafds:
             _close_if_same(fd, made)
 
     def close(self) -> None:
-        """Let go of all data fds."""
+        """Stop using all data fds."""
         for fd in list(self._states):
             self.remove(fd)
 
@@ -355,17 +363,19 @@ class Datafds:
         for fd, state in self._states.items():
             if state.datafd.channel == channel:
                 return fd
-        raise InvalidArgumentError(f"channel {channel!r} has no data fd; add_datafd gives it one")
+        raise InvalidArgumentError(f"channel {channel!r} has no data fd: add one with add_datafd")
 
     def _find(self, fd: int) -> DatafdState:
         try:
             return self._states[fd]
         except KeyError:
-            raise InvalidArgumentError(f"fd {fd!r} is no data fd of this handle") from None
+            raise InvalidArgumentError(
+                f"fd {fd!r} is not a data fd of this handle: add it with add_datafd"
+            ) from None
 
 
 def _keeps_messages_apart(fd: int) -> bool:
-    """Return whether ``fd`` is a socket that gives each message as it was sent."""
+    """Return whether ``fd`` is a socket that preserves message boundaries."""
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         return False
     sock = socket.socket(fileno=fd)
@@ -375,11 +385,11 @@ def _keeps_messages_apart(fd: int) -> bool:
 
 
 def _take_up(fd: int) -> int:
-    """Return a duplicate of the program's ``fd``, which is made non-blocking and close-on-exec."""
+    """Return a duplicate of the program's ``fd``, after making that non-blocking, close-on-exec."""
     try:
         own = os.dup(fd)
         try:
-            # Regular files are always ready, and the system does not poll them.
+            # The system cannot poll regular files, which are always ready.
             with select.epoll() as epoll:
                 epoll.register(own, 0)
             os.set_blocking(own, False)
@@ -389,10 +399,12 @@ def _take_up(fd: int) -> int:
             raise
     except OSError as error:
         if error.errno == errno.EBADF:
-            raise InvalidArgumentError(f"fd {fd} is not open", errno=errno.EBADF) from None
+            raise InvalidArgumentError(
+                f"fd {fd} is not open: give an open descriptor", errno=errno.EBADF
+            ) from None
         if error.errno == errno.EPERM:
             raise InvalidArgumentError(
-                f"fd {fd} cannot be waited for, as no regular file can: give a socket, a pipe or a"
+                f"fd {fd} cannot be polled, like all regular files: give a socket, a pipe or a"
                 " device",
                 errno=errno.EPERM,
             ) from None
@@ -401,7 +413,7 @@ def _take_up(fd: int) -> int:
 
 
 def _open_pair() -> tuple[int, int]:
-    """Return the program's and our end of a socket pair that keeps messages apart."""
+    """Return the program's and our end of a socket pair that preserves message boundaries."""
     try:
         pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -419,7 +431,7 @@ def _open_pair() -> tuple[int, int]:
 
 
 def _grow(sock: socket.socket) -> None:
-    # Between local sockets only the sender's buffer counts.
+    # For local sockets, only the send buffer counts.
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, PAIR_BUFFER)
     except PermissionError:
@@ -427,7 +439,7 @@ def _grow(sock: socket.socket) -> None:
 
 
 def _close_if_same(fd: int, made: os.stat_result) -> None:
-    """Close the program's end of a pair, unless the program did: its number may be another's."""
+    """Close the program's end of a pair, unless the program has closed it and reused its number."""
     try:
         same = os.path.samestat(os.fstat(fd), made)
     except OSError:

@@ -104,7 +104,7 @@ class Host(Facade, metaclass=NoPublicConstructor):
 
     @property
     def status(self) -> HostStatus:
-        """Whether the host is reachable. See knet_host_get_status(3)."""
+        """The state of the host. See knet_host_get_status(3)."""
         return HostStatus(reachable=self._state.reachable.is_on)
 
     async def wait_reachable(self) -> None:
