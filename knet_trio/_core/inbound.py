@@ -69,17 +69,10 @@ class InboundSequence:
         self._data_since_forced = True
         seq = data.seq
         window = self._window
-        if is_newest is None:
-            if self._in_doubt:
-                self._resolve(seq if self._told is None else self._told)
-            if self._numbers_in_doubt:
-                self._settle_numbers(seq)
-        else:
-            if self._numbers_in_doubt:
-                self._resolve_numbers(seq)
-            if not is_newest and window.is_too_far(seq):
-                self._drop(DropCause.DUPLICATE)
-                return None
+        # Checked here, since most messages need nothing of it, and a call costs time.
+        is_doubtful = self._in_doubt or self._numbers_in_doubt or is_newest is False
+        if is_doubtful and not self._is_in_place(seq, is_newest):
+            return None
         if window.advance(seq):
             self._reassembly.clear()
         if window.is_delivered(seq):
@@ -89,6 +82,26 @@ class InboundSequence:
         if payload is not None:
             window.mark_delivered(seq)
         return payload
+
+    def _is_in_place(self, seq: int, is_newest: bool | None) -> bool:
+        """Settle doubts about the known numbers; return False for a packet that is dropped.
+
+        Args:
+            seq: The number of the packet.
+            is_newest: As in ``receive``.
+        """
+        if is_newest is None:
+            if self._in_doubt:
+                self._resolve(seq if self._told is None else self._told)
+            if self._numbers_in_doubt:
+                self._settle_numbers(seq)
+            return True
+        if self._numbers_in_doubt:
+            self._resolve_numbers(seq)
+        if not is_newest and self._window.is_too_far(seq):
+            self._drop(DropCause.DUPLICATE)
+            return False
+        return True
 
     def receive_whole(self, seq: int, is_newest: bool | None = None) -> bool:
         """Take a message that came in one packet.
@@ -102,17 +115,10 @@ class InboundSequence:
         """
         self._data_since_forced = True
         window = self._window
-        if is_newest is None:
-            if self._in_doubt:
-                self._resolve(seq if self._told is None else self._told)
-            if self._numbers_in_doubt:
-                self._settle_numbers(seq)
-        else:
-            if self._numbers_in_doubt:
-                self._resolve_numbers(seq)
-            if not is_newest and window.is_too_far(seq):
-                self._drop(DropCause.DUPLICATE)
-                return False
+        # Checked here, since most messages need nothing of it, and a call costs time.
+        is_doubtful = self._in_doubt or self._numbers_in_doubt or is_newest is False
+        if is_doubtful and not self._is_in_place(seq, is_newest):
+            return False
         # Most messages come in order: with the next number, which has no mark yet.
         if window.deliver_next(seq):
             return True
