@@ -174,11 +174,15 @@ def _ping_received(
         link.address.hear_peer(context.now())
         link.output.pong(ping, answer)
     elif action is Action.ASK or action is Action.ANSWER:
+        now = context.now()
+        if action is Action.ASK and not credentials.may_answer(link.link_id, now):
+            context.refuse(DropCause.REPLAYED, source, link=link)
+            return
         _count(link, PacketKind.PING, size)
         if action is Action.ASK:
             # Before the pong, so that on a link that keeps order the peer proves itself to this
             # host before it knows that this host has proven itself.
-            link.ask(context.now(), answer)
+            link.ask(now, answer)
         link.output.pong(ping, answer)
         if source != link.address.source:
             link.heard_elsewhere(source)

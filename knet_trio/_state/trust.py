@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Final
 
+from knet_trio._core.answered_pings import AnsweredPings
 from knet_trio._core.confirmation import Confirmation
 from knet_trio._crypto.aead import KeyCache, PacketSealer
 from knet_trio._crypto.slots import CryptoSlots
@@ -32,15 +33,17 @@ class SlotTrust:
         keys: The keys of the host's packets.
         confirmation: The life of the host that is believed.
         confirmed_at: When a life was confirmed last, in seconds on Trio's clock; None if none was.
+        answered: The pings of lives that are not confirmed.
     """
 
-    __slots__ = ("_number", "confirmation", "confirmed_at", "keys", "sealer")
+    __slots__ = ("_number", "answered", "confirmation", "confirmed_at", "keys", "sealer")
 
     def __init__(self, sealer: PacketSealer, host_id: int, number: int) -> None:
         self.sealer: PacketSealer = sealer
         self.keys: KeyCache = KeyCache(sealer.schedule, host_id)
         self.confirmation: Confirmation = Confirmation()
         self.confirmed_at: float | None = None
+        self.answered: AnsweredPings = AnsweredPings()
         self._number = number
 
     def binding(self, *, counted: bool, earlier: int = 0) -> bytes:
@@ -87,6 +90,16 @@ class Credentials:
         self.counters: Sequence[int] = counters
         self.believed: bool = believed
         self.is_newest: bool | None = None
+
+    def may_answer(self, link_id: int, now: float) -> bool:
+        """Return whether to answer a ping of a life that is not confirmed; remember that it is.
+
+        Args:
+            link_id: The link that the ping is for.
+            now: The time in seconds.
+        """
+        trust = self.trust
+        return trust is None or trust.answered.take(self.life, link_id, self.counters[0], now)
 
     def take(self) -> None:
         """Mark the packet as taken, after all checks that may refuse it."""
