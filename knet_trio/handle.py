@@ -78,6 +78,8 @@ class Handle(HandleSettings, metaclass=NoPublicConstructor):
             "compress": "set_compress(config) sets it",
             "forwarding": "write `await handle.set_forwarding(False)`, or True",
             "data_mtu": "it follows from the path MTUs; `mtu` can be set",
+            "policy": "each host has its own: write `host.policy = ...`",
+            "priority": "each link has its own: write `link.priority = ...`",
             "hosts": "`add_host` and `await host.remove()` change them",
         }
     )

@@ -52,6 +52,7 @@ class Host(Facade, metaclass=NoPublicConstructor):
     _SET_OTHERWISE = MappingProxyType(
         {
             "host_id": "remove the host and add another one",
+            "priority": "each link has its own: write `link.priority = ...`",
             "links": "`await host.add_link(...)` and `await link.remove()` change them",
         }
     )

@@ -32,6 +32,8 @@ class TestAttributes:
                 (host, "polcy", "did you mean policy"),
                 (link, "enable", "did you mean enabled"),
                 (handle.open_channel(), "xyz", "it has no attributes that can be set"),
+                (handle, "policy", "each host has its own: write `host.policy"),
+                (host, "priority", "each link has its own"),
                 (link, "xyz", "there are enabled, pong_count, priority"),
             ):
                 with pytest.raises(UnknownAttributeError, match=words) as caught:

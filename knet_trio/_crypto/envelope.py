@@ -86,9 +86,12 @@ def make_cipher(config: CryptoConfig) -> HashEnvelope:
         return HashEnvelope(seal_hash)
     kind = _CIPHERS.get(cipher)
     if kind is None:
-        raise InvalidArgumentError(
-            f"cipher {show_name(config.cipher)} is not known; use one of {', '.join(CIPHER_NAMES)}"
+        advice = (
+            "it may be one of model 'aead': give model='aead', and no hash"
+            if any(part in cipher for part in _OF_AEAD)
+            else "use aes128, aes192 or aes256, with -ctr behind it for that mode"
         )
+        raise InvalidArgumentError(f"cipher {show_name(config.cipher)} is not known; {advice}")
     return kind.envelope(seal_hash, config.key[: kind.key_size])
 
 
@@ -108,6 +111,9 @@ def make_sealed(cipher: str, keyed: HMAC, key: bytes) -> HashEnvelope:
     kind = _CIPHERS[cipher]
     return kind.envelope(keyed, key[: kind.key_size])
 
+
+# Parts of the names of ciphers that model `aead` has.
+_OF_AEAD: Final = ("gcm", "poly1305")
 
 _WRONG_HASH: Final = "the hash is not right"
 _NO_BLOCKS: Final = "not a whole number of cipher blocks"

@@ -44,6 +44,11 @@ class DataMtus:
         self._counts = Counter({None: len(self._of)} if self._of else {})
         self._smallest = None
 
+    @property
+    def are_known(self) -> bool:
+        """True if links are in use, and the MTU of each is known."""
+        return bool(self._of) and not self._counts[None]
+
     def smallest(self, minimum: int) -> int:
         """Return the smallest MTU of the links in use; an unknown one counts as ``minimum``."""
         if self._smallest is None:

@@ -182,7 +182,9 @@ class HandleState:
         if data_mtu != self.data_mtu:
             self.data_mtu = data_mtu
             text = "the data MTU is %d bytes"
-            self.context.log.info(LogSubsystem.PMTUD, text, data_mtu, key=text)
+            # The value found is logged, although the least one was, just before.
+            key = text, self._mtus.are_known
+            self.context.log.info(LogSubsystem.PMTUD, text, data_mtu, key=key)
             self.context.tell(DataMtuChanged(data_mtu))
 
     # Settings of all hosts and links.

@@ -181,7 +181,7 @@ class NetworkLinkState(LinkState):
             pong_last=liveness.last_pong,
             mtu=search.mtu or 0,
             proto_overhead=self.path_mtu.overhead,
-            reason=self.reason,
+            reason=self._reason_with_news(),
             since=self.since,
             carries_data=self.usable,
             loss=pings.loss,
@@ -190,6 +190,19 @@ class NetworkLinkState(LinkState):
             latency_p99=pings.p99,
             stats=self.counters.snapshot(liveness),
         )
+
+    def _reason_with_news(self) -> str:
+        """Return the reason; of a link that is down, with the last fault that was found since."""
+        if self.connected.is_on or not self.enabled:
+            return self.reason
+        counters = self.counters
+        found = [(drop.at, str(drop)) for drop in counters.last_drops.values()]
+        if counters.trouble is not None:
+            found.append((counters.trouble.at, counters.trouble.what))
+        at, news = max(found, default=(-math.inf, ""))
+        if at < self.since or news == self.reason:
+            return self.reason
+        return f"{self.reason}; last fault: {news}"
 
     async def ping(self) -> float | None:
         """Send a ping now and wait for its pong.

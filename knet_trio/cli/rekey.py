@@ -158,14 +158,32 @@ def _summarize(report: RekeyReport) -> str:
         others = f"; {excluded} excluded" if excluded else ""
         have = "host has" if count == 1 else "hosts have"
         return f"the key is changed: {count} {have} only the new one{others}"
+    if _waits_for_files(report):
+        return (
+            "the new key is in use; the old one is dropped when the cluster files say how the new"
+            " one is used"
+        )
     return (
         "the key is not changed yet, since not every host has answered or done its part; no message"
         " is lost meanwhile"
     )
 
 
+def _waits_for_files(report: RekeyReport) -> bool:
+    """Return whether all that is left to do is to write the new names into cluster files."""
+    waiting = [host for host in report.hosts if host.outcome is HostOutcome.WAITING]
+    return (
+        report.new_names is not None
+        and all(host.phase is Phase.USE for host in waiting)
+        and any(host.reason for host in waiting)
+        and not any(host.outcome in _STUCK for host in report.hosts)
+    )
+
+
 def _advise(report: RekeyReport) -> str:
     """Return the advice for a change that has stopped."""
+    if _waits_for_files(report):
+        return "when the files are changed, on any host: knet-trio rekey"
     stuck = [host for host in report.hosts if host.outcome in _STUCK]
     by_hand = [host.name for host in stuck if host.outcome is HostOutcome.BY_HAND]
     away = any(host.outcome is HostOutcome.AWAY for host in stuck)

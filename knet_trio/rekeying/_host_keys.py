@@ -210,8 +210,8 @@ class HostKeys:
         said = await self._run(load_crypto_names, path)
         if isinstance(said, CryptoNames) and not said.is_same_envelope(names):
             raise KeyFileError(
-                f"its cluster file {path} still has {said.as_lines()}: write {names.as_lines()}"
-                " instead"
+                f"its cluster file {path} still means {said.as_lines()}: it needs"
+                f" {names.as_lines()}"
             )
 
     def find_unconfirmed(self, new: bytes) -> list[int] | None:

@@ -8,6 +8,7 @@ import attrs
 
 from knet_trio import BusyError
 from knet_trio.cli.rekey import describe_report
+from knet_trio.cluster import CryptoNames
 from knet_trio.control.codec import Json, to_json
 from knet_trio.rekeying import HostOutcome, Phase, RekeyedHost, RekeyReport
 from tests.cli.commands import run, socket_of
@@ -77,6 +78,27 @@ def test_what_to_do_is_said() -> None:
     away = host(2, "two words", HostOutcome.AWAY, reason="it cannot be reached")
     said = "\n".join(describe_report(attrs.evolve(STOPPED, hosts=(away,))))
     assert "knet-trio rekey --exclude 'two words'\n" in said
+
+
+def test_what_is_left_where_only_the_files_are_missing() -> None:
+    waiting = [
+        host(1, "alpha", HostOutcome.WAITING, phase=Phase.USE, reason="its cluster file still ..."),
+        host(2, "beta", HostOutcome.WAITING, phase=Phase.USE),
+    ]
+    names = CryptoNames("aead", "aes256-gcm", "none")
+    report = attrs.evolve(STOPPED, hosts=tuple(waiting), new_names=names)
+    said = describe_report(report)
+    assert said[0] in PAGE
+    assert "the new key is in use" in said[0]
+    assert said[-1] == "when the files are changed, on any host: knet-trio rekey"
+    # Not while something else is missing too, or if the names stay.
+    away = host(3, "gamma", HostOutcome.AWAY, reason="it cannot be reached")
+    for other in (
+        attrs.evolve(report, hosts=(*waiting, away)),
+        attrs.evolve(report, new_names=None),
+        attrs.evolve(report, hosts=(attrs.evolve(waiting[0], phase=Phase.SET), waiting[1])),
+    ):
+        assert "is not changed yet" in describe_report(other)[0]
 
 
 async def test_what_it_asks_for_and_how_it_ends(tmp_path: Path) -> None:

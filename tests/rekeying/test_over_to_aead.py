@@ -94,8 +94,8 @@ async def test_to_it_between_and_back(tmp_path: Path, autojump_clock: MockClock)
         assert phases_of(report) == {(HostOutcome.WAITING, Phase.USE)}
         file = tmp_path / "1" / "lab.toml"
         assert report.hosts[0].reason == (
-            f'its cluster file {file} still has cipher = "aes256" and hash = "sha256" and'
-            ' model = "openssl": write cipher = "aes256-gcm" and model = "aead" instead'
+            f'its cluster file {file} still means cipher = "aes256" and hash = "sha256" and'
+            ' model = "openssl": it needs cipher = "aes256-gcm" and model = "aead"'
         )
         with pytest.raises(RekeyError, match="to model aead and aes256-gcm is in progress"):
             await mesh.services[1].rekey(model="aead", cipher="chacha20-poly1305")

@@ -631,3 +631,26 @@ class TestControl:
         assert world.endpoint.sent == []
         assert link.status().stats.tx_ping_errors == 1
         assert link.counters.trouble is not None
+
+    async def test_the_last_fault_since_is_beside_it(self, autojump_clock: MockClock) -> None:
+        world = World()
+        link = world.add_link(world.add_host(), dst=address(2))
+        link.counters.note("an old one", link.since - 1)
+        reason = link.reason
+        assert link.status().reason == reason
+        link.counters.note("something", trio.current_time())
+        assert link.status().reason == f"{reason}; last fault: something"
+        await trio.sleep(1)
+        world.context.refuse(DropCause.REPLAYED, address(2), link=link)
+        assert link.status().reason == (
+            f"{reason}; last fault: a copy of an earlier ping from {address(2)} is refused"
+        )
+        world.bring_up(link)
+        assert link.status().reason == "the peer answers pings"
+        await trio.sleep(1)
+        link.counters.note("it has to be", trio.current_time())
+        link.take_down(trio.current_time(), "it has to be")
+        assert link.status().reason == "it has to be"
+        link.set_enabled(False)
+        link.counters.note("something", trio.current_time())
+        assert link.status().reason == link.reason

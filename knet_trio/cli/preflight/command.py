@@ -139,7 +139,7 @@ def show(console: Console, cluster: Cluster, verdict: Verdict) -> None:
         if finding.remedy:
             console.print(Text(f"  {finding.remedy}"), soft_wrap=True)
     hosts, links = len(cluster.hosts), len(cluster.links)
-    said = f"{hosts} hosts, {count_of(links, 'link')}"
+    said = f"{count_of(hosts, 'host')}, {count_of(links, 'link')}"
     if not verdict.status:
         console.print(Text(f"all is well: {said}", "green"), soft_wrap=True)
         return
