@@ -50,24 +50,29 @@ SIMULATED = [
 HARD = [
     *SIMULATED,
     "tests/examples",
+    "tests/pipeline/test_random_sends.py",
     "tests/rekeying/test_over_to_aead.py",
     "tests/rekeying/test_processes.py",
     "tests/shutdown/test_leaks.py",
     "tests/simulation",
+    "tests/streams/core/test_tolerant_cubic.py",
     "tests/streams/simulation",
     "tests/streams/test_bounds.py",
     "tests/streams/test_early_answers.py",
+    "tests/streams/test_faults.py",
     "tests/streams/test_isolation.py",
+    "tests/streams/test_protocols.py",
     "tests/streams/test_sending_bounds.py",
     "tests/test_cancellation.py",
     "tests/test_examples.py",
     "tests/test_pictures.py",
     "tests/test_tutorial.py",
+    "tests/testing/test_pytest_plugin.py",
     "tests/testing/test_running.py",
 ]
 
-# What asks so much of the machine, or counts to the last packet what arrives in time, that nothing
-# else should run beside it: no other tests, and no measuring of coverage.
+# What asks so much of the machine, or counts to the last packet what arrives in time, that little
+# else should run beside it: few other tests, and no measuring of coverage.
 ALONE = [
     "tests/attack",
     "tests/cli/test_bench_machines.py",
@@ -81,6 +86,9 @@ ELSEWHERE = ["tests/machine"]
 # Many tests wait more than they work, so there are more at once than a small machine has cores. A
 # file's tests stay together: some share what is dear to make.
 AT_ONCE = ["-n", "4", "--dist", "loadfile"]
+
+# Those that ask much of the machine: as many as it has cores.
+FEW_AT_ONCE = ["-n", "2", "--dist", "loadfile"]
 
 # The examples are the same in every run, so a few of them do; `--hypothesis-profile=search` looks
 # for others.
@@ -141,9 +149,12 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """The types of the package, the tests and the examples, strictly, by two checkers."""
     install(session, "test", "types")
-    session.run("mypy")
-    session.run("pyright", "--warnings")
-    check_completeness(session)
+    # Each of the two takes a minute of one processor.
+    with subprocess.Popen([Path(session.bin, "mypy")], cwd=ROOT) as mypy:
+        session.run("pyright", "--warnings")
+        check_completeness(session)
+    if mypy.returncode:
+        session.error("mypy has found errors")
 
 
 @nox.session(python=NEWEST)
@@ -186,14 +197,11 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def networks(session: nox.Session) -> None:
-    """The tests that work hardest; then those of real networks that fail, attacks, a short soak.
-
-    The latter run one after the other.
-    """
+    """The tests that work hardest; then those of real networks that fail, attacks, a short soak."""
     install(session, "test")
     if not session.posargs:
         session.run("pytest", BRIEF, *AT_ONCE, *HARD)
-    alone = [*ALONE, *(f"--ignore={path}" for path in SIMULATED)]
+    alone = [*FEW_AT_ONCE, *ALONE, *(f"--ignore={path}" for path in SIMULATED)]
     session.run("pytest", *(session.posargs or alone))
 
 

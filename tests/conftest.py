@@ -34,8 +34,9 @@ GRACE: Final = 30.0
 
 
 # What runs in real time beside another library, whose threads get the processor when the machine
-# likes: what fails there once, and not a second time, is in the report as a rerun.
-IN_REAL_TIME: Final = ("interop", "machine", "network", "soak")
+# likes, or measures what gets through in a second or two: what fails there once, and not a second
+# time, is in the report as a rerun.
+IN_REAL_TIME: Final = ("cli/test_bench.py", "interop", "machine", "network", "soak", "tap")
 
 
 class Limit(Protocol):
@@ -60,9 +61,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run a test in real time once more if it fails."""
-    folders = [Path(__file__).parent / name for name in IN_REAL_TIME]
+    places = [Path(__file__).parent / name for name in IN_REAL_TIME]
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in folders):
+        if any(item.path.is_relative_to(place) for place in places):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

@@ -161,6 +161,10 @@ async def test_nothing_is_lost_without_a_word_in_a_queue_of_this_machine(sockets
         taken = arrived = 0
         wanted = 3000 * sockets
 
+        def accounted_for() -> int:
+            # A machine that is busy with other things may be late to empty the buffer.
+            return arrived + two.overflows
+
         async def send(sock: UdpEndpoint) -> None:
             nonlocal taken
             while taken < wanted:
@@ -176,10 +180,12 @@ async def test_nothing_is_lost_without_a_word_in_a_queue_of_this_machine(sockets
                 async with trio.open_nursery() as nursery:
                     for sock in ours:
                         nursery.start_soon(send, sock)
-                    while arrived < wanted or arrived < taken:
-                        for train in (await two.receive()).trains:
-                            arrived += len(train.datagrams())
+                    while taken < wanted or accounted_for() < taken:
+                        # The last ones may have found the buffer full.
+                        with trio.move_on_after(0.1):
+                            for train in (await two.receive()).trains:
+                                arrived += len(train.datagrams())
         finally:
             for sock in ours:
                 sock.close()
-        assert arrived == taken
+        assert accounted_for() == taken
