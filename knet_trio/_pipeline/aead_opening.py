@@ -109,7 +109,7 @@ class AeadOpening:
         self._refuse = refuse
         # Confirmed lives, by the bytes before the counter: the short way for most packets.
         self._known: dict[bytes, _Known] = {}
-        handle.on_keys_lost = self._known.clear
+        handle.on_keys_lost = self._forget_keys
 
     def open_untrusted(self, datagram: bytes, source: Address) -> OpenedEnvelope | None:
         """Return the packet in ``datagram``, None if it was dropped and counted."""
@@ -257,7 +257,20 @@ class AeadOpening:
         )
         return OpenedEnvelope(packet, credentials)
 
+    def _forget_keys(self) -> None:
+        self._known.clear()
+
     def _remember(self, prefix: bytes, known: _Known) -> None:
+        """Keep a key for the short way, and drop keys of the host that are out of use."""
+        if prefix in self._known:
+            return
+        # A new prefix is rare: it comes with a new life or epoch.
+        self._known = {
+            other: one
+            for other, one in self._known.items()
+            if one.trust is not known.trust
+            or (one.life == known.life and one.epoch + 1 >= known.epoch)
+        }
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known[prefix] = known

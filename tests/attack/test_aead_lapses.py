@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import trio
 
 from knet_trio import CryptoConfig, Host, LinkPolicy
 from knet_trio._core.onwire import Data, encode_data
 from knet_trio._crypto.aead import EPOCH_BITS, KeySchedule, PacketSealer, find_algorithm
 from knet_trio._crypto.life import LAST_COUNTER
+from knet_trio._pipeline.aead_opening import AeadOpening
 from knet_trio._state.trust import HostTrust
 from knet_trio.testing import Conditions, SimulatedNetwork, run
 from tests.attack.recordings import AEAD, INTERVAL, PATIENCE, TIMEOUT, Mesh, Node, at, open_mesh
@@ -168,6 +171,27 @@ def test_an_epoch_ends_without_anybody_noticing() -> None:
                 assert set(node.drops()) <= {"duplicate"}
                 assert not node.downs()
 
+    run(main, seed=6)
+
+
+def test_keys_that_are_out_of_use_are_not_kept() -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2) as mesh:
+            await mesh.chat(2)
+            for epoch in range(1, 6):
+                for host_id in (1, 2):
+                    context = mesh[host_id].handle._context  # pyright: ignore[reportPrivateUsage]
+                    context.crypto.life.counter = (epoch << EPOCH_BITS) - 5
+                await mesh.chat(10)
+            mesh.check()
+            for opening in (one for one in gc.get_objects() if isinstance(one, AeadOpening)):
+                known = opening._known.values()  # pyright: ignore[reportPrivateUsage]
+                assert {one.epoch for one in known} <= {4, 5}
+                # One to the host and one to all of them, each in two epochs.
+                assert len(known) <= 4
+
+    # Those of earlier tests.
+    gc.collect()
     run(main, seed=6)
 
 
