@@ -254,7 +254,7 @@ class DatafdState:
             return
         self._full_told = now
         channel = self.datafd.channel
-        self._context.tell(ChannelError(channel, Direction.RX, error.with_traceback(None)))
+        self._context.publish(ChannelError(channel, Direction.RX, error.with_traceback(None)))
         self._context.log.info(
             LogSubsystem.HANDLE,
             "fd %d of channel %d has no room, so messages wait: read from its other end",
@@ -267,7 +267,7 @@ class DatafdState:
         if self._fd < 0:
             return
         fd, channel = self.datafd.fd, self.datafd.channel
-        self._context.tell(ChannelError(channel, direction, error))
+        self._context.publish(ChannelError(channel, direction, error))
         if error is None:
             self._context.log.info(
                 LogSubsystem.HANDLE, "fd %d of channel %d has ended", fd, channel

@@ -28,14 +28,14 @@ class InboundSequence:
         self._window = SequenceWindow()
         self._reassembly = Reassembly(drop, self._window, buffers)
         # By link, the number in the last scheduled ping since the host was last seen to start.
-        self._told_by: dict[int, int] = {}
+        self._announced_by: dict[int, int] = {}
         self._last_forced: int | None = None
         self._data_since_forced = False
         self._contact = False
-        # The next packet may come from a host that has started again. `_told` is the number in its
-        # last ping since contact was lost.
+        # The next packet may come from a host that has started again. `_announced` is the number in
+        # its last ping since contact was lost.
         self._in_doubt = False
-        self._told: int | None = None
+        self._announced: int | None = None
         # The same for packets of an envelope that shows copies, until such a packet comes.
         self._numbers_in_doubt = False
 
@@ -92,7 +92,7 @@ class InboundSequence:
         """
         if is_newest is None:
             if self._in_doubt:
-                self._resolve(seq if self._told is None else self._told)
+                self._resolve(seq if self._announced is None else self._announced)
             if self._numbers_in_doubt:
                 self._settle_numbers(seq)
             return True
@@ -294,18 +294,18 @@ class InboundSequence:
             timed: True for a scheduled ping, False for a forced one.
             link: The id of the link that the ping came over.
         """
-        self._told = seq
+        self._announced = seq
         if timed:
-            before = self._told_by.get(link)
+            before = self._announced_by.get(link)
             if before and not seq:
                 # The pings over the other links will have 0 too.
-                self._told_by.clear()
+                self._announced_by.clear()
                 self.clear()
             elif not self._contact and _is_behind(seq, before):
                 # Messages came before there was contact, and the host may have started again since.
                 # Without contact there is no loss of contact that would show it.
                 self._in_doubt = True
-            self._told_by[link] = seq
+            self._announced_by[link] = seq
         elif seq != self._last_forced and not _is_behind(seq, self._window.newest):
             if not self._data_since_forced:
                 self.clear()
@@ -315,8 +315,8 @@ class InboundSequence:
     def restarted(self) -> None:
         """Forget everything about the host's numbers, since the host has another life now."""
         self.clear()
-        self._told_by.clear()
-        self._told = self._last_forced = None
+        self._announced_by.clear()
+        self._announced = self._last_forced = None
         self._in_doubt = self._numbers_in_doubt = False
 
     def doubt_numbers(self) -> None:
@@ -340,7 +340,7 @@ class InboundSequence:
         self._reassembly.clear()
         self._contact = False
         self._in_doubt = self._numbers_in_doubt = True
-        self._told = None
+        self._announced = None
 
     def _resolve(self, seq: int) -> None:
         """Decide whether the host has started again since contact was lost.

@@ -265,9 +265,9 @@ class Liveness:
 
     def expects(self, now: float, sent: float) -> bool:
         """Return whether a pong that brings back the time ``sent`` would count at ``now``."""
-        return self._is_news(sent) and now - sent <= self.timeout
+        return self._is_awaited(sent) and now - sent <= self.timeout
 
-    def _is_news(self, sent: float) -> bool:
+    def _is_awaited(self, sent: float) -> bool:
         """Return whether a ping of time ``sent`` was sent, and neither it nor a later one answered.
 
         Only the times of the last ping and of the last answer are known.
@@ -290,7 +290,7 @@ class Liveness:
         # On a path that reorders packets, an earlier ping may be answered after a later one.
         if latency <= self.timeout and self._last_pings.answered(sent, latency):
             self.round_trips.add(latency)
-        if not self._is_news(sent):
+        if not self._is_awaited(sent):
             return PongOutcome.UNEXPECTED
         self._answered = sent
         # If several pings are on their way, the next one was sent an interval later.

@@ -178,7 +178,7 @@ class PathMtuSearch:
             True if the MTU has changed. False if nothing was done: ``onwire`` is not smaller than
             the known MTU, or is smaller than any path carries.
         """
-        if not self._is_news(onwire):
+        if not self._is_lower(onwire):
             return False
         self._adopt(onwire)
         self._begin(onwire, now)
@@ -200,7 +200,7 @@ class PathMtuSearch:
             search is under way, whose own probes cause hints.
         """
         known = self.onwire
-        if known is None or self.searching or now < self._hints_after or not self._is_news(onwire):
+        if known is None or self.searching or now < self._hints_after or not self._is_lower(onwire):
             return False
         self._resumes_at = self.deadline
         self._begin(known, now)
@@ -247,7 +247,7 @@ class PathMtuSearch:
         padded = PING_SIZE + (envelope.block - PING_SIZE % envelope.block if envelope.block else 0)
         return self.sizes.headers + envelope.salt + padded + envelope.hash
 
-    def _is_news(self, onwire: int) -> bool:
+    def _is_lower(self, onwire: int) -> bool:
         """Return whether ``onwire`` is smaller than the known MTU, and a path can have it."""
         known = self.onwire
         usable = self.sizes.payload(onwire) >= self.sizes.minimum_payload

@@ -47,7 +47,7 @@ class Repeated(NamedTuple, Generic[T]):
 class _Flood(Generic[T]):
     last: T
     last_at: float
-    told_at: float
+    logged_at: float
     interval: float = FIRST
     count: int = 0
 
@@ -100,7 +100,7 @@ class RateLimiter(Generic[T]):
                 continue
             counts.append(_count(flood))
             flood.count = 0
-            flood.told_at = now
+            flood.logged_at = now
             flood.interval = min(2 * flood.interval, LONGEST)
             self._timers.set(kind, now + flood.interval)
         return counts
@@ -121,4 +121,4 @@ class RateLimiter(Generic[T]):
 
 
 def _count(flood: _Flood[T]) -> Repeated[T]:
-    return Repeated(flood.last, flood.count, flood.last_at - flood.told_at)
+    return Repeated(flood.last, flood.count, flood.last_at - flood.logged_at)

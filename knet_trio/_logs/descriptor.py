@@ -57,16 +57,16 @@ class LogDescriptor:
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
         self.lost = 0
-        self._told = 0
+        self._reported = 0
 
     def write(self, subsystem: LogSubsystem, level: LogLevel, text: str) -> None:
         """Write a record, or drop and count it. Text that is too long is cut."""
-        if self._told != self.lost:
-            missing = self.lost - self._told
+        if self._reported != self.lost:
+            missing = self.lost - self._reported
             notice = f"{missing} records before this one were lost: log_fd is not read fast enough"
             if self._put(encode_record(LogSubsystem.COMMON, LogLevel.WARNING, notice)):
-                self._told = self.lost
-        if self._told != self.lost or not self._put(encode_record(subsystem, level, text)):
+                self._reported = self.lost
+        if self._reported != self.lost or not self._put(encode_record(subsystem, level, text)):
             self.lost += 1
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ Remind = Callable[[Callable[[float], None], float], None]
 """A function that schedules a call of its first argument, with the time, at a given time."""
 
 
-class _Said(NamedTuple):
+class _Record(NamedTuple):
     level: LogLevel
     subsystem: LogSubsystem
     message: str
@@ -68,7 +68,7 @@ class HandleLog:
         default = DEFAULT_LEVEL if level is None else find_level(level)
         self._host_id = host_id
         self._levels = [default] * len(_LOGGERS)
-        self._repeats: RateLimiter[_Said] = RateLimiter()
+        self._repeats: RateLimiter[_Record] = RateLimiter()
         self._remind = remind
         self._descriptor = LogDescriptor(fd) if fd else None
         self._lost = 0
@@ -103,30 +103,30 @@ class HandleLog:
         cause: BaseException | None = None,
     ) -> None:
         """Log an error of this program or its system, with the traceback of ``cause``."""
-        self._say(_ERROR, subsystem, message, args, key, cause)
+        self._log(_ERROR, subsystem, message, args, key, cause)
 
     def warning(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
         """Log a problem that an administrator should know of."""
         if self._levels[subsystem] >= _WARNING:
-            self._say(_WARNING, subsystem, message, args, key)
+            self._log(_WARNING, subsystem, message, args, key)
 
     def info(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
         """Log a change."""
         if self._levels[subsystem] >= _INFO:
-            self._say(_INFO, subsystem, message, args, key)
+            self._log(_INFO, subsystem, message, args, key)
 
     def debug(
         self, subsystem: LogSubsystem, message: str, *args: object, key: Hashable = None
     ) -> None:
         """Log details that help to find the cause of a problem."""
         if self._levels[subsystem] >= _DEBUG:
-            self._say(_DEBUG, subsystem, message, args, key)
+            self._log(_DEBUG, subsystem, message, args, key)
 
-    def tell(
+    def log(
         self,
         level: LogLevel,
         subsystem: LogSubsystem,
@@ -138,18 +138,18 @@ class HandleLog:
     ) -> None:
         """Log, at the given level, an event that has happened ``times`` times."""
         if self._levels[subsystem] >= level:
-            self._say(level, subsystem, message, args, key, cause, times)
+            self._log(level, subsystem, message, args, key, cause, times)
 
     def close(self) -> None:
         """Log the counts of repeated messages, and stop writing to the descriptor."""
         for repeated in self._repeats.end():
-            self._tell_repeated(repeated)
+            self._write_repeated(repeated)
         if self._descriptor is not None:
             self._descriptor.close()
             self._lost = self._descriptor.lost
             self._descriptor = None
 
-    def _say(
+    def _log(
         self,
         level: LogLevel,
         subsystem: LogSubsystem,
@@ -162,15 +162,15 @@ class HandleLog:
         wanted = _LOGGERS[subsystem].isEnabledFor(_LOGGING_LEVELS[level])
         if self._descriptor is None and not wanted:
             return
-        said = _Said(level, subsystem, message, args)
+        record = _Record(level, subsystem, message, args)
         if key is not None:
-            if not self._repeats.first((subsystem, key), said, trio.current_time(), times):
+            if not self._repeats.first((subsystem, key), record, trio.current_time(), times):
                 return
-            self._remind(self._tell_counts, self._repeats.deadline)
-        self._tell(said, cause)
+            self._remind(self._write_counts, self._repeats.deadline)
+        self._write(record, cause)
 
-    def _tell(self, said: _Said, cause: BaseException | None = None) -> None:
-        level, subsystem, message, objects = said
+    def _write(self, record: _Record, cause: BaseException | None = None) -> None:
+        level, subsystem, message, objects = record
         # A record that is kept must not keep a link and its sockets alive.
         args = tuple(arg if isinstance(arg, int | float | str) else str(arg) for arg in objects)
         # stacklevel: the record names the caller of error(), warning() and so on as its place.
@@ -185,11 +185,11 @@ class HandleLog:
         if self._descriptor is not None:
             self._descriptor.write(subsystem, level, message % args)
 
-    def _tell_repeated(self, repeated: Repeated[_Said]) -> None:
+    def _write_repeated(self, repeated: Repeated[_Record]) -> None:
         last = repeated.last
-        self._tell(last._replace(message=f"{last.message} %s", args=(*last.args, repeated.text)))
+        self._write(last._replace(message=f"{last.message} %s", args=(*last.args, repeated.text)))
 
-    def _tell_counts(self, now: float) -> None:
+    def _write_counts(self, now: float) -> None:
         for repeated in self._repeats.due(now):
-            self._tell_repeated(repeated)
-        self._remind(self._tell_counts, self._repeats.deadline)
+            self._write_repeated(repeated)
+        self._remind(self._write_counts, self._repeats.deadline)

@@ -16,7 +16,7 @@ from knet_trio._logs.log import HandleLog
 from knet_trio._state.chores import Chores
 from knet_trio._state.counters import HandleCounters
 from knet_trio._state.loop_watch import LoopWatch
-from knet_trio._state.refusals import TOLD, LastDrop
+from knet_trio._state.refusals import LOG_LINES, LastDrop
 from knet_trio._state.schedule import Schedule
 from knet_trio._state.send_socket import BufferTimer, Connections
 from knet_trio._state.turns import Turns
@@ -112,7 +112,7 @@ class Context:
         self.seq = next_seq(self.seq)
         return self.seq
 
-    def tell(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """Pass ``event`` to all event receivers."""
         for receiver in self.event_receivers:
             receiver.put(event)
@@ -129,7 +129,7 @@ class Context:
         """Count dropped packets or messages, and log that.
 
         Args:
-            cause: The cause: selects the counter, and the log line in ``refusals.TOLD``.
+            cause: The cause: selects the counter, and the log line in ``refusals.LOG_LINES``.
             details: The values for the log line.
             times: The number of packets or messages.
             link: The link that they came over or were meant for, which counts them too.
@@ -142,10 +142,10 @@ class Context:
         else:
             self.counters.drops[cause] += times
             link.counters.drop(cause, times)
-        told = TOLD.get(cause)
-        if told is None:
+        line = LOG_LINES.get(cause)
+        if line is None:
             return
-        level, subsystem, words = told
+        level, subsystem, words = line
         now = self.now()
         if link is None:
             self.counters.last_drops[cause] = LastDrop(words, details, now)
@@ -155,7 +155,7 @@ class Context:
             words = f"%s: {words}"
             details = (link.title, *details)
             key = (cause, link.title)
-        self.log.tell(level, subsystem, words, *details, key=key, cause=error, times=times)
+        self.log.log(level, subsystem, words, *details, key=key, cause=error, times=times)
 
     def crash(self, error: Exception) -> None:
         """End the handle with ``error``, a bug found during a call of the program."""

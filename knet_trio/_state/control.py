@@ -270,23 +270,23 @@ def receive_troubles(
     errors that concern no link are ignored: so their number is bounded by that of the links.
     """
     waiting = handle.troubles
-    news: list[TroubleKey] = []
+    added: list[TroubleKey] = []
     for trouble in troubles:
-        if not _tells_something(handle, endpoint, trouble):
+        if not _may_concern(handle, endpoint, trouble):
             continue
         key = (endpoint, trouble.destination, trouble.errno, trouble.local)
         earlier = waiting.get(key)
         if earlier is None:
             waiting[key] = trouble
-            news.append(key)
+            added.append(key)
         elif trouble.errno == errno.EMSGSIZE:
             # They differ only in their MTUs: a packet that fits the smaller one fits the other.
             waiting[key] = min(earlier, trouble)
-    if news:
-        handle.context.chores.add(receive_troubles, news, partial(_act, handle))
+    if added:
+        handle.context.chores.add(receive_troubles, added, partial(_act, handle))
 
 
-def _tells_something(handle: HandleState, endpoint: Endpoint, trouble: PathTrouble) -> bool:
+def _may_concern(handle: HandleState, endpoint: Endpoint, trouble: PathTrouble) -> bool:
     """Return whether a trouble may concern a link."""
     link = handle.find_concerned(endpoint, trouble.destination)
     if link is None:
@@ -333,7 +333,7 @@ def _act_on_link(handle: HandleState, link: NetworkLinkState, trouble: PathTroub
 
 def _too_big(link: NetworkLinkState, trouble: PathTrouble, now: float) -> None:
     if not trouble.local and trouble.mtu is not None:
-        link.path_mtu.told_size(trouble.mtu)
+        link.path_mtu.size_reported(trouble.mtu)
     known = link.path_mtu.search.onwire
     if known is None or trouble.mtu is None or trouble.mtu >= known:
         return

@@ -167,7 +167,7 @@ class ControlOutput:
         self, stamp: bytes, place: Address, sealer: Cipher | None, *, timed: bool
     ) -> OSError | None:
         context, lane = self._context, self._lane
-        number = lane.number_to_tell(context.seq) if timed else lane.force_number(context.seq)
+        number = lane.ping_number(context.seq) if timed else lane.force_number(context.seq)
         packet = encode_ping_fields(context.host_id, self._link_id, stamp, number, timed)
         return self._send(Kind.PING, packet, sealer, place)
 

@@ -62,7 +62,7 @@ def diagnose_link(link: NetworkLinkState) -> LinkDiagnosis:
         searching=search.searching,
         path_mtu=None if known is None else search.sizes.sealed_length(known),
         lost_size=None if hole is None else search.sizes.sealed_length(hole),
-        told_mtu=path_mtu.told,
+        told_mtu=path_mtu.reported,
         small_buffers=link.endpoint.small_buffers,
         overflows=sum(endpoint.overflows for endpoint in link.sender.endpoints),
         trouble=_describe_trouble(counters.trouble),

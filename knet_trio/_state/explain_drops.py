@@ -27,8 +27,8 @@ def explain_drops(
         if not drops.get(cause):
             continue
         last = last_drops.get(cause)
-        said = what_to_do
+        text = what_to_do
         if last is not None:
-            said = f"{last}; {what_to_do} (last {now - last.at:.1f} s ago)"
-        lines.append(f"  {cause} x {drops[cause]}: {said}")
+            text = f"{last}; {what_to_do} (last {now - last.at:.1f} s ago)"
+        lines.append(f"  {cause} x {drops[cause]}: {text}")
     return lines

@@ -36,14 +36,14 @@ def explain_handle(handle: HandleState) -> str:
         for channel, came in sorted(counters.closed_channels.items())
     )
     lines += explain_drops(counters.linkless_drops, counters.last_drops, context.now())
-    told = 0
+    shown = 0
     for host in [*unreachable, *(host for host in hosts if host.reachable.is_on)]:
         if len(lines) >= MOST_LINES:
             break
-        told += 1
+        shown += 1
         lines += (f"  {line}" for line in explain_host(host).splitlines())
-    if told < len(hosts):
-        lines.append(f"  and {len(hosts) - told} more hosts: see explain() of each")
+    if shown < len(hosts):
+        lines.append(f"  and {len(hosts) - shown} more hosts: see explain() of each")
     return "\n".join(lines)
 
 

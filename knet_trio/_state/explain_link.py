@@ -67,8 +67,8 @@ def explain_link(link: NetworkLinkState) -> str:
         )
     lines += explain_drops(counters.drops, counters.last_drops, now, _ADVICE)
     trouble = counters.trouble
-    is_news = trouble is not None and (not link.usable or trouble.at > link.since)
-    if trouble is not None and is_news and trouble.what != link.reason:
+    is_current = trouble is not None and (not link.usable or trouble.at > link.since)
+    if trouble is not None and is_current and trouble.what != link.reason:
         lines.append(f"  {now - trouble.at:.1f} s ago: {trouble.what}")
     return "\n".join(lines)
 
@@ -80,7 +80,7 @@ def _what_troubles(link: NetworkLinkState) -> list[str]:
     if accusation is not None:
         lines.append(f"  in doubt: {accusation}; pings are being sent to the peer")
     hole = link.path_mtu.search.hole
-    if hole is not None and link.path_mtu.told is None:
+    if hole is not None and link.path_mtu.reported is None:
         size = link.path_mtu.search.sizes.sealed_length(hole)
         lines.append(
             f"  packets of {size} bytes on the wire and more are lost on the path without an error"
@@ -123,8 +123,8 @@ def _why_not_connected(link: NetworkLinkState, fault: str, now: float) -> Iterat
     if trouble is not None and trouble.what != fault:
         trouble = None
     number = 0 if trouble is None else trouble.errno
-    said = "" if link.reason == fault else f"there is no connection to the peer: {fault}; "
-    yield f"  {said}the connection is tried every {link.context.reconnect_interval:g} s"
+    cause = "" if link.reason == fault else f"there is no connection to the peer: {fault}; "
+    yield f"  {cause}the connection is tried every {link.context.reconnect_interval:g} s"
     if number == errno.ECONNREFUSED:
         yield (
             f"  the peer's machine answers, but no program accepts {name.upper()} at that port: is"

@@ -185,7 +185,7 @@ class HandleState:
             # The value found is logged, although the least one was, just before.
             key = text, self._mtus.are_known
             self.context.log.info(LogSubsystem.PMTUD, text, data_mtu, key=key)
-            self.context.tell(DataMtuChanged(data_mtu))
+            self.context.publish(DataMtuChanged(data_mtu))
 
     # Settings of all hosts and links.
 
@@ -255,11 +255,11 @@ class HandleState:
         if last <= MAX_SEQ:
             self.context.seq = last
             seqs: Sequence[int] = range(before + 1, last + 1)
-            tell = before // FORCED_PING_EVERY != last // FORCED_PING_EVERY
+            is_due = before // FORCED_PING_EVERY != last // FORCED_PING_EVERY
         else:
             seqs = [self.context.advance_seq() for _ in range(count)]
-            tell = any(seq % FORCED_PING_EVERY == 0 for seq in seqs)
-        if tell:
+            is_due = any(seq % FORCED_PING_EVERY == 0 for seq in seqs)
+        if is_due:
             self._do_to_network_links(self._force_ping, self._force_ping)
         return seqs
 

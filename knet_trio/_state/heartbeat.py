@@ -61,7 +61,7 @@ class Heartbeat:
         # When the connection was made, None if there is none or none is needed.
         self._connected_at: float | None = None
         # The report of the network because of which the peer is asked.
-        self._said = ""
+        self._report = ""
 
     @property
     def connected(self) -> bool:
@@ -76,7 +76,7 @@ class Heartbeat:
     @property
     def accusation(self) -> str | None:
         """The report of the network because of which the peer is being asked, None if none."""
-        return self._said if self.liveness.inquiry.active else None
+        return self._report if self.liveness.inquiry.active else None
 
     def start(self, now: float) -> None:
         """Start from the beginning, with a ping at once."""
@@ -122,10 +122,12 @@ class Heartbeat:
         if went_down:
             if asked_for > 0:
                 cause = LinkCause.UNREACHABLE
-                reason = f"{self._said}, and the peer has not answered a ping for {asked_for:.3f} s"
+                reason = (
+                    f"{self._report}, and the peer has not answered a ping for {asked_for:.3f} s"
+                )
             elif refused_for > 0:
                 cause = LinkCause.REFUSED
-                reason = f"{self._said}, and no ping has left it for {refused_for:.3f} s"
+                reason = f"{self._report}, and no ping has left it for {refused_for:.3f} s"
             else:
                 cause = LinkCause.NO_PONG
                 young = (
@@ -195,12 +197,12 @@ class Heartbeat:
         """Note that there is no connection to the peer any more."""
         self._connected_at = None
 
-    def question(self, now: float, said: str, grace: float) -> bool:
+    def question(self, now: float, report: str, grace: float) -> bool:
         """Send a ping at once, since the network reports the peer unreachable.
 
         Args:
             now: The time in seconds.
-            said: The report of the network, in words.
+            report: The report of the network, in words.
             grace: The additional time to answer, in seconds.
 
         Returns:
@@ -208,7 +210,7 @@ class Heartbeat:
         """
         if not self.liveness.question(now, grace):
             return False
-        self._said = said
+        self._report = report
         self.beat(now)
         # The link may have gone down with that.
         return self.liveness.inquiry.active

@@ -123,7 +123,7 @@ class HostState:
                 self.inbound.contact_lost()
             self.reachable.set(reachable)
             self._log_reachable()
-            self.context.tell(HostStatusChanged(self.host_id, reachable))
+            self.context.publish(HostStatusChanged(self.host_id, reachable))
         self._changed(self)
 
     def confirm(self, credentials: Credentials) -> None:

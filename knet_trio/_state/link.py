@@ -186,7 +186,7 @@ class LinkState(ABC):
         else:
             self.counters.went_down(cause)
         self.connected.set(connected)
-        self.context.tell(LinkStatusChanged(self.host_id, self.link_id, connected, reason))
+        self.context.publish(LinkStatusChanged(self.host_id, self.link_id, connected, reason))
 
     def _remember(self, connected: bool) -> None:
         self.history.append(LinkTransition(self.since, connected, self.reason))

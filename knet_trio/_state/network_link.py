@@ -181,7 +181,7 @@ class NetworkLinkState(LinkState):
             pong_last=liveness.last_pong,
             mtu=search.mtu or 0,
             proto_overhead=self.path_mtu.overhead,
-            reason=self._reason_with_news(),
+            reason=self._reason_with_fault(),
             since=self.since,
             carries_data=self.usable,
             loss=pings.loss,
@@ -191,7 +191,7 @@ class NetworkLinkState(LinkState):
             stats=self.counters.snapshot(liveness),
         )
 
-    def _reason_with_news(self) -> str:
+    def _reason_with_fault(self) -> str:
         """Return the reason; of a link that is down, with the last fault that was found since."""
         if self.connected.is_on or not self.enabled:
             return self.reason
@@ -199,10 +199,10 @@ class NetworkLinkState(LinkState):
         found = [(drop.at, str(drop)) for drop in counters.last_drops.values()]
         if counters.trouble is not None:
             found.append((counters.trouble.at, counters.trouble.what))
-        at, news = max(found, default=(-math.inf, ""))
-        if at < self.since or news == self.reason:
+        at, last_fault = max(found, default=(-math.inf, ""))
+        if at < self.since or last_fault == self.reason:
             return self.reason
-        return f"{self.reason}; last fault: {news}"
+        return f"{self.reason}; last fault: {last_fault}"
 
     async def ping(self) -> float | None:
         """Send a ping now and wait for its pong.
@@ -324,7 +324,7 @@ class NetworkLinkState(LinkState):
         ):
             self.take_down(now, change.reason, LinkCause.DISCONNECTED)
 
-    def question(self, now: float, said: str) -> None:
+    def question(self, now: float, report: str) -> None:
         """Doubt a link that is up, and send pings, since the network reports the peer unreachable.
 
         The peer of a dynamic link may have another address (a NAT gave it another port), which its
@@ -332,15 +332,15 @@ class NetworkLinkState(LinkState):
 
         Args:
             now: The time in seconds.
-            said: The report of the network, in words.
+            report: The report of the network, in words.
         """
         grace = self.config.ping_interval if self.address.dynamic else 0.0
-        if self.heartbeat.question(now, said, grace):
+        if self.heartbeat.question(now, report, grace):
             self.context.log.info(
                 LogSubsystem.LINK,
                 "%s is in doubt: %s; pings are being sent to the peer",
                 self.title,
-                said,
+                report,
                 key=("doubt", self.title),
             )
 

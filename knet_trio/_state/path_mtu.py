@@ -54,7 +54,7 @@ class PathMtu:
         self._changed = changed
         self._numbers = ProbeNumbers(secrets.randbelow)
         # The smallest MTU that the network reported since the search began.
-        self._told: int | None = None
+        self._reported: int | None = None
         # Set when no search is under way any more.
         self._ended = trio.Event()
 
@@ -86,16 +86,16 @@ class PathMtu:
         return search.sizes.overhead
 
     @property
-    def told(self) -> int | None:
+    def reported(self) -> int | None:
         """The smallest MTU that the network reported since the last search began, in bytes."""
-        return self._told
+        return self._reported
 
     async def search_now(self) -> None:
         """Search, unless a search is under way, and wait for its end."""
         search, now = self.search, self._context.now()
         if self._heartbeat.connected and search.fixed is None:
             if not search.searching:
-                self._told = None
+                self._reported = None
                 search.start(now)
             self.discover(now)
         while search.searching:
@@ -104,7 +104,7 @@ class PathMtu:
 
     def begin(self, now: float) -> None:
         """Forget the result and search, since the link went up or has another destination."""
-        self._told = None
+        self._reported = None
         self.search.reset()
         self.search.fix(self._fixed, now)
         self._schedule()
@@ -113,7 +113,7 @@ class PathMtu:
         """Forget the result, and search no more."""
         self.search.reset()
         self._context.discoveries.discard(self.discover)
-        self._tell_end()
+        self._report_end()
 
     def restart(self, now: float) -> None:
         """Search again, or use the fixed MTU, since the envelope or the settings changed.
@@ -180,9 +180,9 @@ class PathMtu:
             search.start(now)
         self.discover(now)
 
-    def told_size(self, onwire: int) -> None:
+    def size_reported(self, onwire: int) -> None:
         """Note that the network reports an MTU of ``onwire`` bytes."""
-        self._told = onwire if self._told is None else min(self._told, onwire)
+        self._reported = onwire if self._reported is None else min(self._reported, onwire)
 
     def hinted(self, onwire: int, now: float) -> None:
         """Handle that a router on the path reports an MTU of ``onwire`` bytes.
@@ -216,7 +216,7 @@ class PathMtu:
     def _schedule(self) -> None:
         self._context.discoveries.set(self.discover, self.search.deadline)
 
-    def _tell_end(self) -> None:
+    def _report_end(self) -> None:
         """Wake the tasks that wait for the end of a search, if it has ended."""
         if not self.search.searching:
             self._ended.set()
@@ -224,7 +224,7 @@ class PathMtu:
 
     def _settle(self, before: tuple[int | None, int | None]) -> None:
         self._schedule()
-        self._tell_end()
+        self._report_end()
         # A first search that ends where it began counts too: the MTU is known now.
         if (self.search.mtu, self.search.onwire) != before:
             self._log_result()

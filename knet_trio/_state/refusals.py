@@ -1,6 +1,7 @@
 """The texts about dropped packets and messages, by cause.
 
-``TOLD`` has the lines of the log, so that ``Context.refuse`` counts and logs a drop in one call.
+``LOG_LINES`` has the lines of the log, so that ``Context.refuse`` counts and logs a drop in one
+call.
 ``ADVICE`` says what to do about each cause, for ``Link.explain()`` and ``Handle.explain()``.
 """
 
@@ -35,7 +36,7 @@ class LastDrop(NamedTuple):
         return next((one for one in self.details if isinstance(one, Address)), None)
 
 
-class Told(NamedTuple):
+class LogLine(NamedTuple):
     """A line of the log. It begins with the link, if the drop concerns one.
 
     Attributes:
@@ -55,14 +56,14 @@ _ERROR, _WARNING, _INFO, _DEBUG = (
     LogLevel.INFO,
     LogLevel.DEBUG,
 )
-_PACKET = Told(_WARNING, LogSubsystem.RX, "a packet from %s is refused: %s")
-_MESSAGE = Told(
+_PACKET = LogLine(_WARNING, LogSubsystem.RX, "a packet from %s is refused: %s")
+_MESSAGE = LogLine(
     _WARNING,
     LogSubsystem.COMPRESS,
     "a message of host %s cannot be decompressed and is lost: %s",
 )
 
-TOLD: Final[dict[DropCause, Told]] = {
+LOG_LINES: Final[dict[DropCause, LogLine]] = {
     # Details: the source, and the fault.
     DropCause.MALFORMED: _PACKET,
     DropCause.BAD_FRAGMENT: _PACKET,
@@ -72,86 +73,86 @@ TOLD: Final[dict[DropCause, Told]] = {
     DropCause.NOT_AUTHENTIC: _PACKET,
     DropCause.CLEAR_TRAFFIC: _PACKET,
     # The source, the unknown id, and what was expected.
-    DropCause.UNKNOWN_HOST: Told(
+    DropCause.UNKNOWN_HOST: LogLine(
         _WARNING,
         LogSubsystem.RX,
         "a packet from %s names host %s as its sender, which the handle does not have: %s",
     ),
-    DropCause.UNKNOWN_LINK: Told(
+    DropCause.UNKNOWN_LINK: LogLine(
         _WARNING,
         LogSubsystem.RX,
         "a packet from %s is for link %s to host %s, which the handle does not have: %s",
     ),
     # The kind of packet, its source, and the right source.
-    DropCause.UNKNOWN_ADDRESS: Told(
+    DropCause.UNKNOWN_ADDRESS: LogLine(
         _WARNING, LogSubsystem.RX, "%s from %s is refused: it has to come from %s"
     ),
     # The source, and the entry of the list.
-    DropCause.ACCESS_LIST: Told(
+    DropCause.ACCESS_LIST: LogLine(
         _WARNING, LogSubsystem.RX, "a packet from %s is refused by the access list: %s"
     ),
     # The source.
-    DropCause.IMPOSSIBLE_SOURCE: Told(
+    DropCause.IMPOSSIBLE_SOURCE: LogLine(
         _WARNING, LogSubsystem.RX, "a packet from %s is refused: a peer cannot have that address"
     ),
-    DropCause.RATE_LIMITED: Told(
+    DropCause.RATE_LIMITED: LogLine(
         _INFO,
         LogSubsystem.RX,
         "a ping from %s is refused: too many pings come from other addresses than the peer's",
     ),
-    DropCause.REPLAYED: Told(
+    DropCause.REPLAYED: LogLine(
         _INFO, LogSubsystem.RX, "a copy of an earlier ping from %s is refused"
     ),
     # The source, the host, and the fault.
-    DropCause.UNCONFIRMED: Told(
+    DropCause.UNCONFIRMED: LogLine(
         _INFO, LogSubsystem.CRYPTO, "a packet from %s, sealed by host %s, is refused: %s"
     ),
-    DropCause.LINK_DISABLED: Told(
+    DropCause.LINK_DISABLED: LogLine(
         _DEBUG, LogSubsystem.RX, "a packet of the peer is refused: the link is disabled"
     ),
-    DropCause.PEER_UNREACHABLE: Told(
+    DropCause.PEER_UNREACHABLE: LogLine(
         _DEBUG, LogSubsystem.RX, "data is refused: the host is unreachable"
     ),
     # The host, and the fault.
     DropCause.UNKNOWN_COMPRESSION: _MESSAGE,
     DropCause.BAD_COMPRESSION: _MESSAGE,
-    DropCause.COMPRESSION_REFUSED: Told(
+    DropCause.COMPRESSION_REFUSED: LogLine(
         _WARNING,
         LogSubsystem.COMPRESS,
         "a message of host %s is lost: %s",
     ),
-    DropCause.RECEIVE_QUEUE_FULL: Told(
+    DropCause.RECEIVE_QUEUE_FULL: LogLine(
         _WARNING,
         LogSubsystem.RX,
         "messages of host %s are lost: they come faster than they can be decompressed or read",
     ),
     # The channel.
-    DropCause.NO_CHANNEL: Told(
+    DropCause.NO_CHANNEL: LogLine(
         _WARNING, LogSubsystem.RX, "messages for channel %s are lost: it is not open"
     ),
-    DropCause.CHANNEL_FULL: Told(
+    DropCause.CHANNEL_FULL: LogLine(
         _WARNING, LogSubsystem.RX, "messages for channel %s are lost: its reader is too slow"
     ),
     # The way (in or out), and the fault.
-    DropCause.FILTER_ERROR: Told(
+    DropCause.FILTER_ERROR: LogLine(
         _ERROR, LogSubsystem.FILTER, "a message on its way %s is lost: %s"
     ),
     # The fault or the reason.
-    DropCause.SEAL_FAILED: Told(_ERROR, LogSubsystem.CRYPTO, "a message is lost: %s"),
-    DropCause.UNKNOWN_DESTINATION: Told(_WARNING, LogSubsystem.TX, "a message is lost: %s"),
-    DropCause.HOST_DOWN: Told(_WARNING, LogSubsystem.TX, "a message is lost: %s"),
-    DropCause.FILTER_DROP: Told(_DEBUG, LogSubsystem.TX, "a message is dropped: %s"),
-    DropCause.FORWARDING_DISABLED: Told(_DEBUG, LogSubsystem.TX, "a message is dropped: %s"),
+    DropCause.SEAL_FAILED: LogLine(_ERROR, LogSubsystem.CRYPTO, "a message is lost: %s"),
+    DropCause.UNKNOWN_DESTINATION: LogLine(_WARNING, LogSubsystem.TX, "a message is lost: %s"),
+    DropCause.HOST_DOWN: LogLine(_WARNING, LogSubsystem.TX, "a message is lost: %s"),
+    DropCause.FILTER_DROP: LogLine(_DEBUG, LogSubsystem.TX, "a message is dropped: %s"),
+    DropCause.FORWARDING_DISABLED: LogLine(_DEBUG, LogSubsystem.TX, "a message is dropped: %s"),
     # The channel, and the bytes of the message.
-    DropCause.MESSAGE_SIZE: Told(
+    DropCause.MESSAGE_SIZE: LogLine(
         _WARNING,
         LogSubsystem.TX,
         "a message from the data fd of channel %s is lost: it has %s bytes",
     ),
-    DropCause.SEND_FAILED: Told(
+    DropCause.SEND_FAILED: LogLine(
         _WARNING, LogSubsystem.TX, "data to host %s is lost, no link sent it: %s"
     ),
-    DropCause.SEND_QUEUE_FULL: Told(
+    DropCause.SEND_QUEUE_FULL: LogLine(
         _WARNING,
         LogSubsystem.TX,
         "messages to host %s are lost: its links are slower than those of other hosts",

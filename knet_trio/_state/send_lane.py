@@ -366,7 +366,7 @@ class SendLane:
         self.messages = self.size = 0
         return items
 
-    def number_to_tell(self, newest: int) -> int:
+    def ping_number(self, newest: int) -> int:
         """Return the number for a scheduled ping: that of the last message handed to the links.
 
         Messages that wait here were not handed to the links yet. If none waits, later messages, up

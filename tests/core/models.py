@@ -143,9 +143,9 @@ class SourceModel:
         self.drops = self.reassembly.drops
         self.in_doubt = False
         # The number of the last ping since contact was lost.
-        self.told: int | None = None
+        self.announced: int | None = None
         self.data_came = False
-        self.told_by: dict[int, int] = {}
+        self.announced_by: dict[int, int] = {}
         self.contact = False
         self.forced: int | None = None
 
@@ -162,7 +162,7 @@ class SourceModel:
     def receive(self, data: Data) -> bytes | None:
         """The message if ``data`` completes one that was not delivered."""
         self.data_came = True
-        self._heard(data.seq if self.told is None else self.told)
+        self._heard(data.seq if self.announced is None else self.announced)
         if self.window.advance(data.seq):
             self.reassembly.clear()
         message = self.window.closest(data.seq)
@@ -180,17 +180,17 @@ class SourceModel:
         return [whole for whole in received if whole is not None]
 
     def ping_received(self, seq: int, *, timed: bool, link: int = 0) -> None:
-        self.told = seq
+        self.announced = seq
         if timed:
             # It has sent nothing yet. All its links say so, some later than others, and they say
             # it again and again.
-            before = self.told_by.get(link)
+            before = self.announced_by.get(link)
             if seq == 0 and before not in (0, None):
                 self.clear()
-                self.told_by = {}
+                self.announced_by = {}
             elif before is not None and not self.contact:
                 self.in_doubt |= 0 < (before - seq) % NUMBERS <= NUMBERS // 2
-            self.told_by[link] = seq
+            self.announced_by[link] = seq
         elif seq != self.forced and not self._is_past(seq):
             if not self.data_came:
                 self.clear()
@@ -207,7 +207,7 @@ class SourceModel:
         self.contact = False
         self.reassembly.clear()
         self.in_doubt = True
-        self.told = None
+        self.announced = None
 
     def clear(self) -> None:
         self.window.clear()

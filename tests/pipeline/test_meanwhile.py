@@ -184,7 +184,7 @@ class TestSendSync:
         newest = sockets.world.context
 
         def told() -> int:
-            return lane.number_to_tell(newest.seq)
+            return lane.ping_number(newest.seq)
 
         async with sockets.running() as transmitter:
             # The first pings have gone.
@@ -210,10 +210,10 @@ class TestSendSync:
             sockets.hold(2)
             nursery.start_soon(transmitter.send_sync, b"x", 0, (2,))
             await wait_all_tasks_blocked()
-            assert lane.number_to_tell(sockets.world.context.seq) == 0
+            assert lane.ping_number(sockets.world.context.seq) == 0
             sockets.release(2)
             await wait_all_tasks_blocked()
-            assert lane.number_to_tell(sockets.world.context.seq) == 1
+            assert lane.ping_number(sockets.world.context.seq) == 1
 
 
 async def test_what_was_sent_before_the_host_was_lost_is_not_counted() -> None:

@@ -292,7 +292,7 @@ def test_hosts_are_greeted_again_when_news_of_them_was_lost() -> None:
             with trio.move_on_after(10) as scope:
                 await raw.receive()
             assert scope.cancelled_caught
-            a._runtime.context.tell(EventsLost(1))  # pyright: ignore[reportPrivateUsage]
+            a._runtime.context.publish(EventsLost(1))  # pyright: ignore[reportPrivateUsage]
             with trio.fail_after(1):
                 message = await raw.receive()
             assert read_header_untrusted(message.data).kind is StreamPacketKind.HELLO
