@@ -18,7 +18,7 @@ from knet_trio.abc import PathTrouble
 IP_RECVERR: Final = 11
 IPV6_RECVERR: Final = 25
 
-TOLD_LATE: Final = {
+REPORTED_LATE: Final = {
     errno.ECONNREFUSED,
     errno.EMSGSIZE,
     errno.ENETUNREACH,

@@ -76,7 +76,7 @@ class Association(Endpoint):
         self._closed = False
         # Set when the socket changes, or is gone.
         self._changed = trio.Event()
-        self._news: deque[ConnectionChange] = deque()
+        self._changes: deque[ConnectionChange] = deque()
         self._urgent: deque[bytes] = deque()
         # True if the system has reported room, and nothing has been sent since.
         self._is_futile = False
@@ -97,7 +97,7 @@ class Association(Endpoint):
         self.fault = None
         if self._watch is not None:
             self._watch.join()
-        self._tell_all()
+        self._notify()
 
     def _drop(self) -> AssociationSocket | None:
         """Stop using the socket, and return it to be closed; None if there is no socket."""
@@ -107,10 +107,10 @@ class Association(Endpoint):
             self._wake(sock)
             if self._watch is not None:
                 self._watch.leave()
-        self._tell_all()
+        self._notify()
         return sock
 
-    def _tell_all(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 
@@ -136,13 +136,13 @@ class Association(Endpoint):
             if self._closed:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the endpoint was closed")
-            if self._has_news():
+            if self._has_pending():
                 await trio.lowlevel.checkpoint()
-                if not self._has_news():
+                if not self._has_pending():
                     # The association was reset meanwhile, which is not reported.
                     continue
                 trains, self._first = self._first, []
-                change = None if trains else self._news.popleft()
+                change = None if trains else self._changes.popleft()
                 self._at_work = bool(trains)
                 return Arrivals(trains, [], change)
             sock = self._sock
@@ -159,9 +159,9 @@ class Association(Endpoint):
                 self._at_work = True
                 return Arrivals(trains, [])
 
-    def _has_news(self) -> bool:
+    def _has_pending(self) -> bool:
         """Return whether there is something to report that does not come from the socket."""
-        return bool(self._news or (self._first and self._sock is None))
+        return bool(self._changes or (self._first and self._sock is None))
 
     async def _wait_connected(self) -> None:
         """Wait until there may be an association."""
@@ -245,7 +245,7 @@ class Association(Endpoint):
     @property
     def drained(self) -> bool:
         """True if all packets that have arrived were read and handled."""
-        if self._at_work or self._first or self._news:
+        if self._at_work or self._first or self._changes:
             return False
         return self._sock is None or self._sock.is_empty()
 
@@ -421,7 +421,7 @@ class AcceptedAssociation(Association, PeerEndpoint):
     def _end(self, reason: str, number: int) -> None:
         self.fault = reason
         self.ended = True
-        self._news.append(ConnectionChange(self.peer, False, reason, number))
+        self._changes.append(ConnectionChange(self.peer, False, reason, number))
         self._over(self)
 
     def close(self) -> None:

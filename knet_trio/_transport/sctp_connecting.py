@@ -83,7 +83,7 @@ class ConnectingAssociation(Association):
             self._mended(self.peer, since)
         self._use(attempt)
         reason = f"the peer at {self.peer} has accepted an association"
-        self._news.append(ConnectionChange(self.peer, True, reason))
+        self._changes.append(ConnectionChange(self.peer, True, reason))
 
     def _begin(self) -> None:
         """Begin an attempt to connect."""
@@ -102,7 +102,7 @@ class ConnectingAssociation(Association):
     def _fail(self, reason: str, number: int, *, local: bool) -> None:
         if self._stop():
             self.fault = reason
-            self._news.append(ConnectionChange(self.peer, False, reason, number, local))
+            self._changes.append(ConnectionChange(self.peer, False, reason, number, local))
 
     def _stop(self) -> bool:
         """Give up the association or the attempt; return whether there was one."""
@@ -124,14 +124,14 @@ class ConnectingAssociation(Association):
         if self._connector.phase is ConnectPhase.CONNECTING and interval < before:
             # An attempt under way would keep retransmitting at the old interval.
             self._stop()
-        self._tell_all()
+        self._notify()
 
     def reset(self, reason: str) -> None:
         """Abort the association, and make a new one."""
         if self._connector.phase is ConnectPhase.CONNECTED:
             self._stop()
             self.fault = reason
-            self._news.clear()
+            self._changes.clear()
 
     def set_dscp(self, dscp: int) -> None:
         """Set the DSCP, also of later associations."""

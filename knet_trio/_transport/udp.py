@@ -25,7 +25,7 @@ from knet_trio._core.parted import Parted, Parts
 from knet_trio._core.sizes import UDP_HEADER
 from knet_trio._transport import offload, options
 from knet_trio._transport.backlog import Backlogs
-from knet_trio._transport.errqueue import TOLD_LATE
+from knet_trio._transport.errqueue import REPORTED_LATE
 from knet_trio._transport.interfaces import GONE, SocketName
 from knet_trio._transport.udp_receiver import UdpReceiver
 from knet_trio.abc import Transport
@@ -226,9 +226,9 @@ class UdpEndpoint(UdpReceiver):
         The kernel reports an ICMP error on the next send, which it does not carry out. The error is
         also on the error queue, so the datagram is sent again.
         """
-        if error.errno not in TOLD_LATE:
+        if error.errno not in REPORTED_LATE:
             raise error
-        self._told = True
+        self._errors_queued = True
         if name is None:
             self._sock.send(datagram)
         else:
@@ -248,7 +248,7 @@ class UdpEndpoint(UdpReceiver):
             if is_full:
                 self._crowded.add(destination)
             else:
-                self._told = True
+                self._errors_queued = True
             # Sending the datagrams alone shows whether the train or one datagram is refused.
             taken = 0
             try:
@@ -260,7 +260,7 @@ class UdpEndpoint(UdpReceiver):
                     raise
             else:
                 # An error that may be about an earlier datagram says nothing about trains.
-                if not is_full and error.errno not in TOLD_LATE:
+                if not is_full and error.errno not in REPORTED_LATE:
                     self._trains_refused += 1
                     self._segmented = self._trains_refused < _MOST_REFUSALS
             return taken

@@ -89,7 +89,7 @@ class UdpReceiver(Endpoint):
         # The endpoints that wait for this one to be read, each with the bytes to read before.
         self._behind: dict[trio.Event, int] = {}
         # True if a call has reported an error that is on the error queue with its destination.
-        self._told = False
+        self._errors_queued = False
         # Troubles that are not reported before the packets that arrived ahead of them, and about
         # how many bytes of the receive buffer were read since they were put here or there was none.
         self._held: list[PathTrouble] = []
@@ -190,7 +190,7 @@ class UdpReceiver(Endpoint):
         except BlockingIOError:
             return True
         except OSError:
-            self._told = True
+            self._errors_queued = True
             return False
         source = self._sources.get(name) or self._remember(name)
         if ancillary or len(data) > _SMALL:
@@ -255,7 +255,7 @@ class UdpReceiver(Endpoint):
             return True
         except OSError:
             # The error is on the error queue, and does not show whether there is data.
-            self._told = True
+            self._errors_queued = True
         return False
 
     def _let_others_read(self) -> None:
@@ -279,20 +279,20 @@ class UdpReceiver(Endpoint):
                     data, ancillary, _, name = sock.recvmsg(_DATAGRAM, ancillary_size)
                     length = len(data)
             except BlockingIOError:
-                if self._told or (is_woken and not (trains or self._held)):
+                if self._errors_queued or (is_woken and not (trains or self._held)):
                     # There is something on the error queue: a call has said so, or the wake-up had
                     # no other reason. The packets that have arrived until now come first.
-                    self._told = False
-                    told = read_errors(self._sock, self._interfaces)
-                    self._held += told
-                    if told:
+                    self._errors_queued = False
+                    reports = read_errors(self._sock, self._interfaces)
+                    self._held += reports
+                    if reports:
                         continue
                 # All packets that had arrived before the held troubles have been read.
                 troubles, self._held = self._held, []
                 self._taken = 0
                 return Arrivals(trains, troubles)
             except OSError:
-                self._told = True
+                self._errors_queued = True
                 continue
             source = sources.get(name) or self._remember(name)
             size = offload.received_size(ancillary) if ancillary else None
@@ -313,7 +313,7 @@ class UdpReceiver(Endpoint):
         if self._taken < self._receive_buffer:
             return []
         self._taken = 0
-        self._told = False
+        self._errors_queued = False
         troubles, self._held = self._held, read_errors(self._sock, self._interfaces)
         return troubles
 
@@ -330,15 +330,15 @@ class UdpReceiver(Endpoint):
         Returns:
             The troubles that this machine reports. Those of the network are kept for ``receive``.
         """
-        told = read_errors(self._sock, self._interfaces)
-        self._told = False
-        held = [trouble for trouble in told if not trouble.local]
+        reports = read_errors(self._sock, self._interfaces)
+        self._errors_queued = False
+        held = [trouble for trouble in reports if not trouble.local]
         if held and not self._held:
             # The kernel no longer wakes the receiving task for these troubles. Wake all tasks that
             # wait for the socket, which stays open.
             self._wake()
         self._held += held
-        return [trouble for trouble in told if trouble.local]
+        return [trouble for trouble in reports if trouble.local]
 
     def close(self) -> None:
         """Close the socket, and wake all tasks that wait for it."""

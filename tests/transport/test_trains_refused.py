@@ -6,14 +6,14 @@ import errno
 
 import pytest
 
-from knet_trio._transport.errqueue import TOLD_LATE
+from knet_trio._transport.errqueue import REPORTED_LATE
 from knet_trio.address import Address
 from tests.transport.conftest import Opener
 
 V4 = Address("127.0.0.1", 0)
 
 
-@pytest.mark.parametrize("number", [*sorted(TOLD_LATE), errno.ENOBUFS])
+@pytest.mark.parametrize("number", [*sorted(REPORTED_LATE), errno.ENOBUFS])
 async def test_what_is_no_refusal_of_trains_stops_none(
     number: int, open_udp: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
