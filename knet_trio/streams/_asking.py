@@ -47,7 +47,7 @@ async def _wait_accepted(used: UsedStream) -> None:
         used.pump.flush()
         while not used.state.accepted:
             used.check_sending()
-            await used.wait_news()
+            await used.wait_changed()
     except BaseException:
         used.reset(BOTH, Code.CANCELLED)
         raise
@@ -80,7 +80,7 @@ async def ask(pump: HostPump, data: bytes | memoryview, limit: int) -> bytes:
         if not pump.say(used.connection, state, data, now):
             await _write(used, data)
         while not answer.is_there:
-            await used.news.wait()
+            await used.changed.wait()
         if answer.failure is not None:
             raise pump.error(answer.failure)
         if answer.collector is not None:
@@ -94,7 +94,7 @@ async def ask(pump: HostPump, data: bytes | memoryview, limit: int) -> bytes:
         answer.drop()
 
 
-async def tell(pump: HostPump, data: bytes | memoryview) -> None:
+async def send_message(pump: HostPump, data: bytes | memoryview) -> None:
     """Send a message and wait until the host confirms that it is in its queue."""
     now = trio.current_time()
     opened = pump.open_now(StreamKind.MESSAGE, now)
@@ -110,7 +110,7 @@ async def tell(pump: HostPump, data: bytes | memoryview) -> None:
         while state.receiving.stage is not ReceivingStage.DONE:
             if state.receiving_failure is not None:
                 raise pump.error(state.receiving_failure)
-            await used.wait_news()
+            await used.wait_changed()
     except BaseException:
         used.reset(BOTH, Code.CANCELLED)
         raise

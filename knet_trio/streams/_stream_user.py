@@ -1,4 +1,4 @@
-"""A stream in use: waiting for news, writing, ending."""
+"""A stream in use: waiting for changes, writing, ending."""
 
 from __future__ import annotations
 
@@ -62,26 +62,26 @@ class UsedStream:
         pump: The pump of the stream's host.
         connection: The connection of the stream.
         state: The state of the stream.
-        news: Rings when the state has changed.
+        changed: Rings when the state has changed.
     """
 
-    __slots__ = ("__weakref__", "connection", "news", "pump", "state")
+    __slots__ = ("__weakref__", "changed", "connection", "pump", "state")
 
     def __init__(self, pump: HostPump, connection: Connection, state: StreamState) -> None:
         self.pump: HostPump = pump
         self.connection: Connection = connection
         self.state: StreamState = state
-        self.news: Bell = Bell()
+        self.changed: Bell = Bell()
         state.owner = self
 
     def touched(self) -> None:
-        """Wake the tasks that wait for news."""
-        if self.news.waiting:
-            self.news.ring()
+        """Wake the tasks that wait for a change."""
+        if self.changed.waiting:
+            self.changed.ring()
 
-    async def wait_news(self) -> None:
+    async def wait_changed(self) -> None:
         """Wait until the state has changed."""
-        await self.news.wait()
+        await self.changed.wait()
 
     def check_sending(self) -> None:
         """Raise an error if the stream can no longer send.
@@ -130,7 +130,7 @@ class UsedStream:
         self.check_sending()
         while not (room := self.connection.room(self.state)):
             self.state.writer_waits = True
-            await self.news.wait()
+            await self.changed.wait()
             self.check_sending()
         return room
 

@@ -16,7 +16,7 @@ from knet_trio import (
     InvalidArgumentError,
 )
 from knet_trio._constructors import NoPublicConstructor, construct
-from knet_trio.streams._asking import ask, open_stream, tell
+from knet_trio.streams._asking import ask, open_stream, send_message
 from knet_trio.streams._core.faults import Fault
 from knet_trio.streams._core.wire import StreamKind
 from knet_trio.streams._stream_user import check_bytes, let_go
@@ -203,7 +203,7 @@ class Streams(metaclass=NoPublicConstructor):
         try:
             # Waiting for the answer completes the checkpoint.
             await trio.lowlevel.checkpoint_if_cancelled()
-            await tell(self._state.pump(host), view)
+            await send_message(self._state.pump(host), view)
         finally:
             if type(view) is not bytes:
                 let_go(view)

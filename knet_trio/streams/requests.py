@@ -63,7 +63,7 @@ class HostRequest(metaclass=NoPublicConstructor):
         """
         await trio.lowlevel.checkpoint()
         while not self._used.state.sending.is_over:
-            await self._used.wait_news()
+            await self._used.wait_changed()
 
     async def answer(self, data: BytesLike) -> None:
         """Send the answer.

@@ -37,9 +37,9 @@ class HostStream(trio.abc.HalfCloseableStream, metaclass=NoPublicConstructor):
         "__weakref__",
         "_closed",
         "_ended",
+        "_raised",
         "_receiving",
         "_sending",
-        "_told",
         "_torn",
         "_used",
     )
@@ -50,7 +50,7 @@ class HostStream(trio.abc.HalfCloseableStream, metaclass=NoPublicConstructor):
         self._ended = False
         # Whether a task is in such a call; whether a call has raised the failure already.
         self._sending = self._receiving = False
-        self._told = False
+        self._raised = False
         # Whether a call was interrupted after it had buffered a part of its bytes.
         self._torn = False
 
@@ -95,7 +95,7 @@ class HostStream(trio.abc.HalfCloseableStream, metaclass=NoPublicConstructor):
         try:
             await self._used.write(view)
         except trio.BrokenResourceError:
-            self._told = True
+            self._raised = True
             self._check_open()
             raise
         except BaseException:
@@ -119,7 +119,7 @@ class HostStream(trio.abc.HalfCloseableStream, metaclass=NoPublicConstructor):
             try:
                 await self._used.wait_for_room()
             except trio.BrokenResourceError:
-                self._told = True
+                self._raised = True
                 self._check_open()
                 raise
 
@@ -182,9 +182,9 @@ class HostStream(trio.abc.HalfCloseableStream, metaclass=NoPublicConstructor):
                 if receiving.stage is ReceivingStage.DONE:
                     return b""
                 if state.receiving_failure is not None:
-                    self._told = True
+                    self._raised = True
                     raise used.pump.error(state.receiving_failure)
-                await used.wait_news()
+                await used.wait_changed()
         finally:
             self._receiving = False
 
@@ -216,13 +216,13 @@ class HostStream(trio.abc.HalfCloseableStream, metaclass=NoPublicConstructor):
         used.touched()
         await trio.lowlevel.checkpoint()
         while not sending.is_over:
-            await used.wait_news()
+            await used.wait_changed()
         self._check_grace()
 
     def _check_grace(self) -> None:
         """Raise the failure of a closed stream that no call has raised yet."""
         failure = self._used.state.sending_failure
-        if failure is None or self._told or not self._used.state.sending.written:
+        if failure is None or self._raised or not self._used.state.sending.written:
             return
         if failure.cause in (FailureCause.CLOSED, FailureCause.CLOSED_HERE):
             return

@@ -196,15 +196,15 @@ class Connection:
 
     def reset(self, stream: StreamState, halves: int, code: Code, reason: str = "") -> None:
         """Abort halves of a stream, and notify the peer with the reason."""
-        told = 0
+        aborted = 0
         if halves & SENDING and stream.sending.advance(SendingCue.GIVE_UP):
-            told |= SENDING
+            aborted |= SENDING
         if halves & RECEIVING and stream.receiving.advance(ReceivingCue.STOP):
-            told |= RECEIVING
-        if told & SENDING:
+            aborted |= RECEIVING
+        if aborted & SENDING:
             self._count_held(stream)
-        if told:
-            self.builder.add(Control(FrameType.RESET, stream.key, told, code, reason))
+        if aborted:
+            self.builder.add(Control(FrameType.RESET, stream.key, aborted, code, reason))
         self._forget_if_over(stream)
 
     def ping(self) -> None:
@@ -382,8 +382,8 @@ class Connection:
                 if before is not None:
                     self._arrived(before, first, end)
                 before, first, end = stream, start, stop
-            if packet.told >= 0:
-                self.received.told(packet.told)
+            if packet.largest_acked >= 0:
+                self.received.ack_delivered(packet.largest_acked)
         if before is not None:
             self._arrived(before, first, end)
             self.deliveries += 1

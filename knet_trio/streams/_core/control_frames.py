@@ -50,7 +50,7 @@ def write_control(control: Control, table: StreamTable) -> bytes:
     if kind is FrameType.PING:
         return PING_FRAME
     if kind is FrameType.STREAMS:
-        return write_streams(table.told())
+        return write_streams(table.announce())
     if kind is FrameType.RESET:
         return write_reset(control.stream, control.halves, control.code, control.reason)
     stream = table.find(control.stream)

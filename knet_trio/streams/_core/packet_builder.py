@@ -202,10 +202,10 @@ class PacketBuilder:
             return None
         if recovery.congestion.piece != piece:
             recovery.congestion.set_piece(piece)
-        ack, told = None, -1
+        ack, acked = None, -1
         if received.deadline < math.inf:
             ack = received.write_simple(now)
-            told = received.largest
+            acked = received.largest
         number = self.next_number
         self.next_number = number + 1
         packet = write_last_packet(
@@ -218,7 +218,7 @@ class PacketBuilder:
             ack,
             checked=self.checked,
         )
-        recovery.sent(SentRun(number, 1, now, len(packet), ((stream, 0, size + 1),), (), told))
+        recovery.sent(SentRun(number, 1, now, len(packet), ((stream, 0, size + 1),), (), acked))
         recovery.arm(now)
         self.last_eliciting = now
         self._acks_alone = 0
@@ -234,10 +234,10 @@ class PacketBuilder:
             if packet is not None:
                 return packet
         parts: list[bytes | memoryview] = []
-        told = -1
+        acked = -1
         if self._received.is_pending:
             ack = self._received.write(now, room // 2)
-            told = self._received.largest
+            acked = self._received.largest
             parts.append(ack)
             room -= len(ack)
         controls, room = self._take_controls(parts, room)
@@ -256,7 +256,7 @@ class PacketBuilder:
             pieces.append((stream, start, stop))
             room -= DATA_FRAME_SIZE + len(data)
         if not controls and not pieces:
-            if told >= 0:
+            if acked >= 0:
                 # Nothing else is needed: the acknowledgement goes alone.
                 return self._send_alone(local, remote, parts)
             return None
@@ -265,7 +265,7 @@ class PacketBuilder:
         packet = write_packet(
             StreamPacketKind.FRAMES, local, remote, number, parts, checked=self.checked
         )
-        self._recovery.sent(SentRun(number, 1, now, len(packet), pieces, controls, told))
+        self._recovery.sent(SentRun(number, 1, now, len(packet), pieces, controls, acked))
         return packet
 
     def _next_run(

@@ -16,7 +16,7 @@ from knet_trio.streams._core.wire import ACK_FRAME_SIZE, ACK_RANGE_SIZE
 from knet_trio.streams._core.wire_writing import write_ack
 
 # Numbers are forgotten in batches of at least this many.
-_TOLD_TOGETHER: Final = 64
+_FORGOTTEN_TOGETHER: Final = 64
 
 
 class ReceivedNumbers:
@@ -91,11 +91,11 @@ class ReceivedNumbers:
         since = self._since
         return self._numbers.first()[0], self.largest, now - since if now > since else 0.0
 
-    def told(self, largest: int) -> None:
+    def ack_delivered(self, largest: int) -> None:
         """Note that the peer knows which numbers up to ``largest`` have arrived."""
         # Keep the latest ones: missing packets may still arrive over a slower link.
         largest -= MAX_PACKET_THRESHOLD
-        if largest >= self._floor + _TOLD_TOGETHER:
+        if largest >= self._floor + _FORGOTTEN_TOGETHER:
             self._floor = largest + 1
             self._numbers.remove(0, self._floor)
             self.has_gaps = len(self._numbers) > 1

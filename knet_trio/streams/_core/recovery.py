@@ -59,10 +59,10 @@ class SentRun:
         place: The position of the first among all ack-eliciting packets.
         pieces: The pieces of streams in them: stream, first and end place (see ``SendingHalf``).
         controls: The control frames in them, which are sent again if lost.
-        told: The highest packet number that they acknowledge; -1 for none.
+        largest_acked: The highest packet number that they acknowledge; -1 for none.
     """
 
-    __slots__ = ("controls", "count", "number", "pieces", "place", "sent", "size", "told")
+    __slots__ = ("controls", "count", "largest_acked", "number", "pieces", "place", "sent", "size")
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class SentRun:
         size: int,
         pieces: Sequence[tuple[StreamState, int, int]],
         controls: Sequence[Control] = (),
-        told: int = -1,
+        largest_acked: int = -1,
     ) -> None:
         self.number: int = number
         self.count: int = count
@@ -81,7 +81,7 @@ class SentRun:
         self.place: int = 0
         self.pieces: Sequence[tuple[StreamState, int, int]] = pieces
         self.controls: Sequence[Control] = controls
-        self.told: int = told
+        self.largest_acked: int = largest_acked
 
     def part(self, start: int, stop: int) -> SentRun:
         """Return the part of the run with the numbers ``[start, stop)``."""

@@ -17,7 +17,7 @@ from knet_trio.streams._core.wire import StreamKind
 
 # The peer's limit is announced after this many of its streams have ended; or after each of them
 # while the peer may open fewer than this: its other streams may stay open for long.
-_TOLD_AFTER: Final = MAX_STREAMS // 4
+_ANNOUNCED_AFTER: Final = MAX_STREAMS // 4
 
 
 class StreamTable:
@@ -28,7 +28,7 @@ class StreamTable:
         limit: The number of streams that the peer may open, from the start of the connection.
     """
 
-    __slots__ = ("_next", "_peer_limit", "_seen", "_told", "limit", "streams")
+    __slots__ = ("_announced", "_next", "_peer_limit", "_seen", "limit", "streams")
 
     def __init__(self) -> None:
         self.streams: dict[int, StreamState] = {}
@@ -36,7 +36,7 @@ class StreamTable:
         self._peer_limit = MAX_STREAMS
         self._seen = RangeSet()
         self.limit: int = MAX_STREAMS
-        self._told = MAX_STREAMS
+        self._announced = MAX_STREAMS
 
     @property
     def can_open(self) -> bool:
@@ -112,19 +112,22 @@ class StreamTable:
         if not key & 1 or not (known or self._see(key >> 1)):
             return False
         self.limit += 1
-        return self.limit - self._told >= _TOLD_AFTER or self._told - self._seen.end < _TOLD_AFTER
+        return (
+            self.limit - self._announced >= _ANNOUNCED_AFTER
+            or self._announced - self._seen.end < _ANNOUNCED_AFTER
+        )
 
-    def told(self) -> int:
+    def announce(self) -> int:
         """Return the limit to announce to the peer, and note that it is announced."""
-        self._told = self.limit
+        self._announced = self.limit
         return self.limit
 
     def _see(self, number: int) -> bool:
         """Return whether the peer's stream ``number`` is seen for the first time."""
         # Compare with the announced limit: otherwise a peer that never reads could have ever more
         # streams refused, and the RESET frames would pile up here.
-        if number >= self._told:
+        if number >= self._announced:
             raise StreamPacketError(
-                Fault.STREAMS_EXCEEDED, f"stream {number} of at most {self._told}"
+                Fault.STREAMS_EXCEEDED, f"stream {number} of at most {self._announced}"
             )
         return self._seen.add(number, number + 1)
