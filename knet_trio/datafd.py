@@ -84,7 +84,7 @@ class DatafdState:
         # The error that left the last message unfinished.
         self._cut_short: int | None = None
         # The time of the last event for lack of room.
-        self._full_told = -math.inf
+        self._full_reported = -math.inf
         self._context = context
         self._transmitter = transmitter
 
@@ -122,7 +122,7 @@ class DatafdState:
                 ended, error = True, failure
             if not await self._send(batch):
                 return
-        self._tell(Direction.TX, error)
+        self._report(Direction.TX, error)
 
     async def _send(self, batch: list[bytes]) -> bool:
         """Send the messages of ``batch``; return False if the handle ended before all were sent."""
@@ -183,7 +183,7 @@ class DatafdState:
 
     async def _write(self) -> None:
         """Write the messages of the queue, one after the other."""
-        told: int | None = None
+        reported: int | None = None
         while True:
             try:
                 messages = await self.queue.take_many(BATCH)
@@ -198,11 +198,11 @@ class DatafdState:
                     except OSError as error:
                         self._context.counters.drop(DropCause.CHANNEL_ERROR)
                         # Not for each message: other events would be lost.
-                        if error.errno != told:
-                            self._tell(Direction.RX, error)
-                        told = error.errno
+                        if error.errno != reported:
+                            self._report(Direction.RX, error)
+                        reported = error.errno
                     else:
-                        told = None
+                        reported = None
                     left -= 1
             finally:
                 # A message that was written in part counts, too.
@@ -231,7 +231,7 @@ class DatafdState:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError as error:
-                self._tell_full(error)
+                self._report_full(error)
                 await self._wait(trio.lowlevel.wait_writable)
             except OSError as error:
                 if len(rest) < len(data):
@@ -247,12 +247,12 @@ class DatafdState:
                 await ready(self._fd)
         return self._fd >= 0
 
-    def _tell_full(self, error: BlockingIOError) -> None:
+    def _report_full(self, error: BlockingIOError) -> None:
         """Report, once a second at most, that a message waits for room in the descriptor."""
         now = self._context.now()
-        if now < self._full_told + FULL_TOLD_EVERY:
+        if now < self._full_reported + FULL_TOLD_EVERY:
             return
-        self._full_told = now
+        self._full_reported = now
         channel = self.datafd.channel
         self._context.publish(ChannelError(channel, Direction.RX, error.with_traceback(None)))
         self._context.log.info(
@@ -263,7 +263,7 @@ class DatafdState:
             key=("no room", channel),
         )
 
-    def _tell(self, direction: Direction, error: OSError | None) -> None:
+    def _report(self, direction: Direction, error: OSError | None) -> None:
         if self._fd < 0:
             return
         fd, channel = self.datafd.fd, self.datafd.channel

@@ -77,11 +77,11 @@ class ChannelSocketLog:
             while True:
                 await trio.sleep(FIRST)
                 for repeated in self._repeats.due(trio.current_time()):
-                    self._tell(repeated)
+                    self._write(repeated)
         finally:
             for repeated in self._repeats.end():
-                self._tell(repeated)
+                self._write(repeated)
 
-    def _tell(self, repeated: Repeated[tuple[int, str]]) -> None:
+    def _write(self, repeated: Repeated[tuple[int, str]]) -> None:
         level, what = repeated.last
         _LOGGER.log(level, "[channel %d] %s %s", self._channel, what, repeated.text)

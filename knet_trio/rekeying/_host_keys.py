@@ -207,10 +207,10 @@ class HostKeys:
         names = None if change is None else change.get_names(key)
         if names is None or path is None:
             return
-        said = await self._run(load_crypto_names, path)
-        if isinstance(said, CryptoNames) and not said.is_same_envelope(names):
+        in_file = await self._run(load_crypto_names, path)
+        if isinstance(in_file, CryptoNames) and not in_file.is_same_envelope(names):
             raise KeyFileError(
-                f"its cluster file {path} still means {said.as_lines()}: it needs"
+                f"its cluster file {path} still means {in_file.as_lines()}: it needs"
                 f" {names.as_lines()}"
             )
 

@@ -176,9 +176,9 @@ def _decode(kind: type[T], data: bytes) -> T:
     message: T | None = None
     if len(data) <= MAX_REQUEST:
         try:
-            said = load(data)
-            if isinstance(said, dict) and said.get(_MEMBER) == VERSION:
-                message = from_json(kind, said)
+            fields = load(data)
+            if isinstance(fields, dict) and fields.get(_MEMBER) == VERSION:
+                message = from_json(kind, fields)
         except MisfitError:
             # The text of the error may contain a part of the bytes.
             message = None

@@ -106,9 +106,9 @@ class Participant:
         if change is not None and not known:
             return self._refuse(question, _another(change))
         if action is RekeyAction.TELL:
-            return self._tell(question, change)
+            return self._give_keys(question, change)
         if action is RekeyAction.CONFIRMED:
-            return self._tell_unconfirmed(question)
+            return self._list_unconfirmed(question)
         if change is None:
             # This host has completed the change, or never begun it.
             done = action is RekeyAction.DROP or self._has(question)
@@ -170,7 +170,7 @@ class Participant:
         """Return whether this host seals with the new key."""
         return self._mark(self.keys.key, question) == question.mark
 
-    def _tell_unconfirmed(self, question: RekeyQuestion) -> RekeyAnswer:
+    def _list_unconfirmed(self, question: RekeyQuestion) -> RekeyAnswer:
         change = self.keys.change
         new = self.keys.key if change is None or self._has(question) else change.new
         unconfirmed = self.keys.find_unconfirmed(new)
@@ -179,7 +179,7 @@ class Participant:
         matter = find_present(question.hosts or "", unconfirmed)
         return attrs.evolve(self._describe(question), unconfirmed=encode_hosts(matter))
 
-    def _tell(self, question: RekeyQuestion, change: KeyChange | None) -> RekeyAnswer:
+    def _give_keys(self, question: RekeyQuestion, change: KeyChange | None) -> RekeyAnswer:
         if change is None:
             return self._refuse(question, "no change of the key is in progress here")
         return attrs.evolve(

@@ -261,8 +261,8 @@ class SimulatedEndpoint(Endpoint):
         else:
             before = self._taken - self.interface.settings.receive_buffer
             due = sum(taken <= before for _, taken in self._troubles)
-        told, self._troubles = self._troubles[:due], self._troubles[due:]
-        return [trouble for trouble, _ in told]
+        due_troubles, self._troubles = self._troubles[:due], self._troubles[due:]
+        return [trouble for trouble, _ in due_troubles]
 
 
 class Binder(Protocol):

@@ -226,7 +226,7 @@ class Fabric(Medium, Binder, Paths):
         else:
             return
         # The router is half-way: half the latency there, half back.
-        self._tell(packet.source, trouble, packet.sent + conditions.latency)
+        self._report(packet.source, trouble, packet.sent + conditions.latency)
 
     def _refuse(self, packet: _Packet) -> None:
         """Send the ICMP message "port unreachable" of the destination."""
@@ -234,9 +234,9 @@ class Fabric(Medium, Binder, Paths):
         outcome = back.carry(back.own or self.conditions, _ICMP_SIZE, trio.current_time())
         if not isinstance(outcome, Fate):
             trouble = PathTrouble(packet.destination, errno.ECONNREFUSED, None, local=False)
-            self._tell(packet.source, trouble, outcome[0].arrival)
+            self._report(packet.source, trouble, outcome[0].arrival)
 
-    def _tell(self, source: Address, trouble: PathTrouble, when: float) -> None:
+    def _report(self, source: Address, trouble: PathTrouble, when: float) -> None:
         def arrive() -> None:
             endpoint = self._sockets.find(source, trouble.destination)
             if endpoint is not None and endpoint.interface.up:

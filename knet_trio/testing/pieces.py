@@ -91,11 +91,11 @@ class PieceSender:
         if number < self._acknowledged:
             # A newer acknowledgement has overtaken this one.
             return False
-        news = number > self._acknowledged
+        advanced = number > self._acknowledged
         self._acknowledged = number
         self._room = room
         early |= self._early
-        if news or early != self._early:
+        if advanced or early != self._early:
             self._careful = False
         while self._waiting and self._waiting[0].number < number:
             self.queued -= len(self._waiting.popleft().data)
@@ -109,7 +109,7 @@ class PieceSender:
             if landed in self._flying:
                 self._land(self._flying[landed])
         self._early = frozenset(each for each in early if each >= number)
-        return news
+        return advanced
 
     def _land(self, piece: Chunk) -> None:
         """Stop counting a piece that has arrived."""
@@ -159,7 +159,7 @@ class PieceReceiver:
         self._parts: list[bytes] = []
         self._held = 0
         # The free space that was announced to the peer last.
-        self._told = self.room
+        self._announced = self.room
 
     @property
     def room(self) -> float:
@@ -191,10 +191,10 @@ class PieceReceiver:
     @property
     def has_grown(self) -> bool:
         """True if the free space has grown so much that it must be announced to the peer."""
-        return self._told < self._limit() / 2 <= self.room
+        return self._announced < self._limit() / 2 <= self.room
 
     def acknowledge(self, tag: int) -> Chunk:
         """Return the acknowledgement of all pieces received."""
-        room = self._told = self.room
+        room = self._announced = self.room
         early = frozenset(self._early)
         return Chunk(ChunkKind.SACK, tag, self._expected, room, early=early)
