@@ -99,10 +99,10 @@ def _everyone_heard(ledger: Ledger) -> Check:
 def _cuts_noticed(ledger: Ledger) -> Check:
     ways = len(ledger.flows)
     failures = [
-        f"link {cut.link_id} {what} at {len(told)} of {ways} ends"
+        f"link {cut.link_id} {what} at {len(ends)} of {ways} ends"
         for cut in ledger.cuts
-        for what, told in (("down", cut.dead_at), ("up again", cut.back_at))
-        if len(told) < ways
+        for what, ends in (("down", cut.dead_at), ("up again", cut.back_at))
+        if len(ends) < ways
     ]
     return Check(
         "every node finds a cut link dead, and up once mended",

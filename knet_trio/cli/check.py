@@ -75,7 +75,7 @@ def check(file: str, host: str | None, as_json: bool) -> None:
         raise click.BadParameter(describe_error(error), param_hint="--host") from None
     own = _find_own(cluster)
     if as_json:
-        said = {
+        result = {
             "file": file,
             "ok": True,
             **_list((), cluster.warnings),
@@ -85,7 +85,7 @@ def check(file: str, host: str | None, as_json: bool) -> None:
             "this_host": own,
             "hosts": [_describe(cluster, each) for each in hosts],
         }
-        click.echo(json.dumps(said))
+        click.echo(json.dumps(result))
         return
     for warning in cluster.warnings:
         click.echo(f"warning: {warning.describe(file)}", err=True)

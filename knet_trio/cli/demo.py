@@ -134,7 +134,7 @@ class _Demo:
         self._shown_at = self._began
         self._mtu = self._overhead = 0
         # Set and replaced by a new event whenever the state changes.
-        self._news = trio.Event()
+        self._changed = trio.Event()
 
     # Setting up.
 
@@ -247,11 +247,11 @@ class _Demo:
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():
-            await self._news.wait()
+            await self._changed.wait()
 
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def _send(self, node: _DemoNode, offset: float) -> None:
         interval = self._ledger.interval
@@ -272,7 +272,7 @@ class _Demo:
         while True:
             for message in await node.channel.receive_many():
                 self._ledger.receive(node.node, message, trio.current_time())
-            self._tell()
+            self._notify()
 
     async def watch(
         self, node: _DemoNode, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -290,7 +290,7 @@ class _Demo:
                     self._say(what, "good" if event.reachable else "bad")
                     if not event.reachable:
                         self._unreachable.append(what)
-                self._tell()
+                self._notify()
 
     def _link_changed(self, node: int, event: knet_trio.LinkStatusChanged, now: float) -> None:
         if not self._streaming:

@@ -62,8 +62,8 @@ def leave_without_result(outcome: object, trouble: str) -> NoReturn:
     if isinstance(outcome, BrokenPipeError):
         _forget_output()
         sys.exit(FAILED)
-    said = describe_error(outcome) if isinstance(outcome, BaseException) else outcome
-    raise click.ClickException(f"{trouble}: {said}")
+    text = describe_error(outcome) if isinstance(outcome, BaseException) else outcome
+    raise click.ClickException(f"{trouble}: {text}")
 
 
 async def _until_signal(

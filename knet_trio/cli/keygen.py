@@ -78,7 +78,7 @@ def keygen(file: str, size: int, only_show: bool, salt: str | None, as_json: boo
             write_key_file(file, key)
     except KeyFileError as error:
         raise click.ClickException(describe_error(error)) from None
-    said = {
+    result = {
         "file": file,
         "size": len(key),
         "salt": salt_bytes.hex(),
@@ -86,11 +86,11 @@ def keygen(file: str, size: int, only_show: bool, salt: str | None, as_json: boo
     }
     del key
     if as_json:
-        click.echo(json.dumps(said))
+        click.echo(json.dumps(result))
         return
     if not only_show:
         click.echo(f"{file} has a new key of {size} bytes")
-    click.echo(f"salt        {said['salt']}")
-    click.echo(f"fingerprint {said['fingerprint']}")
+    click.echo(f"salt        {result['salt']}")
+    click.echo(f"fingerprint {result['fingerprint']}")
     if only_show and salt is None:
-        click.echo(f"on other hosts: knet-trio keygen --fingerprint --salt {said['salt']} FILE")
+        click.echo(f"on other hosts: knet-trio keygen --fingerprint --salt {result['salt']} FILE")

@@ -288,8 +288,8 @@ def summarize(report: HandleReport) -> list[str]:
         f" data MTU {report.data_mtu}"
     )
     unusual = [
-        said
-        for is_so, said in (
+        words
+        for is_so, words in (
             (not report.forwarding, "forwarding is off"),
             (not report.access_lists, "access lists are off"),
             (report.mtu is not None, f"the MTU is fixed at {report.mtu}"),

@@ -86,20 +86,22 @@ def _brief(command: click.Command) -> str:
 
 def _sections(text: str) -> dict[str, list[str]]:
     """Return the sections of a help text by their titles; the rest is DESCRIPTION."""
-    told: dict[str, list[str]] = {"DESCRIPTION": [], "EXIT STATUS": [], "EXAMPLES": []}
+    by_title: dict[str, list[str]] = {"DESCRIPTION": [], "EXIT STATUS": [], "EXAMPLES": []}
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         if paragraph.startswith(_AS_IS):
             _, *lines = paragraph.splitlines()
             examples = lines[0].strip() in _EXAMPLES
-            section = told["EXAMPLES" if examples else "DESCRIPTION"]
+            section = by_title["EXAMPLES" if examples else "DESCRIPTION"]
             shown = "\n".join(line.removeprefix("  ") for line in lines[examples:])
             section += [".PP", ".nf", _text(shown), ".fi"]
         elif paragraph.startswith(_STATUS):
-            told["EXIT STATUS"] += [".PP", _text(paragraph.removeprefix(_STATUS).strip())]
+            by_title["EXIT STATUS"] += [".PP", _text(paragraph.removeprefix(_STATUS).strip())]
         else:
-            told["DESCRIPTION"] += [".PP", _text(paragraph)]
+            by_title["DESCRIPTION"] += [".PP", _text(paragraph)]
     # A paragraph begins with its section anyway.
-    return {title: [f".SH {title}", *lines[1:]] if lines else [] for title, lines in told.items()}
+    return {
+        title: [f".SH {title}", *lines[1:]] if lines else [] for title, lines in by_title.items()
+    }
 
 
 def _argument(argument: click.Argument) -> str:

@@ -170,16 +170,16 @@ class Pinging:
             self._console.print(f"{self._last.name} has no links")
         for link_id, trips in sorted(self._trips.items()):
             seconds = trips.seconds
-            said = f"link {link_id}: {len(seconds)} of {trips.sent} pings answered"
+            summary = f"link {link_id}: {len(seconds)} of {trips.sent} pings answered"
             if seconds:
                 mean = sum(seconds) / len(seconds)
-                said += (
+                summary += (
                     f", {format_latency(min(seconds))} to {format_latency(max(seconds))},"
                     f" mean {format_latency(mean)}"
                 )
             if trips.last.in_use:
-                said += "; messages go over it"
-            self._console.print(Text(said, "" if seconds else "bold red"), soft_wrap=True)
+                summary += "; messages go over it"
+            self._console.print(Text(summary, "" if seconds else "bold red"), soft_wrap=True)
 
 
 def _line(number: int, link: LinkPing) -> Text:

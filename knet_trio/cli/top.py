@@ -133,10 +133,10 @@ class _Top:
         try:
             await self._client.set("enabled", order.enabled, host=host_id, link=link_id)
         except ControlRequestError as error:
-            self._screen.tell(error.reason)
+            self._screen.show_message(error.reason)
             return
         done = "enabled" if order.enabled else "disabled"
-        self._screen.tell(f"link {link_id} to host {host_id} is {done}")
+        self._screen.show_message(f"link {link_id} to host {host_id} is {done}")
         self._screen.update(await self._client.status())
 
     async def _look_at_history(self) -> None:
@@ -150,7 +150,7 @@ class _Top:
             # The link has been removed.
             if self._screen.history == (host_id, link_id):
                 self._screen.history = None
-            self._screen.tell(error.reason)
+            self._screen.show_message(error.reason)
         else:
             # Another link may have been chosen meanwhile.
             if self._screen.history == (host_id, link_id):

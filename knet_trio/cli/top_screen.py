@@ -107,7 +107,7 @@ class TopScreen:
         self._report = report
         self._order()
 
-    def tell(self, message: str) -> None:
+    def show_message(self, message: str) -> None:
         """Show a message until the next key."""
         self._message = message
 

@@ -285,13 +285,13 @@ def _parse(content: bytes) -> KeyChange | None:
         return None
     if not isinstance(found, dict):
         return None
-    said = cast("dict[str, Any]", found)
-    change_id, began_by = said.get("change"), said.get("began_by")
-    old, new = (decode_key(said.get(name)) for name in ("old", "new"))
-    old_names, new_names = (_parse_names(said.get(name)) for name in ("old_names", "new_names"))
+    fields = cast("dict[str, Any]", found)
+    change_id, began_by = fields.get("change"), fields.get("began_by")
+    old, new = (decode_key(fields.get(name)) for name in ("old", "new"))
+    old_names, new_names = (_parse_names(fields.get(name)) for name in ("old_names", "new_names"))
     has_names = old_names is not None and new_names is not None
     if (
-        said.get("version") != (_VERSION_WITH_NAMES if has_names else _VERSION)
+        fields.get("version") != (_VERSION_WITH_NAMES if has_names else _VERSION)
         or not isinstance(change_id, str)
         or not 0 < len(change_id) <= MAX_CHANGE_ID
         or type(began_by) is not int
@@ -309,11 +309,11 @@ def _parse(content: bytes) -> KeyChange | None:
     )
 
 
-def _parse_names(said: object) -> CryptoNames | None:
+def _parse_names(fields: object) -> CryptoNames | None:
     """Return the names in a change file, None if there are none or they are not valid."""
-    if not isinstance(said, dict):
+    if not isinstance(fields, dict):
         return None
-    values = [cast("dict[str, object]", said).get(name) for name in CRYPTO_NAMES]
+    values = [cast("dict[str, object]", fields).get(name) for name in CRYPTO_NAMES]
     if not all(isinstance(value, str) for value in values):
         return None
     names = CryptoNames(*map(str, values))

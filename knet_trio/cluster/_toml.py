@@ -226,8 +226,8 @@ class _TomlReader:
         except KnetError as error:
             text = str(error.args[0])
             # The error begins with the name at fault, or says what the model does not have.
-            said = text.partition(" has no ")[2] or text
-            about = next((name for name in CRYPTO_NAMES if name in said.split()[:2]), "hash")
+            rest = text.partition(" has no ")[2] or text
+            about = next((name for name in CRYPTO_NAMES if name in rest.split()[:2]), "hash")
             name = about if about in table else next((n for n in CRYPTO_NAMES if n in table), about)
             self._report((*path, name), text)
             return False
@@ -481,10 +481,10 @@ def read_crypto_names(text: str) -> CryptoNames | None:
     table = None if isinstance(parsed, Mistake) else parsed[0].get("cluster")
     if not isinstance(table, dict):
         return None
-    said = cast("dict[str, object]", table)
-    if not all(isinstance(said.get(name, ""), str) for name in CRYPTO_NAMES):
+    fields = cast("dict[str, object]", table)
+    if not all(isinstance(fields.get(name, ""), str) for name in CRYPTO_NAMES):
         return None
-    given = {name: str(said[name]) for name in CRYPTO_NAMES if name in said}
+    given = {name: str(fields[name]) for name in CRYPTO_NAMES if name in fields}
     return CryptoNames().change(**given)
 
 

@@ -29,10 +29,10 @@ def parse_toml(text: str) -> tuple[dict[str, Any], Positions] | Mistake:
         return Mistake("the number has too many digits", *find_position(text, number.start()))
 
 
-def _explain(said: str, text: str) -> Mistake:
-    where = _WHERE.search(said)
-    said = _WHERE.sub("", said)
+def _explain(reason: str, text: str) -> Mistake:
+    where = _WHERE.search(reason)
+    reason = _WHERE.sub("", reason)
     if where is not None and where[1] is not None:
-        return Mistake(f"this is not TOML: {said}", int(where[1]), int(where[2]))
+        return Mistake(f"this is not TOML: {reason}", int(where[1]), int(where[2]))
     lines = text.split("\n")
-    return Mistake(f"this is not TOML: {said} at the end", len(lines), len(lines[-1]) + 1)
+    return Mistake(f"this is not TOML: {reason} at the end", len(lines), len(lines[-1]) + 1)

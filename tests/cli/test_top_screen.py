@@ -213,7 +213,7 @@ def test_a_link_is_enabled_at_once() -> None:
     screen.update(REPORT)
     screen.press("end")
     assert screen.press("e") == SetEnabled((4, 1), True)
-    screen.tell("no such link")
+    screen.show_message("no such link")
     assert shown(screen)[-1] == "no such link"
     screen.press("x")
     assert shown(screen)[-1].startswith("q quit")

@@ -370,10 +370,10 @@ async def _measure(request: Request, report: BenchReport) -> BenchResult:
             )
         yardstick = Yardstick()
         await yardstick.read(LONG_REPETITIONS)
-        report.tell_yardstick(yardstick, "beginning")
+        report.show_yardstick(yardstick, "beginning")
         results = await run_cases(cases, bed, rounds=request.rounds, progress=report)
         await yardstick.read(LONG_REPETITIONS)
-        report.tell_yardstick(yardstick, "end")
+        report.show_yardstick(yardstick, "end")
         return BenchResult(results, yardstick)
 
 

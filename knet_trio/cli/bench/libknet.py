@@ -42,8 +42,8 @@ async def build(source: Path | None, folder: Path) -> Path:
     command = [compiler, "-O2", "-o", str(program), *units, "-lknet", "-lm"]
     done = await trio.run_process(command, capture_stderr=True, check=False)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise BenchError(f"the libknet peer does not compile ({_PACKAGES}?):\n{said}")
+        output = done.stderr.decode(errors="replace").strip()
+        raise BenchError(f"the libknet peer does not compile ({_PACKAGES}?):\n{output}")
     return program
 
 

@@ -63,8 +63,8 @@ def run_command(*command: str, text: str | None = None) -> str:
     except subprocess.TimeoutExpired as error:
         raise NamespaceError(f"{' '.join(command)}: not done in {COMMAND_LIMIT:g} s") from error
     if done.returncode:
-        said = done.stderr.strip() or done.stdout.strip()
-        raise NamespaceError(f"{' '.join(command)}: {said}")
+        output = done.stderr.strip() or done.stdout.strip()
+        raise NamespaceError(f"{' '.join(command)}: {output}")
     return done.stdout
 
 

@@ -87,7 +87,7 @@ class BenchReport(Progress):
         """Print the facts about the machine."""
         self.say(machine.text, "dim")
 
-    def tell_yardstick(self, yardstick: Yardstick, when: str) -> None:
+    def show_yardstick(self, yardstick: Yardstick, when: str) -> None:
         """Print the last reading of the whole run's yardstick."""
         last = Yardstick(yardstick.readings[-1:])
         parts = ", ".join(

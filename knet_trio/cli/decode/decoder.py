@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from knet_trio._core.onwire import Data, Packet
 from knet_trio.cli.decode.frame import Frame
 from knet_trio.cli.decode.keys import OpeningKey
-from knet_trio.cli.decode.link_record import Arrival, LinkRecord, begins_anew
+from knet_trio.cli.decode.link_record import Arrival, LinkRecord, shows_restart
 from knet_trio.cli.decode.network import Datagram, Other, UdpEnd, find_datagram
 from knet_trio.cli.decode.numbers import MessageNumbers
 from knet_trio.cli.decode.opening import OpenedPacket, Opener, Piece
@@ -184,5 +184,5 @@ class Decoder:
                     return
                 numbers = self.hosts[packet.node] = MessageNumbers()
             numbers.see(packet.seq, packet.frag_num, packet.frag_seq)
-        elif numbers is not None and begins_anew(packet):
+        elif numbers is not None and shows_restart(packet):
             numbers.restart()

@@ -27,7 +27,7 @@ _MOST_HOSTS: Final = 16
 _ENOUGH: Final = 3
 
 
-def begins_anew(packet: Packet) -> bool:
+def shows_restart(packet: Packet) -> bool:
     """Return whether ``packet`` shows that its host has started again and sent no data yet."""
     return isinstance(packet, Ping) and packet.timed and not packet.seq
 
@@ -117,7 +117,7 @@ class LinkDirection:
         self.links[packet.link] += 1
         match packet:
             case Ping():
-                if begins_anew(packet):
+                if shows_restart(packet):
                     self.numbers.restart()
                 self.pings.ping(packet.link, packet.time, now)
             case Pong():

@@ -37,9 +37,9 @@ def packet_line(found: DecodedPacket) -> str:
     link = f" link {found.link}" if found.link is not None else ""
     cut = ", not captured whole" if piece.cut else ""
     clear = ", clear" if piece.key is None else ""
-    said = _describe(piece.packet, piece, found.round_trip)
+    content = _describe(piece.packet, piece, found.round_trip)
     sealed = "" if piece.envelope is None else f", {_describe_envelope(piece.envelope)}"
-    return f"{where} host {piece.packet.node}{link} {said}{sealed}{clear}{cut}{train}"
+    return f"{where} host {piece.packet.node}{link} {content}{sealed}{clear}{cut}{train}"
 
 
 def _describe_envelope(header: EnvelopeHeader) -> str:

@@ -38,11 +38,11 @@ def _ok(case: LinkCase, code: FindingCode, text: str, remedy: str = "") -> Findi
 
 def _describe_up(case: LinkCase) -> str:
     link, ping = case.link, case.ping
-    said = f"up for {format_age(link.at - link.since)}"
+    text = f"up for {format_age(link.at - link.since)}"
     if ping is not None and ping.answered:
         trip = format_latency(ping.seconds)
-        said += f"; {ping.answered} of {ping.sent} pings answered, in {trip} on average"
-    return f"{said}; {link.mtu} bytes of a message fit in one packet"
+        text += f"; {ping.answered} of {ping.sent} pings answered, in {trip} on average"
+    return f"{text}; {link.mtu} bytes of a message fit in one packet"
 
 
 def _find_buffer_faults(case: LinkCase) -> Iterator[Finding]:

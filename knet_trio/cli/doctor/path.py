@@ -24,7 +24,7 @@ _AT_TIMEOUT: Final = 0.8
 def find_timer_faults(case: LinkCase) -> Iterator[Finding]:
     """Yield the findings about the timers."""
     interval, timeout = case.link.ping_interval, case.link.pong_timeout
-    said = f"pong_timeout is {timeout:g} s and ping_interval {interval:g} s: "
+    timers = f"pong_timeout is {timeout:g} s and ping_interval {interval:g} s: "
     remedy = f"set pong_timeout to at least {2 * interval:g} s, or ping_interval to at most"
     remedy += f" {timeout / 2:g} s"
     if timeout < interval:
@@ -32,7 +32,7 @@ def find_timer_faults(case: LinkCase) -> Iterator[Finding]:
             severity=Severity.FAULT,
             code=FindingCode.TIMERS,
             where=case.where,
-            text=f"{said}the link goes down between two pings, or never comes up",
+            text=f"{timers}the link goes down between two pings, or never comes up",
             remedy=remedy,
         )
     elif timeout < 2 * interval:
@@ -40,7 +40,7 @@ def find_timer_faults(case: LinkCase) -> Iterator[Finding]:
             severity=Severity.WARNING,
             code=FindingCode.TIMERS,
             where=case.where,
-            text=f"{said}a single lost ping takes the link down",
+            text=f"{timers}a single lost ping takes the link down",
             remedy=remedy,
         )
 

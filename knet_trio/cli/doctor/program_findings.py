@@ -195,7 +195,7 @@ def _find_starvation(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[
     if share < _LATE and longest < max(least / 2, _LONG):
         return
     bad = share >= _VERY_LATE or longest >= max(least, 2 * _LONG)
-    said = f"the event loop was late {share:.0%} of the time, {longest:.2f} s at once at most"
+    lateness = f"the event loop was late {share:.0%} of the time, {longest:.2f} s at once at most"
     if used + awaited < _MOSTLY:
         why = "its thread neither ran nor waited for a processor: a call blocked it, or the process"
         why += " was stopped"
@@ -210,12 +210,12 @@ def _find_starvation(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[
         remedy = "add checkpoints to the program (await trio.lowlevel.checkpoint()), or move long"
         remedy += " work to a thread (trio.to_thread.run_sync)"
     if after.stalls > before.stalls:
-        said += f", and its heartbeat was {after.stalls - before.stalls} times over 0.05 s late"
+        lateness += f", and its heartbeat was {after.stalls - before.stalls} times over 0.05 s late"
     yield Finding(
         severity=Severity.FAULT if bad else Severity.WARNING,
         code=FindingCode.CPU_STARVED,
         where="",
-        text=f"{said}; {why}",
+        text=f"{lateness}; {why}",
         remedy=remedy,
     )
 

@@ -106,11 +106,11 @@ async def take_snapshot(client: ControlClient) -> Snapshot:
     )
 
 
-def _clock_error(said: float, earliest: float, latest: float) -> float:
+def _clock_error(reported: float, earliest: float, latest: float) -> float:
     """Return how far a time of day is outside the range of possible times, in seconds."""
-    if earliest - _CLOCK_SLACK <= said <= latest + _CLOCK_SLACK:
+    if earliest - _CLOCK_SLACK <= reported <= latest + _CLOCK_SLACK:
         return 0.0
-    return said - earliest if said < earliest else said - latest
+    return reported - earliest if reported < earliest else reported - latest
 
 
 async def _try_links(

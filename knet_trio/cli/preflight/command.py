@@ -139,12 +139,12 @@ def show(console: Console, cluster: Cluster, verdict: Verdict) -> None:
         if finding.remedy:
             console.print(Text(f"  {finding.remedy}"), soft_wrap=True)
     hosts, links = len(cluster.hosts), len(cluster.links)
-    said = f"{count_of(hosts, 'host')}, {count_of(links, 'link')}"
+    sizes = f"{count_of(hosts, 'host')}, {count_of(links, 'link')}"
     if not verdict.status:
-        console.print(Text(f"all is well: {said}", "green"), soft_wrap=True)
+        console.print(Text(f"all is well: {sizes}", "green"), soft_wrap=True)
         return
     names = {host.host_id: host.name for host in cluster.hosts}
-    total = f"{count_of(len(verdict.findings), 'finding')}: {said}"
+    total = f"{count_of(len(verdict.findings), 'finding')}: {sizes}"
     if verdict.missing:
         total += f"; did not come: {', '.join(names[host_id] for host_id in verdict.missing)}"
     console.print(Text(total, "bold red"), soft_wrap=True)

@@ -167,9 +167,9 @@ class Ears:
                 continue
             card = next(
                 (
-                    layout.unpack_from(told)[0]
-                    for at, number, told in ancillary
-                    if (at, number) == (level, kind) and len(told) >= layout.size
+                    layout.unpack_from(content)[0]
+                    for at, number, content in ancillary
+                    if (at, number) == (level, kind) and len(content) >= layout.size
                 ),
                 0,
             )

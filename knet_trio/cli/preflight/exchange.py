@@ -56,7 +56,7 @@ class Exchange:
         self._news = {own.host_id: own}
         self._met: dict[int, float] = {}
         # The age of this host's news that each other host got last.
-        self._told: dict[int, tuple[int, int]] = {}
+        self._sent_ages: dict[int, tuple[int, int]] = {}
         self._changed = trio.Event()
         self.byes: set[int] = set()
 
@@ -129,7 +129,7 @@ class Exchange:
     async def _ask(self, host: Host, bye: bool) -> bool:
         """Ask a host for news and process the answer; return whether the host has answered."""
         own = self.own
-        told = self._told.get(host.host_id) == own.age
+        is_known = self._sent_ages.get(host.host_id) == own.age
         question = NewsQuestion(
             version=VERSION,
             known={str(host_id): news.age for host_id, news in self._news.items()},
@@ -140,16 +140,16 @@ class Exchange:
             ),
             hold=HOLD,
             bye=bye,
-            news=None if told else own,
+            news=None if is_known else own,
         )
         try:
-            said = await self._streams.request(host, dump(to_json(question)).encode())
-            answer = from_json(NewsAnswer, load(said))
+            reply = await self._streams.request(host, dump(to_json(question)).encode())
+            answer = from_json(NewsAnswer, load(reply))
         except (trio.BrokenResourceError, HandlerError, MisfitError):
             # The host may not be there yet, or another program runs there, which the verdict
             # reports.
             return False
-        self._told[host.host_id] = own.age
+        self._sent_ages[host.host_id] = own.age
         self._meet(host.host_id)
         self._take(answer.news)
         return True
@@ -194,9 +194,9 @@ class Exchange:
     def _meet(self, host_id: int) -> None:
         self._met[host_id] = trio.current_time()
 
-    def _take(self, told: Iterable[HostNews]) -> None:
+    def _take(self, received: Iterable[HostNews]) -> None:
         hosts = {host.host_id for host in self._hosts}
-        for news in told:
+        for news in received:
             known = self._news.get(news.host_id)
             if news.host_id not in hosts or (known is not None and known.age >= news.age):
                 continue

@@ -200,7 +200,7 @@ def _find_silence(pair: Pair) -> Finding:
                 pair,
                 FindingCode.ONE_WAY,
                 f"what {there.name} sends arrives at {here.name}, and what {here.name} sends does"
-                f" not arrive at {there.name}{_said(here)}",
+                f" not arrive at {there.name}{_last_error(here)}",
                 _open_port(pair, here, there),
             )
     for here, there in pair.ends:
@@ -243,7 +243,7 @@ def _find_silence(pair: Pair) -> Finding:
     return _fault(
         pair,
         FindingCode.NO_CONNECTION if pair.needs_connection else FindingCode.PORT_FILTERED,
-        f"nothing arrives in either direction{_said(pair.a, pair.b)}",
+        f"nothing arrives in either direction{_last_error(pair.a, pair.b)}",
         _open_port(pair, pair.a, pair.b),
     )
 
@@ -269,7 +269,7 @@ def _judge_weak(pair: Pair) -> Finding:
     )
 
 
-def _said(*ends: End) -> str:
+def _last_error(*ends: End) -> str:
     """Return the last error of one of these hosts, as the end of a sentence; empty for none."""
     for end in ends:
         if end.way is not None and end.way.errno:
@@ -354,14 +354,14 @@ def _judge_mtu(pair: Pair) -> Iterator[Finding]:
         if way is None or not way.path_mtu or way.path_mtu + way.step > own:
             continue
         fails = way.path_mtu + way.step
-        said = (
+        sizes = (
             f"from {here.name} to {there.name} packets of {way.path_mtu} bytes pass and of"
             f" {fails} do not; the network card takes {own}"
         )
         if way.told_mtu and way.path_mtu <= way.told_mtu < fails:
-            reduced.append(said)
+            reduced.append(sizes)
         else:
-            holes.append(said)
+            holes.append(sizes)
     owns = {end.name: end.way.own_mtu for end in (pair.a, pair.b) if end.way is not None}
     differ = ""
     if len(set(owns.values())) > 1 and all(owns.values()):

@@ -174,8 +174,8 @@ class _Judging:
         self._left = left
         self._ways = {
             (host_id, way.host_id, way.link_id): way
-            for host_id, told in news.items()
-            for way in told.ways
+            for host_id, report in news.items()
+            for way in report.ways
         }
         self._between: dict[tuple[int, int], list[WayReport]] = {}
         for (here, there, _), way in self._ways.items():
@@ -280,8 +280,8 @@ class _Judging:
         ways = [way for pair in pairs for way in pair.ways]
         code, text = FindingCode.HOST_MISSING, "nothing came from this host"
         remedy = "start preflight on it"
-        told = [way for way in ways if way.errno]
-        numbers = {way.errno for way in told}
+        failed = [way for way in ways if way.errno]
+        numbers = {way.errno for way in failed}
         if host_id in self._left:
             code = FindingCode.HOST_LEFT
             text = "its preflight started, and was ended before it reported"
@@ -296,7 +296,7 @@ class _Judging:
             text = "nothing listens at its addresses and ports"
             remedy = "start preflight on it, or compare ports and transports in its file"
         elif numbers and numbers <= NO_ROUTE:
-            text = f"its addresses cannot be reached: {told[0].trouble}"
+            text = f"its addresses cannot be reached: {failed[0].trouble}"
             remedy += "; if it is started, look at network cards, cables, VLANs and routes"
         else:
             remedy += "; if it is started, look for a firewall, and compare the addresses"
@@ -358,7 +358,9 @@ class _Judging:
     def _find_different_files(self) -> Iterator[Finding]:
         if len(self._news) < 2:
             return
-        files = {host: tuple(sorted(told.settings.items())) for host, told in self._news.items()}
+        files = {
+            host: tuple(sorted(report.settings.items())) for host, report in self._news.items()
+        }
         # The file of most hosts; of equally many, that of the first host.
         counts = Counter(files.values())
         usual = min(files, key=lambda host: (-counts[files[host]], host))
@@ -386,10 +388,10 @@ class _Judging:
 
     def _find_settings(self) -> Iterator[Finding]:
         """Yield findings on an MTU that is too large, and on the reverse path filter."""
-        for host_id, told in sorted(self._news.items()):
+        for host_id, report in sorted(self._news.items()):
             where = label(self._hosts[host_id])
-            wanted = told.settings.get("mtu", "")
-            small = [way.path_mtu for way in told.ways if way.connected and way.path_mtu]
+            wanted = report.settings.get("mtu", "")
+            small = [way.path_mtu for way in report.ways if way.connected and way.path_mtu]
             if wanted.isdecimal() and small and min(small) < int(wanted):
                 yield Finding(
                     severity=Severity.FAULT,
@@ -398,13 +400,13 @@ class _Judging:
                     text=f"the file says an MTU of {wanted}, and a path takes {min(small)} bytes",
                     remedy="leave the MTU out of the file (knet_mtu in corosync.conf), or lower it",
                 )
-            is_down = any(way.enabled and not way.connected for way in told.ways)
-            if is_down and told.filtered > _MOST_FILTERED:
+            is_down = any(way.enabled and not way.connected for way in report.ways)
+            if is_down and report.filtered > _MOST_FILTERED:
                 yield Finding(
                     severity=Severity.WARNING,
                     code=FindingCode.REVERSE_PATH_FILTER,
                     where=where,
-                    text=f"the kernel dropped {told.filtered} packets whose source address it"
+                    text=f"the kernel dropped {report.filtered} packets whose source address it"
                     " expects on another network card (rp_filter)",
                     remedy="look for cables or VLANs that are crossed, and for addresses on the"
                     " wrong network card",

@@ -133,7 +133,7 @@ class HostRun:
                 )
             await parts.start(wanted)
             await self._work(handle, parts, actions)
-            await self._supervisor.tell("STOPPING=1", "STATUS=leaving")
+            await self._supervisor.notify("STOPPING=1", "STATUS=leaving")
             await parts.stop()
             nursery.cancel_scope.cancel()
 
@@ -144,16 +144,16 @@ class HostRun:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(links.watch)
             LOGGER.info("%s is running", title_of(me.host_id, me.name))
-            await self._supervisor.tell("READY=1", f"STATUS={await links.describe()}")
-            nursery.start_soon(self._tell_status, links)
+            await self._supervisor.notify("READY=1", f"STATUS={await links.describe()}")
+            nursery.start_soon(self._notify_status, links)
             nursery.start_soon(self._take_over, handle, parts, actions, links)
             await self._leave.wait()
             nursery.cancel_scope.cancel()
 
-    async def _tell_status(self, links: LinksUp) -> None:
+    async def _notify_status(self, links: LinksUp) -> None:
         while True:
             line = await links.wait_changed()
-            await self._supervisor.tell(f"STATUS={line}")
+            await self._supervisor.notify(f"STATUS={line}")
 
     # Reloads.
 
@@ -175,7 +175,7 @@ class HostRun:
     ) -> None:
         async for request in self._wanted:
             LOGGER.info("reading %s again: %s", self._file, request.by)
-            await self._supervisor.tell_reloading()
+            await self._supervisor.notify_reloading()
             try:
                 request.changes = await self._reload(handle, parts, actions)
             except EXPECTED as error:
@@ -190,7 +190,7 @@ class HostRun:
                     LOGGER.info("reloaded: %s", change)
             links.recount()
             request.over.set()
-            await self._supervisor.tell("READY=1", f"STATUS={await links.describe()}")
+            await self._supervisor.notify("READY=1", f"STATUS={await links.describe()}")
 
     async def _reload(self, handle: Handle, parts: Parts, actions: ControlActions) -> list[str]:
         """Apply the file as it is now, and return the changes."""

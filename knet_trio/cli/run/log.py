@@ -58,13 +58,13 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the object: ``time``, ``level``, ``logger`` and ``message``."""
-        said = {
+        fields = {
             "time": round(record.created, 6),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": super().format(record),
         }
-        return json.dumps(said)
+        return json.dumps(fields)
 
 
 class LineWriter(logging.Handler):

@@ -32,14 +32,14 @@ class Supervisor:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._sock = _connect(environment.get("NOTIFY_SOCKET", ""))
         # Several tasks send notifications, and only one may wait for the socket.
-        self._telling = trio.Lock()
+        self._sending = trio.Lock()
         self.watchdog_interval: Final = _read_interval(environment)
 
-    async def tell(self, *assignments: str) -> None:
+    async def notify(self, *assignments: str) -> None:
         """Send a notification, such as ``READY=1``; drop it if the manager is too slow to read."""
         message = "\n".join(assignments).encode(errors="replace")
         with trio.move_on_after(_PATIENCE):
-            async with self._telling:
+            async with self._sending:
                 while self._sock is not None:
                     try:
                         self._sock.send(message)
@@ -51,10 +51,10 @@ class Supervisor:
                     else:
                         return
 
-    async def tell_reloading(self) -> None:
+    async def notify_reloading(self) -> None:
         """Notify that the configuration is read again; ``READY=1`` has to follow."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        await self.tell("RELOADING=1", f"MONOTONIC_USEC={now}")
+        await self.notify("RELOADING=1", f"MONOTONIC_USEC={now}")
 
     async def feed_watchdog(self) -> None:
         """Notify the watchdog, twice as often as it asks for, until cancelled.
@@ -63,7 +63,7 @@ class Supervisor:
         it is stuck.
         """
         while self.watchdog_interval is not None:
-            await self.tell("WATCHDOG=1")
+            await self.notify("WATCHDOG=1")
             await trio.sleep(self.watchdog_interval)
 
     def close(self) -> None:

@@ -24,14 +24,14 @@ async def test_a_manager_that_does_not_read_holds_up_nobody_for_long(
         # Until there is no room for more, and time goes by.
         began = trio.current_time()
         while trio.current_time() == began:
-            await supervisor.tell("STATUS=leaving")
+            await supervisor.notify("STATUS=leaving")
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             for line in ("WATCHDOG=1", "READY=1", "STATUS=leaving"):
-                nursery.start_soon(supervisor.tell, line)
+                nursery.start_soon(supervisor.notify, line)
         assert trio.current_time() - began == pytest.approx(1.0)
         supervisor.close()
-        await supervisor.tell("STOPPING=1")
+        await supervisor.notify("STOPPING=1")
 
 
 async def test_two_that_ask_for_the_line_get_the_same() -> None:

@@ -17,7 +17,7 @@ _LINKS: Final = 8
 _SETTLE: Final = 2.0
 # Seconds from a ping to the next, and the setting with which libknet sends at this interval.
 _INTERVAL: Final = 0.2
-_TOLD: Final = {LIBKNET: 0.1}
+_SET_TO: Final = {LIBKNET: 0.1}
 # In times of a turn: heartbeats come every 200 ms, and a default turn has too few of them.
 _TURNS: Final = 5
 
@@ -45,7 +45,7 @@ class Idle(Case):
 
     async def measure(self, bed: Bed, contender: str, network: Network) -> Measured:
         """Measure the CPU time while no messages are sent."""
-        timers = Timers(ping=_TOLD.get(contender, _INTERVAL))
+        timers = Timers(ping=_SET_TO.get(contender, _INTERVAL))
         async with bed.open_star(
             contender, network, hosts=_HOSTS, links=_LINKS, timers=timers
         ) as peers:

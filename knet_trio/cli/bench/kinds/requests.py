@@ -121,9 +121,9 @@ class Acknowledged(Case):
             await there.call("hear", handle=2)
             rates: list[float] = []
             for tasks, seconds in ((1, _WARM_UP), (1, bed.seconds), (_AT_ONCE, bed.seconds)):
-                told = await here.call(
+                sent = await here.call(
                     "tell", handle=1, to=2, size=_SIZE, tasks=tasks, seconds=seconds
                 )
-                rates.append(told["count"] / told["seconds"])
+                rates.append(sent["count"] / sent["seconds"])
             _, alone, rate = rates
             return {"rate": rate, "alone": alone}

@@ -141,10 +141,10 @@ class Machines(Network):
         if scope.cancelled_caught:
             hint = "is `knet-trio bench --serve` running there, with the same key?"
             raise BenchError(f"{self._host.explain()}\n{hint}")
-        said = await self._ask("hello")
-        self._session = str(said["session"])
-        self.machine = dict(said["machine"])
-        self.version = str(said["knet_trio"])
+        welcome = await self._ask("hello")
+        self._session = str(welcome["session"])
+        self.machine = dict(welcome["machine"])
+        self.version = str(welcome["knet_trio"])
         # The monotonic clocks of two machines are unrelated.
         await self._ask("open")
         differences: list[tuple[float, float]] = []

@@ -206,11 +206,11 @@ async def _measure(
 ) -> BenchResult:
     yardstick = Yardstick()
     await yardstick.read(LONG_REPETITIONS)
-    report.tell_yardstick(yardstick, "beginning")
+    report.show_yardstick(yardstick, "beginning")
     bed = make_bed(machines, request.seconds, request.settle_seconds)
     results = await run_cases(cases, bed, rounds=request.rounds, progress=report)
     await yardstick.read(LONG_REPETITIONS)
-    report.tell_yardstick(yardstick, "end")
+    report.show_yardstick(yardstick, "end")
     return BenchResult(results, yardstick)
 
 

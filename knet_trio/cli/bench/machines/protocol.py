@@ -49,11 +49,11 @@ def decode(data: bytes) -> dict[str, Any]:
         message = None
     if not isinstance(message, dict) or "bench" not in message:
         raise ProtocolError("the other side is not a bench: is it `knet-trio bench --serve`?")
-    said: dict[str, Any] = {str(name): value for name, value in message.items()}  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
-    if said["bench"] != VERSION:
+    fields: dict[str, Any] = {str(name): value for name, value in message.items()}  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+    if fields["bench"] != VERSION:
         raise ProtocolError(
-            f"the other side speaks version {said['bench']!r} of the bench's protocol (knet_trio"
-            f" {said.get('knet_trio', 'of some version')}), this side version {VERSION} (knet_trio"
-            f" {knet_trio.__version__}): install the same knet_trio on both"
+            f"the other side speaks version {fields['bench']!r} of the bench's protocol (knet_trio"
+            f" {fields.get('knet_trio', 'of some version')}), this side version {VERSION}"
+            f" (knet_trio {knet_trio.__version__}): install the same knet_trio on both"
         )
-    return said
+    return fields

@@ -81,7 +81,7 @@ class OpenHandle:
         sink: The sink, None if there is none.
         collected: The collected messages, None if none are collected.
         credits: The credits of a source that runs, None if none does.
-        news: Set and replaced by a new event when credits have come.
+        credited: Set and replaced by a new event when credits have come.
     """
 
     handle: Handle
@@ -94,7 +94,7 @@ class OpenHandle:
     sink: Sink | None = None
     collected: Collected | None = None
     credits: Credits | None = None
-    news: trio.Event = attrs.field(factory=trio.Event)
+    credited: trio.Event = attrs.field(factory=trio.Event)
 
 
 class OpenHandles:
@@ -146,8 +146,8 @@ class OpenHandles:
                         opened.credits.take(message.data, time.monotonic())
                 elif opened.sink is not None:
                     await report(opened, opened.sink)
-            opened.news.set()
-            opened.news = trio.Event()
+            opened.credited.set()
+            opened.credited = trio.Event()
 
 
 def read_crypto(arguments: Arguments) -> CryptoConfig | None:

@@ -95,27 +95,27 @@ class KnetStreams:
         streams = await self._find(arguments)
         to = arguments.integer("to")
         message = payload("random", arguments.integer("size", 100))
-        told = 0
+        sent = 0
         began = time.monotonic()
         until = began + arguments.number("seconds", 1.0)
 
-        async def tell_on() -> None:
-            nonlocal told
+        async def send_on() -> None:
+            nonlocal sent
             while time.monotonic() < until:
                 await streams.send(to, message)
-                told += 1
+                sent += 1
 
         broken: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 for _ in range(arguments.integer("tasks", 1)):
-                    nursery.start_soon(tell_on)
+                    nursery.start_soon(send_on)
         except* trio.BrokenResourceError as errors:
             # An error raised here would leave in an exception group.
             broken = errors.exceptions[0]
         if broken is not None:
             raise CommandError(f"a message failed: {broken}") from broken
-        return {"count": told, "seconds": time.monotonic() - began}
+        return {"count": sent, "seconds": time.monotonic() - began}
 
 
 async def _hold(handle: Handle, channel: int, task_status: trio.TaskStatus[Streams]) -> None:

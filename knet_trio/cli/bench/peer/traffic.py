@@ -128,13 +128,13 @@ class Traffic:
             chunk = [message] * CHUNK
             while (now := time.monotonic()) < stop:
                 if (room := credits.room) <= 0:
-                    await self._wait_news(opened, credits, draining=False)
+                    await self._wait_credits(opened, credits, draining=False)
                 elif room < CHUNK:
                     await hand_over(opened, credits, chunk[:room])
                 else:
                     await hand_over(opened, credits, chunk)
             while credits.in_flight and time.monotonic() < stop + DRAIN:
-                await self._wait_news(opened, credits, draining=True)
+                await self._wait_credits(opened, credits, draining=True)
         opened.credits = None
         return {"sent": credits.sent, "given_up": credits.given_up, **span.answer()}
 
@@ -153,11 +153,11 @@ class Traffic:
             await opened.data.send(message, to=opened.to)
             credits.sent += 1
 
-    async def _wait_news(self, opened: OpenHandle, credits: Credits, *, draining: bool) -> None:
+    async def _wait_credits(self, opened: OpenHandle, credits: Credits, *, draining: bool) -> None:
         if credits.must_probe(time.monotonic(), draining=draining):
             await opened.control.send(PROBE_MESSAGE, to=opened.to)
         with trio.move_on_after(_POLL):
-            await opened.news.wait()
+            await opened.credited.wait()
 
     # Without credits.
 
