@@ -71,7 +71,7 @@ class Facade:
         otherwise = self._SET_OTHERWISE.get(name)
         if otherwise is not None:
             return f"a {kind.__name__} has no attribute {name!r} to set: {otherwise}"
-        advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(settable)}"
+        advice = f"did you mean {close[0]}?" if close else f"use one of {', '.join(settable)}"
         if not settable:
             advice = "it has no attributes that can be set"
         return f"a {kind.__name__} has no attribute {name!r} to set: {advice}"

@@ -324,7 +324,7 @@ def _check_text(name: object) -> None:
 def check_policy(policy: object) -> LinkPolicy:
     """Return ``policy`` if it is a LinkPolicy, else raise InvalidArgumentError."""
     if not isinstance(policy, LinkPolicy):
-        raise InvalidArgumentError(f"{shown(policy)} is not a LinkPolicy: there are {_POLICIES}")
+        raise InvalidArgumentError(f"{shown(policy)} is not a LinkPolicy: use one of {_POLICIES}")
     return policy
 
 

@@ -34,7 +34,7 @@ class TestAttributes:
                 (handle.open_channel(), "xyz", "it has no attributes that can be set"),
                 (handle, "policy", "each host has its own: write `host.policy"),
                 (host, "priority", "each link has its own"),
-                (link, "xyz", "there are enabled, pong_count, priority"),
+                (link, "xyz", "use one of enabled, pong_count, priority"),
             ):
                 with pytest.raises(UnknownAttributeError, match=words) as caught:
                     setattr(thing, name, True)

@@ -58,7 +58,7 @@ def check(file: str, host: str | None, as_json: bool) -> None:
     \b
     Example:
       $ knet-trio check lab.toml
-      lab.toml:3:1: cluster.cypher: there is no such key; did you mean cipher?
+      lab.toml:3:1: cluster.cypher: there is no such key: did you mean cipher?
 
     Exit status: 0 if the file can be used, 1 if not, 2 for wrong arguments.
     """  # noqa: D301  # click wants the character

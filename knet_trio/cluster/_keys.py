@@ -85,7 +85,9 @@ def suggest(word: str, known: Sequence[str]) -> str:
     if not known:
         return "there are none"
     close = get_close_matches(word.lower(), known, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"use one of {', '.join(known)}" if len(known) > 1 else f"use {known[0]}"
 
 
 def check_text(value: object) -> str:

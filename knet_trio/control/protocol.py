@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -308,11 +309,14 @@ def _quoted(name: str) -> str:
     return repr(name if len(name) <= MAX_ID else f"{name[:MAX_ID]}...")
 
 
-def _nearest(name: str, known: Any) -> str:
-    close = get_close_matches(name[:MAX_ID], list(known), n=1)
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = get_close_matches(name[:MAX_ID], names, n=1)
     if close:
         return f"did you mean {close[0]}?"
-    return f"there are {', '.join(known)}" if known else "it has none"
+    if not names:
+        return "it has none"
+    return f"use one of {', '.join(names)}" if len(names) > 1 else f"use {names[0]}"
 
 
 def answer_line(request_id: int | str, result: object) -> str:

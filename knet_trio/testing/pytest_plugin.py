@@ -139,7 +139,7 @@ def _read(marks: Sequence[pytest.Mark]) -> NetworkOptions:
         for name in mark.kwargs:
             if name not in fields and name not in _OTHERS:
                 known = ", ".join([*_OTHERS, *fields])
-                raise TypeError(f"there is no option {name!r}; there are {known}")
+                raise TypeError(f"there is no option {name!r}; use one of {known}")
         if "seed" in mark.kwargs and "seeds" in mark.kwargs:
             raise TypeError("give seed= or seeds=, not both")
         if "seed" in mark.kwargs or "seeds" in mark.kwargs:

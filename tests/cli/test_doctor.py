@@ -94,7 +94,7 @@ REFUSED = "cannot connect to 10.0.0.2:5405: Connection refused"
         ),
         (
             {"connection_fault": REFUSED, "errno": errno.ECONNREFUSED},
-            "that machine is up, but no program listens for SCTP at that",
+            "that machine is up, but no program accepts SCTP at that",
             'that has transport "sctp" too, and compare the ports on both sides; ss -l -n --sctp',
         ),
         (
@@ -130,7 +130,7 @@ async def test_connections_over_which_nothing_comes(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not kernel_has_sctp(), reason="this kernel has no SCTP")
-async def test_nobody_takes_a_link_over_sctp(tmp_path: Path) -> None:
+async def test_no_program_accepts_a_link_over_sctp(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     async with open_handle(1) as a, serve_control(a, path):
         link = await a.add_host(2).add_link(
@@ -143,9 +143,7 @@ async def test_nobody_takes_a_link_over_sctp(tmp_path: Path) -> None:
     assert done.status == 1
     finding = json.loads(done.output)["findings"][0]
     assert finding["code"] == FindingCode.NO_CONNECTION
-    assert (
-        "Connection refused: that machine is up, but no program listens for SCTP" in finding["text"]
-    )
+    assert "Connection refused: that machine is up, but no program accepts SCTP" in finding["text"]
 
 
 async def test_without_links_only_the_program_is_judged(tmp_path: Path) -> None:

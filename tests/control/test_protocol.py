@@ -77,7 +77,7 @@ def test_what_is_no_request(line: bytes, said: str) -> None:
     ("request_", "code", "said"),
     [
         (ControlRequest(1, "stat", {}), ErrorCode.UNKNOWN_METHOD, "did you mean status"),
-        (ControlRequest(1, "quux", {}), ErrorCode.UNKNOWN_METHOD, "there are status, metrics"),
+        (ControlRequest(1, "quux", {}), ErrorCode.UNKNOWN_METHOD, "use one of status, metrics"),
         (ControlRequest(1, "x" * 10000, {}), ErrorCode.UNKNOWN_METHOD, r"x\.\.\.'"),
         (ControlRequest(1, "ping", {"hosts": 2}), ErrorCode.UNKNOWN_PARAMETER, "did you mean host"),
         (ControlRequest(1, "status", {"x": 2}), ErrorCode.UNKNOWN_PARAMETER, "it has none"),

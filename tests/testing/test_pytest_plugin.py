@@ -152,7 +152,7 @@ async def test_it(knet_network, mock_clock):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("lose=0.1", "there is no option 'lose'; there are seed, seeds, *latency*loss*"),
+        ("lose=0.1", "there is no option 'lose'; use one of seed, seeds, *latency*loss*"),
         ("loss=2", "loss 2 is not valid: *EINVAL*"),
         ("seed=1, seeds=3", "give seed= or seeds=, not both"),
         ("seeds=0", "seeds 0 leaves no seed to run with: give 1 or more"),

@@ -32,7 +32,7 @@ def explain_connection(case: LinkCase) -> Finding | None:
     if number == errno.ECONNREFUSED:
         return _find(
             case,
-            f"{fault}: that machine is up, but no program listens for {case.protocol} at that port",
+            f"{fault}: that machine is up, but no program accepts {case.protocol} at that port",
             f'start the program there, with a link from {peer} to {src} that has transport "{name}"'
             f" too, and compare the ports on both sides; {_show(case, '-l')} there shows what"
             " listens",

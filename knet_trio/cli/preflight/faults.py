@@ -219,7 +219,7 @@ def _find_silence(pair: Pair) -> Finding:
             return _fault(
                 pair,
                 FindingCode.NO_CONNECTION,
-                f"{here.name} is refused at {way.dst}: nothing accepts {_protocol(pair)} at that"
+                f"{here.name} is refused at {way.dst}: no program accepts {_protocol(pair)} at that"
                 f" port of {there.name}",
                 "compare transports and ports in the files of both hosts; on"
                 f" {there.name} ss -l -n --{pair.transport} shows what listens",

@@ -133,7 +133,7 @@ def judge_link(one: dict[str, Any], other: dict[str, Any]) -> Finding:
         (
             {"errno": errno.ECONNREFUSED, "trouble": "refused"},
             "no-connection",
-            "alpha is refused at 10.0.0.2:5405: nothing accepts SCTP",
+            "alpha is refused at 10.0.0.2:5405: no program accepts SCTP",
             "compare transports and ports",
         ),
         (
