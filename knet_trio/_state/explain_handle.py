@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from knet_trio._state.explain_drops import explain_drops
+from knet_trio._state.explain_drops import count_of, explain_drops
 from knet_trio._state.explain_host import explain_host
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ def explain_handle(handle: HandleState) -> str:
     counters = context.counters
     unreachable = [host for host in hosts if not host.reachable.is_on]
     reachable = len(hosts) - len(unreachable)
+    known = count_of(len(hosts), "host")
     state = (
-        f"the handle of host {context.host_id} reaches {reachable} of {len(hosts)} hosts;"
+        f"the handle of host {context.host_id} reaches {reachable} of {known};"
         f" messages of up to {handle.data_mtu} bytes go in one packet"
     )
     lines = [state]
@@ -31,8 +32,8 @@ def explain_handle(handle: HandleState) -> str:
     lines += (f"  {line}" for line in _explain_settings(context))
     # Drops that concern a link are explained there.
     lines += (
-        f"  channel {channel} is not open: {came.messages} messages for it are lost, the last of"
-        f" host {came.host_id}"
+        f"  channel {channel} is not open: {count_of(came.messages, 'message')} for it lost, the"
+        f" last of host {came.host_id}"
         for channel, came in sorted(counters.closed_channels.items())
     )
     lines += explain_drops(counters.linkless_drops, counters.last_drops, context.now())
@@ -43,7 +44,7 @@ def explain_handle(handle: HandleState) -> str:
         shown += 1
         lines += (f"  {line}" for line in explain_host(host).splitlines())
     if shown < len(hosts):
-        lines.append(f"  and {len(hosts) - shown} more hosts: see explain() of each")
+        lines.append(f"  and {count_of(len(hosts) - shown, 'more host')}: see explain() of each")
     return "\n".join(lines)
 
 

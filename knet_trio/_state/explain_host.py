@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from knet_trio._core.policy import LinkPolicy
+from knet_trio._state.explain_drops import count_of
 from knet_trio._state.network_link import NetworkLinkState
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ def explain_host(host: HostState) -> str:
     lines = [f"{describe_host(host)} is {_describe_state(host)}"]
     waiting = host.lane.messages
     if waiting:
-        lines.append(f"  {waiting} messages wait until its links can send them")
+        lines.append(f"  {count_of(waiting, 'message')} waiting until its links can send more")
     lines += (f"  {line}" for line in _explain_trust(host))
     for link in host.links.values():
         lines += (f"  {line}" for line in link.explain().splitlines())

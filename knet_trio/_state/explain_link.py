@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from knet_trio._state.counters import Kind
-from knet_trio._state.explain_drops import explain_drops
+from knet_trio._state.explain_drops import count_of, explain_drops
 from knet_trio._state.refusals import ADVICE
 from knet_trio.errors import DropCause
 
@@ -62,8 +62,8 @@ def explain_link(link: NetworkLinkState) -> str:
     overflows = sum(endpoint.overflows for endpoint in link.sender.endpoints)
     if overflows:
         lines.append(
-            f"  the system has dropped {overflows} packets that came to its sockets: their buffers"
-            " were full"
+            f"  the system has dropped {count_of(overflows, 'packet')} that came to its sockets:"
+            " their buffers were full"
         )
     lines += explain_drops(counters.drops, counters.last_drops, now, _ADVICE)
     trouble = counters.trouble
@@ -205,12 +205,12 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
         )
     elif liveness.counted:
         needed = liveness.pong_count + 1
-        lines.append(f"  {liveness.counted} of the {needed} pongs in a row that it needs have come")
+        lines.append(f"  {liveness.counted} of the {needed} pongs in a row that it needs arrived")
     elif not pongs.rx_packets:
         seconds = now - link.heartbeat.started_at
         lines += _why_no_answer(link)
         lines.append(
-            f"  {left} pings sent in {seconds:.1f} s, none answered:"
+            f"  {count_of(left, 'ping')} sent in {seconds:.1f} s, none answered:"
             " is the peer running, does its link have these addresses the other way round, and"
             f' transport="{link.transport.name}" too, does a firewall drop'
             f" {link.transport.name.upper()}?"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from knet_trio.cli.looking import DOWN, json_option, look, open_console, socket_option
 from knet_trio.cli.ranges import NumberRange
-from knet_trio.cli.units import format_latency
+from knet_trio.cli.units import count_of, format_latency
 from knet_trio.control import ControlClient, HostPing, LinkPing
 from knet_trio.control.codec import dump
 
@@ -170,7 +170,7 @@ class Pinging:
             self._console.print(f"{self._last.name} has no links")
         for link_id, trips in sorted(self._trips.items()):
             seconds = trips.seconds
-            summary = f"link {link_id}: {len(seconds)} of {trips.sent} pings answered"
+            summary = f"link {link_id}: {len(seconds)} of {count_of(trips.sent, 'ping')} answered"
             if seconds:
                 mean = sum(seconds) / len(seconds)
                 summary += (

@@ -217,7 +217,7 @@ async def timers_that_cannot_work(ward: Ward, a: Handle) -> AsyncGenerator[None]
         yield
 
 
-@patient(FindingCode.CHANNEL_CLOSED, says="messages were lost")
+@patient(FindingCode.CHANNEL_CLOSED, says="messages lost")
 async def closed_channel(ward: Ward) -> AsyncGenerator[Path]:
     async with ward.open() as pair, sending(pair, 5):
         yield pair.path
@@ -304,7 +304,7 @@ async def firewall_there_lets_nothing_in(ward: Ward, a: Handle) -> AsyncGenerato
             yield
 
 
-@peer(FindingCode.ONE_WAY, says="reached this machine, but none the program")
+@peer(FindingCode.ONE_WAY, says="reached this machine, but not the program")
 async def firewall_here_lets_nothing_in(ward: Ward, a: Handle) -> AsyncGenerator[None]:
     async with ward.meet(a, "firewall_here_lets_nothing_in", None) as pair:
         with ward.firewall(HERE, "INPUT", "--dport", str(pair.port), "-j", "DROP"):

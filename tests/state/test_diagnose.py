@@ -142,9 +142,8 @@ async def test_channels_that_are_not_open() -> None:
         counters.came_for_closed(7, 2, messages, 1.0)
     (closed,) = diagnose_handle(world.context).closed_channels
     assert (closed.channel, closed.messages, closed.host_id) == (7, 5, 2)
-    assert (
-        "channel 7 is not open: 5 messages for it are lost, the last of host 2"
-        in explain_handle(world.handle)
+    assert "channel 7 is not open: 5 messages for it lost, the last of host 2" in explain_handle(
+        world.handle
     )
     counters.clear()
     assert diagnose_handle(world.context).closed_channels == ()

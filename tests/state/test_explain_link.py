@@ -151,7 +151,7 @@ class TestDown:
     async def test_on_its_way_up(self) -> None:
         world, link = make()
         world.pong(link)
-        assert "1 of the 3 pongs in a row that it needs have come" in explain_link(link)
+        assert "1 of the 3 pongs in a row that it needs arrived" in explain_link(link)
 
     async def test_silence(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
         world, link = make()

@@ -9,7 +9,7 @@ from knet_trio.cli.doctor.mismatches import find_mismatches
 from knet_trio.cli.doctor.path import find_path_faults, find_timer_faults
 from knet_trio.cli.doctor.silence import explain_silence
 from knet_trio.cli.findings import Finding, FindingCode, Severity
-from knet_trio.cli.units import format_age, format_latency
+from knet_trio.cli.units import count_of, format_age, format_latency
 
 
 def find_link_faults(case: LinkCase) -> list[Finding]:
@@ -41,7 +41,7 @@ def _describe_up(case: LinkCase) -> str:
     text = f"up for {format_age(link.at - link.since)}"
     if ping is not None and ping.answered:
         trip = format_latency(ping.seconds)
-        text += f"; {ping.answered} of {ping.sent} pings answered, in {trip} on average"
+        text += f"; {ping.answered} of {count_of(ping.sent, 'ping')} answered, in {trip} on average"
     return f"{text}; {link.mtu} bytes of a message fit in one packet"
 
 
@@ -57,8 +57,8 @@ def _find_buffer_faults(case: LinkCase) -> Iterator[Finding]:
             severity=Severity.FAULT if dropped > 0 else Severity.WARNING,
             code=FindingCode.BUFFERS_SMALL,
             where=case.where,
-            text=f"the system has dropped {after.overflows} packets since the buffer of the socket"
-            f" of {case.link.src} was full{meanwhile}{small}",
+            text=f"the system has dropped {count_of(after.overflows, 'packet')} since the buffer of"
+            f" the socket of {case.link.src} was full{meanwhile}{small}",
             remedy=remedy
             if after.small_buffers
             else "find out what keeps the program from reading in time, or have its peers send"

@@ -9,6 +9,7 @@ from knet_trio import CryptoFault, DropCause, DropDetail
 from knet_trio._crypto.aead import AEAD_NAMES
 from knet_trio.cli.doctor.evidence import LinkCase, host_part
 from knet_trio.cli.findings import Finding, FindingCode, Severity
+from knet_trio.cli.units import count_of
 
 # The code and the remedy for packets refused because of an id.
 _IDS: Final = {
@@ -118,7 +119,7 @@ def describe_refusal(cause: DropCause, refusal: DropDetail, where: str) -> Findi
         severity=Severity.FAULT,
         code=code,
         where=where,
-        text=f"{refusal.text} ({refusal.count} such packets)",
+        text=f"{refusal.text} ({count_of(refusal.count, 'such packet')})",
         remedy=remedy,
     )
 
@@ -162,8 +163,8 @@ def _find_recordings(case: LinkCase) -> Iterator[Finding]:
         severity=Severity.WARNING,
         code=FindingCode.RECORDED_PACKETS,
         where=case.where,
-        text=f"{count} packets arrived that its peer sealed in an earlier life, or before it was"
-        " confirmed here: recorded packets, unless the peer has just started",
+        text=f"{count_of(count, 'packet')} arrived that its peer sealed in an earlier life, or"
+        " before it was confirmed here: a recording, unless the peer has just started",
         remedy="they have no effect; if this goes on, find out who sends with the address of the"
         " peer (knet-trio decode shows the lives), and make a new key if somebody may know it",
     )

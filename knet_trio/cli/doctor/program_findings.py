@@ -14,6 +14,7 @@ from knet_trio.cli.doctor.mismatches import (
     describe_refusal,
 )
 from knet_trio.cli.findings import Finding, FindingCode, Severity
+from knet_trio.cli.units import count_of
 
 # The shares of the time that an event loop may be late before a warning, and before a fault.
 _LATE: Final = 0.1
@@ -88,7 +89,8 @@ def find_program_faults(evidence: Evidence, cases: Sequence[LinkCase]) -> list[F
     if found:
         return found
     loop = evidence.loop
-    text = f"its event loop was {loop.longest * 1e3:.0f} ms late at most, in {loop.looks} wake-ups"
+    looks = count_of(loop.looks, "wake-up")
+    text = f"its event loop was {loop.longest * 1e3:.0f} ms late at most, in {looks}"
     return [Finding(severity=Severity.OK, code=FindingCode.PROGRAM_OK, where="", text=text)]
 
 
@@ -140,7 +142,7 @@ def _describe_stranger(
             severity=Severity.FAULT,
             code=FindingCode.ADDRESS_MISMATCH,
             where="",
-            text=f"{refusal.text} ({refusal.count} such packets)",
+            text=f"{refusal.text} ({count_of(refusal.count, 'such packet')})",
             remedy="add a link to that address, or have the host send from where a link leads",
         )
     noise = cause in CRYPTO_CAUSES and handle.crypto_fault is None
@@ -149,7 +151,7 @@ def _describe_stranger(
             severity=Severity.WARNING,
             code=FindingCode.FOREIGN_PACKETS,
             where="",
-            text=f"{refusal.text} ({refusal.count} such packets)",
+            text=f"{refusal.text} ({count_of(refusal.count, 'such packet')})",
             remedy=_FIND_SENDER,
         )
     return None
@@ -165,8 +167,8 @@ def _find_closed_channels(evidence: Evidence) -> Iterator[Finding]:
             severity=Severity.FAULT,
             code=FindingCode.CHANNEL_CLOSED,
             where=f"channel {closed.channel}",
-            text=f"host {closed.host_id} sends on it, but it is not open here: {closed.messages}"
-            " messages were lost",
+            text=f"host {closed.host_id} sends on it, but it is not open here:"
+            f" {count_of(closed.messages, 'message')} lost",
             remedy=f"open channel {closed.channel} on this host before others send on it, in a"
             " cluster file with [[channels]]",
         )
@@ -181,7 +183,7 @@ def _find_lost_messages(evidence: Evidence) -> Iterator[Finding]:
                 severity=Severity.FAULT,
                 code=code,
                 where="",
-                text=f"{grown} messages were dropped meanwhile ({cause.value}): {why}",
+                text=f"{count_of(grown, 'message')} dropped meanwhile ({cause.value}): {why}",
                 remedy=remedy,
             )
 
@@ -210,7 +212,8 @@ def _find_starvation(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[
         remedy = "add checkpoints to the program (await trio.lowlevel.checkpoint()), or move long"
         remedy += " work to a thread (trio.to_thread.run_sync)"
     if after.stalls > before.stalls:
-        lateness += f", and its heartbeat was {after.stalls - before.stalls} times over 0.05 s late"
+        times = count_of(after.stalls - before.stalls, "time")
+        lateness += f", and its heartbeat was over 0.05 s late {times}"
     yield Finding(
         severity=Severity.FAULT if bad else Severity.WARNING,
         code=FindingCode.CPU_STARVED,

@@ -9,7 +9,7 @@ from knet_trio import LinkTrouble
 from knet_trio.cli.doctor.connection import explain_connection
 from knet_trio.cli.doctor.evidence import LinkCase
 from knet_trio.cli.findings import Finding, FindingCode, Severity
-from knet_trio.cli.units import format_latency
+from knet_trio.cli.units import count_of, format_latency
 
 _FORBIDDEN: Final = (errno.EPERM, errno.EACCES)
 # The share of pings that may be unanswered because their pongs are still in flight.
@@ -43,8 +43,7 @@ def explain_silence(case: LinkCase) -> Finding:
     if case.pinged_by_peer:
         return _one_way(
             case,
-            f"pings of {case.peer} arrive, but none of {case.pings_sent} pings sent to it meanwhile"
-            " was answered",
+            f"pings of {case.peer} arrive, but {_pings(case)} sent to it meanwhile got no answer",
             f"look for a firewall that lets {case.protocol} through in one direction only, here for"
             f" incoming packets or there for packets from {case.link.src}; run knet-trio doctor"
             " there too: it says whether the peer refuses packets from here",
@@ -58,7 +57,7 @@ def explain_silence(case: LinkCase) -> Finding:
             code=FindingCode.PEER_SILENT,
             where=case.where,
             text=f"there is a connection to {case.peer} and one from it, but neither a pong nor a"
-            f" ping arrives over them: {case.pings_sent} pings were sent meanwhile",
+            f" ping arrives over them: this host sent {_pings(case)} meanwhile",
             remedy="check whether the program there is stopped, hangs, or has no processor time"
             " (knet-trio doctor there)",
         )
@@ -66,8 +65,8 @@ def explain_silence(case: LinkCase) -> Finding:
         severity=Severity.FAULT,
         code=FindingCode.PORT_FILTERED,
         where=case.where,
-        text=f"nothing arrives from {case.peer}: {case.pings_sent} pings were sent meanwhile, and"
-        " neither a pong, nor a ping of the peer, nor an error was received",
+        text=f"nothing arrives from {case.peer}: this host sent {_pings(case)} meanwhile, and"
+        " received neither a pong, nor a ping of the peer, nor an error",
         remedy="check that that machine is up and the cables of this network are plugged in; let"
         f" {case.protocol} from {case.link.src} to {case.peer}, and the other way round, through"
         " all firewalls between them",
@@ -98,6 +97,11 @@ def describe_late_pongs(case: LinkCase) -> Finding:
     )
 
 
+def _pings(case: LinkCase) -> str:
+    """Return the number of pings that this host sent during the observation, with the noun."""
+    return count_of(case.pings_sent, "ping")
+
+
 def _one_way(case: LinkCase, text: str, remedy: str) -> Finding:
     return Finding(
         severity=Severity.FAULT,
@@ -114,8 +118,9 @@ def _explain_dropped_here(case: LinkCase) -> Finding:
     A peer pings as often as this host, and answers the pings it receives. So if no more packets
     arrive than its own pings, it does not receive those of this host.
     """
-    text = f"{case.arrived} packets of {case.peer} reached this machine, but none the program:"
-    text += " a firewall of this machine drops them"
+    arrived = count_of(case.arrived, "packet")
+    text = f"{arrived} of {case.peer} reached this machine, but not the program: a firewall of this"
+    text += " machine drops them"
     remedy = f"let {case.protocol} from {case.peer} to {case.link.src} in"
     remedy += " (iptables -L INPUT, nft list ruleset)"
     if case.arrived > _WITH_PONGS * case.pings_sent:
@@ -124,8 +129,8 @@ def _explain_dropped_here(case: LinkCase) -> Finding:
         severity=Severity.FAULT,
         code=FindingCode.PORT_FILTERED,
         where=case.where,
-        text=f"{text}; they are so few that the {case.pings_sent} pings sent meanwhile do not seem"
-        " to reach the peer either",
+        text=f"{text}; so few arrive that the peer does not seem to get the {_pings(case)} sent"
+        " meanwhile either",
         remedy=f"{remedy}, and the other way round through the firewalls on the way",
     )
 
@@ -175,7 +180,7 @@ def _explain_refused_here(case: LinkCase, trouble: LinkTrouble) -> Finding:
 def _explain_few_pongs(case: LinkCase) -> Finding:
     """Return the finding if pings are answered, but the link is down."""
     lost = 1 - case.pongs / max(case.pings_sent, case.pongs)
-    text = f"{case.pongs} of {case.pings_sent} pings were answered meanwhile"
+    text = f"{case.pongs} of {_pings(case)} sent meanwhile got an answer"
     if lost > _MOST_LOST and case.pings_sent - case.pongs > 1:
         return Finding(
             severity=Severity.FAULT,
@@ -190,8 +195,8 @@ def _explain_few_pongs(case: LinkCase) -> Finding:
         severity=Severity.WARNING,
         code=FindingCode.COMING_UP,
         where=case.where,
-        text=f"{text}; {case.after.counted} of the {needed} pongs in a row have arrived that take"
-        " the link up",
+        text=f"{text}; {case.after.counted} of the {needed} pongs in a row arrived that take the"
+        " link up",
         remedy="wait, and run the command again",
     )
 
