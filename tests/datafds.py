@@ -112,11 +112,11 @@ class Setup:
 
     async def error(self) -> ChannelError:
         """The next ChannelError of something that failed."""
-        while isinstance((error := await self.told()).error, BlockingIOError):
+        while isinstance((error := await self.next_error()).error, BlockingIOError):
             pass
         return error
 
-    async def told(self) -> ChannelError:
+    async def next_error(self) -> ChannelError:
         """The next ChannelError, also one of a descriptor that has no room."""
         with trio.fail_after(PATIENCE):
             while True:

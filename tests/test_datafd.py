@@ -341,19 +341,19 @@ async def test_one_that_has_no_room_is_told_now_and_then(monkeypatch: pytest.Mon
 
             monkeypatch.setattr(datafd, "FULL_TOLD_EVERY", 3600.0)
             await overfill()
-            told = await setup.told()
-            assert isinstance(told.error, BlockingIOError)
-            assert told == ChannelError(0, Direction.RX, told.error)
-            assert number(told) == errno.EAGAIN
+            reported = await setup.next_error()
+            assert isinstance(reported.error, BlockingIOError)
+            assert reported == ChannelError(0, Direction.RX, reported.error)
+            assert number(reported) == errno.EAGAIN
             # Full again and again, each time that a little is read.
             await empty()
             await overfill()
             await empty()
             monkeypatch.setattr(datafd, "FULL_TOLD_EVERY", 0.0)
             await overfill()
-            later = await setup.told()
+            later = await setup.next_error()
             assert number(later) == errno.EAGAIN
-            assert later.error is not told.error
+            assert later.error is not reported.error
             await empty()
             # Nothing was dropped for it, and it works on.
             assert setup.drops == {}

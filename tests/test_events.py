@@ -108,9 +108,9 @@ async def test_cancelled_at_any_step_loses_nothing_more(surplus: int) -> None:
         with scope:
             got = [await at]
         reached = at.reached
-        told: list[Event] = [EventsLost(surplus)] if surplus else []
-        told += numbered(surplus, EVENT_BUFFER + surplus)
-        assert got + await receive_all(receiver) == told
+        expected: list[Event] = [EventsLost(surplus)] if surplus else []
+        expected += numbered(surplus, EVENT_BUFFER + surplus)
+        assert got + await receive_all(receiver) == expected
         step += 1
     assert step > 1
 
@@ -118,11 +118,11 @@ async def test_cancelled_at_any_step_loses_nothing_more(surplus: int) -> None:
 async def test_waits_for_an_event(nursery: trio.Nursery) -> None:
     receiver = construct(EventReceiver)
 
-    async def tell() -> None:
+    async def put_event() -> None:
         await wait_all_tasks_blocked()
         receiver.put(DataMtuChanged(1))
 
-    nursery.start_soon(tell)
+    nursery.start_soon(put_event)
     assert await receiver.receive() == DataMtuChanged(1)
 
 

@@ -85,8 +85,8 @@ async def test_nor_does_one_of_a_handle_that_is_open(name: str, arguments: list[
         with pytest.raises(InvalidArgumentError) as caught:
             getattr(handle, name)(*arguments)
         check_no_key(caught.value)
-        told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-        ours = [frame for frame in told.stack if "/knet_trio/" in frame.filename]
+        traced = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        ours = [frame for frame in traced.stack if "/knet_trio/" in frame.filename]
         assert ours
         for frame in ours:
             assert not frame.locals or not {"config", "slot", "args", "kwargs"} & set(frame.locals)

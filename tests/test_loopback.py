@@ -77,10 +77,10 @@ class TestBeingUp:
             with trio.fail_after(PATIENCE):
                 await link.wait_connected()
                 await me.wait_reachable()
-                told: list[Event] = [await events.receive(), await events.receive()]
-            assert isinstance(told[0], LinkStatusChanged)
-            assert (told[0].host_id, told[0].link_id, told[0].connected) == (1, 3, True)
-            assert told[1] == HostStatusChanged(1, reachable=True)
+                changes: list[Event] = [await events.receive(), await events.receive()]
+            assert isinstance(changes[0], LinkStatusChanged)
+            assert (changes[0].host_id, changes[0].link_id, changes[0].connected) == (1, 3, True)
+            assert changes[1] == HostStatusChanged(1, reachable=True)
             assert "up" in repr(link)
             assert "link 3 of host 1 to itself is up" in link.explain()
 

@@ -29,8 +29,8 @@ def stream(ledger: Ledger, lost: set[int], count: int = 100) -> None:
 
 
 def cut_at(at: float, dead_at: float, mended_at: float) -> Cut:
-    told, back = dict.fromkeys((HERE, THERE), dead_at), dict.fromkeys((HERE, THERE), mended_at + 1)
-    return Cut(0, at, mended_at=mended_at, dead_at=told, back_at=back)
+    ends, back = dict.fromkeys((HERE, THERE), dead_at), dict.fromkeys((HERE, THERE), mended_at + 1)
+    return Cut(0, at, mended_at=mended_at, dead_at=ends, back_at=back)
 
 
 def result(

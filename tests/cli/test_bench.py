@@ -479,12 +479,12 @@ async def test_a_stream_that_breaks_is_told() -> None:
 
 async def test_a_case_that_fails_does_not_keep_others_from_being_measured() -> None:
     bed = Bed({OURS: ("false",)}, 0.1)
-    told = io.StringIO()
+    output = io.StringIO()
     with trio.fail_after(PATIENCE):
-        report = BenchReport(told)
+        report = BenchReport(output)
         results = await run_cases([Connect(), Connect()], bed, rounds=1, progress=report)
         report.summarize(results)
-    assert "connect failed: " in told.getvalue()
+    assert "connect failed: " in output.getvalue()
     for result in results:
         assert result.failure is not None
         assert result.failure.startswith(f"{OURS}: a peer ended during the command handle")

@@ -229,8 +229,8 @@ def test_loss_is_marked_and_told() -> None:
 
 
 def test_how_far_the_yardstick_went_over_the_whole_run_is_told() -> None:
-    _, told = remarks([imagined_result(reading()), imagined_result(reading(12e-6))])
-    assert told == (
+    _, texts = remarks([imagined_result(reading()), imagined_result(reading(12e-6))])
+    assert texts == (
         "The yardstick over all cases: checkpoint 10 – 12 µs, sendto+recv 5 – 5 µs,"
         " loop 50 – 50 ns, seal 4 – 4 µs"
     )
@@ -240,9 +240,11 @@ def test_how_far_the_yardstick_went_over_the_whole_run_is_told() -> None:
 
 
 def test_the_tables_have_ratios_ranges_and_the_yardstick() -> None:
-    told = io.StringIO()
-    BenchReport(told).summarize([imagined_result(reading(), reading(13e-6))])
-    ours, libknet = (line for line in told.getvalue().splitlines() if "11.5 / 5 / 50 / 4 ~" in line)
+    output = io.StringIO()
+    BenchReport(output).summarize([imagined_result(reading(), reading(13e-6))])
+    ours, libknet = (
+        line for line in output.getvalue().splitlines() if "11.5 / 5 / 50 / 4 ~" in line
+    )
     assert OURS in ours
     assert "20,000   10,000 – 40,000" in ours
     assert "×4.00 ~   ×2.00 – ×8.00" in libknet

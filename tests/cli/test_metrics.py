@@ -22,12 +22,12 @@ async def test_the_classic_text(tmp_path: Path) -> None:
         done = await run("metrics", *socket_of(served.path))
         assert (done.status, done.errors) == (0, "")
         assert value(done.output, "knet_link_up", host="1", host_name="me", link="0") == 1
-        told = {name for name, _ in samples(done.output)}
+        names = {name for name, _ in samples(done.output)}
         # A link of a host to itself has no pings; model aead and streams are not in use.
         absent = ("knet_link_loss_ratio", "knet_host_confirmed", "knet_stream_")
         for one in SERIES:
             if not one.name.startswith(absent):
-                assert any(name.startswith(one.name) for name in told), one.name
+                assert any(name.startswith(one.name) for name in names), one.name
 
 
 async def test_promtool_finds_nothing_wrong(tmp_path: Path) -> None:

@@ -150,8 +150,8 @@ def test_nor_does_the_text_of_a_cluster(tmp_path: Path) -> None:
 
 def check_no_key(error: BaseException) -> None:
     """Fail if a traceback with its variables shows the key."""
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    ours = [frame for frame in told.stack if "/knet_trio/" in frame.filename]
+    traced = traceback.TracebackException.from_exception(error, capture_locals=True)
+    ours = [frame for frame in traced.stack if "/knet_trio/" in frame.filename]
     assert ours
     for frame in ours:
         for value in (frame.locals or {}).values():

@@ -60,7 +60,7 @@ class Side:
         line, _, self._read = self._read.partition(b"\n")
         return json.loads(line)
 
-    async def tell(self) -> None:
+    async def go_on(self) -> None:
         """Give the process a word."""
         assert self._process.stdin is not None
         await self._process.stdin.send_all(b"go on\n")
@@ -136,7 +136,7 @@ async def measure(contender: str, cut: str, settle: float, after: float) -> Outc
                 await receiver.hear()
                 await sender.hear()
             await trio.sleep(settle)
-            await sender.tell()
+            await sender.go_on()
             await trio.sleep(BEFORE)
             if cut == "interface-down":
                 await veth.take_down(0, 0)
@@ -145,7 +145,7 @@ async def measure(contender: str, cut: str, settle: float, after: float) -> Outc
             at = time.monotonic()
             await trio.sleep(after)
             ends = time.monotonic()
-            await receiver.tell()
+            await receiver.go_on()
             arrivals: list[tuple[float, float]] = await receiver.hear()
     return judge(arrivals, at, ends)
 

@@ -112,12 +112,12 @@ async def test_whoever_waits_is_told_how_the_connection_was_lost(
         if line is not None:
             await server.send(line)
 
-    told: list[str] = []
+    messages: list[str] = []
 
     async def expect(call: Callable[[], Awaitable[object]]) -> None:
         with pytest.raises(trio.BrokenResourceError, match=said) as caught:
             await call()
-        told.append(str(caught.value))
+        messages.append(str(caught.value))
 
     async with open_liar(tmp_path / "a", script), connect_control(tmp_path / "a") as client:
         async with trio.open_nursery() as nursery:
@@ -126,7 +126,7 @@ async def test_whoever_waits_is_told_how_the_connection_was_lost(
             nursery.start_soon(expect, lambda: client.request("later"))
         await expect(client.status)
         await expect(lambda: client.ping(1))
-    assert len(told) == 5
+    assert len(messages) == 5
 
 
 async def test_events_end_with_the_program(tmp_path: Path) -> None:

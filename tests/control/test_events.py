@@ -89,17 +89,17 @@ async def test_a_reader_that_sleeps_is_told_how_many_it_missed(tmp_path: Path) -
                 # So that nothing is lost between the handle and who serves it.
                 await wait_all_tasks_blocked()
         await wait_all_tasks_blocked()
-        told = missed = 0
-        while told + missed < 2 * changes:
+        received = missed = 0
+        while received + missed < 2 * changes:
             event = await client.receive()
             if event["event"] == "missed":
                 missed += event["count"]
             else:
-                told += 1
-        assert told + missed == 2 * changes
+                received += 1
+        assert received + missed == 2 * changes
         assert missed > changes
         # What it has got besides is what fits into a socket.
-        assert told < 5000
+        assert received < 5000
 
 
 async def test_a_queue_loses_the_oldest_and_counts_them() -> None:

@@ -55,14 +55,14 @@ def test_an_interval_that_brought_nothing_ends_it() -> None:
 
 def test_while_it_goes_on_it_is_told_less_and_less_often() -> None:
     repeats: RateLimiter[int] = RateLimiter()
-    told: list[tuple[float, int, float]] = []
+    logged: list[tuple[float, int, float]] = []
     firsts = 0
     for second in range(400):
-        told += [(second, count, took) for _, count, took in repeats.due(second)]
+        logged += [(second, count, took) for _, count, took in repeats.due(second)]
         firsts += repeats.first("kind", second, second)
     assert firsts == 1
     # The one at the very end of an interval comes after its count.
-    assert told == [
+    assert logged == [
         (5, 4, 4.0),
         (15, 10, 9.0),
         (35, 20, 19.0),
@@ -105,10 +105,10 @@ def test_at_the_end_all_counts_are_told() -> None:
 def test_everything_is_told_or_counted(steps: list[tuple[int, float]]) -> None:
     repeats: RateLimiter[int] = RateLimiter()
     now = 0.0
-    told = counted = 0
+    logged = counted = 0
     for kind, pause in steps:
         now += pause
         counted += sum(repeated.times for repeated in repeats.due(now))
-        told += repeats.first(kind, kind, now)
+        logged += repeats.first(kind, kind, now)
     counted += sum(repeated.times for repeated in repeats.end())
-    assert told + counted == len(steps)
+    assert logged + counted == len(steps)

@@ -66,8 +66,8 @@ def test_after_a_fork_parent_and_child_seal_under_different_lives() -> None:
     os.waitpid(child, 0)
     os.close(theirs)
     with os.fdopen(ours, "rb") as pipe:
-        told = pipe.read()
-    assert told[:LIFE_SIZE] != life.name
+        written = pipe.read()
+    assert written[:LIFE_SIZE] != life.name
     assert life.take(1) == range(101, 102)
 
 

@@ -94,9 +94,9 @@ class CProcess:
             rest = bytearray(tail)
             for line in lines:
                 self._take(json.loads(line))
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
@@ -132,7 +132,7 @@ class CProcess:
                 f"{self._process.returncode}\n{self.report()}"
             )
             self._message_in.close()
-            self._tell()
+            self._notify()
 
     def report(self) -> str:
         """What the process wrote to stderr and the last log lines, for a failure's message."""

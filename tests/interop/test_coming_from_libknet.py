@@ -102,11 +102,11 @@ class Program:
         async for chunk in self._process.stdout:
             *lines, rest = (rest + chunk.decode()).split("\n")
             self.lines += lines
-            self._tell()
+            self._notify()
         self._ended = True
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
@@ -246,8 +246,8 @@ async def test_talk(programs: Programs, first: int) -> None:
                 await one.wait_line(f"received: {mine} hello yourself")
 
                 def same_mtu() -> bool:
-                    told = [program.beginning("data MTU ")[-1:] for program in (one, other)]
-                    return bool(told[0]) and told[0] == told[1]
+                    mtus = [program.beginning("data MTU ")[-1:] for program in (one, other)]
+                    return bool(mtus[0]) and mtus[0] == mtus[1]
 
                 # Either may be the one that is told later.
                 async with trio.open_nursery() as nursery:

@@ -19,7 +19,7 @@ from knet_trio import (
 )
 from knet_trio._logs.log import HandleLog
 from tests.logs.reading import Logged, LogPipe, Record
-from tests.logs.told import no_reminders
+from tests.logs.worlds import no_reminders
 
 
 def test_names_and_numbers_go_both_ways() -> None:

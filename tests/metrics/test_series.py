@@ -204,13 +204,13 @@ async def test_what_never_happened_is_there_with_0() -> None:
         host = handle.add_host(2)
         await host.add_link(0, (LOCALHOST, 0), (LOCALHOST, 1), enabled=False)
         found = samples(make_classic_text(await measure(handle)).decode())
-        told = {
+        counts = {
             (labels["to"], labels["reason"]): count
             for (name, items), count in found.items()
             if name == "knet_link_transitions_total"
             for labels in [dict(items)]
         }
-        assert told == {(to, reason): 0 for reason, to in REASONS.items()}
+        assert counts == {(to, reason): 0 for reason, to in REASONS.items()}
         # There was no ping, so nothing is known of the loss.
         assert not any(name == "knet_link_loss_ratio" for name, _ in found)
 

@@ -50,7 +50,7 @@ def make_file(size: int, seed: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def tell(**facts: Any) -> None:
+def write_line(**facts: Any) -> None:
     """Write a line."""
     print(json.dumps(facts), flush=True)
 
@@ -61,7 +61,7 @@ async def watch(handle: Handle, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         async for event in events:
             if isinstance(event, LinkStatusChanged):
-                tell(event="link", link=event.link_id, connected=event.connected)
+                write_line(event="link", link=event.link_id, connected=event.connected)
 
 
 @asynccontextmanager
@@ -93,20 +93,20 @@ async def send(plan: Plan, stream: HostStream) -> None:
     answer = b""
     async for part in stream:
         answer += part
-    tell(event="answer", digest=answer.decode())
+    write_line(event="answer", digest=answer.decode())
 
 
 async def receive(stream: HostStream) -> None:
     """Receive the file, and say what it was."""
-    digest, size, told = hashlib.sha256(), 0, 0
+    digest, size, reported = hashlib.sha256(), 0, 0
     async for part in stream:
         digest.update(part)
         size += len(part)
-        if size // STEP > told:
-            told = size // STEP
-            tell(event="progress", bytes=size)
+        if size // STEP > reported:
+            reported = size // STEP
+            write_line(event="progress", bytes=size)
     await stream.send_all(digest.hexdigest().encode())
-    tell(event="file", digest=digest.hexdigest(), bytes=size)
+    write_line(event="file", digest=digest.hexdigest(), bytes=size)
 
 
 async def run(plan: Plan) -> None:

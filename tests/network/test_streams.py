@@ -35,9 +35,9 @@ class StreamProcess:
     def __init__(self, process: trio.Process) -> None:
         self.links: dict[int, bool] = {}
         self.bytes = 0
-        self.told: dict[str, Any] = {}
+        self.result: dict[str, Any] = {}
         self._process = process
-        self._news = trio.lowlevel.ParkingLot()
+        self._changed = trio.lowlevel.ParkingLot()
 
     async def read(self) -> None:
         """Take what it tells, to its end."""
@@ -56,20 +56,20 @@ class StreamProcess:
             case "progress":
                 self.bytes = line["bytes"]
             case _:
-                self.told = line
-        self._news.unpark_all()
+                self.result = line
+        self._changed.unpark_all()
 
     async def wait_link(self, link: int) -> None:
         """Wait until a link of it is up."""
         while not self.links.get(link):
-            await self._news.park()
+            await self._changed.park()
 
     async def wait_more(self, count: int) -> None:
         """Wait until it has received so many bytes more."""
         wanted = self.bytes + count
         while self.bytes < wanted:
-            assert not self.told, "the file is there too soon for this test"
-            await self._news.park()
+            assert not self.result, "the file is there too soon for this test"
+            await self._changed.park()
 
 
 @asynccontextmanager
@@ -132,8 +132,8 @@ async def test_a_file_arrives_while_cables_are_pulled_in_turn(policy: LinkPolicy
                     await pull(wires, wire, out=True)
                     await receiver.wait_more(STEP)
                     await pull(wires, wire, out=False)
-            assert receiver.told == {"digest": wanted, "bytes": SIZE}
-            assert sender.told == {"digest": wanted}
+            assert receiver.result == {"digest": wanted, "bytes": SIZE}
+            assert sender.result == {"digest": wanted}
             for wire in (0, 1):
                 lost = (await wires.tallies(wire, toward=RECEIVER)).all["lost"]
                 assert lost > 0

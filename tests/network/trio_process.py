@@ -76,7 +76,7 @@ class Node:
         except KnetError as error:
             return {"id": number, "error": {"errno": error.errno, "message": str(error)}}
 
-    async def tell_events(self) -> None:
+    async def write_events(self) -> None:
         """Put what libknet would call back for, until cancelled."""
         async with self.handle.events() as events:
             async for event in events:
@@ -213,7 +213,7 @@ async def run(host_id: int) -> None:
     async with open_handle(host_id) as handle, trio.open_nursery() as nursery:
         node = Node(handle, nursery)
         nursery.start_soon(node.write)
-        nursery.start_soon(node.tell_events)
+        nursery.start_soon(node.write_events)
         await node.put({"event": "ready"})
         await node.serve()
         nursery.cancel_scope.cancel()

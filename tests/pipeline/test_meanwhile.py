@@ -183,7 +183,7 @@ class TestSendSync:
         lane = sockets.world.handle.hosts[2].lane
         newest = sockets.world.context
 
-        def told() -> int:
+        def ping_number() -> int:
             return lane.ping_number(newest.seq)
 
         async with sockets.running() as transmitter:
@@ -193,14 +193,14 @@ class TestSendSync:
             # Begun, and not more.
             await transmitter.send((bytes(2000),), 0, (2,))
             await wait_all_tasks_blocked()
-            assert told() == 1
+            assert ping_number() == 1
             nursery.start_soon(transmitter.send_sync, b"overtakes it", 0, (2,))
             await wait_all_tasks_blocked()
-            assert told() == 1
+            assert ping_number() == 1
             for _ in range(2):
                 sockets.endpoints[2].give_room(1)
                 await wait_all_tasks_blocked()
-                assert told() == 2
+                assert ping_number() == 2
             assert [packet.seq for packet in sockets.data(2)] == [1, 2, 1]
 
     async def test_what_waits_for_room_is_not_told(self, nursery: trio.Nursery) -> None:

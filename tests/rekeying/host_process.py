@@ -26,7 +26,7 @@ PATIENCE: Final = 20.0
 _MESSAGE: Final = struct.Struct("!IQ")
 
 
-def tell(**facts: object) -> None:
+def write_line(**facts: object) -> None:
     """Write a line."""
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
@@ -54,7 +54,7 @@ class HeldFiles(KeyChangeFiles):
 
     def _hold(self, step: str) -> None:
         if HeldFiles.held == step:
-            tell(held=step)
+            write_line(held=step)
             threading.Event().wait()
 
 
@@ -111,13 +111,13 @@ async def _obey(command: dict[str, Any], handle: Handle, flow: Flow) -> None:
     match command["do"]:
         case "hold":
             HeldFiles.held = command["step"]
-            tell(done=True)
+            write_line(done=True)
         case "wait":
             for host_id in command["hosts"]:
                 await handle.get_host(host_id).wait_reachable()
-            tell(done=True)
+            write_line(done=True)
         case _:
-            tell(counts=flow.take())
+            write_line(counts=flow.take())
 
 
 async def run(path: str, host: int, socket: str, rate: float) -> None:
@@ -131,7 +131,7 @@ async def run(path: str, host: int, socket: str, rate: float) -> None:
         flow = Flow(handle.open_channel(0, receive_buffer=4096), rate)
         nursery.start_soon(flow.receive)
         nursery.start_soon(flow.send)
-        tell(ready=True)
+        write_line(ready=True)
         await obey(handle, flow)
         nursery.cancel_scope.cancel()
 

@@ -122,10 +122,10 @@ async def test_nothing_is_lost_and_no_key_is_told(
         assert numbers == list(range(sent[source]))
     assert len(received) == 6
     (new,) = {mesh.files(host_id).read_key() for host_id in mesh.handles}
-    told = f"{caplog.text}{reported}"
+    logged = f"{caplog.text}{reported}"
     for key in (KEY[:256], new):
         for form in (key.hex(), repr(key)[2:-1]):
-            assert form[:40] not in told
+            assert form[:40] not in logged
     for handle in mesh.handles.values():
         cluster = get_cluster(handle)
         assert cluster.crypto is not None

@@ -32,7 +32,7 @@ def test_what_comes_in_between_leaves_nobody_waiting(
 ) -> None:
     end = NetworkLinkState.end
     ended: list[NetworkLinkState] = []
-    told: list[str] = []
+    got: list[str] = []
 
     def end_noted(link: NetworkLinkState) -> None:
         ended.append(link)
@@ -45,20 +45,20 @@ def test_what_comes_in_between_leaves_nobody_waiting(
         task_status.started()
         async for _ in channel:
             pass
-        told.append("message")
+        got.append("message")
 
     async def wait_for_an_event(handle: Handle, task_status: trio.TaskStatus[None]) -> None:
         async with handle.events() as events:
             task_status.started()
             async for _ in events:
                 pass
-        told.append("event")
+        got.append("event")
 
     async def wait_for_the_last(handle: Handle, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         with pytest.raises(trio.ClosedResourceError):
             await handle.get_host(HOSTS + 1).wait_reachable()
-        told.append("host")
+        got.append("host")
 
     async def main() -> None:
         with nothing_left(), trio.fail_after(PATIENCE):
@@ -80,4 +80,4 @@ def test_what_comes_in_between_leaves_nobody_waiting(
     finally:
         signal.signal(signal.SIGINT, before)
     assert len(ended) == HOSTS
-    assert sorted(told) == ["event", "host", "message"]
+    assert sorted(got) == ["event", "host", "message"]

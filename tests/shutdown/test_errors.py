@@ -292,8 +292,8 @@ async def test_without_a_thread_a_message_is_sent_as_it_is(
             await channel.send(b"4" * 1000)
             assert await receive(receiver, 1) == [b"4" * 1000]
             assert pair.a.statistics().tx_compressed_packets == 1
-    told = [one for one in caplog.records if "sent uncompressed" in one.message]
-    assert "can't start new thread" in told[0].message
+    lines = [one for one in caplog.records if "sent uncompressed" in one.message]
+    assert "can't start new thread" in lines[0].message
 
 
 async def test_without_a_thread_a_message_that_needs_one_to_be_decompressed_is_lost(

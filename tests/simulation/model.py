@@ -293,7 +293,7 @@ class Model:
             return False
         return self._left_window(me, tracks, at) or any(
             self._was_removed(me, track, at)
-            or self._numbers.began_anew(track.sender, me, track.arrived(me)[0].ended, at)
+            or self._numbers.restarted(track.sender, me, track.arrived(me)[0].ended, at)
             or self._seems_new(me, track, at)
             for track in tracks
         )

@@ -34,7 +34,7 @@ def distance(number: int, other: int) -> int:
     return min(ahead, NUMBERS - ahead)
 
 
-class _Told(NamedTuple):
+class _ReceivedPing(NamedTuple):
     at: float
     number: int
     link: int
@@ -50,7 +50,7 @@ def _when(said: tuple[float, ...]) -> float:
     return said[0]
 
 
-def _counting(pings: Iterable[_Told]) -> set[int]:
+def _counting(pings: Iterable[_ReceivedPing]) -> set[int]:
     """The links that told of messages since one that had done so told of none."""
     links: set[int] = set()
     for ping in pings:
@@ -66,7 +66,7 @@ class _Heard:
     """Of one life of a host: the numbers of its data, with when they came, and of its pings."""
 
     data: list[tuple[float, int]] = attrs.field(factory=list[tuple[float, int]])
-    pings: list[_Told] = attrs.field(factory=list["_Told"])
+    pings: list[_ReceivedPing] = attrs.field(factory=list["_ReceivedPing"])
     # Of the pings that are not scheduled.
     forced: list[tuple[float, int]] = attrs.field(factory=list[tuple[float, int]])
     # With each of its data, the newest number of what had come by then.
@@ -118,7 +118,7 @@ class Numbers:
             # What comes for a link that is switched off is not looked at.
             heard = self._heard[sender.host, to][sender.life]
             heard.pings += [
-                _Told(packet.ended, packet.number, packet.link, packet.timed)
+                _ReceivedPing(packet.ended, packet.number, packet.link, packet.timed)
                 for packet in packets
                 if packet.number is not None
                 and not disabled[to.host, sender.host, packet.link].at(packet.ended)
@@ -155,7 +155,7 @@ class Numbers:
             high = max(high, _offset(newest, reference))
         return max(own, high) - min(own, low) >= WINDOW
 
-    def began_anew(self, sender: Sender, to: Sender, begin: float, end: float) -> bool:
+    def restarted(self, sender: Sender, to: Sender, begin: float, end: float) -> bool:
         """Whether a host heard of a later life of ``sender`` at some time between."""
         return any(
             begin <= each[0] <= end
@@ -209,13 +209,13 @@ class Numbers:
         if not any(number == other for heard in earlier for _, other in heard.data):
             return False
         newest = [heard.newest[-1] for heard in earlier if heard.data][-1]
-        told = [ping for ping in lives[sender.life].pings if ping.at <= at]
+        pings = [ping for ping in lives[sender.life].pings if ping.at <= at]
         counting = _counting(ping for heard in earlier for ping in heard.pings)
-        if any(ping.timed and ping.number == 0 and ping.link in counting for ping in told):
+        if any(ping.timed and ping.number == 0 and ping.link in counting for ping in pings):
             return False
         if lost > at:
             return True
-        since = [ping.number for ping in told if ping.at >= lost]
+        since = [ping.number for ping in pings if ping.at >= lost]
         if not since:
             # Its data tells as well.
             return not is_behind(number, newest)

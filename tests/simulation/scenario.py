@@ -210,11 +210,11 @@ class Scenario:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but what is as usual, as JSON can have it."""
-        told = _unusual(self, keep=("seed",))
-        told["acts"] = [
+        written = _unusual(self, keep=("seed",))
+        written["acts"] = [
             [_unusual(fault, keep=("kind", "begin", "end")) for fault in act] for act in self.acts
         ]
-        return told
+        return written
 
 
 def _unusual(record: attrs.AttrsInstance, keep: tuple[str, ...]) -> dict[str, Any]:

@@ -86,10 +86,10 @@ class TestForgottenForAnother:
 
 def test_a_copy_may_come_when_its_sender_has_begun_anew() -> None:
     for numbers in (heard({SECOND: [(5.0, 1)]}, {}), heard({}, {SECOND: [(5.0, 0)]})):
-        assert numbers.began_anew(FIRST, ME, 4.0, 6.0)
-        assert not numbers.began_anew(FIRST, ME, 5.5, 6.0)
-        assert not numbers.began_anew(FIRST, ME, 4.0, 4.5)
-        assert not numbers.began_anew(SECOND, ME, 4.0, 6.0)
+        assert numbers.restarted(FIRST, ME, 4.0, 6.0)
+        assert not numbers.restarted(FIRST, ME, 5.5, 6.0)
+        assert not numbers.restarted(FIRST, ME, 4.0, 4.5)
+        assert not numbers.restarted(SECOND, ME, 4.0, 6.0)
 
 
 class TestMistaken:

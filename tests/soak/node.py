@@ -190,7 +190,7 @@ class Pipes:
                     # Beside each other: to send lasts until another one ends it.
                     self._nursery.start_soon(self._carry_out, json.loads(line))
 
-    async def tell_got(self) -> None:
+    async def report_got(self) -> None:
         """Tell what was received, ten times a second, until cancelled."""
         while True:
             await trio.sleep(0.1)
@@ -220,7 +220,7 @@ async def main(settings: Settings) -> None:
         node = Node(settings, handle)
         await nursery.start(node.run)
         pipes = Pipes(node, nursery)
-        nursery.start_soon(pipes.tell_got)
+        nursery.start_soon(pipes.report_got)
         await pipes.serve()
         nursery.cancel_scope.cancel()
 

@@ -304,8 +304,8 @@ class World:
 
     def events(self) -> list[Event]:
         """What was told since the last call."""
-        told, self._recorder.events = self._recorder.events, []
-        return told
+        events, self._recorder.events = self._recorder.events, []
+        return events
 
 
 def reply_to_last_probe(link: NetworkLinkState) -> PmtudReply:

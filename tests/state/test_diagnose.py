@@ -103,8 +103,8 @@ async def test_another_envelope_is_told(same_key: bool) -> None:
         fault = diagnose_handle(world.context).crypto_fault
         assert fault is not None
         # What is no envelope of aead may be one with a hash, and anything else, without the key.
-        told = here is not there and (same_key or there is aead)
-        assert fault.other_model is told
+        is_other = here is not there and (same_key or there is aead)
+        assert fault.other_model is is_other
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,9 @@ async def test_of_many_hosts_some_are_explained() -> None:
     for host_id in range(2, 2 + 2 * MOST_LINES):
         world.add_host(host_id)
     lines = explain_handle(world.handle).splitlines()
-    told = sum(line.startswith("  host ") for line in lines)
+    explained = sum(line.startswith("  host ") for line in lines)
     assert len(lines) == MOST_LINES + 1
-    left = 2 * MOST_LINES - told
+    left = 2 * MOST_LINES - explained
     assert lines[-1] == f"  and {left} more hosts: see explain() of each"
 
 
@@ -114,8 +114,10 @@ async def test_what_a_link_tells_is_not_told_twice() -> None:
     world = World()
     link = world.add_link(world.add_host(2), dst=address(2))
     world.receive(Ping(3, 0, bytes(16), 0, True), address(2))
-    told = [line for line in explain_handle(world.handle).splitlines() if "unknown_host" in line]
-    assert told == [f"    {line}" for line in link.explain().splitlines() if "unknown_host" in line]
+    lines = [line for line in explain_handle(world.handle).splitlines() if "unknown_host" in line]
+    assert lines == [
+        f"    {line}" for line in link.explain().splitlines() if "unknown_host" in line
+    ]
 
 
 async def test_what_a_link_tells_is_not_counted_here() -> None:

@@ -124,7 +124,9 @@ class TestDown:
     async def test_nobody_answers(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
         world, link = make()
         nursery.start_soon(world.context.heartbeats.run)
-        await trio.sleep(4.5)
+        await trio.sleep(0.5)
+        assert "1 ping sent in 0.5 s, none answered" in explain_link(link)
+        await trio.sleep(4.0)
         text = explain_link(link)
         assert "is down: it is enabled and has not come up yet" in text
         assert "5 pings sent in 4.5 s, none answered" in text

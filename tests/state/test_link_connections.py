@@ -73,9 +73,9 @@ class Connected:
     def change(self, is_up: bool, reason: str = "as the test wants it") -> None:
         """The connection is made, or lost."""
         self.connection.fault = None if is_up else reason
-        self.tell(is_up, reason)
+        self.report(is_up, reason)
 
-    def tell(self, is_up: bool, reason: str = "as the test wants it") -> None:
+    def report(self, is_up: bool, reason: str = "as the test wants it") -> None:
         self.link.connection_changed(ConnectionChange(PEER, is_up, reason))
 
     def pong(self, link: NetworkLinkState) -> None:
@@ -133,7 +133,7 @@ class TestHeartbeat:
         one.connection.fault = None
         await trio.sleep(1.2)
         assert len(one.connection.resets) == 1
-        one.tell(True)
+        one.report(True)
         await trio.sleep(0.1)
         assert len(one.connection.resets) == 1
 

@@ -173,8 +173,8 @@ class TestTroubles:
         world, links = make(MANY)
         for _ in range(50):
             for number in (errno.ECONNREFUSED, errno.EHOSTUNREACH):
-                told = trouble_all(links, number, local=True)
-                receive_troubles(world.handle, world.endpoint, told)
+                reports = trouble_all(links, number, local=True)
+                receive_troubles(world.handle, world.endpoint, reports)
         assert len(world.handle.troubles) <= 2 * MANY
         await work_off(world, nursery)
         assert not any(link.connected.is_on for link in links)
@@ -185,19 +185,19 @@ class TestTroubles:
         nowhere = [Address(f"203.0.113.{number}", 7) for number in range(250)]
         receive_troubles(world.handle, world.endpoint, trouble_all(links))
         waiting = len(world.handle.troubles)
-        told = [PathTrouble(place, errno.ECONNREFUSED, None, False) for place in nowhere]
+        reports = [PathTrouble(place, errno.ECONNREFUSED, None, False) for place in nowhere]
         # Neither do errors that mean nothing, and sizes that nobody knows or that no path has.
-        told += trouble_all(links, errno.EACCES)
-        told += trouble_all(links, errno.EMSGSIZE)
-        told += trouble_all(links, errno.EMSGSIZE, 300)
-        receive_troubles(world.handle, world.endpoint, told)
+        reports += trouble_all(links, errno.EACCES)
+        reports += trouble_all(links, errno.EMSGSIZE)
+        reports += trouble_all(links, errno.EMSGSIZE, 300)
+        receive_troubles(world.handle, world.endpoint, reports)
         assert len(world.handle.troubles) == waiting
 
     async def test_no_flood_makes_more_wait_than_the_links_allow(
         self, nursery: trio.Nursery
     ) -> None:
         world, links = make(FEW)
-        told = [
+        reports = [
             PathTrouble(to, number, mtu, local)
             for place in (link.destination for link in links)
             if place is not None
@@ -207,7 +207,7 @@ class TestTroubles:
             for local in (False, True)
         ]
         for _ in range(2):
-            receive_troubles(world.handle, world.endpoint, told)
+            receive_troubles(world.handle, world.endpoint, reports)
         # Eight kinds of errors from here or elsewhere, with and without the port.
         assert len(world.handle.troubles) == 8 * 2 * 2 * FEW
         nursery.start_soon(world.context.chores.run)
@@ -445,8 +445,8 @@ class TestForcedPings:
         for _ in range(20):
             world.handle.next_seqs(FORCED_PING_EVERY)
             await trio.lowlevel.checkpoint()
-        told = {sent.destination for sent in world.endpoint.sent}
-        assert told == {link.destination for link in links}
+        reached = {sent.destination for sent in world.endpoint.sent}
+        assert reached == {link.destination for link in links}
         nursery.cancel_scope.cancel()
 
     async def test_a_setting_does_not_wait_for_them(self, nursery: trio.Nursery) -> None:

@@ -361,13 +361,13 @@ def test_everything_that_waits_here_is_told_when_the_block_ends() -> None:
     async def main(network: SimulatedNetwork) -> None:
         async with open_handles() as (a, b), open_streams(b, channel=CHANNEL) as beta:
             async with trio.open_nursery() as nursery:
-                told: list[str] = []
+                ended: list[str] = []
                 opened: list[Streams] = []
 
                 async def note(wait: object, *arguments: object) -> None:
                     with pytest.raises(trio.ClosedResourceError):
                         await wait(*arguments)  # type: ignore[operator]
-                    told.append(str(wait))
+                    ended.append(str(wait))
 
                 # Cancelled, it does not wait for what is not read.
                 with trio.CancelScope() as scope:
@@ -384,7 +384,7 @@ def test_everything_that_waits_here_is_told_when_the_block_ends() -> None:
                         nursery.start_soon(note, alpha.send, 2, b"well?")
                         await trio.testing.wait_all_tasks_blocked()
                         scope.cancel()
-            assert len(told) == 4
+            assert len(ended) == 4
             with pytest.raises(trio.ClosedResourceError):
                 await opened[0].connect(2)
 

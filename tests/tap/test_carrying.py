@@ -201,17 +201,17 @@ async def test_a_device_that_is_deleted_is_told() -> None:
 async def test_a_device_that_is_closed_meanwhile_is_told() -> None:
     with open_places() as places:
         async with open_handle(1) as handle, trio.open_nursery() as nursery:
-            told = trio.Event()
+            ended = trio.Event()
 
             async def carry(*, task_status: trio.TaskStatus[None]) -> None:
                 with pytest.raises(trio.ClosedResourceError):
                     await carry_frames(tap, handle, task_status=task_status)
-                told.set()
+                ended.set()
 
             async with open_taps(places, 1) as (tap,):
                 await nursery.start(carry)
             with trio.fail_after(PATIENCE):
-                await told.wait()
+                await ended.wait()
 
 
 async def test_what_it_cannot_carry_is_said() -> None:

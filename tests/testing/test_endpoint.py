@@ -255,20 +255,20 @@ class TestClosing:
     ) -> None:
         a = bind(A)
         network.pause(A.host)
-        told = 0
+        ended = 0
 
         async def expect(wait: str) -> None:
-            nonlocal told
+            nonlocal ended
             with pytest.raises(trio.ClosedResourceError):
                 await getattr(a, wait)()
-            told += 1
+            ended += 1
 
         nursery.start_soon(expect, "receive")
         nursery.start_soon(expect, "wait_sendable")
         await wait_all_tasks_blocked()
         a.close()
         await wait_all_tasks_blocked()
-        assert told == 2
+        assert ended == 2
         for wait in ("receive", "wait_sendable"):
             with assert_checkpoints():
                 await expect(wait)

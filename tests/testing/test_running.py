@@ -121,9 +121,9 @@ class TestReplaying:
             """This Trio does not run without it."""
 
         monkeypatch.setattr(trio, "run", run_nothing)
-        with pytest.warns(RuntimeWarning, match="will not repeat exactly") as told:
+        with pytest.warns(RuntimeWarning, match="will not repeat exactly") as warned:
             run(busy)
-        assert told[0].filename == __file__
+        assert warned[0].filename == __file__
 
 
 class TestFailing:

@@ -672,10 +672,10 @@ class TestTrouble:
     ) -> None:
         endpoint = open_udp(local)
         nobody = open_udp.free_address(local)
-        told: list[PathTrouble] = []
+        reported: list[PathTrouble] = []
 
         async def wait() -> None:
-            told.extend(await receive_troubles(endpoint))
+            reported.extend(await receive_troubles(endpoint))
 
         async def wait_sendable() -> None:
             # It is told of nothing.
@@ -688,9 +688,9 @@ class TestTrouble:
         endpoint.send_nowait([b"lost"], nobody)
         assert endpoint.troubles() == []
         with trio.fail_after(PATIENCE):
-            while not told:
+            while not reported:
                 await trio.lowlevel.checkpoint()
-        assert [trouble.destination for trouble in told] == [nobody]
+        assert [trouble.destination for trouble in reported] == [nobody]
 
     @both
     async def test_a_flood_keeps_it_for_as_long_as_what_a_buffer_holds(

@@ -88,14 +88,14 @@ class Service(Program):
         self._manager = manager
         self._line = ""
 
-    async def told(self) -> dict[str, str]:
+    async def next_notification(self) -> dict[str, str]:
         """What the manager is told next, signs of life left out."""
         while True:
-            assignments = await self.told_anything()
+            assignments = await self.next_assignments()
             if assignments != {"WATCHDOG": "1"}:
                 return assignments
 
-    async def told_anything(self) -> dict[str, str]:
+    async def next_assignments(self) -> dict[str, str]:
         """What the manager is told next."""
         with trio.fail_after(PATIENCE):
             message = await self._manager.recv(4096)
@@ -103,10 +103,10 @@ class Service(Program):
         self._line = assignments.get("STATUS", self._line)
         return assignments
 
-    async def told_status(self, status: str) -> None:
+    async def wait_status(self, status: str) -> None:
         """Wait for a line about the state of the host."""
         while self._line != status:
-            await self.told()
+            await self.next_notification()
 
 
 @asynccontextmanager
@@ -144,7 +144,7 @@ async def running(
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(service.read)
-                first = await service.told()
+                first = await service.next_notification()
                 assert first["READY"] == "1"
                 yield service
                 nursery.cancel_scope.cancel()

@@ -18,7 +18,7 @@ async def test_by_the_command(tmp_path: Path) -> None:
     before = keys[0].read_bytes()
     async with running(one.path, "alpha") as alpha, running(other.path, "beta") as beta:
         for service in (alpha, beta):
-            await service.told_status(ALL_UP)
+            await service.wait_status(ALL_UP)
         with connected(one.channel(1)) as here, connected(other.channel(2)) as there:
             async with flow(here, there), flow(there, here):
                 done = await run("rekey", "--socket", one.control(1))

@@ -26,7 +26,7 @@ async def test_a_life(tmp_path: Path) -> None:
         running(lab.path, "beta", abstract=True) as beta,
     ):
         for service in (alpha, beta):
-            await service.told_status(ALL_UP)
+            await service.wait_status(ALL_UP)
         with connected(lab.channel(1)) as here, connected(lab.channel(2)) as there:
             await exchange(here, there)
             async with connect_control(lab.control(1)) as client:
@@ -38,7 +38,7 @@ async def test_a_life(tmp_path: Path) -> None:
                 for service, number in ((alpha, 1), (beta, 2)):
                     await take_over(service)
                     await service.line(f"reloaded: hosts.3: added, gamma, .*127.0.0.{number}")
-            await alpha.told_status("1 of 2 hosts reachable, 1 of 2 links up")
+            await alpha.wait_status("1 of 2 hosts reachable, 1 of 2 links up")
             await break_the_file(lab, alpha)
             # What was handed over before the end arrives.
             for number in range(100):
@@ -48,7 +48,7 @@ async def test_a_life(tmp_path: Path) -> None:
                 b"last %d" % number for number in range(100)
             ]
             assert await here.receive() == b""
-        while "STOPPING" not in await alpha.told():
+        while "STOPPING" not in await alpha.next_notification():
             continue
         assert await alpha.status() == 0
         beta.signal(signal.SIGINT)
@@ -95,11 +95,11 @@ async def take_over(service: Service) -> None:
     """Have the file read again, and see that the manager is told as it should be."""
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     service.signal(signal.SIGHUP)
-    while "RELOADING" not in (told := await service.told()):
+    while "RELOADING" not in (sent := await service.next_notification()):
         continue
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    assert before <= int(told["MONOTONIC_USEC"]) <= now
-    while (await service.told()).get("READY") != "1":
+    assert before <= int(sent["MONOTONIC_USEC"]) <= now
+    while (await service.next_notification()).get("READY") != "1":
         continue
 
 
@@ -121,7 +121,7 @@ async def test_the_loop_gives_signs_of_life(tmp_path: Path) -> None:
     lab = make_lab(tmp_path)
     async with running(lab.path, "alpha", "--json", WATCHDOG_USEC="100000") as alpha:
         for _ in range(5):
-            while await alpha.told_anything() != {"WATCHDOG": "1"}:
+            while await alpha.next_assignments() != {"WATCHDOG": "1"}:
                 continue
         # Somebody else's process, as when a program is started by a service.
         assert "WATCHDOG_PID" not in os.environ
@@ -140,7 +140,7 @@ async def test_a_second_signal_has_it_leave_at_once(tmp_path: Path) -> None:
         running(lab.path, "beta") as beta,
     ):
         for service in (alpha, beta):
-            await service.told_status(ALL_UP)
+            await service.wait_status(ALL_UP)
         one, other = connected(lab.channel(2)), connected(lab.channel(2))
         with connected(lab.channel(1)) as here, one as reader, other:
             # More than a program that does not read has room for: so it would take a second.

@@ -52,8 +52,8 @@ def test_any_numbers_are_acknowledged_or_refused(numbers: list[int], later: floa
         assert caught.value.fault is fault
     if accepted:
         ack = read(connection.received.write(1.0 + later, 1400))
-        told = {number for number in accepted if any(a <= number < b for a, b in ack.ranges)}
-        assert told == accepted
+        acked = {number for number in accepted if any(a <= number < b for a, b in ack.ranges)}
+        assert acked == accepted
         assert sum(end - start for start, end in ack.ranges) == len(accepted)
 
 

@@ -30,7 +30,7 @@ from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._transport import options
 from tests.cluster import KEY, open_pair, wait_for
 from tests.logs.reading import Line, Logged, LogPipe
-from tests.logs.told import make_world, no_reminders
+from tests.logs.worlds import make_world, no_reminders
 from tests.pipeline.sending import Outgoing, message, running, send
 from tests.state.fakes import World, address, refusal, start
 
@@ -106,17 +106,17 @@ async def test_a_link_that_flaps_is_told_once_and_then_counted(
         for _ in range(10):
             link.take_down(world.context.now(), "the test says so")
             world.bring_up(link)
-        told = [line.text for line in logged()]
-        assert told.count("[host 1] link 0 to host 2 is down: the test says so") == 1
-        assert told.count("[host 1] host 2 (host2) is unreachable") == 1
+        lines = [line.text for line in logged()]
+        assert lines.count("[host 1] link 0 to host 2 is down: the test says so") == 1
+        assert lines.count("[host 1] host 2 (host2) is unreachable") == 1
         await wait_all_tasks_blocked()
         mock_clock.jump(FIRST)
         await wait_all_tasks_blocked()
-        told = [line.text for line in logged()]
+        lines = [line.text for line in logged()]
         nursery.cancel_scope.cancel()
     again = "(repeated 9 times in 0.0 s)"
-    assert f"[host 1] link 0 to host 2 is down: the test says so {again}" in told
-    assert f"[host 1] host 2 (host2) is unreachable {again}" in told
+    assert f"[host 1] link 0 to host 2 is down: the test says so {again}" in lines
+    assert f"[host 1] host 2 (host2) is unreachable {again}" in lines
 
 
 async def test_the_life_of_a_link(logged: Logged) -> None:
@@ -153,7 +153,7 @@ async def test_the_life_of_a_link(logged: Logged) -> None:
 
 async def test_timers_that_do_not_go_together(logged: Logged) -> None:
     world = make_world()
-    told = (
+    expected = (
         "[host 1] link 0 to host 2: pong_timeout (0.3 s) is shorter than ping_interval (1 s), so"
         " the link goes down between two pings, or never comes up: change them with"
         " set_ping_timers"
@@ -161,13 +161,13 @@ async def test_timers_that_do_not_go_together(logged: Logged) -> None:
     host = world.add_host()
     logged()
     world.add_link(host, dst=address(2), ping_interval=1.0, pong_timeout=0.3)
-    assert logged()[0] == ("link", "WARNING", told)
+    assert logged()[0] == ("link", "WARNING", expected)
     other = world.add_link(host, 1, dst=address(3))
     logged()
     other.set_timers(1.0, 1.0, 10)
     assert logged() == []
     other.set_timers(1.0, 0.3, 10)
-    assert logged() == [("link", "WARNING", told.replace("link 0", "link 1"))]
+    assert logged() == [("link", "WARNING", expected.replace("link 0", "link 1"))]
 
 
 async def test_ids_that_somebody_makes_up_are_one_flood(
@@ -217,7 +217,7 @@ async def test_where_a_dynamic_peer_is(logged: Logged) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mtu", "told"),
+    ("mtu", "expected"),
     [
         (
             1500,
@@ -240,7 +240,7 @@ async def test_where_a_dynamic_peer_is(logged: Logged) -> None:
     ],
 )
 async def test_what_a_path_mtu_search_has_found(
-    mtu: int, told: list[Line], autojump_clock: MockClock, logged: Logged
+    mtu: int, expected: list[Line], autojump_clock: MockClock, logged: Logged
 ) -> None:
     world = make_world()
     async with trio.open_nursery() as nursery:
@@ -250,7 +250,7 @@ async def test_what_a_path_mtu_search_has_found(
         await trio.sleep(30)
         assert not link.path_mtu.search.searching
         nursery.cancel_scope.cancel()
-    assert logged() == told
+    assert logged() == expected
 
 
 async def test_handles_hosts_and_sockets(logged: Logged) -> None:
@@ -488,7 +488,7 @@ async def test_another_key(logged: Logged) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "expected"),
     [
         (
             ZeroDivisionError("oops"),
@@ -505,7 +505,7 @@ async def test_another_key(logged: Logged) -> None:
     ],
 )
 async def test_messages_that_are_lost_on_their_way_out(
-    answer: FilterResult | Exception | None, told: tuple[str, str, str], logged: Logged
+    answer: FilterResult | Exception | None, expected: tuple[str, str, str], logged: Logged
 ) -> None:
     world = make_world()
     add_home(world, up=False)
@@ -520,9 +520,9 @@ async def test_messages_that_are_lost_on_their_way_out(
     world.context.filter = None if answer is None else decide
     await send(world, message(), message())
     (line,) = logged()
-    assert line[:2] == told[:2]
+    assert line[:2] == expected[:2]
     assert line.text.startswith("[host 1] a message")
-    assert line.text.endswith(told[2])
+    assert line.text.endswith(expected[2])
 
 
 async def test_a_failing_filter_comes_with_its_traceback(
