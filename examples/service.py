@@ -24,8 +24,8 @@ import trio
 from knet_trio import Channel, CryptoConfig, KnetError, open_handle
 
 
-async def tell(channel: Channel) -> None:
-    """Tell the others every second how busy this machine is."""
+async def report_load(channel: Channel) -> None:
+    """Report to the others every second how busy this machine is."""
     while True:
         await channel.send(b"load %.2f" % os.getloadavg()[0])
         await trio.sleep(1)
@@ -45,7 +45,7 @@ async def serve(me: tuple[int, str], peers: list[tuple[int, str]], crypto: Crypt
             channel = handle.open_channel(0)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listen, channel)
-                nursery.start_soon(tell, channel)
+                nursery.start_soon(report_load, channel)
                 for peer_id, there in peers:
                     peer = handle.add_host(peer_id)
                     await peer.add_link(0, here, there, ping_interval=0.2, pong_timeout=1)

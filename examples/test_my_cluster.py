@@ -40,16 +40,16 @@ class Counter:
         self._counts[self._me] = self._counts.get(self._me, 0) + amount
 
     async def run(self) -> None:
-        """Tell and listen until cancelled."""
+        """Send and receive counts until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell)
+            nursery.start_soon(self._send_counts)
             async for message in self._channel:
                 heard: dict[str, int] = json.loads(message.data)
                 for host, count in heard.items():
                     # Counts only grow, so of two the larger is the newer, in whatever order.
                     self._counts[host] = max(self._counts.get(host, 0), count)
 
-    async def _tell(self) -> None:
+    async def _send_counts(self) -> None:
         while True:
             await self._channel.send(json.dumps(self._counts).encode())
             await trio.sleep(1)

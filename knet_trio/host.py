@@ -222,7 +222,7 @@ class Host(Facade, metaclass=NoPublicConstructor):
             high_priority=high_priority,
         )
         _check_addresses(config)
-        self._warn_of_twin(config)
+        self._warn_of_equal_link(config)
         state = self._runtime.add_link(self._state, config)
         link = self._links[link_id] = construct(Link, self._runtime, self, state)
         state.set_enabled(enabled)
@@ -261,7 +261,7 @@ class Host(Facade, metaclass=NoPublicConstructor):
         self._runtime.handle.remove(self._state)
         await self._runtime.remove_links(self._state, links)
 
-    def _warn_of_twin(self, config: LinkConfig) -> None:
+    def _warn_of_equal_link(self, config: LinkConfig) -> None:
         """Warn of a second link with the same addresses: both fail together."""
         way = config.src, config.dst
         for link_id, other in self._state.network_links.items():

@@ -59,7 +59,7 @@ class RateLimiter(Generic[T]):
         self._floods: dict[Hashable, _Flood[T]] = {}
         self._timers: TimerQueue[Hashable] = TimerQueue()
         # The counts that had to make room for other kinds.
-        self._ousted: list[Repeated[T]] = []
+        self._evicted: list[Repeated[T]] = []
 
     def __len__(self) -> int:
         return len(self._floods)
@@ -81,7 +81,7 @@ class RateLimiter(Generic[T]):
         flood = self._floods.get(kind)
         if flood is None:
             if len(self._floods) >= LIMIT:
-                self._oust()
+                self._evict()
             self._floods[kind] = _Flood(what, now, now, count=times - 1)
             self._timers.set(kind, now + FIRST)
             return True
@@ -92,7 +92,7 @@ class RateLimiter(Generic[T]):
 
     def due(self, now: float) -> list[Repeated[T]]:
         """Return the counts to log now."""
-        counts, self._ousted = self._ousted, []
+        counts, self._evicted = self._evicted, []
         for kind in self._timers.pop_due(now):
             flood = self._floods[kind]
             if not flood.count:
@@ -107,17 +107,17 @@ class RateLimiter(Generic[T]):
 
     def end(self) -> list[Repeated[T]]:
         """Return all counts that were not logged yet, and forget everything."""
-        counts = self._ousted + [_count(flood) for flood in self._floods.values() if flood.count]
-        self._ousted = []
+        counts = self._evicted + [_count(flood) for flood in self._floods.values() if flood.count]
+        self._evicted = []
         self._floods.clear()
         self._timers = TimerQueue()
         return counts
 
-    def _oust(self) -> None:
+    def _evict(self) -> None:
         for kind in self._timers.pop_due(self._timers.next()):
             flood = self._floods.pop(kind)
             if flood.count:
-                self._ousted.append(_count(flood))
+                self._evicted.append(_count(flood))
 
 
 def _count(flood: _Flood[T]) -> Repeated[T]:

@@ -76,9 +76,9 @@ def explain_link(link: NetworkLinkState) -> str:
 def _what_troubles(link: NetworkLinkState) -> list[str]:
     """Return lines about the faults of a link that is up."""
     lines: list[str] = []
-    accusation = link.heartbeat.accusation
-    if accusation is not None:
-        lines.append(f"  in doubt: {accusation}; pings are being sent to the peer")
+    doubt_reason = link.heartbeat.doubt_reason
+    if doubt_reason is not None:
+        lines.append(f"  in doubt: {doubt_reason}; pings are being sent to the peer")
     hole = link.path_mtu.search.hole
     if hole is not None and link.path_mtu.reported is None:
         size = link.path_mtu.search.sizes.sealed_length(hole)

@@ -74,7 +74,7 @@ class Heartbeat:
         return self.liveness.counted
 
     @property
-    def accusation(self) -> str | None:
+    def doubt_reason(self) -> str | None:
         """The report of the network because of which the peer is being asked, None if none."""
         return self._report if self.liveness.inquiry.active else None
 

@@ -128,8 +128,8 @@ class LinkAddress:
 
         Return False for other pings: a copy of them has no effect.
         """
-        may_start_afresh = not ping.timed or ping.seq == 0
-        return may_start_afresh and self.is_seen(ping.time)
+        may_be_restart = not ping.timed or ping.seq == 0
+        return may_be_restart and self.is_seen(ping.time)
 
     def is_seen(self, stamp: bytes) -> bool:
         """Return whether a ping with ``stamp``, which may reset numbers, came before."""

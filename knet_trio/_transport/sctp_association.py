@@ -79,7 +79,7 @@ class Association(Endpoint):
         self._changes: deque[ConnectionChange] = deque()
         self._urgent: deque[bytes] = deque()
         # True if the system has reported room, and nothing has been sent since.
-        self._is_futile = False
+        self._room_is_untried = False
         self._watch: SocketWatch | None = None
         self._take: Callable[[bytes, Address], bool] | None = None
         # Packets that were read in the watch, for the task that receives.
@@ -266,12 +266,12 @@ class Association(Endpoint):
                 for parts in datagrams.parts:
                     sock.send_parts(parts)
                     sent += 1
-                    self._is_futile = False
+                    self._room_is_untried = False
                 return sent
             for datagram in datagrams:
                 sock.send(datagram)
                 sent += 1
-                self._is_futile = False
+                self._room_is_untried = False
         except BlockingIOError:
             return sent
         except OSError:
@@ -328,11 +328,11 @@ class Association(Endpoint):
         if sock is None:
             await self._changed.wait()
             return
-        if self._is_futile:
+        if self._room_is_untried:
             await trio.sleep(_PAUSE)
             if self._sock is not sock:
                 return
-        self._is_futile = True
+        self._room_is_untried = True
         await sock.wait_writable()
         if self._sock is sock:
             # If the association is lost, the receiving task finds out. That there is room is only a

@@ -363,7 +363,7 @@ class TestEndpoints:
             trouble = PathTrouble(HOME, errno.ECONNREFUSED, None, False)
             rx.world.endpoint.arrive(troubles=[trouble])
             await wait_all_tasks_blocked()
-            assert link.heartbeat.accusation is not None
+            assert link.heartbeat.doubt_reason is not None
 
     async def test_several_share_the_pipeline(self) -> None:
         world = World()

@@ -190,7 +190,7 @@ class TestTrouble:
         assert link.connected.is_on
         assert link.reason == reason
         said = "the network reports for 198.51.100.2:5405: No route to host"
-        assert link.heartbeat.accusation == said
+        assert link.heartbeat.doubt_reason == said
         assert f"  in doubt: {said}; pings are being sent to the peer" in link.explain()
         assert [type(packet) for packet in world.endpoint.packets()] == [Ping]
         world.pong(link)

@@ -107,7 +107,7 @@ class TestPeerIsThere:
             assert link.connected.is_on
             world.endpoint.give_room(1000)
             await trio.sleep(10 * PATIENCE)
-            assert link.heartbeat.accusation is None
+            assert link.heartbeat.doubt_reason is None
             assert link.status().stats.down_count == 0
 
     async def test_its_answer_waits_in_the_socket(self, autojump_clock: MockClock) -> None:
@@ -141,7 +141,7 @@ class TestPeerIsThere:
             assert pings(world) > before
             clock.jump(answerer.latency)
             await wait_all_tasks_blocked()
-            assert link.heartbeat.accusation is None
+            assert link.heartbeat.doubt_reason is None
             assert link.status().stats.down_count == 0
 
     async def test_a_size_that_is_forged_is_not_believed(
@@ -231,7 +231,7 @@ class TestPeerIsGone:
         async with open_scene() as (world, link, answerer):
             world.trouble(HOME, errno.ECONNREFUSED)
             await trio.sleep(0.05)
-            assert link.heartbeat.accusation is None
+            assert link.heartbeat.doubt_reason is None
             answerer.alive = False
             world.trouble(HOME, errno.EHOSTUNREACH)
             began = trio.current_time()
@@ -256,10 +256,10 @@ class TestPeerHasMoved:
             world.forge(link, challenge.time, AWAY)
             assert link.destination == AWAY
             # What was said of the old place is nothing to the new one.
-            assert link.heartbeat.accusation is None
+            assert link.heartbeat.doubt_reason is None
             assert not link.heartbeat.suspect(trio.current_time())
             world.trouble(HOME, errno.ECONNREFUSED)
-            assert link.heartbeat.accusation is None
+            assert link.heartbeat.doubt_reason is None
             answerer.alive = True
             await trio.sleep(3 * INTERVAL)
             assert link.status().stats.down_count == 0
@@ -275,7 +275,7 @@ class TestPeerHasMoved:
             world.trouble(HOME, errno.ECONNREFUSED)
             world.forge(link, challenge.time, AWAY)
             assert link.destination == AWAY
-            assert link.heartbeat.accusation is None
+            assert link.heartbeat.doubt_reason is None
 
     async def test_one_that_is_gone_is_missed_after_an_interval(
         self, autojump_clock: MockClock

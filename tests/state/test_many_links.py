@@ -78,7 +78,7 @@ def go_down(world: World, link: NetworkLinkState) -> None:
 
 def be_doubted(world: World, link: NetworkLinkState) -> None:
     world.trouble(address(2), errno.ECONNREFUSED)
-    assert link.heartbeat.accusation is not None
+    assert link.heartbeat.doubt_reason is not None
 
 
 def stay_down(world: World, link: NetworkLinkState) -> None:

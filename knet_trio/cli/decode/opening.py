@@ -113,7 +113,7 @@ class FlowMemory:
         self.hash_alone: str | None = None
         self.aead: Counter[str] = Counter()
         self.sizes: list[int] = []
-        self.in_vain = 0
+        self.failures = 0
         self.explained = 0
 
     def remember_size(self, size: int) -> None:
@@ -192,15 +192,15 @@ class Opener:
             second = payload[known : known * 2]
             if len(second) == known and self._open_sealed(second) is not None:
                 return known
-        if memory.in_vain >= _PATIENCE and memory.in_vain % _THEN_ONE_IN:
-            memory.in_vain += 1
+        if memory.failures >= _PATIENCE and memory.failures % _THEN_ONE_IN:
+            memory.failures += 1
             return None
         for key in self._keys:
             found = key.find_size_untrusted(payload)
             if found is not None and found < size and key.open_untrusted(payload[:found]):
-                memory.in_vain = 0
+                memory.failures = 0
                 return found
-        memory.in_vain += 1
+        memory.failures += 1
         return None
 
     def _find_use(self, payload: bytes, size: int, memory: FlowMemory) -> OpenedPacket | None:

@@ -173,9 +173,9 @@ class Ears:
                 ),
                 0,
             )
-            self._hear(ear, data, str(source[0]).partition("%")[0], card)
+            self._receive(ear, data, str(source[0]).partition("%")[0], card)
 
-    def _hear(self, ear: Ear, data: bytes, source: str, card: int) -> None:
+    def _receive(self, ear: Ear, data: bytes, source: str, card: int) -> None:
         owner = self._owners.get(source)
         if owner is None:
             return

@@ -66,7 +66,7 @@ class HostRun:
         self._leave = trio.Event()
         self._starting = trio.CancelScope()
         # Room for one: a request that waits is enough, since the file is read after it.
-        self._wishes, self._wanted = trio.open_memory_channel[_Request](1)
+        self._requests, self._wanted = trio.open_memory_channel[_Request](1)
         self._hurried: signal.Signals | None = None
 
     async def run(self) -> signal.Signals | None:
@@ -102,7 +102,7 @@ class HostRun:
 
     def _ask(self, request: _Request) -> None:
         try:
-            self._wishes.send_nowait(request)
+            self._requests.send_nowait(request)
         except trio.WouldBlock:
             LOGGER.info("the file will be read again anyway: %s", request.by)
 
@@ -164,7 +164,7 @@ class HostRun:
                 f"reload takes no parameters: leave out {', '.join(parameters)}"
             )
         request = _Request("a client of the control socket")
-        await self._wishes.send(request)
+        await self._requests.send(request)
         await request.over.wait()
         if request.error is not None:
             raise request.error

@@ -120,8 +120,8 @@ class Traffic:
         )
         span = Span(arguments.number("begin"), arguments.number("end"), lambda: credits.sent)
         message = payload(arguments.text("payload", "random"), arguments.integer("size"))
-        givers = {"one": self._one_by_one, "tens": self._in_tens}
-        hand_over = givers.get(arguments.text("mode"), self._at_once)
+        modes = {"one": self._one_by_one, "tens": self._in_tens}
+        hand_over = modes.get(arguments.text("mode"), self._at_once)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(span.watch)
             stop = arguments.number("stop")
