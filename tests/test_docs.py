@@ -50,6 +50,10 @@ def test_the_first_program_has_15_lines_and_prints_what_the_readme_says() -> Non
     assert run(program).strip() == promised
 
 
+def test_the_site_begins_with_the_readmes_first_program() -> None:
+    assert blocks("docs/index.md", "python") == blocks("README.md", "python")
+
+
 def test_the_readme_names_what_there_is() -> None:
     named = re.findall(r"^\| \[`([^`]+)`\]", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(named) > 5
@@ -159,6 +163,20 @@ async def test_the_page_on_programs_runs_from_top_to_bottom(
     assert "there is a page at http://127.0.0.1:" in said
     assert "cannot run: 'nowhere' is not an IP address" in said
     assert said.splitlines()[-1] == "0 Ethernet addresses are known"
+
+
+async def test_the_answers_to_questions_run_from_top_to_bottom(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # One of them sets the level of the log; so it goes back to what it was.
+    caplog.set_level(logging.WARNING, "knet_trio")
+    port = free_udp_port("127.0.0.1", "127.0.0.2")
+    async with open_answered(port) as handle:
+        host = handle.add_host(2)
+        await host.add_link(0, ("127.0.0.1", port), ("127.0.0.2", port), ping_interval=0.1)
+        await run_blocks(
+            "docs/faq.md", {"handle": handle, "channel": handle.open_channel(0), "trio": trio}
+        )
 
 
 async def end_by_signal(serve: Callable[[], Awaitable[None]]) -> None:
