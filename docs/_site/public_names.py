@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from docutils import nodes
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import desc, desc_signature, pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.napoleon import Config
@@ -56,7 +56,20 @@ _PYTHON_MODULES: Final = (
     "typing",
 )
 _YIELDS: Final = re.compile(r"~?(?:[\w.]+\.)?AsyncGenerator\[(.*?)(?:, None)?\]$")
-_FILE: Final = re.compile(r"[\w-]+\.md")
+_FILE: Final = re.compile(r"(?:docs/)?([\w-]+)\.md")
+# Code in a page that names something: `Channel.send`, `await Host.remove()`, `Host.name = "beta"`.
+_NAMED: Final = re.compile(r"(?:await |async with )?([A-Za-z_][\w.]*)(\(.*\))?(?: = .*)?")
+# What the pages call an object of a class.
+_VARIABLES: Final = {
+    "channel": "Channel",
+    "handle": "Handle",
+    "host": "Host",
+    "link": "Link",
+    "network": "SimulatedNetwork",
+    "request": "HostRequest",
+    "stream": "HostStream",
+    "streams": "Streams",
+}
 _TRIO: Final = "https://trio.readthedocs.io/en/stable/reference-{page}.html#{name}"
 
 
@@ -127,15 +140,74 @@ def choose_member(
 
 
 def name_pages(app: Sphinx, doctree: nodes.document, name: str) -> None:
-    """Where a page is linked to by the name of its file, show its title in place of that."""
+    """Where a link has the name of a file, show the title of the page, or of the section in it."""
     for reference in doctree.findall(nodes.reference):
-        text = reference.astext()
-        if _FILE.fullmatch(text) and reference.get("internal"):
-            page = text.removesuffix(".md")
-            title = app.env.titles.get(page, app.env.titles.get(f"api/{page}"))
+        named = _FILE.fullmatch(reference.astext())
+        if named and reference.get("internal"):
+            page = next((one for one in (named[1], f"api/{named[1]}") if one in app.env.titles), "")
+            title = find_section(app.env, page, reference) or app.env.titles.get(page)
             if title is not None:
                 words = title.astext()
                 reference.children = [nodes.inline(words, words)]
+
+
+def find_section(
+    env: BuildEnvironment, page: str, reference: nodes.reference
+) -> nodes.reference | None:
+    """Return the entry of a page's contents that a link leads to, if it leads into the page."""
+    place = reference.get("refuri", "").partition("#")[2] or reference.get("refid", "")
+    entries = env.tocs[page].findall(nodes.reference) if place and page in env.tocs else ()
+    return next((one for one in entries if one["anchorname"] == f"#{place}"), None)
+
+
+def link_names(app: Sphinx, doctree: nodes.document, name: str) -> None:
+    """Lead from code that is a public name to its place in the reference."""
+    names = find_names(app.env)
+    for literal in list(doctree.findall(nodes.literal)):
+        found = _NAMED.fullmatch(literal.astext())
+        if found is None or is_within(literal, nodes.reference, nodes.title, desc_signature):
+            continue
+        first, _, rest = found[1].partition(".")
+        key = f"{_VARIABLES[first]}.{rest}" if rest and first in _VARIABLES else found[1]
+        # A plain word may be anything: an option, an argument, a command.
+        if key.islower() and "_" not in key and "." not in key and not found[2]:
+            continue
+        page, place = names.get(key, ("", ""))
+        if page and not is_within_its_own(literal, place):
+            uri = app.builder.get_relative_uri(name, page) + f"#{place}"
+            reference = nodes.reference("", "", internal=True, refuri=uri)
+            literal.replace_self(reference)
+            reference += literal
+
+
+def find_names(env: BuildEnvironment) -> dict[str, tuple[str, str]]:
+    """Return the page and the place of every public name, with and without its module."""
+    names: dict[str, tuple[str, str]] = {}
+    for path, entry in sorted(env.domains.python_domain.objects.items()):
+        module = max((one for one in MODULES if path.startswith(f"{one}.")), key=len, default="")
+        for key in (path, path.removeprefix(f"{module}.")):
+            names.setdefault(key, (entry.docname, entry.node_id))
+    return names
+
+
+def is_within(node: nodes.Node, *kinds: type[nodes.Node]) -> bool:
+    """Return whether a node is part of one of these kinds."""
+    parent = node.parent
+    while parent is not None and not isinstance(parent, kinds):
+        parent = parent.parent
+    return parent is not None
+
+
+def is_within_its_own(node: nodes.Node, place: str) -> bool:
+    """Return whether a node is part of the description of what stands at a place."""
+    parent = node.parent
+    while parent is not None:
+        if isinstance(parent, desc):
+            signatures = [one for one in parent.children if isinstance(one, desc_signature)]
+            if any(place in one["ids"] for one in signatures):
+                return True
+        parent = parent.parent
+    return False
 
 
 def find_elsewhere(
@@ -162,5 +234,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-bases", hide_private_bases)
     app.connect("autodoc-skip-member", choose_member)
     app.connect("doctree-resolved", name_pages)
+    app.connect("doctree-resolved", link_names)
     app.connect("missing-reference", find_elsewhere)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
