@@ -71,6 +71,13 @@ _VARIABLES: Final = {
     "streams": "Streams",
 }
 _TRIO: Final = "https://trio.readthedocs.io/en/stable/reference-{page}.html#{name}"
+_TRIO_MODULES: Final = ("", "from_thread", "to_thread")
+# Which page of Trio's reference has a name: the first that fits, else the page `core`.
+_TRIO_PAGES: Final = (
+    (re.compile(r"trio\.(abc|socket)\.|trio\.(SSL|Socket|aclose_forcefully)"), "io"),
+    (re.compile(r"trio\.lowlevel\."), "lowlevel"),
+    (re.compile(r"trio\.testing\."), "testing"),
+)
 
 
 def convert_docstring(
@@ -175,9 +182,19 @@ def link_names(app: Sphinx, doctree: nodes.document, name: str) -> None:
         page, place = names.get(key, ("", ""))
         if page and not is_within_its_own(literal, place):
             uri = app.builder.get_relative_uri(name, page) + f"#{place}"
-            reference = nodes.reference("", "", internal=True, refuri=uri)
-            literal.replace_self(reference)
-            reference += literal
+        elif first == "trio" and rest not in _TRIO_MODULES:
+            uri = find_in_trio(key)
+        else:
+            continue
+        reference = nodes.reference("", "", internal=first != "trio", refuri=uri)
+        literal.replace_self(reference)
+        reference += literal
+
+
+def find_in_trio(name: str) -> str:
+    """Return where Trio's documentation explains a name."""
+    pages = (page for pattern, page in _TRIO_PAGES if pattern.match(name))
+    return _TRIO.format(page=next(pages, "core"), name=name)
 
 
 def find_names(env: BuildEnvironment) -> dict[str, tuple[str, str]]:
@@ -221,7 +238,7 @@ def find_elsewhere(
     if module in _PYTHON_MODULES:
         place = _PYTHON.format(module=module, name=name)
     elif module in ("trio", "trio.abc"):
-        place = _TRIO.format(page="io" if module == "trio.abc" else "core", name=name)
+        place = find_in_trio(name)
     else:
         return None
     return nodes.reference("", "", content, internal=False, refuri=place, reftitle=name)
