@@ -122,7 +122,7 @@ class Refused(enum.StrEnum):
     FORGED_DATA = "forged-data"
     """Random bytes behind the header of a confirmed life, of 1400 bytes."""
     RECORDED_PING = "recorded-ping"
-    """A ping of another life: it is opened and answered."""
+    """Pings of another life, again and again: each is opened, and a few are answered."""
     RECORDED_DATA = "recorded-data"
     """Data of another life, of 1400 bytes: it is not opened."""
 
@@ -159,14 +159,13 @@ class AeadRefused(Case):
         dressing = _dress(contender, self.dressing)
         async with bed.open_dammed(contender, network, dressing=dressing, timers=Timers()) as beds:
             packets = await self._make(beds, has_lives=contender != ENVELOPED)
-            count = self._count_pings if self._answers(contender) else self._count_drops
-            before, counted = await beds.low.call("usage"), await count(beds)
+            before, counted = await beds.low.call("usage"), await self._count(beds)
             with trio.move_on_after(bed.seconds):
                 while True:
                     for start in range(0, len(packets), _AT_ONCE):
                         await beds.dam.send(packets[start : start + _AT_ONCE], beds.address)
             await trio.sleep(_DRAIN)
-            done = await count(beds) - counted
+            done = await self._count(beds) - counted
             after = await beds.low.call("usage")
             if not done:
                 raise BenchError("no packet was refused or answered")
@@ -177,18 +176,11 @@ class AeadRefused(Case):
                 "used": used / (after["now"] - before["now"]),
             }
 
-    def _answers(self, contender: str) -> bool:
-        return self.what is Refused.RECORDED_PING and contender != ENVELOPED
-
     @staticmethod
-    async def _count_pings(beds: Dammed) -> int:
+    async def _count(beds: Dammed) -> int:
+        """Return the number of packets that were refused or answered."""
         status = await beds.low.call("status", handle=1)
-        return int(status["received_pings"])
-
-    @staticmethod
-    async def _count_drops(beds: Dammed) -> int:
-        status = await beds.low.call("status", handle=1)
-        return sum(status["drops"].values())
+        return int(status["received_pings"] + sum(status["drops"].values()))
 
     async def _make(self, beds: Dammed, *, has_lives: bool) -> list[bytes]:
         """Return the packets; after recording them, their host starts another life."""
