@@ -36,7 +36,16 @@ GRACE: Final = 30.0
 # What runs in real time beside another library, whose threads get the processor when the machine
 # likes, or measures what gets through in a second or two: what fails there once, and not a second
 # time, is in the report as a rerun.
-IN_REAL_TIME: Final = ("cli/test_bench.py", "interop", "machine", "network", "soak", "tap")
+IN_REAL_TIME: Final = (
+    "attack/test_floods.py",
+    "cli/test_bench.py",
+    "cli/test_bench_machines.py",
+    "interop",
+    "machine",
+    "network",
+    "soak",
+    "tap",
+)
 
 
 class Limit(Protocol):
