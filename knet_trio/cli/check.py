@@ -16,6 +16,7 @@ from knet_trio.cluster import (
     Cluster,
     ClusterFileError,
     ClusterHost,
+    KeyChangeFiles,
     Mistake,
     find_own_host,
     load_cluster,
@@ -82,6 +83,7 @@ def check(file: str, host: str | None, as_json: bool) -> None:
             "name": cluster.name,
             "encrypted": cluster.crypto is not None,
             **_describe_crypto(cluster.crypto),
+            "key_change": _describe_change(cluster),
             "this_host": own,
             "hosts": [_describe(cluster, each) for each in hosts],
         }
@@ -120,6 +122,18 @@ def _describe_crypto(crypto: CryptoConfig | None) -> dict[str, Any]:
     }
 
 
+def _describe_change(cluster: Cluster) -> dict[str, Any] | None:
+    change = cluster.key_change
+    if change is None or cluster.crypto is None or cluster.key_file is None:
+        return None
+    return {
+        "file": str(KeyChangeFiles(cluster.key_file).change_file),
+        "change_id": change.change_id,
+        "began_by": change.began_by,
+        "has_crypto": change.get_names(cluster.crypto.key) is not None,
+    }
+
+
 def _describe(cluster: Cluster, host: ClusterHost) -> dict[str, Any]:
     return {
         "id": host.host_id,
@@ -143,6 +157,13 @@ def _print(cluster: Cluster, hosts: tuple[ClusterHost, ...], own: int | None) ->
         sealed = f"with {CryptoNames.of(cluster.crypto).describe()}"
     name = f"{cluster.name!r}: " if cluster.name else ""
     click.echo(f"{name}{count_of(len(cluster.hosts), 'host')}, {sealed}")
+    change = _describe_change(cluster)
+    if change is not None:
+        taken = "; cipher, hash and model are from that file" if change["has_crypto"] else ""
+        click.echo(
+            f"a change of the key is in progress ({change['file']}){taken}; knet-trio rekey"
+            " continues it"
+        )
     if cluster.crypto is not None and is_aead(cluster.crypto.model):
         click.echo(ONLY_KNET_TRIO)
     names = {host.host_id: host.name for host in cluster.hosts}

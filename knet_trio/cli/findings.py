@@ -94,5 +94,6 @@ class FindingCode(StrEnum):
     BUFFERS_SMALL = "buffers-small"
     QUEUE_FULL = "queue-full"
     FORWARDING_OFF = "forwarding-off"
+    REKEY_UNFINISHED = "rekey-unfinished"
     CPU_STARVED = "cpu-starved"
     CLOCK = "clock"

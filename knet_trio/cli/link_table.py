@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 from rich.text import Text
 
+from knet_trio.cli.key_change import describe_key_change
 from knet_trio.cli.names import name_of
 from knet_trio.cli.units import (
     NOTHING,
@@ -296,7 +297,13 @@ def summarize(report: HandleReport) -> list[str]:
         )
         if is_so
     ]
-    return [line, *([", ".join(unusual)] if unusual else []), *_list_unconfirmed(report)]
+    change = describe_key_change(report)
+    return [
+        line,
+        *([", ".join(unusual)] if unusual else []),
+        *([] if change is None else [f"{change}; knet-trio rekey continues it"]),
+        *_list_unconfirmed(report),
+    ]
 
 
 def _list_unconfirmed(report: HandleReport) -> list[str]:

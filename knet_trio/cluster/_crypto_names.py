@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import attrs
@@ -11,6 +12,8 @@ from knet_trio.config import MIN_KEY_SIZE, CryptoConfig, is_aead
 
 CRYPTO_NAMES: Final = ("cipher", "hash", "model")
 """The names of the fields of ``CryptoNames``."""
+_BELOW: Final = ("cipher", "hash")
+"""The names whose defaults follow from the model."""
 
 
 @attrs.frozen
@@ -55,7 +58,11 @@ class CryptoNames:
         base = self
         if model is not None and is_aead(model) != is_aead(self.model):
             base = CryptoNames.of(CryptoConfig(bytes(MIN_KEY_SIZE), model=model))
-        return CryptoNames(cipher or base.cipher, hash or base.hash, model or base.model)
+        return CryptoNames(
+            base.cipher if cipher is None else cipher,
+            base.hash if hash is None else hash,
+            base.model if model is None else model,
+        )
 
     def check(self) -> None:
         """Check that the cipher, hash and model exist and go together.
@@ -73,9 +80,25 @@ class CryptoNames:
             is_aead(other.model),
         )
 
-    def as_lines(self) -> str:
-        """Return the lines of a cluster file with these names."""
-        names = CRYPTO_NAMES if not is_aead(self.model) else ("cipher", "model")
+    def describe_edit(self, in_file: CryptoNames) -> str:
+        """Return what to write into ``[cluster]`` of a cluster file to get these names, in words.
+
+        Args:
+            in_file: The names that the file has now, defaults included.
+        """
+        if is_aead(self.model) == is_aead(in_file.model):
+            needed = [name for name in _BELOW if getattr(self, name) != getattr(in_file, name)]
+            return f"write {self._as_lines(needed)} into [cluster]"
+        usual = CryptoNames.of(CryptoConfig(bytes(MIN_KEY_SIZE), model=self.model))
+        follows = [name for name in _BELOW if getattr(self, name) == getattr(usual, name)]
+        needed = ["model", *(name for name in _BELOW if name not in follows)]
+        advice = f"write {self._as_lines(needed)} into [cluster]"
+        if follows:
+            verb = "follow" if follows[1:] else "follows"
+            advice += f", without {' and '.join(follows)}, which {verb} from the model"
+        return advice
+
+    def _as_lines(self, names: Iterable[str]) -> str:
         return " and ".join(f'{name} = "{getattr(self, name)}"' for name in names)
 
     def describe(self) -> str:

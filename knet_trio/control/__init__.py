@@ -10,6 +10,7 @@ The program that has the handle uses ``serve_control``, programs that inspect it
     protocol     methods, parameters, bounds, requests and answers
     socket_file  the socket in the file system
     places       the directories of sockets
+    key_changes  the change of the key that a handle takes part in
     reports      a handle's state as records
     settings     the settings that can be changed
     event_queue  events, and a bounded queue of them for each reader
@@ -43,6 +44,7 @@ from knet_trio.control.records import (
     HostMetrics,
     HostPing,
     HostReport,
+    KeyChangeReport,
     LinkChange,
     LinkEvent,
     LinkHistory,
@@ -87,6 +89,7 @@ __all__ = [
     "HostMetrics",
     "HostPing",
     "HostReport",
+    "KeyChangeReport",
     "LinkChange",
     "LinkEvent",
     "LinkHistory",

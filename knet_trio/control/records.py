@@ -169,6 +169,28 @@ class HostReport:
 
 
 @attrs.frozen(kw_only=True)
+class KeyChangeReport:
+    """A change of the cluster's key that has begun and has not ended.
+
+    Attributes:
+        change_id: The id of the change, the same on all hosts.
+        began_by: The id of the host that began the change.
+        phase: The last phase that this host has done: ``set`` if it accepts the new key, ``use`` if
+            it seals with it and accepts the old one.
+        cipher: The cipher that the new key is used with.
+        hash: The hash that the new key is used with.
+        model: The model that the new key is used with.
+    """
+
+    change_id: str
+    began_by: int
+    phase: str
+    cipher: str
+    hash: str
+    model: str
+
+
+@attrs.frozen(kw_only=True)
 class HandleReport:
     """The state of a handle, with its hosts.
 
@@ -186,6 +208,8 @@ class HandleReport:
         pmtud_interval: Seconds between path MTU searches.
         reconnect_interval: Seconds between two attempts to connect, for links over SCTP.
         drops: Packets or messages dropped, by cause; causes with none are left out.
+        key_change: The change of the key in progress, in a program that serves ``rekey`` with
+            ``knet_trio.rekeying``; null for none.
         hosts: The hosts, in the order of their ids.
     """
 
@@ -202,6 +226,7 @@ class HandleReport:
     pmtud_interval: float
     reconnect_interval: float
     drops: Mapping[str, int]
+    key_change: KeyChangeReport | None = None
     hosts: tuple[HostReport, ...]
 
 

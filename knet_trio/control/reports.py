@@ -19,6 +19,7 @@ from knet_trio import (
     format_address,
 )
 from knet_trio.address import Address
+from knet_trio.control.key_changes import find_key_change
 from knet_trio.control.records import (
     HandleMetrics,
     HandleReport,
@@ -63,6 +64,7 @@ def report_handle(handle: Handle) -> HandleReport:
         pmtud_interval=handle.pmtud_interval,
         reconnect_interval=handle.reconnect_interval,
         drops={cause.value: count for cause, count in drops.items() if count},
+        key_change=find_key_change(handle),
         hosts=(),
     )
 

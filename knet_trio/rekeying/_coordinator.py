@@ -19,8 +19,8 @@ another call, at any host, goes on where this one stopped.
 
 from __future__ import annotations
 
-import os
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -40,11 +40,19 @@ from knet_trio.rekeying._messages import (
     find_present,
 )
 from knet_trio.rekeying._participant import Participant
-from knet_trio.rekeying._phases import LEVEL_AFTER, Level, Phase, find_level, last_phase, may_begin
-from knet_trio.rekeying._progress import Ask, HostProgress, NoAnswer, name_host
-from knet_trio.rekeying._wanted import check_wanted, find_names, make_change
+from knet_trio.rekeying._phases import LEVEL_AFTER, Level, Phase, find_level, may_begin
+from knet_trio.rekeying._progress import (
+    Ask,
+    HostProgress,
+    NoAnswer,
+    check_all_well,
+    check_unused,
+    make_report,
+    name_host,
+)
+from knet_trio.rekeying._wanted import check_known, check_wanted, find_names, make_change
 from knet_trio.rekeying.errors import RekeyBusyError, RekeyError
-from knet_trio.rekeying.records import HostOutcome, RekeyedHost, RekeyReport
+from knet_trio.rekeying.records import HostOutcome, RekeyReport
 
 PAUSE: Final = 1.0
 """Seconds between the phases use and clear, in which packets sealed with the old key that are still
@@ -52,13 +60,12 @@ in flight arrive."""
 _LOOK: Final = 0.1
 """Seconds between two checks of which hosts have answered."""
 _TAKE_OVERS: Final = 3
-_SALT_SIZE: Final = 4
 # Seconds to release the other hosts at the end.
 _FAREWELL: Final = 1.0
 
 
 class Coordinator:
-    """A call of ``rekey`` or ``drop``.
+    """A call of ``rekey``, ``drop`` or ``status``.
 
     Args:
         host_id: The id of this host.
@@ -135,24 +142,30 @@ class Coordinator:
             if change is None:
                 raise RekeyError("no change of the key is in progress")
             self._note_levels(answers, change)
-            self._check_unused()
+            check_unused(self._all, self._host_id)
             await self._ask_all(RekeyAction.DROP, change, list(self._all.values()))
-            self._check_all_well("not all hosts have dropped the new key: do it again")
+            check_all_well(self._all, "not all hosts have dropped the new key: do it again")
 
-    def _check_unused(self) -> None:
-        """Raise RekeyError unless all hosts answer and none uses the new key."""
-        self._check_all_well("nothing has changed")
-        for one in self._all.values():
-            if one.level is not None and one.level >= Level.USES:
-                raise RekeyError(
-                    f"{name_host(one.host)} already uses the new key, so the change cannot be"
-                    " dropped: finish it"
-                )
+    async def status(self) -> RekeyReport | None:
+        """Return the progress of the change that has begun, None if there is none.
 
-    def _check_all_well(self, otherwise: str) -> None:
-        for one in self._all.values():
-            if one.trouble is not None:
-                raise RekeyError(f"{name_host(one.host)}: {one.trouble.reason}; {otherwise}")
+        The hosts are asked at the same time, none is claimed, and nothing changes.
+
+        Raises:
+            RekeyError: The key cannot be changed, or the change ends meanwhile.
+        """
+        self._check_able()
+        answers = await self._look()
+        begun = Counter(one.change for one in answers.values() if one.change is not None)
+        own = self._participant.keys.change
+        if own is None and not begun:
+            return None
+        # Of several changes, the one that this host has, else the one that most hosts have.
+        chosen = begun.most_common(1)[0][0] if own is None else own.change_id
+        holders = [host_id for host_id, one in answers.items() if one.change == chosen]
+        change = own or await self._fetch_change(holders[0], chosen)
+        self._note_levels(answers, change)
+        return self._report(change, resumed=True)
 
     # Claiming of the hosts.
 
@@ -176,23 +189,31 @@ class Coordinator:
                 self._participant.coordinates = None
 
     def _check(self) -> None:
-        if self._host_id not in self._all:
-            raise RekeyError("this host cannot exclude itself: do it at another host")
+        self._check_able()
+        check_known(self._participant.keys, self._wanted)
         if self._participant.coordinates is not None:
             raise RekeyBusyError("this host is changing the key already: wait until it has ended")
+
+    def _check_able(self) -> None:
+        if self._host_id not in self._all:
+            raise RekeyError("this host cannot exclude itself: do it at another host")
         obstacle = self._participant.keys.find_obstacle()
         if obstacle is not None:
             raise RekeyError(obstacle)
 
-    async def _look(self) -> None:
-        """Ask all hosts at the same time, and note those that do not answer."""
+    async def _look(self) -> dict[int, RekeyAnswer]:
+        """Ask all hosts at the same time, note those that do not answer, return the answers."""
+        answers: dict[int, RekeyAnswer] = {}
 
         async def look(one: HostProgress) -> None:
             answer = await self._ask(one.host.host_id, self._question(RekeyAction.STATUS))
             if isinstance(answer, NoAnswer):
                 one.trouble = answer
+            else:
+                answers[one.host.host_id] = answer
 
         await self._for_each(look, self._all.values())
+        return answers
 
     async def _claim(self, one: HostProgress) -> RekeyAnswer | None:
         """Claim a host and return its answer, None if it refuses or does not answer."""
@@ -266,8 +287,8 @@ class Coordinator:
             for change_id, host_ids in found.items()
         )
         # A host that is away may use the key of any change.
-        self._check_all_well(
-            f"several changes of the key have begun ({names}), so this host is needed"
+        check_all_well(
+            self._all, f"several changes of the key have begun ({names}), so this host is needed"
         )
         marks = {answer.mark for answer in answers.values()}
         used = [one for one, change in changes.items() if self._mark(change.new) in marks]
@@ -285,8 +306,8 @@ class Coordinator:
         question = self._question(RekeyAction.DROP, change=change.change_id)
         for host_id in host_ids:
             answer = self._judge(self._all[host_id], await self._ask(host_id, question))
-            self._check_all_well(
-                "another change of the key has begun there, so this host is needed"
+            check_all_well(
+                self._all, "another change of the key has begun there, so this host is needed"
             )
             if answer is not None:
                 answers[host_id] = answer
@@ -472,29 +493,6 @@ class Coordinator:
             for one in hosts:
                 nursery.start_soon(work, one)
 
-    # The report.
-
     def _report(self, change: KeyChange, *, resumed: bool) -> RekeyReport:
-        levels = [one.level or Level.OLD for one in self._all.values()]
-        hosts = [one.describe() for one in self._all.values()]
-        hosts += [
-            RekeyedHost(
-                host_id=host.host_id,
-                name=host.name,
-                outcome=HostOutcome.EXCLUDED,
-                reason="it was excluded: change its key by hand",
-            )
-            for host in self._excluded
-        ]
-        salt = os.urandom(_SALT_SIZE)
-        return RekeyReport(
-            done=all(host.outcome in (HostOutcome.DONE, HostOutcome.EXCLUDED) for host in hosts),
-            change_id=change.change_id,
-            began_by=change.began_by,
-            resumed=resumed,
-            phase=last_phase(min(levels)),
-            salt=salt.hex(),
-            fingerprint=make_fingerprint(change.new, salt),
-            new_names=change.new_names,
-            hosts=tuple(sorted(hosts, key=lambda host: host.host_id)),
-        )
+        names = find_names(self._participant.keys, change)[1]
+        return make_report(change, names, self._all.values(), self._excluded, resumed=resumed)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVarTuple, Unpack
 import attrs
 import trio
 
-from knet_trio import CryptoConfig, HostStatus
+from knet_trio import CryptoConfig, HostStatus, InvalidArgumentError
 from knet_trio.cluster import Cluster, CryptoNames, KeyChange, KeyFileError
 from knet_trio.cluster._load import load_crypto_names
 
@@ -208,10 +208,15 @@ class HostKeys:
         if names is None or path is None:
             return
         in_file = await self._run(load_crypto_names, path)
-        if isinstance(in_file, CryptoNames) and not in_file.is_same_envelope(names):
+        assert isinstance(in_file, CryptoNames)
+        try:
+            in_file.check()
+        except InvalidArgumentError as error:
+            raise KeyFileError(f"its cluster file {path} is not valid: {error.args[0]}") from error
+        if not in_file.is_same_envelope(names):
             raise KeyFileError(
-                f"its cluster file {path} still means {in_file.as_lines()}: it needs"
-                f" {names.as_lines()}"
+                f"its cluster file {path} has {in_file.describe()}, not {names.describe()}:"
+                f" {names.describe_edit(in_file)}"
             )
 
     def find_unconfirmed(self, new: bytes) -> list[int] | None:

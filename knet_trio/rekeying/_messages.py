@@ -35,7 +35,7 @@ class RekeyAction(enum.StrEnum):
     """Reserve the host for a coordinator until ``release``: no other host may change the key."""
     RELEASE = "release"
     TELL = "tell"
-    """Return the keys of the change."""
+    """Return the keys of the change. A host does this without ``claim``, too."""
     SET = "set"
     SET_CRYPTO = "set_crypto"
     """Set, if cipher, hash or model change too. A host that does not know this action refuses it,

@@ -10,6 +10,7 @@ import trio
 from knet_trio import KnetError
 from knet_trio.cluster import KeyChange, make_fingerprint
 from knet_trio.cluster._key_change import MAX_CHANGE_ID, decode_key, encode_key
+from knet_trio.control import KeyChangeReport
 from knet_trio.rekeying._host_keys import HostKeys
 from knet_trio.rekeying._messages import (
     RekeyAction,
@@ -19,6 +20,8 @@ from knet_trio.rekeying._messages import (
     find_missing,
     find_present,
 )
+from knet_trio.rekeying._phases import find_level, last_phase
+from knet_trio.rekeying._wanted import find_names
 
 
 @attrs.frozen
@@ -50,6 +53,23 @@ class Participant:
         self.coordinates: str | None = None
         self._claim: Claim | None = None
 
+    def report_change(self) -> KeyChangeReport | None:
+        """Return the change in progress at this host for its status, None for none."""
+        keys, change = self.keys, self.keys.change
+        if change is None:
+            return None
+        phase = last_phase(find_level(in_change=True, has_new=keys.key == change.new))
+        names = find_names(keys, change)[1]
+        assert phase is not None
+        return KeyChangeReport(
+            change_id=change.change_id,
+            began_by=change.began_by,
+            phase=phase.value,
+            cipher=names.cipher,
+            hash=names.hash,
+            model=names.model,
+        )
+
     async def answer(self, source: int, question: RekeyQuestion) -> RekeyAnswer:
         """Carry out a request of host ``source``, and return the answer."""
         async with self.keys.lock:
@@ -67,6 +87,11 @@ class Participant:
             if self._claim is not None and self._claim.run == question.run:
                 self._claim = None
             return self._describe(question)
+        if action is RekeyAction.TELL:
+            obstacle = self.keys.find_obstacle()
+            if obstacle is not None:
+                return self._refuse(question, obstacle)
+            return self._give_keys(question)
         held = self._claim
         if held is not None and held.run not in (question.run, question.instead_of):
             return self._refuse(question, f"host {held.host_id} is changing the key", held)
@@ -105,8 +130,6 @@ class Participant:
             return await self._set(question)
         if change is not None and not known:
             return self._refuse(question, _another(change))
-        if action is RekeyAction.TELL:
-            return self._give_keys(question, change)
         if action is RekeyAction.CONFIRMED:
             return self._list_unconfirmed(question)
         if change is None:
@@ -179,9 +202,12 @@ class Participant:
         matter = find_present(question.hosts or "", unconfirmed)
         return attrs.evolve(self._describe(question), unconfirmed=encode_hosts(matter))
 
-    def _give_keys(self, question: RekeyQuestion, change: KeyChange | None) -> RekeyAnswer:
+    def _give_keys(self, question: RekeyQuestion) -> RekeyAnswer:
+        change = self.keys.change
         if change is None:
             return self._refuse(question, "no change of the key is in progress here")
+        if change.change_id != question.change:
+            return self._refuse(question, _another(change))
         return attrs.evolve(
             self._describe(question),
             old=encode_key(change.old),

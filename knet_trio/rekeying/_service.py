@@ -17,6 +17,7 @@ from knet_trio.cluster._crypto_names import CRYPTO_NAMES
 from knet_trio.cluster._opening import get_opened
 from knet_trio.config import is_aead
 from knet_trio.control.codec import Json, to_json
+from knet_trio.control.key_changes import reporting_key_change
 from knet_trio.rekeying._coordinator import Coordinator
 from knet_trio.rekeying._host_keys import HostKeys, KeyFiles
 from knet_trio.rekeying._messages import (
@@ -97,7 +98,10 @@ class Rekeying(metaclass=NoPublicConstructor):
             UnknownHostError: An excluded host is not in the cluster file.
         """
         wanted = {"model": model, "cipher": cipher, "hash": hash}
-        given = {name: value.lower() for name, value in wanted.items() if value is not None}
+        given: dict[str, str] = {}
+        for name, value in wanted.items():
+            if value is not None:
+                given[name] = _check_text(name, value).lower()
         return await self._coordinate(exclude, given).rekey()
 
     async def drop(self, *, exclude: Iterable[int | str] = ()) -> None:
@@ -114,45 +118,66 @@ class Rekeying(metaclass=NoPublicConstructor):
         """
         await self._coordinate(exclude).drop()
 
+    async def status(self, *, exclude: Iterable[int | str] = ()) -> RekeyReport | None:
+        """Return the progress of the change that has begun, and change nothing.
+
+        All hosts are asked, also while another host changes the key.
+
+        Args:
+            exclude: The ids or names of hosts not to ask.
+
+        Returns:
+            The progress, None if no host has begun a change.
+
+        Raises:
+            RekeyError: The key cannot be changed, or the change has ended meanwhile.
+            UnknownHostError: An excluded host is not in the cluster file.
+        """
+        return await self._coordinate(exclude).status()
+
     async def answer_control(self, parameters: dict[str, Any]) -> Json:
         """Answer the method ``rekey`` of the control socket, for ``serve_control(rekey=)``.
 
         Args:
-            parameters: ``exclude``, a list of ids and names; ``drop``, true or false; ``model``,
-                ``cipher`` and ``hash``, text. All may be left out.
+            parameters: ``exclude``, a list of ids and names; ``drop`` and ``status``, true or
+                false; ``model``, ``cipher`` and ``hash``, text. All may be left out.
 
         Returns:
-            The members of a ``RekeyReport``; null after ``drop``.
+            The members of a ``RekeyReport``; null after ``drop``, and after ``status`` if no change
+            is in progress.
 
         Raises:
             InvalidArgumentError: A parameter is unknown or not valid.
-            KnetError: The errors of ``rekey`` and ``drop``.
+            KnetError: The errors of ``rekey``, ``drop`` and ``status``.
         """
-        unknown = parameters.keys() - {"exclude", "drop", *CRYPTO_NAMES}
+        unknown = parameters.keys() - {"exclude", "drop", "status", *CRYPTO_NAMES}
         if unknown:
             raise InvalidArgumentError(
                 f"rekey has no parameter {min(unknown)[:80]!r}: its parameters are exclude, drop,"
-                " model, cipher and hash"
+                " status, model, cipher and hash"
             )
-        exclude, drop = parameters.get("exclude", []), parameters.get("drop", False)
+        exclude = parameters.get("exclude", [])
         if not isinstance(exclude, list) or not all(
             type(one) in (int, str) for one in cast("list[object]", exclude)
         ):
             raise InvalidArgumentError(
                 "exclude is not valid: give a list of ids and names of hosts"
             )
-        if not isinstance(drop, bool):
-            raise InvalidArgumentError("drop is not valid: give true or false")
+        drop, status = (_get_flag(parameters, name) for name in ("drop", "status"))
         hosts = cast("list[int | str]", exclude)
         names: dict[str, str] = {}
         for name in CRYPTO_NAMES:
             value = parameters.get(name)
-            if isinstance(value, str):
-                names[name] = value
-            elif value is not None:
-                raise InvalidArgumentError(f"{name} is not valid: give text")
-        if drop and names:
-            raise InvalidArgumentError("drop begins no change: leave out model, cipher and hash")
+            if value is not None:
+                names[name] = _check_text(name, value)
+        if (drop or status) and names:
+            raise InvalidArgumentError(
+                f"{'drop' if drop else 'status'} begins no change: leave out model, cipher and hash"
+            )
+        if drop and status:
+            raise InvalidArgumentError("status changes nothing: leave out drop")
+        if status:
+            return to_json(await self.status(exclude=hosts))
         if drop:
             await self.drop(exclude=hosts)
             return None
@@ -293,9 +318,11 @@ async def serve_with(
     opened = get_opened(handle)
     participant = Participant(HostKeys(handle, opened, make_files, run))
     channel = opened.cluster.service_channel
+    reporting = reporting_key_change(handle, participant.report_change)
     if channel is None:
         await trio.lowlevel.checkpoint()
-        yield construct(Rekeying, handle, participant, None, patience)
+        with reporting:
+            yield construct(Rekeying, handle, participant, None, patience)
         return
     async with (
         open_streams(handle, channel=channel, patience=patience, max_size=MAX_REQUEST) as streams,
@@ -304,8 +331,24 @@ async def serve_with(
     ):
         rekeying = construct(Rekeying, handle, participant, streams, patience)
         nursery.start_soon(partial(rekeying.serve, requests, nursery))
-        yield rekeying
+        with reporting:
+            yield rekeying
         nursery.cancel_scope.cancel()
+
+
+def _check_text(name: str, value: object) -> str:
+    """Return ``value`` if it is text."""
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{name} is not valid: give text")
+    return value
+
+
+def _get_flag(parameters: Mapping[str, object], name: str) -> bool:
+    """Return a parameter that is true or false, and false if it is left out."""
+    value = parameters.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"{name} is not valid: give true or false")
+    return value
 
 
 def _make_files(cluster: Cluster) -> KeyFiles:

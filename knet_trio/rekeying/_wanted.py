@@ -27,12 +27,12 @@ def make_change(keys: HostKeys, host_id: int, wanted: Mapping[str, str]) -> KeyC
         RekeyError: Such a change is not possible.
         InvalidArgumentError: The cipher, hash or model does not exist.
     """
+    check_known(keys, wanted)
     now, then = find_names(keys, None, wanted)
     is_for_key_alone = then.is_same_envelope(now)
     if not is_for_key_alone:
         if keys.cluster.is_corosync:
             raise RekeyError(ONLY_THE_KEY)
-        then.check()
         if then.cipher == NONE:
             raise RekeyError(
                 "cipher none does not encrypt, so the key could not be changed again: choose"
@@ -46,6 +46,20 @@ def make_change(keys: HostKeys, host_id: int, wanted: Mapping[str, str]) -> KeyC
         old_names=None if is_for_key_alone else now,
         new_names=None if is_for_key_alone else then,
     )
+
+
+def check_known(keys: HostKeys, wanted: Mapping[str, str]) -> None:
+    """Raise InvalidArgumentError if a wanted name does not exist, or the names do not go together.
+
+    ``CryptoNames.is_same_envelope`` is not enough, since models other than ``aead`` are all the
+    same to it, whether they exist or not.
+
+    Args:
+        keys: The keys of this host.
+        wanted: The new cipher, hash and model, as far as they are to change.
+    """
+    if wanted:
+        find_names(keys, keys.change, wanted)[1].check()
 
 
 def check_wanted(keys: HostKeys, change: KeyChange, wanted: Mapping[str, str]) -> None:

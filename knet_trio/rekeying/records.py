@@ -62,10 +62,11 @@ class RekeyReport:
         began_by: The id of the host that began the change.
         resumed: True if the change had begun before this call.
         phase: The last phase that all hosts except excluded ones have confirmed, None for none.
-        salt: The salt of the fingerprint, in hexadecimal.
+        salt: The salt of the fingerprint, in hexadecimal; the same in all reports of a change.
         fingerprint: The fingerprint of the new key, as of ``knet-trio keygen --fingerprint``.
         hosts: All hosts of the cluster file, in the order of their ids.
         new_names: The new cipher, hash and model, None if they do not change.
+        names: The cipher, hash and model that the new key is used with, new or not.
     """
 
     done: bool
@@ -77,6 +78,7 @@ class RekeyReport:
     fingerprint: str
     hosts: tuple[RekeyedHost, ...]
     new_names: CryptoNames | None = None
+    names: CryptoNames | None = None
 
     def __str__(self) -> str:
         state = "done" if self.done else f"stopped after {self.phase or 'nothing'}"

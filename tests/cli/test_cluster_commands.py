@@ -9,9 +9,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from knet_trio.cli.check import ONLY_KNET_TRIO
+from knet_trio.cluster import CryptoNames, KeyChange, KeyChangeFiles
 from tests.cli.test_command import run
 from tests.cluster.files import LAB, write_file
 
@@ -52,6 +54,37 @@ def test_check_says_who_cannot_join_with_model_aead(tmp_path: Path) -> None:
     said = result(run("check", "--json", str(path)))
     names = (said["cipher"], said["hash"], said["model"], said["libknet_can_join"])
     assert names == ("aes256-gcm", "none", "aead", False)
+
+
+def test_check_says_what_comes_from_a_change_of_the_key(tmp_path: Path) -> None:
+    path = write_file(tmp_path, LAB)
+    assert result(run("check", "--json", str(path)))["key_change"] is None
+    key = (tmp_path / "lab.key").read_bytes()
+    files = KeyChangeFiles(tmp_path / "lab.key")
+    change = KeyChange(change_id="c0ffee", began_by=2, old=key, new=key[::-1])
+    files.write_change(change)
+    done = run("check", str(path))
+    progress = f"a change of the key is in progress ({files.change_file})"
+    assert done.stdout.splitlines()[:2] == [
+        "'lab': 2 hosts, with aes256 and sha256",
+        f"{progress}; knet-trio rekey continues it",
+    ]
+    aead = CryptoNames("aes256-gcm", "none", "aead")
+    files.write_change(attrs.evolve(change, old_names=CryptoNames(), new_names=aead))
+    files.write_key(change.new)
+    done = run("check", str(path))
+    assert done.stdout.splitlines()[:3] == [
+        "'lab': 2 hosts, with model aead and aes256-gcm",
+        f"{progress}; cipher, hash and model are from that file; knet-trio rekey continues it",
+        ONLY_KNET_TRIO,
+    ]
+    said = result(run("check", "--json", str(path)))
+    assert said["key_change"] == {
+        "file": str(files.change_file),
+        "change_id": "c0ffee",
+        "began_by": 2,
+        "has_crypto": True,
+    }
 
 
 def test_check_of_one_host_as_json(tmp_path: Path) -> None:

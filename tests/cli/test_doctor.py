@@ -16,7 +16,7 @@ from knet_trio.cli.doctor.evidence import Evidence, Snapshot
 from knet_trio.cli.doctor.judging import judge, not_answering
 from knet_trio.cli.doctor.watching import LEAST_SECONDS, MOST_SECONDS, choose_seconds
 from knet_trio.cli.findings import FindingCode, Severity
-from knet_trio.control import LoopReport, serve_control
+from knet_trio.control import KeyChangeReport, LoopReport, serve_control
 from tests.cli.commands import run, socket_of
 from tests.cli.reports import down, handle, host, link
 from tests.cluster import LOCALHOST, PATIENCE, open_pair
@@ -149,6 +149,26 @@ async def test_no_program_accepts_a_link_over_sctp(tmp_path: Path) -> None:
 async def test_without_links_only_the_program_is_judged(tmp_path: Path) -> None:
     (finding,) = judge(await evidence(tmp_path))
     assert finding.code is FindingCode.PROGRAM_OK
+
+
+async def test_a_change_of_the_key_that_goes_on_is_no_warning(tmp_path: Path) -> None:
+    seen = await evidence(tmp_path)
+    change = KeyChangeReport(
+        change_id="c0ffee", began_by=2, phase="set", cipher="aes256", hash="sha256", model="openssl"
+    )
+
+    def with_changes(*changes: KeyChangeReport | None) -> Evidence:
+        before, after = (
+            attrs.evolve(one, report=attrs.evolve(one.report, key_change=of))
+            for one, of in zip((seen.before, seen.after), changes, strict=True)
+        )
+        return attrs.evolve(seen, before=before, after=after)
+
+    for changes in ((None, change), (change, None), (change, attrs.evolve(change, change_id="b"))):
+        (finding,) = judge(with_changes(*changes))
+        assert finding.code is FindingCode.PROGRAM_OK
+    (finding,) = judge(with_changes(change, attrs.evolve(change, phase="use")))
+    assert (finding.severity, finding.code) == (Severity.WARNING, FindingCode.REKEY_UNFINISHED)
 
 
 def test_it_looks_longer_where_links_ping_seldom() -> None:

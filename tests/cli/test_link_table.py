@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from knet_trio.cli.link_table import (
@@ -12,6 +13,7 @@ from knet_trio.cli.link_table import (
     summarize,
 )
 from knet_trio.cli.names import name_of, title_of
+from knet_trio.control import KeyChangeReport
 from tests.cli.reports import down, handle, host, link
 
 REPORT = handle(
@@ -129,6 +131,23 @@ def test_who_has_not_answered_under_a_key_is_said() -> None:
     many = [host(number, link(0), confirmed=said) for number in range(2, 10)]
     (_, line) = summarize(handle(*many))
     assert line.endswith("of 2, 3, 4, 5, 6 and 3 more")
+
+
+def test_a_change_of_the_key_in_progress_is_said() -> None:
+    change = KeyChangeReport(
+        change_id="c0ffee", began_by=2, phase="set", cipher="aes256", hash="sha256", model="openssl"
+    )
+    (_, line) = summarize(handle(host(2, link(0), name="beta"), key_change=change))
+    assert line == (
+        "a change of the key, begun by host 2 (beta), is in progress: this host accepts the new key"
+        " beside the old one; knet-trio rekey continues it"
+    )
+    change = attrs.evolve(change, began_by=1, phase="use")
+    (_, line) = summarize(handle(host(2, link(0)), key_change=change))
+    assert "begun by this host, is in progress: this host uses the new key, and accepts" in line
+    change = attrs.evolve(change, phase="of a later release")
+    (_, line) = summarize(handle(host(2, link(0)), key_change=change))
+    assert "this host is in phase of a later release" in line
 
 
 def test_drops_come_with_the_most_first() -> None:

@@ -22,9 +22,12 @@ from knet_trio._core.onwire import Data, encode_data
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.cli.doctor.command import ONLY_WARNINGS
 from knet_trio.cli.findings import FindingCode
+from knet_trio.cluster import KeyChange, KeyChangeFiles, open_cluster
 from knet_trio.control import serve_control
+from knet_trio.rekeying import serve_rekeying
 from tests.cli.commands import Done, run
 from tests.cluster import wait_for
+from tests.cluster.files import write_file
 from tests.network.ward import (
     CRYPTO,
     HERE,
@@ -435,6 +438,24 @@ async def forwarding_that_is_off(ward: Ward) -> AsyncGenerator[Path]:
     async with ward.open(here={"forwarding": False}) as pair:
         await up(pair)
         yield pair.path
+
+
+@patient(FindingCode.REKEY_UNFINISHED, says="this host accepts the new key beside the old one")
+async def rekey_that_has_stopped(ward: Ward) -> AsyncGenerator[Path]:
+    path = ward.new_path()
+    directory = path.with_suffix(".lab")
+    directory.mkdir()
+    head = '[cluster]\nkey_file = "lab.key"\nservice_channel = 31\n'
+    file = write_file(directory, head + "[[hosts]]\nid = 1\nlinks = ['127.0.0.1']\n")
+    key = (directory / "lab.key").read_bytes()
+    change = KeyChange(change_id="c0ffee", began_by=1, old=key, new=key[::-1])
+    KeyChangeFiles(directory / "lab.key").write_change(change)
+    async with (
+        open_cluster(file, host=1) as handle,
+        serve_rekeying(handle) as rekeying,
+        serve_control(handle, path, rekey=rekeying.answer_control),
+    ):
+        yield path
 
 
 @patient(FindingCode.CPU_STARVED, says="a call blocked it")

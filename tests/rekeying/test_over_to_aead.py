@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -18,7 +19,7 @@ from knet_trio.cluster import CryptoNames, get_cluster, load_cluster, open_clust
 from knet_trio.control import connect_control
 from knet_trio.control.codec import from_json
 from knet_trio.rekeying import HostOutcome, Phase, RekeyError, RekeyReport
-from tests.cluster import PATIENCE
+from tests.cluster import KEY, PATIENCE
 from tests.rekeying.processes import open_hosts
 from tests.rekeying.test_serving import Mesh, open_mesh
 
@@ -29,7 +30,7 @@ SIV: Final = CryptoNames("aes256-gcm-siv", "none", "aead")
 
 def write_names(directory: Path, names: CryptoNames, hosts: range = range(1, 4)) -> None:
     """Have the cluster files of hosts say how the key is used."""
-    lines = names.as_lines().replace(" and ", "\n")
+    lines = "\n".join(f'{name} = "{value}"' for name, value in attrs.asdict(names).items())
     for host_id in hosts:
         path = directory / str(host_id) / "lab.toml"
         kept = [
@@ -94,14 +95,20 @@ async def test_to_it_between_and_back(tmp_path: Path, autojump_clock: MockClock)
         assert phases_of(report) == {(HostOutcome.WAITING, Phase.USE)}
         file = tmp_path / "1" / "lab.toml"
         assert report.hosts[0].reason == (
-            f'its cluster file {file} still means cipher = "aes256" and hash = "sha256" and'
-            ' model = "openssl": it needs cipher = "aes256-gcm" and model = "aead"'
+            f"its cluster file {file} has aes256 and sha256, not model aead and aes256-gcm: write"
+            ' model = "aead" into [cluster], without cipher and hash, which follow from the model'
         )
         with pytest.raises(RekeyError, match="to model aead and aes256-gcm is in progress"):
             await mesh.services[1].rekey(model="aead", cipher="chacha20-poly1305")
+        write_names(tmp_path, attrs.evolve(GCM, model="aed"))
+        again = await mesh.services[1].rekey()
+        assert "is not valid: crypto model 'aed' is not known" in again.hosts[0].reason
+        # It is recognisably the same key, whoever is asked.
+        assert (again.salt, again.fingerprint) == (report.salt, report.fingerprint)
         write_names(tmp_path, GCM)
         report = await mesh.services[2].rekey(model="aead")
-        assert (report.done, report.resumed) == (True, True)
+        assert (report.done, report.resumed, report.names) == (True, True, GCM)
+        assert (again.salt, again.fingerprint) == (report.salt, report.fingerprint)
         assert names_of(mesh) == {GCM}
         for names, asked in ((SIV, {"cipher": SIV.cipher}), (USUAL, {"model": "openssl"})):
             write_names(tmp_path, names)
@@ -112,7 +119,8 @@ async def test_to_it_between_and_back(tmp_path: Path, autojump_clock: MockClock)
         assert load_cluster(tmp_path / "1" / "lab.toml") == get_cluster(mesh.handles[1])
         # And the key alone.
         report = await mesh.services[1].rekey()
-        assert (report.done, report.new_names) == (True, None)
+        assert (report.done, report.new_names, report.names) == (True, None, USUAL)
+        assert report.salt != again.salt
 
 
 async def test_it_waits_until_all_have_answered_each_other(
@@ -170,16 +178,30 @@ async def test_what_cannot_be(tmp_path: Path, autojump_clock: MockClock) -> None
         for wrong, why in (
             ({"cipher": "aes256-gcm"}, "cipher 'aes256-gcm' is not known"),
             ({"model": "aead", "cipher": "aes256"}, "model 'aead' has no cipher 'aes256'"),
+            ({"cipher": "aes512"}, "cipher 'aes512' is not known"),
+            ({"hash": "sha3"}, "hash 'sha3' is not known; use one of"),
+            ({"model": "aed"}, "crypto model 'aed' is not known; use one of openssl, nss"),
+            ({"model": ""}, "crypto model '' is not known"),
             ({"model": 1}, "model is not valid: give text"),
+            ({"status": True, "hash": "sha1"}, "status begins no change"),
+            ({"status": True, "drop": True}, "status changes nothing"),
             ({"model": "aead", "drop": True}, "drop begins no change"),
         ):
             with pytest.raises(InvalidArgumentError, match=why):
                 await mesh.services[1].answer_control(wrong)
+        with pytest.raises(InvalidArgumentError, match="model is not valid: give text"):
+            await mesh.services[1].rekey(model=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        # Not even the hosts were asked.
+        assert mesh.files(1).read_change() is None
+        assert mesh.files(1).read_key() == KEY[:256]
         with pytest.raises(RekeyError, match="cipher none does not encrypt"):
             await mesh.services[1].rekey(cipher="none")
         report = await mesh.services[1].rekey(model="aead")
         assert report.hosts[1].outcome is HostOutcome.BY_HAND
         assert "if it runs libknet, it cannot use model aead" in report.hosts[1].reason
+        # Nor when a change has begun.
+        with pytest.raises(InvalidArgumentError, match="crypto model 'aed' is not known"):
+            await mesh.services[1].rekey(model="aed")
 
 
 # Messages a second of all three hosts together.

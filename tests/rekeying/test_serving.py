@@ -15,6 +15,8 @@ from trio.testing import MockClock
 
 from knet_trio import Handle, InvalidArgumentError, UnknownHostError, open_handle
 from knet_trio.cluster import KeyChangeFiles, get_cluster, load_cluster, open_cluster
+from knet_trio.control import KeyChangeReport
+from knet_trio.control.reports import report_handle
 from knet_trio.rekeying import (
     HostOutcome,
     Phase,
@@ -188,11 +190,12 @@ async def test_what_control_asks_for_wrongly(tmp_path: Path, autojump_clock: Moc
         wrong: list[tuple[dict[str, Any], str]] = [
             (
                 {"exclud": []},
-                "has no parameter 'exclud': its parameters are exclude, drop,",
+                "has no parameter 'exclud': its parameters are exclude, drop, status,",
             ),
             ({"exclude": "host2"}, "give a list of ids and names"),
             ({"exclude": [None]}, "give a list of ids and names"),
             ({"drop": 1}, "drop is not valid: give true or false"),
+            ({"status": 1}, "status is not valid: give true or false"),
         ]
         for parameters, why in wrong:
             with pytest.raises(InvalidArgumentError, match=why):
@@ -207,10 +210,51 @@ async def test_drop_takes_it_back(tmp_path: Path, autojump_clock: MockClock) -> 
     async with open_mesh(tmp_path, 3, serving={1, 2}) as mesh:
         assert not (await mesh.services[1].rekey()).done
         assert mesh.files(2).read_change() is not None
+        why = "does not answer on channel 31.*nothing has changed: exclude it to drop the new key"
+        with pytest.raises(RekeyError, match=why):
+            await mesh.services[2].drop()
         assert await mesh.services[2].answer_control({"drop": True, "exclude": [3]}) is None
         for host_id in (1, 2):
             assert mesh.files(host_id).read_change() is None
             assert mesh.files(host_id).read_key() == KEY[:256]
+
+
+async def test_a_change_that_has_stopped_is_seen(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with open_mesh(tmp_path) as mesh:
+        assert await mesh.services[1].status() is None
+        assert await mesh.services[1].answer_control({"status": True}) is None
+        assert report_handle(mesh.handles[1]).key_change is None
+        mesh.network.partition(["10.0.0.3"], ["10.0.0.1", "10.0.0.2"])
+        stopped = await mesh.services[1].rekey()
+        assert not stopped.done
+        for host_id in (1, 2):
+            assert report_handle(mesh.handles[host_id]).key_change == KeyChangeReport(
+                change_id=stopped.change_id,
+                began_by=1,
+                phase="set",
+                cipher="aes256",
+                hash="sha256",
+                model="openssl",
+            )
+            seen = await mesh.services[host_id].status()
+            assert seen == attrs.evolve(stopped, resumed=True)
+        mesh.network.heal()
+        await mesh.handles[3].get_host(1).wait_reachable()
+        # This host has not begun it, and learns of it.
+        seen = await mesh.services[3].status()
+        assert seen is not None
+        assert [(host.outcome, host.phase) for host in seen.hosts] == [
+            (HostOutcome.WAITING, Phase.SET),
+            (HostOutcome.WAITING, Phase.SET),
+            (HostOutcome.WAITING, None),
+        ]
+        assert (seen.salt, seen.fingerprint) == (stopped.salt, stopped.fingerprint)
+        assert report_handle(mesh.handles[3]).key_change is None
+        # No host is claimed by that, and none of them has changed.
+        assert mesh.files(3).read_change() is None
+        assert (await mesh.services[2].rekey()).done
+        assert await mesh.services[3].status() is None
+        assert report_handle(mesh.handles[1]).key_change is None
 
 
 async def test_without_a_service_channel_it_says_so(

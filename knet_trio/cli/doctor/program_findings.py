@@ -14,6 +14,7 @@ from knet_trio.cli.doctor.mismatches import (
     describe_refusal,
 )
 from knet_trio.cli.findings import Finding, FindingCode, Severity
+from knet_trio.cli.key_change import describe_key_change
 from knet_trio.cli.units import count_of
 
 # The shares of the time that an event loop may be late before a warning, and before a fault.
@@ -86,12 +87,29 @@ def find_program_faults(evidence: Evidence, cases: Sequence[LinkCase]) -> list[F
                 remedy="await handle.set_forwarding(True) in the program lets them pass",
             )
         )
+    found += _find_unfinished_rekey(evidence)
     if found:
         return found
     loop = evidence.loop
     looks = count_of(loop.looks, "wake-up")
     text = f"its event loop was {loop.longest * 1e3:.0f} ms late at most, in {looks}"
     return [Finding(severity=Severity.OK, code=FindingCode.PROGRAM_OK, where="", text=text)]
+
+
+def _find_unfinished_rekey(evidence: Evidence) -> Iterator[Finding]:
+    """Yield a finding if one change of the key was in progress during the whole observation."""
+    before, after = evidence.before.report.key_change, evidence.after.report.key_change
+    words = describe_key_change(evidence.after.report)
+    if before is None or after is None or before.change_id != after.change_id or words is None:
+        return
+    yield Finding(
+        severity=Severity.WARNING,
+        code=FindingCode.REKEY_UNFINISHED,
+        where="",
+        text=words,
+        remedy="knet-trio rekey --status names the hosts that are not done, and changes nothing;"
+        " knet-trio rekey continues the change",
+    )
 
 
 def _since(evidence: Evidence, at: float | None) -> bool:
