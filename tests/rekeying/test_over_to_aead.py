@@ -132,7 +132,24 @@ async def test_it_waits_until_all_have_answered_each_other(
             link = mesh.handles[peer].get_host(other).links[0]
             link.set_ping_timers(600.0, 1200.0, 2048)
         await trio.sleep(1)
-        report = await mesh.services[1].rekey(model="aead")
+        async with trio.open_nursery() as nursery:
+            reports: list[RekeyReport] = []
+
+            async def rekey() -> None:
+                reports.append(await mesh.services[1].rekey(model="aead"))
+
+            nursery.start_soon(rekey)
+            await trio.sleep(2)
+            # Hosts may look on meanwhile, also those that are claimed.
+            for service in mesh.services.values():
+                seen = await service.status()
+                assert seen is not None
+                assert (seen.phase, phases_of(seen)) == (
+                    Phase.SET,
+                    {(HostOutcome.WAITING, Phase.SET)},
+                )
+            assert not reports
+        (report,) = reports
         assert (report.done, report.phase) == (False, Phase.SET)
         assert {host.host_id: host.unconfirmed for host in report.hosts} == {
             1: (),
