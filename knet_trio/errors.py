@@ -73,6 +73,7 @@ class DropCause(enum.StrEnum):
     UNKNOWN_COMPRESSION = "unknown_compression"
     BAD_COMPRESSION = "bad_compression"
     NOT_FOR_THIS_HOST = "not_for_this_host"
+    GREETING = "greeting"
     NO_CHANNEL = "no_channel"
     CHANNEL_FULL = "channel_full"
     CHANNEL_ERROR = "channel_error"

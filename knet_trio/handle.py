@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack
 from traceback import clear_frames
 from types import MappingProxyType
 from typing import Final, final
@@ -17,6 +17,7 @@ from knet_trio._core.policy import LinkPolicy
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._logs import settings
 from knet_trio._logs.names import LogLevel, LogSubsystem
+from knet_trio._opening import opens
 from knet_trio._runtime import Runtime
 from knet_trio._settings import (
     HandleSettings,
@@ -410,7 +411,7 @@ class Handle(HandleSettings, metaclass=NoPublicConstructor):
         """
         return self._events()
 
-    @asynccontextmanager
+    @opens("handle.events() as events")
     async def _events(self) -> AsyncGenerator[EventReceiver, None]:
         self._runtime.check_running()
         receiver = construct(EventReceiver)
@@ -423,7 +424,7 @@ class Handle(HandleSettings, metaclass=NoPublicConstructor):
             receiver.end()
 
 
-@asynccontextmanager
+@opens("open_handle(1) as handle")
 async def open_handle(
     host_id: int,
     *,

@@ -21,7 +21,17 @@ ROOT: Final = Path(__file__).parents[1] / PACKAGE
 LAYERS: Final = (
     ("errors",),
     ("_core",),
-    ("address", "config", "message", "events", "status", "_constructors", "_devices", "_waiting"),
+    (
+        "address",
+        "config",
+        "message",
+        "events",
+        "status",
+        "_constructors",
+        "_devices",
+        "_opening",
+        "_waiting",
+    ),
     ("abc",),
     ("_logs",),
     ("_crypto", "_compress", "_transport"),

@@ -70,7 +70,7 @@ class Delivery:
             channel = message.channel
         queue = self._channels.get(channel)
         if queue is None:
-            self._refuse_closed(channel, source, 1)
+            self._refuse_closed(channel, source, (message.data,))
             return
         if queue.put_one(message):
             self._context.refuse(DropCause.CHANNEL_FULL, channel, key=channel)
@@ -96,7 +96,7 @@ class Delivery:
     def _put(self, messages: Sequence[Message], source: int, channel: int) -> None:
         queue = self._channels.get(channel)
         if queue is None:
-            self._refuse_closed(channel, source, len(messages))
+            self._refuse_closed(channel, source, [message.data for message in messages])
             return
         lost = queue.put(source, messages)
         if lost:
@@ -104,11 +104,16 @@ class Delivery:
         if queue.size > queue.high_water:
             self.crowded = queue
 
-    def _refuse_closed(self, channel: int, source: int, messages: int) -> None:
+    def _refuse_closed(self, channel: int, source: int, datas: Sequence[bytes]) -> None:
         """Count messages of host ``source`` for a channel that is not open."""
         context = self._context
-        context.counters.came_for_closed(channel, source, messages, context.now())
-        context.refuse(DropCause.NO_CHANNEL, channel, times=messages, key=channel)
+        now = context.now()
+        lost, greetings = context.closed_channels.sort_out(channel, source, datas, now)
+        if greetings:
+            context.refuse(DropCause.GREETING, source, channel, times=greetings, key=channel)
+        if lost:
+            context.counters.came_for_closed(channel, source, lost, now)
+            context.refuse(DropCause.NO_CHANNEL, channel, times=lost, key=channel)
 
     def _names_me(self, answer: Unicast) -> bool:
         """Return whether this host is a destination of ``answer``."""

@@ -49,6 +49,22 @@ class DirectChannel:
         """
         self._queue.take_alone = take
 
+    def leave(self, take: Callable[[bytes], bool], seconds: float) -> int:
+        """Take no more messages, and have ``take`` called with those that come late.
+
+        ``ClosedChannels.keep`` says how. The program still has to close the channel.
+
+        Args:
+            take: Returns True if it has counted the message.
+            seconds: How long it is called.
+
+        Returns:
+            The number of messages that were not received, which are not counted as lost.
+        """
+        context = self.handle.context
+        context.closed_channels.keep(self._channel, take, context.now() + seconds)
+        return self._queue.close()
+
     def is_reachable(self, host_id: int) -> bool:
         """Return whether a host is reachable.
 

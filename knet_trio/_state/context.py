@@ -14,6 +14,7 @@ from knet_trio._core.stamps import SECRET_SIZE, Stamps
 from knet_trio._crypto.slots import CryptoSlots
 from knet_trio._logs.log import HandleLog
 from knet_trio._state.chores import Chores
+from knet_trio._state.closed_channels import ClosedChannels
 from knet_trio._state.counters import HandleCounters
 from knet_trio._state.loop_watch import LoopWatch
 from knet_trio._state.refusals import LOG_LINES, LastDrop
@@ -78,6 +79,7 @@ class Context:
         # The number of calls of ``refuse``.
         self.refusals: int = 0
         self.event_receivers: set[EventReceiver] = set()
+        self.closed_channels: ClosedChannels = ClosedChannels()
         self.turns: Turns = Turns()
         self.worker: Worker = new_worker()
         # Called with the ids of hosts whose lanes may go on, since there is room again.

@@ -126,6 +126,12 @@ LOG_LINES: Final[dict[DropCause, LogLine]] = {
         LogSubsystem.RX,
         "messages of host %s are lost: they come faster than they can be decompressed or read",
     ),
+    # The host, and the channel.
+    DropCause.GREETING: LogLine(
+        _DEBUG,
+        LogSubsystem.RX,
+        "host %s has started its streams over channel %s, which is not open here",
+    ),
     # The channel.
     DropCause.NO_CHANNEL: LogLine(
         _WARNING, LogSubsystem.RX, "messages for channel %s are lost: it is not open"

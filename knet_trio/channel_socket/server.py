@@ -16,7 +16,6 @@ import errno
 import logging
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from grp import getgrnam
 from os import PathLike
 from pathlib import Path
@@ -27,6 +26,7 @@ import trio
 
 from knet_trio import Channel, Handle, InvalidArgumentError, Message
 from knet_trio._constructors import NoPublicConstructor, construct
+from knet_trio._opening import opens
 from knet_trio.channel_socket.client import BATCH, ChannelClient
 from knet_trio.channel_socket.errors import ChannelSocketError
 from knet_trio.channel_socket.statistics import (
@@ -50,7 +50,7 @@ _PATIENCE: Final = 0.1
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-@asynccontextmanager
+@opens("serve_channel(handle, 2, path) as channel_socket")
 async def serve_channel(
     handle: Handle,
     channel: int,

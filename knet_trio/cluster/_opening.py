@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from traceback import clear_frames
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import attrs
 import trio
 
+from knet_trio._opening import opens
 from knet_trio._state.turns import Turns
 from knet_trio.cluster._load import load_cluster
 from knet_trio.cluster._own_host import find_own_host_in_turns
@@ -94,7 +95,7 @@ def get_opened(handle: Handle) -> OpenedCluster:
     return opened
 
 
-@asynccontextmanager
+@opens("open_cluster('lab.toml') as handle")
 async def _open_cluster(
     path_or_cluster: str | os.PathLike[str] | Cluster, host: int | str | None
 ) -> AsyncGenerator[Handle, None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
@@ -14,6 +13,7 @@ import trio
 
 from knet_trio import HandleDiagnosis, HandleStatistics, LinkDiagnosis, LinkStatistics
 from knet_trio._constructors import NoPublicConstructor, construct
+from knet_trio._opening import opens
 from knet_trio.control.codec import Json, MisfitError, dump, from_json, load
 from knet_trio.control.errors import (
     ControlProtocolError,
@@ -253,7 +253,7 @@ class ControlClient(metaclass=NoPublicConstructor):
         result: Json = pending.answer.get("result")
         return result
 
-    @asynccontextmanager
+    @opens("client.events() as events")
     async def events(self) -> AsyncGenerator[ControlEvents]:
         """Receive the events of the handle from now on, while the block runs.
 
@@ -363,7 +363,7 @@ class ControlEvents(metaclass=NoPublicConstructor):
         return await self.receive()
 
 
-@asynccontextmanager
+@opens("connect_control(path) as client")
 async def connect_control(path: str | os.PathLike[str]) -> AsyncGenerator[ControlClient]:
     """Connect to a program that serves its handle with ``serve_control``, while the block runs.
 

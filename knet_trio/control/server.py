@@ -19,7 +19,7 @@ import math
 import os
 import select
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final, cast
 
@@ -27,6 +27,7 @@ import attrs
 import trio
 
 from knet_trio import Handle, __version__
+from knet_trio._opening import opens
 from knet_trio.control.codec import dump, to_json
 from knet_trio.control.errors import ErrorCode
 from knet_trio.control.event_queue import EventQueue, describe_event
@@ -59,7 +60,7 @@ _HANG_UP_PERIOD: Final = 0.5
 _EVENT_NAMES: Final = {kind: name for name, kind in EVENT_TYPES.items()}
 
 
-@asynccontextmanager
+@opens("serve_control(handle, path)")
 async def serve_control(
     handle: Handle,
     path: str | os.PathLike[str],

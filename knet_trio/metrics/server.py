@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from knet_trio import AddressLike, Handle, TransportError, format_address
+from knet_trio._opening import opens
 from knet_trio.address import Address, socket_address, to_address
 from knet_trio.metrics.exposition import choose_format, write_in_turns
 from knet_trio.metrics.http import ScrapeExchange, ScrapeRefusedError, ScrapeRequest
@@ -35,7 +36,7 @@ _DRAIN_TIME: Final = 1.0
 _DRAIN_BYTES: Final = 65536
 
 
-@asynccontextmanager
+@opens("serve_metrics(handle, '127.0.0.1:9000') as address")
 async def serve_metrics(handle: Handle, listen: AddressLike) -> AsyncGenerator[Address]:
     """Serve the metrics of ``handle`` over HTTP at the path ``/metrics``, while the block runs.
 

@@ -12,6 +12,7 @@ import trio
 
 from knet_trio import Handle, InvalidArgumentError, KnetError
 from knet_trio._constructors import NoPublicConstructor, construct
+from knet_trio._opening import opens
 from knet_trio.cluster import Cluster, KeyChangeFiles
 from knet_trio.cluster._crypto_names import CRYPTO_NAMES
 from knet_trio.cluster._opening import get_opened
@@ -272,7 +273,7 @@ class Rekeying(metaclass=NoPublicConstructor):
             at_once.release()
 
 
-@asynccontextmanager
+@opens("serve_rekeying(handle) as rekeying")
 async def serve_rekeying(
     handle: Handle, *, patience: float = DEFAULT_PATIENCE
 ) -> AsyncGenerator[Rekeying]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack
 from types import MappingProxyType
 from typing import Final, final
 
@@ -16,6 +16,7 @@ from knet_trio import (
     InvalidArgumentError,
 )
 from knet_trio._constructors import NoPublicConstructor, construct
+from knet_trio._opening import opens
 from knet_trio.streams._asking import ask, open_stream, send_message
 from knet_trio.streams._core.faults import Fault
 from knet_trio.streams._core.wire import StreamKind
@@ -92,7 +93,7 @@ class Streams(metaclass=NoPublicConstructor):
         """
         return self._listening()
 
-    @asynccontextmanager
+    @opens("streams.listener() as listener")
     async def _listening(self) -> AsyncGenerator[StreamListener, None]:
         self._check_free(StreamKind.STREAM)
         listener = construct(StreamListener)
@@ -161,7 +162,7 @@ class Streams(metaclass=NoPublicConstructor):
         """
         return self._taking_requests()
 
-    @asynccontextmanager
+    @opens("streams.requests() as requests")
     async def _taking_requests(self) -> AsyncGenerator[RequestReceiver, None]:
         self._check_free(StreamKind.REQUEST)
         requests = construct(RequestReceiver, self._state.max_size)
@@ -229,7 +230,7 @@ class Streams(metaclass=NoPublicConstructor):
         """
         return self._taking_messages()
 
-    @asynccontextmanager
+    @opens("streams.messages() as messages")
     async def _taking_messages(self) -> AsyncGenerator[MessageReceiver, None]:
         self._check_free(StreamKind.MESSAGE)
         messages = construct(MessageReceiver, self._state.channel.channel, self._state.max_size)
@@ -250,7 +251,7 @@ class Streams(metaclass=NoPublicConstructor):
         self._state.takers.check(kind)
 
 
-@asynccontextmanager
+@opens("open_streams(handle, channel=7) as streams")
 async def open_streams(
     handle: Handle,
     *,
@@ -263,7 +264,9 @@ async def open_streams(
     The other hosts must do the same, with the same channel. At the normal end of the block, the
     exit waits until everything sent has arrived, and gives up after a second without progress.
     Then, or at once if an exception or a cancellation ends the block, all streams are closed and
-    the other hosts are notified. The block owns a nursery, so errors leave it in exception groups.
+    the other hosts are notified. The channel is free then; packets of the streams that are still on
+    their way are discarded for 3 seconds, and counted in ``Streams.refused()`` as
+    ``no_connection``. The block owns a nursery, so errors leave it in exception groups.
 
     Args:
         handle: The handle.
@@ -283,9 +286,12 @@ async def open_streams(
     patience = _check_number("patience", patience, 0.1, 86400)
     max_size = int(_check_number("max_size", max_size, 1, 2**40))
     opened = handle.open_channel(channel, receive_buffer=_RECEIVE_BUFFER)
-    try:
+    with ExitStack() as at_end:
+        at_end.callback(opened.close)
         async with trio.open_nursery() as nursery:
             state = StreamsState(handle, opened, nursery, patience, max_size)
+            # After the end of the nursery: its tasks use the channel.
+            at_end.callback(state.close_channel)
             state.start()
             register(handle, state)
             try:
@@ -295,8 +301,6 @@ async def open_streams(
                 unregister(handle, state)
                 state.close()
                 nursery.cancel_scope.cancel()
-    finally:
-        opened.close()
 
 
 def _check_handle(handle: object) -> None:

@@ -27,6 +27,7 @@ from knet_trio.streams._core.faults import Fault, StreamPacketError
 from knet_trio.streams._core.stream_state import Failure, FailureCause
 from knet_trio.streams._core.tolerant_cubic import TolerantCubic
 from knet_trio.streams._host_pump import HostPump
+from knet_trio.streams._late_packets import LATE, LatePackets
 from knet_trio.streams._takers import Takers
 
 # Messages that are taken from the channel in one call; and messages, or frames in them, that are
@@ -200,6 +201,12 @@ class StreamsState:
         self._closed = True
         for pump in self._pumps.values():
             pump.close(Failure(FailureCause.CLOSED_HERE, reason))
+
+    def close_channel(self) -> None:
+        """Close the channel. Packets of other hosts that are on their way count as refused."""
+        late = LatePackets(self._incarnation, self.faults)
+        self.faults[Fault.NO_CONNECTION] += self._direct.leave(late.take, LATE)
+        self.channel.close()
 
     def pump(self, host: Destination) -> HostPump:
         """Return the pump of a host that the program has given.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import trio
 
 from knet_trio import Handle, InvalidArgumentError, KnetError
+from knet_trio._opening import opens
 from knet_trio.cluster import ClusterTap, get_cluster
 from knet_trio.tap.carrying import carry_frames
 from knet_trio.tap.device import Tap, open_tap
@@ -51,7 +52,7 @@ def open_cluster_tap(
     return _carrying(opening, handle, tap.channel)
 
 
-@asynccontextmanager
+@opens("open_cluster_tap(handle) as tap")
 async def _carrying(
     opening: AbstractAsyncContextManager[Tap], handle: Handle, channel: int
 ) -> AsyncGenerator[Tap, None]:

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import AsyncGenerator, Generator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final, TypeAlias, final
 
@@ -22,6 +22,7 @@ from knet_trio._devices import (
     check_device_name,
     parse_mac,
 )
+from knet_trio._opening import opens
 from knet_trio.errors import is_integer, shown
 from knet_trio.tap import _system
 from knet_trio.tap._arguments import DEFAULT_MTU, check_mtu, parse_interfaces
@@ -282,7 +283,7 @@ def open_tap(
     return _open_tap(name, interfaces, packed, mtu)
 
 
-@asynccontextmanager
+@opens("open_tap('knet0') as tap")
 async def _open_tap(
     name: str,
     interfaces: tuple[Interface, ...],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address
 from itertools import combinations, product
 from typing import final
@@ -12,6 +11,7 @@ from typing import final
 import trio
 
 from knet_trio._constructors import NoPublicConstructor, construct
+from knet_trio._opening import opens
 from knet_trio._state.turns import counted_turns
 from knet_trio._state.workers import simulated_workers
 from knet_trio._transport import substitute_transports
@@ -328,7 +328,7 @@ class SimulatedNetwork(metaclass=NoPublicConstructor):
         return there if check_boolean("one_way", one_way) else [*there, (destination, source)]
 
 
-@asynccontextmanager
+@opens("open_network() as network")
 async def open_network(
     seed: int | None = None,
     *,

@@ -58,6 +58,11 @@ _IDS: Final = 2**64
 _SAME_INCARNATION: Final = 2**32
 
 
+def is_of_incarnation(connection_id: int, incarnation: int) -> bool:
+    """Return whether an endpoint that has drawn ``incarnation`` gives the id to a connection."""
+    return (connection_id - incarnation) % _IDS < _SAME_INCARNATION
+
+
 class Conversation:
     """The protocol state with one host: the present connection, greetings and replies.
 
@@ -325,9 +330,8 @@ class Conversation:
                 return connection
         elif header.receiver == self._next_id:
             if connection is not None:
-                before = (header.sender - connection.remote) % _IDS
                 cause = FailureCause.RESTARTED
-                if before < _SAME_INCARNATION:
+                if is_of_incarnation(header.sender, connection.remote):
                     cause = FailureCause.FORGOTTEN
                 self._end(ConnectionCue.RESTART, Failure(cause, ""), now)
             connection = self.begin(now)
