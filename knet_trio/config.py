@@ -27,6 +27,7 @@ MAX_PONG_COUNT: Final = 255
 MAX_LATENCY_SAMPLES: Final = 2**32 - 1
 MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = 86400.0
+LIKELY_MILLISECONDS: Final = 100.0
 DEFAULT_COMPRESS_THRESHOLD: Final = 100
 DEFAULT_RECEIVE_BUFFER: Final = 1024
 DEFAULT_RECONNECT_INTERVAL: Final = 1.0
@@ -255,7 +256,15 @@ class LinkConfig:
     high_priority: bool = attrs.field(default=False, validator=_check_boolean)
 
     def find_fault(self) -> str | None:
-        """Return how the settings, each of them valid, contradict each other; None if not."""
+        """Return what is hardly meant with the settings, each of them valid; None if nothing."""
+        for name, seconds in (
+            ("ping_interval", self.ping_interval),
+            ("pong_timeout", self.pong_timeout),
+        ):
+            if seconds >= LIKELY_MILLISECONDS:
+                return (
+                    f"{name} is {seconds:g} s: give seconds, not milliseconds as in corosync.conf"
+                )
         if self.pong_timeout >= self.ping_interval:
             return None
         return (

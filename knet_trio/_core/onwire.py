@@ -38,6 +38,9 @@ TYPE_PONG: Final = 0x82
 TYPE_PMTUD: Final = 0x83
 TYPE_PMTUD_REPLY: Final = 0x84
 
+# Versions that a later protocol may have.
+_LIKELY_VERSIONS: Final = 15
+
 MAX_HOST_ID: Final = 0xFFFF
 MAX_SEQ: Final = 0xFFFF
 MAX_LINKS: Final = 8
@@ -246,6 +249,16 @@ def is_surely_clear_untrusted(datagram: bytes, *, any_hash: bool) -> bool:
     if isinstance(packet, PmtudReply):
         return len(datagram) == PMTUD_HEADER_SIZE
     return not any_hash
+
+
+def is_likely_sealed_untrusted(datagram: bytes) -> bool:
+    """Return whether the first bytes of a refused datagram are those of no clear packet.
+
+    A packet of another version of the protocol has a small version and a known type.
+    """
+    if len(datagram) < MIN_PACKET_SIZE:
+        return False
+    return datagram[0] > _LIKELY_VERSIONS or datagram[1] not in type_name
 
 
 def _decode_data(packet: bytes) -> Data:

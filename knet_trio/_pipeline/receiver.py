@@ -28,6 +28,7 @@ from knet_trio._core.onwire import (
     PING_SIZE,
     Data,
     decode_untrusted,
+    is_likely_sealed_untrusted,
     read_data_untrusted,
     read_link_untrusted,
 )
@@ -79,6 +80,9 @@ READERS_FIRST: Final = 0.002
 """The most time that readers of crowded channels get for the datagrams of one receive call, in
 seconds. While a queue is less than half full, readers get no more time than the receive tasks take:
 with more, the socket would become full and lose pings too."""
+
+
+_SEALED: Final = "most likely its sender encrypts packets, and this host has no key: set crypto"
 
 
 class Receiver:
@@ -476,9 +480,11 @@ class Receiver:
         if error.cause is DropCause.UNKNOWN_LINK:
             refuse_link(self._handle, *read_link_untrusted(packet), source)
             return
-        if error.cause is DropCause.WRONG_VERSION and not self._context.crypto.is_set:
-            why = f"it is encrypted, and this host has no crypto, or {why}"
-        self._context.refuse(error.cause, source, why, link=link)
+        topic = None
+        if not self._context.crypto.is_set and is_likely_sealed_untrusted(packet):
+            # Its bytes are noise, which fails in several ways.
+            why = topic = _SEALED
+        self._context.refuse(error.cause, source, why, link=link, topic=topic)
         if len(packet) <= LARGEST_UNOPENED:
             counters = self._context.counters if link is None else link.counters
             counters.unopened = Unopened(packet, source, self._context.now(), error.cause)

@@ -71,6 +71,7 @@ class TransportStage(Stage[int]):
         was_blocked = lane.blocked
         more = self._advance(host)
         if lane.blocked and not was_blocked:
+            lane.note_blocked(self._context.now())
             self._blocked(host)
         self._progressed(host)
         return more

@@ -24,6 +24,8 @@ from knet_trio.errors import DropCause
 
 _NOT_YET: Final = "that life of the host has not answered a ping of this host yet"
 
+_NOT_HERE: Final = "which the handle does not have"
+
 _WHAT: Final = {
     PacketKind.DATA: "data",
     PacketKind.PING: "a ping",
@@ -101,9 +103,9 @@ def refuse_host(handle: HandleState, host_id: int, source: Address, packets: int
     concerned = handle.by_address.get(source)
     expected: object
     if host_id == handle.context.host_id:
-        expected = "that is this host: two hosts have the same id, so give each its own"
+        expected = "which is the id of this host: two hosts have the same id, give each its own"
     elif concerned is not None:
-        expected = f"that should be host {concerned.host_id}"
+        expected = f"{_NOT_HERE}: that should be host {concerned.host_id}"
     else:
         expected = _HostsThere(handle, host_id)
     handle.context.refuse(
@@ -173,8 +175,8 @@ class _HostsThere:
 
     def __str__(self) -> str:
         if self._host_id in self._handle.hosts:
-            return "it was added since"
-        return f"{list_hosts(self._handle)}; add_host({self._host_id}) adds it"
+            return f"{_NOT_HERE}: it was added since"
+        return f"{_NOT_HERE}: {list_hosts(self._handle)}; add_host({self._host_id}) adds it"
 
 
 def _find_origin(

@@ -126,6 +126,7 @@ class Context:
         times: int = 1,
         link: LinkState | None = None,
         key: Hashable = None,
+        topic: Hashable = None,
         error: BaseException | None = None,
     ) -> None:
         """Count dropped packets or messages, and log that.
@@ -136,6 +137,7 @@ class Context:
             times: The number of packets or messages.
             link: The link that they came over or were meant for, which counts them too.
             key: Separates floods of the same cause in the log, if there is no ``link``.
+            topic: Joins floods of several causes in the log, which are one line then.
             error: An error to log with its traceback.
         """
         self.refusals += 1
@@ -151,12 +153,12 @@ class Context:
         now = self.now()
         if link is None:
             self.counters.last_drops[cause] = LastDrop(words, details, now)
-            key = (cause, key)
+            key = (cause if topic is None else topic, key)
         else:
             link.counters.last_drops[cause] = LastDrop(words, details, now)
             words = f"%s: {words}"
             details = (link.title, *details)
-            key = (cause, link.title)
+            key = (cause if topic is None else topic, link.title)
         self.log.log(level, subsystem, words, *details, key=key, cause=error, times=times)
 
     def crash(self, error: Exception) -> None:

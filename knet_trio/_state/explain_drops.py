@@ -19,7 +19,7 @@ def explain_drops(
     now: float,
     advice: Mapping[DropCause, str] = ADVICE,
 ) -> list[str]:
-    """Return a line for each cause for which something was dropped.
+    """Return a line for each cause for which something was dropped, or for several with one text.
 
     Args:
         drops: The number of packets or messages that were dropped, by cause.
@@ -27,13 +27,18 @@ def explain_drops(
         now: The time in seconds.
         advice: What to do about each cause. Other causes are left out.
     """
+    # Packets of one kind may be dropped for several causes, such as noise: these are one line.
+    together: dict[str, list[DropCause]] = {}
+    for cause in advice:
+        if drops.get(cause):
+            last = last_drops.get(cause)
+            together.setdefault(str(cause if last is None else last), []).append(cause)
     lines: list[str] = []
-    for cause, what_to_do in advice.items():
-        if not drops.get(cause):
-            continue
-        last = last_drops.get(cause)
-        text = what_to_do
-        if last is not None:
-            text = f"{last}; {what_to_do} (last {now - last.at:.1f} s ago)"
-        lines.append(f"  {cause} x {drops[cause]}: {text}")
+    for text, causes in together.items():
+        what_to_do = advice[causes[0]]
+        known = [last_drops[cause].at for cause in causes if cause in last_drops]
+        if known:
+            what_to_do = f"{text}; {what_to_do} (last {now - max(known):.1f} s ago)"
+        counts = ", ".join(f"{cause} x {drops[cause]}" for cause in causes)
+        lines.append(f"  {counts}: {what_to_do}")
     return lines

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._state.explain_drops import count_of
 from knet_trio._state.network_link import NetworkLinkState
+from knet_trio._state.send_lane import NOTICED
 
 if TYPE_CHECKING:
     from knet_trio._state.host import HostState
@@ -15,9 +16,14 @@ if TYPE_CHECKING:
 def explain_host(host: HostState) -> str:
     """Return a line about the host, then lines about its links."""
     lines = [f"{describe_host(host)} is {_describe_state(host)}"]
-    waiting = host.lane.messages
-    if waiting:
-        lines.append(f"  {count_of(waiting, 'message')} waiting until its links can send more")
+    lane = host.lane
+    waited = host.context.now() - lane.blocked_at
+    # Messages that only wait for the next turn are no trouble.
+    if lane.blocked and lane.messages and waited >= NOTICED:
+        lines.append(
+            f"  {count_of(lane.messages, 'message')} waiting: for {waited:.1f} s its links have had"
+            " more to send than they can"
+        )
     lines += (f"  {line}" for line in _explain_trust(host))
     for link in host.links.values():
         lines += (f"  {line}" for line in link.explain().splitlines())
@@ -44,8 +50,8 @@ def _explain_trust(host: HostState) -> list[str]:
         else:
             lines.append(
                 f"in {slot} it has not answered yet, so its packets are refused: check that it has"
-                " the same key and cipher there; packets that come all the same are recordings of"
-                " an earlier life"
+                " the same key and cipher there; packets that arrive though it never answers are"
+                " replayed: somebody has recorded them"
             )
     return lines
 

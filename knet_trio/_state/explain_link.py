@@ -21,6 +21,18 @@ _ADVICE: Final = ADVICE | {
     " slow for the data",
 }
 
+# The causes for which a link refuses whatever comes from the address of its peer.
+_REFUSED: Final = (
+    DropCause.NOT_AUTHENTIC,
+    DropCause.CLEAR_TRAFFIC,
+    DropCause.MALFORMED,
+    DropCause.WRONG_VERSION,
+    DropCause.UNKNOWN_TYPE,
+    DropCause.UNKNOWN_HOST,
+    DropCause.UNKNOWN_LINK,
+    DropCause.ACCESS_LIST,
+)
+
 
 def explain_link(link: NetworkLinkState) -> str:
     """Return a line about the state of the link, then a line for each reason."""
@@ -187,6 +199,18 @@ def _peer_pings(link: NetworkLinkState, now: float) -> bool:
     return now - link.address.heard_peer_at < 1.5 * link.heartbeat.liveness.interval
 
 
+def _count_refused(link: NetworkLinkState, now: float) -> int:
+    """Return the number of packets from the peer's address that were refused lately."""
+    counters = link.counters
+    # The pings of a peer come about as often as those of this host.
+    since = now - max(5 * link.heartbeat.liveness.interval, 1.0)
+    return sum(
+        counters.drops[cause]
+        for cause in _REFUSED
+        if cause in counters.last_drops and counters.last_drops[cause].at >= since
+    )
+
+
 def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     liveness = link.heartbeat.liveness
     tallies = link.counters.tallies
@@ -209,12 +233,26 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
     elif not pongs.rx_packets:
         seconds = now - link.heartbeat.started_at
         lines += _why_no_answer(link)
-        lines.append(
-            f"  {count_of(left, 'ping')} sent in {seconds:.1f} s, none answered:"
-            " is the peer running, does its link have these addresses the other way round, and"
-            f' transport="{link.transport.name}" too, does a firewall drop'
-            f" {link.transport.name.upper()}?"
-        )
+        sent = f"  {count_of(left, 'ping')} sent in {seconds:.1f} s, none answered"
+        refused = _count_refused(link, now)
+        if refused:
+            # The reasons are the last lines.
+            came = (
+                "1 packet of the peer arrived and was"
+                if refused == 1
+                else (f"{refused} packets of the peer arrived and were")
+            )
+            lines.append(f"{sent}; {came} refused:")
+        elif link.address.heard is None and _peer_pings(link, now):
+            # The peer is running, and a line below says what else may be wrong.
+            lines.append(f"{sent}: does a firewall drop {link.transport.name.upper()}?")
+        else:
+            lines.append(
+                f"{sent}: is the peer running, does its link have these addresses the other way"
+                f' round, and transport="{link.transport.name}" too, does a firewall drop'
+                f" {link.transport.name.upper()}? If it refuses the pings, only it can say why: see"
+                " explain() there too"
+            )
     elif liveness.late_pong is not None and liveness.last_pong is None:
         lines.append(
             f"  pongs come later than pong_timeout, the last after {liveness.late_pong:.3f} s:"

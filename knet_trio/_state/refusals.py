@@ -76,7 +76,7 @@ LOG_LINES: Final[dict[DropCause, LogLine]] = {
     DropCause.UNKNOWN_HOST: LogLine(
         _WARNING,
         LogSubsystem.RX,
-        "a packet from %s names host %s as its sender, which the handle does not have: %s",
+        "a packet from %s names host %s as its sender, %s",
     ),
     DropCause.UNKNOWN_LINK: LogLine(
         _WARNING,

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LANE_MESSAGES: Final = 1024
 LANE_BYTES: Final = 4 * 1024 * 1024
 
+NOTICED: Final = 0.1
+"""Seconds for which messages have to wait before people are told."""
+
 # A receiver remembers this many numbers (wire.md 6.2): an older message gets a new number.
 MOST_BEHIND: Final = 4096
 
@@ -275,10 +278,12 @@ class SendLane:
             host in a forced ping.
         blocked: True if no link of the host had room at the last try.
         moved_at: When a waiting item was sent last, in seconds on Trio's clock.
+        blocked_at: Since when, while ``blocked``, the links have had more to send than they can.
     """
 
     __slots__ = (
         "blocked",
+        "blocked_at",
         "items",
         "last_seq",
         "messages",
@@ -297,6 +302,7 @@ class SendLane:
         self.last_seq: int = last_seq
         self.blocked: bool = False
         self.moved_at: float = -math.inf
+        self.blocked_at: float = math.inf
 
     @property
     def full(self) -> bool:
@@ -312,6 +318,11 @@ class SendLane:
     def under_half(self) -> bool:
         """True if the lane is less than half full."""
         return 2 * self.messages < LANE_MESSAGES and 2 * self.size < LANE_BYTES
+
+    def note_blocked(self, now: float) -> None:
+        """Note that there is no room now; a lane that has just moved on is behind since before."""
+        if now - self.moved_at > NOTICED:
+            self.blocked_at = now
 
     def append(self, item: LaneItem) -> None:
         """Add an item at the end."""

@@ -22,6 +22,7 @@ from knet_trio.cluster.records import (
     ClusterTap,
     HostLink,
 )
+from knet_trio.config import LIKELY_MILLISECONDS
 from knet_trio.errors import InvalidArgumentError
 
 # The most pairs of hosts without a link that are named one by one.
@@ -302,8 +303,20 @@ def _are_apart(one: _Ends, other: _Ends) -> bool:
 def check_links(
     links: tuple[ClusterLink, ...], find: Callable[[int], tuple[Position, str]], warn: MistakeReport
 ) -> None:
-    """Warn of settings of a link that contradict each other."""
+    """Warn of settings of a link that contradict each other, or are hardly meant."""
     for link in links:
+        for name, seconds in (
+            ("ping interval", link.ping_interval),
+            ("pong timeout", link.pong_timeout),
+        ):
+            if seconds >= LIKELY_MILLISECONDS:
+                place, key = find(link.link_id)
+                warn(
+                    f"the {name} of link {link.link_id} is {seconds:g} s: give seconds, not"
+                    " milliseconds as in corosync.conf",
+                    place,
+                    key,
+                )
         if link.pong_timeout < link.ping_interval:
             place, key = find(link.link_id)
             warn(

@@ -307,11 +307,8 @@ class HostPump:
             return "it was removed from the handle"
         if host.status.reachable:
             channel = self._channel.channel
-            return (
-                "it is reachable but does not answer:"
-                f" check that it runs open_streams(channel={channel})"
-            )
-        return "no link to it works: check its links"
+            return f"it is reachable: check that it runs open_streams(channel={channel})"
+        return "no link to it works; check its links"
 
     def _host_is_gone(self) -> None:
         self.conversation.close(

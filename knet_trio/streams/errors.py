@@ -28,7 +28,7 @@ _WORDS: Final = {
     FailureCause.CLOSED: "closed by host {host}",
     FailureCause.VIOLATION: "host {host} reports that this host violated the protocol",
     FailureCause.LOST_SIGHT: "host {host} did not hear of this host for too long",
-    FailureCause.SILENCE: "host {host} was not heard of for too long",
+    FailureCause.SILENCE: "host {host} has not answered within patience",
     FailureCause.RESTARTED: "host {host} has restarted its streams and lost this one",
     FailureCause.FORGOTTEN: "host {host} no longer knows this stream: it has restarted,"
     " or did not hear of this host for too long",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from knet_trio.errors import InvalidArgumentError
+from knet_trio.errors import InvalidArgumentError, is_integer, shown
 
 # Ethernet's MTU, and the largest MTU of IP.
 ETHERNET_MTU: Final = 1500
@@ -43,6 +43,20 @@ def _boolean(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
 
 def _at_least_one(_: Any, attribute: attrs.Attribute[Any], value: object) -> None:
     _check(attribute, value, 1, math.inf)
+
+
+def check_type(name: str, value: object, kind: type[object]) -> None:
+    """Raise InvalidArgumentError if an argument is not a record of this module."""
+    if not isinstance(value, kind):
+        raise InvalidArgumentError(
+            f"{name} {shown(value)} is not of type knet_trio.testing.{kind.__name__}"
+        )
+
+
+def check_seed(seed: object) -> None:
+    """Raise InvalidArgumentError if ``seed`` is neither a whole number nor None."""
+    if seed is not None and not is_integer(seed):
+        raise InvalidArgumentError(f"seed {shown(seed)} is not a whole number")
 
 
 @attrs.frozen(kw_only=True)

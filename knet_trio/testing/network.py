@@ -18,7 +18,13 @@ from knet_trio._transport import substitute_transports
 from knet_trio._transport.sctp import SctpTransport
 from knet_trio.address import parse_address
 from knet_trio.config import check_boolean
-from knet_trio.testing.conditions import Conditions, Interface, Route
+from knet_trio.testing.conditions import (
+    Conditions,
+    Interface,
+    Route,
+    check_seed,
+    check_type,
+)
 from knet_trio.testing.endpoint import SimulatedTransport
 from knet_trio.testing.fabric import Fabric
 from knet_trio.testing.packets import NetworkStatistics, PacketRecord
@@ -352,7 +358,13 @@ async def open_network(
 
     Yields:
         The network.
+
+    Raises:
+        InvalidArgumentError: An argument has the wrong type.
     """
+    check_seed(seed)
+    check_type("conditions", conditions, Conditions)
+    check_type("interface", interface, Interface)
     seed = secrets.randbelow(2**32) if seed is None else seed
     fabric = Fabric(seed, conditions, interface)
     try:

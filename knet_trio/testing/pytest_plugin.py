@@ -86,6 +86,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     options = _check(metafunc.definition.nodeid, marks)
     if not used:
+        # A mark of a class or a module is for those of its tests that use the network.
+        if any(mark.name == "knet" for mark in metafunc.definition.own_markers):
+            pytest.fail(
+                f"the mark knet of {metafunc.definition.nodeid} has no effect: the test does not"
+                f" use the fixture {_FIXTURE}, so give it an argument of that name",
+                pytrace=False,
+            )
         return
     if _BACKEND in metafunc.fixturenames and not _is_parametrized(metafunc, _BACKEND):
         # Filled when the test begins, with a clock of its own. There is no network on asyncio.
@@ -129,7 +136,7 @@ def _read(marks: Sequence[pytest.Mark]) -> NetworkOptions:
     """
     import attrs
 
-    from knet_trio.testing.conditions import Conditions, Interface
+    from knet_trio.testing.conditions import Conditions, Interface, check_type
 
     fields = [field.name for field in attrs.fields(Conditions)]
     merged: dict[str, Any] = {}
@@ -150,12 +157,8 @@ def _read(marks: Sequence[pytest.Mark]) -> NetworkOptions:
     seeds = _read_seeds(merged.pop("seed", None), merged.pop("seeds", None))
     interface = merged.pop("interface", None) or Interface()
     conditions = merged.pop("conditions", None) or Conditions()
-    for name, value, kind in (
-        ("interface", interface, Interface),
-        ("conditions", conditions, Conditions),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} {value!r} is not of type knet_trio.testing.{kind.__name__}")
+    check_type("interface", interface, Interface)
+    check_type("conditions", conditions, Conditions)
     return NetworkOptions(seeds, several, attrs.evolve(conditions, **merged), interface)
 
 

@@ -7,16 +7,17 @@ import math
 import random
 import secrets
 import warnings
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import trio
 from trio.testing import MockClock
 
 from knet_trio._state.turns import counted_turns
 from knet_trio._state.workers import threads_at_work
-from knet_trio.testing.conditions import Conditions, Interface
+from knet_trio.errors import InvalidArgumentError, shown
+from knet_trio.testing.conditions import Conditions, Interface, check_seed, check_type
 from knet_trio.testing.network import SimulatedNetwork, open_network
 
 T = TypeVar("T")
@@ -46,7 +47,14 @@ def run(
 
     Returns:
         The result of ``main``.
+
+    Raises:
+        InvalidArgumentError: An argument has the wrong type.
     """
+    _check_main(main)
+    check_seed(seed)
+    check_type("conditions", conditions, Conditions)
+    check_type("interface", interface, Interface)
     seed = secrets.randbelow(2**32) if seed is None else seed
 
     async def on_network() -> T:
@@ -54,6 +62,16 @@ def run(
             return await main(network)
 
     return run_decided(on_network, seed)
+
+
+def _check_main(main: object) -> None:
+    if isinstance(main, Coroutine):
+        # Otherwise Python warns that it was never awaited.
+        main.close()
+        name = getattr(cast("object", main), "__name__", "main")
+        raise InvalidArgumentError(f"give the function, not its call: run({name})")
+    if not callable(main):
+        raise InvalidArgumentError(f"{shown(main)} is not an async function")
 
 
 def run_decided(

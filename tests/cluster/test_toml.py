@@ -398,6 +398,15 @@ def test_what_is_odd_is_warned_of(tmp_path: Path) -> None:
     assert all(line == 17 and "never reach each other" in text for line, text in said[3:])
 
 
+def test_timers_in_milliseconds_are_warned_of(tmp_path: Path) -> None:
+    text = LAB.replace("pong_timeout = 1.0", "pong_timeout = 1000")
+    said = [str(warning) for warning in load_cluster(write_file(tmp_path, text)).warnings]
+    assert said
+    assert all(
+        "is 1000 s: give seconds, not milliseconds as in corosync.conf" in one for one in said
+    )
+
+
 def test_of_many_pairs_without_a_link_some_are_named_and_all_are_counted(tmp_path: Path) -> None:
     """A hub, and hosts whose addresses are learnt: millions of pairs take no time and memory."""
     hosts = "".join(f"[[hosts]]\nid = {n}\nlinks = ['dynamic']\n" for n in range(10, 1010))

@@ -274,9 +274,20 @@ class TestAdmission:
                 DropCause.UNKNOWN_TYPE: 1,
             }
             assert rx.drops == link.counters.drops
-            assert (
-                f"a packet from {HOME} is refused: it is encrypted, and this host" in link.explain()
-            )
+            assert "it is of protocol version 2, not 1" in link.explain()
+
+    async def test_noise_without_a_key_is_called_sealed_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with receiving(World()) as rx:
+            link = rx.world.handle.hosts[PEER].network_links[0]
+            await rx.arrive(*(bytes([first]) + bytes(range(200, 240)) for first in (23, 247, 1)))
+            drops = {DropCause.WRONG_VERSION: 2, DropCause.UNKNOWN_TYPE: 1}
+            assert link.counters.drops == drops
+            words = f"a packet from {HOME} is refused: most likely its sender encrypts packets, and"
+            assert f"wrong_version x 2, unknown_type x 1: {words}" in link.explain()
+            assert caplog.text.count(words) == 1
+            assert "version 23" not in link.explain() + caplog.text
 
     async def test_nor_of_one_from_nowhere(self) -> None:
         async with receiving(World()) as rx:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from knet_trio._core.policy import LinkPolicy
 from knet_trio._state.explain_host import explain_host
 from knet_trio._state.host import HostState
+from knet_trio._state.send_lane import NOTICED, Batch, LaneItem
 from tests.state.fakes import World, address
 
 
@@ -40,6 +43,34 @@ class TestUnreachable:
         world, host = make(1)
         world.handle.rename(host, "beta")
         assert first_line(host) == "host 2 (beta) is unreachable: its link carries no data"
+
+
+class TestWaitingMessages:
+    async def test_only_those_that_wait_for_long_are_shown(self, autojump_clock: MockClock) -> None:
+        world, host = make(1)
+        world.bring_up(host.network_links[0])
+        lane = host.lane
+        lane.append(LaneItem(Batch([b"one"], 0, broadcast=True)))
+        assert "waiting" not in explain_host(host)
+        lane.blocked = True
+        lane.note_blocked(trio.current_time())
+        await trio.sleep(NOTICED / 2)
+        assert "waiting" not in explain_host(host)
+        await trio.sleep(2)
+        line = explain_host(host).splitlines()[1]
+        assert line == (
+            "  1 message waiting: for 2.0 s its links have had more to send than they can"
+        )
+
+    async def test_a_slow_link_stays_behind_while_it_sends(self, autojump_clock: MockClock) -> None:
+        _, host = make(1)
+        since = trio.current_time()
+        host.lane.note_blocked(since)
+        for _ in range(10):
+            await trio.sleep(NOTICED / 2)
+            host.lane.moved_at = trio.current_time()
+            host.lane.note_blocked(trio.current_time())
+        assert host.lane.blocked_at == since
 
 
 class TestReachable:

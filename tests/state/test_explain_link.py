@@ -102,6 +102,18 @@ class TestUp:
         world.bring_up(link)
         assert fault in explain_link(link).splitlines()
 
+    @pytest.mark.parametrize(
+        ("interval", "longest", "name"),
+        [(200, 1000, "ping_interval is 200 s"), (1, 3000, "pong_timeout is 3000 s")],
+    )
+    async def test_timers_in_milliseconds(self, interval: float, longest: float, name: str) -> None:
+        _, link = make()
+        link.set_timers(interval, longest, 10)
+        fault = f"  {name}: give seconds, not milliseconds as in corosync.conf"
+        assert fault in explain_link(link).splitlines()
+        link.set_timers(99, 99, 10)
+        assert "milliseconds" not in explain_link(link)
+
     async def test_but_fit_for_no_data(self) -> None:
         world, link = make()
         world.context.fixed_mtu = 50
@@ -133,7 +145,27 @@ class TestDown:
         assert "is the peer running" in text
         assert "pings of the peer arrive" not in text
         world.receive(Ping(2, 3, STAMP, 0, True), address(2))
-        assert "pings of the peer arrive here" in explain_link(link)
+        text = explain_link(link)
+        assert "pings of the peer arrive here" in text
+        assert "is the peer running" not in text
+        nursery.cancel_scope.cancel()
+
+    async def test_the_packets_of_the_peer_are_refused(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        world, link = make()
+        nursery.start_soon(world.context.heartbeats.run)
+        await trio.sleep(1.5)
+        for _ in range(2):
+            refused = DropCause.NOT_AUTHENTIC, address(2), "no key opens it"
+            world.context.refuse(*refused, link=link)
+        lines = explain_link(link).splitlines()
+        none = "  2 pings sent in 1.5 s, none answered"
+        assert lines[1] == f"{none}; 2 packets of the peer arrived and were refused:"
+        assert lines[2].startswith("  not_authentic x 2: ")
+        await trio.sleep(10)
+        # It may be gone since, or be cut off.
+        assert "is the peer running" in explain_link(link)
         nursery.cancel_scope.cancel()
 
     async def test_no_ping_gets_out(self, autojump_clock: MockClock, nursery: trio.Nursery) -> None:

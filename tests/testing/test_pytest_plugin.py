@@ -160,7 +160,7 @@ async def test_it(knet_network, mock_clock):
         ("seeds=True", "seeds True is neither how many there are, nor a list of them"),
         ("seed=1.5", "seeds are whole numbers, and [[]1.5[]] are not"),
         ("20", "give options by their names, not 20 alone"),
-        ("interface=3", "interface 3 is not of type knet_trio.testing.Interface"),
+        ("interface=3", "interface 3 is not of type knet_trio.testing.Interface*"),
     ],
 )
 def test_wrong_options_are_errors_at_collection(
@@ -175,6 +175,40 @@ async def test_it(knet_network):
     result = run(pytester, source, "--collect-only", *TRIO)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([f"the mark knet of *::test_it: {words}"])
+
+
+def test_a_mark_without_the_network_is_an_error_at_collection(pytester: pytest.Pytester) -> None:
+    source = """
+@pytest.mark.knet(loss=0.1)
+def test_it():
+    raise RuntimeError("it ran")
+"""
+    result = run(pytester, source, "--collect-only", *TRIO)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["the mark knet of *::test_it has no effect: the test does not use *"]
+    )
+
+
+def test_a_mark_of_many_is_for_those_that_use_the_network(pytester: pytest.Pytester) -> None:
+    source = """
+pytestmark = pytest.mark.knet(loss=0.1)
+
+@pytest.fixture
+def lossy(knet_network):
+    return knet_network.conditions.loss
+
+@pytest.mark.knet(latency=1)
+class TestSome:
+    @pytest.mark.trio
+    @pytest.mark.knet(jitter=1)
+    async def test_it(self, lossy):
+        assert lossy == 0.1
+
+    def test_another(self):
+        pass
+"""
+    run(pytester, source, *TRIO).assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize("function", ["async def", "def"])

@@ -13,9 +13,16 @@ from typing import Any
 import pytest
 import trio
 
-from knet_trio import CompressConfig, CryptoConfig, Handle, LinkPolicy
+from knet_trio import CompressConfig, CryptoConfig, Handle, InvalidArgumentError, LinkPolicy
 from knet_trio._state.workers import new_worker
-from knet_trio.testing import Conditions, Interface, PacketRecord, SimulatedNetwork, run
+from knet_trio.testing import (
+    Conditions,
+    Interface,
+    PacketRecord,
+    SimulatedNetwork,
+    open_network,
+    run,
+)
 from tests.testing.nodes import at, open_nodes
 
 ROUGH = Conditions(
@@ -178,6 +185,44 @@ def test_the_network_is_as_asked_for() -> None:
         return network.get_wire("10.0.0.1", "10.0.0.2"), network.get_interface("10.0.0.1").mtu
 
     assert run(ask, conditions=ROUGH, interface=Interface(mtu=9000)) == (ROUGH, 9000)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"conditions": {"loss": 0.1}},
+            r"conditions {'loss': 0\.1} is not of type knet_trio\.test",
+        ),
+        ({"interface": 1500}, "interface 1500 is not of type knet_trio.testing.Interface"),
+        ({"seed": "x"}, "seed 'x' is not a whole number"),
+        ({"seed": 1.5}, "seed 1.5 is not a whole number"),
+        ({"seed": True}, "seed True is not a whole number"),
+    ],
+)
+def test_wrong_arguments(options: dict[str, Any], words: str) -> None:
+    async def main(network: SimulatedNetwork) -> None:
+        raise AssertionError("it ran")
+
+    async def by_hand() -> None:
+        async with open_network(**options):
+            raise AssertionError("it opened")
+
+    with pytest.raises(InvalidArgumentError, match=words):
+        run(main, **options)
+    with pytest.raises(InvalidArgumentError, match=words):
+        trio.run(by_hand)
+
+
+def test_a_call_in_place_of_the_function() -> None:
+    async def greet(*_: object) -> None:
+        raise AssertionError("it ran")
+
+    # Warnings are errors, so the coroutine must have been closed.
+    with pytest.raises(InvalidArgumentError, match=r"not its call: run\(greet\)"):
+        run(greet())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InvalidArgumentError, match="3 is not an async function"):
+        run(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def test_an_hour_takes_seconds() -> None:

@@ -16,7 +16,7 @@ from tests.streams.simulation.record import Call, Result, fail
 from tests.streams.simulation.scenario import Job, JobKind, Style
 
 # What an error says, and what may be the reason for it.
-SILENCE = ("was not heard of for too long", "did not hear of this host for too long")
+SILENCE = ("has not answered within patience", "did not hear of this host for too long")
 FORGOTTEN = ("no longer knows this stream",)
 RESTARTED = ("has restarted its streams",)
 GIVEN_UP = ("cancelled by", "closed by")

@@ -113,7 +113,7 @@ def hold_memory(cluster: Cluster) -> None:
         (forget_the_end, "did not come to the end"),
         (wait_for_ever, "waited for too long"),
         (hold_memory, "bytes are held"),
-        (say("host 2 was not heard of for too long: no link to it works"), "no reason"),
+        (say("host 2 has not answered within patience: no link to it works"), "no reason"),
         (say("host 2 has restarted its streams and lost this one"), "no reason"),
         (say("host 2 violated the protocol"), "no reason"),
         (say("cancelled by host 2"), "no reason"),
