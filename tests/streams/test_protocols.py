@@ -336,7 +336,7 @@ def test_both_protocols_are_told_when_no_link_is_left(
 
             async def fail_by_http() -> None:
                 connection = Connection(plain, h11.CLIENT)
-                with pytest.raises(trio.BrokenResourceError, match="host 2 was not heard of"):
+                with pytest.raises(trio.BrokenResourceError, match="host 2 has not answered"):
                     await ask(connection, "/", BODY)
 
             async def fail_by_tls(stream: TLS) -> None:

@@ -20,7 +20,7 @@ class FailureCause(QuickEnum):
     CLOSED = "the peer closed the stream or all streams"
     VIOLATION = "the peer reports that this side violated the protocol"
     LOST_SIGHT = "the peer did not hear of this side for too long"
-    SILENCE = "the peer was not heard of for too long"
+    SILENCE = "the peer has not answered for too long"
     RESTARTED = "the peer has restarted"
     FORGOTTEN = "the peer no longer knows the connection"
     BROKEN_RULES = "the peer violated the protocol"
