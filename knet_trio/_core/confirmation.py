@@ -12,6 +12,10 @@ that was sealed under a shared key may be a recording of any time. Only a pong p
 there now: it brings back a stamp that this handle has drawn for the host since the last change
 here. The life of that pong is *confirmed*, and the counter of the pong is the *floor*. Only packets
 of the confirmed life with counters above the floor are taken, each once.
+
+When a life is confirmed again after a lapse, its host has not reached any counter above the new
+floor. If one was taken before, somebody else who has the key made the packet. It is not taken
+again, nor is any with a higher counter, so a recording of such a packet has no effect.
 """
 
 from __future__ import annotations
@@ -76,7 +80,7 @@ class Confirmation:
             from before the last transition proves nothing.
     """
 
-    __slots__ = ("_confirmed", "_last", "_newest_data", "changes", "stage")
+    __slots__ = ("_confirmed", "_last", "_newest", "_newest_data", "_spoofed", "changes", "stage")
 
     def __init__(self) -> None:
         self.stage: LifeStage = LifeStage.UNCONFIRMED
@@ -84,6 +88,10 @@ class Confirmation:
         self._confirmed: Confirmed | None = None
         # The life that was confirmed last, kept after it has lapsed.
         self._last: bytes | None = None
+        # Counters of that life that were the newest ones, the one of its last lapse and the lowest
+        # of those that its host had not reached; None for none.
+        self._newest: int | None = None
+        self._spoofed: int | None = None
         # The highest counter of the data that was taken of the confirmed life.
         self._newest_data = 0
 
@@ -163,14 +171,21 @@ class Confirmation:
         if confirmed is not None and confirmed.life == life:
             return False
         self._follow(LifeCue.PROVEN)
-        self._confirmed = Confirmed(life, CounterWindow(counter))
-        self._newest_data = counter
         last, self._last = self._last, life
+        known = (self._spoofed, self._newest) if life == last else ()
+        self._spoofed = min(
+            (one for one in known if one is not None and one > counter), default=None
+        )
+        self._newest = None
+        self._confirmed = Confirmed(life, CounterWindow(counter, self._spoofed))
+        self._newest_data = counter
         return life != last
 
     def lapse(self) -> None:
         """Let the confirmed life lapse, and make all pongs that are on their way worthless."""
         self._follow(LifeCue.LAPSED)
+        if self._confirmed is not None:
+            self._newest = self._confirmed.window.newest
         self._confirmed = None
 
     def _follow(self, cue: LifeCue) -> None:

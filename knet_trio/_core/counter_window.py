@@ -8,6 +8,7 @@ are one constant that all windows share.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -30,16 +31,20 @@ class CounterWindow:
 
     Args:
         floor: The highest counter that is never taken.
+        ceiling: The lowest counter above the floor that is not taken any more; None for no such
+            bound.
 
     Attributes:
         floor: The highest counter that is never taken.
+        ceiling: The lowest counter above the floor that is not taken any more.
         newest: The highest counter that was taken, at first the floor.
     """
 
-    __slots__ = ("_chunks", "_lowest", "floor", "newest")
+    __slots__ = ("_chunks", "_lowest", "ceiling", "floor", "newest")
 
-    def __init__(self, floor: int) -> None:
+    def __init__(self, floor: int, ceiling: int | None = None) -> None:
         self.floor = self.newest = floor
+        self.ceiling: float = math.inf if ceiling is None else ceiling
         # The bits of the counters that were taken, by the high bits of the counters.
         self._chunks: dict[int, int] = {}
         # There is no chunk below this one.
@@ -48,7 +53,7 @@ class CounterWindow:
     def is_new(self, counter: int) -> bool:
         """Return whether ``counter`` may be taken: it is in the window and was not taken."""
         if counter > self.newest:
-            return True
+            return counter < self.ceiling
         if counter <= self.floor or counter <= self.newest - WIDTH:
             return False
         return not self._chunks.get(counter >> _CHUNK_BITS, 0) >> (counter & _CHUNK - 1) & 1
@@ -65,7 +70,9 @@ class CounterWindow:
 
     def are_new(self, counters: Sequence[int]) -> bool:
         """Return whether the rising ``counters`` may all be taken."""
-        return counters[0] > self.newest or all(map(self.is_new, counters))
+        if counters[0] > self.newest:
+            return counters[-1] < self.ceiling
+        return all(map(self.is_new, counters))
 
     def mark_all(self, counters: Sequence[int]) -> None:
         """Mark the rising ``counters``, which are all new, as taken."""

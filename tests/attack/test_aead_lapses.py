@@ -20,6 +20,25 @@ def trust_of(mesh: Mesh, host_id: int, other: int) -> HostTrust:
     return mesh[host_id].handle.hosts[other].state.trust
 
 
+def seal_lie(mesh: Mesh) -> bytes:
+    """Seal data to host 1 as another member: with the last counter of the life of host 2."""
+    algorithm = find_algorithm(AEAD)
+    assert algorithm is not None
+    life = mesh[2].handle._context.crypto.life  # pyright: ignore[reportPrivateUsage]
+
+    class LastCounter:
+        """The life of the other, at its end."""
+
+        name = life.name
+
+        def take(self, count: int) -> range:
+            return range(LAST_COUNTER + 1 - count, LAST_COUNTER + 1)
+
+    packet = encode_data(Data(2, 1, 0, False, 1, 0, 0, b"a lie"))
+    sealer = PacketSealer(KeySchedule(AEAD.key, algorithm), 2, LastCounter())
+    return sealer.seal_to([packet], 1)[0]
+
+
 def test_when_the_last_link_goes_down_what_was_held_back_is_refused() -> None:
     async def main(network: SimulatedNetwork) -> None:
         async with open_mesh(network, 1, 2) as mesh:
@@ -76,23 +95,9 @@ def test_a_member_that_takes_the_last_counters_of_another_costs_it_a_few_timeout
     async def main(network: SimulatedNetwork) -> None:
         async with open_mesh(network, 1, 2) as mesh:
             await mesh.chat(2)
-            algorithm = find_algorithm(AEAD)
-            assert algorithm is not None
             life = mesh[2].handle._context.crypto.life  # pyright: ignore[reportPrivateUsage]
             name, counter = life.name, life.counter
-            schedule = KeySchedule(AEAD.key, algorithm)
-
-            class LastCounter:
-                """The life of the other, at its end."""
-
-                name = life.name
-
-                def take(self, count: int) -> range:
-                    return range(LAST_COUNTER + 1 - count, LAST_COUNTER + 1)
-
-            packet = encode_data(Data(2, 1, 0, False, 1, 0, 0, b"a lie"))
-            (lie,) = PacketSealer(schedule, 2, LastCounter()).seal_to([packet], 1)
-            assert network.inject(lie, at(2), at(1))
+            assert network.inject(seal_lie(mesh), at(2), at(1))
             began = trio.current_time()
             host = mesh[1].handle.hosts[2]
             with trio.fail_after(PATIENCE):
@@ -105,6 +110,39 @@ def test_a_member_that_takes_the_last_counters_of_another_costs_it_a_few_timeout
             mesh[1].received.clear()
             mesh[2].received.clear()
             for host_id in (1, 2):
+                mesh.sent[host_id].clear()
+            await mesh.chat(2)
+            mesh.check()
+
+    run(main, seed=3)
+
+
+def test_a_recording_of_a_lie_costs_nothing_more() -> None:
+    """The life that it names goes on, since its host reaches another one."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        async with open_mesh(network, 1, 2, 3) as mesh:
+            await mesh.chat(2)
+            life = mesh[2].handle._context.crypto.life  # pyright: ignore[reportPrivateUsage]
+            name, lie = life.name, seal_lie(mesh)
+
+            async def play() -> None:
+                while True:
+                    network.inject(lie, at(2), at(1))
+                    await trio.sleep(0.01)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(play)
+                with trio.fail_after(PATIENCE):
+                    await mesh[1].handle.hosts[2].wait_unreachable()
+                    await mesh[2].handle.hosts[1].wait_unreachable()
+                    await mesh.start()
+                downs = mesh[1].downs()
+                await trio.sleep(25 * TIMEOUT)
+                assert (mesh[1].downs(), life.name) == (downs, name)
+                nursery.cancel_scope.cancel()
+            for host_id in (1, 2, 3):
+                mesh[host_id].received.clear()
                 mesh.sent[host_id].clear()
             await mesh.chat(2)
             mesh.check()

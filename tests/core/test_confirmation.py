@@ -117,15 +117,22 @@ def test_no_packet_is_taken_twice_while_a_life_is_confirmed(
     confirmation = Confirmation()
     life, floor, changes = b"", 0, 0
     taken: set[int] = set()
+    # The life that was confirmed last, and the lowest counter that was taken of it too early.
+    last, spoofed = b"", set[int]()
     for what, name, counter in steps:
         if what == "prove":
             if name != life:
+                above = [one for one in spoofed if one > counter and name == last]
+                spoofed = set(sorted(above)[:1])
                 life, floor = name, counter
+                last = life
                 taken.clear()
                 changes += 1
             confirmation.prove(name, counter)
         elif what == "lapse":
             changes += 1
+            if life:
+                spoofed.add(max(taken, default=floor))
             life = b""
             confirmation.lapse()
         else:
@@ -134,7 +141,7 @@ def test_no_packet_is_taken_twice_while_a_life_is_confirmed(
                 assert credit is Credit.UNCONFIRMED
             elif counter <= floor:
                 assert credit is Credit.EARLIER
-            elif counter in taken:
+            elif counter in taken or counter >= min(spoofed, default=counter + 1):
                 assert credit is Credit.COPY
             else:
                 assert credit is Credit.FRESH
@@ -144,3 +151,28 @@ def test_no_packet_is_taken_twice_while_a_life_is_confirmed(
                 taken.add(counter)
         assert confirmation.changes == changes
         assert confirmation.life == (life or None)
+
+
+def test_a_counter_that_the_host_had_not_reached_is_not_taken_again() -> None:
+    confirmation = Confirmation()
+    confirmation.prove(b"a", 10)
+    confirmation.take(1_000_000)
+    confirmation.lapse()
+    confirmation.lapse()
+    confirmation.prove(b"a", 20)
+    assert confirmation.judge(b"a", 1_000_000) is Credit.COPY
+    assert confirmation.judge(b"a", 2_000_000) is Credit.COPY
+    assert not confirmation.are_fresh(b"a", [999_999, 1_000_000])
+    # Another one below, and after that both.
+    confirmation.take(500_000)
+    confirmation.lapse()
+    confirmation.prove(b"a", 30)
+    assert confirmation.judge(b"a", 500_000) is Credit.COPY
+    assert confirmation.judge(b"a", 499_999) is Credit.FRESH
+    # The host itself has got that far.
+    confirmation.lapse()
+    confirmation.prove(b"a", 600_000)
+    assert confirmation.judge(b"a", 600_001) is Credit.FRESH
+    # Another life has counters of its own.
+    confirmation.prove(b"b", 1)
+    assert confirmation.judge(b"b", 1_000_000) is Credit.FRESH
