@@ -188,7 +188,13 @@ def _ping_received(
             link.heard_elsewhere(source)
     else:
         now = context.now()
-        fault = link.address.find_fault(source, ping, now, anywhere=credentials.trust is None)
+        fault = link.address.find_fault(
+            source,
+            ping,
+            now,
+            anywhere=credentials.trust is None,
+            highest=credentials.is_highest_elsewhere(link.link_id),
+        )
         if fault is not None:
             context.refuse(fault, source, link=link)
             return

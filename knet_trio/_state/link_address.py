@@ -136,7 +136,13 @@ class LinkAddress:
         return self._seen_pings.is_copy(stamp)
 
     def find_fault(
-        self, place: Address, ping: Ping, now: float, *, anywhere: bool = True
+        self,
+        place: Address,
+        ping: Ping,
+        now: float,
+        *,
+        anywhere: bool = True,
+        highest: bool = False,
     ) -> DropCause | None:
         """Return why no ping is sent to ``place``, where ``ping`` came from, to find the peer.
 
@@ -150,6 +156,8 @@ class LinkAddress:
             anywhere: True if a ping that came from another address before is a copy. False if the
                 envelope reveals copies: then the peer is asked even if somebody else was quicker
                 with its ping.
+            highest: True if the envelope shows that it is no recording of an earlier ping from
+                elsewhere: then recordings do not use up its share of the limit.
 
         Returns:
             None if a ping is to be sent now; it is counted in the limit.
@@ -161,7 +169,7 @@ class LinkAddress:
             stamp = blake2b(stamp + repr(place).encode(), digest_size=len(stamp)).digest()
         if stamp in seen:
             return DropCause.REPLAYED
-        if not self._limit.admits(place, now, proven=proven):
+        if not self._limit.admits(place, now, proven=proven, highest=highest):
             return DropCause.RATE_LIMITED
         seen.add(stamp)
         return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Final
 
-from knet_trio._core.answered_pings import AnsweredPings
+from knet_trio._core.answered_pings import AnsweredPings, HighestPings
 from knet_trio._core.confirmation import Confirmation
 from knet_trio._crypto.aead import KeyCache, PacketSealer
 from knet_trio._crypto.slots import CryptoSlots
@@ -34,9 +34,18 @@ class SlotTrust:
         confirmation: The life of the host that is believed.
         confirmed_at: When a life was confirmed last, in seconds on Trio's clock; None if none was.
         answered: The pings of lives that are not confirmed.
+        elsewhere: The pings from places that a dynamic link does not lead to.
     """
 
-    __slots__ = ("_number", "answered", "confirmation", "confirmed_at", "keys", "sealer")
+    __slots__ = (
+        "_number",
+        "answered",
+        "confirmation",
+        "confirmed_at",
+        "elsewhere",
+        "keys",
+        "sealer",
+    )
 
     def __init__(self, sealer: PacketSealer, host_id: int, number: int) -> None:
         self.sealer: PacketSealer = sealer
@@ -44,6 +53,7 @@ class SlotTrust:
         self.confirmation: Confirmation = Confirmation()
         self.confirmed_at: float | None = None
         self.answered: AnsweredPings = AnsweredPings()
+        self.elsewhere: HighestPings = HighestPings()
         self._number = number
 
     def binding(self, *, counted: bool, earlier: int = 0) -> bytes:
@@ -100,6 +110,15 @@ class Credentials:
         """
         trust = self.trust
         return trust is None or trust.answered.take(self.life, link_id, self.counters[0], now)
+
+    def is_highest_elsewhere(self, link_id: int) -> bool:
+        """Return whether a ping from elsewhere is no copy: no other of its life had its counter.
+
+        Args:
+            link_id: The link that the ping is for.
+        """
+        trust = self.trust
+        return trust is not None and trust.elsewhere.take(self.life, link_id, self.counters[0])
 
     def take(self) -> None:
         """Mark the packet as taken, after all checks that may refuse it."""

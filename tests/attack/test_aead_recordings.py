@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import cycle, islice
 
 import pytest
 import trio
@@ -189,6 +190,43 @@ def test_a_dynamic_link_follows_nobody() -> None:
             mesh.check()
 
     run(main, seed=8)
+
+
+def test_from_many_places_while_a_dynamic_link_waits_for_its_peer() -> None:
+    """The places that may be asked in a second are not all used up by recordings."""
+
+    async def main(network: SimulatedNetwork) -> None:
+        def make(host_id: int) -> Node:
+            return Node(host_id, (1, 2), dynamic=host_id == 1)
+
+        async with open_mesh(network, 1, 2, make=make) as mesh:
+            await mesh.chat(2)
+            await mesh[2].stop()
+            await mesh.start(2)
+            await mesh.chat(2)
+            pings = [one for one in mesh.tape.records if len(one.data) == 66]
+            to_dynamic = cycle(one for one in pings if one.destination == at(1))
+            ports = cycle(range(1024, 1 << 16))
+
+            async def play() -> None:
+                while True:
+                    for record, port in zip(islice(to_dynamic, 10), ports, strict=False):
+                        mesh.tape.play([record], source=(ELSEWHERE[0], port))
+                    await trio.sleep(0.001)
+
+            await mesh[1].stop()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(play)
+                await trio.sleep(1)
+                began = trio.current_time()
+                await mesh.start(1)
+                assert trio.current_time() - began < 2
+                assert mesh[1].drops()["rate_limited"] > 100
+                nursery.cancel_scope.cancel()
+            await mesh.chat(2)
+            mesh.check()
+
+    run(main, seed=11)
 
 
 def test_for_everybody_where_one_host_is_behind_the_others() -> None:

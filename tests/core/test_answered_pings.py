@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from knet_trio._core.answered_pings import INTERVAL, MOST, AnsweredPings
+from knet_trio._core.answered_pings import INTERVAL, MOST, AnsweredPings, HighestPings
 
 LIFE, OTHER = b"a" * 9, b"b" * 9
 
@@ -32,7 +32,7 @@ def test_a_host_that_is_there_is_answered_whatever_else_comes() -> None:
         now = counter / 1000
         # Recordings of this life and of many others.
         for old in range(MOST + 3):
-            pings.take(bytes([old]) * 9, 0, 500, now)
+            pings.take(bytes([old]) * 8 + b"-", 0, 500, now)
         pings.take(LIFE, 0, counter // 2, now)
         assert pings.take(LIFE, 0, counter, now)
 
@@ -48,3 +48,16 @@ def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
     pings = AnsweredPings()
     assert pings.take(LIFE, 0, 10, 1000.0)
     assert pings.take(LIFE, 0, 10, 1.0)
+
+
+def test_the_highest_counters_from_elsewhere() -> None:
+    pings = HighestPings()
+    assert pings.take(LIFE, 0, 10)
+    assert pings.take(LIFE, 1, 9)
+    assert pings.take(OTHER, 0, 8)
+    for counter in (10, 9):
+        assert not pings.take(LIFE, 0, counter)
+    assert pings.take(LIFE, 0, 11)
+    for number in range(1000):
+        assert pings.take(number.to_bytes(9, "big"), 0, 1)
+        assert len(pings) <= MOST

@@ -91,10 +91,19 @@ class TestAllPlaces:
         assert unproven <= RATE * (1 + now - START) + 1
 
 
+def test_pings_that_are_no_copies_have_a_rate_of_their_own() -> None:
+    limit = ChallengeLimit()
+    for i in range(2 * RATE):
+        assert limit.admits(place(i), START) is (i < RATE)
+    for i in range(2 * RATE, 4 * RATE):
+        assert limit.admits(place(i), START, highest=True) is (i < 3 * RATE)
+    assert not limit.admits(place(4 * RATE), START)
+
+
 def test_what_is_remembered_is_bounded() -> None:
     limit = ChallengeLimit()
     for i in range(10 * MOST_PLACES):
         assert limit.admits(place(i), START + i)
     assert len(limit) == MOST_PLACES
     # More than are asked in the time for which it matters.
-    assert RATE + RATE * EVERY + 1 < MOST_PLACES
+    assert 2 * (RATE + RATE * EVERY + 1) < MOST_PLACES
