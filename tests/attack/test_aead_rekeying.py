@@ -182,7 +182,7 @@ def test_a_dynamic_link_comes_up_while_its_ends_use_different_slots(
 @pytest.mark.parametrize(
     ("other", "here", "there"),
     [
-        (None, "clear", "this host has no crypto"),
+        (None, "clear", "this host has no key"),
         (CBC, "it uses another envelope", "it uses another envelope: model 'aead'"),
         (OTHER_AEAD, "a wrong key or another cipher", "a wrong key or another cipher"),
         (CryptoConfig(KEY + b"x", model="aead"), "with a wrong key", "with a wrong key"),
