@@ -95,5 +95,6 @@ class FindingCode(StrEnum):
     QUEUE_FULL = "queue-full"
     FORWARDING_OFF = "forwarding-off"
     REKEY_UNFINISHED = "rekey-unfinished"
+    NOT_ENCRYPTED = "not-encrypted"
     CPU_STARVED = "cpu-starved"
     CLOCK = "clock"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Final, Literal, TypeAlias
 
 import attrs
@@ -36,6 +37,9 @@ STYLES: Final[dict[LinkMood, str]] = {
 WIDE: Final = 110
 STREAM_LINES: Final = 3
 """The number of lines of streams that are shown where there is little room."""
+NO_KEY: Final = (
+    "packets are not encrypted: there is no key, so anybody who can send to these ports is a member"
+)
 # The number of hosts that a line names.
 _FEW: Final = 5
 _MIN_NAME: Final = 8
@@ -102,6 +106,21 @@ def is_all_up(report: HandleReport) -> bool:
         host.reachable and all(mood_of(link) in ("up", "off") for link in host.links)
         for host in report.hosts
     )
+
+
+def is_open_to_anybody(report: HandleReport) -> bool:
+    """Return whether there is no key, and other machines can send to a link."""
+    return not report.encrypted and any(
+        link.transport != "loopback" and not is_loopback(link.src)
+        for host in report.hosts
+        for link in host.links
+    )
+
+
+def is_loopback(place: str) -> bool:
+    """Return whether an address with its port is one that only this machine can send to."""
+    host = place.rpartition(":")[0].strip("[]").partition("%")[0]
+    return ip_address(host).is_loopback
 
 
 def make_rows(report: HandleReport, before: HandleReport | None = None) -> list[LinkRow]:
@@ -288,6 +307,7 @@ def summarize(report: HandleReport) -> list[str]:
         f" {up} of {count_of(len(links), 'link')} up{f', {off} off' if off else ''};"
         f" data MTU {report.data_mtu}"
     )
+    lines = [line]
     unusual = [
         words
         for is_so, words in (
@@ -297,13 +317,14 @@ def summarize(report: HandleReport) -> list[str]:
         )
         if is_so
     ]
+    if unusual:
+        lines.append(", ".join(unusual))
+    if is_open_to_anybody(report):
+        lines.append(NO_KEY)
     change = describe_key_change(report)
-    return [
-        line,
-        *([", ".join(unusual)] if unusual else []),
-        *([] if change is None else [f"{change}; knet-trio rekey continues it"]),
-        *_list_unconfirmed(report),
-    ]
+    if change is not None:
+        lines.append(f"{change}; knet-trio rekey continues it")
+    return [*lines, *_list_unconfirmed(report)]
 
 
 def _list_unconfirmed(report: HandleReport) -> list[str]:
@@ -329,7 +350,12 @@ def list_drops(report: HandleReport) -> str:
 
 
 def list_streams(
-    report: HandleReport, most: int | None = None, *, first: int | None = None, rest: str = ""
+    report: HandleReport,
+    most: int | None = None,
+    *,
+    first: int | None = None,
+    rest: str = "",
+    idle: bool = False,
 ) -> list[str]:
     """Return a line for the streams with each host over each channel.
 
@@ -338,6 +364,7 @@ def list_streams(
         most: The largest number of lines before the one that counts the rest, None for no limit.
         first: The id of the host whose streams come first, None for the order of the ids.
         rest: The end of the line that counts the lines left out.
+        idle: True to list also those that have none open and nothing in flight.
     """
     lines = [
         f"streams with {name_of(host)}, channel {one.channel}: {one.open} open,"
@@ -345,6 +372,7 @@ def list_streams(
         f" {format_rate(one.rate)}, {count_of(one.lost_packets, 'packet')} sent again"
         for host in sorted(report.hosts, key=lambda host: host.host_id != first)
         for one in host.streams
+        if idle or one.open or one.in_flight
     ]
     if most is None or len(lines) <= most:
         return lines

@@ -22,6 +22,7 @@ class Hello:
         host_id: The id of the handle's own host.
         pid: The process id of the server.
         methods: The methods that the server answers.
+        name: The name of that host, empty if the program did not give one.
     """
 
     knet_trio_control: int
@@ -29,6 +30,7 @@ class Hello:
     host_id: int
     pid: int
     methods: tuple[str, ...]
+    name: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -210,6 +212,7 @@ class HandleReport:
         drops: Packets or messages dropped, by cause; causes with none are left out.
         key_change: The change of the key in progress, in a program that serves ``rekey`` with
             ``knet_trio.rekeying``; null for none.
+        encrypted: True if packets are sent encrypted.
         hosts: The hosts, in the order of their ids.
     """
 
@@ -227,6 +230,8 @@ class HandleReport:
     reconnect_interval: float
     drops: Mapping[str, int]
     key_change: KeyChangeReport | None = None
+    # A server of an earlier release does not report it.
+    encrypted: bool = True
     hosts: tuple[HostReport, ...]
 
 

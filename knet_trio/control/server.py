@@ -67,6 +67,7 @@ async def serve_control(
     *,
     rekey: Action | None = None,
     reload: Action | None = None,
+    name: str = "",
 ) -> AsyncGenerator[None]:
     """Serve ``handle`` to other processes at a Unix socket, while the block runs.
 
@@ -89,6 +90,7 @@ async def serve_control(
         path: The path of the socket, up to 107 bytes.
         rekey: Changes the key of the cluster, None if this program does not offer that.
         reload: Reads the configuration again, None if this program does not offer that.
+        name: The name of this host, which commands show; empty for none.
 
     Raises:
         ControlSocketError: Another program serves the path, a file of another type is there, or
@@ -96,7 +98,7 @@ async def serve_control(
     """
     async with open_listener(Path(path)) as listener, trio.open_nursery() as nursery:
         methods = ControlMethods(handle, nursery, {"rekey": rekey, "reload": reload})
-        server = _Server(handle, methods)
+        server = _Server(handle, methods, name)
         await nursery.start(server.watch)
         nursery.start_soon(server.serve, listener)
         yield
@@ -106,9 +108,10 @@ async def serve_control(
 class _Server:
     """Accepts clients, and passes the events on to them."""
 
-    def __init__(self, handle: Handle, methods: ControlMethods) -> None:
+    def __init__(self, handle: Handle, methods: ControlMethods, name: str) -> None:
         self._handle = handle
         self._methods = methods
+        self._name = name
         self._queues: set[EventQueue] = set()
         self._clients: set[_Client] = set()
 
@@ -133,7 +136,7 @@ class _Server:
             if refusal is not None:
                 await self._turn_away(stream, refusal)
                 return
-            client = _Client(self._handle, self._methods, stream, self._queues)
+            client = _Client(self._handle, self._methods, self._name, stream, self._queues)
             self._clients.add(client)
             try:
                 await client.serve()
@@ -181,6 +184,7 @@ class _Client:
 
     _handle: Handle
     _methods: ControlMethods
+    _name: str
     _stream: trio.SocketStream
     _queues: set[EventQueue]
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -198,6 +202,7 @@ class _Client:
             host_id=self._handle.host_id,
             pid=os.getpid(),
             methods=tuple(sorted(["events", *self._methods.names])),
+            name=self._name,
         )
         with self.scope:
             try:

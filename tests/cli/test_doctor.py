@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,19 @@ import attrs
 import pytest
 import trio
 
-from knet_trio import HandleDiagnosis, LinkDiagnosis, LinkTrouble, open_handle
+from knet_trio import CryptoFault, HandleDiagnosis, LinkDiagnosis, LinkTrouble, open_handle
 from knet_trio.cli.doctor.evidence import Evidence, Snapshot
 from knet_trio.cli.doctor.judging import judge, not_answering
+from knet_trio.cli.doctor.machine import (
+    NetworkCard,
+    list_interfaces,
+    read_steal,
+    share_of_steal,
+)
 from knet_trio.cli.doctor.watching import LEAST_SECONDS, MOST_SECONDS, choose_seconds
 from knet_trio.cli.findings import FindingCode, Severity
-from knet_trio.control import KeyChangeReport, LoopReport, serve_control
+from knet_trio.cli.link_table import is_open_to_anybody
+from knet_trio.control import KeyChangeReport, LinkReport, LoopReport, serve_control
 from tests.cli.commands import run, socket_of
 from tests.cli.reports import down, handle, host, link
 from tests.cluster import LOCALHOST, PATIENCE, open_pair
@@ -85,7 +93,7 @@ REFUSED = "cannot connect to 10.0.0.2:5405: Connection refused"
         (
             {"connection_fault": "no answer yet", "peer_connected": True, "ping_last": 120.0},
             "there is no connection to 10.0.0.2:5405, and no ping arrives over the one that 10",
-            "check that that machine is up",
+            "check whether that machine is up",
         ),
         (
             {"peer_connected": False},
@@ -144,6 +152,111 @@ async def test_no_program_accepts_a_link_over_sctp(tmp_path: Path) -> None:
     finding = json.loads(done.output)["findings"][0]
     assert finding["code"] == FindingCode.NO_CONNECTION
     assert "Connection refused: that machine is up, but no program accepts SCTP" in finding["text"]
+
+
+NOT_SEALED = CryptoFault(
+    at=158.0, source="10.0.0.2:5405", differs="clear", cipher=None, hash=None, datagram=""
+)
+
+
+def with_link(seen: Evidence, report: LinkReport) -> Evidence:
+    """The same, of a host with another link."""
+    before, after = (
+        attrs.evolve(one, report=attrs.evolve(one.report, hosts=(host(2, report),)))
+        for one in (seen.before, seen.after)
+    )
+    return attrs.evolve(seen, before=before, after=after)
+
+
+async def test_packets_that_are_refused_no_longer_are_no_fault(tmp_path: Path) -> None:
+    """They are named with their age, beside the present reason of the silence."""
+    present = await evidence(tmp_path, {"crypto_fault": NOT_SEALED})
+    finding, *_ = judge(with_link(present, down()))
+    assert (finding.severity, finding.code) == (Severity.FAULT, FindingCode.CRYPTO_OFF)
+    assert finding.text.startswith("packets from 10.0.0.2:5405 are not sealed")
+    past = {"crypto_fault": attrs.evolve(NOT_SEALED, at=156.0)}
+    refused = LinkTrouble(at=159.0, errno=errno.ECONNREFUSED, local=False, text="refused there")
+    seen = await evidence(tmp_path, {**past, "trouble": refused})
+    fault, warning, *_ = judge(with_link(seen, down()))
+    assert (fault.severity, fault.code) == (Severity.FAULT, FindingCode.PORT_CLOSED)
+    assert (warning.severity, warning.code) == (Severity.WARNING, FindingCode.CRYPTO_OFF)
+    assert warning.text.startswith("until 4 s ago, and not since this command watches: packets")
+    assert warning.remedy.startswith("if it happens again: set the key")
+    # A link that is up again is well.
+    assert all(one.severity is Severity.OK for one in judge(await evidence(tmp_path, past)))
+
+
+async def test_a_short_look_between_two_packets_finds_the_fault(tmp_path: Path) -> None:
+    past = {"crypto_fault": attrs.evolve(NOT_SEALED, at=156.0)}
+    seen = with_link(await evidence(tmp_path, past), down(ping_interval=2.0))
+    assert judge(seen)[0].severity is Severity.FAULT
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "says", "advises"),
+    [
+        (
+            {"10.0.0.1": NetworkCard("eth0", False)},
+            "; eth0, which has 10.0.0.1, is down",
+            "eth0 up",
+        ),
+        (
+            {"10.0.0.9": NetworkCard("eth0", True)},
+            "; no interface of this machine has",
+            "give this",
+        ),
+        ({"10.0.0.1": NetworkCard("eth0", True)}, "no way", "check whether 10.0.0.1 is an address"),
+        ({}, "no way", "a route to 10.0.0.2 (ip address"),
+    ],
+)
+async def test_why_this_machine_cannot_send(
+    tmp_path: Path, interfaces: dict[str, NetworkCard], says: str, advises: str
+) -> None:
+    trouble = LinkTrouble(at=159.0, errno=errno.ENETUNREACH, local=True, text="no way")
+    seen = with_link(await evidence(tmp_path, {"trouble": trouble}), down())
+    finding = judge(attrs.evolve(seen, interfaces=interfaces))[0]
+    assert finding.code == FindingCode.NO_ROUTE
+    assert says in finding.text
+    assert advises in finding.remedy
+    assert "5405" not in finding.text + finding.remedy
+
+
+def test_the_interfaces_are_those_of_the_namespace_of_the_program() -> None:
+    assert list_interfaces(os.getpid())["127.0.0.1"] == NetworkCard("lo", True)
+    # No process has this id.
+    assert list_interfaces(0) == {}
+
+
+def test_the_steal_is_a_share_of_the_time() -> None:
+    stolen, total = read_steal()
+    assert 0 <= stolen < total
+    assert share_of_steal((10, 1000), (20, 1100)) == 0.1
+    assert share_of_steal((0, 0), (0, 0)) == 0.0
+
+
+@pytest.mark.parametrize("is_service", [False, True])
+async def test_an_administrator_gets_no_advice_for_programmers(
+    tmp_path: Path, is_service: bool
+) -> None:
+    seen = await evidence(tmp_path, {})
+    late = attrs.evolve(LOOP, late=0.6)
+    seen = attrs.evolve(seen, loop=late, stolen=0.12, is_service=is_service)
+    finding = judge(seen)[0]
+    assert (finding.severity, finding.code) == (Severity.WARNING, FindingCode.CPU_STARVED)
+    assert "or this virtual machine was paused" in finding.text
+    assert "took 12% of its time (steal)" in finding.text
+    assert finding.remedy.startswith("give this virtual machine more processor time")
+    assert ("trio" in finding.remedy) is not is_service
+    assert ("waits for a disk" in finding.remedy) is is_service
+
+
+async def test_without_a_key_others_may_be_members(tmp_path: Path) -> None:
+    seen = await evidence(tmp_path, {})
+    clear = attrs.evolve(seen.after, report=attrs.evolve(seen.after.report, encrypted=False))
+    finding = judge(attrs.evolve(seen, after=clear))[0]
+    assert (finding.severity, finding.code) == (Severity.WARNING, FindingCode.NOT_ENCRYPTED)
+    local = handle(host(2, link(src="[::1]:5405"), link(1, src="127.0.0.1:5406")), encrypted=False)
+    assert not is_open_to_anybody(local)
 
 
 async def test_without_links_only_the_program_is_judged(tmp_path: Path) -> None:

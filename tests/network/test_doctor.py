@@ -166,7 +166,7 @@ async def no_key_there(ward: Ward, a: Handle) -> AsyncGenerator[None]:
         yield
 
 
-@patient(FindingCode.CRYPTO_OFF, says="this host has no key")
+@patient(FindingCode.CRYPTO_OFF, FindingCode.NOT_ENCRYPTED, says="this host has no key")
 async def no_key_here(ward: Ward) -> AsyncGenerator[Path]:
     async with ward.open(here={"crypto": None}) as pair:
         yield pair.path
@@ -374,7 +374,7 @@ async def path_too_slow(ward: Ward, a: Handle) -> AsyncGenerator[None]:
         yield
 
 
-@patient(FindingCode.FOREIGN_PACKETS)
+@patient(FindingCode.FOREIGN_PACKETS, FindingCode.NOT_ENCRYPTED)
 async def forged_packets(ward: Ward) -> AsyncGenerator[Path]:
     """Not from where the link leads, and of no known kind."""
     async with ward.open(here={"crypto": None}, there={"crypto": None}) as pair:

@@ -48,7 +48,7 @@ def explain_connection(case: LinkCase) -> Finding | None:
     return _find(
         case,
         f"there is no connection to {peer}{silent or ', nor from it'}: {fault}",
-        f"check that that machine is up and runs the program; {_open_way(case, src, peer)}, and"
+        f"check whether that machine is up and runs the program; {_open_way(case, src, peer)}, and"
         " the other way round; a translator of addresses (NAT) on the way usually drops it;"
         f" {_show(case)} shows the connections of a machine",
     )

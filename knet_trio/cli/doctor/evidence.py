@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
 from knet_trio import HandleDiagnosis, LinkDiagnosis, LinkStatistics
+from knet_trio.cli.doctor.machine import NetworkCard
 from knet_trio.cli.names import title_of
 from knet_trio.control import HandleReport, HostReport, LinkPing, LinkReport, LoopReport
+
+# The ping intervals after which a peer that pings would have been heard.
+_PINGS_TO_EXPECT: Final = 2.5
 
 LinkKey: TypeAlias = tuple[int, int]
 """The ids of a host and of a link."""
@@ -47,6 +51,9 @@ class Evidence:
         loop: How late the event loop of the program was.
         arrived: The packets of silent peers that reached this machine, by link. Empty if this user
             may not capture packets.
+        interfaces: The network interfaces of the program, by their addresses. Empty if not known.
+        stolen: The share of the processor time that the host of this virtual machine took.
+        is_service: True if the program is ``knet-trio run``, or another that reads a cluster file.
     """
 
     seconds: float
@@ -55,6 +62,22 @@ class Evidence:
     pings: Mapping[LinkKey, LinkPing]
     loop: LoopReport
     arrived: Mapping[LinkKey, int] = attrs.field(factory=dict[LinkKey, int])
+    interfaces: Mapping[str, NetworkCard] = attrs.field(factory=dict[str, NetworkCard])
+    stolen: float = 0.0
+    is_service: bool = False
+
+    def is_present(self, at: float | None, interval: float = 1.0) -> bool:
+        """Return whether a packet that came at ``at`` shows that such packets still come.
+
+        Args:
+            at: The time, on the program's clock; None for never.
+            interval: Seconds between two packets of the sender, such as pings.
+        """
+        if at is None:
+            return False
+        # A short observation may lie between two packets.
+        now = self.after.handle.at
+        return at >= self.before.handle.at or now - at <= _PINGS_TO_EXPECT * interval
 
     def links(self) -> Iterator[LinkCase]:
         """Yield a case for each link that is in both snapshots."""
@@ -114,6 +137,14 @@ class LinkCase:
         """The address of the peer without the port, None if it is not known."""
         return None if self.link.dst is None else host_part(self.link.dst)
 
+    def is_present(self, at: float | None) -> bool:
+        """Return whether a packet of the peer at ``at`` shows that such packets still come."""
+        if at is None:
+            return False
+        return at >= self.before.at or self.after.at - at <= (
+            _PINGS_TO_EXPECT * self.link.ping_interval
+        )
+
     def is_recent(self, at: float | None) -> bool:
         """Return whether ``at`` is within the observation, or shortly before."""
         patience = max(2 * self.evidence.seconds, 3 * self.link.ping_interval) + 1
@@ -124,7 +155,7 @@ class LinkCase:
         """True if pings of the peer arrive from the address that the link leads to."""
         at = self.after.ping_last
         # Only recent pings show that they still arrive.
-        patience = max(0.8 * self.evidence.seconds, 2.5 * self.link.ping_interval)
+        patience = max(0.8 * self.evidence.seconds, _PINGS_TO_EXPECT * self.link.ping_interval)
         return at is not None and self.after.at - at <= patience
 
     @property

@@ -29,8 +29,8 @@ def not_answering(seconds: float) -> list[Finding]:
             code=FindingCode.CPU_STARVED,
             where="",
             text=f"the program has not answered for {seconds:.0f} s",
-            remedy="check whether its process is stopped (state T in ps), waits for a disk (D), or"
-            " has a task that blocks the event loop",
+            remedy="check whether its process is stopped (state T in ps), waits for a disk (D) or"
+            " has a task that blocks the event loop, or this virtual machine is paused (st in top)",
         )
     ]
 

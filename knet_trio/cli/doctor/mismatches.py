@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import attrs
+
 from knet_trio import CryptoFault, DropCause, DropDetail
 from knet_trio._crypto.aead import AEAD_NAMES
 from knet_trio.cli.doctor.evidence import LinkCase, host_part
@@ -124,6 +126,28 @@ def describe_refusal(cause: DropCause, refusal: DropDetail, where: str) -> Findi
     )
 
 
+def date(finding: Finding, seconds: float | None) -> Finding:
+    """Return a finding about packets as one about the past, if they came ``seconds`` ago.
+
+    Args:
+        finding: The finding.
+        seconds: When the last of them came, in seconds before now; None if they still come.
+    """
+    if seconds is None:
+        return finding
+    return attrs.evolve(
+        finding,
+        severity=Severity.WARNING,
+        text=f"until {seconds:.0f} s ago, and not since this command watches: {finding.text}",
+        remedy=f"if it happens again: {finding.remedy}",
+    )
+
+
+def _date(case: LinkCase, finding: Finding, at: float | None) -> Finding:
+    past = at is not None and not case.is_present(at)
+    return date(finding, case.after.at - at if past and at is not None else None)
+
+
 def concerns(case: LinkCase, source: str | None) -> bool:
     """Return whether packets from ``source``, where no link leads, may be of this link's peer.
 
@@ -140,17 +164,25 @@ def find_mismatches(case: LinkCase) -> Iterator[Finding]:
     for cause, refusal in _recent_refusals(case):
         finding = describe_refusal(cause, refusal, case.where)
         if finding is not None:
-            yield finding
+            yield _date(case, finding, refusal.at)
     yield from _find_address_faults(case)
     yield from _find_recordings(case)
 
 
 def _find_crypto_faults(case: LinkCase) -> Iterator[Finding]:
     own, linkless = case.after.crypto_fault, case.evidence.after.handle.crypto_fault
-    if own is not None and case.is_recent(own.at):
-        yield describe_crypto_fault(own, case.where)
+    if own is not None and _matters(case, own.at):
+        yield _date(case, describe_crypto_fault(own, case.where), own.at)
     elif linkless is not None and case.is_recent(linkless.at) and concerns(case, linkless.source):
-        yield describe_crypto_fault(linkless, case.where)
+        yield _date(case, describe_crypto_fault(linkless, case.where), linkless.at)
+
+
+def _matters(case: LinkCase, at: float | None) -> bool:
+    """Return whether a refusal at ``at`` may be of interest: one of the past only without answers.
+
+    A link that was down for that reason, and is up again, is well.
+    """
+    return case.is_present(at) or (case.is_recent(at) and not case.is_answered)
 
 
 def _find_recordings(case: LinkCase) -> Iterator[Finding]:
@@ -173,7 +205,7 @@ def _find_recordings(case: LinkCase) -> Iterator[Finding]:
 def _recent_refusals(case: LinkCase) -> Iterator[tuple[DropCause, DropDetail]]:
     """Yield recent refusals: on the link, or of packets from the machine that it leads to."""
     for cause, refusal in case.after.drops.items():
-        if case.is_recent(refusal.at):
+        if _matters(case, refusal.at):
             yield cause, refusal
     for cause, refusal in case.evidence.after.handle.drops.items():
         if (
@@ -185,27 +217,34 @@ def _recent_refusals(case: LinkCase) -> Iterator[tuple[DropCause, DropDetail]]:
 
 
 def _find_address_faults(case: LinkCase) -> Iterator[Finding]:
-    heard = case.after.heard_from if case.is_recent(case.after.heard_at) else None
-    places = [] if heard is None else [heard]
+    places: list[tuple[str, float | None]] = []
+    heard = case.after.heard_from
+    if heard is not None and _matters(case, case.after.heard_at):
+        places.append((heard, case.after.heard_at))
     for cause, refusal in _recent_refusals(case):
         wrong_place = cause in (DropCause.UNKNOWN_ADDRESS, DropCause.ACCESS_LIST)
         if wrong_place and refusal.source is not None:
-            places.append(refusal.source)
+            places.append((refusal.source, refusal.at))
     if not places or case.link.dynamic:
         return
-    place = places[0]
+    # What still happens first; the sort is stable.
+    place, at = min(places, key=lambda one: not case.is_present(one[1]))
+    yield _date(case, _describe_place(case, place), at)
+
+
+def _describe_place(case: LinkCase, place: str) -> Finding:
+    """Return the finding for packets of the peer from another address than that of the link."""
     others = {link.dst: link.link_id for link in case.host.links if link is not case.link}
     if place in others:
         # Both links are configured, but with different ids.
-        yield Finding(
+        return Finding(
             severity=Severity.FAULT,
             code=FindingCode.LINK_ID_MISMATCH,
             where=case.where,
             text=f"its peer uses the address {place} for it, where link {others[place]} leads here",
             remedy="give each link the same id on both sides",
         )
-        return
-    yield Finding(
+    return Finding(
         severity=Severity.WARNING if case.is_answered else Severity.FAULT,
         code=FindingCode.ADDRESS_MISMATCH,
         where=case.where,

@@ -10,11 +10,13 @@ from knet_trio.cli.doctor.evidence import Evidence, LinkCase
 from knet_trio.cli.doctor.mismatches import (
     CRYPTO_CAUSES,
     concerns,
+    date,
     describe_crypto_fault,
     describe_refusal,
 )
 from knet_trio.cli.findings import Finding, FindingCode, Severity
 from knet_trio.cli.key_change import describe_key_change
+from knet_trio.cli.link_table import NO_KEY, is_open_to_anybody
 from knet_trio.cli.units import count_of
 
 # The shares of the time that an event loop may be late before a warning, and before a fault.
@@ -22,6 +24,8 @@ _LATE: Final = 0.1
 _VERY_LATE: Final = 0.3
 # The share of the time above which a thread counts as busy.
 _MOSTLY: Final = 0.5
+# The share of the processor time that the host of a virtual machine may take unmentioned.
+_SOME_STEAL: Final = 0.05
 # A single delay that is normal on any machine, in seconds.
 _LONG: Final = 0.1
 # Refusals count from this many seconds before the first snapshot on.
@@ -72,7 +76,7 @@ def find_program_faults(evidence: Evidence, cases: Sequence[LinkCase]) -> list[F
     """Return the findings that are not about a link, at least one that says that all is well."""
     found = [
         *_find_strangers(evidence, cases),
-        *_find_closed_channels(evidence),
+        *_find_closed_channels(evidence, cases),
         *_find_lost_messages(evidence),
         *_find_starvation(evidence, cases),
         *_find_clock_faults(evidence),
@@ -88,6 +92,17 @@ def find_program_faults(evidence: Evidence, cases: Sequence[LinkCase]) -> list[F
             )
         )
     found += _find_unfinished_rekey(evidence)
+    if is_open_to_anybody(evidence.after.report):
+        found.append(
+            Finding(
+                severity=Severity.WARNING,
+                code=FindingCode.NOT_ENCRYPTED,
+                where="",
+                text=NO_KEY,
+                remedy="make a key (knet-trio keygen), copy it to all hosts, and name it in the"
+                " cluster file (key_file), or give it to the program",
+            )
+        )
     if found:
         return found
     loop = evidence.loop
@@ -117,6 +132,14 @@ def _since(evidence: Evidence, at: float | None) -> bool:
     return at is not None and evidence.after.handle.at - at <= 2 * evidence.seconds + _MEMORY
 
 
+def _age(evidence: Evidence, cases: Sequence[LinkCase], at: float | None) -> float | None:
+    """Return how long ago such packets last came, in seconds; None if they still come."""
+    interval = max((case.link.ping_interval for case in cases if case.link.enabled), default=1.0)
+    if at is None or evidence.is_present(at, interval):
+        return None
+    return evidence.after.handle.at - at
+
+
 def _find_strangers(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[Finding]:
     """Yield the findings about packets from addresses without a link, if no link explains them."""
     handle = evidence.after.handle
@@ -126,7 +149,7 @@ def _find_strangers(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[F
         and _since(evidence, fault.at)
         and not any(concerns(case, fault.source) for case in cases)
     ):
-        yield _describe_noise(fault)
+        yield date(_describe_noise(fault), _age(evidence, cases, fault.at))
     for cause, refusal in handle.drops.items():
         if not _since(evidence, refusal.at) or any(
             concerns(case, refusal.source) for case in cases
@@ -134,7 +157,7 @@ def _find_strangers(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[F
             continue
         finding = describe_refusal(cause, refusal, "") or _describe_stranger(cause, refusal, handle)
         if finding is not None:
-            yield finding
+            yield date(finding, _age(evidence, cases, refusal.at))
 
 
 def _describe_noise(fault: CryptoFault) -> Finding:
@@ -175,13 +198,13 @@ def _describe_stranger(
     return None
 
 
-def _find_closed_channels(evidence: Evidence) -> Iterator[Finding]:
+def _find_closed_channels(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[Finding]:
     earlier = {one.channel: one.messages for one in evidence.before.handle.closed_channels}
     for closed in evidence.after.handle.closed_channels:
         grown = closed.messages - earlier.get(closed.channel, 0)
         if not grown and not _since(evidence, closed.at):
             continue
-        yield Finding(
+        finding = Finding(
             severity=Severity.FAULT,
             code=FindingCode.CHANNEL_CLOSED,
             where=f"channel {closed.channel}",
@@ -190,6 +213,7 @@ def _find_closed_channels(evidence: Evidence) -> Iterator[Finding]:
             remedy=f"open channel {closed.channel} on this host before others send on it, in a"
             " cluster file with [[channels]]",
         )
+        yield date(finding, None if grown else _age(evidence, cases, closed.at))
 
 
 def _find_lost_messages(evidence: Evidence) -> Iterator[Finding]:
@@ -217,10 +241,14 @@ def _find_starvation(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[
     bad = share >= _VERY_LATE or longest >= max(least, 2 * _LONG)
     lateness = f"the event loop was late {share:.0%} of the time, {longest:.2f} s at once at most"
     if used + awaited < _MOSTLY:
-        why = "its thread neither ran nor waited for a processor: a call blocked it, or the process"
-        why += " was stopped"
+        why = "its thread neither ran nor waited for a processor: a call blocked it, the process"
+        why += " was stopped, or this virtual machine was paused"
         remedy = "find the call in the program that blocks, and move it to a thread"
         remedy += " (trio.to_thread.run_sync)"
+        if evidence.is_service:
+            remedy = "see whether this virtual machine is paused at times (by snapshots, a move to"
+            remedy += " another host, or a host that is too busy), or the process is stopped or"
+            remedy += " waits for a disk (state T or D in ps)"
     elif awaited > used:
         why = f"its thread waited for a processor {awaited:.0%} of the time"
         remedy = "give this machine or container more processor time (look at its cgroup's cpu.max,"
@@ -229,6 +257,12 @@ def _find_starvation(evidence: Evidence, cases: Sequence[LinkCase]) -> Iterator[
         why = f"its thread used a processor {used:.0%} of the time"
         remedy = "add checkpoints to the program (await trio.lowlevel.checkpoint()), or move long"
         remedy += " work to a thread (trio.to_thread.run_sync)"
+        if evidence.is_service:
+            remedy = "this machine has too little processor for so many messages and links: give it"
+            remedy += " a faster one, send less, or raise ping_interval and pong_timeout"
+    if evidence.stolen >= _SOME_STEAL:
+        why += f"; the host of this virtual machine took {evidence.stolen:.0%} of its time (steal)"
+        remedy = f"give this virtual machine more processor time (st in top); {remedy}"
     if after.stalls > before.stalls:
         times = count_of(after.stalls - before.stalls, "time")
         lateness += f", and its heartbeat was over 0.05 s late {times}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+from ipaddress import ip_address
 from typing import Final
 
 from knet_trio import LinkTrouble
 from knet_trio.cli.doctor.connection import explain_connection
-from knet_trio.cli.doctor.evidence import LinkCase
+from knet_trio.cli.doctor.evidence import LinkCase, host_part
 from knet_trio.cli.findings import Finding, FindingCode, Severity
 from knet_trio.cli.units import count_of, format_latency
 
@@ -67,7 +68,7 @@ def explain_silence(case: LinkCase) -> Finding:
         where=case.where,
         text=f"nothing arrives from {case.peer}: this host sent {_pings(case)} meanwhile, and"
         " received neither a pong, nor a ping of the peer, nor an error",
-        remedy="check that that machine is up and the cables of this network are plugged in; let"
+        remedy="check whether that machine is up and the cables of this network are plugged in; let"
         f" {case.protocol} from {case.link.src} to {case.peer}, and the other way round, through"
         " all firewalls between them",
     )
@@ -167,13 +168,25 @@ def _explain_refused_here(case: LinkCase, trouble: LinkTrouble) -> Finding:
             text=text,
             remedy=remedy,
         )
+    text, remedy = trouble.text, ""
+    address = host_part(case.link.src).strip("[]").partition("%")[0]
+    interfaces = case.evidence.interfaces
+    interface = interfaces.get(address)
+    if interface is not None and not interface.is_up:
+        text += f"; {interface.name}, which has {address}, is down"
+        remedy = f"take it up: ip link set {interface.name} up"
+    elif interface is None and interfaces and not ip_address(address).is_unspecified:
+        text += f"; no interface of this machine has {address}"
+        remedy = "give this machine that address, or correct the address of the link (ip address)"
+    else:
+        remedy = f"check whether {address} is an address of this machine, its interface is up, and"
+        remedy += f" there is a route to {case.peer_host} (ip address, ip route get)"
     return Finding(
         severity=Severity.FAULT,
         code=FindingCode.NO_ROUTE,
         where=case.where,
-        text=trouble.text,
-        remedy=f"check that {case.link.src} is an address of this machine, that its interface is"
-        f" up, and that there is a route to {case.peer} (ip address, ip route get)",
+        text=text,
+        remedy=remedy,
     )
 
 
@@ -224,7 +237,7 @@ def _explain_refused_there(case: LinkCase, trouble: LinkTrouble) -> Finding:
         code=FindingCode.HOST_UNREACHABLE,
         where=case.where,
         text=trouble.text,
-        remedy="check that that machine is up and has this address, that the cables of this"
-        " network are plugged in, here too, and that no router or firewall on the way rejects"
+        remedy="check whether that machine is up and has this address, whether the cables of this"
+        " network are plugged in, here too, and whether a router or firewall on the way rejects"
         " packets",
     )

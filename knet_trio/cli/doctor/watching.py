@@ -12,6 +12,7 @@ import trio
 
 from knet_trio import LinkDiagnosis
 from knet_trio.cli.doctor.evidence import Evidence, LinkKey, Snapshot
+from knet_trio.cli.doctor.machine import list_interfaces, read_steal, share_of_steal
 from knet_trio.cli.doctor.wire import count_arrivals, list_silent_peers
 from knet_trio.control import (
     ControlClient,
@@ -50,7 +51,7 @@ def choose_seconds(report: HandleReport) -> float:
 
 async def watch(client: ControlClient, seconds: float | None = None) -> Evidence:
     """Observe a host for ``seconds``, None for the default duration."""
-    before = await take_snapshot(client)
+    before, steal = await take_snapshot(client), read_steal()
     seconds = choose_seconds(before.report) if seconds is None else seconds
     began = trio.current_time()
     seen: list[LoopReport] = []
@@ -74,6 +75,9 @@ async def watch(client: ControlClient, seconds: float | None = None) -> Evidence
         pings=pings,
         loop=seen[0],
         arrived=arrived,
+        interfaces=list_interfaces(client.hello.pid),
+        stolen=share_of_steal(steal, read_steal()),
+        is_service={"rekey", "reload"} <= {*client.hello.methods},
     )
 
 
